@@ -1,0 +1,116 @@
+"""History and chat states. `persist` writes, `history` and `chats` read; nobody else.
+
+Everything written may be written again, in any order, with the same end state: rows are keyed by message id, a write carries its id or version and
+the newest wins, pointers only move forward (design.md D5). What is read reflects every write that had returned before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from schemas.ids import ChatId, MessageId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryMessage:
+    """One message as history holds it. `version` is its newest change, else its id. `reply_to` 0: none."""
+
+    id: MessageId
+    chat: ChatId
+    sender: UserId
+    key: str
+    text: str
+    reply_to: MessageId
+    version: MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a user has received and read a chat; 0 means nothing yet. Both only move forward."""
+
+    user: UserId
+    chat: ChatId
+    received: MessageId
+    read: MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some neighbouring messages of a chat, newest first, and whether there are more on either side."""
+
+    messages: Sequence[HistoryMessage]
+    more_before: bool
+    more_after: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChatState:
+    """One chat of one user. `unread` counts others' messages above `read`, at most 999."""
+
+    chat: ChatId
+    newest: MessageId
+    newest_message: HistoryMessage | None
+    unread: int
+    read: MessageId
+    received: MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Count of the messages in a range, and the XOR of the first 8 bytes of SHA-256("message:version") of each."""
+
+    count: int
+    hash: int
+
+
+Direction = Literal["before", "after", "around"]
+
+
+class Chats(Protocol):
+    """Messages and chat states. Every method raises Unavailable when the store does not answer within the settings' timeout (default 5 s)."""
+
+    async def put(self, messages: Sequence[HistoryMessage]) -> None:
+        """Stores messages of direct chats, makes each chat known to both people, and moves its newest id forward. All or, on an error, maybe some.
+
+        Raises Malformed for a message whose id lies in no bucket that can exist; the caller sets that one aside.
+        """
+        ...
+
+    async def mark(self, watermarks: Sequence[Watermark]) -> None:
+        """Moves watermarks forward. A read watermark moves the received one too."""
+        ...
+
+    async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
+        """Messages next to `anchor`, newest first, at most `limit` (1 to 256).
+
+        before: ids below it, the nearest; after: ids above it, the nearest; around: about half with ids from `anchor` on, the rest below.
+        `before` LATEST is the newest page. One bucket (10 days) after the other is read, only those that hold messages.
+        Source: CecoChat's history at a random point in time.
+        """
+        ...
+
+    async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
+        """Digest of the messages with first <= id <= last. Raises Malformed when there are more than 1,024."""
+        ...
+
+    async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
+        """The user's chats by newest id, newest first, at most `limit` (1 to 256), and the text for the next call (None: that was the end).
+
+        A chat that gets a message between two calls may be missed by the second and was news to the user anyway.
+        Raises Malformed for an `after` that was not given by this call.
+        """
+        ...
+
+    async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
+        """The states of these chats, those that the user has; without `newest_message`."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises Unavailable when the store does not answer. Answers within 2 s."""
+        ...
+
+    async def close(self) -> None:
+        """Waits for calls under way, then lets go of files and connections."""
+        ...

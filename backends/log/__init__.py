@@ -1,0 +1,135 @@
+"""The log: topics of CloudEvents in numbered partitions, appended to by everybody, read by offset, by followers and by consumer groups.
+
+Two ports, since a gateway on Knative appends over HTTP but reads Kafka: `Appends` (embedded, kafka, knative) and `Reads` (embedded, kafka).
+Everything acknowledged is durable: replicated on Kafka, fsynced on the embedded log. Source: design.md D6 to D9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from schemas.wire import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event on its way into the log. `partition` None: by the event's partitionkey (murmur2), or any where it has none."""
+
+    topic: str
+    event: Event
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One record of the log, where it lies and since when (Unix milliseconds, the log's clock).
+
+    `headers` and `value` are the Kafka form; `schemas.wire.from_kafka` reads them. They are left unread here because a record may be no
+    CloudEvent at all, and then it is its reader's to refuse.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    at_ms: int
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Offsets that a partition holds: `begin` is the oldest kept, `end` the next to be given. Empty: begin == end."""
+
+    begin: int
+    end: int
+
+
+class Appends(Protocol):
+    """The writing side. Safe to call from many tasks at once: concurrent appends share one fsync or one request."""
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Returns when all records are durable. Records of one call and one partition keep their order.
+
+        Repeating a call appends again: readers are idempotent by event content (design.md D5).
+        Errors: Unavailable when the log does not confirm within 10 s, is full or cannot be written; some, all or none of the records may
+        then be in it. Malformed when a record's data exceed MAX_RECORD_BYTES or a topic is unknown: nothing was appended.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Raises Unavailable when an append now would fail. Answers within 2 s."""
+        ...
+
+    async def close(self) -> None:
+        """Waits for appends under way (at most 10 s), then lets go of files and connections."""
+        ...
+
+
+class Follower(Protocol):
+    """Reads some partitions of one topic by hand, from given offsets on, for ever."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Stored]]:
+        """Batches as they come, in order within a partition; at most 500 records and about 1 MiB each. Waits when there is nothing new.
+
+        Errors: Unavailable when the log cannot be read; the caller starts a new follower where it left off.
+        """
+        ...
+
+
+class Member(Protocol):
+    """One member of a consumer group on one topic. Every partition is given to one member at a time."""
+
+    async def poll(self, *, max_records: int = 500) -> Sequence[Stored]:
+        """New records of my partitions, in order within each, from the committed offsets on. Waits up to 1 s; then an empty sequence."""
+        ...
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Partition -> next offset to read. Durable on return. What is polled and not committed comes again after a restart."""
+        ...
+
+
+class Reads(Protocol):
+    """The reading side."""
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has. Errors: Unavailable when the topic does not exist or the log does not answer."""
+        ...
+
+    async def epoch(self, topic: str) -> str:
+        """Changes when the topic was deleted and made again, so that old offsets mean nothing. At most 64 characters of A-Za-z0-9_-."""
+        ...
+
+    async def bounds(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Bounds]:
+        """What each of these partitions holds now."""
+        ...
+
+    async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
+        """Records from `offset` on, as far as there are any; at least one, if there is one, whatever its size. Never waits for new ones.
+
+        An offset below `begin` starts at `begin`: the caller compares the first record's offset with what it asked for.
+        """
+        ...
+
+    def follow(self, topic: str, offsets: Mapping[int, int]) -> AbstractAsyncContextManager[Follower]:
+        """Follows partitions from these offsets on (partition -> next offset to read)."""
+        ...
+
+    def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AbstractAsyncContextManager[Member]:
+        """Joins a group. `start` says where a group without committed offsets begins."""
+        ...
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, int]:
+        """Partition -> committed offset; partitions without one are left out."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises Unavailable when the log cannot be read now. Answers within 2 s."""
+        ...
+
+    async def close(self) -> None:
+        """Ends followers and members, then lets go of files and connections."""
+        ...

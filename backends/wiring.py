@@ -1,0 +1,92 @@
+"""Puts ports and adapters together: the only file that names adapters. Everything is opened at its first use, so that a function loads only the
+drivers that its target needs (design.md D21).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from backends.settings import Settings
+
+if TYPE_CHECKING:
+    from backends.accounts import Accounts, Generators, Owners
+    from backends.cache import Cache
+    from backends.chats import Chats
+    from backends.database import Database
+    from backends.log import Appends, Reads
+    from backends.log.embedded import EmbeddedLog
+
+
+class Backends:
+    """All ports of one process. Belongs to one event loop; `close` when it ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def _log(self) -> EmbeddedLog:
+        from backends.log.embedded import EmbeddedLog  # noqa: PLC0415 - opened at first use
+
+        return EmbeddedLog(self.settings.data / "log.db", event_keys=self.settings.event_keys)
+
+    @cached_property
+    def _database(self) -> Database:
+        from backends.database import Database  # noqa: PLC0415 - opened at first use
+
+        return Database.sqlite(self.settings.data / "data.db")
+
+    @property
+    def appends(self) -> Appends:
+        """Where events are appended."""
+        return self._log
+
+    @property
+    def reads(self) -> Reads:
+        """Where topics are read."""
+        return self._log
+
+    @cached_property
+    def cache(self) -> Cache:
+        """Idempotency keys, counters, small values."""
+        from backends.cache.embedded import EmbeddedCache  # noqa: PLC0415 - opened at first use
+
+        return EmbeddedCache(self._log)
+
+    @cached_property
+    def chats(self) -> Chats:
+        """History and chat states."""
+        from backends.chats.sql import SqlChats  # noqa: PLC0415 - opened at first use
+
+        return SqlChats(self._database)
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """Users and devices."""
+        from backends.accounts.sql import SqlAccounts  # noqa: PLC0415 - opened at first use
+
+        return SqlAccounts(self._database)
+
+    @cached_property
+    def generators(self) -> Generators:
+        """Leased id generators."""
+        from backends.accounts.generators import SqlGenerators  # noqa: PLC0415 - opened at first use
+
+        return SqlGenerators(self._database)
+
+    @cached_property
+    def owners(self) -> Owners:
+        """Partition owners."""
+        from backends.accounts.owners import SqlOwners  # noqa: PLC0415 - opened at first use
+
+        return SqlOwners(self._database)
+
+    async def close(self) -> None:
+        """Closes what was opened: the users of a store before the store."""
+        for name in ("chats", "accounts", "cache"):
+            if name in self.__dict__:
+                await self.__dict__[name].close()
+        if "_database" in self.__dict__:
+            await self._database.close()
+        if "_log" in self.__dict__:
+            await self._log.close()

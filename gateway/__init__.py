@@ -1,0 +1,1 @@
+"""Who is connected: sessions and partitions, not message kinds."""

@@ -1,0 +1,302 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Commands(_message.Message):
+    __slots__ = ("schema", "commands")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    commands: _containers.RepeatedCompositeFieldContainer[Command]
+    def __init__(self, schema: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+
+class Command(_message.Message):
+    __slots__ = ("id", "user", "device", "key", "chat", "send", "mark")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    SEND_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    user: int
+    device: str
+    key: str
+    chat: str
+    send: Send
+    mark: Mark
+    def __init__(self, id: _Optional[int] = ..., user: _Optional[int] = ..., device: _Optional[str] = ..., key: _Optional[str] = ..., chat: _Optional[str] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ...) -> None: ...
+
+class Send(_message.Message):
+    __slots__ = ("text", "reply_to")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    REPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    reply_to: int
+    def __init__(self, text: _Optional[str] = ..., reply_to: _Optional[int] = ...) -> None: ...
+
+class Mark(_message.Message):
+    __slots__ = ("received", "read")
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    read: int
+    def __init__(self, received: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
+
+class Outcomes(_message.Message):
+    __slots__ = ("schema", "outcomes")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    def __init__(self, schema: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("command", "refused")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    command: Command
+    refused: str
+    def __init__(self, command: _Optional[_Union[Command, _Mapping]] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class Deliveries(_message.Message):
+    __slots__ = ("schema", "deliveries")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
+    def __init__(self, schema: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("users", "message", "receipt", "unread", "refused", "lost", "revoked")
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
+    users: _containers.RepeatedScalarFieldContainer[int]
+    message: Message
+    receipt: Receipt
+    unread: Unread
+    refused: Refused
+    lost: Lost
+    revoked: Revoked
+    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ...) -> None: ...
+
+class Message(_message.Message):
+    __slots__ = ("id", "chat", "sender", "key", "device", "body")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    chat: str
+    sender: int
+    key: str
+    device: str
+    body: Send
+    def __init__(self, id: _Optional[int] = ..., chat: _Optional[str] = ..., sender: _Optional[int] = ..., key: _Optional[str] = ..., device: _Optional[str] = ..., body: _Optional[_Union[Send, _Mapping]] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("chat", "user", "received", "read")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    user: int
+    received: int
+    read: int
+    def __init__(self, chat: _Optional[str] = ..., user: _Optional[int] = ..., received: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
+
+class Unread(_message.Message):
+    __slots__ = ("chat", "unread", "read")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    unread: int
+    read: int
+    def __init__(self, chat: _Optional[str] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("chat", "message", "key", "code")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    message: int
+    key: str
+    code: str
+    def __init__(self, chat: _Optional[str] = ..., message: _Optional[int] = ..., key: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
+
+class Lost(_message.Message):
+    __slots__ = ("message", "key")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    message: int
+    key: str
+    def __init__(self, message: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
+
+class Revoked(_message.Message):
+    __slots__ = ("device", "before_ms")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    before_ms: int
+    def __init__(self, device: _Optional[str] = ..., before_ms: _Optional[int] = ...) -> None: ...
+
+class Queries(_message.Message):
+    __slots__ = ("schema", "queries")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    queries: _containers.RepeatedCompositeFieldContainer[Query]
+    def __init__(self, schema: _Optional[int] = ..., queries: _Optional[_Iterable[_Union[Query, _Mapping]]] = ...) -> None: ...
+
+class Query(_message.Message):
+    __slots__ = ("user", "session", "re", "deadline_ms", "history", "chats", "digest")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    RE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    CHATS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    user: int
+    session: str
+    re: int
+    deadline_ms: int
+    history: HistoryQuery
+    chats: ChatsQuery
+    digest: DigestQuery
+    def __init__(self, user: _Optional[int] = ..., session: _Optional[str] = ..., re: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., history: _Optional[_Union[HistoryQuery, _Mapping]] = ..., chats: _Optional[_Union[ChatsQuery, _Mapping]] = ..., digest: _Optional[_Union[DigestQuery, _Mapping]] = ...) -> None: ...
+
+class HistoryQuery(_message.Message):
+    __slots__ = ("chat", "before", "after", "around", "limit")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    before: int
+    after: int
+    around: int
+    limit: int
+    def __init__(self, chat: _Optional[str] = ..., before: _Optional[int] = ..., after: _Optional[int] = ..., around: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ChatsQuery(_message.Message):
+    __slots__ = ("after", "limit")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    after: str
+    limit: int
+    def __init__(self, after: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class DigestQuery(_message.Message):
+    __slots__ = ("chat", "to")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    to: int
+    def __init__(self, chat: _Optional[str] = ..., to: _Optional[int] = ..., **kwargs) -> None: ...
+
+class Answers(_message.Message):
+    __slots__ = ("schema", "answers")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    answers: _containers.RepeatedCompositeFieldContainer[Answer]
+    def __init__(self, schema: _Optional[int] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("session", "re", "page", "chats", "digest", "refused")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    RE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    CHATS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    re: int
+    page: Page
+    chats: ChatStates
+    digest: Digest
+    refused: QueryRefused
+    def __init__(self, session: _Optional[str] = ..., re: _Optional[int] = ..., page: _Optional[_Union[Page, _Mapping]] = ..., chats: _Optional[_Union[ChatStates, _Mapping]] = ..., digest: _Optional[_Union[Digest, _Mapping]] = ..., refused: _Optional[_Union[QueryRefused, _Mapping]] = ...) -> None: ...
+
+class Page(_message.Message):
+    __slots__ = ("chat", "messages", "more_before", "more_after")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    MORE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    MORE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    messages: _containers.RepeatedCompositeFieldContainer[HistoryMessage]
+    more_before: bool
+    more_after: bool
+    def __init__(self, chat: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[HistoryMessage, _Mapping]]] = ..., more_before: _Optional[bool] = ..., more_after: _Optional[bool] = ...) -> None: ...
+
+class HistoryMessage(_message.Message):
+    __slots__ = ("message", "version")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    message: Message
+    version: int
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class ChatStates(_message.Message):
+    __slots__ = ("chats", "after")
+    CHATS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    chats: _containers.RepeatedCompositeFieldContainer[ChatState]
+    after: str
+    def __init__(self, chats: _Optional[_Iterable[_Union[ChatState, _Mapping]]] = ..., after: _Optional[str] = ...) -> None: ...
+
+class ChatState(_message.Message):
+    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    others: _containers.RepeatedScalarFieldContainer[int]
+    newest: int
+    newest_message: HistoryMessage
+    unread: int
+    read: int
+    received: int
+    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ...) -> None: ...
+
+class Digest(_message.Message):
+    __slots__ = ("count", "hash")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    hash: int
+    def __init__(self, count: _Optional[int] = ..., hash: _Optional[int] = ...) -> None: ...
+
+class QueryRefused(_message.Message):
+    __slots__ = ("code", "message", "field")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    field: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,136 @@
+"""From the log to a client's frame: deliveries and answers. One arm per kind here is all that a new kind needs on the way out.
+
+The gateway calls this once per device; `send`, `persist` and the others make deliveries. Source: protocol.md section 2.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import UNSET
+
+from schemas import chat_pb2 as pb
+from schemas import frames
+from schemas.ids import ChatId, direct_members, time_text, unix_ms_of
+
+UNREAD_SHOWN: Final = 999
+"""Unread counts end here: 999 means 999 or more."""
+
+
+def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
+    """The push for a device of `user`, without its `n` and cursor; None for what is not shown (a revocation) or not known to this version."""
+    match delivery.WhichOneof("body"):
+        case "message":
+            message = delivery.message
+            return frames.Message(
+                chat=message.chat,
+                message=str(message.id),
+                sender=str(message.sender),
+                time=time_text(unix_ms_of(message.id)),
+                key=message.key,
+                text=message.body.text,
+                reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
+                device=message.device if message.sender == user else UNSET,
+            )
+        case "receipt":
+            receipt = delivery.receipt
+            return frames.Receipt(
+                chat=receipt.chat,
+                user=str(receipt.user),
+                received=str(receipt.received) if receipt.received else UNSET,
+                read=str(receipt.read) if receipt.read else UNSET,
+            )
+        case "unread":
+            return frames.Unread(chat=delivery.unread.chat, unread=delivery.unread.unread, read=str(delivery.unread.read))
+        case "refused":
+            refused = delivery.refused
+            return frames.Refused(chat=refused.chat, message=str(refused.message), key=refused.key, code=refused.code)
+        case "lost":
+            return frames.Lost(message=str(delivery.lost.message), key=delivery.lost.key)
+        case _:
+            return None
+
+
+def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:
+    """What a push makes older ones of the same name superfluous by, before they were written; None for those that all count."""
+    match delivery.WhichOneof("body"):
+        case "receipt":
+            return ("receipt", delivery.receipt.chat, delivery.receipt.user)
+        case "unread":
+            return ("unread", delivery.unread.chat, 0)
+        case _:
+            return None
+
+
+def history_message(item: pb.HistoryMessage) -> frames.HistoryMessage:
+    """A message as pages show it."""
+    message = item.message
+    return frames.HistoryMessage(
+        chat=message.chat,
+        message=str(message.id),
+        sender=str(message.sender),
+        key=message.key,
+        time=time_text(unix_ms_of(message.id)),
+        version=str(item.version),
+        reactions=[],
+        text=message.body.text,
+        reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
+    )
+
+
+def chat_state(state: pb.ChatState) -> frames.ChatState:
+    """A chat as the list of chats shows it."""
+    direct = direct_members(ChatId(state.chat)) is not None
+    return frames.ChatState(
+        chat=state.chat,
+        kind="direct" if direct else "group",
+        newest=str(state.newest),
+        unread=state.unread,
+        read=str(state.read),
+        received=str(state.received),
+        others=[str(other) for other in state.others] if direct else UNSET,
+        newest_message=history_message(state.newest_message) if state.HasField("newest_message") else UNSET,
+    )
+
+
+def page_of(page: pb.Page) -> frames.Page:
+    """A page of history, newest first."""
+    messages = [history_message(item) for item in page.messages]
+    return frames.Page(
+        chat=page.chat,
+        messages=messages,
+        more_before=page.more_before,
+        more_after=page.more_after,
+        first=messages[-1].message if messages else UNSET,
+        last=messages[0].message if messages else UNSET,
+    )
+
+
+def chats_of(states: pb.ChatStates) -> frames.ChatList:
+    """A list of chats, newest first."""
+    return frames.ChatList(chats=[chat_state(state) for state in states.chats], after=states.after or UNSET)
+
+
+def digest_of(digest: pb.Digest) -> frames.Digest:
+    """Count and hash of a range; the hash as 16 hex digits."""
+    return frames.Digest(count=digest.count, hash=f"{digest.hash:016x}")
+
+
+def answer_of(answer: pb.Answer) -> frames.ServerFrame | None:
+    """The reply for the session that asked; None for a kind that this version does not know."""
+    frame: frames.ServerFrame
+    match answer.WhichOneof("body"):
+        case "page":
+            frame = page_of(answer.page)
+        case "chats":
+            frame = chats_of(answer.chats)
+        case "digest":
+            frame = digest_of(answer.digest)
+        case "refused":
+            refused = answer.refused
+            details = {"field": refused.field} if refused.field else UNSET
+            frame = frames.Error(code=refused.code, message=refused.message, temporary=False, details=details)
+        case _:
+            return None
+    frame.re = answer.re
+    return frame
