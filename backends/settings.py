@@ -1,12 +1,12 @@
 """Static settings: every `KNCHAT_*` environment variable, read once at the start by `wiring` or a command, and by nobody else.
 
-An empty environment runs the embedded default. A wrong value stops the start and is named. The table in this room's README is made from here.
+An empty environment runs the embedded default. A wrong value stops the start and is named. The table in this room's README is
+made from here.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import Malformed
+
+_MOST_DIGITS = 18
 
 
 def _setting(default: Any, unit: str, meaning: str, *, least: int | None = None, most: int | None = None) -> Any:
@@ -25,7 +27,9 @@ def _setting(default: Any, unit: str, meaning: str, *, least: int | None = None,
 class Settings:
     """All static settings. A field `name` is read from `KNCHAT_NAME`."""
 
-    data: Path = _setting(Path(".run/data"), "folder", "embedded stores: log.db, data.db, and the signing key")
+    data: Path = _setting(  # noqa: RUF009 - it returns a `field`, whose default is immutable
+        Path(".run/data"), "folder", "embedded stores: log.db, data.db, and the signing key"
+    )
     http_port: int = _setting(8080, "port", "where `dev` serves the HTTP functions; 0: any free one", least=0, most=65_535)
     gateway_port: int = _setting(8081, "port", "where the gateway listens; 0: any free one", least=0, most=65_535)
     host: str = _setting("127.0.0.1", "address", "what the servers bind to; 0.0.0.0 in containers")
@@ -89,7 +93,7 @@ def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
 
 def _number(name: str, text: str, least: int | None, most: int | None) -> int:
     bounds = f"{'any number' if least is None else least} to {'any' if most is None else most}"
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
         raise Malformed(f"{name} must be a whole number, {bounds}", field=name)
     number = int(text)
     if (least is not None and number < least) or (most is not None and number > most):
@@ -100,7 +104,7 @@ def _number(name: str, text: str, least: int | None, most: int | None) -> int:
 def _keys(name: str, text: str) -> tuple[bytes, ...]:
     try:
         keys = tuple(base64.b64decode(part.strip(), validate=True) for part in text.split(",") if part.strip())
-    except binascii.Error as error:
+    except ValueError as error:
         raise Malformed(f"{name} must be base64, comma between keys", field=name) from error
     if len(keys) > 2 or any(len(key) < 16 for key in keys):
         raise Malformed(f"{name} holds one or two keys of at least 16 bytes", field=name)

@@ -1,6 +1,6 @@
-"""From a client's frame to what goes into the log: commands and queries. One arm per kind here is all that a new kind needs on the way in.
+"""From a client's frame to what goes into the log: commands and queries. A new kind needs one arm here on the way in, no more.
 
-The gateway calls this after the codec; it checks what the types cannot say. Raises Malformed or Refused, which the gateway shows as `error`.
+The gateway calls this after the codec; it checks what the types cannot say. Raises Malformed or Refused, shown as `error`.
 """
 
 from __future__ import annotations

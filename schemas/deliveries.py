@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from schemas import chat_pb2 as pb
 from schemas import frames
+from schemas.errors import TEMPORARY_CODES
 from schemas.ids import ChatId, direct_members, time_text, unix_ms_of
 
 UNREAD_SHOWN: Final = 999
@@ -18,7 +19,7 @@ UNREAD_SHOWN: Final = 999
 
 
 def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
-    """The push for a device of `user`, without its `n` and cursor; None for what is not shown (a revocation) or not known to this version."""
+    """The push for a device of `user`, without its `n` and cursor; None for what is not shown (a revocation) or not known here."""
     match delivery.WhichOneof("body"):
         case "message":
             message = delivery.message
@@ -129,7 +130,8 @@ def answer_of(answer: pb.Answer) -> frames.ServerFrame | None:
         case "refused":
             refused = answer.refused
             details = {"field": refused.field} if refused.field else UNSET
-            frame = frames.Error(code=refused.code, message=refused.message, temporary=False, details=details)
+            temporary = refused.code in TEMPORARY_CODES
+            frame = frames.Error(code=refused.code, message=refused.message, temporary=temporary, details=details)
         case _:
             return None
     frame.re = answer.re

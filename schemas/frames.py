@@ -6,9 +6,10 @@ ignored, and a field that is absent is never sent as null. Ids are decimal strin
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -28,6 +29,10 @@ Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:\-]{1,64}\Z")]
 Id = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})\Z")]
 Chat = Annotated[str, Meta(min_length=3, max_length=64)]
 Limit = Annotated[int, Meta(ge=1, le=256)]
+
+
+def _tags(union: Any) -> frozenset[str]:
+    return frozenset(kind.__struct_config__.tag for kind in get_args(union))
 
 
 # ---- client to server --------------------------------------------------------------------------------------------------------------------
@@ -113,7 +118,7 @@ class Ping(ClientFrame, tag="ping", kw_only=True, frozen=True):
 
 Ask = History | Chats | DigestAsk
 Incoming = Hello | Send | Mark | Ask | Refresh | Ping
-CLIENT_TYPES: Final = frozenset({"hello", "send", "mark", "history", "chats", "digest", "refresh", "ping"})
+CLIENT_TYPES: Final = _tags(Incoming)
 
 
 # ---- server to client --------------------------------------------------------------------------------------------------------------------
@@ -294,9 +299,10 @@ class Moved(ServerFrame, tag="moved", kw_only=True):
 
 
 class Drain(ServerFrame, tag="drain", kw_only=True):
-    """A planned end: the socket stays usable until it is closed."""
+    """A planned end: the socket stays usable until it is closed. `url`: where the user goes next, when that is known."""
 
     reconnect_after_ms: int
+    url: str | UnsetType = UNSET
 
 
 class Expiring(ServerFrame, tag="expiring", kw_only=True):
@@ -330,6 +336,7 @@ Outgoing = (
     | Expiring
     | Pong
 )
+SERVER_TYPES: Final = _tags(Outgoing)
 
 
 # ---- codec -------------------------------------------------------------------------------------------------------------------------------
@@ -362,7 +369,20 @@ class _Envelope(Struct):
     id: Any = UNSET
 
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PLACE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+def _lenient(frame: bytes | msgspec.Raw) -> tuple[_Envelope, str] | None:
+    """The frame of a client that has cut an emoji in two, and the field where: JSON by its grammar, and a mistake worth an answer."""
+    try:
+        fields = json.loads(bytes(frame).decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict) or not isinstance(kind := fields.get("type"), str):
+        return None
+    halves = (name for name, value in fields.items() if isinstance(value, str) and _SURROGATE.search(value))
+    return None if (name := next(halves, None)) is None or name == "type" else (_Envelope(kind, fields.get("id", UNSET)), name)
 
 
 class Codec:
@@ -390,8 +410,8 @@ class Codec:
             frames = self._array(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Unparsable("not an object or an array of objects") from error
-        if not 1 <= len(frames) <= FRAMES_IN_ARRAY:
-            raise Unparsable(f"an array holds 1 to {FRAMES_IN_ARRAY} frames")
+        if len(frames) > FRAMES_IN_ARRAY:
+            raise Unparsable(f"an array holds at most {FRAMES_IN_ARRAY} frames")
         return list(frames)
 
     def incoming(self, frame: bytes | msgspec.Raw) -> Incoming:
@@ -399,31 +419,37 @@ class Codec:
         try:
             return self._incoming(frame)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._explain(frame, error) from error
+            raise self._explain(frame, error, CLIENT_TYPES) from error
 
     def outgoing(self, frame: bytes | msgspec.Raw) -> Outgoing | None:
-        """One server frame, for clients; None for a type that this client does not know yet."""
+        """One server frame, for clients; None for a type that this client does not know yet. Raises Unparsable or BadFrame."""
         try:
             return self._outgoing(frame)
-        except msgspec.ValidationError as error:
-            if isinstance(self._explain(frame, error), UnknownType) or "Invalid value" in str(error):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            reason = self._explain(frame, error, SERVER_TYPES)
+            if isinstance(reason, UnknownType):
                 return None
-            raise
+            raise reason from error
 
     def _is_array(self, payload: bytes) -> bool:
         if self.text:
             return payload.lstrip(b" \t\r\n")[:1] == b"["
         return bool(payload) and (0x90 <= payload[0] <= 0x9F or payload[0] in (0xDC, 0xDD))
 
-    def _explain(self, frame: bytes | msgspec.Raw, error: Exception) -> Exception:
+    def _explain(self, frame: bytes | msgspec.Raw, error: Exception, known: frozenset[str]) -> Exception:
+        halved = None
         try:
             envelope = self._envelope(frame)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return Unparsable("not an object with a text `type`")
+            if not self.text or (lenient := _lenient(frame)) is None:
+                return Unparsable("not an object with a text `type`")
+            envelope, halved = lenient
         number = envelope.id
         re_ = number if isinstance(number, int) and not isinstance(number, bool) and 1 <= number < 2**53 else UNSET
-        if envelope.type not in CLIENT_TYPES:
+        if envelope.type not in known:
             return UnknownType(envelope.type[:64], re_)
+        if halved is not None:
+            return BadFrame(f"{halved} holds half of a surrogate pair", field=halved, type=envelope.type, re=re_)
         text = str(error)
         if (missing := re.search(r"missing required field `([^`]+)`", text)) is not None:
             return BadFrame(f"{missing[1]} is missing", field=missing[1], type=envelope.type, re=re_)

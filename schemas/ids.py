@@ -1,4 +1,4 @@
-"""Message ids: a snowflake used as a hybrid logical clock. Every process that mints ids, and everyone who reads a time out of one, uses this.
+"""Message ids: a snowflake used as a hybrid logical clock. Whoever mints ids, or reads a time out of one, uses this.
 
 Layout, from the top: 41 bits milliseconds since 2024-01-01 UTC, 12 bits generator, 10 bits sequence; below 2^63.
 Ids sort by time; a process that has seen an id mints only greater ones, so a reply sorts after its question.
@@ -36,7 +36,7 @@ _SEQUENCES: Final = 1 << SEQUENCE_BITS
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-_CHAT: Final = re.compile(r"d-([1-9][0-9]{0,18})-([1-9][0-9]{0,18})|g-[1-9][0-9]{0,18}", re.ASCII)
+_CHAT: Final = re.compile(r"d-([1-9][0-9]{0,18})-([1-9][0-9]{0,18})|g-([1-9][0-9]{0,18})", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
 
@@ -95,7 +95,8 @@ def direct_chat(one: int, other: int) -> ChatId:
 def parse_chat(text: str, *, name: str = "chat") -> ChatId:
     """A well-formed chat id, in its one spelling. Raises Malformed naming the field."""
     match = _CHAT.fullmatch(text)
-    if match is None or (match[1] is not None and int(match[1]) > int(match[2])):
+    numbers = [] if match is None else [int(number) for number in match.groups() if number is not None]
+    if not numbers or numbers != sorted(numbers) or numbers[-1] > LATEST:
         raise Malformed(f"{name} must be d-<lower user id>-<higher user id> or g-<id>", field=name)
     return ChatId(text)
 
@@ -146,6 +147,5 @@ class Mint:
             seen_ms, seen_sequence = seen_ms + 1, -1
         elif seen_generator < self.generator:
             seen_sequence = -1
-        if (seen_ms, seen_sequence) > (self._ms, self._sequence):
-            self._ms, self._sequence = seen_ms, seen_sequence
+        self._ms, self._sequence = max((self._ms, self._sequence), (seen_ms, seen_sequence))
         return True

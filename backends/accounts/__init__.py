@@ -30,8 +30,8 @@ class Profile:
 class Device:
     """One installation of a client that is logged in, and where its refresh tokens stand.
 
-    `family` names the log-in: random, 128 bits, known to nobody but the holder of a token. `generation` counts rotations from 1; `token_hash` is the
-    SHA-256 of the newest secret, `previous_hash` of the one before, until the newest has been used.
+    `family` names the log-in: random, 128 bits, known to nobody but the holder of a token. `generation` counts rotations from 1;
+    `token_hash` is the SHA-256 of the newest secret, `previous_hash` of the one before, until the newest has been used.
     """
 
     user: UserId
@@ -112,7 +112,7 @@ class Accounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A generator number lent to one process until `until_ms` by the database's clock; `offset_ms` is that clock less ours, when it was measured."""
+    """A generator number lent to one process until `until_ms` by the database's clock; `offset_ms` is that clock less ours, as measured."""
 
     generator: int
     holder: str

@@ -1,7 +1,7 @@
 """What is remembered for a while: idempotency keys, counters for limits, small values. Losing it degrades, it never loses a message.
 
-The gateway's publisher keeps keys here (design.md D4); `accounts` counts log-ins and remembers revocations. Embedded, keys lie in `log.db` and hold
-over kill -9; the rest lies in memory.
+The gateway's publisher keeps keys here (design.md D4); `accounts` counts log-ins and remembers revocations. Embedded, keys lie in
+`log.db` and hold over kill -9; the rest lies in memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Who holds a key after `reserve`: the claim itself (`fresh`), or an older one with its id and content. Confirmed: its command is in the log."""
+    """Who holds a key after `reserve`: the claim itself (`fresh`), or an older one with its id and content.
+
+    Confirmed: its command is in the log.
+    """
 
     id: MessageId
     content: bytes

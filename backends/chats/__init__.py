@@ -1,7 +1,7 @@
 """History and chat states. `persist` writes, `history` and `chats` read; nobody else.
 
-Everything written may be written again, in any order, with the same end state: rows are keyed by message id, a write carries its id or version and
-the newest wins, pointers only move forward (design.md D5). What is read reflects every write that had returned before.
+Everything written may be written again, in any order, with the same end state: rows are keyed by message id, a write carries its id or
+version and the newest wins, pointers only move forward (design.md D5). What is read reflects every write that had returned before.
 """
 
 from __future__ import annotations
@@ -69,11 +69,12 @@ Direction = Literal["before", "after", "around"]
 
 
 class Chats(Protocol):
-    """Messages and chat states. Every method raises Unavailable when the store does not answer within the settings' timeout (default 5 s)."""
+    """Messages and chat states. Every method raises Unavailable when the store does not answer within its timeout (default 5 s)."""
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """Stores messages of direct chats, makes each chat known to both people, and moves its newest id forward. All or, on an error, maybe some.
+        """Stores messages of direct chats, makes each chat known to both people, and moves its newest id forward.
 
+        All of them or, on an error, maybe some.
         Raises Malformed for a message whose id lies in no bucket that can exist; the caller sets that one aside.
         """
         ...
