@@ -1,0 +1,98 @@
+"""Who may write to whom, and who is in a chat: the one place that decides it. `send` asks for every command, the readers for every chat.
+
+In this version anybody may write to any user that exists. What SQL said is remembered, so that a database that is away stops no message
+between people who have written to each other lately (design.md D11b).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from backends.telemetry import count
+from schemas.commands import check_own
+from schemas.errors import Refused, Unavailable
+from schemas.ids import ChatId, UserId, direct_members
+
+if TYPE_CHECKING:
+    from backends.accounts import Accounts
+    from backends.wiring import Backends
+
+FRESH_S: Final = 60.0
+STALE_S: Final = 900.0
+PAUSE_S: Final = 5.0
+"""After SQL did not answer it is left alone for so long: else each event would wait for its timeout."""
+REMEMBERED: Final = 65_536
+"""Users that are remembered; the one confirmed longest ago goes first. About 8 MB."""
+
+
+def members_of(chat: ChatId, user: UserId) -> tuple[UserId, ...]:
+    """The people of a chat that `user` is in, `user` among them. Raises Refused unknown_chat to a stranger, whom existence is not told."""
+    check_own(chat, user)
+    members = direct_members(chat)
+    if members is None:
+        raise Refused("unknown_chat", "no such chat", field="chat")
+    return members
+
+
+def check_known(users: Iterable[UserId], known: Mapping[UserId, bool | None]) -> None:
+    """Refuses (unknown_user) when one of them does not exist; raises Unavailable when nobody can say. `known` comes from `Policy.known`."""
+    for user in users:
+        exists = known[user]
+        if exists is None:
+            raise Unavailable("the accounts store does not answer")
+        if not exists:
+            raise Refused("unknown_user", "no such user", field="to")
+
+
+class Policy:
+    """What SQL said about users, remembered. One for each Backends: `policy_of`."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._confirmed: dict[UserId, float] = {}  # in order of time
+        self._ask_from = 0.0
+
+    async def known(self, users: Collection[UserId], accounts: Accounts) -> Mapping[UserId, bool | None]:
+        """Whether each of these users exists; None where nobody can say, because SQL is away and the user was not seen within STALE_S.
+
+        One SQL query at most. A yes is believed for FRESH_S; a no is never remembered, since that user may register the next moment.
+        """
+        now = self._clock()
+        asked = [user for user in users if now - self._confirmed.get(user, -STALE_S) >= FRESH_S]
+        answered: frozenset[UserId] | None = frozenset()
+        if asked:
+            answered = await self._ask(asked, accounts, now)
+        if answered is None:
+            stale = {user: now - self._confirmed.get(user, -STALE_S) < STALE_S or None for user in asked}
+            count("knchat_policy_stale_total", sum(map(bool, stale.values())))
+            return dict.fromkeys(users, True) | stale
+        return dict.fromkeys(users, True) | {user: user in answered for user in asked}
+
+    async def _ask(self, users: Collection[UserId], accounts: Accounts, now: float) -> frozenset[UserId] | None:
+        if now < self._ask_from:
+            return None
+        try:
+            found = await accounts.known(users)
+        except Unavailable:
+            self._ask_from = self._clock() + PAUSE_S
+            return None
+        for user in users:
+            self._confirmed.pop(user, None)
+        self._confirmed |= dict.fromkeys(found, now)
+        while len(self._confirmed) > REMEMBERED:
+            del self._confirmed[next(iter(self._confirmed))]
+        return found
+
+
+_policies: WeakKeyDictionary[Backends, Policy] = WeakKeyDictionary()
+
+
+def policy_of(backends: Backends) -> Policy:
+    """The policy over these stores, with what it remembers of them."""
+    policy = _policies.get(backends)
+    if policy is None:
+        policy = _policies[backends] = Policy()
+    return policy
