@@ -1,0 +1,1 @@
+"""What `scripts/load` and `scripts/bench` are made of: a generator, the limits it compares with, the checker."""

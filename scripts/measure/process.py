@@ -1,0 +1,102 @@
+"""Processes that are measured: our own `kn-chat dev`, and the limits it is compared with.
+
+CPU is read from the kernel, cores are given by pinning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """(the server's cores, the generator's): one each, or the same single one."""
+    available = sorted(os.sched_getaffinity(0))
+    return ({available[0]}, {available[-1]})
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process and all its threads have used so far; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+
+@dataclass(slots=True)
+class Server:
+    """One child process that said `ready ...` on its standard output."""
+
+    process: asyncio.subprocess.Process
+    ready: list[str]
+    """The words behind `ready`."""
+
+    @property
+    def pid(self) -> int:
+        """The process to read CPU from and to kill."""
+        return self.process.pid
+
+    def kill(self) -> None:
+        """The crash: kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """SIGTERM, and after 20 s without an end SIGKILL."""
+        if self.process.returncode is None:
+            self.process.terminate()
+            try:
+                await asyncio.wait_for(self.process.wait(), 20)
+            except TimeoutError:
+                self.kill()
+        await self.process.wait()
+
+
+async def start(arguments: Sequence[str], *, cpus: set[int] | None, timeout_s: float = 60) -> Server:
+    """Starts `python -m ...` on these cores and waits for its ready line. SystemExit with the child's last words if it ends before."""
+
+    def pin() -> None:
+        if cpus is not None:
+            os.sched_setaffinity(0, cpus)
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=pin,  # nothing else runs in the child before it is replaced
+    )
+    assert process.stdout is not None  # noqa: S101 - asked for above
+    assert process.stderr is not None  # noqa: S101 - asked for above
+    tail: list[bytes] = []
+    reader = asyncio.create_task(_keep_tail(process.stderr, tail))
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), timeout_s)
+    except TimeoutError:
+        line = b""
+    words = line.decode().split()
+    if not words or words[0] != "ready":
+        if process.returncode is None:
+            process.kill()
+        await reader
+        raise SystemExit(f"{' '.join(arguments)} did not become ready:\n{b''.join(tail).decode(errors='replace')}")
+    _BACKGROUND.add(reader)
+    reader.add_done_callback(_BACKGROUND.discard)
+    return Server(process, words[1:])
+
+
+_BACKGROUND: set[asyncio.Task[None]] = set()
+
+
+async def _keep_tail(stream: asyncio.StreamReader, tail: list[bytes]) -> None:
+    async for line in stream:
+        tail.append(line)
+        del tail[:-20]

@@ -1,0 +1,86 @@
+"""The product under load, over its HTTP doors: registers users, logs them in, reads history."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from measure.checker import History
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One logged-in user of a run."""
+
+    number: int
+    user: str
+    name: str
+    token: str
+    gateway: str
+
+
+def _explain(response: httpx.Response) -> str:
+    return f"{response.request.method} {response.request.url.path} answered {response.status_code}: {response.text[:200]}"
+
+
+class Target:
+    """HTTP calls with a limit on how many run at once; answers that ask for patience are repeated."""
+
+    def __init__(self, http_url: str, *, at_once: int = 8) -> None:
+        self._client = httpx.AsyncClient(base_url=http_url, timeout=30)
+        self._gate = asyncio.Semaphore(at_once)
+
+    async def _call(self, method: str, path: str, *, token: str = "", **arguments: object) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        async with self._gate:
+            for attempt in range(8):
+                try:
+                    response = await self._client.request(method, path, headers=headers, **arguments)  # type: ignore[arg-type] # forwarded
+                except httpx.TransportError:
+                    if attempt == 7:
+                        raise
+                    await asyncio.sleep(0.2 * 2**attempt)
+                    continue
+                if response.status_code not in {429, 503}:
+                    break
+                await asyncio.sleep(min(float(response.headers.get("retry-after", 1)), 10))
+        if response.status_code >= 400:
+            raise SystemExit(_explain(response))
+        return response
+
+    async def users(self, count: int, run: str) -> list[User]:
+        """New users of this run, logged in on one device each."""
+        password = secrets.token_urlsafe(12)
+
+        async def one(number: int) -> User:
+            name = f"{run}-{number}"
+            await self._call("POST", "/v1/users", json={"user_name": name, "password": password, "display_name": f"Load {number}"})
+            body = {"user_name": name, "password": password, "device": f"load-{number}"}
+            answer = (await self._call("POST", "/v1/sessions", json=body)).json()
+            return User(number, answer["user"], name, answer["access_token"], answer["gateway"])
+
+        return await asyncio.gather(*(one(number) for number in range(count)))
+
+    async def history(self, users: Sequence[User], chats: Sequence[str]) -> History:
+        """Every chat of these users from its newest message to its first, read page by page by `users[i]` for `chats[i]`."""
+
+        async def one(user: User, chat: str) -> tuple[str, list[tuple[int, str]]]:
+            messages: list[tuple[int, str]] = []
+            before: str | None = None
+            while True:
+                query = {"limit": "256"} | ({"before": before} if before else {})
+                page = (await self._call("GET", f"/v1/chats/{chat}/messages", token=user.token, params=query)).json()
+                messages += [(int(message["message"]), message["key"]) for message in page["messages"]]
+                if not page["more_before"]:
+                    return chat, messages
+                before = page["first"]
+
+        return dict(await asyncio.gather(*(one(user, chat) for user, chat in zip(users, chats, strict=True))))
+
+    async def close(self) -> None:
+        """Lets go of the connections."""
+        await self._client.aclose()
