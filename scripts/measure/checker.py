@@ -102,7 +102,7 @@ def _check_row(verdict: Verdict, record: Record, plan: Schedule, row: int, store
     if missing:
         verdict.lost += 1
         verdict.note(f"lost: row {row}, id {record.ids[row]}, acknowledged, is not in {' and '.join(missing)}")
-    if stored and stored[0] != record.ids[row]:
+    if stored and record.ids[row] not in stored:
         verdict.doubled += 1
         verdict.note(f"another id: row {row} was acknowledged as {record.ids[row]} and is stored as {stored[0]}")
 

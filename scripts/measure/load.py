@@ -141,9 +141,8 @@ class Run:
             await asyncio.sleep(5)
             sent = sum(1 for at in record.sent if at)
             acked = sum(1 for at in record.acked if at)
-            say(
-                f"  {plan.rate:.0f}/s: sent {sent}/{record.slots}, acknowledged {acked}, delivered {sum(1 for at in record.delivered if at)}"
-            )
+            delivered = sum(1 for at in record.delivered if at)
+            say(f"  {plan.rate:.0f}/s: sent {sent}/{record.slots}, acknowledged {acked}, delivered {delivered}")
 
     async def _crash(self, kills: int, seconds: float, warm_up_s: float) -> None:
         chooser = random.Random(self.options.seed)  # noqa: S311 - repeatable moments
