@@ -1,0 +1,163 @@
+"""From frames to commands and queries: what the types cannot say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import chat_pb2 as pb
+from schemas import frames
+from schemas.commands import KEYED, check_text, command_of, content_hash, query_of
+from schemas.errors import Malformed, Refused
+from schemas.ids import LATEST, first_id_at
+
+ALICE, BOB, CAROL = 1_001, 2_002, 3_003
+CHAT = f"d-{ALICE}-{BOB}"
+
+
+def command(frame):
+    return command_of(frame, user=ALICE, device="laptop")
+
+
+def query(frame):
+    return query_of(frame, user=ALICE, session="s1", deadline_ms=99)
+
+
+def send(**fields):
+    return frames.Send(**{"key": "k-1", "to": str(BOB), "text": "hi"} | fields)
+
+
+def test_a_send_becomes_a_command():
+    """To somebody or into a chat: both name the same chat, with the body, the key and who asks; the id is minted later."""
+    expected = pb.Command(user=ALICE, device="laptop", key="k-1", chat=CHAT, send=pb.Send(text="hi", reply_to=7))
+
+    assert command(send(reply_to="7")) == expected
+    assert command(send(to=frames.UNSET, chat=CHAT, reply_to="7")) == expected
+    assert expected.WhichOneof("body") in KEYED
+
+
+def test_a_notebook_is_a_chat_with_oneself():
+    """Writing to oneself is allowed."""
+    assert command(send(to=str(ALICE))).chat == f"d-{ALICE}-{ALICE}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"chat": CHAT}, "malformed", "to"),
+        ({"to": frames.UNSET}, "malformed", "chat"),
+        ({"to": "0"}, "malformed", "to"),
+        ({"to": str(LATEST + 1)}, "malformed", "to"),
+        ({"to": frames.UNSET, "chat": "d-2-1"}, "malformed", "chat"),
+        ({"to": frames.UNSET, "chat": f"d-{BOB}-{CAROL}"}, "unknown_chat", "chat"),
+        ({"text": frames.UNSET}, "malformed", "text"),
+        ({"text": ""}, "malformed", "text"),
+        ({"text": "é" * 2_049}, "too_large", "text"),
+        ({"text": "\ud83d"}, "malformed", "text"),
+        ({"file": "5"}, "malformed", "file"),
+        ({"reply_to": str(LATEST + 1)}, "malformed", "reply_to"),
+    ],
+)
+def test_a_send_is_refused(fields, code, field):
+    """One of chat and to, one of text and file, sizes, and other people's chats: each mistake by its code and place."""
+    with pytest.raises(Refused) as refusal:
+        command(send(**fields))
+    assert (refusal.value.code, refusal.value.field) == (code, field)
+
+
+@given(st.text(max_size=40), st.integers(1, 60))
+def test_text_is_counted_in_bytes(text, limit):
+    """The limit is one of UTF-8 bytes; half a surrogate pair is no text."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        size = -1
+    try:
+        check_text(text, limit)
+    except Malformed as refusal:
+        assert (refusal.code == "too_large") == (size > limit)
+        assert refusal.code == "too_large" or size in (0, -1)
+    else:
+        assert 0 < size <= limit
+
+
+def test_a_mark_becomes_a_command():
+    """Read implies received; a mark has no key."""
+    assert command(frames.Mark(chat=CHAT, read="9", received="3")).mark == pb.Mark(received=9, read=9)
+    assert command(frames.Mark(chat=CHAT, received="3")).mark == pb.Mark(received=3)
+    assert command(frames.Mark(chat=CHAT, read="9")) == pb.Command(user=ALICE, device="laptop", chat=CHAT, mark=pb.Mark(received=9, read=9))
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "field"),
+    [
+        (frames.Mark(chat=CHAT), "malformed", "read"),
+        (frames.Mark(chat=CHAT, read=str(LATEST + 1)), "malformed", "read"),
+        (frames.Mark(chat=CHAT, received=str(LATEST + 1)), "malformed", "received"),
+        (frames.Mark(chat=f"d-{BOB}-{CAROL}", read="1"), "unknown_chat", "chat"),
+        (frames.Mark(chat="nowhere", read="1"), "malformed", "chat"),
+    ],
+)
+def test_a_mark_is_refused(frame, code, field):
+    """Nothing said, ids that cannot be, other people's chats."""
+    with pytest.raises(Refused) as refusal:
+        command(frame)
+    assert (refusal.value.code, refusal.value.field) == (code, field)
+
+
+def test_a_key_with_other_content_is_noticed():
+    """Chat, text and reply count; who, when and from which device do not."""
+    same = [command(send()), command_of(send(key="k-2", chat=CHAT, to=frames.UNSET), user=ALICE, device="phone")]
+    others = [send(text="ho"), send(reply_to="1"), send(to=str(CAROL))]
+
+    assert len({content_hash(one) for one in same}) == 1
+    assert len({content_hash(one) for one in [same[0], *map(command, others)]}) == 4
+    assert len(content_hash(same[0])) == 8
+    assert content_hash(command(frames.Mark(chat=CHAT, read="1"))) != content_hash(same[0])
+
+
+HEAD = {"user": ALICE, "session": "s1", "re": 5, "deadline_ms": 99}
+AT = "2026-11-24T22:40:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (frames.History(id=5, chat=CHAT), pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, limit=50))),
+        (frames.History(id=5, chat=CHAT, before="0", limit=1), pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, before=0, limit=1))),
+        (frames.History(id=5, chat=CHAT, after="7"), pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, after=7, limit=50))),
+        (
+            frames.History(id=5, chat="g-9", around=AT),
+            pb.Query(**HEAD, history=pb.HistoryQuery(chat="g-9", around=first_id_at(1_795_560_000_000), limit=50)),
+        ),
+        (frames.Chats(id=5), pb.Query(**HEAD, chats=pb.ChatsQuery(limit=50))),
+        (frames.Chats(id=5, after="x", limit=2), pb.Query(**HEAD, chats=pb.ChatsQuery(after="x", limit=2))),
+        (
+            frames.DigestAsk(id=5, chat=CHAT, from_="1", to="9"),
+            pb.Query(**HEAD, digest=pb.DigestQuery(**{"chat": CHAT, "from": 1, "to": 9})),
+        ),
+    ],
+)
+def test_a_question_becomes_a_query(frame, expected):
+    """With who waits for the answer, the client's number, and how long."""
+    assert query(frame) == expected
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "field"),
+    [
+        (frames.History(chat=CHAT), "malformed", "id"),
+        (frames.History(id=5, chat=CHAT, before="1", around="2"), "malformed", "around"),
+        (frames.History(id=5, chat=CHAT, before="soon"), "malformed", "before"),
+        (frames.History(id=5, chat=f"d-{BOB}-{CAROL}"), "unknown_chat", "chat"),
+        (frames.DigestAsk(id=5, chat=CHAT, from_=str(LATEST + 1), to="9"), "malformed", "from"),
+        (frames.DigestAsk(id=5, chat=CHAT, from_="1", to=str(LATEST + 1)), "malformed", "to"),
+        (frames.DigestAsk(id=5, chat=f"d-{BOB}-{CAROL}", from_="1", to="2"), "unknown_chat", "chat"),
+    ],
+)
+def test_a_question_is_refused(frame, code, field):
+    """No number to answer to, two positions, wrong times, other people's chats."""
+    with pytest.raises(Refused) as refusal:
+        query(frame)
+    assert (refusal.value.code, refusal.value.field) == (code, field)

@@ -1,0 +1,136 @@
+"""From deliveries and answers to frames: what each device is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas import chat_pb2 as pb
+from schemas import frames
+from schemas.deliveries import answer_of, chat_state, push_of, replaces
+from schemas.ids import time_text, unix_ms_of
+from tests.schemas.samples import ALICE, BOB, BOTH, CHAT, HISTORY, MESSAGE, PAYLOADS
+
+DELIVERIES = {delivery.WhichOneof("body"): delivery for delivery in PAYLOADS["Deliveries"].deliveries}
+ANSWERS = {answer.WhichOneof("body"): answer for answer in PAYLOADS["Answers"].answers}
+TIME = time_text(unix_ms_of(MESSAGE))
+ITEM = frames.HistoryMessage(
+    chat=CHAT,
+    message=str(MESSAGE),
+    sender=str(ALICE),
+    key="k-1",
+    time=TIME,
+    version=str(MESSAGE),
+    reactions=[],
+    text="héllo 👋",
+    reply_to=str(MESSAGE - 1),
+)
+
+
+def test_a_message_is_pushed():
+    """The time comes out of the id; only the sender's own devices learn from which of them it came."""
+    pushed = push_of(DELIVERIES["message"], BOB)
+
+    assert pushed == frames.Message(
+        chat=CHAT, message=str(MESSAGE), sender=str(ALICE), time=TIME, key="k-1", text="héllo 👋", reply_to=str(MESSAGE - 1)
+    )
+    assert push_of(DELIVERIES["message"], ALICE).device == "laptop"
+
+
+def test_what_was_not_said_is_not_pushed():
+    """No reply, no watermark: no field."""
+    message = pb.Delivery(users=BOTH, message=pb.Message(id=MESSAGE, chat=CHAT, sender=ALICE, key="k", body=pb.Send(text="x")))
+    receipt = pb.Delivery(users=BOTH, receipt=pb.Receipt(chat=CHAT, user=BOB, received=5))
+
+    assert push_of(message, BOB).reply_to is frames.UNSET
+    assert push_of(receipt, BOB) == frames.Receipt(chat=CHAT, user=str(BOB), received="5")
+    assert push_of(pb.Delivery(receipt=pb.Receipt(chat=CHAT, user=BOB, read=5)), BOB) == frames.Receipt(chat=CHAT, user=str(BOB), read="5")
+
+
+def test_the_other_pushes():
+    """Receipts, unread counts, refusals and losses, each with the fields of the protocol."""
+    message = str(MESSAGE)
+
+    assert push_of(DELIVERIES["receipt"], ALICE) == frames.Receipt(chat=CHAT, user=str(BOB), received=message, read=str(MESSAGE - 1))
+    assert push_of(DELIVERIES["unread"], BOB) == frames.Unread(chat=CHAT, unread=999, read=str(MESSAGE - 1))
+    assert push_of(DELIVERIES["refused"], ALICE) == frames.Refused(chat=CHAT, message=message, key="k-1", code="forbidden")
+    assert push_of(DELIVERIES["lost"], ALICE) == frames.Lost(message=message, key="k-1")
+
+
+def test_what_is_not_shown():
+    """A revocation is for the gateway alone, and what a later version brings is passed over."""
+    assert push_of(DELIVERIES["revoked"], ALICE) is None
+    assert push_of(pb.Delivery(users=BOTH), ALICE) is None
+    assert answer_of(pb.Answer(session="s1", re=1)) is None
+
+
+def test_what_a_newer_push_replaces():
+    """A newer watermark or count of the same chat makes the older one superfluous; messages all count."""
+    names = {body: replaces(delivery) for body, delivery in DELIVERIES.items()}
+
+    assert names == {
+        "message": None,
+        "receipt": ("receipt", CHAT, BOB),
+        "unread": ("unread", CHAT, 0),
+        "refused": None,
+        "lost": None,
+        "revoked": None,
+    }
+
+
+def test_a_page_is_answered():
+    """Newest first, with its lowest and highest id; an empty page has neither."""
+    assert answer_of(ANSWERS["page"]) == frames.Page(
+        re=1, chat=CHAT, messages=[ITEM], more_before=True, more_after=True, first=str(MESSAGE), last=str(MESSAGE)
+    )
+    empty = answer_of(pb.Answer(re=2, page=pb.Page(chat=CHAT)))
+    assert (empty.messages, empty.first, empty.last) == ([], frames.UNSET, frames.UNSET)
+
+
+def test_chats_are_answered():
+    """Each chat with what is new in it, and the text that asks for the next ones."""
+    assert answer_of(ANSWERS["chats"]) == frames.ChatList(
+        re=4,
+        chats=[
+            frames.ChatState(
+                chat=CHAT,
+                kind="direct",
+                newest=str(MESSAGE),
+                unread=3,
+                read=str(MESSAGE - 4),
+                received=str(MESSAGE),
+                others=[str(BOB)],
+                newest_message=ITEM,
+            )
+        ],
+        after="y",
+    )
+    assert answer_of(pb.Answer(re=4, chats=pb.ChatStates())).after is frames.UNSET
+
+
+def test_a_group_and_a_notebook_in_the_list():
+    """A group names no others here; a notebook has none, and says so."""
+    assert chat_state(pb.ChatState(chat="g-5", newest=1)).kind == "group"
+    assert chat_state(pb.ChatState(chat="g-5", newest=1)).others is frames.UNSET
+    assert chat_state(pb.ChatState(chat=f"d-{ALICE}-{ALICE}", newest=1)).others == []
+
+
+def test_a_digest_is_answered():
+    """The hash as 16 hex digits, leading zeros kept."""
+    assert answer_of(ANSWERS["digest"]) == frames.Digest(re=5, count=7, hash="0123456789abcdef")
+
+
+@pytest.mark.parametrize(("code", "temporary"), [("malformed", False), ("unknown_chat", False), ("unavailable", True)])
+def test_a_refused_question_is_answered(code, temporary):
+    """As `error`, with the place of the mistake where there is one; what may work later is said to be temporary."""
+    refused = pb.Answer(re=6, refused=pb.QueryRefused(code=code, message="no", field="to"))
+
+    assert answer_of(refused) == frames.Error(re=6, code=code, message="no", temporary=temporary, details={"field": "to"})
+    refused.refused.field = ""
+    assert answer_of(refused).details is frames.UNSET
+
+
+def test_history_items_carry_their_version():
+    """An edit, deletion or reaction raises the version above the id."""
+    page = pb.Page(chat=CHAT, messages=[pb.HistoryMessage(message=HISTORY.message, version=MESSAGE + 5)])
+
+    assert answer_of(pb.Answer(re=1, page=page)).messages[0].version == str(MESSAGE + 5)

@@ -1,0 +1,391 @@
+"""Client frames: both codecs, every frame, every mistake. Source: protocol.md section 2."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import frames
+from schemas.frames import CLIENT_TYPES, CODECS, FRAMES_IN_ARRAY, JSON, MSGPACK, SERVER_TYPES, BadFrame, UnknownType, Unparsable
+
+TEXT, BINARY = CODECS[JSON], CODECS[MSGPACK]
+PACK = {JSON: lambda value: json.dumps(value).encode(), MSGPACK: msgspec.msgpack.encode}
+BOTH = pytest.mark.parametrize("name", [JSON, MSGPACK])
+KEYS = st.from_regex(r"[A-Za-z0-9._:\-]{1,64}", fullmatch=True)
+IDS = st.integers(0, 2**63 - 1).map(str)
+VALID_TEXT = st.text(st.characters(codec="utf-8"), max_size=200)
+
+
+def unset_or(strategy):
+    return st.just(msgspec.UNSET) | strategy
+
+
+NUMBER = unset_or(st.integers(1, 2**53 - 1))
+INCOMING = st.one_of(
+    st.builds(
+        frames.Hello,
+        token=VALID_TEXT,
+        device=KEYS,
+        id=NUMBER,
+        resume=unset_or(VALID_TEXT),
+        seen=unset_or(IDS),
+        background=st.booleans(),
+        client=unset_or(st.builds(frames.ClientInfo, name=st.just("x"), version=st.just("1"))),
+    ),
+    st.builds(
+        frames.Send,
+        key=KEYS,
+        id=NUMBER,
+        to=unset_or(IDS),
+        chat=unset_or(st.just("g-1")),
+        text=unset_or(VALID_TEXT),
+        file=unset_or(IDS),
+        reply_to=unset_or(IDS),
+    ),
+    st.builds(frames.Mark, chat=st.just("g-1"), id=NUMBER, received=unset_or(IDS), read=unset_or(IDS)),
+    st.builds(
+        frames.History,
+        chat=st.just("g-1"),
+        id=NUMBER,
+        before=unset_or(IDS),
+        after=unset_or(IDS),
+        around=unset_or(IDS),
+        limit=st.integers(1, 256),
+    ),
+    st.builds(frames.Chats, id=NUMBER, after=unset_or(VALID_TEXT), limit=st.integers(1, 256)),
+    st.builds(frames.DigestAsk, chat=st.just("g-1"), id=NUMBER, from_=IDS, to=IDS),
+    st.builds(frames.Refresh, token=VALID_TEXT, id=NUMBER),
+    st.builds(frames.Ping, id=NUMBER),
+)
+
+ITEM = frames.HistoryMessage(
+    chat="d-1-2",
+    message="9",
+    sender="1",
+    key="k",
+    time="t",
+    version="9",
+    reactions=[{"emoji": "👋", "count": 1, "users": ["2"]}],
+    text="hi",
+)
+LIMITS = frames.Limits(frame_bytes=65_536, text_bytes=4_096, send_per_minute=6_000)
+OUTGOING = [
+    frames.Welcome(
+        session="s",
+        user="1",
+        device="d",
+        time="t",
+        expires="t",
+        result="new",
+        cursor="c",
+        ping_s=30,
+        limits=LIMITS,
+        features=["x"],
+        history_lag_s=1.5,
+        re=1,
+    ),
+    frames.Live(cursor="c"),
+    frames.Cursor(cursor="c"),
+    frames.Ok(re=1, message="9", version="9", time="t", duplicate=True, expires="t"),
+    frames.Ok(re=1),
+    frames.Error(re=1, code="malformed", message="no", temporary=False, retry_after_ms=5, details={"field": "text"}),
+    frames.Message(n=1, cursor="c", chat="d-1-2", message="9", sender="1", time="t", key="k", text="hé", reply_to="8", device="d"),
+    frames.Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
+    frames.Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
+    frames.Lost(n=4, cursor="c", message="9", key="k"),
+    frames.Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9"),
+    frames.Page(re=1, chat="d-1-2", messages=[ITEM], more_before=True, more_after=False, first="9", last="9"),
+    frames.ChatList(
+        re=1,
+        chats=[
+            frames.ChatState(chat="d-1-2", kind="direct", newest="9", unread=0, read="9", received="9", others=["2"], newest_message=ITEM)
+        ],
+        after="x",
+    ),
+    frames.Digest(re=1, count=3, hash="0123456789abcdef"),
+    frames.Moved(url="ws://127.0.0.1:1/v1/socket"),
+    frames.Drain(reconnect_after_ms=100, url="ws://127.0.0.1:1/v1/socket"),
+    frames.Expiring(at="t"),
+    frames.Pong(re=1, time="t"),
+]
+
+
+@given(INCOMING)
+def test_client_frames_go_round(frame):
+    """Every client frame survives both codecs, and what is absent is not sent at all, least of all as null."""
+    for codec in CODECS.values():
+        assert codec.incoming(codec.encode(frame)) == frame
+    assert all(value is not None for value in json.loads(TEXT.encode(frame)).values())
+
+
+@pytest.mark.parametrize("frame", OUTGOING, ids=lambda frame: type(frame).__name__)
+def test_server_frames_go_round(frame):
+    """Every server frame survives both codecs, with the same names in both."""
+    for codec in CODECS.values():
+        assert codec.outgoing(codec.encode(frame)) == frame
+    assert json.loads(TEXT.encode(frame)) == msgspec.msgpack.decode(BINARY.encode(frame))
+
+
+def test_every_frame_is_covered_here():
+    """A new frame wants a row above, and the table of types follows the union."""
+    assert {type(frame).__struct_config__.tag for frame in OUTGOING} == SERVER_TYPES
+    assert {"hello", "send", "mark", "history", "chats", "digest", "refresh", "ping"} == CLIENT_TYPES
+    assert {"welcome", "live", "cursor", "ok", "error", "message", "receipt", "refused", "lost", "unread", "pong"} <= SERVER_TYPES
+
+
+def test_the_codecs_are_the_subprotocols():
+    """JSON travels as text, MessagePack as binary frames."""
+    assert (TEXT.text, BINARY.text) == (True, False)
+    assert BINARY.encode(frames.Ping())[0] & 0xF0 == 0x80  # a map
+
+
+@BOTH
+def test_unknown_fields_are_ignored(name):
+    """Later versions may add fields."""
+    codec, pack = CODECS[name], PACK[name]
+
+    assert codec.incoming(pack({"type": "ping", "id": 3, "later": {"deep": [1, None, "x"]}})) == frames.Ping(id=3)
+    assert codec.outgoing(pack({"type": "live", "cursor": "c", "later": [1]})) == frames.Live(cursor="c")
+
+
+@BOTH
+def test_an_unknown_type_is_told_from_a_bad_frame(name):
+    """The gateway answers `unknown_type` with the number; a client passes over what it does not know yet."""
+    codec, pack = CODECS[name], PACK[name]
+
+    for number, re in ((7, 7), ("7", msgspec.UNSET), (0, msgspec.UNSET), (2**53, msgspec.UNSET), (True, msgspec.UNSET)):
+        with pytest.raises(UnknownType) as unknown:
+            codec.incoming(pack({"type": "dance", "id": number}))
+        assert (unknown.value.name, unknown.value.re) == ("dance", re)
+    assert codec.outgoing(pack({"type": "dance", "cursor": 5})) is None
+    with pytest.raises(UnknownType) as unknown:
+        codec.incoming(pack({"type": "x" * 1_000}))
+    assert len(unknown.value.name) == 64
+
+
+BAD_FIELDS = [
+    ({"type": "send"}, "key"),
+    ({"type": "send", "key": ""}, "key"),
+    ({"type": "send", "key": "a b"}, "key"),
+    ({"type": "send", "key": "é"}, "key"),
+    ({"type": "send", "key": "k" * 65}, "key"),
+    ({"type": "send", "key": "k\n"}, "key"),
+    ({"type": "send", "key": "k", "to": 5}, "to"),
+    ({"type": "send", "key": "k", "to": "05"}, "to"),
+    ({"type": "send", "key": "k", "to": "x"}, "to"),
+    ({"type": "send", "key": "k", "text": None}, "text"),
+    ({"type": "send", "key": "k", "text": ["x"]}, "text"),
+    ({"type": "send", "key": "k", "reply_to": "-1"}, "reply_to"),
+    ({"type": "send", "key": "k", "chat": "c" * 65}, "chat"),
+    ({"type": "ping", "id": 0}, "id"),
+    ({"type": "ping", "id": -1}, "id"),
+    ({"type": "ping", "id": 2**53}, "id"),
+    ({"type": "ping", "id": 1.5}, "id"),
+    ({"type": "ping", "id": "1"}, "id"),
+    ({"type": "ping", "id": True}, "id"),
+    ({"type": "hello", "device": "d"}, "token"),
+    ({"type": "hello", "token": "t"}, "device"),
+    ({"type": "hello", "token": "t" * 4_097, "device": "d"}, "token"),
+    ({"type": "hello", "token": "t", "device": "d", "resume": "c" * 257}, "resume"),
+    ({"type": "hello", "token": "t", "device": "d", "seen": "1.0"}, "seen"),
+    ({"type": "hello", "token": "t", "device": "d", "background": 1}, "background"),
+    ({"type": "hello", "token": "t", "device": "d", "client": {"name": 5}}, "client.name"),
+    ({"type": "mark", "read": "1"}, "chat"),
+    ({"type": "mark", "chat": "g-1", "read": 1}, "read"),
+    ({"type": "history", "chat": "g-1", "limit": 0}, "limit"),
+    ({"type": "history", "chat": "g-1", "limit": 257}, "limit"),
+    ({"type": "history", "chat": "g-1", "before": 5}, "before"),
+    ({"type": "chats", "limit": "5"}, "limit"),
+    ({"type": "digest", "chat": "g-1", "to": "5"}, "from"),
+    ({"type": "digest", "chat": "g-1", "from": "a", "to": "5"}, "from"),
+    ({"type": "refresh"}, "token"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("frame", "field"), BAD_FIELDS, ids=lambda value: value if isinstance(value, str) else value["type"])
+def test_a_bad_field_is_named(name, frame, field):
+    """`error malformed` can name the place and repeat the number of the frame."""
+    number = {} if field == "id" else {"id": 41}
+    with pytest.raises(BadFrame) as bad:
+        CODECS[name].incoming(PACK[name](frame | number))
+
+    assert (bad.value.field, bad.value.type, bad.value.code) == (field, frame["type"], "malformed")
+    assert bad.value.re == number.get("id", msgspec.UNSET)
+
+
+@BOTH
+@pytest.mark.parametrize("frame", [5, None, "ping", True, 1.5, {}, {"id": 1}, {"type": 5}, {"type": None}, {"type": ["ping"]}])
+def test_what_is_no_frame_is_unparsable(name, frame):
+    """Not an object, or without a text `type`: the gateway closes with 4400."""
+    for decode in (CODECS[name].incoming, CODECS[name].outgoing):
+        with pytest.raises(Unparsable):
+            decode(PACK[name](frame))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"ping",
+        b'{"type":"ping"',
+        b'{"type":"ping"}{"type":"ping"}',
+        b"{'type':'ping'}",
+        b'{"type":"ping","id":NaN}',
+        b'{"type":"ping","id":1e999}',
+        b'{"type":"ping\\ud800"}',
+        b'\xef\xbb\xbf{"type":"ping"}',
+        b'{"type":"ping","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+        b'{"type":"ping","id":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
+        '{"type":"ping"}'.encode("utf-16"),
+    ],
+    ids=lambda payload: payload[:24],
+)
+def test_text_that_is_no_json(payload):
+    """Cut, doubled, too deep, numbers that JSON does not have: unparsable, never a crash."""
+    with pytest.raises(Unparsable):
+        TEXT.incoming(payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x81\xa4type",
+        b"\x81\xa4type\xa4ping\x00",
+        b"\x81\xa4type\xc4\x04ping",
+        b"\x81\xa4type\xd6\xff\x00\x00\x00\x01",
+        b"\x82\x01\x02\xa4type\xa4ping",
+        b"\x82\xa4type\xa4ping\xa1x" + b"\x91" * 30_000 + b"\xc0",
+    ],
+    ids=lambda payload: payload[:12].hex(),
+)
+def test_bytes_that_are_no_message_pack(payload):
+    """Cut, doubled, binary or timestamps where text belongs, numbers as names, too deep: unparsable, never a crash."""
+    with pytest.raises(Unparsable):
+        BINARY.incoming(payload)
+
+
+@pytest.mark.parametrize(
+    "extra", [b"\xc7\x01\x05a", b"\xd6\xff\x00\x00\x00\x01", b"\xc4\x01a", b"\xca\x7f\xc0\x00\x00"], ids=lambda e: e.hex()
+)
+def test_message_pack_kinds_that_json_lacks(extra):
+    """Extensions, timestamps, binary, NaN: ignored where the field is unknown, a bad field where it is ours."""
+    assert BINARY.incoming(b"\x82\xa4type\xa4ping\xa1x" + extra) == frames.Ping()
+    with pytest.raises(BadFrame) as bad:
+        BINARY.incoming(b"\x82\xa4type\xa4ping\xa2id" + extra)
+    assert bad.value.field == "id"
+
+
+def test_half_of_an_emoji_is_a_bad_field():
+    """A client that cuts text in the middle of a surrogate pair has its mistake named; it is not thrown out."""
+    with pytest.raises(BadFrame) as bad:
+        TEXT.incoming(b'{"type":"send","id":41,"key":"k","to":"1","text":"wave \\ud83d"}')
+    assert (bad.value.field, bad.value.re) == ("text", 41)
+    with pytest.raises(UnknownType):
+        TEXT.incoming(b'{"type":"dance","text":"\\ud83d"}')
+    for hopeless in (
+        b'{"type":5,"text":"\\ud83d"}',
+        b'["\\ud83d"]',
+        b'{"type":"ping","x":{"y":"\\ud83d"}}',
+        b'{"type":"ping","x":"\\ud83d',
+    ):
+        with pytest.raises(Unparsable):
+            TEXT.incoming(hopeless)
+
+
+def test_invalid_utf8_in_message_pack_is_a_bad_field():
+    """The socket checks UTF-8 of text frames only; in MessagePack the codec does."""
+    with pytest.raises(BadFrame):
+        BINARY.incoming(b"\x83\xa4type\xa4send\xa3key\xa1k\xa4text\xa1\xff")
+
+
+@BOTH
+def test_an_array_is_taken_in_order(name):
+    """One WebSocket message holds one object, or up to FRAMES_IN_ARRAY in order."""
+    codec, pack = CODECS[name], PACK[name]
+    many = [{"type": "ping", "id": number} for number in range(1, FRAMES_IN_ARRAY + 1)]
+
+    assert [codec.incoming(frame).id for frame in codec.split(pack(many))] == list(range(1, FRAMES_IN_ARRAY + 1))
+    assert [codec.incoming(frame) for frame in codec.split(pack(many[0]))] == [frames.Ping(id=1)]
+    assert codec.split(pack([])) == []
+    with pytest.raises(Unparsable):
+        codec.split(pack([*many, many[0]]))
+
+
+@BOTH
+def test_a_mistake_in_an_array_is_its_elements(name):
+    """The good elements stay good; what is no object is unparsable by itself."""
+    codec = CODECS[name]
+    good, unknown, nested, plain = codec.split(PACK[name]([{"type": "ping"}, {"type": "dance"}, [{"type": "ping"}], 5]))
+
+    assert codec.incoming(good) == frames.Ping()
+    with pytest.raises(UnknownType):
+        codec.incoming(unknown)
+    for junk in (nested, plain):
+        with pytest.raises(Unparsable):
+            codec.incoming(junk)
+
+
+def test_a_cut_array_is_unparsable():
+    """Also behind white space, and too deep."""
+    for payload in (b" \n[", b'[{"type":"ping"}', b"[" * 60_000):
+        with pytest.raises(Unparsable):
+            TEXT.split(payload)
+    for payload in (b"\x92\x80", b"\xdc\x00", b"\xdd\xff\xff\xff\xff", b"\x91" * 60_000):
+        with pytest.raises(Unparsable):
+            BINARY.split(payload)
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(st.characters(codec="utf-8"))
+    | st.sampled_from(sorted(CLIENT_TYPES | SERVER_TYPES)),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["type", "id", "key", "text", "chat", "limit", "n"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+def survives(codec, payload):
+    """The only errors that decoding raises are the three that the gateway answers."""
+    try:
+        parts = codec.split(payload)
+    except Unparsable:
+        return
+    for part in parts:
+        for decode in (codec.incoming, codec.outgoing):
+            with suppress(Unparsable, UnknownType, BadFrame):
+                decode(part)
+
+
+@given(JUNK)
+def test_fuzzed_values_raise_nothing_else(value):
+    """Fuzz: any value that the formats can hold."""
+    survives(BINARY, msgspec.msgpack.encode(value))
+    survives(TEXT, json.dumps(value).encode())
+
+
+@given(st.binary(max_size=300), st.text(max_size=300), st.integers(0, 200))
+def test_fuzzed_bytes_raise_nothing_else(noise, text, at):
+    """Fuzz: any bytes, any text with lone surrogates, and good frames with a bite taken out."""
+    good = {"type": "send", "id": 1, "key": "k", "to": "1", "text": text.encode("utf-8", "ignore").decode()}
+    for codec, pack in ((TEXT, PACK[JSON]), (BINARY, PACK[MSGPACK])):
+        survives(codec, noise)
+        payload = pack(good)
+        survives(codec, payload[:at] + noise[:3] + payload[at + 1 :])
+    survives(TEXT, json.dumps(good | {"text": text}).encode())
+    survives(TEXT, json.dumps([good | {"text": text}, math.inf]).encode())
