@@ -1,0 +1,240 @@
+"""The pump: brings the records of one topic to one function by POST, as Knative's KafkaSource does where there is Knative.
+
+`kn-chat dev` runs one for each event row of `functions.main.TRIGGERS`. It knows the log and a `Post`, never what is in the events. It
+imitates the measured dispatcher: retries, back-off, unordered dispatch, prefix commits; not ordered mode, not rebalances.
+Source: design.md D2, D12, D22.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from backends import telemetry
+from backends.log import Appends, Member, Reads, Record, Stored
+from backends.posts import Answer, Post, dead_letter, event_of, foreign_dead_letter, request_of, traced, verdict
+from schemas.errors import Malformed, Unavailable
+from schemas.topics import DEAD_LETTERS
+from schemas.wire import Event
+
+log = logging.getLogger(__name__)
+
+# The dispatcher's max.poll.records as shipped: it polls again when fewer are in flight, so there are at most 2 x 50 - 1 at once (measured).
+POLL_RECORDS: Final = 50
+# The dispatcher commits every 5 s. A crash repeats what was done since, which is harmless; a commit costs an fsync, which appends share.
+COMMIT_S: Final = 1.0
+# Between attempts at a log that does not answer: doubled from the first to the last, each times 0.5 to 1.
+LOG_BACK_OFF_S: Final = (0.1, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """The `delivery` block of a KafkaSource: `retry` tries after the first; the n-th waits delay * n (linear) or delay * 2^n."""
+
+    retry: int
+    backoff_delay_s: float
+    backoff_policy: Literal["linear", "exponential"] = "linear"
+    timeout_s: float = 15.0
+
+    def wait_s(self, retry: int) -> float:
+        """Seconds before the given retry, which counts from 1."""
+        return self.backoff_delay_s * (retry if self.backoff_policy == "linear" else 2**retry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One KafkaSource. `url` names the function: it is the `host` of requests and the `knativeerrordest` of dead letters."""
+
+    topic: str
+    group: str
+    url: str
+    delivery: Delivery
+
+
+@dataclass(slots=True)
+class _Progress:
+    """One partition: polled up to `end`, and what of it is `open`. Everything before the oldest open offset may be committed."""
+
+    end: int
+    committed: int
+    open: set[int] = field(default_factory=set)
+
+    @property
+    def done(self) -> int:
+        return min(self.open, default=self.end)
+
+
+class Pump:
+    """One source. Run it as a task; `stop` ends it in order. Cancelling the task is a crash: uncommitted records come again."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        reads: Reads,
+        appends: Appends,
+        post: Post,
+        namespace: str = "chat",
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._source, self._reads, self._appends, self._post = source, reads, appends, post
+        self._namespace, self._sleep = namespace, sleep
+        self._progress: dict[int, _Progress] = {}
+        self._flying: set[asyncio.Task[None]] = set()
+        self._resting: set[asyncio.Task[None]] = set()  # those that wait for their next try
+        self._landing = asyncio.Event()
+        self._uncommitted = asyncio.Event()
+        self._serving: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Pumps until `stop`. Raises Unavailable when the group cannot be joined; later trouble with the log is waited out."""
+        async with self._reads.member(self._source.group, self._source.topic) as member:
+            if self._stopping:
+                return
+            async with asyncio.TaskGroup() as tasks:
+                self._serving = [tasks.create_task(self._dispatch(member, tasks)), tasks.create_task(self._keep_committing(member))]
+            try:
+                await self._commit(member)
+            except Unavailable as error:
+                log.warning("stopped without a last commit: what was done since comes again", extra={"cause": error.message})
+
+    async def stop(self, *, within_s: float) -> None:
+        """Polls no more, gives what is in flight so many seconds, and lets `run` commit and return.
+
+        What waits for a retry is not waited for: it comes again after a restart.
+        """
+        self._stopping = True
+        for task in (*self._serving[:1], *self._resting):
+            task.cancel()
+        if self._flying:
+            await asyncio.wait(self._flying, timeout=within_s)
+        for task in (*self._flying, *self._serving):
+            task.cancel()
+
+    async def _dispatch(self, member: Member, tasks: asyncio.TaskGroup) -> None:
+        failures = 0
+        while True:
+            while len(self._flying) >= POLL_RECORDS:
+                self._landing.clear()
+                await self._landing.wait()
+            try:
+                records = await member.poll(max_records=POLL_RECORDS)
+            except Unavailable as error:
+                failures += 1
+                await self._wait_for_the_log("the log cannot be read", error, failures)
+                continue
+            failures = 0
+            for record in records:
+                progress = self._progress.setdefault(record.partition, _Progress(record.offset, record.offset))
+                progress.open.add(record.offset)
+                progress.end = max(progress.end, record.offset + 1)
+                task = tasks.create_task(self._deliver(record))
+                self._flying.add(task)
+                task.add_done_callback(self._land)
+
+    def _land(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        self._landing.set()
+
+    async def _deliver(self, record: Stored) -> None:
+        """Returns when the function has taken the event or its dead letter is safe: then the offset may be committed."""
+        try:
+            event = event_of(record)
+        except Malformed as error:
+            await self._set_aside(record, foreign_dead_letter(record, url=self._source.url), error.message)
+        else:
+            refusal = await self._try(record, event)
+            if refusal is not None:
+                answer, cause = refusal
+                await self._set_aside(record, dead_letter(event, url=self._source.url, answer=answer), cause)
+        self._progress[record.partition].open.discard(record.offset)
+        self._uncommitted.set()
+
+    async def _try(self, record: Stored, event: Event) -> tuple[Answer | None, str] | None:
+        """Posts until there is a verdict. None: the event was taken; else the last answer (None: there was none) and the cause."""
+        delivery = self._source.delivery
+        headers, body = request_of(event, url=self._source.url, namespace=self._namespace)
+        for retry in range(delivery.retry + 1):
+            if retry:
+                await self._rest(delivery.wait_s(retry))
+            answer: Answer | None = None
+            try:
+                async with asyncio.timeout(delivery.timeout_s):
+                    answer = await self._post(traced(headers, event), body)
+            except OSError as error:  # TimeoutError is one
+                meaning, cause = "again", type(error).__name__
+            else:
+                meaning, cause = verdict(answer.status), str(answer.status)
+            telemetry.count("knchat_pump_tries_total", group=self._source.group, verdict=meaning)
+            if meaning == "taken":
+                return None
+            if meaning == "never":
+                break
+            if not retry:
+                log.info("event not taken, trying again", extra=self._place(record) | {"cause": cause})
+        return answer, cause
+
+    async def _set_aside(self, record: Stored, letter: Event, cause: str) -> None:
+        """Appends the dead letter.
+
+        The dispatcher gives up after as many retries as for the function and drops the event (measured). This log is the only one there is,
+        so we never do: what cannot be set aside holds its place in the partition until the log takes it, or until a restart tries it anew.
+        """
+        telemetry.count("knchat_pump_dead_letters_total", group=self._source.group)
+        log.warning("event set aside as a dead letter", extra=self._place(record) | {"type": letter.type, "cause": cause})
+        failures = 0
+        while True:
+            try:
+                await self._appends.append([Record(DEAD_LETTERS, letter)])
+            except Unavailable as error:
+                failures += 1
+                await self._wait_for_the_log("a dead letter cannot be appended", error, failures)
+            except Malformed:
+                log.exception("a dead letter cannot be appended, ever: the record stays in its own topic only", extra=self._place(record))
+                return
+            else:
+                return
+
+    async def _keep_committing(self, member: Member) -> None:
+        failures = 0
+        while True:
+            await self._uncommitted.wait()
+            await self._sleep(COMMIT_S)
+            self._uncommitted.clear()
+            try:
+                await self._commit(member)
+            except Unavailable as error:
+                self._uncommitted.set()
+                failures += 1
+                await self._wait_for_the_log("offsets cannot be committed", error, failures)
+            else:
+                failures = 0
+
+    async def _commit(self, member: Member) -> None:
+        offsets = {partition: progress.done for partition, progress in self._progress.items() if progress.done > progress.committed}
+        if offsets:
+            await member.commit(offsets)
+            for partition, offset in offsets.items():
+                self._progress[partition].committed = offset
+
+    async def _wait_for_the_log(self, what: str, error: Unavailable, failures: int) -> None:
+        first, last = LOG_BACK_OFF_S
+        log.warning(what, extra={"topic": self._source.topic, "group": self._source.group, "cause": error.message})
+        await self._rest(min(last, first * 2 ** min(failures - 1, 16)) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+    async def _rest(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - only coroutines rest
+        self._resting.add(task)
+        try:
+            await self._sleep(seconds)
+        finally:
+            self._resting.discard(task)
+
+    def _place(self, record: Stored) -> dict[str, object]:
+        return {"topic": record.topic, "partition": record.partition, "offset": record.offset, "group": self._source.group}
