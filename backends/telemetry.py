@@ -42,8 +42,7 @@ METRICS: Final[dict[str, Metric]] = {
         ),
         Metric("knchat_queries_total", "counter", "queries", "answers given: page, chats, digest, refused, expired", ("answer",)),
         Metric("knchat_rows_set_aside_total", "counter", "outcomes", "outcomes that `persist` could not write and dead-lettered alone"),
-        Metric("knchat_lost_total", "counter", "commands", "senders told `lost`: the command's dead letter waits for a re-drive"),
-        Metric("knchat_dead_letters_total", "counter", "events", "dead letters by what became of them", ("became",)),
+        Metric("knchat_dead_letters_total", "counter", "events", "dead letters: retried, told, kept, my_own, unreadable, bug", ("became",)),
         Metric("knchat_policy_stale_total", "counter", "answers", "who-exists answers given from memory while SQL was down"),
         # pump
         Metric("knchat_pump_tries_total", "counter", "requests", "events posted, by verdict: taken, again, never", ("group", "verdict")),

@@ -39,8 +39,8 @@ async def read_page(
 ) -> pb.Page:
     """A page for one of the chat's people; `before` LATEST is the newest.
 
-    It ends at `limit` or at `max_bytes` of its JSON frame (MessagePack is smaller; None: no end), but holds at least one message if there is
-    one. What lies nearest to the anchor is kept, and more_before and more_after tell of what was cut.
+    It ends at `limit` or at `max_bytes` of its JSON frame (MessagePack is smaller; None: no end), but holds a message if there is one. What
+    lies nearest to the anchor is kept, and more_before and more_after tell of what was cut.
     Raises Refused unknown_chat, Malformed for a limit outside 1 to 256, Unavailable.
     """
     _check_limit(limit)

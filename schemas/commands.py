@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.errors import Malformed, Refused
-from schemas.ids import ChatId, UserId, direct_chat, direct_members, parse_chat, parse_id, parse_id_or_time, parse_user
+from schemas.ids import LATEST, ChatId, UserId, direct_chat, direct_members, parse_chat, parse_id, parse_id_or_time, parse_user
 
 KEYED: Final = frozenset({"send"})
 """Kinds that carry a client's key, and so are reserved, repeated and confirmed (design.md D4)."""
@@ -74,6 +74,15 @@ def command_of(frame: frames.Send | frames.Mark, *, user: UserId, device: str, t
         case _:
             assert_never(frame)
     return command
+
+
+def check_command(command: pb.Command) -> ChatId:
+    """The chat of a command out of the log, checked for what no store could hold. Raises Malformed: no gateway writes such a command."""
+    if not (0 < command.id <= LATEST and 0 < command.user <= LATEST):
+        raise Malformed("id and user must be ids", field="id")
+    if max(command.send.reply_to, command.mark.read, command.mark.received) > LATEST:
+        raise Malformed("a message is named by what is no id", field=command.WhichOneof("body"))
+    return parse_chat(command.chat)
 
 
 def content_hash(command: pb.Command) -> bytes:

@@ -69,6 +69,10 @@ OUTCOMES_DECIDED: Final = EventType("knchat.outcomes.decided.v1", "Outcomes")
 DELIVERIES_MADE: Final = EventType("knchat.deliveries.made.v1", "Deliveries")
 QUERIES_ASKED: Final = EventType("knchat.queries.asked.v1", "Queries")
 ANSWERS_GIVEN: Final = EventType("knchat.answers.given.v1", "Answers")
+EVENT_TYPES: Final[dict[str, EventType]] = {
+    event_type.message: event_type for event_type in (COMMANDS_ISSUED, OUTCOMES_DECIDED, DELIVERIES_MADE, QUERIES_ASKED, ANSWERS_GIVEN)
+}
+"""Our event types by the name of their protobuf message."""
 
 
 def murmur2(key: bytes) -> int:

@@ -1,0 +1,162 @@
+"""The doors of event functions: a CloudEvent from functions-framework goes in, a rule is called, one of three verdicts comes out.
+
+    200  done, a refused command included (its sender is told)
+    422  never again: the dispatcher makes it a dead letter, `kne-reason` says why
+    503  try again: something outside does not answer
+
+Verdicts are raised here and nowhere else (design.md D11, D15). A target is `@on_event(...)` above a rule of its own name. The stores
+are those of `use`, or else of the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import functions_framework.aio
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from backends.telemetry import count, observe
+from schemas import wire
+from schemas.errors import ChatError, Malformed, Unavailable
+from schemas.topics import EVENT_TYPES
+from schemas.wire import Event
+
+if TYPE_CHECKING:
+    from cloudevents.http import CloudEvent
+    from functions_framework.aio import CloudEventFunction
+    from google.protobuf.message import Message
+
+    from backends.wiring import Backends
+
+log = logging.getLogger(__name__)
+
+# The dispatcher gives up after 15 s and asks again while a late handler would still be running: a handler ends before that (design.md D11).
+HANDLER_S: Final = 10.0
+REASON: Final = "kne-reason"
+"""The only `kne-` header there is: a name outside a-z0-9 after `kne-` wedges the partition for good (measured)."""
+
+Payload = TypeVar("Payload", bound="Message")
+
+_NOT_A_REASON: Final = re.compile(r"[^a-z0-9]+")
+_backends: Backends | None = None
+
+
+def use(backends: Backends | None) -> None:
+    """Makes all doors of this process work on these stores. None: on those of the environment, opened at the next event."""
+    global _backends  # noqa: PLW0603 - functions-framework calls a target with the event alone
+    _backends = backends
+
+
+def current() -> Backends:
+    """The stores of this process, made of the environment when nobody gave any. Call it inside the running loop.
+
+    Raises Unavailable when the environment is wrong: no event is to blame for that.
+    """
+    if _backends is None:
+        from backends.settings import Settings  # noqa: PLC0415 - not needed where `use` was called
+        from backends.wiring import Backends  # noqa: PLC0415
+
+        try:
+            use(Backends(Settings.from_env()))
+        except Malformed as error:
+            log.critical("a setting is wrong", extra={"setting": error.field})
+            raise Unavailable(error.message) from error
+    assert _backends is not None  # noqa: S101 - `use` was just called
+    return _backends
+
+
+def on_event(payload: type[Payload]) -> Callable[[Callable[[Payload, Event, Backends], Awaitable[None]]], CloudEventFunction]:
+    """Makes a rule the target for events whose data are `payload`; other types are 422.
+
+    The name must be one of its own in the whole house: functions-framework keeps its targets by `__name__`.
+    """
+    accepted = EVENT_TYPES[payload.DESCRIPTOR.name].type
+
+    def decorate(rule: Callable[[Payload, Event, Backends], Awaitable[None]]) -> CloudEventFunction:
+        @functions_framework.aio.cloud_event
+        @wraps(rule)
+        async def target(received: CloudEvent) -> None:
+            async def work() -> None:
+                backends = current()
+                event = read(received, backends.settings.event_keys)
+                if event.type != accepted:
+                    raise Malformed(f"this inbox takes {accepted} only", field="type", code="unknown_type")
+                await rule(wire.parse(event, payload), event, backends)
+
+            await _judge(rule.__name__, work)
+
+        return target
+
+    return decorate
+
+
+def on_dead_letter(rule: Callable[[Event, Backends], Awaitable[None]]) -> CloudEventFunction:
+    """Makes a rule the target for events of any type. It never answers 422, which would make a dead letter of a dead letter, for ever."""
+
+    @functions_framework.aio.cloud_event
+    @wraps(rule)
+    async def target(received: CloudEvent) -> None:
+        async def work() -> None:
+            backends = current()
+            try:
+                await rule(read(received, backends.settings.event_keys), backends)
+            except Malformed as error:
+                count("knchat_dead_letters_total", became="unreadable")
+                log.warning("dead letter is not readable", extra={"reason": reason_of(error)})
+
+        await _judge(rule.__name__, work, never_refused=True)
+
+    return target
+
+
+def read(received: wire.SdkEvent, keys: tuple[bytes, ...]) -> Event:
+    """The event, checked: form, plain attributes, signature where there are keys (design.md D23). Raises Malformed."""
+    event = wire.from_sdk(received)
+    for name, value in (("id", event.id), ("source", event.source)):
+        if not (value.isascii() and value.isprintable()):
+            raise Malformed(f"{name} must be printable ASCII: ids of further events are made from it", field=name)
+    wire.check_signature(event, keys)
+    return event
+
+
+def reason_of(error: ChatError) -> str:
+    """A short code for `kne-reason` and logs: a-z, 0-9 and dashes."""
+    return _NOT_A_REASON.sub("-", f"{error.code} {error.field or ''}".lower()).strip("-")
+
+
+def problem(error: ChatError) -> JSONResponse:
+    """The HTTP answer for an error, in the one shape that all of them have (protocol.md section 1)."""
+    headers = {} if error.retry_after_s is None else {"retry-after": str(max(1, round(error.retry_after_s)))}
+    body = {"code": error.code, "message": error.message, "details": error.details}
+    return JSONResponse(body, status_code=error.status, headers=headers)
+
+
+async def _judge(target: str, work: Callable[[], Awaitable[None]], *, never_refused: bool = False) -> None:
+    started = time.perf_counter()
+    verdict: HTTPException | None = None
+    try:
+        async with asyncio.timeout(HANDLER_S):
+            await work()
+    except (Unavailable, TimeoutError) as error:
+        log.info("event not done, to be tried again", extra={"target": target, "cause": str(error) or "timeout"})
+        verdict = HTTPException(503, detail=str(error) or f"not done within {HANDLER_S:.0f} s")
+    except ChatError as error:
+        log.warning("event refused for good", extra={"target": target, "reason": reason_of(error)})
+        verdict = HTTPException(422, detail=error.message, headers={REASON: reason_of(error)})
+    except Exception as error:
+        log.exception("bug: event set aside", extra={"target": target})
+        verdict = HTTPException(422, detail="a bug in this function", headers={REASON: f"bug-{type(error).__name__.lower()}"})
+    if never_refused and verdict is not None and verdict.status_code == 422:
+        count("knchat_dead_letters_total", became="bug")
+        verdict = None
+    observe("knchat_event_seconds", time.perf_counter() - started, target=target)
+    count("knchat_events_total", target=target, verdict="200" if verdict is None else str(verdict.status_code))
+    if verdict is not None:
+        raise verdict

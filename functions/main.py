@@ -1,0 +1,87 @@
+"""All functions of the house: the one FUNCTION_SOURCE of functions-framework, and TRIGGERS, which says what calls each of them.
+
+    functions-framework --source functions/main.py --target send
+
+A target is looked up here by its name and its file is imported then, so that a function starts with what it needs and nothing else
+(design.md D21). `dev`, the manifests and a test read TRIGGERS, so that a laptop and Knative do the same. To add a function: its file, and
+a row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+from backends.pump import Delivery
+from schemas import topics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnEvents:
+    """A source: the records of `topic` go to the target `target` of functions/`file`.py; what fails goes to `dead_letters`.
+
+    `needs`: the ports without which the target can do nothing, and so is not ready.
+    """
+
+    target: str
+    file: str
+    topic: str
+    group: str
+    delivery: Delivery
+    needs: tuple[str, ...]
+    dead_letters: str = topics.DEAD_LETTERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnHttp:
+    """An HTTP target: requests whose path is one of `paths`, or lies below one, go to the target `target` of functions/`file`.py.
+
+    `needs` as above.
+    """
+
+    target: str
+    file: str
+    paths: tuple[str, ...]
+    needs: tuple[str, ...]
+
+
+# Patience that fits what is behind the function (design.md D12): 60 linear steps of 0.5 s are 15 min, of 1 s 30 min.
+_SEND: Final = Delivery(retry=60, backoff_delay_s=0.5)
+_PERSIST: Final = Delivery(retry=60, backoff_delay_s=1.0)
+_HISTORY: Final = Delivery(retry=2, backoff_delay_s=0.5)  # whoever asked has soon stopped waiting
+
+# `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes to chat-retries (design.md D11b).
+TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
+    OnEvents(target="send", file="send", topic=topics.COMMANDS, group="send", delivery=_SEND, needs=("appends",)),
+    OnEvents(target="send", file="send", topic=topics.RETRIES, group="send-retries", delivery=_SEND, needs=("appends",)),
+    OnEvents(target="persist", file="persist", topic=topics.MESSAGES, group="persist", delivery=_PERSIST, needs=("appends", "chats")),
+    OnEvents(target="history", file="history", topic=topics.QUERIES, group="history", delivery=_HISTORY, needs=("appends", "chats")),
+    OnEvents(target="report_lost", file="lost", topic=topics.DEAD_LETTERS, group="report-lost", delivery=_SEND, needs=("appends",)),
+    OnHttp(
+        target="accounts",
+        file="accounts",
+        paths=(
+            "/v1/users",
+            "/v1/sessions",
+            "/v1/tokens",
+            "/v1/devices",
+            "/v1/me",
+            "/v1/gateways",
+            "/v1/openapi.json",
+            "/v1/docs",
+            "/.well-known/jwks.json",
+        ),
+        needs=("accounts", "appends", "cache"),
+    ),
+    OnHttp(target="chats", file="chats", paths=("/v1/chats",), needs=("chats",)),
+)
+
+_FILES: Final = {trigger.target: trigger.file for trigger in TRIGGERS}
+
+
+def __getattr__(name: str) -> Any:
+    """The target of that name: its file is imported when somebody asks for it, as functions-framework does after it has run this module."""
+    if name not in _FILES:
+        raise AttributeError(name)
+    return getattr(import_module(f"functions.{_FILES[name]}"), name)

@@ -1,0 +1,105 @@
+"""Outcomes into history and chat states: what was accepted is written, watermarks move, and their owner is told what is unread now.
+
+Every write can be repeated and reordered without harm (design.md D5), so an event that fails half way is simply done again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from backends.chats import HistoryMessage, Watermark
+from backends.telemetry import count
+from functions.door import on_event, reason_of
+from functions.records import Writer
+from schemas import chat_pb2 as pb
+from schemas.commands import check_command
+from schemas.errors import Malformed
+from schemas.ids import ChatId, MessageId, UserId
+from schemas.topics import DELIVERIES
+from schemas.wire import Event
+
+if TYPE_CHECKING:
+    from backends.chats import Chats
+    from backends.wiring import Backends
+
+log = logging.getLogger(__name__)
+
+Row = TypeVar("Row")
+
+
+async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backends) -> None:
+    """Writes what was accepted and appends `unread` deliveries for those who have read. An impossible row becomes a dead letter alone.
+
+    Raises Unavailable when a store or the log does not answer: then everything is done again.
+    """
+    messages: list[tuple[pb.Outcome, HistoryMessage]] = []
+    marks: list[tuple[pb.Outcome, Watermark]] = []
+    impossible: list[tuple[pb.Outcome, str]] = []
+    for outcome in outcomes:
+        if outcome.refused:
+            continue
+        try:
+            row = _row(outcome.command)
+        except Malformed as error:
+            impossible.append((outcome, reason_of(error)))
+        else:
+            if isinstance(row, HistoryMessage):
+                messages.append((outcome, row))
+            else:
+                marks.append((outcome, row))
+    impossible += await _write(messages, backends.chats.put)
+    impossible += await _write(marks, backends.chats.mark)
+    records = [writer.dead_letter(outcome, reason) for outcome, reason in impossible]
+    if unread := await _unread({(mark.user, mark.chat) for _, mark in marks if mark.read}, backends.chats):
+        records += writer.deliveries(unread, await backends.reads.partitions(DELIVERIES))
+    if records:
+        await backends.appends.append(records)
+    for outcome, reason in impossible:
+        count("knchat_rows_set_aside_total")
+        log.warning("outcome set aside, it can never be written", extra={"command": outcome.command.id, "reason": reason})
+
+
+def _row(command: pb.Command) -> HistoryMessage | Watermark:
+    chat, user = check_command(command), UserId(command.user)
+    match command.WhichOneof("body"):
+        case "send":
+            message_id, reply_to = MessageId(command.id), MessageId(command.send.reply_to)
+            return HistoryMessage(message_id, chat, user, command.key, command.send.text, reply_to, version=message_id)
+        case "mark":
+            return Watermark(user, chat, MessageId(command.mark.received), MessageId(command.mark.read))
+        case _:
+            raise Malformed("this version knows no such command", field="body")
+
+
+async def _write(rows: Sequence[tuple[pb.Outcome, Row]], write: Callable[[Sequence[Row]], Awaitable[None]]) -> list[tuple[pb.Outcome, str]]:
+    """Writes all rows in one call; where that is impossible, in halves, down to those that can not be written: returned, with why."""
+    if not rows:
+        return []
+    try:
+        await write([row for _, row in rows])
+    except Malformed as error:
+        if len(rows) == 1:
+            return [(rows[0][0], reason_of(error))]
+        middle = len(rows) // 2
+        return [*await _write(rows[:middle], write), *await _write(rows[middle:], write)]
+    return []
+
+
+async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[pb.Delivery]:
+    """What each user who has read is told, on all devices: how much of the chat is unread now."""
+    of_user: dict[UserId, list[ChatId]] = {}
+    for user, chat in sorted(read):
+        of_user.setdefault(user, []).append(chat)
+    return [
+        pb.Delivery(users=[user], unread=pb.Unread(chat=state.chat, unread=state.unread, read=state.read))
+        for user, chats_read in of_user.items()
+        for state in await chats.unread(user, chats_read)
+    ]
+
+
+@on_event(pb.Outcomes)
+async def persist(outcomes: pb.Outcomes, event: Event, backends: Backends) -> None:
+    """Target: inbox `chat-messages`. Writes history and chat states."""
+    await keep(outcomes.outcomes, Writer("persist", event), backends)

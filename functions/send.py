@@ -1,0 +1,130 @@
+"""Commands: who may ask for what, and who is told. `send` is the one way from what clients want to what is so.
+
+Deliveries are appended and confirmed first, outcomes after them: who finds an outcome in chat-messages may take it that people were told.
+Verdicts are per command (design.md D11b): one that cannot be decided now, or ever, never holds up those that came with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from backends.telemetry import count
+from functions.door import on_event, reason_of
+from functions.policy import check_known, members_of, policy_of
+from functions.records import Writer
+from schemas import chat_pb2 as pb
+from schemas.commands import check_command
+from schemas.errors import Malformed, Refused, Unavailable
+from schemas.ids import UserId
+from schemas.topics import DELIVERIES, MAX_BATCH_BYTES
+from schemas.wire import Event
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+
+log = logging.getLogger(__name__)
+
+
+async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backends) -> None:
+    """Decides each command, appends what follows, and returns when the log has confirmed it.
+
+    A command that raises goes alone to chat-retries when others came with it; alone in its event it raises here.
+    Raises Unavailable when the log does not confirm: then everything is done again, with the same ids.
+    """
+    if not commands:
+        raise Malformed("an event of commands without a command", field="commands")
+    known = await policy_of(backends).known(_people(commands), backends.accounts)
+    deliveries: list[pb.Delivery] = []
+    outcomes: list[pb.Outcome] = []
+    set_aside: list[pb.Command] = []
+    for command in commands:
+        try:
+            told, refused = _decide(command, known)
+        except Exception as error:
+            if len(commands) == 1:
+                raise
+            _log_set_aside(command, error)
+            set_aside.append(command)
+        else:
+            deliveries += told
+            outcomes.append(pb.Outcome(command=command, refused=refused))
+    partitions = await backends.reads.partitions(DELIVERIES)
+    await backends.appends.append([*writer.deliveries(deliveries, partitions), *map(writer.retry, set_aside)])
+    if outcomes:
+        await backends.appends.append(writer.outcomes(outcomes))
+    for outcome in outcomes:
+        count("knchat_commands_total", became=outcome.refused or "accepted")
+    count("knchat_commands_total", len(set_aside), became="set_aside")
+
+
+def _people(commands: Iterable[pb.Command]) -> set[UserId]:
+    """Whom policy has to know to decide these commands. What is wrong with a command is found when its turn comes."""
+    people: set[UserId] = set()
+    for command in commands:
+        with suppress(Refused):
+            people.update(_others(command))
+    return people
+
+
+def _others(command: pb.Command) -> list[UserId]:
+    return [member for member in members_of(check_command(command), UserId(command.user)) if member != command.user]
+
+
+def _decide(command: pb.Command, known: Mapping[UserId, bool | None]) -> tuple[list[pb.Delivery], str]:
+    """Who is told what, and the code of the refusal, empty when there is none.
+
+    Raises Malformed for what no gateway writes, Unavailable when a store has to be asked and does not answer.
+    """
+    if command.ByteSize() > MAX_BATCH_BYTES:
+        raise Malformed("the command is greater than a whole batch may be")
+    check_command(command)
+    try:
+        others = _others(command)
+        check_known(others, known)
+    except Malformed:
+        raise
+    except Refused as refusal:
+        return _refused(command, refusal.code), refusal.code
+    return [_told(command, [UserId(command.user), *others])], ""
+
+
+def _told(command: pb.Command, members: Sequence[UserId]) -> pb.Delivery:
+    match command.WhichOneof("body"):
+        case "send":
+            message = pb.Message(
+                id=command.id, chat=command.chat, sender=command.user, key=command.key, device=command.device, body=command.send
+            )
+            return pb.Delivery(users=members, message=message)
+        case "mark":
+            mark = command.mark
+            receipt = pb.Receipt(chat=command.chat, user=command.user, received=max(mark.received, mark.read), read=mark.read)
+            return pb.Delivery(users=members, receipt=receipt)
+        case _:
+            raise Malformed("this version knows no such command", field="body")
+
+
+def _refused(command: pb.Command, code: str) -> list[pb.Delivery]:
+    if not command.key:
+        return []  # a watermark: its client has nothing to show and nothing to send again
+    refused = pb.Refused(chat=command.chat, message=command.id, key=command.key, code=code)
+    return [pb.Delivery(users=[command.user], refused=refused)]
+
+
+def _log_set_aside(command: pb.Command, error: Exception) -> None:
+    place = {"command": command.id, "user_id": command.user}
+    match error:
+        case Unavailable():
+            log.info("command set aside, a store does not answer", extra=place)
+        case Refused():
+            log.warning("command set aside, it can never be right", extra={**place, "reason": reason_of(error)})
+        case _:
+            log.error("bug: command set aside", extra=place, exc_info=error)
+
+
+@on_event(pb.Commands)
+async def send(commands: pb.Commands, event: Event, backends: Backends) -> None:
+    """Target: inboxes `chat-commands` and `chat-retries`. Tells people, and writes what became of each command."""
+    await decide(commands.commands, Writer("send", event), backends)

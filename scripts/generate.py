@@ -1,0 +1,78 @@
+"""What `scripts/generate` does: makes the files that are made from others, or says which of them are stale."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from schemas import chat_pb2 as pb
+from schemas import wire
+from schemas.demo import DEMO_USERS
+from schemas.ids import direct_chat, first_id_at, time_text
+from schemas.topics import COMMANDS_ISSUED, EVENT_TYPES, OUTCOMES_DECIDED, QUERIES_ASKED
+
+ROOT = Path(__file__).resolve().parent.parent
+AT_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
+NEVER_MS = 4_102_444_800_000  # 2100-01-01T00:00:00Z: a question that does not grow old
+
+
+def protobuf() -> dict[str, bytes]:
+    """The Python code and its types for schemas/chat.proto."""
+    with tempfile.TemporaryDirectory(prefix="kn-chat-") as folder:
+        protoc = Path(sys.executable).parent / "protoc"
+        subprocess.run([protoc, f"--python_out={folder}", f"--pyi_out={folder}", "schemas/chat.proto"], cwd=ROOT, check=True)
+        made = {path.name: path.read_bytes() for path in Path(folder, "schemas").iterdir()}
+    return {f"schemas/{name}": content for name, content in made.items()}
+
+
+def samples() -> dict[str, bytes]:
+    """An event for each event function, as `curl -H @NAME.headers --data-binary @NAME.bin` posts it."""
+    alice, bob = DEMO_USERS["alice"], DEMO_USERS["bob"]
+    chat, said_at = direct_chat(alice, bob), first_id_at(AT_MS)
+    command = pb.Command(id=said_at, user=alice, device="laptop", key="sample-1", chat=chat, send=pb.Send(text="Hello from a sample event"))
+    commands = _event(COMMANDS_ISSUED.message, pb.Commands(schema=1, commands=[command]))
+    failure = {"knativeerrordest": "http://send.chat.svc.cluster.local", "knativeerrorcode": "422", "reason": "malformed-chat"}
+    page = pb.Query(user=alice, session="sample", re=1, deadline_ms=NEVER_MS, history=pb.HistoryQuery(chat=chat, limit=50))
+    chats = pb.Query(user=alice, session="sample", re=2, deadline_ms=NEVER_MS, chats=pb.ChatsQuery(limit=50))
+    events = {
+        "send": commands,
+        "persist": _event(OUTCOMES_DECIDED.message, pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)])),
+        "history": _event(QUERIES_ASKED.message, pb.Queries(schema=1, queries=[page, chats])),
+        "report_lost": replace(commands, extensions=failure),
+    }
+    files: dict[str, bytes] = {}
+    for name, event in events.items():
+        headers, body = wire.to_http(event)
+        files[f"functions/samples/{name}.headers"] = "".join(f"{key}: {value}\n" for key, value in headers).encode()
+        files[f"functions/samples/{name}.bin"] = body
+    return files
+
+
+def _event(message: str, payload: pb.Commands | pb.Outcomes | pb.Queries) -> wire.Event:
+    event_type = EVENT_TYPES[message]
+    return wire.Event(
+        id=f"sample-{message.lower()}",
+        source="/samples",
+        type=event_type.type,
+        data=payload.SerializeToString(),
+        time=time_text(AT_MS),
+        dataschema=event_type.dataschema,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the files; with --check only compares, and 1 means that some are stale."""
+    files = protobuf() | samples()
+    stale = [name for name, content in files.items() if not (ROOT / name).exists() or (ROOT / name).read_bytes() != content]
+    for name in stale:
+        print(f"{name} is stale: run scripts/generate" if "--check" in arguments else name, file=sys.stderr)
+        if "--check" not in arguments:
+            (ROOT / name).write_bytes(files[name])
+    return int(bool(stale) and "--check" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
