@@ -44,6 +44,12 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_rows_set_aside_total", "counter", "outcomes", "outcomes that `persist` could not write and dead-lettered alone"),
         Metric("knchat_dead_letters_total", "counter", "events", "dead letters: retried, told, kept, my_own, unreadable, bug", ("became",)),
         Metric("knchat_policy_stale_total", "counter", "answers", "who-exists answers given from memory while SQL was down"),
+        # HTTP functions
+        Metric("knchat_http_requests_total", "counter", "requests", "HTTP calls answered, by call and status", ("call", "status")),
+        Metric("knchat_http_seconds", "histogram", "s", "from the request at the door to its answer", ("call",)),
+        Metric("knchat_log_ins_total", "counter", "log-ins", "log-ins: done, wrong, limited", ("became",)),
+        Metric("knchat_devices_ended_total", "counter", "devices", "devices logged out: log_out, removed, password, reuse", ("why",)),
+        Metric("knchat_cache_skipped_total", "counter", "calls", "gone on without the cache: limits, revocations", ("use",)),
         # pump
         Metric("knchat_pump_tries_total", "counter", "requests", "events posted, by verdict: taken, again, never", ("group", "verdict")),
         Metric("knchat_pump_dead_letters_total", "counter", "events", "events that the pump gave up and set aside", ("group",)),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from backends.cache import Cache
     from backends.chats import Chats
     from backends.database import Database
+    from backends.keys import PublicKeys, SigningKey
     from backends.log import Appends, Reads
     from backends.log.embedded import EmbeddedLog
 
@@ -80,6 +81,20 @@ class Backends:
         from backends.accounts.owners import SqlOwners  # noqa: PLC0415 - opened at first use
 
         return SqlOwners(self._database)
+
+    @cached_property
+    def public_keys(self) -> PublicKeys:
+        """What access tokens are checked with."""
+        from backends.keys import PublicKeys  # noqa: PLC0415 - opened at first use
+
+        return PublicKeys(self.settings)
+
+    @cached_property
+    def signing_key(self) -> SigningKey:
+        """What access tokens are signed with; `accounts` alone uses it."""
+        from backends.keys import SigningKey  # noqa: PLC0415 - opened at first use
+
+        return SigningKey.of(self.settings)
 
     async def close(self) -> None:
         """Closes what was opened: the users of a store before the store."""
