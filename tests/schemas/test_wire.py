@@ -365,3 +365,10 @@ def test_a_signature_speaks_of_one_event_only():
     other = Event(id="c", source="s", type="a", data=b"b")
 
     assert signature(one, KEYS[0]) != signature(other, KEYS[0])
+
+
+def test_an_event_that_is_set_aside_is_not_signed_anew():
+    """What was unsigned when it came out of the log stays unsigned: a dead letter makes no forged event true."""
+    forged = replace(FULL, extensions={"knativekafkaoffset": "7"})
+
+    assert sign(forged, KEYS) is forged

@@ -1,0 +1,584 @@
+"""The pump between the embedded log and functions: a test per row of the dispatcher's measured table (but 303, which is not imitated)."""
+
+import asyncio
+import base64
+import contextlib
+import sqlite3
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from backends import telemetry
+from backends.in_process import in_process
+from backends.log import Record
+from backends.log.embedded import EmbeddedLog
+from backends.pump import COMMIT_S, POLL_RECORDS, Delivery, Pump, Source
+from schemas.errors import Malformed, Unavailable
+from schemas.topics import COMMANDS, DEAD_LETTERS
+from schemas.wire import Event, check_signature, from_kafka
+
+PATIENCE_S = 10
+PATIENT = Delivery(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=2)
+"""The delivery block under which the table was measured."""
+URL = "http://send"
+
+
+class Function:
+    """A function as an ASGI app: answers what it is told (a status, or a callable that handles the request), then 200 for ever."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.calls = asyncio.Queue()
+
+    async def __call__(self, scope, receive, send):
+        headers = dict(scope["headers"])
+        answer = self.answers.pop(0) if self.answers else 200
+        self.calls.put_nowait(headers[b"ce-id"].decode())
+        if callable(answer):
+            answer = await answer(scope, receive, send)
+        if answer is not None:
+            status, headers, body = answer if isinstance(answer, tuple) else (answer, [], b"")
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    async def next(self, count=1):
+        async with asyncio.timeout(PATIENCE_S):
+            return [await self.calls.get() for _ in range(count)]
+
+
+class Naps:
+    """A clock that is stepped by whoever sleeps: sleeping takes no time and is written down. Names in `held` never wake."""
+
+    def __init__(self, *, held=()):
+        self.held = held
+        self.taken = []
+        self.fell_asleep = asyncio.Event()
+
+    async def __call__(self, seconds):
+        self.taken.append(seconds)
+        self.fell_asleep.set()
+        if seconds in self.held:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    @property
+    def between_tries(self):
+        return [pytest.approx(seconds) for seconds in self.taken if seconds != COMMIT_S]
+
+
+class Failing:
+    """A port that cannot do one thing for some calls, as when a disk is full, and is the real one otherwise."""
+
+    def __init__(self, port, method, *errors):
+        self._port, self._method, self._errors = port, method, list(errors)
+
+    def __getattr__(self, name):
+        return self._fail if name == self._method and self._errors else getattr(self._port, name)
+
+    async def _fail(self, *_, **__):
+        raise self._errors.pop(0)
+
+    @contextlib.asynccontextmanager
+    async def member(self, *args, **kwargs):
+        async with self._port.member(*args, **kwargs) as member:
+            self._port = member
+            yield self
+
+
+@pytest.fixture
+async def embedded(tmp_path):
+    log = EmbeddedLog(tmp_path / "log.db", event_keys=())
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def start(embedded):
+    """Starts pumps of chat-commands and ends them, if they still run."""
+    running = []
+
+    async def started(function, *, delivery=PATIENT, sleep=None, reads=embedded, appends=embedded, post=None):
+        source = Source(topic=COMMANDS, group="send", url=URL, delivery=delivery)
+        pump = Pump(source, reads=reads, appends=appends, post=post or in_process(function), sleep=sleep or Naps())
+        pump.task = asyncio.create_task(pump.run())
+        running.append(pump)
+        return pump
+
+    yield started
+    for pump in running:
+        pump.task.cancel()
+    await asyncio.gather(*(pump.task for pump in running), return_exceptions=True)
+
+
+async def end(pump, *, within_s=PATIENCE_S):
+    async with asyncio.timeout(2 * PATIENCE_S):
+        await pump.stop(within_s=within_s)
+        await pump.task
+
+
+async def crash(pump):
+    pump.task.cancel()
+    await asyncio.gather(pump.task, return_exceptions=True)
+
+
+def event(number=1, **more):
+    return Event(id=str(number), source="/tests", type="knchat.commands.issued.v1", data=b"\x08\x01", **more)
+
+
+async def append(embedded, *events, partition=0):
+    await embedded.append([Record(COMMANDS, each, partition) for each in events])
+
+
+async def dead_letters(embedded, count=1):
+    """The first dead letters, as they come."""
+    letters = []
+    async with asyncio.timeout(PATIENCE_S), embedded.follow(DEAD_LETTERS, {0: 0, 1: 0, 2: 0}) as follower:
+        async for batch in follower:
+            letters += [from_kafka(record.headers, record.value) for record in batch]
+            if len(letters) >= count:
+                break
+    return letters
+
+
+async def committed(embedded):
+    return dict(await embedded.committed("send", COMMANDS))
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+async def test_a_success_is_posted_once_and_committed(status, embedded, start):
+    """Row 1: the body is ignored, nothing is set aside."""
+    function = Function((status, [(b"kne-reason", b"ignored")], b"ignored"))
+    await append(embedded, event())
+    pump = await start(function)
+    await function.next()
+    await end(pump)
+
+    assert function.calls.empty()
+    assert await committed(embedded) == {0: 1}
+    assert (await embedded.bounds(DEAD_LETTERS, [0, 1, 2]))[0].end == 0
+
+
+@pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 501, 502, 503, 504, 507, 599])
+async def test_a_failure_that_may_pass_is_tried_six_times_then_set_aside(status, embedded, start):
+    """Row 2: retries at 0.4, 0.8, 1.6, 3.2, 6.4 s, one dead letter."""
+    function, naps = Function(*[status] * 6), Naps()
+    await append(embedded, event())
+    pump = await start(function, sleep=naps)
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+
+    assert naps.between_tries == [0.4, 0.8, 1.6, 3.2, 6.4]
+    assert function.calls.qsize() == 6
+    assert letter.extensions["knativeerrorcode"] == str(status)
+    assert await committed(embedded) == {0: 1}
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 304, 307, 308, 400, 401, 403, 405, 406, 410, 412, 413, 415, 418, 422, 425, 499])
+async def test_a_refusal_is_set_aside_at_once(status, embedded, start):
+    """Row 3: one try, one dead letter."""
+    function = Function(status)
+    await append(embedded, event())
+    pump = await start(function)
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+
+    assert function.calls.qsize() == 1
+    assert letter.extensions["knativeerrorcode"] == str(status)
+    assert await committed(embedded) == {0: 1}
+
+
+async def test_no_answer_within_the_timeout_is_tried_again_and_set_aside_without_a_code(embedded, start):
+    """Row 5: each try has the whole timeout; the dead letter names no code. The handlers go on (see test_in_process)."""
+    hanging, naps = asyncio.Event(), Naps()
+
+    async def hang(scope, receive, send):
+        await hanging.wait()
+
+    function = Function(*[hang] * 3)
+    await append(embedded, event())
+    pump = await start(function, delivery=Delivery(retry=2, backoff_delay_s=0.2, timeout_s=0.02), sleep=naps)
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+    hanging.set()
+
+    assert function.calls.qsize() == 3
+    assert naps.between_tries == [0.2, 0.4]
+    assert letter.extensions == {"knativekafkapartition": "0", "knativekafkaoffset": "0", "knativeerrordest": URL}
+
+
+async def test_a_connection_closed_before_the_answer_is_tried_again_and_set_aside_without_a_code(embedded, start):
+    """Row 6: closed."""
+
+    async def close(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    function = Function(*[close] * 6)
+    await append(embedded, event())
+    pump = await start(function)
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+
+    assert function.calls.qsize() == 6
+    assert "knativeerrorcode" not in letter.extensions
+
+
+async def test_a_refused_connection_is_tried_again_and_set_aside_without_a_code(embedded, start):
+    """Row 6: refused, host unknown."""
+    naps = Naps()
+
+    async def refuse(headers, body):
+        raise ConnectionRefusedError
+
+    await append(embedded, event())
+    pump = await start(None, post=refuse, sleep=naps)
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+
+    assert naps.between_tries == [0.4, 0.8, 1.6, 3.2, 6.4]
+    assert "knativeerrorcode" not in letter.extensions
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_is_ignored(status, embedded, start):
+    """Row 7: the dispatcher does not read it."""
+    function, naps = Function((status, [(b"retry-after", b"5")], b"")), Naps()
+    await append(embedded, event())
+    pump = await start(function, sleep=naps)
+    await function.next(2)
+    await end(pump)
+
+    assert naps.between_tries == [0.4]
+
+
+async def test_linear_back_off_grows_by_the_delay(embedded, start):
+    """Row 8: delay x n."""
+    function, naps = Function(*[503] * 4), Naps()
+    await append(embedded, event())
+    pump = await start(function, delivery=Delivery(retry=3, backoff_delay_s=0.2), sleep=naps)
+    await dead_letters(embedded)
+    await end(pump)
+
+    assert naps.between_tries == [0.2, 0.4, 0.6]
+
+
+async def test_without_retries_the_first_failure_is_set_aside(embedded, start):
+    """Row 8: a delivery block without `retry` means none."""
+    function = Function(503)
+    await append(embedded, event())
+    pump = await start(function, delivery=Delivery(retry=0, backoff_delay_s=0.2))
+    await dead_letters(embedded)
+    await end(pump)
+
+    assert function.calls.qsize() == 1
+
+
+async def test_a_dead_letter_keeps_all_attributes_and_says_why(embedded, start):
+    """The code, 1,024 bytes of the body, and `kne-` headers as attributes."""
+    sent = event(subject="s", dataschema="urn:x", time="2026-11-24T22:00:00Z", extensions={"partitionkey": "user-42", "knchatsig": "x"})
+    function = Function((422, [(b"kne-reason", b"bad-chat-id")], b"ABCD" * 500))
+    await append(embedded, sent, partition=4)
+    pump = await start(function)
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+
+    assert replace(letter, extensions={}) == replace(sent, extensions={})
+    assert letter.extensions == {
+        "partitionkey": "user-42",
+        "knchatsig": "x",
+        "knativekafkapartition": "4",
+        "knativekafkaoffset": "0",
+        "knativeerrordest": URL,
+        "knativeerrorcode": "422",
+        "knativeerrordata": base64.b64encode(b"ABCD" * 256).decode(),
+        "reason": "bad-chat-id",
+    }
+
+
+async def test_a_dead_letter_that_the_log_does_not_take_is_offered_until_it_does(embedded, start):
+    """Where the dispatcher drops the event, the embedded default waits: the offset is not committed before the dead letter is safe."""
+    naps = Naps()
+    function = Function(422)
+    full = [Unavailable("the disk is full")] * 20
+    await append(embedded, event())
+    pump = await start(function, appends=Failing(embedded, "append", *full), sleep=naps)
+    await dead_letters(embedded)
+    await end(pump)
+
+    waits = [seconds for seconds in naps.taken if seconds != COMMIT_S]
+    assert len(waits) == 20
+    assert all(0.05 <= seconds <= 5 for seconds in waits)
+    assert waits[-1] >= 2.5
+    assert await committed(embedded) == {0: 1}
+
+
+async def test_a_dead_letter_that_can_never_be_appended_does_not_hold_up_the_partition(embedded, start, caplog):
+    """The record stays where it is, and the log says so."""
+    function = Function(422)
+    await append(embedded, event())
+    pump = await start(function, appends=Failing(embedded, "append", Malformed("too large")))
+    await function.next()
+    await append(embedded, event(2))
+    await function.next()
+    await end(pump)
+
+    assert await committed(embedded) == {0: 2}
+    assert "the record stays in its own topic only" in caplog.text
+
+
+async def test_a_record_that_is_no_cloudevent_is_set_aside_without_a_call(embedded, start, tmp_path):
+    """It would end there anyway, and what comes after it is not held up."""
+    await append(embedded, event(1), event(2))
+    with sqlite3.connect(tmp_path / "log.db") as raw:  # nothing of ours can append such a record
+        raw.execute("UPDATE records SET headers = ? WHERE id = (SELECT min(id) FROM records)", [msgspec.msgpack.encode([("x", b"y")])])
+    raw.close()
+    function = Function()
+    pump = await start(function)
+    (letter,) = await dead_letters(embedded)
+    called = await function.next()
+    await end(pump)
+
+    assert called == ["2"]
+    assert (letter.type, letter.extensions["reason"]) == ("dev.knative.kafka.event", "not-a-cloudevent")
+    assert await committed(embedded) == {0: 2}
+
+
+async def test_a_dead_letter_does_not_make_a_forged_event_true(tmp_path):
+    """Where events are signed, one that was not signed when it was taken out of the log is still not when it is set aside."""
+    unsigned, signing = EmbeddedLog(tmp_path / "log.db"), EmbeddedLog(tmp_path / "log.db", event_keys=[b"k" * 16])
+    await append(unsigned, event())
+    source = Source(topic=COMMANDS, group="send", url=URL, delivery=PATIENT)
+    pump = Pump(source, reads=signing, appends=signing, post=in_process(Function(422)), sleep=Naps())
+    pump.task = asyncio.create_task(pump.run())
+    (letter,) = await dead_letters(signing)
+    await end(pump)
+    await unsigned.close()
+    await signing.close()
+
+    with pytest.raises(Malformed):
+        check_signature(letter, [b"k" * 16])
+
+
+async def test_at_most_99_events_are_in_flight(embedded, start):
+    """Two polls less one, as the dispatcher has it: the 100th waits until fewer than 50 are in flight."""
+    gate = asyncio.Event()
+
+    async def wait(scope, receive, send):
+        await gate.wait()
+        return 200
+
+    function = Function(*[wait] * 200)
+    pump = await start(function)
+    for number in range(POLL_RECORDS - 1):
+        await append(embedded, event(number))
+    await function.next(POLL_RECORDS - 1)
+    await append(embedded, *[event(number) for number in range(100)])
+    await function.next(POLL_RECORDS)
+    assert function.calls.empty()
+    gate.set()
+    await function.next(100 - POLL_RECORDS)
+    await end(pump)
+
+    assert await committed(embedded) == {0: 100 + POLL_RECORDS - 1}
+
+
+async def test_only_the_contiguous_prefix_is_committed(embedded, start):
+    """What is done behind an open offset is not skipped by a restart."""
+    gate = asyncio.Event()
+
+    async def wait(scope, receive, send):
+        await gate.wait()
+        return 200
+
+    function = Function(200, wait, 200, 200)
+    await append(embedded, *[event(number) for number in range(4)])
+    pump = await start(function)
+    await function.next(4)
+    await end(pump, within_s=0)
+    again = Function()
+    pump = await start(again)
+
+    assert await committed(embedded) == {0: 1}
+    assert await again.next(3) == ["1", "2", "3"]
+    gate.set()
+    await end(pump)
+    assert await committed(embedded) == {0: 4}
+
+
+async def test_after_a_crash_what_was_not_committed_comes_again(embedded, start):
+    """At least once: acknowledged by the function, not yet by the pump."""
+    function = Function()
+    await append(embedded, event(1), event(2))
+    pump = await start(function, sleep=Naps(held=[COMMIT_S]))
+    await function.next(2)
+    await crash(pump)
+    again = Function()
+    pump = await start(again)
+
+    assert await again.next(2) == ["1", "2"]
+    await end(pump)
+
+
+async def test_a_restart_after_a_stop_repeats_nothing(embedded, start):
+    """A stop commits what was done."""
+    function = Function()
+    await append(embedded, event(1))
+    pump = await start(function, sleep=Naps(held=[COMMIT_S]))
+    await function.next()
+    await end(pump)
+    await append(embedded, event(2))
+    again = Function()
+    pump = await start(again)
+
+    assert await again.next() == ["2"]
+    await end(pump)
+
+
+async def test_commits_are_grouped_and_come_by_themselves(embedded, start):
+    """A commit costs an fsync: one for all that was done within COMMIT_S."""
+    wake = asyncio.Event()
+
+    async def sleep(seconds):
+        await wake.wait()
+
+    function = Function()
+    await append(embedded, *[event(number) for number in range(20)])
+    member = Counting(embedded)
+    pump = await start(function, reads=member, sleep=sleep)
+    await function.next(20)
+    wake.set()
+    async with asyncio.timeout(PATIENCE_S):
+        await member.committed_once.wait()
+    await end(pump)
+
+    assert member.commits == [{0: 20}]
+
+
+class Counting(Failing):
+    """The real port, that writes down what is committed."""
+
+    def __init__(self, port):
+        super().__init__(port, "")
+        self.commits = []
+        self.committed_once = asyncio.Event()
+
+    async def commit(self, offsets):
+        await self._port.commit(offsets)
+        self.commits.append(dict(offsets))
+        self.committed_once.set()
+
+
+async def test_a_stop_waits_for_what_is_in_flight(embedded, start):
+    """A planned end repeats nothing that a function finishes in time."""
+    gate = asyncio.Event()
+
+    async def wait(scope, receive, send):
+        await gate.wait()
+        return 200
+
+    function = Function(wait)
+    await append(embedded, event())
+    pump = await start(function)
+    await function.next()
+    stopping = asyncio.create_task(end(pump))
+    await asyncio.sleep(0)
+    gate.set()
+    await stopping
+
+    assert await committed(embedded) == {0: 1}
+
+
+async def test_a_stop_does_not_wait_for_retries(embedded, start):
+    """What rests between two tries would hold up the end for minutes; it comes again instead."""
+    naps = Naps(held=[0.4])
+    function = Function(503)
+    await append(embedded, event())
+    pump = await start(function, sleep=naps)
+    async with asyncio.timeout(PATIENCE_S):
+        await naps.fell_asleep.wait()
+    await end(pump)
+
+    assert await committed(embedded) == {}
+
+
+async def test_a_stop_before_the_start_ends_the_start(embedded, start):
+    """Whoever stops need not know how far the start had come."""
+    pump = await start(Function())
+    await end(pump)
+
+    assert pump.task.exception() is None
+
+
+async def test_a_log_that_cannot_be_read_is_waited_for(embedded, start):
+    """Longer each time, and never given up."""
+    naps = Naps()
+    function = Function()
+    await append(embedded, event())
+    pump = await start(function, reads=Failing(embedded, "poll", *[Unavailable("locked")] * 3), sleep=naps)
+    await function.next()
+    await end(pump)
+
+    first, second, third = [seconds for seconds in naps.taken if seconds != COMMIT_S]
+    assert 0.05 <= first <= 0.1 <= second * 2 <= 0.4
+    assert 0.2 <= third <= 0.4
+
+
+async def test_a_commit_that_fails_is_made_later(embedded, start):
+    """Nothing is repeated because of it while the pump lives."""
+    member = Counting(Failing(embedded, "commit", Unavailable("locked"), Unavailable("locked")))
+    function = Function()
+    await append(embedded, event())
+    pump = await start(function, reads=member)
+    await function.next()
+    async with asyncio.timeout(PATIENCE_S):
+        await member.committed_once.wait()
+    await end(pump)
+
+    assert member.commits == [{0: 1}]
+
+
+async def test_a_stop_without_its_last_commit_is_still_a_stop(embedded, start, caplog):
+    """The log may be gone by then."""
+    naps = Naps(held=[COMMIT_S])
+    function = Function()
+    await append(embedded, event())
+    pump = await start(function, reads=Failing(embedded, "commit", Unavailable("closed")), sleep=naps)
+    await function.next()
+    await end(pump)
+
+    assert "stopped without a last commit" in caplog.text
+    assert await committed(embedded) == {}
+
+
+async def test_a_bug_ends_the_pump_instead_of_hiding(embedded, start):
+    """Whoever runs it sees the exception and can end, instead of serving half."""
+
+    async def broken(headers, body):
+        raise RuntimeError("a bug")
+
+    await append(embedded, event())
+    pump = await start(None, post=broken)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.timeout(PATIENCE_S):
+            await pump.task
+
+    assert caught.group_contains(RuntimeError)
+
+
+async def test_tries_and_dead_letters_are_counted(embedded, start):
+    """An operator sees how often a function was asked again."""
+
+    def counted():
+        tries = [telemetry.value_of("knchat_pump_tries_total", group="send", verdict=verdict) for verdict in ("taken", "again", "never")]
+        return [*tries, telemetry.value_of("knchat_pump_dead_letters_total", group="send")]
+
+    before = counted()
+    function = Function(503, 200, 422)
+    await append(embedded, event(1))
+    pump = await start(function)
+    await function.next(2)
+    await append(embedded, event(2))
+    await dead_letters(embedded)
+    await end(pump)
+
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1, 1, 1]
