@@ -96,6 +96,13 @@ class Backends:
 
         return SigningKey.of(self.settings)
 
+    def own(self) -> None:
+        """Makes this process the owner of the data folder until `close`: `dev` does, a lone function need not.
+
+        Raises Unavailable, in one line, when another process owns it or it cannot be written.
+        """
+        self._log.own()
+
     async def close(self) -> None:
         """Closes what was opened: the users of a store before the store."""
         for name in ("chats", "accounts", "cache"):

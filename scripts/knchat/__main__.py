@@ -1,0 +1,92 @@
+"""The command `kn-chat`: finds the subcommand's file in COMMANDS, runs it, and turns errors into one line and an exit code.
+
+A subcommand's file has `add(subparsers)`, which declares its arguments, and `run(args)`, which returns an exit code (None is 0). Only the
+file that is asked for is imported; what is slow to import it imports in `run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from knchat import exits
+from schemas.errors import ChatError
+
+COMMANDS: Final = {
+    "dev": "knchat.dev",
+    "register": "knchat.register",
+    "login": "knchat.login",
+    "send": "knchat.send",
+    "chat": "knchat.chat",
+    "history": "knchat.history",
+    "tail": "knchat.tail",
+    "dead-letters": "knchat.dead_letters",
+}
+"""Subcommand -> its file, in the order of `--help`."""
+
+_EXAMPLES: Final = f"""\
+examples:
+  kn-chat dev                          start everything on this machine, with demo users
+  kn-chat login alice                  log in at it, as alice of the demo
+  kn-chat send bob 'Hello, Bob'        send a message
+  kn-chat chat bob                     talk, line by line
+  kn-chat history bob --limit 20       read what was said
+  kn-chat dead-letters list            see what could not be processed
+  kn-chat COMMAND --help               more examples
+
+As a plugin of kn: kn chat dev, kn chat send, ...
+
+{exits.TABLE}"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="kn-chat",
+        description="A serverless chat engine: run it, use it, look after it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and end")
+    if arguments[:1] == ["--version"]:
+        from importlib.metadata import version  # noqa: PLC0415 - nothing else needs it
+
+        print(f"kn-chat {version('kn-chat')}")
+        return exits.OK
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    named = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    for name in [named] if named else COMMANDS:
+        import_module(COMMANDS[name]).add(subparsers)
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return exits.USAGE
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        code: int | None = import_module(COMMANDS[args.command]).run(args)
+        sys.stdout.flush()
+    except exits.Ended as end:
+        print(f"kn-chat: {end}", file=sys.stderr)
+        return end.code
+    except ChatError as error:
+        print(f"kn-chat: {error.message}", file=sys.stderr)
+        return exits.code_of(error)
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`). What Python still holds for it must not fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.FAILED
+    return code or exits.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

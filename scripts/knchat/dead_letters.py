@@ -1,0 +1,255 @@
+"""`kn-chat dead-letters list|show|redrive`: what could not be processed, in the embedded log of a data folder; a `dev` may run on it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import binascii
+import heapq
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from backends.log import Reads, Record, Stored
+from backends.settings import Settings
+from backends.wiring import Backends
+from knchat import exits
+from schemas import topics, wire
+from schemas.errors import Malformed
+from schemas.wire import Event
+
+INBOX: Final = {
+    topics.COMMANDS_ISSUED.type: topics.COMMANDS,
+    topics.OUTCOMES_DECIDED.type: topics.MESSAGES,
+    topics.QUERIES_ASKED.type: topics.QUERIES,
+}
+"""Event type -> the topic that its function reads. Whatever failed on it, this is where it is tried anew."""
+
+_POSITION: Final = re.compile(r"(\d{1,6})/(\d{1,18})", re.ASCII)
+_PAGE: Final = 200
+
+_EXAMPLES: Final = """\
+examples:
+  kn-chat dead-letters list                      the newest 50 of the data folder .run/data
+  kn-chat dead-letters list --data /srv/chat --limit 500
+  kn-chat dead-letters show 0/12                 attributes, and the data as text
+  kn-chat dead-letters redrive 0/12 2/7          try these two anew
+  kn-chat dead-letters redrive --all             try all anew, after asking
+
+Dead letters stay in their topic for 14 days, re-driven or not. Re-driving twice does no harm: the same command has the same effect once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One record of chat-dead-letters. `event` is None when it is no CloudEvent."""
+
+    record: Stored
+    event: Event | None
+
+    @property
+    def position(self) -> str:
+        return f"{self.record.partition}/{self.record.offset}"
+
+    def attribute(self, name: str) -> str:
+        return "" if self.event is None else self.event.extensions.get(name, "")
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "dead-letters",
+        help="list, show and re-drive what could not be processed",
+        description="Events that a function refused for good, or could not take within its retries.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(parser=parser)
+    actions = parser.add_subparsers(dest="action", metavar="list|show|redrive", required=True)
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--data", type=Path, metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)")
+    listing = actions.add_parser("list", parents=[folder], help="one line each, oldest first")
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default 50)")
+    showing = actions.add_parser("show", parents=[folder], help="one with all attributes and its data")
+    showing.add_argument("position", metavar="PARTITION/OFFSET")
+    redriving = actions.add_parser("redrive", parents=[folder], help="append again to the topic that the failed function reads")
+    redriving.add_argument("positions", nargs="*", metavar="PARTITION/OFFSET")
+    redriving.add_argument("--all", action="store_true", help="all there are")
+    redriving.add_argument("--yes", action="store_true", help="do not ask before --all")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "list" and args.limit < 1:
+        raise exits.Ended("--limit is 1 or more", exits.USAGE)
+    if args.action == "redrive" and bool(args.positions) == args.all:
+        raise exits.Ended("say which: PARTITION/OFFSET ..., or --all", exits.USAGE)
+    settings = Settings.from_env()
+    if args.data is not None:
+        settings = replace(settings, data=args.data)
+    if not (settings.data / "log.db").exists():
+        raise exits.Ended(f"there is no log in {settings.data}; name the data folder with --data")
+    return asyncio.run(_run(args, settings))
+
+
+async def _run(args: argparse.Namespace, settings: Settings) -> int:
+    backends = Backends(settings)
+    try:
+        match args.action:
+            case "list":
+                return await _list(backends.reads, args.limit)
+            case "show":
+                return await _show(backends.reads, args.position)
+            case _:
+                return await _redrive(backends, args.positions, ask=not args.yes)
+    finally:
+        await backends.close()
+
+
+async def _list(reads: Reads, limit: int) -> int:
+    newest: list[tuple[int, int, int, Letter]] = []  # a heap with the oldest on top
+    count = 0
+    async for letter in _letters(reads):
+        count += 1
+        heapq.heappush(newest, (letter.record.at_ms, letter.record.partition, letter.record.offset, letter))
+        if len(newest) > limit:
+            heapq.heappop(newest)
+    line = "{:<10}  {:<24}  {:<4}  {:<28}  {:<32}  {}"
+    if newest:
+        print(line.format("POSITION", "SINCE", "CODE", "REASON", "FAILED AT", "EVENT"))
+    for *_, letter in sorted(newest):
+        event = "no CloudEvent" if letter.event is None else f"{letter.event.type} {letter.event.id}"
+        code, reason, dest = (letter.attribute(name) or "-" for name in ("knativeerrorcode", "reason", "knativeerrordest"))
+        print(line.format(letter.position, _time(letter.record.at_ms), code, reason, dest, event))
+    print(f"{count} dead letters, {len(newest)} shown" if count else "no dead letters", file=sys.stderr)
+    return exits.OK
+
+
+async def _show(reads: Reads, position: str) -> int:
+    letter = await _letter(reads, position)
+    print(f"{'position':<20}  {letter.position}\n{'set aside at':<20}  {_time(letter.record.at_ms)}")
+    event = letter.event
+    if event is None:
+        print(f"no CloudEvent; headers {letter.record.headers!r}\n{letter.record.value!r}")
+        return exits.OK
+    named = {
+        name: getattr(event, name) for name in ("id", "source", "type", "subject", "time", "dataschema", "datacontenttype", "traceparent")
+    }
+    for name, value in (*named.items(), *sorted(event.extensions.items())):
+        if value is not None:
+            print(f"{name:<20}  {_answered(value) if name == 'knativeerrordata' else value}")
+    print(_data(event))
+    return exits.OK
+
+
+async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -> int:
+    keys = backends.settings.event_keys
+    if positions:
+        records = [_again(await _letter(backends.reads, position), keys) for position in positions]
+    else:
+        records, left = [], 0
+        async for letter in _letters(backends.reads):
+            try:
+                records.append(_again(letter, keys))
+            except exits.Ended:
+                left += 1
+        if left:
+            print(f"{left} left out; re-drive one by its position to see why", file=sys.stderr)
+        if records and ask and not _agreed(f"Re-drive {len(records)} dead letters?"):
+            raise exits.Ended("nothing was re-driven")
+    for start in range(0, len(records), _PAGE):
+        await backends.appends.append(records[start : start + _PAGE])
+        print(f"{min(start + _PAGE, len(records))} of {len(records)} re-driven", file=sys.stderr)
+    if not records:
+        print("no dead letters to re-drive", file=sys.stderr)
+    return exits.OK
+
+
+def _again(letter: Letter, keys: Sequence[bytes]) -> Record:
+    """The event as it was before it failed. Raises Ended when it cannot or must not be tried anew.
+
+    What the dispatcher and its sink had added must not come back to a function (measured). The log signs what it appends, so a forged
+    event must be found here.
+    """
+    event = letter.event
+    if event is None or event.type not in INBOX:
+        raise exits.Ended(f"{letter.position} has no topic to go back to: it is no event of ours")
+    try:
+        wire.check_signature(event, keys)
+    except Malformed as error:
+        why = "it is forged, or KNCHAT_EVENT_KEYS has changed since"
+        raise exits.Ended(f"{letter.position} is not signed: {why}") from error
+    kept = {
+        name: value
+        for name, value in event.extensions.items()
+        if name != "reason" and not name.startswith(("knativeerror", "knativekafka"))
+    }
+    return Record(INBOX[event.type], replace(event, extensions=kept))
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise exits.Ended("nobody is there to ask; say --yes", exits.USAGE)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+async def _letters(reads: Reads) -> AsyncIterator[Letter]:
+    """All dead letters that were there at the start, partition by partition."""
+    partitions = range(await reads.partitions(topics.DEAD_LETTERS))
+    for partition, bounds in (await reads.bounds(topics.DEAD_LETTERS, partitions)).items():
+        offset = bounds.begin
+        while offset < bounds.end:
+            records = await reads.read(topics.DEAD_LETTERS, partition, offset, max_records=_PAGE)
+            if not records:
+                break
+            for record in records:
+                yield _read(record)
+            offset = records[-1].offset + 1
+
+
+async def _letter(reads: Reads, position: str) -> Letter:
+    match = _POSITION.fullmatch(position)
+    if match is None:
+        raise exits.Ended(f"{position} is no position: PARTITION/OFFSET, as `list` shows it", exits.USAGE)
+    partition, offset = int(match[1]), int(match[2])
+    if partition < await reads.partitions(topics.DEAD_LETTERS):
+        records = await reads.read(topics.DEAD_LETTERS, partition, offset, max_records=1)
+        if records and records[0].offset == offset:
+            return _read(records[0])
+    raise exits.Ended(f"there is no dead letter at {position}")
+
+
+def _read(record: Stored) -> Letter:
+    try:
+        return Letter(record, wire.from_kafka(record.headers, record.value))
+    except Malformed:
+        return Letter(record, None)
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _answered(value: str) -> str:
+    try:
+        return repr(base64.b64decode(value, validate=True).decode(errors="replace"))
+    except binascii.Error:
+        return value
+
+
+def _data(event: Event) -> str:
+    """The data as protobuf text; as they are when they are none of ours."""
+    from google.protobuf import text_format  # noqa: PLC0415 - `list` and `redrive` do without
+
+    from schemas import chat_pb2 as pb  # noqa: PLC0415 - see above
+
+    messages = {event_type.type: name for name, event_type in topics.EVENT_TYPES.items()}
+    try:
+        name = messages[event.type]
+        text = text_format.MessageToString(wire.parse(event, getattr(pb, name)), as_utf8=True)
+    except (KeyError, Malformed):
+        return f"data, {len(event.data)} bytes\n{event.data!r}"
+    return f"data, {len(event.data)} bytes, a {name}\n{text.rstrip()}"

@@ -1,0 +1,224 @@
+"""`kn-chat dev`: the whole product in one process on a data folder: the log, the functions behind pumps and over HTTP, a gateway.
+
+It composes what the rooms offer and adds nothing but the demo users. Source: design.md sections 1 and 5, D22.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from backends.settings import Settings
+from knchat import exits, logs
+from schemas.demo import DEMO_USERS
+from schemas.errors import ChatError, Malformed, Refused
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+    from gateway.server import Gateway
+
+log = logging.getLogger(__name__)
+
+# What requests and events in flight are waited for at the end, after the gateway has given its clients KNCHAT_DRAIN_S.
+STOP_S: Final = 3.0
+
+_EXAMPLES: Final = """\
+examples:
+  kn-chat dev                             on ports 8080 and 8081, data in .run/data
+  kn-chat dev --data /srv/chat --no-demo  other data, nobody registered
+  kn-chat dev --memory --http-port 0 --gateway-port 0
+                                          a throw-away one, on any free ports
+
+When all serve it prints one line on stdout, `ready <http url> <ws url>`; everything else goes to stderr. Ctrl-C ends it, a second
+Ctrl-C at once. Further settings are KNCHAT_ variables (the table in backends/README.md); options come before them."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "dev",
+        help="start everything on this machine, in one process",
+        description="The whole product in one process, on a data folder. Nothing else is needed.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--http-port", type=_port, metavar="PORT", help="of the HTTP functions (KNCHAT_HTTP_PORT, else 8080); 0: any")
+    parser.add_argument("--gateway-port", type=_port, metavar="PORT", help="of the gateway (KNCHAT_GATEWAY_PORT, else 8081); 0: any")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--data", type=Path, metavar="DIR", help="data folder, made if missing (KNCHAT_DATA, else .run/data)")
+    where.add_argument("--memory", action="store_true", help="a temporary data folder, gone at the end")
+    parser.add_argument("--no-demo", action="store_true", help=f"do not register the demo users {' and '.join(DEMO_USERS)}")
+
+
+def run(args: argparse.Namespace) -> int:
+    given = {name: getattr(args, name) for name in ("http_port", "gateway_port", "data") if getattr(args, name) is not None}
+    settings = replace(Settings.from_env(), **given)
+    logs.set_up(settings.log_level)
+    import uvloop  # noqa: PLC0415 - other subcommands do without
+
+    with tempfile.TemporaryDirectory(prefix="kn-chat-") if args.memory else contextlib.nullcontext() as folder:
+        if folder is not None:
+            settings = replace(settings, data=Path(folder))
+        uvloop.run(_Dev(settings, demo=not args.no_demo).run())
+    return exits.OK
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError("a port is a number from 0 (any free one) to 65535")
+    return int(text)
+
+
+class _Dev:
+    """The running product. A part of it that ends by itself ends the whole, with its reason: half a product helps nobody."""
+
+    def __init__(self, settings: Settings, *, demo: bool) -> None:
+        self._settings, self._demo = settings, demo
+        self._signalled = asyncio.Event()
+        self._parts: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Serves until a signal. Raises Ended when it cannot start, or when a part of it fails."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, self._on_signal)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                http, gateway = await self._start(stack)
+            except ChatError as error:
+                raise exits.Ended(error.message, exits.USAGE if isinstance(error, Malformed) else exits.CANNOT_START) from error
+            _say(_welcome(self._settings, http, gateway.url, demo=self._demo))
+            print(f"ready {http} {gateway.url}", flush=True)
+            await self._watch()
+            _say("stopping; a second Ctrl-C ends at once")
+        _say("stopped; everything acknowledged is kept")
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[str, Gateway]:
+        """Starts all parts, each after what it needs, and leaves their ends on the stack. The HTTP URL and the gateway."""
+        from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
+        from backends.wiring import Backends  # noqa: PLC0415
+        from functions import door  # noqa: PLC0415
+        from functions.main import TRIGGERS, OnEvents  # noqa: PLC0415
+        from functions.serve import http_app, needs, probed  # noqa: PLC0415
+        from gateway.server import Gateway  # noqa: PLC0415
+        from knchat.serving import HttpServer, listen  # noqa: PLC0415
+
+        settings = self._settings
+        backends = Backends(settings)
+        stack.push_async_callback(backends.close)
+        backends.own()
+        listener = stack.enter_context(listen(settings.host, settings.http_port, option="--http-port"))
+        SigningKey.of(settings)
+        await backends.accounts.ping()  # opens the database, and so migrates it or refuses it
+        self._demo = self._demo and await _register_demo(backends)
+
+        door.use(backends)
+        stack.callback(door.use, None)
+        await self._start_pumps(backends, [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)], stack)
+
+        ports = sorted({port for trigger in TRIGGERS for port in needs(trigger.target)})
+        server = HttpServer(probed(http_app(settings.allowed_origins), ports), listener, stop_s=STOP_S)
+        serving = self._part(server.run_until_stopped(), "the HTTP server")
+        stack.push_async_callback(_end, serving, server.stop)
+        await asyncio.wait([serving, asyncio.ensure_future(server.up.wait())], return_when=asyncio.FIRST_COMPLETED)
+
+        gateway = Gateway(backends, settings)
+        await gateway.start()
+        stack.push_async_callback(gateway.drain_and_stop)
+        host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}", gateway
+
+    async def _start_pumps(self, backends: Backends, triggers: list[Any], stack: contextlib.AsyncExitStack) -> None:
+        from backends.in_process import in_process  # noqa: PLC0415 - see _start
+        from backends.pump import Pump, Source  # noqa: PLC0415
+        from functions.serve import event_app  # noqa: PLC0415
+
+        pumps = []
+        for trigger in triggers:
+            url = f"http://{trigger.target.replace('_', '-')}"
+            source = Source(topic=trigger.topic, group=trigger.group, url=url, delivery=trigger.delivery)
+            pump = Pump(source, reads=backends.reads, appends=backends.appends, post=in_process(event_app(trigger.target)))
+            pumps.append((pump, self._part(pump.run(), f"the pump of {trigger.group}")))
+
+        async def stop() -> None:
+            await asyncio.gather(*(pump.stop(within_s=STOP_S) for pump, _ in pumps))
+            await asyncio.wait([task for _, task in pumps], timeout=STOP_S)
+
+        stack.push_async_callback(stop)
+
+    def _part(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._parts.append(task)
+        return task
+
+    async def _watch(self) -> None:
+        """Returns at a signal. Raises Ended when a part has ended before."""
+        signalled = asyncio.create_task(self._signalled.wait())
+        await asyncio.wait([signalled, *self._parts], return_when=asyncio.FIRST_COMPLETED)
+        for part in self._parts:
+            if part.done():
+                log.error("a part has ended, and so all ends", extra={"part": part.get_name()}, exc_info=part.exception())
+                raise exits.Ended(f"{part.get_name()} has failed; the log above says why")
+
+    def _on_signal(self) -> None:
+        self._signalled.set()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_DFL)
+
+
+async def _end(task: asyncio.Task[None], stop: Any) -> None:
+    stop()
+    await asyncio.wait([task], timeout=2 * STOP_S)
+
+
+async def _register_demo(backends: Backends) -> bool:
+    """Makes sure that the demo users exist; whether they do. Their passwords are known to everybody, so they live on this machine alone."""
+    from backends.accounts import Profile  # noqa: PLC0415 - see _start
+    from functions.passwords import hasher  # noqa: PLC0415
+
+    if backends.settings.host not in {"127.0.0.1", "::1", "localhost"}:
+        _say("no demo users: KNCHAT_HOST lets others in, and everybody knows their passwords")
+        return False
+    known = await backends.accounts.known(DEMO_USERS.values())
+    for name, user in DEMO_USERS.items():
+        if user not in known:
+            password_hash = await asyncio.to_thread(hasher().hash, _demo_password(name))
+            try:
+                await backends.accounts.register(Profile(user, name, name.title(), 1), password_hash)
+            except Refused:
+                _say(f"no demo users: somebody else is called {name}")
+                return False
+    return True
+
+
+def _demo_password(name: str) -> str:
+    return f"{name}-demo-password"
+
+
+def _welcome(settings: Settings, http: str, ws: str, *, demo: bool) -> str:
+    command = "kn-chat" if shutil.which("kn-chat") else "scripts/kn-chat"
+    lines = [f"everything serves, data in {settings.data}", f"  documents  {http}/v1/docs", f"  WebSocket  {ws}"]
+    if demo:
+        lines += [f"  {name:<9}  password {_demo_password(name)}" for name in DEMO_USERS]
+        first, second = DEMO_USERS
+        body = f'{{"user_name": "{first}", "password": "{_demo_password(first)}", "device": "curl"}}'
+        lines += [
+            "try, in other terminals:",
+            f"  {command} chat {second} --user {first}",
+            f"  {command} chat {first} --user {second}",
+            f"  curl -s {http}/v1/sessions -H 'content-type: application/json' -d '{body}'",
+        ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(f"kn-chat: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,44 @@
+"""How `kn-chat` ends: exit codes that mean something, and the one line on stderr that goes with them. Used by every subcommand."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.errors import ChatError, Malformed, Unavailable
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+MISSING: Final = 3
+CANNOT_START: Final = 4
+UNAVAILABLE: Final = 5
+INTERRUPTED: Final = 130
+
+TABLE: Final = """\
+exit codes:
+  0    done
+  1    refused, not found, or failed
+  2    wrong usage: an option, an argument or a KNCHAT_ variable
+  3    a system package is missing; the text says which
+  4    cannot start: a port or the data folder is in use, not writable, or written by a newer version
+  5    something does not answer; try again later
+  130  interrupted"""
+
+
+class Ended(Exception):
+    """Ends the command with this code and this line on stderr."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def code_of(error: ChatError) -> int:
+    """The exit code of one of the house's errors."""
+    match error:
+        case Malformed():
+            return USAGE
+        case Unavailable():
+            return UNAVAILABLE
+        case _:
+            return FAILED
