@@ -1,0 +1,263 @@
+"""The file of the embedded log, `log.db`: how it is made and opened, its tables, and the SQL that reads them and drops what is over.
+
+The log, its writing thread and the embedded cache use it. It knows no event loop and no thread: every function runs where it is called.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import uuid
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from backends.log import Bounds, Stored
+from schemas.errors import Malformed, Unavailable
+from schemas.topics import TOPICS
+
+VERSION: Final = 1
+"""Of the tables below, kept as `user_version`. A file of a newer version is refused."""
+
+OFFSET_BITS: Final = 40
+"""A record's row id is slot << 40 | offset: a partition is one range of one B-tree, and an append touches no index. A slot is the number of
+one partition of one topic in this file."""
+
+EXPIRY_ROWS: Final = 64
+"""What one step of retention drops: about 1 ms while appends wait (20 ms if all were of the largest size)."""
+
+# `slots.begin` is the oldest offset kept; it moves only when retention drops records, so that an emptied partition goes on counting.
+# `keys` is the cache's (backends/cache/embedded.py): numbered in order of time, so that a confirmation and the expiry touch few pages.
+_TABLES: Final = """
+CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, first_slot INTEGER NOT NULL, partitions INTEGER NOT NULL);
+CREATE TABLE slots (slot INTEGER PRIMARY KEY, begin INTEGER NOT NULL);
+CREATE TABLE records (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, key BLOB, headers BLOB NOT NULL, value BLOB);
+CREATE TABLE commits (consumers TEXT, slot INTEGER, next INTEGER NOT NULL, PRIMARY KEY (consumers, slot)) WITHOUT ROWID;
+CREATE TABLE keys (number INTEGER PRIMARY KEY, user INTEGER NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL, content BLOB NOT NULL,
+    confirmed INTEGER NOT NULL, expires_ms INTEGER NOT NULL, UNIQUE (user, key));
+CREATE TABLE pings (at_ms INTEGER NOT NULL);
+INSERT INTO pings VALUES (0);
+"""
+
+_SELECT: Final = "SELECT id, at_ms, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+_BOUNDS: Final = f"""
+SELECT slot, begin, coalesce((SELECT id + 1 FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS}
+    ORDER BY id DESC LIMIT 1) - (slot << {OFFSET_BITS}), begin)
+FROM slots WHERE slot IN (SELECT value FROM json_each(?))
+"""  # noqa: S608 - a number of ours
+_EXPIRED_SLOTS: Final = f"""
+SELECT slot FROM slots WHERE slot >= ? AND slot < ? AND
+    (SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id LIMIT 1) < ?
+"""  # noqa: S608 - a number of ours
+_FIRST_TO_KEEP: Final = """
+SELECT coalesce(min(id) FILTER (WHERE at_ms >= ?), max(id) + 1)
+FROM (SELECT id, at_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?)
+"""
+
+Row = tuple[int, bytes | None, bytes, bytes | None]
+"""A record on its way in: slot, key, headers as MessagePack, value."""
+Written = tuple[int, int, bytes | None, bytes, bytes | None]
+"""A row of `records`: id, time, key, headers, value."""
+
+encode_headers = msgspec.msgpack.Encoder().encode
+_decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a topic lies in the file: its partitions are the slots from `first_slot` on."""
+
+    topic: str
+    epoch: str
+    first_slot: int
+    partitions: int
+
+    def slot(self, partition: int) -> int:
+        """The slot of a partition. Raises Malformed when there is no such partition."""
+        if not 0 <= partition < self.partitions:
+            raise Malformed(f"{self.topic} has the partitions 0 to {self.partitions - 1}, not {partition}", field="partition")
+        return self.first_slot + partition
+
+
+class LogFile:
+    """The opened file: where everything lies, and how to connect. Opening makes folder, file and missing topics.
+
+    Raises Unavailable, with a text that says what to do, when the folder cannot be written, or the file is newer or is none of ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _make_folder(path.parent)
+        try:
+            with closing(self.connect()) as connection:
+                _make(connection, path)
+                self.topics = _topics(connection)
+        except sqlite3.Error as error:
+            raise Unavailable(f"{path} cannot be opened: {error}; free the file or choose another data folder (KNCHAT_DATA)") from error
+        self._partitions = [
+            (place.topic, partition)
+            for place in sorted(self.topics.values(), key=lambda place: place.first_slot)
+            for partition in range(place.partitions)
+        ]
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection to be used by one thread at a time. It waits up to 5 s for another process's transaction."""
+        # 256 statements: one text per number of rows in a group. Nothing is checkpointed in passing: see the writer. No zeroing of what is
+        # dropped (Debian's SQLite does it): it costs writes, and retention is no erasure.
+        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False, cached_statements=256)
+        connection.executescript("PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST; PRAGMA cache_size = -8192")
+        return connection
+
+    def place(self, topic: str) -> Place:
+        """Raises Unavailable when there is no such topic."""
+        if (place := self.topics.get(topic)) is None:
+            raise Unavailable(f"there is no topic {topic}")
+        return place
+
+    def stored(self, row: Written) -> Stored:
+        """The record in a row."""
+        number, at_ms, key, headers, value = row
+        topic, partition = self._partitions[number >> OFFSET_BITS]
+        return Stored(topic, partition, number & ((1 << OFFSET_BITS) - 1), at_ms, key, _decode_headers(headers), value)
+
+    def read(self, connection: sqlite3.Connection, slot: int, offset: int, max_records: int, max_bytes: int) -> list[Stored]:
+        """Records of a slot from `offset` on, at least one if there is one."""
+        records, size = [], 0
+        for row in connection.execute(_SELECT, (slot << OFFSET_BITS | max(offset, 0), (slot + 1) << OFFSET_BITS, max_records)):
+            size += row_bytes(row)
+            if records and size > max_bytes:
+                break
+            records.append(self.stored(row))
+        return records
+
+
+def row_bytes(row: Written) -> int:
+    """What a record counts against limits in bytes."""
+    return len(row[2] or b"") + len(row[3]) + len(row[4] or b"")
+
+
+def bounds(connection: sqlite3.Connection, slots: Collection[int]) -> dict[int, Bounds]:
+    """What each slot holds now."""
+    return {slot: Bounds(begin, end) for slot, begin, end in connection.execute(_BOUNDS, (str([*slots]),))}
+
+
+def committed(connection: sqlite3.Connection, group: str, place: Place) -> dict[int, int]:
+    """Partition -> next offset to read of a group."""
+    rows = connection.execute(
+        "SELECT slot, next FROM commits WHERE consumers = ? AND slot >= ? AND slot < ?",
+        (group, place.first_slot, place.first_slot + place.partitions),
+    )
+    return {slot - place.first_slot: offset for slot, offset in rows}
+
+
+def commit(connection: sqlite3.Connection, group: str, offsets: Sequence[tuple[int, int]]) -> None:
+    """Sets the next offsets to read of a group: (slot, offset)."""
+    connection.executemany(
+        "INSERT INTO commits VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next", [(group, *pair) for pair in offsets]
+    )
+
+
+def touch(connection: sqlite3.Connection, at_ms: int) -> None:
+    """Writes something, to find out whether one can."""
+    connection.execute("UPDATE pings SET at_ms = ?", (at_ms,))
+
+
+def expired_slots(connection: sqlite3.Connection, place: Place, before_ms: int) -> list[int]:
+    """The slots of a topic whose oldest record is from before that time."""
+    rows = connection.execute(_EXPIRED_SLOTS, (place.first_slot, place.first_slot + place.partitions, before_ms))
+    return [slot for (slot,) in rows]
+
+
+def expire_records(connection: sqlite3.Connection, slot: int, before_ms: int) -> bool:
+    """Drops the oldest records of a slot, at most EXPIRY_ROWS, up to the first that is not from before that time. Says whether to go on."""
+    first, last = slot << OFFSET_BITS, (slot + 1) << OFFSET_BITS
+    (keep,) = connection.execute(_FIRST_TO_KEEP, (before_ms, first, last, EXPIRY_ROWS)).fetchone()
+    if keep is None:
+        return False
+    dropped: int = connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", (first, keep)).rowcount
+    if dropped:
+        connection.execute("UPDATE slots SET begin = ? WHERE slot = ?", (keep - first, slot))
+    return dropped == EXPIRY_ROWS
+
+
+def expire_keys(connection: sqlite3.Connection, now_ms: int) -> bool:
+    """Drops the oldest keys whose time is over, at most EXPIRY_ROWS. Says whether to go on."""
+    oldest = "SELECT number FROM keys ORDER BY number LIMIT ?"
+    dropped = connection.execute(f"DELETE FROM keys WHERE number IN ({oldest}) AND expires_ms <= ?", (EXPIRY_ROWS, now_ms))  # noqa: S608
+    return dropped.rowcount == EXPIRY_ROWS
+
+
+def own(folder: Path) -> int:
+    """Makes this process the owner of the data folder until it ends or closes the file descriptor that it gets back.
+
+    Raises Unavailable, in one line, when another process owns it or it cannot be written.
+    """
+    _make_folder(folder)
+    try:
+        lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        process = os.pread(lock, 20, 0).decode().strip() or "unknown"
+        os.close(lock)
+        raise Unavailable(f"{folder} is in use by another kn-chat (process {process}): stop it, or choose another data folder") from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes missing folders and their names durable: else a power cut could take the whole log with its folder."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            parent = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> Unavailable:
+    return Unavailable(f"the data folder {folder} cannot be written ({error.strerror}): choose another one (KNCHAT_DATA)")
+
+
+def _make(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes or completes the tables, unless all is there. Two processes may do it at once."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise Unavailable(
+            f"{path} was written by a newer kn-chat (file version {version}, this one knows {VERSION}): "
+            "install that version, or choose another data folder (KNCHAT_DATA)"
+        )
+    if version == VERSION and _topics(connection).keys() >= TOPICS.keys():
+        return
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    known = _topics(connection)
+    slot = sum(place.partitions for place in known.values())
+    for topic in TOPICS.values():
+        if topic.name not in known:
+            connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (topic.name, uuid.uuid4().hex, slot, topic.partitions))
+            connection.executemany("INSERT INTO slots VALUES (?, 0)", [(slot + number,) for number in range(topic.partitions)])
+            slot += topic.partitions
+    connection.execute("COMMIT")
+
+
+def _topics(connection: sqlite3.Connection) -> dict[str, Place]:
+    rows = connection.execute("SELECT topic, epoch, first_slot, partitions FROM topics")
+    return {row[0]: Place(*row) for row in rows}
