@@ -1,0 +1,199 @@
+"""The OpenAPI document of all HTTP calls, the Swagger page that shows it, and the public keys. Part of the target `accounts`.
+
+Everything is made from schemas/calls.py, whose models also validate, and from the installed swagger-ui-bundle: nothing comes from
+outside. The bundle's Swagger UI reads OpenAPI 3.0, so the models' JSON Schemas are put into its words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from schemas import bodies, calls, frames
+from schemas.calls import CALLS, Call
+from schemas.errors import STATUS_OF_CODE, Refused
+
+if TYPE_CHECKING:
+    from functions.routes import Asked, Door
+
+_REF: Final = "#/components/schemas/"
+_ASSETS: Final = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon-32x32.png": "image/png"}
+_MEANING: Final = {
+    400: "The request is not right as it is; `details.field` names the place.",
+    401: "No token, or one that does not count (any longer).",
+    403: "Not allowed.",
+    404: "Not there.",
+    409: "Somebody was first.",
+    413: "Too large.",
+    429: "Too often: wait as long as `Retry-After` says.",
+    503: "A part we need does not answer: try again after `Retry-After`.",
+}
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>kn-chat</title>
+<link rel="stylesheet" href="docs/swagger-ui.css"><link rel="icon" href="docs/favicon-32x32.png"></head>
+<body><div id="page"></div><script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body>
+</html>
+"""
+_START: Final = """SwaggerUIBundle({
+  url: "openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis], layout: "BaseLayout"
+});
+"""
+# The page can load nothing and call nobody but this server.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.0 document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for call in CALLS:
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "kn-chat", "version": "1", "description": "Ids and versions are decimal strings; times are RFC 3339, UTC."},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "the access token of a log-in"}},
+        },
+    }
+
+
+def _operation(call: Call) -> dict[str, Any]:
+    words = re.findall(r"[a-z]+", call.path.removeprefix("/v1"))
+    operation: dict[str, Any] = {
+        "operationId": call.method.lower() + "".join(word.capitalize() for word in words),
+        "summary": call.summary,
+        "tags": [words[0]],
+        "security": [] if call.open else [{"token": []}],
+        "responses": {str(call.status): _response(call), **_problems(call)},
+    }
+    if parameters := [*_path_parameters(call), *_query_parameters(call)]:
+        operation["parameters"] = parameters
+    if call.body is not None:
+        operation["requestBody"] = {"required": True, "content": _json(call.body)}
+    return operation
+
+
+def _json(model: type[Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"{_REF}{model.__name__}"}}}
+
+
+def _response(call: Call) -> dict[str, Any]:
+    if call.answer is None:
+        return {"description": "Done."}
+    return {"description": (call.answer.__doc__ or "").strip(), "content": _json(call.answer)}
+
+
+def _problems(call: Call) -> dict[str, Any]:
+    codes: dict[int, list[str]] = {}
+    for code in call.all_errors:
+        codes.setdefault(STATUS_OF_CODE[code], []).append(f"`{code}`")
+    return {
+        str(status): {"description": f"{', '.join(names)}. {_MEANING[status]}", "content": _json(bodies.Problem)}
+        for status, names in sorted(codes.items())
+    }
+
+
+def _path_parameters(call: Call) -> Iterable[dict[str, Any]]:
+    for part in call.path.split("/"):
+        if part.startswith("{"):
+            yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _query_parameters(call: Call) -> Iterable[dict[str, Any]]:
+    if call.query is None:
+        return
+    schema = call.query.model_json_schema()
+    for name, given in schema["properties"].items():
+        described = _in_words_of_3_0(given)
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "description": described.pop("description", ""),
+            "schema": described,
+        }
+
+
+def _schemas() -> dict[str, Any]:
+    models: set[type[Any]] = {model for call in CALLS for model in (call.body, call.answer) if model is not None} | {bodies.Problem}
+    structs = [model for model in models if issubclass(model, frames.ServerFrame)]
+    ours = [model for model in models if issubclass(model, BaseModel)]
+    _, described = models_json_schema([(model, "validation") for model in ours], ref_template=f"{_REF}{{model}}")
+    _, framed = msgspec.json.schema_components(structs, ref_template=f"{_REF}{{name}}")
+    for struct in structs:  # over HTTP without what belongs to a frame
+        schema = framed[struct.__name__]
+        for name in ("type", "re"):
+            del schema["properties"][name]
+        schema["required"].remove("type")
+    return {name: _in_words_of_3_0(schema) for name, schema in sorted({**described["$defs"], **framed}.items())}
+
+
+def _in_words_of_3_0(schema: Any) -> Any:
+    """JSON Schema 2020-12 in the words of OpenAPI 3.0: `nullable` for a union with null, one `example`, no titles."""
+    if isinstance(schema, list):
+        return [_in_words_of_3_0(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    words = {name: _in_words_of_3_0(value) for name, value in schema.items() if not (name == "title" and isinstance(value, str))}
+    if "examples" in words:
+        words["example"] = words.pop("examples")[0]
+    if {"type": "null"} in words.get("anyOf", ()):
+        (only,) = [kind for kind in words.pop("anyOf") if kind != {"type": "null"}]
+        words = {**only, **words, "nullable": True}
+        if words.get("default", ...) is None:
+            del words["default"]
+    return words
+
+
+# ---- doors -------------------------------------------------------------------------------------------------------------------------------
+
+
+async def _openapi(_asked: Asked) -> Response:
+    return JSONResponse(document())
+
+
+async def _page(_asked: Asked) -> Response:
+    return Response(_PAGE, media_type="text/html", headers={"content-security-policy": _POLICY})
+
+
+async def _asset(asked: Asked) -> Response:
+    name = asked.path["file"]
+    if name == "start.js":
+        return Response(_START, media_type="text/javascript")
+    if name not in _ASSETS:
+        raise Refused("not_found", "there is nothing here")
+    from swagger_ui_bundle import swagger_ui_path  # noqa: PLC0415 - only for those who look
+
+    return FileResponse(str(swagger_ui_path / name), media_type=_ASSETS[name], headers={"cache-control": "public, max-age=86400"})
+
+
+async def _keys(asked: Asked) -> bodies.Keys:
+    return bodies.Keys(keys=[dict(asked.backends.signing_key.jwk)])
+
+
+def _undescribed(path: str) -> Call:
+    return Call(method="GET", path=path, summary="", open=True)
+
+
+DOORS: Final[dict[Call, Door]] = {
+    calls.KEYS: _keys,
+    _undescribed("/v1/openapi.json"): _openapi,
+    _undescribed("/v1/docs"): _page,
+    _undescribed("/v1/docs/{file}"): _asset,
+}

@@ -1,0 +1,237 @@
+"""Bodies, queries and answers of the HTTP calls: pydantic models that validate what comes in and describe themselves to OpenAPI.
+
+The HTTP functions use them through schemas/calls.py. Fields without a value are left out of answers, never sent as null; unknown fields in
+requests are ignored. Source: protocol.md sections 1 and 3.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+IDS_AT_ONCE: Final = 256
+SETTINGS_BYTES: Final = 4_096
+
+# Stores cannot hold U+0000, and no name needs the others.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _plain(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+def _folded(text: object) -> object:
+    """Capitals A-Z become small; other letters stay, and are refused: the alphabet of user names is ASCII."""
+    return text.translate(_SMALL) if isinstance(text, str) else text
+
+
+def _composed(text: str) -> str:
+    """Keyboards compose accents differently; the same password must be the same bytes (RFC 8265, OpaqueString)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _storable(settings: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(settings, allow_nan=False)
+    if len(text) > SETTINGS_BYTES or "\\u0000" in text:
+        raise ValueError(f"at most {SETTINGS_BYTES} bytes of JSON, without U+0000")
+    return settings
+
+
+_SMALL: Final = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
+
+Plain = AfterValidator(_plain)
+UserName = Annotated[
+    str, BeforeValidator(_folded), Field(pattern=r"^[a-z0-9_.\-]{3,32}$", description="capitals are folded", examples=["alice"])
+]
+Password = Annotated[str, Field(min_length=8, max_length=256), AfterValidator(_composed)]
+DisplayName = Annotated[str, Field(min_length=1, max_length=64), Plain]
+Phone = Annotated[str, Field(min_length=1, max_length=32), Plain]
+Email = Annotated[str, Field(min_length=3, max_length=254), Plain]
+DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-]{1,64}$", description="chosen and kept by the client", examples=["phone"])]
+DeviceName = Annotated[str, Field(max_length=64), Plain]
+Settings = Annotated[
+    dict[str, Any], AfterValidator(_storable), Field(description=f"the client's own; at most {SETTINGS_BYTES} bytes of JSON")
+]
+Id = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["4611686018427387903"])]
+Version = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["1"])]
+Time = Annotated[str, Field(description="RFC 3339, UTC, milliseconds", examples=["2026-01-31T23:59:59.000Z"])]
+Limit = Annotated[int, Field(ge=1, le=256)]
+
+
+class Body(BaseModel):
+    """What comes in or goes out."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class Query(BaseModel):
+    """What stands behind the question mark: texts, so numbers are parsed."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+# ---- requests ----------------------------------------------------------------------------------------------------------------------------
+
+
+class NewUser(Body):
+    """Somebody who registers."""
+
+    user_name: UserName
+    password: Password
+    display_name: DisplayName | None = Field(None, description="the user name, unless given")
+    phone: Phone | None = None
+    email: Email | None = None
+
+
+class LogIn(Body):
+    """Somebody who logs in on a device, new or known."""
+
+    user_name: UserName
+    password: Password
+    device: DeviceId
+    device_name: DeviceName | None = None
+
+
+class Renewal(Body):
+    """A device that wants a new access token."""
+
+    refresh_token: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class ProfileChange(Body):
+    """What changes in my profile; what is left out stays, null takes phone, email or settings away. `version` is the one that I know."""
+
+    version: Version
+    display_name: DisplayName = Field(
+        "", json_schema_extra=lambda schema: schema.pop("default")
+    )  # the "" is never used, see `change_profile`
+    phone: Phone | None = None
+    email: Email | None = None
+    settings: Settings | None = None
+
+
+class PasswordChange(Body):
+    """My password now, and the next one. My other devices are logged out."""
+
+    password: Password
+    new_password: Password
+
+
+class UsersQuery(Query):
+    """One of both: a part of a name, or ids."""
+
+    search: Annotated[str, Field(min_length=3, max_length=64), Plain] | None = Field(
+        None, description="3 characters or more of a user name or display name, any case"
+    )
+    ids: Annotated[str, Field(min_length=1, max_length=IDS_AT_ONCE * 20)] | None = Field(
+        None, description=f"at most {IDS_AT_ONCE} user ids, comma between", examples=["1001,1002"]
+    )
+    limit: Limit = 50
+
+
+class GatewayQuery(Query):
+    """Whose gateway."""
+
+    user: Id
+
+
+class ChatsQuery(Query):
+    """Which part of my list of chats."""
+
+    after: Annotated[str, Field(max_length=256)] | None = Field(None, description="what the part before gave")
+    limit: Limit = 50
+
+
+class MessagesQuery(Query):
+    """Which page of a chat: at most one of before, after and around, each an id or a time; none means the newest."""
+
+    before: Annotated[str, Field(max_length=64)] | None = None
+    after: Annotated[str, Field(max_length=64)] | None = None
+    around: Annotated[str, Field(max_length=64)] | None = None
+    limit: Limit = 50
+
+
+class DigestQuery(Query):
+    """A range of ids, both inclusive."""
+
+    from_: Id = Field(alias="from")
+    to: Id
+
+
+# ---- answers -----------------------------------------------------------------------------------------------------------------------------
+
+
+class PublicProfile(Body):
+    """What everybody may see of a user."""
+
+    user: Id
+    user_name: str
+    display_name: str
+    version: Version
+
+
+class OwnProfile(PublicProfile):
+    """What I see of myself."""
+
+    phone: str | None = None
+    email: str | None = None
+    settings: dict[str, Any] | None = None
+
+
+class Session(Body):
+    """A device that is logged in. Tokens are opaque. `gateway`: where its WebSocket connects."""
+
+    user: Id
+    access_token: str
+    access_expires: Time
+    refresh_token: str
+    gateway: str = Field(examples=["ws://127.0.0.1:8081/v1/socket"])
+    profile: OwnProfile
+
+
+class Device(Body):
+    """One of my devices. `seen`: when it last got a token."""
+
+    device: DeviceId
+    device_name: str
+    created: Time
+    seen: Time
+    current: bool
+
+
+class Devices(Body):
+    """My devices, the newest log-in first."""
+
+    devices: list[Device]
+
+
+class Users(Body):
+    """Users who were found."""
+
+    users: list[PublicProfile]
+
+
+class Gateway(Body):
+    """The gateway that owns a user."""
+
+    gateway: str = Field(examples=["ws://127.0.0.1:8081/v1/socket"])
+
+
+class Keys(Body):
+    """A JWKS: the public keys of access tokens."""
+
+    keys: list[dict[str, str]]
+
+
+class Problem(Body):
+    """What every answer of 400 and above holds. `details.field` names the place of a mistake, where there is one."""
+
+    code: str
+    message: str
+    details: dict[str, str]

@@ -1,0 +1,144 @@
+"""Every HTTP call: method, path, what comes in, what goes out, which errors. One declaration validates, routes and documents it.
+
+The HTTP functions bind a door to each (functions/routes.py), and functions/documents.py makes the OpenAPI document from the list.
+Source: protocol.md section 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from schemas import bodies, frames
+
+Answer = type[bodies.Body | frames.ServerFrame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call. `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No `answer`: 204."""
+
+    method: str
+    path: str
+    summary: str
+    answer: Answer | None = None
+    status: int = 200
+    body: type[bodies.Body] | None = None
+    query: type[bodies.Query] | None = None
+    open: bool = False
+    errors: tuple[str, ...] = ()
+
+    @property
+    def all_errors(self) -> tuple[str, ...]:
+        """Every code that this call may answer with."""
+        takes = self.body is not None or self.query is not None or "{" in self.path
+        implied = [
+            *(["malformed"] if takes else []),
+            *(["too_large"] if self.body is not None else []),
+            *([] if self.open else ["unauthorized"]),
+            "unavailable",
+        ]
+        return tuple(dict.fromkeys([*implied, *self.errors]))
+
+
+REGISTER: Final = Call(
+    method="POST",
+    path="/v1/users",
+    summary="Registers a user.",
+    open=True,
+    body=bodies.NewUser,
+    answer=bodies.OwnProfile,
+    status=201,
+    errors=("name_taken", "rate_limited"),
+)
+LOG_IN: Final = Call(
+    method="POST",
+    path="/v1/sessions",
+    summary="Logs a device in. A log-in on a device that is logged in replaces the older one.",
+    open=True,
+    body=bodies.LogIn,
+    answer=bodies.Session,
+    status=201,
+    errors=("unauthorized", "rate_limited"),
+)
+RENEW: Final = Call(
+    method="POST",
+    path="/v1/tokens",
+    summary="New tokens for a refresh token, which dies at the first use of the new one. Using a dead one logs the device out.",
+    open=True,
+    body=bodies.Renewal,
+    answer=bodies.Session,
+    status=201,
+    errors=("unauthorized",),
+)
+LOG_OUT: Final = Call(method="DELETE", path="/v1/sessions/current", summary="Logs this device out.", status=204)
+DEVICES: Final = Call(method="GET", path="/v1/devices", summary="My devices.", answer=bodies.Devices)
+REMOVE_DEVICE: Final = Call(
+    method="DELETE",
+    path="/v1/devices/{device}",
+    summary="Logs one of my devices out. It is disconnected within 5 s.",
+    status=204,
+    errors=("not_found",),
+)
+ME: Final = Call(method="GET", path="/v1/me", summary="My profile.", answer=bodies.OwnProfile)
+CHANGE_ME: Final = Call(
+    method="PATCH",
+    path="/v1/me",
+    summary="Changes my profile.",
+    body=bodies.ProfileChange,
+    answer=bodies.OwnProfile,
+    errors=("stale",),
+)
+CHANGE_PASSWORD: Final = Call(
+    method="PUT",
+    path="/v1/me/password",
+    summary="Changes my password, and logs my other devices out.",
+    body=bodies.PasswordChange,
+    answer=bodies.OwnProfile,
+    errors=("forbidden", "stale", "rate_limited"),
+)
+USERS: Final = Call(method="GET", path="/v1/users", summary="Finds users.", query=bodies.UsersQuery, answer=bodies.Users)
+USER: Final = Call(
+    method="GET", path="/v1/users/{user}", summary="A user's public profile.", answer=bodies.PublicProfile, errors=("unknown_user",)
+)
+GATEWAY: Final = Call(
+    method="GET", path="/v1/gateways", summary="Where a user's sockets connect.", query=bodies.GatewayQuery, answer=bodies.Gateway
+)
+KEYS: Final = Call(method="GET", path="/.well-known/jwks.json", summary="Public keys of access tokens.", open=True, answer=bodies.Keys)
+CHATS: Final = Call(method="GET", path="/v1/chats", summary="My chats, newest first.", query=bodies.ChatsQuery, answer=frames.ChatList)
+MESSAGES: Final = Call(
+    method="GET",
+    path="/v1/chats/{chat}/messages",
+    summary="A page of a chat, newest first.",
+    query=bodies.MessagesQuery,
+    answer=frames.Page,
+    errors=("unknown_chat",),
+)
+DIGEST: Final = Call(
+    method="GET",
+    path="/v1/chats/{chat}/digest",
+    summary="Count and hash of a range: proves that a client holds all of it.",
+    query=bodies.DigestQuery,
+    answer=frames.Digest,
+    errors=("unknown_chat",),
+)
+
+CALLS: Final = (
+    REGISTER,
+    LOG_IN,
+    RENEW,
+    LOG_OUT,
+    DEVICES,
+    REMOVE_DEVICE,
+    ME,
+    CHANGE_ME,
+    CHANGE_PASSWORD,
+    USERS,
+    USER,
+    GATEWAY,
+    KEYS,
+    CHATS,
+    MESSAGES,
+    DIGEST,
+)
+"""All of them, in the order of the document."""

@@ -1,0 +1,512 @@
+"""Devices log in, stay logged in by refresh tokens, and end: by themselves, by another device, or because a token was stolen."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+
+import argon2
+import pytest
+
+from backends.accounts import Owner
+from backends.settings import Settings
+from backends.wiring import Backends
+from functions import door, passwords
+from schemas.errors import Unavailable
+from schemas.ids import UserId, parse_id_or_time, unix_ms_of
+from schemas.tokens import claims_of, verify
+from schemas.topics import DELIVERIES, user_partition
+from tests.functions.callers import PASSWORD, Caller, problem
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Small limits."""
+    return Settings(data=tmp_path, failed_logins_per_minute=3, logins_per_minute=40)
+
+
+@pytest.fixture
+async def ann(backends):
+    """Somebody who is logged in on a phone."""
+    return await (await Caller(backends).register("ann")).log_in()
+
+
+async def revoked(topics):
+    """(user, device) of all revocations in the log."""
+    return [(delivery.users[0], delivery.revoked.device) for delivery in await topics.items(DELIVERIES)]
+
+
+# ---- log-in ------------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_log_in_gives_all_that_a_device_needs(backends, settings):
+    """Who I am, tokens, until when, and where to connect."""
+    ann = await (await Caller(backends).register("ann", display_name="Ann")).log_in("my-phone:1", device_name="Ann's phone")
+    login = ann.login
+
+    claims = verify(login["access_token"], backends.signing_key.public_keys(), time.time())
+
+    assert set(login) == {"user", "access_token", "access_expires", "refresh_token", "gateway", "profile"}
+    assert (claims.user, claims.device) == (int(ann.user), "my-phone:1")
+    assert claims.expires_ms == unix_ms_of(parse_id_or_time(login["access_expires"], name="access_expires"))
+    assert claims.expires_ms - claims.issued_ms in range(settings.token_s * 1_000 - 999, settings.token_s * 1_000 + 1)
+    assert login["profile"] == {"user": ann.user, "user_name": "ann", "display_name": "Ann", "version": "1"}
+    assert login["gateway"] == "ws://127.0.0.1:8081/v1/socket"
+
+
+async def test_the_gateway_is_the_owner_of_the_user(ann, backends):
+    """As far as the database knows; every log-in, renewal and question says the same."""
+    partition = user_partition(int(ann.user), await backends.reads.partitions(DELIVERIES))
+    await backends.owners.own([Owner(partition, "wss://g7.chat.test/v1/socket", 1)])
+
+    said = [
+        (await ann.get("/v1/gateways", user=ann.user)).json()["gateway"],
+        (await ann.renew()).json()["gateway"],
+        (await ann.log_in()).login["gateway"],
+    ]
+
+    assert said == ["wss://g7.chat.test/v1/socket"] * 3
+
+
+async def test_without_an_owner_the_public_url_is_said(tmp_path):
+    """And with the log away too: who can still read history must be able to log in."""
+    backends = Backends(Settings(data=tmp_path, public_url="wss://chat.test/v1/socket"))
+    door.use(backends)
+    ann = await (await Caller(backends).register()).log_in()
+    said = ann.login["gateway"]
+    await backends.reads.close()
+
+    assert said == "wss://chat.test/v1/socket" == (await ann.log_in()).login["gateway"]
+    door.use(None)
+    await backends.close()
+
+
+async def test_a_wrong_name_and_a_wrong_password_look_the_same(ann):
+    """Nobody learns from a log-in who has an account."""
+    body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
+
+    wrong = await ann.call("POST", "/v1/sessions", {**body, "password": PASSWORD + "!"})
+    nobody = await ann.call("POST", "/v1/sessions", {**body, "user_name": "nobody"})
+
+    assert problem(wrong) == (401, "unauthorized", None)
+    assert (wrong.status_code, wrong.content, wrong.headers) == (nobody.status_code, nobody.content, nobody.headers)
+    assert wrong.headers["www-authenticate"] == "Bearer"
+
+
+async def test_an_unknown_name_is_hashed_like_a_known_one(ann, monkeypatch):
+    """The time of the answer does not tell who has an account: both cost one hash of the same parameters."""
+    hashed, verify_one = [], passwords._verify
+
+    def spy(kept: str, password: str) -> bool:
+        hashed.append(kept)
+        return verify_one(kept, password)
+
+    monkeypatch.setattr(passwords, "_verify", spy)
+    for name in ("ann", "nobody"):
+        body = {"user_name": name, "password": "wrong password", "device": "phone"}
+        assert (await ann.call("POST", "/v1/sessions", body)).status_code == 401
+
+    assert len(hashed) == 2
+    assert argon2.extract_parameters(hashed[0]) == argon2.extract_parameters(hashed[1])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("device", ""), ("device", "x" * 65), ("device", "my phone"), ("device", None), ("device_name", "x" * 65), ("user_name", "a")],
+)
+async def test_a_wrong_field_of_a_log_in_is_named(ann, field, value):
+    """Before anything is hashed or counted."""
+    body = {"user_name": "ann", "password": PASSWORD, "device": "phone", field: value}
+
+    assert problem(await ann.call("POST", "/v1/sessions", body)) == (400, "malformed", field)
+
+
+async def test_a_log_in_on_the_same_device_replaces_the_older_one(ann, topics):
+    """Its refresh token is unknown then, and so is its access token; the socket is left to the device itself."""
+    older = dict(ann.login)
+
+    await ann.log_in()
+
+    assert problem(await ann.renew(older["refresh_token"]))[:2] == (401, "unauthorized")
+    assert (await ann.get("/v1/me")).status_code == 200
+    assert [device["device"] for device in (await ann.get("/v1/devices")).json()["devices"]] == ["phone"]
+    assert await revoked(topics) == []
+
+
+async def test_a_log_in_that_the_password_change_overtook_does_not_stand(ann, backends, monkeypatch):
+    """The new hash was there before the log-in's device: whoever knew the old password only gets nothing."""
+    user, loop, verify_one = UserId(int(ann.user)), asyncio.get_running_loop(), passwords._verify
+    kept = await backends.accounts.password_hash(user)
+    begun, go_on = asyncio.Event(), threading.Event()
+
+    def slow(kept: str, password: str) -> bool:
+        loop.call_soon_threadsafe(begun.set)
+        return go_on.wait(10) and verify_one(kept, password)
+
+    monkeypatch.setattr(passwords, "_verify", slow)
+    log_in = asyncio.create_task(ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "late"}))
+    await begun.wait()
+    await backends.accounts.set_password_hash(user, "changed meanwhile", was=kept)
+    go_on.set()
+
+    assert problem(await log_in)[:2] == (503, "unavailable")
+    assert [device.device for device in await backends.accounts.devices(user)] == ["phone"]
+
+
+# ---- refresh tokens ----------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_refresh_token_gives_new_tokens(ann):
+    """The same answer as a log-in's; the old access token stays good for its time."""
+    answer = await ann.renew()
+
+    assert answer.status_code == 201
+    assert set(answer.json()) == set(ann.login)
+    assert answer.json()["refresh_token"] != ann.login["refresh_token"]
+    assert (await ann.get("/v1/me")).status_code == 200
+    ann.login = answer.json()
+    assert (await ann.get("/v1/me")).status_code == 200
+
+
+async def test_a_lost_answer_can_be_asked_for_again(ann):
+    """Until the new token is used the old one gives it again, so a cut connection logs nobody out."""
+    first, again, third = [(await ann.renew()).json()["refresh_token"] for _ in range(3)]
+
+    assert first == again == third
+    assert (await ann.renew(first)).status_code == 201
+
+
+async def test_many_uses_at_once_give_one_token(ann):
+    """Two tabs that renew at the same time stay logged in."""
+    answers = await asyncio.gather(*(ann.renew() for _ in range(8)))
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+
+
+async def test_a_chain_of_tokens_goes_on(ann, backends):
+    """Generation by generation, and the device shows when it was last seen."""
+    token = ann.login["refresh_token"]
+    for generation in range(2, 12):
+        answer = await ann.renew(token)
+        token = answer.json()["refresh_token"]
+        assert token.split(".")[:2] == [ann.login["refresh_token"].split(".")[0], str(generation)]
+
+    (device,) = await backends.accounts.devices(UserId(int(ann.user)))
+    assert device.generation == 11
+    assert device.seen_ms >= device.created_ms
+
+
+async def test_a_dead_token_ends_the_device(ann, topics, backends):
+    """Somebody has stolen one: nobody can tell who, so both are out, and the gateway is told."""
+    stolen = ann.login["refresh_token"]
+    second = (await ann.renew()).json()
+    third = (await ann.renew(second["refresh_token"])).json()
+
+    reused = await ann.renew(stolen)
+
+    assert problem(reused)[:2] == (401, "unauthorized")
+    assert problem(await ann.renew(third["refresh_token"]))[:2] == (401, "unauthorized")
+    assert problem(await ann.renew(stolen))[:2] == (401, "unauthorized")
+    ann.login = third
+    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+    assert await revoked(topics) == [(int(ann.user), "phone")]
+    assert await backends.accounts.devices(UserId(int(ann.user))) == []
+    assert (await (await ann.log_in()).get("/v1/me")).status_code == 200
+
+
+async def test_tokens_of_nobody_are_refused_and_end_nothing(ann, topics):
+    """Unknown families, guessed secrets, later generations, other texts."""
+    family, generation, secret = ann.login["refresh_token"].split(".")
+    forged = "A" * 42 + ("A" if secret[-1] != "A" else "E")
+    guesses = [
+        f"{'A' * 22}.1.{secret}",
+        f"{family}.1.{forged}",
+        f"{family}.2.{secret}",
+        f"{family}.9999999999.{secret}",
+        f"{family}.01.{secret}",
+        f"{family}.0.{secret}",
+        f"{family}.1.{secret}A",
+        f"{family}.1.{secret}\n",
+        f"{family}.\u0661.{secret}",
+        f"{family}.{secret}",
+        "x",
+        ann.login["access_token"],
+    ]
+
+    for guess in guesses:
+        status, code, field = problem(await ann.renew(guess))
+        assert (status, code) == ((401, "unauthorized") if len(guess) <= 256 else (400, "malformed")), (guess, field)
+
+    assert generation == "1"
+    assert (await ann.renew()).status_code == 201
+    assert await revoked(topics) == []
+
+
+async def test_only_hashes_of_secrets_are_kept(ann, settings):
+    """Whoever reads the database cannot renew."""
+    token = ann.login["refresh_token"]
+    secret = token.split(".")[2].encode()
+
+    kept = b"".join(file.read_bytes() for file in settings.data.glob("data.db*"))
+
+    assert token.split(".")[0].encode() in kept
+    assert secret not in kept
+    assert PASSWORD.encode() not in kept
+
+
+# ---- the end of a device -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_my_devices_are_listed(ann):
+    """The newest log-in first, with the one that asks."""
+    laptop = await ann.on("laptop")
+    await ann.renew()
+
+    listed = (await laptop.get("/v1/devices")).json()["devices"]
+
+    assert {(device["device"], device["device_name"], device["current"]) for device in listed} == {
+        ("laptop", "", True),
+        ("phone", "", False),
+    }
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", device[name]) for device in listed for name in ("created", "seen"))
+    created = [device["created"] for device in listed]
+    assert created == sorted(created, reverse=True)
+
+
+async def test_a_log_out_ends_this_device_only(ann, topics):
+    """Its tokens are of no use from then on; the gateway is told."""
+    laptop = await ann.on("laptop")
+
+    answer = await ann.call("DELETE", "/v1/sessions/current")
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+    assert problem(await ann.renew())[:2] == (401, "unauthorized")
+    assert (await laptop.get("/v1/me")).status_code == 200
+    assert await revoked(topics) == [(int(ann.user), "phone")]
+
+
+async def test_another_device_can_be_ended(ann, topics, backends):
+    """A lost phone: its tokens die at once, and its gateway hears of it in the partition that it reads."""
+    laptop = await ann.on("laptop")
+
+    answer = await laptop.call("DELETE", "/v1/devices/phone")
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+    ((partition, event),) = await topics.events(DELIVERIES)
+    assert partition == user_partition(int(ann.user), await backends.reads.partitions(DELIVERIES))
+    assert event.type == "knchat.deliveries.made.v1"
+    (delivery,) = await topics.items(DELIVERIES)
+    claims = verify(ann.login["access_token"], backends.signing_key.public_keys(), time.time())
+    assert delivery.revoked.before_ms > claims.issued_ms
+    assert [device["device"] for device in (await laptop.get("/v1/devices")).json()["devices"]] == ["laptop"]
+
+
+async def test_a_device_that_never_was_is_not_found(ann, topics):
+    """Another user's device is none of mine."""
+    other = await (await Caller(ann.backends).register()).log_in("tablet")
+
+    assert problem(await ann.call("DELETE", "/v1/devices/tablet")) == (404, "not_found", "device")
+    assert problem(await ann.call("DELETE", "/v1/devices/my%20phone")) == (400, "malformed", "device")
+    assert (await other.get("/v1/me")).status_code == 200
+    assert await revoked(topics) == []
+
+
+async def test_a_removal_that_was_interrupted_is_finished_by_its_repeat(ann, settings):
+    """The log was away when the gateway should have been told: the call says so, and the next one tells."""
+    laptop = await ann.on("laptop")
+    await ann.backends.appends.close()
+    interrupted = await laptop.call("DELETE", "/v1/devices/phone")
+    assert problem(interrupted)[:2] == (503, "unavailable")
+    assert int(interrupted.headers["retry-after"]) >= 1
+    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+    again = Backends(settings)
+    again.cache = ann.backends.cache  # shared, as it is between functions
+    door.use(again)
+
+    answer = await laptop.call("DELETE", "/v1/devices/phone")
+
+    assert answer.status_code == 204
+    assert (
+        sum(
+            [
+                len(await again.reads.read(DELIVERIES, partition, 0, max_records=9))
+                for partition in range(await again.reads.partitions(DELIVERIES))
+            ]
+        )
+        == 1
+    )
+    await again.close()
+
+
+async def test_a_faster_clock_that_ended_a_device_does_not_bar_its_next_log_in(ann, backends):
+    """Tokens of a new log-in are issued after the revocation, whatever the clocks say."""
+    user = UserId(int(ann.user))
+    ahead_ms = int(time.time() * 1_000) + 5_000
+    await backends.cache.put(f"valid-since:{user}:phone", str(ahead_ms).encode(), ttl_s=900)
+    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+
+    await ann.log_in()
+
+    assert (await ann.get("/v1/me")).status_code == 200
+    claims = verify(ann.login["access_token"], backends.signing_key.public_keys(), time.time())
+    assert claims.issued_ms == ahead_ms
+
+
+# ---- who asks ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "bearer a.b.c", "Token {token}", "{token}", "Bearer {token} x"]
+)
+async def test_without_a_good_token_nobody_is_let_in(ann, header):
+    """One answer for all of them, with the scheme that is wanted."""
+    answer = await ann.call("GET", "/v1/me", headers={"authorization": header.format(token=ann.login["access_token"])})
+
+    assert problem(answer)[:2] == (401, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_an_expired_token_says_refresh(ann, backends):
+    """So that a client knows what to do."""
+    user, now_ms = UserId(int(ann.user)), int(time.time() * 1_000)
+    old = backends.signing_key.sign(claims_of(user, "phone", issued_ms=now_ms - 1_000_000, token_s=900))
+
+    answer = await ann.call("GET", "/v1/me", headers={"authorization": f"Bearer {old}"})
+
+    assert problem(answer)[:2] == (401, "unauthorized")
+    assert "refresh" in answer.json()["message"]
+
+
+async def test_a_token_of_a_device_that_is_not_logged_in_is_refused(ann, backends):
+    """SQL knows what the cache has forgotten."""
+    user, now_ms = UserId(int(ann.user)), int(time.time() * 1_000)
+    other = backends.signing_key.sign(claims_of(user, "never-logged-in", issued_ms=now_ms, token_s=900))
+
+    answer = await ann.call("GET", "/v1/me", headers={"authorization": f"Bearer {other}"})
+
+    assert problem(answer)[:2] == (401, "unauthorized")
+
+
+async def test_a_token_older_than_the_log_in_is_refused(ann, backends):
+    """A device that was logged out and in again does not bring its older tokens back."""
+    user, now_ms = UserId(int(ann.user)), int(time.time() * 1_000)
+    older = backends.signing_key.sign(claims_of(user, "phone", issued_ms=now_ms - 60_000, token_s=900))
+
+    answer = await ann.call("GET", "/v1/me", headers={"authorization": f"Bearer {older}"})
+
+    assert problem(answer)[:2] == (401, "unauthorized")
+
+
+async def test_what_another_process_ended_counts_5_s_later_at_most(ann, backends):
+    """A cache of one's own hears of nothing; what it remembers ends, and SQL is asked again."""
+    await backends.accounts.remove_device(UserId(int(ann.user)), "phone")
+    remembered = await ann.get("/v1/me")
+    now = time.time()
+    backends.reads.clock = lambda: now + 5.001
+
+    assert remembered.status_code == 200
+    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+
+
+# ---- limits ------------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_guesses_of_one_password_are_limited(ann, backends):
+    """After three wrong ones a name is closed for a minute, to the right password too; other names and devices go on."""
+    body = {"user_name": "ann", "password": "wrong password", "device": "guess"}
+    other = await Caller(backends).register()
+
+    wrong = [await ann.call("POST", "/v1/sessions", body) for _ in range(5)]
+    right = await ann.call("POST", "/v1/sessions", {**body, "password": PASSWORD})
+
+    assert [answer.status_code for answer in wrong] == [401, 401, 401, 429, 429]
+    assert problem(right)[:2] == (429, "rate_limited")
+    assert right.headers["retry-after"] == "60"
+    assert (await other.log_in()).login
+    assert (await ann.renew()).status_code == 201
+    assert problem(await ann.call("PUT", "/v1/me/password", {"password": PASSWORD, "new_password": PASSWORD + "!"}))[0] == 429
+    now = time.time()
+    backends.reads.clock = lambda: now + 61
+    assert (await ann.log_in()).login
+
+
+async def test_guesses_at_once_are_limited_too(ann):
+    """Those that wait for their turn are counted before they are hashed."""
+    body = {"user_name": "ann", "password": "wrong password", "device": "guess"}
+
+    answers = await asyncio.gather(*(ann.call("POST", "/v1/sessions", body) for _ in range(20)))
+
+    assert sum(answer.status_code == 401 for answer in answers) <= 3 + passwords.AT_ONCE
+    assert {answer.status_code for answer in answers} == {401, 429}
+
+
+async def test_names_that_nobody_has_are_limited_alike(ann):
+    """Else the limit would tell who has an account."""
+    body = {"user_name": "nobody", "password": "wrong password", "device": "guess"}
+
+    answers = [await ann.call("POST", "/v1/sessions", body) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+
+
+async def test_one_address_is_limited(ann, backends):
+    """Log-ins and registrations together; an IPv6 customer's addresses are one; other addresses go on."""
+    body = {"user_name": "nobody", "password": "wrong password", "device": "guess"}
+    noisy = [Caller(backends, address=f"2001:db8:1:2::{n:x}") for n in range(42)]
+    quiet = Caller(backends, address="2001:db8:1:3::1")
+    backends.reads.clock = lambda: 1_800_000_000.0
+
+    tried = [
+        await caller.call("POST", "/v1/users" if n % 2 else "/v1/sessions", {**body, "user_name": f"name{n}"})
+        for n, caller in enumerate(noisy)
+    ]
+
+    assert [answer.status_code for answer in tried] == [401, 201] * 20 + [429, 429]
+    assert problem(tried[-1])[:2] == (429, "rate_limited")
+    assert tried[-1].headers["retry-after"] == "60"
+    assert (await quiet.register()).user
+
+
+async def test_with_the_cache_away_log_ins_go_on(ann, backends):
+    """A limit that cannot be counted stops nobody, and SQL says which devices stand."""
+
+    def no_clock() -> float:
+        raise Unavailable("the cache does not answer")
+
+    backends.reads.clock = no_clock
+
+    assert (await ann.log_in()).login
+    assert problem(await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}))[0] == 401
+    assert (await ann.get("/v1/me")).status_code == 200
+    del backends.reads.clock
+
+
+async def test_more_than_can_wait_are_sent_away(ann, monkeypatch):
+    """A flood of log-ins costs bounded memory and answers at once."""
+    monkeypatch.setattr(passwords, "WAITING", 4)
+    body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
+
+    answers = await asyncio.gather(*(ann.call("POST", "/v1/sessions", body) for _ in range(10)))
+
+    assert sorted({answer.status_code for answer in answers}) == [201, 503]
+    assert sum(answer.status_code == 201 for answer in answers) == 4
+    assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 503} == {"1"}
+
+
+async def test_with_the_database_away_calls_are_unavailable(ann, backends):
+    """Nothing is answered that is not known."""
+    await backends._database.close()
+
+    answers = [
+        await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "phone"}),
+        await ann.renew(),
+        await ann.get("/v1/devices"),
+    ]
+
+    assert {problem(answer)[:2] for answer in answers} == {(503, "unavailable")}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
