@@ -1,0 +1,188 @@
+"""The `Accounts` port on SQL: people, their passwords' hashes and their devices. Only `wiring` and the port's suite name it.
+
+`send` needs `known` and nothing else, so this file imports and prepares no more than its two tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from backends.accounts import Device, Profile
+from backends.database import METADATA, Database
+from schemas.errors import Refused, Unavailable
+from schemas.ids import LATEST, UserId
+
+# SQLite's full-text index names accounts by their rowid, which the key is only if its type says INTEGER.
+ACCOUNTS: Final = sa.Table(
+    "accounts",
+    METADATA,
+    sa.Column("user", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column("user_name", sa.Text, nullable=False),
+    sa.Column("display_name", sa.Text, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("phone", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("settings", sa.JSON(none_as_null=True)),
+    sa.Column("password_hash", sa.Text, nullable=False),
+)
+# Two names that differ in capitals only are one, whoever forgot to fold them.
+sa.Index("accounts_user_name", sa.func.lower(ACCOUNTS.c.user_name), unique=True)
+
+DEVICES: Final = sa.Table(
+    "devices",
+    METADATA,
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("device_name", sa.Text, nullable=False),
+    sa.Column("family", sa.Text, nullable=False, unique=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("token_hash", sa.LargeBinary, nullable=False),
+    sa.Column("previous_hash", sa.LargeBinary),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("seen_ms", sa.BigInteger, nullable=False),
+)
+
+_PROFILE: Final = [ACCOUNTS.c[name] for name in Profile.__slots__]
+_DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
+_ROTATED: Final = ("generation", "token_hash", "previous_hash", "seen_ms")
+_KNOWN: Final = sa.select(ACCOUNTS.c.user).where(ACCOUNTS.c.user.in_(sa.bindparam("users", expanding=True)))
+
+
+class SqlAccounts:
+    """Accounts in a database that it shares with other adapters."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, profile: Profile, password_hash: str) -> None:
+        """One INSERT decides; when it inserts nothing, a look at the name tells why."""
+        insert = self._database.insert(ACCOUNTS).values(**_values(profile), password_hash=password_hash).on_conflict_do_nothing()
+
+        def work(connection: sa.Connection) -> None:
+            if connection.execute(insert).rowcount:
+                return
+            if connection.execute(sa.select(ACCOUNTS.c.user).where(_named(profile.user_name))).first() is not None:
+                raise Refused("name_taken", "this user name is taken", field="user_name")
+            raise Unavailable("this user id is taken: mint another")
+
+        await self._database.write(work)
+
+    async def credentials(self, user_name: str) -> tuple[Profile, str] | None:
+        """Found whatever the capitals."""
+        row = await self._first(sa.select(*_PROFILE, ACCOUNTS.c.password_hash).where(_named(user_name)))
+        return None if row is None else (_profile(row), row.password_hash)
+
+    async def password_hash(self, user: UserId) -> str | None:
+        """None for a user that does not exist."""
+        row = await self._first(sa.select(ACCOUNTS.c.password_hash).where(ACCOUNTS.c.user == user))
+        return None if row is None else row.password_hash
+
+    async def set_password_hash(self, user: UserId, password_hash: str, *, was: str) -> bool:
+        """One UPDATE."""
+        return await self._change(
+            sa.update(ACCOUNTS).where(ACCOUNTS.c.user == user, ACCOUNTS.c.password_hash == was).values(password_hash=password_hash)
+        )
+
+    async def profiles(self, users: Collection[UserId]) -> Mapping[UserId, Profile]:
+        """One SELECT."""
+        query = sa.select(*_PROFILE).where(ACCOUNTS.c.user.in_(_possible(users)))
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return {row.user: _profile(row) for row in rows}
+
+    async def search(self, text: str, *, limit: int) -> Sequence[Profile]:
+        """By trigrams: SQLite's full-text index, or PostgreSQL's pg_trgm behind LIKE. No character of `text` has a meaning of its own."""
+        if "\0" in text:  # no name holds it, and no query may
+            return []
+        query = sa.select(*_PROFILE).where(self._contains(text)).order_by(ACCOUNTS.c.user_name).limit(limit)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [_profile(row) for row in rows]
+
+    def _contains(self, text: str) -> sa.ColumnElement[bool]:
+        if self._database.dialect == "postgresql":
+            return sa.or_(*(name.icontains(text, autoescape=True) for name in (ACCOUNTS.c.user_name, ACCOUNTS.c.display_name)))
+        phrase = '"' + text.replace('"', '""') + '"'
+        matching = sa.text("SELECT rowid FROM account_names WHERE account_names MATCH :phrase").bindparams(phrase=phrase)
+        return ACCOUNTS.c.user.in_(matching.columns(sa.column("rowid", sa.BigInteger)).scalar_subquery())
+
+    async def change_profile(self, profile: Profile) -> bool:
+        """One UPDATE. Raises Refused name_taken when it would take another's user name."""
+        was = profile.version - 1
+        update = sa.update(ACCOUNTS).where(ACCOUNTS.c.user == profile.user, ACCOUNTS.c.version == was).values(**_values(profile))
+
+        def work(connection: sa.Connection) -> bool:
+            try:
+                return bool(connection.execute(update).rowcount)
+            except sa.exc.IntegrityError as error:
+                raise Refused("name_taken", "this user name is taken", field="user_name") from error
+
+        return await self._database.write(work)
+
+    async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
+        """One SELECT."""
+        values = {"users": _possible(users)}
+        return await self._database.read(lambda connection: frozenset(connection.execute(_KNOWN, values).scalars()))
+
+    async def put_device(self, device: Device) -> None:
+        """One upsert."""
+        values = {name: getattr(device, name) for name in Device.__slots__}
+        insert = (
+            self._database.insert(DEVICES).values(**values).on_conflict_do_update(index_elements=list(DEVICES.primary_key), set_=values)
+        )
+        await self._database.write(lambda connection: connection.execute(insert))
+
+    async def device_of(self, family: str) -> Device | None:
+        """By an index of its own."""
+        row = await self._first(sa.select(*_DEVICE).where(DEVICES.c.family == family))
+        return None if row is None else Device(*row)
+
+    async def rotate(self, device: Device, *, was_generation: int) -> bool:
+        """One UPDATE. A newer log-in of the same device has another family and is left alone."""
+        return await self._change(
+            sa.update(DEVICES)
+            .where(DEVICES.c.family == device.family, DEVICES.c.generation == was_generation)
+            .values({name: getattr(device, name) for name in _ROTATED})
+        )
+
+    async def devices(self, user: UserId) -> Sequence[Device]:
+        """One SELECT."""
+        query = sa.select(*_DEVICE).where(DEVICES.c.user == user).order_by(DEVICES.c.created_ms.desc(), DEVICES.c.device)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [Device(*row) for row in rows]
+
+    async def remove_device(self, user: UserId, device: str) -> bool:
+        """One DELETE."""
+        return await self._change(sa.delete(DEVICES).where(DEVICES.c.user == user, DEVICES.c.device == device))
+
+    async def ping(self) -> None:
+        """Asks the database."""
+        await self._database.ping()
+
+    async def close(self) -> None:
+        """Nothing: whoever made the database closes it, and that waits for our calls."""
+
+    async def _first(self, query: sa.Select[*tuple[Any, ...]]) -> Any:
+        return await self._database.read(lambda connection: connection.execute(query).first())
+
+    async def _change(self, statement: sa.Update | sa.Delete) -> bool:
+        return await self._database.write(lambda connection: bool(connection.execute(statement).rowcount))
+
+
+def _profile(row: Any) -> Profile:
+    return Profile(*row[: len(_PROFILE)])
+
+
+def _values(profile: Profile) -> dict[str, Any]:
+    return {name: getattr(profile, name) for name in Profile.__slots__}
+
+
+def _named(user_name: str) -> sa.ColumnElement[bool]:
+    return sa.func.lower(ACCOUNTS.c.user_name) == sa.func.lower(user_name)
+
+
+def _possible(users: Collection[UserId]) -> list[UserId]:
+    """Those that fit into a column; ids beyond belong to nobody, and the drivers would raise."""
+    return [user for user in users if user <= LATEST]

@@ -1,0 +1,242 @@
+"""The `Chats` port on SQL: the embedded default, and small installations on PostgreSQL. Only `wiring` and the port's suite name it.
+
+Messages lie in the order of (chat, id), so a page is one short stretch of the table, whatever its size and age. There are no buckets:
+they keep Cassandra's partitions small, while an ordered table passes over years of silence by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from backends.database import METADATA, Database
+from schemas.deliveries import UNREAD_SHOWN
+from schemas.errors import Malformed
+from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members, parse_chat, parse_id
+
+MAX_DIGEST: Final = 1_024
+
+MESSAGES: Final = sa.Table(
+    "messages",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("sender", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("reply_to", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One row per user and chat; `newest` 0: marked, but no message has come yet, so it is not among the user's chats. There is no index by
+# newest: a message would cost a third more, while a user's chats lie side by side and a thousand are sorted in a millisecond (measured).
+CHAT_STATES: Final = sa.Table(
+    "chat_states",
+    METADATA,
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("newest", sa.BigInteger, nullable=False),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def _unread(states: sa.FromClause) -> sa.ColumnElement[int]:
+    """Others' messages above the read pointer, counted up to UNREAD_SHOWN, and only where anything is new.
+
+    One's own messages above it are passed over (6 in a microsecond): only who sends many thousands and never reads pays for them.
+    """
+    unread = (
+        sa.select(sa.literal_column("1"))
+        .where(MESSAGES.c.chat == states.c.chat, MESSAGES.c.id > states.c.read, MESSAGES.c.sender != states.c.user)
+        .limit(UNREAD_SHOWN)
+        .correlate(states)
+        .subquery()
+    )
+    count = sa.select(sa.func.count()).select_from(unread).correlate(states).scalar_subquery()
+    return sa.case((states.c.newest > states.c.read, count), else_=0).label("unread")
+
+
+_MESSAGE: Final = [MESSAGES.c[name] for name in HistoryMessage.__slots__]
+_OF_CHAT: Final = MESSAGES.c.chat == sa.bindparam("chat")
+_MOST: Final[sa.BindParameter[int]] = sa.bindparam("most")
+_BELOW: Final = sa.select(*_MESSAGE).where(_OF_CHAT, MESSAGES.c.id < sa.bindparam("pivot")).order_by(MESSAGES.c.id.desc()).limit(_MOST)
+_FROM: Final = sa.select(*_MESSAGE).where(_OF_CHAT, MESSAGES.c.id >= sa.bindparam("pivot")).order_by(MESSAGES.c.id).limit(_MOST)
+_RANGE: Final = (
+    sa.select(MESSAGES.c.id, MESSAGES.c.version)
+    .where(_OF_CHAT, MESSAGES.c.id.between(sa.bindparam("first"), sa.bindparam("last")))
+    .limit(_MOST)
+)
+_STATE: Final = (
+    sa.select(CHAT_STATES)
+    .where(
+        CHAT_STATES.c.user == sa.bindparam("user"),
+        CHAT_STATES.c.newest > 0,
+        sa.tuple_(CHAT_STATES.c.newest, CHAT_STATES.c.chat) < sa.tuple_(sa.bindparam("newest"), sa.bindparam("chat")),
+    )
+    .order_by(CHAT_STATES.c.newest.desc(), CHAT_STATES.c.chat.desc())
+    .limit(_MOST)
+    .subquery("state")
+)
+_STATES: Final = (
+    sa.select(_STATE, _unread(_STATE), *(column.label(f"message_{column.name}") for column in _MESSAGE))
+    .outerjoin_from(_STATE, MESSAGES, sa.and_(MESSAGES.c.chat == _STATE.c.chat, MESSAGES.c.id == _STATE.c.newest))
+    .order_by(_STATE.c.newest.desc(), _STATE.c.chat.desc())
+)
+_SOME_STATES: Final = sa.select(CHAT_STATES, _unread(CHAT_STATES)).where(
+    CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.chat.in_(sa.bindparam("chats", expanding=True)), CHAT_STATES.c.newest > 0
+)
+
+_AFTER: Final = re.compile(r"([0-9]+)\.(.+)", re.ASCII)
+
+
+class SqlChats:
+    """Chats in a database that it shares with other adapters."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        insert = database.insert(MESSAGES)
+        self._put_messages = insert.on_conflict_do_update(
+            index_elements=list(MESSAGES.primary_key),
+            set_={"text": insert.excluded.text, "version": insert.excluded.version},
+            where=insert.excluded.version > MESSAGES.c.version,
+        )
+        insert = database.insert(CHAT_STATES)
+        moved = {name: (insert.excluded[name] > CHAT_STATES.c[name], insert.excluded[name]) for name in ("newest", "received", "read")}
+        self._move_forward = insert.on_conflict_do_update(
+            index_elements=list(CHAT_STATES.primary_key),
+            set_={name: sa.case(forward, else_=CHAT_STATES.c[name]) for name, forward in moved.items()},
+            where=sa.or_(*(further for further, _ in moved.values())),
+        )
+
+    async def put(self, messages: Sequence[HistoryMessage]) -> None:
+        """All in one transaction of two statements."""
+        newest_version: dict[tuple[ChatId, MessageId], HistoryMessage] = {}
+        states: _States = {}
+        for message in messages:
+            members = _members_of(message)
+            place = message.chat, message.id
+            if place not in newest_version or newest_version[place].version < message.version:
+                newest_version[place] = message
+            for user in members:
+                _move(states, user, message.chat, newest=message.id)
+        if messages:
+            await self._write(newest_version, states)
+
+    async def mark(self, watermarks: Sequence[Watermark]) -> None:
+        """All in one statement. Raises Malformed, before anything is written, for ids and chats that cannot exist."""
+        states: _States = {}
+        for mark in watermarks:
+            _check_ids(mark.user, mark.received, mark.read)
+            _move(states, mark.user, parse_chat(mark.chat), received=max(mark.received, mark.read), read=mark.read)
+        if states:
+            await self._write({}, states)
+
+    async def _write(self, messages: dict[tuple[ChatId, MessageId], HistoryMessage], states: _States) -> None:
+        # In the order of the keys: neighbours in the tables, and two writers on PostgreSQL never wait for each other crosswise.
+        message_rows = [{name: getattr(messages[place], name) for name in HistoryMessage.__slots__} for place in sorted(messages)]
+        state_rows = [dict(zip(CHAT_STATES.c.keys(), (*place, *states[place]), strict=True)) for place in sorted(states)]
+
+        def work(connection: sa.Connection) -> None:
+            if message_rows:
+                connection.execute(self._put_messages, message_rows)
+            connection.execute(self._move_forward, state_rows)
+
+        await self._database.write(work)
+
+    async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
+        """Two range scans in one transaction, one on each side of the gap just below `pivot`; a row more than asked for tells of more."""
+        pivot = min(anchor + (direction == "after"), LATEST)
+        below_most = 1 if direction == "after" else limit + 1
+        above_most = 1 if direction == "before" else limit + 1
+
+        def work(connection: sa.Connection) -> tuple[list[HistoryMessage], list[HistoryMessage]]:
+            below = connection.execute(_BELOW, {"chat": chat, "pivot": pivot, "most": below_most})
+            above = connection.execute(_FROM, {"chat": chat, "pivot": pivot, "most": above_most})
+            return [HistoryMessage(*row) for row in below], [HistoryMessage(*row) for row in above]
+
+        below, above = await self._database.read(work)
+        if direction == "before":
+            older, newer = min(len(below), limit), 0
+        elif direction == "after":
+            older, newer = 0, min(len(above), limit)
+        else:  # half and half, and what one side lacks the other may fill
+            newer = min(len(above), max((limit + 1) // 2, limit - len(below)))
+            older = min(len(below), limit - newer)
+        return Page([*reversed(above[:newer]), *below[:older]], more_before=len(below) > older, more_after=len(above) > newer)
+
+    async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
+        """One range scan."""
+        values = {"chat": chat, "first": first, "last": min(last, LATEST), "most": MAX_DIGEST + 1}
+        rows = await self._database.read(lambda connection: connection.execute(_RANGE, values).all())
+        if len(rows) > MAX_DIGEST:
+            raise Malformed(f"the range holds more than {MAX_DIGEST} messages", field="to")
+        hash_ = 0
+        for message, version in rows:
+            hash_ ^= int.from_bytes(sha256(b"%d:%d" % (message, version)).digest()[:8], "big")
+        return Digest(len(rows), hash_)
+
+    async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
+        """One statement; `after` names the last state shown by its place in the order: newest id and chat."""
+        newest, chat = _place_of(after)
+        values = {"user": user, "newest": newest, "chat": chat, "most": limit + 1}
+        rows = await self._database.read(lambda connection: connection.execute(_STATES, values).all())
+        states = [_state(row, None if row.message_id is None else HistoryMessage(*row[-len(_MESSAGE) :])) for row in rows[:limit]]
+        return states, f"{states[-1].newest}.{states[-1].chat}" if len(rows) > limit else None
+
+    async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
+        """One statement."""
+        values = {"user": user, "chats": list(chats)}
+        rows = await self._database.read(lambda connection: connection.execute(_SOME_STATES, values).all())
+        return [_state(row, None) for row in rows]
+
+    async def ping(self) -> None:
+        """Asks the database."""
+        await self._database.ping()
+
+    async def close(self) -> None:
+        """Nothing: whoever made the database closes it, and that waits for our calls."""
+
+
+_States = dict[tuple[UserId, ChatId], tuple[int, int, int]]
+"""How far to move each state: newest, received, read; 0 moves nothing."""
+
+
+def _move(states: _States, user: UserId, chat: ChatId, *, newest: int = 0, received: int = 0, read: int = 0) -> None:
+    was = states.get((user, chat), (0, 0, 0))
+    states[user, chat] = max(was[0], newest), max(was[1], received), max(was[2], read)
+
+
+def _members_of(message: HistoryMessage) -> Iterable[UserId]:
+    """The people of the message's chat. Raises Malformed for a row that no chat can hold."""
+    members = direct_members(parse_chat(message.chat))
+    if members is None:
+        raise Malformed("messages of groups are not kept", field="chat")
+    _check_ids(message.sender, message.reply_to, message.version)
+    if not 0 < message.id <= message.version or message.id == LATEST:
+        raise Malformed("a message's id lies between 0 and its version", field="message")
+    return members
+
+
+def _check_ids(*ids: int) -> None:
+    if min(ids) < 0 or max(ids) > LATEST:
+        raise Malformed(f"an id lies between 0 and {LATEST}", field="message")
+
+
+def _place_of(after: str | None) -> tuple[MessageId, ChatId]:
+    if after is None:
+        return LATEST, ChatId("")
+    if (match := _AFTER.fullmatch(after)) is None:
+        raise Malformed("after is no text that this call gave", field="after")
+    return parse_id(match[1], name="after"), parse_chat(match[2], name="after")
+
+
+def _state(row: sa.Row[Any], newest_message: HistoryMessage | None) -> ChatState:
+    return ChatState(row.chat, row.newest, newest_message, row.unread, row.read, row.received)

@@ -1,0 +1,267 @@
+"""The suite of the `Accounts` port, over all databases. Users and names are random, so a database may hold other tests' accounts too."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import replace
+
+import pytest
+
+from backends.accounts import Device, Profile
+from backends.accounts.sql import SqlAccounts
+from schemas.errors import Refused, Unavailable
+from schemas.ids import random_id
+
+
+@pytest.fixture
+async def accounts(database):
+    return SqlAccounts(database)
+
+
+def profile(user_name=None, display_name="Somebody", **more):
+    return Profile(random_id(), user_name or f"u{secrets.token_hex(8)}", display_name, version=1, **more)
+
+
+def device(user, name="phone", **more):
+    values = {
+        "user": user,
+        "device": name,
+        "device_name": "My phone",
+        "family": secrets.token_hex(16),
+        "generation": 1,
+        "token_hash": b"\x00new",
+        "previous_hash": None,
+        "salt": b"salt",
+        "created_ms": 1_000,
+        "seen_ms": 1_000,
+    }
+    return Device(**(values | more))
+
+
+# ---- accounts ----
+
+
+async def test_an_account_comes_back_as_it_was_registered(accounts):
+    """By its name with its hash, and by its id."""
+    anna = profile(display_name="Anna Ünal \U0001f600", phone="+49 1", email="a@example.org", settings={"theme": "dark", "n": [1, None]})
+    await accounts.register(anna, "hash")
+
+    assert await accounts.credentials(anna.user_name) == (anna, "hash")
+    assert await accounts.profiles([anna.user]) == {anna.user: anna}
+    assert await accounts.password_hash(anna.user) == "hash"
+
+
+async def test_what_was_not_given_comes_back_as_none(accounts):
+    """Phone, email and settings are optional."""
+    ben = profile()
+    await accounts.register(ben, "hash")
+
+    assert (await accounts.profiles([ben.user]))[ben.user] == ben
+
+
+async def test_unknown_users_have_nothing(accounts):
+    """No account, no hash."""
+    assert await accounts.credentials("nobody-of-that-name") is None
+    assert await accounts.password_hash(random_id()) is None
+    assert await accounts.profiles([random_id()]) == {}
+    assert await accounts.profiles([]) == {}
+
+
+async def test_a_taken_name_is_refused_whatever_its_capitals(accounts):
+    """The first one keeps it."""
+    first = profile()
+    await accounts.register(first, "hash")
+    for name in (first.user_name, first.user_name.upper()):
+        with pytest.raises(Refused) as error:
+            await accounts.register(profile(name), "other")
+
+        assert error.value.code == "name_taken"
+    assert await accounts.credentials(first.user_name) == (first, "hash")
+
+
+async def test_a_taken_id_asks_for_another(accounts):
+    """Two random ids may meet; the caller mints a new one."""
+    first = profile()
+    await accounts.register(first, "hash")
+    with pytest.raises(Unavailable):
+        await accounts.register(replace(profile(), user=first.user), "other")
+
+    assert await accounts.profiles([first.user]) == {first.user: first}
+
+
+async def test_of_many_who_register_one_name_at_once_one_gets_it(accounts):
+    """The database decides, not a look before."""
+    rivals = [profile("the-" + secrets.token_hex(8))]
+    rivals += [replace(rivals[0], user=random_id()) for _ in range(9)]
+    results = await asyncio.gather(*(accounts.register(rival, "hash") for rival in rivals), return_exceptions=True)
+
+    assert [getattr(result, "code", None) for result in results].count("name_taken") == 9
+    assert len(await accounts.known([rival.user for rival in rivals])) == 1
+
+
+async def test_a_password_is_replaced_only_if_it_still_is_the_old_one(accounts):
+    """Two changes at once: the second sees that it came too late."""
+    anna = profile()
+    await accounts.register(anna, "old")
+
+    assert await accounts.set_password_hash(anna.user, "new", was="old")
+    assert not await accounts.set_password_hash(anna.user, "newer", was="old")
+    assert not await accounts.set_password_hash(random_id(), "new", was="old")
+    assert await accounts.password_hash(anna.user) == "new"
+
+
+async def test_known_tells_who_exists(accounts):
+    """Ids that fit into no column belong to nobody."""
+    anna, ben = profile(), profile()
+    await accounts.register(anna, "hash")
+    await accounts.register(ben, "hash")
+
+    assert await accounts.known([anna.user, ben.user, random_id(), 0, 1 << 63, 1 << 64]) == {anna.user, ben.user}
+    assert await accounts.known([]) == frozenset()
+    assert await accounts.profiles([1 << 63]) == {}
+
+
+async def test_a_profile_changes_only_from_the_version_before(accounts):
+    """Of two changes of one version the first wins."""
+    anna = profile()
+    await accounts.register(anna, "hash")
+    changed = replace(anna, display_name="Anna the second", email="new@example.org", settings={"a": 1}, version=2)
+
+    assert await accounts.change_profile(changed)
+    assert not await accounts.change_profile(replace(anna, display_name="too late", version=2))
+    assert await accounts.credentials(anna.user_name) == (changed, "hash")
+
+
+async def test_a_change_to_a_taken_name_is_refused(accounts):
+    """The unique name holds for changes too."""
+    anna, ben = profile(), profile()
+    await accounts.register(anna, "hash")
+    await accounts.register(ben, "hash")
+    with pytest.raises(Refused) as error:
+        await accounts.change_profile(replace(anna, user_name=ben.user_name, version=2))
+
+    assert error.value.code == "name_taken"
+    assert await accounts.profiles([anna.user]) == {anna.user: anna}
+
+
+# ---- search ----
+
+
+async def names(accounts, text, limit=50):
+    return [found.user_name for found in await accounts.search(text, limit=limit)]
+
+
+async def test_search_finds_substrings_of_both_names_in_any_case(accounts):
+    """From 3 characters on, by user name."""
+    mark = secrets.token_hex(6)
+    await accounts.register(profile(f"{mark}.zoe", f"Zoë of {mark}"), "hash")
+    await accounts.register(profile(f"b-{mark}", "Somebody"), "hash")
+    await accounts.register(profile(None, f"Anna {mark.upper()} Ünal"), "hash")
+    last = (await accounts.search(mark, limit=50))[-1].user_name
+
+    assert await names(accounts, mark) == sorted([f"{mark}.zoe", f"b-{mark}", last])
+    assert await names(accounts, mark.upper()) == await names(accounts, mark)
+    assert await names(accounts, f"OF {mark[:4]}") == [f"{mark}.zoe"]
+    assert await names(accounts, f"{mark} ünal") == [last]
+    assert await names(accounts, mark, limit=2) == (await names(accounts, mark))[:2]
+
+
+@pytest.mark.parametrize("special", ["%", "_", "\\", '"', "*", "^", "(", ")", ":", "' OR 1", " AND ", " NOT ", "-", "+", "{", "\U0001f600"])
+async def test_search_takes_every_character_as_itself(accounts, special):
+    """Neither LIKE nor a full-text query may be spoken through it."""
+    mark = secrets.token_hex(4)
+    await accounts.register(profile(None, f"x{mark}{special}y"), "hash")
+    await accounts.register(profile(None, f"x{mark}ay"), "hash")
+
+    assert [found.display_name for found in await accounts.search(f"{mark}{special}y", limit=9)] == [f"x{mark}{special}y"]
+
+
+@pytest.mark.parametrize("text", ["\0\0\0", "ab\0cd", '"""', "%%%", "___", "   "])
+async def test_a_search_that_nothing_matches_is_empty(accounts, text):
+    """Strange texts are no errors."""
+    await accounts.register(profile(), "hash")
+
+    assert await accounts.search(text, limit=9) == []
+
+
+async def test_search_follows_a_changed_name(accounts):
+    """The old name is found no more."""
+    old, new = secrets.token_hex(6), secrets.token_hex(6)
+    anna = profile(None, f"Anna {old}")
+    await accounts.register(anna, "hash")
+    await accounts.change_profile(replace(anna, display_name=f"Anna {new}", version=2))
+
+    assert await accounts.search(old, limit=9) == []
+    assert [found.user for found in await accounts.search(new, limit=9)] == [anna.user]
+
+
+# ---- devices ----
+
+
+async def test_a_device_comes_back_as_it_was_put(accounts):
+    """By its family, and among its user's devices."""
+    phone = device(random_id(), previous_hash=b"\xffold")
+    await accounts.put_device(phone)
+
+    assert await accounts.device_of(phone.family) == phone
+    assert await accounts.devices(phone.user) == [phone]
+
+
+async def test_a_new_log_in_replaces_the_device_of_that_name(accounts):
+    """The old family ends; other devices stay. The newest log-in comes first."""
+    user = random_id()
+    old, other, new = device(user), device(user, "tablet", created_ms=2_000), device(user, created_ms=3_000)
+    for one in (old, other, new):
+        await accounts.put_device(one)
+
+    assert await accounts.device_of(old.family) is None
+    assert await accounts.devices(user) == [new, other]
+
+
+async def test_a_token_is_rotated_once_per_generation(accounts):
+    """Of two at once one learns that it was not first."""
+    phone = device(random_id())
+    await accounts.put_device(phone)
+    second = replace(phone, generation=2, token_hash=b"second", previous_hash=phone.token_hash, seen_ms=2_000)
+    rotated = await asyncio.gather(*(accounts.rotate(second, was_generation=1) for _ in range(5)))
+
+    assert sorted(rotated) == [False, False, False, False, True]
+    assert await accounts.device_of(phone.family) == second
+
+
+async def test_rotating_changes_nothing_but_the_tokens(accounts):
+    """The names and the log-in's time are the device's own."""
+    phone = device(random_id())
+    await accounts.put_device(phone)
+    await accounts.rotate(replace(phone, device_name="x", created_ms=9, salt=b"x", generation=2, token_hash=b"2"), was_generation=1)
+
+    assert await accounts.device_of(phone.family) == replace(phone, generation=2, token_hash=b"2")
+
+
+async def test_a_replaced_log_in_cannot_rotate(accounts):
+    """Its family is gone, though the device has the same name and generation."""
+    user = random_id()
+    old, new = device(user), device(user)
+    await accounts.put_device(old)
+    await accounts.put_device(new)
+
+    assert not await accounts.rotate(replace(old, generation=2), was_generation=1)
+    assert await accounts.devices(user) == [new]
+
+
+async def test_a_removed_device_is_gone(accounts):
+    """Once."""
+    phone = device(random_id())
+    await accounts.put_device(phone)
+
+    assert await accounts.remove_device(phone.user, phone.device)
+    assert not await accounts.remove_device(phone.user, phone.device)
+    assert await accounts.device_of(phone.family) is None
+    assert await accounts.devices(phone.user) == []
+
+
+async def test_ping_answers(accounts):
+    """A database that is there."""
+    await accounts.ping()
+    await accounts.close()

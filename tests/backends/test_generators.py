@@ -1,0 +1,149 @@
+"""The suite of the `Generators` port, over all databases. Nobody waits for a lease to end: leases of no or negative length end at once."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from backends.accounts.generators import GENERATORS, REST_MS, SqlGenerators
+from schemas.errors import Unavailable
+
+
+@pytest.fixture
+async def generators(database):
+    return SqlGenerators(database)
+
+
+@pytest.fixture
+async def only_one(database):
+    """All numbers but 77 are lent to somebody else, for long."""
+    others = sa.update(GENERATORS).where(GENERATORS.c.generator != 77).values(holder="others", until_ms=1 << 60)
+    await database.write(lambda connection: connection.execute(others))
+    return SqlGenerators(database)
+
+
+def now_ms():
+    return time.time() * 1_000
+
+
+async def test_a_lease_names_its_holder_and_ends_in_time(generators):
+    """By the database's clock, which on this machine is our own."""
+    began = now_ms()
+    lease = await generators.claim("gateway-0", lease_s=60)
+
+    assert 0 <= lease.generator < 4_096
+    assert lease.holder.startswith("gateway-0")
+    assert began + 60_000 - 5 <= lease.until_ms <= now_ms() + 60_000 + 5
+    assert abs(lease.offset_ms) <= now_ms() - began + 5
+
+
+async def test_the_offset_is_the_databases_clock_less_ours(database):
+    """A process whose clock is 90 s slow learns it at each claim and renewal."""
+    generators = SqlGenerators(database, clock=lambda: time.time() - 90)
+    lease = await generators.claim("slow")
+    renewed = await generators.renew(lease)
+
+    assert lease.offset_ms == pytest.approx(90_000, abs=500)
+    assert renewed.offset_ms == pytest.approx(90_000, abs=500)
+    assert lease.until_ms == pytest.approx(now_ms() + 900_000, abs=5_000)
+
+
+async def test_claims_at_once_get_different_numbers(generators):
+    """One holder may be several processes."""
+    leases = await asyncio.gather(*(generators.claim("same") for _ in range(40)))
+
+    assert len({lease.generator for lease in leases}) == 40
+    assert len({lease.holder for lease in leases}) == 40
+
+
+CLAIMER = """
+import asyncio, sys
+from pathlib import Path
+from backends.accounts.generators import SqlGenerators
+from backends.database import Database
+
+async def main():
+    database = Database.sqlite(Path(sys.argv[1]))
+    sys.stdin.readline()
+    for _ in range(60):
+        print((await SqlGenerators(database).claim("process")).generator)
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_that_claim_at_once_get_different_numbers(tmp_path):
+    """Several processes may share a data folder; here they also make it together."""
+    command = [sys.executable, "-c", CLAIMER, str(tmp_path / "new" / "data.db")]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    numbers = [int(line) for process in processes for line in process.communicate(timeout=60)[0].split()]
+
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(numbers) == len(set(numbers)) == 180
+
+
+async def test_a_lent_number_is_not_lent_again(only_one):
+    """Not while its lease runs."""
+    assert (await only_one.claim("first")).generator == 77
+    with pytest.raises(Unavailable):
+        await only_one.claim("second")
+
+
+async def test_a_number_rests_after_its_lease(only_one):
+    """Its holder may have minted ids a second ahead of the database's clock, so nobody mints with it in that time."""
+    lease = await only_one.claim("first", lease_s=0)
+    with pytest.raises(Unavailable):
+        await only_one.claim("second")
+
+    assert (await only_one.renew(lease)).generator == 77
+
+
+async def test_a_number_whose_lease_and_rest_are_over_is_lent_again(only_one):
+    """And its old holder is told so; nothing that it says touches the new lease."""
+    old = await only_one.claim("pod", lease_s=-REST_MS // 1_000)
+    new = await only_one.claim("pod")
+    with pytest.raises(Unavailable):
+        await only_one.renew(old)
+    await only_one.release(old)
+
+    assert new.generator == 77
+    assert (await only_one.renew(new)).generator == 77
+
+
+async def test_a_renewed_lease_is_the_same_for_longer(generators):
+    """Also when the answer of an earlier renewal was lost."""
+    lease = await generators.claim("pod", lease_s=10)
+    lost = await generators.renew(lease, lease_s=100)
+    renewed = await generators.renew(lease, lease_s=200)
+
+    assert (renewed.generator, renewed.holder) == (lease.generator, lease.holder)
+    assert lease.until_ms < lost.until_ms < renewed.until_ms
+
+
+async def test_a_released_number_rests_before_it_is_lent_again(only_one, database):
+    """The rest begins with the release, not with the end of the lease."""
+    lease = await only_one.claim("first", lease_s=900)
+    await only_one.release(lease)
+    with pytest.raises(Unavailable):
+        await only_one.claim("second")
+    rested = sa.update(GENERATORS).where(GENERATORS.c.generator == 77).values(until_ms=GENERATORS.c.until_ms - REST_MS)
+    await database.write(lambda connection: connection.execute(rested))
+
+    assert (await only_one.claim("second")).generator == 77
+
+
+async def test_a_released_lease_cannot_be_renewed(only_one):
+    """Its holder has said that it mints no more."""
+    lease = await only_one.claim("first")
+    await only_one.release(lease)
+    with pytest.raises(Unavailable):
+        await only_one.renew(lease)

@@ -1,0 +1,187 @@
+"""Migrations: what they make is what the code expects, newer data are refused, and any number of processes may begin at once."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import backends.accounts.generators
+import backends.accounts.owners
+import backends.accounts.sql
+import backends.chats.sql
+from backends import migrations
+from backends.database import METADATA, Database
+from schemas.errors import Unavailable
+from schemas.ids import GENERATORS, random_id
+
+
+@pytest.mark.filterwarnings("ignore:.*expression-based index")  # not compared on SQLite; the suite of accounts shows that it is there
+async def test_the_migrated_tables_are_those_of_the_code(database):
+    """Columns, types, keys and indexes; the full-text index is the search's own."""
+
+    def difference(connection):
+        def ours(name, _kind, _parents):
+            return not str(name).startswith("account_names")
+
+        context = MigrationContext.configure(connection, opts={"include_name": ours, "compare_type": True})
+        return compare_metadata(context, METADATA)
+
+    assert set(METADATA.tables) == {"accounts", "devices", "generators", "owners", "messages", "chat_states"}
+    assert await database.read(difference) == []
+
+
+async def test_messages_and_states_are_clustered_by_their_keys(database):
+    """A page is one stretch of the table, not a row here and a row there."""
+    tables = "SELECT name, sql FROM sqlite_master WHERE name IN ('messages', 'chat_states')"
+    rows = await database.read(lambda connection: connection.exec_driver_sql(tables).all())
+
+    assert len(rows) == 2
+    assert all("WITHOUT ROWID" in sql for _, sql in rows)
+
+
+async def test_all_generators_are_there_from_the_start(database):
+    """12 bits of an id."""
+    table = backends.accounts.generators.GENERATORS
+    query = sa.select(sa.func.count(), sa.func.min(table.c.generator), sa.func.max(table.c.generator))
+
+    assert await database.read(lambda connection: connection.execute(query).one()) == (GENERATORS, 0, GENERATORS - 1)
+
+
+def test_the_list_of_revisions_is_what_lies_in_the_folder():
+    """The list saves importing Alembic at every start."""
+    scripts = ScriptDirectory(next(iter(migrations.__path__)))
+
+    assert tuple(revision.revision for revision in reversed(list(scripts.walk_revisions()))) == migrations.REVISIONS
+    assert scripts.get_heads() == [migrations.REVISIONS[-1]]
+
+
+async def make(path):
+    database = Database.sqlite(path)
+    await database.ping()
+    await database.close()
+
+
+def change(path, statement):
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def dump(path):
+    connection = sqlite3.connect(path)
+    lines = list(connection.iterdump())
+    connection.close()
+    return lines
+
+
+async def test_newer_data_are_refused_in_one_line_and_left_alone(tmp_path):
+    """An older program must not write into what it does not understand."""
+    path = tmp_path / "data.db"
+    await make(path)
+    change(path, "UPDATE alembic_version SET version_num = '9999'")
+    was = dump(path)
+    database = Database.sqlite(path)
+    for call in (database.ping, lambda: database.write(lambda connection: None)):
+        with pytest.raises(Unavailable) as error:
+            await call()
+
+        assert str(error.value) == (
+            f"data.db was made by a newer kn-chat (its schema is 9999, this one knows up to {migrations.REVISIONS[-1]}): "
+            "upgrade kn-chat, or choose another data folder"
+        )
+    await database.close()
+
+    assert dump(path) == was
+
+
+async def test_a_migration_is_all_or_nothing(tmp_path):
+    """A table that is in its way stops it; when that is gone the next start makes everything."""
+    path = tmp_path / "data.db"
+    change(path, "CREATE TABLE chat_states (surprise TEXT)")
+    was = dump(path)
+    database = Database.sqlite(path)
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        await database.ping()
+
+    assert dump(path) == was
+    change(path, "DROP TABLE chat_states")
+    await database.ping()
+    await database.close()
+
+
+async def test_an_empty_version_table_is_migrated_from_the_start(tmp_path):
+    """Alembic leaves it so after a downgrade to nothing."""
+    path = tmp_path / "data.db"
+    change(path, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    await make(path)
+
+    assert any("messages" in line for line in dump(path))
+
+
+OPENER = """
+import asyncio, sys
+from pathlib import Path
+from backends.accounts.sql import SqlAccounts
+from backends.database import Database
+
+async def main():
+    database = Database.sqlite(Path(sys.argv[1]))
+    sys.stdin.readline()
+    await SqlAccounts(database).known([1])
+    await database.close()
+    print(sorted({name.partition(".")[0] for name in sys.modules} & {"alembic", "mako"}))
+
+asyncio.run(main())
+"""
+
+
+def opened_by(path, processes):
+    command = [sys.executable, "-W", "error", "-c", OPENER, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, **pipes) for _ in range(processes)]
+    for process in running:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [(*process.communicate(timeout=60), process.returncode) for process in running]
+
+
+def test_processes_that_start_at_once_on_an_empty_folder_all_succeed(tmp_path):
+    """One migrates, the others wait for it. The folder's name may hold anything."""
+    for attempt in range(3):
+        results = opened_by(tmp_path / f"100% {attempt}" / "data.db", 4)
+
+        assert [(stderr, code) for _, stderr, code in results] == [("", 0)] * 4
+
+
+def test_data_of_this_version_are_opened_without_alembic(tmp_path):
+    """It would double the time of a cold start."""
+    opened_by(tmp_path / "data.db", 1)
+
+    assert opened_by(tmp_path / "data.db", 1) == [("[]\n", "", 0)]
+
+
+async def test_several_databases_of_one_process_may_be_made_at_once(tmp_path):
+    """Alembic's state is global, so they take turns."""
+    databases = [Database.sqlite(tmp_path / str(number % 2) / "data.db") for number in range(4)]
+    await asyncio.gather(*(database.read(lambda connection: None) for database in databases))
+    user = random_id()
+    await databases[0].write(lambda connection: connection.execute(backends.accounts.owners.OWNERS.insert().values([(1, "u", user)])))
+    generation = sa.select(backends.accounts.owners.OWNERS.c.generation)
+
+    assert [await database.read(lambda connection: connection.execute(generation).scalar()) for database in databases] == [
+        user,
+        None,
+        user,
+        None,
+    ]
+    for database in databases:
+        await database.close()
