@@ -54,8 +54,9 @@ class Settings:
     publishes_in_flight: int = _setting(2, "events", "micro-batches a gateway has under way at once", least=1, most=16)
     ring_bytes: int = _setting(64 * 2**20, "bytes", "deliveries a gateway keeps to resume from, in all", least=2**20)
     ring_s: int = _setting(900, "s", "how long a gateway keeps deliveries to resume from", least=10)
-    outbox_bytes: int = _setting(256 * 1024, "bytes", "what one slow session may have waiting before it is paused", least=65_536)
+    outbox_bytes: int = _setting(256 * 1024, "bytes", "what one slow session may have waiting before it is paused", least=131_072)
     sessions_per_user: int = _setting(20, "sessions", "more are closed with 4429", least=1)
+    frames_per_second: int = _setting(500, "1/s", "frames of one session before it is closed with 4005", least=1)
     metrics: bool = _setting(True, "0 or 1", "serve /metrics on the gateway's port")
     log_level: str = _setting("INFO", "level", "DEBUG, INFO, WARNING or ERROR")
 

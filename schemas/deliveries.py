@@ -63,6 +63,15 @@ def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:
             return None
 
 
+def outdates(newer: pb.Delivery, older: pb.Delivery) -> bool:
+    """Whether whoever gets the newer push needs the older no more. Marks are processed in any order, so a later one may say less."""
+    if replaces(older) is None or replaces(newer) != replaces(older):
+        return False
+    if newer.HasField("unread"):
+        return newer.unread.read >= older.unread.read
+    return newer.receipt.read >= older.receipt.read and newer.receipt.received >= older.receipt.received
+
+
 def history_message(item: pb.HistoryMessage) -> frames.HistoryMessage:
     """A message as pages show it."""
     message = item.message

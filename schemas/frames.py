@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Final, get_args
 
 import msgspec
@@ -430,6 +430,15 @@ class Codec:
             if isinstance(reason, UnknownType):
                 return None
             raise reason from error
+
+    def array(self, parts: Sequence[bytes]) -> bytes:
+        """One WebSocket message out of 1 to FRAMES_IN_ARRAY encoded frames."""
+        if len(parts) == 1:
+            return parts[0]
+        if self.text:
+            return b"[" + b",".join(parts) + b"]"
+        head = bytes([0x90 | len(parts)]) if len(parts) < 16 else b"\xdc" + len(parts).to_bytes(2)
+        return head + b"".join(parts)
 
     def _is_array(self, payload: bytes) -> bool:
         if self.text:

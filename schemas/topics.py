@@ -19,6 +19,9 @@ SESSION_DELIVERIES: Final = "session-deliveries"
 QUERIES: Final = "chat-queries"
 DEAD_LETTERS: Final = "chat-dead-letters"
 
+HISTORY_GROUP: Final = "persist"
+"""The consumer group on chat-messages that writes history: what it has committed can be read there."""
+
 _HOUR_S: Final = 3_600
 _DAY_S: Final = 24 * _HOUR_S
 

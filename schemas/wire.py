@@ -34,7 +34,7 @@ _PLAIN: Final = frozenset({"content-type", "traceparent"})
 _NAME: Final = re.compile(r"[a-z0-9]+", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_MARK: Final = b"\x08\x01"  # field 1, varint 1: `schema = 1` of every event message
+MARK: Final = b"\x08\x01"  # field 1, varint 1: `schema = 1` of every event message
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def parse(event: Event, payload: type[Payload]) -> Payload:
 
     if _media_type(event.datacontenttype or "") != PROTOBUF:
         raise Malformed(f"the content type must be {PROTOBUF}", field="content-type")
-    if not event.data.startswith(_MARK):
+    if not event.data.startswith(MARK):
         raise Malformed("the data does not start with 08 01 (schema = 1)", field="data")
     message = payload()
     try:

@@ -1,0 +1,64 @@
+"""`python -m gateway`: one gateway alone, as in a container. Settings are KNCHAT_ variables; SIGTERM drains it, a second one ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+import uvloop
+
+from backends.settings import Settings
+from backends.wiring import Backends
+from gateway.server import Gateway, spare_the_collector
+from schemas.errors import ChatError
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until a signal. Raises what kept it from starting, or what ended a part of it."""
+    backends = Backends(settings)
+    gateway = Gateway(backends, settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    stopping = asyncio.create_task(stop.wait())
+    working = asyncio.create_task(_work(gateway))
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        working.cancel()
+        await gateway.drain_and_stop()
+    finally:
+        await backends.close()
+
+
+async def _work(gateway: Gateway) -> None:
+    await gateway.start()
+    spare_the_collector()
+    print(f"ready {gateway.url}", flush=True)  # noqa: T201 - the one line that who started it waits for
+    await gateway.watch()
+
+
+def main() -> int:
+    """The exit code: 0 after a drain, 1 when it could not start or a part failed."""
+    settings = Settings.from_env()
+    logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        uvloop.run(serve(settings))
+    except ChatError as error:
+        print(f"gateway: {error.message}", file=sys.stderr)  # noqa: T201 - said in one line
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

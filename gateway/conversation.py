@@ -1,0 +1,271 @@
+"""One WebSocket from its first byte to its last: hands what the client says to its session, and does what the session wants done.
+
+`server` makes one for each socket it lets in. Plain calls on the event loop; only a token that is being checked is waited for.
+What all conversations share is in `Desk`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, assert_never
+
+from msgspec import UNSET, UnsetType
+
+from backends.keys import PublicKeys
+from backends.telemetry import count
+from gateway.acts import (
+    BAD_TOKEN,
+    EXPIRED,
+    MALFORMED,
+    REVOKED,
+    STARTING,
+    Act,
+    Ask,
+    End,
+    Greet,
+    Hold,
+    Ping,
+    Publish,
+    Re,
+    Renew,
+    Say,
+    error_of,
+)
+from gateway.hub import Hub
+from gateway.keys import Outcome
+from gateway.lag import HistoryLag
+from gateway.marks import Marks
+from gateway.minting import Minting
+from gateway.publisher import Publisher
+from gateway.queries import Queries
+from gateway.session import Phase, Rules, Session
+from gateway.sockets import Socket
+from schemas import chat_pb2 as pb
+from schemas import frames
+from schemas.errors import ChatError, Malformed, Refused, Unavailable
+from schemas.ids import parse_id, time_text, unix_ms_of
+from schemas.tokens import BadToken, Claims, ExpiredToken
+from schemas.topics import DELIVERIES, TOPICS, user_partition
+
+log = logging.getLogger(__name__)
+
+START_S: Final = 5.0
+"""So long a hello waits for a gateway that is starting; then close 4006."""
+FEATURES: Final = sorted(frames.CLIENT_TYPES - {"hello"})
+"""What `welcome` says of this server: the frames it understands."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the conversations of one gateway share."""
+
+    hub: Hub
+    minting: Minting
+    publisher: Publisher
+    queries: Queries
+    marks: Marks
+    keys: PublicKeys
+    rules: Rules
+    limits: frames.Limits
+    clock: Callable[[], float]
+    """Wall clock, seconds."""
+    monotonic: Callable[[], float]
+    lag: HistoryLag
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def now_ms(self) -> int:
+        """The wall clock in Unix milliseconds."""
+        return int(self.clock() * 1_000)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does this beside everything else."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a conversation failed", exc_info=error)
+
+
+class Conversation:
+    """The handler of one socket."""
+
+    __slots__ = ("_codec", "_desk", "_session")
+
+    def __init__(self, desk: Desk, codec: frames.Codec) -> None:
+        self._desk = desk
+        self._codec = codec
+        self._session: Session
+
+    # ---- the socket tells ----------------------------------------------------------------------------------------------------------------
+
+    def opened(self, socket: Socket) -> None:
+        """See `Handler`."""
+        self._session = Session(socket, self._codec, self._desk.rules, now_s=self._desk.monotonic())
+        self._desk.hub.connected(self._session)
+
+    def frame(self, payload: bytes, *, text: bool) -> None:
+        """See `Handler`."""
+        desk = self._desk
+        self._do_all(self._session.receive(payload, text=text, now_s=desk.monotonic(), now_ms=desk.now_ms()))
+
+    def writable(self) -> None:
+        """See `Handler`."""
+        self._desk.hub.writable(self._session)
+
+    def pong(self) -> None:
+        """See `Handler`."""
+        self._session.heard(self._desk.monotonic())
+
+    def closed(self, code: int, reason: str) -> None:  # noqa: ARG002 - the handler's contract
+        """See `Handler`."""
+        self._desk.hub.left(self._session)
+
+    # ---- the session wants ---------------------------------------------------------------------------------------------------------------
+
+    def _do_all(self, acts: Sequence[Act]) -> None:
+        for act in acts:
+            self._do(act)
+
+    def _do(self, act: Act) -> None:
+        desk = self._desk
+        match act:
+            case Publish():
+                wait_s = desk.hub.allow_send(act.command.user)
+                if wait_s is None:
+                    desk.publisher.submit(act.command, partial(self._published, act.re))
+                else:
+                    limit = f"more than {desk.limits.send_per_minute} sends a minute"
+                    self._say(error_of(Refused("rate_limited", limit, retry_after_s=wait_s), act.re))
+            case Say() | End() | Ping():
+                desk.hub.do(self._session, act)
+            case Ask():
+                desk.queries.ask(act.query, partial(self._not_asked, act.query.re))
+            case Hold():
+                self._hold(act.command, act.re)
+            case Greet():
+                desk.spawn(self._greet(act.hello))
+            case Renew():
+                desk.spawn(self._renew(act.token, act.re))
+            case _:
+                assert_never(act)
+
+    def _say(self, frame: frames.ServerFrame) -> None:
+        self._desk.hub.do(self._session, Say(frame))
+
+    def _end(self, code: int, reason: str) -> None:
+        self._desk.hub.do(self._session, End(code, reason))
+
+    def _published(self, re: Re, outcome: Outcome) -> None:
+        if isinstance(outcome, ChatError):
+            self._say(error_of(outcome, re))
+        elif not isinstance(re, UnsetType):
+            text = time_text(unix_ms_of(outcome.id))
+            self._say(frames.Ok(re=re, message=str(outcome.id), time=text, duplicate=outcome.duplicate or UNSET))
+
+    def _marked(self, re: Re, outcome: Outcome) -> None:
+        if isinstance(outcome, ChatError):
+            self._say(error_of(outcome, re))
+        elif not isinstance(re, UnsetType):
+            self._say(frames.Ok(re=re))
+
+    def _not_asked(self, re: int, error: Unavailable) -> None:
+        if self._session.answered(re):
+            self._say(error_of(error, re))
+
+    def _hold(self, command: pb.Command, re: Re) -> None:
+        try:
+            for field in ("read", "received"):
+                if self._desk.minting.ahead(getattr(command.mark, field)):
+                    raise Malformed(f"{field} lies in the future", field=field)
+            self._desk.marks.hold(command, partial(self._marked, re), self._desk.monotonic())
+        except ChatError as error:
+            self._say(error_of(error, re))
+
+    # ---- tokens --------------------------------------------------------------------------------------------------------------------------
+
+    async def _greet(self, hello: frames.Hello) -> None:
+        """Lets the session in, or ends it with the code that says why not."""
+        desk = self._desk
+        try:
+            async with asyncio.timeout(START_S):
+                await desk.started.wait()
+            claims = await desk.keys.verify(hello.token, desk.clock())
+        except (TimeoutError, Unavailable):
+            self._end(STARTING, "starting")
+        except ExpiredToken as error:
+            self._end(EXPIRED, error.message)
+        except BadToken as error:
+            self._end(BAD_TOKEN, error.message)
+        else:
+            if self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims)) is not None:
+                self._end(refusal.code, refusal.reason)
+
+    def _admit(self, hello: frames.Hello, claims: Claims) -> End | None:
+        """Says welcome and all that was missed; or why not."""
+        desk, hub, session = self._desk, self._desk.hub, self._session
+        if desk.draining:
+            return End(STARTING, "draining")
+        if claims.device != hello.device:
+            return End(BAD_TOKEN, "the access token is another device's")
+        if hub.is_revoked(claims):
+            return End(REVOKED, "this device was logged out")
+        try:
+            if not isinstance(hello.seen, UnsetType) and not desk.minting.advance(parse_id(hello.seen, name="seen")):
+                return End(MALFORMED, "seen lies in the future")
+        except Malformed as error:
+            return End(MALFORMED, error.message)
+        now_s, now_ms = desk.monotonic(), desk.now_ms()
+        partition = user_partition(claims.user, TOPICS[DELIVERIES].partitions)
+        result, position = hub.place(partition, None if isinstance(hello.resume, UnsetType) else hello.resume, now_ms)
+        session.open(
+            claims, partition=partition, epoch=hub.epoch, position=position, background=hello.background, now_s=now_s, now_ms=now_ms
+        )
+        if (refusal := hub.joined(session)) is not None:
+            return refusal
+        lag_s = desk.lag.seconds
+        self._say(
+            frames.Welcome(
+                re=hello.id,
+                session=session.id,
+                user=str(claims.user),
+                device=claims.device,
+                time=time_text(now_ms),
+                expires=time_text(claims.expires_ms),
+                result=result,
+                cursor=session.cursor(position),
+                ping_s=desk.rules.ping_s,
+                limits=desk.limits,
+                features=FEATURES,
+                history_lag_s=UNSET if lag_s < 1 else round(lag_s, 1),
+            )
+        )
+        count("knchat_hellos_total", result=result)
+        hub.catch_up(session)
+        self._do_all(session.admitted(now_s, now_ms))
+        return None
+
+    async def _renew(self, token: str, re: Re) -> None:
+        """Takes a newer token of the same user and device; any other leaves everything as it is."""
+        desk, session = self._desk, self._session
+        try:
+            claims = await desk.keys.verify(token, desk.clock())
+            if (claims.user, claims.device) != (session.claims.user, session.claims.device):
+                raise BadToken("the access token is another user's or device's")
+        except ChatError as error:
+            self._say(error_of(error, re))
+            return
+        if desk.hub.is_revoked(claims):
+            self._end(REVOKED, "this device was logged out")
+            return
+        session.renew(claims, now_s=desk.monotonic(), now_ms=desk.now_ms())
+        if not isinstance(re, UnsetType):
+            self._say(frames.Ok(re=re, expires=time_text(claims.expires_ms)))

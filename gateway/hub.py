@@ -1,0 +1,287 @@
+"""Who is connected: finds the sessions of a user, pushes to them what comes out of the log, and lets go of those who may not stay.
+
+The conversations put sessions in and out, the delivery puts records in. No I/O beyond writing to open sockets, no clock: time is passed in.
+A live session gets a push at once; one that is behind (just connected, or too slow) goes on from its position in the ring, and that is the
+only difference between them. Source: design.md D9, D10, D19.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from backends.telemetry import count
+from gateway.acts import REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Ping, Say
+from gateway.ring import Cursor, Missed, Position, Ring
+from gateway.session import STUCK_S, Phase, Session
+from gateway.wheel import Wheel
+from schemas import chat_pb2 as pb
+from schemas import frames
+from schemas.deliveries import outdates, push_of, replaces
+from schemas.tokens import Claims
+
+RECENT_MS: Final = 120_000
+"""Deliveries of so long are pushed to a device that is new or was away too long (protocol.md section 4)."""
+# Half of what a frame may hold: the last push of a message may be as long again.
+ARRAY_BYTES: Final = frames.FRAME_BYTES // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What one user and one session may cost."""
+
+    send_per_minute: int
+    sessions_per_user: int
+    outbox_bytes: int
+    token_s: int
+
+
+class Hub:
+    """All sessions of this gateway, and the ring of its partitions. Belongs to one event loop."""
+
+    def __init__(self, ring: Ring, allowed: Allowed, *, now_s: float) -> None:
+        self.ring = ring
+        self._allowed = allowed
+        self._now_s = now_s
+        self._wheel = Wheel[Session](now_s)
+        self._everybody: set[Session] = set()
+        self._by_id: dict[str, Session] = {}
+        self._by_user: dict[int, tuple[Session, ...]] = {}
+        self._revoked: dict[tuple[int, str], tuple[int, int]] = {}
+        self._budgets: dict[int, tuple[float, float]] = {}
+        self.epoch = ""
+        self._pushed = 0
+
+    @property
+    def connections(self) -> int:
+        """Open sockets, with or without a hello."""
+        return len(self._everybody)
+
+    # ---- coming and going ----------------------------------------------------------------------------------------------------------------
+
+    def connected(self, session: Session) -> None:
+        """A socket was opened. Nothing is known of it yet, but it does not stay for ever."""
+        self._everybody.add(session)
+        self._wheel.visit_at(session, session.next_visit_s())
+
+    def place(self, partition: int, resume: str | None, now_ms: int) -> tuple[str, Position]:
+        """How a hello goes on: new, resumed or reset, and from which position."""
+        recent = self.ring.since(partition, now_ms - RECENT_MS)
+        if resume is None:
+            return "new", recent
+        cursor = Cursor.parse(resume)
+        if cursor is None or (cursor.epoch, cursor.partition) != (self.epoch, partition) or not self.ring.holds(partition, cursor.position):
+            return "reset", recent
+        return "resumed", cursor.position
+
+    def joined(self, session: Session) -> End | None:
+        """The session is a user's now, who may have too many; an older one of the same device ends."""
+        user, device = session.claims.user, session.claims.device
+        for older in self._by_user.get(user, ()):
+            if older.claims.device == device:
+                self.do(older, End(REPLACED, "a newer session of the same device"))
+        others = self._by_user.get(user, ())
+        if len(others) >= self._allowed.sessions_per_user:
+            return End(TOO_MANY_SESSIONS, f"more than {self._allowed.sessions_per_user} sessions")
+        self._by_user[user] = (*others, session)
+        self._by_id[session.id] = session
+        self._wheel.visit_at(session, session.next_visit_s())
+        return None
+
+    def left(self, session: Session) -> None:
+        """The socket has ended, or is about to. May be called twice."""
+        session.phase = Phase.ENDED
+        self._everybody.discard(session)
+        if self._by_id.pop(session.id, None) is not None:
+            user = session.claims.user
+            others = tuple(other for other in self._by_user[user] if other is not session)
+            if others:
+                self._by_user[user] = others
+            else:
+                del self._by_user[user]
+
+    def end_all(self, code: int, reason: str) -> None:
+        """Closes every session."""
+        for session in tuple(self._everybody):
+            self.do(session, End(code, reason))
+
+    def drain(self, within_ms: int) -> None:
+        """Tells every session to come back soon, each at its own time."""
+        for session in tuple(self._by_id.values()):
+            self.do(session, Say(frames.Drain(reconnect_after_ms=random.randint(0, within_ms))))  # noqa: S311 - jitter
+
+    # ---- doing ---------------------------------------------------------------------------------------------------------------------------
+
+    def do(self, session: Session, deed: Deed) -> None:
+        """Writes to the session's socket."""
+        if session.phase is Phase.ENDED:
+            return
+        match deed:
+            case Say():
+                self._say(session, deed.frame)
+            case End():
+                count("knchat_closes_total", code=str(deed.code))
+                self.left(session)
+                session.socket.close(deed.code, deed.reason)
+            case Ping():
+                session.socket.ping()
+            case _:
+                assert_never(deed)
+
+    def _say(self, session: Session, frame: frames.ServerFrame) -> None:
+        session.socket.send(session.codec.encode(frame), text=session.codec.text)
+        if session.socket.congested:
+            self._stuck(session)
+            if session.socket.buffered_bytes > 2 * self._allowed.outbox_bytes:
+                self.do(session, End(TOO_SLOW, "asks and does not read"))
+
+    def answer(self, answer: pb.Answer, frame: frames.ServerFrame) -> None:
+        """An answer for one session, if it is here and still wants it. Too slow a session gets none: it shall ask again."""
+        session = self._by_id.get(answer.session)
+        if session is not None and session.answered(answer.re):
+            if session.socket.congested:
+                frame = frames.Error(re=answer.re, code="unavailable", message="too much is unread, ask again", temporary=True)
+            self.do(session, Say(frame))
+
+    def expects(self, session_id: str) -> bool:
+        """Whether this is the id of a session here."""
+        return session_id in self._by_id
+
+    # ---- pushing -------------------------------------------------------------------------------------------------------------------------
+
+    def deliver(self, partition: int, offset: int, at_ms: int, deliveries: Sequence[pb.Delivery]) -> None:
+        """One record out of the log: kept in the ring, and pushed to everybody who is live."""
+        self.ring.add(partition, offset, at_ms, deliveries)
+        self.revoke_all(deliveries, at_ms)
+        for index, delivery in enumerate(deliveries):
+            for user in delivery.users:
+                if (sessions := self._by_user.get(user)) is not None:
+                    self._push(sessions, partition, (offset, index), delivery)
+
+    def _push(self, sessions: Sequence[Session], partition: int, position: Position, delivery: pb.Delivery) -> None:
+        frame = push_of(delivery, sessions[0].claims.user)
+        if frame is None:
+            return
+        for session in sessions:
+            if session.position is not None or session.partition != partition or not session.wants(frame):
+                continue
+            if session.socket.congested:
+                session.position = position
+                self._stuck(session)
+                count("knchat_pauses_total")
+                continue
+            session.socket.send(session.push(frame, (position[0], position[1] + 1)), text=session.codec.text)
+            session.told_s = self._now_s
+            self._pushed += 1
+
+    def writable(self, session: Session) -> None:
+        """The session's outbox has room again."""
+        session.stuck_since_s = None
+        self.catch_up(session)
+
+    def catch_up(self, session: Session) -> None:
+        """Pushes what a session has not had out of the ring, until it is live or its outbox is full."""
+        user, partition = session.claims.user, session.partition
+        while session.position is not None and session.phase is Phase.OPEN:
+            if not self.ring.holds(partition, session.position):
+                self.do(session, End(TOO_SLOW, "what comes next is no longer here: resume"))
+                return
+            if session.socket.congested:
+                self._stuck(session)
+                return
+            missed = self.ring.missed(partition, user, session.position, limit=frames.FRAMES_IN_ARRAY)
+            if missed:
+                self._push_missed(session, missed)
+            else:
+                self._is_live(session)
+
+    def _push_missed(self, session: Session, missed: Sequence[Missed]) -> None:
+        """One WebSocket message with as many as fit into it."""
+        told = [(after, pb.Delivery.FromString(raw)) for after, raw in missed]
+        newest = {name: delivery for _, delivery in told if (name := replaces(delivery)) is not None}
+        parts: list[bytes] = []
+        size = 0
+        for after, delivery in told:
+            session.position = after
+            name = replaces(delivery)
+            if name is not None and newest[name] is not delivery and outdates(newest[name], delivery):
+                continue
+            frame = push_of(delivery, session.claims.user)
+            if frame is not None and session.wants(frame):
+                parts.append(session.push(frame, after))
+                size += len(parts[-1])
+                if size > ARRAY_BYTES:
+                    break
+        if parts:
+            session.socket.send(session.codec.array(parts), text=session.codec.text)
+            session.told_s = self._now_s
+            self._pushed += len(parts)
+
+    def _is_live(self, session: Session) -> None:
+        session.position = None
+        if not session.told_live:
+            session.told_live = True
+            session.told = self.ring.end(session.partition)
+            self.do(session, Say(frames.Live(cursor=session.cursor(session.told))))
+
+    def _stuck(self, session: Session) -> None:
+        if session.stuck_since_s is None:
+            session.stuck_since_s = self._now_s
+            self._wheel.visit_at(session, self._now_s + STUCK_S)
+
+    # ---- what a user may -----------------------------------------------------------------------------------------------------------------
+
+    def allow_send(self, user: int) -> float | None:
+        """Takes one send out of the user's minute; None when there was one left, else after how many seconds there will be."""
+        rate = self._allowed.send_per_minute / 60
+        left, since_s = self._budgets.get(user, (float(self._allowed.send_per_minute), self._now_s))
+        left = min(left + (self._now_s - since_s) * rate, float(self._allowed.send_per_minute))
+        if left < 1:
+            self._budgets[user] = (left, self._now_s)
+            return (1 - left) / rate
+        self._budgets[user] = (left - 1, self._now_s)
+        return None
+
+    def revoke_all(self, deliveries: Iterable[pb.Delivery], at_ms: int) -> None:
+        """The log-outs among these deliveries, which came at that time."""
+        for delivery in deliveries:
+            if delivery.HasField("revoked"):
+                for user in delivery.users:
+                    self._revoke(user, delivery.revoked, at_ms)
+
+    def _revoke(self, user: int, revoked: pb.Revoked, at_ms: int) -> None:
+        """Ends a device's sessions, all of the user's if none is named, and refuses its older tokens as long as they could live."""
+        key = (user, revoked.device)
+        before_ms = max(revoked.before_ms, self._revoked.get(key, (0, 0))[0])
+        self._revoked[key] = (before_ms, at_ms + self._allowed.token_s * 1_000)
+        for session in self._by_user.get(user, ()):
+            if self.is_revoked(session.claims):
+                self.do(session, End(REVOKED, "this device was logged out"))
+
+    def is_revoked(self, claims: Claims) -> bool:
+        """Whether this token's device was logged out after it was issued."""
+        return any(claims.issued_ms < self._revoked.get((claims.user, device), (0, 0))[0] for device in (claims.device, ""))
+
+    # ---- time ----------------------------------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Called some times a second: does what is due."""
+        self._now_s = now_s
+        for session in self._wheel.due(now_s):
+            if session.phase is Phase.ENDED:
+                continue
+            for deed in session.visit(now_s, self.ring.end(session.partition) if session.partition >= 0 else (0, 0)):
+                self.do(session, deed)
+            if session in self._everybody:
+                self._wheel.visit_at(session, session.next_visit_s())
+        count("knchat_pushes_total", self._pushed)
+        self._pushed = 0
+
+    def forget(self, now_ms: int) -> None:
+        """Called now and then: forgets old deliveries, revocations that no living token can meet, and budgets that are full again."""
+        self.ring.forget(now_ms)
+        self._revoked = {key: held for key, held in self._revoked.items() if held[1] > now_ms}
+        full_s = self._now_s - 60
+        self._budgets = {user: budget for user, budget in self._budgets.items() if budget[1] > full_s}

@@ -1,0 +1,61 @@
+"""Watermarks on hold: each stays for a second per user and chat, and only the newest goes on. No I/O.
+
+A reader who scrolls sends dozens of marks; the log, the store and the other side need one a second. Source: design.md section 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.keys import Outcome, Waiter
+from schemas import chat_pb2 as pb
+from schemas.errors import Unavailable
+
+HOLD_S: Final = 1.0
+HELD: Final = 65_536
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One user's watermarks of one chat, and who wants to know when the log has them."""
+
+    command: pb.Command
+    due_s: float
+    waiters: list[Waiter]
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tells everybody who waits."""
+        for waiter in self.waiters:
+            waiter(outcome)
+
+
+class Marks:
+    """At most HELD marks on hold, in the order in which they are due."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, str], Held] = {}
+
+    def hold(self, command: pb.Command, waiter: Waiter, now_s: float) -> None:
+        """Keeps the watermarks back until a second after the first of them came. Raises Unavailable when too many wait."""
+        held = self._held.get((command.user, command.chat))
+        if held is None:
+            if len(self._held) >= HELD:
+                raise Unavailable("too many watermarks wait, mark again")
+            self._held[command.user, command.chat] = Held(command, now_s + HOLD_S, [waiter])
+            return
+        mark = held.command.mark
+        mark.read, mark.received = max(mark.read, command.mark.read), max(mark.received, command.mark.received)
+        held.command.device = command.device
+        held.waiters.append(waiter)
+
+    def due(self, now_s: float) -> list[Held]:
+        """Takes out what has been held long enough."""
+        due: list[Held] = []
+        for held in self._held.values():
+            if held.due_s > now_s:
+                break
+            due.append(held)
+        for held in due:
+            del self._held[held.command.user, held.command.chat]
+        return due

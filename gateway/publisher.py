@@ -1,0 +1,258 @@
+"""Commands into the log: the promise behind every `ok`. Conversations submit, with a callback that is told what became of the command.
+
+A command gets its id here; a keyed one is reserved in the cache before it is appended, so that a repeat finds its id whatever happened
+to the first. What a command asks for is not known here. Source: design.md D1, D4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from backends.cache import Cache, Claim, Held
+from backends.log import Appends, Record
+from backends.telemetry import count, observe
+from gateway.batches import PATIENCE_S, Batches
+from gateway.keys import Accepted, Keys, Known, Pending, Waiter
+from gateway.minting import Minting
+from schemas import chat_pb2 as pb
+from schemas.commands import content_hash
+from schemas.errors import Refused, Unavailable
+from schemas.ids import MessageId, UserId, time_text
+from schemas.topics import COMMANDS, COMMANDS_ISSUED
+from schemas.wire import Event
+
+log = logging.getLogger(__name__)
+
+CACHE_REST_S: Final = 5.0
+"""So long the cache is left alone after it did not answer: the keys remembered here go on alone."""
+CONFIRM_S: Final = 1.0
+UNCONFIRMED: Final = 65_536
+"""Confirmations kept for a cache that is away; more are dropped, and such a key stays reserved: a repeat appends the same id again."""
+RETRY_S: Final = 0.1
+RETRY_MOST_S: Final = 2.0
+
+
+class Publisher:
+    """One queue of commands and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
+
+    def __init__(self, appends: Appends, cache: Cache, minting: Minting, *, in_flight: int, clock: Callable[[], float]) -> None:
+        self._appends = appends
+        self._cache = cache
+        self._minting = minting
+        self._clock = clock
+        self._keys = Keys()
+        self._batches = Batches[Pending](self._publish, in_flight=in_flight)
+        self._published = 0
+        self._cache_rests_until_s = float("-inf")
+        self._unconfirmed: list[Claim] = []
+        self._asked_cache_s = float("-inf")
+        self._confirming: asyncio.Task[None] | None = None
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    def submit(self, command: pb.Command, waiter: Waiter) -> None:
+        """Takes a command without id. `waiter` is called exactly once, unless the gateway stops: then the outcome is unknown.
+
+        Accepted: it is in the log. key_reused: the key stands for something else, nothing was appended. Unavailable: nobody knows.
+        """
+        known = self._keys.get(command.user, command.key) if command.key else None
+        content = content_hash(command) if command.key else b""
+        if known is not None:
+            if known.content != content:
+                waiter(_reused())
+                return
+            if known.pending is not None:
+                known.pending.waiters.append(waiter)
+                return
+            if known.confirmed:
+                waiter(Accepted(known.id, duplicate=True))
+                return
+        now_s = self._clock()
+        try:
+            if self._batches.late(now_s):
+                raise _late()
+            command.id = self._minting.mint() if known is None else known.id
+        except Unavailable as error:
+            waiter(error)
+            return
+        pending = Pending(command, command.ByteSize() + 4, now_s, known, [waiter], duplicate=known is not None)
+        if command.key:
+            if known is None:
+                pending.known = known = Known(MessageId(command.id), content)
+                self._keys.put(command.user, command.key, known)
+            known.pending = pending
+        self._batches.put(pending)
+
+    def lost(self, user: int, key: str) -> None:
+        """A command that was in the log could not be processed: a repeat of its key must append it again."""
+        known = self._keys.get(user, key)
+        if known is not None:
+            known.confirmed = False
+        task = asyncio.get_running_loop().create_task(self._release(UserId(user), key))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    def tick(self, now_s: float) -> None:
+        """Called some times a second: tells those who have waited too long, and confirms what no next batch has confirmed."""
+        for pending in self._batches.expired(now_s):
+            self._give_up(pending, never_left=not pending.duplicate)
+        for batch in self._batches.under_way:
+            for pending in batch:
+                if pending.waiters and now_s - pending.came_s >= PATIENCE_S:
+                    pending.settle(_late())
+        if self._unconfirmed and self._confirming is None and now_s - self._asked_cache_s >= CONFIRM_S and not self._cache_rests(now_s):
+            self._confirming = asyncio.get_running_loop().create_task(self._confirm())
+
+    async def flush(self) -> None:
+        """Returns when everything submitted is in the log and confirmed."""
+        await self._batches.flush()
+        if self._confirming is not None:
+            await self._confirming
+        await self._confirm()
+
+    async def close(self) -> None:
+        """Gives up what is under way."""
+        await self._batches.close()
+        for task in (*self._releasing, *([self._confirming] if self._confirming else [])):
+            task.cancel()
+
+    # ---- one batch -----------------------------------------------------------------------------------------------------------------------
+
+    async def _publish(self, batch: list[Pending]) -> None:
+        try:
+            if to_append := await self._reserve(batch):
+                await self._append(self._record(to_append))
+                count("knchat_published_commands_total", len(to_append))
+                self._confirm_later(to_append)
+                for pending in to_append:
+                    self._settle(pending, confirmed=True)
+        finally:
+            for pending in batch:
+                if pending.known is not None and pending.known.pending is pending:
+                    pending.known.pending = None  # given up: whether the log has it is unknown, so a repeat appends the same id
+
+    async def _reserve(self, batch: list[Pending]) -> list[Pending]:
+        """Asks the cache who holds the keys; what is left to append, each with the id that its key stands for."""
+        claims = [_claim(pending) for pending in batch if pending.known is not None]
+        if not claims or self._cache_rests(self._clock()):
+            return batch
+        held = await self._ask_cache(claims)
+        if held is None:
+            return batch
+        holders = iter(held)
+        return [pending for pending in batch if pending.known is None or self._holds(pending, pending.known, next(holders))]
+
+    def _holds(self, pending: Pending, known: Known, holder: Held) -> bool:
+        """Whether the command is still to be appended, now that the cache has said who holds its key."""
+        if holder.fresh:
+            return True
+        # An id of another gateway, or of a life before: what is minted after its `ok` must be greater.
+        if not self._minting.advance(holder.id):
+            count("knchat_ids_ahead_total", where="cache")
+        if holder.content != known.content:
+            known.id, known.content, known.confirmed, known.pending = holder.id, holder.content, holder.confirmed, None
+            pending.settle(_reused())
+            return False
+        pending.command.id = known.id = holder.id
+        pending.duplicate = True
+        if holder.confirmed:
+            self._settle(pending, confirmed=True)
+        return not holder.confirmed
+
+    def _record(self, batch: Sequence[Pending]) -> Record:
+        self._published += 1
+        data = pb.Commands(schema=1, commands=[pending.command for pending in batch]).SerializeToString()
+        event = Event(
+            # A command that is appended again must not lend its id to another event: hence the number.
+            id=f"{batch[0].command.id}-{self._published}",
+            source=f"/gateways/{self._minting.generator}",
+            type=COMMANDS_ISSUED.type,
+            time=time_text(self._minting.now_ms()),
+            dataschema=COMMANDS_ISSUED.dataschema,
+            data=data,
+        )
+        return Record(COMMANDS, event)
+
+    async def _append(self, record: Record) -> None:
+        """Returns when the log has the record.
+
+        The same bytes go again as long as this gateway lives: the log may have them already, and only its answer ends the doubt. Nobody
+        waits for it longer than PATIENCE_S, and no more than the batches in flight hang here.
+        """
+        wait_s = RETRY_S
+        began_s = self._clock()
+        while True:
+            try:
+                await self._appends.append([record])
+            except Unavailable as error:
+                count("knchat_publish_failures_total")
+                log.info("publish failed, again in a moment", extra={"event": record.event.id, "error": error.message, "wait_s": wait_s})
+            else:
+                count("knchat_publishes_total")
+                observe("knchat_publish_seconds", self._clock() - began_s)
+                return
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            wait_s = min(2 * wait_s, RETRY_MOST_S)
+
+    def _settle(self, pending: Pending, *, confirmed: bool) -> None:
+        if pending.known is not None:
+            pending.known.pending, pending.known.confirmed = None, confirmed
+        pending.settle(Accepted(MessageId(pending.command.id), pending.duplicate))
+
+    def _give_up(self, pending: Pending, *, never_left: bool) -> None:
+        if pending.known is not None:
+            pending.known.pending = None
+            if never_left:
+                self._keys.forget(pending.command.user, pending.command.key)
+        pending.settle(_late())
+
+    # ---- the cache -----------------------------------------------------------------------------------------------------------------------
+
+    def _cache_rests(self, now_s: float) -> bool:
+        return now_s < self._cache_rests_until_s
+
+    def _confirm_later(self, batch: Sequence[Pending]) -> None:
+        self._unconfirmed += [_claim(pending) for pending in batch if pending.known is not None]
+        del self._unconfirmed[:-UNCONFIRMED]
+
+    async def _ask_cache(self, claims: Sequence[Claim]) -> Sequence[Held] | None:
+        """Reserves these and confirms what waits for it. None: the cache does not answer, and is left alone for a while."""
+        confirm, self._unconfirmed = self._unconfirmed, []
+        self._asked_cache_s = self._clock()
+        try:
+            return await self._cache.reserve(claims, confirm=confirm)
+        except Unavailable as error:
+            self._unconfirmed = confirm + self._unconfirmed
+            self._cache_rests_until_s = self._clock() + CACHE_REST_S
+            count("knchat_cache_away_total")
+            log.warning("cache away, going on without it", extra={"error": error.message, "for_s": CACHE_REST_S})
+            return None
+
+    async def _confirm(self) -> None:
+        if self._unconfirmed:
+            await self._ask_cache([])
+        self._confirming = None
+
+    async def _release(self, user: UserId, key: str) -> None:
+        try:
+            await self._cache.release(user, key)
+        except Unavailable as error:
+            count("knchat_cache_away_total")
+            log.warning("cache away, a lost command's key stays confirmed there", extra={"user": user, "error": error.message})
+
+
+def _claim(pending: Pending) -> Claim:
+    known, command = pending.known, pending.command
+    assert known is not None  # noqa: S101 - only keyed commands are claimed
+    return Claim(UserId(command.user), command.key, known.id, known.content)
+
+
+def _reused() -> Refused:
+    return Refused("key_reused", "this key was used for something else within 24 h", field="key")
+
+
+def _late() -> Unavailable:
+    return Unavailable("the log does not answer in time: the outcome is unknown, repeat with the same key")

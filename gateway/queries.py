@@ -1,0 +1,77 @@
+"""Questions into the log: pages, lists of chats, digests. The answers come back through session-deliveries, to the session that asked.
+
+A question is not repeated: who asked is told `unavailable` and asks again. Source: design.md section 2 and D1.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from backends.log import Appends, Record
+from backends.telemetry import count
+from gateway.batches import Batches
+from gateway.minting import Minting
+from schemas import chat_pb2 as pb
+from schemas.errors import Unavailable
+from schemas.ids import random_id, time_text
+from schemas.topics import QUERIES, QUERIES_ASKED
+from schemas.wire import Event
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    query: pb.Query
+    size: int
+    came_s: float
+    failed: Callable[[Unavailable], None]
+
+
+class Queries:
+    """One queue of questions and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
+
+    def __init__(self, appends: Appends, minting: Minting, *, in_flight: int, clock: Callable[[], float]) -> None:
+        self._appends = appends
+        self._minting = minting
+        self._clock = clock
+        self._batches = Batches[_Asked](self._publish, in_flight=in_flight)
+
+    def ask(self, query: pb.Query, failed: Callable[[Unavailable], None]) -> None:
+        """Sends the question. `failed` is called at most once, when it did not get into the log; the answer comes another way."""
+        now_s = self._clock()
+        if self._batches.late(now_s):
+            failed(_late())
+        else:
+            self._batches.put(_Asked(query, query.ByteSize() + 4, now_s, failed))
+
+    def tick(self, now_s: float) -> None:
+        """Called some times a second: drops what has waited too long. Its session tells, by its own deadline."""
+        self._batches.expired(now_s)
+
+    async def close(self) -> None:
+        """Gives up what is under way."""
+        await self._batches.close()
+
+    async def _publish(self, batch: Sequence[_Asked]) -> None:
+        event = Event(
+            id=str(random_id()),
+            source=f"/gateways/{self._minting.generator}",
+            type=QUERIES_ASKED.type,
+            time=time_text(self._minting.now_ms()),
+            dataschema=QUERIES_ASKED.dataschema,
+            data=pb.Queries(schema=1, queries=[asked.query for asked in batch]).SerializeToString(),
+        )
+        try:
+            await self._appends.append([Record(QUERIES, event)])
+        except Unavailable as error:
+            count("knchat_publish_failures_total")
+            log.info("questions not published", extra={"questions": len(batch), "error": error.message})
+            for asked in batch:
+                asked.failed(_late())
+
+
+def _late() -> Unavailable:
+    return Unavailable("the question could not be passed on, ask again")

@@ -1,0 +1,331 @@
+"""One WebSocket's conversation as protocol.md tells it: from a client's bytes to acts, from deliveries to a client's bytes.
+
+No I/O and no clock: bytes and times are passed in, and what is to be done is returned, for the hub (say, end, ping) and the conversation
+(the rest) to do. Who else is connected, the log and the stores are not known here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, assert_never
+
+from msgspec import Raw
+
+from gateway.acts import (
+    EXPIRED,
+    MALFORMED,
+    NO_PONG,
+    PROTOCOL,
+    TOO_MANY_FRAMES,
+    TOO_SLOW,
+    Act,
+    Ask,
+    Deed,
+    End,
+    Greet,
+    Hold,
+    Ping,
+    Publish,
+    Renew,
+    Say,
+    error_of,
+)
+from gateway.ring import Position
+from gateway.sockets import Socket
+from schemas import frames
+from schemas.commands import command_of, query_of
+from schemas.errors import ChatError, Malformed, Refused, Unavailable
+from schemas.ids import UserId, time_text
+from schemas.tokens import Claims
+
+HELLO_S: Final = 5.0
+STUCK_S: Final = 30.0
+QUIET_S: Final = 300.0
+"""How often a session that gets nothing is told how far it is."""
+WARN_S: Final = 60.0
+QUERY_S: Final = 10.0
+QUERIES: Final = 16
+"""Questions of one session that may wait for an answer."""
+EARLY_BYTES: Final = 65_536
+"""What a client may say before its hello is answered."""
+
+WAKING: Final = (frames.Message, frames.Refused, frames.Lost)
+"""All that a background session is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every session of this gateway."""
+
+    text_bytes: int
+    frames_per_second: int
+    ping_s: int
+
+
+class Phase(Enum):
+    """How far a session has come."""
+
+    NEW = auto()  # no hello yet
+    GREETED = auto()  # the hello is being looked at
+    OPEN = auto()  # welcome was said
+    ENDED = auto()
+
+
+class Session:
+    """The state of one WebSocket. `socket` is written to by the hub alone."""
+
+    __slots__ = (
+        "_asked",
+        "_cursor_start",
+        "_early",
+        "_early_bytes",
+        "_frames",
+        "_frames_since_s",
+        "_pinged",
+        "_rules",
+        "_warned",
+        "background",
+        "claims",
+        "codec",
+        "expires_s",
+        "heard_s",
+        "id",
+        "n",
+        "partition",
+        "phase",
+        "position",
+        "socket",
+        "stuck_since_s",
+        "told",
+        "told_live",
+        "told_s",
+        "visit_tick",
+    )
+
+    def __init__(self, socket: Socket, codec: frames.Codec, rules: Rules, *, now_s: float) -> None:
+        self.id = secrets.token_hex(8)
+        self.socket = socket
+        self.codec = codec
+        self._rules = rules
+        self.phase = Phase.NEW
+        self.claims = NOBODY
+        self.partition = -1
+        self.background = False
+        self.n = 0
+        self.position: Position | None = None
+        """What is to be pushed next, while it is behind. None: it is live, and gets what comes as it comes."""
+        self.told_live = False
+        self.told: Position = (0, 0)
+        """The newest cursor it has, since `told_s`."""
+        self.told_s = now_s
+        self.heard_s = now_s
+        self.stuck_since_s: float | None = None
+        """Since when it has taken nothing, though there is something for it."""
+        self.expires_s = now_s + HELLO_S
+        """When it ends unless it shows a token, or a newer one, before."""
+        self.visit_tick = -1
+        self._pinged = False
+        self._warned = False
+        self._frames = 0
+        self._frames_since_s = now_s
+        self._asked: dict[int, float] | None = None
+        self._early: list[bytes | Raw] = []
+        self._early_bytes = 0
+        self._cursor_start = ""
+
+    # ---- what the client says ------------------------------------------------------------------------------------------------------------
+
+    def receive(self, payload: bytes, *, text: bool, now_s: float, now_ms: int) -> list[Act]:
+        """What one WebSocket message leads to, in order. Never raises, whatever the bytes."""
+        self.heard(now_s)
+        if text is not self.codec.text:
+            return [End(MALFORMED, "text frames are JSON, binary frames MessagePack")]
+        try:
+            parts = self.codec.split(payload)
+        except frames.Unparsable as error:
+            return [End(MALFORMED, str(error))]
+        if now_s - self._frames_since_s >= 1.0:
+            self._frames, self._frames_since_s = 0, now_s
+        self._frames += len(parts)
+        if self._frames > self._rules.frames_per_second:
+            return [End(TOO_MANY_FRAMES, f"more than {self._rules.frames_per_second} frames a second")]
+        return self._take_all(parts, now_s, now_ms)
+
+    def heard(self, now_s: float) -> None:
+        """A sign of life."""
+        self.heard_s = now_s
+        self._pinged = False
+
+    def admitted(self, now_s: float, now_ms: int) -> list[Act]:
+        """What the client said while its hello was being looked at."""
+        early, self._early = self._early, []
+        return self._take_all(early, now_s, now_ms)
+
+    def _take_all(self, parts: list[bytes | Raw], now_s: float, now_ms: int) -> list[Act]:
+        acts: list[Act] = []
+        for part in parts:
+            act = self._take(part, now_s, now_ms)
+            if act is not None:
+                acts.append(act)
+                if isinstance(act, End):
+                    break
+        return acts
+
+    def _take(self, part: bytes | Raw, now_s: float, now_ms: int) -> Act | None:
+        if self.phase is Phase.OPEN:
+            return self._open(part, now_s, now_ms)
+        if self.phase is Phase.GREETED:
+            self._early.append(part)
+            self._early_bytes += len(memoryview(part))
+            return End(TOO_MANY_FRAMES, "too much said before welcome") if self._early_bytes > EARLY_BYTES else None
+        if self.phase is Phase.NEW:
+            return self._first(part)
+        return None
+
+    def _first(self, part: bytes | Raw) -> Act:
+        try:
+            frame = self.codec.incoming(part)
+        except frames.BadFrame as error:
+            return End(MALFORMED, error.message) if error.type == "hello" else End(PROTOCOL, "hello must come first")
+        except frames.UnknownType:
+            return End(PROTOCOL, "hello must come first")
+        except frames.Unparsable as error:
+            return End(MALFORMED, str(error))
+        if not isinstance(frame, frames.Hello):
+            return End(PROTOCOL, "hello must come first")
+        self.phase = Phase.GREETED
+        return Greet(frame)
+
+    def _open(self, part: bytes | Raw, now_s: float, now_ms: int) -> Act:
+        try:
+            frame = self.codec.incoming(part)
+        except frames.BadFrame as error:
+            return Say(error_of(error, error.re))
+        except frames.UnknownType as unknown:
+            return Say(error_of(Malformed(f"{unknown.name!r} is no type of frame", code="unknown_type", field="type"), unknown.re))
+        except frames.Unparsable as error:
+            return End(MALFORMED, str(error))
+        try:
+            return self._act(frame, now_s, now_ms)
+        except ChatError as error:
+            return Say(error_of(error, frame.id))
+
+    def _act(self, frame: frames.Incoming, now_s: float, now_ms: int) -> Act:
+        user, device = self.claims.user, self.claims.device
+        match frame:
+            case frames.Send():
+                return Publish(command_of(frame, user=user, device=device, text_bytes=self._rules.text_bytes), frame.id)
+            case frames.Mark():
+                return Hold(command_of(frame, user=user, device=device), frame.id)
+            case frames.History() | frames.Chats() | frames.DigestAsk():
+                return self._ask(frame, now_s, now_ms)
+            case frames.Refresh():
+                return Renew(frame.token, frame.id)
+            case frames.Ping():
+                return Say(frames.Pong(re=frame.id, time=time_text(now_ms)))
+            case frames.Hello():
+                return End(PROTOCOL, "hello was said before")
+            case _:
+                assert_never(frame)
+
+    def _ask(self, frame: frames.Ask, now_s: float, now_ms: int) -> Act:
+        query = query_of(frame, user=self.claims.user, session=self.id, deadline_ms=now_ms + int(QUERY_S * 1_000))
+        if self._asked is None:
+            self._asked = {}
+        if query.re in self._asked:
+            raise Malformed("a question with this id still waits for its answer", field="id")
+        if len(self._asked) >= QUERIES:
+            refused = Refused("rate_limited", f"{QUERIES} questions wait for their answers", retry_after_s=1.0)
+            return Say(error_of(refused, query.re))
+        self._asked[query.re] = now_s + QUERY_S
+        return Ask(query)
+
+    def answered(self, re: int) -> bool:
+        """Takes a question off the list; False when it is no longer on it, and nobody wants the answer."""
+        return self._asked is not None and self._asked.pop(re, None) is not None
+
+    # ---- what the client is told ---------------------------------------------------------------------------------------------------------
+
+    def open(self, claims: Claims, *, partition: int, epoch: str, position: Position, background: bool, now_s: float, now_ms: int) -> None:
+        """The hello was right: from now on it is this user's, and is behind by what comes after `position`."""
+        self.phase = Phase.OPEN
+        self.partition = partition
+        self.background = background
+        self.position = self.told = position
+        self.told_s = now_s
+        self._cursor_start = f"{epoch}.{partition}."
+        self.renew(claims, now_s=now_s, now_ms=now_ms)
+
+    def renew(self, claims: Claims, *, now_s: float, now_ms: int) -> None:
+        """A newer token of the same user and device."""
+        self.claims = claims
+        self.expires_s = now_s + (claims.expires_ms - now_ms) / 1_000
+        self._warned = False
+
+    def cursor(self, position: Position) -> str:
+        """What the client resumes with from there."""
+        return f"{self._cursor_start}{position[0]}.{position[1]}"
+
+    def wants(self, frame: frames.Push) -> bool:
+        """Whether this session is told such things."""
+        return not self.background or isinstance(frame, WAKING)
+
+    def push(self, frame: frames.Push, after: Position) -> bytes:
+        """The bytes of a durable push, counted; `after` is the position just behind it."""
+        self.n += 1
+        self.told = after
+        frame.n = self.n
+        frame.cursor = self.cursor(after)
+        return self.codec.encode(frame)
+
+    # ---- what happens with time ----------------------------------------------------------------------------------------------------------
+
+    def visit(self, now_s: float, end: Position) -> list[Deed]:
+        """What is due now. `end`: how far the log is known in this session's partition."""
+        if self.phase is Phase.NEW:
+            return [End(PROTOCOL, f"no hello within {HELLO_S:.0f} s")] if now_s >= self.expires_s else []
+        if self.phase is not Phase.OPEN:
+            return []
+        if now_s >= self.expires_s:
+            return [End(EXPIRED, "the access token has expired")]
+        if now_s - self.heard_s >= 2 * self._rules.ping_s:
+            return [End(NO_PONG, "no sign of life")]
+        if self.stuck_since_s is not None and now_s - self.stuck_since_s >= STUCK_S:
+            return [End(TOO_SLOW, f"nothing taken for {STUCK_S:.0f} s")]
+        deeds: list[Deed] = []
+        if now_s - self.heard_s >= self._rules.ping_s and not self._pinged:
+            self._pinged = True
+            deeds.append(Ping())
+        if now_s >= self.expires_s - WARN_S and not self._warned:
+            self._warned = True
+            deeds.append(Say(frames.Expiring(at=time_text(self.claims.expires_ms))))
+        if now_s - self.told_s >= QUIET_S:
+            self.told_s = now_s
+            if self.position is None and end > self.told:
+                self.told = end
+                deeds.append(Say(frames.Cursor(cursor=self.cursor(end))))
+        late = Unavailable(f"no answer within {QUERY_S:.0f} s")
+        for re in [re for re, until_s in (self._asked or {}).items() if now_s >= until_s]:
+            self.answered(re)
+            deeds.append(Say(error_of(late, re)))
+        return deeds
+
+    def next_visit_s(self) -> float:
+        """When something may be due again."""
+        if self.phase is not Phase.OPEN:
+            return self.expires_s
+        times = [
+            self.expires_s if self._warned else self.expires_s - WARN_S,
+            self.heard_s + self._rules.ping_s * (2 if self._pinged else 1),
+            self.told_s + QUIET_S,
+        ]
+        if self.stuck_since_s is not None:
+            times.append(self.stuck_since_s + STUCK_S)
+        if self._asked:
+            times.append(next(iter(self._asked.values())))
+        return min(times)
+
+
+NOBODY: Final = Claims(UserId(0), "", 0, 0)
