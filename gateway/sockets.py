@@ -1,0 +1,110 @@
+"""What a WebSocket is to the gateway: a `Socket` to act on and a `Handler` that is told, with the limits of both.
+
+The contract between `websocket`, which keeps it, and whoever converses. No I/O, no library, and nothing of chat in here.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may cost."""
+
+    frame_bytes: int = 65_536
+    """A whole message, its fragments summed. More is close 1009."""
+    write_high_bytes: int = 262_144
+    """A socket with more than this unsent in user space is congested ..."""
+    write_low_bytes: int = 65_536
+    """... until no more than this waits."""
+    handshake_timeout_s: float = 5.0
+    """From TCP accept to the end of the request, and as long as an HTTP answer may take."""
+    linger_s: float = 1.0
+    """How long TCP stays after the close frame, so that the code arrives (protocol.md, section 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET without body, at most 16 KiB, as it came: nothing in it has been believed yet."""
+
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    """Names in any case. A repeated name gives its first value."""
+    subprotocols: tuple[str, ...]
+    """What a WebSocket client offers, in its order."""
+    client: str
+    """IP address of the TCP peer, which may be a proxy. Empty when it has gone already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole HTTP answer. The connection ends after it."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Socket(Protocol):
+    """One open WebSocket. After its end, whoever made it, every call does nothing."""
+
+    def send(self, payload: bytes, *, text: bool) -> None:
+        """One message to the peer: copied, never waits, never refuses. The bound is the caller's, who looks at `congested`."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life; `Handler.pong` tells it."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send the close frame and end. `reason` is cut to 123 bytes, at a character's border.
+
+        For up to `linger_s` what the peer still sends is read and dropped, since TCP answers unread bytes with a reset, which
+        destroys the code on its way. Then the connection ends, whatever is still unsent.
+        """
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits in user space for a slow peer."""
+
+    @property
+    def congested(self) -> bool:
+        """Too much waits (`Limits.write_high_bytes`). `Handler.writable` tells when it no longer does."""
+
+
+class Handler(Protocol):
+    """What becomes of one WebSocket. An exception in it is logged and closes this socket, no other, with 1011."""
+
+    def opened(self, socket: Socket) -> None:
+        """The first call."""
+
+    def frame(self, payload: bytes, *, text: bool) -> None:
+        """One message, fragments joined, at most `Limits.frame_bytes`; text is valid UTF-8. None comes after a close frame of ours."""
+
+    def writable(self) -> None:
+        """The socket was congested and is no longer."""
+
+    def pong(self) -> None:
+        """A sign of life without a message: a pong, asked for or not, or a ping (which has been answered)."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """The last call, once, never from inside a call to the socket: the peer's code, or ours, or that of the rule it broke.
+
+        1005: the peer closed without a code. 1006: it vanished without a close frame.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The peer becomes a WebSocket. `subprotocol` is one of those offered, or None."""
+
+    handler: Handler
+    subprotocol: str | None = None
+
+
+Admit = Callable[[Request], Accept | Response]
+"""Decides on each well-formed WebSocket request."""
+
+Answer = Callable[[Request], Awaitable[Response]]
+"""Answers a plain HTTP request."""
