@@ -1,0 +1,287 @@
+"""`Client`: everything an app does with kn-chat, on asyncio. It stays connected, misses nothing, and shows nothing twice.
+
+Belongs to one event loop and one process per device. Source: protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar
+
+from msgspec import UNSET, UnsetType
+
+from gateway.client.accounts import Accounts, Profile
+from gateway.client.events import Event, Inbox, Replaced
+from gateway.client.link import Link
+from gateway.client.position import Position, Shown
+from gateway.client.tokens import Login, MemoryTokens, TokenStore
+from schemas import frames
+from schemas.errors import Refused, Unavailable
+from schemas.ids import ChatId, direct_chat
+
+SEND_WITHIN_S: Final = 30.0
+_SUBPROTOCOLS: Final = {"json": frames.JSON, "msgpack": frames.MSGPACK}
+
+Answer = TypeVar("Answer", bound=frames.ServerFrame)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that is safe in the log. `duplicate`: this key had been sent before, and this is that message."""
+
+    chat: str
+    message: str
+    time: str
+    key: str
+    duplicate: bool
+
+
+class Client:
+    """One device of one user.
+
+    `tokens` keeps the log-in (default: as long as the process); `device` names the installation, where the log-in does not say it already.
+    `resume` is the `cursor` of the last push that was dealt with in an earlier run. `listen=False`: for those who only send and ask,
+    `events` yields news of the line alone. At most `queue` events wait for `events`; then the server holds what comes next. `timeout_s`
+    bounds each call unless it says otherwise.
+
+    Every call raises `schemas.errors`: Refused (and Malformed) when the server says no, with `code`; Unavailable when there was no
+    answer in time.
+    """
+
+    def __init__(
+        self,
+        http_url: str,
+        *,
+        device: str | None = None,
+        tokens: TokenStore | None = None,
+        encoding: Literal["json", "msgpack"] = "json",
+        background: bool = False,
+        listen: bool = True,
+        resume: str | None = None,
+        queue: int = 1_000,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._tokens = MemoryTokens() if tokens is None else tokens
+        kept = self._tokens.load()
+        device = device or (kept.device if kept is not None else f"py-{secrets.token_hex(8)}")
+        self._accounts = Accounts(http_url, self._tokens, device=device, timeout_s=timeout_s)
+        self._timeout_s = timeout_s
+        self._listen = listen
+        self._inbox = Inbox(queue)
+        self._shown = Shown()
+        self._position = Position(resume)
+        self._subprotocol = _SUBPROTOCOLS[encoding]
+        self._background = background
+        self._line: Link | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    # ---- who I am ------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def login(self) -> Login:
+        """Who is logged in. Raises Refused unauthorized when nobody is."""
+        return self._accounts.login
+
+    async def register(
+        self, user_name: str, password: str, *, display_name: str | None = None, phone: str | None = None, email: str | None = None
+    ) -> Profile:
+        """A new account; log in afterwards. Refused name_taken when somebody else has the name."""
+        return await self._accounts.register(user_name, password, display_name=display_name, phone=phone, email=email)
+
+    async def log_in(self, user_name: str, password: str, *, device_name: str = "") -> Login:
+        """Logs this device in. Tokens are kept and renewed from now on."""
+        return await self._accounts.log_in(user_name, password, device_name=device_name)
+
+    async def log_out(self) -> None:
+        """Ends this device at the server; its session is closed there."""
+        await self._accounts.log_out()
+
+    # ---- who others are ------------------------------------------------------------------------------------------------------------------
+
+    async def users(self, search: str, *, limit: int = 50) -> Sequence[Profile]:
+        """Users whose user name or display name contains the text (3 characters or more)."""
+        return await self._accounts.search(search, limit=limit)
+
+    async def user_named(self, user_name: str) -> Profile:
+        """The user of exactly this user name, in any case. Refused unknown_user when there is none."""
+        folded = user_name.lower()
+        for profile in await self._accounts.search(folded, limit=256):
+            if profile.user_name == folded:
+                return profile
+        raise Refused("unknown_user", f"there is no user {user_name}")
+
+    async def profiles(self, users: Sequence[str]) -> Sequence[Profile]:
+        """The users of these ids (at most 256), those that exist."""
+        return await self._accounts.profiles(users)
+
+    def chat_with(self, user: str) -> ChatId:
+        """The id of my direct chat with a user."""
+        return direct_chat(int(self.login.user), int(user))
+
+    # ---- the line ------------------------------------------------------------------------------------------------------------------------
+
+    async def connect(self, *, timeout_s: float | None = None) -> frames.Welcome:
+        """Connects, and stays connected until `close`: a lost line is taken up again by itself. Returns when the server has said welcome.
+
+        Raises Unavailable when that does not happen in time; then nothing goes on in the background.
+        """
+        if self._line is None or self._running is None or self._running.done():
+            _ = self.login  # raises now, not in the background
+            self._line = Link(
+                self._accounts,
+                self._position,
+                subprotocol=self._subprotocol,
+                background=self._background,
+                push=self._push,
+                tell=self._inbox.tell,
+                hurry=self._inbox.hurry,
+            )
+            self._inbox.begin()
+            self._running = asyncio.create_task(self._run(self._line))
+        try:
+            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
+                return await self._line.welcome()
+        except TimeoutError as error:
+            await self._stop()
+            raise Unavailable(f"no session with {self.login.gateway} came about in time") from error
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Everything that is pushed to this device, and news of the line, for one reader. Ends with `close`.
+
+        Raises SessionEnded (a Refused) when the server closes for good. Messages come once each, usually in order of their ids, so insert
+        them by id.
+        """
+        while (event := await self._inbox.get()) is not None:
+            if self._line is not None and self._inbox.has_room:
+                self._line.catch_up()
+            yield event
+        if (running := self._running) is not None:
+            await asyncio.wait({running})
+            if not running.cancelled():
+                running.result()  # a mistake of ours is not to look like an end
+
+    async def close(self) -> None:
+        """Says goodbye. Questions under way raise Unavailable."""
+        await self._stop()
+        await self._accounts.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+    # ---- what I do -----------------------------------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        text: str,
+        *,
+        to: str | None = None,
+        chat: str | None = None,
+        reply_to: str | None = None,
+        key: str | None = None,
+        timeout_s: float = SEND_WITHIN_S,
+    ) -> Sent:
+        """Sends a message to a user or into a chat, and returns when the log has it.
+
+        Lost lines and temporary errors are met by repeating under the same key, so the message is never doubled. Unavailable after
+        `timeout_s`: it may or may not have been sent; call again with the same `key` to find out. A `refused` or `lost` event may still
+        follow.
+        """
+        key = key or secrets.token_hex(16)
+        question = frames.Send(
+            key=key,
+            text=text,
+            to=UNSET if to is None else to,
+            chat=UNSET if chat is None else chat,
+            reply_to=UNSET if reply_to is None else reply_to,
+        )
+        ok = await self._ask(question, frames.Ok, timeout_s=timeout_s, hint=f"; it may have been sent: repeat with the key {key}")
+        message = _said(ok.message)
+        self._position.see(message)
+        return Sent(chat=chat or self.chat_with(to or ""), message=message, time=_said(ok.time), key=key, duplicate=ok.duplicate is True)
+
+    async def mark(self, chat: str, *, received: str | None = None, read: str | None = None) -> None:
+        """Everything up to this message has been received, or read."""
+        question = frames.Mark(chat=chat, received=UNSET if received is None else received, read=UNSET if read is None else read)
+        await self._ask(question, frames.Ok)
+
+    async def history(
+        self, chat: str, *, before: str | None = None, after: str | None = None, around: str | None = None, limit: int = 50
+    ) -> frames.Page:
+        """A page of a chat, newest first: before, after or around an id or a time (RFC 3339, UTC); the newest when none is given."""
+        question = frames.History(
+            chat=chat,
+            before=UNSET if before is None else before,
+            after=UNSET if after is None else after,
+            around=UNSET if around is None else around,
+            limit=limit,
+        )
+        return await self._ask(question, frames.Page)
+
+    async def chats(self, *, after: str | None = None, limit: int = 50) -> frames.ChatList:
+        """My chats, those with the newest messages first; `after` is what the last answer gave."""
+        return await self._ask(frames.Chats(after=UNSET if after is None else after, limit=limit), frames.ChatList)
+
+    async def digest(self, chat: str, *, first: str, last: str) -> frames.Digest:
+        """Count and hash of the messages from `first` to `last`, both inclusive, at most 1,024: proves that I hold them all."""
+        return await self._ask(frames.DigestAsk(chat=chat, from_=first, to=last), frames.Digest)
+
+    async def ping(self) -> str:
+        """The gateway's time."""
+        return (await self._ask(frames.Ping(), frames.Pong)).time
+
+    # ---- inside --------------------------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, question: frames.ClientFrame, kind: type[Answer], *, timeout_s: float | None = None, hint: str = "") -> Answer:
+        if self._line is None:
+            raise RuntimeError("connect() first")
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await self._line.ask(question)
+        except TimeoutError as error:
+            raise Unavailable(f"no answer within {timeout_s:g} s{hint}") from error
+        if not isinstance(reply, kind):
+            raise Unavailable(f"the server answered {type(reply).__name__}{hint}")
+        return reply
+
+    async def _push(self, push: frames.Push) -> bool:
+        line = self._line
+        if not self._listen or line is None:
+            return True
+        if isinstance(push, frames.Message):
+            show, copy = self._shown.judge(push)
+            if not show:
+                return True
+            if copy is not None:
+                await self._inbox.tell(Replaced(push.chat, copy))
+        assert isinstance(push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Lost)  # noqa: S101 - all there are
+        if not await self._inbox.put(push, hurried=lambda: line.asking):
+            return False
+        if isinstance(push, frames.Message):
+            self._shown.keep(push)
+        return True
+
+    async def _run(self, line: Link) -> None:
+        try:
+            await line.run()
+        finally:
+            await self._inbox.end(line.error)
+
+    async def _stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+            self._running = None
+
+
+def _said(value: str | UnsetType) -> str:
+    if isinstance(value, UnsetType):
+        raise Unavailable("the server's `ok` does not say which message it is")
+    return value

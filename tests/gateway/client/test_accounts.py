@@ -1,0 +1,157 @@
+"""Registering, logging in, tokens and where they are kept, looking people up. Against a scripted server."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from gateway.client import Client, DeviceInUse, FileTokens, MemoryTokens
+from schemas.errors import Malformed, Refused, Unavailable
+from tests.gateway.client.scripted import ALICE, BOB, CHAT, problem
+
+
+async def test_register_and_log_in(server):
+    """Registering does not log in; logging in says who one is."""
+    async with Client(server.url, device="laptop") as client:
+        profile = await client.register("alice", "password-1", display_name="Alice", email="a@example.org")
+        with pytest.raises(Refused, match="not logged in"):
+            _ = client.login
+        login = await client.log_in("alice", "password-1", device_name="My laptop")
+
+    assert (profile.user, login.user, login.user_name, login.device) == (ALICE, ALICE, "alice", "laptop")
+    assert server.calls == [("POST", "/v1/users"), ("POST", "/v1/sessions")]
+
+
+async def test_people_are_found(make_client):
+    """By a part of the name, by the exact name in any case, by id; and the chat with somebody needs no call."""
+    client = await make_client()
+
+    assert [profile.user for profile in await client.users("ali")] == [ALICE, BOB]
+    assert (await client.user_named("BOB")).user == BOB
+    assert len(await client.profiles([ALICE, BOB])) == 2
+    assert client.chat_with(BOB) == CHAT
+    with pytest.raises(Refused) as refused:
+        await client.user_named("carol")
+    assert refused.value.code == "unknown_user"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "code", "field"),
+    [
+        (problem(401, "unauthorized"), Refused, "unauthorized", None),
+        (problem(400, "malformed", field="user_name"), Malformed, "malformed", "user_name"),
+        (problem(409, "name_taken"), Refused, "name_taken", None),
+        (problem(503, "starting", headers={"retry-after": "7"}), Unavailable, "starting", None),
+        (problem(418, "of_a_later_version"), Refused, "forbidden", None),
+        (PlainTextResponse("bad gateway", 502), Unavailable, "unavailable", None),
+        (PlainTextResponse("nothing here", 404), Refused, "not_found", None),
+        (PlainTextResponse("tea", 418), Refused, "forbidden", None),
+        (PlainTextResponse("<html>hello</html>", 200), Unavailable, "unavailable", None),
+    ],
+)
+async def test_the_server_says_no(server, answer, kind, code, field):
+    """Its own errors by their code, a proxy's by their status, and what is no kn-chat server at all."""
+    async with Client(server.url) as client:
+        server.refuse["/v1/sessions"] = answer
+        with pytest.raises(kind) as refused:
+            await client.log_in("alice", "wrong")
+
+    assert (refused.value.code, refused.value.field) == (code, field)
+    if code == "starting":
+        assert refused.value.retry_after_s == 7
+
+
+async def test_nobody_answers(unused_tcp_port):
+    """The error names the server."""
+    async with Client(f"http://127.0.0.1:{unused_tcp_port}", timeout_s=1) as client:
+        with pytest.raises(Unavailable, match=str(unused_tcp_port)):
+            await client.log_in("alice", "password-1")
+
+
+async def test_an_old_token_is_renewed_before_use(server, make_client):
+    """After two thirds of its life; calls at the same time share one renewal."""
+    server.token_s = -5
+    client = await make_client()
+    await asyncio.sleep(0.7)  # the least life of a token is 1 s, of which this is more than two thirds
+    server.token_s = 900
+    await asyncio.gather(*(client.users("ali") for _ in range(5)))
+
+    assert server.calls.count(("POST", "/v1/tokens")) == 1
+    assert client.login.access_token == "access-2"
+
+
+async def test_a_refused_token_is_renewed_once(server, make_client):
+    """Our clock may be wrong, or the server's keys new: one renewal and one more try, not more."""
+    client = await make_client()
+    server.refuse["/v1/users"] = problem(401, "unauthorized")
+    assert await client.users("ali")
+
+    server.refuse["/v1/users"] = problem(403, "forbidden")
+    with pytest.raises(Refused):
+        await client.users("ali")
+    assert server.calls.count(("POST", "/v1/tokens")) == 1
+
+
+async def test_tokens_stay_over_runs(server, tmp_path):
+    """A file for its owner alone; the next run is logged in, on the same device."""
+    path = tmp_path / "deep" / "alice.json"
+    async with Client(server.url, tokens=FileTokens(path)) as client:
+        login = await client.log_in("alice", "password-1")
+    async with Client(server.url, tokens=FileTokens(path)) as client:
+        assert client.login == login
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_tokens_of_another_server_or_device_are_not_used(server, tmp_path):
+    """A token is never shown to a server that did not give it."""
+    path = tmp_path / "alice.json"
+    async with Client(server.url, tokens=FileTokens(path)) as client:
+        await client.log_in("alice", "password-1")
+    for url, device in (("http://127.0.0.1:1", None), (server.url, "another")):
+        async with Client(url, tokens=FileTokens(path), device=device) as client:
+            with pytest.raises(Refused, match="not logged in"):
+                _ = client.login
+
+
+async def test_a_device_belongs_to_one_process(server, tmp_path):
+    """A second user of the file is told at once; afterwards it is free."""
+    first = FileTokens(tmp_path / "alice.json")
+    with pytest.raises(DeviceInUse, match=r"alice\.json"):
+        FileTokens(tmp_path / "alice.json")
+    first.close()
+    first.close()
+    FileTokens(tmp_path / "alice.json").close()
+
+
+async def test_logging_out_takes_the_tokens_away(server, tmp_path):
+    """At the server and in the file."""
+    path = tmp_path / "alice.json"
+    async with Client(server.url, tokens=FileTokens(path)) as client:
+        await client.log_in("alice", "password-1")
+        await client.log_out()
+
+    assert not path.exists()
+    assert server.calls[-1] == ("DELETE", "/v1/sessions/current")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff", b'{"user": 5}'])
+def test_a_damaged_file_counts_as_none(tmp_path, content):
+    """Log in again; nothing crashes."""
+    path = tmp_path / "alice.json"
+    path.write_bytes(content)
+    tokens = FileTokens(path)
+
+    assert tokens.load() is None
+    tokens.close()
+
+
+def test_memory_forgets():
+    """The default store lives as long as the process."""
+    tokens = MemoryTokens()
+    assert tokens.load() is None
+    tokens.close()

@@ -1,0 +1,452 @@
+"""The line: hello, resume, holes, copies, moves, tokens, close codes. Each against a server that behaves, or misbehaves, on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+import pytest
+
+from gateway.client import Connected, Disconnected, Reload, Replaced, SessionEnded
+from gateway.client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
+from schemas import frames
+from schemas.errors import ChatError, Unavailable
+from tests.gateway.client.scripted import ALICE, CHAT, PATIENCE_S, gateway_of, problem
+
+
+async def events(client, count):
+    """The next events, without news of the line."""
+    found = []
+    async with asyncio.timeout(PATIENCE_S):
+        async for event in client.events():
+            if not isinstance(event, Connected | Disconnected | frames.Live):
+                found.append(event)
+            if len(found) == count:
+                return found
+    raise AssertionError("the events ended")
+
+
+async def ids(client, count):
+    return [event.message for event in await events(client, count)]
+
+
+async def news(client, kind):
+    """The next piece of news of this kind."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for event in client.events():
+            if isinstance(event, kind):
+                return event
+    raise AssertionError("the events ended")
+
+
+# ---- hello and resume --------------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_hello(connect):
+    """Token, device and who we are; nothing to resume."""
+    client, session = await connect(device="laptop")
+
+    assert session.hello == {
+        "type": "hello",
+        "token": "access-1",
+        "device": "laptop",
+        "client": {"name": "kn-chat-python", "version": session.hello["client"]["version"]},
+    }
+    assert await news(client, Connected) == Connected("new", "s1")
+
+
+async def test_after_a_cut_the_client_resumes_from_the_newest_cursor(server, connect):
+    """Nothing is lost and nothing asked for twice: the cursor of the last push, and the highest id known."""
+    client, session = await connect(encoding="msgpack")
+    await session.push(20)
+    await session.push(10)
+    assert await ids(client, 2) == ["20", "10"]
+    session.cut()
+
+    again = await server.session()
+    await again.welcome("resumed", live="c30")
+    await again.push(30)
+
+    assert (again.hello["resume"], again.hello["seen"]) == ("c10", "20")
+    assert await ids(client, 1) == ["30"]
+
+
+async def test_cursors_of_a_quiet_session_count(server, connect):
+    """`live` and `cursor` move the position, though nothing was pushed; what the welcome says is not one's own position yet."""
+    client, session = await connect(welcome={"live": "c5"})
+    await news(client, frames.Live)
+    session.cut()
+    again = await server.session()
+    await again.welcome("resumed", live="c5")
+    await again.say({"type": "cursor", "cursor": "c6"})
+    await again.push(7)
+    await ids(client, 1)
+    again.cut()
+
+    assert again.hello["resume"] == "c5"
+    assert (await server.session()).hello["resume"] == "c7"
+
+
+async def test_an_earlier_run_can_be_gone_on_from(connect):
+    """An app that kept the cursor of its last push gives it to its next run."""
+    _, session = await connect(resume="kept")
+
+    assert session.hello["resume"] == "kept"
+
+
+async def test_a_hole_is_noticed(server, connect):
+    """A jump in `n` means that something is missing: come back with the cursor before the hole, and show what follows only then."""
+    client, session = await connect()
+    await session.push(1)
+    await session.push(3, n=3)
+
+    again = await server.session()
+    await again.welcome("resumed")
+    await again.push(2)
+    await again.push(3)
+
+    assert again.hello["resume"] == "c1"
+    assert await ids(client, 3) == ["1", "2", "3"]
+
+
+async def test_reset_tells_the_app_to_reload(server, connect):
+    """More was missed than the server holds: the app reads history again, and the dead cursor is not offered again."""
+    client, session = await connect()
+    await session.push(1)
+    await ids(client, 1)
+    session.cut()
+    again = await server.session()
+    await again.welcome("reset", history_lag_s=2.5, live="")
+    assert await events(client, 1) == [Reload(2.5)]
+    again.cut()
+
+    assert "resume" not in (await server.session()).hello
+
+
+async def test_only_what_is_asked_for(connect):
+    """A sender does not want pushes: `background` says so to the server, and `listen=False` keeps none."""
+    client, session = await connect(listen=False, background=True)
+    for message in range(1, 50):
+        await session.push(message)
+    pinging = asyncio.create_task(client.ping())
+    await session.answer(await session.hear(), "pong", time="now")
+
+    assert session.hello["background"] is True
+    assert await pinging == "now"
+
+
+# ---- copies ------------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_copies_are_shown_once(connect):
+    """By (chat, message), then by (sender, key): a later copy with a higher id is not shown."""
+    client, session = await connect()
+    await session.push(5, key="same")
+    await session.push(5, key="same")
+    await session.push(6, key="same")
+    await session.push(7)
+
+    assert await ids(client, 2) == ["5", "7"]
+
+
+async def test_the_lowest_copy_stays(connect):
+    """A copy with a lower id comes late: the app takes the other one away and shows this one."""
+    client, session = await connect()
+    await session.push(6, key="same")
+    await session.push(5, key="same")
+
+    shown, replaced, stays = await events(client, 3)
+    assert (shown.message, stays.message) == ("6", "5")
+    assert replaced == Replaced(CHAT, "6")
+
+
+async def test_other_pushes_pass_as_they_are(connect):
+    """Receipts, unread counts, refusals and losses."""
+    client, session = await connect()
+    pushes = [
+        {"type": "receipt", "chat": CHAT, "user": ALICE, "read": "5"},
+        {"type": "unread", "chat": CHAT, "unread": 3, "read": "5"},
+        {"type": "refused", "chat": CHAT, "message": "5", "key": "k", "code": "forbidden"},
+        {"type": "lost", "message": "5", "key": "k"},
+    ]
+    await session.say(*({**push, "n": n, "cursor": "c"} for n, push in enumerate(pushes, 1)))
+
+    assert [type(event) for event in await events(client, 4)] == [frames.Receipt, frames.Unread, frames.Refused, frames.Lost]
+
+
+async def test_frames_of_later_versions_are_passed_over(connect):
+    """A server may be newer than its client."""
+    client, session = await connect()
+    await session.say({"type": "typing", "chat": CHAT, "user": ALICE})
+    await session.say({"type": "error", "code": "malformed", "message": "of a frame without number", "temporary": False})
+    await session.push(1)
+
+    assert await ids(client, 1) == ["1"]
+
+
+@pytest.mark.parametrize("text", ["{", '{"type":"message"}', "5"])
+async def test_what_is_no_frame_ends_the_session(server, connect, text):
+    """The client cannot know what it has missed, so it comes back and resumes."""
+    client, session = await connect()
+    await session.say_text(text)
+
+    assert "no frame" in (await news(client, Disconnected)).reason
+    assert (await server.session()).hello["resume"] == "c0"
+
+
+# ---- the server's ends -------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_moved_user_goes_there_at_once(server, connect):
+    """`moved` and 4001: the next hello goes to the other gateway; later ones too."""
+    client, session = await connect()
+    async with gateway_of(server) as other:
+        await session.say({"type": "moved", "url": other})
+        await session.close(4001)
+        there = await server.session()
+        await there.welcome("resumed")
+
+        gone = await news(client, Disconnected)
+        assert (gone.code, gone.pause_s) == (4001, 0.0)
+        there.cut()
+        again = await server.session()
+        assert again._connection.local_address == there._connection.local_address
+
+
+async def test_a_user_who_is_sent_around_asks(server, connect):
+    """After two moves in a row the client asks GET /v1/gateways."""
+    client, session = await connect()
+    for _ in range(3):
+        await session.say({"type": "moved", "url": server.gateway})
+        await session.close(4001)
+        session = await server.session()
+    await session.welcome("resumed")
+
+    assert await client.connect()
+    assert server.calls.count(("GET", "/v1/gateways")) == 1
+
+
+async def test_an_expired_token_is_renewed_first(server, connect):
+    """4004: a new token over HTTP, then hello with it."""
+    _, session = await connect()
+    await session.close(4004, "token expired")
+
+    assert (await server.session()).hello["token"] == "access-2"
+
+
+async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect):
+    """`expiring`: a new token over HTTP, then `refresh`; the session goes on."""
+    client, session = await connect()
+    await session.say({"type": "expiring", "at": "soon"})
+    refresh = await session.hear()
+    await session.answer(refresh, expires="later")
+
+    assert (refresh["type"], refresh["token"]) == ("refresh", "access-2")
+    assert client.login.access_token == "access-2"
+    await server.no_session(0.1)
+
+
+async def test_a_failed_renewal_leaves_the_session_alone(server, connect):
+    """The server ends the session when the time has come; until then it works."""
+    client, session = await connect()
+    server.refuse["/v1/tokens"] = problem(503, "unavailable")
+    await session.say({"type": "expiring", "at": "soon"})
+    await session.push(1)
+
+    assert await ids(client, 1) == ["1"]
+
+
+@pytest.mark.parametrize("code", [4400, 4401, 4403, 4404, 4409, 4429, 4499])
+async def test_the_server_says_no_for_good(server, connect, code):
+    """44xx: the client does not come back as it is; events and calls say why."""
+    client, session = await connect()
+    sending = asyncio.create_task(client.send("hi", to=ALICE))
+    await session.hear()
+    await session.close(code, "go away")
+
+    with pytest.raises(SessionEnded) as ended:
+        await events(client, 1)
+    assert (ended.value.close_code, ended.value.message) == (code, "go away")
+    with pytest.raises(SessionEnded):
+        await sending
+    await server.no_session(0.1)
+
+
+async def test_a_client_may_connect_again_after_the_end(server, connect):
+    """The app decides: `connect` starts anew, from where it was."""
+    client, session = await connect()
+    await session.push(1)
+    await ids(client, 1)
+    await session.close(4409, "replaced")
+    with pytest.raises(SessionEnded):
+        await ids(client, 1)
+
+    connecting = asyncio.create_task(client.connect())
+    again = await server.session()
+    await again.welcome("resumed")
+    await again.push(2)
+
+    assert (await connecting).result == "resumed"
+    assert again.hello["resume"] == "c1"
+    assert await ids(client, 1) == ["2"]
+
+
+async def test_a_planned_end(server, connect):
+    """`drain`, then 1012: come back after the pause that the server asked for, to where it said."""
+    client, session = await connect()
+    async with gateway_of(server) as other:
+        await session.say({"type": "drain", "reconnect_after_ms": 30, "url": other})
+        await session.push(1)
+        await session.close(1012)
+        again = await server.session()
+
+        assert await ids(client, 1) == ["1"]
+        assert again.hello["resume"] == "c1"
+        assert again._connection.local_address != session._connection.local_address
+
+
+async def test_a_planned_end_without_an_address(server, connect):
+    """The same gateway, after the pause."""
+    client, session = await connect()
+    await session.say({"type": "drain", "reconnect_after_ms": 20})
+    await session.close(1012)
+
+    assert await news(client, Disconnected) == Disconnected(1012, "", 0.02)
+    assert await server.session()
+
+
+async def test_silence_ends_the_session(server, connect):
+    """Not a byte for 2.5 x ping_s: the line is dead though nobody closed it."""
+    client, _ = await connect(welcome={"ping_s": 1})
+
+    assert "nothing was heard" in (await news(client, Disconnected)).reason
+    assert (await server.session()).hello["resume"] == "c0"
+
+
+async def test_pings_are_a_sign_of_life(server, connect):
+    """The server's pings are answered, and count."""
+    client, session = await connect(welcome={"ping_s": 1})
+    for _ in range(4):
+        await asyncio.wait_for(await session._connection.ping(), PATIENCE_S)
+        await asyncio.sleep(0.8)  # the heartbeat of the server, which is the thing under test
+    await session.push(1)
+
+    assert await ids(client, 1) == ["1"]
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST])
+async def test_a_refused_handshake_is_final(server, make_client, status):
+    """A wrong URL or origin does not get better by trying again."""
+    client = await make_client()
+    server.handshakes = [status]
+
+    with pytest.raises(SessionEnded, match=str(status.value)) as ended:
+        await client.connect()
+    assert ended.value.close_code is None
+
+
+async def test_a_gateway_that_is_not_ready_is_tried_again(server, make_client):
+    """503 and the like: back-off."""
+    client = await make_client()
+    server.handshakes = [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS]
+    connecting = asyncio.create_task(client.connect())
+    await (await server.session()).welcome()
+
+    assert (await connecting).result == "new"
+    assert server.refused == [503, 429]
+
+
+async def test_a_gateway_that_is_gone_is_asked_for(server, make_client):
+    """When nobody is there the client asks HTTP who owns the user now."""
+    async with gateway_of(server) as gone:
+        here, server.gateway = server.gateway, gone
+        client = await make_client()
+        server.gateway = here
+    connecting = asyncio.create_task(client.connect())
+    await (await server.session()).welcome()
+
+    assert (await connecting).result == "new"
+    assert ("GET", "/v1/gateways") in server.calls
+
+
+async def test_nobody_there_at_all(server, make_client):
+    """`connect` gives up in time, says whom it tried, and leaves nothing running."""
+    client = await make_client()
+    server.handshakes = [HTTPStatus.SERVICE_UNAVAILABLE] * 50
+
+    with pytest.raises(Unavailable, match="ws://"):
+        await client.connect(timeout_s=0.2)
+    before = len(server.refused)
+    await server.no_session(0.7)
+    assert len(server.refused) == before
+
+
+async def test_a_dead_refresh_token_ends_it(server, connect):
+    """The device was ended elsewhere: events and calls say `unauthorized`."""
+    client, session = await connect()
+    server.refuse["/v1/tokens"] = problem(401, "unauthorized")
+    await session.close(4004)
+
+    with pytest.raises(ChatError) as refused:
+        await events(client, 1)
+    assert refused.value.code == "unauthorized"
+
+
+async def test_tokens_that_cannot_be_renewed_now(server, connect):
+    """The HTTP side is away or overloaded: back-off, and again."""
+    client, session = await connect()
+    server.refuse["/v1/tokens"] = problem(429, "rate_limited", headers={"retry-after": "1"})
+    await session.close(4004)
+    first, second = await news(client, Disconnected), await news(client, Disconnected)
+
+    assert (first.code, second.reason) == (4004, "because of rate_limited")
+    assert await server.session()
+
+
+async def test_connect_twice_is_one_session(server, connect):
+    """The second call answers what the first one was told."""
+    client, _ = await connect()
+
+    assert (await client.connect()).session == "s1"
+    await server.no_session(0.1)
+
+
+async def test_nobody_is_logged_in(server, make_client):
+    """Without a log-in there is nothing to connect with."""
+    client = await make_client()
+    await client.log_out()
+
+    with pytest.raises(ChatError, match="not logged in"):
+        await client.connect()
+    assert server.calls[-1] == ("DELETE", "/v1/sessions/current")
+
+
+# ---- decisions, without I/O --------------------------------------------------------------------------------------------------------------
+
+
+def test_pauses_grow_with_full_jitter():
+    """From 0.5 s, doubled, up to 30 s; any part of it; a session that came about ends the row."""
+    highest, lowest = Comeback(lambda: 1.0), Comeback(lambda: 0.0)
+    pauses = [highest.after(Over(None, "cut")).pause_s for _ in range(10)]
+
+    assert pauses == [min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**n) for n in range(10)]
+    assert lowest.after(Over(1006, "")).pause_s == 0.0
+    highest.live()
+    assert highest.after(Over(4002, "no pong")).pause_s == FIRST_PAUSE_S
+
+
+@pytest.mark.parametrize("code", [None, 1000, 1001, 1009, 1011, 1012, 4002, 4003, 4005, 4006, 4099, 4300])
+def test_all_other_codes_come_back(code):
+    """Whatever is not in 4400 to 4499 is worth another try."""
+    assert Comeback(lambda: 1.0).after(Over(code, "")) == Step(FIRST_PAUSE_S)
+
+
+def test_the_gateway_is_asked_for_after_failures():
+    """The second failure in a row asks who the owner is; a token that is refused twice waits."""
+    comeback = Comeback(lambda: 1.0)
+
+    assert [comeback.after(Over(None, "refused")).ask for _ in range(4)] == [False, True, True, True]
+    comeback.live()
+    assert comeback.after(Over(4004, "")) == Step(0.0, renew=True)
+    assert comeback.after(Over(4004, "")) == Step(FIRST_PAUSE_S, renew=True)
+    assert comeback.after(Over(4001, "without an address")).url is None
