@@ -199,7 +199,11 @@ async def fixed(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
         step, title=f"kn-chat, embedded default, {options.rate}/s for {options.seconds} s, {options.clients} clients, {options.bytes} bytes"
     )
     if options.crash:
-        print(f"  kill -9: {options.kills} times; resolved by one repeat: {sum(1 for tries in step.record.tries if tries == 2)}")
+        again = sum(1 for tries in step.record.tries if tries > 2)
+        print(
+            f"  kill -9: {options.kills} times; sends resolved by one repeat {sum(1 for tries in step.record.tries if tries == 2)}"
+            f"   interrupted again by the next kill {again}"
+        )
         return [step], {}
     if run.server is None:
         return [step], {}

@@ -113,9 +113,9 @@ class ChatDevice(WSListener):
             await self._live.wait()
 
     def send(self, row: int) -> None:
-        self._record.tries[row] += 1
         self.unanswered[row] = asyncio.get_running_loop().time()
         if self._transport is not None and self._live.is_set():
+            self._record.tries[row] += 1
             frame = f'{{"type":"send","id":{row + 1},"key":"{self._run}-{row}","chat":"{self.chat}","text":"{row} {self._text}"}}'
             self._transport.send(WSMsgType.TEXT, frame.encode())
 

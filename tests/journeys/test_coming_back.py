@@ -88,6 +88,7 @@ async def test_sigterm_says_drain_and_closes_with_1012(own_dev):
     assert drain["reconnect_after_ms"] >= 0
     assert code == 1012
     assert await asyncio.to_thread(own_dev.process.wait, 30) == 0
+    await phone.close()
 
 
 async def test_refresh_tokens_rotate_and_a_stolen_one_ends_the_device(people, open_device):
