@@ -123,7 +123,7 @@ class Writer:
 
     async def _submit(self, job: _Job) -> Any:
         if self._closing or self._ended.done():
-            raise Unavailable("the log is closed")
+            raise Unavailable("the log is closed" if self._closing else "the log's writing thread failed: see its log, restart the process")
         if self._queued_bytes and self._queued_bytes + job.size > QUEUE_BYTES:
             raise Unavailable("the log takes less than is appended; nothing was appended")
         self._queued_bytes += job.size

@@ -6,6 +6,9 @@ import pytest
 
 from backends.database import Database
 
+# The suites' assertions explain themselves too.
+pytest.register_assert_rewrite("tests.backends.suite_log", "tests.backends.suite_cache")
+
 DATABASES = {"sqlite": lambda folder: Database.sqlite(folder / "data.db")}
 
 

@@ -1,0 +1,385 @@
+"""The suite of the log's two ports. Every adapter passes it whole; `test_log` lists them.
+
+It relies on nothing but the ports, and on topics that may hold records already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import uuid
+from dataclasses import dataclass
+
+import pytest
+
+from backends.log import Appends, Reads, Record
+from schemas.errors import Malformed, Unavailable
+from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
+from schemas.wire import SIGNATURE, Event, check_signature, from_kafka
+
+EVENT_KEY = b"0123456789abcdef"
+"""Adapters under test sign with it."""
+PATIENCE_S = 10
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Ports:
+    """Two ports on one log."""
+
+    appends: Appends
+    reads: Reads
+
+
+def event(data=b"\x08\x01", **attributes):
+    """A new event; `extensions` as they are given."""
+    return Event(id=f"e{next(_numbers)}", source="/suite", type="knchat.commands.issued.v1", data=data, **attributes)
+
+
+def records(count, partition=0, topic=DEAD_LETTERS):
+    """New events for one partition."""
+    return [Record(topic, event(), partition) for _ in range(count)]
+
+
+def ids(stored):
+    """The event ids of records, read the way readers do."""
+    return [from_kafka(item.headers, item.value).id for item in stored]
+
+
+def sent(some):
+    """The event ids of records on their way in."""
+    return [record.event.id for record in some]
+
+
+async def ends(reads, topic=DEAD_LETTERS):
+    """Partition -> next offset to be given."""
+    bounds = await reads.bounds(topic, range(await reads.partitions(topic)))
+    return {partition: held.end for partition, held in bounds.items()}
+
+
+async def batches(follower, count):
+    """The next records of a follower, at least so many."""
+    found = []
+    async with asyncio.timeout(PATIENCE_S):
+        while len(found) < count:
+            found += await anext(follower)
+    return found
+
+
+async def polled(member, count):
+    """The next records of a member, at least so many."""
+    found = []
+    async with asyncio.timeout(PATIENCE_S):
+        while len(found) < count:
+            found += await member.poll()
+    return found
+
+
+class LogSuite:
+    """`log` is a fresh pair of ports; `connect` makes another pair on the same log, as another process would."""
+
+    @pytest.fixture
+    def group(self):
+        """A consumer group that nobody used before."""
+        return f"suite-{uuid.uuid4()}"
+
+    async def test_an_appended_event_is_read_back_as_it_was(self, log):
+        """Key, headers and value survive; the reader gets the event and its signature."""
+        appended = event(
+            b"\x08\x01data",
+            time="2026-01-02T03:04:05.678Z",
+            subject="a",
+            dataschema="urn:x",
+            extensions={"partitionkey": "17"},
+            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
+        partition = partition_of(b"17", await log.reads.partitions(COMMANDS))
+        end = (await ends(log.reads, COMMANDS))[partition]
+        await log.appends.append([Record(COMMANDS, appended)])
+        (stored,) = await log.reads.read(COMMANDS, partition, end, max_records=10)
+        read = from_kafka(stored.headers, stored.value)
+        check_signature(read, [EVENT_KEY])
+        signature = {SIGNATURE: read.extensions[SIGNATURE]}
+
+        assert (stored.topic, stored.partition, stored.offset, stored.key) == (COMMANDS, partition, end, b"17")
+        assert read.extensions == {"partitionkey": "17"} | signature
+        assert (read.id, read.data, read.time, read.subject, read.dataschema, read.traceparent) == (
+            appended.id,
+            appended.data,
+            appended.time,
+            appended.subject,
+            appended.dataschema,
+            appended.traceparent,
+        )
+
+    async def test_an_event_without_data_and_key_has_a_null_value_and_some_partition(self, log):
+        """Without a key any partition will do; no data is a null value, as in Kafka."""
+        before = await ends(log.reads)
+        await log.appends.append([Record(DEAD_LETTERS, event(b""))])
+        after = await ends(log.reads)
+        (partition,) = [number for number, end in after.items() if end == before[number] + 1]
+        (stored,) = await log.reads.read(DEAD_LETTERS, partition, before[partition], max_records=1)
+
+        assert (stored.key, stored.value) == (None, None)
+        assert sum(after.values()) == sum(before.values()) + 1
+
+    async def test_records_have_the_time_of_their_append(self, log):
+        """Times are Unix milliseconds of the log's clock and do not fall within a partition."""
+        end = (await ends(log.reads))[0]
+        for record in records(3):
+            await log.appends.append([record])
+        times = [stored.at_ms for stored in await log.reads.read(DEAD_LETTERS, 0, end, max_records=3)]
+
+        assert times == sorted(times)
+        assert times[0] > 1_700_000_000_000
+
+    async def test_records_of_one_call_and_partition_keep_their_order(self, log):
+        """Offsets of a partition are dense and in the order of the call."""
+        before = await ends(log.reads)
+        even, odd = records(50, 0), records(50, 1)
+        await log.appends.append([record for pair in zip(even, odd, strict=True) for record in pair])
+        read = [await log.reads.read(DEAD_LETTERS, partition, before[partition], max_records=99) for partition in (0, 1)]
+
+        assert [ids(stored) for stored in read] == [sent(even), sent(odd)]
+        assert [stored.offset for stored in read[1]] == list(range(before[1], before[1] + 50))
+
+    async def test_many_appenders_at_once_lose_nothing(self, log):
+        """Concurrent appends all land once, densely."""
+        end = (await ends(log.reads))[0]
+        calls = [records(3) for _ in range(100)]
+        await asyncio.gather(*[log.appends.append(call) for call in calls])
+        read = await log.reads.read(DEAD_LETTERS, 0, end, max_records=400)
+
+        assert [stored.offset for stored in read] == list(range(end, end + 300))
+        assert sorted(ids(read)) == sorted(name for call in calls for name in sent(call))
+
+    async def test_appending_nothing_is_fine(self, log):
+        """An empty call changes nothing."""
+        before = await ends(log.reads)
+        await log.appends.append([])
+
+        assert await ends(log.reads) == before
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            Record("no-such-topic", event()),
+            Record(DEAD_LETTERS, event(), 99),
+            Record(DEAD_LETTERS, event(), -1),
+            Record(DEAD_LETTERS, event(b"x" * (MAX_RECORD_BYTES + 1)), 0),
+        ],
+        ids=["topic", "partition", "negative partition", "size"],
+    )
+    async def test_a_record_that_can_never_be_appended_is_malformed_and_nothing_is_appended(self, log, wrong):
+        """The good records of the same call are not appended either."""
+        before = await ends(log.reads)
+        with pytest.raises(Malformed):
+            await log.appends.append([*records(2), wrong])
+
+        assert await ends(log.reads) == before
+
+    async def test_the_largest_record_passes(self, log):
+        """The limit itself is allowed."""
+        end = (await ends(log.reads))[0]
+        await log.appends.append([Record(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)])
+        (stored,) = await log.reads.read(DEAD_LETTERS, 0, end, max_records=1, max_bytes=1)
+
+        assert len(stored.value) == MAX_RECORD_BYTES
+
+    async def test_a_read_ends_with_its_limits(self, log):
+        """Most records, most bytes, but at least one; at the end nothing, without waiting."""
+        end = (await ends(log.reads))[0]
+        await log.appends.append([Record(DEAD_LETTERS, event(b"x" * 1000), 0) for _ in range(4)])
+
+        assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=3)) == 3
+        assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=9, max_bytes=3000)) == 2
+        assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=9, max_bytes=1)) == 1
+        assert await log.reads.read(DEAD_LETTERS, 0, end + 4, max_records=9) == []
+
+    async def test_topics_have_their_partitions(self, log):
+        """The table of topics says how many, on a log made with the defaults."""
+        assert {name: await log.reads.partitions(name) for name in TOPICS} == {name: topic.partitions for name, topic in TOPICS.items()}
+
+    async def test_an_unknown_topic_is_unavailable(self, log, group):
+        """It may be made at any time, so a reader may ask again."""
+        for asked in (log.reads.partitions("x"), log.reads.epoch("x"), log.reads.bounds("x", [0]), log.reads.committed(group, "x")):
+            with pytest.raises(Unavailable):
+                await asked
+
+    async def test_the_epoch_stays_while_the_topic_does(self, log, connect):
+        """All processes see the same epoch, in the alphabet that cursors may hold."""
+        epoch = await log.reads.epoch(COMMANDS)
+
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", epoch)
+        assert await connect().reads.epoch(COMMANDS) == epoch
+        assert await log.reads.epoch(DEAD_LETTERS) != epoch
+
+    async def test_a_follower_gets_what_is_there_and_what_comes(self, log):
+        """From its offsets on, in order within each partition, without a gap."""
+        start = await ends(log.reads)
+        old, new = [records(5, partition) for partition in range(3)], [records(5, partition) for partition in range(3)]
+        await log.appends.append([record for some in old for record in some])
+        async with log.reads.follow(DEAD_LETTERS, start) as follower:
+            found = await batches(follower, 15)
+            await log.appends.append([record for some in new for record in some])
+            found += await batches(follower, 15)
+
+        for partition in range(3):
+            mine = [stored for stored in found if stored.partition == partition]
+            assert ids(mine) == sent(old[partition]) + sent(new[partition])
+            assert [stored.offset for stored in mine] == list(range(start[partition], start[partition] + 10))
+
+    async def test_a_follower_sees_only_its_partitions(self, log):
+        """Records of other partitions and topics do not come."""
+        start = await ends(log.reads)
+        mine = records(2, 1)
+        found = []
+        async with log.reads.follow(DEAD_LETTERS, {1: start[1]}) as follower, asyncio.timeout(PATIENCE_S):
+            await log.appends.append([*records(2, 0), *records(2, 2), *records(2, 1, COMMANDS), *mine])
+            async for batch in follower:
+                found += batch
+                if len(found) >= 2:
+                    break
+
+        assert ids(found) == sent(mine)
+
+    async def test_a_waiting_follower_is_woken_by_another_process(self, log, connect):
+        """Who appends does not matter."""
+        start = await ends(log.reads)
+        other = connect()
+        await other.appends.ping()
+        async with log.reads.follow(DEAD_LETTERS, start) as follower:
+            for _ in range(3):
+                waiting = asyncio.create_task(batches(follower, 1))
+                some = records(1)
+                await other.appends.append(some)
+
+                assert ids(await waiting) == sent(some)
+
+    async def test_appends_of_two_processes_reach_a_follower_once_and_in_order(self, log, connect):
+        """However they interleave, offsets are dense and nothing comes twice."""
+        start = await ends(log.reads)
+        other = connect()
+        async with log.reads.follow(DEAD_LETTERS, start) as follower:
+
+            async def fill(ports):
+                for _ in range(60):
+                    await ports.appends.append(records(1))
+
+            filling = asyncio.gather(fill(log), fill(other))
+            found = await batches(follower, 120)
+            await filling
+
+        assert [stored.offset for stored in found] == list(range(start[0], start[0] + 120))
+        assert len(set(ids(found))) == 120
+
+    async def test_a_batch_is_bounded(self, log):
+        """At most 500 records and about 1 MiB, from memory and from the log alike."""
+        start = await ends(log.reads)
+        async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as live:
+            await log.appends.append(records(700))
+            await log.appends.append([Record(DEAD_LETTERS, event(b"x" * 400_000), 0) for _ in range(6)])
+            async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as late:
+                for follower in (live, late):
+                    found = []
+                    while len(found) < 706:
+                        batch = await anext(follower)
+                        found += batch
+
+                        assert len(batch) <= 500
+                        assert sum(len(stored.value) for stored in batch) <= 1 << 20
+
+                    assert [stored.offset for stored in found] == list(range(start[0], start[0] + 706))
+
+    @pytest.mark.parametrize("start", ["begin", "end"])
+    async def test_a_new_group_begins_where_it_is_told(self, log, group, start):
+        """At the oldest record, or after the newest."""
+        await log.appends.append(records(2))
+        old = (await ends(log.reads))[0]
+        async with log.reads.member(group, DEAD_LETTERS, start=start) as member:
+            if start == "end":
+                assert await member.poll() == []  # has joined
+                await log.appends.append(records(1))
+            first = (await polled(member, 1))[0]
+
+        begin = (await log.reads.bounds(DEAD_LETTERS, [first.partition]))[first.partition].begin
+        assert first.offset == (begin if start == "begin" else old)
+
+    async def test_what_was_not_committed_comes_again(self, log, connect, group):
+        """A member goes on from the committed offsets, also in another process and after a restart."""
+        async with log.reads.member(group, DEAD_LETTERS, start="end") as member:
+            assert await member.poll() == []  # has joined
+            some = records(4)
+            await log.appends.append(some)
+            found = await polled(member, 4)
+            await member.commit({0: found[2].offset})
+            committed = await log.reads.committed(group, DEAD_LETTERS)
+        other = connect()
+        async with other.reads.member(group, DEAD_LETTERS) as member:
+            again = await polled(member, 2)
+
+        assert committed == {0: found[2].offset}
+        assert await other.reads.committed(group, DEAD_LETTERS) == committed
+        assert ids(stored for stored in again if stored.partition == 0)[:2] == sent(some)[2:]
+
+    async def test_a_group_that_never_committed_has_no_offsets(self, log, group):
+        """Partitions without a committed offset are left out."""
+        assert await log.reads.committed(group, DEAD_LETTERS) == {}
+
+    async def test_groups_do_not_share_offsets(self, log, group):
+        """Each group reads everything."""
+        some = records(3)
+        async with (
+            log.reads.member(group, DEAD_LETTERS, start="end") as one,
+            log.reads.member(f"{group}-other", DEAD_LETTERS, start="end") as two,
+        ):
+            assert await asyncio.gather(one.poll(), two.poll()) == [[], []]  # have joined
+            await log.appends.append(some)
+
+            assert ids(await polled(one, 3)) == sent(some)
+            assert ids(await polled(two, 3)) == sent(some)
+
+    async def test_a_poll_gives_at_most_what_is_asked_for(self, log, group):
+        """The rest comes with the next poll."""
+        async with log.reads.member(group, DEAD_LETTERS, start="end") as member:
+            assert await member.poll() == []  # has joined
+            some = records(5)
+            await log.appends.append(some)
+            first = await member.poll(max_records=2)
+            rest = await polled(member, 3)
+
+        assert len(first) <= 2
+        assert ids([*first, *rest]) == sent(some)
+
+    async def test_a_healthy_log_answers_pings(self, log):
+        """Both ports say that they work."""
+        await log.appends.ping()
+        await log.reads.ping()
+
+    async def test_closing_waits_for_appends_under_way(self, log, connect):
+        """What was asked for before is durable after."""
+        end = (await ends(log.reads))[0]
+        appending = [asyncio.create_task(log.appends.append(records(1))) for _ in range(20)]
+        await asyncio.sleep(0)  # all are under way
+        await log.appends.close()
+        await asyncio.gather(*appending)
+
+        assert (await ends(connect().reads))[0] == end + 20
+
+    async def test_a_closed_log_ends_followers_and_refuses_the_rest(self, log, group):
+        """A follower ends, a member is told so, and nothing waits for ever."""
+        async with log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as follower, log.reads.member(group, DEAD_LETTERS) as member:
+            following = asyncio.create_task(anext(follower, None))
+            await asyncio.sleep(0)  # it waits
+            await log.reads.close()
+            await log.appends.close()
+
+            assert await following is None
+            with pytest.raises(Unavailable):
+                await member.poll()
+            with pytest.raises(Unavailable):
+                await log.appends.append(records(1))
+            with pytest.raises(Unavailable):
+                await log.appends.ping()

@@ -1,0 +1,505 @@
+"""What only the embedded log promises: one file, its owner, retention by a clock, a full disk, and what a group costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import pytest
+
+from backends.cache import Claim
+from backends.cache.embedded import EmbeddedCache
+from backends.log import Bounds, Record, embedded_writer
+from backends.log.embedded import EmbeddedLog
+from backends.settings import Settings
+from backends.wiring import Backends
+from schemas.errors import Unavailable
+from schemas.topics import COMMANDS, DEAD_LETTERS, MESSAGES, SESSION_DELIVERIES, TOPICS
+from tests.backends.suite_log import batches, ends, event, ids, polled, records, sent
+
+DAY_S = 86_400
+
+
+class Clock:
+    """Unix seconds, moved by hand."""
+
+    def __init__(self):
+        self.now = 1_800_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def make(tmp_path, clock):
+    """Makes logs on one file. All are closed afterwards."""
+    made = []
+
+    def another(path=tmp_path / "data" / "log.db"):
+        made.append(EmbeddedLog(path, clock=clock))
+        return made[-1]
+
+    yield another
+    for log in made:
+        await log.close()
+
+
+@pytest.fixture
+def log(make):
+    return make()
+
+
+def python(code, *arguments):
+    """A program of its own, spoken to by lines."""
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+async def test_construction_opens_nothing(tmp_path):
+    """A function that never uses the log leaves no file behind."""
+    log = EmbeddedLog(tmp_path / "data" / "log.db")
+    await log.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_first_use_makes_the_folder_and_the_file(log, tmp_path):
+    """A newcomer has nothing to prepare."""
+    await log.ping()
+
+    assert (tmp_path / "data" / "log.db").is_file()
+
+
+async def test_several_processes_may_make_the_file_at_once(tmp_path):
+    """All end up with the same epochs."""
+    code = (
+        "import asyncio, sys, pathlib\n"
+        "from backends.log.embedded import EmbeddedLog\n"
+        "async def main():\n"
+        "    log = EmbeddedLog(pathlib.Path(sys.argv[1]))\n"
+        "    sys.stdin.readline()\n"
+        "    print(await log.epoch('chat-commands'))\n"
+        "    await log.close()\n"
+        "asyncio.run(main())\n"
+    )
+    children = [python(code, tmp_path / "new" / "log.db") for _ in range(4)]
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    said = [child.communicate(timeout=30)[0] for child in children]
+
+    assert len(set(said)) == 1
+    assert said[0].strip()
+
+
+async def test_newer_data_are_refused(log, make, tmp_path):
+    """The text says which version it needs and what to do; the file is left alone."""
+    await log.ping()
+    await log.close()
+    with sqlite3.connect(tmp_path / "data" / "log.db") as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+
+    with pytest.raises(Unavailable, match=r"newer kn-chat \(file version 2, this one knows 1\): install that version"):
+        await make().ping()
+
+
+async def test_a_topic_that_came_with_an_upgrade_is_added(log, make, tmp_path):
+    """Old topics keep epoch, place and records."""
+    some = records(3, 2)
+    await log.append(some)
+    epoch = await log.epoch(DEAD_LETTERS)
+    await log.close()
+    with sqlite3.connect(tmp_path / "data" / "log.db") as connection:
+        (first,) = connection.execute("SELECT first_slot FROM topics WHERE topic = ?", (MESSAGES,)).fetchone()
+        # As if another topic had been there and this one, the third, not.
+        connection.execute("UPDATE topics SET topic = 'of-old' WHERE topic = ?", (MESSAGES,))
+    connection.close()
+    upgraded = make()
+    await upgraded.append(records(1, 23, MESSAGES))
+
+    assert first == 15
+    assert ids(await upgraded.read(DEAD_LETTERS, 2, 0, max_records=9)) == sent(some)
+    assert await upgraded.epoch(DEAD_LETTERS) == epoch
+    assert (await ends(upgraded, MESSAGES))[23] == 1
+    assert (await ends(upgraded, "of-old"))[23] == 0
+
+
+async def test_a_file_of_somebody_else_is_refused(make, tmp_path):
+    """It is named, and what to do."""
+    path = tmp_path / "log.db"
+    path.write_text("dear diary, " * 1000)
+
+    with pytest.raises(Unavailable, match=r"log\.db cannot be opened: file is not a database"):
+        await make(path).ping()
+
+
+async def test_a_folder_that_cannot_be_written_is_named(make, tmp_path):
+    """In one line, for the log and for its owner."""
+    (tmp_path / "file").write_text("")
+    log = make(tmp_path / "file" / "log.db")
+
+    with pytest.raises(Unavailable, match=r"the data folder .*file cannot be written \(File exists\): choose another"):
+        await log.ping()
+    with pytest.raises(Unavailable, match=r"the data folder .*file cannot be written"):
+        log.own()
+
+
+async def test_a_lock_file_that_cannot_be_opened_is_said(make, tmp_path):
+    """The folder is there, but its lock is a folder."""
+    (tmp_path / "data" / "owner.lock").mkdir(parents=True)
+
+    with pytest.raises(Unavailable, match="cannot be written"):
+        make().own()
+
+
+async def test_a_folder_has_one_owner_until_it_closes(make):
+    """A second one is told who has it; after the first has closed it may."""
+    first, second = make(), make()
+    first.own()
+    first.own()
+    with pytest.raises(Unavailable, match=rf"is in use by another kn-chat \(process {os.getpid()}\)"):
+        second.own()
+    await first.close()
+    second.own()
+
+
+async def test_an_owner_that_was_killed_leaves_the_folder_free(tmp_path):
+    """The lock is the operating system's: it dies with its process. A lone function works beside it."""
+    code = (
+        "import sys, pathlib\n"
+        "from backends.log.embedded import EmbeddedLog\n"
+        "log = EmbeddedLog(pathlib.Path(sys.argv[1]))\n"
+        "log.own()\n"
+        "print('mine', flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    child = python(code, tmp_path / "log.db")
+    backends = Backends(Settings(data=tmp_path))
+    assert child.stdout.readline() == "mine\n"
+
+    with pytest.raises(Unavailable, match=rf"process {child.pid}\)"):
+        backends.own()
+    await backends.appends.append(records(1))
+    child.kill()
+    child.communicate()
+    backends.own()
+    await backends.close()
+
+
+async def test_a_group_has_one_member_at_a_time(log):
+    """A second member in this process is refused; one after the other is fine; other groups and topics do not matter."""
+    async with log.member("send", DEAD_LETTERS), log.member("send", COMMANDS), log.member("audit", DEAD_LETTERS):
+        with pytest.raises(Unavailable, match="group send has its one member"):
+            async with log.member("send", DEAD_LETTERS):
+                pass
+    async with log.member("send", DEAD_LETTERS) as member:
+        await log.append(records(1))
+
+        assert len(await member.poll()) == 1
+
+
+async def test_one_fsync_serves_all_who_wait(log, monkeypatch):
+    """300 appends at once are written in a handful of groups."""
+    groups = []
+    commit = embedded_writer.Writer._commit
+
+    def counted(writer, jobs):
+        groups.append(len(jobs))
+        return commit(writer, jobs)
+
+    monkeypatch.setattr(embedded_writer.Writer, "_commit", counted)  # counts and passes on
+    await log.ping()
+    await asyncio.gather(*[log.append(records(1)) for _ in range(300)])
+
+    assert sum(groups) == 301
+    assert len(groups) <= 30
+
+
+async def test_only_what_must_be_durable_waits_for_the_disk(log):
+    """SQLite syncs the transactions of appends and commits (2, FULL); those of reservations ride on the next one (1, NORMAL)."""
+
+    def synchronous(connection):
+        return connection.execute("PRAGMA synchronous").fetchone()[0]
+
+    assert [await log.run(synchronous, durable=durable) for durable in (True, False, True)] == [2, 1, 2]
+    assert await asyncio.gather(log.run(synchronous, durable=False), log.append(records(1)), log.run(synchronous, durable=False)) == [
+        2,
+        None,
+        2,
+    ]
+
+
+async def test_an_append_that_cannot_be_bound_hurts_nobody_else(log):
+    """One impossible number among good appends of the same group fails alone."""
+    cache = EmbeddedCache(log)
+    good = records(20)
+    results = await asyncio.gather(
+        *[log.append([record]) for record in good[:10]],
+        cache.reserve([Claim(user=1 << 70, key="k", id=1, content=b"")]),
+        *[log.append([record]) for record in good[10:]],
+        return_exceptions=True,
+    )
+
+    assert [type(result) for result in results if result is not None] == [Unavailable]
+    assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=99)) == sent(good)
+
+
+async def test_more_than_the_queue_holds_is_refused(log):
+    """Whoever appends faster than the disk takes it hears so at once, and what was taken is written."""
+    big = [Record(DEAD_LETTERS, event(b"x" * 500_000), 0) for _ in range(60)]
+    results = await asyncio.gather(*[log.append([record]) for record in big], return_exceptions=True)
+    refused = [result for result in results if isinstance(result, Unavailable)]
+
+    assert 0 < len(refused) < 60
+    assert "nothing was appended" in refused[0].message
+    assert (await ends(log))[0] == 60 - len(refused)
+    await log.append(records(1))
+
+
+async def test_an_append_gives_up_after_its_deadline_and_is_not_written_later(log, monkeypatch):
+    """Its caller was told Unavailable, and will ask again."""
+    loop, started, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def sit(_):
+        loop.call_soon_threadsafe(started.set)
+        go_on.wait(10)
+
+    monkeypatch.setattr(embedded_writer, "DEADLINE_S", 0.1)
+    sitting = asyncio.create_task(log.run(sit, durable=False))
+    await started.wait()
+    with pytest.raises(Unavailable, match="did not confirm"):
+        await log.append(records(1))
+    with pytest.raises(Unavailable, match="did not confirm"):
+        await sitting
+    go_on.set()
+    monkeypatch.undo()
+    last = records(1)
+    await log.append(last)
+
+    assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(last)
+
+
+async def test_a_writing_thread_that_failed_fails_the_probe(log, monkeypatch):
+    """A bug of ours in the thread is said by every append and by the ping, at once."""
+
+    def fail(writer):
+        raise RuntimeError("a bug")
+
+    await log.append(records(1))
+    monkeypatch.setattr(embedded_writer.Writer, "_keep_wal_short", fail)
+    await log.append(records(1))
+    await asyncio.wait_for(asyncio.shield(log._opened.writer._ended), 10)
+
+    with pytest.raises(Unavailable, match="writing thread failed"):
+        await log.append(records(1))
+    with pytest.raises(Unavailable, match="writing thread failed"):
+        await log.ping()
+
+
+async def test_a_ping_does_not_wait_longer_than_2_s(log, tmp_path, monkeypatch):
+    """Readiness must answer."""
+    monkeypatch.setattr("backends.log.embedded.PING_S", 0.05)
+    await log.append(records(1))
+    other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="did not answer"):
+        await log.ping()
+    other.rollback()
+    other.close()
+
+
+async def test_a_damaged_file_cannot_be_read(log, tmp_path):
+    """A reader gets Unavailable, not SQLite's words."""
+    await log.append(records(1))
+    with sqlite3.connect(tmp_path / "data" / "log.db") as other:
+        other.execute("DROP TABLE records")
+    other.close()
+
+    with pytest.raises(Unavailable, match="cannot be read"):
+        await log.read(DEAD_LETTERS, 0, 0, max_records=1)
+    with pytest.raises(Unavailable, match="cannot be written"):
+        await log.append(records(1))
+    async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
+        with pytest.raises(Unavailable, match="cannot be read"):
+            await anext(follower)
+
+
+async def test_the_write_ahead_log_stays_short(log, tmp_path):
+    """80 MiB through it leave a few MiB of it, while appends go on."""
+    for _ in range(20):
+        await asyncio.gather(*[log.append([Record(DEAD_LETTERS, event(b"x" * 100_000), 0)]) for _ in range(40)])
+    written = (tmp_path / "data" / "log.db-wal").stat().st_size
+
+    assert written < 40 * 2**20
+
+
+async def test_records_are_kept_as_long_as_their_topic_says(log, clock):
+    """Older ones are dropped, bounds move at once, offsets count on, and a reader below begins at the oldest."""
+    old, new = records(200, 0, SESSION_DELIVERIES), records(3, 0, SESSION_DELIVERIES)
+    await log.append(old)
+    clock.now += TOPICS[SESSION_DELIVERIES].kept_s - 1
+    await log.append(new)
+    await log.expire()
+    assert await log.bounds(SESSION_DELIVERIES, [0]) == {0: Bounds(0, 203)}
+    clock.now += 2
+    await log.expire()
+
+    assert await log.bounds(SESSION_DELIVERIES, [0, 1]) == {0: Bounds(200, 203), 1: Bounds(0, 0)}
+    assert ids(await log.read(SESSION_DELIVERIES, 0, 0, max_records=99)) == sent(new)
+
+
+async def test_offsets_count_on_after_everything_expired(log, make, clock):
+    """Also after a restart, and in a process that remembered the end."""
+    other = make()
+    await other.append(records(5, 1))
+    await log.append(records(5, 1))
+    clock.now += 15 * DAY_S
+    await log.expire()
+    await log.close()
+    assert await make().bounds(DEAD_LETTERS, [1]) == {1: Bounds(10, 10)}
+    await other.append(records(1, 1))
+
+    assert await other.bounds(DEAD_LETTERS, [1]) == {1: Bounds(10, 11)}
+
+
+async def test_each_topic_has_its_own_time(log, clock):
+    """After two hours session deliveries are gone, the rest is there."""
+    await log.append([*records(1, 0, SESSION_DELIVERIES), *records(1, 0, MESSAGES)])
+    clock.now += 7200
+    await log.expire()
+
+    assert (await log.bounds(SESSION_DELIVERIES, [0]))[0] == Bounds(1, 1)
+    assert (await log.bounds(MESSAGES, [0]))[0] == Bounds(0, 1)
+
+
+async def test_a_clock_that_falls_back_does_not_date_records_backwards(log, clock):
+    """Retention drops from the front, so times of a process never fall."""
+    await log.append(records(1))
+    clock.now -= 60
+    await log.append(records(1))
+    first, second = await log.read(DEAD_LETTERS, 0, 0, max_records=2)
+
+    assert first.at_ms == second.at_ms
+
+
+async def test_a_reader_overtaken_by_retention_goes_on_at_the_oldest_record(log, clock):
+    """A follower that finds nothing where it stood, one from an offset that is gone, and a member whose committed offset is."""
+    await log.append(records(4))
+    async with log.member("send", DEAD_LETTERS) as member:
+        await member.commit({0: 1})
+    clock.now += 15 * DAY_S
+    async with log.follow(DEAD_LETTERS, {0: 0}) as early:
+        (first,) = await early.next(1, 1 << 20)  # it knows now that three more are there
+        await log.expire()
+        waiting = asyncio.create_task(batches(early, 2))
+        await log.bounds(DEAD_LETTERS, [0])  # by now it has found nothing
+        new = records(2)
+        await log.append(new)
+        async with log.follow(DEAD_LETTERS, {0: 0}) as late, log.member("send", DEAD_LETTERS) as member:
+            found = [await waiting, await batches(late, 2), await polled(member, 2)]
+
+    assert first.offset == 0
+    assert [ids(stored) for stored in found] == [sent(new)] * 3
+
+
+async def test_a_slow_follower_costs_bounded_memory_and_misses_nothing(log):
+    """What it leaves behind beyond 1 MiB is read from the file again, in order."""
+    async with log.follow(DEAD_LETTERS, {0: 0, 1: 0}) as follower:
+        for _ in range(20):
+            await log.append([Record(DEAD_LETTERS, event(b"x" * 100_000), 0), *records(1, 1)])
+        line = follower._tail.line(0 + (await log._place(DEAD_LETTERS)).first_slot)
+        held = line.size
+        found = await batches(follower, 40)
+        left = len(line.held)
+
+    assert held <= 1 << 20
+    assert [stored.offset for stored in found if stored.partition == 0] == list(range(20))
+    assert [stored.offset for stored in found if stored.partition == 1] == list(range(20))
+    assert left == 0
+
+
+async def test_the_log_expires_by_itself(log, clock, monkeypatch):
+    """Each minute; a try that fails is not the last."""
+    monkeypatch.setattr("backends.log.embedded._EXPIRY_EVERY_S", 0.01)
+    tries = []
+
+    async def expire():
+        tries.append(1)
+        if len(tries) == 1:
+            raise Unavailable("busy")
+        done.set()
+
+    done = asyncio.Event()
+    monkeypatch.setattr(log, "expire", expire)
+    await log.ping()
+
+    await asyncio.wait_for(done.wait(), 10)
+
+
+def _tmpfs(folder):
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", folder], check=True)
+    filler = folder / "filler"
+    filler.write_bytes(b"x" * 2**20)
+    return filler.unlink, partial(subprocess.run, ["umount", folder], check=True)
+
+
+def _file_size_limit(folder):
+    folder.mkdir()
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 2**20, hard))
+    lift = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (hard, hard))
+    return lift, lift
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            _tmpfs, marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount; the file size limit is tried instead")
+        ),
+        _file_size_limit,
+    ]
+)
+def small_disk(request, tmp_path):
+    """A folder with little room, and what makes more."""
+    folder = tmp_path / "small"
+    make_room, undo = request.param(folder)
+    yield folder, make_room
+    undo()
+
+
+async def test_a_full_disk_refuses_and_recovers(small_disk, clock):
+    """Nothing is acknowledged that is not there, nothing is half there, and when there is room again appends go on by themselves."""
+    folder, make_room = small_disk
+    log = EmbeddedLog(folder / "log.db", clock=clock)
+    acknowledged, refused = [], []
+    while len(refused) < 20:  # meanwhile checkpoints begin to fail as well
+        calls = [[Record(DEAD_LETTERS, event(b"x" * 20_000), 0), Record(DEAD_LETTERS, event(b"y"), 0)] for _ in range(5)]
+        for call, result in zip(calls, await asyncio.gather(*[log.append(call) for call in calls], return_exceptions=True), strict=True):
+            assert result is None or isinstance(result, Unavailable)
+            (refused if result else acknowledged).append(sent(call))
+    full = await log.read(DEAD_LETTERS, 0, 0, max_records=9999, max_bytes=1 << 30)
+    make_room()
+    last = records(2)
+    await log.append(last)
+    await log.ping()
+    await log.close()
+    again = EmbeddedLog(folder / "log.db", clock=clock)
+    stored = await again.read(DEAD_LETTERS, 0, 0, max_records=9999, max_bytes=1 << 30)
+    await again.close()
+
+    found = ids(stored)
+    assert ids(full) == [name for call in acknowledged for name in call]
+    assert found == [name for call in acknowledged for name in call] + sent(last)
+    assert [item.offset for item in stored] == list(range(len(found)))
