@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"kn-chat: {end}", file=sys.stderr)
         return end.code
     except ChatError as error:
-        print(f"kn-chat: {error.message}", file=sys.stderr)
+        print(f"kn-chat: {exits.line_of(error)}", file=sys.stderr)
         return exits.code_of(error)
     except KeyboardInterrupt:
         return exits.INTERRUPTED

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from backends.settings import Settings
 from knchat import exits, logs
 from schemas.demo import DEMO_USERS
-from schemas.errors import ChatError, Malformed, Refused
+from schemas.errors import ChatError, Malformed, Refused, Unavailable
+from schemas.topics import COMMANDS
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -94,7 +95,7 @@ class _Dev:
             try:
                 http, gateway = await self._start(stack)
             except ChatError as error:
-                raise exits.Ended(error.message, exits.USAGE if isinstance(error, Malformed) else exits.CANNOT_START) from error
+                raise exits.Ended(exits.line_of(error), exits.USAGE if isinstance(error, Malformed) else exits.CANNOT_START) from error
             _say(_welcome(self._settings, http, gateway.url, demo=self._demo))
             print(f"ready {http} {gateway.url}", flush=True)
             await self._watch()
@@ -117,7 +118,9 @@ class _Dev:
         backends.own()
         listener = stack.enter_context(listen(settings.host, settings.http_port, option="--http-port"))
         SigningKey.of(settings)
-        await backends.accounts.ping()  # opens the database, and so migrates it or refuses it
+        # Opens the log and the database, and so migrates them or refuses them.
+        await backends.reads.partitions(COMMANDS)
+        await backends.accounts.ping()
         self._demo = self._demo and await _register_demo(backends)
 
         door.use(backends)
@@ -127,12 +130,19 @@ class _Dev:
         ports = sorted({port for trigger in TRIGGERS for port in needs(trigger.target)})
         server = HttpServer(probed(http_app(settings.allowed_origins), ports), listener, stop_s=STOP_S)
         serving = self._part(server.run_until_stopped(), "the HTTP server")
-        stack.push_async_callback(_end, serving, server.stop)
+        stack.push_async_callback(_ended, [serving])
+        stack.callback(server.stop)
         await asyncio.wait([serving, asyncio.ensure_future(server.up.wait())], return_when=asyncio.FIRST_COMPLETED)
 
         gateway = Gateway(backends, settings)
-        await gateway.start()
+        try:
+            await gateway.start()
+        except Unavailable as error:
+            if isinstance(error.__cause__, OSError):
+                raise exits.Ended(f"{error.message}; choose another port with --gateway-port", exits.CANNOT_START) from error
+            raise
         stack.push_async_callback(gateway.drain_and_stop)
+        self._part(gateway.watch(), "the gateway")
         host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}", gateway
 
@@ -150,7 +160,7 @@ class _Dev:
 
         async def stop() -> None:
             await asyncio.gather(*(pump.stop(within_s=STOP_S) for pump, _ in pumps))
-            await asyncio.wait([task for _, task in pumps], timeout=STOP_S)
+            await _ended([task for _, task in pumps])
 
         stack.push_async_callback(stop)
 
@@ -175,9 +185,11 @@ class _Dev:
             signal.signal(signum, signal.SIG_DFL)
 
 
-async def _end(task: asyncio.Task[None], stop: Any) -> None:
-    stop()
-    await asyncio.wait([task], timeout=2 * STOP_S)
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for tasks that were told to stop. How they ended is `_watch`'s to tell, or no longer of interest."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2 * STOP_S):
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _register_demo(backends: Backends) -> bool:

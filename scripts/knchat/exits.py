@@ -33,6 +33,11 @@ class Ended(Exception):
         self.code = code
 
 
+def line_of(error: ChatError) -> str:
+    """What a person reads of it: the place of the mistake, where there is one, and the text."""
+    return error.message if error.field is None or error.field in error.message else f"{error.field}: {error.message}"
+
+
 def code_of(error: ChatError) -> int:
     """The exit code of one of the house's errors."""
     match error:

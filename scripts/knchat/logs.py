@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Final
 
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
@@ -13,14 +14,15 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.message = record.getMessage()
         fields = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in _OWN)
-        line = f"{self.formatTime(record)} {record.levelname} {record.name}: {record.message}{fields}"
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = f"{at} {record.levelname} {record.name}: {record.message}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def set_up(level: str) -> None:
     """Our own lines from `level` on, those of libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line("%(message)s"))
+    handler.setFormatter(_Line())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
