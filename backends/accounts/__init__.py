@@ -74,7 +74,7 @@ class Accounts(Protocol):
         ...
 
     async def change_profile(self, profile: Profile) -> bool:
-        """Writes the profile if the stored version is `profile.version - 1`; says whether it did."""
+        """Writes the profile if the stored version is `profile.version - 1`; says whether it did. Raises Refused name_taken."""
         ...
 
     async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
@@ -112,7 +112,10 @@ class Accounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A generator number lent to one process until `until_ms` by the database's clock; `offset_ms` is that clock less ours, as measured."""
+    """A generator number lent to one process until `until_ms` by the database's clock; `offset_ms` is that clock less ours, as measured.
+
+    `holder` is what the claim was made for and a random end, so that two claims for one name are never taken for each other.
+    """
 
     generator: int
     holder: str

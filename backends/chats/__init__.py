@@ -74,20 +74,21 @@ class Chats(Protocol):
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
         """Stores messages of direct chats, makes each chat known to both people, and moves its newest id forward.
 
-        All of them or, on an error, maybe some.
-        Raises Malformed for a message whose id lies in no bucket that can exist; the caller sets that one aside.
+        All of them or, on Unavailable, maybe some.
+        Raises Malformed, and nothing is written, if one of them can never be stored: its id is not in 1 to LATEST - 1, its version is below
+        its id, its chat is not direct. The caller sets that one aside and puts the others again.
         """
         ...
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
-        """Moves watermarks forward. A read watermark moves the received one too."""
+        """Moves watermarks forward. A read watermark moves the received one too. Raises Malformed as `put` does."""
         ...
 
     async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
         """Messages next to `anchor`, newest first, at most `limit` (1 to 256).
 
         before: ids below it, the nearest; after: ids above it, the nearest; around: about half with ids from `anchor` on, the rest below.
-        `before` LATEST is the newest page. One bucket (10 days) after the other is read, only those that hold messages.
+        `before` LATEST is the newest page. Years of silence cost nothing: a store with buckets reads only those that hold messages.
         Source: CecoChat's history at a random point in time.
         """
         ...

@@ -153,7 +153,7 @@ class SqlChats:
 
     async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
         """Two range scans in one transaction, one on each side of the gap just below `pivot`; a row more than asked for tells of more."""
-        pivot = min(anchor + (direction == "after"), LATEST)
+        pivot = _within(anchor + (direction == "after"))
         below_most = 1 if direction == "after" else limit + 1
         above_most = 1 if direction == "before" else limit + 1
 
@@ -174,7 +174,7 @@ class SqlChats:
 
     async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
         """One range scan."""
-        values = {"chat": chat, "first": first, "last": min(last, LATEST), "most": MAX_DIGEST + 1}
+        values = {"chat": chat, "first": _within(first), "last": _within(last), "most": MAX_DIGEST + 1}
         rows = await self._database.read(lambda connection: connection.execute(_RANGE, values).all())
         if len(rows) > MAX_DIGEST:
             raise Malformed(f"the range holds more than {MAX_DIGEST} messages", field="to")
@@ -186,14 +186,14 @@ class SqlChats:
     async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
         """One statement; `after` names the last state shown by its place in the order: newest id and chat."""
         newest, chat = _place_of(after)
-        values = {"user": user, "newest": newest, "chat": chat, "most": limit + 1}
+        values = {"user": _within(user), "newest": newest, "chat": chat, "most": limit + 1}
         rows = await self._database.read(lambda connection: connection.execute(_STATES, values).all())
         states = [_state(row, None if row.message_id is None else HistoryMessage(*row[-len(_MESSAGE) :])) for row in rows[:limit]]
         return states, f"{states[-1].newest}.{states[-1].chat}" if len(rows) > limit else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
         """One statement."""
-        values = {"user": user, "chats": list(chats)}
+        values = {"user": _within(user), "chats": list(chats)}
         rows = await self._database.read(lambda connection: connection.execute(_SOME_STATES, values).all())
         return [_state(row, None) for row in rows]
 
@@ -228,6 +228,11 @@ def _members_of(message: HistoryMessage) -> Iterable[UserId]:
 def _check_ids(*ids: int) -> None:
     if min(ids) < 0 or max(ids) > LATEST:
         raise Malformed(f"an id lies between 0 and {LATEST}", field="message")
+
+
+def _within(number: int) -> int:
+    """A number that fits into a column. LATEST is nobody's id, so what is beyond it, where drivers would raise, finds nothing either."""
+    return min(number, LATEST)
 
 
 def _place_of(after: str | None) -> tuple[MessageId, ChatId]:

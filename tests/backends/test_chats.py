@@ -387,6 +387,17 @@ async def test_many_puts_and_marks_at_once_lose_nothing(chats, pair):
     )
 
 
+async def test_numbers_that_are_nobodys_ids_find_nothing(chats, pair):
+    """A fixed64 of an event may be greater than every id."""
+    beyond = (1 << 64) - 1
+    await chats.put(pair.messages([NOW]))
+
+    assert await chats.states(beyond, after=None, limit=9) == ([], None)
+    assert await chats.unread(beyond, [pair.chat]) == []
+    assert await chats.digest(pair.chat, first=beyond, last=beyond) == Digest(0, 0)
+    assert await chats.page(pair.chat, direction="after", anchor=beyond, limit=9) == Page([], more_before=True, more_after=False)
+
+
 async def test_ping_answers(chats):
     """A store that is there."""
     await chats.ping()
