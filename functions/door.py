@@ -87,7 +87,7 @@ def on_event(payload: type[Payload]) -> Callable[[Callable[[Payload, Event, Back
                 backends = current()
                 event = read(received, backends.settings.event_keys)
                 if event.type != accepted:
-                    raise Malformed(f"this inbox takes {accepted} only", field="type", code="unknown_type")
+                    raise Malformed(f"this inbox takes {accepted} only", code="unknown_type")
                 await rule(wire.parse(event, payload), event, backends)
 
             await _judge(rule.__name__, work)

@@ -52,7 +52,7 @@ async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:
                 chat, first, last = parse_chat(query.digest.chat), getattr(query.digest, "from"), query.digest.to
                 said.digest.CopyFrom(await read_digest(chats, UserId(query.user), chat, _id(first), _id(last)))
             case _:
-                raise Malformed("this version knows no such query", field="type", code="unknown_type")
+                raise Malformed("this version knows no such query", code="unknown_type")
     except Refused as refusal:
         said.refused.code, said.refused.message, said.refused.field = refusal.code, refusal.message, refusal.field or ""
     return said

@@ -1,0 +1,317 @@
+"""The doors: what the dispatcher may send them, well or ill formed, and the three verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from backends import telemetry
+from backends.in_process import in_process
+from backends.settings import Settings
+from backends.wiring import Backends
+from functions import door
+from functions.serve import event_app
+from schemas import chat_pb2 as pb
+from schemas import wire
+from schemas.errors import Unavailable
+
+CAPTURES = sorted(Path(__file__).parents[1].glob("*/captures/dispatch-*.http"))
+OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"nobody's key, 16"
+
+
+def captured(path: Path) -> tuple[dict[str, str], bytes]:
+    head, _, body = path.read_bytes().partition(b"\r\n\r\n")
+    fields = [line.partition(b": ") for line in head.split(b"\r\n")[1:]]
+    return {name.decode().lower(): value.decode("latin-1") for name, _, value in fields}, body
+
+
+def test_captures_are_there():
+    """The recorded requests of the real dispatcher are read, dead letters among them."""
+    assert len(CAPTURES) >= 15
+    assert any("from-dead-letters" in path.name for path in CAPTURES)
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+async def test_a_recorded_request_is_parsed(path, backends, doors, reason):
+    """Each request of the real dispatcher gets past the framework's own 400 to our verdict; the recorded type is none of ours."""
+    answer = await doors.post_raw("send", *captured(path))
+    lost = await doors.post_raw("report_lost", *captured(path))
+
+    assert answer.status == 422
+    assert reason(answer) in {"unknown-type", "malformed-data"}
+    assert (lost.status, reason(lost)) == (200, None)
+
+
+@pytest.mark.parametrize("path", [path for path in CAPTURES if "from-dead-letters" in path.name], ids=lambda path: path.stem)
+async def test_a_recorded_dead_letter_keeps_its_signature(path, tmp_path, doors):
+    """The signature survives both hops: under its key the dead letter is read and counted as another function's."""
+    door.use(Backends(Settings(data=tmp_path, event_keys=(b"test-key",))))
+    kept, unreadable = (telemetry.value_of("knchat_dead_letters_total", became=became) for became in ("kept", "unreadable"))
+
+    await doors.post_raw("report_lost", *captured(path))
+    door.use(None)
+
+    assert telemetry.value_of("knchat_dead_letters_total", became="kept") == kept + 1
+    assert telemetry.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
+
+
+@pytest.mark.parametrize("target", ["send", "persist", "history"])
+async def test_another_inbox_s_type_is_refused_for_good(target, backends, doors, reason):
+    """A type that the target does not know is 422 with its reason: its dead letter can be redriven after an upgrade."""
+    answer = await doors.post(target, doors.event(pb.Answers(schema=1)))
+
+    assert (answer.status, reason(answer)) == (422, "unknown-type")
+
+
+@pytest.mark.parametrize("attribute", ["specversion", "id", "source", "type"])
+@pytest.mark.parametrize("target", ["send", "report_lost"])
+async def test_a_missing_attribute_is_never_retried(target, attribute, backends, doors):
+    """The framework refuses it with 400, which the dispatcher never repeats; at report_lost it is 200."""
+    headers, body = wire.to_http(doors.event([doors.text()]))
+    answer = await doors.post_raw(target, {name: value for name, value in headers if name != f"ce-{attribute}"}, body)
+
+    assert answer.status == (400 if target == "send" else 200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"datacontenttype": "application/json"}, "malformed-content-type"),
+        ({"datacontenttype": None}, "malformed-content-type"),
+        ({"data": b"\x08\x01\xff\xff\xff"}, "malformed-data"),
+        ({"data": b"\x08\x02"}, "malformed-data"),
+        ({"data": b"\x08\x01"}, "malformed-commands"),
+        ({"data": b""}, "malformed-data"),
+        ({"data": b"12345"}, "malformed-data"),
+        ({"data": b'{"text": "hi"}'}, "malformed-data"),
+        ({"time": "yesterday"}, "malformed-time"),
+        ({"time": "2026-01-01 12:00:00Z"}, "malformed-time"),
+        ({"type": "knchat.commands.issued.v2"}, "unknown-type"),
+        ({"id": "caf\xe9"}, "malformed-id"),
+        ({"source": "/caf\xe9"}, "malformed-source"),
+    ],
+)
+async def test_a_malformed_event_is_refused_for_good(changes, expected, backends, doors, reason, topics):
+    """What can never be right is 422 with a reason, and nothing is appended; at report_lost the same is 200."""
+    event = replace(doors.event([doors.text()]), **changes)
+    answer, lost = await doors.post("send", event), await doors.post("report_lost", event)
+
+    assert answer.status in {400, 422}
+    assert answer.status == 400 or reason(answer) == expected
+    assert lost.status == 200
+    assert not await topics.events("chat-messages")
+
+
+async def test_a_batch_is_refused_for_good(backends, doors):
+    """Batched CloudEvents are not understood: 400, which is never repeated; at report_lost it is 200."""
+    headers = {"content-type": "application/cloudevents-batch+json"}
+
+    assert (await doors.post_raw("send", headers, b"[]")).status == 400
+    assert (await doors.post_raw("report_lost", headers, b"[]")).status == 200
+
+
+@pytest.mark.parametrize("content_type", ["application/cloudevents+json", "application/cloudevents-batch+json"])
+async def test_a_wrapped_record_that_claims_to_be_an_event_is_no_loop(content_type, backends, doors):
+    """The dispatcher wraps broken structured records and keeps their content type: refused by report_lost, they would come for ever."""
+    wrapped = {"ce-specversion": "1.0", "ce-id": "partition:0/offset:1", "ce-source": "/s", "ce-type": "dev.knative.kafka.event"}
+    answer = await doors.post_raw("report_lost", {**wrapped, "content-type": content_type}, b"{broken")
+
+    assert answer.status == 200
+
+
+@pytest.fixture
+async def signed(tmp_path):
+    """Doors that want signatures under one of two keys."""
+    opened = Backends(Settings(data=tmp_path, event_keys=(NEW_KEY, OLD_KEY)))
+    door.use(opened)
+    yield opened
+    door.use(None)
+    await opened.close()
+
+
+@pytest.mark.parametrize("key", [NEW_KEY, OLD_KEY])
+async def test_an_event_signed_under_either_key_is_taken(key, signed, doors):
+    """Two keys are valid during a rotation."""
+    answer = await doors.post("send", wire.sign(doors.event([doors.text()]), [key]))
+
+    assert answer.status == 200
+
+
+async def test_an_event_that_nobody_signed_is_refused(signed, doors, reason):
+    """Unsigned, signed with a foreign key, or changed afterwards: 422, and report_lost appends nothing."""
+    event = doors.event([doors.text()])
+    unsigned, foreign = event, wire.sign(event, [FOREIGN_KEY])
+    altered = replace(wire.sign(event, [NEW_KEY]), data=doors.event([doors.text("something else")]).data)
+    renamed = replace(wire.sign(event, [NEW_KEY]), id="another")
+    for forged in (unsigned, foreign, altered, renamed):
+        answer, lost = await doors.post("send", forged), await doors.post("report_lost", forged)
+
+        assert (answer.status, reason(answer)) == (422, "malformed-knchatsig")
+        assert lost.status == 200
+
+
+async def test_what_functions_append_is_signed(signed, doors):
+    """The log signs what a function appends, so the next door takes it."""
+    await doors.post("send", wire.sign(doors.event([doors.text()]), [NEW_KEY]))
+    partitions = range(await signed.reads.partitions("chat-messages"))
+    (stored,) = [record for p in partitions for record in await signed.reads.read("chat-messages", p, 0, max_records=10)]
+
+    wire.check_signature(wire.from_kafka(stored.headers, stored.value), [NEW_KEY])
+
+
+@pytest.fixture
+def verdict_of(backends, doors, reason):
+    """What the door makes of a rule that raises."""
+
+    async def verdict(error, decorate):
+        @decorate
+        async def rule(*_):
+            raise error
+
+        try:
+            await rule(_SdkEvent(doors.event([doors.text()])))
+        except door.HTTPException as raised:
+            return raised.status_code, (raised.headers or {}).get("kne-reason")
+        return 200, None
+
+    return verdict
+
+
+class _SdkEvent:
+    """What functions-framework would hand over."""
+
+    def __init__(self, event):
+        self.data = event.data
+        self._attributes = {
+            "specversion": "1.0",
+            "id": event.id,
+            "source": event.source,
+            "type": event.type,
+            "datacontenttype": event.datacontenttype,
+        }
+
+    def get_attributes(self):
+        return self._attributes
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (Unavailable("the store is away"), (503, None)),
+        (TimeoutError(), (503, None)),
+        (ZeroDivisionError("oops"), (422, "bug-zerodivisionerror")),
+    ],
+)
+async def test_what_a_rule_raises_is_one_of_three_verdicts(error, expected, verdict_of):
+    """Infrastructure is tried again, a bug is set aside with its traceback in the log; report_lost never sets aside."""
+    assert await verdict_of(error, door.on_event(pb.Commands)) == expected
+    assert await verdict_of(error, door.on_dead_letter) == ((503, None) if expected[0] == 503 else (200, None))
+
+
+async def test_a_handler_that_hangs_stops_itself(backends, doors, monkeypatch):
+    """A rule that takes too long is cancelled and the event is 503, before the dispatcher asks again."""
+    monkeypatch.setattr(door, "HANDLER_S", 0.01)
+    ended = []
+
+    @door.on_event(pb.Commands)
+    async def hanging(*_):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(door.HTTPException) as raised:
+        await hanging(_SdkEvent(doors.event([doors.text()])))
+
+    assert (raised.value.status_code, ended) == (503, [True])
+
+
+async def test_a_wrong_setting_blames_no_event(monkeypatch, doors):
+    """Without usable settings every event is 503: none becomes a dead letter for it."""
+    monkeypatch.setenv("KNCHAT_TOKEN_S", "soon")
+    door.use(None)
+    answer = await doors.post("send", [doors.text()])
+
+    assert answer.status == 503
+
+
+async def test_the_environment_names_the_stores(monkeypatch, tmp_path, doors):
+    """Where nobody gave stores, the first event opens those of the environment."""
+    monkeypatch.setenv("KNCHAT_DATA", str(tmp_path / "made"))
+    door.use(None)
+    answer = await doors.post("send", [doors.text()])
+    opened = door.current()
+    await opened.close()
+    door.use(None)
+
+    assert answer.status == 200
+    assert (tmp_path / "made" / "log.db").exists()
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=40)
+
+
+@st.composite
+def requests(draw):
+    """Headers and bodies from well formed to nonsense."""
+    names = ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "content-type", "ce-knchatsig", "ce-knativeerrordest"]
+    usual = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "/s",
+        "ce-type": draw(st.sampled_from(["knchat.commands.issued.v1", "knchat.outcomes.decided.v1", "knchat.queries.asked.v1"])),
+        "content-type": "application/protobuf",
+    }
+    headers = usual | draw(st.dictionaries(st.sampled_from(names), PRINTABLE, max_size=2))
+    bodies = st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"\x08\x01" + tail) | st.builds(_payload, st.data())
+    return headers, draw(bodies)
+
+
+NUMBERS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63 - 1, 2**63, 1001])
+CHATS = st.sampled_from(["", "d-1001-1002", "d-1002-1001", "d-1-1", "g-1", "d-1", "x", "d-1001-9223372036854775808"]) | st.text(max_size=9)
+
+
+def _payload(data) -> bytes:
+    command = pb.Command(id=data.draw(NUMBERS), user=data.draw(NUMBERS), key=data.draw(st.text(max_size=5)), chat=data.draw(CHATS))
+    match data.draw(st.integers(0, 2)):
+        case 0:
+            command.send.text, command.send.reply_to = data.draw(st.text(max_size=9)), data.draw(NUMBERS)
+        case 1:
+            command.mark.read, command.mark.received = data.draw(NUMBERS), data.draw(NUMBERS)
+    query = pb.Query(user=data.draw(NUMBERS), re=1, deadline_ms=2**63)
+    match data.draw(st.integers(0, 3)):
+        case 0:
+            query.history.chat, query.history.limit, query.history.around = command.chat, data.draw(st.integers(0, 300)), data.draw(NUMBERS)
+        case 1:
+            query.chats.after, query.chats.limit = data.draw(st.text(max_size=9)), data.draw(st.integers(0, 300))
+        case 2:
+            query.digest.chat, query.digest.to = command.chat, data.draw(NUMBERS)
+    payload = data.draw(
+        st.sampled_from(
+            [
+                pb.Commands(schema=1, commands=[command] * data.draw(st.integers(0, 2))),
+                pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)]),
+                pb.Queries(schema=1, queries=[query]),
+            ]
+        )
+    )
+    return payload.SerializeToString()
+
+
+@given(target=st.sampled_from(["send", "persist", "history", "report_lost"]), request=requests())
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_no_event_is_a_crash(backends, target, request):
+    """Whatever is posted, the answer is 200, 400 or 422; never a 5xx, since nothing outside is away. report_lost says 200 to all."""
+    headers, body = request
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    answer = await in_process(event_app(target))(raw, body)
+
+    assert answer.status in ({200} if target == "report_lost" else {200, 400, 422})
+    assert all(name != b"kne-reason" or value.decode().isascii() for name, value in answer.headers)
+    assert not any(value.startswith(b"bug-") for _, value in answer.headers)

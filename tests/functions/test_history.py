@@ -1,0 +1,310 @@
+"""`history`: pages, lists and digests for the session that asks; mistakes are answers; nothing is larger than a frame."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.chats import HistoryMessage
+from backends.wiring import Backends
+from functions import door
+from functions.reading import _nearest, read_page
+from schemas import chat_pb2 as pb
+from schemas import wire
+from schemas.deliveries import chats_of, page_of
+from schemas.frames import CODECS, JSON, PAGE_BYTES
+from schemas.ids import direct_chat
+from schemas.topics import SESSION_DELIVERIES, user_partition
+
+FOR_EVER = 4_102_444_800_000
+
+
+@pytest.fixture
+def ask(doors, topics):
+    """Posts one query and gives the newest answer to it."""
+
+    async def answer_to(user=doors.ALICE, **body) -> pb.Answer:
+        number = doors.mint()
+        query = pb.Query(user=user, session="s-1", re=number, deadline_ms=FOR_EVER, **body)
+        answer = await doors.post("history", [query])
+        assert answer.status == 200
+        (found,) = [item for item in await topics.items(SESSION_DELIVERIES) if item.re == number]
+        assert found.session == "s-1"
+        return found
+
+    return answer_to
+
+
+@pytest.fixture
+async def said(doors, backends):
+    """The ids of 30 short messages between Alice and Bob, oldest first."""
+    commands = [doors.text(f"number {n}", sender=doors.ALICE if n % 3 else doors.BOB) for n in range(30)]
+    await doors.post("persist", [pb.Outcome(command=command) for command in commands])
+    return [command.id for command in commands]
+
+
+def ids(page: pb.Page) -> list[int]:
+    return [item.message.id for item in page.messages]
+
+
+def history(chat, limit=10, **position):
+    return {"history": pb.HistoryQuery(chat=chat, limit=limit, **position)}
+
+
+async def test_the_newest_page(ask, said, doors):
+    """Newest first; more lies before it, nothing after."""
+    page = (await ask(**history(doors.CHAT))).page
+
+    assert ids(page) == said[:19:-1]
+    assert (page.more_before, page.more_after) == (True, False)
+    item = page.messages[0]
+    assert (item.message.sender, item.message.body.text, item.version) == (doors.ALICE, "number 29", said[29])
+
+
+async def test_pages_before_after_and_around_a_message(ask, said, doors):
+    """before and after leave out their id, around holds it."""
+    before, after, around = [
+        (await ask(**history(doors.CHAT, 4, **{direction: said[15]}))).page for direction in ("before", "after", "around")
+    ]
+
+    assert ids(before) == said[14:10:-1]
+    assert ids(after) == said[19:15:-1]
+    assert said[15] in ids(around)
+    assert len(ids(around)) == 4
+    assert ids(around) == sorted(ids(around), reverse=True)
+    assert all(page.more_before and page.more_after for page in (before, after, around))
+
+
+async def test_the_ends_of_a_chat_have_no_more(ask, said, doors):
+    """A page that reaches an end says so; the whole chat says so twice."""
+    oldest = (await ask(**history(doors.CHAT, 10, before=said[5]))).page
+    whole = (await ask(**history(doors.CHAT, 256, around=said[15]))).page
+
+    assert ids(oldest) == said[4::-1]
+    assert (oldest.more_before, oldest.more_after) == (False, True)
+    assert ids(whole) == said[::-1]
+    assert (whole.more_before, whole.more_after) == (False, False)
+
+
+async def test_an_id_beyond_all_is_the_newest_page(ask, said, doors):
+    """A number that no id can be reads as the greatest there is."""
+    assert ids((await ask(**history(doors.CHAT, 3, before=2**64 - 1))).page) == said[:26:-1]
+
+
+async def test_a_chat_without_messages_is_an_empty_page(ask, doors, backends):
+    """Nothing was said yet: that is no mistake."""
+    page = (await ask(**history(direct_chat(doors.ALICE, doors.ALICE)))).page
+
+    assert (ids(page), page.more_before, page.more_after) == ([], False, False)
+
+
+@pytest.fixture
+async def long_ones(doors, backends):
+    """The ids of 40 messages of 4 KiB, oldest first: 11 fill a page."""
+    commands = [doors.text("ü" * 2048) for _ in range(40)]
+    for start in range(0, 40, 10):
+        await doors.post("persist", [pb.Outcome(command=command) for command in commands[start : start + 10]])
+    return [command.id for command in commands]
+
+
+async def test_a_long_page_ends_at_its_size_next_to_the_anchor(ask, long_ones, doors):
+    """What lies nearest to the anchor is kept; what was cut is `more`, on its side."""
+    before, after, around = [
+        (await ask(**history(doors.CHAT, 20, **{direction: long_ones[20]}))).page for direction in ("before", "after", "around")
+    ]
+
+    assert ids(before) == long_ones[19:8:-1]
+    assert ids(after) == long_ones[31:20:-1]
+    assert ids(around) == long_ones[26:15:-1] or ids(around) == long_ones[25:14:-1]
+    for page in (before, after, around):
+        assert PAGE_BYTES - 4_500 < len(CODECS[JSON].encode(page_of(page))) <= PAGE_BYTES
+        assert (page.more_before, page.more_after) == (True, True)
+
+
+async def test_cut_pages_join_to_the_whole_chat(ask, long_ones, doors):
+    """Going on from first or last, page by page, misses nothing and repeats nothing, in both directions."""
+    backwards, forwards = [], []
+    page = (await ask(**history(doors.CHAT, 256))).page
+    backwards += ids(page)
+    while page.more_before:
+        page = (await ask(**history(doors.CHAT, 256, before=backwards[-1]))).page
+        backwards += ids(page)
+    page = (await ask(**history(doors.CHAT, 256, after=0))).page
+    forwards += reversed(ids(page))
+    while page.more_after:
+        page = (await ask(**history(doors.CHAT, 256, after=forwards[-1]))).page
+        forwards += reversed(ids(page))
+
+    assert backwards == long_ones[::-1]
+    assert forwards == long_ones
+
+
+async def test_a_message_larger_than_a_page_comes_alone(ask, doors, backends):
+    """Control characters take six bytes in JSON: such a message is a page of its own, else nobody would ever get past it."""
+    commands = [doors.text("\x01" * 9_000) for _ in range(3)]
+    await doors.post("persist", [pb.Outcome(command=command) for command in commands])
+    page = (await ask(**history(doors.CHAT, 10))).page
+
+    assert (ids(page), page.more_before) == ([commands[2].id], True)
+
+
+async def test_a_page_over_http_has_no_such_end(long_ones, doors, backends):
+    """Only frames are bounded: HTTP answers hold the limit."""
+    page = await read_page(backends.chats, doors.ALICE, doors.CHAT, "after", 0, 40, max_bytes=None)
+
+    assert ids(page) == long_ones[::-1]
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.data(), st.integers(1, 300))
+def test_what_fits_is_the_longest_stretch_around_the_anchor(sizes, data, budget):
+    """It touches the anchor, fits unless it is one item, and cannot grow on the side whose turn it is."""
+    anchor = data.draw(st.integers(0, len(sizes)))
+    first, last = _nearest(sizes, anchor, budget)
+
+    assert 0 <= first <= anchor <= last <= len(sizes)
+    assert sum(sizes[first:last]) <= budget or last - first == 1
+    assert last > first or not sizes
+    grown = [sum(sizes[first - 1 : last])] if first else []
+    grown += [sum(sizes[first : last + 1])] if last < len(sizes) else []
+    assert not grown or max(grown) > budget
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=4096), st.booleans()), min_size=1, max_size=40),
+    st.sampled_from(["before", "after", "around"]),
+    st.data(),
+)
+async def test_no_page_is_larger_than_a_frame_takes(texts, direction, data):
+    """Whatever the texts are, a page of more than one message is at most 48 KiB of JSON, and of MessagePack."""
+    messages = [HistoryMessage(n, "d-1-2", 1, "k" * 64, text, n if reply else 0, n) for n, (text, reply) in enumerate(texts, 1)]
+    page = await read_page(_Told(messages), 1, "d-1-2", direction, data.draw(st.integers(0, 41)), 256)
+
+    if len(page.messages) > 1:
+        frame = page_of(page)
+        frame.re = 2**53 - 1
+        assert all(len(codec.encode(frame)) <= PAGE_BYTES for codec in CODECS.values())
+
+
+class _Told:
+    """Answers with these messages, whatever is asked: the store's part is tested elsewhere."""
+
+    def __init__(self, messages):
+        self._messages = messages
+
+    async def page(self, _chat, *, direction, anchor, limit):
+        from backends.chats import Page  # noqa: PLC0415 - see above
+
+        chosen = {
+            "before": [message for message in self._messages if message.id < anchor],
+            "after": [message for message in self._messages if message.id > anchor],
+            "around": self._messages,
+        }[direction]
+        return Page(chosen[::-1][:limit], more_before=False, more_after=False)
+
+
+async def test_the_list_of_chats(ask, said, doors):
+    """Newest first, with the newest message and what is unread."""
+    to_carol = doors.text("hi Carol", chat=direct_chat(doors.ALICE, doors.CAROL))
+    await doors.post("persist", [pb.Outcome(command=to_carol)])
+    states = (await ask(chats=pb.ChatsQuery(limit=50))).chats
+
+    carol, bob = states.chats
+    assert (carol.chat, list(carol.others), carol.newest, carol.unread) == ("d-1001-1003", [doors.CAROL], to_carol.id, 0)
+    assert carol.newest_message.message.body.text == "hi Carol"
+    assert (bob.chat, list(bob.others), bob.newest, bob.unread) == (doors.CHAT, [doors.BOB], said[-1], 10)
+    assert states.after == ""
+
+
+async def test_a_long_list_of_chats_ends_at_its_size_and_goes_on(ask, doors, backends):
+    """Lists cut by size join to the whole."""
+    commands = [doors.text("ü" * 2048, chat=direct_chat(doors.ALICE, 5_000 + n)) for n in range(30)]
+    await doors.post("persist", [pb.Outcome(command=command) for command in commands])
+    found, after = [], ""
+    while True:
+        states = (await ask(chats=pb.ChatsQuery(limit=50, after=after))).chats
+        assert len(CODECS[JSON].encode(chats_of(states))) <= PAGE_BYTES
+        found += [state.chat for state in states.chats]
+        if not (after := states.after):
+            break
+
+    assert found == [command.chat for command in reversed(commands)]
+
+
+async def test_a_digest_is_as_the_protocol_says(ask, said, doors):
+    """XOR of the first 8 bytes of SHA-256("message:version"), both ends included."""
+    query = pb.DigestQuery(chat=doors.CHAT, to=said[9])
+    setattr(query, "from", said[3])
+    digest = (await ask(digest=query)).digest
+
+    expected = 0
+    for number in said[3:10]:
+        expected ^= int.from_bytes(sha256(f"{number}:{number}".encode()).digest()[:8])
+    assert (digest.count, digest.hash) == (7, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        (history("d-1002-1003"), "unknown_chat", "chat"),
+        (history("g-5"), "unknown_chat", "chat"),
+        (history("nonsense"), "malformed", "chat"),
+        (history("d-1001-1002", limit=0), "malformed", "limit"),
+        (history("d-1001-1002", limit=257), "malformed", "limit"),
+        ({"chats": pb.ChatsQuery(limit=0)}, "malformed", "limit"),
+        ({"chats": pb.ChatsQuery(limit=5, after="nonsense")}, "malformed", "after"),
+        ({"digest": pb.DigestQuery(chat="d-1002-1003", to=1)}, "unknown_chat", "chat"),
+        ({"digest": pb.DigestQuery(chat="d-1001-1002", **{"from": 2, "to": 1})}, "malformed", "from"),
+        ({}, "unknown_type", ""),
+    ],
+)
+async def test_a_mistake_is_answered(body, code, field, ask, backends):
+    """The user hears what is wrong; the event is done."""
+    refused = (await ask(**body)).refused
+
+    assert (refused.code, refused.field) == (code, field)
+    assert refused.message
+
+
+async def test_a_question_that_nobody_waits_for_is_not_answered(doors, backends, topics):
+    """Its deadline has passed: no store is asked, nothing is appended."""
+    answer = await doors.post("history", [pb.Query(user=doors.ALICE, session="s", re=1, deadline_ms=1, chats=pb.ChatsQuery(limit=5))])
+
+    assert answer.status == 200
+    assert not await topics.events(SESSION_DELIVERIES)
+
+
+async def test_answers_are_grouped_by_the_asker_s_partition(doors, said, topics):
+    """One event, many askers: each partition gets one record, and each asker all his answers."""
+    queries = [
+        pb.Query(user=user, session=f"s-{user}", re=n, deadline_ms=FOR_EVER, **body)
+        for user in (doors.ALICE, doors.BOB)
+        for n, body in enumerate([history(doors.CHAT), {"chats": pb.ChatsQuery(limit=5)}, history("d-7-8")])
+    ]
+    await doors.post("history", queries)
+
+    events = dict(await topics.events(SESSION_DELIVERIES))
+    assert set(events) == {user_partition(doors.ALICE, 12), user_partition(doors.BOB, 12)}
+    for user in (doors.ALICE, doors.BOB):
+        answers = wire.parse(events[user_partition(user, 12)], pb.Answers).answers
+        assert [(answer.session, answer.re, answer.WhichOneof("body")) for answer in answers] == [
+            (f"s-{user}", 0, "page"),
+            (f"s-{user}", 1, "chats"),
+            (f"s-{user}", 2, "refused"),
+        ]
+
+
+async def test_a_store_that_is_away_is_tried_again(settings, doors, topics_of):
+    """Those who made a mistake have their answer; for the others the event comes again."""
+    (settings.data / "data.db").mkdir()
+    opened = Backends(settings)
+    door.use(opened)
+    wrong, right = [pb.Query(user=doors.ALICE, re=n, deadline_ms=FOR_EVER, **history(chat)) for n, chat in enumerate(["g-1", doors.CHAT])]
+    answer = await doors.post("history", [wrong, right])
+    answered = [item.re for item in await topics_of(opened).items(SESSION_DELIVERIES)]
+    door.use(None)
+    await opened.close()
+
+    assert (answer.status, answered) == (503, [0])

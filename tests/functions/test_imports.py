@@ -1,0 +1,113 @@
+"""What each event function imports until its first 200: a cold start is made of imports (design.md D21), so the sets are pinned here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("schemas", "backends", "functions", "gateway", "scripts/knchat")
+
+FRAMEWORK = {
+    "anyio",
+    "blinker",
+    "click",
+    "cloudevents",
+    "deprecation",
+    "flask",
+    "functions_framework",
+    "google",
+    "itsdangerous",
+    "jinja2",
+    "markupsafe",
+    "msgspec",
+    "packaging",
+    "starlette",
+    "typing_extensions",
+    "werkzeug",
+}
+"""functions-framework with what it brings, and our own codecs."""
+THIRD_PARTY = {
+    "report_lost": FRAMEWORK,
+    "send": FRAMEWORK | {"sqlalchemy"},
+    "persist": FRAMEWORK | {"sqlalchemy"},
+    "history": FRAMEWORK | {"sqlalchemy"},
+}
+BROUGHT = {"a1_coverage", "coverage", "cython_runtime"}
+"""What compiled modules and the coverage tool put there themselves."""
+# Those that are heavy, or belong to another function.
+OURS_NEVER = {
+    "backends.migrations.env",
+    "functions.accounts",
+    "functions.chats",
+    "functions.passwords",
+    "functions.routes",
+    "gateway",
+    "schemas.bodies",
+    "schemas.tokens",
+}
+
+PROGRAM = """
+import asyncio, pathlib, sys
+from backends.in_process import in_process
+from backends.settings import Settings
+from backends.wiring import Backends
+from functions import door
+from functions.serve import event_app
+
+target, data, samples = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+
+async def main():
+    stores = Backends(Settings(data=data))
+    door.use(stores)
+    headers = [tuple(part.encode() for part in line.split(": ", 1)) for line in (samples / f"{target}.headers").read_text().splitlines()]
+    answer = await in_process(event_app(target))(headers, (samples / f"{target}.bin").read_bytes())
+    assert answer.status == 200, answer
+    print(*sorted(sys.modules), sep="\\n")
+    await stores.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data folder that is migrated already, as a production database is."""
+    folder = tmp_path_factory.mktemp("data")
+    for target in ("send", "persist"):
+        modules_of(target, folder)
+    return folder
+
+
+def modules_of(target, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, target, folder, ROOT / "functions" / "samples"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("target", THIRD_PARTY)
+def test_a_function_imports_what_it_needs_and_nothing_else(target, data):
+    """From exec to the 200 of the sample event no other package is loaded, and no module of another function."""
+    modules = modules_of(target, data)
+    tops = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"backends", "functions", "schemas"} - BROUGHT
+    file = {"report_lost": "lost"}.get(target, target)
+
+    assert {name for name in tops if not name.startswith("_")} == THIRD_PARTY[target]
+    assert not modules & OURS_NEVER
+    assert modules & {f"functions.{other}" for other in ("send", "persist", "history", "lost")} == {f"functions.{file}"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_file_is_called_like_a_standard_module(room):
+    """functions-framework runs a source under its bare name: a `profile.py` would stand in for the standard library's."""
+    names = {path.stem for path in (ROOT / room).rglob("*.py")}
+
+    assert not names & set(sys.stdlib_module_names)

@@ -1,0 +1,116 @@
+"""Who may write to whom: what is remembered of SQL's answers, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from backends.wiring import Backends
+from functions import policy
+from functions.policy import FRESH_S, PAUSE_S, STALE_S, Policy, check_known, members_of, policy_of
+from schemas.errors import Refused, Unavailable
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def away(tmp_path):
+    """Accounts whose database cannot be opened."""
+    (tmp_path / "away" / "data.db").mkdir(parents=True)
+    from backends.settings import Settings  # noqa: PLC0415 - one fixture needs it
+
+    opened = Backends(Settings(data=tmp_path / "away"))
+    yield opened.accounts
+    await opened.close()
+
+
+async def test_those_who_exist_are_known(people, backends, clock, doors):
+    """A stranger is not, and neither is nobody."""
+    known = await Policy(clock).known({doors.ALICE, doors.BOB, 4711}, backends.accounts)
+
+    assert known == {doors.ALICE: True, doors.BOB: True, 4711: False}
+
+
+async def test_a_no_is_never_remembered(people, backends, clock):
+    """Who registers is known at once."""
+    remembering = Policy(clock)
+    before = await remembering.known({4711}, backends.accounts)
+    from backends.accounts import Profile  # noqa: PLC0415 - one test needs it
+
+    await backends.accounts.register(Profile(4711, "late", "Late", 1), "-")
+
+    assert (before, await remembering.known({4711}, backends.accounts)) == ({4711: False}, {4711: True})
+
+
+async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(people, backends, away, clock, doors):
+    """Fresh answers ask nobody; stale ones serve for 15 min while SQL is away; then nobody can say."""
+    remembering = Policy(clock)
+    start = clock.now
+    await remembering.known({doors.BOB}, backends.accounts)
+    told = {}
+    for seconds in (0, FRESH_S - 1, FRESH_S, STALE_S - 1, STALE_S):
+        clock.now = start + seconds
+        told[seconds] = (await remembering.known({doors.BOB}, away))[doors.BOB]
+
+    assert told == {0: True, FRESH_S - 1: True, FRESH_S: True, STALE_S - 1: True, STALE_S: None}
+
+
+async def test_sql_that_is_away_is_left_alone_for_a_while(people, backends, away, clock, doors):
+    """After a failure nobody waits for the next one; after the pause SQL is asked again."""
+    remembering = Policy(clock)
+    nobody_can_say = await remembering.known({doors.BOB}, away)
+    still = await remembering.known({doors.BOB}, backends.accounts)
+    clock.now += PAUSE_S
+    again = await remembering.known({doors.BOB}, backends.accounts)
+
+    assert (nobody_can_say, still, again) == ({doors.BOB: None}, {doors.BOB: None}, {doors.BOB: True})
+
+
+async def test_memory_is_bounded(people, backends, away, clock, doors, monkeypatch):
+    """The user confirmed longest ago is forgotten first."""
+    monkeypatch.setattr(policy, "REMEMBERED", 2)
+    remembering = Policy(clock)
+    for user in (doors.ALICE, doors.BOB, doors.CAROL):
+        await remembering.known({user}, backends.accounts)
+
+    assert await remembering.known({doors.ALICE, doors.BOB, doors.CAROL}, away) == {doors.ALICE: None, doors.BOB: True, doors.CAROL: True}
+
+
+async def test_who_asks_nobody_needs_no_store(away, clock):
+    """A note to oneself has no recipient to look up."""
+    assert await Policy(clock).known(set(), away) == {}
+
+
+def test_each_set_of_stores_has_its_own_memory(backends, tmp_path):
+    """What one database said is not true of another."""
+    from backends.settings import Settings  # noqa: PLC0415 - one test needs it
+
+    assert policy_of(backends) is policy_of(backends)
+    assert policy_of(backends) is not policy_of(Backends(Settings(data=tmp_path / "other")))
+
+
+def test_what_is_known_decides():
+    """Yes passes, no is refused, silence is tried again."""
+    check_known([1], {1: True})
+    with pytest.raises(Refused, match="no such user"):
+        check_known([1, 2], {1: True, 2: False})
+    with pytest.raises(Unavailable):
+        check_known([1, 2], {1: True, 2: None})
+
+
+def test_only_its_people_know_a_chat():
+    """A stranger, and whoever asks for a group, hears that there is none."""
+    assert members_of("d-1-2", 2) == (1, 2)
+    for chat in ("d-1-2", "g-1"):
+        with pytest.raises(Refused) as refusal:
+            members_of(chat, 3)
+        assert refusal.value.code == "unknown_chat"
