@@ -156,8 +156,7 @@ def _in_words_of_3_0(schema: Any) -> Any:
     if {"type": "null"} in words.get("anyOf", ()):
         (only,) = [kind for kind in words.pop("anyOf") if kind != {"type": "null"}]
         words = {**only, **words, "nullable": True}
-        if words.get("default", ...) is None:
-            del words["default"]
+        words.pop("default", None)
     return words
 
 

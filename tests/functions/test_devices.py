@@ -478,6 +478,7 @@ async def test_with_the_cache_away_log_ins_go_on(ann, backends):
     def no_clock() -> float:
         raise Unavailable("the cache does not answer")
 
+    await backends.cache.put("locked:ann", b"1", ttl_s=60)
     backends.reads.clock = no_clock
 
     assert (await ann.log_in()).login

@@ -1,0 +1,122 @@
+"""The published documents are made from what validates, and lead nowhere outside."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from functions import accounts, chats, documents
+from schemas import bodies
+from schemas.calls import CALLS
+from schemas.errors import STATUS_OF_CODE
+from schemas.tokens import keys_of
+from tests.functions.callers import Caller, problem
+
+
+@pytest.fixture
+def anybody(backends):
+    return Caller(backends)
+
+
+def nodes(value):
+    """Every object in a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from nodes(item)
+
+
+async def test_the_document_is_open_and_names_every_call(anybody):
+    """What is served is what is published, call by call."""
+    answer = await anybody.get("/v1/openapi.json")
+
+    paths = answer.json()["paths"]
+    published = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert published == {(call.method, call.path) for call in CALLS}
+    served = {call for doors in (accounts.DOORS, chats.DOORS) for call in doors}
+    assert set(CALLS) <= served
+    assert {call.path for call in served - set(CALLS)} == {"/v1/openapi.json", "/v1/docs", "/v1/docs/{file}"}
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_the_document_holds_together():
+    """Every reference leads somewhere, every schema is used, operation ids are unique, and words of newer versions are not in it."""
+    document = documents.document()
+    text = json.dumps(document)
+
+    used = set(re.findall(r'"#/components/schemas/(\w+)"', text))
+    operations = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+
+    assert used == set(document["components"]["schemas"])
+    assert len(operations) == len(set(operations)) == len(CALLS)
+    assert document["openapi"] == "3.0.3"
+    for node in nodes(document):
+        assert node.get("type") != "null"
+        assert not isinstance(node.get("type"), list)
+        assert not {"$defs", "examples", "const", "prefixItems"} & set(node)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
+def test_a_call_is_described_whole(call):
+    """Its success, each of its errors with their status, its body, its parameters, and whether a token is wanted."""
+    operation = documents.document()["paths"][call.path][call.method.lower()]
+
+    statuses = {str(call.status)} | {str(STATUS_OF_CODE[code]) for code in call.all_errors}
+    assert set(operation["responses"]) == statuses
+    assert all(f"`{code}`" in operation["responses"][str(STATUS_OF_CODE[code])]["description"] for code in call.all_errors)
+    assert ("requestBody" in operation) == (call.body is not None)
+    assert operation["security"] == ([] if call.open else [{"token": []}])
+    names = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", ())}
+    query = {("query", field.alias or name) for name, field in call.query.model_fields.items()} if call.query else set()
+    assert names == {("path", name) for name in re.findall(r"{(\w+)}", call.path)} | query
+    assert operation["summary"].endswith(".")
+
+
+def test_models_that_validate_are_the_ones_published():
+    """A limit in the model is the limit in the document."""
+    schema = documents.document()["components"]["schemas"]
+
+    new_user = schema["NewUser"]
+    assert new_user["required"] == ["user_name", "password"]
+    assert (new_user["properties"]["password"]["minLength"], new_user["properties"]["password"]["maxLength"]) == (8, 256)
+    assert new_user["properties"]["phone"]["nullable"] is True
+    assert schema["ProfileChange"]["properties"]["display_name"].get("nullable") is None
+    assert set(schema["Problem"]["properties"]) == set(bodies.Problem.model_fields)
+    assert "type" not in schema["Page"]["properties"]
+    assert "re" not in schema["Page"]["properties"]
+
+
+async def test_the_page_loads_from_here_only(anybody):
+    """Each reference of the page is served, and the browser is told to load nothing from elsewhere."""
+    page = await anybody.get("/v1/docs")
+
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "http" not in page.text
+    files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(files) == 4
+    for file in files:
+        answer = await anybody.get(f"/v1/{file}")
+        assert (answer.status_code, answer.headers["x-content-type-options"]) == (200, "nosniff")
+        assert answer.content
+    start = (await anybody.get("/v1/docs/start.js")).text
+    assert "validatorUrl: null" in start
+    assert "http" not in start
+
+
+@pytest.mark.parametrize("file", ["index.html", "swagger-ui.js", "../__init__.py", "%2e%2e%2f__init__.py", "swagger-ui.css%00", ""])
+async def test_other_files_of_the_bundle_are_not_served(anybody, file):
+    """A list, not a folder."""
+    assert problem(await anybody.get(f"/v1/docs/{file}"))[:2] == (404, "not_found")
+
+
+async def test_the_public_keys_are_a_jwks(anybody, backends):
+    """A gateway elsewhere reads them by URL."""
+    answer = await anybody.get("/.well-known/jwks.json")
+
+    assert answer.json() == {"keys": [dict(backends.signing_key.jwk)]}
+    assert list(keys_of(answer.content)) == [backends.signing_key.jwk["kid"]]
+    assert "d" not in answer.json()["keys"][0]
