@@ -150,6 +150,10 @@ class Writer:
 
     def _end(self) -> None:
         self._ended.set_result(None)
+        left = []
+        while not self._queue.empty():
+            left.append(self._queue.get_nowait())
+        self._failed([job for job in left if job is not None], "its writing thread ended")
 
     # From here on: the thread.
 
