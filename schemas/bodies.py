@@ -43,6 +43,10 @@ def _storable(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 _SMALL: Final = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
 
 Plain = AfterValidator(_plain)
@@ -108,9 +112,8 @@ class ProfileChange(Body):
     """What changes in my profile; what is left out stays, null takes phone, email or settings away. `version` is the one that I know."""
 
     version: Version
-    display_name: DisplayName = Field(
-        "", json_schema_extra=lambda schema: schema.pop("default")
-    )  # the "" is never used, see `change_profile`
+    # Text or absent, never null. The default is never used: whoever changes a profile asks which fields were set.
+    display_name: DisplayName = Field("", json_schema_extra=_without_default)
     phone: Phone | None = None
     email: Email | None = None
     settings: Settings | None = None
