@@ -40,9 +40,11 @@ def check_own(chat: ChatId, user: UserId) -> None:
 
 
 def check_text(text: str, text_bytes: int) -> None:
-    """A message's text: 1 to `text_bytes` bytes of UTF-8. Raises Malformed, or too_large."""
+    """A message's text: 1 to `text_bytes` bytes of UTF-8, without U+0000, which PostgreSQL cannot store. Raises Malformed, or too_large."""
     if not text:
         raise Malformed("text must not be empty", field="text")
+    if "\0" in text:
+        raise Malformed("text must not hold U+0000", field="text")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:

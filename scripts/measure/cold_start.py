@@ -53,7 +53,8 @@ def once(app: str, environ: dict[str, str], headers: dict[str, str], body: bytes
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "critical", "--lifespan", "off"]
     start = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, **environ}, stdout=subprocess.DEVNULL)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # images ship .pyc files
+    process = subprocess.Popen(command, env={**inherited, **environ}, stdout=subprocess.DEVNULL)
     try:
         while True:
             try:

@@ -68,7 +68,7 @@ def test_a_send_is_refused(fields, code, field):
 
 @given(st.text(max_size=40), st.integers(1, 60))
 def test_text_is_counted_in_bytes(text, limit):
-    """The limit is one of UTF-8 bytes; half a surrogate pair is no text."""
+    """The limit is one of UTF-8 bytes; half a surrogate pair is no text, and U+0000 no store can keep."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -76,10 +76,11 @@ def test_text_is_counted_in_bytes(text, limit):
     try:
         check_text(text, limit)
     except Malformed as refusal:
-        assert (refusal.code == "too_large") == (size > limit)
-        assert refusal.code == "too_large" or size in (0, -1)
+        assert (refusal.code == "too_large") == (size > limit and "\0" not in text)
+        assert refusal.code == "too_large" or size in (0, -1) or "\0" in text
     else:
         assert 0 < size <= limit
+        assert "\0" not in text
 
 
 def test_a_mark_becomes_a_command():
