@@ -13,7 +13,7 @@ import pytest
 from backends.accounts import Owner
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions import door, passwords
+from functions import devices, door, passwords
 from schemas.errors import Unavailable
 from schemas.ids import UserId, parse_id_or_time, unix_ms_of
 from schemas.tokens import claims_of, verify
@@ -184,6 +184,16 @@ async def test_many_uses_at_once_give_one_token(ann):
 
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+
+
+async def test_a_use_that_others_overtake_every_time_asks_to_try_again(ann, monkeypatch):
+    """The tries are bounded; nobody is logged out for being unlucky."""
+    monkeypatch.setattr(devices, "_TRIES", 0)
+    unlucky = await ann.renew()
+    monkeypatch.undo()
+
+    assert problem(unlucky)[:2] == (503, "unavailable")
+    assert (await ann.renew()).status_code == 201
 
 
 async def test_a_chain_of_tokens_goes_on(ann, backends):
