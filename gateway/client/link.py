@@ -65,7 +65,7 @@ class Link:
         self._settled = asyncio.Event()  # there is a session, or all has ended
         self._asked: dict[int, asyncio.Future[frames.ServerFrame | None]] = {}
         self._numbers = 0
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._renewal: asyncio.Task[None] | None = None
         self._ended = False
         self._skipping = self._catching_up = False
         self.error: ChatError | None = None
@@ -85,8 +85,8 @@ class Link:
         except ChatError as error:
             self.error = error
         finally:
-            for task in self._renewals:
-                task.cancel()
+            if self._renewal is not None:
+                self._renewal.cancel()
             self._ended = True
             self._settled.set()
 
@@ -180,9 +180,8 @@ class Link:
                     self._comeback.live()
                     await self._tell(frame)
             case frames.Expiring():
-                renewal = asyncio.create_task(self._renew())
-                self._renewals.add(renewal)
-                renewal.add_done_callback(self._renewals.discard)
+                if self._renewal is None or self._renewal.done():
+                    self._renewal = asyncio.create_task(self._renew())
             case _:
                 if not isinstance(frame.re, UnsetType) and (waiting := self._asked.get(frame.re)) is not None and not waiting.done():
                     waiting.set_result(frame)
@@ -228,6 +227,8 @@ class Link:
 
     async def _renew(self) -> None:
         """A newer token for the open session. If this fails, the session ends with 4004, and `_once` tries again."""
+        # A server whose tokens live shorter than its warning is early warns at once, and again after each renewal.
+        await asyncio.sleep(self._accounts.due_in_s())
         try:
             async with asyncio.timeout(_RENEW_WITHIN_S):
                 login = await self._accounts.renew(self._token)

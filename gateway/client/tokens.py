@@ -69,7 +69,8 @@ class FileTokens:
         self.path = path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The lock has a file of its own, because `save` replaces the other one.
-        self._lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -98,5 +99,7 @@ class FileTokens:
     def close(self) -> None:
         """See TokenStore."""
         if self._lock >= 0:
+            if not self.path.exists():
+                self._lock_path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1

@@ -1,0 +1,75 @@
+"""`kn-chat login`: logs this machine in as a user, so that the other subcommands need no password."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import socket
+from pathlib import Path
+from typing import Final
+
+from knchat import exits, logins
+
+_DEVICES: Final = 2
+"""One for a command that stays (`chat`, `tail`), one for those beside it."""
+
+_EXAMPLES: Final = """\
+examples:
+  kn-chat login alice                        asks for the password
+  kn-chat login alice --password-file FILE   for scripts; -: from stdin
+  kn-chat login alice --devices 4            four commands can run at once
+  kn-chat login alice --http https://chat.example.org
+
+Tokens are kept in $XDG_CONFIG_HOME/kn-chat (else ~/.config/kn-chat), readable by you alone, and renewed by use. The server and the
+user become the defaults of the other commands; --profile keeps sets of log-ins apart. Prints the user's id."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "login",
+        help="log in, so that other commands need no password",
+        description="Logs this machine in as a user.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("user_name", metavar="NAME")
+    parser.add_argument(
+        "--devices", type=int, choices=range(1, 17), default=_DEVICES, metavar="N", help="commands at once (1-16, default 2)"
+    )
+    logins.add_password(parser)
+    logins.add_options(parser, user=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    password = logins.password_of(args)
+    kept = logins.Kept(args)
+    user_name = args.user_name.lower()
+
+    async def work() -> None:
+        user = ""
+        for path in _devices(kept, user_name, args.devices):
+            user = await _log_in(kept.http, path, user_name, password) or user
+        if not user:
+            raise exits.Ended(f"all {args.devices} devices of {user_name} are busy here, and so logged in")
+        kept.remember(user_name)
+        print(user)
+        logins.note(f"logged in as {user_name} at {kept.http}")
+
+    return logins.act(work)
+
+
+def _devices(kept: logins.Kept, user_name: str, count: int) -> list[Path]:
+    """Files of so many devices, those that are there already first."""
+    there = kept.devices(user_name)[:count]
+    new = [kept.new_device(user_name, f"kn-chat-{secrets.token_hex(4)}") for _ in range(count - len(there))]
+    return there + new
+
+
+async def _log_in(http: str, path: Path, user_name: str, password: str) -> str | None:
+    """The user's id; None when another command uses the device and so is logged in."""
+    from gateway.client import Client  # noqa: PLC0415 - `--help` does without
+
+    if (tokens := logins.take(path)) is None:
+        return None
+    async with Client(http, tokens=tokens, device=path.stem) as client:
+        return (await client.log_in(user_name, password, device_name=f"kn-chat on {socket.gethostname()}"[:64])).user

@@ -1,0 +1,166 @@
+"""Whom a client subcommand acts for: the options they share, and the log-ins kept in the user's configuration folder.
+
+A profile is a folder: `profile.json` remembers the server and who logged in last; `<user name>/<device>.json` is one device's log-in. Each
+running command takes one device for itself (two sessions of one device would end each other), so `login` makes a few.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from knchat import exits
+from schemas.errors import ChatError, Refused
+
+if TYPE_CHECKING:
+    from gateway.client import Client, FileTokens, Profile
+
+DEFAULT_HTTP: Final = "http://127.0.0.1:8080"
+# Control characters, and those that turn the direction of what follows.
+_STEERING: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_PROFILE: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]{0,63}", re.ASCII)
+
+
+def add_options(parser: argparse.ArgumentParser, *, user: bool = True) -> None:
+    """--http and --profile, and --user where somebody must be logged in."""
+    parser.add_argument("--http", metavar="URL", type=_url, help=f"the server (default: the one used last, else {DEFAULT_HTTP})")
+    parser.add_argument("--profile", metavar="NAME", type=_profile, default="default", help="a set of log-ins of its own")
+    if user:
+        parser.add_argument("--user", metavar="NAME", help="act for this user (default: who logged in last)")
+
+
+def add_password(parser: argparse.ArgumentParser) -> None:
+    """How a password is given: asked for, unless one of these is there."""
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--password-file", metavar="FILE", help="read the password from the first line of a file; -: from stdin")
+    given.add_argument("--password", help="the password itself; others on this machine can see it, so for demonstrations only")
+
+
+def password_of(args: argparse.Namespace, *, twice: bool = False) -> str:
+    """The password, as it was given or asked for. Never printed."""
+    if args.password is not None:
+        return str(args.password)
+    if args.password_file not in {None, "-"}:
+        try:
+            return Path(args.password_file).read_text(encoding="utf-8").partition("\n")[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise exits.Ended(f"the password cannot be read: {error}", exits.USAGE) from error
+    if args.password_file is None and sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {args.user_name}: ", stream=sys.stderr)
+        if twice and getpass.getpass("The same again: ", stream=sys.stderr) != password:
+            raise exits.Ended("the two passwords differ", exits.USAGE)
+        return password
+    return sys.stdin.readline().rstrip("\n")
+
+
+def act(work: Callable[[], Awaitable[None]]) -> int:
+    """Runs a subcommand's work; what the server says no to ends it, with the server's code in the line."""
+
+    async def run() -> None:
+        await work()
+
+    try:
+        asyncio.run(run())
+    except ChatError as error:
+        raise exits.Ended(f"{exits.line_of(error)} ({error.code})", exits.code_of(error)) from error
+    return exits.OK
+
+
+def note(text: str) -> None:
+    """Progress, for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Kept:
+    """The log-ins of one profile."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        self._folder = base / "kn-chat" / str(args.profile)
+        try:
+            self._remembered: dict[str, str] = json.loads((self._folder / "profile.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._remembered = {}
+        self.http: str = args.http or self._remembered.get("http") or DEFAULT_HTTP
+
+    def remember(self, user_name: str) -> None:
+        """This server and this user are the defaults from now on."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._folder / "profile.json").write_text(json.dumps({"http": self.http, "user": user_name}) + "\n", encoding="utf-8")
+
+    def client(self, args: argparse.Namespace, **options: Any) -> Client:
+        """A client on a device of the user that no other command uses."""
+        from gateway.client import Client  # noqa: PLC0415 - `--help` does without
+
+        user_name = (args.user or self._remembered.get("user", "")).lower()
+        if not user_name:
+            raise exits.Ended("nobody is logged in: kn-chat login NAME")
+        in_use = 0
+        for path in self.devices(user_name):
+            if (tokens := take(path)) is None:
+                in_use += 1
+            elif (login := tokens.load()) is not None and login.http_url == self.http:
+                return Client(self.http, tokens=tokens, **options)
+            else:
+                tokens.close()
+        if in_use:
+            raise exits.Ended(f"all {in_use} devices of {user_name} are busy here: kn-chat login {user_name} --devices {in_use + 1}")
+        raise exits.Ended(f"{user_name} is not logged in at {self.http}: kn-chat login {user_name}")
+
+    def devices(self, user_name: str) -> list[Path]:
+        """The files of this user's devices."""
+        return sorted((self._folder / user_name).glob("*.json"))
+
+    def new_device(self, user_name: str, device: str) -> Path:
+        """Where the log-in of one more device goes."""
+        return self._folder / user_name / f"{device}.json"
+
+
+def take(path: Path) -> FileTokens | None:
+    """The log-in in this file, for this process alone; None when another command holds it."""
+    from gateway.client import DeviceInUse, FileTokens  # noqa: PLC0415 - `--help` does without
+
+    try:
+        return FileTokens(path)
+    except DeviceInUse:
+        return None
+
+
+def shown(text: object) -> str:
+    """A text of somebody else on one line of a terminal, which it must not steer. Nothing for a message without text."""
+    if not isinstance(text, str):
+        return ""
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\n", "\\n"))
+
+
+async def person(client: Client, name: str) -> Profile:
+    """The user of this name, or of this id. Raises Refused unknown_user."""
+    if len(name) >= 3:  # shorter ones are nobody's name
+        try:
+            return await client.user_named(name)
+        except Refused as error:
+            if error.code != "unknown_user" or not (name.isascii() and name.isdigit()):
+                raise
+    for profile in await client.profiles([name]) if name.isascii() and name.isdigit() else []:
+        return profile
+    raise Refused("unknown_user", f"there is no user {name}")
+
+
+def _url(text: str) -> str:
+    if not re.match(r"https?://[^/\s]+", text):
+        raise argparse.ArgumentTypeError("a server is named like http://127.0.0.1:8080")
+    return text.rstrip("/")
+
+
+def _profile(text: str) -> str:
+    if not _PROFILE.fullmatch(text):
+        raise argparse.ArgumentTypeError("a profile's name has letters, digits, . _ -")
+    return text
