@@ -14,7 +14,7 @@ from functions.door import on_dead_letter
 from functions.records import Writer
 from schemas import chat_pb2 as pb
 from schemas import wire
-from schemas.commands import check_command
+from schemas.checks import check_command
 from schemas.errors import Malformed
 from schemas.topics import COMMANDS_ISSUED, DELIVERIES
 from schemas.wire import Event

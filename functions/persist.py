@@ -14,7 +14,7 @@ from backends.telemetry import count
 from functions.door import on_event, reason_of
 from functions.records import Writer
 from schemas import chat_pb2 as pb
-from schemas.commands import check_command
+from schemas.checks import check_command
 from schemas.errors import Malformed
 from schemas.ids import ChatId, MessageId, UserId
 from schemas.topics import DELIVERIES

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from backends.telemetry import count
-from schemas.commands import check_own
+from schemas.checks import check_own
 from schemas.errors import Refused, Unavailable
 from schemas.ids import ChatId, UserId, direct_members
 

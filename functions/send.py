@@ -16,7 +16,7 @@ from functions.door import on_event, reason_of
 from functions.policy import check_known, members_of, policy_of
 from functions.records import Writer
 from schemas import chat_pb2 as pb
-from schemas.commands import check_command
+from schemas.checks import check_command
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId
 from schemas.topics import DELIVERIES, MAX_BATCH_BYTES

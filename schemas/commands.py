@@ -12,8 +12,9 @@ from msgspec import UNSET, UnsetType
 
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.errors import Malformed, Refused
-from schemas.ids import LATEST, ChatId, UserId, direct_chat, direct_members, parse_chat, parse_id, parse_id_or_time, parse_user
+from schemas.checks import check_own
+from schemas.errors import Malformed
+from schemas.ids import ChatId, UserId, direct_chat, parse_chat, parse_id, parse_id_or_time, parse_user
 
 KEYED: Final = frozenset({"send"})
 """Kinds that carry a client's key, and so are reserved, repeated and confirmed (design.md D4)."""
@@ -30,13 +31,6 @@ def chat_of(frame: frames.Send | frames.Mark | frames.History | frames.DigestAsk
     chat = parse_chat(frame.chat)
     check_own(chat, user)
     return chat
-
-
-def check_own(chat: ChatId, user: UserId) -> None:
-    """A direct chat is known only to its people; a group has its members checked where they are known. Raises Refused."""
-    members = direct_members(chat)
-    if members is not None and user not in members:
-        raise Refused("unknown_chat", "no such chat", field="chat")
 
 
 def check_text(text: str, text_bytes: int) -> None:
@@ -76,15 +70,6 @@ def command_of(frame: frames.Send | frames.Mark, *, user: UserId, device: str, t
         case _:
             assert_never(frame)
     return command
-
-
-def check_command(command: pb.Command) -> ChatId:
-    """The chat of a command out of the log, checked for what no store could hold. Raises Malformed: no gateway writes such a command."""
-    if not (0 < command.id <= LATEST and 0 < command.user <= LATEST):
-        raise Malformed("id and user must be ids", field="id")
-    if max(command.send.reply_to, command.mark.read, command.mark.received) > LATEST:
-        raise Malformed("a message is named by what is no id", field=command.WhichOneof("body"))
-    return parse_chat(command.chat)
 
 
 def content_hash(command: pb.Command) -> bytes:
