@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 def rows(readme, heading):
     """The cells of the table under a heading, without its first two lines."""
     text = (ROOT / readme).read_text()
-    section = re.split(r"^## ", text.partition(f"\n## {heading}\n")[2], flags=re.M)[0]
+    section = re.split(r"^## ", text.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     assert len(lines) > 2, f"{readme} has no table under {heading}"
     return [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in lines[2:]]
@@ -43,7 +43,8 @@ def test_every_setting_stands_in_the_table_as_it_is():
 def test_every_metric_stands_in_the_table_as_it_is():
     """Name, kind, labels and meaning."""
     expected = [
-        (f"`{metric.name}`", metric.kind, ", ".join(metric.labels) or "none", f"{metric.meaning} ({metric.unit})") for metric in METRICS.values()
+        (f"`{metric.name}`", metric.kind, ", ".join(metric.labels) or "none", f"{metric.meaning} ({metric.unit})")
+        for metric in METRICS.values()
     ]
 
     assert rows("backends/README.md", "Metrics") == expected
@@ -92,7 +93,9 @@ def test_every_file_of_a_room_stands_in_its_map(room):
     assert {name for name in files if f"`{name}`" not in text} == set()
 
 
-@pytest.mark.parametrize("readme", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("**/README.md") if ".venv" not in path.parts))
+@pytest.mark.parametrize(
+    "readme", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("**/README.md") if ".venv" not in path.parts)
+)
 def test_links_and_paths_in_readmes_lead_somewhere(readme):
     """Relative links point at files that exist."""
     base = (ROOT / readme).parent
@@ -105,6 +108,8 @@ def test_no_module_shadows_the_standard_library():
     """functions-framework puts a source's folder on the path, so that a file called like a standard module would replace it."""
     import sys  # noqa: PLC0415 - only this test looks at the interpreter
 
-    names = {path.stem for room in ("schemas", "backends", "functions", "gateway", "scripts/knchat") for path in (ROOT / room).rglob("*.py")}
+    names = {
+        path.stem for room in ("schemas", "backends", "functions", "gateway", "scripts/knchat") for path in (ROOT / room).rglob("*.py")
+    }
 
     assert names & (sys.stdlib_module_names - {"__main__", "__init__"}) == set()

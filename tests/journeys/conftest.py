@@ -27,6 +27,7 @@ class Dev:
 
     def __init__(self, folder: Path, *flags: str, environ: dict[str, str] | None = None) -> None:
         self.folder, self._flags, self._environ = folder, flags, environ or {}
+        self.log_folder = folder.parent
         self._ports = ("0", "0")
         self.process: subprocess.Popen[str] | None = None
         self.http = self.ws = ""
@@ -44,7 +45,7 @@ class Dev:
             "--gateway-port",
             self._ports[1],
         ]
-        self.log = (self.folder.parent / f"{self.folder.name}.stderr").open("a")
+        self.log = (self.log_folder / f"{self.folder.name}.stderr").open("a")
         self.process = subprocess.Popen(
             [*command, *self._flags], stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **self._environ}
         )

@@ -21,9 +21,11 @@ def _free_ports():
 @pytest.mark.slow
 def test_the_first_conversation_works_when_pasted(tmp_path):
     """Word for word, but for the ports: another server may run on this machine."""
-    block = re.search(r"## A first conversation.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    block = re.search(r"## A first conversation.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     http, gateway = _free_ports()
-    block = block.replace("scripts/dev", f"scripts/dev --http-port {http} --gateway-port {gateway}").replace("127.0.0.1:8080", f"127.0.0.1:{http}")
+    block = block.replace("scripts/dev", f"scripts/dev --http-port {http} --gateway-port {gateway}").replace(
+        "127.0.0.1:8080", f"127.0.0.1:{http}"
+    )
     environ = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
 
     ended = subprocess.run(["bash", "-m", "-c", block], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
