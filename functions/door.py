@@ -60,14 +60,17 @@ def current() -> Backends:
     Raises Unavailable when the environment is wrong: no event is to blame for that.
     """
     if _backends is None:
-        from backends.settings import Settings  # noqa: PLC0415 - not needed where `use` was called
+        from backends import logs  # noqa: PLC0415 - not needed where `use` was called
+        from backends.settings import Settings  # noqa: PLC0415
         from backends.wiring import Backends  # noqa: PLC0415
 
         try:
-            use(Backends(Settings.from_env()))
+            settings = Settings.from_env()
         except Malformed as error:
             log.critical("a setting is wrong", extra={"setting": error.field})
             raise Unavailable(error.message) from error
+        logs.set_up(settings.log_level)
+        use(Backends(settings))
     assert _backends is not None  # noqa: S101 - `use` was just called
     return _backends
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 
 import uvloop
 
+from backends import logs
 from backends.settings import Settings
 from backends.wiring import Backends
 from gateway.server import Gateway, spare_the_collector
@@ -51,7 +51,7 @@ async def _work(gateway: Gateway) -> None:
 def main() -> int:
     """The exit code: 0 after a drain, 1 when it could not start or a part failed."""
     settings = Settings.from_env()
-    logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.set_up(settings.log_level)
     try:
         uvloop.run(serve(settings))
     except ChatError as error:

@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from backends import logs
 from backends.settings import Settings
-from knchat import exits, logs
+from knchat import exits
 from schemas.demo import DEMO_USERS
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.topics import COMMANDS

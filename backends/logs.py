@@ -1,4 +1,8 @@
-"""Log lines of a process on stderr: time, level, logger, the constant text, then its fields as key=value. `dev` sets it up."""
+"""Log lines of a process on stderr: time, level, logger, the constant text, then its fields as key=value.
+
+Whoever reads the settings of a process calls `set_up`: `kn-chat dev`, the gateway, the doors of a function that runs alone. Nobody else
+configures logging.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,9 @@ class _Line(logging.Formatter):
 
 
 def set_up(level: str) -> None:
-    """Our own lines from `level` on, those of libraries from WARNING on."""
+    """Our own lines from `level` on, those of libraries from WARNING on. Does nothing where logging is set up already."""
+    if logging.getLogger().handlers:
+        return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     root = logging.getLogger()

@@ -1,0 +1,58 @@
+"""Log lines: one each, with the fields of the record, set up once."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import logging, sys
+from backends import logs
+logs.set_up("INFO")
+logs.set_up("DEBUG")
+log = logging.getLogger("functions.test")
+log.debug("not shown")
+log.info("session paused, outbox full", extra={"user_id": 7, "offset": 12})
+logging.getLogger("elsewhere").info("a library's chatter")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("bug")
+"""
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """What a process of its own says."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert not done.stdout
+    return done.stderr.splitlines()
+
+
+def test_a_line_has_time_level_text_and_fields(lines):
+    """The text is constant and the values are fields; what is below the level and libraries' INFO are left out."""
+    at, rest = lines[0].split(" ", 1)
+
+    assert at.endswith("Z")
+    assert rest == "INFO functions.test: session paused, outbox full user_id=7 offset=12"
+    assert lines[1].endswith("ERROR functions.test: bug")
+
+
+def test_a_traceback_follows_its_line(lines):
+    """A bug is told with where it is."""
+    assert lines[2] == "Traceback (most recent call last):"
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_what_is_set_up_already_stays(monkeypatch):
+    """Whoever has configured logging is not overruled."""
+    from backends import logs  # noqa: PLC0415 - the root logger of the tests is looked at
+
+    before = list(logging.getLogger().handlers)
+    logs.set_up("DEBUG")
+
+    assert before
+    assert logging.getLogger().handlers == before
