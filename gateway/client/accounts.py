@@ -103,11 +103,8 @@ class Accounts:
 
     async def fresh(self) -> Login:
         """The log-in with an access token that has some life left, renewed where needed."""
-        return self.login if self.due_in_s() > 0 else await self.renew(self.login.access_token)
-
-    def due_in_s(self) -> float:
-        """When the access token is to be renewed; 0 or less: now."""
-        return self.login.renew_at_ms / 1000 - time.time()
+        login = self.login
+        return login if time.time() * 1000 < login.renew_at_ms else await self.renew(login.access_token)
 
     async def renew(self, stale: str) -> Login:
         """A newer access token than `stale`; calls at the same time share one. After a lost answer the same call may be repeated."""

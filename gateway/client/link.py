@@ -28,6 +28,7 @@ _CHECK_AFTER_S: Final = 5.0
 _LEAST_RETRY_S: Final = 0.2
 _HOLE_PAUSE_S: Final = 1.0
 _RENEW_WITHIN_S: Final = 60.0
+_LEAST_BETWEEN_RENEWALS_S: Final = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Link:
         self._hurry = hurry
         self._comeback = Comeback()
         self._home: str | None = None
-        self._token = ""
+        self._token, self._token_since_s = "", 0.0
         self._session: Session | None = None
         self._welcome: frames.Welcome | None = None
         self._settled = asyncio.Event()  # there is a session, or all has ended
@@ -128,7 +129,7 @@ class Link:
             if step.ask:
                 self._home = await self._accounts.gateway()
             url = step.url or self._home or login.gateway
-            self._token = login.access_token
+            self._uses(login.access_token)
             hello = frames.Hello(
                 token=login.access_token,
                 device=login.device,
@@ -225,14 +226,17 @@ class Link:
         finally:
             del self._asked[number]
 
+    def _uses(self, token: str) -> None:
+        self._token, self._token_since_s = token, asyncio.get_running_loop().time()
+
     async def _renew(self) -> None:
         """A newer token for the open session. If this fails, the session ends with 4004, and `_once` tries again."""
         # A server whose tokens live shorter than its warning is early warns at once, and again after each renewal.
-        await asyncio.sleep(self._accounts.due_in_s())
+        await asyncio.sleep(self._token_since_s + _LEAST_BETWEEN_RENEWALS_S - asyncio.get_running_loop().time())
         try:
             async with asyncio.timeout(_RENEW_WITHIN_S):
                 login = await self._accounts.renew(self._token)
                 await self.ask(frames.Refresh(token=login.access_token))
-                self._token = login.access_token
+                self._uses(login.access_token)
         except (ChatError, TimeoutError) as error:
             log.info("token of the open session not renewed", extra={"error": str(error)})

@@ -1,14 +1,19 @@
-"""Runs `kn-chat` as people do: in processes, with a configuration folder of the test's own."""
+"""Runs `kn-chat` with a configuration folder of the test's own."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
+import io
 import os
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
+
+from knchat.__main__ import main
 
 PATIENCE_S = 30
 
@@ -30,11 +35,29 @@ class Command:
         self._running: list[Running] = []
 
     def __call__(self, *arguments: str, stdin: str = "") -> Ran:
-        """Runs it to its end."""
-        ended = subprocess.run(  # noqa: PLW1510 - how it ends is the subject
-            [sys.executable, "-m", "knchat", *arguments], input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, env=self._environ
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
+        """Runs it to its end: in this process, which is ten times as fast, but for `chat`, which reads its stdin by number."""
+        if arguments[0] == "chat":
+            ended = subprocess.run(  # noqa: PLW1510 - how it ends is the subject
+                [sys.executable, "-m", "knchat", *arguments],
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                env=self._environ,
+            )
+            return Ran(ended.returncode, ended.stdout, ended.stderr)
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self._environ),
+            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                code = main(arguments)
+            except SystemExit as end:  # argparse
+                code = end.code
+        return Ran(code, out.getvalue(), err.getvalue())
 
     def start(self, *arguments: str) -> Running:
         """Starts it; its streams are at hand."""

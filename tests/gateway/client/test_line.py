@@ -9,6 +9,7 @@ import pytest
 
 from gateway.client import Connected, Disconnected, Reload, Replaced, SessionEnded
 from gateway.client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
+from gateway.client.position import Shown
 from schemas import frames
 from schemas.errors import ChatError, Unavailable
 from tests.gateway.client.scripted import ALICE, CHAT, PATIENCE_S, gateway_of, problem
@@ -197,6 +198,17 @@ async def test_what_is_no_frame_ends_the_session(server, connect, text):
 # ---- the server's ends -------------------------------------------------------------------------------------------------------------------
 
 
+def test_only_the_last_copies_are_remembered(monkeypatch):
+    """Memory stays bounded: what was shown long ago is forgotten first."""
+    monkeypatch.setattr("gateway.client.position.REMEMBERED", 2)
+    shown = Shown()
+    pushed = [frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key=f"k{n}") for n in range(3)]
+    for message in pushed:
+        shown.keep(message)
+
+    assert [shown.judge(message) for message in pushed] == [(True, None), (False, None), (False, None)]
+
+
 async def test_a_moved_user_goes_there_at_once(server, connect):
     """`moved` and 4001: the next hello goes to the other gateway; later ones too."""
     client, session = await connect()
@@ -234,10 +246,11 @@ async def test_an_expired_token_is_renewed_first(server, connect):
     assert (await server.session()).hello["token"] == "access-2"
 
 
-async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect):
+async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect, monkeypatch):
     """`expiring`: a new token over HTTP, then `refresh`; the session goes on."""
+    monkeypatch.setattr("gateway.client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
     client, session = await connect()
-    await session.say({"type": "expiring", "at": "soon"})
+    await session.say({"type": "expiring", "at": "soon"}, {"type": "expiring", "at": "soon"})
     refresh = await session.hear()
     await session.answer(refresh, expires="later")
 
@@ -246,14 +259,25 @@ async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect
     await server.no_session(0.1)
 
 
-async def test_a_failed_renewal_leaves_the_session_alone(server, connect):
+async def test_a_failed_renewal_leaves_the_session_alone(server, connect, monkeypatch):
     """The server ends the session when the time has come; until then it works."""
+    monkeypatch.setattr("gateway.client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
     client, session = await connect()
     server.refuse["/v1/tokens"] = problem(503, "unavailable")
     await session.say({"type": "expiring", "at": "soon"})
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.wait({await renewal_of(client)})
     await session.push(1)
 
     assert await ids(client, 1) == ["1"]
+    assert client.login.access_token == "access-1"
+
+
+async def renewal_of(client):
+    """The client's renewal of its token, once it has begun."""
+    while client._line._renewal is None:
+        await asyncio.sleep(0)
+    return client._line._renewal
 
 
 @pytest.mark.parametrize("code", [4400, 4401, 4403, 4404, 4409, 4429, 4499])
