@@ -78,7 +78,7 @@ class EmbeddedLog:
         return (await self._place(topic)).partitions
 
     async def epoch(self, topic: str) -> str:
-        """See `Reads`. A UUID made with the file."""
+        """See `Reads`. 128 random bits made with the file, in hex."""
         return (await self._place(topic)).epoch
 
     async def bounds(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Bounds]:

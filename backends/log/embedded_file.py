@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import uuid
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -107,9 +106,9 @@ class LogFile:
 
     def connect(self) -> sqlite3.Connection:
         """A connection to be used by one thread at a time. It waits up to 5 s for another process's transaction."""
-        # 256 statements: one text per number of rows in a group. Nothing is checkpointed in passing: see the writer. No zeroing of what is
+        # 64 statements: one per number of rows in a group. Nothing is checkpointed in passing: see the writer. No zeroing of what is
         # dropped (Debian's SQLite does it): it costs writes, and retention is no erasure.
-        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False, cached_statements=256)
+        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False, cached_statements=64)
         connection.executescript("PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST; PRAGMA cache_size = -8192")
         return connection
 
@@ -157,8 +156,10 @@ def committed(connection: sqlite3.Connection, group: str, place: Place) -> dict[
 
 def commit(connection: sqlite3.Connection, group: str, offsets: Sequence[tuple[int, int]]) -> None:
     """Sets the next offsets to read of a group: (slot, offset)."""
-    connection.executemany(
-        "INSERT INTO commits VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next", [(group, *pair) for pair in offsets]
+    values = ", ".join(["(?, ?, ?)"] * len(offsets))
+    connection.execute(
+        f"INSERT INTO commits VALUES {values} ON CONFLICT DO UPDATE SET next = excluded.next",  # noqa: S608 - no text in it
+        [part for slot, offset in offsets for part in (group, slot, offset)],
     )
 
 
@@ -252,7 +253,7 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
     slot = sum(place.partitions for place in known.values())
     for topic in TOPICS.values():
         if topic.name not in known:
-            connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (topic.name, uuid.uuid4().hex, slot, topic.partitions))
+            connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (topic.name, os.urandom(16).hex(), slot, topic.partitions))
             connection.executemany("INSERT INTO slots VALUES (?, 0)", [(slot + number,) for number in range(topic.partitions)])
             slot += topic.partitions
     connection.execute("COMMIT")

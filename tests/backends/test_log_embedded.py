@@ -290,6 +290,35 @@ async def test_an_append_gives_up_after_its_deadline_and_is_not_written_later(lo
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(last)
 
 
+async def test_an_append_waits_for_another_process(log, tmp_path):
+    """A transaction of theirs delays ours, no more."""
+    await log.ping()
+    other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    some = records(1)
+    appending = asyncio.create_task(log.append(some))
+    assert await log.read(DEAD_LETTERS, 0, 0, max_records=1) == []  # reads do not wait
+    assert not appending.done()
+    other.rollback()
+    other.close()
+    await appending
+
+    assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=1)) == sent(some)
+
+
+async def test_an_append_does_not_wait_for_another_process_for_ever(log, tmp_path, monkeypatch):
+    """A process that sits on the file makes appends unavailable, until it lets go."""
+    monkeypatch.setattr(embedded_writer, "_PATIENCE_S", 0.05)
+    await log.ping()
+    other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="cannot be written: database is locked"):
+        await log.append(records(1))
+    other.rollback()
+    other.close()
+    await log.append(records(1))
+
+
 async def test_a_writing_thread_that_failed_fails_the_probe(log, monkeypatch):
     """A bug of ours in the thread is said by every append and by the ping, at once."""
 
