@@ -93,7 +93,7 @@ def on_event(payload: type[Payload]) -> Callable[[Callable[[Payload, Event, Back
                     raise Malformed(f"this inbox takes {accepted} only", code="unknown_type")
                 await rule(wire.parse(event, payload), event, backends)
 
-            await _judge(rule.__name__, work)
+            await _judge(rule.__name__, received, work)
 
         return target
 
@@ -114,7 +114,7 @@ def on_dead_letter(rule: Callable[[Event, Backends], Awaitable[None]]) -> CloudE
                 count("knchat_dead_letters_total", became="unreadable")
                 log.warning("dead letter is not readable", extra={"reason": reason_of(error)})
 
-        await _judge(rule.__name__, work, never_refused=True)
+        await _judge(rule.__name__, received, work, never_refused=True)
 
     return target
 
@@ -141,20 +141,21 @@ def problem(error: ChatError) -> JSONResponse:
     return JSONResponse(body, status_code=error.status, headers=headers)
 
 
-async def _judge(target: str, work: Callable[[], Awaitable[None]], *, never_refused: bool = False) -> None:
+async def _judge(target: str, received: CloudEvent, work: Callable[[], Awaitable[None]], *, never_refused: bool = False) -> None:
     started = time.perf_counter()
+    place = {"target": target, "event": ascii(received.get_attributes().get("id"))}
     verdict: HTTPException | None = None
     try:
         async with asyncio.timeout(HANDLER_S):
             await work()
     except (Unavailable, TimeoutError) as error:
-        log.info("event not done, to be tried again", extra={"target": target, "cause": str(error) or "timeout"})
+        log.info("event not done, to be tried again", extra={**place, "cause": str(error) or "timeout"})
         verdict = HTTPException(503, detail=str(error) or f"not done within {HANDLER_S:.0f} s")
     except ChatError as error:
-        log.warning("event refused for good", extra={"target": target, "reason": reason_of(error)})
+        log.warning("event refused for good", extra={**place, "reason": reason_of(error)})
         verdict = HTTPException(422, detail=error.message, headers={REASON: reason_of(error)})
     except Exception as error:
-        log.exception("bug: event set aside", extra={"target": target})
+        log.exception("bug: event set aside", extra=place)
         verdict = HTTPException(422, detail="a bug in this function", headers={REASON: f"bug-{type(error).__name__.lower()}"})
     if never_refused and verdict is not None and verdict.status_code == 422:
         count("knchat_dead_letters_total", became="bug")

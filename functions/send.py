@@ -7,6 +7,7 @@ Verdicts are per command (design.md D11b): one that cannot be decided now, or ev
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -55,8 +56,8 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backe
     await backends.appends.append([*writer.deliveries(deliveries, partitions), *map(writer.retry, set_aside)])
     if outcomes:
         await backends.appends.append(writer.outcomes(outcomes))
-    for outcome in outcomes:
-        count("knchat_commands_total", became=outcome.refused or "accepted")
+    for became, number in Counter(outcome.refused or "accepted" for outcome in outcomes).items():
+        count("knchat_commands_total", number, became=became)
     count("knchat_commands_total", len(set_aside), became="set_aside")
 
 
@@ -80,7 +81,6 @@ def _decide(command: pb.Command, known: Mapping[UserId, bool | None]) -> tuple[l
     """
     if command.ByteSize() > MAX_BATCH_BYTES:
         raise Malformed("the command is greater than a whole batch may be")
-    check_command(command)
     try:
         others = _others(command)
         check_known(others, known)

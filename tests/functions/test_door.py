@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +125,23 @@ async def test_a_wrapped_record_that_claims_to_be_an_event_is_no_loop(content_ty
     answer = await doors.post_raw("report_lost", {**wrapped, "content-type": content_type}, b"{broken")
 
     assert answer.status == 200
+
+
+async def test_a_structured_event_is_taken_as_well(backends, doors, topics):
+    """A sender that is not the dispatcher may post JSON with the data in base64."""
+    event = doors.event([doors.text()])
+    attributes = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "datacontenttype": "application/protobuf",
+    }
+    body = json.dumps({**attributes, "data_base64": base64.b64encode(event.data).decode()}).encode()
+    answer = await doors.post_raw("send", {"content-type": "application/cloudevents+json"}, body)
+
+    assert answer.status == 200
+    assert len(await topics.items("chat-messages")) == 1
 
 
 @pytest.fixture

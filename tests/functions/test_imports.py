@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,13 +84,9 @@ def data(tmp_path_factory):
 
 
 def modules_of(target, folder):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, target, folder, ROOT / "functions" / "samples"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-c", PROGRAM, target, folder, ROOT / "functions" / "samples"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 

@@ -40,6 +40,16 @@ async def test_every_target_has_probes(target, backends, monkeypatch):
     assert (alive.status_code, ready.status_code) == (200, 200)
 
 
+async def test_behind_the_probes_is_the_function(people, monkeypatch):
+    """Whatever is no probe goes to the target."""
+    monkeypatch.setenv("FUNCTION_TARGET", "send")
+    headers, body = sample("send")
+    async with client(serve.app) as http:
+        taken, other = await http.post("/", headers=headers, content=body), await http.get("/")
+
+    assert (taken.status_code, other.status_code) == (200, 405)
+
+
 async def test_what_is_missing_is_named(backends, settings, monkeypatch):
     """A target whose store does not answer is not ready, and says which; one that does without it is."""
     (settings.data / "data.db").mkdir()
