@@ -86,6 +86,7 @@ class _Dev:
     def __init__(self, settings: Settings, *, demo: bool) -> None:
         self._settings, self._demo = settings, demo
         self._signalled = asyncio.Event()
+        self._starting: asyncio.Task[Any] | None = None
         self._parts: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -93,10 +94,14 @@ class _Dev:
         for signum in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signum, self._on_signal)
         async with contextlib.AsyncExitStack() as stack:
+            self._starting = asyncio.current_task()
             try:
                 http, gateway = await self._start(stack)
+            except asyncio.CancelledError:
+                raise exits.Ended("stopped before it served", exits.INTERRUPTED) from None
             except ChatError as error:
                 raise exits.Ended(exits.line_of(error), exits.USAGE if isinstance(error, Malformed) else exits.CANNOT_START) from error
+            self._starting = None
             _say(_welcome(self._settings, http, gateway.url, demo=self._demo))
             print(f"ready {http} {gateway.url}", flush=True)
             await self._watch()
@@ -119,9 +124,9 @@ class _Dev:
         backends.own()
         listener = stack.enter_context(listen(settings.host, settings.http_port, option="--http-port"))
         SigningKey.of(settings)
-        # Opens the log and the database, and so migrates them or refuses them.
+        # The first questions open the log and the database, and so migrate them or refuse them.
         await backends.reads.partitions(COMMANDS)
-        await backends.accounts.ping()
+        await backends.accounts.known(DEMO_USERS.values())
         self._demo = self._demo and await _register_demo(backends)
 
         door.use(backends)
@@ -183,6 +188,8 @@ class _Dev:
 
     def _on_signal(self) -> None:
         self._signalled.set()
+        if self._starting is not None:
+            self._starting.cancel()
         for signum in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(signum)
             signal.signal(signum, signal.SIG_DFL)

@@ -205,6 +205,21 @@ def test_a_second_ctrl_c_ends_at_once(dev, tmp_path):
     assert returncode == -signal.SIGINT
 
 
+def test_ctrl_c_during_the_start_ends_it(dev, tmp_path):
+    """Here it waits for a database that another program has locked."""
+    lock = sqlite3.connect(tmp_path / "data.db")
+    lock.execute("BEGIN EXCLUSIVE")
+    process = dev("--data", str(tmp_path), *ANY_PORTS)
+    assert "signing key made" in process.popen.stderr.readline()
+    process.popen.send_signal(signal.SIGINT)
+    lock.close()
+    returncode, out, err = process.ended()
+
+    assert (returncode, out) == (exits.INTERRUPTED, "")
+    assert "stopped before it served" in err
+    assert "Traceback" not in err
+
+
 async def test_a_part_that_fails_ends_the_whole(caplog):
     """Half a product helps nobody: the log says what failed, the exit code is not 0."""
 
