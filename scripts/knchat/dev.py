@@ -149,7 +149,7 @@ class _Dev:
             raise
         stack.push_async_callback(gateway.drain_and_stop)
         self._part(gateway.watch(), "the gateway")
-        # At 1,000 messages a second full collections were the longest waits of all: 85 ms (measured; 25 to 45 ms are left without them).
+        # At 1,000 messages a second full collections were the longest waits of all: 85 ms (measured; 25 to 50 ms are left without them).
         spare_the_collector()
         host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}", gateway
