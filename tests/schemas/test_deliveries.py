@@ -6,7 +6,7 @@ import pytest
 
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.deliveries import answer_of, chat_state, push_of, replaces
+from schemas.deliveries import answer_of, chat_state, outdates, push_of, replaces
 from schemas.ids import time_text, unix_ms_of
 from tests.schemas.samples import ALICE, BOB, BOTH, CHAT, HISTORY, MESSAGE, PAYLOADS
 
@@ -75,6 +75,39 @@ def test_what_a_newer_push_replaces():
         "lost": None,
         "revoked": None,
     }
+
+
+def delivered(**body):
+    return pb.Delivery(users=BOTH, **body)
+
+
+def receipt(user, received, read):
+    return delivered(receipt=pb.Receipt(chat=CHAT, user=user, received=received, read=read))
+
+
+def unread(read, chat=CHAT):
+    return delivered(unread=pb.Unread(chat=chat, unread=1, read=read))
+
+
+@pytest.mark.parametrize(
+    ("newer", "older", "outdated"),
+    [
+        (receipt(BOB, 5, 4), receipt(BOB, 5, 3), True),
+        (receipt(BOB, 5, 4), receipt(BOB, 5, 4), True),
+        (receipt(BOB, 6, 3), receipt(BOB, 5, 4), False),
+        (receipt(BOB, 4, 4), receipt(BOB, 5, 4), False),
+        (receipt(ALICE, 5, 5), receipt(BOB, 1, 1), False),
+        (unread(5), unread(4), True),
+        (unread(4), unread(5), False),
+        (unread(5, "g-1"), unread(4), False),
+        (unread(5), receipt(BOB, 1, 1), False),
+        (unread(5), DELIVERIES["message"], False),
+        (DELIVERIES["message"], DELIVERIES["message"], False),
+    ],
+)
+def test_a_push_outdates_only_what_it_says_as_well(newer, older, outdated):
+    """Marks are processed in any order: a later push that says less takes nothing away."""
+    assert outdates(newer, older) is outdated
 
 
 def test_a_page_is_answered():

@@ -323,6 +323,18 @@ def test_an_array_is_taken_in_order(name):
 
 
 @BOTH
+@pytest.mark.parametrize("count", [1, 2, 15, 16, FRAMES_IN_ARRAY])
+def test_encoded_frames_are_put_together(name, count):
+    """One WebSocket message out of frames that were encoded before; one alone stays an object."""
+    codec = CODECS[name]
+    pongs = [frames.Pong(re=number, time="t") for number in range(1, count + 1)]
+    payload = codec.array([codec.encode(pong) for pong in pongs])
+
+    assert [codec.outgoing(part) for part in codec.split(payload)] == pongs
+    assert payload == codec.encode(pongs if count > 1 else pongs[0])
+
+
+@BOTH
 def test_a_mistake_in_an_array_is_its_elements(name):
     """The good elements stay good; what is no object is unparsable by itself."""
     codec = CODECS[name]
