@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import subprocess
+import sys
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -155,3 +157,13 @@ def test_memory_forgets():
     tokens = MemoryTokens()
     assert tokens.load() is None
     tokens.close()
+
+
+def test_the_client_stands_alone():
+    """It can be used without the server: of our rooms it loads `schemas` and nothing else, and no driver."""
+    probe = "import gateway.client, sys; print(*sorted(sys.modules))"
+    loaded = set(subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split())
+
+    assert {name for name in loaded if name.split(".")[0] in {"backends", "functions", "knchat", "picows", "sqlalchemy"}} == set()
+    assert "google.protobuf" not in loaded
+    assert {name for name in loaded if name.startswith("gateway.") and not name.startswith("gateway.client")} == set()
