@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from knchat import exits
 from tests.journeys.conftest import PASSWORD, Dev, new_user
 from tests.knchat.command import PATIENCE_S
@@ -82,9 +84,18 @@ def test_nobody_to_talk_to(knchat, people):
     assert "(unknown_user)" in ran.err
 
 
-def test_a_server_that_restarts_is_survived(tmp_path, knchat):
+@pytest.fixture
+def own_dev(tmp_path):
+    """A server of this test's own, to kill and restart."""
+    server = Dev(tmp_path / "data", "--no-demo").start()
+    yield server
+    if server.running:
+        server.stop()
+
+
+def test_a_server_that_restarts_is_survived(own_dev, knchat):
     """kill -9 under a talk: what is typed meanwhile arrives when the server is back, once."""
-    dev = Dev(tmp_path / "data", "--no-demo").start()
+    dev = own_dev
     ann, ben = new_user(dev.http, "ann").name, new_user(dev.http, "ben").name
     for name in (ann, ben):
         assert knchat("login", name, "--http", dev.http, "--password", PASSWORD).code == exits.OK

@@ -29,6 +29,19 @@ def dev(tmp_path_factory):
 
 
 @pytest.fixture
+def own_dev(tmp_path):
+    """A server of this test's own, to end as it likes."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**environ):
+            server = Dev(tmp_path / "data", "--no-demo", environ=environ).start()
+            stack.callback(lambda: server.running and server.stop())
+            return server
+
+        yield start
+
+
+@pytest.fixture
 async def log_in():
     """Clients that are closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
@@ -314,9 +327,9 @@ async def test_an_earlier_run_is_gone_on_from(people, log_in):
     assert await event_of(stranger, Reload) == Reload(None)
 
 
-async def test_a_server_that_is_killed_and_restarted(tmp_path, log_in):
+async def test_a_server_that_is_killed_and_restarted(own_dev, log_in):
     """kill -9 in the middle: the clients come back by themselves, nothing acknowledged is missing, nothing comes twice."""
-    dev = Dev(tmp_path / "data", "--no-demo").start()
+    dev = own_dev()
     ann, ben = new_user(dev.http, "ann"), new_user(dev.http, "ben")
     anns, bens = await log_in(ann, listen=False), await log_in(ben)
     await anns.connect()
@@ -338,9 +351,9 @@ async def test_a_server_that_is_killed_and_restarted(tmp_path, log_in):
     await event_of(bens, Disconnected)
 
 
-async def test_short_lived_tokens_are_renewed_in_the_session(tmp_path, log_in):
+async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
     """The session outlives many access tokens without a break."""
-    dev = Dev(tmp_path / "data", "--no-demo", environ={"KNCHAT_TOKEN_S": "5"}).start()
+    dev = own_dev(KNCHAT_TOKEN_S="5")
     ann = new_user(dev.http, "ann")
     client = await log_in(ann)
     await client.connect()
