@@ -1,5 +1,6 @@
-"""Puts ports and adapters together: the only file that names adapters. Everything is opened at its first use, so that a function loads only the
-drivers that its target needs (design.md D21).
+"""Puts ports and adapters together: the only file that names adapters.
+
+Everything is opened at its first use, so that a function loads only the drivers that its target needs (design.md D21).
 """
 
 from __future__ import annotations

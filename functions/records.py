@@ -56,7 +56,9 @@ class Writer:
         ]
 
     def outcomes(self, outcomes: Sequence[pb.Outcome]) -> list[Record]:
-        """For chat-messages."""
+        """For chat-messages; none for none."""
+        if not outcomes:
+            return []
         return list(self._records(MESSAGES, OUTCOMES_DECIDED, "o", outcomes, lambda items: pb.Outcomes(schema=1, outcomes=items)))
 
     def answers(self, answers: Iterable[tuple[UserId, pb.Answer]], partitions: int) -> list[Record]:

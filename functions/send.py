@@ -53,9 +53,8 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backe
             deliveries += told
             outcomes.append(pb.Outcome(command=command, refused=refused))
     partitions = await backends.reads.partitions(DELIVERIES)
-    await backends.appends.append([*writer.deliveries(deliveries, partitions), *map(writer.retry, set_aside)])
-    if outcomes:
-        await backends.appends.append(writer.outcomes(outcomes))
+    records = [*writer.deliveries(deliveries, partitions), *map(writer.retry, set_aside)]
+    await backends.appends.append(records, then=writer.outcomes(outcomes))
     for became, number in Counter(outcome.refused or "accepted" for outcome in outcomes).items():
         count("knchat_commands_total", number, became=became)
     count("knchat_commands_total", len(set_aside), became="set_aside")

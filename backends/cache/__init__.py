@@ -46,7 +46,8 @@ class Cache(Protocol):
         """Confirms the claims of the batch before (their commands are in the log), then reserves these: set if absent, for KEY_TTL_S.
 
         One round trip. In the order of `claims`; a key that occurs twice among them is fresh once. Each claim's step is atomic over all
-        processes. A reservation is durable no later than any append to the same log that begins after it returned.
+        processes (embedded: the one that owns the data folder). A reservation is durable no later than any append to the same log that
+        begins after it returned.
         """
         ...
 

@@ -51,8 +51,10 @@ class Bounds:
 class Appends(Protocol):
     """The writing side. Safe to call from many tasks at once: concurrent appends share one fsync or one request."""
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record], *, then: Sequence[Record] = ()) -> None:
         """Returns when all records are durable. Records of one call and one partition keep their order.
+
+        No record of `then` is in the log before all of `records` are durable: whoever finds one may rely on those.
 
         Repeating a call appends again: readers are idempotent by event content (design.md D5).
         Errors: Unavailable when the log does not confirm within 10 s, is full or cannot be written; some, all or none of the records may

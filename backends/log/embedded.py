@@ -58,12 +58,12 @@ class EmbeddedLog:
         if self._owner_lock is None:
             self._owner_lock = sql.own(self._path.parent)
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record], *, then: Sequence[Record] = ()) -> None:
         """See `Appends`. Events are signed here, under the first of the event keys. The records of one call lie in one transaction."""
         opened = self._opened or await self._open()
         self._turn += 1
         rows, size = [], 0
-        for record in records:
+        for record in (*records, *then):
             if len(record.event.data) > MAX_RECORD_BYTES:
                 raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
             key, headers, value = to_kafka(sign(record.event, self._event_keys))
@@ -127,6 +127,23 @@ class EmbeddedLog:
         """Runs a step in the writer's next transaction: for the embedded cache, whose keys lie in this file. See `Writer.run`."""
         opened = self._opened or await self._open()
         return await opened.writer.run(step, durable=durable, size=size)
+
+    def ride(self, step: Step[None], *, size: int, ended: Callable[[bool], None]) -> None:
+        """Has a step run in the transaction of the next append, or within a second; does not wait for it. See `Writer.ride`.
+
+        The log must be open, as it is after a `glance`.
+        """
+        if self._opened is None:
+            raise Unavailable("the log is closed")
+        self._opened.writer.ride(step, size=size, ended=ended)
+
+    async def glance(self, question: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Answers a question of microseconds here and now, for the embedded cache: a hop to the reading thread costs ten times as much."""
+        opened = self._opened or await self._open()
+        try:
+            return question(opened.glancing)
+        except sqlite3.Error as error:
+            raise Unavailable(f"the log cannot be read: {error}") from error
 
     async def expire(self) -> None:
         """Drops records older than their topic's `kept_s`, and keys whose time is over, in small steps that let appends pass.
@@ -248,6 +265,8 @@ class _Opened:
         self.executor = ThreadPoolExecutor(1, "log-reader")
         self.connection = file.connect()
         self.connection.execute("PRAGMA query_only = ON")
+        self.glancing = file.connect()
+        self.glancing.execute("PRAGMA query_only = ON")
         self.writer = Writer(file, tail, clock)
 
     async def close(self) -> None:
@@ -256,4 +275,5 @@ class _Opened:
         self.tail.close()
         await asyncio.to_thread(self.executor.shutdown)
         self.connection.close()
+        self.glancing.close()
         await self.writer.close()

@@ -126,7 +126,8 @@ class LogFile:
 
     def read(self, connection: sqlite3.Connection, slot: int, offset: int, max_records: int, max_bytes: int) -> list[Stored]:
         """Records of a slot from `offset` on, at least one if there is one."""
-        records, size = [], 0
+        records: list[Stored] = []
+        size = 0
         for row in connection.execute(_SELECT, (slot << OFFSET_BITS | max(offset, 0), (slot + 1) << OFFSET_BITS, max_records)):
             size += row_bytes(row)
             if records and size > max_bytes:

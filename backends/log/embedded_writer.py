@@ -80,6 +80,10 @@ class _Job:
     result: Any = None
 
 
+# How long a rider waits for an append to ride with.
+_RIDE_S: Final = 1.0
+
+
 class Writer:
     """Writes for one event loop, which `append`, `run`, `watch` and `close` belong to. Starts its thread at once."""
 
@@ -88,7 +92,9 @@ class Writer:
         self._listener = listener
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()  # None: look at the flags
+        self._queue: SimpleQueue[list[_Job]] = SimpleQueue()  # what was put together stays together; nothing: look at the flags
+        self._riders: list[_Job] = []
+        self._departure: asyncio.TimerHandle | None = None
         self._queued_bytes = 0
         self._closing = False
         self._watching = False
@@ -121,26 +127,51 @@ class Writer:
         result: Result = await self._submit(_Job(self._loop.create_future(), size, durable=durable, step=step))
         return result
 
+    def ride(self, step: Step[None], *, size: int, ended: Callable[[bool], None]) -> None:
+        """Runs the step in the transaction of the next append, before it, or alone within a second: it costs no wake-up of the thread.
+
+        So it is durable no later than any append that begins after this returned. `ended` is told whether the transaction was committed.
+        Errors: Unavailable when too much waits.
+        """
+        self._check_room(size)
+        job = _Job(self._loop.create_future(), size, durable=False, step=step)
+        job.done.add_done_callback(lambda done: ended(done.exception() is None))
+        self._queued_bytes += size
+        self._riders.append(job)
+        if self._departure is None:
+            self._departure = self._loop.call_later(_RIDE_S, self._put)
+
     def watch(self, *, on: bool) -> None:
         """Whether to notice within 50 ms what other processes write. One read of shared memory each, no disk."""
         self._watching = on
-        self._queue.put(None)
+        self._queue.put([])
 
     async def close(self) -> None:
         """Writes what waits, at most DEADLINE_S long, and ends."""
         self._closing = True
-        self._queue.put(None)
+        self._put()
         done, _ = await asyncio.wait([self._ended], timeout=DEADLINE_S)
         if not done:
             log.error("the log's writing thread did not end in time")
 
-    async def _submit(self, job: _Job) -> Any:
+    def _check_room(self, size: int) -> None:
         if self._closing or self._ended.done():
             raise Unavailable("the log is closed" if self._closing else "the log's writing thread failed: see its log, restart the process")
-        if self._queued_bytes and self._queued_bytes + job.size > QUEUE_BYTES:
+        if self._queued_bytes and self._queued_bytes + size > QUEUE_BYTES:
             raise Unavailable("the log takes less than is appended; nothing was appended")
+
+    def _put(self, *jobs: _Job) -> None:
+        """Hands over these jobs, and before them all riders."""
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None
+        riders, self._riders = self._riders, []
+        self._queue.put([*riders, *jobs])
+
+    async def _submit(self, job: _Job) -> Any:
+        self._check_room(job.size)
         self._queued_bytes += job.size
-        self._queue.put(job)
+        self._put(job)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await job.done
@@ -163,10 +194,8 @@ class Writer:
 
     def _end(self) -> None:
         self._ended.set_result(None)
-        left = []
         while not self._queue.empty():
-            left.append(self._queue.get_nowait())
-        self._failed([job for job in left if job is not None], "its writing thread ended")
+            self._failed(self._queue.get_nowait(), "its writing thread ended")
 
     # From here on: the thread.
 
@@ -185,19 +214,17 @@ class Writer:
 
     def _take(self) -> list[_Job]:
         try:
-            job = self._queue.get(timeout=_WATCH_S if self._watching or self._checkpoint is not None else None)
+            jobs = self._queue.get(timeout=_WATCH_S if self._watching or self._checkpoint is not None else None)
         except Empty:
             return []
-        jobs, size = [], 0
-        while job is not None:
-            jobs.append(job)
-            size += job.size
-            if size >= _GROUP_BYTES or len(jobs) >= _GROUP_JOBS:
-                break
+        size = sum(job.size for job in jobs)
+        while jobs and size < _GROUP_BYTES and len(jobs) < _GROUP_JOBS:
             try:
-                job = self._queue.get_nowait()
+                more = self._queue.get_nowait()
             except Empty:
                 break
+            jobs += more
+            size += sum(job.size for job in more)
         return jobs
 
     def _write(self, jobs: Sequence[_Job]) -> None:
@@ -246,13 +273,13 @@ class Writer:
     def _write_in_steps(self, jobs: Sequence[_Job]) -> list[Written]:
         self._patiently("BEGIN IMMEDIATE")
         self._look_for_others()
+        for job in jobs:
+            if job.step is not None:
+                job.result = job.step(self._connection)
         rows = self._number(jobs)
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
             self._connection.execute(f"INSERT INTO records {_values(len(part))}", [*chain.from_iterable(part)])
-        for job in jobs:
-            if job.step is not None:
-                job.result = job.step(self._connection)
         self._connection.execute("COMMIT")
         return rows
 

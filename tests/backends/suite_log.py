@@ -145,6 +145,23 @@ class LogSuite:
         assert [ids(stored) for stored in read] == [sent(even), sent(odd)]
         assert [stored.offset for stored in read[1]] == list(range(before[1], before[1] + 50))
 
+    async def test_whoever_finds_what_came_then_finds_what_came_first(self, log):
+        """A reader of the later records may rely on the earlier ones, in whatever partitions both lie."""
+        before, began = await ends(log.reads), await ends(log.reads, COMMANDS)
+        first, later = records(8, 1), records(8, 2, COMMANDS)
+        calls = [asyncio.create_task(log.appends.append([one], then=[two])) for one, two in zip(first, later, strict=True)]
+        async with log.reads.follow(COMMANDS, {2: began[2]}) as follower:
+            found = []
+            async for batch in follower:
+                found += ids(batch)
+                there = ids(await log.reads.read(DEAD_LETTERS, 1, before[1], max_records=99))
+                assert {sent(later).index(name) for name in found} <= {sent(first).index(name) for name in there}
+                if len(found) == len(later):
+                    break
+        await asyncio.gather(*calls)
+
+        assert sorted(found) == sorted(sent(later))
+
     async def test_many_appenders_at_once_lose_nothing(self, log):
         """Concurrent appends all land once, densely."""
         end = (await ends(log.reads))[0]

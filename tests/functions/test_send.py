@@ -68,17 +68,17 @@ async def test_a_batch_makes_one_record_per_partition(people, doors, topics):
 
 
 async def test_people_are_told_before_it_is_decided(people, backends, doors, monkeypatch):
-    """Deliveries are confirmed before outcomes are appended."""
+    """No outcome is in the log before its deliveries are durable: the port's `then` promises it."""
     order, append = [], backends.appends.append
 
-    async def watched(records):
-        await append(records)
-        order.append({record.topic for record in records})
+    async def watched(records, *, then):
+        await append(records, then=then)
+        order.append(({record.topic for record in records}, {record.topic for record in then}))
 
     monkeypatch.setattr(backends.appends, "append", watched)
     await doors.post("send", [doors.text()])
 
-    assert order == [{DELIVERIES}, {MESSAGES}]
+    assert order == [({DELIVERIES}, {MESSAGES})]
 
 
 async def test_a_repeated_event_makes_the_same_records(people, doors, topics):
