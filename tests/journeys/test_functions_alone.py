@@ -156,7 +156,7 @@ async def test_a_full_disk_acknowledges_nothing_falsely_and_recovers(request, tm
     finally:
         if dev.running:
             dev.stop()
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def _whole_chat(user, chat):
