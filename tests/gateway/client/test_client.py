@@ -353,7 +353,7 @@ async def test_a_server_that_is_killed_and_restarted(own_dev, log_in):
 
 async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
     """The session outlives many access tokens without a break."""
-    dev = own_dev(KNCHAT_TOKEN_S="5")
+    dev = own_dev(KNCHAT_TOKEN_S="8")
     ann = new_user(dev.http, "ann")
     client = await log_in(ann)
     await client.connect()
