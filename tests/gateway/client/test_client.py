@@ -34,7 +34,7 @@ def own_dev(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def start(**environ):
-            server = Dev(tmp_path / "data", "--no-demo", environ=environ).start()
+            server = Dev(tmp_path / "data", "--no-demo", environ={"KNCHAT_DRAIN_S": "0", **environ}).start()
             stack.callback(lambda: server.running and server.stop())
             return server
 
