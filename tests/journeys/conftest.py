@@ -61,7 +61,8 @@ class Dev:
         self._ended()
 
     def stop(self) -> int:
-        self.process.terminate()
+        if self.process.poll() is None:
+            self.process.terminate()
         return self._ended()
 
     def _ended(self) -> int:
@@ -70,10 +71,6 @@ class Dev:
         finally:
             self.process.stdout.close()
             self.log.close()
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
 
 
 def pytest_addoption(parser):
@@ -119,6 +116,7 @@ class Device:
     def __init__(self, user: User, device: str, *, packed: bool = False) -> None:
         self.user, self.device, self.packed = user, device, packed
         self.cursor = ""
+        self.socket: websockets.ClientConnection | None = None
         self.pushes: list[dict[str, Any]] = []
         """Durable pushes of this session, in order."""
         self._waiting: list[dict[str, Any]] = []
@@ -126,9 +124,11 @@ class Device:
 
     async def connect(self, *, resume: str | None = None) -> dict[str, Any]:
         """Says hello, reads up to `live`; the welcome."""
+        if self.socket is not None:
+            await self.socket.close()
         login = self.user.tokens.get(self.device) or self.user.log_in(self.device)
         protocol = "knchat.v1.msgpack" if self.packed else "knchat.v1.json"
-        self.socket = await websockets.connect(login["gateway"], subprotocols=[protocol], compression=None, max_size=2**20)
+        self.socket = await websockets.connect(login["gateway"], subprotocols=[protocol], compression=None, max_size=2**20, max_queue=None)
         assert self.socket.subprotocol == protocol
         self.pushes, self._waiting = [], []
         hello = {"type": "hello", "token": login["access_token"], "device": self.device}
@@ -217,8 +217,7 @@ def own_dev(tmp_path, request):
         pytest.skip("this journey kills its server, so it needs one of its own")
     server = Dev(tmp_path / "data").start()
     yield server
-    if server.running:
-        server.stop()
+    server.stop()
 
 
 def new_user(http: str, name: str) -> User:

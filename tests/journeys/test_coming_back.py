@@ -127,6 +127,7 @@ async def test_logging_out_ends_the_session_within_five_seconds(people, open_dev
     with contextlib.suppress(websockets.ConnectionClosed):
         await again.connect()
     assert (await again.closed())[0] == 4403
+    await again.close()
 
 
 async def test_a_key_survives_reconnecting(people, open_device):

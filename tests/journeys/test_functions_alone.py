@@ -154,8 +154,7 @@ async def test_a_full_disk_acknowledges_nothing_falsely_and_recovers(request, tm
         assert acknowledged <= stored
         await phone.close()
     finally:
-        if dev.running:
-            dev.stop()
+        dev.stop()
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
