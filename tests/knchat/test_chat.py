@@ -89,8 +89,7 @@ def own_dev(tmp_path):
     """A server of this test's own, to kill and restart."""
     server = Dev(tmp_path / "data", "--no-demo").start()
     yield server
-    if server.running:
-        server.stop()
+    server.stop()
 
 
 def test_a_server_that_restarts_is_survived(own_dev, knchat):

@@ -35,7 +35,7 @@ def own_dev(tmp_path):
 
         def start(**environ):
             server = Dev(tmp_path / "data", "--no-demo", environ={"KNCHAT_DRAIN_S": "0", **environ}).start()
-            stack.callback(lambda: server.running and server.stop())
+            stack.callback(server.stop)
             return server
 
         yield start
