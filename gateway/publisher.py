@@ -16,7 +16,7 @@ from backends.cache import Cache, Claim, Held
 from backends.log import Appends, Record
 from backends.telemetry import count, observe
 from gateway.batches import PATIENCE_S, Batches
-from gateway.keys import Accepted, Keys, Known, Pending, Waiter
+from gateway.keys import REMEMBERED, Accepted, Keys, Known, Pending, Waiter
 from gateway.minting import Minting
 from schemas import chat_pb2 as pb
 from schemas.commands import content_hash
@@ -51,7 +51,9 @@ class Publisher:
         self._unconfirmed: list[Claim] = []
         self._asked_cache_s = float("-inf")
         self._confirming: asyncio.Task[None] | None = None
-        self._releasing: set[asyncio.Task[None]] = set()
+        # Keys of lost commands that were not sent again yet, and whether the cache has been told: it may say `confirmed` for a moment more.
+        self._lost: dict[tuple[int, str], bool] = {}
+        self._releasing: asyncio.Task[None] | None = None
 
     def submit(self, command: pb.Command, waiter: Waiter) -> None:
         """Takes a command without id. `waiter` is called exactly once, unless the gateway stops: then the outcome is unknown.
@@ -91,9 +93,11 @@ class Publisher:
         known = self._keys.get(user, key)
         if known is not None:
             known.confirmed = False
-        task = asyncio.get_running_loop().create_task(self._release(UserId(user), key))
-        self._releasing.add(task)
-        task.add_done_callback(self._releasing.discard)
+        self._unconfirmed = [claim for claim in self._unconfirmed if (claim.user, claim.key) != (user, key)]
+        self._lost[user, key] = False
+        if len(self._lost) > REMEMBERED:
+            del self._lost[next(iter(self._lost))]
+        self._release_soon()
 
     def tick(self, now_s: float) -> None:
         """Called some times a second: tells those who have waited too long, and confirms what no next batch has confirmed."""
@@ -103,7 +107,11 @@ class Publisher:
             for pending in batch:
                 if pending.waiters and now_s - pending.came_s >= PATIENCE_S:
                     pending.settle(_late())
-        if self._unconfirmed and self._confirming is None and now_s - self._asked_cache_s >= CONFIRM_S and not self._cache_rests(now_s):
+                    pending.duplicate = True  # whoever joins it now repeats
+        if self._cache_rests(now_s):
+            return
+        self._release_soon()
+        if self._unconfirmed and self._confirming is None and now_s - self._asked_cache_s >= CONFIRM_S:
             self._confirming = asyncio.get_running_loop().create_task(self._confirm())
 
     async def flush(self) -> None:
@@ -116,8 +124,9 @@ class Publisher:
     async def close(self) -> None:
         """Gives up what is under way."""
         await self._batches.close()
-        for task in (*self._releasing, *([self._confirming] if self._confirming else [])):
-            task.cancel()
+        for task in (self._releasing, self._confirming):
+            if task is not None:
+                task.cancel()
 
     # ---- one batch -----------------------------------------------------------------------------------------------------------------------
 
@@ -128,7 +137,8 @@ class Publisher:
                 count("knchat_published_commands_total", len(to_append))
                 self._confirm_later(to_append)
                 for pending in to_append:
-                    self._settle(pending, confirmed=True)
+                    self._lost.pop((pending.command.user, pending.command.key), None)
+                    self._settle(pending)
         finally:
             for pending in batch:
                 if pending.known is not None and pending.known.pending is pending:
@@ -158,9 +168,10 @@ class Publisher:
             return False
         pending.command.id = known.id = holder.id
         pending.duplicate = True
-        if holder.confirmed:
-            self._settle(pending, confirmed=True)
-        return not holder.confirmed
+        if holder.confirmed and (pending.command.user, pending.command.key) not in self._lost:
+            self._settle(pending)
+            return False
+        return True
 
     def _record(self, batch: Sequence[Pending]) -> Record:
         self._published += 1
@@ -197,9 +208,9 @@ class Publisher:
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             wait_s = min(2 * wait_s, RETRY_MOST_S)
 
-    def _settle(self, pending: Pending, *, confirmed: bool) -> None:
+    def _settle(self, pending: Pending) -> None:
         if pending.known is not None:
-            pending.known.pending, pending.known.confirmed = None, confirmed
+            pending.known.pending, pending.known.confirmed = None, True
         pending.settle(Accepted(MessageId(pending.command.id), pending.duplicate))
 
     def _give_up(self, pending: Pending, *, never_left: bool) -> None:
@@ -210,6 +221,11 @@ class Publisher:
         pending.settle(_late())
 
     # ---- the cache -----------------------------------------------------------------------------------------------------------------------
+
+    def _rest_cache(self, error: Unavailable) -> None:
+        self._cache_rests_until_s = self._clock() + CACHE_REST_S
+        count("knchat_cache_away_total")
+        log.warning("cache away, going on without it", extra={"error": error.message, "for_s": CACHE_REST_S})
 
     def _cache_rests(self, now_s: float) -> bool:
         return now_s < self._cache_rests_until_s
@@ -226,9 +242,7 @@ class Publisher:
             return await self._cache.reserve(claims, confirm=confirm)
         except Unavailable as error:
             self._unconfirmed = confirm + self._unconfirmed
-            self._cache_rests_until_s = self._clock() + CACHE_REST_S
-            count("knchat_cache_away_total")
-            log.warning("cache away, going on without it", extra={"error": error.message, "for_s": CACHE_REST_S})
+            self._rest_cache(error)
             return None
 
     async def _confirm(self) -> None:
@@ -236,12 +250,20 @@ class Publisher:
             await self._ask_cache([])
         self._confirming = None
 
-    async def _release(self, user: UserId, key: str) -> None:
-        try:
-            await self._cache.release(user, key)
-        except Unavailable as error:
-            count("knchat_cache_away_total")
-            log.warning("cache away, a lost command's key stays confirmed there", extra={"user": user, "error": error.message})
+    def _release_soon(self) -> None:
+        untold = [name for name, told in self._lost.items() if not told]
+        if untold and (self._releasing is None or self._releasing.done()):
+            self._releasing = asyncio.get_running_loop().create_task(self._release(untold))
+
+    async def _release(self, names: Sequence[tuple[int, str]]) -> None:
+        for user, key in names:
+            try:
+                await self._cache.release(UserId(user), key)
+            except Unavailable as error:
+                self._rest_cache(error)
+                return
+            if (user, key) in self._lost:
+                self._lost[user, key] = True
 
 
 def _claim(pending: Pending) -> Claim:

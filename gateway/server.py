@@ -129,11 +129,9 @@ class Gateway:
 
     async def watch(self) -> None:
         """Never returns; raises what ended one of the parts that should run for ever."""
-        while True:
-            done, _ = await asyncio.wait(self._parts, return_when=asyncio.FIRST_EXCEPTION)
-            for part in done:
-                self._parts.remove(part)
-                part.result()
+        done, _ = await asyncio.wait(self._parts, return_when=asyncio.FIRST_EXCEPTION)
+        for part in done:
+            part.result()
 
     async def drain_and_stop(self) -> None:
         """Sends the clients away in good order: nothing that was sent is lost without a word, and who comes back is not in a crowd."""

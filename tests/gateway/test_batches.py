@@ -1,0 +1,164 @@
+"""Micro-batches: what comes while a batch is under way rides in the next, and nothing is left lying."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from gateway.batches import PATIENCE_S, QUEUE_BYTES, Batches
+from schemas.topics import MAX_BATCH, MAX_BATCH_BYTES
+
+
+@dataclass
+class Item:
+    size: int = 10
+    came_s: float = 0.0
+
+
+class Published:
+    """Batches that leave, and a gate that a test opens."""
+
+    def __init__(self):
+        self.batches = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, batch):
+        self.batches.append(batch)
+        await self.gate.wait()
+
+
+async def turns(count=5):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_an_idle_queue_sends_what_came_in_one_turn_together():
+    """No timer: the next turn of the loop takes all there is."""
+    published = Published()
+    batches = Batches(published, in_flight=2)
+
+    for _ in range(3):
+        batches.put(Item())
+    await turns()
+
+    assert [len(batch) for batch in published.batches] == [3]
+    published.gate.set()
+    await batches.flush()
+    assert batches.under_way == []
+
+
+async def test_the_next_batch_takes_all_that_came_meanwhile():
+    """In the order of arrival, never more than two under way."""
+    published = Published()
+    batches = Batches(published, in_flight=2)
+    items = [Item() for _ in range(6)]
+    for item in items:
+        batches.put(item)
+        await turns()
+
+    assert [len(batch) for batch in published.batches] == [1, 1]
+    published.gate.set()
+    await batches.flush()
+    assert [item for batch in published.batches for item in batch] == items
+    assert len(published.batches) == 3
+
+
+async def test_a_batch_is_bounded_by_count_and_bytes():
+    """256 items, 256 KiB; one that is larger alone still leaves."""
+    published = Published()
+    published.gate.set()
+    batches = Batches(published, in_flight=1)
+    for _ in range(MAX_BATCH + 1):
+        batches.put(Item(1))
+    for _ in range(3):
+        batches.put(Item(MAX_BATCH_BYTES // 2))
+    batches.put(Item(2 * MAX_BATCH_BYTES))
+    await batches.flush()
+
+    assert [(len(batch), sum(item.size for item in batch)) for batch in published.batches] == [
+        (MAX_BATCH, MAX_BATCH),
+        (2, 1 + MAX_BATCH_BYTES // 2),
+        (2, MAX_BATCH_BYTES),
+        (1, 2 * MAX_BATCH_BYTES),
+    ]
+
+
+async def test_late_is_a_full_queue_or_an_old_item():
+    """Whether it waits or is under way."""
+    published = Published()
+    batches = Batches(published, in_flight=1)
+    assert not batches.late(0.0)
+    batches.put(Item(came_s=5.0))
+    await turns()
+
+    assert not batches.late(PATIENCE_S + 4)
+    assert batches.late(PATIENCE_S + 5)
+    batches.put(Item(came_s=0.0))
+    assert batches.late(PATIENCE_S)
+    batches.put(Item(QUEUE_BYTES, came_s=20.0))
+    assert batches.late(0.0)
+    published.gate.set()
+    await batches.flush()
+    assert not batches.late(99.0)
+
+
+async def test_what_waited_too_long_is_taken_out():
+    """Only what has not left."""
+    published = Published()
+    batches = Batches(published, in_flight=1)
+    batches.put(Item(came_s=0.0))
+    await turns()
+    old, young = Item(came_s=0.0), Item(came_s=5.0)
+    batches.put(old)
+    batches.put(young)
+
+    assert batches.expired(PATIENCE_S) == [old]
+    published.gate.set()
+    await batches.flush()
+    assert published.batches[1:] == [[young]]
+
+
+async def test_an_item_that_comes_as_the_last_batch_ends_is_not_forgotten():
+    """The worker ends in the same turn in which the item is put."""
+    published = Published()
+    batches = Batches(published, in_flight=1)
+    batches.put(Item())
+    await turns()
+    published.gate.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+        batches.put(Item())
+    await batches.flush()
+
+    assert sum(map(len, published.batches)) == 11
+
+
+async def test_a_bug_in_publishing_stops_nobody_else(caplog):
+    """It is logged, its batch is given up, and the next item leaves as ever."""
+    sent = []
+
+    async def publish(batch):
+        sent.append(batch)
+        if len(sent) == 1:
+            raise RuntimeError("bug")
+
+    batches = Batches(publish, in_flight=1)
+    with caplog.at_level(logging.ERROR):
+        batches.put(Item())
+        await turns()
+        batches.put(Item())
+        await batches.flush()
+
+    assert len(sent) == 2
+    assert [record.message for record in caplog.records] == ["a batch was given up"]
+
+
+async def test_close_gives_up_what_is_under_way():
+    """Nothing hangs."""
+    published = Published()
+    batches = Batches(published, in_flight=2)
+    batches.put(Item())
+    await turns()
+
+    await batches.close()
+
+    assert batches.under_way == []

@@ -1,0 +1,298 @@
+"""Out of the embedded log: the ring after a start, what follows, what is nothing of ours, and log-outs from long ago."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from backends.log import Record
+from backends.telemetry import value_of
+from gateway.delivery import Delivery
+from gateway.hub import Hub
+from gateway.lag import HistoryLag
+from gateway.minting import Minting
+from gateway.ownership import check_partitions, own_all
+from gateway.ring import Ring
+from schemas import chat_pb2 as pb
+from schemas.errors import Malformed
+from schemas.ids import first_id_at
+from schemas.topics import (
+    ANSWERS_GIVEN,
+    DELIVERIES,
+    DELIVERIES_MADE,
+    HISTORY_GROUP,
+    MESSAGES,
+    OUTCOMES_DECIDED,
+    SESSION_DELIVERIES,
+    TOPICS,
+    user_partition,
+)
+from tests.gateway.people import deliver, event, id_now, message
+from tests.gateway.wire import ALLOWED, NOW_S, claims
+
+ANN, BEN = 11, 22
+PARTITIONS = range(12)
+
+
+@pytest.fixture
+def hub():
+    return Hub(Ring(limit_bytes=2**20, kept_s=900), ALLOWED, now_s=NOW_S)
+
+
+@pytest.fixture
+async def minting(backends):
+    made = Minting(backends.generators, "test", clock=time.time)
+    await made.claim()
+    return made
+
+
+@pytest.fixture
+def lost():
+    return []
+
+
+@pytest.fixture
+async def delivery(backends, hub, minting, lost):
+    return Delivery(
+        backends.reads,
+        hub,
+        minting,
+        lambda user, key: lost.append((user, key)),
+        partitions=PARTITIONS,
+        ring_bytes=2**20,
+        ring_s=900,
+        token_s=900,
+        clock=time.time,
+    )
+
+
+def held(hub, user):
+    partition = user_partition(user, 12)
+    position = hub.ring.since(partition, 0)
+    return [pb.Delivery.FromString(raw).message.id for _, raw in hub.ring.missed(partition, user, position, limit=10_000)]
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_the_ring_is_filled_by_reading_back(delivery, hub, backends):
+    """All of the last 15 min, in order, up to the end of each partition; the log's own epoch."""
+    numbers = [id_now() + number for number in range(300)]
+    for start in range(0, 300, 50):
+        await deliver(backends, *(message(number, ANN, BEN) for number in numbers[start : start + 50]))
+
+    await delivery.fill()
+
+    assert held(hub, ANN) == held(hub, BEN) == numbers
+    assert hub.epoch == await backends.reads.epoch(DELIVERIES)
+    bounds = await backends.reads.bounds(DELIVERIES, PARTITIONS)
+    assert hub.ring.ends == {partition: each.end for partition, each in bounds.items()}
+
+
+async def test_an_empty_log(delivery, hub):
+    """A ring that holds nothing, from the end on."""
+    await delivery.fill()
+
+    assert hub.ring.ends == dict.fromkeys(PARTITIONS, 0)
+
+
+async def test_only_as_much_as_the_ring_takes_is_read_back(delivery, hub, backends):
+    """The newest; the share that quiet partitions leave over is the busy one's."""
+    numbers = [id_now() + number for number in range(2_000)]
+    for number in numbers:
+        await deliver(backends, message(number, ANN, ANN, "x" * 1_000))
+    delivery._ring_bytes = 600_000
+
+    await delivery.fill()
+
+    kept = held(hub, ANN)
+    assert 500 < len(kept) < 2_000
+    assert kept == numbers[-len(kept) :]
+
+
+async def test_log_outs_are_found_behind_the_ring(delivery, hub, backends):
+    """The ring's bytes do not bound what is known of revoked tokens; those of the ring itself are known at once."""
+    now_ms = int(time.time() * 1_000)
+    early, late = (pb.Delivery(users=[user], revoked=pb.Revoked(device="phone", before_ms=now_ms)) for user in (ANN, BEN))
+    await deliver(backends, early)
+    for _ in range(400):
+        await deliver(backends, message(id_now(), ANN, ANN, "x" * 1_000))
+    await deliver(backends, late)
+    delivery._ring_bytes = 100_000
+
+    await delivery.fill()
+    assert hub.is_revoked(claims(BEN, "phone", issued_ms=now_ms - 1))
+    assert not hub.is_revoked(claims(ANN, "phone", issued_ms=now_ms - 1))
+    await delivery.find_revocations()
+    assert hub.is_revoked(claims(ANN, "phone", issued_ms=now_ms - 1))
+    assert not hub.is_revoked(claims(ANN, "phone", issued_ms=now_ms))
+
+
+async def test_reading_back_stops_at_the_time(delivery, hub, backends):
+    """Records older than the ring's time, or than any living token, are not looked for."""
+    now_ms = int(time.time() * 1_000)
+    await deliver(backends, pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=now_ms)))
+    for _ in range(300):
+        await deliver(backends, message(id_now(), ANN, ANN))
+    delivery._clock = lambda: time.time() + 1_000
+    delivery._ring_bytes = 0
+
+    await delivery.fill()
+    await delivery.find_revocations()
+
+    assert hub.ring.ends[user_partition(ANN, 12)] == 301
+    assert not hub.is_revoked(claims(ANN, "phone", issued_ms=now_ms - 1))
+
+
+async def test_what_comes_is_followed(delivery, hub, backends, minting, lost):
+    """Into the ring, past the clock that mints, and `lost` to whoever remembers keys; what was there before tells nobody of `lost`."""
+    told = pb.Delivery(users=[ANN], lost=pb.Lost(message=5, key="before"))
+    await deliver(backends, told)
+    await delivery.fill()
+    following = asyncio.create_task(delivery.follow_deliveries())
+    soon = first_id_at(minting.now_ms() + 700)
+    await deliver(backends, message(soon, ANN, BEN), pb.Delivery(users=[BEN], lost=pb.Lost(message=6, key="k")))
+    await until(lambda: held(hub, ANN) == [0, soon] and lost)
+
+    assert lost == [(BEN, "k")]
+    assert minting.mint() > soon
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def test_an_id_from_a_wrong_clock_is_counted_and_not_followed(delivery, hub, backends, minting):
+    """The message is pushed all the same."""
+    before = value_of("knchat_ids_ahead_total", where="deliveries")
+    far = first_id_at(minting.now_ms() + 60_000)
+    await deliver(backends, message(far, ANN, BEN))
+
+    await delivery.fill()
+
+    assert held(hub, ANN) == [far]
+    assert value_of("knchat_ids_ahead_total", where="deliveries") == before + len({user_partition(user, 12) for user in (ANN, BEN)})
+    assert minting.mint() < far
+
+
+async def test_records_that_are_nothing_of_ours(delivery, hub, backends):
+    """Counted and passed over; what comes after them arrives."""
+    good = message(id_now(), ANN, ANN)
+    data = pb.Deliveries(schema=1, deliveries=[good])
+    partition = user_partition(ANN, 12)
+    foreign = event(OUTCOMES_DECIDED, pb.Outcomes(schema=1))
+    damaged = replace(event(DELIVERIES_MADE, data), data=b"\x08\x01\x12\xff")
+    unmarked = replace(event(DELIVERIES_MADE, data), data=good.SerializeToString())
+    good_event = event(DELIVERIES_MADE, data)
+    before = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of("knchat_records_skipped_total", topic="Deliveries")
+    await backends.appends.append([Record(DELIVERIES, each, partition) for each in (foreign, damaged, unmarked, good_event)])
+
+    await delivery.fill()
+
+    after = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of("knchat_records_skipped_total", topic="Deliveries")
+    assert after == before + 3
+    assert held(hub, ANN) == [good.message.id]
+
+
+async def test_the_log_is_away_for_a_moment(delivery, hub, backends, settings, monkeypatch):
+    """Following begins again where it stopped: nothing is missed and nothing comes twice."""
+    from tests.gateway.faults import broken  # noqa: PLC0415 - one test
+
+    monkeypatch.setattr("gateway.delivery.AGAIN_S", 0.02)
+    await delivery.fill()
+    failures = value_of("knchat_read_failures_total", topic=DELIVERIES)
+    numbers = [id_now() + number for number in range(3)]
+    await deliver(backends, message(numbers[0], ANN, ANN))
+    with broken(settings.data, "records"):
+        following = asyncio.create_task(delivery.follow_deliveries())
+        answering = asyncio.create_task(delivery.follow_answers())
+        await until(lambda: value_of("knchat_read_failures_total", topic=DELIVERIES) > failures)
+    for number in numbers[1:]:
+        await deliver(backends, message(number, ANN, ANN))
+    await until(lambda: len(held(hub, ANN)) == 3)
+
+    assert held(hub, ANN) == numbers
+    for task in (following, answering):
+        task.cancel()
+    await asyncio.wait([following, answering])
+
+
+async def test_answers_go_to_the_session_that_waits(delivery, hub, backends):
+    """One for a session that is not here, and one of an unknown kind, are nobody's."""
+    from gateway.session import Session  # noqa: PLC0415 - one test
+    from tests.gateway.wire import NOW_MS, RULES, Wire  # noqa: PLC0415 - one test
+
+    await delivery.fill()
+    wire = Wire()
+    session = Session(wire, wire.codec, RULES, now_s=NOW_S)
+    session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
+    hub.joined(session)
+    session._asked = {1: NOW_S + 10, 2: NOW_S + 10}
+    following = asyncio.create_task(delivery.follow_answers())
+    answers = [
+        pb.Answer(session="elsewhere", re=1, digest=pb.Digest(count=1)),
+        pb.Answer(session=session.id, re=2),
+        pb.Answer(session=session.id, re=1, digest=pb.Digest(count=3, hash=255)),
+    ]
+    await backends.appends.append([Record(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1, answers=answers)), 0)])
+    await until(lambda: wire.frames)
+
+    assert [(frame.re, frame.count, frame.hash) for frame in wire.frames] == [(1, 3, "00000000000000ff")]
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def test_how_far_history_is_behind(backends):
+    """The age of the oldest outcome that its group has not committed."""
+    now_s = time.time()
+    lag = HistoryLag(backends.reads, clock=lambda: now_s)
+    await lag.look()
+    assert lag.seconds == 0
+    await backends.appends.append([Record(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 3)])
+    now_s = time.time() + 7
+
+    await lag.look()
+    assert 6 < lag.seconds < 8
+    async with backends.reads.member(HISTORY_GROUP, MESSAGES) as member:
+        await member.poll()
+        await member.commit({3: 1})
+    await lag.look()
+    assert lag.seconds == 0
+
+
+async def test_the_lag_stays_while_the_log_is_away(backends, monkeypatch):
+    """An old figure is better than none."""
+    monkeypatch.setattr("gateway.lag.EVERY_S", 0.001)
+    lag = HistoryLag(backends.reads, clock=time.time)
+    await lag.look()
+    lag.seconds = 5.0
+    await backends.close()
+
+    watching = asyncio.create_task(lag.watch())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+
+    assert lag.seconds == 5.0
+    assert not watching.done()
+    watching.cancel()
+    await asyncio.wait([watching])
+
+
+async def test_partition_counts_must_agree(backends, monkeypatch):
+    """Else deliveries would be lost without a word: the gateway does not start."""
+    assert await check_partitions(backends.reads) == PARTITIONS
+    monkeypatch.setitem(TOPICS, DELIVERIES, replace(TOPICS[DELIVERIES], partitions=24))
+
+    with pytest.raises(Malformed) as error:
+        await check_partitions(backends.reads)
+    assert "12 partitions instead of 24" in error.value.message
+
+
+async def test_owners_are_written_down(backends):
+    """With the URL that clients are sent to."""
+    await own_all(backends.owners, PARTITIONS, url="ws://here/v1/socket", now_ms=5)
+
+    owners = [await backends.owners.owner_of(partition) for partition in PARTITIONS]
+    assert {(owner.url, owner.generation) for owner in owners} == {("ws://here/v1/socket", 5)}

@@ -1,0 +1,320 @@
+"""From a client's bytes to acts: each mistake has its error or its close code, and no bytes can break a session."""
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gateway.acts import Ask, End, Greet, Hold, Publish, Renew, Say
+from gateway.session import EARLY_BYTES, QUERIES, QUERY_S, Phase, Session
+from schemas import frames
+from schemas.frames import CODECS, JSON, MSGPACK
+from tests.gateway.wire import NOW_MS, NOW_S, RULES, Wire, claims, connect, hub
+
+ANN = 11
+HELLO = {"type": "hello", "token": "t", "device": "phone"}
+SEND = {"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"}
+
+
+def fresh(codec=JSON):
+    return Session(Wire(CODECS[codec]), CODECS[codec], RULES, now_s=NOW_S)
+
+
+def opened(codec=JSON):
+    session = fresh(codec)
+    session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
+    return session
+
+
+def say(session, value, *, now_s=NOW_S, text=None):
+    payload = value if isinstance(value, bytes) else json.dumps(value).encode() if session.codec.text else msgspec.msgpack.encode(value)
+    return session.receive(payload, text=session.codec.text if text is None else text, now_s=now_s, now_ms=NOW_MS)
+
+
+def ended(acts):
+    assert len(acts) == 1
+    assert isinstance(acts[0], End), acts
+    return acts[0].code
+
+
+def told(acts):
+    """Code, `re` and field of the one error."""
+    assert len(acts) == 1
+    assert isinstance(acts[0], Say), acts
+    frame = acts[0].frame
+    details = None if frame.details is frames.UNSET else frame.details["field"]
+    return frame.code, None if frame.re is frames.UNSET else frame.re, details
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK])
+def test_hello_comes_first(codec):
+    """And only then is there anything else to do."""
+    session = fresh(codec)
+
+    acts = say(session, HELLO)
+
+    assert [type(act) for act in acts] == [Greet]
+    assert acts[0].hello.device == "phone"
+
+
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        (SEND, 4404),
+        ({"type": "ping"}, 4404),
+        ({"type": "nonsense"}, 4404),
+        ({"type": "send"}, 4404),
+        ({"type": "hello", "token": "t"}, 4400),
+        ({"type": "hello", "token": 5, "device": "phone"}, 4400),
+        ({**HELLO, "device": ""}, 4400),
+        ({**HELLO, "device": "a b"}, 4400),
+        ({**HELLO, "device": "x" * 65}, 4400),
+        ({**HELLO, "token": "x" * 4097}, 4400),
+        ({**HELLO, "resume": 5}, 4400),
+        ({**HELLO, "resume": "x" * 257}, 4400),
+        ({**HELLO, "seen": "-1"}, 4400),
+        ({**HELLO, "seen": 5}, 4400),
+        ({**HELLO, "background": 1}, 4400),
+        ({**HELLO, "client": {"name": "x" * 65}}, 4400),
+        ({"token": "t", "device": "phone"}, 4400),
+        ({"type": 5}, 4400),
+        ([1], 4400),
+        (b"[[]]", 4400),
+        (b"5", 4400),
+        (b"", 4400),
+        (b"{", 4400),
+        (b"not json", 4400),
+        (b"\xff\xfe", 4400),
+        (b'"hello"', 4400),
+        (b"null", 4400),
+    ],
+)
+def test_what_a_first_frame_may_not_be(first, code):
+    """4400 for what is no frame or a wrong hello, 4404 for anything that is no hello."""
+    assert ended(say(fresh(), first)) == code
+
+
+@pytest.mark.parametrize("payload", [b"not json", b"{", b"[1]", b"5", b'{"type":5}', b"{}", b"[" + b"{}," * 64 + b"{}]", b"[" * 10_000])
+def test_what_is_no_frame_later(payload):
+    """4400, at any time."""
+    assert ended(say(opened(), payload)) == 4400
+
+
+@pytest.mark.parametrize(("codec", "text"), [(JSON, False), (MSGPACK, True)])
+def test_the_wrong_opcode(codec, text):
+    """JSON comes as text, MessagePack as binary: 4400."""
+    assert ended(say(opened(codec), HELLO, text=text)) == 4400
+
+
+def test_hello_twice():
+    """4404."""
+    assert ended(say(opened(), HELLO)) == 4404
+
+
+CHAT = "d-11-22"
+MISTAKES = [
+    ({"type": "nonsense", "id": 7}, "unknown_type", "type"),
+    ({**SEND, "text": ""}, "malformed", "text"),
+    ({**SEND, "text": "x" * 4_097}, "too_large", "text"),
+    ({**SEND, "text": "€" * 1_366}, "too_large", "text"),
+    ({**SEND, "text": 5}, "malformed", "text"),
+    ({**SEND, "text": None}, "malformed", "text"),
+    ({**SEND, "file": "f"}, "malformed", "file"),
+    ({**SEND, "key": ""}, "malformed", "key"),
+    ({**SEND, "key": "x" * 65}, "malformed", "key"),
+    ({**SEND, "key": "a b"}, "malformed", "key"),
+    ({**SEND, "key": 5}, "malformed", "key"),
+    ({**SEND, "to": "abc"}, "malformed", "to"),
+    ({**SEND, "to": 22}, "malformed", "to"),
+    ({**SEND, "to": "0"}, "malformed", "to"),
+    ({**SEND, "to": "9" * 19}, "malformed", "to"),
+    ({**SEND, "to": "007"}, "malformed", "to"),
+    ({**SEND, "chat": CHAT}, "malformed", "to"),
+    ({**SEND, "reply_to": "x"}, "malformed", "reply_to"),
+    ({"type": "send", "key": "k", "text": "hi"}, "malformed", "chat"),
+    ({"type": "send", "key": "k", "to": "22"}, "malformed", "text"),
+    ({"type": "send", "to": "22", "text": "hi"}, "malformed", "key"),
+    ({"type": "send", "key": "k", "chat": "d-22-33", "text": "hi"}, "unknown_chat", "chat"),
+    ({"type": "send", "key": "k", "chat": "d-22-11", "text": "hi"}, "malformed", "chat"),
+    ({"type": "send", "key": "k", "chat": "elsewhere", "text": "hi"}, "malformed", "chat"),
+    ({"type": "mark", "chat": CHAT}, "malformed", "read"),
+    ({"type": "mark", "chat": CHAT, "read": "x"}, "malformed", "read"),
+    ({"type": "mark", "chat": "d-22-33", "read": "5"}, "unknown_chat", "chat"),
+    ({"type": "history", "id": 7, "chat": CHAT, "before": "yesterday"}, "malformed", "before"),
+    ({"type": "history", "id": 7, "chat": CHAT, "before": "2026-01-31 23:59:59"}, "malformed", "before"),
+    ({"type": "history", "id": 7, "chat": CHAT, "after": "2026-02-31T00:00:00Z"}, "malformed", "after"),
+    ({"type": "history", "id": 7, "chat": CHAT, "before": "5", "after": "5"}, "malformed", "after"),
+    ({"type": "history", "id": 7, "chat": CHAT, "limit": 0}, "malformed", "limit"),
+    ({"type": "history", "id": 7, "chat": CHAT, "limit": 257}, "malformed", "limit"),
+    ({"type": "history", "id": 7, "chat": CHAT, "limit": "5"}, "malformed", "limit"),
+    ({"type": "history", "id": 7, "chat": "d-22-33"}, "unknown_chat", "chat"),
+    ({"type": "history", "chat": CHAT}, "malformed", "id"),
+    ({"type": "chats"}, "malformed", "id"),
+    ({"type": "chats", "id": 7, "after": 5}, "malformed", "after"),
+    ({"type": "digest", "id": 7, "chat": CHAT, "from": "1"}, "malformed", "to"),
+    ({"type": "digest", "id": 7, "chat": CHAT, "from": "x", "to": "2"}, "malformed", "from"),
+    ({"type": "refresh", "id": 7}, "malformed", "token"),
+    ({"type": "ping", "id": 0}, "malformed", "id"),
+    ({"type": "ping", "id": 2**53}, "malformed", "id"),
+    ({"type": "ping", "id": "7"}, "malformed", "id"),
+    ({"type": "ping", "id": 1.5}, "malformed", "id"),
+]
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK])
+@pytest.mark.parametrize(("frame", "code", "field"), MISTAKES, ids=lambda value: json.dumps(value)[:70] if isinstance(value, dict) else "")
+def test_a_mistake_gets_its_error_and_the_socket_stays(frame, code, field, codec):
+    """The code, the place, and the number of the frame that was wrong."""
+    session = opened(codec)
+    number = frame.get("id")
+
+    error = told(say(session, frame))
+
+    assert error == (code, number if isinstance(number, int) and 0 < number < 2**53 else None, field)
+    assert [type(act) for act in say(session, {"type": "ping", "id": 8})] == [Say]
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK])
+def test_frames_become_what_they_ask_for(codec):
+    """Alone or in an array, in order; unknown fields are ignored."""
+    session = opened(codec)
+    acts = say(
+        session,
+        [
+            {**SEND, "later": True},
+            {"type": "mark", "chat": CHAT, "read": "5"},
+            {"type": "chats", "id": 2},
+            {"type": "refresh", "id": 3, "token": "t"},
+            {"type": "ping", "id": 4},
+        ],
+    )
+
+    assert [type(act) for act in acts] == [Publish, Hold, Ask, Renew, Say]
+    assert (acts[0].command.chat, acts[0].command.send.text, acts[0].command.key, acts[0].re) == (CHAT, "hi", "k", 1)
+    assert (acts[1].command.mark.read, acts[1].command.mark.received, acts[1].re) == (5, 5, frames.UNSET)
+    assert (acts[2].query.session, acts[2].query.user, acts[2].query.re) == (session.id, ANN, 2)
+    assert acts[2].query.deadline_ms == NOW_MS + QUERY_S * 1_000
+    assert acts[4].frame.re == 4
+
+
+def test_nothing_counts_behind_an_end():
+    """What stands before the bad frame in an array is done, what stands behind it is not."""
+    acts = say(opened(), b'[{"type":"ping","id":1},5,{"type":"ping","id":2}]')
+
+    assert [type(act) for act in acts] == [Say, End]
+
+
+def test_what_is_said_before_welcome_waits():
+    """In the same array or later; it is taken in order when the session is open."""
+    session = fresh()
+    assert [type(act) for act in say(session, [HELLO, {"type": "ping", "id": 1}])] == [Greet]
+    assert say(session, {"type": "ping", "id": 2}) == []
+
+    session.phase = Phase.OPEN
+    acts = session.admitted(NOW_S, NOW_MS)
+
+    assert [act.frame.re for act in acts] == [1, 2]
+    assert session.admitted(NOW_S, NOW_MS) == []
+
+
+def test_not_too_much_is_said_before_welcome():
+    """4005, rather than keeping it all."""
+    session = fresh()
+    say(session, HELLO)
+
+    acts = []
+    for _ in range(EARLY_BYTES // 4_000 + 2):
+        acts += say(session, {**SEND, "text": "x" * 4_000})
+
+    assert ended(acts[:1]) == 4005
+
+
+def test_too_many_frames():
+    """4005 at more than 500 a second, counting those in arrays; a new second begins anew."""
+    session = opened()
+    for _ in range(5):
+        assert len(say(session, [{"type": "ping"}] * 64)) == 64
+    for _ in range(5):
+        assert len(say(session, [{"type": "ping"}] * 64, now_s=NOW_S + 1)) == 64
+
+    for _ in range(2):
+        say(session, [{"type": "ping"}] * 64, now_s=NOW_S + 1)
+    assert ended(say(session, [{"type": "ping"}] * 64, now_s=NOW_S + 1.5)) == 4005
+
+
+def test_an_ended_session_takes_nothing():
+    """Frames that were on their way when it was closed."""
+    session = opened()
+    session.phase = Phase.ENDED
+
+    assert say(session, SEND) == []
+
+
+def test_questions_have_numbers_a_limit_and_an_end():
+    """16 may wait; one number waits once; without an answer in 10 s there is an error."""
+    at = hub()
+    session, wire = connect(at, ANN)
+    for number in range(1, QUERIES + 1):
+        assert [type(act) for act in say(session, {"type": "chats", "id": number})] == [Ask]
+    assert told(say(session, {"type": "chats", "id": 1})) == ("malformed", 1, "id")
+    assert told(say(session, {"type": "chats", "id": 99})) == ("rate_limited", 99, None)
+    assert session.answered(3)
+    assert not session.answered(3)
+    assert [type(act) for act in say(session, {"type": "chats", "id": 99})] == [Ask]
+    wire.take()
+
+    at.tick(NOW_S + QUERY_S + 0.25)
+
+    late = wire.take()
+    assert [(frame.re, frame.code, frame.temporary) for frame in late] == [
+        (number, "unavailable", True) for number in (1, 2, *range(4, 17), 99)
+    ]
+    assert not session.answered(1)
+
+
+FIELDS = [
+    *("type", "id", "key", "chat", "to", "text", "file", "reply_to", "received", "read", "before", "after", "around", "limit", "from"),
+    *("token", "device", "resume", "seen", "client", "background"),
+]
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from((CHAT, "22", "5", "k"))
+fields = st.dictionaries(
+    st.sampled_from(FIELDS) | st.text(max_size=5),
+    scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=3), scalars, max_size=3),
+    max_size=8,
+)
+typed = st.builds(lambda value, kind: {**value, "type": kind}, fields, st.sampled_from(sorted(frames.CLIENT_TYPES)) | st.text(max_size=8))
+
+
+@settings(max_examples=400, deadline=None)
+@given(payload=st.binary(max_size=300), is_open=st.booleans(), codec=st.sampled_from((JSON, MSGPACK)))
+@example(payload=b'{"type":"chats","id":1,"after":"\\ud800"}', is_open=True, codec=JSON)
+@example(payload=b'{"type":"ping","id":' + b"9" * 5_000 + b"}", is_open=True, codec=JSON)
+@example(payload=b'{"type":"' + b"[" * 5_000, is_open=True, codec=JSON)
+def test_no_bytes_break_a_session(payload, is_open, codec):
+    """Whatever comes, acts come of it."""
+    session = opened(codec) if is_open else fresh(codec)
+
+    acts = say(session, payload)
+
+    assert all(isinstance(act, Say | End | Greet | Publish | Hold | Ask | Renew) for act in acts)
+
+
+@settings(max_examples=400, deadline=None)
+@given(value=typed | st.lists(typed, max_size=4), codec=st.sampled_from((JSON, MSGPACK)))
+def test_no_fields_break_a_session(value, codec):
+    """Frames that are nearly right are the dangerous ones: what is published can be written."""
+    session = opened(codec)
+    try:
+        payload = json.dumps(value).encode() if codec == JSON else msgspec.msgpack.encode(value)
+    except (OverflowError, UnicodeEncodeError):
+        return
+
+    for act in say(session, payload):
+        if isinstance(act, Publish | Hold):
+            act.command.SerializeToString()
+        elif isinstance(act, Ask):
+            act.query.SerializeToString()
+        elif isinstance(act, Say):
+            session.codec.encode(act.frame)
