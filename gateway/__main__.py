@@ -50,9 +50,9 @@ async def _work(gateway: Gateway) -> None:
 
 def main() -> int:
     """The exit code: 0 after a drain, 1 when it could not start or a part failed."""
-    settings = Settings.from_env()
-    logs.set_up(settings.log_level)
     try:
+        settings = Settings.from_env()
+        logs.set_up(settings.log_level)
         uvloop.run(serve(settings))
     except ChatError as error:
         print(f"gateway: {error.message}", file=sys.stderr)  # noqa: T201 - said in one line

@@ -51,6 +51,7 @@ class Publisher:
         self._unconfirmed: list[Claim] = []
         self._asked_cache_s = float("-inf")
         self._confirming: asyncio.Task[None] | None = None
+        self._over = False
         # Keys of lost commands that were not sent again yet, and whether the cache has been told: it may say `confirmed` for a moment more.
         self._lost: dict[tuple[int, str], bool] = {}
         self._releasing: asyncio.Task[None] | None = None
@@ -74,8 +75,7 @@ class Publisher:
                 return
         now_s = self._clock()
         try:
-            if self._batches.late(now_s):
-                raise _late()
+            self._check_room(now_s)
             command.id = self._minting.mint() if known is None else known.id
         except Unavailable as error:
             waiter(error)
@@ -111,7 +111,7 @@ class Publisher:
         if self._cache_rests(now_s):
             return
         self._release_soon()
-        if self._unconfirmed and self._confirming is None and now_s - self._asked_cache_s >= CONFIRM_S:
+        if self._unconfirmed and (self._confirming is None or self._confirming.done()) and now_s - self._asked_cache_s >= CONFIRM_S:
             self._confirming = asyncio.get_running_loop().create_task(self._confirm())
 
     async def flush(self) -> None:
@@ -120,6 +120,11 @@ class Publisher:
         if self._confirming is not None:
             await self._confirming
         await self._confirm()
+
+    async def finish(self) -> None:
+        """Takes nothing more, and returns when all that was taken is in the log and confirmed."""
+        self._over = True
+        await self.flush()
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -143,6 +148,12 @@ class Publisher:
             for pending in batch:
                 if pending.known is not None and pending.known.pending is pending:
                     pending.known.pending = None  # given up: whether the log has it is unknown, so a repeat appends the same id
+
+    def _check_room(self, now_s: float) -> None:
+        if self._over:
+            raise Unavailable("this gateway is stopping: repeat with the same key elsewhere", code="starting")
+        if self._batches.late(now_s):
+            raise _late()
 
     async def _reserve(self, batch: list[Pending]) -> list[Pending]:
         """Asks the cache who holds the keys; what is left to append, each with the id that its key stands for."""
@@ -248,7 +259,6 @@ class Publisher:
     async def _confirm(self) -> None:
         if self._unconfirmed:
             await self._ask_cache([])
-        self._confirming = None
 
     def _release_soon(self) -> None:
         untold = [name for name, told in self._lost.items() if not told]

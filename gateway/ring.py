@@ -83,7 +83,9 @@ class Ring:
         """What is held now, in all."""
 
     def open(self, partition: int, offset: int) -> None:
-        """Takes over a partition that is held from this offset on, empty so far."""
+        """Takes over a partition that is held from this offset on, empty so far; what was held of it before is gone."""
+        if (before := self._partitions.get(partition)) is not None:
+            self.bytes -= sum(segment.size for segment in before.segments)
         self._partitions[partition] = _Partition(deque([_Segment(offset)]), offset)
 
     @property

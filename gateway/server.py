@@ -143,9 +143,10 @@ class Gateway:
         until_s = self._monotonic() + self._settings.drain_s
         while desk.hub.connections and self._monotonic() < until_s:  # noqa: ASYNC110 - the hub knows no asyncio
             await asyncio.sleep(TICK_S)
+        self._publish_marks(float("inf"))
         try:
             async with asyncio.timeout(FLUSH_S):
-                await desk.publisher.flush()
+                await desk.publisher.finish()
         except TimeoutError:
             log.warning("not everything was confirmed in time")
         desk.hub.end_all(RESTART, "restart")
@@ -211,6 +212,10 @@ class Gateway:
     def _part(self, work: Coroutine[Any, Any, None]) -> None:
         self._parts.append(asyncio.create_task(work))
 
+    def _publish_marks(self, now_s: float) -> None:
+        for held in self._desk.marks.due(now_s):
+            self._desk.publisher.submit(held.command, held.settle)
+
     async def _tick(self) -> None:
         """Whatever is due with time, some times a second."""
         desk = self._desk
@@ -221,8 +226,7 @@ class Gateway:
             desk.hub.tick(now_s)
             desk.publisher.tick(now_s)
             desk.queries.tick(now_s)
-            for held in desk.marks.due(now_s):
-                desk.publisher.submit(held.command, held.settle)
+            self._publish_marks(now_s)
             if now_s - forget_s >= FORGET_S:
                 forget_s = now_s
                 desk.hub.forget(desk.now_ms())

@@ -74,6 +74,16 @@ def test_the_end_moves_over_records_that_nobody_gets():
     assert ring.holds(0, (5, 0))
 
 
+def test_a_partition_taken_over_again():
+    """Nothing of before is left, neither deliveries nor bytes."""
+    ring = Ring(limit_bytes=2**20, kept_s=900)
+    ring.open(0, 5)
+    ring.add(0, 7, 0, [delivery([11], 1)])
+    ring.open(0, 9)
+
+    assert (ring.bytes, ring.ends, ring.missed(0, 11, (9, 0), limit=1)) == (0, {0: 9}, [])
+
+
 def test_since_finds_the_first_record_of_a_time():
     """A new device gets the last two minutes, or as much as there is."""
     ring = Ring(limit_bytes=2**20, kept_s=160)

@@ -740,6 +740,60 @@ async def test_drain(start, backends, token):
     assert await appended(backends, COMMANDS) == 1
 
 
+async def test_a_mark_on_hold_is_published_before_the_end(start, backends):
+    """Its `ok` comes before the close."""
+    gateway = await start()
+    ann = Person(ANN, "phone", gateway, backends)
+    await ann.connect()
+    await ann.say({"type": "mark", "id": 1, "chat": CHAT, "read": "5"}, {"type": "ping", "id": 2})
+    await ann.hear("pong")
+
+    await gateway.drain_and_stop()
+
+    assert (await ann.hear("ok"))["re"] == 1
+    assert await appended(backends, COMMANDS) == 1
+
+
+async def test_a_log_that_is_away_does_not_hold_up_the_end(start, backends, settings, monkeypatch):
+    """After a while the gateway stops anyway, and nothing that was not confirmed is acknowledged."""
+    monkeypatch.setattr("gateway.server.FLUSH_S", 0.2)
+    gateway = await start()
+    ann = Person(ANN, "phone", gateway, backends)
+    await ann.connect()
+    await ann.ask(SEND)
+    with broken(settings.data, "records"):
+        await ann.say({**SEND, "id": 2, "key": "k2"}, {"type": "mark", "id": 3, "chat": CHAT, "read": "5"}, {"type": "ping", "id": 4})
+        await ann.hear("pong")
+        await gateway.drain_and_stop()
+
+    assert await ann.hear("ok") is None
+    assert ann.socket.close_code == 1012
+
+
+async def test_old_things_are_forgotten_now_and_then(start, monkeypatch):
+    """The tick does it."""
+    monkeypatch.setattr("gateway.server.FORGET_S", 0.0)
+    gateway = await start()
+    gateway._desk.hub._revoked[1, "phone"] = (1, 1)
+    async with asyncio.timeout(5):
+        while gateway._desk.hub._revoked:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_bug_in_a_conversation_is_its_own(person, gateway, caplog):
+    """It is logged; the gateway and the session go on."""
+    ann = await person(ANN)
+
+    async def fail():
+        raise RuntimeError("bug")
+
+    gateway._desk.spawn(fail())
+    assert (await ann.ask({"type": "ping", "id": 1}))["type"] == "pong"
+    await asyncio.sleep(0)
+
+    assert "a conversation failed" in [record.message for record in caplog.records]
+
+
 async def test_drain_does_not_wait_for_nobody(start):
     """Without sessions it is over at once."""
     gateway = await start(drain_s=60)
