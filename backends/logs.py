@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import UTC, datetime
 from typing import Final
+
+from schemas.ids import time_text
 
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
@@ -18,8 +19,7 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.message = record.getMessage()
         fields = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in _OWN)
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = f"{at} {record.levelname} {record.name}: {record.message}{fields}"
+        line = f"{time_text(int(record.created * 1_000))} {record.levelname} {record.name}: {record.message}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

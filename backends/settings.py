@@ -17,6 +17,8 @@ from typing import Any
 from schemas.errors import Malformed
 
 _MOST_DIGITS = 18
+# Servers that listen everywhere are reached over the loopback of their family.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def _setting(default: Any, unit: str, meaning: str, *, least: int | None = None, most: int | None = None) -> Any:
@@ -37,9 +39,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = _setting(
         (), "origins, comma", "browser origins allowed on the socket and by CORS; *: all; empty: own host"
     )
-    event_keys: tuple[bytes, ...] = _setting(
-        (), "base64, comma", "D23: keys that sign events; the first signs, all (at most two) are accepted"
-    )
+    event_keys: tuple[bytes, ...] = _setting((), "base64, comma", "keys that sign events; the first signs, all (at most two) are accepted")
     signing_key: str = _setting(
         "", "file", "Ed25519 private key (PEM) that signs tokens; empty: made in the data folder at the first start"
     )
@@ -71,6 +71,11 @@ class Settings:
                     raise Malformed(f"{name} is no setting; see the table in backends/README.md", field=name)
                 values[fields[name].name] = _parse(name, text, fields[name])
         return cls(**values)
+
+    def url(self, scheme: str, port: int) -> str:
+        """What this machine reaches a server of ours on this port by: scheme, host and port."""
+        host = _LOOPBACK.get(self.host, self.host)
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:

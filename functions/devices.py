@@ -23,11 +23,11 @@ from backends.telemetry import count
 from functions.guard import BELIEVED_S, set_valid_since, valid_since
 from functions.passwords import hasher, passwords_of
 from functions.records import Writer
-from schemas import bodies, calls
+from schemas import bodies, calls, frames
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId, parse_user, time_text
-from schemas.tokens import claims_of
+from schemas.tokens import DEVICE, claims_of
 from schemas.topics import DELIVERIES, user_partition
 from schemas.wire import Event
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_\-]{22})\.([1-9][0-9]{0,9})\.([A-Za-z0-9_\-]{43})", re.ASCII)
-_DEVICE: Final = re.compile(r"[A-Za-z0-9._:\-]{1,64}", re.ASCII)
 _TRIES: Final = 5
 """Two uses of one token at once: the second finds what the first wrote. More in a row means that somebody plays."""
 
@@ -187,7 +186,7 @@ async def gateway_of(user: UserId, backends: Backends) -> str:
         owner = None
     if owner is not None:
         return owner.url
-    return settings.public_url or f"ws://{settings.host}:{settings.gateway_port}/v1/socket"
+    return settings.public_url or f"{settings.url('ws', settings.gateway_port)}{frames.SOCKET_PATH}"
 
 
 def own_profile(profile: Profile) -> bodies.OwnProfile:
@@ -263,7 +262,7 @@ async def _devices(asked: Asked) -> bodies.Devices:
 
 async def _remove(asked: Asked) -> None:
     name = asked.path["device"]
-    if _DEVICE.fullmatch(name) is None:
+    if DEVICE.fullmatch(name) is None:
         raise Malformed("device must be 1 to 64 of A-Z a-z 0-9 . _ : -", field="device")
     await remove(asked.claims.user, name, asked.backends, why="removed", now_ms=asked.now_ms)
 

@@ -61,8 +61,8 @@ def current() -> Backends:
     """
     if _backends is None:
         from backends import logs  # noqa: PLC0415 - not needed where `use` was called
-        from backends.settings import Settings  # noqa: PLC0415
-        from backends.wiring import Backends  # noqa: PLC0415
+        from backends.settings import Settings  # noqa: PLC0415 - see above
+        from backends.wiring import Backends  # noqa: PLC0415 - see above
 
         try:
             settings = Settings.from_env()
@@ -135,10 +135,9 @@ def reason_of(error: ChatError) -> str:
 
 
 def problem(error: ChatError) -> JSONResponse:
-    """The HTTP answer for an error, in the one shape that all of them have (protocol.md section 1)."""
-    headers = {} if error.retry_after_s is None else {"retry-after": str(max(1, round(error.retry_after_s)))}
-    body = {"code": error.code, "message": error.message, "details": error.details}
-    return JSONResponse(body, status_code=error.status, headers=headers)
+    """The HTTP answer for an error."""
+    headers = {} if error.retry_after is None else {"retry-after": error.retry_after}
+    return JSONResponse(error.problem, status_code=error.status, headers=headers)
 
 
 async def _judge(target: str, received: CloudEvent, work: Callable[[], Awaitable[None]], *, never_refused: bool = False) -> None:

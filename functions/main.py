@@ -19,7 +19,7 @@ from schemas import topics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnEvents:
-    """A source: the records of `topic` go to the target `target` of functions/`file`.py; what fails goes to `dead_letters`.
+    """A source: the records of `topic` go to the target `target` of functions/`file`.py; what fails goes to chat-dead-letters.
 
     `needs`: the ports without which the target can do nothing, and so is not ready.
     """
@@ -30,7 +30,6 @@ class OnEvents:
     group: str
     delivery: Delivery
     needs: tuple[str, ...]
-    dead_letters: str = topics.DEAD_LETTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,9 @@ _HISTORY: Final = Delivery(retry=2, backoff_delay_s=0.5)  # whoever asked has so
 TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
     OnEvents(target="send", file="send", topic=topics.COMMANDS, group="send", delivery=_SEND, needs=("appends",)),
     OnEvents(target="send", file="send", topic=topics.RETRIES, group="send-retries", delivery=_SEND, needs=("appends",)),
-    OnEvents(target="persist", file="persist", topic=topics.MESSAGES, group="persist", delivery=_PERSIST, needs=("appends", "chats")),
+    OnEvents(
+        target="persist", file="persist", topic=topics.MESSAGES, group=topics.HISTORY_GROUP, delivery=_PERSIST, needs=("appends", "chats")
+    ),
     OnEvents(target="history", file="history", topic=topics.QUERIES, group="history", delivery=_HISTORY, needs=("appends", "chats")),
     OnEvents(target="report_lost", file="lost", topic=topics.DEAD_LETTERS, group="report-lost", delivery=_SEND, needs=("appends",)),
     OnHttp(

@@ -77,10 +77,11 @@ async def answer(request: Request, doors: Mapping[Call, Door]) -> Response:
     except ClientDisconnect:
         response = door.problem(Malformed("the body ended early", field="body"))
     except _NoSuchMethod as error:
-        response = JSONResponse(_problem("not_found", "there is no such method here"), 405, {"allow": ", ".join(error.allowed)})
+        refusal = Refused("not_found", "there is no such method here")
+        response = JSONResponse(refusal.problem, 405, {"allow": ", ".join(error.allowed)})
     except Exception:
         log.exception("bug: call failed", extra={"call": name})
-        response = JSONResponse(_problem("unavailable", "a bug in this function"), 500)
+        response = JSONResponse(Unavailable("a bug in this function").problem, 500)
     if response.status_code == 401:
         response.headers["www-authenticate"] = "Bearer"
     response.headers["x-content-type-options"] = "nosniff"
@@ -94,10 +95,6 @@ class _NoSuchMethod(Exception):
     def __init__(self, allowed: list[str]) -> None:
         super().__init__(allowed)
         self.allowed = allowed
-
-
-def _problem(code: str, message: str) -> dict[str, Any]:
-    return {"code": code, "message": message, "details": {}}
 
 
 def _find(request: Request, doors: Mapping[Call, Door]) -> tuple[Call, Mapping[str, str]]:

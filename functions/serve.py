@@ -134,7 +134,7 @@ def _own_app(target: str) -> ASGIApp:
 @cache
 def _framework_app(target: str) -> ASGIApp:
     """Made of the module itself and not of its path: the path would be run again, and its folder would be put on sys.path."""
-    made: ASGIApp = functions_framework.aio.create_asgi_app_from_module(  # type: ignore[no-untyped-call]
+    made: ASGIApp = functions_framework.aio.create_asgi_app_from_module(  # type: ignore[no-untyped-call] # the framework has no types
         target, main.__file__, None, main, main.__spec__
     )
     return made

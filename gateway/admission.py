@@ -15,7 +15,6 @@ from gateway.sockets import Request, Response
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Refused
 
-SOCKET_PATH: Final = "/v1/socket"
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -48,9 +47,8 @@ def codec_name(request: Request) -> str | None:
 
 def problem(error: ChatError) -> Response:
     """An error as HTTP tells it."""
-    body = {"code": error.code, "message": error.message, "details": error.details}
-    headers = () if error.retry_after_s is None else (("Retry-After", str(max(round(error.retry_after_s), 1))),)
-    return Response(error.status, msgspec.json.encode(body), "application/json", headers)
+    headers = () if error.retry_after is None else (("Retry-After", error.retry_after),)
+    return Response(error.status, msgspec.json.encode(error.problem), "application/json", headers)
 
 
 def _place(origin: str) -> tuple[str, str, int] | None:

@@ -20,7 +20,7 @@ from backends.telemetry import gauge, render
 from backends.wiring import Backends
 from gateway import websocket
 from gateway.acts import RESTART
-from gateway.admission import SOCKET_PATH, check_origin, codec_name, problem
+from gateway.admission import check_origin, codec_name, problem
 from gateway.conversation import Conversation, Desk
 from gateway.delivery import Delivery
 from gateway.hub import Allowed, Hub
@@ -89,8 +89,7 @@ class Gateway:
     @property
     def url(self) -> str:
         """Its whole URL for clients."""
-        host = "127.0.0.1" if self._settings.host in {"0.0.0.0", "::"} else self._settings.host
-        return self._settings.public_url or f"ws://{f'[{host}]' if ':' in host else host}:{self.port}{SOCKET_PATH}"
+        return self._settings.public_url or f"{self._settings.url('ws', self.port)}{frames.SOCKET_PATH}"
 
     async def start(self) -> None:
         """Returns when it serves. Parts that are away are waited for, meanwhile it listens and is not ready.
@@ -164,8 +163,8 @@ class Gateway:
 
     def _admit(self, request: Request) -> Accept | Response:
         try:
-            if request.path != SOCKET_PATH:
-                raise Refused("not_found", f"the socket is at {SOCKET_PATH}")
+            if request.path != frames.SOCKET_PATH:
+                raise Refused("not_found", f"the socket is at {frames.SOCKET_PATH}")
             check_origin(request, self._settings.allowed_origins)
             name = codec_name(request)
         except ChatError as error:
@@ -180,7 +179,7 @@ class Gateway:
                 return await self._ready()
             case "/metrics" if self._settings.metrics:
                 return Response(200, *render())
-            case path if path == SOCKET_PATH:
+            case frames.SOCKET_PATH:
                 return problem(Malformed("this is a WebSocket: upgrade", field="Upgrade"))
             case _:
                 return problem(Refused("not_found", "there is nothing here"))

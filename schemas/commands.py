@@ -6,7 +6,7 @@ The gateway calls this after the codec; it checks what the types cannot say. Rai
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final, assert_never
+from typing import assert_never
 
 from msgspec import UNSET, UnsetType
 
@@ -15,9 +15,6 @@ from schemas import frames
 from schemas.checks import check_own
 from schemas.errors import Malformed
 from schemas.ids import ChatId, UserId, direct_chat, parse_chat, parse_id, parse_id_or_time, parse_user
-
-KEYED: Final = frozenset({"send"})
-"""Kinds that carry a client's key, and so are reserved, repeated and confirmed (design.md D4)."""
 
 
 def chat_of(frame: frames.Send | frames.Mark | frames.History | frames.DigestAsk, user: UserId) -> ChatId:

@@ -63,6 +63,16 @@ class ChatError(Exception):
         """What `details` holds on the wire: the place of the mistake, where there is one."""
         return {} if self.field is None else {"field": self.field}
 
+    @property
+    def problem(self) -> dict[str, object]:
+        """The body of its HTTP answer, in the one shape that all have (protocol.md section 1)."""
+        return {"code": self.code, "message": self.message, "details": self.details}
+
+    @property
+    def retry_after(self) -> str | None:
+        """The Retry-After of its HTTP answer: whole seconds, at least 1; None: no such header."""
+        return None if self.retry_after_s is None else str(max(1, round(self.retry_after_s)))
+
 
 class Refused(ChatError):
     """The caller asked for something it may not have, or not now. Nothing was changed."""

@@ -21,6 +21,7 @@ FRAMES_IN_ARRAY: Final = 64
 TEXT_BYTES: Final = 4_096
 PAGE_BYTES: Final = 48 * 1024
 """A page or list ends here, so that it fits a frame with room to spare."""
+SOCKET_PATH: Final = "/v1/socket"
 JSON: Final = "knchat.v1.json"
 MSGPACK: Final = "knchat.v1.msgpack"
 

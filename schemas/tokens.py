@@ -30,9 +30,11 @@ TOKEN_BYTES: Final = 4_096
 AHEAD_MS: Final = 60_000
 """How far the clock that signed may be ahead of the one that verifies."""
 
+DEVICE: Final = re.compile(r"[A-Za-z0-9._:\-]{1,64}", re.ASCII)
+"""A device's name, which its client chooses."""
+
 # PyJWT also takes padding; one token has one spelling here.
 _FORM: Final = re.compile(r"[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+", re.ASCII)
-_DEVICE: Final = re.compile(r"[A-Za-z0-9._:\-]{1,64}", re.ASCII)
 
 
 class BadToken(Refused):
@@ -112,7 +114,7 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
         user = parse_user(fields["sub"], name="sub")
         device, issued_ms, expires_ms = fields["dev"], _whole(fields["iat_ms"]), _whole(fields["exp"]) * 1_000
         starts_ms = max(issued_ms, _whole(fields.get("nbf", 0)) * 1_000)
-        ours = fields["iss"] == ISSUER and fields["aud"] == AUDIENCE and _DEVICE.fullmatch(device) and fields["iat"] == issued_ms // 1_000
+        ours = fields["iss"] == ISSUER and fields["aud"] == AUDIENCE and DEVICE.fullmatch(device) and fields["iat"] == issued_ms // 1_000
     except (Malformed, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadToken from error
     if not ours or starts_ms > now_ms + AHEAD_MS:

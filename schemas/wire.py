@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROTOBUF: Final = "application/protobuf"
 STRUCTURED: Final = "application/cloudevents+json"
 SIGNATURE: Final = "knchatsig"
-"""Extension of D23: base64url, no padding, of HMAC-SHA256 over type LF id LF data."""
+"""The attribute that proves an event ours (design.md D23): base64url, no padding, of HMAC-SHA256 over type LF id LF data."""
 
 _CONTEXT: Final = ("specversion", "id", "source", "type")
 _PLAIN: Final = frozenset({"content-type", "traceparent"})

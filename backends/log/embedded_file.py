@@ -190,7 +190,7 @@ def expire_records(connection: sqlite3.Connection, slot: int, before_ms: int) ->
 def expire_keys(connection: sqlite3.Connection, now_ms: int) -> bool:
     """Drops the oldest keys whose time is over, at most EXPIRY_ROWS. Says whether to go on."""
     oldest = "SELECT number FROM keys ORDER BY number LIMIT ?"
-    dropped = connection.execute(f"DELETE FROM keys WHERE number IN ({oldest}) AND expires_ms <= ?", (EXPIRY_ROWS, now_ms))  # noqa: S608
+    dropped = connection.execute(f"DELETE FROM keys WHERE number IN ({oldest}) AND expires_ms <= ?", (EXPIRY_ROWS, now_ms))  # noqa: S608 - ours
     return dropped.rowcount == EXPIRY_ROWS
 
 

@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from backends.wiring import Backends
 from knchat import exits
 from schemas import topics, wire
 from schemas.errors import Malformed
+from schemas.ids import time_text
 from schemas.wire import Event
 
 INBOX: Final = {
@@ -122,14 +122,14 @@ async def _list(reads: Reads, limit: int) -> int:
     for *_, letter in sorted(newest):
         event = "no CloudEvent" if letter.event is None else f"{letter.event.type} {letter.event.id}"
         code, reason, dest = (letter.attribute(name) or "-" for name in ("knativeerrorcode", "reason", "knativeerrordest"))
-        print(line.format(letter.position, _time(letter.record.at_ms), code, reason, dest, event))
+        print(line.format(letter.position, time_text(letter.record.at_ms), code, reason, dest, event))
     print(f"{count} dead letters, {len(newest)} shown" if count else "no dead letters", file=sys.stderr)
     return exits.OK
 
 
 async def _show(reads: Reads, position: str) -> int:
     letter = await _letter(reads, position)
-    print(f"{'position':<20}  {letter.position}\n{'set aside at':<20}  {_time(letter.record.at_ms)}")
+    print(f"{'position':<20}  {letter.position}\n{'set aside at':<20}  {time_text(letter.record.at_ms)}")
     event = letter.event
     if event is None:
         print(f"no CloudEvent; headers {letter.record.headers!r}\n{letter.record.value!r}")
@@ -227,10 +227,6 @@ def _read(record: Stored) -> Letter:
         return Letter(record, wire.from_kafka(record.headers, record.value))
     except Malformed:
         return Letter(record, None)
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _answered(value: str) -> str:

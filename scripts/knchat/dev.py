@@ -111,12 +111,12 @@ class _Dev:
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[str, Gateway]:
         """Starts all parts, each after what it needs, and leaves their ends on the stack. The HTTP URL and the gateway."""
         from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
-        from backends.wiring import Backends  # noqa: PLC0415
-        from functions import door  # noqa: PLC0415
-        from functions.main import TRIGGERS, OnEvents  # noqa: PLC0415
-        from functions.serve import http_app, needs, probed  # noqa: PLC0415
-        from gateway.server import Gateway, spare_the_collector  # noqa: PLC0415
-        from knchat.serving import HttpServer, listen  # noqa: PLC0415
+        from backends.wiring import Backends  # noqa: PLC0415 - see above
+        from functions import door  # noqa: PLC0415 - see above
+        from functions.main import TRIGGERS, OnEvents  # noqa: PLC0415 - see above
+        from functions.serve import http_app, needs, probed  # noqa: PLC0415 - see above
+        from gateway.server import Gateway, spare_the_collector  # noqa: PLC0415 - see above
+        from knchat.serving import HttpServer, listen  # noqa: PLC0415 - see above
 
         settings = self._settings
         backends = Backends(settings)
@@ -151,13 +151,12 @@ class _Dev:
         self._part(gateway.watch(), "the gateway")
         # At 1,000 messages a second full collections were the longest waits of all: 85 ms (measured; 25 to 50 ms are left without them).
         spare_the_collector()
-        host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}", gateway
+        return settings.url("http", listener.getsockname()[1]), gateway
 
     async def _start_pumps(self, backends: Backends, triggers: list[Any], stack: contextlib.AsyncExitStack) -> None:
         from backends.in_process import in_process  # noqa: PLC0415 - see _start
-        from backends.pump import Pump, Source  # noqa: PLC0415
-        from functions.serve import event_app  # noqa: PLC0415
+        from backends.pump import Pump, Source  # noqa: PLC0415 - see _start
+        from functions.serve import event_app  # noqa: PLC0415 - see _start
 
         pumps = []
         for trigger in triggers:
@@ -204,8 +203,8 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 async def _register_demo(backends: Backends) -> bool:
     """Makes sure that the demo users exist; whether they do. Their passwords are known to everybody, so they live on this machine alone."""
-    from backends.accounts import Profile  # noqa: PLC0415 - see _start
-    from functions.passwords import hasher  # noqa: PLC0415
+    from functions.accounts import register  # noqa: PLC0415 - see _start
+    from schemas.bodies import NewUser  # noqa: PLC0415 - see _start
 
     if backends.settings.host not in {"127.0.0.1", "::1", "localhost"}:
         _say("no demo users: KNCHAT_HOST lets others in, and everybody knows their passwords")
@@ -213,9 +212,9 @@ async def _register_demo(backends: Backends) -> bool:
     known = await backends.accounts.known(DEMO_USERS.values())
     for name, user in DEMO_USERS.items():
         if user not in known:
-            password_hash = await asyncio.to_thread(hasher().hash, _demo_password(name))
+            body = NewUser(user_name=name, password=_demo_password(name), display_name=name.title())
             try:
-                await backends.accounts.register(Profile(user, name, name.title(), 1), password_hash)
+                await register(body, backends, user=user)
             except Refused:
                 _say(f"no demo users: somebody else is called {name}")
                 return False

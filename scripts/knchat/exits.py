@@ -9,7 +9,6 @@ from schemas.errors import ChatError, Malformed, Unavailable
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
-MISSING: Final = 3
 CANNOT_START: Final = 4
 UNAVAILABLE: Final = 5
 INTERRUPTED: Final = 130

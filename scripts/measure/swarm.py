@@ -36,7 +36,6 @@ class Frame(msgspec.Struct):
     chat: str = ""
     code: str = ""
     temporary: bool = False
-    duplicate: bool = False
     result: str = ""
 
 
@@ -98,7 +97,6 @@ class ChatDevice(WSListener):
         self.unanswered: dict[int, float] = {}
         """Rows sent and without an answer -> when they were last sent (loop time)."""
         self.resets = 0
-        self.close_codes: dict[int, int] = {}
         self._reconnecting: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -135,9 +133,6 @@ class ChatDevice(WSListener):
             else:
                 self._take(_FRAME.decode(payload), now)
         elif frame.msg_type == WSMsgType.CLOSE:
-            code = frame.get_close_code()
-            number = code if isinstance(code, int) else code.value
-            self.close_codes[number] = self.close_codes.get(number, 0) + 1
             transport.send_close(frame.get_close_code(), b"")
             transport.disconnect()
 

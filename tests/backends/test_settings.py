@@ -86,6 +86,21 @@ def test_a_mistake_names_its_variable(name, text):
     assert refusal.value.field == name
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "ws://127.0.0.1:8081"),
+        ("chat.example", "ws://chat.example:8081"),
+        ("::1", "ws://[::1]:8081"),
+        ("0.0.0.0", "ws://127.0.0.1:8081"),
+        ("::", "ws://[::1]:8081"),
+    ],
+)
+def test_a_server_that_listens_everywhere_is_reached_over_the_loopback(host, url):
+    """IPv6 addresses stand in brackets, and an address that stands for all is nobody's to connect to."""
+    assert Settings(host=host).url("ws", 8081) == url
+
+
 @given(st.sampled_from(sorted(NUMBERS)), st.text(max_size=12) | st.integers().map(str))
 def test_numbers_are_taken_within_their_bounds(name, text):
     """Fuzz: any text is a number within the bounds, or Malformed."""

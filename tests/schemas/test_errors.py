@@ -52,6 +52,13 @@ def test_an_error_carries_what_a_door_shows():
     assert all(isinstance(error, ChatError) for error in (malformed, too_large, limited, away, moved))
 
 
+def test_an_error_has_one_shape_over_http():
+    """Body and Retry-After are the same at every door; no wait is shorter than a second."""
+    assert Malformed("no", field="text").problem == {"code": "malformed", "message": "no", "details": {"field": "text"}}
+    assert Malformed("no").retry_after is None
+    assert [Unavailable("no", retry_after_s=seconds).retry_after for seconds in (0.2, 1.6, 60)] == ["1", "2", "60"]
+
+
 def test_a_code_outside_the_table_is_a_bug():
     """A code that clients do not know never reaches them."""
     with pytest.raises(AssertionError):
