@@ -88,7 +88,7 @@ class Delivery:
                     break
             self._hub.ring.open(partition, begin)
             self._read_back_to[partition] = begin
-            await self._deliver(records, live=False)
+            await self._deliver(records)
             self._hub.ring.reached(partition, bounds.end)
             left_bytes, left = left_bytes - size, left - 1
         log.info("ring filled", extra={"bytes": self._hub.ring.bytes, "partitions": len(self._bounds)})
@@ -109,7 +109,7 @@ class Delivery:
             try:
                 async with self._reads.follow(DELIVERIES, self._hub.ring.ends) as follower:
                     async for batch in follower:
-                        await self._deliver([_Record.of(stored, DELIVERIES_MADE) for stored in batch], live=True)
+                        await self._deliver([_Record.of(stored, DELIVERIES_MADE) for stored in batch])
             except Unavailable as error:
                 await _pause(DELIVERIES, error)
 
@@ -126,21 +126,24 @@ class Delivery:
 
     # ---- what was read -------------------------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, records: Iterable[_Record], *, live: bool) -> None:
-        newest = 0
+    async def _deliver(self, records: Iterable[_Record]) -> None:
+        ahead = 0
         for number, record in enumerate(records, start=1):
             deliveries = _parse(record.data, pb.Deliveries).deliveries
-            self._hub.deliver(record.partition, record.offset, record.at_ms, deliveries)
             for delivery in deliveries:
-                newest = max(newest, delivery.message.id)
-                if live and delivery.HasField("lost"):
+                # Before anybody is told: a reply may come before the next record does. One by one: a wrong id must not hide the others.
+                if not self._minting.advance(delivery.message.id):
+                    ahead = delivery.message.id
+                if delivery.HasField("lost"):
+                    # Also when the ring is filled: the gateway that was told may have died before the cache was.
                     for user in delivery.users:
                         self._lost(user, delivery.lost.key)
+            self._hub.deliver(record.partition, record.offset, record.at_ms, deliveries)
             if number % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
-        if not self._minting.advance(newest):
+        if ahead:
             count("knchat_ids_ahead_total", where="deliveries")
-            log.warning("an id lies in the future, its clock is wrong", extra={"id": newest})
+            log.warning("an id lies in the future, its clock is wrong", extra={"id": ahead})
         gauge("knchat_ring_bytes", self._hub.ring.bytes)
 
     def _answer(self, stored: Stored) -> None:

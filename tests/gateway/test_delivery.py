@@ -13,12 +13,14 @@ from gateway.hub import Hub
 from gateway.lag import HistoryLag
 from gateway.minting import Minting
 from gateway.ownership import check_partitions, own_all
+from gateway.publisher import Publisher
 from gateway.ring import Ring
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed
 from schemas.ids import first_id_at
 from schemas.topics import (
     ANSWERS_GIVEN,
+    COMMANDS,
     DELIVERIES,
     DELIVERIES_MADE,
     HISTORY_GROUP,
@@ -71,6 +73,14 @@ def held(hub, user):
     partition = user_partition(user, 12)
     position = hub.ring.since(partition, 0)
     return [pb.Delivery.FromString(raw).message.id for _, raw in hub.ring.missed(partition, user, position, limit=10_000)]
+
+
+async def accepted_of(publisher, command):
+    outcome = asyncio.get_running_loop().create_future()
+    asked = pb.Command()
+    asked.CopyFrom(command)
+    publisher.submit(asked, outcome.set_result)
+    return await outcome
 
 
 async def until(condition):
@@ -149,19 +159,66 @@ async def test_reading_back_stops_at_the_time(delivery, hub, backends):
 
 
 async def test_what_comes_is_followed(delivery, hub, backends, minting, lost):
-    """Into the ring, past the clock that mints, and `lost` to whoever remembers keys; what was there before tells nobody of `lost`."""
-    told = pb.Delivery(users=[ANN], lost=pb.Lost(message=5, key="before"))
-    await deliver(backends, told)
+    """Into the ring, past the clock that mints, and `lost` to whoever remembers keys."""
     await delivery.fill()
     following = asyncio.create_task(delivery.follow_deliveries())
     soon = first_id_at(minting.now_ms() + 700)
     await deliver(backends, message(soon, ANN, BEN), pb.Delivery(users=[BEN], lost=pb.Lost(message=6, key="k")))
-    await until(lambda: held(hub, ANN) == [0, soon] and lost)
+    await until(lambda: held(hub, ANN) == [soon] and lost)
 
     assert lost == [(BEN, "k")]
     assert minting.mint() > soon
     following.cancel()
     await asyncio.wait([following])
+
+
+async def test_what_was_lost_while_no_gateway_followed_goes_again(delivery, backends, minting):
+    """The cache still says that the log has it: the repeat that `lost` asks for must be appended all the same."""
+    first = Publisher(backends.appends, backends.cache, minting, in_flight=2, clock=time.monotonic)
+    command = pb.Command(user=ANN, device="phone", key="k", chat="d-11-22", send=pb.Send(text="hi"))
+    sent = await accepted_of(first, command)
+    await first.finish()
+    await deliver(backends, pb.Delivery(users=[ANN], lost=pb.Lost(message=sent.id, key="k")))
+    after = Publisher(backends.appends, backends.cache, minting, in_flight=2, clock=time.monotonic)
+    delivery._lost = after.lost
+
+    await delivery.fill()
+    again = await accepted_of(after, command)
+    await after.finish()
+
+    assert (again.id, again.duplicate) == (sent.id, True)
+    bounds = await backends.reads.bounds(COMMANDS, PARTITIONS)
+    assert sum(each.end for each in bounds.values()) == 2
+
+
+async def test_a_wrong_id_does_not_hide_the_others_of_its_batch(delivery, hub, backends, minting):
+    """What is minted later is greater than every true id that came with it."""
+    soon, far = first_id_at(minting.now_ms() + 900), first_id_at(minting.now_ms() + 60_000)
+    await deliver(backends, message(soon, ANN, ANN), message(far, ANN, ANN))
+
+    await delivery.fill()
+
+    assert soon < minting.mint() < far
+    assert held(hub, ANN) == [soon, far]
+
+
+async def test_a_reply_is_greater_than_what_was_pushed(delivery, hub, backends, minting, monkeypatch):
+    """Also to the first message of a burst that takes several turns of the event loop."""
+    ids = [first_id_at(minting.now_ms() + 900) + number for number in range(200)]
+    replies = []
+    deliver_ = hub.deliver
+
+    def answer_at_once(partition, offset, at_ms, deliveries):
+        deliver_(partition, offset, at_ms, deliveries)
+        replies.append(minting.mint())
+
+    monkeypatch.setattr(hub, "deliver", answer_at_once)
+    for number in ids:
+        await deliver(backends, message(number, ANN, ANN))
+
+    await delivery.fill()
+
+    assert all(reply > number for reply, number in zip(replies, ids, strict=True))
 
 
 async def test_an_id_from_a_wrong_clock_is_counted_and_not_followed(delivery, hub, backends, minting):
