@@ -1,4 +1,7 @@
-"""`kn-chat dead-letters list|show|redrive`: what could not be processed, in the embedded log of a data folder; a `dev` may run on it."""
+"""`kn-chat dead-letters`: lists, shows and re-drives what could not be processed, in the embedded log of a data folder.
+
+A `dev` may run on that folder meanwhile.
+"""
 
 from __future__ import annotations
 
