@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from backends.cache import KEY_TTL_S
 from schemas import chat_pb2 as pb
 from schemas.errors import ChatError
 from schemas.ids import MessageId
@@ -52,29 +53,34 @@ class Pending:
 
 @dataclass(slots=True, eq=False)
 class Known:
-    """One key: the id minted for it and the hash of what was asked.
+    """One key: the id minted for it, when (seconds, monotonic), and the hash of what was asked.
 
     Neither pending nor confirmed: its command may or may not be in the log.
     """
 
     id: MessageId
     content: bytes
+    since_s: float
     pending: Pending | None = None
     confirmed: bool = False
 
 
 class Keys:
-    """The REMEMBERED most recently used keys. One that is pending is never forgotten: those are bounded by the publisher's queue."""
+    """The REMEMBERED most recently used keys, each for KEY_TTL_S: after that it may be used for something new.
+
+    One that is pending is never forgotten: those are bounded by the publisher's queue.
+    """
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
         self._known: dict[tuple[int, str], Known] = {}
 
-    def get(self, user: int, key: str) -> Known | None:
+    def get(self, user: int, key: str, now_s: float) -> Known | None:
         """What is known of the key, which counts as a use."""
         known = self._known.pop((user, key), None)
-        if known is not None:
-            self._known[user, key] = known
+        if known is None or (known.pending is None and now_s - known.since_s >= KEY_TTL_S):
+            return None
+        self._known[user, key] = known
         return known
 
     def put(self, user: int, key: str, known: Known) -> None:

@@ -61,7 +61,8 @@ class Publisher:
 
         Accepted: it is in the log. key_reused: the key stands for something else, nothing was appended. Unavailable: nobody knows.
         """
-        known = self._keys.get(command.user, command.key) if command.key else None
+        now_s = self._clock()
+        known = self._keys.get(command.user, command.key, now_s) if command.key else None
         content = content_hash(command) if command.key else b""
         if known is not None:
             if known.content != content:
@@ -73,7 +74,6 @@ class Publisher:
             if known.confirmed:
                 waiter(Accepted(known.id, duplicate=True))
                 return
-        now_s = self._clock()
         try:
             self._check_room(now_s)
             command.id = self._minting.mint() if known is None else known.id
@@ -83,14 +83,14 @@ class Publisher:
         pending = Pending(command, command.ByteSize() + 4, now_s, known, [waiter], duplicate=known is not None)
         if command.key:
             if known is None:
-                pending.known = known = Known(MessageId(command.id), content)
+                pending.known = known = Known(MessageId(command.id), content, now_s)
                 self._keys.put(command.user, command.key, known)
             known.pending = pending
         self._batches.put(pending)
 
     def lost(self, user: int, key: str) -> None:
         """A command that was in the log could not be processed: a repeat of its key must append it again."""
-        known = self._keys.get(user, key)
+        known = self._keys.get(user, key, self._clock())
         if known is not None:
             known.confirmed = False
         self._unconfirmed = [claim for claim in self._unconfirmed if (claim.user, claim.key) != (user, key)]

@@ -21,16 +21,16 @@ ANN = 11
 def test_the_key_used_longest_ago_is_forgotten():
     """A use counts; one that is under way is never forgotten."""
     keys = Keys(limit=3)
-    pending = Known(1, b"")
+    pending = Known(1, b"", 0.0)
     pending.pending = Pending(pb.Command(), 1, 0.0, pending)
     keys.put(ANN, "pending", pending)
     for name in ("a", "b"):
-        keys.put(ANN, name, Known(2, b""))
-    keys.get(ANN, "a")
-    keys.put(ANN, "c", Known(3, b""))
+        keys.put(ANN, name, Known(2, b"", 0.0))
+    keys.get(ANN, "a", 1.0)
+    keys.put(ANN, "c", Known(3, b"", 0.0))
 
-    assert [name for name in ("pending", "a", "b", "c") if keys.get(ANN, name)] == ["pending", "a", "c"]
-    assert keys.get(22, "a") is None
+    assert [name for name in ("pending", "a", "b", "c") if keys.get(ANN, name, 1.0)] == ["pending", "a", "c"]
+    assert keys.get(22, "a", 1.0) is None
 
 
 def test_only_the_first_of_those_who_wait_is_no_duplicate():

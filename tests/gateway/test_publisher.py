@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from backends.cache import Claim
+from backends.cache import KEY_TTL_S, Claim
 from backends.telemetry import value_of
 from gateway.batches import PATIENCE_S, QUEUE_BYTES
 from gateway.keys import Accepted
@@ -322,6 +322,22 @@ async def test_a_last_batch_is_confirmed_alone(publisher, publishers, backends, 
 
     assert await submit(publishers(), command()) == Accepted(first.id, duplicate=True)
     assert len(await commands(backends)) == 1
+
+
+async def test_a_key_is_free_again_after_its_time(publisher, backends, clock):
+    """Whatever is asked under it then is something new: neither `duplicate`, and so never written, nor `key_reused`."""
+    now = time.time()
+    first = await submit(publisher, command())
+    other = await submit(publisher, command("other"))
+    await publisher.flush()
+    clock.now_s += KEY_TTL_S
+    backends.reads.clock = lambda: now + KEY_TTL_S + 1
+
+    same, different = await submit(publisher, command()), await submit(publisher, command("other", text="salut"))
+
+    assert not same.duplicate
+    assert not different.duplicate
+    assert [each.id for each in await commands(backends)] == [first.id, other.id, same.id, different.id]
 
 
 async def test_a_lost_command_goes_again_under_its_id(publisher, publishers, backends):
