@@ -139,15 +139,28 @@ async def _refuse(device: Device, generation: int, backends: Backends, *, now_ms
 async def end(devices: Sequence[Device], backends: Backends, *, why: str, now_ms: int) -> None:
     """Logs devices of one user out: no token of theirs is good any longer, and their gateway closes them.
 
-    Raises Unavailable when the database or the log does not confirm. In this order a repeat of `remove` finishes what is left.
+    Raises Unavailable when the database or the log does not confirm. The gateway is told first: a device that is still there can be ended
+    again, whatever ended the first try.
     """
-    since = {device.device: max(now_ms, device.seen_ms) + 1 for device in devices}
+    if not devices:
+        return
+    user = devices[0].user
+    await _invalidate(user, {device.device: max(now_ms, device.seen_ms) + 1 for device in devices}, backends, now_ms=now_ms)
+    renewed: dict[str, int] = {}
     for device in devices:
-        await set_valid_since(backends.cache, device.user, device.device, since[device.device], ttl_s=backends.settings.token_s)
-        await backends.accounts.remove_device(device.user, device.device)
+        seen_ms = await backends.accounts.remove_device(user, device.device)
         count("knchat_devices_ended_total", why=why)
-    if devices:
-        await _tell(devices[0].user, since, backends, now_ms=now_ms)
+        if seen_ms is not None and seen_ms > max(now_ms, device.seen_ms):  # it got new tokens while it was being ended
+            renewed[device.device] = seen_ms + 1
+    if renewed:
+        await _invalidate(user, renewed, backends, now_ms=now_ms)
+
+
+async def _invalidate(user: UserId, since: dict[str, int], backends: Backends, *, now_ms: int) -> None:
+    """Only tokens issued at these times (device -> Unix milliseconds) or later are good."""
+    for name, since_ms in since.items():
+        await set_valid_since(backends.cache, user, name, since_ms, ttl_s=backends.settings.token_s)
+    await _tell(user, since, backends, now_ms=now_ms)
 
 
 async def remove(user: UserId, name: str, backends: Backends, *, why: str, now_ms: int) -> None:

@@ -97,8 +97,8 @@ class Accounts(Protocol):
         """The user's devices, the newest log-in first."""
         ...
 
-    async def remove_device(self, user: UserId, device: str) -> bool:
-        """Ends a device; says whether there was one."""
+    async def remove_device(self, user: UserId, device: str) -> int | None:
+        """Ends a device and says its last `seen_ms`: no token of it was issued later. None: there was none."""
         ...
 
     async def ping(self) -> None:

@@ -153,9 +153,10 @@ class SqlAccounts:
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [Device(*row) for row in rows]
 
-    async def remove_device(self, user: UserId, device: str) -> bool:
+    async def remove_device(self, user: UserId, device: str) -> int | None:
         """One DELETE."""
-        return await self._change(sa.delete(DEVICES).where(DEVICES.c.user == user, DEVICES.c.device == device))
+        delete = sa.delete(DEVICES).where(DEVICES.c.user == user, DEVICES.c.device == device).returning(DEVICES.c.seen_ms)
+        return await self._database.write(lambda connection: connection.execute(delete).scalar())
 
     async def ping(self) -> None:
         """Asks the database."""
@@ -167,7 +168,7 @@ class SqlAccounts:
     async def _first(self, query: sa.Select[*tuple[Any, ...]]) -> Any:
         return await self._database.read(lambda connection: connection.execute(query).first())
 
-    async def _change(self, statement: sa.Update | sa.Delete) -> bool:
+    async def _change(self, statement: sa.Update) -> bool:
         return await self._database.write(lambda connection: bool(connection.execute(statement).rowcount))
 
 

@@ -334,8 +334,7 @@ async def test_a_removal_that_was_interrupted_is_finished_by_its_repeat(ann, set
     assert problem(interrupted)[:2] == (503, "unavailable")
     assert int(interrupted.headers["retry-after"]) >= 1
     assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
-    again = Backends(settings)
-    again.cache = ann.backends.cache  # shared, as it is between functions
+    again = Backends(settings)  # a process that knows nothing of the first try
     door.use(again)
 
     answer = await laptop.call("DELETE", "/v1/devices/phone")
@@ -351,6 +350,27 @@ async def test_a_removal_that_was_interrupted_is_finished_by_its_repeat(ann, set
         == 1
     )
     await again.close()
+
+
+async def test_a_device_that_is_renewed_while_it_is_ended_is_ended_with_its_new_tokens(ann, backends, topics, monkeypatch):
+    """Whoever holds a stolen phone and asks for tokens again and again gets none that outlive it."""
+    laptop = await ann.on("laptop")
+    remove = backends.accounts.remove_device
+    renewed = []
+
+    async def renew_just_before(user, device):
+        await asyncio.sleep(0.005)  # issued later than the call that ends it came
+        renewed.append((await ann.renew()).json()["access_token"])
+        return await remove(user, device)
+
+    monkeypatch.setattr(backends.accounts, "remove_device", renew_just_before)
+
+    assert (await laptop.call("DELETE", "/v1/devices/phone")).status_code == 204
+
+    ann.login["access_token"] = renewed[0]
+    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+    claims = verify(renewed[0], backends.signing_key.public_keys(), time.time())
+    assert max(delivery.revoked.before_ms for delivery in await topics.items(DELIVERIES)) > claims.issued_ms
 
 
 async def test_a_faster_clock_that_ended_a_device_does_not_bar_its_next_log_in(ann, backends):
