@@ -120,6 +120,7 @@ class Gateway:
         await _until_done(desk.minting.claim)
         await _until_done(partial(own_all, self._backends.owners, partitions, url=self.url, now_ms=desk.now_ms()))
         await _until_done(delivery.fill)
+        await _until_done(desk.lag.look)  # the first hellos after a crash are those that must hear of it
         for part in (desk.minting.keep, delivery.follow_deliveries, delivery.follow_answers, desk.lag.watch):
             self._part(part())
         self._part(_until_done(delivery.find_revocations))

@@ -21,7 +21,16 @@ from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import first_id_at
-from schemas.topics import ANSWERS_GIVEN, COMMANDS, DELIVERIES, QUERIES, SESSION_DELIVERIES, TOPICS
+from schemas.topics import (
+    ANSWERS_GIVEN,
+    COMMANDS,
+    DELIVERIES,
+    MESSAGES,
+    OUTCOMES_DECIDED,
+    QUERIES,
+    SESSION_DELIVERIES,
+    TOPICS,
+)
 from tests.gateway.faults import broken
 from tests.gateway.people import JSON, MSGPACK, Person, deliver, event, id_now, message
 
@@ -75,6 +84,25 @@ async def test_hello(person, gateway, subprotocol):
     assert "history_lag_s" not in welcome
     assert await ann.until_live() == []
     assert ann.cursor == welcome["cursor"]
+
+
+async def test_the_first_hello_hears_how_far_history_is_behind(make, backends):
+    """Of those who come back after a crash, and are there before the gateway is ready."""
+    now = time.time()
+    backends.reads.clock = lambda: now - 300
+    await backends.appends.append([Record(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 0)])
+    gateway = make()
+    ann = Person(ANN, "phone", gateway, backends)
+    starting = asyncio.create_task(gateway.start())
+    async with asyncio.timeout(5):
+        while not gateway.port:
+            await asyncio.sleep(0)
+
+    await ann.connect()
+    await ann.leave()
+
+    assert 299 < ann.welcome["history_lag_s"] < 310
+    await starting
 
 
 @pytest.mark.parametrize("subprotocol", [JSON, MSGPACK])
