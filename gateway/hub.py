@@ -255,7 +255,8 @@ class Hub:
         """Ends a device's sessions, all of the user's if none is named, and refuses its older tokens as long as they could live."""
         key = (user, revoked.device)
         before_ms = max(revoked.before_ms, self._revoked.get(key, (0, 0))[0])
-        self._revoked[key] = (before_ms, at_ms + self._allowed.token_s * 1_000)
+        # Such a token was issued before `before_ms` by the clock that signed, which may be ahead of the log's.
+        self._revoked[key] = (before_ms, max(at_ms, before_ms) + self._allowed.token_s * 1_000)
         for session in self._by_user.get(user, ()):
             if self.is_revoked(session.claims):
                 self.do(session, End(REVOKED, "this device was logged out"))

@@ -235,6 +235,16 @@ def test_a_revocation_ends_sessions_and_refuses_older_tokens():
     assert not at.is_revoked(claims(ANN, "phone", issued_ms=NOW_MS - 1))
 
 
+def test_a_revocation_lasts_as_long_as_a_token_from_a_faster_clock():
+    """The clock that signs may be ahead of the log's: it is its time that counts."""
+    at = hub()
+
+    at.deliver(0, 100, NOW_MS, [pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=NOW_MS + 50_000))])
+
+    at.forget(NOW_MS + 940_000)
+    assert at.is_revoked(claims(ANN, "phone", issued_ms=NOW_MS + 49_999))
+
+
 def test_a_revocation_without_a_device_ends_them_all():
     """A new password, say."""
     at = hub()
