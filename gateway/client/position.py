@@ -6,6 +6,10 @@ from collections import OrderedDict
 from typing import Final
 
 from schemas import frames
+from schemas.ids import unix_ms_of
+
+KEY_MS: Final = 24 * 3_600_000
+"""So long a key is unique; later messages with it are others (protocol.md section 3)."""
 
 # A client of the usual size shows some hundreds of messages between two reconnects; copies come within seconds.
 REMEMBERED: Final = 10_000
@@ -53,6 +57,8 @@ class Shown:
         if (message.chat, message.message) in self._ids:
             return False, None
         copy = self._keys.get((message.sender, message.key))
+        if copy is not None and abs(unix_ms_of(int(copy)) - unix_ms_of(int(message.message))) >= KEY_MS:
+            return True, None
         return (False, None) if copy is not None and int(copy) < int(message.message) else (True, copy)
 
     def keep(self, message: frames.Message) -> None:

@@ -12,6 +12,7 @@ from gateway.client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Ov
 from gateway.client.position import Shown
 from schemas import frames
 from schemas.errors import ChatError, Unavailable
+from schemas.ids import first_id_at
 from tests.gateway.client.scripted import ALICE, CHAT, PATIENCE_S, gateway_of, problem
 
 
@@ -207,6 +208,16 @@ def test_only_the_last_copies_are_remembered(monkeypatch):
         shown.keep(message)
 
     assert [shown.judge(message) for message in pushed] == [(True, None), (False, None), (False, None)]
+
+
+def test_a_key_may_come_again_after_a_day():
+    """It is unique for 24 h: a message that comes later under the same key is another one, and is shown."""
+    shown = Shown()
+    first, later = (first_id_at(1_800_000_000_000 + hours * 3_600_000) for hours in (0, 24))
+    pushed = [frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key="k") for n in (first, later - 1, later)]
+    shown.keep(pushed[0])
+
+    assert [shown.judge(message) for message in pushed] == [(False, None), (False, None), (True, None)]
 
 
 async def test_a_moved_user_goes_there_at_once(server, connect):
