@@ -19,19 +19,10 @@ from backends.settings import Settings
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import UserId
 from schemas.tokens import BadToken, UnknownKey, claims_of
+from tests.clock import Clock
 
 NOW_S = 1_800_000_000.0
 CLAIMS = claims_of(UserId(1001), "phone", issued_ms=int(NOW_S * 1_000), token_s=900)
-
-
-class Clock:
-    """Monotonic seconds, stepped by hand."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Source:

@@ -1,4 +1,4 @@
-"""What only the embedded log promises: one file, its owner, retention by a clock, a full disk, and what a group costs."""
+"""What only the embedded log promises: what a group costs, what others on the file do, retention by a clock, a full disk."""
 
 from __future__ import annotations
 
@@ -15,196 +15,16 @@ import pytest
 
 from backends.log import Bounds, Record, embedded_writer
 from backends.log.embedded import EmbeddedLog
-from backends.settings import Settings
-from backends.wiring import Backends
 from schemas.errors import Unavailable
-from schemas.topics import COMMANDS, DEAD_LETTERS, MESSAGES, SESSION_DELIVERIES, TOPICS
+from schemas.topics import DEAD_LETTERS, MESSAGES, SESSION_DELIVERIES, TOPICS
 from tests.backends.suite_log import batches, ends, event, ids, polled, records, sent
 
 DAY_S = 86_400
 
 
-class Clock:
-    """Unix seconds, moved by hand."""
-
-    def __init__(self):
-        self.now = 1_800_000_000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def make(tmp_path, clock):
-    """Makes logs on one file. All are closed afterwards."""
-    made = []
-
-    def another(path=tmp_path / "data" / "log.db"):
-        made.append(EmbeddedLog(path, clock=clock))
-        return made[-1]
-
-    yield another
-    for log in made:
-        await log.close()
-
-
-@pytest.fixture
-def log(make):
-    return make()
-
-
 def python(code, *arguments):
     """A program of its own, spoken to by lines."""
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-async def test_construction_opens_nothing(tmp_path):
-    """A function that never uses the log leaves no file behind."""
-    log = EmbeddedLog(tmp_path / "data" / "log.db")
-    await log.close()
-
-    assert list(tmp_path.iterdir()) == []
-
-
-async def test_first_use_makes_the_folder_and_the_file(log, tmp_path):
-    """A newcomer has nothing to prepare."""
-    await log.ping()
-
-    assert (tmp_path / "data" / "log.db").is_file()
-
-
-async def test_several_processes_may_make_the_file_at_once(tmp_path):
-    """All end up with the same epochs."""
-    code = (
-        "import asyncio, sys, pathlib\n"
-        "from backends.log.embedded import EmbeddedLog\n"
-        "async def main():\n"
-        "    log = EmbeddedLog(pathlib.Path(sys.argv[1]))\n"
-        "    sys.stdin.readline()\n"
-        "    print(await log.epoch('chat-commands'))\n"
-        "    await log.close()\n"
-        "asyncio.run(main())\n"
-    )
-    children = [python(code, tmp_path / "new" / "log.db") for _ in range(4)]
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    said = [child.communicate(timeout=30)[0] for child in children]
-
-    assert len(set(said)) == 1
-    assert said[0].strip()
-
-
-async def test_newer_data_are_refused(log, make, tmp_path):
-    """The text says which version it needs and what to do; the file is left alone."""
-    await log.ping()
-    await log.close()
-    with sqlite3.connect(tmp_path / "data" / "log.db") as connection:
-        connection.execute("PRAGMA user_version = 2")
-    connection.close()
-
-    with pytest.raises(Unavailable, match=r"newer kn-chat \(file version 2, this one knows 1\): install that version"):
-        await make().ping()
-
-
-async def test_a_topic_that_came_with_an_upgrade_is_added(log, make, tmp_path):
-    """Old topics keep epoch, place and records."""
-    some = records(3, 2)
-    await log.append(some)
-    epoch = await log.epoch(DEAD_LETTERS)
-    await log.close()
-    with sqlite3.connect(tmp_path / "data" / "log.db") as connection:
-        (first,) = connection.execute("SELECT first_slot FROM topics WHERE topic = ?", (MESSAGES,)).fetchone()
-        # As if another topic had been there and this one, the third, not.
-        connection.execute("UPDATE topics SET topic = 'of-old' WHERE topic = ?", (MESSAGES,))
-    connection.close()
-    upgraded = make()
-    await upgraded.append(records(1, 23, MESSAGES))
-
-    assert first == 15
-    assert ids(await upgraded.read(DEAD_LETTERS, 2, 0, max_records=9)) == sent(some)
-    assert await upgraded.epoch(DEAD_LETTERS) == epoch
-    assert (await ends(upgraded, MESSAGES))[23] == 1
-    assert (await ends(upgraded, "of-old"))[23] == 0
-
-
-async def test_a_file_of_somebody_else_is_refused(make, tmp_path):
-    """It is named, and what to do."""
-    path = tmp_path / "log.db"
-    path.write_text("dear diary, " * 1000)
-
-    with pytest.raises(Unavailable, match=r"log\.db cannot be opened: file is not a database"):
-        await make(path).ping()
-
-
-async def test_a_folder_that_cannot_be_written_is_named(make, tmp_path):
-    """In one line, for the log and for its owner."""
-    (tmp_path / "file").write_text("")
-    log = make(tmp_path / "file" / "log.db")
-
-    with pytest.raises(Unavailable, match=r"the data folder .*file cannot be written \(File exists\): choose another"):
-        await log.ping()
-    with pytest.raises(Unavailable, match=r"the data folder .*file cannot be written"):
-        log.own()
-
-
-async def test_a_lock_file_that_cannot_be_opened_is_said(make, tmp_path):
-    """The folder is there, but its lock is a folder."""
-    (tmp_path / "data" / "owner.lock").mkdir(parents=True)
-
-    with pytest.raises(Unavailable, match="cannot be written"):
-        make().own()
-
-
-async def test_a_folder_has_one_owner_until_it_closes(make):
-    """A second one is told who has it; after the first has closed it may."""
-    first, second = make(), make()
-    first.own()
-    first.own()
-    with pytest.raises(Unavailable, match=rf"is in use by another kn-chat \(process {os.getpid()}\)"):
-        second.own()
-    await first.close()
-    second.own()
-
-
-async def test_an_owner_that_was_killed_leaves_the_folder_free(tmp_path):
-    """The lock is the operating system's: it dies with its process. A lone function works beside it."""
-    code = (
-        "import sys, pathlib\n"
-        "from backends.log.embedded import EmbeddedLog\n"
-        "log = EmbeddedLog(pathlib.Path(sys.argv[1]))\n"
-        "log.own()\n"
-        "print('mine', flush=True)\n"
-        "sys.stdin.readline()\n"
-    )
-    child = python(code, tmp_path / "log.db")
-    backends = Backends(Settings(data=tmp_path))
-    assert child.stdout.readline() == "mine\n"
-
-    with pytest.raises(Unavailable, match=rf"process {child.pid}\)"):
-        backends.own()
-    await backends.appends.append(records(1))
-    child.kill()
-    child.communicate()
-    backends.own()
-    await backends.close()
-
-
-async def test_a_group_has_one_member_at_a_time(log):
-    """A second member in this process is refused; one after the other is fine; other groups and topics do not matter."""
-    async with log.member("send", DEAD_LETTERS), log.member("send", COMMANDS), log.member("audit", DEAD_LETTERS):
-        with pytest.raises(Unavailable, match="group send has its one member"):
-            async with log.member("send", DEAD_LETTERS):
-                pass
-    async with log.member("send", DEAD_LETTERS) as member:
-        await log.append(records(1))
-
-        assert len(await member.poll()) == 1
 
 
 async def test_one_fsync_serves_all_who_wait(log, monkeypatch):
@@ -375,11 +195,11 @@ async def test_records_are_kept_as_long_as_their_topic_says(log, clock):
     """Older ones are dropped, bounds move at once, offsets count on, and a reader below begins at the oldest."""
     old, new = records(200, 0, SESSION_DELIVERIES), records(3, 0, SESSION_DELIVERIES)
     await log.append(old)
-    clock.now += TOPICS[SESSION_DELIVERIES].kept_s - 1
+    clock.now_s += TOPICS[SESSION_DELIVERIES].kept_s - 1
     await log.append(new)
     await log.expire()
     assert await log.bounds(SESSION_DELIVERIES, [0]) == {0: Bounds(0, 203)}
-    clock.now += 2
+    clock.now_s += 2
     await log.expire()
 
     assert await log.bounds(SESSION_DELIVERIES, [0, 1]) == {0: Bounds(200, 203), 1: Bounds(0, 0)}
@@ -391,7 +211,7 @@ async def test_offsets_count_on_after_everything_expired(log, make, clock):
     other = make()
     await other.append(records(5, 1))
     await log.append(records(5, 1))
-    clock.now += 15 * DAY_S
+    clock.now_s += 15 * DAY_S
     await log.expire()
     await log.close()
     assert await make().bounds(DEAD_LETTERS, [1]) == {1: Bounds(10, 10)}
@@ -403,7 +223,7 @@ async def test_offsets_count_on_after_everything_expired(log, make, clock):
 async def test_each_topic_has_its_own_time(log, clock):
     """After two hours session deliveries are gone, the rest is there."""
     await log.append([*records(1, 0, SESSION_DELIVERIES), *records(1, 0, MESSAGES)])
-    clock.now += 7200
+    clock.now_s += 7200
     await log.expire()
 
     assert (await log.bounds(SESSION_DELIVERIES, [0]))[0] == Bounds(1, 1)
@@ -413,7 +233,7 @@ async def test_each_topic_has_its_own_time(log, clock):
 async def test_a_clock_that_falls_back_does_not_date_records_backwards(log, clock):
     """Retention drops from the front, so times of a process never fall."""
     await log.append(records(1))
-    clock.now -= 60
+    clock.now_s -= 60
     await log.append(records(1))
     first, second = await log.read(DEAD_LETTERS, 0, 0, max_records=2)
 
@@ -425,7 +245,7 @@ async def test_a_reader_overtaken_by_retention_goes_on_at_the_oldest_record(log,
     await log.append(records(4))
     async with log.member("send", DEAD_LETTERS) as member:
         await member.commit({0: 1})
-    clock.now += 15 * DAY_S
+    clock.now_s += 15 * DAY_S
     async with log.follow(DEAD_LETTERS, {0: 0}) as early:
         (first,) = await early.next(1, 1 << 20)  # it knows now that three more are there
         await log.expire()

@@ -18,6 +18,7 @@ from schemas import wire
 from schemas.demo import DEMO_USERS
 from schemas.ids import direct_chat, first_id_at
 from schemas.topics import EVENT_TYPES
+from tests.functions.callers import Caller
 
 NOW_MS = 1_790_000_000_000
 ALICE, BOB = DEMO_USERS["alice"], DEMO_USERS["bob"]
@@ -45,6 +46,12 @@ async def people(backends):
     """Alice, Bob and Carol have accounts."""
     for name, user in {**DEMO_USERS, "carol": CAROL}.items():
         await backends.accounts.register(Profile(user, name, name.title(), 1), "no password fits")
+
+
+@pytest.fixture
+async def ann(backends):
+    """Somebody who is logged in on a phone."""
+    return await (await Caller(backends).register("ann")).log_in()
 
 
 class Doors:

@@ -16,12 +16,6 @@ START_MS = 1_790_000_000_000
 
 
 @pytest.fixture
-async def ann(backends):
-    """Somebody who is logged in."""
-    return await (await Caller(backends).register("ann")).log_in()
-
-
-@pytest.fixture
 async def bob(backends):
     return await (await Caller(backends).register("bob")).log_in()
 

@@ -8,13 +8,7 @@ from backends.wiring import Backends
 from functions import policy
 from functions.policy import FRESH_S, PAUSE_S, STALE_S, Policy, check_known, members_of, policy_of
 from schemas.errors import Refused, Unavailable
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self):
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
@@ -54,11 +48,11 @@ async def test_a_no_is_never_remembered(people, backends, clock):
 async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(people, backends, away, clock, doors):
     """Fresh answers ask nobody; stale ones serve for 15 min while SQL is away; then nobody can say."""
     remembering = Policy(clock)
-    start = clock.now
+    start = clock.now_s
     await remembering.known({doors.BOB}, backends.accounts)
     told = {}
     for seconds in (0, FRESH_S - 1, FRESH_S, STALE_S - 1, STALE_S):
-        clock.now = start + seconds
+        clock.now_s = start + seconds
         told[seconds] = (await remembering.known({doors.BOB}, away))[doors.BOB]
 
     assert told == {0: True, FRESH_S - 1: True, FRESH_S: True, STALE_S - 1: True, STALE_S: None}
@@ -69,7 +63,7 @@ async def test_sql_that_is_away_is_left_alone_for_a_while(people, backends, away
     remembering = Policy(clock)
     nobody_can_say = await remembering.known({doors.BOB}, away)
     still = await remembering.known({doors.BOB}, backends.accounts)
-    clock.now += PAUSE_S
+    clock.now_s += PAUSE_S
     again = await remembering.known({doors.BOB}, backends.accounts)
 
     assert (nobody_can_say, still, again) == ({doors.BOB: None}, {doors.BOB: None}, {doors.BOB: True})

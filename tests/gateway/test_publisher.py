@@ -17,19 +17,10 @@ from schemas.commands import content_hash
 from schemas.errors import Unavailable
 from schemas.ids import UserId, first_id_at
 from schemas.topics import COMMANDS, MAX_BATCH, MAX_BATCH_BYTES
+from tests.clock import Clock
 from tests.gateway.faults import broken, held_up
 
 ANN = 11
-
-
-class Clock:
-    """Monotonic seconds that a test moves on."""
-
-    def __init__(self):
-        self.now_s = 1_000.0
-
-    def __call__(self):
-        return self.now_s
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""How many log-ins there may be: of one name, of one address, and at once; and what goes on while a store is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from backends.settings import Settings
+from functions import passwords
+from schemas.errors import Unavailable
+from tests.functions.callers import PASSWORD, Caller, problem
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Small limits."""
+    return Settings(data=tmp_path, failed_logins_per_minute=3, logins_per_minute=40)
+
+
+async def test_guesses_of_one_password_are_limited(ann, backends):
+    """After three wrong ones a name is closed for a minute, to the right password too; other names and devices go on."""
+    body = {"user_name": "ann", "password": "wrong password", "device": "guess"}
+    other = await Caller(backends).register()
+
+    wrong = [await ann.call("POST", "/v1/sessions", body) for _ in range(5)]
+    right = await ann.call("POST", "/v1/sessions", {**body, "password": PASSWORD})
+
+    assert [answer.status_code for answer in wrong] == [401, 401, 401, 429, 429]
+    assert problem(right)[:2] == (429, "rate_limited")
+    assert right.headers["retry-after"] == "60"
+    assert (await other.log_in()).login
+    assert (await ann.renew()).status_code == 201
+    assert problem(await ann.call("PUT", "/v1/me/password", {"password": PASSWORD, "new_password": PASSWORD + "!"}))[0] == 429
+    now = time.time()
+    backends.reads.clock = lambda: now + 61
+    assert (await ann.log_in()).login
+
+
+async def test_guesses_at_once_are_limited_too(ann):
+    """Those that wait for their turn are counted before they are hashed."""
+    body = {"user_name": "ann", "password": "wrong password", "device": "guess"}
+
+    answers = await asyncio.gather(*(ann.call("POST", "/v1/sessions", body) for _ in range(20)))
+
+    assert sum(answer.status_code == 401 for answer in answers) <= 3 + passwords.AT_ONCE
+    assert {answer.status_code for answer in answers} == {401, 429}
+
+
+async def test_names_that_nobody_has_are_limited_alike(ann):
+    """Else the limit would tell who has an account."""
+    body = {"user_name": "nobody", "password": "wrong password", "device": "guess"}
+
+    answers = [await ann.call("POST", "/v1/sessions", body) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+
+
+async def test_one_address_is_limited(ann, backends):
+    """Log-ins and registrations together; an IPv6 customer's addresses are one; other addresses go on."""
+    body = {"user_name": "nobody", "password": "wrong password", "device": "guess"}
+    noisy = [Caller(backends, address=f"2001:db8:1:2::{n:x}") for n in range(42)]
+    quiet = Caller(backends, address="2001:db8:1:3::1")
+    backends.reads.clock = lambda: 1_800_000_000.0
+
+    tried = [
+        await caller.call("POST", "/v1/users" if n % 2 else "/v1/sessions", {**body, "user_name": f"name{n}"})
+        for n, caller in enumerate(noisy)
+    ]
+
+    assert [answer.status_code for answer in tried] == [401, 201] * 20 + [429, 429]
+    assert problem(tried[-1])[:2] == (429, "rate_limited")
+    assert tried[-1].headers["retry-after"] == "60"
+    assert (await quiet.register()).user
+
+
+async def test_with_the_cache_away_log_ins_go_on(ann, backends):
+    """A limit that cannot be counted stops nobody, and SQL says which devices stand."""
+
+    def no_clock() -> float:
+        raise Unavailable("the cache does not answer")
+
+    await backends.cache.put("locked:ann", b"1", ttl_s=60)
+    backends.reads.clock = no_clock
+
+    assert (await ann.log_in()).login
+    assert problem(await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}))[0] == 401
+    assert (await ann.get("/v1/me")).status_code == 200
+    del backends.reads.clock
+
+
+async def test_more_than_can_wait_are_sent_away(ann, monkeypatch):
+    """A flood of log-ins costs bounded memory and answers at once."""
+    monkeypatch.setattr(passwords, "WAITING", 4)
+    body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
+
+    answers = await asyncio.gather(*(ann.call("POST", "/v1/sessions", body) for _ in range(10)))
+
+    assert sorted({answer.status_code for answer in answers}) == [201, 503]
+    assert sum(answer.status_code == 201 for answer in answers) == 4
+    assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 503} == {"1"}
+
+
+async def test_with_the_database_away_calls_are_unavailable(ann, backends):
+    """Nothing is answered that is not known."""
+    await backends._database.close()
+
+    answers = [
+        await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "phone"}),
+        await ann.renew(),
+        await ann.get("/v1/devices"),
+    ]
+
+    assert {problem(answer)[:2] for answer in answers} == {(503, "unavailable")}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
