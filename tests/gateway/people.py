@@ -1,22 +1,28 @@
-"""A person with a device: a WebSocket client that is not ours, over TCP, and deliveries as `send` would make them."""
+"""A person with a device: a WebSocket client that is not ours, over TCP; deliveries as `send` would make them; what lies in a topic."""
 
 import asyncio
 import json
 import secrets
 import time
+import urllib.error
+import urllib.request
 
 import msgspec
 import websockets
 
 from backends.log import Record
 from schemas import chat_pb2 as pb
+from schemas import wire
 from schemas.ids import direct_chat, first_id_at
 from schemas.tokens import claims_of
-from schemas.topics import DELIVERIES, DELIVERIES_MADE, EventType, user_partition
+from schemas.topics import DELIVERIES, DELIVERIES_MADE, TOPICS, EventType, user_partition
 from schemas.wire import Event
 
 PATIENCE_S = 10
 JSON, MSGPACK = "knchat.v1.json", "knchat.v1.msgpack"
+ANN, BEN = 11, 22
+CHAT = "d-11-22"
+SEND = {"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"}
 
 
 class Person:
@@ -129,3 +135,33 @@ async def deliver(backends, *deliveries):
             for partition, made in parts.items()
         ]
     )
+
+
+async def appended(backends, topic):
+    """How many records the topic has."""
+    bounds = await backends.reads.bounds(topic, range(TOPICS[topic].partitions))
+    return sum(each.end for each in bounds.values())
+
+
+async def payloads(backends, topic, kind):
+    """What lies in a topic."""
+    return [
+        wire.parse(wire.from_kafka(record.headers, record.value), kind)
+        for partition in range(TOPICS[topic].partitions)
+        for record in await backends.reads.read(topic, partition, 0, max_records=1_000)
+    ]
+
+
+async def http(gateway, path):
+    """Status, headers and body of a plain GET."""
+
+    def get():
+        request = f"http://127.0.0.1:{gateway.port}{path}"
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, response.headers, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
+
+    return await asyncio.to_thread(get)
