@@ -12,6 +12,7 @@ from schemas import frames
 from schemas.errors import ChatError
 
 # Close codes: the range tells the client what to do (protocol.md section 2).
+INTERNAL_ERROR = 1011
 RESTART, MOVED, NO_PONG, TOO_SLOW, EXPIRED, TOO_MANY_FRAMES, STARTING = 1012, 4001, 4002, 4003, 4004, 4005, 4006
 MALFORMED, BAD_TOKEN, REVOKED, PROTOCOL, REPLACED, TOO_MANY_SESSIONS = 4400, 4401, 4403, 4404, 4409, 4429
 

@@ -20,6 +20,7 @@ from backends.telemetry import count
 from gateway.acts import (
     BAD_TOKEN,
     EXPIRED,
+    INTERNAL_ERROR,
     MALFORMED,
     REVOKED,
     STARTING,
@@ -152,11 +153,19 @@ class Conversation:
             case Hold():
                 self._hold(act.command, act.re)
             case Greet():
-                desk.spawn(self._greet(act.hello))
+                desk.spawn(self._or_end(self._greet(act.hello)))
             case Renew():
-                desk.spawn(self._renew(act.token, act.re))
+                desk.spawn(self._or_end(self._renew(act.token, act.re)))
             case _:
                 assert_never(act)
+
+    async def _or_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """A bug in it ends this socket: without an answer to its hello a session would stay for ever."""
+        try:
+            await work
+        except Exception:
+            self._end(INTERNAL_ERROR, "internal error")
+            raise
 
     def _say(self, frame: frames.ServerFrame) -> None:
         self._desk.hub.do(self._session, Say(frame))

@@ -218,6 +218,22 @@ async def test_a_bug_in_a_conversation_is_its_own(person, gateway, caplog):
     assert "a conversation failed" in [record.message for record in caplog.records]
 
 
+async def test_a_bug_behind_a_hello_ends_its_socket(person, gateway, caplog):
+    """With 1011, instead of a socket that stays for ever; others go on."""
+    ben = await person(BEN)
+
+    async def fail(*_):
+        raise RuntimeError("bug")
+
+    verify, gateway._desk.keys.verify = gateway._desk.keys.verify, fail
+    ann = await person(ANN)
+    gateway._desk.keys.verify = verify
+
+    assert (ann.welcome, ann.socket.close_code) == (None, 1011)
+    assert (await ben.ask({"type": "ping", "id": 1}))["type"] == "pong"
+    assert "a conversation failed" in [record.message for record in caplog.records]
+
+
 async def test_drain_does_not_wait_for_nobody(start):
     """Without sessions it is over at once."""
     gateway = await start(drain_s=60)
