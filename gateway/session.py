@@ -45,6 +45,8 @@ STUCK_S: Final = 30.0
 QUIET_S: Final = 300.0
 """How often a session that gets nothing is told how far it is."""
 WARN_S: Final = 60.0
+WARN_PART: Final = 3
+"""`expiring` comes WARN_S before the end, and only in the last third of its life: short ones would be refreshed all the time."""
 QUERY_S: Final = 10.0
 QUERIES: Final = 16
 """Questions of one session that may wait for an answer."""
@@ -85,6 +87,7 @@ class Session:
         "_frames_since_s",
         "_pinged",
         "_rules",
+        "_warn_s",
         "_warned",
         "background",
         "claims",
@@ -127,6 +130,7 @@ class Session:
         """When it ends unless it shows a token, or a newer one, before."""
         self.visit_tick = -1
         self._pinged = False
+        self._warn_s = 0.0
         self._warned = False
         self._frames = 0
         self._frames_since_s = now_s
@@ -262,6 +266,7 @@ class Session:
         """A newer token of the same user and device."""
         self.claims = claims
         self.expires_s = now_s + (claims.expires_ms - now_ms) / 1_000
+        self._warn_s = self.expires_s - min(WARN_S, (claims.expires_ms - claims.issued_ms) / 1_000 / WARN_PART)
         self._warned = False
 
     def cursor(self, position: Position) -> str:
@@ -298,7 +303,7 @@ class Session:
         if now_s - self.heard_s >= self._rules.ping_s and not self._pinged:
             self._pinged = True
             deeds.append(Ping())
-        if now_s >= self.expires_s - WARN_S and not self._warned:
+        if now_s >= self._warn_s and not self._warned:
             self._warned = True
             deeds.append(Say(frames.Expiring(at=time_text(self.claims.expires_ms))))
         if now_s - self.told_s >= QUIET_S:
@@ -317,7 +322,7 @@ class Session:
         if self.phase is not Phase.OPEN:
             return self.expires_s
         times = [
-            self.expires_s if self._warned else self.expires_s - WARN_S,
+            self.expires_s if self._warned else self._warn_s,
             self.heard_s + self._rules.ping_s * (2 if self._pinged else 1),
             self.told_s + QUIET_S,
         ]

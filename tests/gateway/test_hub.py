@@ -295,31 +295,49 @@ def test_heartbeats():
 def test_a_token_ends():
     """`expiring` a minute before, close 4004 within a second of the end."""
     at = hub()
-    session, wire = connect(at, ANN, token_s=100)
+    session, wire = connect(at, ANN, token_s=300)
     wire.take()
 
-    for second in range(1, 100):
+    for second in range(1, 300):
         session.heard(NOW_S + second)
         at.tick(NOW_S + second)
     assert [type(frame) for frame in wire.frames] == [frames.Expiring]
     assert wire.closed is None
-    at.tick(NOW_S + 100.25)
+    at.tick(NOW_S + 300.25)
     assert wire.closed[0] == 4004
 
 
 def test_a_refresh_moves_the_end():
     """And the next warning comes before the new end."""
     at = hub()
-    session, wire = connect(at, ANN, token_s=100)
-    at.tick(NOW_S + 41)
-    session.renew(claims(ANN, "phone", issued_ms=NOW_MS + 50_000, token_s=100), now_s=NOW_S + 50, now_ms=NOW_MS + 50_000)
+    session, wire = connect(at, ANN, token_s=300)
+    session.heard(NOW_S + 240)
+    at.tick(NOW_S + 241)
+    session.renew(claims(ANN, "phone", issued_ms=NOW_MS + 250_000, token_s=300), now_s=NOW_S + 250, now_ms=NOW_MS + 250_000)
 
-    for second in range(51, 150):
+    for second in range(251, 550):
         session.heard(NOW_S + second)
         at.tick(NOW_S + second)
 
     assert [type(frame) for frame in wire.frames] == [frames.Live, frames.Expiring, frames.Expiring]
     assert wire.closed is None
+
+
+def test_a_short_token_warns_in_its_last_third():
+    """Once for each token: who refreshes at every `expiring` does so at two thirds of each life, not all the time."""
+    at = hub()
+    session, wire = connect(at, ANN, token_s=6)
+    warned_at = []
+
+    for quarter in range(1, 4 * 20):
+        now_s, now_ms = NOW_S + quarter / 4, NOW_MS + quarter * 250
+        at.tick(now_s)
+        if any(isinstance(frame, frames.Expiring) for frame in wire.take()):
+            warned_at.append(now_s - NOW_S)
+            session.renew(claims(ANN, "phone", issued_ms=now_ms, token_s=6), now_s=now_s, now_ms=now_ms)
+
+    assert wire.closed is None
+    assert warned_at == pytest.approx([4, 8, 12, 16], abs=1.1)
 
 
 def test_a_quiet_session_is_told_how_far_it_is():
