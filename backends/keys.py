@@ -126,6 +126,18 @@ class PublicKeys:
                 raise
             return tokens.verify(token, self._keys, now_s)
 
+    @property
+    def there(self) -> bool:
+        """Whether there are keys to check with; once there are, some stay."""
+        return bool(self._keys)
+
+    async def ping(self) -> None:
+        """Raises Unavailable while there are no keys to check with: nobody could be let in."""
+        if not self._keys:
+            await self._refresh(after_s=RETRY_S, wait=True)
+        if not self._keys:
+            raise Unavailable("the public keys cannot be read yet", retry_after_s=RETRY_S)
+
     async def _refresh(self, *, after_s: float, wait: bool) -> bool:
         """Reads the keys again if the last reading began over `after_s` ago, or is still under way; says whether one was waited for."""
         if self._reading is None:

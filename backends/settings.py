@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any
 from schemas.errors import Malformed
 
 _MOST_DIGITS = 18
+# As browsers send them: CORS compares letter by letter.
+_ORIGIN = re.compile(r"\*|https?://(?:[a-z0-9.\-]+|\[[0-9a-f:]+\])(?::(?!(?:80|443)$)[0-9]{1,5})?", re.ASCII)
+_SOCKET_URL = re.compile(r"wss?://[^\s/?#]+/(?:[^\s?#]+/)?v1/socket", re.ASCII)
 # Servers that listen everywhere are reached over the loopback of their family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -86,14 +90,18 @@ def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
         if text not in {"0", "1"}:
             raise Malformed(f"{name} must be 0 or 1", field=name)
         return text == "1"
+    if not text and item.name in {"data", "host"}:
+        raise Malformed(f"{name} must not be empty; without it: {item.default}", field=name)
     if kind == "Path":
         return Path(text)
     if kind == "tuple[str, ...]":
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return _origins(name, text)
     if kind == "tuple[bytes, ...]":
         return _keys(name, text)
     if item.name == "log_level" and text not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise Malformed(f"{name} must be DEBUG, INFO, WARNING or ERROR", field=name)
+    if item.name == "public_url" and text and not _SOCKET_URL.fullmatch(text):
+        raise Malformed(f"{name} must be a whole URL like wss://chat.example.org/v1/socket", field=name)
     return text
 
 
@@ -105,6 +113,14 @@ def _number(name: str, text: str, least: int | None, most: int | None) -> int:
     if (least is not None and number < least) or (most is not None and number > most):
         raise Malformed(f"{name} must be {bounds}", field=name)
     return number
+
+
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise Malformed(f"{name}: {origin!r} is no origin as browsers send it, like https://app.example.org", field=name)
+    return origins
 
 
 def _keys(name: str, text: str) -> tuple[bytes, ...]:

@@ -75,7 +75,7 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         ),
         needs=("accounts", "appends", "cache"),
     ),
-    OnHttp(target="chats", file="chats", paths=("/v1/chats",), needs=("chats",)),
+    OnHttp(target="chats", file="chats", paths=("/v1/chats",), needs=("chats", "public_keys")),
 )
 
 _FILES: Final = {trigger.target: trigger.file for trigger in TRIGGERS}

@@ -117,6 +117,7 @@ class Gateway:
             clock=desk.clock,
         )
         self._part(self._tick())
+        await _until_done(desk.keys.ping)
         await _until_done(desk.minting.claim)
         await _until_done(partial(own_all, self._backends.owners, partitions, url=self.url, now_ms=desk.now_ms()))
         await _until_done(delivery.fill)
@@ -195,7 +196,12 @@ class Gateway:
         desk = self._desk
         missing = [
             name
-            for name, there in (("draining", not desk.draining), ("ring", desk.started.is_set()), ("generator", desk.minting.ready))
+            for name, there in (
+                ("draining", not desk.draining),
+                ("keys", desk.keys.there),
+                ("ring", desk.started.is_set()),
+                ("generator", desk.minting.ready),
+            )
             if not there
         ]
         try:

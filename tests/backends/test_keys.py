@@ -248,6 +248,27 @@ async def test_while_the_source_fails_nobody_waits_for_it(source, signers):
     assert source.asked == asked + 1
 
 
+async def test_a_ping_says_whether_anybody_could_be_let_in(source, signers):
+    """Unavailable until the first keys are there; then it asks nobody, for the last good ones stay."""
+    clock = Clock()
+    source.status = 500
+    public = PublicKeys(Settings(jwks=source.url), clock=clock)
+    with pytest.raises(Unavailable, match="public keys"):
+        await public.ping()
+    assert not public.there
+
+    source.status = 200
+    source.serve(signers[0])
+    clock.now_s += keys.RETRY_S
+    await public.ping()
+    asked = source.asked
+    clock.now_s += keys.REREAD_S
+    await public.ping()
+
+    assert public.there
+    assert source.asked == asked
+
+
 async def test_without_any_keys_it_is_unavailable(tmp_path, signers):
     """A gateway that never saw a key refuses nobody as a stranger: it asks to try again."""
     clock, file = Clock(), tmp_path / "late.json"

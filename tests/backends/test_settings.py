@@ -43,7 +43,8 @@ def test_values_are_read():
             "KNCHAT_METRICS": "0",
             "KNCHAT_LOG_LEVEL": "DEBUG",
             "KNCHAT_HOST": "0.0.0.0",
-            "KNCHAT_ALLOWED_ORIGINS": "https://a.example, https://b.example,",
+            "KNCHAT_PUBLIC_URL": "wss://chat.example/eu/v1/socket",
+            "KNCHAT_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,http://[::1]:81,*,",
             "KNCHAT_EVENT_KEYS": f"{KEY}, {KEY}",
         }
     )
@@ -54,7 +55,8 @@ def test_values_are_read():
         metrics=False,
         log_level="DEBUG",
         host="0.0.0.0",
-        allowed_origins=("https://a.example", "https://b.example"),
+        public_url="wss://chat.example/eu/v1/socket",
+        allowed_origins=("https://a.example", "http://localhost:3000", "http://[::1]:81", "*"),
         event_keys=(b"sixteen bytes ok",) * 2,
     )
 
@@ -73,6 +75,16 @@ def test_values_are_read():
         ("KNCHAT_RING_S", "9"),
         ("KNCHAT_METRICS", "true"),
         ("KNCHAT_LOG_LEVEL", "debug"),
+        ("KNCHAT_DATA", ""),
+        ("KNCHAT_HOST", ""),
+        ("KNCHAT_PUBLIC_URL", "http://chat.example/v1/socket"),
+        ("KNCHAT_PUBLIC_URL", "wss://chat.example"),
+        ("KNCHAT_PUBLIC_URL", "wss:///v1/socket"),
+        ("KNCHAT_ALLOWED_ORIGINS", "app.example"),
+        ("KNCHAT_ALLOWED_ORIGINS", "https://a.example,https://App.example"),
+        ("KNCHAT_ALLOWED_ORIGINS", "https://app.example/"),
+        ("KNCHAT_ALLOWED_ORIGINS", "https://app.example:443"),
+        ("KNCHAT_ALLOWED_ORIGINS", "https://*.example"),
         ("KNCHAT_EVENT_KEYS", "not base64"),
         ("KNCHAT_EVENT_KEYS", "é"),
         ("KNCHAT_EVENT_KEYS", base64.b64encode(b"short").decode()),

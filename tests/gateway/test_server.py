@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 import websockets
 
+from backends.wiring import Backends
 from gateway.delivery import Delivery
+from gateway.server import Gateway
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import (
     COMMANDS,
@@ -139,6 +141,26 @@ async def test_a_database_that_is_away_at_the_start(make, settings, backends, mo
     await asyncio.wait_for(starting, 5)
 
     assert (await http(gateway, "/readyz"))[0] == 200
+
+
+async def test_keys_that_cannot_be_read_at_the_start(settings, backends, monkeypatch, caplog):
+    """A gateway that could let nobody in is not ready and says why, and serves when the JWKS is there."""
+    monkeypatch.setattr("gateway.server.AGAIN_S", 0.05)
+    monkeypatch.setattr("backends.keys.RETRY_S", 0.05)
+    jwks = settings.data / "jwks.json"
+    missing = Backends(replace(settings, jwks=str(jwks)))
+    gateway = Gateway(missing, missing.settings)
+    starting = asyncio.create_task(gateway.start())
+    await listens(gateway)
+    assert await not_ready(gateway) == ["keys", "ring", "generator"]
+    assert str(jwks) in [getattr(record, "source", "") for record in caplog.records]
+
+    jwks.write_text(json.dumps({"keys": [dict(backends.signing_key.jwk)]}))
+    await asyncio.wait_for(starting, 5)
+
+    assert (await http(gateway, "/readyz"))[0] == 200
+    await gateway.drain_and_stop()
+    await missing.close()
 
 
 async def test_drain(start, backends, token):
