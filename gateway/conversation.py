@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 
 START_S: Final = 5.0
 """So long a hello waits for a gateway that is starting; then close 4006."""
+LAG_SAID_S: Final = 10.0
+"""Less is not worth a word: two minutes are pushed anyway, and what is written already is committed up to 5 s later."""
 FEATURES: Final = sorted(frames.CLIENT_TYPES - {"hello"})
 """What `welcome` says of this server: the frames it understands."""
 
@@ -254,7 +256,7 @@ class Conversation:
                 ping_s=desk.rules.ping_s,
                 limits=desk.limits,
                 features=FEATURES,
-                history_lag_s=UNSET if lag_s < 1 else round(lag_s, 1),
+                history_lag_s=UNSET if lag_s < LAG_SAID_S else round(lag_s, 1),
             )
         )
         count("knchat_hellos_total", result=result)

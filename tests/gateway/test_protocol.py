@@ -57,6 +57,17 @@ async def test_the_first_hello_hears_how_far_history_is_behind(make, backends):
     await starting
 
 
+async def test_history_that_is_hardly_behind_is_not_reloaded(person, gateway):
+    """What was written a moment ago is not committed yet, on any busy day; and it is pushed anyway."""
+    gateway._desk.lag.seconds = 5.2
+    ann = await person(ANN)
+    gateway._desk.lag.seconds = 11.26
+    ben = await person(BEN)
+
+    assert "history_lag_s" not in ann.welcome
+    assert ben.welcome["history_lag_s"] == 11.3
+
+
 @pytest.mark.parametrize("subprotocol", [JSON, MSGPACK])
 async def test_a_send_is_in_the_log_when_ok_comes(person, backends, subprotocol):
     """With the id and time that are told; the repeat gets the same."""
