@@ -103,7 +103,8 @@ class Gateway:
         try:
             self._listener = await websocket.listen(settings.host, settings.gateway_port, admit=self._admit, http=self._http, limits=limits)
         except OSError as error:
-            raise Unavailable(f"the gateway cannot listen on {settings.host} port {settings.gateway_port}: {error.strerror}") from error
+            why = str(error.strerror).partition(" (while")[0]  # Python names the address once more
+            raise Unavailable(f"the gateway cannot listen on {settings.host} port {settings.gateway_port}: {why}") from error
         desk = self._desk
         delivery = Delivery(
             self._backends.reads,

@@ -62,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = arguments[0] if arguments and arguments[0] in COMMANDS else None
     for name in [named] if named else COMMANDS:
         import_module(COMMANDS[name]).add(subparsers)
-    args = parser.parse_args(arguments)
+    args, left = parser.parse_known_args(arguments)
+    # argparse takes words in a row only, and people write `send bob --user alice Hello`.
+    if left and hasattr(args, "words") and not any(word.startswith("-") for word in left):
+        args.words += left
+    elif left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
     if args.command is None:
         parser.print_help(sys.stderr)
         return exits.USAGE

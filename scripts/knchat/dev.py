@@ -56,7 +56,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--http-port", type=_port, metavar="PORT", help="of the HTTP functions (KNCHAT_HTTP_PORT, else 8080); 0: any")
     parser.add_argument("--gateway-port", type=_port, metavar="PORT", help="of the gateway (KNCHAT_GATEWAY_PORT, else 8081); 0: any")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--data", type=Path, metavar="DIR", help="data folder, made if missing (KNCHAT_DATA, else .run/data)")
+    where.add_argument("--data", type=_folder, metavar="DIR", help="data folder, made if missing (KNCHAT_DATA, else .run/data)")
     where.add_argument("--memory", action="store_true", help="a temporary data folder, gone at the end")
     parser.add_argument("--no-demo", action="store_true", help=f"do not register the demo users {' and '.join(DEMO_USERS)}")
 
@@ -78,6 +78,12 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
         raise argparse.ArgumentTypeError("a port is a number from 0 (any free one) to 65535")
     return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not text:  # a variable of a script that is not set; files of ours do not belong into just any folder
+        raise argparse.ArgumentTypeError("a folder's name must not be empty")
+    return Path(text)
 
 
 class _Dev:

@@ -43,7 +43,8 @@ def listen(host: str, port: int, *, option: str) -> socket.socket:
             raise exits.Ended(
                 f"port {port} is in use: stop what uses it, or choose another one with {option}", exits.CANNOT_START
             ) from error
-        raise exits.Ended(f"cannot listen on {host} port {port}: {error.strerror}", exits.CANNOT_START) from error
+        why = str(error.strerror).partition(" (while")[0]  # Python names the address once more
+        raise exits.Ended(f"cannot listen on {host} port {port}: {why}", exits.CANNOT_START) from error
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1_000)
     return listener

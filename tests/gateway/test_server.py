@@ -135,7 +135,7 @@ async def test_a_database_that_is_away_at_the_start(make, settings, backends, mo
         connection.execute("ALTER TABLE generators RENAME TO away")
         starting = asyncio.create_task(gateway.start())
         await listens(gateway)
-        assert await not_ready(gateway) == ["ring", "generator"]
+        assert {"ring", "generator"} <= set(await not_ready(gateway))
         assert not starting.done()
         connection.execute("ALTER TABLE away RENAME TO generators")
     await asyncio.wait_for(starting, 5)

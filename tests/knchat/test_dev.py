@@ -117,8 +117,16 @@ def test_a_port_in_use_is_said_in_one_line(option, dev, tmp_path):
         port = str(taken.getsockname()[1])
         line = refused(dev("--data", str(tmp_path), *ANY_PORTS, option, port))
 
-    assert port in line
+    assert line.count(port) == 1
     assert option in line
+
+
+def test_a_folder_without_a_name_is_refused(dev):
+    """`--data "$UNSET"` of a script: nothing is written into the folder where it runs."""
+    returncode, out, err = dev("--data", "", *ANY_PORTS).ended()
+
+    assert (returncode, out) == (exits.USAGE, "")
+    assert "--data" in err
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(dev, tmp_path):

@@ -31,6 +31,16 @@ def test_a_message_is_sent(knchat, people):
     assert (found["message"], found["time"]) == (message, time)
 
 
+def test_options_stand_anywhere(knchat, people):
+    """Also between the name and the text; what is no option is still refused."""
+    ann, ben = people
+
+    assert knchat("send", ann, "--user", ben, "between", "words").code == exits.OK
+    assert seen(knchat, ann, "between words")
+    assert knchat("send", ann, "--user", ben, "between", "--nonsense").code == exits.USAGE
+    assert knchat("history", ann, "more").code == exits.USAGE
+
+
 def test_to_whom_can_be_said_in_four_ways(knchat, people):
     """By name, by --to, by id, by chat."""
     ann, _ = people
