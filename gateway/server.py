@@ -62,6 +62,7 @@ class Gateway:
                 token_s=settings.token_s,
             ),
             now_s=self._monotonic(),
+            soon=lambda call: asyncio.get_running_loop().call_soon(call),
         )
         minting = Minting(backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock)
         in_flight = settings.publishes_in_flight

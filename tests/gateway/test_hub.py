@@ -108,6 +108,26 @@ def test_a_slow_session_costs_the_others_nothing():
     assert (shown(slow), shown(fast)) == ([], ["1"])
 
 
+def test_who_has_missed_much_takes_turns():
+    """An array at a time, and whatever else there is to do comes between; what is new waits behind what was missed."""
+    waiting = []
+    at = hub(soon=waiting.append)
+    _, ben = connect(at, BEN)
+    at.deliver(0, 100, NOW_MS, [message(number) for number in range(1, 151)])
+    _, ann = connect(at, ANN)
+
+    told = [len(shown(ann))]
+    at.deliver(0, 101, NOW_MS, [message(151, [ANN, BEN])])
+    while waiting:
+        waiting.pop(0)()
+        told.append(len(shown(ann)))
+
+    assert shown(ben) == ["151"]
+    assert told == [64, 128, 151, 151]
+    assert shown(ann) == [str(number) for number in range(1, 152)]
+    assert isinstance(ann.frames[-1], frames.Live)
+
+
 def test_a_session_that_takes_nothing_for_half_a_minute_is_closed():
     """4003: it may come back and resume."""
     at = hub()

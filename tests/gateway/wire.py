@@ -46,8 +46,8 @@ class Wire:
         return taken
 
 
-def hub(*, limit_bytes=2**20, kept_s=900, partitions=(0,), offset=100):
-    made = Hub(Ring(limit_bytes=limit_bytes, kept_s=kept_s), ALLOWED, now_s=NOW_S)
+def hub(*, limit_bytes=2**20, kept_s=900, partitions=(0,), offset=100, soon=None):
+    made = Hub(Ring(limit_bytes=limit_bytes, kept_s=kept_s), ALLOWED, now_s=NOW_S, soon=soon)
     made.epoch = "epoch-1"
     for partition in partitions:
         made.ring.open(partition, offset)
