@@ -78,7 +78,7 @@ def _operation(call: Call) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": call.method.lower() + "".join(word.capitalize() for word in words),
         "summary": call.summary,
-        "tags": [words[0]],
+        "tags": [words[0] if call.path.startswith("/v1/") else "keys"],
         "security": [] if call.open else [{"token": []}],
         "responses": {str(call.status): _response(call), **_problems(call)},
     }

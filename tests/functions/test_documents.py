@@ -51,6 +51,9 @@ async def test_the_document_holds_together():
 
     assert used == set(document["components"]["schemas"])
     assert len(operations) == len(set(operations)) == len(CALLS)
+    assert {tag for methods in document["paths"].values() for operation in methods.values() for tag in operation["tags"]} == {
+        *("users", "sessions", "tokens", "devices", "me", "gateways", "chats", "keys")
+    }
     assert document["openapi"] == "3.0.3"
     for node in nodes(document):
         assert node.get("type") != "null"
