@@ -18,6 +18,7 @@ from schemas.errors import ChatError
 async def serve(settings: Settings) -> None:
     """Serves until a signal. Raises what kept it from starting, or what ended a part of it."""
     backends = Backends(settings)
+    backends.own()  # embedded: two gateways on one folder would not see each other's keys
     gateway = Gateway(backends, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -30,13 +30,13 @@ class HistoryLag:
         """Age of the oldest outcome that history does not hold yet, as of the last look; 0 when there is none."""
 
     async def watch(self) -> None:
-        """Looks for ever. While the log is away the last figure stays."""
+        """Looks for ever, after the look that the start has made. While the log is away the last figure stays."""
         while True:
+            await asyncio.sleep(EVERY_S)
             try:
                 await self.look()
             except Unavailable as error:
                 log.info("history's lag is not known", extra={"error": error.message})
-            await asyncio.sleep(EVERY_S)
 
     async def look(self) -> None:
         """One look. Raises Unavailable."""

@@ -74,3 +74,14 @@ async def test_what_keeps_it_from_starting_is_said_in_one_line(settings, wrong):
     said = [line for line in errors.splitlines() if line.startswith("gateway: ")]
     assert (code, len(said)) == (1, 1)
     assert "Traceback" not in errors
+
+
+async def test_a_second_gateway_on_the_folder_is_refused_in_one_line(settings, backends):
+    """Two would not see each other's keys, and would take each other's partitions."""
+    async with process(settings) as first:
+        await ready(first)
+        async with process(settings) as second:
+            code, errors = await ended(second)
+
+    assert code == 1
+    assert "gateway: " in errors
