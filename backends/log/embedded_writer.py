@@ -41,6 +41,8 @@ _ROWS: Final = 512
 _SWITCH_S: Final = 0.0005
 _INSERT_IF_UNCHANGED: Final = "INSERT INTO records SELECT * FROM ({}) WHERE (SELECT data_version FROM pragma_data_version) = ?"
 _WATCH_S: Final = 0.05
+# How long a rider waits for an append to ride with.
+_RIDE_S: Final = 1.0
 # How long a group waits for another process to let go of the file. SQLite's own waiting sleeps up to 100 ms at a time: beside a process
 # that appends without a pause our p99 was 700 ms, with short sleeps of our own it is 24 ms.
 _PATIENCE_S: Final = 5.0
@@ -78,10 +80,6 @@ class _Job:
     rows: Sequence[Row] = ()
     step: Step[Any] | None = None
     result: Any = None
-
-
-# How long a rider waits for an append to ride with.
-_RIDE_S: Final = 1.0
 
 
 class Writer:
