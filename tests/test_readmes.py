@@ -34,7 +34,12 @@ def _value(value):
 def test_every_setting_stands_in_the_table_as_it_is():
     """Name, default, unit and meaning."""
     expected = [
-        (f"`KNCHAT_{item.name.upper()}`", _value(item.default), item.metadata["unit"], item.metadata["meaning"])
+        (
+            f"`{item.metadata['variable'] or f'KNCHAT_{item.name.upper()}'}`",
+            _value(item.default),
+            item.metadata["unit"],
+            item.metadata["meaning"],
+        )
         for item in dataclasses.fields(Settings)
     ]
 

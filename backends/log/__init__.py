@@ -14,6 +14,10 @@ from typing import Literal, Protocol
 from schemas.wire import Event
 
 
+class Evicted(Exception):
+    """Another process has taken this one's place in a group for good. What it thinks it owns is no longer its own: it must end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One event on its way into the log. `partition` None: by the event's partitionkey (murmur2), or any where it has none."""
@@ -74,6 +78,13 @@ class Appends(Protocol):
 class Follower(Protocol):
     """Reads some partitions of one topic by hand, from given offsets on, for ever."""
 
+    async def assign(self, offsets: Mapping[int, int]) -> None:
+        """Follows these partitions from now on. One that is followed already goes on where it is, whatever its offset here.
+
+        On return nothing of a partition that is left out will be handed over any more.
+        """
+        ...
+
     def __aiter__(self) -> AsyncIterator[Sequence[Stored]]:
         """Batches as they come, in order within a partition; at most 500 records and about 1 MiB each. Waits when there is nothing new.
 
@@ -91,6 +102,19 @@ class Member(Protocol):
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """Partition -> next offset to read. Durable on return. What is polled and not committed comes again after a restart."""
+        ...
+
+
+class Sharing(Protocol):
+    """A member of a group among whose members a topic's partitions are shared out. It reads nothing: who owns is apart from who reads."""
+
+    def __aiter__(self) -> AsyncIterator[frozenset[int]]:
+        """My partitions, now and after each change. Only what must move moves.
+
+        Every partition is one member's, but for the moments between a member giving it up and another taking it; a member that stood still
+        may for a moment think that it still owns what another has taken. A log that is away changes nothing.
+        Errors: Unavailable when the group cannot be joined. Evicted when another process has taken this member's place for good: end.
+        """
         ...
 
 
@@ -122,6 +146,13 @@ class Reads(Protocol):
 
     def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AbstractAsyncContextManager[Member]:
         """Joins a group. `start` says where a group without committed offsets begins."""
+        ...
+
+    def share(self, group: str, topic: str, *, member: str) -> AbstractAsyncContextManager[Sharing]:
+        """Joins a group as this member, a name that its replacement after a crash uses too and then has the same partitions at once.
+
+        Leaving the context leaves the group: the others take over within about a second, after a crash within about ten.
+        """
         ...
 
     async def committed(self, group: str, topic: str) -> Mapping[int, int]:
