@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 
 from backends.telemetry import count
 from functions import door, main
-from functions.main import TRIGGERS, OnEvents, OnHttp
+from functions.main import TRIGGERS, OnHttp
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """The target that FUNCTION_TARGET names, behind its probes. A wrong setting stops the start and is named."""
+    """The target that FUNCTION_TARGET names, behind its probes; of HTTP targets several, with commas. A wrong setting stops the start."""
     if scope["type"] == "lifespan":
         await _live(receive, send)
     else:
@@ -120,15 +120,19 @@ def needs(target: str) -> list[str]:
 
 
 @cache
-def _own_app(target: str) -> ASGIApp:
+def _own_app(named: str) -> ASGIApp:
     # Imports make many objects and hardly any garbage: with the default thresholds looking for it takes a tenth of a cold start.
     gc.set_threshold(50_000, 20, 100)
-    triggers = {trigger.target: trigger for trigger in TRIGGERS}
-    if target not in triggers:
-        raise Malformed(f"FUNCTION_TARGET must be one of {', '.join(sorted(triggers))}, not {target!r}", field="FUNCTION_TARGET")
-    if isinstance(triggers[target], OnEvents):
-        return probed(event_app(target), needs(target))
-    return probed(http_app(door.current().settings.allowed_origins, target), needs(target))
+    of_http = {trigger.target: isinstance(trigger, OnHttp) for trigger in TRIGGERS}
+    targets = named.split(",")
+    if unknown := [target for target in targets if target not in of_http]:
+        raise Malformed(f"FUNCTION_TARGET must be one of {', '.join(sorted(of_http))}, not {unknown[0]!r}", field="FUNCTION_TARGET")
+    if all(of_http[target] for target in targets):
+        ports = sorted({port for target in targets for port in needs(target)})
+        return probed(http_app(door.current().settings.allowed_origins, *targets), ports)
+    if len(targets) > 1:
+        raise Malformed(f"FUNCTION_TARGET names one event target, not {named!r}", field="FUNCTION_TARGET")
+    return probed(event_app(named), needs(named))
 
 
 @cache

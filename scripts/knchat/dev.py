@@ -1,6 +1,7 @@
 """`kn-chat dev`: the whole product in one process on a data folder: the log, the functions behind pumps and over HTTP, a gateway.
 
-It composes what the rooms offer and adds nothing but the demo users. Source: design.md sections 1 and 5, D22.
+With `--real` the same product as processes on real stores (`real.py`). It composes what the rooms offer and adds nothing but the demo
+users. Source: design.md sections 1 and 5, D22.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -27,7 +29,7 @@ from schemas.topics import COMMANDS
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
-    from gateway.server import Gateway
+    from knchat.real import Processes
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ examples:
   kn-chat dev --data /srv/chat --no-demo  other data, nobody registered
   kn-chat dev --memory --http-port 0 --gateway-port 0
                                           a throw-away one, on any free ports
+  scripts/dev --real --gateways 2         on Kafka, Cassandra, PostgreSQL and Redis, which it starts: each part a process
 
 When all serve it prints one line on stdout, `ready <http url> <ws url>`; everything else goes to stderr. Ctrl-C ends it, a second
 Ctrl-C at once. Further settings are KNCHAT_ variables (the table in backends/README.md); options come before them."""
@@ -58,20 +61,37 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", type=_folder, metavar="DIR", help="data folder, made if missing (KNCHAT_DATA, else .run/data)")
     where.add_argument("--memory", action="store_true", help="a temporary data folder, gone at the end")
+    parser.add_argument("--real", action="store_true", help="each part a process of its own, on the stores that the KNCHAT_ variables name")
+    parser.add_argument("--gateways", type=_count, default=1, metavar="N", help="with --real: so many; the ports count up from the first")
+    parser.add_argument("--sink", action="store_true", help="with --real: gateways post to a receiver, as on Knative, not to Kafka")
+    parser.add_argument("--in-process", action="store_true", help="with --real: event functions run in their pumps, without HTTP between")
     parser.add_argument("--no-demo", action="store_true", help=f"do not register the demo users {' and '.join(DEMO_USERS)}")
 
 
 def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("http_port", "gateway_port", "data") if getattr(args, name) is not None}
-    settings = replace(Settings.from_env(), **given)
-    logs.set_up(settings.log_level)
+    if not args.real and (args.gateways > 1 or args.sink or args.in_process):
+        raise exits.Ended("--gateways, --sink and --in-process belong to --real", exits.USAGE)
     import uvloop  # noqa: PLC0415 - other subcommands do without
 
     with tempfile.TemporaryDirectory(prefix="kn-chat-") if args.memory else contextlib.nullcontext() as folder:
         if folder is not None:
-            settings = replace(settings, data=Path(folder))
-        uvloop.run(_Dev(settings, demo=not args.no_demo).run())
+            given["data"] = Path(folder)
+        settings, processes = replace(Settings.from_env(), **given), None
+        if args.real:
+            from knchat.real import Processes, settings_of  # noqa: PLC0415 - see above
+
+            settings, environ = settings_of(os.environ, **given)
+            processes = Processes(settings, environ, gateways=args.gateways, sink=args.sink, in_process=args.in_process)
+        logs.set_up(settings.log_level)
+        uvloop.run(_Dev(settings, demo=not args.no_demo, processes=processes).run())
     return exits.OK
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 64):
+        raise argparse.ArgumentTypeError("a number from 1 to 64")
+    return int(text)
 
 
 def _port(text: str) -> int:
@@ -89,8 +109,8 @@ def _folder(text: str) -> Path:
 class _Dev:
     """The running product. A part of it that ends by itself ends the whole, with its reason: half a product helps nobody."""
 
-    def __init__(self, settings: Settings, *, demo: bool) -> None:
-        self._settings, self._demo = settings, demo
+    def __init__(self, settings: Settings, *, demo: bool, processes: Processes | None = None) -> None:
+        self._settings, self._demo, self._processes = settings, demo, processes
         self._signalled = asyncio.Event()
         self._starting: asyncio.Task[Any] | None = None
         self._parts: list[asyncio.Task[None]] = []
@@ -102,20 +122,38 @@ class _Dev:
         async with contextlib.AsyncExitStack() as stack:
             self._starting = asyncio.current_task()
             try:
-                http, gateway = await self._start(stack)
+                http, url = await (self._start(stack) if self._processes is None else self._start_real(self._processes, stack))
             except asyncio.CancelledError:
                 raise exits.Ended("stopped before it served", exits.INTERRUPTED) from None
             except ChatError as error:
                 raise exits.Ended(exits.line_of(error), exits.USAGE if isinstance(error, Malformed) else exits.CANNOT_START) from error
             self._starting = None
-            _say(_welcome(self._settings, http, gateway.url, demo=self._demo))
-            print(f"ready {http} {gateway.url}", flush=True)
+            _say(_welcome(self._settings, http, url, demo=self._demo))
+            print(f"ready {http} {url}", flush=True)
             await self._watch()
             _say("stopping; a second Ctrl-C ends at once")
         _say("stopped; everything acknowledged is kept")
 
-    async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[str, Gateway]:
-        """Starts all parts, each after what it needs, and leaves their ends on the stack. The HTTP URL and the gateway."""
+    async def _start_real(self, processes: Processes, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
+        """Prepares the stores and starts all processes. The HTTP URL and the first gateway's."""
+        from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
+        from backends.wiring import Backends  # noqa: PLC0415 - see above
+        from knchat.real import prepare  # noqa: PLC0415 - see above
+
+        backends = Backends(self._settings)
+        try:
+            await prepare(backends)
+            SigningKey.of(self._settings)
+            self._demo = self._demo and await _register_demo(backends)
+        finally:
+            await backends.close()
+        stack.push_async_callback(processes.stop)
+        await processes.start()
+        self._part(processes.watch(), "the supervision of processes")
+        return processes.http, processes.url
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
+        """Starts all parts, each after what it needs, and leaves their ends on the stack. The HTTP URL and the gateway's."""
         from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
         from functions import door  # noqa: PLC0415 - see above
@@ -157,7 +195,7 @@ class _Dev:
         self._part(gateway.watch(), "the gateway")
         # At 1,000 messages a second full collections were the longest waits of all: 85 ms (measured; 25 to 50 ms are left without them).
         spare_the_collector()
-        return settings.url("http", listener.getsockname()[1]), gateway
+        return settings.url("http", listener.getsockname()[1]), gateway.url
 
     async def _start_pumps(self, backends: Backends, triggers: list[Any], stack: contextlib.AsyncExitStack) -> None:
         from backends.in_process import in_process  # noqa: PLC0415 - see _start
