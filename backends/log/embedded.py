@@ -19,8 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from backends.log import Bounds, Member, Record, Stored
+from backends.log import Bounds, Member, Record, Sharing, Stored
 from backends.log import embedded_file as sql
+from backends.log.embedded_sharing import Group
 from backends.log.embedded_tail import Reader, Tail
 from backends.log.embedded_writer import DEADLINE_S, Result, Step, Writer
 from schemas.errors import Malformed, Unavailable
@@ -48,6 +49,7 @@ class EmbeddedLog:
         self._closed = False
         self._owner_lock: int | None = None
         self._members: set[tuple[str, str]] = set()
+        self._groups: dict[tuple[str, str], Group] = {}
         self._turn = 0
 
     def own(self) -> None:
@@ -96,9 +98,8 @@ class EmbeddedLog:
     async def follow(self, topic: str, offsets: Mapping[int, int]) -> AsyncIterator[Reader]:
         """See `Reads`. The follower ends, as an iterator does, when the log is closed."""
         opened = self._opened or await self._open()
-        place = opened.file.place(topic)
         try:
-            with Reader(opened.tail, {place.slot(partition): offset for partition, offset in offsets.items()}) as reader:
+            with Reader(opened.tail, opened.file.place(topic), offsets) as reader:
                 opened.writer.watch(on=True)
                 yield reader
         finally:
@@ -117,6 +118,17 @@ class EmbeddedLog:
                 yield EmbeddedMember(self, group, await self._place(topic), reader)
         finally:
             self._members.discard((group, topic))
+
+    @asynccontextmanager
+    async def share(self, group: str, topic: str, *, member: str) -> AsyncIterator[Sharing]:
+        """See `Reads`. Among the members of this process; it ends, as an iterator does, when the log is closed."""
+        partitions = await self.partitions(topic)
+        sharing = self._groups.setdefault((group, topic), Group(partitions))
+        joined = sharing.join(member)
+        try:
+            yield joined
+        finally:
+            sharing.leave(member, joined)
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """See `Reads`."""
@@ -173,6 +185,8 @@ class EmbeddedLog:
         """Waits for appends under way (at most 10 s), ends followers and members, closes the file and gives up the data folder."""
         async with self._opening:
             self._closed = True
+            for group in self._groups.values():
+                group.close()
             if self._opened is not None:
                 opened, self._opened = self._opened, None
                 await opened.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,10 @@ class Place:
         if not 0 <= partition < self.partitions:
             raise Malformed(f"{self.topic} has the partitions 0 to {self.partitions - 1}, not {partition}", field="partition")
         return self.first_slot + partition
+
+    def slots(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """The same by slot. Raises Malformed when there is no such partition."""
+        return {self.slot(partition): offset for partition, offset in offsets.items()}
 
 
 class LogFile:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final, Self
 
 from backends.log import Bounds, Stored
-from backends.log.embedded_file import OFFSET_BITS, Written, row_bytes
+from backends.log.embedded_file import OFFSET_BITS, Place, Written, row_bytes
 from schemas.errors import Unavailable
 
 # Records leave when every reader of their partition has taken them; a slow reader goes on from the file beyond this.
@@ -123,18 +123,33 @@ class Tail:
 
 
 class Reader:
-    """A position in each of some partitions of a topic. Belongs to one task; use it as a context manager."""
+    """A position in each of some partitions of a topic. One task reads; use it as a context manager. Implements `Follower`."""
 
-    def __init__(self, tail: Tail, positions: Mapping[int, int]) -> None:
+    def __init__(self, tail: Tail, place: Place, offsets: Mapping[int, int]) -> None:
         self.news = asyncio.Event()
         self.must_look = True
         self._tail = tail
-        self._positions = dict(positions)
+        self._place = place
+        self._positions = place.slots(offsets)
         self._turn = deque(self._positions)
 
     def __enter__(self) -> Self:
         self._tail.attach(self, self._positions)
         return self
+
+    async def assign(self, offsets: Mapping[int, int]) -> None:
+        """See `Follower`. Does not wait."""
+        positions = self._place.slots(offsets)
+        gained = {slot: position for slot, position in positions.items() if slot not in self._positions}
+        given_up = [slot for slot in self._positions if slot not in positions]
+        self._tail.detach(self, given_up)
+        for slot in given_up:
+            del self._positions[slot]
+        self._tail.attach(self, gained)
+        self._positions |= gained
+        self._turn = deque(self._positions)
+        self.must_look = True
+        self.news.set()
 
     def __exit__(self, *_: object) -> None:
         self._tail.detach(self, self._positions)
@@ -161,7 +176,7 @@ class Reader:
             self.news.clear()
             if self._tail.closed:
                 raise Unavailable("the log is closed")
-            if self.must_look:
+            while self.must_look:  # again when other slots were assigned meanwhile
                 await self._look()
             if batch := await self._gather(max_records, max_bytes):
                 return batch
@@ -178,11 +193,13 @@ class Reader:
     async def _look(self) -> None:
         self.must_look = False
         try:
-            found = await self._tail.look(self._positions)
+            found = await self._tail.look(tuple(self._positions))
         except BaseException:
             self.must_look = True
             raise
         for slot, bounds in found.items():
+            if slot not in self._positions:  # given up meanwhile
+                continue
             line = self._tail.line(slot)
             if bounds.end > line.end:
                 line.restart(bounds.end)
@@ -221,7 +238,11 @@ class Reader:
         return room
 
     async def _from_file(self, slot: int, max_records: int, max_bytes: int) -> list[Stored]:
-        batch = await self._tail.read(slot, self._positions[slot], max_records, max_bytes)
+        position = self._positions[slot]
+        batch = await self._tail.read(slot, position, max_records, max_bytes)
+        if self._positions.get(slot) != position:  # given up meanwhile
+            self.news.set()
+            return []
         if batch:
             self._positions[slot] = batch[-1].offset + 1
         else:  # retention was faster: the bounds say where to go on

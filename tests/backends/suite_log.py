@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backends.log import Appends, Reads, Record
+from backends.log import Appends, Evicted, Reads, Record
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
 from schemas.wire import SIGNATURE, Event, check_signature, from_kafka
@@ -21,6 +21,9 @@ from schemas.wire import SIGNATURE, Event, check_signature, from_kafka
 EVENT_KEY = b"0123456789abcdef"
 """Adapters under test sign with it."""
 PATIENCE_S = 10
+SHARE_S = 30
+"""A group may take as long as a member's session lasts to notice that it is gone."""
+ALL = range(TOPICS[DEAD_LETTERS].partitions)
 
 _numbers = itertools.count()
 
@@ -64,7 +67,7 @@ async def batches(follower, count):
     found = []
     async with asyncio.timeout(PATIENCE_S):
         while len(found) < count:
-            found += await anext(follower)
+            found += await anext(aiter(follower))
     return found
 
 
@@ -75,6 +78,56 @@ async def polled(member, count):
         while len(found) < count:
             found += await member.poll()
     return found
+
+
+class Members:
+    """Members of one group on DEAD_LETTERS, and what each was told."""
+
+    def __init__(self, reads, group):
+        self._reads, self._group = reads, group
+        self._changed = asyncio.Condition()
+        self.shares = {}
+        self.tasks = {}
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        for member in list(self.tasks):
+            await self.leave(member)
+
+    def join(self, member, *, name=None):
+        """One more, of that name in the group; not told anything yet."""
+        self.shares[member] = []
+        self.tasks[member] = asyncio.create_task(self._be(member, name or member))
+
+    async def _be(self, member, name):
+        async with self._reads.share(self._group, DEAD_LETTERS, member=name) as sharing:
+            async for mine in sharing:
+                async with self._changed:
+                    self.shares[member].append(mine)
+                    self._changed.notify_all()
+
+    async def leave(self, member):
+        """In good order."""
+        task = self.tasks.pop(member)
+        del self.shares[member]
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def settled(self):
+        """Member -> partitions, when all are shared out evenly among those who are there."""
+
+        def even():
+            if not all(self.shares.values()):
+                return False
+            now = [told[-1] for told in self.shares.values()]
+            counts = [len(mine) for mine in now]
+            return sorted(number for mine in now for number in mine) == list(ALL) and max(counts) - min(counts) <= 1
+
+        async with asyncio.timeout(SHARE_S), self._changed:
+            await self._changed.wait_for(even)
+            return {member: told[-1] for member, told in self.shares.items()}
 
 
 class LogSuite:
@@ -302,13 +355,142 @@ class LogSuite:
                 for follower in (live, late):
                     found = []
                     while len(found) < 706:
-                        batch = await anext(follower)
+                        batch = await anext(aiter(follower))
                         found += batch
 
                         assert len(batch) <= 500
                         assert sum(len(stored.value) for stored in batch) <= 1 << 20
 
                     assert [stored.offset for stored in found] == list(range(start[0], start[0] + 706))
+
+    async def test_what_is_assigned_later_is_followed_too(self, log):
+        """From its offset on; a partition that is followed already goes on where it is, whatever is said of it."""
+        start = await ends(log.reads)
+        first, second = [records(3, partition) for partition in (0, 1)], [records(3, partition) for partition in (0, 1)]
+        await log.appends.append([record for some in first for record in some])
+        async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as follower:
+            found = await batches(follower, 3)
+            await follower.assign({0: start[0], 1: start[1] + 1})
+            found += await batches(follower, 2)
+            await log.appends.append([record for some in second for record in some])
+            found += await batches(follower, 6)
+
+        for partition, skipped in ((0, 0), (1, 1)):
+            mine = [stored for stored in found if stored.partition == partition]
+            assert ids(mine) == sent(first[partition])[skipped:] + sent(second[partition])
+
+    async def test_an_assignment_wakes_a_follower_that_waits(self, log):
+        """Also one that followed nothing."""
+        start = await ends(log.reads)
+        some = records(3, 2)
+        await log.appends.append(some)
+        async with log.reads.follow(DEAD_LETTERS, {}) as follower:
+            waiting = asyncio.create_task(batches(follower, 3))
+            await asyncio.sleep(0)  # it waits
+            await follower.assign({2: start[2]})
+
+            assert ids(await waiting) == sent(some)
+
+    async def test_what_is_left_out_is_followed_no_more(self, log):
+        """Not even what lay in the log before; when it is assigned again it begins at its new offset."""
+        start = await ends(log.reads)
+        await log.appends.append([*records(700, 0), *records(1, 1)])
+        async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as follower:
+            await batches(follower, 1)
+            await follower.assign({1: start[1] + 1})
+            mine = records(2, 1)
+            await log.appends.append([*records(2, 0), *mine])
+            assert ids(await batches(follower, 2)) == sent(mine)
+            await follower.assign({0: start[0] + 701})
+            await log.appends.append(records(1, 1))
+            (last,) = await batches(follower, 1)
+
+        assert (last.partition, last.offset) == (0, start[0] + 701)
+
+    async def test_assignments_change_while_records_come(self, log):
+        """A partition's records come densely from where it was assigned last, and none once it was given up."""
+        start = await ends(log.reads)
+        expected = {}
+
+        async def read(follower):
+            async for batch in follower:
+                for stored in batch:
+                    assert stored.offset == expected.get(stored.partition)
+                    expected[stored.partition] += 1
+
+        async with log.reads.follow(DEAD_LETTERS, {}) as follower:
+            reading = asyncio.create_task(read(follower))
+            for turn in range(30):
+                await log.appends.append([record for partition in ALL for record in records(20, partition)])
+                kept = {turn % 3, (turn + 1) % 3}
+                expected |= {partition: start[partition] for partition in kept - expected.keys()}
+                await follower.assign({partition: start[partition] for partition in kept})
+                expected = {partition: offset for partition, offset in expected.items() if partition in kept}
+            async with asyncio.timeout(PATIENCE_S):
+                while not reading.done() and any(expected[partition] < start[partition] + 600 for partition in kept):
+                    await asyncio.sleep(0.005)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+    async def test_members_share_the_partitions(self, log, group):
+        """Who is alone has all; who was there keeps what need not move; whom none is left for has nothing, and is told."""
+        async with Members(log.reads, group) as members:
+            members.join("one")
+            assert await members.settled() == {"one": frozenset(ALL)}
+            members.join("two")
+            two = await members.settled()
+            kept = {name: max(two[name]) for name in two if len(two[name]) == 1}
+            members.join("three")
+            three = await members.settled()
+            members.join("four")
+            four = await members.settled()
+
+        assert all(number in three[name] for name, number in kept.items())
+        assert sorted(len(mine) for mine in four.values()) == [0, 1, 1, 1]
+
+    async def test_who_leaves_leaves_its_partitions_to_the_others(self, log, group):
+        """What they have already stays theirs."""
+        async with Members(log.reads, group) as members:
+            for name in ("one", "two", "three"):
+                members.join(name)
+            before = await members.settled()
+            await members.leave("one")
+            after = await members.settled()
+
+        assert all(before[name] <= after[name] for name in after)
+
+    async def test_a_replacement_has_the_same_partitions(self, log, group):
+        """The one whose place it takes is told that it must end; the others hear nothing of it."""
+        async with Members(log.reads, group) as members:
+            for name in ("one", "two"):
+                members.join(name)
+            before = await members.settled()
+            heard = len(members.shares["two"])
+            members.join("one again", name="one")
+            old = members.tasks.pop("one")
+            del members.shares["one"]
+            after = await members.settled()
+            async with asyncio.timeout(SHARE_S):
+                with pytest.raises(Evicted):
+                    await old
+
+            assert after == {"one again": before["one"], "two": before["two"]}
+            assert len(members.shares["two"]) == heard
+
+    async def test_groups_share_apart(self, log, group):
+        """Each has all partitions among its members."""
+        async with Members(log.reads, group) as these, Members(log.reads, f"{group}-other") as those:
+            these.join("one")
+            those.join("one")
+
+            assert await these.settled() == await those.settled() == {"one": frozenset(ALL)}
+
+    async def test_a_group_on_an_unknown_topic_is_unavailable(self, log, group):
+        """It may be made at any time, so a member may try again."""
+        with pytest.raises(Unavailable):
+            async with log.reads.share(group, "x", member="one") as sharing:
+                await anext(aiter(sharing))
 
     @pytest.mark.parametrize("start", ["begin", "end"])
     async def test_a_new_group_begins_where_it_is_told(self, log, group, start):
@@ -386,14 +568,21 @@ class LogSuite:
         assert (await ends(connect().reads))[0] == end + 20
 
     async def test_a_closed_log_ends_followers_and_refuses_the_rest(self, log, group):
-        """A follower ends, a member is told so, and nothing waits for ever."""
-        async with log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as follower, log.reads.member(group, DEAD_LETTERS) as member:
-            following = asyncio.create_task(anext(follower, None))
-            await asyncio.sleep(0)  # it waits
+        """A follower ends, and so does who shares; a member is told so, and nothing waits for ever."""
+        async with (
+            log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as follower,
+            log.reads.member(group, DEAD_LETTERS) as member,
+            log.reads.share(group, DEAD_LETTERS, member="one") as sharing,
+        ):
+            following = asyncio.create_task(anext(aiter(follower), None))
+            shares = aiter(sharing)
+            assert await anext(shares) == frozenset(ALL)
             await log.reads.close()
             await log.appends.close()
 
             assert await following is None
+            async with asyncio.timeout(PATIENCE_S):
+                assert await anext(shares, None) is None
             with pytest.raises(Unavailable):
                 await member.poll()
             with pytest.raises(Unavailable):

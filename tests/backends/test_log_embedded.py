@@ -179,7 +179,7 @@ async def test_a_damaged_file_cannot_be_read(log, tmp_path):
         await log.append(records(1))
     async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
         with pytest.raises(Unavailable, match="cannot be read"):
-            await anext(follower)
+            await anext(aiter(follower))
 
 
 async def test_the_write_ahead_log_stays_short(log, tmp_path):
