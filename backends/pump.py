@@ -1,8 +1,8 @@
 """The pump: brings the records of one topic to one function by POST, as Knative's KafkaSource does where there is Knative.
 
-`kn-chat dev` runs one for each event row of `functions.main.TRIGGERS`. It knows the log and a `Post`, never what is in the events. It
-imitates the measured dispatcher: retries, back-off, unordered dispatch, prefix commits; not ordered mode, not rebalances.
-Source: design.md D2, D12, D22.
+`kn-chat dev` runs one for each event row of `functions.main.TRIGGERS`, `kn-chat pump` one alone. It knows the log and a `Post`, never what
+is in the events. It imitates the measured dispatcher: retries, back-off, unordered dispatch, prefix commits; not ordered mode. Several
+pumps of one group share its partitions as far as the log lets them. Source: design.md D2, D12, D22.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class Source:
 
 @dataclass(slots=True)
 class _Progress:
-    """One partition: polled up to `end`, and what of it is `open`. Everything before the oldest open offset may be committed."""
+    """One partition: polled up to `end`, and what of it is `open`. Everything before the oldest open offset may be committed.
+
+    Nothing at or before `committed` is committed any more.
+    """
 
     end: int
     committed: int
@@ -84,6 +87,8 @@ class Pump:
         self._source, self._reads, self._appends, self._post = source, reads, appends, post
         self._namespace, self._sleep = namespace, sleep
         self._progress: dict[int, _Progress] = {}
+        self.up = asyncio.Event()
+        """Set when the pump has joined its group."""
         self._flying: set[asyncio.Task[None]] = set()
         self._resting: set[asyncio.Task[None]] = set()  # those that wait for their next try
         self._landing = asyncio.Event()
@@ -96,6 +101,7 @@ class Pump:
         async with self._reads.member(self._source.group, self._source.topic) as member:
             if self._stopping:
                 return
+            self.up.set()
             async with asyncio.TaskGroup() as tasks:
                 self._serving = [tasks.create_task(self._dispatch(member, tasks)), tasks.create_task(self._keep_committing(member))]
             try:
@@ -130,18 +136,28 @@ class Pump:
                 continue
             failures = 0
             for record in records:
-                progress = self._progress.setdefault(record.partition, _Progress(record.offset, record.offset))
-                progress.open.add(record.offset)
-                progress.end = max(progress.end, record.offset + 1)
-                task = tasks.create_task(self._deliver(record))
+                task = tasks.create_task(self._deliver(record, self._opened(record)))
                 self._flying.add(task)
                 task.add_done_callback(self._land)
+
+    def _opened(self, record: Stored) -> _Progress:
+        """The progress of the record's partition, with the record open."""
+        progress = self._progress.get(record.partition)
+        if progress is None or record.offset < progress.end:
+            # A partition that was another pump's for a while begins again where somebody committed. What is still under way from before
+            # says nothing about that; its records come again, if they are not among those committed.
+            progress = self._progress[record.partition] = _Progress(record.offset, record.offset)
+        elif record.offset > progress.end:  # what lies between was another's, who has committed so far
+            progress.committed = record.offset
+        progress.open.add(record.offset)
+        progress.end = record.offset + 1
+        return progress
 
     def _land(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
         self._landing.set()
 
-    async def _deliver(self, record: Stored) -> None:
+    async def _deliver(self, record: Stored, progress: _Progress) -> None:
         """Returns when the function has taken the event or its dead letter is safe: then the offset may be committed."""
         try:
             event = event_of(record)
@@ -152,7 +168,7 @@ class Pump:
             if refusal is not None:
                 answer, cause = refusal
                 await self._set_aside(record, dead_letter(event, url=self._source.url, answer=answer), cause)
-        self._progress[record.partition].open.discard(record.offset)
+        progress.open.discard(record.offset)
         self._uncommitted.set()
 
     async def _try(self, record: Stored, event: Event) -> tuple[Answer | None, str] | None:
@@ -216,11 +232,11 @@ class Pump:
                 failures = 0
 
     async def _commit(self, member: Member) -> None:
-        offsets = {partition: progress.done for partition, progress in self._progress.items() if progress.done > progress.committed}
-        if offsets:
-            await member.commit(offsets)
-            for partition, offset in offsets.items():
-                self._progress[partition].committed = offset
+        due = {partition: (progress, progress.done) for partition, progress in self._progress.items() if progress.done > progress.committed}
+        if due:
+            await member.commit({partition: done for partition, (_, done) in due.items()})
+            for progress, done in due.values():
+                progress.committed = max(progress.committed, done)
 
     async def _wait_for_the_log(self, what: str, error: Unavailable, failures: int) -> None:
         first, last = LOG_BACK_OFF_S

@@ -97,11 +97,17 @@ class Member(Protocol):
     """One member of a consumer group on one topic. Every partition is given to one member at a time."""
 
     async def poll(self, *, max_records: int = 500) -> Sequence[Stored]:
-        """New records of my partitions, in order within each, from the committed offsets on. Waits up to 1 s; then an empty sequence."""
+        """New records of my partitions, in order within each, from the committed offsets on. Waits up to 1 s; then an empty sequence.
+
+        A partition that was another member's for a while begins again where it was committed: lower than before, or higher.
+        """
         ...
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Partition -> next offset to read. Durable on return. What is polled and not committed comes again after a restart."""
+        """Partition -> next offset to read. Durable on return. What is polled and not committed comes again after a restart.
+
+        Partitions that are another member's by now are left out: its commits count.
+        """
         ...
 
 

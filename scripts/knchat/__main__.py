@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "history": "knchat.history",
     "tail": "knchat.tail",
     "dead-letters": "knchat.dead_letters",
+    "pump": "knchat.pump",
 }
 """Subcommand -> its file, in the order of `--help`."""
 

@@ -1,0 +1,140 @@
+"""`kn-chat pump`: brings the events of one source to their function by POST, where there is no Knative to do it.
+
+A process a source, as `functions.main.TRIGGERS` lists them; several of one group share its partitions (on Kafka: the embedded log has one
+owner). What it imitates is the pump's to say. Source: design.md D12, D22.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+from typing import TYPE_CHECKING, Final
+
+from backends import logs
+from backends.pump import LOG_BACK_OFF_S, Pump, Source
+from backends.settings import Settings
+from functions.main import TRIGGERS, OnEvents
+from knchat import exits
+from schemas.errors import Unavailable
+
+if TYPE_CHECKING:
+    from backends.posts import Post
+    from backends.wiring import Backends
+
+log = logging.getLogger(__name__)
+
+# What events in flight are waited for at the end. A function may take 10 s; whoever starts us should wait a little longer than we do.
+STOP_S: Final = 8.0
+SOURCES: Final = {trigger.group: trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
+
+_GROUPS: Final = "\n".join(f"  {source.group:<14} {source.topic} -> {source.target}" for source in SOURCES.values())
+_EXAMPLES: Final = f"""\
+groups:
+{_GROUPS}
+
+examples:
+  FUNCTION_TARGET=send uvicorn functions.serve:app --port 9000 --timeout-keep-alive 75
+  kn-chat pump --group send --url http://127.0.0.1:9000
+  kn-chat pump --group persist             the function runs in this process
+
+It prints one line on stdout, `ready <group>`, when it pumps. SIGTERM or Ctrl-C waits for what is in flight and commits, a second one ends
+it at once: what was not committed comes again. A log that is away is waited for. Settings are KNCHAT_ variables."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "pump",
+        help="bring the events of one source to their function, without Knative",
+        description="Reads one topic as a member of a consumer group and posts each event to one function, as Knative's KafkaSource does.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--group", required=True, choices=SOURCES, metavar="GROUP", help="which source: one of the groups below")
+    parser.add_argument("--url", metavar="URL", help="where the function listens; without it the function runs in this process")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = Settings.from_env()
+    logs.set_up(settings.log_level)
+    import uvloop  # noqa: PLC0415 - `--help` does without
+
+    uvloop.run(_serve(settings, SOURCES[args.group], args.url))
+    return exits.OK
+
+
+async def _serve(settings: Settings, trigger: OnEvents, url: str | None) -> None:
+    """Pumps until a signal. Raises what is wrong with the settings, and what ended the pump."""
+    from backends.wiring import Backends  # noqa: PLC0415 - see run
+
+    stopping = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, _on_signal, stopping)
+    async with contextlib.AsyncExitStack() as stack:
+        backends = Backends(settings)
+        stack.push_async_callback(backends.close)
+        backends.own()  # embedded: its groups have one member, in one process
+        post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
+        dest = url or f"http://{trigger.target.replace('_', '-')}"
+        source = Source(topic=trigger.topic, group=trigger.group, url=dest, delivery=trigger.delivery)
+        pump = Pump(source, reads=backends.reads, appends=backends.appends, post=post)
+        working = asyncio.create_task(_keep_running(pump, trigger.group))
+        announcing = asyncio.create_task(_announce(pump, trigger.group))
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+        announcing.cancel()
+        if working.done():
+            working.result()
+        if pump.up.is_set():
+            await pump.stop(within_s=STOP_S)
+        else:
+            working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def _keep_running(pump: Pump, group: str) -> None:
+    failures = 0
+    first, last = LOG_BACK_OFF_S
+    while True:
+        try:
+            await pump.run()
+        except Unavailable as error:
+            failures += 1
+            wait_s = min(last, first * 2 ** min(failures, 16)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            log.warning("the group cannot be joined", extra={"group": group, "cause": error.message, "again_in_s": round(wait_s, 2)})
+            await asyncio.sleep(wait_s)
+        else:
+            return
+
+
+async def _announce(pump: Pump, group: str) -> None:
+    await pump.up.wait()
+    print(f"ready {group}", flush=True)
+
+
+def _over_http(url: str, stack: contextlib.AsyncExitStack) -> Post:
+    from backends.http_post import HttpPost  # noqa: PLC0415 - see run
+
+    post = HttpPost(url)
+    stack.push_async_callback(post.close)
+    return post
+
+
+def _in_this_process(target: str, backends: Backends, stack: contextlib.AsyncExitStack) -> Post:
+    from backends.in_process import in_process  # noqa: PLC0415 - see run
+    from functions import door  # noqa: PLC0415 - see run
+    from functions.serve import event_app  # noqa: PLC0415 - see run
+
+    door.use(backends)
+    stack.callback(door.use, None)
+    return in_process(event_app(target))
+
+
+def _on_signal(stopping: asyncio.Event) -> None:
+    stopping.set()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().remove_signal_handler(signum)
+        signal.signal(signum, signal.SIG_DFL)
