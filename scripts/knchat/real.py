@@ -55,8 +55,8 @@ def _event_keys(folder: Path) -> Path:
     """The file of the key that signs events, made if missing (design.md D23)."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / EVENT_KEYS
-    with contextlib.suppress(FileExistsError), path.open("x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(base64.b64encode(secrets.token_bytes(32)).decode())
+    with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(base64.b64encode(secrets.token_bytes(32)))
     return path
 
 

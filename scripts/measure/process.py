@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,26 @@ def cpu_s(pid: int) -> float:
     except FileNotFoundError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+
+def tree_cpu_s(pid: int) -> float:
+    """The same of a process and all that descend from it, those that have ended included: PostgreSQL is a process a connection."""
+    children: dict[int, list[int]] = {}
+    used: dict[int, float] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+            used[int(entry.name)] = sum(int(field) for field in fields[11:15]) / CLOCK_TICKS  # its own, and of children it has waited for
+    found, total = [pid], 0.0
+    while found:
+        one = found.pop()
+        total += used.get(one, 0.0)
+        found += children.get(one, ())
+    return total
 
 
 @dataclass(slots=True)
@@ -59,7 +79,9 @@ class Server:
         await self.process.wait()
 
 
-async def start(arguments: Sequence[str], *, cpus: set[int] | None, timeout_s: float = 60) -> Server:
+async def start(
+    arguments: Sequence[str], *, cpus: set[int] | None, environ: Mapping[str, str] | None = None, timeout_s: float = 120
+) -> Server:
     """Starts `python -m ...` on these cores and waits for its ready line. SystemExit with the child's last words if it ends before."""
 
     def pin() -> None:
@@ -72,6 +94,7 @@ async def start(arguments: Sequence[str], *, cpus: set[int] | None, timeout_s: f
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(environ or {})},
         preexec_fn=pin,  # nothing else runs in the child before it is replaced
     )
     assert process.stdout is not None  # noqa: S101 - asked for above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from hdrh.histogram import HdrHistogram
@@ -27,7 +28,8 @@ class Latency:
         return f"p50 {self.p50:7.2f}   p99 {self.p99:7.2f}   p99.9 {self.p999:7.2f}   max {self.max:8.2f} ms   ({self.count})"
 
 
-def _latency(histogram: HdrHistogram) -> Latency:
+def latency(histogram: HdrHistogram) -> Latency:
+    """Of a histogram in microseconds."""
     count = histogram.get_total_count()
     if not count:
         nothing = float("nan")
@@ -67,7 +69,7 @@ def figures(record: Record) -> Figures:
             delivery.record_value(microseconds)
             if row >= middle:
                 late.record_value(microseconds)
-    return Figures(_latency(ack), _latency(delivery), _latency(late).p99, _latency(lag).p99)
+    return Figures(latency(ack), latency(delivery), latency(late).p99, latency(lag).p99)
 
 
 @dataclass(slots=True)
@@ -77,9 +79,17 @@ class Step:
     rate: float
     verdict: Verdict
     figures: Figures
-    cpu_us_per_message: float | None
+    cpu_us: Mapping[str, float]
+    """Microseconds of CPU per delivered message, idle work taken off, by component; empty for another's server."""
     generator_busy: float
     record: Record = field(repr=False)
+    visible: Latency = field(default_factory=lambda: latency(HdrHistogram(1, 2, 1)))
+    """From an acknowledgement to the message's place in history, where it was sampled."""
+
+    @property
+    def cpu_us_per_message(self) -> float:
+        """Of all components together; nan when it is not known."""
+        return sum(self.cpu_us.values()) if self.cpu_us else float("nan")
 
     @property
     def held(self) -> bool:
@@ -88,7 +98,14 @@ class Step:
 
     def as_dict(self) -> dict[str, object]:
         """For the JSON report."""
-        return {"rate": self.rate, "held": self.held, "cpu_us": self.cpu_us_per_message, **self.figures.as_dict(), **asdict(self.verdict)}
+        return {
+            "rate": self.rate,
+            "held": self.held,
+            "cpu_us": self.cpu_us_per_message,
+            "cpu_us_by_component": dict(self.cpu_us),
+            **self.figures.as_dict(),
+            **asdict(self.verdict),
+        }
 
 
 def show(step: Step, *, title: str) -> None:
@@ -103,8 +120,12 @@ def show(step: Step, *, title: str) -> None:
     )
     print(f"  ack       {figures.ack}")
     print(f"  delivery  {figures.delivery}")
-    cpu = "unknown (another's server)" if step.cpu_us_per_message is None else f"{step.cpu_us_per_message:.0f}"
-    print(f"  CPU-us per message {cpu}   generator {step.generator_busy:.0%} busy, its own lag p99 {figures.send_lag_p99:.2f} ms")
+    if step.visible.count:
+        print(f"  history   {step.visible}")
+    split = "   ".join(f"{name} {used:.0f}" for name, used in sorted(step.cpu_us.items(), key=lambda item: -item[1]))
+    split = f" ({split})" if len(step.cpu_us) > 1 else ""
+    cpu = f"{step.cpu_us_per_message:.0f}{split}" if step.cpu_us else "unknown (another's server)"
+    print(f"  CPU-us per message {cpu}\n  generator {step.generator_busy:.0%} busy, its own lag p99 {figures.send_lag_p99:.2f} ms")
     again = sum(1 for tries in record.tries if tries > 1)
     if record.raw_duplicates or record.disconnects or again or record.temporary_errors:
         print(

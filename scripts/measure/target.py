@@ -81,6 +81,11 @@ class Target:
 
         return dict(await asyncio.gather(*(one(user, chat) for user, chat in zip(users, chats, strict=True))))
 
+    async def newest_keys(self, user: User, chat: str) -> list[str]:
+        """The keys of a chat's newest 50 messages."""
+        page = (await self._call("GET", f"/v1/chats/{chat}/messages", token=user.token)).json()
+        return [message["key"] for message in page["messages"]]
+
     async def close(self) -> None:
         """Lets go of the connections."""
         await self._client.aclose()

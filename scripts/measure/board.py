@@ -1,0 +1,127 @@
+"""The figures of the real parts, by the numbers of the design's targets, each beside its floor: what `scripts/load --real` prints.
+
+A floor belongs to one rate; at other rates the figure is printed alone. Ratios are to limits measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from measure import process, report
+from measure.product import Product
+from measure.run import Run, real_flags, say
+
+LIMITS_S = 10.0
+TAX_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure. `floor` None: none at this rate."""
+
+    name: str
+    what: str
+    value: float
+    floor: float | None
+    moonshot: float
+    unit: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the floor holds; without one it does."""
+        return self.floor is None or self.value <= self.floor
+
+    def __str__(self) -> str:
+        said = "" if self.floor is None else f"floor {self.floor:g} {'met' if self.met else 'MISSED'}, "
+        return f"  {self.name:<4} {self.what:<62} {self.value:9.2f} {self.unit:<3} ({said}moonshot {self.moonshot:g})"
+
+
+RelayStep = Callable[[Run, float], Awaitable[report.Step]]
+
+
+async def at_rate(run: Run, relay_step: RelayStep) -> tuple[list[report.Step], dict[str, Any]]:
+    """One rate on the real parts: the step, its limits, and what HTTP between pumps and functions costs."""
+    options = run.options
+    step = await run.step(options.rate, options.seconds, sample_history=True)
+    report.show(step, title=title(options))
+    relay = await relay_step(run, options.rate)
+    bare = await bare_kafka(options)
+    untaxed = None if options.no_tax else await _without_http(run)
+    print("\nlimits, same run, same schedule")
+    print(f"  raw relay delivery  {relay.figures.delivery}   CPU-us per message {relay.cpu_us_per_message:.0f}")
+    print(
+        f"  bare Kafka  ack p50 {bare['ack_p50_ms']:.2f} p99 {bare['ack_p99_ms']:.2f}   produce->consume p50 {bare['read_p50_ms']:.2f}"
+        f" p99 {bare['read_p99_ms']:.2f} ms   CPU-us per record {bare['cpu_us']:.0f}"
+    )
+    if untaxed is not None:
+        print(f"  without HTTP delivery  {untaxed.figures.delivery}   CPU-us per message {untaxed.cpu_us_per_message:.0f}")
+    found = figures(step, relay, bare, untaxed)
+    print(f"\nfigures at {options.rate:g}/s")
+    for figure in found:
+        print(figure)
+    return [step], {"limits": {"relay": relay.as_dict(), "bare_kafka": bare}, "figures": {one.name: one.value for one in found}}
+
+
+def title(options: argparse.Namespace) -> str:
+    """What was measured, in words."""
+    parts = f"{options.gateways} gateway(s){', through the sink' if options.sink else ''}"
+    return f"kn-chat on real parts, {parts}, {options.rate:g}/s for {options.seconds:g} s, {options.clients} clients, {options.bytes} bytes"
+
+
+def figures(step: report.Step, relay: report.Step, bare: dict[str, float], untaxed: report.Step | None) -> list[Figure]:
+    """The figures of one rate."""
+    at_1000, at_300 = step.rate == 1000, step.rate == 300
+    delivery, ack = step.figures.delivery, step.figures.ack
+    hops = relay.figures.delivery.p99 + 2 * bare["read_p99_ms"]
+    found = [
+        Figure("P1", "CPU-us per delivered message, everything included", step.cpu_us_per_message, 1000 if at_1000 else None, 400, "us"),
+        Figure(
+            "P2",
+            "gateway CPU per message / raw relay's",
+            step.cpu_us["gateway"] / relay.cpu_us_per_message,
+            3 if at_1000 else None,
+            1.5,
+        ),
+        Figure("P5", "delivery p99", delivery.p99, 60 if at_300 else None, 30, "ms"),
+        Figure("P6", "delivery p99 / (relay p99 + two bare produce->consume p99)", delivery.p99 / hops, 2.5, 1.3),
+        Figure("P7", "ack p99 / bare acks=all producer's p99", ack.p99 / bare["ack_p99_ms"], 2.0, 1.3),
+        Figure("P15", "ack -> visible in history, p99", step.visible.p99, 500, 100, "ms"),
+    ]
+    if untaxed is not None:
+        found.append(Figure("P9", "CPU with HTTP / without", step.cpu_us_per_message / untaxed.cpu_us_per_message, 2, 1.25))
+        found.append(Figure("P9", "delivery p50 with HTTP - without", delivery.p50 - untaxed.figures.delivery.p50, 10, 3, "ms"))
+    return found
+
+
+async def bare_kafka(options: argparse.Namespace) -> dict[str, float]:
+    """kafka-python alone at the same rate."""
+    say(f"bare Kafka at {options.rate:g}/s")
+    arguments = [os.environ["KNCHAT_KAFKA"], str(options.rate), str(LIMITS_S), str(options.bytes)]
+    server = await process.start(["measure.bare_kafka", *arguments], cpus=None)
+    assert server.process.stdout is not None  # noqa: S101 - started with a pipe
+    line = await asyncio.wait_for(server.process.stdout.readline(), LIMITS_S + 60)
+    await server.process.wait()
+    found: dict[str, float] = json.loads(line)
+    return found
+
+
+async def _without_http(run: Run) -> report.Step:
+    """The same rate with the functions inside their pumps."""
+    say("the same without HTTP between pumps and functions")
+    await run.stop()
+    with tempfile.TemporaryDirectory(prefix="kn-chat-load-") as folder:
+        other = Run(run.options, Path(folder))
+        other.product = Product(Path(folder), real=(*real_flags(run.options), "--in-process"))
+        try:
+            await other.start()
+            return await other.step(run.options.rate, TAX_S)
+        finally:
+            await other.stop()

@@ -1,0 +1,78 @@
+"""The product under load: `kn-chat dev` in one process, the same on real parts, or one that runs elsewhere.
+
+It is started on cores of its own where it is one process, and says what each of its components has used of the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from measure import process
+
+STORES = ("kafka", "cassandra", "postgres", "redis")
+
+
+@dataclass(slots=True)
+class Product:
+    """`real`: the flags behind `dev --real`, None for the embedded default. `http` and `ws` are known after `start`."""
+
+    folder: Path
+    real: tuple[str, ...] | None = None
+    cpus: set[int] | None = None
+    http: str = ""
+    ws: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    _server: process.Server | None = None
+
+    async def start(self) -> None:
+        """Starts it; after the first time on the same ports."""
+        ports = [self.http.rpartition(":")[2], self.ws.partition("//")[2].partition("/")[0].rpartition(":")[2]] if self.http else ["0", "0"]
+        flags = ["--data", str(self.folder), "--no-demo", "--http-port", ports[0], "--gateway-port", ports[1]]
+        flags += [] if self.real is None else ["--real", *self.real]
+        self._server = await process.start(["knchat", "dev", *flags], cpus=self.cpus, environ=self.environ)
+        self.http, self.ws = self._server.ready
+
+    async def crash(self) -> None:
+        """Kill -9 of the embedded default, and its next start."""
+        assert self._server is not None  # noqa: S101 - started
+        self._server.kill()
+        await self._server.process.wait()
+        await self.start()
+
+    async def stop(self) -> None:
+        """Ends it in good order."""
+        if self._server is not None:
+            await self._server.stop()
+
+    def processes(self) -> dict[str, int]:
+        """The name and pid of each process, those of the stores included."""
+        if self._server is None:
+            return {}
+        if self.real is None:
+            return {"kn-chat": self._server.pid}
+        ours = {name: child["pid"] for name, child in json.loads((self.folder / "processes.json").read_text()).items()}
+        return ours | store_pids()
+
+    def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
+        """Sends a signal to one process; `dev --real` starts it again when it ends."""
+        os.kill(self.processes()[name], signum)
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds that each component has used so far: the gateways, functions and pumps together, each store alone."""
+        used: dict[str, float] = {}
+        for name, pid in self.processes().items():
+            component = name.partition("-")[0] if name not in STORES and self.real is not None else name
+            used[component] = used.get(component, 0.0) + process.tree_cpu_s(pid)
+        return used
+
+
+def store_pids() -> dict[str, int]:
+    """The processes of the stores that `scripts/services` has started."""
+    from real.servers import running  # noqa: PLC0415 - the embedded default does without
+
+    return dict(running())

@@ -1,0 +1,188 @@
+"""One run of load on one product: users and devices, and steps of load upon them, each checked and measured.
+
+`load` makes steps of it. Open loop: the schedule is fixed before the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from hdrh.histogram import HdrHistogram
+
+from measure import checker, process, report, schedule, swarm
+from measure.product import Product
+from measure.record import Record
+from measure.target import Target, User
+
+WARM_UP_S = 3.0
+# The stores' JVMs compile what is used while it is used: what the first seconds cost is theirs.
+REAL_WARM_UP_S = 20.0
+SETTLE_S = 10.0
+IDLE_S = 2.0
+SAMPLE_S = 0.5
+
+
+Trouble = Callable[[], Awaitable[None]]
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def real_flags(options: argparse.Namespace) -> tuple[str, ...]:
+    """The flags of `dev --real` that belong to these options."""
+    return ("--gateways", str(options.gateways), *(["--sink"] if options.sink else []))
+
+
+class Run:
+    """One run against one server: its users and devices, and steps of load upon them."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options = options
+        own_cores, self.generator_cores = process.cores()
+        # The stores of the real parts take what cores they find: only all of it in one process can be given a core of its own.
+        self.pinned = not (options.no_pin or options.http or options.real)
+        self.server_cores = own_cores if self.pinned else None
+        real = real_flags(options) if options.real else None
+        self.product = None if options.http else Product(folder, real=real, cpus=self.server_cores)
+        self.http, self.ws = options.http, options.ws
+        self.warm_up_s = REAL_WARM_UP_S if options.real else WARM_UP_S
+        self.users: list[User] = []
+        self.steps = 0
+        # Lost is what is not there 10 s after the end. Above saturation a backlog takes longer, and such a step does not hold anyway.
+        self.settle_s = 60.0 if options.saturate else SETTLE_S
+
+    async def start(self) -> None:
+        """Starts our own server unless one was named, and logs the users in."""
+        if self.product is not None:
+            await self.product.start()
+            self.http = self.product.http
+            say(f"kn-chat dev at {self.http}, cores {self.server_cores or 'all'}; generator on {self.generator_cores}")
+        if self.pinned:
+            os.sched_setaffinity(0, self.generator_cores)
+        self.target = Target(self.http)
+        say(f"registering and logging in {self.options.clients} users")
+        self.users = await self.target.users(self.options.clients, f"load-{secrets.token_hex(4)}")
+
+    async def step(
+        self, rate: float, seconds: float, *, warm_up_s: float | None = None, trouble: Trouble | None = None, sample_history: bool = False
+    ) -> report.Step:
+        """Holds a rate, then checks every message of it.
+
+        `trouble` is made while the load runs, after the warm-up; the CPU is not counted then. `sample_history`: measures, too, how soon
+        history shows what was acknowledged.
+        """
+        warm_up_s = self.warm_up_s if warm_up_s is None else warm_up_s
+        self.steps += 1
+        plan = schedule.make(clients=len(self.users), rate=rate, seconds=seconds + warm_up_s, seed=self.options.seed + self.steps)
+        record = Record(len(plan.senders), first=int(rate * warm_up_s))
+        run, text = f"r{secrets.token_hex(4)}", "x" * max(0, self.options.bytes - 8)
+        devices = [
+            swarm.ChatDevice(self.ws or user.gateway, user, self.users[user.number ^ 1].user, run, record, text) for user in self.users
+        ]
+        await swarm.connect_all(devices)
+        idle_cpu_s = {} if trouble else await self._cpu_s(IDLE_S)
+        progress = asyncio.create_task(self._progress(record, plan))
+        troubling = asyncio.create_task(_after(warm_up_s, trouble)) if trouble else None
+        meter = asyncio.create_task(self._cpu_s(seconds, after_s=warm_up_s))
+        visible = HdrHistogram(1, 600_000_000, 3)
+        sampling = asyncio.create_task(self._sample_history(plan, record, devices, run, visible)) if sample_history else None
+        busy = time.process_time()
+        await swarm.drive(devices, plan, record)
+        busy = (time.process_time() - busy) / (seconds + warm_up_s)
+        if troubling is not None:
+            await troubling
+        used = await meter
+        await swarm.settle(devices, record, self.settle_s)
+        progress.cancel()
+        if sampling is not None:
+            sampling.cancel()
+        verdict = await self._check(plan, record, devices, run)
+        for device in devices:
+            device.close()
+        cpu = {}
+        if not trouble:
+            delivered = max(1, sum(1 for row in range(record.first, record.slots) if record.delivered[row]))
+            cpu = {name: (used[name] - idle_cpu_s.get(name, 0) * seconds / IDLE_S) * 1e6 / delivered for name in used}
+        return report.Step(rate, verdict, report.figures(record), cpu, busy, record, report.latency(visible))
+
+    async def _check(self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str) -> checker.Verdict:
+        chats = [device.chat for device in devices]
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            mine = await self.target.history(self.users[::2], chats[::2])
+            stored = sum(key.startswith(f"{run}-") for messages in mine.values() for _, key in messages)
+            if stored >= sum(1 for acked in record.acked if acked) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.2)
+        theirs = await self.target.history(self.users[1::2], chats[1::2])
+        return checker.check(record, plan, chats, run=run, mine=mine, theirs=theirs, resets=[device.resets for device in devices])
+
+    async def _cpu_s(self, seconds: float, *, after_s: float = 0.0) -> dict[str, float]:
+        """CPU seconds that each component uses in so many seconds; nothing for another's server."""
+        if self.product is None:
+            return {}
+        await asyncio.sleep(after_s)
+        before = self.product.cpu_s()
+        await asyncio.sleep(seconds)
+        after = self.product.cpu_s()
+        return {name: after[name] - before.get(name, 0) for name in after}
+
+    async def _sample_history(
+        self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str, visible: HdrHistogram
+    ) -> None:
+        """Twice a second: how long after its acknowledgement a message is in history's newest page."""
+        row = record.first
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            while row < record.slots and record.sent[row]:
+                row += 1
+            while row < record.slots and not record.acked[row]:  # noqa: ASYNC110 - flat arrays tell nobody
+                await asyncio.sleep(0.001)
+            if row >= record.slots:
+                return
+            sender = plan.senders[row]
+            while True:
+                keys = await self.target.newest_keys(self.users[sender], devices[sender].chat)
+                if f"{run}-{row}" in keys:
+                    break
+                await asyncio.sleep(0.005)
+            visible.record_value((time.monotonic_ns() - record.acked[row]) // 1000)
+
+    async def _progress(self, record: Record, plan: schedule.Schedule) -> None:
+        while True:
+            await asyncio.sleep(5)
+            sent = sum(1 for at in record.sent if at)
+            acked = sum(1 for at in record.acked if at)
+            delivered = sum(1 for at in record.delivered if at)
+            say(f"  {plan.rate:.0f}/s: sent {sent}/{record.slots}, acknowledged {acked}, delivered {delivered}")
+
+    async def crash(self, kills: int, seconds: float) -> None:
+        """Kill -9 of the embedded default at random moments of so many seconds."""
+        chooser = random.Random(self.options.seed)  # noqa: S311 - repeatable moments
+        for kill in range(kills):
+            await asyncio.sleep(chooser.uniform(0.2, max(0.4, 2 * seconds / kills - 0.2)))
+            assert self.product is not None  # noqa: S101 - --crash is refused with --http
+            await self.product.crash()
+            say(f"  kill {kill + 1} of {kills}")
+
+    async def stop(self) -> None:
+        """Ends what was started."""
+        if hasattr(self, "target"):
+            await self.target.close()
+        if self.product is not None:
+            await self.product.stop()
+
+
+async def _after(seconds: float, trouble: Trouble) -> None:
+    await asyncio.sleep(seconds)
+    await trouble()
