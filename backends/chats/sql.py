@@ -6,20 +6,16 @@ they keep Cassandra's partitions small, while an ordered table passes over years
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from hashlib import sha256
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from backends.chats.rules import MAX_DIGEST, Messages, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
 from backends.database import METADATA, Database
 from schemas.deliveries import UNREAD_SHOWN
-from schemas.errors import Malformed
-from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members, parse_chat, parse_id
-
-MAX_DIGEST: Final = 1_024
+from schemas.ids import ChatId, MessageId, UserId
 
 MESSAGES: Final = sa.Table(
     "messages",
@@ -94,8 +90,6 @@ _SOME_STATES: Final = sa.select(CHAT_STATES, _unread(CHAT_STATES)).where(
     CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.chat.in_(sa.bindparam("chats", expanding=True)), CHAT_STATES.c.newest > 0
 )
 
-_AFTER: Final = re.compile(r"([0-9]+)\.(.+)", re.ASCII)
-
 
 class SqlChats:
     """Chats in a database that it shares with other adapters."""
@@ -118,28 +112,16 @@ class SqlChats:
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
         """All in one transaction of two statements."""
-        newest_version: dict[tuple[ChatId, MessageId], HistoryMessage] = {}
-        states: _States = {}
-        for message in messages:
-            members = _members_of(message)
-            place = message.chat, message.id
-            if place not in newest_version or newest_version[place].version < message.version:
-                newest_version[place] = message
-            for user in members:
-                _move(states, user, message.chat, newest=message.id)
+        newest_version, states = put_rows(messages)
         if messages:
             await self._write(newest_version, states)
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
         """All in one statement. Raises Malformed, before anything is written, for ids and chats that cannot exist."""
-        states: _States = {}
-        for mark in watermarks:
-            _check_ids(mark.user, mark.received, mark.read)
-            _move(states, mark.user, parse_chat(mark.chat), received=max(mark.received, mark.read), read=mark.read)
-        if states:
+        if states := mark_rows(watermarks):
             await self._write({}, states)
 
-    async def _write(self, messages: dict[tuple[ChatId, MessageId], HistoryMessage], states: _States) -> None:
+    async def _write(self, messages: Messages, states: States) -> None:
         # In the order of the keys: neighbours in the tables, and two writers on PostgreSQL never wait for each other crosswise.
         message_rows = [{name: getattr(messages[place], name) for name in HistoryMessage.__slots__} for place in sorted(messages)]
         state_rows = [dict(zip(CHAT_STATES.c.keys(), (*place, *states[place]), strict=True)) for place in sorted(states)]
@@ -153,9 +135,7 @@ class SqlChats:
 
     async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
         """Two range scans in one transaction, one on each side of the gap just below `pivot`; a row more than asked for tells of more."""
-        pivot = _within(anchor + (direction == "after"))
-        below_most = 1 if direction == "after" else limit + 1
-        above_most = 1 if direction == "before" else limit + 1
+        pivot, below_most, above_most = around(direction, anchor, limit)
 
         def work(connection: sa.Connection) -> tuple[list[HistoryMessage], list[HistoryMessage]]:
             below = connection.execute(_BELOW, {"chat": chat, "pivot": pivot, "most": below_most})
@@ -163,37 +143,24 @@ class SqlChats:
             return [HistoryMessage(*row) for row in below], [HistoryMessage(*row) for row in above]
 
         below, above = await self._database.read(work)
-        if direction == "before":
-            older, newer = min(len(below), limit), 0
-        elif direction == "after":
-            older, newer = 0, min(len(above), limit)
-        else:  # half and half, and what one side lacks the other may fill
-            newer = min(len(above), max((limit + 1) // 2, limit - len(below)))
-            older = min(len(below), limit - newer)
-        return Page([*reversed(above[:newer]), *below[:older]], more_before=len(below) > older, more_after=len(above) > newer)
+        return page_of(below, above, direction=direction, limit=limit)
 
     async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
         """One range scan."""
-        values = {"chat": chat, "first": _within(first), "last": _within(last), "most": MAX_DIGEST + 1}
-        rows = await self._database.read(lambda connection: connection.execute(_RANGE, values).all())
-        if len(rows) > MAX_DIGEST:
-            raise Malformed(f"the range holds more than {MAX_DIGEST} messages", field="to")
-        hash_ = 0
-        for message, version in rows:
-            hash_ ^= int.from_bytes(sha256(b"%d:%d" % (message, version)).digest()[:8], "big")
-        return Digest(len(rows), hash_)
+        values = {"chat": chat, "first": within(first), "last": within(last), "most": MAX_DIGEST + 1}
+        return digest_of(await self._database.read(lambda connection: [(row[0], row[1]) for row in connection.execute(_RANGE, values)]))
 
     async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
         """One statement; `after` names the last state shown by its place in the order: newest id and chat."""
-        newest, chat = _place_of(after)
-        values = {"user": _within(user), "newest": newest, "chat": chat, "most": limit + 1}
+        newest, chat = place_of(after)
+        values = {"user": within(user), "newest": newest, "chat": chat, "most": limit + 1}
         rows = await self._database.read(lambda connection: connection.execute(_STATES, values).all())
         states = [_state(row, None if row.message_id is None else HistoryMessage(*row[-len(_MESSAGE) :])) for row in rows[:limit]]
-        return states, f"{states[-1].newest}.{states[-1].chat}" if len(rows) > limit else None
+        return states, after_of(states[-1]) if len(rows) > limit else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
         """One statement."""
-        values = {"user": _within(user), "chats": list(chats)}
+        values = {"user": within(user), "chats": list(chats)}
         rows = await self._database.read(lambda connection: connection.execute(_SOME_STATES, values).all())
         return [_state(row, None) for row in rows]
 
@@ -203,44 +170,6 @@ class SqlChats:
 
     async def close(self) -> None:
         """Nothing: whoever made the database closes it, and that waits for our calls."""
-
-
-_States = dict[tuple[UserId, ChatId], tuple[int, int, int]]
-"""How far to move each state: newest, received, read; 0 moves nothing."""
-
-
-def _move(states: _States, user: UserId, chat: ChatId, *, newest: int = 0, received: int = 0, read: int = 0) -> None:
-    was = states.get((user, chat), (0, 0, 0))
-    states[user, chat] = max(was[0], newest), max(was[1], received), max(was[2], read)
-
-
-def _members_of(message: HistoryMessage) -> Iterable[UserId]:
-    """The people of the message's chat. Raises Malformed for a row that no chat can hold."""
-    members = direct_members(parse_chat(message.chat))
-    if members is None:
-        raise Malformed("messages of groups are not kept", field="chat")
-    _check_ids(message.sender, message.reply_to, message.version)
-    if not 0 < message.id <= message.version or message.id == LATEST:
-        raise Malformed("a message's id lies between 0 and its version", field="message")
-    return members
-
-
-def _check_ids(*ids: int) -> None:
-    if min(ids) < 0 or max(ids) > LATEST:
-        raise Malformed(f"an id lies between 0 and {LATEST}", field="message")
-
-
-def _within(number: int) -> int:
-    """A number that fits into a column. LATEST is nobody's id, so what is beyond it, where drivers would raise, finds nothing either."""
-    return min(number, LATEST)
-
-
-def _place_of(after: str | None) -> tuple[MessageId, ChatId]:
-    if after is None:
-        return LATEST, ChatId("")
-    if (match := _AFTER.fullmatch(after)) is None:
-        raise Malformed("after is no text that this call gave", field="after")
-    return parse_id(match[1], name="after"), parse_chat(match[2], name="after")
 
 
 def _state(row: sa.Row[Any], newest_message: HistoryMessage | None) -> ChatState:

@@ -1,0 +1,115 @@
+"""What every adapter of `Chats` does alike, and without a store.
+
+Which rows can be written, how the rows of one call melt together, where a page ends, what a digest is. It knows no adapter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Final
+
+from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from schemas.errors import Malformed
+from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members, parse_chat, parse_id
+
+MAX_DIGEST: Final = 1_024
+
+Messages = dict[tuple[ChatId, MessageId], HistoryMessage]
+"""The newest version of each message of a call."""
+States = dict[tuple[UserId, ChatId], tuple[int, int, int]]
+"""How far to move each state: newest, received, read; 0 moves nothing."""
+
+_AFTER: Final = re.compile(r"([0-9]+)\.(.+)", re.ASCII)
+
+
+def put_rows(messages: Iterable[HistoryMessage]) -> tuple[Messages, States]:
+    """What a `put` writes. Raises Malformed for a message that no chat can hold."""
+    newest_version: Messages = {}
+    states: States = {}
+    for message in messages:
+        members = _members_of(message)
+        place = message.chat, message.id
+        if place not in newest_version or newest_version[place].version < message.version:
+            newest_version[place] = message
+        for user in members:
+            _move(states, user, message.chat, newest=message.id)
+    return newest_version, states
+
+
+def mark_rows(watermarks: Iterable[Watermark]) -> States:
+    """What a `mark` writes. Raises Malformed for ids and chats that cannot exist."""
+    states: States = {}
+    for mark in watermarks:
+        _check_ids(mark.user, mark.received, mark.read)
+        _move(states, mark.user, parse_chat(mark.chat), received=max(mark.received, mark.read), read=mark.read)
+    return states
+
+
+def _move(states: States, user: UserId, chat: ChatId, *, newest: int = 0, received: int = 0, read: int = 0) -> None:
+    was = states.get((user, chat), (0, 0, 0))
+    states[user, chat] = max(was[0], newest), max(was[1], received), max(was[2], read)
+
+
+def _members_of(message: HistoryMessage) -> Iterable[UserId]:
+    members = direct_members(parse_chat(message.chat))
+    if members is None:
+        raise Malformed("messages of groups are not kept", field="chat")
+    _check_ids(message.sender, message.reply_to, message.version)
+    if not 0 < message.id <= message.version or message.id == LATEST:
+        raise Malformed("a message's id lies between 0 and its version", field="message")
+    return members
+
+
+def _check_ids(*ids: int) -> None:
+    if min(ids) < 0 or max(ids) > LATEST:
+        raise Malformed(f"an id lies between 0 and {LATEST}", field="message")
+
+
+def within(number: int) -> int:
+    """A number that fits into a column. LATEST is nobody's id, so what is beyond it, where drivers would raise, finds nothing either."""
+    return min(number, LATEST)
+
+
+def around(direction: Direction, anchor: MessageId, limit: int) -> tuple[int, int, int]:
+    """The id that divides a page, and how many messages to read below it and from it on: one more than is shown tells of more."""
+    below = 1 if direction == "after" else limit + 1
+    above = 1 if direction == "before" else limit + 1
+    return within(anchor + (direction == "after")), below, above
+
+
+def page_of(below: Sequence[HistoryMessage], above: Sequence[HistoryMessage], *, direction: Direction, limit: int) -> Page:
+    """The page out of what was read by `around`: `below` newest first, `above` oldest first."""
+    if direction == "before":
+        older, newer = min(len(below), limit), 0
+    elif direction == "after":
+        older, newer = 0, min(len(above), limit)
+    else:  # half and half, and what one side lacks the other may fill
+        newer = min(len(above), max((limit + 1) // 2, limit - len(below)))
+        older = min(len(below), limit - newer)
+    return Page([*reversed(above[:newer]), *below[:older]], more_before=len(below) > older, more_after=len(above) > newer)
+
+
+def digest_of(rows: Sequence[Sequence[int]]) -> Digest:
+    """The digest of (id, version) rows. Raises Malformed when there are more than MAX_DIGEST."""
+    if len(rows) > MAX_DIGEST:
+        raise Malformed(f"the range holds more than {MAX_DIGEST} messages", field="to")
+    hash_ = 0
+    for message, version in rows:
+        hash_ ^= int.from_bytes(sha256(b"%d:%d" % (message, version)).digest()[:8], "big")
+    return Digest(len(rows), hash_)
+
+
+def place_of(after: str | None) -> tuple[MessageId, ChatId]:
+    """Newest id and chat of the last state that was shown; the next ones are below it. Raises Malformed for a text not of `after_of`."""
+    if after is None:
+        return LATEST, ChatId("")
+    if (match := _AFTER.fullmatch(after)) is None:
+        raise Malformed("after is no text that this call gave", field="after")
+    return parse_id(match[1], name="after"), parse_chat(match[2], name="after")
+
+
+def after_of(last: ChatState) -> str:
+    """The text that names a state's place in the order."""
+    return f"{last.newest}.{last.chat}"
