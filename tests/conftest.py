@@ -1,6 +1,8 @@
-"""What all tests share: programs that they start can be interrupted, whoever started the tests."""
+"""What all tests share: programs that they start can be interrupted, whoever started the tests; and the real servers."""
 
 import signal
+
+pytest_plugins = ["tests.real"]
 
 
 def pytest_configure():

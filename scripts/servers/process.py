@@ -1,0 +1,138 @@
+"""Processes that outlive us: started in a session of their own, found again by pid and start time, and stopped or hurt by pid alone.
+
+Linux only: what a process is stands in /proc. A process is its pid *and* the time it started, so that a pid that the system gave to
+somebody else meanwhile is never signalled.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of this boot of the machine."""
+
+    pid: int
+    started: int
+    """In clock ticks since the machine booted, from /proc."""
+
+    @classmethod
+    def find(cls, pid: int) -> Process | None:
+        """The live process with this pid, if any. One that has ended and was not waited for is not alive."""
+        fields = _stat(pid)
+        return None if fields is None or fields[0] in "ZX" else cls(pid, int(fields[19]))
+
+    @classmethod
+    def read(cls, path: Path) -> Process | None:
+        """The process that `write` put there, if it is still alive."""
+        try:
+            pid, started = map(int, path.read_text().split())
+        except (FileNotFoundError, ValueError):
+            return None
+        process = cls(pid, started)
+        return process if process.alive() else None
+
+    def write(self, path: Path) -> None:
+        """For `read`, in this run of the script or another."""
+        path.write_text(f"{self.pid} {self.started}\n")
+
+    def alive(self) -> bool:
+        """Whether it still runs; a stopped one does."""
+        with suppress(ChildProcessError):  # whoever started it must also bury it
+            os.waitpid(self.pid, os.WNOHANG)
+        return Process.find(self.pid) == self
+
+    def tree(self) -> list[Process]:
+        """It and everything it started, parents first. Empty when it has ended."""
+        if not self.alive():
+            return []
+        found = [self]
+        for parent in found:
+            with suppress(OSError):
+                children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+                found += [child for child in map(Process.find, map(int, children)) if child]
+        return found
+
+    def send(self, number: signal.Signals) -> None:
+        """To the whole tree: a server of many processes must be hurt as one."""
+        for process in self.tree():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+    def kill(self) -> None:
+        """The crash, kill -9; waits until all of it is gone."""
+        tree = self.tree()
+        self.send(signal.SIGKILL)
+        for process in tree:
+            process.wait(timeout_s=30)
+
+    def stop(self, number: signal.Signals, *, timeout_s: float) -> bool:
+        """Asks for an orderly end; False when it took longer and was killed."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        self.send(signal.SIGCONT)  # a paused one would not hear it
+        if self.wait(timeout_s=timeout_s):
+            return True
+        self.kill()
+        return False
+
+    def wait(self, *, timeout_s: float) -> bool:
+        """Whether it ended within this time."""
+        deadline = time.monotonic() + timeout_s
+        while self.alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def paused(self) -> bool:
+        """Whether it was stopped by SIGSTOP."""
+        fields = _stat(self.pid)
+        return fields is not None and fields[0] == "T"
+
+    def rss_bytes(self) -> int:
+        """Memory that it and its children hold; what they share counts for each."""
+        total = 0
+        for process in self.tree():
+            with suppress(OSError):
+                total += int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * _PAGE
+        return total
+
+
+def start(arguments: list[str], *, log: Path, environ: Mapping[str, str]) -> Process:
+    """Starts a program in a session of its own, without standard input, and with its output behind the log's end.
+
+    Signals that we ignore (a shell ignores SIGINT for what it runs in the background) are not ignored by it.
+    """
+    pid = os.posix_spawn(
+        arguments[0],
+        arguments,
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.fspath(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
+        setsigmask=[],
+    )
+    # A program that ended at once is still there as a zombie, which `find` does not count: its start time does not matter then.
+    return Process.find(pid) or Process(pid, 0)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat behind the program's name: 0 is the state, 19 the start time."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None

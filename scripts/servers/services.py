@@ -1,0 +1,217 @@
+"""The servers of one folder: starts, stops, wipes and hurts them, and knows which run. Fault tests import this.
+
+Everything is found again in the folder: another process of the same user sees the same servers, with the same ports.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from servers import packages, process
+from servers.cassandra import CASSANDRA
+from servers.kafka import KAFKA
+from servers.place import HOST, Failed, Place, write_whole
+from servers.postgres import POSTGRES
+from servers.process import Process
+from servers.redis import REDIS
+from servers.server import NotReady, Server
+
+SERVERS: Mapping[str, Server] = {server.name: server for server in (KAFKA, CASSANDRA, POSTGRES, REDIS)}
+
+# Cassandra's start on two busy cores took 25 s; a crashed one reads its commit log first.
+_READY_S = 180
+
+# Kafka moves leaderships away, Cassandra flushes: 2 to 5 s when idle.
+_STOP_S = 30
+
+_RUN = Path(__file__).parents[2] / ".run"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One server at this moment."""
+
+    name: str
+    port: int | None
+    """None: never started here."""
+    process: Process | None
+    """None: does not run."""
+    ready: bool
+
+
+class Services:
+    """The servers that live in one folder."""
+
+    def __init__(self, folder: Path | None = None, *, secure: bool = False) -> None:
+        """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords, `.run/services-secure`."""
+        self.folder = (folder or _RUN / ("services-secure" if secure else "services")).absolute()
+        self.secure = secure
+
+    def up(self, names: Iterable[str] = SERVERS) -> None:
+        """Starts those that do not run, waits until all are ready, and writes `services.env`.
+
+        Failed when one cannot be had, with what it said last; the others are started all the same.
+        """
+        with ThreadPoolExecutor(len(SERVERS)) as threads:
+            started = [threads.submit(self.start, name) for name in names]
+        for one in started:
+            one.result()
+
+    def start(self, name: str) -> Process:
+        """The process of a server that is ready, started unless it runs."""
+        server, place = SERVERS[name], self.place(name)
+        before = time.monotonic()
+        with self._locked(name):
+            running = self.process(name)
+            if running is None:
+                running = self._start(server, place)
+                self._wait_until_ready(server, place, running)
+                packages.say(f"{name}: ready on port {place.port()} after {time.monotonic() - before:.1f} s")
+            else:
+                self._wait_until_ready(server, place, running)
+                packages.say(f"{name}: runs already on port {place.port()}")
+            self._write_environment()
+        return running
+
+    def stop(self, name: str) -> None:
+        """Asks a server to end, and kills it if it does not; its data and ports stay."""
+        with self._locked(name):
+            running = self.process(name)
+            if running is not None and not running.stop(SERVERS[name].stops_by, timeout_s=_STOP_S):
+                packages.say(f"{name}: did not end within {_STOP_S} s and was killed")
+
+    def kill(self, name: str) -> None:
+        """The crash, kill -9, all of it; `start` brings it back on its port and its data."""
+        self._running(name).kill()
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: connections stay open and nothing answers, until `resume`."""
+        self._running(name).send(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        self._running(name).send(signal.SIGCONT)
+
+    def wipe(self, name: str) -> None:
+        """Stops a server and deletes all that it kept, its port too."""
+        self.stop(name)
+        with self._locked(name):
+            folder = self.place(name).folder
+            with suppress(FileNotFoundError):  # PostgreSQL's data may be elsewhere, and a link here
+                shutil.rmtree((folder / "data").resolve(strict=True))
+            shutil.rmtree(folder, ignore_errors=True)
+            self._write_environment()
+
+    def place(self, name: str) -> Place:
+        """Where it lives."""
+        return Place(self.folder, SERVERS[name].name, self.secure)
+
+    def process(self, name: str) -> Process | None:
+        """The process of a server that runs, ready or not."""
+        return Process.read(self.place(name).folder / "pid")
+
+    def ready(self, name: str) -> bool:
+        """Whether it answers a client at this moment."""
+        server, place = SERVERS[name], self.place(name)
+        try:
+            _connect(place)
+            server.check(place)
+        except (NotReady, OSError):
+            return False
+        return True
+
+    def status(self, name: str) -> Status:
+        """What is to be known of it; takes seconds for one that hangs."""
+        running = self.process(name)
+        try:
+            port = self.place(name).port()
+        except FileNotFoundError:
+            port = None
+        ready = running is not None and not running.paused() and self.ready(name)
+        return Status(name, port, running, ready)
+
+    def settings(self, names: Iterable[str] = SERVERS) -> dict[str, str]:
+        """`KNCHAT_` variables for those of them that were ever started here."""
+        there = [SERVERS[name] for name in names if (self.place(name).folder / "ports.json").exists()]
+        return {name: value for server in there for name, value in server.settings(self.place(server.name)).items()}
+
+    def last_lines(self, name: str, count: int = 20) -> str:
+        """The end of its log."""
+        with suppress(FileNotFoundError):
+            return "\n".join(self.place(name).log.read_text(errors="replace").splitlines()[-count:])
+        return ""
+
+    def _locked(self, name: str) -> packages.Lock:
+        return packages.locked(self.folder / f"{name}.lock")
+
+    def _running(self, name: str) -> Process:
+        running = self.process(name)
+        if running is None:
+            raise Failed(f"{name} does not run; scripts/services up {name}")
+        return running
+
+    def _start(self, server: Server, place: Place) -> Process:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        place.choose_ports(server.ports)
+        for port in map(place.port, server.ports):
+            _check_free(server.name, port)
+        if self.secure:
+            with packages.locked(self.folder / "certificates.lock"):
+                place.certificates.make()
+        arguments = server.prepare(place)
+        if place.log.exists():
+            place.log.replace(place.log.with_suffix(".log.before"))
+        packages.say(f"{server.name}: starting")
+        # Its own few variables: what the shell has set for other JVMs or PostgreSQL clients must not change it.
+        environ = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ} | {"LC_ALL": "C.UTF-8"}
+        running = process.start(arguments, log=place.log, environ=environ)
+        running.write(place.folder / "pid")
+        return running
+
+    def _wait_until_ready(self, server: Server, place: Place, running: Process) -> None:
+        deadline = time.monotonic() + _READY_S
+        while True:
+            try:
+                _connect(place)
+                server.check(place)
+            except (NotReady, OSError) as error:
+                if not running.alive():
+                    why = "ended before it was ready"
+                elif running.paused():
+                    why = f"is paused: kill -CONT {running.pid}"
+                elif time.monotonic() > deadline:
+                    why = f"is not ready after {_READY_S} s: {error}"
+                else:
+                    time.sleep(0.1)
+                    continue
+                raise Failed(f"{server.name} {why}; the end of {place.log}:\n{self.last_lines(server.name)}") from error
+            return
+
+    def _write_environment(self) -> None:
+        with packages.locked(self.folder / "services.lock"):
+            lines = [f"{name}={value}\n" for name, value in self.settings().items()]
+            write_whole(self.folder / "services.env", "".join(lines))
+
+
+def _connect(place: Place) -> None:
+    socket.create_connection((HOST, place.port()), timeout=3).close()
+
+
+def _check_free(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of its last run may still be closing
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise Failed(
+                f"{name}: port {port} was taken by another program meanwhile; scripts/services wipe {name} chooses another", 4
+            ) from error
