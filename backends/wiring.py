@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from backends.settings import Settings
+from schemas.topics import COMMANDS, QUERIES
 
 if TYPE_CHECKING:
     from backends.accounts import Accounts, Generators, Owners
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from backends.keys import PublicKeys, SigningKey
     from backends.log import Appends, Reads
     from backends.log.embedded import EmbeddedLog
+    from backends.log.knative import KnativeAppends
 
 
 class Backends:
@@ -38,10 +40,18 @@ class Backends:
 
         return Database.sqlite(self.settings.data / "data.db")
 
+    @cached_property
+    def _sinks(self) -> KnativeAppends:
+        from backends.log.knative import KnativeAppends  # noqa: PLC0415 - opened at first use
+
+        settings = self.settings
+        sinks = {COMMANDS: settings.sink, QUERIES: settings.sink_queries}
+        return KnativeAppends(sinks, overrides=settings.sink_overrides, ca=settings.sink_ca, event_keys=settings.event_keys)
+
     @property
     def appends(self) -> Appends:
         """Where events are appended."""
-        return self._log
+        return self._sinks if self.settings.log == "knative" else self._log
 
     @property
     def reads(self) -> Reads:
@@ -51,6 +61,10 @@ class Backends:
     @cached_property
     def cache(self) -> Cache:
         """Idempotency keys, counters, small values."""
+        if self.settings.redis:
+            from backends.cache.redis import RedisCache  # noqa: PLC0415 - opened at first use
+
+            return RedisCache(self.settings.redis, password=self.settings.redis_password, ca=self.settings.redis_ca)
         from backends.cache.embedded import EmbeddedCache  # noqa: PLC0415 - opened at first use
 
         return EmbeddedCache(self._log)
@@ -111,5 +125,7 @@ class Backends:
                 await self.__dict__[name].close()
         if "_database" in self.__dict__:
             await self._database.close()
+        if "_sinks" in self.__dict__:
+            await self._sinks.close()
         if "_log" in self.__dict__:
             await self._log.close()

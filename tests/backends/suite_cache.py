@@ -46,7 +46,7 @@ class CacheSuite:
         """Whatever the repeat holds, in this gateway and in others."""
         first = claim()
         await cache.reserve([first])
-        repeat, changed = claim(first.key), claim(first.key, content=b"different")
+        repeat, changed = claim(first.key), claim(first.key, content=b"anything")
 
         assert await cache.reserve([repeat]) == [held(first)]
         assert await connect().reserve([changed]) == [held(first)]
@@ -133,7 +133,7 @@ class CacheSuite:
         """600 claims, as many confirmations, the largest ids and the longest keys."""
         first = [Claim((1 << 62) - 1, f"{number:064}", (1 << 63) - 1 - number, b"12345678") for number in range(600)]
         await cache.reserve(first)
-        answers = await cache.reserve([Claim(one.user, one.key, 5, b"x") for one in first], confirm=first)
+        answers = await cache.reserve([Claim(one.user, one.key, 5, b"anything") for one in first], confirm=first)
 
         assert answers == [held(one, confirmed=True) for one in first]
 

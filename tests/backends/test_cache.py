@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from backends.cache import KEY_TTL_S, embedded
 from backends.cache.embedded import EmbeddedCache
+from backends.cache.redis import RedisCache
 from backends.log.embedded import EmbeddedLog
 from schemas.errors import Unavailable
 from tests.backends.suite_cache import CacheSuite, claim, fresh, held
+from tests.real import NEEDS
 
 
 class _Embedded:
-    """A cache with a log of its own."""
+    """One cache with its log: its one process has one gateway."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, settings):
         self.log = EmbeddedLog(folder / "log.db")
         self.cache = EmbeddedCache(self.log)
+
+    def connect(self):
+        return self.cache
 
     async def close(self):
         await self.cache.close()
         await self.log.close()
 
 
-ADAPTERS = {"embedded": _Embedded}
+class _Redis:
+    """As many caches as are asked for, under a prefix of their own."""
+
+    def __init__(self, folder, settings):
+        self.url, self.prefix = settings["redis"], f"{uuid.uuid4()}:"
+        self.made = []
+
+    def connect(self):
+        self.made.append(RedisCache(self.url, prefix=self.prefix))
+        return self.made[-1]
+
+    async def close(self):
+        for cache in self.made:
+            await cache.close()
+
+
+ADAPTERS = {"embedded": _Embedded, "redis": _Redis}
 
 
 @pytest.fixture(params=ADAPTERS)
 async def connect(request, tmp_path):
     """Makes one more cache on the same store. All are closed afterwards."""
-    made = []
-
-    def another():
-        if not made or request.param != "embedded":  # whose one process has one gateway, and so one cache
-            made.append(ADAPTERS[request.param](tmp_path))
-        return made[-1].cache
-
-    yield another
-    for one in made:
-        await one.close()
+    settings = request.getfixturevalue(NEEDS[request.param]) if request.param in NEEDS else None
+    store = ADAPTERS[request.param](tmp_path, settings)
+    yield store.connect
+    await store.close()
 
 
 @pytest.fixture
