@@ -6,21 +6,18 @@ A floor belongs to one rate; at other rates the figure is printed alone. Ratios 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import os
 import tempfile
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import process, report
+from measure import report
+from measure.beside import bare_kafka, relay_step
 from measure.product import Product
 from measure.run import Run, real_flags, say
 
-LIMITS_S = 10.0
 TAX_S = 15.0
+STEADY_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +41,7 @@ class Figure:
         return f"  {self.name:<4} {self.what:<62} {self.value:9.2f} {self.unit:<3} ({said}moonshot {self.moonshot:g})"
 
 
-RelayStep = Callable[[Run, float], Awaitable[report.Step]]
-
-
-async def at_rate(run: Run, relay_step: RelayStep) -> tuple[list[report.Step], dict[str, Any]]:
+async def at_rate(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     """One rate on the real parts: the step, its limits, and what HTTP between pumps and functions costs."""
     options = run.options
     step = await run.step(options.rate, options.seconds, sample_history=True)
@@ -95,21 +89,12 @@ def figures(step: report.Step, relay: report.Step, bare: dict[str, float], untax
         Figure("P7", "ack p99 / bare acks=all producer's p99", ack.p99 / bare["ack_p99_ms"], 2.0, 1.3),
         Figure("P15", "ack -> visible in history, p99", step.visible.p99, 500, 100, "ms"),
     ]
+    if step.record.slots >= STEADY_S * step.rate:
+        found.append(Figure("P8", "steadiness: delivery p99.9 / p99", delivery.p999 / delivery.p99, 5, 2.5))
+        found.append(Figure("P8", "steadiness: delivery max / p99", delivery.max / delivery.p99, 30, 10))
     if untaxed is not None:
         found.append(Figure("P9", "CPU with HTTP / without", step.cpu_us_per_message / untaxed.cpu_us_per_message, 2, 1.25))
         found.append(Figure("P9", "delivery p50 with HTTP - without", delivery.p50 - untaxed.figures.delivery.p50, 10, 3, "ms"))
-    return found
-
-
-async def bare_kafka(options: argparse.Namespace) -> dict[str, float]:
-    """kafka-python alone at the same rate."""
-    say(f"bare Kafka at {options.rate:g}/s")
-    arguments = [os.environ["KNCHAT_KAFKA"], str(options.rate), str(LIMITS_S), str(options.bytes)]
-    server = await process.start(["measure.bare_kafka", *arguments], cpus=None)
-    assert server.process.stdout is not None  # noqa: S101 - started with a pipe
-    line = await asyncio.wait_for(server.process.stdout.readline(), LIMITS_S + 60)
-    await server.process.wait()
-    found: dict[str, float] = json.loads(line)
     return found
 
 

@@ -12,14 +12,15 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from measure import board, checker, process, report, schedule, swarm
-from measure.record import Record
+from measure import board, cecochat, ladders, pages, report
+from measure.beside import log_limit, relay_step
 from measure.run import Run
 
 EXAMPLES = """examples:
@@ -31,44 +32,12 @@ EXAMPLES = """examples:
 
 It exits with 1 when any message was lost, doubled, disordered or never answered, and prints which."""
 
-LIMITS_S = 4.0
-LADDER = (500, 1000, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 8000)
 STEP_S, LAST_STEP_S = 20.0, 60.0
-
-
-async def relay_step(run: Run, rate: float) -> report.Step:
-    """The same schedule through the raw relay."""
-    server = await process.start(["measure.limits", "relay"], cpus=run.server_cores)
-    try:
-        plan = schedule.make(clients=run.options.clients, rate=rate, seconds=LIMITS_S, seed=run.options.seed)
-        record = Record(len(plan.senders), first=int(rate))
-        devices = [swarm.Relayed(server.ready[0], number, record, "x" * run.options.bytes) for number in range(run.options.clients)]
-        await swarm.connect_all(devices)
-        cpu = process.cpu_s(server.pid)
-        await swarm.drive(devices, plan, record)
-        await swarm.settle(devices, record, 2)
-        used = process.cpu_s(server.pid) - cpu
-        for device in devices:
-            device.close()
-        return report.Step(rate, checker.Verdict(), report.figures(record), {"relay": used * 1e6 / record.slots}, 0.0, record)
-    finally:
-        await server.stop()
-
-
-async def log_limit(run: Run, rate: float) -> tuple[float, float, float]:
-    """(p50 ms, p99 ms, CPU-us per record) of the bare embedded log at this rate."""
-    server = await process.start(["measure.limits", "log", str(rate), str(LIMITS_S), str(run.options.bytes)], cpus=run.server_cores)
-    assert server.process.stdout is not None  # noqa: S101 - started with a pipe
-    words = (await asyncio.wait_for(server.process.stdout.readline(), LIMITS_S + 20)).split()
-    await server.process.wait()
-    return float(words[1]) / 1000, float(words[2]) / 1000, float(words[3])
 
 
 async def fixed(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     """One rate, with the limits beside it."""
     options = run.options
-    if options.real:
-        return await board.at_rate(run, relay_step)
     trouble = partial(run.crash, options.kills, options.seconds) if options.crash else None
     step = await run.step(options.rate, options.seconds, trouble=trouble)
     report.show(
@@ -101,29 +70,6 @@ async def fixed(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     return [step], limits
 
 
-async def saturate(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
-    """Up the ladder until a rate does not hold, then a minute at the highest that did."""
-    steps: list[report.Step] = []
-    best = 0.0
-    for rate in LADDER:
-        step = await run.step(rate, run.options.step_seconds)
-        steps.append(step)
-        report.show(step, title=f"{rate}/s for {run.options.step_seconds:.0f} s: {'held' if step.held else 'not held'}")
-        if not step.held:
-            break
-        best = rate
-    while best:
-        last = await run.step(best, run.options.last_seconds)
-        steps.append(last)
-        report.show(last, title=f"{best}/s for {run.options.last_seconds:.0f} s: {'held' if last.held else 'not held'}")
-        if last.held:
-            break
-        lower = [rate for rate in LADDER if rate < best]
-        best = lower[-1] if lower else 0.0
-    print(f"\nsaturation: {best:.0f} messages/s (delivery p99 <= {report.P99_LIMIT_MS:.0f} ms, nothing lost)")
-    return steps, {"saturation": best}
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -131,12 +77,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--clients", type=int, default=200, help="connected users, in pairs (default 200)")
     parser.add_argument("--rate", type=float, default=300, help="messages a second, all together (default 300)")
-    parser.add_argument("--seconds", type=float, default=60, help="measured seconds after a warm-up of 3 s (default 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="measured seconds, after a warm-up of 3 s, with --real 20 s (default 60)")
     parser.add_argument("--bytes", type=int, default=256, help="length of a message's text (default 256)")
-    parser.add_argument("--saturate", action="store_true", help="find the highest rate that holds")
-    parser.add_argument("--step-seconds", type=float, default=STEP_S, help="with --saturate: seconds a step (default 20)")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--saturate", action="store_true", help="find the highest rate that holds")
+    modes.add_argument("--batching", action="store_true", help="CPU and messages per event at 50, 300, 1,000 and 3,000 messages a second")
+    modes.add_argument("--cecochat", action="store_true", help="CecoChat's scenario with --clients: log-in, 3 x (4 reads, 4 sends) each")
+    modes.add_argument("--tail", action="store_true", help="with --real: pages at the tail of a chat of --messages")
+    modes.add_argument("--crash", action="store_true", help="kill -9 the whole server at random moments")
+    parser.add_argument("--step-seconds", type=float, default=STEP_S, help="with --saturate and --batching: seconds a step (default 20)")
     parser.add_argument("--last-seconds", type=float, default=LAST_STEP_S, help="with --saturate: seconds of the last one (default 60)")
-    parser.add_argument("--crash", action="store_true", help="kill -9 the whole server at random moments")
+    parser.add_argument("--messages", type=int, default=1_000_000, help="with --tail: how many (default 1,000,000)")
     parser.add_argument("--kills", type=int, default=20, help="with --crash: how often (default 20)")
     parser.add_argument("--real", action="store_true", help="on real Kafka, Cassandra, PostgreSQL and Redis, each part a process")
     parser.add_argument("--gateways", type=int, default=1, help="with --real: how many (default 1)")
@@ -152,9 +103,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--clients must be even: client i writes to client i ^ 1")
     if options.crash and options.http:
         parser.error("--crash kills the server, so it must be our own: leave --http out")
+    if options.http and (options.batching or options.cecochat or options.tail):
+        parser.error("--batching, --cecochat and --tail look into the server, so it must be our own: leave --http out")
+    if options.tail and not options.real:
+        parser.error("--tail belongs to --real")
     if options.real and (options.crash or options.http):
         parser.error("--real starts its own processes; what happens when they are killed: scripts/faults")
     return options
+
+
+def _mode(options: argparse.Namespace) -> Callable[[Run], Awaitable[tuple[list[report.Step], dict[str, Any]]]]:
+    if options.saturate:
+        return ladders.saturate
+    if options.batching:
+        return ladders.batching
+    if options.cecochat:
+        return cecochat.scenario
+    if options.tail:
+        return pages.tail
+    return board.at_rate if options.real else fixed
 
 
 async def measure(options: argparse.Namespace) -> int:
@@ -163,7 +130,9 @@ async def measure(options: argparse.Namespace) -> int:
     run = Run(options, folder)
     try:
         await run.start()
-        steps, more = await (saturate(run) if options.saturate else fixed(run))
+        if not (options.cecochat or options.tail):
+            await run.log_in()
+        steps, more = await _mode(options)(run)
     finally:
         await run.stop()
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from knchat.real import PROCESSES
 from measure import process
-
-STORES = ("kafka", "cassandra", "postgres", "redis")
+from servers.services import SERVERS, Services
 
 
 @dataclass(slots=True)
@@ -55,8 +55,15 @@ class Product:
             return {}
         if self.real is None:
             return {"kn-chat": self._server.pid}
-        ours = {name: child["pid"] for name, child in json.loads((self.folder / "processes.json").read_text()).items()}
+        ours = {name: child["pid"] for name, child in json.loads((self.folder / PROCESSES).read_text()).items()}
         return ours | store_pids()
+
+    def metrics(self) -> list[str]:
+        """Where the gateways show their metrics."""
+        if self.real is None:
+            return [f"http://{self.ws.partition('//')[2].partition('/')[0]}/metrics"]
+        children = json.loads((self.folder / PROCESSES).read_text())
+        return [f"http://127.0.0.1:{child['port']}/metrics" for name, child in children.items() if name.startswith("gateway-")]
 
     def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
         """Sends a signal to one process; `dev --real` starts it again when it ends."""
@@ -66,13 +73,12 @@ class Product:
         """CPU seconds that each component has used so far: the gateways, functions and pumps together, each store alone."""
         used: dict[str, float] = {}
         for name, pid in self.processes().items():
-            component = name.partition("-")[0] if name not in STORES and self.real is not None else name
+            component = name.partition("-")[0] if name not in SERVERS and self.real is not None else name
             used[component] = used.get(component, 0.0) + process.tree_cpu_s(pid)
         return used
 
 
 def store_pids() -> dict[str, int]:
     """The processes of the stores that `scripts/services` has started."""
-    from real.servers import running  # noqa: PLC0415 - the embedded default does without
-
-    return dict(running())
+    services = Services()
+    return {name: running.pid for name in SERVERS if (running := services.process(name)) is not None}

@@ -62,7 +62,7 @@ class Run:
         self.settle_s = 60.0 if options.saturate else SETTLE_S
 
     async def start(self) -> None:
-        """Starts our own server unless one was named, and logs the users in."""
+        """Starts our own server unless one was named."""
         if self.product is not None:
             await self.product.start()
             self.http = self.product.http
@@ -70,6 +70,9 @@ class Run:
         if self.pinned:
             os.sched_setaffinity(0, self.generator_cores)
         self.target = Target(self.http)
+
+    async def log_in(self) -> None:
+        """Registers the users of the run and logs them in."""
         say(f"registering and logging in {self.options.clients} users")
         self.users = await self.target.users(self.options.clients, f"load-{secrets.token_hex(4)}")
 

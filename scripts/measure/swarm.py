@@ -37,6 +37,7 @@ class Frame(msgspec.Struct):
     code: str = ""
     temporary: bool = False
     result: str = ""
+    url: str = ""
 
 
 _FRAME = msgspec.json.Decoder(Frame)
@@ -186,6 +187,8 @@ class ChatDevice(WSListener):
                 self._live.set()
             case "cursor":
                 self._cursor = frame.cursor
+            case "moved":
+                self._url = frame.url
             case _:
                 pass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -55,15 +55,24 @@ class Target:
     async def users(self, count: int, run: str) -> list[User]:
         """New users of this run, logged in on one device each."""
         password = secrets.token_urlsafe(12)
+        named = await self.register(count, run, password)
+        return await asyncio.gather(*(self.log_in(user, password) for user in named))
+
+    async def register(self, count: int, run: str, password: str) -> list[User]:
+        """New users of this run, not logged in."""
 
         async def one(number: int) -> User:
-            name = f"{run}-{number}"
-            await self._call("POST", "/v1/users", json={"user_name": name, "password": password, "display_name": f"Load {number}"})
-            body = {"user_name": name, "password": password, "device": f"load-{number}"}
-            answer = (await self._call("POST", "/v1/sessions", json=body)).json()
-            return User(number, answer["user"], name, answer["access_token"], answer["gateway"])
+            body = {"user_name": f"{run}-{number}", "password": password, "display_name": f"Load {number}"}
+            answer = (await self._call("POST", "/v1/users", json=body)).json()
+            return User(number, answer["user"], body["user_name"], "", "")
 
         return await asyncio.gather(*(one(number) for number in range(count)))
+
+    async def log_in(self, user: User, password: str) -> User:
+        """The user with the token of a device, and its gateway."""
+        body = {"user_name": user.name, "password": password, "device": f"load-{user.number}"}
+        answer = (await self._call("POST", "/v1/sessions", json=body)).json()
+        return replace(user, token=answer["access_token"], gateway=answer["gateway"])
 
     async def history(self, users: Sequence[User], chats: Sequence[str]) -> History:
         """Every chat of these users from its newest message to its first, read page by page by `users[i]` for `chats[i]`."""
