@@ -68,9 +68,9 @@ class _Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._expect()
-        self._heads = 0
+        self._heads, was_in_body = 0, self._in_body
         super().data_received(data)
-        self._head_bytes = 0 if self._heads or self._in_body else self._head_bytes + len(data)
+        self._head_bytes = 0 if self._heads or self._in_body or was_in_body else self._head_bytes + len(data)
         if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self._refuse(Malformed(f"the head of a request holds at most {HEAD_BYTES} bytes", code="too_large"))
 
