@@ -38,7 +38,7 @@ class HttpPost:
         except ValueError:
             there = False
         if not there:
-            raise Malformed(f"{url!r} is no http or https URL", field="url")
+            raise Malformed("this is no http or https URL", field="url")
         self._tls = tls
         self._opened: aiohttp.ClientSession | None = None
         self._closed = False

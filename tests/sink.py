@@ -1,0 +1,177 @@
+"""A stand-in for the receiver of Knative's KafkaSinks, over any log of ours: `python -m tests.sink --port 9090`.
+
+`kn-chat dev --real --sink` starts it before Kafka, the tests of the Knative log in their own process. It answers and stores as the measured
+receiver does; the moods are what that one does on bad days. Not imitated: tracestate and baggage, which no port of ours takes,
+specversion 0.3, and records between 512 KiB and 1 MiB, which this one refuses like larger ones. Production has the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+
+import uvloop
+
+from backends import logs
+from backends.log import Appends, Record
+from backends.settings import Settings
+from backends.wiring import Backends
+from knchat.serving import HttpServer, listen
+from schemas.errors import ChatError, Malformed, Unavailable
+from schemas.topics import TOPICS
+from schemas.wire import Event, from_kafka
+
+MOST_BYTES = 1 << 20
+SHUFFLE_S = 0.02
+
+_PROBES = {"/healthz", "/readyz"}
+_TRAILING_ZEROS = re.compile(r"(\.\d*?)0+(?=[Zz+-])")
+_NO_URI = re.compile(r"[\s\"<>\\^`{|}]")
+
+
+@dataclass(kw_only=True)
+class Moods:
+    """What the receiver does to every `every`-th event that it would take; all may be changed while it serves."""
+
+    every: int = 1
+    hang_s: float = 0.0
+    """Waits before it stores, as with a broker that stands still."""
+    copies: bool = False
+    """Stores each twice, and those that come together in any order, as its producer does around a broker's pause: answered 202."""
+    status: int = 202
+    """Stores, and then answers this: 503 is what a producer says that has given up a moment too early."""
+    silent: bool = False
+    """Stores, and never answers."""
+
+
+class Receiver:
+    """An ASGI app. `appends` must not sign: a forged event would become a true one here."""
+
+    def __init__(self, appends: Appends, moods: Moods | None = None) -> None:
+        self.moods = moods or Moods()
+        self.taken = 0
+        """Events that were valid, in whatever mood they were met."""
+        self._appends = appends
+
+    async def __call__(self, scope, receive, send) -> None:
+        status = await self._status(scope, receive)
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _status(self, scope, receive) -> int:
+        if scope["method"] == "GET" and scope["path"] in _PROBES:
+            return 200  # whatever the broker does
+        if scope["method"] != "POST":
+            return 405
+        match scope["path"].rstrip("/").split("/"):
+            case ["", _namespace, topic] if topic in TOPICS:
+                pass
+            case _:
+                return 404
+        body = await _body(receive)
+        if body is None:
+            return 503  # for ever, though it looks as if it would pass
+        try:
+            event = received(scope["headers"], body)
+        except Malformed:
+            return 400
+        self.taken += 1
+        moods = self.moods if self.taken % self.moods.every == 0 else Moods()
+        await asyncio.sleep(moods.hang_s + (random.uniform(0, SHUFFLE_S) if moods.copies else 0))  # noqa: S311 - no secret
+        try:
+            for _ in range(1 + moods.copies):
+                await self._appends.append([Record(topic, event)])
+        except (Malformed, Unavailable):
+            return 503
+        if moods.silent:
+            await asyncio.Event().wait()
+        return moods.status
+
+
+def received(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Event:
+    """The event of a request, as the receiver writes it. Raises Malformed where that one says 400."""
+    # Its bytes are read as Latin-1, and nothing is percent-decoded.
+    texts = [(name.decode("latin-1").lower(), value.decode("latin-1").encode()) for name, value in headers]
+    named = [(f"ce_{name[3:]}" if name.startswith("ce-") else name, value) for name, value in texts]
+    event = from_kafka([(name, value) for name, value in named if name.startswith("ce_") or name in {"content-type", "traceparent"}], body)
+    if _NO_URI.search(event.source):
+        raise Malformed("the source is no URI", field="source")
+    time = None if event.time is None else _TRAILING_ZEROS.sub(lambda match: match[1].rstrip("."), event.time).replace("+00:00", "Z")
+    trace = event.traceparent
+    if trace is not None and len(trace) == 55:
+        trace = f"{trace[:36]}{random.getrandbits(64):016x}{trace[52:]}"  # a span of its own
+    return replace(event, time=time, traceparent=trace)
+
+
+async def _body(receive) -> bytes | None:
+    """None: there is more of it than a record holds."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size >= MOST_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+@contextlib.asynccontextmanager
+async def serving(receiver: Receiver, *, port: int = 0, certificate: tuple[str, str] | None = None) -> AsyncIterator[str]:
+    """Serves on 127.0.0.1; the URL without a path. `certificate`: files of the certificate and its key, for https."""
+    with listen("127.0.0.1", port, option="--port") as listener:
+        server = HttpServer(receiver, listener, stop_s=1)
+        if certificate is not None:
+            server.config.ssl_certfile, server.config.ssl_keyfile = certificate
+        task = asyncio.create_task(server.run_until_stopped())
+        await asyncio.wait([task, asyncio.ensure_future(server.up.wait())], return_when=asyncio.FIRST_COMPLETED)
+        try:
+            yield f"{'http' if certificate is None else 'https'}://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.stop()
+            await task
+
+
+async def serve(settings: Settings, moods: Moods, port: int) -> None:
+    """Serves until a signal."""
+    stopping = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    backends = Backends(replace(settings, event_keys=()))
+    try:
+        async with serving(Receiver(backends.appends, moods), port=port) as url:
+            print(f"ready {url}", flush=True)  # noqa: T201 - whoever started it waits for this
+            await stopping.wait()
+    finally:
+        await backends.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sink", description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="the mood meets every N-th event")
+    parser.add_argument("--hang-s", type=float, default=0.0, metavar="S", help="wait before storing")
+    parser.add_argument("--copies", action="store_true", help="store twice and in any order, answer 202")
+    parser.add_argument("--status", type=int, default=202, help="store, and answer this")
+    parser.add_argument("--silent", action="store_true", help="store, and never answer")
+    args = parser.parse_args()
+    moods = Moods(every=args.every, hang_s=args.hang_s, copies=args.copies, status=args.status, silent=args.silent)
+    try:
+        settings = Settings.from_env()
+        logs.set_up(settings.log_level)
+        uvloop.run(serve(replace(settings, log="kafka" if settings.kafka else "embedded"), moods, args.port))
+    except ChatError as error:
+        print(f"sink: {error.message}", file=sys.stderr)  # noqa: T201 - see above
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
