@@ -29,7 +29,7 @@ class Process:
     def find(cls, pid: int) -> Process | None:
         """The live process with this pid, if any. One that has ended and was not waited for is not alive."""
         fields = _stat(pid)
-        return None if fields is None or fields[0] in "ZX" else cls(pid, int(fields[19]))
+        return None if fields is None or _over(pid, fields[0]) else cls(pid, int(fields[19]))
 
     @classmethod
     def read(cls, path: Path) -> Process | None:
@@ -128,6 +128,14 @@ def start(arguments: list[str], *, log: Path, environ: Mapping[str, str]) -> Pro
     )
     # A program that ended at once is still there as a zombie, which `find` does not count: its start time does not matter then.
     return Process.find(pid) or Process(pid, 0)
+
+
+def _over(pid: int, state: str) -> bool:
+    """A killed JVM's first thread is a zombie while the others still hold its ports and files."""
+    try:
+        return state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except FileNotFoundError:
+        return True
 
 
 def _stat(pid: int) -> list[str] | None:

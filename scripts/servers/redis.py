@@ -11,7 +11,7 @@ from servers.server import NotReady, Server
 
 _CONFIGURATION = """\
 bind {host}
-dir {data}
+dir "{data}"
 appendonly yes
 appendfsync everysec
 save ""
@@ -22,9 +22,9 @@ maxmemory-policy noeviction
 _SECURE = """\
 port 0
 tls-port {port}
-tls-cert-file {certificate}
-tls-key-file {key}
-tls-ca-cert-file {authority}
+tls-cert-file "{certificate}"
+tls-key-file "{key}"
+tls-ca-cert-file "{authority}"
 tls-auth-clients no
 user default off
 user {user} on #{digest} ~* &* +@all
@@ -55,9 +55,11 @@ def _prepare(place: Place) -> list[str]:
 def _check(place: Place) -> None:
     """It answers PING; while it loads its file it does not."""
     from redis import Redis, RedisError  # noqa: PLC0415 - only its own check needs it
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
 
     login: dict[str, Any] = {"ssl": True, "ssl_ca_certs": str(place.certificates.authority), "username": USER, "password": place.password()}
-    client = Redis(host=HOST, port=place.port(), socket_timeout=3, **(login if place.secure else {}))
+    client = Redis(host=HOST, port=place.port(), socket_timeout=3, retry=Retry(NoBackoff(), 0), **(login if place.secure else {}))
     try:
         client.ping()
     except RedisError as error:
