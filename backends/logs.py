@@ -1,4 +1,4 @@
-"""Log lines of a process on stderr: time, level, logger, the constant text, then its fields as key=value.
+"""Log lines of a process on stderr: time, level, logger, the constant text, its fields as key=value, and the event and trace it is about.
 
 Whoever reads the settings of a process calls `set_up`: `kn-chat dev`, the gateway, the doors of a function that runs alone. Nobody else
 configures logging.
@@ -10,6 +10,7 @@ import logging
 import sys
 from typing import Final
 
+from backends import tracing
 from schemas.ids import time_text
 
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
@@ -19,6 +20,9 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.message = record.getMessage()
         fields = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in _OWN)
+        if (span := tracing.current()) is not None:
+            event = f" event={span.event}" if span.event and not hasattr(record, "event") else ""
+            fields = f"{fields}{event} trace={span.trace}"
         line = f"{time_text(int(record.created * 1_000))} {record.levelname} {record.name}: {record.message}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

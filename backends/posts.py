@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -58,7 +57,7 @@ def event_of(record: Stored) -> Event:
 
 
 def request_of(event: Event, *, url: str, namespace: str) -> tuple[Headers, bytes]:
-    """Headers (small letters, as ASGI wants them) and body of the event's POST, but for `traceparent`, which each try has its own."""
+    """Headers (small letters, as ASGI wants them) and body of the event's POST, but for the `traceparent`: each try has one of its own."""
     fields, body = wire.to_http(replace(event, traceparent=None))
     headers = [
         (b"user-agent", b"Vert.x-WebClient/4.5.21 kn-chat-pump"),
@@ -73,11 +72,6 @@ def request_of(event: Event, *, url: str, namespace: str) -> tuple[Headers, byte
     return headers, body
 
 
-def traced(headers: Headers, event: Event) -> Headers:
-    """The headers of one try: with the event's trace, in a span of its own. No trace in, none out."""
-    return headers if event.traceparent is None else [*headers, (b"traceparent", _next_span(event.traceparent).encode())]
-
-
 def dead_letter(event: Event, *, url: str, answer: Answer | None) -> Event:
     """The event as it is set aside after its last try at `url`, and what was answered (None: no answer).
 
@@ -89,8 +83,7 @@ def dead_letter(event: Event, *, url: str, answer: Answer | None) -> Event:
         if answer.body:
             named["knativeerrordata"] = base64.b64encode(answer.body[:ERROR_DATA_BYTES]).decode()
         named.update(_own_extensions(answer.headers))
-    traceparent = None if event.traceparent is None else _next_span(event.traceparent)
-    return replace(event, extensions={**event.extensions, **named}, traceparent=traceparent)
+    return replace(event, extensions={**event.extensions, **named})
 
 
 def foreign_dead_letter(record: Stored, *, url: str) -> Event:
@@ -122,9 +115,3 @@ def _own_extensions(headers: Headers) -> Mapping[str, str]:
             else:  # measured: it wedges the partition of a real dispatcher for good. Not imitated, but said aloud.
                 log.error("a kne- header is not named a-z0-9: on Knative this partition would stop", extra={"header": repr(name)})
     return named
-
-
-def _next_span(traceparent: str) -> str:
-    if len(traceparent) != 55:
-        return traceparent
-    return f"{traceparent[:36]}{random.getrandbits(64):016x}{traceparent[52:]}"

@@ -23,6 +23,10 @@ _ORIGIN = re.compile(r"\*|https?://(?:[a-z0-9.\-]+|\[[0-9a-f:]+\])(?::(?!(?:80|4
 _SOCKET_URL = re.compile(r"wss?://[^\s/?#]+/(?:[^\s?#]+/)?v1/socket", re.ASCII)
 # Servers that listen everywhere are reached over the loopback of their family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)
+_SHARE = re.compile(r"[01](\.[0-9]{1,9})?", re.ASCII)
+_COLLECTOR = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.ASCII)
+_DATABASE = re.compile(r"postgresql://[^\s/?#:@]+@(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?/[^\s/?#]+", re.ASCII)
 _PLACE = re.compile(r"(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}", re.ASCII)
 
 
@@ -78,6 +82,7 @@ class Settings:
     metrics: bool = _setting(True, "0 or 1", "serve /metrics on the gateway's port")
     log_level: str = _setting("INFO", "level", "DEBUG, INFO, WARNING or ERROR", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     otlp_endpoint: str = _setting("", "URL", "where spans go, by OTLP over http, like http://collector:4318; empty: nowhere")
+    trace_ratio: float = _setting(0.01, "0 to 1", "share of the traces beginning in this process whose spans are sent")
 
     log: str = _setting(
         "embedded",
@@ -186,6 +191,8 @@ def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
     kind = item.type
     if kind == "int":
         return _number(name, text, item.metadata["least"], item.metadata["most"])
+    if kind == "float":
+        return _share(name, text)
     if kind == "bool":
         if text not in {"0", "1"}:
             raise Malformed(f"{name} must be 0 or 1", field=name)
@@ -203,8 +210,14 @@ def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
         raise Malformed(f"{name} must be one of {', '.join(choices)}", field=name)
     if item.metadata["unit"] == "file" and item.name.endswith("_ca") and text:
         _read(name, text)
+    if item.name == "database" and text and not _DATABASE.fullmatch(text):
+        raise Malformed(f"{name} must be like postgresql://user@host:5432/name; its password is KNCHAT_DATABASE_PASSWORD", field=name)
+    if item.name == "cassandra_keyspace" and not _KEYSPACE.fullmatch(text):
+        raise Malformed(f"{name} must be a letter, then up to 47 letters, digits or _, all small", field=name)
     if item.name == "public_url" and text and not _SOCKET_URL.fullmatch(text.replace("{ordinal}", "0")):
         raise Malformed(f"{name} must be a whole URL like wss://chat.example.org/v1/socket", field=name)
+    if item.name == "otlp_endpoint" and text and not _COLLECTOR.fullmatch(text):
+        raise Malformed(f"{name} must be the base URL of a collector, like http://collector:4318, without user and password", field=name)
     return text
 
 
@@ -216,6 +229,12 @@ def _number(name: str, text: str, least: int | None, most: int | None) -> int:
     if (least is not None and number < least) or (most is not None and number > most):
         raise Malformed(f"{name} must be {bounds}", field=name)
     return number
+
+
+def _share(name: str, text: str) -> float:
+    if not _SHARE.fullmatch(text) or float(text) > 1:
+        raise Malformed(f"{name} must be a number from 0 to 1, like 0.05", field=name)
+    return float(text)
 
 
 def _origins(name: str, text: str) -> tuple[str, ...]:

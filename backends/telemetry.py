@@ -65,8 +65,10 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_lease_failures_total", "counter", "tries", "renewals of the id generator that failed"),
         Metric("knchat_read_failures_total", "counter", "tries", "times that reading a topic failed and began again", ("topic",)),
         Metric("knchat_records_skipped_total", "counter", "records", "records that are nothing a gateway understands", ("topic",)),
+        Metric("knchat_partitions", "gauge", "partitions", "partitions of chat-deliveries that the gateway owns and serves"),
         Metric("knchat_ring_bytes", "gauge", "bytes", "deliveries held to resume from"),
         Metric("knchat_history_lag_seconds", "gauge", "s", "age of the oldest outcome that history does not hold"),
+        Metric("knchat_spans_total", "counter", "spans", "spans recorded, by what became of them: exported, failed, dropped", ("became",)),
         # pump
         Metric("knchat_pump_tries_total", "counter", "requests", "events posted, by verdict: taken, again, never", ("group", "verdict")),
         Metric("knchat_pump_dead_letters_total", "counter", "events", "events that the pump gave up and set aside", ("group",)),

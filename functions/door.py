@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ import functions_framework.aio
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from backends import tracing
 from backends.telemetry import count, observe
 from schemas import wire
 from schemas.errors import ChatError, Malformed, Unavailable
@@ -66,6 +68,8 @@ def current() -> Backends:
 
         try:
             settings = Settings.from_env()
+            service = os.environ.get("FUNCTION_TARGET", "functions")
+            tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service=service)
         except Malformed as error:
             log.critical("a setting is wrong", extra={"setting": error.field})
             raise Unavailable(error.message) from error
@@ -142,24 +146,37 @@ def problem(error: ChatError) -> JSONResponse:
 
 async def _judge(target: str, received: CloudEvent, work: Callable[[], Awaitable[None]], *, never_refused: bool = False) -> None:
     started = time.perf_counter()
-    place = {"target": target, "event": ascii(received.get_attributes().get("id"))}
-    verdict: HTTPException | None = None
+    attributes = received.get_attributes()
+    place = {"target": target, "event": ascii(attributes.get("id"))}
+    with tracing.span(f"process {target}", "consumer", parent=attributes.get("traceparent"), event=place["event"]) as span:
+        verdict = await _verdict(work, place)
+        if never_refused and verdict is not None and verdict.status_code == 422:
+            count("knchat_dead_letters_total", became="bug")
+            verdict = None
+        status = 200 if verdict is None else verdict.status_code
+        if span.recorded:
+            named = {f"cloudevents.event_{name}": ascii(attributes.get(name))[1:-1] for name in ("id", "source", "type")}
+            span.note({**named, "messaging.system": "kafka", "messaging.operation.type": "process", "knchat.verdict": status})
+        if verdict is not None:
+            span.fail((verdict.headers or {}).get(REASON, "unavailable"))
+    observe("knchat_event_seconds", time.perf_counter() - started, target=target)
+    count("knchat_events_total", target=target, verdict=str(status))
+    if verdict is not None:
+        raise verdict
+
+
+async def _verdict(work: Callable[[], Awaitable[None]], place: dict[str, str]) -> HTTPException | None:
+    """Does the work. None: it is done."""
     try:
         async with asyncio.timeout(HANDLER_S):
             await work()
     except (Unavailable, TimeoutError) as error:
         log.info("event not done, to be tried again", extra={**place, "cause": str(error) or "timeout"})
-        verdict = HTTPException(503, detail=str(error) or f"not done within {HANDLER_S:.0f} s")
+        return HTTPException(503, detail=str(error) or f"not done within {HANDLER_S:.0f} s")
     except ChatError as error:
         log.warning("event refused for good", extra={**place, "reason": reason_of(error)})
-        verdict = HTTPException(422, detail=error.message, headers={REASON: reason_of(error)})
+        return HTTPException(422, detail=error.message, headers={REASON: reason_of(error)})
     except Exception as error:
         log.exception("bug: event set aside", extra=place)
-        verdict = HTTPException(422, detail="a bug in this function", headers={REASON: f"bug-{type(error).__name__.lower()}"})
-    if never_refused and verdict is not None and verdict.status_code == 422:
-        count("knchat_dead_letters_total", became="bug")
-        verdict = None
-    observe("knchat_event_seconds", time.perf_counter() - started, target=target)
-    count("knchat_events_total", target=target, verdict="200" if verdict is None else str(verdict.status_code))
-    if verdict is not None:
-        raise verdict
+        return HTTPException(422, detail="a bug in this function", headers={REASON: f"bug-{type(error).__name__.lower()}"})
+    return None

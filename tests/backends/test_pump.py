@@ -467,6 +467,29 @@ async def test_a_bug_ends_the_pump_instead_of_hiding(embedded, start):
     assert caught.group_contains(RuntimeError)
 
 
+async def test_every_try_is_a_span_of_its_own(embedded, start):
+    """Tries of one event share the trace, not the span. What came without a trace, or with a malformed one, is posted without."""
+    traces = []
+
+    async def refuse_once(scope, receive, send):
+        traces.append(dict(scope["headers"]).get(b"traceparent"))
+        return 503 if len(traces) == 1 else 200
+
+    function = Function(*[refuse_once] * 4)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for number, given in enumerate((trace, None, "strange")):
+        await append(embedded, event(number, traceparent=given))
+        pump = await start(function)
+        await function.next(1 if number else 2)
+        await end(pump)
+
+    first, second, *others = traces
+    assert {one[:36] for one in (first, second)} == {trace[:36].encode()}
+    assert {one[52:] for one in (first, second)} == {b"-01"}
+    assert len({trace[36:52].encode(), first[36:52], second[36:52]}) == 3
+    assert others == [None, None]
+
+
 async def test_tries_and_dead_letters_are_counted(embedded, start):
     """An operator sees how often a function was asked again."""
 

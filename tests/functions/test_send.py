@@ -94,10 +94,27 @@ async def test_a_repeated_event_makes_the_same_records(people, doors, topics):
 
 
 async def test_the_trace_goes_on(people, doors, topics):
-    """What is appended belongs to the trace of the request."""
+    """What is appended belongs to the trace of the request, in the span of the function."""
     await doors.post("send", doors.event([doors.text()], traceparent=TRACE))
 
-    assert {event.traceparent for topic in (DELIVERIES, MESSAGES) for _, event in await topics.events(topic)} == {TRACE}
+    written = {event.traceparent for topic in (DELIVERIES, MESSAGES) for _, event in await topics.events(topic)}
+    assert len(written) == 1
+    assert {(trace[:36], trace[52:]) for trace in written} == {(TRACE[:36], TRACE[52:])}
+    assert TRACE not in written
+
+
+@pytest.mark.parametrize(
+    "malformed", ["", "strange", TRACE[:-1], f"ff{TRACE[2:]}", f"{TRACE}-more", f"{TRACE[:3]}{'0' * 32}{TRACE[35:]}", "é"]
+)
+async def test_a_malformed_trace_is_replaced(malformed, people, doors, topics):
+    """No event fails for its trace: a new one begins."""
+    headers, body = wire.to_http(doors.event([doors.text()]))
+    answer = await doors.post_raw("send", {**dict(headers), "traceparent": malformed}, body)
+
+    assert answer.status == 200
+    (written,) = {event.traceparent for topic in (DELIVERIES, MESSAGES) for _, event in await topics.events(topic)}
+    assert wire.trace_of(written) == written
+    assert written[:36] != TRACE[:36]
 
 
 async def test_a_batch_too_large_for_a_record_is_split(people, doors, topics):
