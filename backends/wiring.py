@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from backends.settings import Settings
-from schemas.topics import COMMANDS, QUERIES
+from backends.tracing import in_spans
+from schemas.topics import COMMANDS, DELIVERIES, QUERIES, SESSION_DELIVERIES
 
 if TYPE_CHECKING:
     from backends.accounts import Accounts, Generators, Owners
     from backends.cache import Cache
     from backends.chats import Chats
+    from backends.chats.cassandra import CassandraChats
     from backends.database import Database
     from backends.keys import PublicKeys, SigningKey
     from backends.log import Appends, Reads
@@ -32,13 +34,20 @@ class Backends:
     def _log(self) -> EmbeddedLog:
         from backends.log.embedded import EmbeddedLog  # noqa: PLC0415 - opened at first use
 
-        return EmbeddedLog(self.settings.data / "log.db", event_keys=self.settings.event_keys)
+        settings = self.settings
+        partitions = dict.fromkeys((DELIVERIES, SESSION_DELIVERIES), settings.delivery_partitions)
+        return EmbeddedLog(settings.data / "log.db", event_keys=settings.event_keys, partitions=partitions)
 
     @cached_property
     def _database(self) -> Database:
         from backends.database import Database  # noqa: PLC0415 - opened at first use
 
-        return Database.sqlite(self.settings.data / "data.db")
+        settings = self.settings
+        if not settings.database:
+            return Database.sqlite(settings.data / "data.db")
+        return Database.postgresql(
+            settings.database, password=settings.database_password, ca=settings.database_ca, timeout_s=settings.store_timeout_s
+        )
 
     @cached_property
     def _sinks(self) -> KnativeAppends:
@@ -48,7 +57,8 @@ class Backends:
         sinks = {COMMANDS: settings.sink, QUERIES: settings.sink_queries}
         return KnativeAppends(sinks, overrides=settings.sink_overrides, ca=settings.sink_ca, event_keys=settings.event_keys)
 
-    @property
+    @cached_property
+    @in_spans
     def appends(self) -> Appends:
         """Where events are appended."""
         return self._sinks if self.settings.log == "knative" else self._log
@@ -59,6 +69,7 @@ class Backends:
         return self._log
 
     @cached_property
+    @in_spans
     def cache(self) -> Cache:
         """Idempotency keys, counters, small values."""
         if self.settings.redis:
@@ -70,13 +81,37 @@ class Backends:
         return EmbeddedCache(self._log)
 
     @cached_property
+    def _cassandra(self) -> CassandraChats:
+        from backends.chats.cassandra import CassandraChats  # noqa: PLC0415 - opened at first use
+        from backends.chats.cassandra_session import Nodes  # noqa: PLC0415 - opened at first use
+
+        settings = self.settings
+        return CassandraChats(
+            Nodes(
+                places=settings.cassandra,
+                keyspace=settings.cassandra_keyspace,
+                datacenter=settings.cassandra_datacenter,
+                replication=settings.cassandra_replication,
+                consistency=settings.cassandra_consistency,
+                user=settings.cassandra_user,
+                password=settings.cassandra_password,
+                ca=settings.cassandra_ca,
+                timeout_s=settings.store_timeout_s,
+            )
+        )
+
+    @cached_property
+    @in_spans
     def chats(self) -> Chats:
         """History and chat states."""
+        if self.settings.chats == "cassandra":
+            return self._cassandra
         from backends.chats.sql import SqlChats  # noqa: PLC0415 - opened at first use
 
         return SqlChats(self._database)
 
     @cached_property
+    @in_spans
     def accounts(self) -> Accounts:
         """Users and devices."""
         from backends.accounts.sql import SqlAccounts  # noqa: PLC0415 - opened at first use
@@ -118,11 +153,23 @@ class Backends:
         """
         self._log.own()
 
+    async def migrate(self) -> list[str]:
+        """Brings the stores to what this version needs, and says in lines what was done; any number may do it at once.
+
+        Raises Malformed when a setting is wrong, Unavailable when a store is away or was made by a newer version.
+        """
+        done = await self._database.migrate()
+        if self.settings.chats == "cassandra":
+            done += await self._cassandra.migrate()
+        return done
+
     async def close(self) -> None:
         """Closes what was opened: the users of a store before the store."""
         for name in ("chats", "accounts", "cache"):
             if name in self.__dict__:
                 await self.__dict__[name].close()
+        if "_cassandra" in self.__dict__:
+            await self._cassandra.close()
         if "_database" in self.__dict__:
             await self._database.close()
         if "_sinks" in self.__dict__:

@@ -86,9 +86,7 @@ _STATES: Final = (
     .outerjoin_from(_STATE, MESSAGES, sa.and_(MESSAGES.c.chat == _STATE.c.chat, MESSAGES.c.id == _STATE.c.newest))
     .order_by(_STATE.c.newest.desc(), _STATE.c.chat.desc())
 )
-_SOME_STATES: Final = sa.select(CHAT_STATES, _unread(CHAT_STATES)).where(
-    CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.chat.in_(sa.bindparam("chats", expanding=True)), CHAT_STATES.c.newest > 0
-)
+_HAS: Final = sa.select(CHAT_STATES, _unread(CHAT_STATES)).where(CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.newest > 0)
 
 
 class SqlChats:
@@ -96,19 +94,20 @@ class SqlChats:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        insert = database.insert(MESSAGES)
+        insert = database.insert_many(MESSAGES)
         self._put_messages = insert.on_conflict_do_update(
             index_elements=list(MESSAGES.primary_key),
             set_={"text": insert.excluded.text, "version": insert.excluded.version},
             where=insert.excluded.version > MESSAGES.c.version,
         )
-        insert = database.insert(CHAT_STATES)
+        insert = database.insert_many(CHAT_STATES)
         moved = {name: (insert.excluded[name] > CHAT_STATES.c[name], insert.excluded[name]) for name in ("newest", "received", "read")}
         self._move_forward = insert.on_conflict_do_update(
             index_elements=list(CHAT_STATES.primary_key),
             set_={name: sa.case(forward, else_=CHAT_STATES.c[name]) for name, forward in moved.items()},
             where=sa.or_(*(further for further, _ in moved.values())),
         )
+        self._some_states = _HAS.where(database.among(CHAT_STATES.c.chat, "chats"))
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
         """All in one transaction of two statements."""
@@ -128,8 +127,8 @@ class SqlChats:
 
         def work(connection: sa.Connection) -> None:
             if message_rows:
-                connection.execute(self._put_messages, message_rows)
-            connection.execute(self._move_forward, state_rows)
+                connection.execute(self._put_messages, self._database.many(message_rows))
+            connection.execute(self._move_forward, self._database.many(state_rows))
 
         await self._database.write(work)
 
@@ -161,7 +160,7 @@ class SqlChats:
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
         """One statement."""
         values = {"user": within(user), "chats": list(chats)}
-        rows = await self._database.read(lambda connection: connection.execute(_SOME_STATES, values).all())
+        rows = await self._database.read(lambda connection: connection.execute(self._some_states, values).all())
         return [_state(row, None) for row in rows]
 
     async def ping(self) -> None:

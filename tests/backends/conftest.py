@@ -6,18 +6,49 @@ import pytest
 
 from backends.database import Database
 from backends.log.embedded import EmbeddedLog
+from tests.backends.keyspaces import Keyspaces
+from tests.backends.postgres import Postgres
 from tests.clock import Clock
 
 # The suites' assertions explain themselves too.
 pytest.register_assert_rewrite("tests.backends.suite_log", "tests.backends.suite_cache")
 
-DATABASES = {"sqlite": lambda folder: Database.sqlite(folder / "data.db")}
+DATABASES = ("sqlite", "postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_settings):
+    """A real PostgreSQL where a test may have databases of its own."""
+    server = Postgres(postgres_settings)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def keyspaces(cassandra_settings):
+    """A real Cassandra where all tests share a keyspace."""
+    server = Keyspaces(cassandra_settings)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def open_database(request, tmp_path):
+    """Opens the test's own database of that name in DATABASES."""
+
+    def opened(name):
+        if name == "sqlite":
+            return Database.sqlite(tmp_path / "data.db")
+        server = request.getfixturevalue("postgres")
+        return server.open(server.empty())
+
+    return opened
 
 
 @pytest.fixture(params=DATABASES)
-async def database(request, tmp_path):
-    """An open database, closed afterwards."""
-    database = DATABASES[request.param](tmp_path)
+async def database(request, open_database):
+    """An open database of the test's own, closed afterwards."""
+    database = open_database(request.param)
     yield database
     await database.close()
 

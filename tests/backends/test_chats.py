@@ -14,6 +14,7 @@ from backends.chats import ChatState, Digest, HistoryMessage, Page, Watermark
 from backends.chats.sql import SqlChats
 from schemas.errors import Malformed
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
+from tests.backends.conftest import DATABASES
 
 BUCKET_MS = 10 * 24 * 3_600_000
 NOW = first_id_at(EPOCH_MS + 60 * BUCKET_MS)
@@ -21,10 +22,17 @@ NOW = first_id_at(EPOCH_MS + 60 * BUCKET_MS)
 property_of_a_store = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 
 
-@pytest.fixture
-async def chats(database):
-    """The adapter under test. Another adapter is another fixture parameter here."""
-    return SqlChats(database)
+@pytest.fixture(params=[*DATABASES, "cassandra"])
+async def chats(request, open_database):
+    """The adapter under test."""
+    if request.param == "cassandra":
+        chats = request.getfixturevalue("keyspaces").open()
+        yield chats
+        await chats.close()
+    else:
+        database = open_database(request.param)
+        yield SqlChats(database)
+        await database.close()
 
 
 class Pair:

@@ -1,0 +1,206 @@
+"""The `Chats` port on Cassandra. Only `wiring` and the port's suite name it.
+
+Messages lie in partitions of one chat and 10 days, newest first; `chat_buckets` tells which of them there are, so that years of silence
+cost nothing. Every write carries its id, version or pointer as its timestamp: the newest wins in whatever order writes come, however often,
+and none uses a clock. Which rows go into one table, and why, stands in `cassandra_schema.py`. Source: design.md D5 and section 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from backends.chats.cassandra_schema import VERSION_OF, check, migrate
+from backends.chats.cassandra_session import CassandraSession, Nodes, Rows, Statement
+from backends.chats.rules import MAX_DIGEST, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
+from schemas.deliveries import UNREAD_SHOWN
+from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
+
+BUCKET_MS: Final = 10 * 24 * 3_600_000
+# All of a user's chats are read to show the newest: 30 ms for so many (measured). Of somebody who has more, some are not listed.
+MAX_CHATS: Final = 10_000
+# Buckets that this process has written lately, so it need not again: of most messages one row less. About 150 bytes each.
+KNOWN_BUCKETS: Final = 32_768
+# Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ... up to this.
+WIDEST: Final = 16
+
+_COLUMNS: Final = "id, chat, sender, key, text, reply_to, version"
+_OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
+
+STATEMENTS: Final = {
+    "put": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, bucket) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " USING TIMESTAMP ?",
+    "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING TIMESTAMP ?",
+    "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND chat = ?",
+    "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? AND chat = ?",
+    "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat = ?",
+    "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
+    "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
+    "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",
+    "range": f"SELECT id, version {_OF_BUCKET} AND id >= ? AND id <= ? LIMIT ?",
+    "message": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id = ?",
+    # It filters within one partition, as far as the limit: one's own messages are passed over.
+    "unread": f"SELECT id {_OF_BUCKET} AND id > ? AND sender = ? LIMIT ? ALLOW FILTERING",
+    "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? LIMIT ?",
+    "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? AND chat IN ?",
+    "version": VERSION_OF,
+}
+
+
+def bucket_of(message: int) -> int:
+    """The 10 days, counted from the epoch of ids, that an id lies in."""
+    return (unix_ms_of(message) - EPOCH_MS) // BUCKET_MS
+
+
+@dataclass(slots=True)
+class _Search:
+    """At most `most` rows of one statement over a chat's buckets, taken in their order. `values` stand between bucket and limit."""
+
+    statement: str
+    chat: ChatId
+    buckets: Sequence[int]
+    values: tuple[int, ...]
+    most: int
+    rows: Rows = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """How many rows are still wanted."""
+        return self.most - len(self.rows)
+
+
+class CassandraChats:
+    """Chats in one keyspace. Connects at the first call."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        statements = {name: text.format(keyspace=nodes.keyspace) for name, text in STATEMENTS.items()}
+        self._session = CassandraSession(nodes, statements, check=lambda session: check(session, nodes.keyspace))
+        self._known: dict[tuple[ChatId, int], None] = {}
+
+    async def put(self, messages: Sequence[HistoryMessage]) -> None:
+        """A row per message, one per chat and person, and one for each bucket that this process has not met; all side by side."""
+        newest_version, states = put_rows(messages)
+        writes: list[Statement] = []
+        buckets: dict[tuple[ChatId, int], MessageId] = {}
+        for (chat, message), row in sorted(newest_version.items()):  # neighbours share partitions and requests
+            bucket = bucket_of(message)
+            values = (message, chat, row.sender, row.key, row.text, row.reply_to, row.version, bucket, row.version)
+            writes.append(("put", values))
+            if (chat, bucket) not in self._known:
+                buckets[chat, bucket] = message
+        writes += [("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()]
+        await self._session.write(writes + _moves(states))
+        self._remember(buckets)
+
+    def _remember(self, buckets: Iterable[tuple[ChatId, int]]) -> None:
+        self._known.update(dict.fromkeys(buckets))
+        while len(self._known) > KNOWN_BUCKETS:
+            del self._known[next(iter(self._known))]
+
+    async def mark(self, watermarks: Sequence[Watermark]) -> None:
+        """A write per pointer, since each has its own timestamp."""
+        await self._session.write(_moves(mark_rows(watermarks)))
+
+    async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
+        """The chat's buckets, then those on both sides of the anchor until there is enough: for a lively chat two requests in a row."""
+        pivot, below_most, above_most = around(direction, anchor, limit)
+        buckets = await self._buckets(chat)
+        here = bucket_of(pivot)
+        below = _Search("below", chat, [bucket for bucket in buckets if bucket <= here], (pivot,), below_most)
+        above = _Search("from", chat, [bucket for bucket in reversed(buckets) if bucket >= here], (pivot,), above_most)
+        await self._find([below, above])
+        return page_of(_messages(below.rows), _messages(above.rows), direction=direction, limit=limit)
+
+    async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
+        """The buckets of the range until there are too many messages."""
+        lowest, highest = within(first), within(last)
+        buckets = [bucket for bucket in await self._buckets(chat) if bucket_of(lowest) <= bucket <= bucket_of(highest)]
+        search = _Search("range", chat, buckets, (lowest, highest), MAX_DIGEST + 1)
+        await self._find([search])
+        return digest_of(search.rows)
+
+    async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
+        """All of the user's rows, sorted here; then the newest messages and the unread counts of those shown."""
+        place = place_of(after)
+        [rows] = await self._session.read([("states", (within(user), MAX_CHATS))])
+        places = sorted(((row[1] or 0, row[0], row) for row in rows if row[1] and (row[1], row[0]) < place), reverse=True)
+        shown = [row for _, _, row in places[:limit]]
+        messages, unread = await asyncio.gather(
+            self._session.read([("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in shown]), self._unread(user, shown)
+        )
+        states = [_state(row, count, *_messages(found)) for row, count, found in zip(shown, unread, messages, strict=True)]
+        return states, after_of(states[-1]) if len(places) > limit else None
+
+    async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
+        """The rows of these chats, then their counts."""
+        if not chats:
+            return []
+        [rows] = await self._session.read([("some_states", (within(user), chats))])
+        shown = [row for row in rows if row[1]]
+        return [_state(row, count) for row, count in zip(shown, await self._unread(user, shown), strict=True)]
+
+    async def ping(self) -> None:
+        """Reads the schema's version at the consistency of all reads."""
+        await self._session.ping(("version", ()))
+
+    async def migrate(self) -> list[str]:
+        """Makes or upgrades the keyspace and its tables, and says in lines what was done. Raises as `ping` does."""
+        return await self._session.once(lambda session: migrate(session, self._nodes.keyspace, replication=self._nodes.replication))
+
+    async def close(self) -> None:
+        """Waits for calls under way, then lets go of the connections."""
+        await self._session.close()
+
+    async def _buckets(self, chat: ChatId) -> list[int]:
+        """Those of the chat that hold messages, newest first. 37 a year."""
+        [rows] = await self._session.read([("buckets", (chat,))])
+        return [bucket for (bucket,) in rows]
+
+    async def _find(self, searches: Collection[_Search]) -> None:
+        """Runs all searches side by side, each on more and more buckets at once, until it has its rows or no bucket is left."""
+        width = 1
+        while going := [search for search in searches if search.left > 0 and search.buckets]:
+            asked = [(search, bucket) for search in going for bucket in search.buckets[:width]]
+            found = await self._session.read([(one.statement, (one.chat, bucket, *one.values, one.left)) for one, bucket in asked])
+            for (search, _), rows in zip(asked, found, strict=True):
+                search.rows += rows[: search.left]
+            for search in going:
+                search.buckets = search.buckets[width:]
+            width = min(2 * width, WIDEST)
+
+    async def _unread(self, user: UserId, rows: Sequence[Sequence[Any]]) -> list[int]:
+        """For each state, how many messages of the other person lie above its read pointer, at most UNREAD_SHOWN."""
+        searches: dict[int, _Search] = {}
+        for number, (chat, newest, _, read) in enumerate(rows):
+            others = [member for member in direct_members(chat) or () if member != user]
+            if others and newest > (read or 0):
+                last = bucket_of(newest)
+                searches[number] = _Search("unread", chat, [last], (read or 0, *others), UNREAD_SHOWN)
+        # Who has read lately has read in the same bucket; for the others we ask which there are.
+        behind = [one for one in searches.values() if bucket_of(one.values[0]) < one.buckets[0]]
+        found = await self._session.read([("buckets", (one.chat,)) for one in behind])
+        for search, buckets in zip(behind, found, strict=True):
+            search.buckets = [bucket for (bucket,) in buckets if bucket >= bucket_of(search.values[0])]
+        await self._find(searches.values())
+        return [len(searches[number].rows) if number in searches else 0 for number in range(len(rows))]
+
+
+def _moves(states: States) -> list[Statement]:
+    """The writes that move pointers forward. A pointer's timestamp is its value, so what lies behind another never shows."""
+    moves: list[Statement] = []
+    for (user, chat), pointers in sorted(states.items()):
+        moves += [(name, (to, to, user, chat)) for name, to in zip(("newest", "received", "read"), pointers, strict=True) if to]
+    return moves
+
+
+def _messages(rows: Rows) -> list[HistoryMessage]:
+    return [HistoryMessage(*row) for row in rows]
+
+
+def _state(row: Sequence[Any], unread: int, newest_message: HistoryMessage | None = None) -> ChatState:
+    chat, newest, received, read = row
+    return ChatState(chat, newest, newest_message, unread, MessageId(read or 0), MessageId(received or 0))

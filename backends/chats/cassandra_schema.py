@@ -1,0 +1,95 @@
+"""Cassandra's tables for chats, made and upgraded by `kn-chat migrate`, and the refusal of a keyspace that does not fit this version.
+
+All calls block: `cassandra_session.py` makes them in its thread.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cassandra import InvalidRequest
+from cassandra.cluster import ResultSet, Session
+
+from schemas.errors import Unavailable
+
+# No strategy by time: it would take our timestamps, which are message ids, for microseconds. A chat's rows come in over ten days, and
+# levels keep a partition in one file each, where tiers would spread it over dozens (README, 2026-11-25).
+_OPTIONS: Final = "compaction = {'class': 'LeveledCompactionStrategy'}"
+
+_MESSAGES: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.messages (
+    chat text, bucket int, id bigint, sender bigint, key text, text text, reply_to bigint, version bigint, reactions map<text, bigint>,
+    PRIMARY KEY ((chat, bucket), id)
+) WITH CLUSTERING ORDER BY (id DESC) AND {options}"""
+# `bucket` counts 10 days each; `reactions` wait for the issue that fills them.
+
+_CHAT_BUCKETS: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.chat_buckets (chat text, bucket int, PRIMARY KEY (chat, bucket))
+WITH CLUSTERING ORDER BY (bucket DESC) AND {options}"""
+
+_CHAT_STATES: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.chat_states (
+    user bigint, chat text, newest bigint, received bigint, read bigint, PRIMARY KEY (user, chat)
+) WITH {options}"""
+
+STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),)
+"""What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
+
+VERSION: Final = len(STEPS)
+VERSION_OF: Final = "SELECT step FROM {keyspace}.schema_steps WHERE name = 'chats' LIMIT 1"
+
+_STEPS_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.schema_steps (name text, step int, PRIMARY KEY (name, step))
+WITH CLUSTERING ORDER BY (step DESC)"""
+_STEP_TAKEN: Final = "INSERT INTO {keyspace}.schema_steps (name, step) VALUES ('chats', {step}) USING TIMESTAMP {step}"
+
+
+def check(session: Session, keyspace: str) -> None:
+    """Raises Unavailable when the keyspace is not there, or of another version than this code's."""
+    try:
+        version = _version(session.execute(VERSION_OF.format(keyspace=keyspace)))
+    except InvalidRequest as error:
+        raise Unavailable(f"the keyspace {keyspace} is not there, or without tables: run `kn-chat migrate`") from error
+    _refuse_newer(version, keyspace)
+    if version < VERSION:
+        raise Unavailable(f"the keyspace {keyspace} is of an older kn-chat (its schema is {version}): run `kn-chat migrate`")
+
+
+def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
+    """Makes or upgrades keyspace and tables, and says in lines what was done.
+
+    A keyspace that exists keeps its replication; a new one lies in the session's data centre. Any number may do it at once. Raises Unavailable for a newer schema; the driver's errors pass through.
+    """
+    # Two nodes that make a table at once make it twice, under two ids. So all who migrate ask the same node, which does one at a time.
+    node = min(session.get_pool_state(), key=lambda host: host.host_id)
+
+    def run(statement: str) -> ResultSet:
+        return session.execute(statement.format(keyspace=keyspace, options=_OPTIONS), host=node)
+
+    done = []
+    if keyspace not in session.cluster.metadata.keyspaces:
+        where = f"{{{{'class': 'NetworkTopologyStrategy', '{node.datacenter}': {replication}}}}}"
+        run(f"CREATE KEYSPACE IF NOT EXISTS {{keyspace}} WITH replication = {where}")
+        done.append(f"keyspace {keyspace}: made, {replication} copies in {node.datacenter}")
+    run(_STEPS_TABLE)
+    was = _version(run(VERSION_OF))
+    _refuse_newer(was, keyspace)
+    for number, statements in enumerate(STEPS[was:], was + 1):
+        for statement in statements:
+            run(statement)
+        run(_STEP_TAKEN.replace("{step}", str(number)))
+        done.append(f"keyspace {keyspace}: tables {f'brought from {number - 1} to' if number > 1 else 'made, schema'} {number}")
+    return done
+
+
+def _version(rows: ResultSet) -> int:
+    row = rows.one()
+    return 0 if row is None else int(row[0])
+
+
+def _refuse_newer(version: int, keyspace: str) -> None:
+    if version > VERSION:
+        raise Unavailable(
+            f"the keyspace {keyspace} was made by a newer kn-chat (its schema is {version}, this one knows up to {VERSION}): "
+            "upgrade kn-chat, or choose another keyspace"
+        )

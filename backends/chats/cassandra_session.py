@@ -1,0 +1,339 @@
+"""A session with Cassandra as awaitables: connecting, prepared statements, bounds and deadlines, and the driver's errors as ours.
+
+`cassandra.py` calls it with statements by name; it knows no table. The driver works in threads of its own: connecting, which blocks, runs
+in one of ours, and answers come back to the event loop once per group of requests. Source: design.md D18.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from cassandra import AuthenticationFailed, ConsistencyLevel, Unauthorized
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
+from cassandra.query import BatchStatement, BatchType, tuple_factory
+
+from backends.blocking import Blocking
+from schemas.errors import ChatError, Malformed, Unavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Statement = tuple[str, Sequence[Any]]
+"""The name of a prepared statement, and its values."""
+Rows = list[tuple[Any, ...]]
+
+PING_TIMEOUT_S: Final = 2.0
+# Requests of one call that are under way together, and calls that are: with 512 requests Cassandra is busy on every core (it gained nothing
+# from more than 64), and no connection comes near its 32,768 streams.
+GROUP: Final = 64
+CALLS: Final = 8
+WAITING: Final = 4_096  # calls, as in blocking.py
+# Statements share a request, which costs the client six times less than one each (README, 2026-11-25). Cassandra warns in its log of
+# batches over more than 10 partitions or 5 KiB.
+BATCH: Final = 10
+BATCH_BYTES: Final = 4_096
+# The driver reconnects by itself, but not for ever: not after a log-in that failed while the nodes were starting, not when all nodes
+# have new addresses. After this long without any node the session is made anew, from the settings.
+SILENCE_S: Final = 5.0
+RECONNECT_S: Final = (0.25, 1.0)
+RETRY_S: Final = 0.5
+ONCE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """Where Cassandra is and how to speak with it: the settings KNCHAT_CASSANDRA_*."""
+
+    places: tuple[str, ...]
+    keyspace: str = "knchat"
+    datacenter: str = ""
+    replication: int = 3
+    consistency: str = "LOCAL_QUORUM"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    ca: str = ""
+    timeout_s: float = 5.0
+
+    def connect(self) -> tuple[Cluster, Session]:
+        """A new session; blocks. Raises Malformed for a setting that the nodes refuse, Unavailable when none answers."""
+        cluster = Cluster(
+            [(host.strip("[]"), int(port)) for host, _, port in (place.rpartition(":") for place in self.places)],
+            port=int(self.places[0].rpartition(":")[2]),  # of nodes that the first ones tell us of
+            auth_provider=PlainTextAuthProvider(self.user, self.password) if self.user else None,
+            ssl_context=_tls(self.ca) if self.ca else None,
+            protocol_version=4,  # what every Cassandra since 2.2 speaks; 5 costs more here, and finding out costs two connections
+            execution_profiles={
+                EXEC_PROFILE_DEFAULT: ExecutionProfile(
+                    TokenAwarePolicy(DCAwareRoundRobinPolicy(self.datacenter)),
+                    consistency_level=ConsistencyLevel.name_to_value[self.consistency],
+                    request_timeout=self.timeout_s,
+                    row_factory=tuple_factory,
+                )
+            },
+            reconnection_policy=ExponentialReconnectionPolicy(*RECONNECT_S, max_attempts=None),
+            connect_timeout=self.timeout_s,
+            # A node that has vanished without a word is noticed by this.
+            idle_heartbeat_interval=5,
+            idle_heartbeat_timeout=self.timeout_s,
+            monitor_reporting_enabled=False,
+        )
+        try:
+            session = cluster.connect()
+        except Exception as error:
+            known = {host.datacenter for host in cluster.metadata.all_hosts()} - {None}
+            cluster.shutdown()
+            if known and self.datacenter and self.datacenter not in known:
+                raise Malformed(
+                    f"KNCHAT_CASSANDRA_DATACENTER: there is no data centre {self.datacenter!r}, but {', '.join(sorted(known))}",
+                    field="KNCHAT_CASSANDRA_DATACENTER",
+                ) from error
+            raise error_of(error) from error
+        session.default_fetch_size = None  # every statement has a limit of its own
+        session.use_client_timestamp = False  # every write has a timestamp of its own
+        return cluster, session
+
+
+def _tls(ca: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise Malformed(f"KNCHAT_CASSANDRA_CA: {ca} holds no certificates", field="KNCHAT_CASSANDRA_CA") from error
+    # The driver reaches nodes by addresses that they tell each other, and in Kubernetes no certificate can name those. So the authority
+    # must be one that signs Cassandra's nodes only.
+    context.check_hostname = False
+    return context
+
+
+def error_of(error: BaseException) -> ChatError:
+    """What the driver's error means for a caller: Malformed names the setting that is wrong, all else is Unavailable."""
+    causes = error.errors.values() if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping) else [error]
+    for cause in causes:
+        match cause:
+            case ChatError():
+                return cause
+            # A node that is starting, or has lost the others, cannot read its users and says this too.
+            case AuthenticationFailed() if "Unable to perform authentication" not in str(cause):
+                return Malformed(
+                    "Cassandra refuses KNCHAT_CASSANDRA_USER with KNCHAT_CASSANDRA_PASSWORD", field="KNCHAT_CASSANDRA_PASSWORD"
+                )
+            case ssl.SSLCertVerificationError():
+                return Malformed(f"KNCHAT_CASSANDRA_CA does not vouch for the node: {cause.verify_message}", field="KNCHAT_CASSANDRA_CA")
+            case Unauthorized():
+                return Malformed("KNCHAT_CASSANDRA_USER may not use KNCHAT_CASSANDRA_KEYSPACE", field="KNCHAT_CASSANDRA_USER")
+    return Unavailable(f"Cassandra does not answer ({type(error).__name__})")
+
+
+class _Group:
+    """Answers to some requests. `done` becomes ready on the event loop when the last one has come; the driver's threads call the rest."""
+
+    def __init__(self, size: int) -> None:
+        self.rows: list[Rows] = [[]] * size
+        self.error: BaseException | None = None
+        self._left = size
+        self._lock = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+
+    def answered(self, rows: Rows | None, number: int) -> None:
+        """The driver's callback: rows, or None for a write."""
+        if rows:
+            self.rows[number] = rows
+        self._one_less()
+
+    def failed(self, error: BaseException) -> None:
+        """The driver's errback."""
+        self.error = error
+        self._one_less()
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        if not self.done.done():  # else the caller has given up
+            self.done.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    cluster: Cluster
+    session: Session
+    prepared: Mapping[str, Any]
+
+
+class CassandraSession:
+    """One keyspace as one process uses it. Connects at the first call, in a thread. Belongs to one event loop."""
+
+    def __init__(self, nodes: Nodes, statements: Mapping[str, str], *, check: Callable[[Session], None]) -> None:
+        """`check` is called with each new session, blocking, before statements are prepared."""
+        self._nodes = nodes
+        self._statements = statements
+        self._check = check
+        self._live: _Live | None = None
+        self._failed: tuple[float, ChatError] | None = None
+        self._silent_since: float | None = None
+        self._thread = Blocking("cassandra", threads=1, timeout_s=nodes.timeout_s)
+        self._gate = asyncio.Semaphore(CALLS)
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._closed = False
+
+    async def read(self, statements: Sequence[Statement]) -> list[Rows]:
+        """The rows of each statement, all read side by side. Raises Unavailable."""
+        return await self._call(statements, batched=False)
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        """All of them, in any order; on Unavailable maybe some. Neighbours share a request."""
+        await self._call(statements, batched=True)
+
+    async def ping(self, statement: Statement) -> None:
+        """Reads one statement within 2 s. Raises Malformed, naming it, for a setting that Cassandra refuses."""
+        await self._call([statement], batched=False, timeout_s=min(PING_TIMEOUT_S, self._nodes.timeout_s), pinging=True)
+
+    async def once(self, work: Callable[[Session], T]) -> T:
+        """What blocking work returns, run on a session of its own, without statements or check. Raises Malformed, Unavailable."""
+
+        def connected() -> T:
+            cluster, session = self._nodes.connect()
+            try:
+                return work(session)
+            except Exception as error:
+                raise error_of(error) from error
+            finally:
+                cluster.shutdown()
+
+        return await self._thread.run(connected, timeout_s=ONCE_S)
+
+    async def _call(
+        self, statements: Sequence[Statement], *, batched: bool, timeout_s: float | None = None, pinging: bool = False
+    ) -> list[Rows]:
+        if not statements:
+            return []
+        if self._closed or self._calls >= WAITING:
+            raise Unavailable("too much waits for Cassandra" if not self._closed else "Cassandra's session is closed")
+        self._calls += 1
+        try:
+            async with asyncio.timeout(timeout_s or self._nodes.timeout_s), self._gate:
+                live = self._live
+                if live is None:
+                    live = await self._thread.run(self._open)
+                requests = _batches(live.prepared, statements) if batched else [_bound(live.prepared, one) for one in statements]
+                rows: list[Rows] = []
+                for start in range(0, len(requests), GROUP):
+                    rows += await self._run(live, requests[start : start + GROUP])
+                return rows
+        except TimeoutError as error:
+            raise Unavailable("Cassandra does not answer in time") from error
+        except Malformed as error:
+            if pinging:
+                raise
+            raise Unavailable(error.message) from error  # to who writes, Malformed would mean that the row is impossible
+        finally:
+            self._calls -= 1
+            if self._closed and not self._calls:
+                self._idle.set()
+
+    async def _run(self, live: _Live, requests: Sequence[Any]) -> list[Rows]:
+        group = _Group(len(requests))
+        for number, request in enumerate(requests):
+            live.session.execute_async(request).add_callbacks(group.answered, group.failed, callback_args=(number,))
+        await group.done
+        if group.error is not None:
+            self._lament(live, group.error)
+            raise error_of(group.error) from group.error
+        self._silent_since = None
+        return group.rows
+
+    def _lament(self, live: _Live, error: BaseException) -> None:
+        """Sets the session aside when no node has been there for a while."""
+        if not isinstance(error, NoHostAvailable):
+            return
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        if now - self._silent_since >= SILENCE_S and self._live is live:
+            log.info("no node of Cassandra for a while, connecting anew")
+            self._live = self._silent_since = None
+            threading.Thread(target=live.cluster.shutdown, name="cassandra-shutdown", daemon=True).start()
+
+    def _open(self) -> _Live:
+        if self._live is not None:
+            return self._live
+        if self._failed is not None and time.monotonic() < self._failed[0] + RETRY_S:
+            raise self._failed[1]  # of the callers that wait together one tries
+        try:
+            cluster, session = self._nodes.connect()
+            try:
+                self._check(session)
+                prepared = {name: session.prepare(text) for name, text in self._statements.items()}
+            except BaseException:
+                cluster.shutdown()
+                raise
+        except ChatError as error:
+            self._failed = time.monotonic(), error
+            raise
+        except Exception as error:
+            self._failed = time.monotonic(), error_of(error)
+            raise self._failed[1] from error
+        for statement in prepared.values():
+            statement.is_idempotent = True
+        self._live = _Live(cluster, session, prepared)
+        if self._closed:
+            cluster.shutdown()
+        return self._live
+
+    async def close(self) -> None:
+        """Takes no more calls, waits for those under way (at most the timeout), then lets go of connections."""
+        self._closed = True
+        if self._calls:
+            try:
+                await asyncio.wait_for(self._idle.wait(), self._nodes.timeout_s)
+            except TimeoutError:
+                log.info("closing before Cassandra has answered", extra={"calls": self._calls})
+        live, self._live = self._live, None
+        if live is not None:
+            await self._thread.run(live.cluster.shutdown)
+        await self._thread.close()
+
+
+def _bound(prepared: Mapping[str, Any], statement: Statement) -> Any:
+    name, values = statement
+    return prepared[name].bind(values)
+
+
+def _batches(prepared: Mapping[str, Any], statements: Sequence[Statement]) -> list[Any]:
+    """Requests of at most BATCH statements and about BATCH_BYTES: a single one as it is, several as an unlogged batch."""
+    requests: list[Any] = []
+    together: list[Statement] = []
+    size = 0
+    for statement in statements:
+        more = sum(len(value) if isinstance(value, str) else 8 for value in statement[1])
+        if together and (len(together) == BATCH or size + more > BATCH_BYTES):
+            requests.append(_request(prepared, together))
+            together, size = [], 0
+        together.append(statement)
+        size += more
+    requests.append(_request(prepared, together))
+    return requests
+
+
+def _request(prepared: Mapping[str, Any], together: Sequence[Statement]) -> Any:
+    if len(together) == 1:
+        return _bound(prepared, together[0])
+    batch = BatchStatement(BatchType.UNLOGGED)
+    for name, values in together:
+        batch.add(prepared[name], values)
+    batch.is_idempotent = True
+    return batch
