@@ -6,8 +6,10 @@ in METADATA; what the dialects spell differently stands here. This file knows no
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,19 +17,24 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 
 from backends.blocking import Blocking
-from backends.migrations import migrate
-from schemas.errors import Unavailable
+from backends.migrations import check, migrate
+from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+
+    from backends.postgresql import Server
 
 T = TypeVar("T")
 
 METADATA: Final = sa.MetaData()
 TIMEOUT_S: Final = 5.0
 PING_TIMEOUT_S: Final = 2.0
-READERS: Final = 3
+MIGRATION_S: Final = 600.0
+READERS: Final = {"sqlite": 3, "postgresql": 4}
+# SQLite takes one writer at a time: waiting in our queue is fair, waiting inside SQLite means polling with sleeps of up to 100 ms.
+WRITERS: Final = {"sqlite": 1, "postgresql": 2}
 
 _NOW_MS: Final = {
     "sqlite": "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
@@ -36,37 +43,58 @@ _NOW_MS: Final = {
 
 
 class Database:
-    """One database as one process uses it. Opened, and migrated if it is older, by the first call. Belongs to one event loop."""
+    """One database as one process uses it, opened by the first call. Belongs to one event loop.
 
-    def __init__(self, url: sa.URL, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._url = url
+    SQLite is migrated then if it is older; PostgreSQL only by `migrate`, so that of many processes none changes tables by surprise.
+    """
+
+    def __init__(self, place: Path | Server, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._place = place
         self._timeout_s = timeout_s
         self._engine: sa.Engine | None = None
         self._opening = threading.Lock()
-        self._reads = Blocking("database-read", threads=READERS, timeout_s=timeout_s)
-        # SQLite takes one writer at a time: waiting in our queue is fair, waiting inside SQLite means polling with sleeps of up to 100 ms.
-        # PostgreSQL's writers would not disturb each other, and one is still enough: a batch is one transaction of two statements.
-        self._writes = Blocking("database-write", threads=1, timeout_s=timeout_s)
+        self.dialect: Final = "sqlite" if isinstance(place, Path) else "postgresql"
+        """The word for the few places where SQLite and PostgreSQL differ."""
+        self._reads = Blocking("database-read", threads=READERS[self.dialect], timeout_s=timeout_s)
+        self._writes = Blocking("database-write", threads=WRITERS[self.dialect], timeout_s=timeout_s)
 
     @classmethod
     def sqlite(cls, path: Path, *, timeout_s: float = TIMEOUT_S) -> Database:
         """The database in this file, made if missing with its folder. Several processes may share it."""
-        return cls(sa.URL.create("sqlite", database=str(path)), timeout_s=timeout_s)
+        return cls(path, timeout_s=timeout_s)
+
+    @classmethod
+    def postgresql(cls, url: str, *, password: str = "", ca: str = "", timeout_s: float = TIMEOUT_S) -> Database:
+        """The database at postgresql://user@host:port/name. `ca`: a file of authorities, with which TLS is spoken; else it is not.
+
+        Raises Malformed for a URL that is none.
+        """
+        from backends.postgresql import Server  # noqa: PLC0415 - who has SQLite does without the driver
+
+        return cls(Server(url, password=password, ca=ca), timeout_s=timeout_s)
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """What `work` returns. All that it reads is of one moment (SQLite) or committed (PostgreSQL).
+        """What `work` returns. All that it reads is of one moment (SQLite) or committed (PostgreSQL, statement by statement).
 
-        Raises Unavailable when the database cannot be opened, fails, does not answer within the timeout, or was made by a newer version.
+        Raises Unavailable when the database cannot be opened, fails, does not answer within the timeout, is not migrated or was made by a
+        newer version; also when a setting is wrong, for which no event must be set aside. `work` may run again after it has failed.
         """
         return await self._reads.run(lambda: self._transaction(work, writing=False))
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """What `work` returns; what it wrote is committed, and fsynced, or not there at all. Raises as `read` does: then either may be."""
+        """What `work` returns; what it wrote is committed, and fsynced, or not there at all. Raises as `read` does: then either may be.
+
+        `work` may run again when what it had done was rolled back, so it must change nothing but the database.
+        """
         return await self._writes.run(lambda: self._transaction(work, writing=True))
 
     async def ping(self) -> None:
-        """Raises Unavailable when the database does not answer within 2 s."""
-        await self._reads.run(lambda: self._transaction(_ping, writing=False), timeout_s=PING_TIMEOUT_S)
+        """Raises Unavailable when the database does not answer within 2 s, Malformed (with the setting's name) when a setting is wrong."""
+        await self._reads.run(lambda: self._transaction(_ping, writing=False, pinging=True), timeout_s=PING_TIMEOUT_S)
+
+    async def migrate(self) -> list[str]:
+        """Makes or upgrades the tables, and says in lines what was done. Raises as `ping` does. Any number may do it at once."""
+        return await self._writes.run(self._migrate, timeout_s=MIGRATION_S)
 
     async def close(self) -> None:
         """Waits for calls under way (at most the timeout), then lets go of files and connections."""
@@ -76,15 +104,12 @@ class Database:
             self._engine.dispose()
             self._engine = None
 
+    # ---- what the dialects spell differently ----
+
     @property
     def now_ms(self) -> sa.ColumnElement[int]:
         """The database's clock in a statement, in Unix milliseconds."""
         return sa.literal_column(_NOW_MS[self.dialect], sa.BigInteger)
-
-    @property
-    def dialect(self) -> str:
-        """The word for the few places where SQLite and PostgreSQL differ: `sqlite` or `postgresql`."""
-        return self._url.get_backend_name()
 
     def insert(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
         """The dialect's own INSERT, the one that has `on_conflict_do_update` and `on_conflict_do_nothing`."""
@@ -92,20 +117,74 @@ class Database:
         insert = import_module(f"sqlalchemy.dialects.{self.dialect}").insert
         return insert(table)
 
-    def _transaction(self, work: Callable[[sa.Connection], T], *, writing: bool) -> T:
-        engine = self._engine or self._open()
+    def insert_many(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
+        """The same for many rows: run it with `many(rows)`. PostgreSQL gets them as one array a column, and so in one question."""
+        insert = self.insert(table)
+        if self.dialect == "sqlite":
+            return insert
+        names = table.c.keys()
+        arrays = (sa.bindparam(name, type_=sa.ARRAY(table.c[name].type)) for name in names)
+        rows = sa.func.unnest(*arrays).table_valued(*names).render_derived()
+        return insert.from_select(names, sa.select(*rows.c))
+
+    def many(self, rows: Sequence[Mapping[str, Any]]) -> Any:
+        """The values of these rows (at least one, all with the same keys) for a statement of `insert_many`."""
+        return rows if self.dialect == "sqlite" else {name: [row[name] for row in rows] for name in rows[0]}
+
+    def among(self, column: sa.Column[T], values: str) -> sa.ColumnElement[bool]:
+        """Whether the column is among the values of this parameter, a list. One statement, whatever its length."""
+        if self.dialect == "sqlite":
+            return column.in_(sa.bindparam(values, expanding=True))
+        return column == sa.any_(sa.bindparam(values, type_=sa.ARRAY(column.type)))
+
+    # ---- in a thread ----
+
+    def _transaction(self, work: Callable[[sa.Connection], T], *, writing: bool, pinging: bool = False) -> T:
+        again = 0
+        while True:
+            done: list[T] = []
+            try:
+                with self._connection(pinging=pinging).execution_options(writing=writing) as connection, connection.begin():
+                    done.append(work(connection))
+                return done[0]
+            except sa.exc.DBAPIError as error:
+                if not self._may_run_again(error, worked=bool(done), again=again):
+                    raise Unavailable("the database does not answer") from error
+            # 5 tries take 0.15 s at most.
+            time.sleep(random.uniform(0, 0.005 * 2**again))  # noqa: S311 - keeps two transactions from meeting again
+            again += 1
+
+    def _may_run_again(self, error: sa.exc.DBAPIError, *, worked: bool, again: int) -> bool:
+        if self.dialect == "sqlite":
+            return False
+        from backends.postgresql import may_run_again  # noqa: PLC0415 - see above
+
+        return may_run_again(error, worked=worked, again=again)
+
+    def _connection(self, *, pinging: bool) -> sa.Connection:
         try:
-            with engine.connect().execution_options(writing=writing) as connection, connection.begin():
-                return work(connection)
+            return (self._engine or self._open()).connect()
+        except Malformed as error:
+            if pinging:
+                raise
+            # An event whose function meets a wrong setting must be tried again and not be set aside.
+            raise Unavailable(error.message) from error
+
+    def _migrate(self) -> list[str]:
+        engine = self._made(timeout_s=MIGRATION_S)
+        try:
+            return migrate(engine, name=self._name)
         except sa.exc.DBAPIError as error:
-            raise Unavailable("the database does not answer") from error
+            raise Unavailable(f"the database cannot be migrated: {error.orig}") from error
+        finally:
+            engine.dispose()
 
     def _open(self) -> sa.Engine:
         with self._opening:
             if self._engine is None:
-                engine = self._made()
+                engine = self._made(timeout_s=self._timeout_s)
                 try:
-                    migrate(engine, name=Path(self._url.database or "").name)
+                    (migrate if self.dialect == "sqlite" else check)(engine, name=self._name)
                 except sa.exc.DBAPIError as error:
                     engine.dispose()
                     raise Unavailable(f"the database cannot be opened: {error.orig}") from error
@@ -115,22 +194,31 @@ class Database:
                 self._engine = engine
             return self._engine
 
-    def _made(self) -> sa.Engine:
-        # Errors go into logs, and what people wrote must not.
-        options: dict[str, Any] = {"pool_size": READERS + 1, "max_overflow": 0, "hide_parameters": True}
-        if self.dialect == "sqlite":
-            try:
-                Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise Unavailable(f"the data folder cannot be made: {error.strerror}") from error
-            # Waiting for another process's lock must end before our own deadline, so that the thread is free again.
-            options["connect_args"] = {"timeout": self._timeout_s * 0.8}
-        else:
-            options |= {"connect_args": {"timeout": self._timeout_s}, "pool_pre_ping": True}
-        engine = sa.create_engine(self._url, **options)
-        if self.dialect == "sqlite":
-            sa.event.listen(engine, "connect", _set_up_sqlite)
-            sa.event.listen(engine, "begin", _begin_sqlite)
+    @property
+    def _name(self) -> str:
+        return self._place.name
+
+    def _made(self, *, timeout_s: float) -> sa.Engine:
+        connections = READERS[self.dialect] + WRITERS[self.dialect]
+        if not isinstance(self._place, Path):
+            from backends.postgresql import engine_of  # noqa: PLC0415 - see above
+
+            return engine_of(self._place, connections=connections, timeout_s=timeout_s)
+        try:
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"the data folder cannot be made: {error.strerror}") from error
+        # Errors go into logs, and what people wrote must not. Waiting for another process's lock must end before our own deadline, so that
+        # the thread is free again.
+        engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(self._place)),
+            pool_size=connections,
+            max_overflow=0,
+            hide_parameters=True,
+            connect_args={"timeout": timeout_s * 0.8},
+        )
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
 
 

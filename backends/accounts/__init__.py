@@ -70,7 +70,10 @@ class Accounts(Protocol):
         ...
 
     async def search(self, text: str, *, limit: int) -> Sequence[Profile]:
-        """Accounts whose user name or display name contains the text (3 characters or more, any case), by user name."""
+        """Accounts whose user name or display name contains the text (3 characters or more, any case).
+
+        First the one whose user name it is, then by user name, in the order of its bytes.
+        """
         ...
 
     async def change_profile(self, profile: Profile) -> bool:

@@ -24,7 +24,7 @@ class SqlOwners:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        insert = database.insert(OWNERS)
+        insert = database.insert_many(OWNERS)
         self._own = insert.on_conflict_do_update(
             index_elements=list(OWNERS.primary_key),
             set_={"url": insert.excluded.url, "generation": insert.excluded.generation},
@@ -33,12 +33,11 @@ class SqlOwners:
 
     async def own(self, owners: Sequence[Owner]) -> None:
         """All in one statement."""
-        rows = [
-            {"partition": owner.partition, "url": owner.url, "generation": owner.generation}
-            for owner in sorted(owners, key=lambda owner: (owner.partition, owner.generation))
-        ]
+        # One row a partition, the newest; in their order, so that two gateways never wait for each other crosswise.
+        newest = {owner.partition: owner for owner in sorted(owners, key=lambda owner: (owner.partition, owner.generation))}
+        rows = [{"partition": owner.partition, "url": owner.url, "generation": owner.generation} for owner in newest.values()]
         if rows:
-            await self._database.write(lambda connection: connection.execute(self._own, rows))
+            await self._database.write(lambda connection: connection.execute(self._own, self._database.many(rows)))
 
     async def owner_of(self, partition: int) -> Owner | None:
         """One SELECT."""

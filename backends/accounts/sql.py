@@ -49,7 +49,6 @@ DEVICES: Final = sa.Table(
 _PROFILE: Final = [ACCOUNTS.c[name] for name in Profile.__slots__]
 _DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
 _ROTATED: Final = ("generation", "token_hash", "previous_hash", "seen_ms")
-_KNOWN: Final = sa.select(ACCOUNTS.c.user).where(ACCOUNTS.c.user.in_(sa.bindparam("users", expanding=True)))
 
 
 class SqlAccounts:
@@ -57,6 +56,8 @@ class SqlAccounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        among = database.among(ACCOUNTS.c.user, "users")
+        self._known, self._profiles = sa.select(ACCOUNTS.c.user).where(among), sa.select(*_PROFILE).where(among)
 
     async def register(self, profile: Profile, password_hash: str) -> None:
         """One INSERT decides; when it inserts nothing, a look at the name tells why."""
@@ -89,15 +90,16 @@ class SqlAccounts:
 
     async def profiles(self, users: Collection[UserId]) -> Mapping[UserId, Profile]:
         """One SELECT."""
-        query = sa.select(*_PROFILE).where(ACCOUNTS.c.user.in_(_possible(users)))
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        values = {"users": _possible(users)}
+        rows = await self._database.read(lambda connection: connection.execute(self._profiles, values).all())
         return {row.user: _profile(row) for row in rows}
 
     async def search(self, text: str, *, limit: int) -> Sequence[Profile]:
         """By trigrams: SQLite's full-text index, or PostgreSQL's pg_trgm behind LIKE. No character of `text` has a meaning of its own."""
         if "\0" in text:  # no name holds it, and no query may
             return []
-        query = sa.select(*_PROFILE).where(self._contains(text)).order_by(ACCOUNTS.c.user_name).limit(limit)
+        order = sa.case((_named(text), 0), else_=1), ACCOUNTS.c.user_name
+        query = sa.select(*_PROFILE).where(self._contains(text)).order_by(*order).limit(limit)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [_profile(row) for row in rows]
 
@@ -124,7 +126,7 @@ class SqlAccounts:
     async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
         """One SELECT."""
         values = {"users": _possible(users)}
-        return await self._database.read(lambda connection: frozenset(connection.execute(_KNOWN, values).scalars()))
+        return await self._database.read(lambda connection: frozenset(connection.execute(self._known, values).scalars()))
 
     async def put_device(self, device: Device) -> None:
         """One upsert."""

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "tail": "knchat.tail",
     "dead-letters": "knchat.dead_letters",
     "pump": "knchat.pump",
+    "migrate": "knchat.migrate",
 }
 """Subcommand -> its file, in the order of `--help`."""
 

@@ -167,6 +167,17 @@ async def test_search_finds_substrings_of_both_names_in_any_case(accounts):
     assert await names(accounts, mark, limit=2) == (await names(accounts, mark))[:2]
 
 
+async def test_an_exact_user_name_comes_first(accounts):
+    """Whoever knows the whole name finds its account, however many contain it."""
+    mark = secrets.token_hex(6)
+    others = sorted([f"a.{mark}", f"{mark}.z", f".{mark}"])
+    for name in (*others, mark):
+        await accounts.register(profile(name, f"Somebody {mark}"), "hash")
+
+    assert await names(accounts, mark) == [mark, *others]
+    assert await names(accounts, mark.upper(), limit=1) == [mark]
+
+
 @pytest.mark.parametrize("special", ["%", "_", "\\", '"', "*", "^", "(", ")", ":", "' OR 1", " AND ", " NOT ", "-", "+", "{", "\U0001f600"])
 async def test_search_takes_every_character_as_itself(accounts, special):
     """Neither LIKE nor a full-text query may be spoken through it."""

@@ -14,23 +14,24 @@ down_revision = None
 # SQLite indexes an account's names by the rowid, which must be the primary key, and that only if its type says INTEGER.
 _USER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# What is a key or put in order is compared by its bytes on PostgreSQL too, whatever the database's locale.
+_KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
-    """Makes everything; there is nothing before it."""
+    """Makes everything; there is nothing before it. PostgreSQL's index for the search of names is made by `search.py`, if it can be."""
     _accounts()
     _gateways()
     _chats()
     if op.get_bind().dialect.name == "sqlite":
         _search_by_fts5()
-    else:
-        _search_by_pg_trgm()
 
 
 def _accounts() -> None:
     accounts = op.create_table(
         "accounts",
         sa.Column("user", _USER, primary_key=True, autoincrement=False),
-        sa.Column("user_name", sa.Text, nullable=False),
+        sa.Column("user_name", _KEY, nullable=False),
         sa.Column("display_name", sa.Text, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("phone", sa.Text),
@@ -42,9 +43,9 @@ def _accounts() -> None:
     op.create_table(
         "devices",
         sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("device", sa.Text, primary_key=True),
+        sa.Column("device", _KEY, primary_key=True),
         sa.Column("device_name", sa.Text, nullable=False),
-        sa.Column("family", sa.Text, nullable=False, unique=True),
+        sa.Column("family", _KEY, nullable=False, unique=True),
         sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("token_hash", sa.LargeBinary, nullable=False),
         sa.Column("previous_hash", sa.LargeBinary),
@@ -77,7 +78,7 @@ def _gateways() -> None:
 def _chats() -> None:
     op.create_table(
         "messages",
-        sa.Column("chat", sa.Text, primary_key=True),
+        sa.Column("chat", _KEY, primary_key=True),
         sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("sender", sa.BigInteger, nullable=False),
         sa.Column("key", sa.Text, nullable=False),
@@ -89,7 +90,7 @@ def _chats() -> None:
     op.create_table(
         "chat_states",
         sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("chat", sa.Text, primary_key=True),
+        sa.Column("chat", _KEY, primary_key=True),
         sa.Column("newest", sa.BigInteger, nullable=False),
         sa.Column("received", sa.BigInteger, nullable=False),
         sa.Column("read", sa.BigInteger, nullable=False),
@@ -111,10 +112,3 @@ def _search_by_fts5() -> None:
     op.execute(f"CREATE TRIGGER accounts_named AFTER INSERT ON accounts BEGIN {added} END")
     op.execute(f"CREATE TRIGGER accounts_gone AFTER DELETE ON accounts BEGIN {removed} END")
     op.execute(f"CREATE TRIGGER accounts_renamed AFTER UPDATE OF user_name, display_name ON accounts BEGIN {removed} {added} END")
-
-
-def _search_by_pg_trgm() -> None:
-    """The same on PostgreSQL: LIKE on the lower-case names is served by these indexes."""
-    op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-    for column in ("user_name", "display_name"):
-        op.execute(f"CREATE INDEX accounts_{column}_trigrams ON accounts USING gin (lower({column}) gin_trgm_ops)")

@@ -1,0 +1,69 @@
+"""`kn-chat migrate`: brings the stores to what this version needs: the tables of SQL, and Cassandra's where history lies there.
+
+Run it once before the processes of a new version start; PostgreSQL and Cassandra are changed by nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from typing import Final
+
+from backends import logs
+from backends.settings import Settings
+from knchat import exits
+from schemas.errors import Unavailable
+
+AGAIN_S: Final = 1.0
+
+_EXAMPLES: Final = """\
+examples:
+  kn-chat migrate                      the stores of the environment, now
+  kn-chat migrate --wait 120           wait up to two minutes for a store that is away
+
+It says what it did, line by line; nothing to do is success. Any number may run at once. An older kn-chat refuses to start on stores that a
+newer one has migrated; processes that run already go on."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "migrate",
+        help="bring the stores to what this version needs",
+        description="Makes or changes the tables of PostgreSQL (or data.db), and of Cassandra with KNCHAT_CHATS=cassandra.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--wait", type=int, default=0, metavar="S", help="how long to wait for a store that is away (default 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.wait < 0:
+        raise exits.Ended("--wait is 0 or more", exits.USAGE)
+    settings = Settings.from_env()
+    logs.set_up(settings.log_level)
+    lines = asyncio.run(_migrate(settings, wait_s=args.wait))
+    print("\n".join(lines) if lines else "nothing to do")
+    return exits.OK
+
+
+async def _migrate(settings: Settings, *, wait_s: float) -> list[str]:
+    from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
+
+    deadline = time.monotonic() + wait_s
+    backends = Backends(settings)
+    said = ""
+    try:
+        while True:
+            try:
+                return await backends.migrate()
+            except Unavailable as error:
+                if time.monotonic() + AGAIN_S > deadline:
+                    raise
+                if error.message != said:
+                    print(f"waiting: {error.message}", file=sys.stderr)
+                said = error.message
+            await asyncio.sleep(AGAIN_S)
+    finally:
+        await backends.close()
