@@ -1,4 +1,7 @@
-"""The pump between the embedded log and functions: a test per row of the dispatcher's measured table (but 303, which is not imitated)."""
+"""The pump between the embedded log and functions: dead letters, what is in flight, commits, crashes, stops.
+
+The verdict table is in `test_pump_verdicts`, partitions that come and go in `test_pump_sharing`.
+"""
 
 import asyncio
 import base64
@@ -13,7 +16,7 @@ from backends.in_process import in_process
 from backends.log.embedded import EmbeddedLog
 from backends.pump import COMMIT_S, POLL_RECORDS, Delivery, Pump, Source
 from schemas.errors import Malformed, Unavailable
-from schemas.topics import COMMANDS, DEAD_LETTERS
+from schemas.topics import COMMANDS
 from schemas.wire import check_signature
 from tests.backends.pumped import PATIENCE_S, Failing, Function, Naps, append, committed, crash, dead_letters, end, event
 
@@ -45,134 +48,6 @@ async def start(embedded):
     for pump in running:
         pump.task.cancel()
     await asyncio.gather(*(pump.task for pump in running), return_exceptions=True)
-
-
-@pytest.mark.parametrize("status", [200, 201, 202, 204])
-async def test_a_success_is_posted_once_and_committed(status, embedded, start):
-    """Row 1: the body is ignored, nothing is set aside."""
-    function = Function((status, [(b"kne-reason", b"ignored")], b"ignored"))
-    await append(embedded, event())
-    pump = await start(function)
-    await function.next()
-    await end(pump)
-
-    assert function.calls.empty()
-    assert await committed(embedded) == {0: 1}
-    assert (await embedded.bounds(DEAD_LETTERS, [0, 1, 2]))[0].end == 0
-
-
-@pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 501, 502, 503, 504, 507, 599])
-async def test_a_failure_that_may_pass_is_tried_six_times_then_set_aside(status, embedded, start):
-    """Row 2: retries at 0.4, 0.8, 1.6, 3.2, 6.4 s, one dead letter."""
-    function, naps = Function(*[status] * 6), Naps()
-    await append(embedded, event())
-    pump = await start(function, sleep=naps)
-    (letter,) = await dead_letters(embedded)
-    await end(pump)
-
-    assert naps.between_tries == [0.4, 0.8, 1.6, 3.2, 6.4]
-    assert function.calls.qsize() == 6
-    assert letter.extensions["knativeerrorcode"] == str(status)
-    assert await committed(embedded) == {0: 1}
-
-
-@pytest.mark.parametrize("status", [300, 301, 302, 304, 307, 308, 400, 401, 403, 405, 406, 410, 412, 413, 415, 418, 422, 425, 499])
-async def test_a_refusal_is_set_aside_at_once(status, embedded, start):
-    """Row 3: one try, one dead letter."""
-    function = Function(status)
-    await append(embedded, event())
-    pump = await start(function)
-    (letter,) = await dead_letters(embedded)
-    await end(pump)
-
-    assert function.calls.qsize() == 1
-    assert letter.extensions["knativeerrorcode"] == str(status)
-    assert await committed(embedded) == {0: 1}
-
-
-async def test_no_answer_within_the_timeout_is_tried_again_and_set_aside_without_a_code(embedded, start):
-    """Row 5: each try has the whole timeout; the dead letter names no code. The handlers go on (see test_in_process)."""
-    hanging, naps = asyncio.Event(), Naps()
-
-    async def hang(scope, receive, send):
-        await hanging.wait()
-
-    function = Function(*[hang] * 3)
-    await append(embedded, event())
-    pump = await start(function, delivery=Delivery(retry=2, backoff_delay_s=0.2, timeout_s=0.02), sleep=naps)
-    (letter,) = await dead_letters(embedded)
-    await end(pump)
-    hanging.set()
-
-    assert function.calls.qsize() == 3
-    assert naps.between_tries == [0.2, 0.4]
-    assert letter.extensions == {"knativekafkapartition": "0", "knativekafkaoffset": "0", "knativeerrordest": URL}
-
-
-async def test_a_connection_closed_before_the_answer_is_tried_again_and_set_aside_without_a_code(embedded, start):
-    """Row 6: closed."""
-
-    async def close(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-
-    function = Function(*[close] * 6)
-    await append(embedded, event())
-    pump = await start(function)
-    (letter,) = await dead_letters(embedded)
-    await end(pump)
-
-    assert function.calls.qsize() == 6
-    assert "knativeerrorcode" not in letter.extensions
-
-
-async def test_a_refused_connection_is_tried_again_and_set_aside_without_a_code(embedded, start):
-    """Row 6: refused, host unknown."""
-    naps = Naps()
-
-    async def refuse(headers, body):
-        raise ConnectionRefusedError
-
-    await append(embedded, event())
-    pump = await start(None, post=refuse, sleep=naps)
-    (letter,) = await dead_letters(embedded)
-    await end(pump)
-
-    assert naps.between_tries == [0.4, 0.8, 1.6, 3.2, 6.4]
-    assert "knativeerrorcode" not in letter.extensions
-
-
-@pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after_is_ignored(status, embedded, start):
-    """Row 7: the dispatcher does not read it."""
-    function, naps = Function((status, [(b"retry-after", b"5")], b"")), Naps()
-    await append(embedded, event())
-    pump = await start(function, sleep=naps)
-    await function.next(2)
-    await end(pump)
-
-    assert naps.between_tries == [0.4]
-
-
-async def test_linear_back_off_grows_by_the_delay(embedded, start):
-    """Row 8: delay x n."""
-    function, naps = Function(*[503] * 4), Naps()
-    await append(embedded, event())
-    pump = await start(function, delivery=Delivery(retry=3, backoff_delay_s=0.2), sleep=naps)
-    await dead_letters(embedded)
-    await end(pump)
-
-    assert naps.between_tries == [0.2, 0.4, 0.6]
-
-
-async def test_without_retries_the_first_failure_is_set_aside(embedded, start):
-    """Row 8: a delivery block without `retry` means none."""
-    function = Function(503)
-    await append(embedded, event())
-    pump = await start(function, delivery=Delivery(retry=0, backoff_delay_s=0.2))
-    await dead_letters(embedded)
-    await end(pump)
-
-    assert function.calls.qsize() == 1
 
 
 async def test_a_dead_letter_keeps_all_attributes_and_says_why(embedded, start):
