@@ -133,7 +133,7 @@ def start(arguments: list[str], *, log: Path, environ: Mapping[str, str]) -> Pro
 def _over(pid: int, state: str) -> bool:
     """A killed JVM's first thread is a zombie while the others still hold its ports and files."""
     try:
-        return state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
+        return state in "ZX" and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
     except FileNotFoundError:
         return True
 
