@@ -199,7 +199,7 @@ async def gateway_of(user: UserId, backends: Backends) -> str:
         owner = None
     if owner is not None:
         return owner.url
-    return settings.public_url or f"{settings.url('ws', settings.gateway_port)}{frames.SOCKET_PATH}"
+    return settings.public_url.replace("{ordinal}", "0") or f"{settings.url('ws', settings.gateway_port)}{frames.SOCKET_PATH}"
 
 
 def own_profile(profile: Profile) -> bodies.OwnProfile:

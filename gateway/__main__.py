@@ -8,7 +8,8 @@ import sys
 
 import uvloop
 
-from backends import logs
+from backends import logs, tracing
+from backends.log import Evicted
 from backends.settings import Settings
 from backends.wiring import Backends
 from gateway.server import Gateway, spare_the_collector
@@ -17,8 +18,10 @@ from schemas.errors import ChatError
 
 async def serve(settings: Settings) -> None:
     """Serves until a signal. Raises what kept it from starting, or what ended a part of it."""
+    tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service="gateway")
     backends = Backends(settings)
-    backends.own()  # embedded: two gateways on one folder would not see each other's keys
+    if settings.log == "embedded":
+        backends.own()  # two gateways on one folder would not see each other's keys
     gateway = Gateway(backends, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -35,11 +38,13 @@ async def serve(settings: Settings) -> None:
     try:
         await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
+            await gateway.stop()
             working.result()
         working.cancel()
         await gateway.drain_and_stop()
     finally:
         await backends.close()
+        await tracing.close()
 
 
 async def _work(gateway: Gateway) -> None:
@@ -55,8 +60,8 @@ def main() -> int:
         settings = Settings.from_env()
         logs.set_up(settings.log_level)
         uvloop.run(serve(settings))
-    except ChatError as error:
-        print(f"gateway: {error.message}", file=sys.stderr)  # noqa: T201 - said in one line
+    except (ChatError, Evicted) as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - said in one line
         return 1
     return 0
 

@@ -22,6 +22,7 @@ from gateway.acts import (
     EXPIRED,
     INTERNAL_ERROR,
     MALFORMED,
+    MOVED,
     REVOKED,
     STARTING,
     Act,
@@ -41,6 +42,7 @@ from gateway.keys import Outcome
 from gateway.lag import HistoryLag
 from gateway.marks import Marks
 from gateway.minting import Minting
+from gateway.ownership import Ownership
 from gateway.publisher import Publisher
 from gateway.queries import Queries
 from gateway.session import Phase, Rules, Session
@@ -50,12 +52,12 @@ from schemas import frames
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.ids import parse_id, time_text, unix_ms_of
 from schemas.tokens import BadToken, Claims, ExpiredToken
-from schemas.topics import DELIVERIES, TOPICS, user_partition
+from schemas.topics import user_partition
 
 log = logging.getLogger(__name__)
 
 START_S: Final = 5.0
-"""So long a hello waits for a gateway that is starting; then close 4006."""
+"""So long a hello waits for a gateway that is starting, or takes over its partition; then close 4006."""
 LAG_SAID_S: Final = 10.0
 """Less is not worth a word: two minutes are pushed anyway, and what is written already is committed up to 5 s later."""
 FEATURES: Final = sorted(frames.CLIENT_TYPES - {"hello"})
@@ -67,6 +69,9 @@ class Desk:
     """What the conversations of one gateway share."""
 
     hub: Hub
+    ownership: Ownership
+    partitions: int
+    """Of chat-deliveries."""
     minting: Minting
     publisher: Publisher
     queries: Queries
@@ -144,6 +149,7 @@ class Conversation:
             case Publish():
                 wait_s = desk.hub.allow_send(act.command.user)
                 if wait_s is None:
+                    self._session.owed += 1
                     desk.publisher.submit(act.command, partial(self._published, act.re))
                 else:
                     limit = f"more than {desk.limits.send_per_minute} sends a minute"
@@ -176,6 +182,7 @@ class Conversation:
         self._desk.hub.do(self._session, End(code, reason))
 
     def _published(self, re: Re, outcome: Outcome) -> None:
+        self._session.owed -= 1
         if isinstance(outcome, ChatError):
             self._say(error_of(outcome, re))
         elif not isinstance(re, UnsetType):
@@ -183,6 +190,7 @@ class Conversation:
             self._say(frames.Ok(re=re, message=str(outcome.id), time=text, duplicate=outcome.duplicate or UNSET))
 
     def _marked(self, re: Re, outcome: Outcome) -> None:
+        self._session.owed -= 1
         if isinstance(outcome, ChatError):
             self._say(error_of(outcome, re))
         elif not isinstance(re, UnsetType):
@@ -198,6 +206,7 @@ class Conversation:
                 if self._desk.minting.ahead(getattr(command.mark, field)):
                     raise Malformed(f"{field} lies in the future", field=field)
             self._desk.marks.hold(command, partial(self._marked, re), self._desk.monotonic())
+            self._session.owed += 1
         except ChatError as error:
             self._say(error_of(error, re))
 
@@ -209,7 +218,8 @@ class Conversation:
         try:
             async with asyncio.timeout(START_S):
                 await desk.started.wait()
-            claims = await desk.keys.verify(hello.token, desk.clock())
+                claims = await desk.keys.verify(hello.token, desk.clock())
+                home = await desk.ownership.home_of(user_partition(claims.user, desk.partitions))
         except (TimeoutError, Unavailable):
             self._end(STARTING, "starting")
         except ExpiredToken as error:
@@ -217,7 +227,10 @@ class Conversation:
         except BadToken as error:
             self._end(BAD_TOKEN, error.message)
         else:
-            if self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims)) is not None:
+            if home is not None:
+                self._say(frames.Moved(url=home))
+                self._end(MOVED, "moved")
+            elif self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims)) is not None:
                 self._end(refusal.code, refusal.reason)
 
     def _admit(self, hello: frames.Hello, claims: Claims) -> End | None:
@@ -235,7 +248,7 @@ class Conversation:
         except Malformed as error:
             return End(MALFORMED, error.message)
         now_s, now_ms = desk.monotonic(), desk.now_ms()
-        partition = user_partition(claims.user, TOPICS[DELIVERIES].partitions)
+        partition = user_partition(claims.user, desk.partitions)
         result, position = hub.place(partition, None if isinstance(hello.resume, UnsetType) else hello.resume, now_ms)
         session.open(
             claims, partition=partition, epoch=hub.epoch, position=position, background=hello.background, now_s=now_s, now_ms=now_ms

@@ -110,6 +110,13 @@ class Hub:
         for session in tuple(self._everybody):
             self.do(session, End(code, reason))
 
+    def by_partition(self) -> dict[int, list[Session]]:
+        """The sessions that have said hello, by their users' partition; partitions without any are left out."""
+        found: dict[int, list[Session]] = {}
+        for session in self._by_id.values():
+            found.setdefault(session.partition, []).append(session)
+        return found
+
     def drain(self, within_ms: int) -> None:
         """Tells every session to come back soon, each at its own time."""
         for session in tuple(self._by_id.values()):

@@ -84,14 +84,13 @@ class Ring:
 
     def open(self, partition: int, offset: int) -> None:
         """Takes over a partition that is held from this offset on, empty so far; what was held of it before is gone."""
-        if (before := self._partitions.get(partition)) is not None:
-            self.bytes -= sum(segment.size for segment in before.segments)
+        self.drop(partition)
         self._partitions[partition] = _Partition(deque([_Segment(offset)]), offset)
 
-    @property
-    def ends(self) -> dict[int, int]:
-        """Partition -> the next offset to add."""
-        return {number: partition.end for number, partition in self._partitions.items()}
+    def drop(self, partition: int) -> None:
+        """Lets go of a partition, if it is held."""
+        if (held := self._partitions.pop(partition, None)) is not None:
+            self.bytes -= sum(segment.size for segment in held.segments)
 
     def end(self, partition: int) -> Position:
         """Behind everything that was added."""

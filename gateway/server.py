@@ -9,10 +9,11 @@ import asyncio
 import gc
 import logging
 import random
+import re
 import secrets
+import socket
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Final
 
 from backends.settings import Settings
@@ -27,8 +28,9 @@ from gateway.hub import Allowed, Hub
 from gateway.lag import HistoryLag
 from gateway.marks import Marks
 from gateway.minting import Minting
-from gateway.ownership import check_partitions, own_all
+from gateway.ownership import Ownership
 from gateway.publisher import Publisher
+from gateway.pulse import Pulse
 from gateway.queries import Queries
 from gateway.ring import Ring
 from gateway.session import Rules
@@ -50,8 +52,11 @@ class Gateway:
     """One gateway. Belongs to one event loop; `clock` is the wall clock in seconds."""
 
     def __init__(self, backends: Backends, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        """Raises Malformed when `public_url` asks for a number that the gateway's name does not end with."""
         self._backends = backends
         self._settings = settings
+        name = settings.gateway_name or socket.gethostname()
+        self._public_url = _public_url(settings.public_url, name)
         self._monotonic = time.monotonic
         hub = Hub(
             Ring(limit_bytes=settings.ring_bytes, kept_s=settings.ring_s),
@@ -66,10 +71,36 @@ class Gateway:
         )
         minting = Minting(backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock)
         in_flight = settings.publishes_in_flight
+        publisher = Publisher(backends.appends, backends.cache, minting, in_flight=in_flight, clock=self._monotonic)
+        self._pulse = Pulse(lambda: hub.end_all(RESTART, "this gateway stood still"))
+        self._delivery = Delivery(
+            backends.reads,
+            hub,
+            minting,
+            publisher.lost,
+            ring_bytes=settings.ring_bytes,
+            ring_s=settings.ring_s,
+            token_s=settings.token_s,
+            clock=clock,
+            beat=self._pulse.beat,
+        )
+        self._ownership = Ownership(
+            backends.reads,
+            backends.owners,
+            hub,
+            self._delivery,
+            partitions=settings.delivery_partitions,
+            name=name,
+            url=lambda: self.url,
+            clock=self._monotonic,
+            now_ms=minting.now_ms,
+        )
         self._desk = Desk(
             hub=hub,
+            ownership=self._ownership,
+            partitions=settings.delivery_partitions,
             minting=minting,
-            publisher=Publisher(backends.appends, backends.cache, minting, in_flight=in_flight, clock=self._monotonic),
+            publisher=publisher,
             queries=Queries(backends.appends, minting, in_flight=in_flight, clock=self._monotonic),
             marks=Marks(),
             keys=backends.public_keys,
@@ -81,6 +112,7 @@ class Gateway:
         )
         self._listener: websocket.Listener | None = None
         self._parts: list[asyncio.Task[None]] = []
+        self._sharing: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -90,14 +122,15 @@ class Gateway:
     @property
     def url(self) -> str:
         """Its whole URL for clients."""
-        return self._settings.public_url or f"{self._settings.url('ws', self.port)}{frames.SOCKET_PATH}"
+        return self._public_url or f"{self._settings.url('ws', self.port)}{frames.SOCKET_PATH}"
 
     async def start(self) -> None:
         """Returns when it serves. Parts that are away are waited for, meanwhile it listens and is not ready.
 
-        Raises Malformed when the log's topics do not fit, Unavailable when the log does not answer at all, or the port is taken.
+        Raises Malformed when the log's topics do not fit, Unavailable when the log does not answer at all, or the port is taken; Evicted
+        when another process has this gateway's name.
         """
-        partitions = await check_partitions(self._backends.reads)
+        await self._ownership.check_partitions()
         settings = self._settings
         high = settings.outbox_bytes - frames.FRAME_BYTES
         limits = Limits(frame_bytes=frames.FRAME_BYTES, write_high_bytes=high, write_low_bytes=high // 4)
@@ -106,46 +139,47 @@ class Gateway:
         except OSError as error:
             why = str(error.strerror).partition(" (while")[0]  # Python names the address once more
             raise Unavailable(f"the gateway cannot listen on {settings.host} port {settings.gateway_port}: {why}") from error
-        desk = self._desk
-        delivery = Delivery(
-            self._backends.reads,
-            desk.hub,
-            desk.minting,
-            desk.publisher.lost,
-            partitions=partitions,
-            ring_bytes=settings.ring_bytes,
-            ring_s=settings.ring_s,
-            token_s=settings.token_s,
-            clock=desk.clock,
-        )
+        desk, delivery, ownership = self._desk, self._delivery, self._ownership
         self._part(self._tick())
         await _until_done(desk.keys.ping)
         await _until_done(desk.minting.claim)
-        await _until_done(partial(own_all, self._backends.owners, partitions, url=self.url, now_ms=desk.now_ms()))
-        await _until_done(delivery.fill)
         await _until_done(desk.lag.look)  # the first hellos after a crash are those that must hear of it
-        for part in (desk.minting.keep, delivery.follow_deliveries, delivery.follow_answers, desk.lag.watch):
+        for part in (desk.minting.keep, desk.lag.watch, delivery.follow_deliveries, delivery.follow_answers, delivery.watch_revocations):
             self._part(part())
-        self._part(_until_done(delivery.find_revocations))
+        for part in (ownership.work, ownership.tell, ownership.hand_over, ownership.watch_epoch):
+            self._part(part())
+        self._sharing = self._part(ownership.share())  # last: others give up what this gateway gets
         desk.started.set()
+        await self._or_failure(ownership.settled.wait())
         log.info("gateway serves", extra={"url": self.url, "generator": desk.minting.generator})
 
     async def watch(self) -> None:
         """Never returns; raises what ended one of the parts that should run for ever."""
-        done, _ = await asyncio.wait(self._parts, return_when=asyncio.FIRST_EXCEPTION)
-        for part in done:
-            part.result()
+        await self._or_failure(asyncio.Event().wait())
 
     async def drain_and_stop(self) -> None:
-        """Sends the clients away in good order: nothing that was sent is lost without a word, and who comes back is not in a crowd."""
-        desk, listener = self._desk, self._listener
+        """Sends the clients away in good order: nothing that was sent is lost without a word, and who comes back is not in a crowd.
+
+        It leaves the group first and serves on what it had, so that clients are sent to the new owners as soon as those are there; whoever
+        comes here meanwhile is sent on too.
+        """
+        desk = self._desk
         desk.draining = True
-        if listener is not None:
-            listener.stop_accepting()
+        self._ownership.owns(frozenset())
+        if self._sharing is not None:
+            self._sharing.cancel()
         desk.hub.drain(self._settings.drain_s * 1_000)
         until_s = self._monotonic() + self._settings.drain_s
         while desk.hub.connections and self._monotonic() < until_s:  # noqa: ASYNC110 - the hub knows no asyncio
             await asyncio.sleep(TICK_S)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends every session now, after what was sent has been confirmed: clients come back somewhere at once."""
+        desk, listener = self._desk, self._listener
+        desk.draining = True
+        if listener is not None:
+            listener.stop_accepting()
         self._publish_marks(float("inf"))
         try:
             async with asyncio.timeout(FLUSH_S):
@@ -201,7 +235,7 @@ class Gateway:
             for name, there in (
                 ("draining", not desk.draining),
                 ("keys", desk.keys.there),
-                ("ring", desk.started.is_set()),
+                ("ring", self._ownership.settled.is_set()),
                 ("generator", desk.minting.ready),
             )
             if not there
@@ -217,8 +251,19 @@ class Gateway:
 
     # ---- beside the conversations --------------------------------------------------------------------------------------------------------
 
-    def _part(self, work: Coroutine[Any, Any, None]) -> None:
+    def _part(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._parts.append(asyncio.create_task(work))
+        return self._parts[-1]
+
+    async def _or_failure(self, work: Coroutine[Any, Any, object]) -> None:
+        """Returns when the work is done; raises what ended one of the parts before."""
+        working = asyncio.ensure_future(work)
+        try:
+            done, _ = await asyncio.wait([working, *self._parts], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            working.cancel()
+        for part in done:
+            await part
 
     def _publish_marks(self, now_s: float) -> None:
         for held in self._desk.marks.due(now_s):
@@ -230,8 +275,10 @@ class Gateway:
         forget_s = self._monotonic()
         while True:
             await asyncio.sleep(TICK_S)
+            self._pulse.beat()
             now_s = self._monotonic()
             desk.hub.tick(now_s)
+            self._ownership.tick(now_s)
             desk.publisher.tick(now_s)
             desk.queries.tick(now_s)
             self._publish_marks(now_s)
@@ -239,6 +286,19 @@ class Gateway:
                 forget_s = now_s
                 desk.hub.forget(desk.now_ms())
             gauge("knchat_sessions", desk.hub.connections)
+
+
+def _public_url(public_url: str, name: str) -> str:
+    """The URL with this gateway's number in it; empty when there is none. Raises Malformed when the name has no number."""
+    ordinal = re.search(r"[0-9]+$", name)
+    if "{ordinal}" not in public_url:
+        return public_url
+    if ordinal is None:
+        raise Malformed(
+            f"KNCHAT_GATEWAY_NAME must end with a number, like gateway-0, since KNCHAT_PUBLIC_URL holds {{ordinal}}; it is {name!r}",
+            field="KNCHAT_GATEWAY_NAME",
+        )
+    return public_url.replace("{ordinal}", ordinal[0])
 
 
 def spare_the_collector() -> None:

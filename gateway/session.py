@@ -96,6 +96,7 @@ class Session:
         "heard_s",
         "id",
         "n",
+        "owed",
         "partition",
         "phase",
         "position",
@@ -117,6 +118,8 @@ class Session:
         self.partition = -1
         self.background = False
         self.n = 0
+        self.owed = 0
+        """Commands that are on their way into the log: so many `ok`s it still waits for."""
         self.position: Position | None = None
         """What is to be pushed next, while it is behind. None: it is live, and gets what comes as it comes."""
         self.told_live = False

@@ -40,9 +40,18 @@ _RECORD_BYTES: Final = 128
 class EmbeddedLog:
     """Implements `Appends` and `Reads`. `clock` gives Unix seconds: it dates records and decides what is kept."""
 
-    def __init__(self, path: Path, *, event_keys: Sequence[bytes] = (), clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        event_keys: Sequence[bytes] = (),
+        partitions: Mapping[str, int] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`partitions`: counts of topics that are made anew, where they are to differ from the table of topics."""
         self.clock = clock
         self._path = path
+        self._partitions = partitions or {}
         self._event_keys = event_keys
         self._opening = asyncio.Lock()
         self._opened: _Opened | None = None
@@ -199,7 +208,7 @@ class EmbeddedLog:
             if self._closed:
                 raise Unavailable("the log is closed")
             if self._opened is None:
-                file = await asyncio.to_thread(sql.LogFile, self._path)
+                file = await asyncio.to_thread(sql.LogFile, self._path, self._partitions)
                 tail = Tail(stored=file.stored, read=self._read, look=self._look)
                 try:
                     self._opened = _Opened(file, tail, self.clock)

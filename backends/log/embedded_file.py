@@ -88,17 +88,17 @@ class Place:
 
 
 class LogFile:
-    """The opened file: where everything lies, and how to connect. Opening makes folder, file and missing topics.
+    """The opened file: where everything lies, and how to connect. Opening makes folder, file and missing topics, with these counts.
 
     Raises Unavailable, with a text that says what to do, when the folder cannot be written, or the file is newer or is none of ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, partitions: Mapping[str, int]) -> None:
         self.path = path
         _make_folder(path.parent)
         try:
             with closing(self.connect()) as connection:
-                _make(connection, path)
+                _make(connection, path, partitions)
                 self.topics = _topics(connection)
         except sqlite3.Error as error:
             raise Unavailable(f"{path} cannot be opened: {error}; free the file or choose another data folder (KNCHAT_DATA)") from error
@@ -238,7 +238,7 @@ def _unwritable(folder: Path, error: OSError) -> Unavailable:
     return Unavailable(f"the data folder {folder} cannot be written ({error.strerror}): choose another one (KNCHAT_DATA)")
 
 
-def _make(connection: sqlite3.Connection, path: Path) -> None:
+def _make(connection: sqlite3.Connection, path: Path, partitions: Mapping[str, int]) -> None:
     """Makes or completes the tables, unless all is there. Two processes may do it at once."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
@@ -258,9 +258,10 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
     slot = sum(place.partitions for place in known.values())
     for topic in TOPICS.values():
         if topic.name not in known:
-            connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (topic.name, os.urandom(16).hex(), slot, topic.partitions))
-            connection.executemany("INSERT INTO slots VALUES (?, 0)", [(slot + number,) for number in range(topic.partitions)])
-            slot += topic.partitions
+            count = partitions.get(topic.name, topic.partitions)
+            connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (topic.name, os.urandom(16).hex(), slot, count))
+            connection.executemany("INSERT INTO slots VALUES (?, 0)", [(slot + number,) for number in range(count)])
+            slot += count
     connection.execute("COMMIT")
 
 

@@ -12,11 +12,9 @@ from gateway.delivery import Delivery
 from gateway.hub import Hub
 from gateway.lag import HistoryLag
 from gateway.minting import Minting
-from gateway.ownership import check_partitions, own_all
 from gateway.publisher import Publisher
 from gateway.ring import Ring
 from schemas import chat_pb2 as pb
-from schemas.errors import Malformed
 from schemas.ids import first_id_at
 from schemas.topics import (
     ANSWERS_GIVEN,
@@ -27,7 +25,6 @@ from schemas.topics import (
     MESSAGES,
     OUTCOMES_DECIDED,
     SESSION_DELIVERIES,
-    TOPICS,
     user_partition,
 )
 from tests.gateway.people import deliver, event, id_now, message
@@ -61,12 +58,21 @@ async def delivery(backends, hub, minting, lost):
         hub,
         minting,
         lambda user, key: lost.append((user, key)),
-        partitions=PARTITIONS,
         ring_bytes=2**20,
         ring_s=900,
         token_s=900,
         clock=time.time,
+        beat=lambda: None,
     )
+
+
+async def fill(delivery):
+    while left := set(PARTITIONS) - delivery.followed:
+        await delivery.open(left, lambda _: True)
+
+
+def ends(hub):
+    return {partition: hub.ring.end(partition)[0] for partition in PARTITIONS}
 
 
 def held(hub, user):
@@ -95,19 +101,19 @@ async def test_the_ring_is_filled_by_reading_back(delivery, hub, backends):
     for start in range(0, 300, 50):
         await deliver(backends, *(message(number, ANN, BEN) for number in numbers[start : start + 50]))
 
-    await delivery.fill()
+    await fill(delivery)
 
     assert held(hub, ANN) == held(hub, BEN) == numbers
     assert hub.epoch == await backends.reads.epoch(DELIVERIES)
     bounds = await backends.reads.bounds(DELIVERIES, PARTITIONS)
-    assert hub.ring.ends == {partition: each.end for partition, each in bounds.items()}
+    assert ends(hub) == {partition: each.end for partition, each in bounds.items()}
 
 
 async def test_an_empty_log(delivery, hub):
     """A ring that holds nothing, from the end on."""
-    await delivery.fill()
+    await fill(delivery)
 
-    assert hub.ring.ends == dict.fromkeys(PARTITIONS, 0)
+    assert ends(hub) == dict.fromkeys(PARTITIONS, 0)
 
 
 async def test_only_as_much_as_the_ring_takes_is_read_back(delivery, hub, backends):
@@ -117,7 +123,7 @@ async def test_only_as_much_as_the_ring_takes_is_read_back(delivery, hub, backen
         await deliver(backends, message(number, ANN, ANN, "x" * 1_000))
     delivery._ring_bytes = 600_000
 
-    await delivery.fill()
+    await fill(delivery)
 
     kept = held(hub, ANN)
     assert 500 < len(kept) < 2_000
@@ -134,7 +140,7 @@ async def test_log_outs_are_found_behind_the_ring(delivery, hub, backends):
     await deliver(backends, late)
     delivery._ring_bytes = 100_000
 
-    await delivery.fill()
+    await fill(delivery)
     assert hub.is_revoked(claims(BEN, "phone", issued_ms=now_ms - 1))
     assert not hub.is_revoked(claims(ANN, "phone", issued_ms=now_ms - 1))
     await delivery.find_revocations()
@@ -151,16 +157,16 @@ async def test_reading_back_stops_at_the_time(delivery, hub, backends):
     delivery._clock = lambda: time.time() + 1_000
     delivery._ring_bytes = 0
 
-    await delivery.fill()
+    await fill(delivery)
     await delivery.find_revocations()
 
-    assert hub.ring.ends[user_partition(ANN, 12)] == 301
+    assert ends(hub)[user_partition(ANN, 12)] == 301
     assert not hub.is_revoked(claims(ANN, "phone", issued_ms=now_ms - 1))
 
 
 async def test_what_comes_is_followed(delivery, hub, backends, minting, lost):
     """Into the ring, past the clock that mints, and `lost` to whoever remembers keys."""
-    await delivery.fill()
+    await fill(delivery)
     following = asyncio.create_task(delivery.follow_deliveries())
     soon = first_id_at(minting.now_ms() + 700)
     await deliver(backends, message(soon, ANN, BEN), pb.Delivery(users=[BEN], lost=pb.Lost(message=6, key="k")))
@@ -182,7 +188,7 @@ async def test_what_was_lost_while_no_gateway_followed_goes_again(delivery, back
     after = Publisher(backends.appends, backends.cache, minting, in_flight=2, clock=time.monotonic)
     delivery._lost = after.lost
 
-    await delivery.fill()
+    await fill(delivery)
     again = await accepted_of(after, command)
     await after.finish()
 
@@ -196,7 +202,7 @@ async def test_a_wrong_id_does_not_hide_the_others_of_its_batch(delivery, hub, b
     soon, far = first_id_at(minting.now_ms() + 900), first_id_at(minting.now_ms() + 60_000)
     await deliver(backends, message(soon, ANN, ANN), message(far, ANN, ANN))
 
-    await delivery.fill()
+    await fill(delivery)
 
     assert soon < minting.mint() < far
     assert held(hub, ANN) == [soon, far]
@@ -216,7 +222,7 @@ async def test_a_reply_is_greater_than_what_was_pushed(delivery, hub, backends, 
     for number in ids:
         await deliver(backends, message(number, ANN, ANN))
 
-    await delivery.fill()
+    await fill(delivery)
 
     assert all(reply > number for reply, number in zip(replies, ids, strict=True))
 
@@ -227,7 +233,7 @@ async def test_an_id_from_a_wrong_clock_is_counted_and_not_followed(delivery, hu
     far = first_id_at(minting.now_ms() + 60_000)
     await deliver(backends, message(far, ANN, BEN))
 
-    await delivery.fill()
+    await fill(delivery)
 
     assert held(hub, ANN) == [far]
     assert value_of("knchat_ids_ahead_total", where="deliveries") == before + len({user_partition(user, 12) for user in (ANN, BEN)})
@@ -246,7 +252,7 @@ async def test_records_that_are_nothing_of_ours(delivery, hub, backends):
     before = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of("knchat_records_skipped_total", topic="Deliveries")
     await backends.appends.append([Record(DELIVERIES, each, partition) for each in (foreign, damaged, unmarked, good_event)])
 
-    await delivery.fill()
+    await fill(delivery)
 
     after = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of("knchat_records_skipped_total", topic="Deliveries")
     assert after == before + 3
@@ -258,7 +264,7 @@ async def test_the_log_is_away_for_a_moment(delivery, hub, backends, settings, m
     from tests.gateway.faults import broken  # noqa: PLC0415 - one test
 
     monkeypatch.setattr("gateway.delivery.AGAIN_S", 0.02)
-    await delivery.fill()
+    await fill(delivery)
     failures = value_of("knchat_read_failures_total", topic=DELIVERIES)
     numbers = [id_now() + number for number in range(3)]
     await deliver(backends, message(numbers[0], ANN, ANN))
@@ -281,7 +287,7 @@ async def test_answers_go_to_the_session_that_waits(delivery, hub, backends):
     from gateway.session import Session  # noqa: PLC0415 - one test
     from tests.gateway.wire import NOW_MS, RULES, Wire  # noqa: PLC0415 - one test
 
-    await delivery.fill()
+    await fill(delivery)
     wire = Wire()
     session = Session(wire, wire.codec, RULES, now_s=NOW_S)
     session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
@@ -335,21 +341,3 @@ async def test_the_lag_stays_while_the_log_is_away(backends, monkeypatch):
     assert not watching.done()
     watching.cancel()
     await asyncio.wait([watching])
-
-
-async def test_partition_counts_must_agree(backends, monkeypatch):
-    """Else deliveries would be lost without a word: the gateway does not start."""
-    assert await check_partitions(backends.reads) == PARTITIONS
-    monkeypatch.setitem(TOPICS, DELIVERIES, replace(TOPICS[DELIVERIES], partitions=24))
-
-    with pytest.raises(Malformed) as error:
-        await check_partitions(backends.reads)
-    assert "12 partitions instead of 24" in error.value.message
-
-
-async def test_owners_are_written_down(backends):
-    """With the URL that clients are sent to."""
-    await own_all(backends.owners, PARTITIONS, url="ws://here/v1/socket", now_ms=5)
-
-    owners = [await backends.owners.owner_of(partition) for partition in PARTITIONS]
-    assert {(owner.url, owner.generation) for owner in owners} == {("ws://here/v1/socket", 5)}

@@ -60,7 +60,7 @@ def test_what_it_holds():
 
     held = [position for position in ((4, 9), (5, 0), (7, 0), (7, 1), (8, 0), (8, 1), (9, 0)) if ring.holds(0, position)]
     assert held == [(5, 0), (7, 0), (7, 1), (8, 0)]
-    assert ring.ends == {0: 8}
+    assert ring.end(0) == (8, 0)
 
 
 def test_the_end_moves_over_records_that_nobody_gets():
@@ -81,7 +81,7 @@ def test_a_partition_taken_over_again():
     ring.add(0, 7, 0, [delivery([11], 1)])
     ring.open(0, 9)
 
-    assert (ring.bytes, ring.ends, ring.missed(0, 11, (9, 0), limit=1)) == (0, {0: 9}, [])
+    assert (ring.bytes, ring.end(0), ring.missed(0, 11, (9, 0), limit=1)) == (0, (9, 0), [])
 
 
 def test_since_finds_the_first_record_of_a_time():

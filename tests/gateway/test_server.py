@@ -10,17 +10,15 @@ from dataclasses import replace
 import pytest
 import websockets
 
+from backends.log import Record
 from backends.wiring import Backends
 from gateway.delivery import Delivery
 from gateway.server import Gateway
+from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
-from schemas.topics import (
-    COMMANDS,
-    DELIVERIES,
-    TOPICS,
-)
+from schemas.topics import COMMANDS, DELIVERIES, DELIVERIES_MADE, user_partition
 from tests.gateway.faults import broken
-from tests.gateway.people import ANN, BEN, CHAT, SEND, Person, appended, http
+from tests.gateway.people import ANN, BEN, CHAT, SEND, Person, appended, event, http, id_now, message
 
 
 async def test_probes_and_metrics(gateway, person, settings):
@@ -74,12 +72,30 @@ async def test_a_port_in_use(start, settings):
     assert f"port {first.port}" in error.value.message
 
 
-async def test_wrong_topics_stop_the_start(start, monkeypatch):
-    """Before anybody is let in."""
-    monkeypatch.setitem(TOPICS, DELIVERIES, replace(TOPICS[DELIVERIES], partitions=24))
+async def test_wrong_topics_stop_the_start(start):
+    """Before anybody is let in: deliveries would be lost without a word. What to do is said."""
+    with pytest.raises(Malformed, match="has 12 partitions and KNCHAT_DELIVERY_PARTITIONS is 24: set it to 12") as error:
+        await start(delivery_partitions=24)
 
-    with pytest.raises(Malformed):
-        await start()
+    assert error.value.field == "KNCHAT_DELIVERY_PARTITIONS"
+
+
+async def test_as_many_partitions_as_the_setting_says(settings):
+    """A log that is made anew has them, and users are found in them."""
+    settings = replace(settings, delivery_partitions=5)
+    backends = Backends(settings)
+    gateway = Gateway(backends, settings)
+    await gateway.start()
+    ann = Person(ANN, "phone", gateway, backends)
+    await ann.connect()
+    data = pb.Deliveries(schema=1, deliveries=[message(id_now(), BEN, ANN)])
+    await backends.appends.append([Record(DELIVERIES, event(DELIVERIES_MADE, data), user_partition(ANN, 5))])
+
+    assert await backends.reads.partitions(DELIVERIES) == 5
+    assert (await ann.hear("message"))["sender"] == str(BEN)
+    await ann.leave()
+    await gateway.drain_and_stop()
+    await backends.close()
 
 
 async def listens(gateway):
@@ -100,13 +116,13 @@ async def not_ready(gateway):
 async def test_a_hello_waits_for_the_ring(make, backends, monkeypatch):
     """While the gateway starts it listens, is not ready, and keeps who comes; too long, and it is close 4006."""
     let_go = asyncio.Event()
-    fill = Delivery.fill
+    open_ = Delivery.open
 
-    async def slow(delivery):
+    async def slow(*arguments):
         await let_go.wait()
-        await fill(delivery)
+        return await open_(*arguments)
 
-    monkeypatch.setattr(Delivery, "fill", slow)
+    monkeypatch.setattr(Delivery, "open", slow)
     monkeypatch.setattr("gateway.conversation.START_S", 0.3)
     gateway = make()
     starting = asyncio.create_task(gateway.start())
@@ -179,10 +195,13 @@ async def test_drain(start, backends, token):
     assert 0 <= drain["reconnect_after_ms"] <= 1_000
     assert ok["type"] == "ok"
     assert await waiting.ended() == 4006
-    with pytest.raises(OSError, match="refused"):
-        await websockets.connect(gateway.url)
+    late = Person(BEN, "phone", gateway, backends)
+    await late.connect()
+    assert (late.welcome, late.socket.close_code) == (None, 4006)
     assert await ann.ended() == 1012
     await stopping
+    with pytest.raises(OSError, match="refused"):
+        await websockets.connect(gateway.url)
     assert await appended(backends, COMMANDS) == 1
 
 
@@ -273,3 +292,13 @@ async def test_its_url(start):
 
     assert made.url == f"ws://127.0.0.1:{made.port}/v1/socket"
     assert named.url == "wss://chat.example/v1/socket"
+
+
+async def test_a_url_with_the_number_of_the_gateway(make):
+    """The number at the end of its name; a name without one is refused, naming the setting."""
+    url = "wss://chat-{ordinal}.example/v1/socket"
+
+    assert make(public_url=url, gateway_name="gateway-13").url == "wss://chat-13.example/v1/socket"
+    with pytest.raises(Malformed, match="KNCHAT_GATEWAY_NAME must end with a number") as error:
+        make(public_url=url, gateway_name="gateway")
+    assert error.value.field == "KNCHAT_GATEWAY_NAME"
