@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(config, items):
         if adapter in NEEDS or _FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.real)
         if adapter and item.path.parent.name == "backends":
-            config.stash[_SUITES][item.nodeid] = (item.path.stem.removeprefix("test_"), adapter)
+            config.stash[_SUITES][item.nodeid] = (item.path.stem.split("_")[1], adapter)
 
 
 _SUITES = pytest.StashKey()

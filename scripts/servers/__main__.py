@@ -81,14 +81,14 @@ def _status(services: Services, names: list[str], *, as_json: bool) -> int:
     all_ready = True
     for name in names:
         status = services.status(name)
-        pid, rss = (status.process.pid, status.process.rss_bytes()) if status.process else (None, None)
+        pid, memory = (status.process.pid, status.process.memory_bytes()) if status.process else (None, None)
         state = "ready" if status.ready else "not ready" if status.process else "down"
         all_ready &= status.ready
         if as_json:
-            print(json.dumps({"name": name, "port": status.port, "pid": pid, "rss_bytes": rss, "state": state}))
+            print(json.dumps({"name": name, "port": status.port, "pid": pid, "memory_bytes": memory, "state": state}))
         else:
-            memory = f"{rss / 2**20:.0f} MiB" if rss else "-"
-            print(f"{name:<10} {state:<10} port {status.port or '-':<6} pid {pid or '-':<8} {memory}")
+            shown = f"{memory / 2**20:.0f} MiB" if memory else "-"
+            print(f"{name:<10} {state:<10} port {status.port or '-':<6} pid {pid or '-':<8} {shown}")
     return 0 if all_ready else 1
 
 

@@ -6,11 +6,11 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from servers import packages
+from servers.packages import JAVA, Jars
 from servers.place import HOST, USER, Place
 from servers.server import NotReady, Server
 
-_JARS = ("org.apache.cassandra:cassandra-all:5.0.5",)
+_JARS = Jars("cassandra", ("org.apache.cassandra:cassandra-all:5.0.5",))
 
 _CONFIGURATION = """\
 cluster_name: kn-chat
@@ -90,7 +90,7 @@ _EXPORTS = {
 
 def _prepare(place: Place) -> list[str]:
     """Writes the configuration and says what to run; the node makes its data folder itself."""
-    java, jars = packages.java(), packages.jars("cassandra", *_JARS)
+    java, jars = JAVA.path(), _JARS.path()
     data = place.folder / "data"
     text = _CONFIGURATION.format(host=HOST, data=data, **{name: place.port(name) for name in ("client", "storage", "ssl_storage")})
     if place.secure:
@@ -184,4 +184,11 @@ def _settings(place: Place) -> dict[str, str]:
     return settings
 
 
-CASSANDRA = Server("cassandra", ports=("client", "storage", "ssl_storage", "jmx"), prepare=_prepare, check=_check, settings=_settings)
+CASSANDRA = Server(
+    "cassandra",
+    ports=("client", "storage", "ssl_storage", "jmx"),
+    packages=lambda: _JARS.packages,
+    prepare=_prepare,
+    check=_check,
+    settings=_settings,
+)

@@ -7,11 +7,11 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from servers import packages
+from servers.packages import JAVA, Jars, say
 from servers.place import HOST, USER, Failed, Place
 from servers.server import NotReady, Server
 
-_JARS = ("org.apache.kafka:kafka_2.13:4.1.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
+_JARS = Jars("kafka", ("org.apache.kafka:kafka_2.13:4.1.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"))
 
 # One node, so one copy of everything. A broker that was killed is let in again when its old session is over: with the default of 9 s a
 # restart on a busy machine took 14 s, with 3 s half of that. Few partitions of Kafka's own topics: 50 of each would be 100 folders to open
@@ -56,7 +56,7 @@ username="{user}" password="{password}";
 
 def _prepare(place: Place) -> list[str]:
     """Writes the configuration, formats a new data folder, and says what to run."""
-    java, jars = str(packages.java()), packages.jars("kafka", *_JARS)
+    java, jars = str(JAVA.path()), _JARS.path()
     data, configuration = place.folder / "data", place.folder / "server.properties"
     text = _CONFIGURATION.format(
         host=HOST, client=place.port(), controller=place.port("controller"), protocol="SASL_SSL" if place.secure else "PLAINTEXT", data=data
@@ -66,7 +66,7 @@ def _prepare(place: Place) -> list[str]:
         text += _SECURE.format(both=certificates.both, authority=certificates.authority, user=USER, password=place.password())
     place.write("server.properties", text)
     if not (data / "meta.properties").exists():
-        packages.say("kafka: formatting its data folder")
+        say("kafka: formatting its data folder")
         _format(place, java, jars, configuration)
     # log4j without a file of its own would say errors only.
     options = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", f"-XX:ErrorFile={place.folder}/jvm-crash.log", "-Dlog4j2.level=INFO"]
@@ -126,4 +126,4 @@ def _settings(place: Place) -> dict[str, str]:
     return settings
 
 
-KAFKA = Server("kafka", ports=("client", "controller"), prepare=_prepare, check=_check, settings=_settings)
+KAFKA = Server("kafka", ports=("client", "controller"), packages=lambda: _JARS.packages, prepare=_prepare, check=_check, settings=_settings)

@@ -6,14 +6,17 @@ Missing Debian packages are installed as root; anybody else is told the one line
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from servers.place import Failed
 
@@ -41,60 +44,118 @@ def say(text: str) -> None:
     print(f"services: {text}", file=sys.stderr, flush=True)
 
 
-def java() -> Path:
-    """A Java 17."""
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One Debian package, and how to see that what we want of it is here, from wherever it came."""
 
-    def find() -> Path | None:
-        candidates = [*sorted(Path("/usr/lib/jvm").glob(f"java-{_JAVA}-*/bin/java")), _program("java")]
-        return next((path for path in candidates if path and _version_of_java(path) == _JAVA), None)
+    name: str
+    find: Callable[[], Path | None]
 
-    return _need(find, "openjdk-17-jre-headless")
-
-
-def postgres() -> Path:
-    """The folder with PostgreSQL's programs, the newest that is installed, with pg_trgm."""
-
-    def find() -> Path | None:
-        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -int(folder.parent.name))
-        return next((folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
-
-    return _need(find, "postgresql")
+    def path(self) -> Path:
+        """What `find` found; Failed when it is missing."""
+        found = self.find()
+        if found is None:
+            raise _missing([self])
+        return found
 
 
-def redis() -> Path:
-    """The server's program."""
-    return _need(lambda: _program("redis-server"), "redis-server")
+def _find_java() -> Path | None:
+    candidates = [*sorted(Path("/usr/lib/jvm").glob(f"java-{_JAVA}-*/bin/java")), _program("java")]
+    return next((path for path in candidates if path and _version_of_java(path) == _JAVA), None)
 
 
-def jars(name: str, *coordinates: str) -> Path:
-    """The folder with these `group:artifact:version` and all they need; downloaded at the first call of this user on this machine.
+def _find_postgres() -> Path | None:
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -int(folder.parent.name))
+    return next((folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
 
-    Two calls at once: the second waits and finds it done. Failed when the download fails, with Maven's last lines.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kn-chat"
-    folder = cache / f"{name}-{coordinates[0].rpartition(':')[2]}"
-    if folder.exists():
-        return folder
-    maven = _need(lambda: _program("mvn"), "maven")
-    with locked(cache / "lock"):
-        if folder.exists():
-            return folder
-        say(f"{name}: downloading by Maven (once, about 15 s)")
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as part:
+
+JAVA: Final = Package(f"openjdk-{_JAVA}-jre-headless", _find_java)
+"""The program."""
+MAVEN: Final = Package("maven", lambda: _program("mvn"))
+"""The program; needed until the jars are downloaded."""
+POSTGRES: Final = Package("postgresql", _find_postgres)
+"""The folder with its programs, of the newest version that is installed. The package brings the extension pg_trgm too."""
+REDIS: Final = Package("redis-server", lambda: _program("redis-server"))
+"""The server's program."""
+SETPRIV: Final = Package("util-linux", lambda: _program("setpriv"))
+"""A program that becomes another user and then the program that it was asked to run; always there, but for very small images."""
+
+
+def install(packages: Iterable[Package]) -> None:
+    """Installs those that are missing, as root; Failed with the one line to run when that cannot be done."""
+    wanted = list(dict.fromkeys(packages))
+    if all(package.find() for package in wanted):
+        return
+    with locked(_cache() / "apt.lock"):  # two at once would refuse each other
+        missing = [package for package in wanted if not package.find()]
+        apt = _program("apt-get")
+        if missing and apt and os.geteuid() == 0:
+            say(f"installing {' '.join(package.name for package in missing)} with apt-get")
+            environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            names = [package.name for package in missing]
+            for arguments in (
+                ["update", "-qq"],
+                ["install", "-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", *names],
+            ):
+                subprocess.run([apt, *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False, env=environ)
+        missing = [package for package in missing if not package.find()]
+    if missing:
+        raise _missing(missing)
+
+
+def _missing(packages: Sequence[Package]) -> Failed:
+    names = " ".join(package.name for package in packages)
+    return Failed(f"{names} {'is' if len(packages) == 1 else 'are'} missing; on Debian or Ubuntu: apt-get install {names}", MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Jars:
+    """A program of the JVM and all that it needs, by Maven."""
+
+    name: str
+    coordinates: tuple[str, ...]
+    """`group:artifact:version`; the first gives the folder its version."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie, for all checkouts of this user."""
+        return _cache() / f"{self.name}-{self.coordinates[0].rpartition(':')[2]}"
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """What is needed to run them, and to have them."""
+        return (JAVA,) if self.folder.exists() else (JAVA, MAVEN)
+
+    def path(self) -> Path:
+        """The folder; downloaded at the first call. Two calls at once: the second waits and finds it done.
+
+        Failed when the download fails, with Maven's last lines.
+        """
+        if self.folder.exists():
+            return self.folder
+        with locked(_cache() / "maven.lock"):  # for all: its own repository does not bear two at once
+            if not self.folder.exists():
+                say(f"{self.name}: downloading by Maven (once, about 15 s)")
+                self._download()
+        return self.folder
+
+    def _download(self) -> None:
+        with tempfile.TemporaryDirectory(dir=_cache(), prefix=f".{self.name}-") as part:
             pom = Path(part) / "pom.xml"
-            pom.write_text(_POM.format("".join(_DEPENDENCY.format(*one.split(":")) for one in coordinates)))
+            pom.write_text(_POM.format("".join(_DEPENDENCY.format(*one.split(":")) for one in self.coordinates)))
+            arguments = ["--batch-mode", "--quiet", "--strict-checksums", "--file", str(pom)]
             done = subprocess.run(
-                [maven, "--batch-mode", "--quiet", "--file", pom, "dependency:copy-dependencies", f"-DoutputDirectory={part}/jars"],
+                [MAVEN.path(), *arguments, "dependency:copy-dependencies", f"-DoutputDirectory={part}/jars"],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 check=False,
-                env={**os.environ, "JAVA_HOME": str(java().resolve().parents[1])},
+                env={**os.environ, "JAVA_HOME": str(JAVA.path().resolve().parents[1])},
             )
             if done.returncode != 0:
-                raise Failed(f"{name} cannot be downloaded; Maven says:\n" + "\n".join(done.stdout.splitlines()[-15:]))
-            (Path(part) / "jars").rename(folder)
-    return folder
+                raise Failed(f"{self.name} cannot be downloaded; Maven says:\n" + "\n".join(done.stdout.splitlines()[-15:]))
+            (Path(part) / "jars").rename(self.folder)
 
 
 @contextmanager
@@ -106,20 +167,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _need(find: Callable[[], Path | None], package: str) -> Path:
-    found = find()
-    if found:
-        return found
-    apt = _program("apt-get")
-    if os.geteuid() == 0 and apt:
-        say(f"installing {package} with apt-get")
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for arguments in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", package]):
-            subprocess.run([apt, *arguments], stdout=sys.stderr, check=False, env=environ)
-        found = find()
-    if found is None:
-        raise Failed(f"{package} is missing; on Debian or Ubuntu: apt-get install {package}", MISSING)
-    return found
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kn-chat"
 
 
 def _program(name: str) -> Path | None:
@@ -127,6 +176,7 @@ def _program(name: str) -> Path | None:
     return Path(path) if path else None
 
 
+@functools.cache
 def _version_of_java(path: Path) -> int | None:
     """17 for `openjdk version "17.0.15" ...`."""
     try:

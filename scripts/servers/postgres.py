@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import ssl
 import subprocess
 import tempfile
 from pathlib import Path
 
-from servers import packages
+from servers.packages import POSTGRES as PROGRAMS
+from servers.packages import SETPRIV, say
 from servers.place import HOST, USER, Failed, Place
 from servers.server import NotReady, Server
 
@@ -26,10 +26,10 @@ _ACCESS_SECURE = "hostssl all all 127.0.0.1/32 scram-sha-256\n"
 
 def _prepare(place: Place) -> list[str]:
     """Makes the data folder the first time, writes what may have changed, and says what to run."""
-    programs, owner = packages.postgres(), _owner()
+    programs, owner = PROGRAMS.path(), _owner()
     data = _data(place, owner)
     if not (data / "PG_VERSION").exists():
-        packages.say("postgres: making its data folder")
+        say("postgres: making its data folder")
         _initialise(programs, data, place, owner)
     options = {
         "listen_addresses": HOST,
@@ -66,10 +66,7 @@ def _as(owner: pwd.struct_passwd | None) -> list[str]:
     """What stands before a command to run it as this user; it is replaced by the command, so the process is the same."""
     if owner is None:
         return []
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise Failed("util-linux is missing; on Debian or Ubuntu: apt-get install util-linux", packages.MISSING)
-    return [setpriv, f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    return [str(SETPRIV.path()), f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
 
 
 def _data(place: Place, owner: pwd.struct_passwd | None) -> Path:
@@ -84,7 +81,7 @@ def _data(place: Place, owner: pwd.struct_passwd | None) -> Path:
     os.chown(data, owner.pw_uid, owner.pw_gid)
     if subprocess.run([*_as(owner), "test", "-w", data], check=False).returncode != 0:
         elsewhere = Path(tempfile.mkdtemp(prefix="kn-chat-postgres-", dir="/var/tmp"))
-        packages.say(f"postgres: user {owner.pw_name} cannot enter {data}; its data lies in {elsewhere}")
+        say(f"postgres: user {owner.pw_name} cannot enter {data}; its data lies in {elsewhere}")
         os.chown(elsewhere, owner.pw_uid, owner.pw_gid)
         data.rmdir()
         data.symlink_to(elsewhere)
@@ -161,4 +158,12 @@ def _settings(place: Place) -> dict[str, str]:
 
 
 # SIGTERM would wait until all clients are gone.
-POSTGRES = Server("postgres", ports=("client",), prepare=_prepare, check=_check, settings=_settings, stops_by=signal.SIGINT)
+POSTGRES = Server(
+    "postgres",
+    ports=("client",),
+    packages=lambda: (PROGRAMS, SETPRIV),
+    prepare=_prepare,
+    check=_check,
+    settings=_settings,
+    stops_by=signal.SIGINT,
+)

@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -99,12 +97,13 @@ class Process:
         fields = _stat(self.pid)
         return fields is not None and fields[0] == "T"
 
-    def rss_bytes(self) -> int:
-        """Memory that it and its children hold; what they share counts for each."""
+    def memory_bytes(self) -> int:
+        """What it and its children hold in memory; pages that they share are counted once (PSS)."""
         total = 0
         for process in self.tree():
             with suppress(OSError):
-                total += int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * _PAGE
+                sums = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+                total += 1024 * int(sums.partition("\nPss:")[2].split()[0])
         return total
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from servers import packages
+from servers.packages import REDIS as REDIS_SERVER
 from servers.place import HOST, USER, Place
 from servers.server import NotReady, Server
 
@@ -33,7 +33,7 @@ user {user} on #{digest} ~* &* +@all
 
 def _prepare(place: Place) -> list[str]:
     """Writes the configuration and says what to run."""
-    program = packages.redis()
+    program = REDIS_SERVER.path()
     data = place.folder / "data"
     data.mkdir(exist_ok=True)
     text = _CONFIGURATION.format(host=HOST, data=data)
@@ -78,4 +78,4 @@ def _settings(place: Place) -> dict[str, str]:
     }
 
 
-REDIS = Server("redis", ports=("client",), prepare=_prepare, check=_check, settings=_settings)
+REDIS = Server("redis", ports=("client",), packages=lambda: (REDIS_SERVER,), prepare=_prepare, check=_check, settings=_settings)

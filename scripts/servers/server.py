@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from servers.packages import Package
 from servers.place import Place
 
 
@@ -20,6 +21,8 @@ class Server:
     name: str
     ports: tuple[str, ...]
     """Names of the ports that it wants, `client` for its clients."""
+    packages: Callable[[], tuple[Package, ...]]
+    """What must be installed before it can be prepared."""
     prepare: Callable[[Place], list[str]]
     """Writes its configuration and, the first time, its data; answers with the program to run. Failed when something is missing."""
     check: Callable[[Place], None]

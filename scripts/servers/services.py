@@ -6,12 +6,14 @@ Everything is found again in the folder: another process of the same user sees t
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,16 +57,28 @@ class Services:
         """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords, `.run/services-secure`."""
         self.folder = (folder or _RUN / ("services-secure" if secure else "services")).absolute()
         self.secure = secure
+        self._interrupted = threading.Event()
 
     def up(self, names: Iterable[str] = SERVERS) -> None:
         """Starts those that do not run, waits until all are ready, and writes `services.env`.
 
         Failed when one cannot be had, with what it said last; the others are started all the same.
         """
+        wanted = list(names)
+        packages.install(self._packages(wanted))
+        self._interrupted.clear()
         with ThreadPoolExecutor(len(SERVERS)) as threads:
-            started = [threads.submit(self.start, name) for name in names]
-        for one in started:
-            one.result()
+            starts = [threads.submit(self.start, name) for name in wanted]
+            try:
+                wait(starts)
+            except BaseException:
+                self._interrupted.set()
+                raise
+        failures = [failure for start in starts if (failure := start.exception())]
+        for failure in failures[1:]:
+            packages.say(str(failure))
+        if failures:
+            raise failures[0]
 
     def start(self, name: str) -> Process:
         """The process of a server that is ready, started unless it runs."""
@@ -73,6 +87,7 @@ class Services:
         with self._locked(name):
             running = self.process(name)
             if running is None:
+                packages.install(self._packages([name]))
                 running = self._start(server, place)
                 self._wait_until_ready(server, place, running)
                 packages.say(f"{name}: ready on port {place.port()} after {time.monotonic() - before:.1f} s")
@@ -153,6 +168,10 @@ class Services:
     def _locked(self, name: str) -> packages.Lock:
         return packages.locked(self.folder / f"{name}.lock")
 
+    def _packages(self, names: Iterable[str]) -> list[packages.Package]:
+        """Nothing is needed for what runs already."""
+        return [package for name in names if self.process(name) is None for package in SERVERS[name].packages()]
+
     def _running(self, name: str) -> Process:
         running = self.process(name)
         if running is None:
@@ -191,14 +210,15 @@ class Services:
                 elif time.monotonic() > deadline:
                     why = f"is not ready after {_READY_S} s: {error}"
                 else:
-                    time.sleep(0.1)
+                    if self._interrupted.wait(0.1):
+                        raise Failed(f"{server.name}: interrupted; it goes on starting") from error
                     continue
                 raise Failed(f"{server.name} {why}; the end of {place.log}:\n{self.last_lines(server.name)}") from error
             return
 
     def _write_environment(self) -> None:
         with packages.locked(self.folder / "services.lock"):
-            lines = [f"{name}={value}\n" for name, value in self.settings().items()]
+            lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.settings().items()]
             write_whole(self.folder / "services.env", "".join(lines))
 
 

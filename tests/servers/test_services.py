@@ -51,14 +51,14 @@ def test_up_starts_once_and_every_process_sees_the_same_server(services):
     assert (up.returncode, again.returncode, status.returncode, down.returncode) == (0, 0, 0, 0)
     assert f"redis: ready on port {port}" in up.stderr
     assert again.stderr == f"services: redis: runs already on port {port}\n"
-    assert json.loads(status.stdout) | {"rss_bytes": 0} == {
+    assert json.loads(status.stdout) | {"memory_bytes": 0} == {
         "name": "redis",
         "port": port,
         "pid": process.pid,
-        "rss_bytes": 0,
+        "memory_bytes": 0,
         "state": "ready",
     }
-    assert json.loads(status.stdout)["rss_bytes"] > 2**20
+    assert json.loads(status.stdout)["memory_bytes"] > 2**20
     assert (services.folder / "services.env").read_text() == f"KNCHAT_REDIS=redis://127.0.0.1:{port}/0\n"
     assert not process.alive()
     assert run(services, "status", "redis").returncode == 1
