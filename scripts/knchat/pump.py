@@ -90,6 +90,7 @@ async def _serve(settings: Settings, trigger: OnEvents, url: str | None) -> None
         announcing.cancel()
         if working.done():
             working.result()
+        log.info("stopping", extra={"group": trigger.group})
         if pump.up.is_set():
             await pump.stop(within_s=STOP_S)
         else:

@@ -11,7 +11,7 @@ from tests.backends.postgres import Postgres
 from tests.clock import Clock
 
 # The suites' assertions explain themselves too.
-pytest.register_assert_rewrite("tests.backends.suite_log", "tests.backends.suite_cache")
+pytest.register_assert_rewrite("tests.backends.suite_appends", "tests.backends.suite_log", "tests.backends.suite_cache")
 
 DATABASES = ("sqlite", "postgres")
 
