@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -46,6 +47,7 @@ DEVICES: Final = sa.Table(
     sa.Column("seen_ms", sa.BigInteger, nullable=False),
 )
 
+_LIKE: Final = re.compile(r"[%_/]")
 _PROFILE: Final = [ACCOUNTS.c[name] for name in Profile.__slots__]
 _DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
 _ROTATED: Final = ("generation", "token_hash", "previous_hash", "seen_ms")
@@ -105,7 +107,9 @@ class SqlAccounts:
 
     def _contains(self, text: str) -> sa.ColumnElement[bool]:
         if self._database.dialect == "postgresql":
-            return sa.or_(*(name.icontains(text, autoescape=True) for name in (ACCOUNTS.c.user_name, ACCOUNTS.c.display_name)))
+            # Not `icontains`: that is ILIKE, and the indexes of trigrams are of the lower-case names.
+            pattern = sa.func.lower("%" + _LIKE.sub(r"/\g<0>", text) + "%")
+            return sa.or_(*(sa.func.lower(name).like(pattern, escape="/") for name in (ACCOUNTS.c.user_name, ACCOUNTS.c.display_name)))
         phrase = '"' + text.replace('"', '""') + '"'
         matching = sa.text("SELECT rowid FROM account_names WHERE account_names MATCH :phrase").bindparams(phrase=phrase)
         return ACCOUNTS.c.user.in_(matching.columns(sa.column("rowid", sa.BigInteger)).scalar_subquery())

@@ -55,6 +55,13 @@ class Postgres:
         """An adapter's database there."""
         return Database.postgresql(url, **self.options | options)
 
+    def end_connections(self):
+        """Those of the database of all tests, as a server does that ends."""
+        self._cleaner.dispose()
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+        with self._admin.connect() as connection:
+            connection.execute(sa.text(end), {"name": self._shared.rpartition("/")[2]})
+
     def close(self):
         """Drops all databases that were made, whoever uses them."""
         self._cleaner.dispose()
