@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from backends.chats.cassandra import CassandraChats
     from backends.database import Database
     from backends.keys import PublicKeys, SigningKey
-    from backends.log import Appends, Reads
+    from backends.log import Appends, Reads, Topics
     from backends.log.embedded import EmbeddedLog
+    from backends.log.kafka import KafkaLog
+    from backends.log.kafka_brokers import Brokers
     from backends.log.knative import KnativeAppends
 
 
@@ -50,6 +52,26 @@ class Backends:
         )
 
     @cached_property
+    def _brokers(self) -> Brokers:
+        from backends.log.kafka_brokers import Brokers  # noqa: PLC0415 - opened at first use
+
+        settings = self.settings
+        return Brokers(
+            settings.kafka,
+            security=settings.kafka_security,
+            ca=settings.kafka_ca,
+            user=settings.kafka_user,
+            password=settings.kafka_password,
+            name=settings.gateway_name or "kn-chat",
+        )
+
+    @cached_property
+    def _kafka(self) -> KafkaLog:
+        from backends.log.kafka import KafkaLog  # noqa: PLC0415 - opened at first use
+
+        return KafkaLog(self._brokers, event_keys=self.settings.event_keys)
+
+    @cached_property
     def _sinks(self) -> KnativeAppends:
         from backends.log.knative import KnativeAppends  # noqa: PLC0415 - opened at first use
 
@@ -61,12 +83,26 @@ class Backends:
     @in_spans
     def appends(self) -> Appends:
         """Where events are appended."""
-        return self._sinks if self.settings.log == "knative" else self._log
+        match self.settings.log:
+            case "knative":
+                return self._sinks
+            case "kafka":
+                return self._kafka
+            case _:
+                return self._log
 
     @property
     def reads(self) -> Reads:
         """Where topics are read."""
-        return self._log
+        return self._log if self.settings.log == "embedded" else self._kafka
+
+    @cached_property
+    def topics(self) -> Topics:
+        """What makes and checks the topics on Kafka. The embedded log makes its own: ask `settings.log` first."""
+        from backends.log.kafka_topics import KafkaTopics  # noqa: PLC0415 - opened at first use
+
+        settings = self.settings
+        return KafkaTopics(self._brokers, replication=settings.kafka_replication, delivery_partitions=settings.delivery_partitions)
 
     @cached_property
     @in_spans
@@ -147,11 +183,12 @@ class Backends:
         return SigningKey.of(self.settings)
 
     def own(self) -> None:
-        """Makes this process the owner of the data folder until `close`: `dev` does, a lone function need not.
+        """Makes this process the owner of the data folder until `close`, where the log lies in it: `dev` does, a lone function need not.
 
         Raises Unavailable, in one line, when another process owns it or it cannot be written.
         """
-        self._log.own()
+        if self.settings.log == "embedded":
+            self._log.own()
 
     async def migrate(self) -> list[str]:
         """Brings the stores to what this version needs, and says in lines what was done; any number may do it at once.
@@ -174,5 +211,7 @@ class Backends:
             await self._database.close()
         if "_sinks" in self.__dict__:
             await self._sinks.close()
+        if "_kafka" in self.__dict__:
+            await self._kafka.close()
         if "_log" in self.__dict__:
             await self._log.close()

@@ -172,3 +172,21 @@ class Reads(Protocol):
     async def close(self) -> None:
         """Ends followers and members, then lets go of files and connections."""
         ...
+
+
+class Topics(Protocol):
+    """The topics of `schemas.topics` as somebody has to make them, where the log does not make them itself (Kafka)."""
+
+    async def create(self) -> Sequence[str]:
+        """Makes those that are missing, as they ought to be, and returns their names. Changes nothing of those that are there.
+
+        Errors: Unavailable when the log does not answer or refuses it (fewer brokers than copies, for one).
+        """
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """What is wrong with the topics, a sentence each with what to do about it; nothing: all is well. More than is asked for is fine.
+
+        Errors: Unavailable when the log does not answer.
+        """
+        ...

@@ -572,7 +572,7 @@ class LogSuite:
         async with (
             log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as follower,
             log.reads.member(group, DEAD_LETTERS) as member,
-            log.reads.share(group, DEAD_LETTERS, member="one") as sharing,
+            log.reads.share(f"{group}-owners", DEAD_LETTERS, member="one") as sharing,
         ):
             following = asyncio.create_task(anext(aiter(follower), None))
             shares = aiter(sharing)

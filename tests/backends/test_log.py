@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from backends.log.embedded import EmbeddedLog
+from backends.log.kafka import KafkaLog
+from backends.log.kafka_brokers import Brokers
+from backends.log.kafka_topics import KafkaTopics
 from tests.backends.suite_log import EVENT_KEY, LogSuite, Ports
+from tests.real import NEEDS
 
 
-def embedded(folder):
+def embedded(folder, _):
     """Both ports are one object."""
     log = EmbeddedLog(folder / "log.db", event_keys=[EVENT_KEY])
     return Ports(log, log)
 
 
-ADAPTERS = {"embedded": embedded}
+def kafka(_, brokers):
+    """The same."""
+    log = KafkaLog(brokers, event_keys=[EVENT_KEY])
+    return Ports(log, log)
+
+
+ADAPTERS = {"embedded": embedded, "kafka": kafka}
+
+
+PREFIX = f"test-{uuid.uuid4().hex[:8]}-"
+"""Of the topics of this run: the suite does not mind what lies in them."""
 
 
 @pytest.fixture(params=ADAPTERS)
 async def connect(request, tmp_path):
     """Makes one more pair of ports on the same log. All are closed afterwards."""
+    brokers = None
+    if request.param in NEEDS:
+        brokers = Brokers(request.getfixturevalue(NEEDS[request.param])["kafka"], prefix=PREFIX)
+        await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
     made = []
 
     def another():
-        made.append(ADAPTERS[request.param](tmp_path))
+        made.append(ADAPTERS[request.param](tmp_path, brokers))
         return made[-1]
 
     yield another
