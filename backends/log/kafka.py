@@ -1,0 +1,202 @@
+"""The log on Apache Kafka: both ports, by kafka-python. Knative's gateways append by HTTP instead (`knative`) and read here.
+
+Constructing it opens nothing; connections and threads come with the first use. Belongs to one event loop. Everything about a client of
+Kafka lies in the files `kafka_*`. Source: design.md D6 to D8, D18.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Literal, TypeVar
+
+from backends.blocking import Blocking
+from backends.log import Bounds, Record, Stored
+from backends.log.kafka_brokers import Brokers
+from backends.log.kafka_consumer import KafkaFollower, KafkaMember
+from backends.log.kafka_producer import Prepared, Producer
+from backends.log.kafka_reader import Reader
+from backends.log.kafka_sharing import KafkaSharing
+from schemas.errors import Malformed, Unavailable
+from schemas.topics import COMMANDS, MAX_RECORD_BYTES, TOPICS, partition_of
+from schemas.wire import sign, to_kafka
+
+log = logging.getLogger(__name__)
+
+DEADLINE_S: Final = 10.0
+PING_S: Final = 2.0
+
+Result = TypeVar("Result")
+Closing = KafkaFollower | KafkaMember | KafkaSharing
+
+
+class KafkaLog:
+    """Implements `Appends` and `Reads`."""
+
+    def __init__(self, brokers: Brokers, *, event_keys: Sequence[bytes] = ()) -> None:
+        self._brokers = brokers
+        self._event_keys = event_keys
+        self._closed = False
+        self._producer: Producer | None = None
+        self._opening: asyncio.Task[Producer] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._appending: set[asyncio.Future[None]] = set()
+        self._turn = 0
+        self._reader = Reader(brokers)
+        self._asking = Blocking("kafka-reader", threads=1, timeout_s=DEADLINE_S)
+        self._reading: set[Closing] = set()
+
+    # ---- Appends -------------------------------------------------------------------------------------------------------------------------
+
+    async def append(self, records: Sequence[Record], *, then: Sequence[Record] = ()) -> None:
+        """See `Appends`. Events are signed here, under the first of the event keys."""
+        for record in (*records, *then):
+            if record.topic not in TOPICS:
+                raise Malformed(f"there is no topic {record.topic}", field="topic")
+            if len(record.event.data) > MAX_RECORD_BYTES:
+                raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
+        if self._closed:
+            raise Unavailable("the log is closed")
+        under_way = asyncio.get_running_loop().create_future()
+        self._appending.add(under_way)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                producer = await self._producing()
+                counts = {
+                    topic: await producer.partitions(self._brokers.topic(topic)) for topic in {record.topic for record in (*records, *then)}
+                }
+                self._turn += 1
+                batches = [[self._prepared(record, counts[record.topic]) for record in part] for part in (records, then) if part]
+                for batch in batches:
+                    await producer.send(batch)
+        except TimeoutError as error:
+            if self._producer is not None:
+                self._producer.failed = True
+            raise Unavailable(f"Kafka did not confirm within {DEADLINE_S:.0f} s") from error
+        finally:
+            self._appending.discard(under_way)
+            under_way.set_result(None)
+
+    def _prepared(self, record: Record, partitions: int) -> Prepared:
+        key, headers, value = to_kafka(sign(record.event, self._event_keys))
+        partition = record.partition
+        if partition is None:
+            # Without a key all records of a call share a partition, which changes with each call: the fewest batches, and a batch under way
+            # in one partition holds nobody up.
+            partition = self._turn % partitions if key is None else partition_of(key, partitions)
+        elif not 0 <= partition < partitions:
+            raise Malformed(f"{record.topic} has the partitions 0 to {partitions - 1}, not {partition}", field="partition")
+        return Prepared(self._brokers.topic(record.topic), partition, key, headers, value)
+
+    async def _producing(self) -> Producer:
+        if self._producer is not None and not self._producer.failed:
+            return self._producer
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open_producer())
+            self._opening.add_done_callback(_seen)
+        return await asyncio.shield(self._opening)
+
+    async def _open_producer(self) -> Producer:
+        producer = await Producer.open(self._brokers)
+        if self._producer is not None:
+            log.warning("a new producer replaces one that has failed")
+            # What is under way in it may still be confirmed.
+            retiring = asyncio.create_task(self._producer.close())
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+        self._producer = producer
+        return producer
+
+    # ---- Reads ---------------------------------------------------------------------------------------------------------------------------
+
+    async def partitions(self, topic: str) -> int:
+        """See `Reads`."""
+        return await self._ask(lambda: len(self._reader.describe(topic)["partitions"]))
+
+    async def epoch(self, topic: str) -> str:
+        """See `Reads`. The id that Kafka gave the topic."""
+        return str(await self._ask(lambda: self._reader.describe(topic)["topic_id"]))
+
+    async def bounds(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Bounds]:
+        """See `Reads`."""
+        return await self._ask(lambda: self._reader.bounds(topic, partitions))
+
+    async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
+        """See `Reads`."""
+        return await self._ask(lambda: self._reader.read(topic, partition, offset, max_records, max_bytes))
+
+    async def committed(self, group: str, topic: str) -> Mapping[int, int]:
+        """See `Reads`."""
+        return await self._ask(lambda: self._reader.committed(group, topic))
+
+    @asynccontextmanager
+    async def follow(self, topic: str, offsets: Mapping[int, int]) -> AsyncIterator[KafkaFollower]:
+        """See `Reads`. The follower ends, as an iterator does, when the log is closed."""
+        follower = KafkaFollower(self._brokers, topic)
+        async with self._closing(follower):
+            await follower.start(offsets)
+            yield follower
+
+    @asynccontextmanager
+    async def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AsyncIterator[KafkaMember]:
+        """See `Reads`."""
+        member = KafkaMember(self._brokers, group, topic, start)
+        async with self._closing(member):
+            await member.start()
+            yield member
+
+    @asynccontextmanager
+    async def share(self, group: str, topic: str, *, member: str) -> AsyncIterator[KafkaSharing]:
+        """See `Reads`. `member`: A-Za-z0-9, dots, dashes and underscores."""
+        sharing = KafkaSharing(self._brokers, group, topic, member)
+        async with self._closing(sharing):
+            await sharing.start()
+            yield sharing
+
+    # ---- both ----------------------------------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> None:
+        """Raises Unavailable unless Kafka answers within 2 s, takes us for who we are, and each partition of chat-commands has a leader."""
+        if self._closed:
+            raise Unavailable("the log is closed")
+        topic = await self._ask(lambda: self._reader.describe(COMMANDS), timeout_s=PING_S)
+        if any(partition["leader_id"] < 0 for partition in topic["partitions"]):
+            raise Unavailable(f"a partition of {COMMANDS} has no leader")
+
+    async def close(self) -> None:
+        """Waits for appends under way (at most 10 s), ends followers and members, then lets go of connections and threads."""
+        self._closed = True
+        if self._appending:
+            await asyncio.wait(set(self._appending), timeout=DEADLINE_S)
+        await asyncio.gather(*[reading.close() for reading in self._reading])
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        if self._producer is not None:
+            await self._producer.close()
+            self._producer = None
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+        await self._asking.close()
+        await asyncio.to_thread(self._reader.close)
+
+    @asynccontextmanager
+    async def _closing(self, reading: Closing) -> AsyncIterator[None]:
+        if self._closed:
+            raise Unavailable("the log is closed")
+        self._reading.add(reading)
+        try:
+            yield
+        finally:
+            self._reading.discard(reading)
+            await reading.close()
+
+    async def _ask(self, question: Callable[[], Result], *, timeout_s: float = DEADLINE_S) -> Result:
+        return await self._asking.run(lambda: self._reader.ask(question), timeout_s=timeout_s)
+
+
+def _seen(task: asyncio.Task[Producer]) -> None:
+    """Those who waited have its error, if they are still there."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,181 @@
+"""How one speaks to Kafka's brokers: the clients with the limits that we want, and their errors turned into ours.
+
+The other `kafka_*` files make all clients here. What is away is Unavailable; what is set wrong (a password, an authority) is Malformed, but
+only until the brokers were reached once: a broker that turns us away later may be in the middle of a change.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+from kafka.serializer import Serializer
+
+from schemas.errors import Malformed, Unavailable
+from schemas.topics import TOPICS
+
+Result = TypeVar("Result")
+
+# It tells each try of each connection as an error, and its DEBUG lines hold the password. What matters is raised as an error of ours.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+REQUEST_MS: Final = 5_000
+"""Patience with one request."""
+# A first contact takes 10 to 40 ms (measured); a node that is away must leave time to try another one within an append's 10 s.
+_FIRST_CONTACT_MS: Final = 4_000
+# kafka-python's 30 s would keep us away for so long after a broker's return.
+_BACK_OFF_MS: Final = 1_000
+_AGAIN_S: Final = 0.1
+
+
+class _EmptyIsNull(Serializer):  # type: ignore[misc] # the library has no types
+    """kafka-python refuses a record without key and value, which is what an event without key and data is."""
+
+    def serialize(self, _topic: str, _headers: object, data: bytes) -> bytes | None:
+        return data or None
+
+
+class Brokers:
+    """Where the brokers are, and who we are. Opens nothing.
+
+    `prefix` stands before all names of topics and groups: for tests, and for several installations on one cluster without Knative.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        security: str = "plaintext",
+        ca: str = "",
+        user: str = "",
+        password: str = "",
+        name: str = "kn-chat",
+        prefix: str = "",
+    ) -> None:
+        self.prefix = prefix
+        self._reached = False
+        self._options: dict[str, Any] = {
+            "bootstrap_servers": list(servers),
+            "client_id": name,
+            "security_protocol": security.upper(),
+            "reconnect_backoff_max_ms": _BACK_OFF_MS,
+            "request_timeout_ms": REQUEST_MS,
+        }
+        if ca:
+            self._options["ssl_cafile"] = ca
+        if security.startswith("sasl"):
+            self._options |= {"sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_username": user, "sasl_plain_password": password}
+
+    def topic(self, name: str) -> str:
+        """What Kafka calls the topic. Raises Unavailable when it is none of ours."""
+        if name not in TOPICS:
+            raise Unavailable(f"there is no topic {name}")
+        return self.prefix + name
+
+    def place(self, topic: str, partition: int) -> TopicPartition:
+        """A partition of a topic of ours, as Kafka names it."""
+        return TopicPartition(self.topic(topic), partition)
+
+    def producer(self, **options: Any) -> KafkaProducer:
+        """An idempotent producer: what it confirms is on all replicas in sync, once. Blocks until the brokers were reached."""
+        return self._made(
+            KafkaProducer,
+            acks="all",
+            enable_idempotence=True,
+            allow_auto_create_topics=False,
+            value_serializer=_EmptyIsNull(),
+            metrics_enabled=False,
+            **options,
+        )
+
+    def consumer(self, **options: Any) -> KafkaConsumer:
+        """A consumer that commits nothing by itself. Blocks until the brokers were reached."""
+        # 4 MiB: what is fetched ahead is held in memory, by each consumer.
+        defaults = {"metrics_enabled": False, "fetch_max_bytes": 4 * 2**20}
+        return self._made(KafkaConsumer, enable_auto_commit=False, allow_auto_create_topics=False, **defaults | options)
+
+    def admin(self) -> KafkaAdminClient:
+        """What describes and changes topics and groups. Blocks until the brokers were reached."""
+        return self._made(KafkaAdminClient)
+
+    def _made(self, kind: Callable[..., Any], **options: Any) -> Any:
+        with self.errors():
+            try:
+                client = kind(bootstrap_timeout_ms=_FIRST_CONTACT_MS, **self._options, **options)
+            except kafka_errors.KafkaTimeoutError as error:
+                raise self._diagnosis() from error
+        self._reached = True
+        return client
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns kafka-python's errors into ours."""
+        try:
+            yield
+        except kafka_errors.SaslAuthenticationFailedError as error:
+            raise self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD") from error
+        except kafka_errors.AuthorizationError as error:
+            raise Unavailable(f"Kafka does not allow it to this user: {error.description}") from error
+        except kafka_errors.UnknownTopicOrPartitionError as error:
+            raise Unavailable("a topic is missing in Kafka: `kn-chat topics create` makes it") from error
+        except (kafka_errors.KafkaError, OSError, RuntimeError) as error:  # RuntimeError: the client was closed meanwhile
+            raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
+
+    def _diagnosis(self) -> Malformed | Unavailable:
+        """Why no broker could be reached: the first contact tells nothing but its timeout, so each is tried once more."""
+        away = Unavailable("Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?")
+        if self._options["security_protocol"] == "PLAINTEXT":
+            return away
+        for error in map(self._try, range(len(self._options["bootstrap_servers"]))):
+            cause = error.__context__ if error is not None else None
+            if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
+                return self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD")
+            if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
+                return self._wrong("Kafka does not offer SCRAM-SHA-512 there", "KNCHAT_KAFKA_SECURITY")
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return self._wrong(f"the brokers' certificate is not accepted: {cause.verify_message}", "KNCHAT_KAFKA_CA")
+            if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+                return self._wrong("the brokers do not speak TLS there", "KNCHAT_KAFKA_SECURITY")
+        return away
+
+    def _wrong(self, text: str, variable: str) -> Malformed | Unavailable:
+        return Unavailable(text) if self._reached else Malformed(text, field=variable)
+
+    def _try(self, number: int) -> Exception | None:
+        net = NetworkSelector()
+        manager = KafkaConnectionManager(net, **self._options)
+
+        async def connect() -> None:
+            await manager.get_connection(f"bootstrap-{number}", timeout_ms=1_000)
+
+        try:
+            net.run(connect)
+        except Exception as error:  # the library's, Python's and the system's alike: what it was is the question
+            return error
+        finally:
+            manager.close()
+            net.close()
+        return None
+
+
+def again_while_moving(call: Callable[[], Result], *, within_s: float) -> Result:
+    """What a call returns. Repeats it while Kafka says that it will be right in a moment: a leader or a coordinator moves.
+
+    Blocks. Raises kafka-python's errors.
+    """
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            return call()
+        except kafka_errors.RetriableError:
+            if time.monotonic() + _AGAIN_S > until:
+                raise
+            time.sleep(_AGAIN_S)

@@ -1,0 +1,109 @@
+"""What is asked of Kafka once: what topics, partitions and groups hold, and records of the past. Blocks; `KafkaLog` runs it in one thread.
+
+Both clients are made at the first question and again after any that failed, since a client that has lost its way may not find it back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import errors as kafka_errors
+from kafka.admin import OffsetSpec
+
+from backends.log import Bounds, Stored
+from backends.log.kafka_brokers import REQUEST_MS, Brokers, again_while_moving
+from backends.log.kafka_consumer import bytes_of, stored_of
+from schemas.errors import Unavailable
+
+Result = TypeVar("Result")
+
+_PATIENCE_S: Final = 5.0
+# With it a fetch at the end of a partition would hold up the next read; there is one only when a read asks for more than there is.
+_FETCH_WAIT_MS: Final = 10
+
+
+class Reader:
+    """Used by one thread at a time."""
+
+    def __init__(self, brokers: Brokers) -> None:
+        self._brokers = brokers
+        self._admin: KafkaAdminClient | None = None
+        self._consumer: KafkaConsumer | None = None
+
+    def ask(self, question: Callable[[], Result]) -> Result:
+        """The answer, for which it waits up to 5 s while leaders move. Raises Unavailable, and Malformed when a setting is wrong."""
+        try:
+            with self._brokers.errors():
+                return again_while_moving(question, within_s=_PATIENCE_S)
+        except Exception:
+            self.close()
+            raise
+
+    def describe(self, topic: str) -> Mapping[str, Any]:
+        """Kafka's description: `topic_id`, and `partitions` with `leader_id`. Raises Unavailable when there is no such topic."""
+        (described,) = self._asked_admin().describe_topics([self._brokers.topic(topic)])
+        if described["error_code"]:
+            raise kafka_errors.for_code(described["error_code"])
+        return dict(described)
+
+    def bounds(self, topic: str, partitions: Sequence[int]) -> dict[int, Bounds]:
+        """What each partition holds now."""
+        places = [self._brokers.place(topic, partition) for partition in partitions]
+        if not places:
+            return {}
+        begins, ends = (
+            self._asked_admin().list_partition_offsets(dict.fromkeys(places, spec)) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        )
+        return {place.partition: Bounds(begins[place].offset, ends[place].offset) for place in places}
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """Partition -> committed offset."""
+        name, group = self._brokers.topic(topic), self._brokers.prefix + group
+        offsets = self._asked_admin().list_group_offsets({group: None})[group]
+        return {place.partition: held.offset for place, held in offsets.items() if place.topic == name and held.offset >= 0}
+
+    def read(self, topic: str, partition: int, offset: int, max_records: int, max_bytes: int) -> list[Stored]:
+        """Records from `offset` on, at least one if there is one, up to the end as it is now."""
+        place = self._brokers.place(topic, partition)
+        consumer = self._asked_consumer()
+        (begin,) = consumer.beginning_offsets([place], timeout_ms=REQUEST_MS).values()
+        (end,) = consumer.end_offsets([place], timeout_ms=REQUEST_MS).values()
+        position = max(offset, begin)
+        if position >= end:
+            return []
+        consumer.assign([place])
+        consumer.seek(place, position)
+        found: list[Stored] = []
+        until = time.monotonic() + _PATIENCE_S
+        while position < end and len(found) < max_records:
+            polled = consumer.poll(timeout_ms=100, max_records=max_records - len(found)).get(place, ())
+            for record in polled:
+                stored = stored_of(topic, record)
+                max_bytes -= bytes_of(stored)
+                if found and max_bytes < 0:
+                    return found
+                found.append(stored)
+                position = stored.offset + 1
+            if not polled and time.monotonic() > until:
+                raise Unavailable(f"{topic} {partition} cannot be read at {position}")
+        return found
+
+    def close(self) -> None:
+        """Lets go of the connections. May be used again."""
+        for client in (self._admin, self._consumer):
+            if client is not None:
+                client.close()
+        self._admin = self._consumer = None
+
+    def _asked_admin(self) -> KafkaAdminClient:
+        if self._admin is None:
+            self._admin = self._brokers.admin()
+        return self._admin
+
+    def _asked_consumer(self) -> KafkaConsumer:
+        if self._consumer is None:
+            self._consumer = self._brokers.consumer(auto_offset_reset="none", fetch_max_wait_ms=_FETCH_WAIT_MS)
+        return self._consumer

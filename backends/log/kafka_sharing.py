@@ -1,0 +1,158 @@
+"""A member of a consumer group that only shares partitions out: it owns, and reads nothing.
+
+A static member, by its name: a process that comes back under the name has its partitions back without a rebalance. All partitions are
+paused, so nothing is fetched. What Kafka and kafka-python do in each case was measured; the comments name it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection
+from functools import partial
+from typing import Final, Self
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import MemberToRemove
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from backends.log import Evicted
+from backends.log.kafka_brokers import Brokers, again_while_moving
+from backends.log.kafka_consumer import HEARTBEAT_MS, POLL_MS, SESSION_MS, ConsumerThread, is_stable, joined
+from schemas.errors import ChatError, Unavailable
+
+log = logging.getLogger(__name__)
+
+# A heartbeat comes every 0.5 s; when none came for so long, the group is asked who has our place.
+_SUSPICIOUS_S: Final = 3.0
+_LEAVE_S: Final = 2.0
+
+
+class KafkaSharing:
+    """Implements `Sharing`, and is its own iterator."""
+
+    def __init__(self, brokers: Brokers, group: str, topic: str, member: str) -> None:
+        self._brokers, self._topic, self._member = brokers, topic, member
+        self._group = brokers.prefix + group
+        self._assignor = CooperativeStickyAssignor()
+        self._asked_at = time.monotonic()
+        self._mine: frozenset[int] = frozenset()
+        self._told: frozenset[int] | None = None
+        self._published: frozenset[int] = frozenset()
+        self._news = asyncio.Event()
+        make = partial(
+            brokers.consumer,
+            group_id=self._group,
+            group_instance_id=member,
+            auto_offset_reset="none",
+            partition_assignment_strategy=[self._assignor],
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            fetch_max_wait_ms=POLL_MS,
+            metrics_enabled=True,  # the age of the last heartbeat
+        )
+        self._thread = ConsumerThread(make, brokers=brokers, topic=topic, each_turn=self._look, ended=self._news.set)
+
+    async def start(self) -> None:
+        """Joins the group. Raises Unavailable when that takes too long."""
+        topics = [self._brokers.topic(self._topic)]
+        await self._thread.start(lambda consumer: consumer.subscribe(topics, listener=_Listener(consumer, self._assignor)))
+        await joined(self._thread, self._publish)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> frozenset[int]:
+        while self._thread.error is None and not self._thread.closed and self._told == self._mine:
+            self._news.clear()
+            await self._news.wait()
+        if self._thread.closed:
+            raise StopAsyncIteration
+        if self._thread.error is not None:
+            raise self._thread.error
+        self._told = self._mine
+        return self._mine
+
+    async def close(self) -> None:
+        """Leaves the group, so that the others take over at once. A log that is away finds out by itself, 10 s later."""
+        await self._thread.close()
+        if isinstance(self._thread.error, Evicted):
+            return  # the place is another's
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await asyncio.to_thread(self._leave)
+        except (ChatError, TimeoutError) as error:
+            log.info("the group was not told that we leave", extra={"group": self._group, "reason": str(error)})
+
+    def _owns(self, mine: frozenset[int]) -> None:
+        self._mine = mine
+        self._news.set()
+
+    # ---- in threads ----------------------------------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        # The close of a static member tells nobody: its partitions would have no owner for 10 s (measured).
+        with self._brokers.errors():
+            admin = self._brokers.admin()
+            try:
+                admin.remove_group_members(self._group, [MemberToRemove(group_instance_id=self._member)])
+            finally:
+                admin.close()
+
+    def _publish(self, consumer: KafkaConsumer) -> bool:
+        """Tells the loop what is ours, unless a rebalance is under way: then it stays as it was. Says whether it did."""
+        if not is_stable(consumer):
+            return False
+        mine = frozenset(place.partition for place in consumer.assignment())
+        if mine != self._published:
+            self._published = mine
+            self._thread.tell(self._owns, mine)
+        return True
+
+    def _look(self, consumer: KafkaConsumer) -> None:
+        """Publishes, and raises Evicted when another process has our name in the group.
+
+        kafka-python stops its heartbeats then and says nothing (measured). So does a log that is away, which answers no question either.
+        """
+        if not self._publish(consumer):
+            return
+        age_s = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
+        now = time.monotonic()
+        if min(age_s, now - self._asked_at) < _SUSPICIOUS_S:
+            return
+        self._asked_at = now
+        try:
+            with self._brokers.errors():
+                admin = self._brokers.admin()
+                try:
+                    groups = again_while_moving(lambda: admin.describe_groups([self._group]), within_s=_LEAVE_S)
+                finally:
+                    admin.close()
+        except Unavailable:
+            return
+        ours = consumer.group_metadata().member_id
+        for member in groups[self._group]["members"]:
+            if member["group_instance_id"] == self._member and member["member_id"] != ours:
+                raise Evicted(f"another process is {self._member} in the group {self._group}")
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library has no types
+    """Runs on the client's own thread, which must not wait: it beats the heart too."""
+
+    def __init__(self, consumer: KafkaConsumer, assignor: CooperativeStickyAssignor) -> None:
+        self._consumer, self._assignor = consumer, assignor
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Nothing is fetched. A partition without a position would fail every poll."""
+        for place in assigned:
+            self._consumer.seek(place, 0)
+        self._consumer.pause(*assigned)
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """What is left is seen when the group is stable again."""
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:  # noqa: ARG002 - the library's signature
+        """We stood still for a session. Else the assignor claims its old partitions, and all are reshuffled (measured)."""
+        self._assignor.member_assignment = None
