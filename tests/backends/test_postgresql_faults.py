@@ -1,0 +1,168 @@
+"""A PostgreSQL of the tests' own that stops, hangs and is killed, under an adapter that lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+
+import pytest
+
+from backends.chats import HistoryMessage
+from backends.chats.sql import SqlChats
+from backends.database import Database
+from backends.postgresql import PAUSE_S
+from backends.settings import Settings
+from schemas.errors import Unavailable
+from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
+from servers.services import Services
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+
+NOW = first_id_at(EPOCH_MS + 86_400_000_000)
+CHAT = direct_chat(1, 2)
+TIMEOUT_S = 2
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory):
+    """A server that nobody else uses."""
+    services = Services(tmp_path_factory.mktemp("services"))
+    services.start("postgres")
+    yield services
+    services.wipe("postgres")
+
+
+@pytest.fixture
+async def database(services):
+    """An open database with all tables."""
+    services.start("postgres")
+    settings = Settings.from_env(services.settings(["postgres"]))
+    database = Database.postgresql(settings.database, password=settings.database_password, timeout_s=TIMEOUT_S)
+    await database.migrate()
+    yield database
+    services.start("postgres")
+    await database.close()
+
+
+def ask(query):
+    return lambda connection: connection.exec_driver_sql(query).scalar()
+
+
+def message(number):
+    return HistoryMessage(NOW + number, CHAT, 1, f"k{number}", "x" * 100, 0, NOW + number)
+
+
+async def seconds_of(call):
+    """How long it took to say Unavailable."""
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await call
+    return time.monotonic() - began
+
+
+async def until_it_answers(database):
+    """How long that takes."""
+    began = time.monotonic()
+    while True:
+        try:
+            await database.ping()
+        except Unavailable:
+            assert time.monotonic() - began < 30
+            await asyncio.sleep(0.02)
+        else:
+            return time.monotonic() - began
+
+
+async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(services, database):
+    """No call waits for it, however many there are, and nobody has to restart us."""
+    chats = SqlChats(database)
+    await chats.put([message(0)])
+    services.stop("postgres")
+    waited = await asyncio.gather(*(seconds_of(database.read(ask("SELECT 1"))) for _ in range(50)), seconds_of(chats.put([message(1)])))
+    services.start("postgres")
+    back_s = await until_it_answers(database)
+    await chats.put([message(1)])
+    page = await chats.page(CHAT, direction="before", anchor=LATEST, limit=9)
+
+    assert max(waited) < 1
+    assert back_s < PAUSE_S + 1
+    assert [found.id for found in page.messages] == [NOW + 1, NOW]
+
+
+async def test_a_server_that_hangs_is_given_up_in_time_and_no_answer_goes_to_another_question(services, database):
+    """Its late answers must not be taken for those of the next questions."""
+    await asyncio.gather(*(database.read(ask("SELECT pg_sleep(0.1)")) for _ in range(4)))
+    services.pause("postgres")
+    waited = await asyncio.gather(*(seconds_of(database.read(ask(f"SELECT {number}"))) for number in range(50)))
+    again = await seconds_of(database.read(ask("SELECT 1")))
+    services.resume("postgres")
+    await until_it_answers(database)
+    answers = await asyncio.gather(*(database.read(ask(f"SELECT {number}")) for number in range(100, 150)))
+
+    assert max(waited) < TIMEOUT_S + 0.5
+    assert again < TIMEOUT_S + 0.5
+    assert answers == [*range(100, 150)]
+
+
+async def test_a_hanging_write_leaves_its_thread_and_its_lock(services, database):
+    """Threads are free again when the server is, and no transaction of ours holds what others want."""
+    chats = SqlChats(database)
+    await chats.put([message(0)])
+    services.pause("postgres")
+    await asyncio.gather(*(seconds_of(chats.put([message(0)])) for _ in range(6)))
+    services.resume("postgres")
+    await until_it_answers(database)
+    await asyncio.wait_for(asyncio.gather(*(chats.put([message(number)]) for number in range(6))), TIMEOUT_S)
+    page = await chats.page(CHAT, direction="before", anchor=LATEST, limit=9)
+
+    assert [found.id - NOW for found in page.messages] == [5, 4, 3, 2, 1, 0]
+
+
+WRITER = """
+import asyncio, sys
+from backends.chats import HistoryMessage
+from backends.chats.sql import SqlChats
+from backends.database import Database
+from backends.settings import Settings
+from schemas.errors import Unavailable
+from schemas.ids import direct_chat
+
+async def main():
+    settings, chat, first = Settings.from_env(), direct_chat(3, 4), int(sys.argv[1])
+    chats = SqlChats(Database.postgresql(settings.database, password=settings.database_password, timeout_s=2))
+    for start in range(first, first + 1_000_000, 8):
+        try:
+            await chats.put([HistoryMessage(id_, chat, 3, "key", "x" * 300, 0, id_) for id_ in range(start, start + 8)])
+        except Unavailable:
+            await asyncio.sleep(0.05)
+        else:
+            print(start, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_had_returned_is_there_after_kill_9_of_the_server(services, database):
+    """Three times, in the middle of writes; what was not acknowledged is there whole or not at all, and the writer goes on by itself."""
+    environ = services.settings(["postgres"])
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(NOW)], stdout=subprocess.PIPE, text=True, env=environ)
+    acknowledged = []
+    try:
+        for _ in range(3):
+            acknowledged += [int(writer.stdout.readline()) for _ in range(20)]
+            services.kill("postgres")
+            services.start("postgres")
+        acknowledged += [int(writer.stdout.readline()) for _ in range(20)]
+    finally:
+        writer.kill()
+        acknowledged += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        writer.stdout.close()
+        writer.wait()
+    await until_it_answers(database)
+    query = "SELECT id FROM messages WHERE chat = 'd-3-4'"
+    there = await database.read(lambda connection: set(connection.exec_driver_sql(query).scalars()))
+
+    assert {first + number for first in acknowledged for number in range(8)} <= there
+    assert len(there) % 8 == 0
