@@ -1,6 +1,6 @@
 """Pumps that share a group's partitions: what a partition's leaving and coming back does to commits.
 
-The member here hands over what a test says, since a rebalance cannot be had at a chosen moment; `test_log_kafka_pumps` has real ones.
+The member here hands over what a test says, since a rebalance cannot be had at a chosen moment; `test_pump_kafka` has real ones.
 """
 
 import asyncio
