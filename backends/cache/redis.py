@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any, Final
 
-from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
 from backends.cache import KEY_TTL_S, Claim, Held
 from backends.cache.redis_line import Line
@@ -157,7 +157,7 @@ class RedisCache:
         """A wrong setting too, but for `ping`: callers go on without the cache, whatever is wrong with it."""
         if isinstance(error, TimeoutError):
             return Unavailable(f"the cache does not answer within {CALL_S * 1_000:.0f} ms")
-        if "READONLY" in str(error):
+        if isinstance(error, ReadOnlyError) or "READONLY" in str(error):  # the text: a script's error before Redis 7
             self._line.drop()  # a primary that was demoted: the name may lead to another one by now
         return Unavailable(_told(error).message)
 
@@ -166,6 +166,8 @@ def _told(error: Exception) -> ChatError:
     """What a failure means: a setting that is wrong, or a server that is away."""
     if isinstance(error, AuthenticationError):
         return Malformed(f"Redis refuses our user or password (KNCHAT_REDIS_PASSWORD): {error}", field="KNCHAT_REDIS_PASSWORD")
+    if "DB index" in str(error):
+        return Malformed(f"Redis has no such database as KNCHAT_REDIS names: {error}", field="KNCHAT_REDIS")
     if isinstance(error, NoPermissionError):
         return Malformed(f"Redis does not let our user do what is needed (KNCHAT_REDIS): {error}", field="KNCHAT_REDIS")
     cause: BaseException | None = error

@@ -55,22 +55,22 @@ class Line:
         """The answer to one command. Raises RedisError, or TimeoutError after `limit_s`: whether it was done is then unknown."""
         if self._closed:
             raise LineError("closed")
+        now_s = asyncio.get_running_loop().time()
+        if not self._asked:
+            self._heard_s = now_s  # nobody waited: silence begins now
+        elif now_s - self._heard_s > DEAF_S:
+            self.drop()
         if len(self._asked) >= WAITING:
             raise LineError("too many calls wait for an answer")
-        try:
-            async with _Patience(limit_s):
-                connection = self._connection or await self._connected()
-                if not connection.is_connected:  # just lost; redis-py would connect again by itself, without anybody who reads
-                    raise LineError("the connection was lost")
-                packed = connection.pack_command(*words)
-                answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                self._asked.append(answer)
-                await connection.send_packed_command(packed, check_health=False)
-                result = await answer
-        except TimeoutError:
-            if self._asked and asyncio.get_running_loop().time() - self._heard_s > DEAF_S:
-                self.drop()
-            raise
+        async with _Patience(limit_s):
+            connection = self._connection or await self._connected()
+            if connection is not self._connection or not connection.is_connected:
+                raise LineError("the connection was lost")  # else redis-py would connect by itself, with nobody to read answers
+            packed = connection.pack_command(*words)
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._asked.append(answer)
+            await connection.send_packed_command(packed, check_health=False)
+            result = await answer
         if isinstance(result, Exception):
             raise result
         return result
@@ -79,6 +79,10 @@ class Line:
         """Lets go of the connection: the next call makes another one."""
         if self._reading is not None:
             self._reading.cancel()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._connection, self._reading, self._asked = None, None, deque()
 
     async def close(self) -> None:
         """Ends it: further calls raise."""
@@ -102,15 +106,19 @@ class Line:
             self._connection = connection
         except TimeoutError:
             raise LineError(f"no connection within {CONNECT_S:.0f} s") from None
+        except asyncio.CancelledError:
+            if self._closed:
+                raise LineError("closed") from None  # who waits here was not cancelled
+            raise
         finally:
             self._opening = None
             if self._connection is None:
                 await connection.disconnect(nowait=True)
-        self._heard_s = asyncio.get_running_loop().time()
-        self._reading = asyncio.create_task(self._read(connection))
+        self._asked = deque()
+        self._reading = asyncio.create_task(self._read(connection, self._asked))
         return connection
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: Connection, waiting: deque[asyncio.Future[Any]]) -> None:
         """Hands out answers until the connection ends."""
         why: Exception = LineError("the connection was dropped")
         try:
@@ -120,17 +128,17 @@ class Line:
                 except ResponseError as error:
                     answer = error
                 self._heard_s = asyncio.get_running_loop().time()
-                if not self._asked:
+                if not waiting:
                     raise LineError(f"an answer that nobody asked for: {answer!r:.100}")
-                asked = self._asked.popleft()
+                asked = waiting.popleft()
                 if not asked.done():
                     asked.set_result(answer)
         except (RedisError, OSError) as error:
             why = error
         finally:
-            self._connection = self._reading = None
-            asked_before, self._asked = self._asked, deque()
-            for asked in asked_before:
+            if self._connection is connection:
+                self._forget()
+            for asked in waiting:
                 if not asked.done():
                     asked.set_result(why)
             await connection.disconnect(nowait=True)

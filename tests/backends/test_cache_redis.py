@@ -1,0 +1,386 @@
+"""The cache on a Redis that is stopped, hangs, refuses us or is full: callers hear it in time, and it comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+import redis
+
+from backends.cache import KEY_TTL_S, redis_line
+from backends.cache.redis import CALL_S, RedisCache
+from schemas.errors import Malformed, Unavailable
+from servers.services import Services
+from tests.backends.suite_cache import claim, fresh, held
+from tests.proxy import proxy_to
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """A Redis of our own, to hurt."""
+    servers = Services(tmp_path_factory.mktemp("servers"))
+    yield servers
+    servers.stop("redis")
+
+
+@pytest.fixture
+def server(servers):
+    """It runs."""
+    servers.start("redis")
+    return servers
+
+
+@pytest.fixture
+def admin(server):
+    """What an operator says to it."""
+    with redis.Redis.from_url(url_of(server)) as admin:
+        yield admin
+
+
+def url_of(servers):
+    """As the settings have it."""
+    return servers.settings(["redis"])["KNCHAT_REDIS"]
+
+
+@pytest.fixture
+async def connect(server):
+    """Makes caches with a prefix of their own. All are closed afterwards."""
+    made = []
+
+    def another(url=None, **options):
+        made.append(RedisCache(url or url_of(server), **{"prefix": f"{uuid.uuid4()}:", **options}))
+        return made[-1]
+
+    yield another
+    for cache in made:
+        await cache.close()
+
+
+@pytest.fixture
+def cache(connect):
+    """A cache."""
+    return connect()
+
+
+async def unavailable(*calls):
+    """All these are Unavailable, within their network time and what a busy machine adds."""
+    for call in calls:
+        began_s = time.monotonic()
+        with pytest.raises(Unavailable):
+            await call
+
+        assert time.monotonic() - began_s < 2 * CALL_S + 0.05
+
+
+async def answering(cache):
+    """Returns when it works again."""
+    while True:
+        try:
+            return await cache.ping()
+        except Unavailable:
+            await asyncio.sleep(0.01)
+
+
+def all_calls(cache):
+    """One of each but `ping`."""
+    return (
+        cache.reserve([claim()], confirm=[claim()]),
+        cache.release(1, "key"),
+        cache.hit("name", window_s=60),
+        cache.put("name", b"value", ttl_s=60),
+        cache.get("name"),
+    )
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_it_comes_back_after_the_server_did(end, cache, server):
+    """Away is said at once. What its file held is there again, without a word from us."""
+    first = claim()
+    await cache.reserve([first])
+    await cache.put("name", b"value", ttl_s=60)
+    redis.Redis.from_url(url_of(server)).execute_command("BGREWRITEAOF")  # which syncs what is there
+    getattr(server, end)("redis")
+    await unavailable(*all_calls(cache))
+    with pytest.raises(Unavailable):
+        await cache.ping()
+    server.start("redis")
+
+    await cache.ping()
+    assert await cache.reserve([claim(first.key)]) == [held(first)]
+    assert await cache.get("name") == b"value"
+
+
+async def test_after_a_loss_of_memory_keys_are_taken_again(cache, admin):
+    """A Redis without persistence that restarts has forgotten: confirmations and repeats take their keys again."""
+    first, second = claim(), claim()
+    await cache.reserve([first, second])
+    admin.flushall()
+    await cache.reserve([], confirm=[first])
+
+    assert await cache.reserve([claim(first.key), second]) == [held(first, confirmed=True), fresh(second)]
+
+
+async def test_a_server_that_hangs_costs_a_call_its_patience_and_no_more(cache, server):
+    """Answers that come late are nobody's: those after them still go to whom they belong."""
+    await cache.put("name", b"value", ttl_s=60)
+    server.pause("redis")
+    await unavailable(*all_calls(cache))
+    server.resume("redis")
+
+    assert [await cache.hit(f"after {number}", window_s=60) for number in range(3)] == [1, 1, 1]
+    assert await cache.get("name") == b"value"
+
+
+async def test_a_line_that_is_dead_is_given_up(cache, server, monkeypatch, admin):
+    """The machine behind it went without a word: nothing ends the connection but us."""
+    monkeypatch.setattr(redis_line, "DEAF_S", 2 * CALL_S)
+    await cache.ping()
+    before = cache._line._connection
+    server.pause("redis")
+    await unavailable(*all_calls(cache))
+    server.resume("redis")
+    await cache.ping()
+
+    assert cache._line._connection is not before
+
+
+async def test_a_server_that_hangs_at_the_start_is_unavailable(connect, server):
+    """TCP connects, nothing answers: calls end in their time, `ping` in its 2 s; later it works."""
+    cache = connect()
+    server.pause("redis")
+    await unavailable(*all_calls(cache))
+    began_s = time.monotonic()
+    with pytest.raises(Unavailable):
+        await cache.ping()
+    assert time.monotonic() - began_s < 2.5
+    server.resume("redis")
+
+    await cache.ping()
+
+
+async def test_waiting_calls_are_bounded(cache, server, monkeypatch):
+    """Those that were given up count until they are answered: the server has them to do still."""
+    monkeypatch.setattr(redis_line, "WAITING", 3)
+    await cache.ping()
+    server.pause("redis")
+    results = await asyncio.gather(*[cache.get("name") for _ in range(5)], return_exceptions=True)
+    server.resume("redis")
+
+    assert ["too many" in result.message for result in results] == [False, False, False, True, True]
+    async with asyncio.timeout(5):
+        await answering(cache)
+
+
+async def test_a_dead_line_with_too_many_who_wait_is_given_up_too(cache, server, monkeypatch):
+    """Nobody waits for the bound to go away: silence is what ends the line."""
+    monkeypatch.setattr(redis_line, "WAITING", 1)
+    monkeypatch.setattr(redis_line, "DEAF_S", CALL_S)
+    await cache.ping()
+    server.pause("redis")
+    await unavailable(cache.get("name"), cache.get("name"))
+    server.resume("redis")
+
+    async with asyncio.timeout(5):
+        await answering(cache)
+
+
+async def test_a_loop_that_stood_still_does_not_take_the_server_for_silent(cache):
+    """The answer has come long since: it is read before patience ends."""
+    await cache.ping()
+    for _ in range(3):
+        call = asyncio.create_task(cache.hit("name", window_s=60))
+        await asyncio.sleep(0)  # it is written now
+        time.sleep(3 * CALL_S)
+
+        assert await call > 0
+
+
+async def test_a_connection_may_take_longer_than_a_call(connect, server):
+    """Over a far line, with TLS: the first calls go on without it, and then it is there."""
+    async with proxy_to("127.0.0.1", server.place("redis").port()) as proxy:
+        cache = connect(f"redis://127.0.0.1:{proxy.port}/3")
+        proxy.hold()
+        await unavailable(*all_calls(cache))
+        proxy.release()
+        await cache._line._opening
+
+        assert await cache.hit("name", window_s=60) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [("redis://{}/0", "s3cret-canary"), ("redis://knchat@{}/0", "s3cret-canary"), ("redis://knchat@{}/0", "")],
+    ids=["default user", "user", "none"],
+)
+async def test_a_wrong_password_is_a_wrong_setting(url, password, connect, server, admin):
+    """`ping` names it, which stops a start; calls go on without the cache. The secret is told to nobody."""
+    admin.execute_command("ACL SETUSER knchat on >right ~* +@all")
+    admin.config_set("requirepass", "right")
+    try:
+        cache = connect(url.format(server.place("redis").address), password=password)
+        with pytest.raises(Malformed) as refusal:
+            await cache.ping()
+        await unavailable(*all_calls(cache))
+    finally:
+        admin.config_set("requirepass", "")
+
+    assert refusal.value.field == "KNCHAT_REDIS_PASSWORD"
+    assert "KNCHAT_REDIS_PASSWORD" in refusal.value.message
+    assert "canary" not in f"{refusal.value!r} {refusal.value.__cause__!r} {cache!r} {cache._line._connection!r}"
+
+
+async def test_a_password_of_a_user_is_taken(connect, server, admin):
+    """With the few rights that are needed."""
+    admin.execute_command("ACL SETUSER small on >right ~small:* +get +set +incr +expire +eval +evalsha")
+    cache = connect(f"redis://small@{server.place('redis').address}/0", password="right", prefix="small:")
+    key = claim()
+    await cache.ping()
+    await cache.put("name", b"value", ttl_s=60)
+
+    assert await cache.get("name") == b"value"
+    assert await cache.reserve([key]) == [fresh(key)]
+
+
+async def test_a_user_who_may_not_is_a_wrong_setting(connect, server, admin):
+    """Its rights do not reach our keys, or our scripts."""
+    address = server.place("redis").address
+    for name, rights in (("keys", "~other:* +@all"), ("commands", "~* +get")):
+        admin.execute_command(f"ACL SETUSER {name} on >right {rights}")
+        with pytest.raises(Malformed) as refusal:
+            await connect(f"redis://{name}@{address}/0", password="right").ping()
+
+        assert refusal.value.field == "KNCHAT_REDIS"
+
+
+async def test_a_database_that_is_not_there_is_a_wrong_setting(connect, server):
+    """Redis has 16 unless told otherwise."""
+    with pytest.raises(Malformed) as refusal:
+        await connect(f"redis://{server.place('redis').address}/99").ping()
+    assert refusal.value.field == "KNCHAT_REDIS"
+
+
+async def test_a_full_server_is_unavailable(cache, admin):
+    """With noeviction it refuses what is new, and says so to `ping` too."""
+    admin.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable, match="memory"):
+            await cache.reserve([claim()])
+        with pytest.raises(Unavailable, match="memory"):
+            await cache.ping()
+    finally:
+        admin.config_set("maxmemory", 0)
+
+    await cache.ping()
+
+
+async def test_a_primary_that_was_demoted_is_left(cache, admin):
+    """Its name may lead to the new one: it is asked for again."""
+    await cache.ping()
+    before = cache._line._connection
+    admin.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(Unavailable):
+            await cache.reserve([claim()])
+    finally:
+        admin.replicaof("NO", "ONE")
+    await cache.ping()
+
+    assert cache._line._connection is not before
+
+
+async def test_everything_ends_with_its_time(cache, admin):
+    """Nothing in Redis is for ever: not a key, not a counter, not a value."""
+    first, second = claim(), claim()
+    await cache.reserve([first])
+    await cache.reserve([second], confirm=[first])
+    await cache.release(first.user, first.key)
+    await cache.hit("name", window_s=60)
+    await cache.put("name", b"value", ttl_s=600)
+    times = sorted(admin.ttl(name) for name in admin.keys(f"{cache._prefix}*"))
+
+    assert times == pytest.approx([60, 600, KEY_TTL_S, KEY_TTL_S], abs=2)
+
+
+async def test_scripts_that_were_forgotten_are_sent_again(cache, admin):
+    """A server that restarted, or another one behind the same name, knows none."""
+    first = claim()
+    await cache.reserve([first])
+    admin.script_flush()
+
+    assert await cache.reserve([claim(first.key)]) == [held(first)]
+
+
+async def test_after_the_end_nothing_is_asked(cache):
+    """A closed cache does not connect again."""
+    await cache.ping()
+    await cache.close()
+
+    await unavailable(*all_calls(cache))
+
+
+PROGRAM = """
+import asyncio, json, sys
+from backends.cache import Claim
+from backends.cache.redis import RedisCache
+
+async def main(url, prefix, first_id):
+    cache = RedisCache(url, prefix=prefix)
+    await cache.ping()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    answers = []
+    for batch in range(100):
+        claims = [Claim(1, f"{batch}-{number}", int(first_id) + 20 * batch + number, b"12345678") for number in range(20)]
+        answers += [(held.id, held.fresh) for held in await cache.reserve(claims)]
+    print(json.dumps(answers), flush=True)
+    await cache.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_processes_that_race_for_keys_agree(server):
+    """Two gateways reserve the same 2,000 keys at once: each key is fresh for exactly one, and both name its id."""
+    prefix = f"{uuid.uuid4()}:"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, url_of(server), prefix, str(first_id)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for first_id in (10_000, 20_000)
+    ]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    one, other = (json.loads(process.communicate(timeout=30)[0]) for process in started)
+
+    assert [a for a, _ in one] == [b for b, _ in other]
+    assert all(mine != its for (_, mine), (_, its) in zip(one, other, strict=True))
+
+
+async def test_tls_with_an_authority_of_ones_own(connect, secure_settings):
+    """User, password and certificate as the settings say."""
+    settings = secure_settings("redis")
+    cache = connect(settings["redis"], password=settings["redis_password"], ca=settings["redis_ca"])
+    await cache.ping()
+
+    assert await cache.hit("name", window_s=60) == 1
+
+
+async def test_an_unknown_authority_is_a_wrong_setting(connect, secure_settings):
+    """The system's know nothing of it; nothing is sent to such a server."""
+    settings = secure_settings("redis")
+    with pytest.raises(Malformed) as refusal:
+        await connect(settings["redis"], password=settings["redis_password"]).ping()
+    assert refusal.value.field == "KNCHAT_REDIS_CA"
