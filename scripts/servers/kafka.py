@@ -77,6 +77,7 @@ def _format(place: Place, java: str, jars: Path, configuration: Path) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     arguments = ["format", "--standalone", "--cluster-id", cluster, "--config", str(configuration)]
     if place.secure:
+        # For the second that this takes, other users of this machine can see the password among its processes; Kafka knows no other way.
         arguments += ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={place.password()}]"]
     done = subprocess.run(
         [java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool", *arguments],

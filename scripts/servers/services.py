@@ -29,10 +29,10 @@ from servers.server import NotReady, Server
 
 SERVERS: Mapping[str, Server] = {server.name: server for server in (KAFKA, CASSANDRA, POSTGRES, REDIS)}
 
-# Cassandra's start on two busy cores took 25 s; a crashed one reads its commit log first.
+# Cassandra's start takes 11 s, and took 25 s while twelve other programs wanted the two cores; a crashed one reads its commit log first.
 _READY_S = 180
 
-# Kafka moves leaderships away, Cassandra flushes: 2 to 5 s when idle.
+# Idle ones end within 3 s each; Cassandra writes out what it holds first.
 _STOP_S = 30
 
 _RUN = Path(__file__).parents[2] / ".run"
