@@ -27,6 +27,14 @@ class Postgres:
         self._cleaner = self.engine(self._shared)
         migrate(self._cleaner, name="tests")
 
+    def environ(self, url):
+        """What leads a process of its own there."""
+        return {
+            "KNCHAT_DATABASE": url,
+            "KNCHAT_DATABASE_PASSWORD": self.options["password"],
+            "KNCHAT_DATABASE_CA": self.options["ca"],
+        }
+
     def engine(self, url):
         """For statements of the test's own."""
         return engine_of(Server(url, **self.options), connections=1, timeout_s=30)

@@ -63,32 +63,52 @@ async def test_claims_at_once_get_different_numbers(generators):
 
 CLAIMER = """
 import asyncio, sys
-from pathlib import Path
-from backends.accounts.generators import SqlGenerators
-from backends.database import Database
+from backends.settings import Settings
+from backends.wiring import Backends
 
 async def main():
-    database = Database.sqlite(Path(sys.argv[1]))
+    backends = Backends(Settings.from_env())
     sys.stdin.readline()
-    for _ in range(60):
-        print((await SqlGenerators(database).claim("process")).generator)
-    await database.close()
+    for _ in range(int(sys.argv[1])):
+        print(*[lease.generator for lease in await asyncio.gather(*(backends.generators.claim("process") for _ in range(4)))])
+    await backends.close()
 
 asyncio.run(main())
 """
 
 
-async def test_processes_that_claim_at_once_get_different_numbers(tmp_path):
-    """Several processes may share a data folder; here they also make it together."""
-    command = [sys.executable, "-c", CLAIMER, str(tmp_path / "new" / "data.db")]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    for process in processes:
+def claimed_by(processes, times, environ):
+    """The numbers that so many processes got who each claimed four at once, so many times."""
+    command = [sys.executable, "-c", CLAIMER, str(times)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, env=environ, **pipes) for _ in range(processes)]
+    for process in running:
         process.stdin.write("go\n")
         process.stdin.flush()
-    numbers = [int(line) for process in processes for line in process.communicate(timeout=60)[0].split()]
+    numbers = [int(word) for process in running for word in process.communicate(timeout=60)[0].split()]
+    assert [process.returncode for process in running] == [0] * processes
+    return numbers
 
-    assert [process.returncode for process in processes] == [0, 0, 0]
+
+def test_processes_that_claim_at_once_get_different_numbers(tmp_path):
+    """Several processes may share a data folder; here they also make it together."""
+    numbers = claimed_by(3, 15, {"KNCHAT_DATA": str(tmp_path / "new")})
+
     assert len(numbers) == len(set(numbers)) == 180
+
+
+def test_gateways_that_claim_on_one_server_at_once_get_different_numbers(postgres):
+    """Eight processes on PostgreSQL: rows that another has locked are passed over, so nobody waits and nobody shares."""
+    numbers = claimed_by(8, 8, postgres.environ(postgres.empty()))
+
+    assert len(numbers) == len(set(numbers)) == 256
+
+
+async def test_the_last_free_number_goes_to_one_of_many(only_one):
+    """Claims at once for the one number that is left: all but one are told that there is none."""
+    claims = await asyncio.gather(*(only_one.claim("rival") for _ in range(12)), return_exceptions=True)
+
+    assert sorted(type(claim).__name__ for claim in claims) == ["Lease"] + ["Unavailable"] * 11
 
 
 async def test_a_lent_number_is_not_lent_again(only_one):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,6 +44,18 @@ async def test_the_newest_generation_wins_in_any_order(owners, writes, calls):
             await owners.own([one])
 
     assert await owners.owner_of(5) == Owner(5, "wss://3", 3)
+
+
+async def test_the_newest_generation_wins_among_many_at_once(owners):
+    """Gateways that write the same partitions side by side, in any order: none waits for another crosswise, and the newest stays."""
+    partitions = range(12)
+
+    def mine(generation):
+        return [Owner(partition, f"wss://{generation}", generation) for partition in random.sample(partitions, len(partitions))]
+
+    await asyncio.gather(*(owners.own(mine(generation)) for generation in random.sample(range(40), 40)))
+
+    assert {await owners.owner_of(partition) for partition in partitions} == {Owner(partition, "wss://39", 39) for partition in partitions}
 
 
 async def test_the_owner_may_change_its_url(owners):
