@@ -273,6 +273,7 @@ class Gateway:
         """Whatever is due with time, some times a second."""
         desk = self._desk
         forget_s = self._monotonic()
+        self._pulse.beat()
         while True:
             await asyncio.sleep(TICK_S)
             self._pulse.beat()
