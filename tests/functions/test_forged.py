@@ -1,0 +1,112 @@
+"""Events cannot be forged (design.md D23): every event door over HTTP, before events that are ours, nobody's, and no longer ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backends import telemetry
+from backends.http_post import HttpPost
+from backends.settings import Settings
+from backends.wiring import Backends
+from functions import door
+from functions.main import TRIGGERS, OnEvents
+from functions.serve import event_app
+from schemas import wire
+from schemas.topics import TOPICS
+from tests.backends.test_pump_verdicts import serving
+from tests.sink import received
+
+SAMPLES = Path(__file__).parents[2] / "functions" / "samples"
+TARGETS = sorted({trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)})
+OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"nobody's key, 16"
+
+
+def sample(target: str) -> wire.Event:
+    """An event that the target takes."""
+    lines = (SAMPLES / f"{target}.headers").read_bytes().splitlines()
+    return received([tuple(line.split(b": ", 1)) for line in lines], (SAMPLES / f"{target}.bin").read_bytes())
+
+
+def signed(event: wire.Event, key: bytes = NEW_KEY) -> wire.Event:
+    return wire.sign(event, [key])
+
+
+FORGED = {
+    "unsigned": lambda event: event,
+    "signed by a stranger": lambda event: signed(event, FOREIGN_KEY),
+    "signed with a key that is over": lambda event: signed(event, OLD_KEY),
+    "empty signature": lambda event: replace(event, extensions={**event.extensions, wire.SIGNATURE: ""}),
+    "other data": lambda event: replace(signed(event), data=event.data + event.data[2:]),
+    "other id": lambda event: replace(signed(event), id="another"),
+    "other type": lambda event: replace(signed(event), type="knchat.answers.given.v1"),
+    "longer id": lambda event: replace(signed(event), id=f"{event.id}0"),
+    "another's signature": lambda event: replace(event, extensions=signed(replace(event, id="another")).extensions),
+}
+
+
+@pytest.fixture
+async def post(tmp_path):
+    """Posts an event over HTTP to a target whose doors want signatures under these keys; status, reason, and what is in the log."""
+    folder = tmp_path / "data"
+
+    async def posted(target: str, event: wire.Event, keys: tuple[bytes, ...]) -> tuple[int, str | None, Mapping[str, int]]:
+        backends = Backends(Settings(data=folder, event_keys=keys))
+        door.use(backends)
+        try:
+            async with serving(event_app(target)) as url:
+                headers, body = wire.to_http(event)
+                send = HttpPost(url)
+                answer = await send([(name.encode(), value.encode()) for name, value in headers], body)
+                await send.close()
+            appended = {}
+            for topic in TOPICS:
+                held = await backends.reads.bounds(topic, range(await backends.reads.partitions(topic)))
+                appended[topic] = sum(bounds.end for bounds in held.values())
+        finally:
+            door.use(None)
+            await backends.close()
+        return answer.status, dict(answer.headers).get(b"kne-reason"), appended
+
+    return posted
+
+
+def test_there_is_a_sample_for_every_door():
+    """The list of doors is that of the triggers."""
+    assert TARGETS == ["history", "persist", "report_lost", "send"]
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+@pytest.mark.parametrize("target", TARGETS)
+async def test_an_event_that_is_not_ours_is_refused_at_every_door(target, forge, post):
+    """422, never again, and nothing comes of it. At report_lost 200: it is counted and never appended again."""
+    before = telemetry.value_of("knchat_dead_letters_total", became="unreadable")
+    status, reason, appended = await post(target, forge(sample(target)), (NEW_KEY,))
+    counted = telemetry.value_of("knchat_dead_letters_total", became="unreadable") - before
+
+    assert not any(appended.values())
+    if target == "report_lost":
+        assert (status, reason, counted) == (200, None, 1)
+    else:
+        assert (status, reason) == (422, b"malformed-knchatsig")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
+    """First doors accept both, then writers sign with the new one, then the old one is over: no event is lost on the way."""
+    old, new = signed(sample(target), OLD_KEY), signed(sample(target), NEW_KEY)
+    unreadable = telemetry.value_of("knchat_dead_letters_total", became="unreadable")
+    for event, keys in (
+        (old, (OLD_KEY,)),
+        (old, (OLD_KEY, NEW_KEY)),
+        (new, (OLD_KEY, NEW_KEY)),
+        (old, (NEW_KEY, OLD_KEY)),
+        (new, (NEW_KEY,)),
+    ):
+        status, _, _ = await post(target, event, keys)
+
+        assert status == 200
+    assert telemetry.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
