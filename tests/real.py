@@ -2,7 +2,7 @@
 
 `kafka_settings`, `cassandra_settings`, `postgres_settings` and `redis_settings` are dicts of Settings fields that lead to a server which is
 ready. The servers run on after the tests, since the next run wants them; one that cannot be had fails the test.
-`secure_settings("kafka", ...)` gives the same for the set with TLS and passwords.
+`secure_settings("kafka", ...)` gives the same for the set with TLS and passwords. `fragile` is a set of the tests' own, to stop and to hurt.
 
 A test is marked `real` by itself when it asks for one of these fixtures, or is parametrised with the name of an adapter that needs a server
 (the keys of NEEDS): then its fixture starts the server by `request.getfixturevalue(NEEDS[request.param])`. Loaded by `tests/conftest.py`.
@@ -13,12 +13,16 @@ from __future__ import annotations
 import collections
 import subprocess
 import sys
+import uuid
+from contextlib import closing, suppress
 from dataclasses import fields
 
 import pytest
+from kafka import KafkaAdminClient
 
 from backends.settings import Settings
-from servers.services import Services
+from servers.place import Failed
+from servers.services import SERVERS, Services
 
 NEEDS = {
     "kafka": "kafka_settings",
@@ -29,7 +33,7 @@ NEEDS = {
 }
 """Adapters that need a server, as suites' parameters name them, and the fixture that gives it."""
 
-_FIXTURES = {*NEEDS.values(), "secure_settings"}
+_FIXTURES = {*NEEDS.values(), "secure_settings", "fragile"}
 _ADAPTERS = {"embedded", "sqlite", *NEEDS}
 
 
@@ -50,8 +54,22 @@ def settings_of(*names, secure=False):
 
 @pytest.fixture(scope="session")
 def kafka_settings():
-    """kafka, kafka_replication."""
-    return settings_of("kafka")
+    """kafka, kafka_replication. Topics with a prefix of `topic_prefix` are deleted at the end."""
+    settings = settings_of("kafka")
+    yield settings
+    with closing(KafkaAdminClient(bootstrap_servers=settings["kafka"])) as admin:
+        ours = [topic for topic in admin.list_topics() if topic.startswith(tuple(_PREFIXES))]
+        if ours:
+            admin.delete_topics(ours)
+
+
+_PREFIXES = []
+
+
+def topic_prefix():
+    """A new one, for topics of one test module or one test: others use the same broker at the same time."""
+    _PREFIXES.append(f"test-{uuid.uuid4().hex[:8]}-")
+    return _PREFIXES[-1]
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +94,17 @@ def redis_settings():
 def secure_settings():
     """Called with names of servers: the same, with authorities, users and passwords."""
     return lambda *names: settings_of(*names, secure=True)
+
+
+@pytest.fixture(scope="session")
+def fragile(tmp_path_factory):
+    """Services that nobody else uses: `start`, `stop`, `kill`, `pause` and `resume` them. A test that hurt one leaves it running."""
+    services = Services(tmp_path_factory.mktemp("fragile"))
+    yield services
+    for name in SERVERS:
+        with suppress(Failed):
+            services.resume(name)
+        services.stop(name)
 
 
 def adapter_of(item):

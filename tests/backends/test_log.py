@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 
 from backends.log.embedded import EmbeddedLog
@@ -11,7 +9,7 @@ from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
 from tests.backends.suite_log import EVENT_KEY, LogSuite, Ports
-from tests.real import NEEDS
+from tests.real import NEEDS, topic_prefix
 
 
 def embedded(folder, _):
@@ -29,7 +27,7 @@ def kafka(_, brokers):
 ADAPTERS = {"embedded": embedded, "kafka": kafka}
 
 
-PREFIX = f"test-{uuid.uuid4().hex[:8]}-"
+PREFIX = topic_prefix()
 """Of the topics of this run: the suite does not mind what lies in them."""
 
 

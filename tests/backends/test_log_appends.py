@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 
 import pytest
 
@@ -15,10 +14,10 @@ from backends.log.knative import KnativeAppends
 from schemas.topics import COMMANDS, QUERIES
 from tests.backends.suite_appends import AppendsSuite
 from tests.backends.suite_log import EVENT_KEY, Ports
-from tests.real import NEEDS
+from tests.real import NEEDS, topic_prefix
 from tests.sink import Receiver, serving
 
-PREFIX = f"test-{uuid.uuid4().hex[:8]}-"
+PREFIX = topic_prefix()
 
 
 def embedded(folder, _brokers, _sink):

@@ -1,7 +1,6 @@
 """Pumps on Kafka: one, several of a group, and what a rebalance and a crash leave behind."""
 
 import asyncio
-import uuid
 
 import pytest
 
@@ -14,6 +13,7 @@ from backends.pump import COMMIT_S, Delivery, Pump, Source
 from schemas.topics import COMMANDS
 from tests.backends.pumped import Function, Naps, crash, end, event
 from tests.backends.suite_log import ends
+from tests.real import topic_prefix
 
 PATIENCE_S = 30  # a rebalance takes seconds
 DELIVERY = Delivery(retry=2, backoff_delay_s=0.2)
@@ -22,7 +22,7 @@ DELIVERY = Delivery(retry=2, backoff_delay_s=0.2)
 @pytest.fixture
 async def log(kafka_settings):
     """A log with topics of its own."""
-    brokers = Brokers(kafka_settings["kafka"], prefix=f"test-{uuid.uuid4().hex[:8]}-")
+    brokers = Brokers(kafka_settings["kafka"], prefix=topic_prefix())
     await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
     log = KafkaLog(brokers)
     yield log
