@@ -2,7 +2,7 @@
 
 `kafka_settings`, `cassandra_settings`, `postgres_settings` and `redis_settings` are dicts of Settings fields that lead to a server which is
 ready. The servers run on after the tests, since the next run wants them; one that cannot be had fails the test.
-`secure_settings("kafka", ...)` gives the same for the set with TLS and passwords. `fragile` is a set of the tests' own, to stop and to hurt.
+`secure_settings("kafka", ...)` gives the same for the set with TLS and passwords. `fragile` is one of the tests' own, to hurt.
 
 A test is marked `real` by itself when it asks for one of these fixtures, or is parametrised with the name of an adapter that needs a server
 (the keys of NEEDS): then its fixture starts the server by `request.getfixturevalue(NEEDS[request.param])`. Loaded by `tests/conftest.py`.

@@ -15,26 +15,15 @@ import redis
 from backends.cache import KEY_TTL_S, redis_line
 from backends.cache.redis import CALL_S, RedisCache
 from schemas.errors import Malformed, Unavailable
-from servers.services import Services
 from tests.backends.suite_cache import claim, fresh, held
 from tests.proxy import proxy_to
 
-pytestmark = pytest.mark.real
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory):
-    """A Redis of our own, to hurt."""
-    servers = Services(tmp_path_factory.mktemp("servers"))
-    yield servers
-    servers.stop("redis")
-
 
 @pytest.fixture
-def server(servers):
-    """It runs."""
-    servers.start("redis")
-    return servers
+def server(fragile):
+    """A Redis of the tests' own, which runs."""
+    fragile.start("redis")
+    return fragile
 
 
 @pytest.fixture
