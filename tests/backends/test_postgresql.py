@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 
@@ -15,10 +16,11 @@ from backends.accounts.sql import SqlAccounts
 from backends.chats import HistoryMessage, Watermark
 from backends.chats.sql import SqlChats
 from backends.database import Database
-from backends.postgresql import PREPARED
+from backends.postgresql import PREPARED, Server, engine_of
 from schemas.errors import Malformed, Refused, Unavailable
-from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
+from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
 from tests.backends.postgres import Postgres
+from tests.proxy import proxy_to
 
 NOW = first_id_at(EPOCH_MS + 86_400_000_000)
 
@@ -202,6 +204,51 @@ async def test_connections_that_were_ended_meanwhile_are_made_anew_unseen(postgr
 
     assert reads == [*range(8)]
     assert owner == Owner(1, "wss://one", 1)
+
+
+@contextlib.asynccontextmanager
+async def through_proxy(postgres):
+    """A line to hold or cut, and the URL of the database behind it."""
+    at, _, name = postgres.empty().removeprefix("postgresql://knchat@").partition("/")
+    async with proxy_to("127.0.0.1", int(at.partition(":")[2])) as proxy:
+        yield proxy, f"postgresql://knchat@127.0.0.1:{proxy.port}/{name}"
+
+
+@pytest.mark.parametrize("writing", [False, True])
+async def test_a_line_that_is_cut_in_the_middle_of_a_question_is_asked_again(postgres, writing):
+    """Nothing had been committed, so it can be; once, on a new line."""
+    async with through_proxy(postgres) as (proxy, url):
+        database, other = postgres.open(url), postgres.open(postgres.empty())
+        question = f"DO $$ BEGIN PERFORM pg_sleep(0.5) /* {random_id()} */; END $$"
+        asked = asyncio.create_task((database.write if writing else database.read)(lambda connection: connection.exec_driver_sql(question)))
+        asking = sa.text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = :question")
+        while not await other.read(lambda connection: connection.execute(asking, {"question": question}).scalar()):
+            await asyncio.sleep(0.01)
+        cut = await proxy.cut()
+        await asked
+        await database.close()
+        await other.close()
+
+    assert cut >= 1
+
+
+async def test_a_line_that_goes_silent_is_dropped(postgres):
+    """Its answer may come yet: whoever is given that line next must not take it for theirs."""
+    async with through_proxy(postgres) as (proxy, url):
+        engine = engine_of(Server(url, **postgres.options), connections=1, timeout_s=0.3)
+
+        def asked():
+            with engine.connect() as connection:
+                return connection.exec_driver_sql("SELECT 1").scalar()
+
+        await asyncio.to_thread(asked)
+        proxy.hold()
+        with pytest.raises(sa.exc.InterfaceError) as error:
+            await asyncio.to_thread(asked)
+        proxy.release()
+        engine.dispose()
+
+    assert error.value.connection_invalidated
 
 
 async def test_work_whose_commit_nobody_answered_is_not_done_again(database):
