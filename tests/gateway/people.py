@@ -31,6 +31,7 @@ class Person:
     def __init__(self, user, device, gateway, backends):
         self.user, self.device, self._gateway, self._backends = user, device, gateway, backends
         self.socket = None
+        self.last_cursor = None
         self._waiting = []
 
     async def connect(self, *, subprotocol=JSON, token=None, token_s=900, issued_ms=None, origin=None, **hello):
@@ -69,6 +70,7 @@ class Person:
                     heard = msgspec.msgpack.decode(message) if self.packed else json.loads(message)
                     self._waiting = heard if isinstance(heard, list) else [heard]
                 frame = self._waiting.pop(0)
+                self.last_cursor = frame.get("cursor", self.last_cursor)
                 if kind is None or frame["type"] == kind:
                     return frame
 
