@@ -6,6 +6,7 @@ between people who have written to each other lately (design.md D11b).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FRESH_S: Final = 60.0
 STALE_S: Final = 900.0
+ASK_S: Final = 2.0
+"""Patience with SQL, less than the store's own: what is remembered is a good answer too, and messages wait for it."""
 PAUSE_S: Final = 5.0
 """After SQL did not answer it is left alone for so long: else each event would wait for its timeout."""
 REMEMBERED: Final = 65_536
@@ -75,8 +78,9 @@ class Policy:
         if now < self._ask_from:
             return None
         try:
-            found = await accounts.known(users)
-        except Unavailable:
+            async with asyncio.timeout(ASK_S):
+                found = await accounts.known(users)
+        except (Unavailable, TimeoutError):
             self._ask_from = self._clock() + PAUSE_S
             return None
         for user in users:

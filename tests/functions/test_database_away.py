@@ -1,0 +1,102 @@
+"""What people notice while PostgreSQL is away: who knows each other goes on writing, who wants in is told when to come again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from backends.settings import Settings
+from backends.wiring import Backends
+from functions import door
+from functions.policy import ASK_S, FRESH_S, policy_of
+from schemas.errors import Unavailable
+from schemas.ids import direct_chat
+from schemas.topics import MESSAGES, RETRIES
+from servers.services import Services
+from tests.functions.callers import PASSWORD, Caller, problem
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory):
+    """A server that nobody else uses."""
+    services = Services(tmp_path_factory.mktemp("services"))
+    services.start("postgres")
+    yield services
+    services.wipe("postgres")
+
+
+@pytest.fixture
+def settings(services, tmp_path):
+    """Accounts and history there; log and cache in a folder."""
+    services.start("postgres")
+    return replace(Settings.from_env(services.settings(["postgres"])), data=tmp_path)
+
+
+@pytest.fixture
+async def backends(settings, services):
+    """Opened stores that all doors use, with all tables."""
+    opened = Backends(settings)
+    await opened.migrate()
+    door.use(opened)
+    yield opened
+    door.use(None)
+    services.start("postgres")
+    await opened.close()
+
+
+async def until_it_answers(backends):
+    """The adapter finds the server again by itself."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(Unavailable):
+                return await backends.accounts.ping()
+            await asyncio.sleep(0.02)
+
+
+async def timed(call):
+    """The answer, and how many seconds it took."""
+    began = time.monotonic()
+    answer = await call
+    return answer, time.monotonic() - began
+
+
+@pytest.mark.parametrize("how", ["stop", "pause"])
+async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(services, backends, doors, topics, how):
+    """Stopped or hanging: no call waits long, nothing is lost, and it is as before by itself when the database is back."""
+    ann, ben, cem = [await (await Caller(backends).register()).log_in() for _ in range(3)]
+    friends, strangers = direct_chat(int(ann.user), int(ben.user)), direct_chat(int(ann.user), int(cem.user))
+
+    def text(chat):
+        return doors.text(sender=int(ann.user), chat=chat)
+
+    before = await doors.post("send", [text(friends)])
+    policy_of(backends)._confirmed = {user: at - FRESH_S for user, at in policy_of(backends)._confirmed.items()}  # a minute later
+    getattr(services, how)("postgres")
+    first, first_s = await timed(doors.post("send", [text(friends)]))
+    alone, alone_s = await timed(doors.post("send", [text(strangers)]))
+    mixed, mixed_s = await timed(doors.post("send", [text(friends), text(strangers), text(friends)]))
+    wants_in, wants_in_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
+    again, again_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
+    if how == "pause":
+        services.resume("postgres")
+    services.start("postgres")
+    await until_it_answers(backends)
+    policy_of(backends)._ask_from = 0.0  # its pause is over
+    retried = await doors.post("send", await topics.items(RETRIES))
+    back = await ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"})
+    outcomes = await topics.items(MESSAGES)
+
+    assert [answer.status for answer in (before, first, alone, mixed, retried)] == [200, 200, 503, 200, 200]
+    assert [problem(answer)[:2] for answer in (wants_in, again)] == [(503, "unavailable")] * 2
+    assert [answer.headers["retry-after"] for answer in (wants_in, again)] == ["1"] * 2
+    assert back.status_code == 201
+    assert Counter((outcome.command.chat, outcome.refused) for outcome in outcomes) == {(friends, ""): 4, (strangers, ""): 1}
+    assert max(first_s, alone_s, mixed_s) < ASK_S + 0.5
+    assert max(wants_in_s, again_s) < backends.settings.store_timeout_s + 0.5
