@@ -37,6 +37,7 @@ STATEMENTS: Final = {
     "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND chat = ?",
     "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? AND chat = ?",
     "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat = ?",
+    "received_and_read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ?, read = ? WHERE user = ? AND chat = ?",
     "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
     "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
     "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",
@@ -192,8 +193,16 @@ class CassandraChats:
 def _moves(states: States) -> list[Statement]:
     """The writes that move pointers forward. A pointer's timestamp is its value, so what lies behind another never shows."""
     moves: list[Statement] = []
-    for (user, chat), pointers in sorted(states.items()):
-        moves += [(name, (to, to, user, chat)) for name, to in zip(("newest", "received", "read"), pointers, strict=True) if to]
+    for (user, chat), (newest, received, read) in sorted(states.items()):
+        if newest:
+            moves.append(("newest", (newest, newest, user, chat)))
+        if received and received == read:  # as in most marks
+            moves.append(("received_and_read", (read, read, read, user, chat)))
+            continue
+        if received:
+            moves.append(("received", (received, received, user, chat)))
+        if read:
+            moves.append(("read", (read, read, user, chat)))
     return moves
 
 

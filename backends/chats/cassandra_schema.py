@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.chat_states (
 STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),)
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
+STATEMENT_S: Final = 30.0  # making a table took 2.5 s on two busy cores, and all nodes must agree on it
 VERSION: Final = len(STEPS)
 VERSION_OF: Final = "SELECT step FROM {keyspace}.schema_steps WHERE name = 'chats' LIMIT 1"
 
@@ -58,13 +59,14 @@ def check(session: Session, keyspace: str) -> None:
 def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
     """Makes or upgrades keyspace and tables, and says in lines what was done.
 
-    A keyspace that exists keeps its replication; a new one lies in the session's data centre. Any number may do it at once. Raises Unavailable for a newer schema; the driver's errors pass through.
+    A keyspace that exists keeps its replication; a new one lies in the session's data centre. Any number may do it at once.
+    Raises Unavailable for a newer schema; the driver's errors pass through.
     """
     # Two nodes that make a table at once make it twice, under two ids. So all who migrate ask the same node, which does one at a time.
     node = min(session.get_pool_state(), key=lambda host: host.host_id)
 
     def run(statement: str) -> ResultSet:
-        return session.execute(statement.format(keyspace=keyspace, options=_OPTIONS), host=node)
+        return session.execute(statement.format(keyspace=keyspace, options=_OPTIONS), host=node, timeout=STATEMENT_S)
 
     done = []
     if keyspace not in session.cluster.metadata.keyspaces:

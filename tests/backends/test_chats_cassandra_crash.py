@@ -1,0 +1,126 @@
+"""Chats on a Cassandra that dies, or stands still, under load. It is a server of this test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from backends.chats import Watermark
+from backends.chats.cassandra import CassandraChats
+from backends.chats.cassandra_session import Nodes
+from backends.settings import Settings
+from schemas.errors import Unavailable
+from schemas.ids import LATEST
+from servers.services import Services
+from tests.backends.test_chats import NOW, Pair
+from tests.backends.test_chats_cassandra import RECOVERY_S, until_answered
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+
+TIMEOUT_S = 2.0
+SIDES = 8  # as many events of `persist` side by side
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory):
+    """One Cassandra, wiped afterwards."""
+    services = Services(tmp_path_factory.mktemp("cassandra"))
+    services.up(["cassandra"])
+    yield services
+    services.wipe("cassandra")
+
+
+@pytest.fixture
+async def chats(services):
+    """An adapter on it."""
+    settings = Settings.from_env(services.settings(["cassandra"]))
+    chats = CassandraChats(Nodes(places=settings.cassandra, replication=1, timeout_s=TIMEOUT_S))
+    await chats.migrate()
+    yield chats
+    await chats.close()
+
+
+class Writers:
+    """Put batches of 16 and marks, side by side, and again whatever did not return. They note what did."""
+
+    def __init__(self, chats):
+        self.pairs = [Pair() for _ in range(SIDES)]
+        self.kept = [0] * SIDES
+        self.unavailable = 0
+        self.stopping = False
+        self._chats = chats
+
+    async def write(self, number):
+        """Until `stopping`."""
+        pair = self.pairs[number]
+        while not self.stopping:
+            start = NOW + self.kept[number]
+            try:
+                await self._chats.put(pair.messages(range(start, start + 16)))
+                await self._chats.mark([Watermark(pair.ben, pair.chat, start, start)])
+            except Unavailable:
+                self.unavailable += 1
+                await asyncio.sleep(0.05)
+            else:
+                self.kept[number] += 16
+
+    async def more(self, count=160):
+        """Waits until each has written so many more."""
+        aims = [kept + count for kept in self.kept]
+        async with asyncio.timeout(60):
+            while any(kept < aim for kept, aim in zip(self.kept, aims, strict=True)):
+                await asyncio.sleep(0.01)
+
+    async def check(self):
+        """All that had returned is there, with its pointers."""
+        for pair, kept in zip(self.pairs, self.kept, strict=True):
+            found = []
+            while len(found) < kept:
+                anchor = found[-1].id if found else NOW + kept
+                found += (await self._chats.page(pair.chat, direction="before", anchor=anchor, limit=256)).messages
+            [state] = await self._chats.unread(pair.ben, [pair.chat])
+            assert [message.id for message in found] == list(range(NOW + kept - 1, NOW - 1, -1))
+            assert state.newest >= NOW + kept - 1
+            assert state.read >= NOW + kept - 16
+
+
+async def hurt(chats, away, back):
+    """Writes, lets `away` happen, then `back`; checks that nothing that returned is gone. Seconds from `back` to the first answer."""
+    writers = Writers(chats)
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(SIDES):
+            tasks.create_task(writers.write(number))
+        await writers.more()
+        await asyncio.to_thread(away)
+        before = writers.unavailable
+        while writers.unavailable == before:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(back)
+        began = time.monotonic()
+        await until_answered(lambda: chats.page(writers.pairs[0].chat, direction="before", anchor=LATEST, limit=1), within_s=30)
+        recovered_s = time.monotonic() - began
+        await writers.more()
+        writers.stopping = True
+    await writers.check()
+    return recovered_s
+
+
+async def test_what_had_returned_survives_kill_9(chats, services):
+    """The commit log is on its way to the disk when the process dies."""
+    recovered_s = await hurt(chats, lambda: services.kill("cassandra"), lambda: services.up(["cassandra"]))
+
+    assert recovered_s < RECOVERY_S + TIMEOUT_S
+
+
+async def test_a_server_that_stands_still_and_goes_on(chats, services):
+    """No connection breaks: only our deadlines notice. Long enough that the driver gives the node up."""
+
+    def back():
+        time.sleep(15)
+        services.resume("cassandra")
+
+    recovered_s = await hurt(chats, lambda: services.pause("cassandra"), back)
+
+    assert recovered_s < RECOVERY_S + TIMEOUT_S
