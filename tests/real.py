@@ -14,14 +14,13 @@ import collections
 import subprocess
 import sys
 import uuid
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import fields
 
 import pytest
 from kafka import KafkaAdminClient
 
 from backends.settings import Settings
-from servers.place import Failed
 from servers.services import SERVERS, Services
 
 NEEDS = {
@@ -102,9 +101,7 @@ def fragile(tmp_path_factory):
     services = Services(tmp_path_factory.mktemp("fragile"))
     yield services
     for name in SERVERS:
-        with suppress(Failed):
-            services.resume(name)
-        services.stop(name)
+        services.wipe(name)
 
 
 def adapter_of(item):
