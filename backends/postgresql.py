@@ -31,7 +31,7 @@ PREPARED: Final = 100
 """Statements that one connection keeps prepared; ours are about 30. What comes after them is parsed each time."""
 
 # A peer that has vanished is noticed within a minute: 30 s of silence, then three questions.
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_KEEPALIVE: Final = {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # The wrong password; no way in for this user (its name, or pg_hba.conf); no such database; no right to connect to it.
 _WRONG_SETTING: Final = {
     "28P01": "KNCHAT_DATABASE_PASSWORD",
@@ -83,12 +83,13 @@ class Server:
             raise self._verdict(self._failed) from self._failed
 
     def _connected(self, timeout_s: float) -> Connection:
-        tls = ssl.create_default_context(cafile=self._ca) if self._ca else False
+        tls = self._tls()
         line = socket.create_connection((self._host, self._port), CONNECT_S)
         try:
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _KEEPALIVE.items():
-                line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+                if hasattr(socket, option):
+                    line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
             connection = Connection(
                 self._user,
                 host=self._host,
@@ -104,6 +105,12 @@ class Server:
             raise
         connection.be_patient(timeout_s)
         return connection
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        try:
+            return ssl.create_default_context(cafile=self._ca) if self._ca else False
+        except OSError as error:
+            raise Malformed(f"KNCHAT_DATABASE_CA: {self._ca} holds no authorities", field="KNCHAT_DATABASE_CA") from error
 
     def _verdict(self, error: Exception) -> ChatError:
         at = f"the database at {self._host}:{self._port}"

@@ -144,6 +144,16 @@ async def test_tls_is_never_given_up_silently(postgres, secure):
     assert (await refusal(secure.open(secure.empty(), ca=""))).field == "KNCHAT_DATABASE"
 
 
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+async def test_a_file_that_holds_no_authorities_is_a_wrong_setting(postgres, tmp_path, content):
+    """Also when it has gone since the start."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+
+    assert (await refusal(postgres.open(postgres.empty(), ca=str(file)))).field == "KNCHAT_DATABASE_CA"
+
+
 # ---- servers that are away ----
 
 
@@ -309,6 +319,34 @@ async def test_a_write_waits_for_anothers_lock_and_gives_up_in_time(postgres):
     assert await owners.owner_of(1) == Owner(1, "wss://three", 7)
     await database.close()
     await owners._database.close()
+
+
+async def test_what_somebody_who_vanished_had_locked_is_free_again(postgres):
+    """A process that was cut off in the middle of a transaction says nothing more; the server ends it."""
+    url = postgres.empty()
+    database, vanished = postgres.open(url), engine_of(Server(url, **postgres.options), connections=1, timeout_s=0.5)
+    mine = SqlOwners(database)
+    await mine.own([Owner(1, "wss://one", 1)])
+    with vanished.connect().execution_options(writing=True) as holder:
+        transaction = holder.begin()
+        holder.exec_driver_sql("UPDATE owners SET generation = 5")
+        await mine.own([Owner(1, "wss://two", 2)])
+        with pytest.raises(sa.exc.DBAPIError):
+            transaction.commit()
+    vanished.dispose()
+
+    assert await mine.owner_of(1) == Owner(1, "wss://two", 2)
+    await database.close()
+
+
+def test_a_peer_that_vanishes_is_noticed(postgres):
+    """Within a minute, also by a connection that nobody uses."""
+    connection = Server(postgres.empty(), **postgres.options).connect(5)
+    line = connection._usock
+    kept = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    connection.close()
+
+    assert kept == (1, 30)
 
 
 # ---- transactions that run again ----
