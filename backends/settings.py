@@ -27,6 +27,8 @@ _KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)
 _SHARE = re.compile(r"[01](\.[0-9]{1,9})?", re.ASCII)
 _COLLECTOR = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.ASCII)
 _DATABASE = re.compile(r"postgresql://[^\s/?#:@]+@(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?/[^\s/?#]+", re.ASCII)
+# Kafka's rule for a static member's name; every host name keeps it.
+_NAME = re.compile(r"[A-Za-z0-9._\-]{1,249}", re.ASCII)
 _PLACE = re.compile(r"(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}", re.ASCII)
 
 
@@ -79,7 +81,7 @@ class Settings:
     outbox_bytes: int = _setting(256 * 1024, "bytes", "what one slow session may have waiting before it is paused", least=131_072)
     sessions_per_user: int = _setting(20, "sessions", "more are closed with 4429", least=1)
     frames_per_second: int = _setting(500, "1/s", "frames of one session before it is closed with 4005", least=1)
-    metrics: bool = _setting(True, "0 or 1", "serve /metrics on the gateway's port")
+    metrics: bool = _setting(True, "0 or 1", "serve /metrics, on the ports of gateways and functions")
     log_level: str = _setting("INFO", "level", "DEBUG, INFO, WARNING or ERROR", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     otlp_endpoint: str = _setting("", "URL", "where spans go, by OTLP over http, like http://collector:4318; empty: nowhere")
     trace_ratio: float = _setting(0.01, "0 to 1", "share of the traces beginning in this process whose spans are sent")
@@ -214,6 +216,8 @@ def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
         raise Malformed(f"{name} must be like postgresql://user@host:5432/name; its password is KNCHAT_DATABASE_PASSWORD", field=name)
     if item.name == "cassandra_keyspace" and not _KEYSPACE.fullmatch(text):
         raise Malformed(f"{name} must be a letter, then up to 47 letters, digits or _, all small", field=name)
+    if item.name == "gateway_name" and text and not _NAME.fullmatch(text):
+        raise Malformed(f"{name} is made of letters, digits, dots, dashes and underscores, like gateway-0", field=name)
     if item.name == "public_url" and text and not _SOCKET_URL.fullmatch(text.replace("{ordinal}", "0")):
         raise Malformed(f"{name} must be a whole URL like wss://chat.example.org/v1/socket", field=name)
     if item.name == "otlp_endpoint" and text and not _COLLECTOR.fullmatch(text):

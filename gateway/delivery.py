@@ -68,6 +68,7 @@ class Delivery:
         self._at_work = asyncio.Lock()
         self._not_read: dict[int, tuple[int, int]] = {}
         """Partition -> from and to where log-outs are still to be looked for."""
+        self._opened = asyncio.Event()
         self._more = asyncio.Event()
 
     @property
@@ -98,7 +99,7 @@ class Delivery:
         self._ends[partition] = answers
         self._not_read[partition] = (bounds.begin, begin)
         self._more.set()
-        await self._assign()
+        self._opened.set()  # not waited for: whoever is let in gets what comes, a moment later
         log.info("partition taken over", extra={"partition": partition, "records": len(records), "ring_bytes": self._hub.ring.bytes})
         return partition
 
@@ -163,10 +164,19 @@ class Delivery:
             except Unavailable as error:
                 await _pause(topic, error)
 
+    async def watch_opened(self) -> None:
+        """Has for ever what was opened followed too, whatever came together in one go: on Kafka that takes up to 250 ms."""
+        while True:
+            await self._opened.wait()
+            self._opened.clear()
+            await self._assign()
+
     async def _assign(self) -> None:
-        for topic, follower in [*self._followers.items()]:
-            with suppress(Unavailable):  # the next one begins with this
-                await follower.assign(self._offsets(topic))
+        await asyncio.gather(*(self._assign_to(topic, follower) for topic, follower in self._followers.items()))
+
+    async def _assign_to(self, topic: str, follower: Follower) -> None:
+        with suppress(Unavailable):  # the next one begins with this
+            await follower.assign(self._offsets(topic))
 
     def _offsets(self, topic: str) -> dict[int, int]:
         if topic == SESSION_DELIVERIES:

@@ -43,7 +43,9 @@ log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 10.0
 """What the log gets at the end to confirm what was sent. After that the outcome is unknown, and clients repeat with their keys."""
-READY_S: Final = 2.0
+NEEDS: Final = ("appends", "reads")
+"""The ports without which a gateway is not ready."""
+USES: Final = (*NEEDS, "accounts", "cache")
 FORGET_S: Final = 60.0
 AGAIN_S: Final = 1.0
 
@@ -127,10 +129,10 @@ class Gateway:
     async def start(self) -> None:
         """Returns when it serves. Parts that are away are waited for, meanwhile it listens and is not ready.
 
-        Raises Malformed when the log's topics do not fit, Unavailable when the log does not answer at all, or the port is taken; Evicted
-        when another process has this gateway's name.
+        Raises Malformed when a setting of one of its parts is wrong, or the log's topics do not fit; Unavailable when the port is taken;
+        Evicted when another process has this gateway's name.
         """
-        await self._ownership.check_partitions()
+        await self._backends.health.check(USES)
         settings = self._settings
         high = settings.outbox_bytes - frames.FRAME_BYTES
         limits = Limits(frame_bytes=frames.FRAME_BYTES, write_high_bytes=high, write_low_bytes=high // 4)
@@ -141,10 +143,13 @@ class Gateway:
             raise Unavailable(f"the gateway cannot listen on {settings.host} port {settings.gateway_port}: {why}") from error
         desk, delivery, ownership = self._desk, self._delivery, self._ownership
         self._part(self._tick())
+        await _until_done(ownership.check_partitions)
         await _until_done(desk.keys.ping)
         await _until_done(desk.minting.claim)
         await _until_done(desk.lag.look)  # the first hellos after a crash are those that must hear of it
-        for part in (desk.minting.keep, desk.lag.watch, delivery.follow_deliveries, delivery.follow_answers, delivery.watch_revocations):
+        for part in (desk.minting.keep, desk.lag.watch):
+            self._part(part())
+        for part in (delivery.follow_deliveries, delivery.follow_answers, delivery.watch_opened, delivery.watch_revocations):
             self._part(part())
         for part in (ownership.work, ownership.tell, ownership.hand_over, ownership.watch_epoch):
             self._part(part())
@@ -240,11 +245,7 @@ class Gateway:
             )
             if not there
         ]
-        try:
-            async with asyncio.timeout(READY_S):
-                await asyncio.gather(self._backends.appends.ping(), self._backends.reads.ping())
-        except (Unavailable, TimeoutError):
-            missing.append("log")
+        missing += await self._backends.health.missing(NEEDS)
         if missing:
             return problem(Unavailable(f"not ready: {', '.join(missing)}", code="starting"))
         return Response(200, b"ok\n")

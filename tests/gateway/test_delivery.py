@@ -197,6 +197,51 @@ async def test_what_was_lost_while_no_gateway_followed_goes_again(delivery, back
     assert sum(each.end for each in bounds.values()) == 2
 
 
+async def test_what_is_dropped_is_followed_no_more(delivery, hub, backends):
+    """The ring does not hold it; opened again, it is read back with what came meanwhile. The others go on."""
+    await fill(delivery)
+    following = asyncio.create_task(delivery.follow_deliveries())
+    partition = user_partition(ANN, 12)
+    before, meanwhile, after = (id_now() + number for number in range(3))
+    await deliver(backends, message(before, ANN, BEN))
+    await until(lambda: held(hub, ANN) == held(hub, BEN) == [before])
+
+    await delivery.drop([partition])
+    await deliver(backends, message(meanwhile, ANN, BEN))
+    await until(lambda: held(hub, BEN) == [before, meanwhile])
+    assert partition not in delivery.followed
+    assert await delivery.open([partition], lambda _: True) == partition
+    watching = asyncio.create_task(delivery.watch_opened())
+    await deliver(backends, message(after, ANN, BEN))
+
+    await until(lambda: held(hub, ANN) == [before, meanwhile, after])
+    for task in (following, watching):
+        task.cancel()
+    await asyncio.wait([following, watching])
+
+
+async def test_what_is_no_longer_wanted_is_not_taken_over(delivery, hub, backends):
+    """Nothing of it is left."""
+    for _ in range(3):
+        await deliver(backends, message(id_now(), ANN, BEN))
+
+    assert await delivery.open([user_partition(ANN, 12)], lambda _: False) is None
+    assert (delivery.followed, hub.ring.bytes) == (frozenset(), 0)
+
+
+async def test_what_is_kept_has_its_share_of_the_ring(delivery, hub, backends):
+    """One that is taken over later gets as many bytes as the others, the oldest of which make room."""
+    partitions = sorted({user_partition(user, 12) for user in (ANN, BEN)})
+    for _ in range(1_000):
+        await deliver(backends, message(id_now(), ANN, BEN, "x" * 1_000))
+    for partition in partitions:
+        await delivery.open([partition], lambda _: True)
+
+    assert 2 * 400 < len(held(hub, ANN)) + len(held(hub, BEN)) < 2 * 900
+    assert min(len(held(hub, user)) for user in (ANN, BEN)) > 200
+    assert hub.ring.bytes <= 2**20
+
+
 async def test_a_wrong_id_does_not_hide_the_others_of_its_batch(delivery, hub, backends, minting):
     """What is minted later is greater than every true id that came with it."""
     soon, far = first_id_at(minting.now_ms() + 900), first_id_at(minting.now_ms() + 60_000)
