@@ -15,7 +15,7 @@ from kafka.admin import OffsetSpec
 
 from backends.log import Bounds, Stored
 from backends.log.kafka_brokers import REQUEST_MS, Brokers, again_while_moving
-from backends.log.kafka_consumer import bytes_of, stored_of
+from backends.log.kafka_thread import bytes_of, stored_of
 from schemas.errors import Unavailable
 
 Result = TypeVar("Result")

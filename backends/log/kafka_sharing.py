@@ -20,7 +20,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 
 from backends.log import Evicted
 from backends.log.kafka_brokers import Brokers, again_while_moving
-from backends.log.kafka_consumer import HEARTBEAT_MS, POLL_MS, SESSION_MS, ConsumerThread, is_stable, joined
+from backends.log.kafka_group import GROUP, Joined, is_stable, join
+from backends.log.kafka_thread import ConsumerThread
 from schemas.errors import ChatError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class KafkaSharing:
         self._brokers, self._topic, self._member = brokers, topic, member
         self._group = brokers.prefix + group
         self._assignor = CooperativeStickyAssignor()
+        self._joined = Joined()
         self._asked_at = time.monotonic()
         self._mine: frozenset[int] = frozenset()
         self._told: frozenset[int] | None = None
@@ -48,18 +50,15 @@ class KafkaSharing:
             group_instance_id=member,
             auto_offset_reset="none",
             partition_assignment_strategy=[self._assignor],
-            session_timeout_ms=SESSION_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            fetch_max_wait_ms=POLL_MS,
             metrics_enabled=True,  # the age of the last heartbeat
+            **GROUP,
         )
         self._thread = ConsumerThread(make, brokers=brokers, topic=topic, each_turn=self._look, ended=self._news.set)
 
     async def start(self) -> None:
         """Joins the group. Raises Unavailable when that takes too long."""
-        topics = [self._brokers.topic(self._topic)]
-        await self._thread.start(lambda consumer: consumer.subscribe(topics, listener=_Listener(consumer, self._assignor)))
-        await joined(self._thread, self._publish)
+        place = self._brokers.place(self._topic, 0)
+        await join(self._thread, place, self._publish, lambda consumer: _Listener(consumer, self._assignor))
 
     def __aiter__(self) -> Self:
         return self
@@ -78,8 +77,8 @@ class KafkaSharing:
     async def close(self) -> None:
         """Leaves the group, so that the others take over at once. A log that is away finds out by itself, 10 s later."""
         await self._thread.close()
-        if isinstance(self._thread.error, Evicted):
-            return  # the place is another's
+        if self._thread.error is not None:
+            return  # the place is another's, or ours when we come back
         try:
             async with asyncio.timeout(_LEAVE_S):
                 await asyncio.to_thread(self._leave)
@@ -116,6 +115,7 @@ class KafkaSharing:
 
         kafka-python stops its heartbeats then and says nothing (measured). So does a log that is away, which answers no question either.
         """
+        self._joined(consumer)
         if not self._publish(consumer):
             return
         age_s = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]

@@ -1,7 +1,7 @@
-"""One consumer in a thread of its own, and what is made of it: followers, which read by hand, and members of groups.
+"""One consumer in a thread of its own: polls for ever and hands records to the event loop, once a poll.
 
-The thread polls for ever and hands records to the event loop once a poll; what the loop wants of the consumer (other partitions, a commit)
-it does between two polls. When the loop does not keep up, partitions are paused: a member must poll to stay one.
+What the loop wants of the consumer (other partitions, a commit) the thread does between two polls. When the loop does not keep up,
+partitions are paused: a member of a group must poll to stay one. Followers, members and sharers are made of it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from kafka import KafkaConsumer
 from kafka import errors as kafka_errors
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.structs import MemberState, OffsetAndMetadata
 
 from backends.log import Evicted, Stored
 from backends.log.kafka_brokers import REQUEST_MS, Brokers
@@ -29,20 +26,15 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How long a poll waits for news, and so how long a command may wait for its turn. An idle consumer costs 1.1 ms CPU a second (measured).
+# How long a poll waits for news, and so how long a command may wait for its turn.
 POLL_MS: Final = 250
 POLL_RECORDS: Final = 500
 BATCH_BYTES: Final = 2**20
-# A joining member waits a heartbeat interval for partitions to be given up (0.58 s, measured); a killed one holds its own for a session.
-SESSION_MS: Final = 10_000
-HEARTBEAT_MS: Final = 500
 # What may lie ready on the loop's side; then partitions are paused.
 _HELD_RECORDS: Final = 2 * POLL_RECORDS
 _HELD_BYTES: Final = 4 * BATCH_BYTES
 _CLOSE_MS: Final = 2_000
 _AGAIN_S: Final = 0.1
-# A group waits up to a session (10 s) for a member that has died before it lets another in; then there is a second round.
-_JOIN_S: Final = 30.0
 
 
 def stored_of(topic: str, record: Any) -> Stored:
@@ -227,108 +219,6 @@ class ConsumerThread:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed
             self._commands.put(None)
-
-
-class KafkaFollower:
-    """Implements `Follower`, and is its own iterator."""
-
-    def __init__(self, brokers: Brokers, topic: str) -> None:
-        self._brokers, self._topic = brokers, topic
-        # A fetch that waits at the broker delays partitions that are added meanwhile, so it waits no longer than a poll.
-        make = partial(brokers.consumer, auto_offset_reset="none", fetch_max_wait_ms=POLL_MS)
-        self.thread = ConsumerThread(make, brokers=brokers, topic=topic)
-
-    async def start(self, offsets: Mapping[int, int]) -> None:
-        """Connects."""
-        self.thread.keep_only(offsets)
-        await self.thread.start(partial(self._assign, offsets))
-
-    async def assign(self, offsets: Mapping[int, int]) -> None:
-        """See `Follower`. Takes up to 250 ms."""
-        self.thread.keep_only(offsets)
-        await self.thread.do(partial(self._assign, offsets))
-
-    async def close(self) -> None:
-        """Ends it."""
-        await self.thread.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Sequence[Stored]:
-        try:
-            return await self.thread.next(POLL_RECORDS, BATCH_BYTES)
-        except Unavailable:
-            if self.thread.closed:
-                raise StopAsyncIteration from None
-            raise
-
-    def _assign(self, offsets: Mapping[int, int], consumer: KafkaConsumer) -> None:
-        places = {self._brokers.place(self._topic, partition): offset for partition, offset in offsets.items()}
-        kept = consumer.assignment()
-        consumer.assign(list(places))
-        for place in places.keys() - kept:  # before the next poll: without a position it fails
-            consumer.seek(place, places[place])
-
-
-class KafkaMember:
-    """Implements `Member`."""
-
-    def __init__(self, brokers: Brokers, group: str, topic: str, start: str) -> None:
-        self._brokers, self._topic = brokers, topic
-        make = partial(
-            brokers.consumer,
-            group_id=brokers.prefix + group,
-            auto_offset_reset="earliest" if start == "begin" else "latest",
-            partition_assignment_strategy=[CooperativeStickyAssignor()],
-            session_timeout_ms=SESSION_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            fetch_max_wait_ms=POLL_MS,
-        )
-        self.thread = ConsumerThread(make, brokers=brokers, topic=topic)
-
-    async def start(self) -> None:
-        """Returns when it has joined and knows where it stands. Raises Unavailable when that takes too long."""
-        await self.thread.start(partial(KafkaConsumer.subscribe, topics=[self._brokers.topic(self._topic)]))
-        await joined(self.thread, _stands_somewhere)
-
-    async def poll(self, *, max_records: int = POLL_RECORDS) -> Sequence[Stored]:
-        """See `Member`."""
-        return await self.thread.next(max_records, BATCH_BYTES, wait_s=1.0)
-
-    async def commit(self, offsets: Mapping[int, int]) -> None:
-        """See `Member`. What is said of partitions that others have meanwhile is left out: they have their own offsets by now."""
-        await self.thread.do(partial(self._commit, offsets))
-
-    async def close(self) -> None:
-        """Leaves the group."""
-        await self.thread.close()
-
-    def _commit(self, offsets: Mapping[int, int], consumer: KafkaConsumer) -> None:
-        mine = consumer.assignment()
-        places = {self._brokers.place(self._topic, partition): offset for partition, offset in offsets.items()}
-        commits = {place: OffsetAndMetadata(offset, "", -1) for place, offset in places.items() if place in mine}
-        if commits:
-            consumer.commit(commits, timeout_ms=REQUEST_MS)
-
-
-async def joined(thread: ConsumerThread, has_joined: Callable[[KafkaConsumer], bool]) -> None:
-    """Returns when that is so. Raises Unavailable when the group does not take us within 30 s."""
-    try:
-        async with asyncio.timeout(_JOIN_S):
-            while not await thread.do(has_joined):  # each answer takes a poll
-                pass
-    except TimeoutError as error:
-        raise Unavailable(f"the group cannot be joined within {_JOIN_S:.0f} s") from error
-
-
-def is_stable(consumer: KafkaConsumer) -> bool:
-    """Whether it is a member, with partitions or without."""
-    return bool(consumer.group_metadata().state is MemberState.STABLE)
-
-
-def _stands_somewhere(consumer: KafkaConsumer) -> bool:
-    return is_stable(consumer) and all(consumer.position(place, timeout_ms=REQUEST_MS) is not None for place in consumer.assignment())
 
 
 def _go_to_the_oldest(consumer: KafkaConsumer, error: kafka_errors.OffsetOutOfRangeError) -> None:
