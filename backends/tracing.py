@@ -7,11 +7,11 @@ nothing of OpenTelemetry is loaded (design.md D21). Source: W3C Trace Context; O
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
 from contextvars import ContextVar, Token
 from functools import wraps
 from inspect import iscoroutinefunction
+from random import getrandbits, random
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar, cast
 
 from schemas.errors import ChatError, Malformed
@@ -114,11 +114,13 @@ def span(name: str, kind: Kind, *, parent: str | None = None, event: str = "", s
     is sampled like one that begins here.
     """
     trace = None if parent is None else trace_of(parent)
-    sampled = random.random() < _ratio if trace is None or stranger else trace[-1] in _SAMPLED  # noqa: S311 - a sample
+    sampled = random() < _ratio if trace is None or stranger else trace[-1] in _SAMPLED  # noqa: S311 - a sample
     if sampled and _exporting is not None:
         return _exporting.start(name, kind, trace, event)
-    head = f"00-{random.getrandbits(128):032x}-" if trace is None else trace[:36]
-    return Span(f"{head}{random.getrandbits(64):016x}-0{sampled:d}", event)
+    if trace is None:
+        made = f"{getrandbits(192):048x}"
+        return Span(f"00-{made[:32]}-{made[32:]}-00", event)
+    return Span(f"{trace[:36]}{getrandbits(64):016x}-0{'1' if sampled else '0'}", event)
 
 
 def current() -> Span | None:
