@@ -25,7 +25,7 @@ checkout's own. The first `up` downloads and installs; later ones take seconds. 
 How the product is led there is written to .run/services/services.env:
 
   set -a; . .run/services/services.env; set +a
-  KNCHAT_LOG=kafka KNCHAT_CHATS=cassandra scripts/dev
+  KNCHAT_LOG=kafka KNCHAT_CHATS=cassandra scripts/dev --real
 
 --secure is a second set, in .run/services-secure, where everything asks for TLS and a password.
 
