@@ -55,6 +55,8 @@ def migrate(engine: sa.Engine, *, name: str) -> list[str]:
 
 def check(engine: sa.Engine, *, name: str) -> None:
     """Raises Unavailable when the tables are not those that this code needs, and says what to do; DBAPIError passes through."""
+    if _version_seen(engine) == REVISIONS[-1]:
+        return
     with engine.connect() as connection:
         version = _version(connection)
         _check_known(version, connection, name=name)
@@ -79,7 +81,7 @@ def _check_encoding(connection: sa.Connection, *, name: str) -> None:
 
 
 def _version_seen(engine: sa.Engine) -> str | None:
-    """The version, as cheaply as possible; None also when it cannot be read, and then `migrate` looks again, properly."""
+    """The version, as cheaply as possible; None also when it cannot be read, and then the caller looks again, properly."""
     try:
         with engine.connect() as connection:
             return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
