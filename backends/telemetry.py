@@ -1,7 +1,7 @@
 """Counters, gauges and histograms of one process: declared once here, kept in plain numbers, shown as Prometheus text.
 
-Everybody calls `count`, `gauge` and `observe`; the gateway's `/metrics` calls `render`. A name that is not in METRICS is a bug and raises
-KeyError. Nothing is imported for it until somebody asks for the text (design.md D21).
+Everybody calls `count`, `gauge` and `observe`; `/metrics` of gateways and functions calls `render`. A name that is not in METRICS is a bug
+and raises KeyError. Nothing is imported for it until somebody asks for the text (design.md D21).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from backends.health import Health
 from backends.settings import Settings
 from backends.tracing import in_spans
 from schemas.topics import COMMANDS, DELIVERIES, QUERIES, SESSION_DELIVERIES
@@ -181,6 +182,11 @@ class Backends:
         from backends.keys import SigningKey  # noqa: PLC0415 - opened at first use
 
         return SigningKey.of(self.settings)
+
+    @cached_property
+    def health(self) -> Health:
+        """Which of these ports answer."""
+        return Health(self)
 
     def own(self) -> None:
         """Makes this process the owner of the data folder until `close`, where the log lies in it: `dev` does, a lone function need not.

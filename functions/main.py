@@ -21,7 +21,8 @@ from schemas import topics
 class OnEvents:
     """A source: the records of `topic` go to the target `target` of functions/`file`.py; what fails goes to chat-dead-letters.
 
-    `needs`: the ports without which the target can do nothing, and so is not ready.
+    `needs`: the ports without which the target can do nothing, and so is not ready. `uses`: those that it goes on without for a while; they
+    are asked once, at the start, where a wrong setting is found early.
     """
 
     target: str
@@ -30,19 +31,21 @@ class OnEvents:
     group: str
     delivery: Delivery
     needs: tuple[str, ...]
+    uses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnHttp:
     """An HTTP target: requests whose path is one of `paths`, or lies below one, go to the target `target` of functions/`file`.py.
 
-    `needs` as above.
+    `needs` and `uses` as above.
     """
 
     target: str
     file: str
     paths: tuple[str, ...]
     needs: tuple[str, ...]
+    uses: tuple[str, ...] = ()
 
 
 # Patience that fits what is behind the function (design.md D12): 60 linear steps of 0.5 s are 15 min, of 1 s 30 min.
@@ -51,9 +54,12 @@ _PERSIST: Final = Delivery(retry=60, backoff_delay_s=1.0)
 _HISTORY: Final = Delivery(retry=2, backoff_delay_s=0.5)  # whoever asked has soon stopped waiting
 
 # `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes to chat-retries (design.md D11b).
+# `accounts` is ready without log and cache: people log in and read without either, and what gateways must hear is refused call by call.
 TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
-    OnEvents(target="send", file="send", topic=topics.COMMANDS, group="send", delivery=_SEND, needs=("appends",)),
-    OnEvents(target="send", file="send", topic=topics.RETRIES, group="send-retries", delivery=_SEND, needs=("appends",)),
+    OnEvents(target="send", file="send", topic=topics.COMMANDS, group="send", delivery=_SEND, needs=("appends",), uses=("accounts",)),
+    OnEvents(
+        target="send", file="send", topic=topics.RETRIES, group="send-retries", delivery=_SEND, needs=("appends",), uses=("accounts",)
+    ),
     OnEvents(
         target="persist", file="persist", topic=topics.MESSAGES, group=topics.HISTORY_GROUP, delivery=_PERSIST, needs=("appends", "chats")
     ),
@@ -73,9 +79,10 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
             "/v1/docs",
             "/.well-known/jwks.json",
         ),
-        needs=("accounts", "appends", "cache"),
+        needs=("accounts",),
+        uses=("appends", "cache"),
     ),
-    OnHttp(target="chats", file="chats", paths=("/v1/chats",), needs=("chats", "public_keys")),
+    OnHttp(target="chats", file="chats", paths=("/v1/chats",), needs=("chats", "public_keys"), uses=("accounts", "cache")),
 )
 
 _FILES: Final = {trigger.target: trigger.file for trigger in TRIGGERS}

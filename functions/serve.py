@@ -1,24 +1,24 @@
 """The functions as ASGI apps: `uvicorn functions.serve:app --timeout-keep-alive 75` in production, the others for `dev` and tests.
 
-functions-framework makes each app; what is added here is what it lacks: `/livez` and `/readyz`, CORS, the trace of the request, and the
-promise that `report_lost` never makes a dead letter of a dead letter. The rules are not known here.
+functions-framework makes each app; what is added here is what it lacks: `/livez`, `/readyz` and `/metrics`, CORS, the trace of the request,
+and the promise that `report_lost` never makes a dead letter of a dead letter. The rules are not known here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import functions_framework.aio
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from backends import tracing
-from backends.telemetry import count
+from backends.telemetry import count, render
 from functions import door, main
 from functions.main import TRIGGERS, OnHttp
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
@@ -26,9 +26,6 @@ from schemas.errors import ChatError, Malformed, Refused, Unavailable
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from backends.wiring import Backends
-
-READY_S: Final = 2.0
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -79,45 +76,37 @@ def http_app(allowed_origins: Iterable[str], *targets: str) -> ASGIApp:
     )
 
 
-async def missing(backends: Backends, ports: Iterable[str]) -> list[str]:
-    """Which of these ports do not answer a ping within READY_S."""
-
-    async def answers(port: str) -> bool:
-        try:
-            async with asyncio.timeout(READY_S):
-                await getattr(backends, port).ping()
-        except (ChatError, TimeoutError):
-            return False
-        return True
-
-    ports = list(ports)
-    return [port for port, good in zip(ports, await asyncio.gather(*map(answers, ports)), strict=True) if not good]
-
-
 def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
-    """The app with `/livez`, and `/readyz`, which names those of the ports that do not answer."""
+    """The app with `/livez`, `/readyz`, which names those of the ports that do not answer, and, unless the settings say no, `/metrics`."""
     ports = list(ports)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/livez":
-            await PlainTextResponse("ok")(scope, receive, send)
-        elif scope["path"] == "/readyz":
-            try:
-                silent = await missing(door.current(), ports)
-            except Unavailable as error:
-                await door.problem(error)(scope, receive, send)
-                return
-            answer = door.problem(Unavailable(f"no answer from {', '.join(silent)}")) if silent else PlainTextResponse("ok")
-            await answer(scope, receive, send)
-        else:
-            await inner(scope, receive, send)
+        answer: ASGIApp = inner
+        try:
+            match scope["path"]:
+                case "/livez":
+                    answer = PlainTextResponse("ok")
+                case "/readyz":
+                    missing = await door.current().health.missing(ports)
+                    answer = door.problem(Unavailable(f"not ready: {', '.join(missing)}")) if missing else PlainTextResponse("ok")
+                case "/metrics" if door.current().settings.metrics:
+                    text, kind = render()
+                    answer = Response(text, headers={"content-type": kind})
+        except Unavailable as error:
+            answer = door.problem(error)
+        await answer(scope, receive, send)
 
     return handle
 
 
-def needs(target: str) -> list[str]:
-    """The ports without which this target can do nothing."""
-    return sorted({port for trigger in TRIGGERS if trigger.target == target for port in trigger.needs})
+def needs(*targets: str) -> list[str]:
+    """The ports without which these targets can do nothing."""
+    return sorted({port for trigger in TRIGGERS if trigger.target in targets for port in trigger.needs})
+
+
+def uses(*targets: str) -> list[str]:
+    """All ports that these targets ask, those that they can do without for a while too."""
+    return sorted({port for trigger in TRIGGERS if trigger.target in targets for port in (*trigger.needs, *trigger.uses)})
 
 
 @cache
@@ -129,8 +118,7 @@ def _own_app(named: str) -> ASGIApp:
     if unknown := [target for target in targets if target not in of_http]:
         raise Malformed(f"FUNCTION_TARGET must be one of {', '.join(sorted(of_http))}, not {unknown[0]!r}", field="FUNCTION_TARGET")
     if all(of_http[target] for target in targets):
-        ports = sorted({port for target in targets for port in needs(target)})
-        return probed(http_app(door.current().settings.allowed_origins, *targets), ports)
+        return probed(http_app(door.current().settings.allowed_origins, *targets), needs(*targets))
     if len(targets) > 1:
         raise Malformed(f"FUNCTION_TARGET names one event target, not {named!r}", field="FUNCTION_TARGET")
     return probed(event_app(named), needs(named))
@@ -148,16 +136,23 @@ def _framework_app(target: str) -> ASGIApp:
 async def _live(receive: Receive, send: Send) -> None:
     while (await receive())["type"] == "lifespan.startup":
         try:
-            door.current()
-            _own_app(os.environ.get("FUNCTION_TARGET", ""))
+            named = os.environ.get("FUNCTION_TARGET", "")
+            _own_app(named)
+            await door.current().health.check(uses(*named.split(",")))
         except ChatError as error:
+            await _close()
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
         await send({"type": "lifespan.startup.complete"})
-    await door.current().close()
+    await _close()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _close() -> None:
+    with suppress(Unavailable):  # the environment is wrong, and nothing was opened
+        await door.current().close()
     door.use(None)
     await tracing.close()
-    await send({"type": "lifespan.shutdown.complete"})
 
 
 def _trace(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -179,7 +179,7 @@ class _Dev:
         stack.callback(door.use, None)
         await self._start_pumps(backends, [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)], stack)
 
-        ports = sorted({port for trigger in TRIGGERS for port in needs(trigger.target)})
+        ports = needs(*(trigger.target for trigger in TRIGGERS))
         server = HttpServer(probed(http_app(settings.allowed_origins), ports), listener, stop_s=STOP_S)
         serving = self._part(server.run_until_stopped(), "the HTTP server")
         stack.push_async_callback(_ended, [serving])

@@ -79,6 +79,7 @@ async def _serve(settings: Settings, trigger: OnEvents, url: str | None) -> None
         backends = Backends(settings)
         stack.push_async_callback(backends.close)
         backends.own()  # embedded: its groups have one member, in one process
+        await backends.health.check(("reads", "appends"))
         post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
         dest = url or f"http://{trigger.target.replace('_', '-')}"
         source = Source(topic=trigger.topic, group=trigger.group, url=dest, delivery=trigger.delivery)

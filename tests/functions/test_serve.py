@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from backends.wiring import Backends
 from functions import door, serve
 from functions.main import TRIGGERS, OnEvents
 from schemas import calls
@@ -60,21 +62,8 @@ async def test_what_is_missing_is_named(backends, settings, monkeypatch):
             answers[target] = await http.get("/readyz")
 
     assert (answers["persist"].status_code, answers["persist"].json()["code"]) == (503, "unavailable")
-    assert "chats" in answers["persist"].json()["message"]
+    assert answers["persist"].json()["message"] == "not ready: chats (sql)"
     assert answers["send"].status_code == 200
-
-
-async def test_a_port_that_hangs_is_missing(backends, monkeypatch):
-    """A ping is waited for no longer than the probe's patience."""
-
-    async def hang():
-        await asyncio.Event().wait()
-
-    before = await serve.missing(backends, ["appends", "chats"])
-    monkeypatch.setattr(serve, "READY_S", 0.01)
-    monkeypatch.setattr(backends.appends, "ping", hang)
-
-    assert (before, await serve.missing(backends, ["appends"])) == ([], ["appends"])
 
 
 async def test_a_wrong_setting_is_not_ready(monkeypatch):
@@ -87,6 +76,30 @@ async def test_a_wrong_setting_is_not_ready(monkeypatch):
 
     assert answer.status_code == 503
     assert "KNCHAT_TOKEN_S" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("target", ["send", "accounts"])
+async def test_metrics(target, backends, monkeypatch):
+    """Beside the probes, as on the gateway's port."""
+    monkeypatch.setenv("FUNCTION_TARGET", target)
+    async with client(serve.app) as http:
+        await http.get("/livez")
+        answer = await http.get("/metrics")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert "knchat_events_total" in answer.text
+
+
+async def test_metrics_can_be_left_out(backends, monkeypatch):
+    """The path is the function's then."""
+    without = Backends(replace(backends.settings, metrics=False))
+    door.use(without)
+    async with client(serve.probed(serve.http_app([]), [])) as http:
+        answer = await http.get("/metrics")
+    await without.close()
+
+    assert answer.status_code == 404
 
 
 async def lifespan(*kinds):

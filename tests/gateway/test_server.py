@@ -35,7 +35,7 @@ async def test_probes_and_metrics(gateway, person, settings):
     assert (status, json.loads(body)["code"]) == (404, "not_found")
     with broken(settings.data, "records"):
         status, headers, body = await http(gateway, "/readyz")
-    assert (status, json.loads(body)["code"], json.loads(body)["message"]) == (503, "starting", "not ready: log")
+    assert (status, json.loads(body)["code"], json.loads(body)["message"]) == (503, "starting", "not ready: log (embedded)")
     assert headers["Retry-After"] == "1"
 
 

@@ -1,0 +1,85 @@
+"""Whether what a process needs is there: `/readyz` of gateways and functions asks, and every process once at its start.
+
+Each port is asked by one `ping` at a time, however many ask for it, and nobody waits for it longer than READY_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import ChatError, Malformed, Unavailable
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+
+log = logging.getLogger(__name__)
+
+READY_S: Final = 1.5
+"""A probe has its answer within 2 s, also from a busy process."""
+
+
+class Health:
+    """Of the ports of one process, by their names in `Backends`."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._asking: dict[str, asyncio.Task[ChatError | None]] = {}
+
+    async def missing(self, ports: Collection[str]) -> list[str]:
+        """What of these does not answer, in operators' words: the part, its technology, and the setting if one is wrong."""
+        wrong = await self._ask_all(ports)
+        return list(dict.fromkeys(self._said(port, error) for port, error in wrong.items()))
+
+    async def check(self, ports: Collection[str]) -> None:
+        """For the start: raises Malformed when a setting of one of these ports is wrong. One that is away is logged, and comes later."""
+        wrong = await self._ask_all(ports)
+        for port, error in wrong.items():
+            if isinstance(error, Malformed):
+                raise error
+            log.warning("started without a part that is away", extra={"part": self._word(port), "error": error.message})
+
+    async def _ask_all(self, ports: Collection[str]) -> dict[str, ChatError]:
+        answers = await asyncio.gather(*map(self._ask, ports))
+        return {port: error for port, error in zip(ports, answers, strict=True) if error is not None}
+
+    async def _ask(self, port: str) -> ChatError | None:
+        asking = self._asking.get(port)
+        if asking is None:
+            asking = self._asking[port] = asyncio.create_task(self._ping(port))
+            asking.add_done_callback(lambda _: self._asking.pop(port))
+        done, _ = await asyncio.wait([asking], timeout=READY_S)
+        return asking.result() if done else Unavailable(f"no answer within {READY_S} s")
+
+    async def _ping(self, port: str) -> ChatError | None:
+        try:
+            await getattr(self._backends, port).ping()
+        except ImportError as error:
+            return Malformed(f"the package {error.name} is not installed here")
+        except Malformed as error:
+            named = error.field is None or error.field in error.message
+            return error if named else Malformed(f"{error.field}: {error.message}", field=error.field)
+        except ChatError as error:
+            return error
+        return None
+
+    def _said(self, port: str, error: ChatError) -> str:
+        return f"{self._word(port)}: {error.message}" if isinstance(error, Malformed) else self._word(port)
+
+    def _word(self, port: str) -> str:
+        settings = self._backends.settings
+        match port:
+            case "appends":
+                return f"log ({settings.log})"
+            case "reads":
+                return f"log ({'embedded' if settings.log == 'embedded' else 'kafka'})"
+            case "chats":
+                return f"chats ({settings.chats})"
+            case "accounts":
+                return "accounts (sql)"
+            case "cache":
+                return f"cache ({'redis' if settings.redis else 'embedded'})"
+            case _:
+                return port.replace("_", " ")

@@ -1,0 +1,98 @@
+"""What probes and starts ask the ports: who is missing is named in time, wrong settings are told from servers that are away."""
+
+import asyncio
+import logging
+
+import pytest
+
+from backends import health
+from backends.settings import Settings
+from backends.wiring import Backends
+from schemas.errors import Malformed, Unavailable
+
+
+@pytest.fixture
+async def backends(tmp_path):
+    """The embedded ones."""
+    opened = Backends(Settings(data=tmp_path))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def answer(backends, monkeypatch):
+    """Makes the ping of a port raise this error, or do what a function does."""
+
+    def answer(port, what):
+        async def ping():
+            if isinstance(what, Exception):
+                raise what
+            return await what()
+
+        monkeypatch.setattr(getattr(backends, port), "ping", ping)
+
+    return answer
+
+
+async def test_nothing_is_missing(backends):
+    """Every port that can be asked, embedded."""
+    ports = ("appends", "reads", "cache", "chats", "accounts", "public_keys")
+    assert backends.signing_key
+
+    assert await backends.health.missing(ports) == []
+    await backends.health.check(ports)
+
+
+async def test_what_is_missing_is_named_once(backends, answer):
+    """By words that operators know; both ports of the embedded log are one thing."""
+    answer("appends", Unavailable("the disk is full"))
+    answer("chats", Unavailable("away"))
+
+    assert await backends.health.missing(["appends", "reads", "chats", "accounts"]) == ["log (embedded)", "chats (sql)"]
+
+
+async def test_a_wrong_setting_is_named(backends, answer):
+    """With its name, which not every message begins with."""
+    answer("cache", Malformed("it refuses our password", field="KNCHAT_REDIS_PASSWORD"))
+
+    assert await backends.health.missing(["cache"]) == ["cache (embedded): KNCHAT_REDIS_PASSWORD: it refuses our password"]
+    with pytest.raises(Malformed, match="KNCHAT_REDIS_PASSWORD") as refusal:
+        await backends.health.check(["accounts", "cache"])
+    assert refusal.value.field == "KNCHAT_REDIS_PASSWORD"
+
+
+async def test_a_start_goes_on_without_what_is_away(backends, answer, caplog):
+    """It is said in the log; the probe names it until it is there."""
+    caplog.set_level(logging.WARNING)
+    answer("chats", Unavailable("away"))
+    await backends.health.check(["accounts", "chats"])
+
+    assert [record.part for record in caplog.records] == ["chats (sql)"]
+
+
+async def test_a_package_that_is_not_installed_is_named(backends, answer):
+    """An image holds the drivers of the stores that it was made for."""
+    answer("chats", ModuleNotFoundError("no module", name="cassandra"))
+
+    assert await backends.health.missing(["chats"]) == ["chats (sql): the package cassandra is not installed here"]
+
+
+async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
+    """Nobody waits longer than a probe may, and however many probes come, one ping is under way."""
+    monkeypatch.setattr(health, "READY_S", 0.02)
+    pings, answers = [], asyncio.Event()
+
+    async def hang():
+        pings.append(1)
+        await answers.wait()
+
+    answer("chats", hang)
+    first = await asyncio.gather(*[backends.health.missing(["chats"]) for _ in range(5)])
+    again = await backends.health.missing(["chats"])
+    answers.set()
+    await asyncio.sleep(0)
+
+    assert [*first, again] == [["chats (sql)"]] * 6
+    assert len(pings) == 1
+    assert await backends.health.missing(["chats"]) == []
+    assert len(pings) == 2
