@@ -1,7 +1,7 @@
 """What is remembered for a while: idempotency keys, counters for limits, small values. Losing it degrades, it never loses a message.
 
 The gateway's publisher keeps keys here (design.md D4); `accounts` counts log-ins and remembers revocations. Embedded, keys lie in
-`log.db` and hold over kill -9; the rest lies in memory.
+`log.db` and hold over kill -9; the rest lies in memory. On Redis everything is shared, and holds as long as that Redis does.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Cache(Protocol):
         """Confirms the claims of the batch before (their commands are in the log), then reserves these: set if absent, for KEY_TTL_S.
 
         One round trip. In the order of `claims`; a key that occurs twice among them is fresh once. Each claim's step is atomic over all
-        processes (embedded: the one that owns the data folder). A reservation is durable no later than any append to the same log that
-        begins after it returned.
+        processes (embedded: the one that owns the data folder). Embedded, a reservation is durable no later than any append that begins
+        after it returned; a Redis that restarts or fails over may forget it, and then each gateway has its own memory of keys, and clients
+        have the key itself, to tell a repeat by.
         """
         ...
 
@@ -56,7 +57,10 @@ class Cache(Protocol):
         ...
 
     async def hit(self, name: str, *, window_s: int) -> int:
-        """Counts one more event under this name and says how many there were in the current fixed window, this one included."""
+        """Counts one more event under this name and says how many there were in the current fixed window, this one included.
+
+        Windows begin by the clock or with their first event, as the adapter likes.
+        """
         ...
 
     async def put(self, name: str, value: bytes, *, ttl_s: int) -> None:
@@ -68,7 +72,10 @@ class Cache(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raises Unavailable when the cache does not answer. Answers within 2 s."""
+        """Raises Unavailable when the cache does not answer, Malformed when a setting is wrong. Answers within 2 s.
+
+        The other methods say Unavailable for both: their callers go on without.
+        """
         ...
 
     async def close(self) -> None:
