@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import suppress
 from typing import Final
 
-from backends import tracing
 from backends.log import Bounds, Follower, Reads, Stored
 from backends.telemetry import count, gauge
 from gateway.hub import Hub
@@ -192,12 +191,8 @@ class Delivery:
     async def _deliver(self, records: Iterable[Record]) -> None:
         ahead = 0
         for number, record in enumerate(records, start=1):
-            if record.trace is None:
+            with record.span(DELIVERIES):
                 ahead = self._tell(record) or ahead
-            else:
-                with tracing.span(f"deliver {DELIVERIES}", "consumer", parent=record.trace) as span:
-                    span.note({"messaging.system": "kafka", "messaging.destination.name": DELIVERIES})
-                    ahead = self._tell(record) or ahead
             if number % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
         if ahead:
@@ -223,9 +218,11 @@ class Delivery:
     async def _answer(self, batch: Sequence[Stored]) -> None:
         for stored in batch:
             self._ends[stored.partition] = stored.offset + 1
-            for answer in parse(Record.of(stored, ANSWERS_GIVEN).data, pb.Answers).answers:
-                if self._hub.expects(answer.session) and (frame := answer_of(answer)) is not None:
-                    self._hub.answer(answer, frame)
+            record = Record.of(stored, ANSWERS_GIVEN, traced=True)
+            with record.span(SESSION_DELIVERIES):
+                for answer in parse(record.data, pb.Answers).answers:
+                    if self._hub.expects(answer.session) and (frame := answer_of(answer)) is not None:
+                        self._hub.answer(answer, frame)
 
     # ---- reading back --------------------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 log = logging.getLogger(__name__)
+
+_NO_SPAN: Final = nullcontext()
 
 Payload = TypeVar("Payload", bound="Message")
 
@@ -42,6 +45,14 @@ class Record(NamedTuple):
         if ("ce_type", event_type.type.encode()) not in stored.headers or not data.startswith(wire.MARK):
             data = _data_of(stored, event_type)
         return cls(stored.partition, stored.offset, stored.at_ms, data, tracing.recorded_parent(stored.headers) if traced else None)
+
+    def span(self, topic: str) -> AbstractContextManager[object]:
+        """What it is told in: a span where its trace is recorded, else nothing."""
+        if self.trace is None:
+            return _NO_SPAN
+        span = tracing.span(f"deliver {topic}", "consumer", parent=self.trace)
+        span.note({"messaging.system": "kafka", "messaging.operation.type": "process", "messaging.destination.name": topic})
+        return span
 
 
 def _data_of(stored: Stored, event_type: EventType) -> bytes:

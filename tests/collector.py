@@ -103,6 +103,12 @@ class Collector:
                     return found
                 assert self._came.wait(until - time.monotonic()), f"{wanted - found.keys()} did not come, {found.keys()} did"
 
+    def wait_for(self, name: str) -> list[Span]:
+        """The spans of this name, of any trace, when there is one. Blocks."""
+        with self._came:
+            assert self._came.wait_for(lambda: any(span.name == name for span in self.spans), PATIENCE_S), f"{name} did not come"
+            return [span for span in self.spans if span.name == name]
+
     def wait_for_requests(self, number: int) -> None:
         """Returns when so many requests have come. Blocks."""
         with self._came:

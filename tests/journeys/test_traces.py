@@ -142,6 +142,20 @@ async def test_one_send_is_one_trace(serve, collector, open_device):
     assert "traced" not in repr(collector.spans), "no text of a message"
 
 
+async def test_one_question_is_one_trace(serve, collector, open_device):
+    """From the socket to the answer on it."""
+    server = serve(collector.url)
+    ann, ben = new_user(server.http, "ann"), new_user(server.http, "ben")
+    phone = await open_device(ann, "phone")
+    sent = await phone.send(ben, "hello")
+    assert (await phone.ask({"type": "chats"}))["type"] == "chats", sent
+
+    (asked,) = await asyncio.to_thread(collector.wait_for, "publish chat-queries")
+    spans = await asyncio.to_thread(collector.wait, asked.trace, ["post history", "process history", "deliver session-deliveries"])
+    (told,) = spans["deliver session-deliveries"]
+    assert above(told, spans) == ["process history", "post history", "publish chat-queries"]
+
+
 async def test_a_call_over_http_goes_on_in_the_trace_of_its_request(serve, collector):
     """Its span lies inside the caller's; stores are asked inside it."""
     import httpx  # noqa: PLC0415 - one call with a header of its own
