@@ -1,6 +1,7 @@
 """Journeys go client to client, over the public doors of a running server, with a WebSocket client that is not ours.
 
-By default they start their own `kn-chat dev`; `--http URL` runs them against a server that is already there.
+By default they start their own `kn-chat dev`; with `--real` one with two gateways on real parts, with `--sink` too a sink before Kafka.
+`--http URL` runs them against a server that is already there.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ import httpx
 import msgspec
 import pytest
 import websockets
+
+from servers.services import Services
 
 PASSWORD = "correct horse battery"
 PATIENCE_S = 15
@@ -75,6 +78,15 @@ class Dev:
 
 def pytest_addoption(parser):
     parser.addoption("--http", help="run the journeys against this server instead of one of our own")
+    parser.addoption("--real", action="store_true", help="run the journeys on real parts: kn-chat dev --real --gateways 2")
+    parser.addoption("--sink", action="store_true", help="with --real: gateways post to a sink")
+
+
+def real_dev(folder: Path, *, sink: bool) -> Dev:
+    """The product as processes on the real servers of this checkout."""
+    services = Services()
+    services.up()
+    return Dev(folder, "--real", "--gateways", "2", *(["--sink"] if sink else []), environ=services.settings())
 
 
 @dataclass
@@ -200,7 +212,9 @@ def dev(request, tmp_path_factory):
     if request.config.getoption("--http"):
         yield None
         return
-    server = Dev(tmp_path_factory.mktemp("dev") / "data").start()
+    folder = tmp_path_factory.mktemp("dev") / "data"
+    server = real_dev(folder, sink=request.config.getoption("--sink")) if request.config.getoption("--real") else Dev(folder)
+    server.start()
     yield server
     assert server.stop() == 0
 
@@ -213,8 +227,8 @@ def http(request, dev):
 @pytest.fixture
 def own_dev(tmp_path, request):
     """A server of this test's own, to kill and restart."""
-    if request.config.getoption("--http"):
-        pytest.skip("this journey kills its server, so it needs one of its own")
+    if request.config.getoption("--http") or request.config.getoption("--real"):
+        pytest.skip("this journey kills an embedded server of its own; scripts/faults does it to the real parts")
     server = Dev(tmp_path / "data").start()
     yield server
     server.stop()
