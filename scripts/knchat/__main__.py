@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "dead-letters": "knchat.dead_letters",
     "pump": "knchat.pump",
     "migrate": "knchat.migrate",
+    "topics": "knchat.topics",
 }
 """Subcommand -> its file, in the order of `--help`."""
 
