@@ -476,6 +476,13 @@ def test_all_other_codes_come_back(code):
     assert Comeback(lambda: 1.0).after(Over(code, "")) == Step(FIRST_PAUSE_S)
 
 
+def test_a_move_during_a_drain_is_at_once():
+    """Who is told where to go does not wait for the time that `drain` has given it."""
+    assert Comeback().after(Over(4001, "moved", url="ws://new.example/v1/socket", pause_s=5.0)) == Step(
+        0.0, url="ws://new.example/v1/socket"
+    )
+
+
 def test_the_gateway_is_asked_for_after_failures():
     """The second failure in a row asks who the owner is; a token that is refused twice waits."""
     comeback = Comeback(lambda: 1.0)
