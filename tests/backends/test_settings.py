@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import traceback
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from schemas.errors import Malformed
 
 FIELDS = {f"KNCHAT_{item.name.upper()}": item for item in dataclasses.fields(Settings)}
 NUMBERS = {name: item for name, item in FIELDS.items() if item.type == "int"}
+SECRETS = [item.name for item in FIELDS.values() if item.metadata["secret"]]
 KEY = base64.b64encode(b"sixteen bytes ok").decode()
 
 
@@ -91,6 +93,34 @@ def test_values_are_read():
         ("KNCHAT_DATABASE", "postgresql://chat:secret@db.example/chat"),
         ("KNCHAT_DATABASE", "postgresql://chat@db.example:5432"),
         ("KNCHAT_DATABASE", "postgresql://chat@db.example/chat?sslmode=require"),
+        ("KNCHAT_DATABASE", "postgresql://chat@db.example:65536/chat"),
+        ("KNCHAT_DATABASE", "postgresql://chat@db.example/"),
+        ("KNCHAT_REDIS", "cache.example:6379"),
+        ("KNCHAT_REDIS", "valkey://cache.example:6379"),
+        ("KNCHAT_REDIS", "redis://cache.example:0"),
+        ("KNCHAT_REDIS", "redis://cache.example/chat"),
+        ("KNCHAT_REDIS", "redis://cache.example?db=1"),
+        ("KNCHAT_REDIS", "redis://:secret@cache.example"),
+        ("KNCHAT_REDIS", "redis://chat:secret@cache.example"),
+        ("KNCHAT_KAFKA", "kafka.example"),
+        ("KNCHAT_KAFKA", "kafka.example:9092,kafka.example:"),
+        ("KNCHAT_KAFKA", "kafka.example:90920"),
+        ("KNCHAT_KAFKA", "chat:secret@kafka.example:9092"),
+        ("KNCHAT_KAFKA_SECURITY", "tls"),
+        ("KNCHAT_KAFKA_CA", "nowhere.pem"),
+        ("KNCHAT_KAFKA_REPLICATION", "0"),
+        ("KNCHAT_CASSANDRA", "cassandra://node:9042"),
+        ("KNCHAT_CASSANDRA_CONSISTENCY", "TWO"),
+        ("KNCHAT_CHATS", "history"),
+        ("KNCHAT_LOG", "Kafka"),
+        ("KNCHAT_LOG", ""),
+        ("K_SINK", "kafka-sink/namespace/name"),
+        ("K_SINK", "ftp://sink.example"),
+        ("KNCHAT_SINK_QUERIES", "http://chat:secret@sink.example/x"),
+        ("KNCHAT_JWKS", "ftp://keys.example/jwks.json"),
+        ("KNCHAT_JWKS", "https://chat:secret@keys.example/jwks.json"),
+        ("KNCHAT_REDIS_PASSWORD_FILE", "nowhere"),
+        ("KNCHAT_REDIS_FILE", "nowhere"),
         ("KNCHAT_CASSANDRA_KEYSPACE", "Chat"),
         ("KNCHAT_CASSANDRA_KEYSPACE", ""),
         ("KNCHAT_CASSANDRA_KEYSPACE", "a; drop"),
@@ -110,6 +140,129 @@ def test_a_mistake_names_its_variable(name, text):
     with pytest.raises(Malformed, match=name) as refusal:
         Settings.from_env({name: text})
     assert refusal.value.field == name
+
+
+def test_urls_are_taken():
+    """Each in the forms that operators write; what is set by Knative has its own names."""
+    given = {
+        "KNCHAT_DATABASE": "postgresql://chat@[::1]:5433/chat-1",
+        "KNCHAT_REDIS": "rediss://chat@cache.example:6380/15",
+        "KNCHAT_KAFKA": "kafka-0.kafka:9092, [::1]:9093,",
+        "K_SINK": "https://kafka-sink-ingress.knative-eventing.svc.cluster.local/chat/chat-commands",
+        "KNCHAT_SINK_QUERIES": "http://127.0.0.1:8080/?a=b",
+        "KNCHAT_OTLP_ENDPOINT": "http://collector:4318/",
+        "KNCHAT_JWKS": "https://chat.example/.well-known/jwks.json",
+    }
+    settings = Settings.from_env(given)
+
+    assert (settings.database, settings.redis, settings.jwks) == tuple(given[f"KNCHAT_{name}"] for name in ("DATABASE", "REDIS", "JWKS"))
+    assert settings.kafka == ("kafka-0.kafka:9092", "[::1]:9093")
+    assert (settings.sink, settings.sink_queries) == (given["K_SINK"], given["KNCHAT_SINK_QUERIES"])
+    for url in ("redis://cache.example", "redis://127.0.0.1:6379", "redis://chat@[::1]/0"):
+        assert Settings.from_env({"KNCHAT_REDIS": url}).redis == url
+    assert Settings.from_env({"KNCHAT_JWKS": "keys/jwks.json"}).jwks == "keys/jwks.json"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"KNCHAT_LOG": "kafka"}, "KNCHAT_KAFKA is missing"),
+        ({"KNCHAT_LOG": "knative"}, "KNCHAT_KAFKA is missing"),
+        ({"KNCHAT_KAFKA_SECURITY": "sasl_ssl", "KNCHAT_KAFKA_PASSWORD": "x"}, "KNCHAT_KAFKA_USER is missing"),
+        ({"KNCHAT_KAFKA_SECURITY": "sasl_plaintext", "KNCHAT_KAFKA_USER": "x"}, "KNCHAT_KAFKA_PASSWORD is missing"),
+        ({"KNCHAT_KAFKA_PASSWORD": "x"}, "KNCHAT_KAFKA_SECURITY must be sasl_ssl"),
+        ({"KNCHAT_KAFKA_CA": __file__}, "KNCHAT_KAFKA_SECURITY must be ssl"),
+        (
+            {
+                "KNCHAT_KAFKA_CA": __file__,
+                "KNCHAT_KAFKA_SECURITY": "sasl_plaintext",
+                "KNCHAT_KAFKA_USER": "x",
+                "KNCHAT_KAFKA_PASSWORD": "x",
+            },
+            "KNCHAT_KAFKA_SECURITY must be ssl",
+        ),
+        ({"KNCHAT_CHATS": "cassandra"}, "KNCHAT_CASSANDRA is missing"),
+        ({"KNCHAT_CASSANDRA_USER": "x"}, "KNCHAT_CASSANDRA_PASSWORD is missing"),
+        ({"KNCHAT_CASSANDRA_PASSWORD": "x"}, "KNCHAT_CASSANDRA_USER is missing"),
+        ({"KNCHAT_REDIS": "redis://x", "KNCHAT_REDIS_CA": __file__}, "KNCHAT_REDIS must begin with rediss://"),
+    ],
+)
+def test_what_one_setting_asks_of_another(given, named):
+    """Half a configuration stops the start, above all one that would be less safe than it looks."""
+    with pytest.raises(Malformed, match=named) as refusal:
+        Settings.from_env(given)
+    assert refusal.value.field == named.split(" ")[0]
+
+
+def test_a_whole_configuration_is_taken(tmp_path):
+    """With secrets in files, which end with a line break as editors leave it."""
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    settings = Settings.from_env(
+        {
+            "KNCHAT_LOG": "knative",
+            "KNCHAT_KAFKA": "kafka:9093",
+            "KNCHAT_KAFKA_SECURITY": "sasl_ssl",
+            "KNCHAT_KAFKA_CA": str(secret),
+            "KNCHAT_KAFKA_USER": "chat",
+            "KNCHAT_KAFKA_PASSWORD_FILE": str(secret),
+            "KNCHAT_CHATS": "cassandra",
+            "KNCHAT_CASSANDRA": "cassandra:9042",
+            "KNCHAT_CASSANDRA_USER": "chat",
+            "KNCHAT_CASSANDRA_PASSWORD_FILE": str(secret),
+            "KNCHAT_REDIS": "rediss://redis",
+            "KNCHAT_REDIS_CA": str(secret),
+            "KNCHAT_REDIS_PASSWORD_FILE": str(secret),
+            "KNCHAT_DATABASE": "postgresql://chat@postgres/chat",
+            "KNCHAT_DATABASE_PASSWORD_FILE": str(secret),
+        }
+    )
+
+    assert {getattr(settings, name) for name in SECRETS if name != "event_keys"} == {"s3cret"}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_said_once(name, tmp_path):
+    """In the variable or in a file, not in both."""
+    variable = f"KNCHAT_{name.upper()}"
+    with pytest.raises(Malformed, match="both set"):
+        Settings.from_env({variable: KEY, f"{variable}_FILE": str(tmp_path / "x")})
+
+
+CANARY = "canary-4711"
+
+
+def test_secrets_are_not_shown():
+    """Whoever logs the settings shows none, nor a part of one."""
+    key = CANARY.encode() * 2
+    shown = repr(Settings(**{name: (key,) if name == "event_keys" else CANARY for name in SECRETS}))
+
+    assert CANARY not in shown
+    assert base64.b64encode(key).decode() not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("KNCHAT_DATABASE", f"postgresql://chat:{CANARY}@db.example/chat"),
+        ("KNCHAT_REDIS", f"redis://:{CANARY}@cache.example/0"),
+        ("KNCHAT_REDIS", f"redis://{CANARY}:@cache.example/0"),
+        ("KNCHAT_KAFKA", f"kafka:9092,chat:{CANARY}@kafka:9092"),
+        ("KNCHAT_KAFKA", CANARY),
+        ("KNCHAT_JWKS", f"https://chat:{CANARY}@keys.example/jwks.json"),
+        ("KNCHAT_OTLP_ENDPOINT", f"http://chat:{CANARY}@collector:4318"),
+        ("K_SINK", f"http://chat:{CANARY}@sink.example"),
+        ("KNCHAT_ALLOWED_ORIGINS", f"https://chat:{CANARY}@app.example"),
+        ("KNCHAT_EVENT_KEYS", CANARY),
+        ("KNCHAT_LOG", CANARY),
+        ("KNCHAT_TOKEN_S", CANARY),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(name, text):
+    """Not in the error, and not in what it came from: both are logged."""
+    with pytest.raises(Malformed) as refusal:
+        Settings.from_env({name: text})
+    assert CANARY not in "".join(traceback.format_exception(refusal.value))
 
 
 @pytest.mark.parametrize(
