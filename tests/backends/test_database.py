@@ -92,9 +92,11 @@ async def test_an_error_of_the_driver_is_unavailable_with_its_cause(tmp_path):
 
 async def test_a_write_waits_for_another_process_and_gives_up_in_time(tmp_path):
     """Its thread is free again when the caller is told."""
-    database = Database.sqlite(tmp_path / "data.db", timeout_s=0.25)
+    before = Database.sqlite(tmp_path / "data.db")  # to make the tables a busy machine may need longer
+    await SqlChats(before).put([message(NOW)])
+    await before.close()
+    database = Database.sqlite(tmp_path / "data.db", timeout_s=0.5)
     chats = SqlChats(database)
-    await chats.put([message(NOW)])
     other = sqlite3.connect(tmp_path / "data.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable):
