@@ -128,7 +128,10 @@ class Reads(Protocol):
     """The reading side."""
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions the topic has. Errors: Unavailable when the topic does not exist or the log does not answer."""
+        """How many partitions the topic has, or had half a minute ago. Costs nothing to ask again and again.
+
+        Errors: Unavailable when the topic does not exist or the log does not answer.
+        """
         ...
 
     async def epoch(self, topic: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, TypeVar
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 DEADLINE_S: Final = 10.0
 PING_S: Final = 2.0
+_COUNTED_S: Final = 30.0
 
 Result = TypeVar("Result")
 Closing = KafkaFollower | KafkaMember | KafkaSharing
@@ -45,6 +47,7 @@ class KafkaLog:
         self._retiring: set[asyncio.Task[None]] = set()
         self._appending: set[asyncio.Future[None]] = set()
         self._turn = 0
+        self._counts: dict[str, tuple[int, float]] = {}
         self._reader = Reader(brokers)
         self._asking = Blocking("kafka-reader", threads=1, timeout_s=DEADLINE_S)
         self._reading: set[Closing] = set()
@@ -113,8 +116,12 @@ class KafkaLog:
     # ---- Reads ---------------------------------------------------------------------------------------------------------------------------
 
     async def partitions(self, topic: str) -> int:
-        """See `Reads`."""
-        return await self._ask(lambda: len(self._reader.describe(topic)["partitions"]))
+        """See `Reads`. As of half a minute ago at most: each event of `send` asks, and the answer changes when a topic is made anew."""
+        count, at = self._counts.get(topic, (0, float("-inf")))
+        if time.monotonic() - at > _COUNTED_S:
+            count = await self._ask(lambda: len(self._reader.describe(topic)["partitions"]))
+            self._counts[topic] = count, time.monotonic()
+        return count
 
     async def epoch(self, topic: str) -> str:
         """See `Reads`. The id that Kafka gave the topic."""
