@@ -45,19 +45,25 @@ examples:
   scripts/dev --real --gateways 2         on Kafka, Cassandra, PostgreSQL and Redis, which it starts: each part a process
 
 When all serve it prints one line on stdout, `ready <http url> <ws url>`; everything else goes to stderr. Ctrl-C ends it, a second
-Ctrl-C at once. Further settings are KNCHAT_ variables (the table in backends/README.md); options come before them."""
+Ctrl-C at once. Further settings are KNCHAT_ variables (the table in backends/README.md); options come before them.
+
+With --real each function, each pump and each gateway is a process; one that ends is started again, and processes.json in the data folder
+says their pids and ports. KNCHAT_KAFKA and KNCHAT_DATABASE must name the stores, KNCHAT_CASSANDRA and KNCHAT_REDIS may; scripts/dev --real
+starts them unless KNCHAT_KAFKA is set. Those stores run on at the end, until scripts/services down. One --real at a time uses a Kafka."""
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "dev",
         help="start everything on this machine, in one process",
-        description="The whole product in one process, on a data folder. Nothing else is needed.",
+        description="The whole product in one process, on a data folder. Nothing else is needed. With --real: processes, on real stores.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--http-port", type=_port, metavar="PORT", help="of the HTTP functions (KNCHAT_HTTP_PORT, else 8080); 0: any")
-    parser.add_argument("--gateway-port", type=_port, metavar="PORT", help="of the gateway (KNCHAT_GATEWAY_PORT, else 8081); 0: any")
+    parser.add_argument(
+        "--gateway-port", type=_port, metavar="PORT", help="of the (first) gateway (KNCHAT_GATEWAY_PORT, else 8081); 0: any"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", type=_folder, metavar="DIR", help="data folder, made if missing (KNCHAT_DATA, else .run/data)")
     where.add_argument("--memory", action="store_true", help="a temporary data folder, gone at the end")
@@ -82,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             from knchat.real import Processes, settings_of  # noqa: PLC0415 - see above
 
             settings, environ = settings_of(os.environ, **given)
+            logs.set_up(settings.log_level)
             processes = Processes(settings, environ, gateways=args.gateways, sink=args.sink, in_process=args.in_process)
         logs.set_up(settings.log_level)
         uvloop.run(_Dev(settings, demo=not args.no_demo, processes=processes).run())
@@ -128,7 +135,7 @@ class _Dev:
             except ChatError as error:
                 raise exits.Ended(exits.line_of(error), exits.USAGE if isinstance(error, Malformed) else exits.CANNOT_START) from error
             self._starting = None
-            _say(_welcome(self._settings, http, url, demo=self._demo))
+            _say(_welcome(self._settings, http, url, demo=self._demo, real=self._processes is not None))
             print(f"ready {http} {url}", flush=True)
             await self._watch()
             _say("stopping; a second Ctrl-C ends at once")
@@ -138,9 +145,11 @@ class _Dev:
         """Prepares the stores and starts all processes. The HTTP URL and the first gateway's."""
         from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
-        from knchat.real import prepare  # noqa: PLC0415 - see above
+        from knchat.real import alone, prepare  # noqa: PLC0415 - see above
 
+        stack.enter_context(alone(self._settings))
         backends = Backends(self._settings)
+        _say("stores: tables and topics")
         try:
             await prepare(backends)
             SigningKey.of(self._settings)
@@ -148,7 +157,10 @@ class _Dev:
         finally:
             await backends.close()
         stack.push_async_callback(processes.stop)
-        await processes.start()
+        _say(f"functions: {', '.join(child.name for child in processes.functions)}")
+        await processes.start_functions()
+        _say(f"pumps and gateways: {', '.join(child.name for child in processes.pumps + processes.gateways)}")
+        await processes.start_gateways()
         self._part(processes.watch(), "the supervision of processes")
         return processes.http, processes.url
 
@@ -271,9 +283,18 @@ def _demo_password(name: str) -> str:
     return f"{name}-demo-password"
 
 
-def _welcome(settings: Settings, http: str, ws: str, *, demo: bool) -> str:
+def _welcome(settings: Settings, http: str, ws: str, *, demo: bool, real: bool) -> str:
     command = "kn-chat" if shutil.which("kn-chat") else "scripts/kn-chat"
-    lines = [f"everything serves, data in {settings.data}", f"  documents  {http}/v1/docs", f"  WebSocket  {ws}"]
+    lines = [f"everything serves, {'keys' if real else 'data'} in {settings.data}"]
+    if real:
+        history = f"Cassandra {','.join(settings.cassandra)}" if settings.chats == "cassandra" else ""
+        redis = f"Redis {settings.redis.rpartition('@')[2].rpartition('//')[2]}" if settings.redis else ""
+        stores = [f"Kafka {','.join(settings.kafka)}", history, f"PostgreSQL {settings.database.rpartition('@')[2]}", redis]
+        lines += [
+            f"  stores     {', '.join(filter(None, stores))}",
+            "             they run on: scripts/services down ends those it has started",
+        ]
+    lines += [f"  documents  {http}/v1/docs", f"  WebSocket  {ws}"]
     if demo:
         lines += [f"  {name:<9}  password {_demo_password(name)}" for name in DEMO_USERS]
         first, second = DEMO_USERS

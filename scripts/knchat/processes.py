@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import httpx
@@ -31,13 +32,15 @@ SETTLED_S: Final = 10.0
 READY_S: Final = 60.0
 ASK_EVERY_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1
+# Found before any fork: a child of a process with threads must not load libraries.
+_PRCTL: Final = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 @dataclass(eq=False)
 class Child:
     """One process. `url`: asked for `/readyz` until it answers 200; empty: the child says `ready ...` on its standard output.
 
-    `port`: what it listens on, the same after each start; 0: nothing.
+    What else it says, on either output, is passed on to ours behind its name. `port`: what it listens on, the same after each start.
     """
 
     name: str
@@ -45,95 +48,113 @@ class Child:
     environ: Mapping[str, str]
     url: str = ""
     port: int = 0
+    back_off_s: tuple[float, float] = BACK_OFF_S
+    settled_s: float = SETTLED_S
     pid: int = 0
+    """0: it does not run."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     words: list[str] = field(default_factory=list)
     """What stood behind `ready`."""
-    _process: asyncio.subprocess.Process | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _stop_within_s: float = 0.0
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Keeps the child running until `stop`; `changed` is called whenever its pid has. Raises Ended when it ends before it was ready."""
         served, failures = False, 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._process = process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *self.command,
                 env=self.environ,
+                stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours: the children end in order
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(end_with_parent, os.getpid()),
             )
             self.pid = process.pid
             changed()
-            becoming = asyncio.create_task(self._become_ready(process))
-            code = await process.wait()
+            code = await self._until_it_ends(process)
             served = served or self.ready.is_set()
-            becoming.cancel()
             self.ready.clear()
+            self.pid = 0
+            changed()
             if self._stopping.is_set():
                 return
             if not served:
                 raise exits.Ended(f"{self.name} cannot start (exit code {code}); its own words stand above", exits.CANNOT_START)
-            failures = 0 if time.monotonic() - began >= SETTLED_S else failures + 1
-            first, last = BACK_OFF_S
-            wait_s = min(last, first * 2**failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            failures = 0 if time.monotonic() - began >= self.settled_s else failures + 1
+            first, last = self.back_off_s
+            wait_s = min(last, first * 2 ** min(failures, 16)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
             log.warning("a process has ended, it is started again", extra={"child": self.name, "code": code, "in_s": round(wait_s, 2)})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
 
-    async def stop(self, *, within_s: float) -> None:
-        """SIGTERM, and SIGKILL for one that has not ended after so many seconds."""
+    def stop(self, *, within_s: float) -> None:
+        """Lets `run` end it and return: by SIGTERM, and by SIGKILL if it has not ended after so many seconds."""
+        self._stop_within_s = within_s
         self._stopping.set()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), within_s)
-        except TimeoutError:
-            log.warning("a process does not end, it is killed", extra={"child": self.name})
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
 
-    async def _become_ready(self, process: asyncio.subprocess.Process) -> None:
+    async def _until_it_ends(self, process: asyncio.subprocess.Process) -> int:
+        ended, stopping = asyncio.create_task(process.wait()), asyncio.create_task(self._stopping.wait())
+        hearing = asyncio.create_task(self._hear(process))
+        asking = asyncio.create_task(self._ask_until_ready())
+        try:
+            await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                process.terminate()
+                await asyncio.wait([ended], timeout=self._stop_within_s)
+            if not ended.done():
+                log.warning("a process does not end, it is killed", extra={"child": self.name})
+                process.kill()
+            code = await ended
+            await hearing  # its last words
+            return code
+        finally:
+            for task in (ended, stopping, hearing, asking):
+                task.cancel()
+
+    async def _hear(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - asked for
-        if self.url:
-            await _answers(f"{self.url}/readyz")
-            self.ready.set()
-        async for line in process.stdout:
-            first, *rest = line.decode(errors="replace").split() or [""]
+        while True:
+            try:
+                line = (await process.stdout.readline()).decode(errors="replace")
+            except ValueError:  # longer than asyncio's 64 KiB
+                continue
+            if not line:
+                return
+            first, *rest = line.split() or [""]
             if first == "ready" and not self.url:
                 self.words = rest
                 self.ready.set()
             else:
-                print(f"{self.name}: {line.decode(errors='replace').rstrip()}", file=sys.stderr, flush=True)
+                print(f"{self.name}: {line.rstrip()}", file=sys.stderr, flush=True)
+
+    async def _ask_until_ready(self) -> None:
+        if not self.url:
+            return
+        async with httpx.AsyncClient(timeout=5) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get(f"{self.url}/readyz")).status_code == 200:
+                        self.ready.set()
+                        return
+                await asyncio.sleep(ASK_EVERY_S)
 
 
-async def _answers(url: str) -> None:
-    async with httpx.AsyncClient(timeout=5) as client:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if (await client.get(url)).status_code == 200:
-                    return
-            await asyncio.sleep(ASK_EVERY_S)
-
-
-async def all_ready(children: Sequence[Child]) -> None:
-    """Returns when all serve. Raises Ended, and names those that do not, after READY_S."""
+async def all_ready(children: Sequence[Child], *, within_s: float = READY_S) -> None:
+    """Returns when all serve. Raises Ended, and names those that do not, after so many seconds."""
     try:
-        async with asyncio.timeout(READY_S):
+        async with asyncio.timeout(within_s):
             await asyncio.gather(*(child.ready.wait() for child in children))
     except TimeoutError:
         late = ", ".join(child.name for child in children if not child.ready.is_set())
-        raise exits.Ended(f"not ready after {READY_S:.0f} s: {late}; the log above says what they wait for", exits.CANNOT_START) from None
+        raise exits.Ended(f"not ready after {within_s:g} s: {late}; the log above says what they wait for", exits.CANNOT_START) from None
 
 
-def _end_with_parent() -> None:
-    """Asks the kernel (Linux) to end this child when its parent is gone, however it went. Runs in the child, before its program."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() == 1:
+def end_with_parent(parent: int) -> None:
+    """Asks the kernel (Linux) to kill this child when its parent is gone, however it went. Runs in the child, before its program."""
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
             os._exit(1)

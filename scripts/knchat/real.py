@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import fcntl
+import hashlib
 import json
 import os
+import random
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from backends.settings import Settings
+from knchat import exits
 from knchat.processes import Child, all_ready
+from knchat.serving import listen
 from schemas.errors import Malformed
 
 if TYPE_CHECKING:
@@ -30,20 +36,30 @@ PROCESSES: Final = "processes.json"
 """In the data folder: name -> pid and port of each process that runs now, for those who measure them or take them down."""
 EVENT_KEYS: Final = "event.keys"
 
-# Functions first, so that what pumps bring finds them; clients come last and go first.
-_STOP_S: Final = {"gateway": 20.0, "pump": 10.0, "sink": 5.0, "function": 15.0}
+# What each may take to end, a little more than it allows itself; KNCHAT_DRAIN_S comes on top for gateways.
+GATEWAY_STOP_S: Final = 15.0
+PUMP_STOP_S: Final = 10.0
+SINK_STOP_S: Final = 5.0
+FUNCTION_STOP_S: Final = 15.0
+# Below what Linux takes ports of outgoing connections from: there the port of a function that was killed could be taken meanwhile by any
+# connection, even by the pump's that tries to reach it, and the function could not come back.
+_PORTS: Final = range(20_000, 32_000)
 
 
 def settings_of(environ: Mapping[str, str], **given: object) -> tuple[Settings, dict[str, str]]:
     """The settings of `--real`, and the environment that gives them to the children. Raises Malformed naming what is wrong or missing."""
     ours = dict(environ)
+    for name in ("KNCHAT_KAFKA", "KNCHAT_DATABASE"):
+        if not ours.get(name):
+            raise Malformed(f"{name} is missing: --real runs on real stores; scripts/dev --real starts them and names them", field=name)
     ours.setdefault("KNCHAT_LOG", "kafka")
     if "KNCHAT_CASSANDRA" in ours:
         ours.setdefault("KNCHAT_CHATS", "cassandra")
     settings = replace(Settings.from_env(ours), **given)  # type: ignore[arg-type] # fields of Settings, from argparse
-    for name, there in (("KNCHAT_KAFKA", settings.kafka), ("KNCHAT_DATABASE", settings.database)):
-        if not there:
-            raise Malformed(f"{name} is missing: --real runs on real stores; scripts/dev --real starts them and names them", field=name)
+    if settings.log == "embedded":
+        raise Malformed(
+            "KNCHAT_LOG is embedded, which belongs to one process: --real needs kafka, or knative with a K_SINK", field="KNCHAT_LOG"
+        )
     ours["KNCHAT_DATA"] = str(settings.data)
     if not {"KNCHAT_EVENT_KEYS", "KNCHAT_EVENT_KEYS_FILE"} & ours.keys():
         ours["KNCHAT_EVENT_KEYS_FILE"] = str(_event_keys(settings.data))
@@ -60,15 +76,54 @@ def _event_keys(folder: Path) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Keeps others of this machine away from the data folder, and from the stores: they would answer to the same names in Kafka's groups.
+
+    Raises Ended in one line when another one is there. The locks end with this process, however it ends.
+    """
+    stores = hashlib.sha256(" ".join([*sorted(settings.kafka), settings.database]).encode()).hexdigest()[:16]
+    places = {
+        f"the data folder {settings.data}": settings.data / "owner.lock",
+        "this Kafka": Path(tempfile.gettempdir()) / f"kn-chat-{os.getuid()}-{stores}.lock",
+    }
+    with contextlib.ExitStack() as stack:
+        for what, path in places.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise exits.Ended(f"{path} cannot be written: {error.strerror}", exits.CANNOT_START) from error
+            stack.callback(os.close, file)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                process = os.pread(file, 20, 0).decode().strip() or "unknown"
+                raise exits.Ended(f"{what} is in use by another kn-chat (process {process}): stop it first", exits.CANNOT_START) from error
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        yield
+
+
 class Processes:
-    """All processes of one product."""
+    """All processes of one product. Raises Ended when a port that was asked for is taken."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], *, gateways: int, sink: bool, in_process: bool) -> None:
         self._settings, self._environ = settings, dict(environ)
-        self._runs: list[asyncio.Task[None]] = []
+        self._runs: dict[Child, asyncio.Task[None]] = {}
+        self._ports: set[int] = set()
         self.functions: list[Child] = []
         self.sinks: list[Child] = []
         self.pumps: list[Child] = []
+        if settings.gateway_port + gateways - 1 > 65_535:
+            raise exits.Ended(f"there are no {gateways} ports from {settings.gateway_port} on: choose --gateway-port lower", exits.USAGE)
+        asked = {settings.gateway_port + number: "--gateway-port" for number in range(gateways) if settings.gateway_port}
+        with contextlib.ExitStack() as stack:
+            if settings.http_port:
+                stack.enter_context(listen(settings.host, settings.http_port, option="--http-port"))
+            for port, option in asked.items():
+                stack.enter_context(listen(settings.host, port, option=option))
+        self._ports |= {*asked, settings.http_port}
         self._make_functions(in_process=in_process)
         via: dict[str, str] = self._make_sink() if sink else {}
         self.gateways = [self._gateway(number, via) for number in range(gateways)]
@@ -83,28 +138,43 @@ class Processes:
         """The whole URL of the first gateway."""
         return self.gateways[0].words[0]
 
-    async def start(self) -> None:
-        """Returns when all serve. Raises Ended when one cannot start."""
-        for stage in (self.functions + self.sinks, self.pumps + self.gateways):
-            self._runs += [asyncio.create_task(child.run(self._write), name=child.name) for child in stage]
-            ready = asyncio.ensure_future(all_ready(stage))
-            await asyncio.wait([ready, *self._runs], return_when=asyncio.FIRST_COMPLETED)
-            for run in self._runs:
-                if run.done():
-                    ready.cancel()
-                    run.result()
-            await ready
+    async def start_functions(self) -> None:
+        """Returns when all serve. First, so that what pumps bring finds them. Raises Ended when one cannot start."""
+        await self._start(self.functions + self.sinks)
+
+    async def start_gateways(self) -> None:
+        """The pumps too. Last, so that what clients send is answered."""
+        await self._start(self.pumps + self.gateways)
 
     async def watch(self) -> None:
         """Never returns: what ends is started again. Raises what ended a supervisor."""
-        await asyncio.gather(*self._runs)
+        await asyncio.gather(*self._runs.values())
 
     async def stop(self) -> None:
         """Ends all in order: clients are sent away, what they sent is brought to the functions or stays in the log."""
-        for kind, children in (("gateway", self.gateways), ("pump", self.pumps), ("sink", self.sinks), ("function", self.functions)):
-            await asyncio.gather(*(child.stop(within_s=_STOP_S[kind] + self._settings.drain_s) for child in children))
-        await asyncio.gather(*self._runs, return_exceptions=True)
+        gateway_s = GATEWAY_STOP_S + self._settings.drain_s
+        stages = ((self.gateways, gateway_s), (self.pumps, PUMP_STOP_S), (self.sinks, SINK_STOP_S), (self.functions, FUNCTION_STOP_S))
+        for children, within_s in stages:
+            for child in children:
+                child.stop(within_s=within_s)
+            await asyncio.gather(*(self._runs[child] for child in children if child in self._runs), return_exceptions=True)
         (self._settings.data / PROCESSES).unlink(missing_ok=True)
+
+    async def _start(self, children: list[Child]) -> None:
+        self._runs |= {child: asyncio.create_task(child.run(self._write), name=child.name) for child in children}
+        await self._or_end(all_ready(children))
+
+    async def _or_end(self, work: Coroutine[None, None, None]) -> None:
+        """Returns when the work is done. Raises what ended one of the children before."""
+        working = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([working, *self._runs.values()], return_when=asyncio.FIRST_COMPLETED)
+            for run in self._runs.values():
+                if run.done():
+                    run.result()
+            await working
+        finally:
+            working.cancel()
 
     def _write(self) -> None:
         children = [*self.functions, *self.sinks, *self.pumps, *self.gateways]
@@ -119,11 +189,11 @@ class Processes:
         targets = [] if in_process else list(dict.fromkeys(trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)))
         urls = {}
         for target in targets:
-            child = self._function(target.replace("_", "-"), target, _free_port())
+            child = self._function(target.replace("_", "-"), target, self._free_port())
             urls[target] = child.url
             self.functions.append(child)
         https = ",".join(trigger.target for trigger in TRIGGERS if isinstance(trigger, OnHttp))
-        self.functions.append(self._function("http", https, self._settings.http_port or _free_port(), host=self._settings.host))
+        self.functions.append(self._function("http", https, self._settings.http_port or self._free_port(), host=self._settings.host))
         for trigger in TRIGGERS:
             if isinstance(trigger, OnEvents):
                 command = [sys.executable, "-m", "knchat", "pump", "--group", trigger.group]
@@ -132,18 +202,19 @@ class Processes:
 
     def _function(self, name: str, target: str, port: int, host: str = "127.0.0.1") -> Child:
         flags = ["--host", host, "--port", str(port), "--timeout-keep-alive", "75", "--no-access-log", "--log-level", "warning"]
+        flags += ["--timeout-graceful-shutdown", "10"]
         command = [sys.executable, "-m", "uvicorn", "functions.serve:app", *flags]
         url = replace(self._settings, host=host).url("http", port)
         return Child(f"function-{name}", command, {**self._environ, "FUNCTION_TARGET": target}, url=url, port=port)
 
     def _gateway(self, number: int, via: Mapping[str, str]) -> Child:
-        port = self._settings.gateway_port + number if self._settings.gateway_port else _free_port()
+        port = self._settings.gateway_port + number if self._settings.gateway_port else self._free_port()
         own = {"KNCHAT_GATEWAY_PORT": str(port), "KNCHAT_GATEWAY_NAME": f"gateway-{number}", "KNCHAT_HOST": self._settings.host}
         return Child(f"gateway-{number}", [sys.executable, "-m", "gateway"], {**self._environ, **own, **via}, port=port)
 
     def _make_sink(self) -> dict[str, str]:
         """The receiver between gateways and Kafka, and what gateways must know of it."""
-        port = _free_port()
+        port = self._free_port()
         self.sinks.append(Child("sink", [sys.executable, "-m", "tests.sink", "--port", str(port)], self._environ, port=port))
         return {
             "KNCHAT_LOG": "knative",
@@ -151,18 +222,21 @@ class Processes:
             "KNCHAT_SINK_QUERIES": f"http://127.0.0.1:{port}/chat/chat-queries",
         }
 
+    def _free_port(self) -> int:
+        """One that nobody has now. A program that takes it before the child does ends the start, which may be tried again."""
+        for port in random.sample(_PORTS, len(_PORTS)):
+            if port not in self._ports:
+                with socket.socket() as probe, contextlib.suppress(OSError):
+                    probe.bind((self._settings.host if ":" not in self._settings.host else "127.0.0.1", port))
+                    self._ports.add(port)
+                    return port
+        raise exits.Ended(f"no port of {_PORTS.start} to {_PORTS.stop} is free", exits.CANNOT_START)
+
 
 async def prepare(backends: Backends) -> None:
     """Tables and topics, as this version needs them, before any process starts. Raises Malformed where what is there does not fit."""
     await backends.migrate()
-    if backends.topics is not None:
-        await backends.topics.create()
-        if problems := await backends.topics.check():
-            raise Malformed("; ".join(problems))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    await backends.topics.create()
+    if problems := await backends.topics.check():
+        raise Malformed("; ".join(problems))
+    await backends.health.check(("appends", "reads", "accounts", "chats", "cache"))

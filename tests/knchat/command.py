@@ -99,12 +99,12 @@ class Running:
         self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()
 
-    def out(self, text: str) -> str:
+    def out(self, text: str, *, within_s: float = PATIENCE_S) -> str:
         """Waits until stdout holds this; all of stdout so far."""
-        return self._hear("out", text)
+        return self._hear("out", text, within_s)
 
     def err(self, text: str) -> str:
-        return self._hear("err", text)
+        return self._hear("err", text, PATIENCE_S)
 
     def end(self, *, close: bool = True) -> Ran:
         """Closes its stdin and waits for its end."""
@@ -124,9 +124,9 @@ class Running:
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             stream.close()
 
-    def _hear(self, name: str, text: str) -> str:
+    def _hear(self, name: str, text: str, within_s: float) -> str:
         with self._changed:
-            assert self._changed.wait_for(lambda: text in self._heard[name], PATIENCE_S), (text, self._heard)
+            assert self._changed.wait_for(lambda: text in self._heard[name], within_s), (text, self._heard)
             return self._heard[name]
 
     def _read(self, name: str, stream) -> None:
