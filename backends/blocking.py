@@ -1,6 +1,7 @@
 """Runs a driver's blocking calls on a few threads, with a bound on what waits and a deadline for each call.
 
-`backends/database.py` uses it for SQL. It knows no driver and no statement; errors of a call pass through as they are.
+SQL (`backends/database.py`) and questions to Kafka (`backends/log/kafka.py`) use it. It knows no driver and no statement; errors of a call
+pass through as they are.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ WAITING: Final = 4_096
 
 
 class Blocking:
-    """A bounded executor. Belongs to one event loop; threads are started when they are first needed."""
+    """A bounded executor. Belongs to one event loop; threads are started when they are first needed. `whom` stands in its errors."""
 
-    def __init__(self, name: str, *, threads: int, timeout_s: float, waiting: int = WAITING) -> None:
+    def __init__(self, name: str, *, threads: int, timeout_s: float, waiting: int = WAITING, whom: str = "the database") -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._timeout_s = timeout_s
+        self._whom = whom
         self._waiting = waiting
         self._under_way: set[asyncio.Future[Any]] = set()
         self._closed = False
@@ -36,7 +38,7 @@ class Blocking:
         `close`. A call that was given up, or whose caller was cancelled, is left out if it has not begun; else it runs to its end unseen.
         """
         if self._closed or len(self._under_way) >= self._waiting:
-            raise Unavailable("too much waits for the database" if not self._closed else "the database is closed")
+            raise Unavailable(f"too much waits for {self._whom}" if not self._closed else f"{self._whom} is closed")
         given_up = False
         future = asyncio.wrap_future(self._executor.submit(lambda: None if given_up else call()))
         self._under_way.add(future)
@@ -46,7 +48,7 @@ class Blocking:
         finally:
             given_up = True
         if not future.done():
-            raise Unavailable("the database does not answer in time")
+            raise Unavailable(f"{self._whom} does not answer in time")
         return future.result()  # type: ignore[return-value] # None only if given up before it began, and that was raised above
 
     def _ended(self, future: asyncio.Future[Any]) -> None:

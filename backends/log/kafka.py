@@ -49,7 +49,7 @@ class KafkaLog:
         self._turn = 0
         self._counts: dict[str, tuple[int, float]] = {}
         self._reader = Reader(brokers)
-        self._asking = Blocking("kafka-reader", threads=1, timeout_s=DEADLINE_S)
+        self._asking = Blocking("kafka-reader", threads=1, timeout_s=DEADLINE_S, whom="Kafka")
         self._reading: set[Closing] = set()
 
     # ---- Appends -------------------------------------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from typing import Any, Final, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
+from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaTCPTransport
 from kafka.serializer import Serializer
 
 from schemas.errors import Malformed, Unavailable
@@ -31,6 +33,8 @@ REQUEST_MS: Final = 5_000
 """Patience with one request."""
 # A first contact takes 10 to 40 ms (measured); a node that is away must leave time to try another one within an append's 10 s.
 _FIRST_CONTACT_MS: Final = 4_000
+# A refusal is there after 10 ms (TLS) to 350 ms (SCRAM, beside twelve other programs); all three brokers' must fit into the time above.
+_TRY_MS: Final = 1_000
 # kafka-python's 30 s would keep us away for so long after a broker's return.
 _BACK_OFF_MS: Final = 1_000
 _AGAIN_S: Final = 0.1
@@ -107,11 +111,23 @@ class Brokers:
         return self._made(KafkaAdminClient)
 
     def _made(self, kind: Callable[..., Any], **options: Any) -> Any:
+        if not self._reached and self._options["security_protocol"] != "PLAINTEXT":
+            self._check_settings()
+        inner: list[KafkaNetClient] = []
+
+        def remembered(**given: Any) -> KafkaNetClient:
+            inner.append(KafkaNetClient(**given))
+            return inner[-1]
+
         with self.errors():
             try:
-                client = kind(bootstrap_timeout_ms=_FIRST_CONTACT_MS, **self._options, **options)
-            except kafka_errors.KafkaTimeoutError as error:
-                raise self._diagnosis() from error
+                client = kind(bootstrap_timeout_ms=_FIRST_CONTACT_MS, kafka_client=remembered, **self._options, **options)
+            except BaseException as error:
+                for each in inner:  # kafka-python would leave its thread running, and there is one such try a second while brokers are away
+                    each.close()
+                if isinstance(error, kafka_errors.KafkaTimeoutError):
+                    raise Unavailable("Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?") from error
+                raise
         self._reached = True
         return client
 
@@ -129,41 +145,65 @@ class Brokers:
         except (kafka_errors.KafkaError, OSError, RuntimeError) as error:  # RuntimeError: the client was closed meanwhile
             raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
 
-    def _diagnosis(self) -> Malformed | Unavailable:
-        """Why no broker could be reached: the first contact tells nothing but its timeout, so each is tried once more."""
-        away = Unavailable("Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?")
-        if self._options["security_protocol"] == "PLAINTEXT":
-            return away
-        for error in map(self._try, range(len(self._options["bootstrap_servers"]))):
-            cause = error.__context__ if error is not None else None
-            if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
-                return self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD")
-            if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
-                return self._wrong("Kafka does not offer SCRAM-SHA-512 there", "KNCHAT_KAFKA_SECURITY")
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return self._wrong(f"the brokers' certificate is not accepted: {cause.verify_message}", "KNCHAT_KAFKA_CA")
-            if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
-                return self._wrong("the brokers do not speak TLS there", "KNCHAT_KAFKA_SECURITY")
-        return away
+    def _check_settings(self) -> None:
+        """Raises Malformed when a broker refuses us: a client would try for seconds and then tell nothing but its timeout.
+
+        One connection, up to the log-in, to the first broker that is there: 40 ms (measured).
+        """
+        for number in range(len(self._options["bootstrap_servers"])):
+            match self._try(number):
+                case None:
+                    return
+                case kafka_errors.SaslAuthenticationFailedError():
+                    raise self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD")
+                case kafka_errors.UnsupportedSaslMechanismError() | kafka_errors.IllegalSaslStateError():
+                    raise self._wrong("Kafka does not offer SCRAM-SHA-512 there", "KNCHAT_KAFKA_SECURITY")
+                case ssl.SSLCertVerificationError() as refusal:
+                    raise self._wrong(f"the brokers' certificate is not accepted: {refusal.verify_message}", "KNCHAT_KAFKA_CA")
+                case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+                    raise self._wrong("the brokers do not speak TLS there", "KNCHAT_KAFKA_SECURITY")
 
     def _wrong(self, text: str, variable: str) -> Malformed | Unavailable:
         return Unavailable(text) if self._reached else Malformed(text, field=variable)
 
-    def _try(self, number: int) -> Exception | None:
+    def _try(self, number: int) -> BaseException | None:
+        """Why one of the brokers cannot be spoken to; None: it can."""
         net = NetworkSelector()
-        manager = KafkaConnectionManager(net, **self._options)
+        manager = _Introduction(net, **self._options)
 
         async def connect() -> None:
-            await manager.get_connection(f"bootstrap-{number}", timeout_ms=1_000)
+            await manager.get_connection(f"bootstrap-{number}", timeout_ms=_TRY_MS)
 
         try:
             net.run(connect)
         except Exception as error:  # the library's, Python's and the system's alike: what it was is the question
-            return error
+            return manager.refusal or error
         finally:
             manager.close()
             net.close()
         return None
+
+
+class _Introduction(KafkaConnectionManager):  # type: ignore[misc] # the library has no types
+    """Connections that keep what the library loses: why TLS failed, and a broker's last words before it hangs up on us."""
+
+    refusal: BaseException | None = None
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> KafkaTCPTransport:
+        try:
+            transport = await super()._build_transport(node, timeout_at=timeout_at)
+        except kafka_errors.KafkaConnectionError as error:
+            self.refusal = error.__context__
+            raise
+        receive = transport._sock_recv  # noqa: SLF001 - no public way
+
+        def words_first() -> tuple[bytes, Exception | None]:
+            # "Authentication failed" and the end of the line come together when we are slow; the library then drops the words.
+            received, end = receive()
+            return received, None if received else end
+
+        transport._sock_recv = words_first  # noqa: SLF001 - see above
+        return transport
 
 
 def again_while_moving(call: Callable[[], Result], *, within_s: float) -> Result:

@@ -45,8 +45,11 @@ class Reader:
     def describe(self, topic: str) -> Mapping[str, Any]:
         """Kafka's description: `topic_id`, and `partitions` with `leader_id`. Raises Unavailable when there is no such topic."""
         (described,) = self._asked_admin().describe_topics([self._brokers.topic(topic)])
-        if described["error_code"]:
-            raise kafka_errors.for_code(described["error_code"])
+        error = kafka_errors.for_code(described["error_code"])
+        if error is kafka_errors.UnknownTopicOrPartitionError:  # kafka-python would have us ask again: it may be made in a moment
+            raise Unavailable(f"there is no topic {topic} in Kafka: `kn-chat topics create` makes it")
+        if error is not kafka_errors.NoError:
+            raise error
         return dict(described)
 
     def bounds(self, topic: str, partitions: Sequence[int]) -> dict[int, Bounds]:

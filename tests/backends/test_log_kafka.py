@@ -1,0 +1,292 @@
+"""What only the log on Kafka has: wrong settings told apart from servers that are away, topics that others make, what retention takes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+import uuid
+
+import pytest
+from kafka.admin import ConfigResource
+from kafka.record.util import calc_crc32c
+from kafka.structs import TopicPartition
+
+from backends.log import Record
+from backends.log.kafka import KafkaLog
+from backends.log.kafka_brokers import Brokers
+from backends.log.kafka_topics import KafkaTopics
+from schemas.errors import Malformed, Unavailable
+from schemas.topics import DEAD_LETTERS, DELIVERIES, MAX_RECORD_BYTES, TOPICS
+from tests.backends.suite_log import batches, ends, event, ids, records, sent
+
+AWAY = ["127.0.0.1:1"]
+
+
+@pytest.fixture
+def brokers(kafka_settings):
+    """Without topics yet."""
+    return Brokers(kafka_settings["kafka"], prefix=f"test-{uuid.uuid4().hex[:8]}-")
+
+
+@pytest.fixture
+def topics(brokers):
+    """Of these brokers."""
+    return KafkaTopics(brokers, replication=1, delivery_partitions=12)
+
+
+@pytest.fixture
+async def open_log():
+    """Makes logs, which are closed afterwards."""
+    made = []
+
+    def another(brokers):
+        made.append(KafkaLog(brokers))
+        return made[-1]
+
+    yield another
+    for log in made:
+        await log.close()
+
+
+@pytest.fixture
+async def log(brokers, topics, open_log):
+    """A log with topics."""
+    await topics.create()
+    return open_log(brokers)
+
+
+@pytest.fixture
+def secure(secure_settings):
+    """The constructor's arguments for the brokers with TLS and passwords."""
+    given = secure_settings("kafka")
+    return {"servers": given["kafka"]} | {name: given[f"kafka_{name}"] for name in ("security", "ca", "user", "password")}
+
+
+@pytest.fixture
+def no_threads_are_left():
+    """What is away must not cost a thread at each try."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread.name for thread in set(threading.enumerate()) - before if "kafka-io" in thread.name]
+    assert left == []
+
+
+def test_checksums_are_computed_in_c():
+    """Without the package crc32c kafka-python would compute them in Python, 100 times slower."""
+    assert calc_crc32c.__defaults__[0].__module__.startswith("crc32c")
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_tls_and_scram_work(secure, open_log):
+    """With the authority, the user and the password that the settings name."""
+    brokers = Brokers(**secure, prefix=f"test-{uuid.uuid4().hex[:8]}-")
+    await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
+    log = open_log(brokers)
+    some = records(3)
+    await log.append(some)
+    await log.ping()
+
+    assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(some)
+
+
+@pytest.mark.parametrize("use", ["read", "append", "share"])
+async def test_a_wrong_password_is_named_and_not_shown(secure, open_log, use):
+    """It is no outage: whoever starts with it must end."""
+    wrong = secrets.token_hex(8)
+    log = open_log(Brokers(**secure | {"password": wrong}))
+    asked = {
+        "read": lambda: log.bounds(DEAD_LETTERS, [0]),
+        "append": lambda: log.append(records(1)),
+        "share": lambda: log.share("g", DEAD_LETTERS, member="one").__aenter__(),
+    }
+    with pytest.raises(Malformed) as raised:
+        await asked[use]()
+
+    assert raised.value.field == "KNCHAT_KAFKA_PASSWORD"
+    assert wrong not in str(raised.value) + repr(vars(raised.value.__cause__ or raised.value))
+
+
+async def test_a_certificate_of_another_authority_is_named(secure, open_log):
+    """The system's authorities did not sign it."""
+    log = open_log(Brokers(**secure | {"ca": ""}))
+    with pytest.raises(Malformed) as raised:
+        await log.append(records(1))
+
+    assert raised.value.field == "KNCHAT_KAFKA_CA"
+
+
+async def test_scram_to_brokers_without_it_is_named(kafka_settings, open_log):
+    """They take everybody, and say so."""
+    log = open_log(Brokers(kafka_settings["kafka"], security="sasl_plaintext", user="knchat", password="x"))
+    with pytest.raises(Malformed) as raised:
+        await log.append(records(1))
+
+    assert raised.value.field == "KNCHAT_KAFKA_SECURITY"
+
+
+async def test_tls_to_brokers_without_it_looks_like_an_outage_whose_text_names_the_setting(kafka_settings, open_log):
+    """They end the connection, as a broker does that ends."""
+    log = open_log(Brokers(kafka_settings["kafka"], security="ssl"))
+    with pytest.raises(Unavailable, match="KNCHAT_KAFKA_SECURITY"):
+        await log.append(records(1))
+
+
+async def test_brokers_that_are_away_are_unavailable_in_time(no_threads_are_left, open_log):
+    """An append takes at most 10 s, a ping 2 s; nothing is left behind."""
+    log = open_log(Brokers(AWAY))
+    began = time.monotonic()
+    appending = asyncio.create_task(log.append(records(1)))
+    with pytest.raises(Unavailable):
+        await log.ping()
+    pinged_s = time.monotonic() - began
+    with pytest.raises(Unavailable, match="KNCHAT_KAFKA"):
+        await appending
+    with pytest.raises(Unavailable):
+        async with log.follow(DEAD_LETTERS, {0: 0}):
+            pass
+
+    assert pinged_s < 2.5
+    assert time.monotonic() - began < 15
+
+
+# ---- topics ------------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_topics_may_be_made_after_the_start(brokers, topics, open_log):
+    """Until then an append is unavailable and says what makes them."""
+    log = open_log(brokers)
+    with pytest.raises(Unavailable, match=DEAD_LETTERS):
+        await log.append(records(1))
+    with pytest.raises(Unavailable, match="kn-chat topics create"):
+        await log.ping()
+    await topics.create()
+    await log.append(records(1))
+    await log.ping()
+
+
+async def test_topics_are_made_once_by_however_many(brokers, topics):
+    """Two at once do not disturb each other; what is there already stays as it is."""
+    made = await asyncio.gather(topics.create(), KafkaTopics(brokers, replication=1, delivery_partitions=12).create())
+
+    assert {name for names in made for name in names} == set(TOPICS)
+    assert await topics.create() == []
+    assert await topics.check() == []
+
+
+async def test_more_copies_than_brokers_are_refused_in_words(brokers):
+    """Kafka's own text would not name the variable."""
+    with pytest.raises(Unavailable, match="KNCHAT_KAFKA_REPLICATION=3"):
+        await KafkaTopics(brokers, replication=3, delivery_partitions=12).create()
+
+
+async def test_check_finds_what_somebody_has_changed(brokers, topics):
+    """More is fine; less, and anything else, is told with what to do."""
+    await topics.create()
+    wrong = {"retention.ms": "1000", "unclean.leader.election.enable": "true", "cleanup.policy": "compact", "max.message.bytes": "1000"}
+    fine = {"retention.ms": "-1", "min.insync.replicas": "2", "segment.ms": "60000"}
+    admin = brokers.admin()
+    admin.alter_configs(
+        [ConfigResource("TOPIC", brokers.topic(DEAD_LETTERS), wrong), ConfigResource("TOPIC", brokers.topic(DELIVERIES), fine)]
+    )
+    admin.delete_topics([brokers.topic("chat-queries")])
+    admin.close()
+    async with asyncio.timeout(10):
+        while len(found := await topics.check()) < len(wrong) + 1:  # brokers hear of changes a moment later
+            pass
+
+    assert {(line.split()[0], line.split()[2].split("=")[0]) for line in found} == {
+        ("chat-queries", "missing:"),
+        *((DEAD_LETTERS, name) for name in wrong),
+    }
+    assert all("--add-config" in line or "kn-chat topics create" in line for line in found)
+
+
+async def test_the_delivery_topics_have_exactly_their_partitions(brokers):
+    """Else users would be looked for in another place (design.md D7)."""
+    await KafkaTopics(brokers, replication=1, delivery_partitions=16).create()
+    found = await KafkaTopics(brokers, replication=1, delivery_partitions=12).check()
+
+    assert [line.split(":")[0] for line in found] == [
+        f"{name} has 16 partitions, not the 12 of KNCHAT_DELIVERY_PARTITIONS" for name in (DELIVERIES, "session-deliveries")
+    ]
+    assert all("set that to 16" in line for line in found)
+
+
+# ---- what retention takes, and what is not ours ------------------------------------------------------------------------------------------
+
+
+async def drop(brokers, partition, before):
+    """What retention does."""
+    admin = brokers.admin()
+    await asyncio.to_thread(admin.delete_records, {TopicPartition(brokers.topic(DEAD_LETTERS), partition): before})
+    admin.close()
+
+
+async def test_readers_go_on_at_the_oldest_record_that_is_left(brokers, log):
+    """A read, a follower and a new group alike."""
+    some = records(10)
+    await log.append(some)
+    await drop(brokers, 0, 6)
+
+    assert (await log.bounds(DEAD_LETTERS, [0]))[0].begin == 6
+    assert ids(await log.read(DEAD_LETTERS, 0, 2, max_records=9)) == sent(some)[6:]
+    async with log.follow(DEAD_LETTERS, {0: 2, 1: 0}) as follower:
+        assert ids(await batches(follower, 4)) == sent(some)[6:]
+
+
+async def test_a_follower_beyond_the_end_is_told(log):
+    """The topic was deleted and made again: what it has read before is another log's."""
+    await log.append(records(3))
+    async with log.follow(DEAD_LETTERS, {0: 50}) as follower:
+        with pytest.raises(Unavailable, match="made anew"):
+            async with asyncio.timeout(10):
+                await anext(aiter(follower))
+
+
+async def test_a_topic_made_again_has_another_epoch(brokers, topics, log):
+    """And appends find it again by themselves, within the time of an append."""
+    before = await log.epoch(DEAD_LETTERS)
+    await log.append(records(5))
+    admin = brokers.admin()
+    admin.delete_topics([brokers.topic(DEAD_LETTERS)])
+    admin.close()
+    async with asyncio.timeout(10):
+        while not await topics.create():  # it goes a moment later
+            pass
+
+    assert await log.epoch(DEAD_LETTERS) != before
+    for _ in range(5):
+        try:
+            await log.append(mine := records(1))
+        except Unavailable:
+            continue
+        break
+    assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9))[-1:] == sent(mine)
+
+
+async def test_headers_without_a_value_are_empty(brokers, log):
+    """Anybody may have written them."""
+    producer = brokers.producer()
+    topic = brokers.topic(DEAD_LETTERS)
+    await asyncio.to_thread(lambda: producer.send(topic, b"x", headers=[("a", b"1")], partition=0).get(10))
+    await asyncio.to_thread(producer.close)
+    (stored,) = await log.read(DEAD_LETTERS, 0, 0, max_records=9)
+
+    assert (list(stored.headers), stored.value) == ([("a", b"1")], b"x")
+
+
+async def test_too_much_at_once_is_unavailable_at_once(log):
+    """What waits for confirmation is bounded; what was under way is confirmed, and then there is room again."""
+    large = Record(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)
+    calls = [asyncio.create_task(log.append([large] * 10)) for _ in range(12)]
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [error for error in done if error is not None]
+
+    assert 0 < len(refused) < 12
+    assert {str(error) for error in refused} == {"too much waits for Kafka"}
+    await log.append([large])
+    assert sum((await ends(log)).values()) == 10 * (12 - len(refused)) + 1
