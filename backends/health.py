@@ -1,6 +1,6 @@
 """Whether what a process needs is there: `/readyz` of gateways and functions asks, and every process once at its start.
 
-Each port is asked by one `ping` at a time, however many ask for it, and nobody waits for it longer than READY_S.
+Each port is asked by one `ping` at a time, however many ask for it, and no probe waits for it longer than READY_S.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 READY_S: Final = 1.5
 """A probe has its answer within 2 s, also from a busy process."""
+START_S: Final = 5.0
+"""At the start drivers are loaded too, which takes a second on a busy machine; pings themselves end within 2 s."""
 
 
 class Health:
@@ -30,28 +32,28 @@ class Health:
 
     async def missing(self, ports: Collection[str]) -> list[str]:
         """What of these does not answer, in operators' words: the part, its technology, and the setting if one is wrong."""
-        wrong = await self._ask_all(ports)
+        wrong = await self._ask_all(ports, within_s=READY_S)
         return list(dict.fromkeys(self._said(port, error) for port, error in wrong.items()))
 
     async def check(self, ports: Collection[str]) -> None:
         """For the start: raises Malformed when a setting of one of these ports is wrong. One that is away is logged, and comes later."""
-        wrong = await self._ask_all(ports)
+        wrong = await self._ask_all(ports, within_s=START_S)
         for port, error in wrong.items():
             if isinstance(error, Malformed):
                 raise error
             log.warning("started without a part that is away", extra={"part": self._word(port), "error": error.message})
 
-    async def _ask_all(self, ports: Collection[str]) -> dict[str, ChatError]:
-        answers = await asyncio.gather(*map(self._ask, ports))
+    async def _ask_all(self, ports: Collection[str], *, within_s: float) -> dict[str, ChatError]:
+        answers = await asyncio.gather(*(self._ask(port, within_s) for port in ports))
         return {port: error for port, error in zip(ports, answers, strict=True) if error is not None}
 
-    async def _ask(self, port: str) -> ChatError | None:
+    async def _ask(self, port: str, within_s: float) -> ChatError | None:
         asking = self._asking.get(port)
         if asking is None:
             asking = self._asking[port] = asyncio.create_task(self._ping(port))
             asking.add_done_callback(lambda _: self._asking.pop(port))
-        done, _ = await asyncio.wait([asking], timeout=READY_S)
-        return asking.result() if done else Unavailable(f"no answer within {READY_S} s")
+        done, _ = await asyncio.wait([asking], timeout=within_s)
+        return asking.result() if done else Unavailable(f"no answer within {within_s} s")
 
     async def _ping(self, port: str) -> ChatError | None:
         try:
