@@ -186,7 +186,11 @@ class Delivery:
 
     async def _push(self, batch: Sequence[Stored]) -> None:
         async with self._at_work:
-            await self._deliver([Record.of(stored, DELIVERIES_MADE, traced=True) for stored in batch])
+            # A partition that was dropped and opened again while this follower began may come from where it was held before.
+            new = [
+                stored for stored in batch if stored.partition in self._ends and stored.offset >= self._hub.ring.end(stored.partition)[0]
+            ]
+            await self._deliver([Record.of(stored, DELIVERIES_MADE, traced=True) for stored in new])
 
     async def _deliver(self, records: Iterable[Record]) -> None:
         ahead = 0
@@ -217,6 +221,8 @@ class Delivery:
 
     async def _answer(self, batch: Sequence[Stored]) -> None:
         for stored in batch:
+            if stored.partition not in self._ends:  # dropped, and what was on its way must not bring it back
+                continue
             self._ends[stored.partition] = stored.offset + 1
             record = Record.of(stored, ANSWERS_GIVEN, traced=True)
             with record.span(SESSION_DELIVERIES):

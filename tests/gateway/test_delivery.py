@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -218,6 +219,55 @@ async def test_what_is_dropped_is_followed_no_more(delivery, hub, backends):
     for task in (following, watching):
         task.cancel()
     await asyncio.wait([following, watching])
+
+
+async def test_an_answer_on_its_way_does_not_bring_back_what_is_dropped(delivery, backends, monkeypatch):
+    """It was handed over between the end of the partition here and the word of it to the follower."""
+    await fill(delivery)
+    answering = asyncio.create_task(delivery.follow_answers())
+    await until(lambda: SESSION_DELIVERIES in delivery._followers)
+    assign = delivery._assign
+
+    async def late():
+        for partition in (3, 4):
+            await backends.appends.append([Record(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1)), partition)])
+        await until(lambda: delivery._ends[4] == 1)
+        await assign()
+
+    monkeypatch.setattr(delivery, "_assign", late)
+    await delivery.drop([3])
+
+    assert delivery.followed == set(PARTITIONS) - {3}
+    answering.cancel()
+    await asyncio.wait([answering])
+
+
+async def test_what_comes_back_while_a_follower_begins_is_told_once(delivery, hub, backends, monkeypatch):
+    """The follower begins where the partition was held before; what the ring holds by then is not pushed again."""
+    follow, begun, go_on = backends.reads.follow, asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def slowly(topic, offsets):
+        async with follow(topic, offsets) as follower:
+            begun.set()
+            await go_on.wait()
+            yield follower
+
+    monkeypatch.setattr(backends.reads, "follow", slowly)
+    await fill(delivery)
+    following = asyncio.create_task(delivery.follow_deliveries())
+    await begun.wait()
+    before, after = id_now(), id_now() + 1
+    await deliver(backends, message(before, ANN, BEN))
+    await delivery.drop([user_partition(ANN, 12)])
+    await delivery.open([user_partition(ANN, 12)], lambda _: True)
+    go_on.set()
+    await deliver(backends, message(after, ANN, BEN))
+    await until(lambda: held(hub, BEN) == [before, after] and after in held(hub, ANN))
+
+    assert held(hub, ANN) == [before, after]
+    following.cancel()
+    await asyncio.wait([following])
 
 
 async def test_what_is_no_longer_wanted_is_not_taken_over(delivery, hub, backends):
