@@ -174,5 +174,7 @@ def _told(error: Exception) -> ChatError:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Malformed(f"the certificate of Redis is not good (KNCHAT_REDIS_CA): {cause.verify_message}", field="KNCHAT_REDIS_CA")
+        if isinstance(cause, ssl.SSLError) and cause.library == "X509":
+            return Malformed("the file that KNCHAT_REDIS_CA names holds no authorities", field="KNCHAT_REDIS_CA")
         cause = cause.__cause__ or cause.__context__
     return Unavailable(f"the cache does not answer: {error}")

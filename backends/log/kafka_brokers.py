@@ -160,6 +160,8 @@ class Brokers:
                     raise self._wrong("Kafka does not offer SCRAM-SHA-512 there", "KNCHAT_KAFKA_SECURITY")
                 case ssl.SSLCertVerificationError() as refusal:
                     raise self._wrong(f"the brokers' certificate is not accepted: {refusal.verify_message}", "KNCHAT_KAFKA_CA")
+                case ssl.SSLError(library="X509"):
+                    raise self._wrong(f"{self._options['ssl_cafile']} holds no authorities", "KNCHAT_KAFKA_CA")
                 case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
                     raise self._wrong("the brokers do not speak TLS there", "KNCHAT_KAFKA_SECURITY")
 
