@@ -1,7 +1,7 @@
 """A bounded queue whose items travel in micro-batches: at most so many batches are under way, and what comes meanwhile rides in the next.
 
 The publisher sends commands this way, the queries their questions. What the items are and where they go is not known here.
-No timer and no added wait: light load pays nothing, and the cost of an item falls as load grows. Source: design.md D1.
+Batches keep a little distance: one that comes alone leaves at once, and the cost of an item falls as load grows. Source: design.md D1.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ Item = TypeVar("Item", bound=Sized)
 class Batches(Generic[Item]):
     """Items in, batches out, in the order of arrival. Belongs to one event loop."""
 
-    def __init__(self, publish: Callable[[list[Item]], Awaitable[None]], *, in_flight: int) -> None:
+    def __init__(self, publish: Callable[[list[Item]], Awaitable[None]], *, in_flight: int, apart_s: float = 0.0) -> None:
         self._publish = publish
         self._in_flight = in_flight
+        self._apart_s = apart_s
+        self._next_at_s = 0.0
+        self._pacing = False
         self._queue: deque[Item] = deque()
         self._bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,11 +58,7 @@ class Batches(Generic[Item]):
         """Takes the item. It leaves in this turn of the event loop if a batch may leave, with all that came in the same turn."""
         self._queue.append(item)
         self._bytes += item.size
-        if self._busy < self._in_flight:
-            self._busy += 1
-            task = asyncio.get_running_loop().create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+        self._start()
 
     def expired(self, now_s: float) -> list[Item]:
         """Takes out what has waited too long in the queue: it never left."""
@@ -81,14 +80,28 @@ class Batches(Generic[Item]):
             task.cancel()
         await self.flush()
 
+    def _start(self) -> None:
+        """Lets one more batch get ready, unless one is: that one takes everything along."""
+        if self._queue and not self._pacing and self._busy < self._in_flight:
+            self._busy += 1
+            self._pacing = True
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
     async def _work(self) -> None:
         try:
-            while batch := self._take():
+            while self._queue:
+                if not (batch := await self._next()):
+                    break  # it waited too long, and was taken out
+                self._start()  # for what did not fit
                 self.under_way.append(batch)
                 try:
                     await self._publish(batch)
                 finally:
                     self.under_way.remove(batch)
+                if self._pacing:
+                    break
         finally:
             # Here and not when the task is done, which is told a turn later: a `put` in between must start the next one.
             self._busy -= 1
@@ -97,6 +110,18 @@ class Batches(Generic[Item]):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a batch was given up", exc_info=error)
+
+    async def _next(self) -> list[Item]:
+        """The next batch, at its time: `apart_s` after the one before at the earliest."""
+        self._pacing = True
+        try:
+            loop = asyncio.get_running_loop()
+            if (wait_s := self._next_at_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            self._next_at_s = loop.time() + self._apart_s
+        finally:
+            self._pacing = False
+        return self._take()
 
     def _take(self) -> list[Item]:
         batch: list[Item] = []

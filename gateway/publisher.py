@@ -42,13 +42,15 @@ RETRY_MOST_S: Final = 2.0
 class Publisher:
     """One queue of commands and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
 
-    def __init__(self, appends: Appends, cache: Cache, minting: Minting, *, in_flight: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, appends: Appends, cache: Cache, minting: Minting, *, in_flight: int, apart_s: float = 0.0, clock: Callable[[], float]
+    ) -> None:
         self._appends = appends
         self._cache = cache
         self._minting = minting
         self._clock = clock
         self._keys = Keys()
-        self._batches = Batches[Pending](self._publish, in_flight=in_flight)
+        self._batches = Batches[Pending](self._publish, in_flight=in_flight, apart_s=apart_s)
         self._published = 0
         self._cache_rests_until_s = float("-inf")
         self._unconfirmed: list[Claim] = []

@@ -34,11 +34,11 @@ class _Asked:
 class Queries:
     """One queue of questions and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
 
-    def __init__(self, appends: Appends, minting: Minting, *, in_flight: int, clock: Callable[[], float]) -> None:
+    def __init__(self, appends: Appends, minting: Minting, *, in_flight: int, apart_s: float = 0.0, clock: Callable[[], float]) -> None:
         self._appends = appends
         self._minting = minting
         self._clock = clock
-        self._batches = Batches[_Asked](self._publish, in_flight=in_flight)
+        self._batches = Batches[_Asked](self._publish, in_flight=in_flight, apart_s=apart_s)
 
     def ask(self, query: pb.Query, failed: Callable[[Unavailable], None]) -> None:
         """Sends the question. `failed` is called at most once, when it did not get into the log; the answer comes another way."""

@@ -32,7 +32,7 @@ async def turns(count=5):
 
 
 async def test_an_idle_queue_sends_what_came_in_one_turn_together():
-    """No timer: the next turn of the loop takes all there is."""
+    """The next turn of the loop takes all there is."""
     published = Published()
     batches = Batches(published, in_flight=2)
 
@@ -60,6 +60,56 @@ async def test_the_next_batch_takes_all_that_came_meanwhile():
     await batches.flush()
     assert [item for batch in published.batches for item in batch] == items
     assert len(published.batches) == 3
+
+
+async def test_batches_keep_their_distance():
+    """What comes alone leaves at once; what comes soon after it waits for the rest of the distance, and rides together."""
+    loop = asyncio.get_running_loop()
+    left = []
+
+    async def publish(batch):
+        left.append((loop.time(), len(batch)))
+
+    batches = Batches(publish, in_flight=2, apart_s=0.05)
+    began_s = loop.time()
+    batches.put(Item())
+    await turns()
+    for _ in range(3):
+        batches.put(Item())
+        await turns()
+    await batches.flush()
+
+    assert [count for _, count in left] == [1, 3]
+    assert left[0][0] - began_s < 0.05 <= left[1][0] - left[0][0]
+
+
+async def test_a_full_batch_does_not_wait_for_another_to_be_done():
+    """What does not fit into one leaves in the next, at its distance."""
+    published = Published()
+    batches = Batches(published, in_flight=2, apart_s=0.001)
+    for _ in range(MAX_BATCH + 1):
+        batches.put(Item(1))
+    async with asyncio.timeout(5):
+        while len(published.batches) < 2:
+            await asyncio.sleep(0.001)
+
+    assert [len(batch) for batch in published.batches] == [MAX_BATCH, 1]
+    published.gate.set()
+    await batches.flush()
+
+
+async def test_what_waited_too_long_for_its_distance_is_no_batch():
+    """It was taken out meanwhile: nothing is left to send."""
+    published = Published()
+    published.gate.set()
+    batches = Batches(published, in_flight=2, apart_s=0.02)
+    batches.put(Item())
+    await turns()
+    batches.put(Item())
+    batches.expired(PATIENCE_S)
+    await batches.flush()
+
+    assert [len(batch) for batch in published.batches] == [1]
 
 
 async def test_a_batch_is_bounded_by_count_and_bytes():
