@@ -96,3 +96,21 @@ async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
     assert len(pings) == 1
     assert await backends.health.missing(["chats"]) == []
     assert len(pings) == 2
+
+
+async def test_a_start_has_more_patience_than_a_probe(backends, answer, monkeypatch):
+    """A busy machine takes its time to load drivers: a wrong setting that is told only then still stops the start."""
+    monkeypatch.setattr(health, "READY_S", 0.02)
+    loaded = asyncio.Event()
+
+    async def refuse():
+        await loaded.wait()
+        raise Malformed("it refuses our password", field="KNCHAT_REDIS_PASSWORD")
+
+    answer("cache", refuse)
+    starting = asyncio.create_task(backends.health.check(["cache"]))
+    assert await backends.health.missing(["cache"]) == ["cache (embedded)"]
+    loaded.set()
+
+    with pytest.raises(Malformed, match="KNCHAT_REDIS_PASSWORD"):
+        await starting
