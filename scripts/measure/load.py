@@ -107,6 +107,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--batching, --cecochat and --tail look into the server, so it must be our own: leave --http out")
     if options.tail and not options.real:
         parser.error("--tail belongs to --real")
+    if not options.real and (options.gateways > 1 or options.sink):
+        parser.error("--gateways and --sink belong to --real")
     if options.real and (options.crash or options.http):
         parser.error("--real starts its own processes; what happens when they are killed: scripts/faults")
     return options

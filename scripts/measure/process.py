@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from knchat.processes import end_with_parent
+
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,12 +70,12 @@ class Server:
         """The crash: kill -9."""
         self.process.send_signal(signal.SIGKILL)
 
-    async def stop(self) -> None:
-        """SIGTERM, and after 20 s without an end SIGKILL."""
+    async def stop(self, *, within_s: float = 20) -> None:
+        """SIGTERM, and after so many seconds without an end SIGKILL."""
         if self.process.returncode is None:
             self.process.terminate()
             try:
-                await asyncio.wait_for(self.process.wait(), 20)
+                await asyncio.wait_for(self.process.wait(), within_s)
             except TimeoutError:
                 self.kill()
         await self.process.wait()
@@ -82,9 +84,14 @@ class Server:
 async def start(
     arguments: Sequence[str], *, cpus: set[int] | None, environ: Mapping[str, str] | None = None, timeout_s: float = 120
 ) -> Server:
-    """Starts `python -m ...` on these cores and waits for its ready line. SystemExit with the child's last words if it ends before."""
+    """Starts `python -m ...` on these cores and waits for its ready line. SystemExit with the child's last words if it ends before.
+
+    Ctrl-C does not reach it, and it does not outlive us.
+    """
+    parent = os.getpid()
 
     def pin() -> None:
+        end_with_parent(parent)
         if cpus is not None:
             os.sched_setaffinity(0, cpus)
 
@@ -95,6 +102,7 @@ async def start(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environ or {})},
+        start_new_session=True,
         preexec_fn=pin,  # nothing else runs in the child before it is replaced
     )
     assert process.stdout is not None  # noqa: S101 - asked for above
@@ -105,6 +113,10 @@ async def start(
         line = await asyncio.wait_for(process.stdout.readline(), timeout_s)
     except TimeoutError:
         line = b""
+    except asyncio.CancelledError:
+        process.terminate()  # in good order, if it can; it ends with us
+        await process.wait()
+        raise
     words = line.decode().split()
     if not words or words[0] != "ready":
         if process.returncode is None:

@@ -16,10 +16,16 @@ from knchat.real import PROCESSES
 from measure import process
 from servers.services import SERVERS, Services
 
+# The longest that `dev --real` gives all its children one after the other, and a little more.
+REAL_STOP_S = 60.0
+
 
 @dataclass(slots=True)
 class Product:
-    """`real`: the flags behind `dev --real`, None for the embedded default. `http` and `ws` are known after `start`."""
+    """`real`: the flags behind `dev --real`, None for the embedded default; `services`: the stores that it runs on then.
+
+    `http` and `ws` are known after `start`.
+    """
 
     folder: Path
     real: tuple[str, ...] | None = None
@@ -27,6 +33,7 @@ class Product:
     http: str = ""
     ws: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
+    services: Services = field(default_factory=Services)
     _server: process.Server | None = None
 
     async def start(self) -> None:
@@ -47,7 +54,7 @@ class Product:
     async def stop(self) -> None:
         """Ends it in good order."""
         if self._server is not None:
-            await self._server.stop()
+            await self._server.stop(within_s=20 if self.real is None else REAL_STOP_S)
 
     def processes(self) -> dict[str, int]:
         """The name and pid of each process, those of the stores included."""
@@ -55,19 +62,24 @@ class Product:
             return {}
         if self.real is None:
             return {"kn-chat": self._server.pid}
-        ours = {name: child["pid"] for name, child in json.loads((self.folder / PROCESSES).read_text()).items()}
-        return ours | store_pids()
+        return {name: child["pid"] for name, child in self._children().items()} | self._store_pids()
 
     def metrics(self) -> list[str]:
         """Where the gateways show their metrics."""
         if self.real is None:
             return [f"http://{self.ws.partition('//')[2].partition('/')[0]}/metrics"]
-        children = json.loads((self.folder / PROCESSES).read_text())
-        return [f"http://127.0.0.1:{child['port']}/metrics" for name, child in children.items() if name.startswith("gateway-")]
+        return [f"http://127.0.0.1:{child['port']}/metrics" for name, child in self._children().items() if name.startswith("gateway-")]
 
-    def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
-        """Sends a signal to one process; `dev --real` starts it again when it ends."""
-        os.kill(self.processes()[name], signum)
+    def kill(self, name: str) -> bool:
+        """Kill -9 of one process, which `dev --real` starts again. False: it does not run at this moment."""
+        child = self._children().get(name)
+        if child is None:
+            return False
+        try:
+            os.kill(child["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds that each component has used so far: the gateways, functions and pumps together, each store alone."""
@@ -77,8 +89,9 @@ class Product:
             used[component] = used.get(component, 0.0) + process.tree_cpu_s(pid)
         return used
 
+    def _children(self) -> dict[str, dict[str, int]]:
+        children: dict[str, dict[str, int]] = json.loads((self.folder / PROCESSES).read_text())
+        return children
 
-def store_pids() -> dict[str, int]:
-    """The processes of the stores that `scripts/services` has started."""
-    services = Services()
-    return {name: running.pid for name in SERVERS if (running := services.process(name)) is not None}
+    def _store_pids(self) -> dict[str, int]:
+        return {name: running.pid for name in SERVERS if (running := self.services.process(name)) is not None}

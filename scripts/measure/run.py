@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import secrets
@@ -94,21 +95,21 @@ class Run:
         ]
         await swarm.connect_all(devices)
         idle_cpu_s = {} if trouble else await self._cpu_s(IDLE_S)
-        progress = asyncio.create_task(self._progress(record, plan))
-        troubling = asyncio.create_task(_after(warm_up_s, trouble)) if trouble else None
-        meter = asyncio.create_task(self._cpu_s(seconds, after_s=warm_up_s))
         visible = HdrHistogram(1, 600_000_000, 3)
-        sampling = asyncio.create_task(self._sample_history(plan, record, devices, run, visible)) if sample_history else None
-        busy = time.process_time()
-        await swarm.drive(devices, plan, record)
-        busy = (time.process_time() - busy) / (seconds + warm_up_s)
-        if troubling is not None:
+        async with contextlib.AsyncExitStack() as beside:
+            beside.push_async_callback(_end, asyncio.create_task(self._progress(record, plan)))
+            if sample_history:
+                beside.push_async_callback(_end, asyncio.create_task(self._sample_history(plan, record, devices, run, visible)))
+            meter = asyncio.create_task(self._cpu_s(seconds, after_s=warm_up_s))
+            beside.push_async_callback(_end, meter)
+            troubling = asyncio.create_task(_after(warm_up_s, trouble or _nothing))
+            beside.push_async_callback(_end, troubling)
+            busy = time.process_time()
+            await swarm.drive(devices, plan, record)
+            busy = (time.process_time() - busy) / (seconds + warm_up_s)
             await troubling
-        used = await meter
-        await swarm.settle(devices, record, self.settle_s)
-        progress.cancel()
-        if sampling is not None:
-            sampling.cancel()
+            used = await meter
+            await swarm.settle(devices, record, self.settle_s)
         verdict = await self._check(plan, record, devices, run)
         for device in devices:
             device.close()
@@ -120,13 +121,13 @@ class Run:
 
     async def _check(self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str) -> checker.Verdict:
         chats = [device.chat for device in devices]
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + self.settle_s
         while True:
             mine = await self.target.history(self.users[::2], chats[::2])
             stored = sum(key.startswith(f"{run}-") for messages in mine.values() for _, key in messages)
             if stored >= sum(1 for acked in record.acked if acked) or time.monotonic() > deadline:
                 break
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1)
         theirs = await self.target.history(self.users[1::2], chats[1::2])
         return checker.check(record, plan, chats, run=run, mine=mine, theirs=theirs, resets=[device.resets for device in devices])
 
@@ -184,6 +185,16 @@ class Run:
             await self.target.close()
         if self.product is not None:
             await self.product.stop()
+
+
+async def _end(task: asyncio.Task[None] | asyncio.Task[dict[str, float]]) -> None:
+    """Also when the step was interrupted: nothing goes on behind its back, and trouble mends what it has broken."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def _after(seconds: float, trouble: Trouble) -> None:

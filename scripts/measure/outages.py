@@ -1,0 +1,153 @@
+"""What `faults` does to the running product: outages of stores, and kill -9 of its own processes at random moments."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import httpx
+
+from measure import swarm
+from measure.record import Record
+from measure.run import Run, say
+from servers.services import SERVERS, Services
+
+HEAL_S = 120.0
+"""After it everything that waited must have been delivered."""
+# Kills of one step follow each other so: a function needs a second or two to be back, and may be killed again before.
+KILL_EVERY_S = (0.2, 1.5)
+
+
+@dataclass(slots=True)
+class Scene:
+    """What a fault acts upon, and what it found that should not be."""
+
+    run: Run
+    services: Services
+    kills: int = 0
+    outage_s: float = 0.0
+    began_ns: int = 0
+    """When it began; `back_ns`: when what was away was asked to come back; `ended_ns`: when it served again."""
+    back_ns: int = 0
+    ended_ns: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    async def outage(self, name: str, *, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Stops a store, waits, starts it again."""
+        await asyncio.to_thread(self.services.stop, name)
+        say(f"  {name} is stopped for {self.outage_s:g} s")
+        until = time.monotonic() + self.outage_s
+        if meanwhile is not None:
+            await meanwhile()
+        await asyncio.sleep(until - time.monotonic())
+        self.back_ns = time.monotonic_ns()
+        await asyncio.to_thread(self.services.start, name)
+
+    async def kill_one_by_one(self, kind: str) -> None:
+        """Kill -9 of each process of a kind in turn, at random moments. One that is down is waited for: each kill kills."""
+        chooser = random.Random(self.run.options.seed)  # noqa: S311 - repeatable moments
+        product = self.run.product
+        assert product is not None  # noqa: S101 - we started it
+        names = sorted(name for name in product.processes() if name.startswith(f"{kind}-"))
+        for kill, name in zip(range(self.kills), itertools.cycle(names), strict=False):
+            await asyncio.sleep(chooser.uniform(*KILL_EVERY_S))
+            until = time.monotonic() + HEAL_S
+            while not product.kill(name):
+                if time.monotonic() > until:
+                    self.problems.append(f"{name} was not started again within {HEAL_S:.0f} s")
+                    return
+                await asyncio.sleep(0.1)
+            say(f"  kill {kill + 1} of {self.kills}: {name}")
+
+
+class Fault(NamedTuple):
+    """What is done, in words with `{away}` for how long; `lasts_s`: what the load goes on for, beside the outage, until all serves again.
+
+    `goes_on`: messages are delivered as always while the store is away.
+    """
+
+    what: str
+    act: Callable[[Scene], Awaitable[None]]
+    away_s: float = 0.0
+    lasts_s: float = 0.0
+    goes_on: bool = False
+
+
+async def broker_kill(scene: Scene) -> None:
+    """Kill -9 and start."""
+    await asyncio.to_thread(scene.services.kill, "kafka")
+    say("  kafka is killed")
+    await asyncio.to_thread(scene.services.start, "kafka")
+
+
+async def broker_pause(scene: Scene) -> None:
+    """SIGSTOP: connections stay and nothing answers."""
+    scene.services.pause("kafka")
+    say(f"  kafka stands still for {scene.outage_s:g} s")
+    await asyncio.sleep(scene.outage_s)
+    scene.services.resume("kafka")
+
+
+async def postgres_stop(scene: Scene) -> None:
+    """Log-in says when to come again, pairs that never talked wait; all others talk on."""
+    run = scene.run
+    strangers = await run.target.users(2, f"stranger-{time.monotonic_ns()}")
+    record, key = Record(1), f"s{time.monotonic_ns()}"
+    devices = [
+        swarm.ChatDevice(run.ws or user.gateway, user, strangers[1 - number].user, key, record, "hello")
+        for number, user in enumerate(strangers)
+    ]
+    await swarm.connect_all(devices)
+
+    async def meanwhile() -> None:
+        await asyncio.sleep(1)
+        record.sent[0] = record.due[0] = time.monotonic_ns()
+        devices[0].send(0)
+        async with httpx.AsyncClient(timeout=30) as client:
+            body = {"user_name": strangers[0].name, "password": "not asked for", "device": "phone"}
+            answer = await client.post(f"{run.http}/v1/sessions", json=body)
+        if answer.status_code != 503 or "retry-after" not in answer.headers:
+            scene.problems.append(f"log-in answered {answer.status_code} without the database instead of 503 with Retry-After")
+
+    await scene.outage("postgres", meanwhile=meanwhile)
+    await swarm.settle(devices, record, HEAL_S)
+    if record.refused or not (record.acked[0] and record.delivered[0]):
+        scene.problems.append(f"the first message of a pair was not kept for later: acked {record.acked[0]}, refused {record.refused}")
+    for device in devices:
+        device.close()
+
+
+def _stop(name: str) -> Callable[[Scene], Awaitable[None]]:
+    return lambda scene: scene.outage(name)
+
+
+def _kill(kind: str) -> Callable[[Scene], Awaitable[None]]:
+    return lambda scene: scene.kill_one_by_one(kind)
+
+
+FAULTS = {
+    "broker-kill": Fault("kill -9 of Kafka and its start", broker_kill, lasts_s=30),
+    "broker-stop": Fault("Kafka stopped for {away}", _stop("kafka"), away_s=30, lasts_s=15),
+    "broker-pause": Fault("Kafka stands still for {away} (SIGSTOP)", broker_pause, away_s=30),
+    "cassandra-stop": Fault("Cassandra stopped for {away}", _stop("cassandra"), away_s=60, lasts_s=20, goes_on=True),
+    "postgres-stop": Fault("PostgreSQL stopped for {away}", postgres_stop, away_s=60, lasts_s=3, goes_on=True),
+    "redis-stop": Fault("Redis stopped for {away}", _stop("redis"), away_s=30, lasts_s=1, goes_on=True),
+    "function-kill": Fault("kill -9 of each function in turn", _kill("function")),
+    "pump-kill": Fault("kill -9 of each pump in turn", _kill("pump")),
+    "gateway-kill": Fault("kill -9 of each gateway in turn", _kill("gateway")),
+}
+
+
+def bring_back(services: Services, names: Iterable[str] = SERVERS) -> None:
+    """Starts every store that does not run, lets go of every one that stands still."""
+    for name in names:
+        running = services.process(name)
+        if running is None:
+            services.start(name)
+        elif running.paused():
+            services.resume(name)
