@@ -1,6 +1,7 @@
 """A table in a README is a promise: these tests compare them with the code. A failure prints the row as it should be."""
 
 import ast
+import base64
 import dataclasses
 import re
 from pathlib import Path
@@ -44,6 +45,21 @@ def test_every_setting_stands_in_the_table_as_it_is():
     ]
 
     assert rows("backends/README.md", "Settings") == expected
+
+
+def test_the_example_with_tls_and_passwords_is_taken(tmp_path):
+    """Each variable is one, together they are a whole configuration, and every store's authority and password is among them."""
+    example = (ROOT / "backends/README.md").read_text().partition("\n## TLS and passwords\n")[2].partition("```sh\n")[2].partition("```")[0]
+    variables = dict(line.split("=", 1) for line in example.splitlines())
+    for name, path in variables.items():
+        if path.startswith("/secrets/"):
+            variables[name] = str(tmp_path / name)
+            (tmp_path / name).write_bytes(base64.b64encode(bytes(32)))
+    settings = Settings.from_env(variables)
+
+    for store in ("kafka", "database", "cassandra", "redis"):
+        assert getattr(settings, f"{store}_ca")
+        assert getattr(settings, f"{store}_password")
 
 
 def test_every_metric_stands_in_the_table_as_it_is():
