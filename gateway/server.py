@@ -72,8 +72,8 @@ class Gateway:
             soon=lambda call: asyncio.get_running_loop().call_soon(call),
         )
         minting = Minting(backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock)
-        in_flight = settings.publishes_in_flight
-        publisher = Publisher(backends.appends, backends.cache, minting, in_flight=in_flight, clock=self._monotonic)
+        in_flight, apart_s = settings.publishes_in_flight, settings.publish_apart_ms / 1_000
+        publisher = Publisher(backends.appends, backends.cache, minting, in_flight=in_flight, apart_s=apart_s, clock=self._monotonic)
         self._pulse = Pulse(lambda: hub.end_all(RESTART, "this gateway stood still"))
         self._delivery = Delivery(
             backends.reads,
@@ -103,7 +103,7 @@ class Gateway:
             partitions=settings.delivery_partitions,
             minting=minting,
             publisher=publisher,
-            queries=Queries(backends.appends, minting, in_flight=in_flight, clock=self._monotonic),
+            queries=Queries(backends.appends, minting, in_flight=in_flight, apart_s=apart_s, clock=self._monotonic),
             marks=Marks(),
             keys=backends.public_keys,
             lag=HistoryLag(backends.reads, clock=clock),
