@@ -21,7 +21,7 @@ from gateway.delivery import Delivery
 from gateway.directory import Directory
 from gateway.hub import Hub
 from gateway.moves import Moves
-from schemas.errors import Malformed, Unavailable
+from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.topics import DELIVERIES, SESSION_DELIVERIES
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,10 @@ LOOK_S: Final = 0.5
 LEAVE_S: Final = 30.0
 """So long a new owner may take to fill its ring and say that it is there. Then the sessions are told to come back some time (4006)."""
 EPOCH_S: Final = 10.0
+TELL_AGAIN_S: Final = 30.0
+"""So long what another has written over ours may stand: who did not know yet that the partition was lost, or whose clock was ahead."""
+CERTAIN_S: Final = 5.0
+"""After the log has answered, the loss of a partition is told within this: a heartbeat, and 2 to 3 s to join again (measured)."""
 
 
 class Ownership:
@@ -192,12 +196,16 @@ class Ownership:
             self._tell_news()
 
     async def tell(self) -> None:
-        """Writes down for ever what is served here, for log-ins and the other gateways. A database that is away is waited for."""
+        """Writes down for ever what is served here, for log-ins and the other gateways. A database that is away is waited for.
+
+        Again from time to time, since nobody else would set right what stands there. Not while the log is away: it may be another's by now.
+        """
         while True:
             news, mine = self._news, self._mine or frozenset()
             untold = self._served & mine - self._told
             if not untold:
-                await news.wait()
+                if await _silent(news, TELL_AGAIN_S) and await self._log_answers() and await _silent(news, CERTAIN_S):
+                    self._told.clear()
                 continue
             now_ms = self._now_ms()
             try:
@@ -208,6 +216,13 @@ class Ownership:
             else:
                 if self._mine == mine:  # else another may have written meanwhile what is mine again now
                     self._told |= untold
+
+    async def _log_answers(self) -> bool:
+        try:
+            await self._reads.ping()
+        except ChatError:
+            return False
+        return True
 
     # ---- what is left --------------------------------------------------------------------------------------------------------------------
 
@@ -237,11 +252,16 @@ class Ownership:
             self._tell_news()
 
     async def watch_epoch(self) -> None:
-        """For ever: begins anew when the topics were made again, which nobody tells. Cursors of before then lead to `reset`."""
+        """For ever: begins anew when the topics were made again, which nobody tells. Cursors of before then lead to `reset`.
+
+        Raises Malformed when one has got more partitions: functions write for those, and what is for half of the users would reach nobody.
+        """
         while True:
             await asyncio.sleep(EPOCH_S)
             try:
                 remade = await self._delivery.remade()
+                if not remade:
+                    await self.check_partitions()
             except Unavailable as error:
                 log.info("the log's epoch is not known", extra={"error": error.message})
                 continue
@@ -251,6 +271,16 @@ class Ownership:
                 self._served.clear()
                 self._hub.end_all(RESTART, "the log was made anew")
                 self._tell_news()
+
+
+async def _silent(news: asyncio.Event, seconds: float) -> bool:
+    """Whether there is no news for so long, or a little less."""
+    try:
+        async with asyncio.timeout(seconds * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
+            await news.wait()
+    except TimeoutError:
+        return True
+    return False
 
 
 async def _again() -> None:

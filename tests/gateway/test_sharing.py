@@ -13,6 +13,7 @@ import pytest
 from backends.accounts import Owner
 from backends.log import Evicted
 from gateway.delivery import Delivery
+from schemas.errors import Malformed, Unavailable
 from schemas.topics import COMMANDS, DELIVERIES, user_partition
 from tests.gateway.people import SEND, Person, appended, deliver, http, id_now, message
 
@@ -372,3 +373,38 @@ async def test_a_database_that_is_away_while_partitions_are_taken_over(gateways,
     await owned(backends, first, second)
 
     assert ann.welcome["type"] == "welcome"
+
+
+async def test_what_a_stale_owner_wrote_does_not_stay(monkeypatch, gateways, backends):
+    """It took itself for the owner for a moment more, and wrote last: the owner's own word comes again, when the log answers."""
+    asked = []
+
+    async def ping():
+        asked.append(await backends.owners.owner_of(3))
+        if len(asked) < 3:
+            raise Unavailable("away")
+
+    monkeypatch.setattr("gateway.ownership.TELL_AGAIN_S", 0.1)
+    monkeypatch.setattr("gateway.ownership.CERTAIN_S", 0.1)
+    first = await gateways()
+    await owned(backends, first)
+    stale = Owner(3, "ws://stale/v1/socket", first._desk.minting.now_ms() + 1_000)
+    await backends.owners.own([stale])
+    monkeypatch.setattr(backends.reads, "ping", ping)
+    await owned(backends, first)
+
+    assert asked[:3] == [stale] * 3
+
+
+async def test_a_topic_that_has_grown_ends_a_gateway(monkeypatch, gateways, backends):
+    """In words: what functions write for other partitions than everybody computes with would reach nobody."""
+    partitions = backends.reads.partitions
+    monkeypatch.setattr("gateway.ownership.EPOCH_S", 0.05)
+    first = await gateways()
+
+    async def grown(topic):
+        return await partitions(topic) + 12 * (topic == DELIVERIES)
+
+    monkeypatch.setattr(backends.reads, "partitions", grown)
+    with pytest.raises(Malformed, match="chat-deliveries has 24 partitions"):
+        await asyncio.wait_for(first.watch(), PATIENCE_S)
