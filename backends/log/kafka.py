@@ -72,6 +72,9 @@ class KafkaLog:
                     topic: await producer.partitions(self._brokers.topic(topic)) for topic in {record.topic for record in (*records, *then)}
                 }
                 self._turn += 1
+                for record in (*records, *then):
+                    if record.partition is not None and record.partition >= counts[record.topic]:
+                        await self._has_grown(record.topic, record.partition)
                 batches = [[self._prepared(record, counts[record.topic]) for record in part] for part in (records, then) if part]
                 for batch in batches:
                     await producer.send(batch)
@@ -94,13 +97,24 @@ class KafkaLog:
             raise Malformed(f"{record.topic} has the partitions 0 to {partitions - 1}, not {partition}", field="partition")
         return Prepared(self._brokers.topic(record.topic), partition, key, headers, value)
 
+    async def _has_grown(self, topic: str, partition: int) -> None:
+        """Raises Unavailable when the topic has this partition by now: the next producer knows it."""
+        await self.epoch(topic)
+        if partition < await self.partitions(topic):
+            if self._producer is not None:
+                self._producer.failed = True
+            raise Unavailable(f"{topic} has got more partitions")
+
     async def _producing(self) -> Producer:
         if self._producer is not None and not self._producer.failed:
             return self._producer
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open_producer())
             self._opening.add_done_callback(_seen)
-        return await asyncio.shield(self._opening)
+        try:
+            return await asyncio.shield(self._opening)
+        except Malformed as error:
+            raise _not_the_callers(error) from error
 
     async def _open_producer(self) -> Producer:
         producer = await Producer.open(self._brokers)
@@ -124,8 +138,10 @@ class KafkaLog:
         return count
 
     async def epoch(self, topic: str) -> str:
-        """See `Reads`. The id that Kafka gave the topic."""
-        return str(await self._ask(lambda: self._reader.describe(topic)["topic_id"]))
+        """See `Reads`. The id that Kafka gave the topic. Who sees another one by it sees how many partitions there are now, too."""
+        described = await self._ask(lambda: self._reader.describe(topic))
+        self._counts[topic] = len(described["partitions"]), time.monotonic()
+        return str(described["topic_id"])
 
     async def bounds(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Bounds]:
         """See `Reads`."""
@@ -166,10 +182,13 @@ class KafkaLog:
     # ---- both ----------------------------------------------------------------------------------------------------------------------------
 
     async def ping(self) -> None:
-        """Raises Unavailable unless Kafka answers within 2 s, takes us for who we are, and each partition of chat-commands has a leader."""
+        """Raises Unavailable unless Kafka answers within 2 s and each partition of chat-commands has a leader.
+
+        Malformed when a setting is wrong. To appends and questions that is Unavailable, as `_not_the_callers` says.
+        """
         if self._closed:
             raise Unavailable("the log is closed")
-        topic = await self._ask(lambda: self._reader.describe(COMMANDS), timeout_s=PING_S)
+        topic = await self._asking.run(lambda: self._reader.ask(lambda: self._reader.describe(COMMANDS)), timeout_s=PING_S)
         if any(partition["leader_id"] < 0 for partition in topic["partitions"]):
             raise Unavailable(f"a partition of {COMMANDS} has no leader")
 
@@ -200,8 +219,16 @@ class KafkaLog:
             self._reading.discard(reading)
             await reading.close()
 
-    async def _ask(self, question: Callable[[], Result], *, timeout_s: float = DEADLINE_S) -> Result:
-        return await self._asking.run(lambda: self._reader.ask(question), timeout_s=timeout_s)
+    async def _ask(self, question: Callable[[], Result]) -> Result:
+        try:
+            return await self._asking.run(lambda: self._reader.ask(question))
+        except Malformed as error:
+            raise _not_the_callers(error) from error
+
+
+def _not_the_callers(wrong_setting: Malformed) -> Unavailable:
+    """To who works on an event, Malformed would mean that the event can never be right: it would be set aside for our setting."""
+    return Unavailable(wrong_setting.message)
 
 
 def _seen(task: asyncio.Task[Producer]) -> None:

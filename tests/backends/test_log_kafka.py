@@ -93,20 +93,21 @@ async def test_tls_and_scram_work(secure, open_log):
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(some)
 
 
-@pytest.mark.parametrize("use", ["read", "append", "share"])
-async def test_a_wrong_password_is_named_and_not_shown(secure, open_log, use):
-    """It is no outage: whoever starts with it must end."""
+@pytest.mark.parametrize(("use", "told"), [("ping", Malformed), ("share", Malformed), ("read", Unavailable), ("append", Unavailable)])
+async def test_a_wrong_password_is_named_and_not_shown(secure, open_log, use, told):
+    """Whoever starts with it must end. But no event may be set aside for it: what functions call says that Kafka is away."""
     wrong = secrets.token_hex(8)
     log = open_log(Brokers(**secure | {"password": wrong}))
     asked = {
-        "read": lambda: log.bounds(DEAD_LETTERS, [0]),
-        "append": lambda: log.append(records(1)),
+        "ping": log.ping,
         "share": lambda: log.share("g", DEAD_LETTERS, member="one").__aenter__(),
+        "read": lambda: log.partitions(DEAD_LETTERS),
+        "append": lambda: log.append(records(1)),
     }
-    with pytest.raises(Malformed) as raised:
+    with pytest.raises(told, match="KNCHAT_KAFKA_USER") as raised:
         await asked[use]()
 
-    assert raised.value.field == "KNCHAT_KAFKA_PASSWORD"
+    assert raised.value.field == ("KNCHAT_KAFKA_PASSWORD" if told is Malformed else None)
     assert wrong not in str(raised.value) + repr(vars(raised.value.__cause__ or raised.value))
 
 
@@ -114,7 +115,7 @@ async def test_a_certificate_of_another_authority_is_named(secure, open_log):
     """The system's authorities did not sign it."""
     log = open_log(Brokers(**secure | {"ca": ""}))
     with pytest.raises(Malformed) as raised:
-        await log.append(records(1))
+        await log.ping()
 
     assert raised.value.field == "KNCHAT_KAFKA_CA"
 
@@ -123,7 +124,7 @@ async def test_scram_to_brokers_without_it_is_named(kafka_settings, open_log):
     """They take everybody, and say so."""
     log = open_log(Brokers(kafka_settings["kafka"], security="sasl_plaintext", user="knchat", password="x"))
     with pytest.raises(Malformed) as raised:
-        await log.append(records(1))
+        await log.ping()
 
     assert raised.value.field == "KNCHAT_KAFKA_SECURITY"
 
@@ -266,6 +267,21 @@ async def test_a_topic_made_again_has_another_epoch(brokers, topics, log):
             continue
         break
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9))[-1:] == sent(mine)
+
+
+async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
+    """The producer learns of a new partition late. Until then the log is away: no event may be set aside for it."""
+    await log.append(records(1))
+    admin = brokers.admin()
+    admin.create_partitions({brokers.topic(DEAD_LETTERS): 4})
+    admin.close()
+    told = []
+    async with asyncio.timeout(10):
+        while not told or isinstance(told[-1], Unavailable):
+            told.append(*await asyncio.gather(log.append(mine := records(1, partition=3)), return_exceptions=True))
+
+    assert told[-1] is None
+    assert ids(await log.read(DEAD_LETTERS, 3, 0, max_records=9)) == sent(mine)
 
 
 async def test_headers_without_a_value_are_empty(brokers, log):
