@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka import errors as kafka_errors
-from kafka.admin import OffsetSpec
 
 from backends.log import Bounds, Stored
 from backends.log.kafka_brokers import REQUEST_MS, Brokers, again_while_moving
@@ -23,6 +22,8 @@ Result = TypeVar("Result")
 _PATIENCE_S: Final = 5.0
 # With it a fetch at the end of a partition would hold up the next read; there is one only when a read asks for more than there is.
 _FETCH_WAIT_MS: Final = 10
+# Once more is fetched ahead than is asked for.
+_FETCH_BYTES: Final = 256 * 1024
 
 
 class Reader:
@@ -57,10 +58,14 @@ class Reader:
         places = [self._brokers.place(topic, partition) for partition in partitions]
         if not places:
             return {}
-        begins, ends = (
-            self._asked_admin().list_partition_offsets(dict.fromkeys(places, spec)) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
-        )
-        return {place.partition: Bounds(begins[place].offset, ends[place].offset) for place in places}
+        consumer = self._asked_consumer()
+        try:
+            begins = consumer.beginning_offsets(places, timeout_ms=REQUEST_MS)
+            ends = consumer.end_offsets(places, timeout_ms=REQUEST_MS)
+        except kafka_errors.KafkaTimeoutError:
+            self.describe(topic)  # says so when it is missing
+            raise
+        return {place.partition: Bounds(begins[place], ends[place]) for place in places}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition -> committed offset."""
@@ -108,5 +113,7 @@ class Reader:
 
     def _asked_consumer(self) -> KafkaConsumer:
         if self._consumer is None:
-            self._consumer = self._brokers.consumer(auto_offset_reset="none", fetch_max_wait_ms=_FETCH_WAIT_MS)
+            self._consumer = self._brokers.consumer(
+                auto_offset_reset="none", fetch_max_wait_ms=_FETCH_WAIT_MS, max_partition_fetch_bytes=_FETCH_BYTES
+            )
         return self._consumer

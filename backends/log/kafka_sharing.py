@@ -39,6 +39,8 @@ class KafkaSharing:
         self._group = brokers.prefix + group
         self._assignor = CooperativeStickyAssignor()
         self._joined = Joined()
+        self._id = ""
+        self._left = False
         self._asked_at = time.monotonic()
         self._mine: frozenset[int] = frozenset()
         self._told: frozenset[int] | None = None
@@ -77,8 +79,9 @@ class KafkaSharing:
     async def close(self) -> None:
         """Leaves the group, so that the others take over at once. A log that is away finds out by itself, 10 s later."""
         await self._thread.close()
-        if self._thread.error is not None:
+        if self._thread.error is not None or self._left:
             return  # the place is another's, or ours when we come back
+        self._left = True
         try:
             async with asyncio.timeout(_LEAVE_S):
                 await asyncio.to_thread(self._leave)
@@ -96,7 +99,8 @@ class KafkaSharing:
         with self._brokers.errors():
             admin = self._brokers.admin()
             try:
-                admin.remove_group_members(self._group, [MemberToRemove(group_instance_id=self._member)])
+                # With the id: a process that has our name meanwhile keeps its place.
+                admin.remove_group_members(self._group, [MemberToRemove(self._id, self._member)])
             finally:
                 admin.close()
 
@@ -104,6 +108,7 @@ class KafkaSharing:
         """Tells the loop what is ours, unless a rebalance is under way: then it stays as it was. Says whether it did."""
         if not is_stable(consumer):
             return False
+        self._id = consumer.group_metadata().member_id
         mine = frozenset(place.partition for place in consumer.assignment())
         if mine != self._published:
             self._published = mine
@@ -116,13 +121,12 @@ class KafkaSharing:
         kafka-python stops its heartbeats then and says nothing (measured). So does a log that is away, which answers no question either.
         """
         self._joined(consumer)
-        if not self._publish(consumer):
-            return
-        age_s = consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
         now = time.monotonic()
-        if min(age_s, now - self._asked_at) < _SUSPICIOUS_S:
+        if not self._publish(consumer) or now - self._asked_at < _SUSPICIOUS_S:
             return
         self._asked_at = now
+        if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] < _SUSPICIOUS_S:
+            return
         try:
             with self._brokers.errors():
                 admin = self._brokers.admin()
@@ -132,9 +136,8 @@ class KafkaSharing:
                     admin.close()
         except Unavailable:
             return
-        ours = consumer.group_metadata().member_id
         for member in groups[self._group]["members"]:
-            if member["group_instance_id"] == self._member and member["member_id"] != ours:
+            if member["group_instance_id"] == self._member and member["member_id"] != self._id:
                 raise Evicted(f"another process is {self._member} in the group {self._group}")
 
 

@@ -1,4 +1,4 @@
-"""`kn-chat dead-letters`: lists, shows and re-drives what could not be processed, in the embedded log of a data folder.
+"""`kn-chat dead-letters`: lists, shows and re-drives what could not be processed, in the embedded log of a data folder or in Kafka.
 
 A `dev` may run on that folder meanwhile.
 """
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings.from_env()
     if args.data is not None:
         settings = replace(settings, data=args.data)
-    if not (settings.data / "log.db").exists():
+    if settings.log == "embedded" and not (settings.data / "log.db").exists():
         raise exits.Ended(f"there is no log in {settings.data}; name the data folder with --data")
     return asyncio.run(_run(args, settings))
 
