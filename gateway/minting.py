@@ -14,7 +14,7 @@ from typing import Final
 
 from backends.accounts import Generators, Lease
 from backends.telemetry import count
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 from schemas.ids import MAX_AHEAD_MS, MessageId, Mint, unix_ms_of
 
 log = logging.getLogger(__name__)
@@ -88,8 +88,13 @@ class Minting:
                 await self.claim()
             else:
                 self._use(await self._generators.renew(self._lease))
+        except Refused as error:
+            # A database that was set back to an earlier state has lent the number twice: not an id more with it.
+            log.warning("generator given up, another one is claimed", extra={"generator": self.generator, "error": error.message})
+            self._lease = None
+            return await self.renew()
         except Unavailable as error:
-            # While the lease lives nobody else can have the number, whatever the reason.
+            # While the lease lives nobody else can have the number.
             log.warning("generator not renewed", extra={"generator": self.generator, "error": error.message})
             count("knchat_lease_failures_total")
             return RETRY_S

@@ -134,7 +134,7 @@ class Generators(Protocol):
         ...
 
     async def renew(self, lease: Lease, *, lease_s: int = 900) -> Lease:
-        """The same number for longer. Raises Unavailable when it has been lost to somebody else: mint nothing more with it."""
+        """The same number for longer. Raises Refused stale when it has been lost to somebody else: mint nothing more with it."""
         ...
 
     async def release(self, lease: Lease) -> None:

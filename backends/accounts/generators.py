@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from backends.accounts import Lease
 from backends.database import METADATA, Database
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 
 # A holder mints up to 1 s ahead of the database's clock (ids.MAX_AHEAD_MS), which it knows to some milliseconds. So long after its lease a
 # number rests, and who gets it next mints above everything that was minted with it.
@@ -66,7 +66,7 @@ class SqlGenerators:
             now_ms, offset_ms = self._measure(connection)
             renewed = replace(lease, until_ms=now_ms + lease_s * 1_000, offset_ms=offset_ms)
             if not connection.execute(_held(lease).values(until_ms=renewed.until_ms)).rowcount:
-                raise Unavailable("this generator of ids has been lost to somebody else")
+                raise Refused("stale", "this generator of ids has been lost to somebody else")
             return renewed
 
         return await self._database.write(work)

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from backends.accounts.generators import GENERATORS, REST_MS, SqlGenerators
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ async def test_a_number_whose_lease_and_rest_are_over_is_lent_again(only_one):
     """And its old holder is told so; nothing that it says touches the new lease."""
     old = await only_one.claim("pod", lease_s=-REST_MS // 1_000)
     new = await only_one.claim("pod")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Refused):
         await only_one.renew(old)
     await only_one.release(old)
 
@@ -165,5 +165,5 @@ async def test_a_released_lease_cannot_be_renewed(only_one):
     """Its holder has said that it mints no more."""
     lease = await only_one.claim("first")
     await only_one.release(lease)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Refused):
         await only_one.renew(lease)

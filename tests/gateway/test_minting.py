@@ -1,6 +1,7 @@
 """The generator lease and the clock that mints, on the real table: no id without a live lease, none that repeats."""
 
 import asyncio
+import sqlite3
 import time
 from dataclasses import replace
 
@@ -74,6 +75,19 @@ async def test_a_renewal_keeps_the_generator(minting):
 
     assert minting.generator == before.generator
     assert minting._lease.until_ms > before.until_ms
+
+
+async def test_a_generator_that_somebody_else_has_is_given_up_at_once(minting, backends):
+    """However long its lease: a database that lost its last minutes in a fail-over may have lent it again."""
+    await minting.claim()
+    before = minting._lease
+    with sqlite3.connect(backends.settings.data / "data.db") as connection:
+        connection.execute("UPDATE generators SET holder = 'other' WHERE generator = ?", (before.generator,))
+    connection.close()
+
+    assert await minting.renew() == RENEW_S
+    assert minting.generator != before.generator
+    assert minting.mint()
 
 
 async def test_a_database_that_is_away_is_asked_again_soon(minting, backends):
