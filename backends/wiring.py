@@ -120,7 +120,7 @@ class Backends:
     @cached_property
     def _cassandra(self) -> CassandraChats:
         from backends.chats.cassandra import CassandraChats  # noqa: PLC0415 - opened at first use
-        from backends.chats.cassandra_session import Nodes  # noqa: PLC0415 - opened at first use
+        from backends.chats.cassandra_nodes import Nodes  # noqa: PLC0415 - opened at first use
 
         settings = self.settings
         return CassandraChats(

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from backends.chats.cassandra_nodes import Nodes
 from backends.chats.cassandra_schema import VERSION_OF, check, migrate
-from backends.chats.cassandra_session import CassandraSession, Nodes, Rows, Statement
+from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import MAX_DIGEST, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
 from schemas.deliveries import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
 
 BUCKET_MS: Final = 10 * 24 * 3_600_000
-# All of a user's chats are read to show the newest: 30 ms for so many (measured). Of somebody who has more, some are not listed.
+# All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of somebody who has more, some are not listed.
 MAX_CHATS: Final = 10_000
 # Buckets that this process has written lately, so it need not again: of most messages one row less. About 150 bytes each.
 KNOWN_BUCKETS: Final = 32_768

@@ -1,4 +1,4 @@
-"""A session with Cassandra as awaitables: connecting, prepared statements, bounds and deadlines, and the driver's errors as ours.
+"""A session with Cassandra as awaitables: connecting, prepared statements, bounds and deadlines.
 
 `cassandra.py` calls it with statements by name; it knows no table. The driver works in threads of its own: connecting, which blocks, runs
 in one of ours, and answers come back to the event loop once per group of requests. Source: design.md D18.
@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from cassandra import AuthenticationFailed, ConsistencyLevel, Unauthorized
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
-from cassandra.query import BatchStatement, BatchType, tuple_factory
+from cassandra.cluster import Cluster, NoHostAvailable, Session
+from cassandra.query import BatchStatement, BatchType
 
 from backends.blocking import Blocking
+from backends.chats.cassandra_nodes import Nodes, error_of
 from schemas.errors import ChatError, Malformed, Unavailable
 
 log = logging.getLogger(__name__)
-# While nodes are away the driver writes a line per try, some with a traceback. What matters comes back to us as an error, and is told here.
-logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
 
@@ -36,106 +31,19 @@ Statement = tuple[str, Sequence[Any]]
 Rows = list[tuple[Any, ...]]
 
 PING_TIMEOUT_S: Final = 2.0
-# Requests of one call that are under way together, and calls that are: with 512 requests Cassandra is busy on every core (it gained nothing
-# from more than 64), and no connection comes near its 32,768 streams.
+# Requests of one call that are under way together, and calls that are: enough for many nodes, and far from a connection's 32,768 streams.
 GROUP: Final = 64
 CALLS: Final = 8
 WAITING: Final = 4_096  # calls, as in blocking.py
-# Statements share a request, which costs the client six times less than one each (README, 2026-11-25). Cassandra warns in its log of
+# Statements that share a request cost the client a quarter of what they cost alone (README, 2026-11-25). Cassandra warns in its log of
 # batches over more than 10 partitions or 5 KiB.
 BATCH: Final = 10
 BATCH_BYTES: Final = 4_096
 # The driver reconnects by itself, but not for ever: not after a log-in that failed while the nodes were starting, not when all nodes
 # have new addresses. After this long without any node the session is made anew, from the settings.
 SILENCE_S: Final = 5.0
-RECONNECT_S: Final = (0.25, 1.0)
 RETRY_S: Final = 0.5
 ONCE_S: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nodes:
-    """Where Cassandra is and how to speak with it: the settings KNCHAT_CASSANDRA_*."""
-
-    places: tuple[str, ...]
-    keyspace: str = "knchat"
-    datacenter: str = ""
-    replication: int = 3
-    consistency: str = "LOCAL_QUORUM"
-    user: str = ""
-    password: str = field(default="", repr=False)
-    ca: str = ""
-    timeout_s: float = 5.0
-
-    def connect(self) -> tuple[Cluster, Session]:
-        """A new session; blocks. Raises Malformed for a setting that the nodes refuse, Unavailable when none answers."""
-        cluster = Cluster(
-            [(host.strip("[]"), int(port)) for host, _, port in (place.rpartition(":") for place in self.places)],
-            port=int(self.places[0].rpartition(":")[2]),  # of nodes that the first ones tell us of
-            auth_provider=PlainTextAuthProvider(self.user, self.password) if self.user else None,
-            ssl_context=_tls(self.ca) if self.ca else None,
-            protocol_version=4,  # what every Cassandra since 2.2 speaks; 5 costs more here, and finding out costs two connections
-            execution_profiles={
-                EXEC_PROFILE_DEFAULT: ExecutionProfile(
-                    TokenAwarePolicy(DCAwareRoundRobinPolicy(self.datacenter)),
-                    consistency_level=ConsistencyLevel.name_to_value[self.consistency],
-                    request_timeout=self.timeout_s,
-                    row_factory=tuple_factory,
-                )
-            },
-            reconnection_policy=ExponentialReconnectionPolicy(*RECONNECT_S, max_attempts=None),
-            # Without it a second request waits until the node's kernel has acknowledged the first, which it puts off for 40 ms (measured).
-            sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            connect_timeout=self.timeout_s,
-            # A node that has vanished without a word is noticed by this.
-            idle_heartbeat_interval=5,
-            idle_heartbeat_timeout=self.timeout_s,
-            monitor_reporting_enabled=False,
-        )
-        try:
-            session = cluster.connect()
-        except Exception as error:
-            known = {host.datacenter for host in cluster.metadata.all_hosts()} - {None}
-            cluster.shutdown()
-            if known and self.datacenter and self.datacenter not in known:
-                raise Malformed(
-                    f"KNCHAT_CASSANDRA_DATACENTER: there is no data centre {self.datacenter!r}, but {', '.join(sorted(known))}",
-                    field="KNCHAT_CASSANDRA_DATACENTER",
-                ) from error
-            raise error_of(error) from error
-        session.default_fetch_size = None  # every statement has a limit of its own
-        session.use_client_timestamp = False  # every write has a timestamp of its own
-        return cluster, session
-
-
-def _tls(ca: str) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise Malformed(f"KNCHAT_CASSANDRA_CA: {ca} holds no certificates", field="KNCHAT_CASSANDRA_CA") from error
-    # The driver reaches nodes by addresses that they tell each other, and in Kubernetes no certificate can name those. So the authority
-    # must be one that signs Cassandra's nodes only.
-    context.check_hostname = False
-    return context
-
-
-def error_of(error: BaseException) -> ChatError:
-    """What the driver's error means for a caller: Malformed names the setting that is wrong, all else is Unavailable."""
-    causes = error.errors.values() if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping) else [error]
-    for cause in causes:
-        match cause:
-            case ChatError():
-                return cause
-            # A node that is starting, or has lost the others, cannot read its users and says this too.
-            case AuthenticationFailed() if "Unable to perform authentication" not in str(cause):
-                return Malformed(
-                    "Cassandra refuses KNCHAT_CASSANDRA_USER with KNCHAT_CASSANDRA_PASSWORD", field="KNCHAT_CASSANDRA_PASSWORD"
-                )
-            case OSError() if "CERTIFICATE_VERIFY_FAILED" in str(cause):  # the driver keeps no more of it
-                return Malformed("the node's certificate is not of an authority in KNCHAT_CASSANDRA_CA", field="KNCHAT_CASSANDRA_CA")
-            case Unauthorized():
-                return Malformed("KNCHAT_CASSANDRA_USER may not use KNCHAT_CASSANDRA_KEYSPACE", field="KNCHAT_CASSANDRA_USER")
-    return Unavailable(f"Cassandra does not answer ({type(error).__name__})")
 
 
 class _Group:
@@ -231,7 +139,8 @@ class CassandraSession:
             raise Unavailable("too much waits for Cassandra" if not self._closed else "Cassandra's session is closed")
         self._calls += 1
         try:
-            async with asyncio.timeout(timeout_s or self._nodes.timeout_s), self._gate:
+            # A ping asks whether Cassandra is there, not whether we are busy.
+            async with asyncio.timeout(timeout_s or self._nodes.timeout_s), nullcontext() if pinging else self._gate:
                 live = self._live
                 if live is None:
                     live = await self._thread.run(self._open)
@@ -311,7 +220,8 @@ class CassandraSession:
                 log.info("closing before Cassandra has answered", extra={"calls": self._calls})
         live, self._live = self._live, None
         if live is not None:
-            await self._thread.run(live.cluster.shutdown)
+            with suppress(Unavailable):  # of a node that stands still
+                await self._thread.run(live.cluster.shutdown)
         await self._thread.close()
 
 

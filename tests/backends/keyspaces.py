@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from backends.chats.cassandra import CassandraChats
 from backends.chats.cassandra_schema import migrate
-from backends.chats.cassandra_session import Nodes
+from backends.chats.cassandra_nodes import Nodes
 
 
 class Keyspaces:

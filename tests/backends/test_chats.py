@@ -92,6 +92,16 @@ async def test_the_newest_version_of_a_message_wins(chats, pair, order):
     assert (await newest(chats, pair.chat)).messages == [versions[2]]
 
 
+async def test_the_last_ids_there_are_can_be_versions_and_marks(chats, pair):
+    """2^63 - 1 is nobody's id, but a version or a mark may say it."""
+    await chats.put([pair.message(LATEST - 1, text="last", version=LATEST), pair.message(LATEST - 1)])
+    await chats.mark([Watermark(pair.ben, pair.chat, received=LATEST, read=1)])
+
+    assert [message.text for message in (await newest(chats, pair.chat)).messages] == ["last"]
+    [state] = await chats.unread(pair.ben, [pair.chat])
+    assert (state.received, state.read, state.unread) == (LATEST, 1, 1)
+
+
 async def test_the_newest_version_within_one_put_wins(chats, pair):
     """A batch may hold a message and its change."""
     await chats.put([pair.message(NOW, text="new", version=NOW + 9), pair.message(NOW, text="old")])

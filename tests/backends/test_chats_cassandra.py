@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 
 import pytest
 
-from backends.chats import Watermark, cassandra, cassandra_schema, cassandra_session
+from backends.chats import Watermark, cassandra, cassandra_nodes, cassandra_schema, cassandra_session
 from backends.chats.cassandra import CassandraChats, bucket_of
 from backends.chats.cassandra_schema import STEPS
+from backends.settings import Settings
+from backends.wiring import Backends
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, first_id_at
 from tests.backends.test_chats import BUCKET_MS, NOW, Pair, ids_of, newest
@@ -214,6 +217,17 @@ async def test_an_older_schema_is_refused_until_it_is_migrated(connect, keyspace
     assert done == [f"keyspace {name}: tables brought from {len(STEPS)} to {len(STEPS) + 1}"]
 
 
+async def test_the_settings_lead_there(keyspaces, cassandra_settings, tmp_path, pair):
+    """KNCHAT_CHATS=cassandra, and `migrate` of all stores makes its tables too."""
+    backends = Backends(Settings(data=tmp_path, chats="cassandra", cassandra_keyspace=keyspaces.name(), **cassandra_settings))
+    done = await backends.migrate()
+    await backends.chats.put([pair.message(NOW)])
+
+    assert [line for line in done if backends.settings.cassandra_keyspace in line] == done[-2:]
+    assert ids_of(await newest(backends.chats, pair.chat)) == [NOW]
+    await backends.close()
+
+
 # ---- absence ----
 
 
@@ -227,6 +241,20 @@ async def test_away_at_start_is_unavailable_and_it_works_when_it_comes(chats, pr
     await until_answered(lambda: chats.put([pair.message(NOW)]))
 
     assert ids_of(await newest(chats, pair.chat)) == [NOW]
+
+
+async def test_many_vain_tries_leave_no_threads(chats, proxy, monkeypatch):
+    """An outage may last for days."""
+    monkeypatch.setattr(cassandra_session, "RETRY_S", 0.0)
+    proxy.refusing = True
+    counts = []
+    for _ in range(8):
+        with pytest.raises(Unavailable):
+            await chats.ping()
+        counts.append(threading.active_count())
+
+    assert proxy.accepted >= 8
+    assert max(counts[4:]) < max(counts[:4]) + 4  # a session has six threads
 
 
 async def test_connecting_does_not_hold_up_the_event_loop(chats, proxy):
@@ -273,7 +301,7 @@ async def test_connections_that_break_are_made_again(chats, proxy, pair):
 async def test_after_a_long_silence_the_session_is_made_anew(chats, proxy, pair, monkeypatch):
     """The driver gives up for ever in some cases, such as a log-in refused by a node that is starting."""
     monkeypatch.setattr(cassandra_session, "SILENCE_S", 0.1)
-    monkeypatch.setattr(cassandra_session, "RECONNECT_S", (600.0, 600.0))
+    monkeypatch.setattr(cassandra_nodes, "RECONNECT_S", (600.0, 600.0))
     await chats.put([pair.message(NOW)])
     proxy.refusing = True
     await proxy.cut()
