@@ -95,8 +95,11 @@ class Reader:
                     return found
                 found.append(stored)
                 position = stored.offset + 1
-            if not polled and time.monotonic() > until:
-                raise Unavailable(f"{topic} {partition} cannot be read at {position}")
+            if not polled:
+                # At the end may lie what is no record: the mark of somebody's transaction. Only the consumer knows that it is behind it.
+                position = consumer.position(place)
+                if position < end and time.monotonic() > until:
+                    raise Unavailable(f"{topic} {partition} cannot be read at {position}")
         return found
 
     def close(self) -> None:

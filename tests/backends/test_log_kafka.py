@@ -13,7 +13,7 @@ from kafka.admin import ConfigResource
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
-from backends.log import Record
+from backends.log import Bounds, Record
 from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
@@ -277,11 +277,33 @@ async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
     admin.close()
     told = []
     async with asyncio.timeout(10):
+        while await log.partitions(DEAD_LETTERS) < 4:
+            await log.epoch(DEAD_LETTERS)  # which looks anew
         while not told or isinstance(told[-1], Unavailable):
             told.append(*await asyncio.gather(log.append(mine := records(1, partition=3)), return_exceptions=True))
 
     assert told[-1] is None
     assert ids(await log.read(DEAD_LETTERS, 3, 0, max_records=9)) == sent(mine)
+
+
+async def test_the_marks_of_transactions_are_no_records(brokers, log):
+    """Of others, who write what they write to several topics at once. A read does not wait for a record where one lies at the end."""
+    producer = brokers.producer(transactional_id=f"{brokers.prefix}plug-in")
+
+    def transact():
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(brokers.topic(DEAD_LETTERS), b"x", partition=0)
+        producer.commit_transaction()
+        producer.close()
+
+    await asyncio.to_thread(transact)
+    async with asyncio.timeout(4):  # before it would give up
+        found = await log.read(DEAD_LETTERS, 0, 0, max_records=9)
+        nothing = await log.read(DEAD_LETTERS, 0, 1, max_records=1)
+
+    assert ([stored.value for stored in found], nothing) == ([b"x"], [])
+    assert (await log.bounds(DEAD_LETTERS, [0]))[0] == Bounds(0, 2)
 
 
 async def test_headers_without_a_value_are_empty(brokers, log):
