@@ -197,7 +197,8 @@ class Processes:
         for trigger in TRIGGERS:
             if isinstance(trigger, OnEvents):
                 command = [sys.executable, "-m", "knchat", "pump", "--group", trigger.group]
-                command += [] if in_process else ["--url", urls[trigger.target]]
+                # By its path too: dead letters name the function that failed, and `report_lost` knows its own by that.
+                command += [] if in_process else ["--url", f"{urls[trigger.target]}/{trigger.target}"]
                 self.pumps.append(Child(f"pump-{trigger.group}", command, self._environ))
 
     def _function(self, name: str, target: str, port: int, host: str = "127.0.0.1") -> Child:

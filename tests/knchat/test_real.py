@@ -6,12 +6,15 @@ import os
 import re
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from backends.settings import Settings
 from knchat import exits
+from knchat.real import Processes
 from servers.process import Process
 from servers.services import Services
 from tests.knchat.command import Command
@@ -256,3 +259,12 @@ def test_a_wrong_setting_is_named_before_a_process_starts(name, value, knchat, e
 def test_flags_of_real_alone_are_refused(flags, knchat, tmp_path):
     """Rather than ignored."""
     assert "belong to --real" in line_of(knchat("dev", "--data", str(tmp_path), *flags), exits.USAGE)
+
+
+def test_pumps_name_their_functions(tmp_path):
+    """In the URL: it stands in dead letters, and `report_lost` would take its own for others'."""
+    settings = replace(Settings(), data=tmp_path, http_port=0, gateway_port=0)
+    processes = Processes(settings, {}, gateways=1, sink=False, in_process=False)
+    named = {child.name: child.command[-1] for child in processes.pumps}
+
+    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/report_lost", named["pump-report-lost"])
