@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 import time
 
@@ -18,6 +17,7 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, first_id_at
+from tests.backends.keyspaces import Keyspaces
 from tests.backends.test_chats import BUCKET_MS, NOW, Pair, ids_of, newest
 from tests.proxy import proxy_to
 
@@ -375,16 +375,29 @@ async def test_too_many_callers_are_told_at_once(chats, proxy, monkeypatch):
 
 @pytest.fixture(scope="module")
 def secure(secure_settings):
-    """Options of Nodes that lead to a Cassandra with TLS and passwords."""
-    settings = secure_settings("cassandra")
-    named = {name.removeprefix("cassandra_"): value for name, value in settings.items() if name != "cassandra"}
-    return {"places": settings["cassandra"], **named}
+    """A Cassandra with TLS and passwords."""
+    server = Keyspaces(secure_settings("cassandra"))
+    yield server
+    server.close()
 
 
-async def test_tls_and_a_password_as_the_settings_say(connect, secure, pair):
-    """The keyspace is made there too."""
-    chats = connect(f"test_{secrets.token_hex(4)}", **secure)
-    await chats.migrate()
+@pytest.fixture
+async def knock(secure):
+    """Opens adapters there. All are closed afterwards."""
+    opened = []
+
+    def another(**options):
+        opened.append(secure.open(**options))
+        return opened[-1]
+
+    yield another
+    for chats in opened:
+        await chats.close()
+
+
+async def test_tls_and_a_password_as_the_settings_say(knock, pair):
+    """The keyspace was made there with them too."""
+    chats = knock()
     await chats.put([pair.message(NOW)])
 
     assert ids_of(await newest(chats, pair.chat)) == [NOW]
@@ -401,9 +414,9 @@ async def test_tls_and_a_password_as_the_settings_say(connect, secure, pair):
     ],
     ids=str,
 )
-async def test_a_wrong_setting_is_named_and_costs_no_message(connect, secure, pair, wrong, field):
+async def test_a_wrong_setting_is_named_and_costs_no_message(knock, pair, wrong, field):
     """Only `ping` may say Malformed: to `persist` it would mean that the message is impossible."""
-    chats = connect(**{**secure, **wrong})
+    chats = knock(**wrong)
     with pytest.raises(Malformed) as refusal:
         await chats.ping()
     with pytest.raises(Unavailable):
@@ -413,7 +426,7 @@ async def test_a_wrong_setting_is_named_and_costs_no_message(connect, secure, pa
     assert "wrong" not in f"{refusal.value} {chats._nodes!r}"
 
 
-async def test_without_tls_a_node_that_asks_for_it_is_unavailable(connect, secure):
+async def test_without_tls_a_node_that_asks_for_it_is_unavailable(knock):
     """It does not say so in a way that could be understood."""
     with pytest.raises(Unavailable):
-        await connect(**{**secure, "ca": ""}).ping()
+        await knock(ca="").ping()
