@@ -6,8 +6,8 @@ import secrets
 from contextlib import contextmanager
 
 from backends.chats.cassandra import CassandraChats
-from backends.chats.cassandra_schema import migrate
 from backends.chats.cassandra_nodes import Nodes
+from backends.chats.cassandra_schema import migrate
 
 
 class Keyspaces:
