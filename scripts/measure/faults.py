@@ -67,6 +67,9 @@ async def one(run: Run, services: Services, name: str) -> bool:
     step = await run.step(options.rate, seconds, warm_up_s=BEFORE_S, trouble=act)
     report.show(step, title=f"{name}: {what}, {options.rate:g}/s for {BEFORE_S + seconds:.0f} s, {options.clients} clients")
     _show_recovery(step.record, scene)
+    if step.verdict.acknowledged and not step.verdict.lost:
+        acknowledged = step.verdict.acknowledged
+        print(f"  of {acknowledged} acknowledged none lost means: fewer than 1 in {max(1, acknowledged // 3)}, at 95 %")
     found = problems(fault, step, scene)
     for problem in found:
         print(f"  ! {problem}")
@@ -110,8 +113,6 @@ def _show_recovery(record: Record, scene: Scene) -> None:
     )
     if scene.ended_ns > record.due[record.slots - 1]:
         print("  (the load ended before it did: how the product goes on was not seen)")
-    if sent := sum(1 for at in record.acked if at):
-        print(f"  of {sent} acknowledged none lost means: fewer than 1 in {max(1, sent // 3)}, at 95 %")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

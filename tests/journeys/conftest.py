@@ -70,7 +70,7 @@ class Dev:
 
     def _ended(self) -> int:
         try:
-            return self.process.wait(30)
+            return self.process.wait(60)  # several processes one after the other take longer than one
         finally:
             self.process.stdout.close()
             self.log.close()
@@ -80,6 +80,16 @@ def pytest_addoption(parser):
     parser.addoption("--http", help="run the journeys against this server instead of one of our own")
     parser.addoption("--real", action="store_true", help="run the journeys on real parts: kn-chat dev --real --gateways 2")
     parser.addoption("--sink", action="store_true", help="with --real: gateways post to a sink")
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--http` or `--real` only the journeys that go to that server: the others start what they need themselves, always the same."""
+    if config.getoption("--sink") and not config.getoption("--real"):
+        raise pytest.UsageError("--sink belongs to --real")
+    if config.getoption("--http") or config.getoption("--real"):
+        others = [item for item in items if "http" not in item.fixturenames]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if "http" in item.fixturenames]
 
 
 def real_dev(folder: Path, *, sink: bool) -> Dev:
@@ -225,10 +235,8 @@ def http(request, dev):
 
 
 @pytest.fixture
-def own_dev(tmp_path, request):
-    """A server of this test's own, to kill and restart."""
-    if request.config.getoption("--http") or request.config.getoption("--real"):
-        pytest.skip("this journey kills an embedded server of its own; scripts/faults does it to the real parts")
+def own_dev(tmp_path):
+    """A server of this test's own, to kill and restart; scripts/faults does it to the real parts."""
     server = Dev(tmp_path / "data").start()
     yield server
     server.stop()

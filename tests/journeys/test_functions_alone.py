@@ -61,10 +61,8 @@ def curl(url, target):
 
 
 @pytest.fixture(scope="module")
-def alone(request, tmp_path_factory):
+def alone(tmp_path_factory):
     """A `dev` with demo users, which the sample events speak for."""
-    if request.config.getoption("--http"):
-        pytest.skip("functions alone need a data folder")
     server = Dev(tmp_path_factory.mktemp("alone") / "data").start()
     yield server
     assert server.stop() == 0
@@ -111,10 +109,8 @@ def test_garbage_is_refused_for_good(alone, target, expected):
 
 
 @pytest.mark.slow
-async def test_a_full_disk_acknowledges_nothing_falsely_and_recovers(request, tmp_path):
+async def test_a_full_disk_acknowledges_nothing_falsely_and_recovers(tmp_path):
     """On a small tmpfs: `unavailable` while it is full; when space returns sending goes on by itself, and nothing is missing."""
-    if request.config.getoption("--http"):
-        pytest.skip("this journey fills its server's disk")
     assert os.geteuid() == 0, "mounting a tmpfs needs root"
     disk = tmp_path / "disk"
     disk.mkdir()
