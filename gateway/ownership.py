@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from backends.accounts import Owner, Owners
@@ -34,7 +34,7 @@ LEAVE_S: Final = 30.0
 """So long a new owner may take to fill its ring and say that it is there. Then the sessions are told to come back some time (4006)."""
 EPOCH_S: Final = 10.0
 TELL_AGAIN_S: Final = 30.0
-"""So long what another has written over ours may stand: who did not know yet that the partition was lost, or whose clock was ahead."""
+"""So long what another has written over ours may stand, one that did not know yet that it had lost the partition."""
 CERTAIN_S: Final = 5.0
 """After the log has answered, the loss of a partition is told within this: a heartbeat, and 2 to 3 s to join again (measured)."""
 
@@ -207,15 +207,25 @@ class Ownership:
                 if await _silent(news, TELL_AGAIN_S) and await self._log_answers() and await _silent(news, CERTAIN_S):
                     self._told.clear()
                 continue
-            now_ms = self._now_ms()
             try:
-                await self._owners.own([Owner(partition, self._url(), now_ms) for partition in sorted(untold)])
+                await self._write_down(sorted(untold))
             except Unavailable as error:
                 log.warning("ownership cannot be written down, again in a moment", extra={"error": error.message})
                 await _again()
             else:
                 if self._mine == mine:  # else another may have written meanwhile what is mine again now
                     self._told |= untold
+
+    async def _write_down(self, partitions: Sequence[int]) -> None:
+        """Those that do not stand there as ours. The group has given them to us since, so ours is the newer word, whatever the clocks say."""
+        stand = await asyncio.gather(*(self._owners.owner_of(partition) for partition in partitions))
+        now_ms = self._now_ms()
+        wrong = [
+            Owner(partition, self._url(), now_ms if there is None else max(now_ms, there.generation + 1))
+            for partition, there in zip(partitions, stand, strict=True)
+            if there is None or there.url != self._url()
+        ]
+        await self._owners.own(wrong)
 
     async def _log_answers(self) -> bool:
         try:

@@ -388,12 +388,20 @@ async def test_what_a_stale_owner_wrote_does_not_stay(monkeypatch, gateways, bac
     monkeypatch.setattr("gateway.ownership.CERTAIN_S", 0.1)
     first = await gateways()
     await owned(backends, first)
-    stale = Owner(3, "ws://stale/v1/socket", first._desk.minting.now_ms() + 1_000)
+    stale = Owner(3, "ws://stale/v1/socket", 2**60)  # by a clock that is far ahead
     await backends.owners.own([stale])
     monkeypatch.setattr(backends.reads, "ping", ping)
     await owned(backends, first)
 
     assert asked[:3] == [stale] * 3
+
+
+async def test_what_was_written_by_a_clock_ahead_does_not_stay(gateways, backends):
+    """A new owner outdoes it at once."""
+    await backends.owners.own([Owner(partition, "ws://gone/v1/socket", 2**60) for partition in ALL])
+    first = await gateways()
+
+    await owned(backends, first)
 
 
 async def test_a_topic_that_has_grown_ends_a_gateway(monkeypatch, gateways, backends):
