@@ -217,7 +217,7 @@ class Ownership:
                     self._told |= untold
 
     async def _write_down(self, partitions: Sequence[int]) -> None:
-        """Those that do not stand there as ours. The group has given them to us since, so ours is the newer word, whatever the clocks say."""
+        """Those that do not stand there as ours. The group gave them to us since, so ours is the newer word, whatever the clocks say."""
         stand = await asyncio.gather(*(self._owners.owner_of(partition) for partition in partitions))
         now_ms = self._now_ms()
         wrong = [
