@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-import servers.cassandra
 from backends.chats import Watermark
 from backends.chats.cassandra import CassandraChats
 from backends.chats.cassandra_nodes import Nodes
@@ -26,18 +25,13 @@ SIDES = 8  # as many events of `persist` side by side
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
-    """One Cassandra that syncs before it answers, wiped afterwards: one node alone has to promise what three promise together."""
-    usual = "commitlog_sync: periodic\ncommitlog_sync_period: 10s\n"
-    configuration = servers.cassandra._CONFIGURATION  # there is no other way to a node that differs in one line
-    assert usual in configuration
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers.cassandra, "_CONFIGURATION", configuration.replace(usual, "commitlog_sync: batch\n"))
-        services = Services(tmp_path_factory.mktemp("cassandra"))
-        try:
-            services.up(["cassandra"])
-            yield services
-        finally:
-            services.wipe("cassandra")
+    """One Cassandra, wiped afterwards."""
+    services = Services(tmp_path_factory.mktemp("cassandra"))
+    try:
+        services.up(["cassandra"])
+        yield services
+    finally:
+        services.wipe("cassandra")
 
 
 @pytest.fixture
