@@ -99,7 +99,8 @@ class KafkaLog:
 
     async def _has_grown(self, topic: str, partition: int) -> None:
         """Raises Unavailable when the topic has this partition by now: the next producer knows it."""
-        await self.epoch(topic)
+        if partition >= await self.partitions(topic):
+            await self.epoch(topic)  # which looks anew
         if partition < await self.partitions(topic):
             if self._producer is not None:
                 self._producer.failed = True
