@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from backends.blocking import Blocking
 from backends.log import Bounds, Record, Stored
@@ -48,6 +48,7 @@ class KafkaLog:
         self._appending: set[asyncio.Future[None]] = set()
         self._turn = 0
         self._counts: dict[str, tuple[int, float]] = {}
+        self._counting: dict[str, asyncio.Task[str]] = {}
         self._reader = Reader(brokers)
         self._asking = Blocking("kafka-reader", threads=1, timeout_s=DEADLINE_S, whom="Kafka")
         self._reading: set[Closing] = set()
@@ -132,11 +133,14 @@ class KafkaLog:
 
     async def partitions(self, topic: str) -> int:
         """See `Reads`. As of half a minute ago at most: each event of `send` asks, and the answer changes when a topic is made anew."""
-        count, at = self._counts.get(topic, (0, float("-inf")))
+        _, at = self._counts.get(topic, (0, float("-inf")))
         if time.monotonic() - at > _COUNTED_S:
-            count = await self._ask(lambda: len(self._reader.describe(topic)["partitions"]))
-            self._counts[topic] = count, time.monotonic()
-        return count
+            counting = self._counting.get(topic)
+            if counting is None or counting.done():  # one asks for all
+                counting = self._counting[topic] = asyncio.create_task(self.epoch(topic))
+                counting.add_done_callback(_seen)
+            await asyncio.shield(counting)
+        return self._counts[topic][0]
 
     async def epoch(self, topic: str) -> str:
         """See `Reads`. The id that Kafka gave the topic. Who sees another one by it sees how many partitions there are now, too."""
@@ -232,7 +236,7 @@ def _not_the_callers(wrong_setting: Malformed) -> Unavailable:
     return Unavailable(wrong_setting.message)
 
 
-def _seen(task: asyncio.Task[Producer]) -> None:
+def _seen(task: asyncio.Task[Any]) -> None:
     """Those who waited have its error, if they are still there."""
     if not task.cancelled():
         task.exception()
