@@ -92,11 +92,11 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if "http" in item.fixturenames]
 
 
-def real_dev(folder: Path, *, sink: bool) -> Dev:
+def real_dev(folder: Path, *, sink: bool, environ: dict[str, str] | None = None) -> Dev:
     """The product as processes on the real servers of this checkout."""
     services = Services()
     services.up()
-    return Dev(folder, "--real", "--gateways", "2", *(["--sink"] if sink else []), environ=services.settings())
+    return Dev(folder, "--real", "--gateways", "2", *(["--sink"] if sink else []), environ={**services.settings(), **(environ or {})})
 
 
 @dataclass

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from backends.log import Reads
+from backends.log import Bounds, Reads
 from backends.log.embedded import EmbeddedLog
+from backends.settings import Settings
+from backends.wiring import Backends
 from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.topics import COMMANDS, DELIVERIES, MESSAGES
+from servers.services import Services
 from tests.collector import Collector, Span
-from tests.journeys.conftest import PATIENCE_S, Dev, new_user
+from tests.journeys.conftest import PATIENCE_S, Dev, new_user, real_dev
 
 TOPICS = {COMMANDS: pb.Commands, MESSAGES: pb.Outcomes, DELIVERIES: pb.Deliveries}
 ROAD = ("publish chat-commands", "process send", "process persist", "deliver chat-deliveries")
@@ -45,13 +48,16 @@ def serve(tmp_path):
         server.stop()
 
 
-async def traces_of(reads: Reads, topic: str, message_id: int) -> set[str]:
-    """The traceparents of the records of a topic that this message stands in."""
-    partitions = await reads.partitions(topic)
-    bounds = await reads.bounds(topic, range(partitions))
+async def bounds_of(reads: Reads, topic: str) -> Mapping[int, Bounds]:
+    """What all partitions of a topic hold."""
+    return await reads.bounds(topic, range(await reads.partitions(topic)))
+
+
+async def traces_of(reads: Reads, topic: str, message_id: int, *, since: Mapping[int, Bounds] | None = None) -> set[str]:
+    """The traceparents of the records of a topic that this message stands in; of those that came after `since`."""
     found = set()
-    for partition, held in bounds.items():
-        offset = held.begin
+    for partition, held in (await bounds_of(reads, topic)).items():
+        offset = held.begin if since is None else since[partition].end
         while offset < held.end and (records := await reads.read(topic, partition, offset, max_records=500)):
             for record in records:
                 event = wire.from_kafka(record.headers, record.value)
@@ -91,12 +97,13 @@ async def send_and_follow(http: str, open_device: Callable, reads: Reads, collec
     """
     ann, ben = new_user(http, "ann"), new_user(http, "ben")
     phone, other = await open_device(ann, "phone"), await open_device(ben, "phone")
+    since = {topic: await bounds_of(reads, topic) for topic in TOPICS}
     message_id = int((await phone.send(ben, "traced"))["message"])
     await other.hear("message", message=str(message_id))
     async with asyncio.timeout(PATIENCE_S):
-        while not await traces_of(reads, MESSAGES, message_id):  # people are told before the outcome is written
+        while not await traces_of(reads, MESSAGES, message_id, since=since[MESSAGES]):  # people are told before the outcome is written
             await asyncio.sleep(0.05)
-    written = {topic: await traces_of(reads, topic, message_id) for topic in TOPICS}
+    written = {topic: await traces_of(reads, topic, message_id, since=since[topic]) for topic in TOPICS}
 
     assert all(written.values())
     (trace,) = {traceparent[3:35] for traces in written.values() for traceparent in traces}
@@ -139,6 +146,31 @@ async def test_one_send_is_one_trace(serve, collector, open_device):
         ("accounts.known", "process send"),
         ("chats.put", "process persist"),
     }
+    assert "traced" not in repr(collector.spans), "no text of a message"
+
+
+@pytest.mark.slow
+@pytest.mark.real
+async def test_one_send_is_one_trace_on_the_real_parts(tmp_path, collector, open_device):
+    """The same over Kafka and between processes, each of which says who it is."""
+    sampled = {"KNCHAT_OTLP_ENDPOINT": collector.url, "KNCHAT_TRACE_RATIO": "1", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    server = real_dev(tmp_path / "data", sink=False, environ=sampled).start()
+    backends = Backends(Settings.from_env({**Services().settings(), "KNCHAT_LOG": "kafka"}))
+    try:
+        spans = await send_and_follow(server.http, open_device, backends.reads, collector, "post send", "post persist", *STORES)
+    finally:
+        await backends.close()
+        assert server.stop() == 0
+
+    (sent,) = spans["process send"]
+    assert above(sent, spans) == ["post send", "publish chat-commands"]
+    (persisted,) = spans["process persist"]
+    assert above(persisted, spans) == ["post persist", "process send", "post send", "publish chat-commands"]
+    services = {name: {span.service for span in spans[name]} for name in (*ROAD, "post send")}
+    assert services["process send"] == {"send"}
+    assert services["process persist"] == {"persist"}
+    assert services["publish chat-commands"] == {"gateway"}
+    assert services["post send"] == {"pump-send"}
     assert "traced" not in repr(collector.spans), "no text of a message"
 
 
