@@ -80,6 +80,8 @@ class Ownership:
         self._news = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once all that was mine at first is served."""
+        self.told = asyncio.Event()
+        """Set once that is written down too: until then log-ins may name who owned it before."""
 
     async def check_partitions(self) -> None:
         """Raises Malformed when the topics have another count than everybody computes with: deliveries would be lost without a word.
@@ -204,6 +206,8 @@ class Ownership:
             news, mine = self._news, self._mine or frozenset()
             untold = self._served & mine - self._told
             if not untold:
+                if self._mine is not None and self._mine <= self._served:
+                    self.told.set()
                 if await _silent(news, TELL_AGAIN_S) and await self._log_answers() and await _silent(news, CERTAIN_S):
                     self._told.clear()
                 continue

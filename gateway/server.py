@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -48,6 +49,8 @@ NEEDS: Final = ("appends", "reads")
 USES: Final = (*NEEDS, "accounts", "cache")
 FORGET_S: Final = 60.0
 AGAIN_S: Final = 1.0
+TOLD_S: Final = 3.0
+"""What the start waits for what it owns to be written down. It serves meanwhile, and goes on without when the database is away."""
 
 
 class Gateway:
@@ -156,6 +159,9 @@ class Gateway:
         self._sharing = self._part(ownership.share())  # last: others give up what this gateway gets
         desk.started.set()
         await self._or_failure(ownership.settled.wait())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_S):
+                await self._or_failure(ownership.told.wait())
         log.info("gateway serves", extra={"url": self.url, "generator": desk.minting.generator})
 
     async def watch(self) -> None:
