@@ -107,6 +107,7 @@ async def _without_http(run: Run) -> report.Step:
         other.product = Product(Path(folder), real=(*real_flags(run.options), "--in-process"))
         try:
             await other.start()
+            await other.log_in()  # other keys sign its tokens
             return await other.step(run.options.rate, TAX_S)
         finally:
             await other.stop()

@@ -134,7 +134,7 @@ FAULTS = {
     "broker-kill": Fault("kill -9 of Kafka and its start", broker_kill, lasts_s=30),
     "broker-stop": Fault("Kafka stopped for {away}", _stop("kafka"), away_s=30, lasts_s=15),
     "broker-pause": Fault("Kafka stands still for {away} (SIGSTOP)", broker_pause, away_s=30),
-    "cassandra-stop": Fault("Cassandra stopped for {away}", _stop("cassandra"), away_s=60, lasts_s=20, goes_on=True),
+    "cassandra-stop": Fault("Cassandra stopped for {away}", _stop("cassandra"), away_s=60, lasts_s=30, goes_on=True),
     "postgres-stop": Fault("PostgreSQL stopped for {away}", postgres_stop, away_s=60, lasts_s=3, goes_on=True),
     "redis-stop": Fault("Redis stopped for {away}", _stop("redis"), away_s=30, lasts_s=1, goes_on=True),
     "function-kill": Fault("kill -9 of each function in turn", _kill("function")),
