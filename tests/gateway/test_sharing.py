@@ -95,10 +95,16 @@ async def test_they_share_the_partitions(gateways, backends):
     assert (await http(idle, "/readyz"))[0] == 200
 
 
-async def test_one_that_has_started_is_written_down(gateways, backends):
-    """Who logs in as soon as it says `ready` is not sent to the owner of before, who may be gone for good."""
-    gone = "ws://127.0.0.1:1/v1/socket"
-    await backends.owners.own([Owner(partition, gone, 1) for partition in ALL])
+async def test_one_that_has_started_is_written_down(gateways, backends, monkeypatch):
+    """Who logs in as soon as it says `ready` is not sent to the owner of before, who may be gone for good; also where SQL is slow."""
+    own = backends.owners.own
+    await own([Owner(partition, "ws://gone/v1/socket", 1) for partition in ALL])
+
+    async def slowly(owners):
+        await asyncio.sleep(0.1)
+        await own(owners)
+
+    monkeypatch.setattr(backends.owners, "own", slowly)
     gateway = await gateways()
 
     assert {(await backends.owners.owner_of(partition)).url for partition in ALL} == {gateway.url}
