@@ -93,15 +93,21 @@ class ChatDevice(WSListener):
         self.chat = f"d-{min(int(user.user), int(peer))}-{max(int(user.user), int(peer))}"
         self._device, self._run, self._record, self._text = f"load-{user.number}", run, record, text
         self._transport: WSTransport | None = None
-        self._live = asyncio.Event()
-        self._cursor, self._n, self._closing = "", 0, False
+        self._live, self._closed = asyncio.Event(), asyncio.Event()
+        self._cursor, self._n, self._connecting, self._closing = "", 0, False, False
         self.unanswered: dict[int, float] = {}
         """Rows sent and without an answer -> when they were last sent (loop time)."""
         self.resets = 0
         self._reconnecting: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
+        """Opens the socket and waits until messages flow; told to go elsewhere or to come again it does. TimeoutError at last."""
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await self._connect()
+
+    async def _try(self) -> None:
         self._live.clear()
+        self._closed.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             headers = {"Sec-WebSocket-Protocol": "knchat.v1.json"}
             self._transport, _ = await ws_connect(lambda: self, self._url, extra_headers=headers)
@@ -109,7 +115,14 @@ class ChatDevice(WSListener):
             if self._cursor:
                 hello["resume"] = self._cursor
             self._transport.send(WSMsgType.TEXT, msgspec.json.encode(hello))
-            await self._live.wait()
+            ends = [asyncio.create_task(event.wait()) for event in (self._live, self._closed)]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.cancel()
+        if not self._live.is_set():
+            raise ConnectionError("closed before it was live")
 
     def send(self, row: int) -> None:
         self.unanswered[row] = asyncio.get_running_loop().time()
@@ -139,22 +152,30 @@ class ChatDevice(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if transport is self._transport and not self._closing:
-            self._live.clear()
-            self._record.disconnects += 1
-            if self._reconnecting is None or self._reconnecting.done():
-                self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+            self._closed.set()
+            if self._live.is_set():
+                self._live.clear()
+                self._record.disconnects += 1
+                if not self._connecting:
+                    self._reconnecting = asyncio.get_running_loop().create_task(self._connect())
 
-    async def _reconnect(self) -> None:
-        delay_s = 0.05
-        while not self._closing:
-            await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - full jitter
-            try:
-                await self.connect()
-            except (OSError, WSError, TimeoutError):
-                delay_s = min(delay_s * 2, 2)
-                continue
-            self.repeat_unanswered(0)
-            return
+    async def _connect(self) -> None:
+        """Tries until it is live."""
+        delay_s, self._connecting = 0.05, True
+        try:
+            while not self._closing:
+                await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - full jitter
+                try:
+                    await self._try()
+                except (OSError, WSError, TimeoutError):
+                    if self._transport is not None:
+                        self._transport.disconnect()
+                    delay_s = min(delay_s * 2, 2)
+                else:
+                    self.repeat_unanswered(0)
+                    return
+        finally:
+            self._connecting = False
 
     def _take(self, frame: Frame, now: int) -> None:
         record = self._record

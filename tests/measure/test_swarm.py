@@ -1,0 +1,85 @@
+"""The clients of a load run behave as good clients do: else a figure of the product is one of theirs."""
+
+import asyncio
+import json
+
+import pytest
+import websockets
+
+from measure import swarm
+from measure.record import Record
+from measure.target import User
+
+PATIENCE_S = 5
+
+
+@pytest.fixture
+async def server():
+    """One that does with each connection what the test has written down: (its URL, that list, the hellos it got)."""
+    script, hellos = [], asyncio.Queue()
+
+    async def serve(socket):
+        hellos.put_nowait(json.loads(await socket.recv()))
+        for step in script.pop(0):
+            if isinstance(step, int):
+                await socket.close(step, "said")
+            else:
+                await socket.send(json.dumps(step))
+        await socket.wait_closed()
+
+    async with websockets.serve(serve, "127.0.0.1", 0, subprotocols=["knchat.v1.json"], compression=None) as listening:
+        yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}/", script, hellos
+
+
+WELCOME, LIVE = {"type": "welcome", "cursor": "c1", "result": "live"}, {"type": "live", "cursor": "c2"}
+
+
+@pytest.fixture
+async def device(server):
+    """One device of a run of four messages."""
+    device = swarm.ChatDevice(server[0], User(0, "1", "ann", "token", server[0]), "2", "r1", Record(4), "text")
+    yield device
+    device.close()
+
+
+async def test_told_to_come_again_or_elsewhere_it_does_so_at_once(server, device):
+    """It does not sit out its time beside a closed socket."""
+    url, script, hellos = server
+    script += [[4006], [{"type": "moved", "url": f"{url}other"}, 4001], [WELCOME, 4006], [WELCOME, LIVE]]
+    async with asyncio.timeout(PATIENCE_S):
+        await device.connect()
+
+    assert hellos.qsize() == 4
+    assert device._record.disconnects == 0
+
+
+async def test_a_cut_line_is_resumed_and_what_has_no_answer_goes_out_again(server, device):
+    """With the newest cursor, and under the same key."""
+    _, script, hellos = server
+    script += [[WELCOME, LIVE], [4006], [WELCOME, LIVE]]
+    await device.connect()
+    await hellos.get()
+    device.send(3)
+    device._transport.disconnect()
+    async with asyncio.timeout(PATIENCE_S):
+        resumed, again = await hellos.get(), await hellos.get()
+        await device._live.wait()
+        while device._record.tries[3] < 2:
+            await asyncio.sleep(0)
+
+    assert (resumed["resume"], again["resume"]) == ("c2", "c2")
+    assert device._record.disconnects == 1
+    assert list(device.unanswered) == [3]
+
+
+async def test_one_that_nobody_lets_in_says_so(server, device, monkeypatch):
+    """After its patience; and it leaves nothing behind that goes on trying."""
+    monkeypatch.setattr(swarm, "CONNECT_TIMEOUT_S", 0.3)
+    _, script, hellos = server
+    script += [[4006]] * 100
+    with pytest.raises(TimeoutError):
+        await device.connect()
+    tried = hellos.qsize()
+
+    assert tried > 1
+    assert device._reconnecting is None
