@@ -53,7 +53,7 @@ class Scene:
         chooser = random.Random(self.run.options.seed)  # noqa: S311 - repeatable moments
         product = self.run.product
         assert product is not None  # noqa: S101 - we started it
-        names = sorted(name for name in product.processes() if name.startswith(f"{kind}-"))
+        names = [name for name in product.processes() if name.startswith(f"{kind}-")]  # on the road of a message first
         for kill, name in zip(range(self.kills), itertools.cycle(names), strict=False):
             await asyncio.sleep(chooser.uniform(*KILL_EVERY_S))
             until = time.monotonic() + HEAL_S
