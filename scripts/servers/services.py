@@ -35,6 +35,8 @@ _READY_S = 180
 # Idle ones end within 3 s each; Cassandra writes out what it holds first.
 _STOP_S = 30
 
+_PROBES = 20
+
 _RUN = Path(__file__).parents[2] / ".run"
 
 
@@ -227,11 +229,16 @@ def _connect(place: Place) -> None:
 
 
 def _check_free(name: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of its last run may still be closing
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise Failed(
-                f"{name}: port {port} was taken by another program meanwhile; scripts/services wipe {name} chooses another", 4
-            ) from error
+    """Waits a moment: a program that is being started by another thread holds what was open here until it runs, our probe of a port too."""
+    for attempt in range(_PROBES):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of its last run may still be closing
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                if attempt == _PROBES - 1:
+                    text = f"{name}: port {port} was taken by another program meanwhile; scripts/services wipe {name} chooses another"
+                    raise Failed(text, 4) from error
+            else:
+                return
+        time.sleep(0.1)
