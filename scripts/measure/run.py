@@ -60,7 +60,7 @@ class Run:
         self.users: list[User] = []
         self.steps = 0
         # Lost is what is not there 10 s after the end. Above saturation a backlog takes longer, and such a step does not hold anyway.
-        self.settle_s = 60.0 if options.saturate else SETTLE_S
+        self.settle_s = 60.0 if options.saturate or options.real else SETTLE_S
 
     async def start(self) -> None:
         """Starts our own server unless one was named."""
@@ -178,6 +178,11 @@ class Run:
             assert self.product is not None  # noqa: S101 - --crash is refused with --http
             await self.product.crash()
             say(f"  kill {kill + 1} of {kills}")
+
+    def say_last_words(self) -> None:
+        """Of the product, for whoever must find out why the run went wrong."""
+        if self.product is not None and (words := self.product.last_words()):
+            say(f"the end of the product's log:\n{words}")
 
     async def stop(self) -> None:
         """Ends what was started."""
