@@ -80,7 +80,7 @@ def figures(step: report.Step, relay: report.Step, bare: dict[str, float], untax
         Figure(
             "P2",
             "gateway CPU per message / raw relay's",
-            step.cpu_us["gateway"] / relay.cpu_us_per_message,
+            _ratio(step.cpu_us["gateway"], relay.cpu_us_per_message),
             3 if at_1000 else None,
             1.5,
         ),
@@ -96,6 +96,11 @@ def figures(step: report.Step, relay: report.Step, bare: dict[str, float], untax
         found.append(Figure("P9", "CPU with HTTP / without", step.cpu_us_per_message / untaxed.cpu_us_per_message, 2, 1.25))
         found.append(Figure("P9", "delivery p50 with HTTP - without", delivery.p50 - untaxed.figures.delivery.p50, 10, 3, "ms"))
     return found
+
+
+def _ratio(figure: float, limit: float) -> float:
+    """nan where the limit was too small to be measured: at a few messages a second the relay uses less CPU than the kernel counts."""
+    return figure / limit if limit else float("nan")
 
 
 async def _without_http(run: Run) -> report.Step:
