@@ -99,7 +99,7 @@ def figures(step: report.Step, relay: report.Step, bare: dict[str, float], untax
 
 
 def _ratio(figure: float, limit: float) -> float:
-    """How often the limit fits into it; nan where that was too small to be measured: at a few messages a second the relay uses less CPU than the kernel counts."""
+    """How often the limit fits into it; nan where that was too small to be measured, as the relay's CPU at a few messages a second."""
     return figure / limit if limit else float("nan")
 
 
