@@ -162,6 +162,9 @@ async def measure(options: argparse.Namespace, services: Services) -> int:
         await run.log_in()
         for name in options.faults or FAULTS:
             passed[name] = await one(run, services, name)
+    except Exception:
+        run.say_last_words()
+        raise
     finally:
         await run.stop()
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

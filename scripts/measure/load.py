@@ -135,6 +135,9 @@ async def measure(options: argparse.Namespace) -> int:
         if not (options.cecochat or options.tail):
             await run.log_in()
         steps, more = await _mode(options)(run)
+    except Exception:
+        run.say_last_words()
+        raise
     finally:
         await run.stop()
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

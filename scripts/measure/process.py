@@ -15,6 +15,7 @@ from pathlib import Path
 
 from knchat.processes import end_with_parent
 
+TAIL_LINES = 100
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -60,6 +61,8 @@ class Server:
     process: asyncio.subprocess.Process
     ready: list[str]
     """The words behind `ready`."""
+    tail: list[bytes]
+    """The newest lines of its standard error."""
 
     @property
     def pid(self) -> int:
@@ -125,7 +128,7 @@ async def start(
         raise SystemExit(f"{' '.join(arguments)} did not become ready:\n{b''.join(tail).decode(errors='replace')}")
     _BACKGROUND.add(reader)
     reader.add_done_callback(_BACKGROUND.discard)
-    return Server(process, words[1:])
+    return Server(process, words[1:], tail)
 
 
 _BACKGROUND: set[asyncio.Task[None]] = set()
@@ -134,4 +137,4 @@ _BACKGROUND: set[asyncio.Task[None]] = set()
 async def _keep_tail(stream: asyncio.StreamReader, tail: list[bytes]) -> None:
     async for line in stream:
         tail.append(line)
-        del tail[:-20]
+        del tail[:-TAIL_LINES]

@@ -56,6 +56,10 @@ class Product:
         if self._server is not None:
             await self._server.stop(within_s=20 if self.real is None else REAL_STOP_S)
 
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "" if self._server is None else b"".join(self._server.tail).decode(errors="replace")
+
     def processes(self) -> dict[str, int]:
         """The name and pid of each process, those of the stores included."""
         if self._server is None:
