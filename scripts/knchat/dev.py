@@ -154,13 +154,14 @@ class _Dev:
             await prepare(backends)
             SigningKey.of(self._settings)
             self._demo = self._demo and await _register_demo(backends)
+            stack.push_async_callback(processes.stop)
+            _say(f"functions: {', '.join(child.name for child in processes.functions)}")
+            await processes.start_functions()
+            _say(f"pumps and gateways: {', '.join(child.name for child in processes.pumps + processes.gateways)}")
+            await processes.start_gateways()
+            await processes.shared_out(backends.owners)
         finally:
             await backends.close()
-        stack.push_async_callback(processes.stop)
-        _say(f"functions: {', '.join(child.name for child in processes.functions)}")
-        await processes.start_functions()
-        _say(f"pumps and gateways: {', '.join(child.name for child in processes.pumps + processes.gateways)}")
-        await processes.start_gateways()
         self._part(processes.watch(), "the supervision of processes")
         return processes.http, processes.url
 

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import random
 import secrets
@@ -25,12 +26,15 @@ from typing import TYPE_CHECKING, Final
 
 from backends.settings import Settings
 from knchat import exits
-from knchat.processes import Child, all_ready
+from knchat.processes import ASK_EVERY_S, Child, all_ready
 from knchat.serving import listen
-from schemas.errors import Malformed
+from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
+    from backends.accounts import Owners
     from backends.wiring import Backends
+
+log = logging.getLogger(__name__)
 
 PROCESSES: Final = "processes.json"
 """In the data folder: name -> pid and port of each process that runs now, for those who measure them or take them down."""
@@ -41,6 +45,8 @@ GATEWAY_STOP_S: Final = 15.0
 PUMP_STOP_S: Final = 10.0
 SINK_STOP_S: Final = 5.0
 FUNCTION_STOP_S: Final = 15.0
+# With two gateways it took up to 2 s after both were ready (measured).
+SHARED_OUT_S: Final = 20.0
 # Below what Linux takes ports of outgoing connections from: there the port of a function that was killed could be taken meanwhile by any
 # connection, even by the pump's that tries to reach it, and the function could not come back.
 _PORTS: Final = range(20_000, 32_000)
@@ -145,6 +151,17 @@ class Processes:
     async def start_gateways(self) -> None:
         """The pumps too. Last, so that what clients send is answered."""
         await self._start(self.pumps + self.gateways)
+
+    async def shared_out(self, owners: Owners) -> None:
+        """Returns when every partition is owned by one of the gateways: a moment before, log-ins still name those of the run before."""
+        urls = {child.words[0] for child in self.gateways}
+        try:
+            async with asyncio.timeout(SHARED_OUT_S):
+                for partition in range(self._settings.delivery_partitions):
+                    while (owner := await owners.owner_of(partition)) is None or owner.url not in urls:  # noqa: ASYNC110 - a database tells nobody
+                        await asyncio.sleep(ASK_EVERY_S)
+        except (TimeoutError, Unavailable):
+            log.warning("not every partition has an owner yet: some users are let in later")
 
     async def watch(self) -> None:
         """Never returns: what ends is started again. Raises what ended a supervisor."""

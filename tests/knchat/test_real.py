@@ -1,5 +1,6 @@
 """`kn-chat dev --real` as its users drive it: what it starts, what it refuses, how it ends. Children alone: test_processes.py."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from backends.settings import Settings
+from backends.wiring import Backends
 from knchat import exits
 from knchat.real import Processes
 from servers.process import Process
@@ -66,7 +68,8 @@ def left_over(folder):
 class Product:
     """One `dev --real`, of several gateways on ports that count up."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, stores):
+        self._settings = Settings.from_env(stores)
         self.data = folder / "data"
         self.command = Command(folder / "config")
         self.ports = ports_in_a_row(3)
@@ -77,7 +80,16 @@ class Product:
         line = self.running.out("\n", within_s=START_S)
         assert READY.fullmatch(line), line
         self.http, self.ws = READY.fullmatch(line).groups()
+        self.owners = asyncio.run(self._owners())
         return self
+
+    async def _owners(self):
+        """The URLs of all partitions' owners, as log-ins read them."""
+        backends = Backends(self._settings)
+        try:
+            return {(await backends.owners.owner_of(partition)).url for partition in range(self._settings.delivery_partitions)}
+        finally:
+            await backends.close()
 
     def children(self):
         """name -> what processes.json says."""
@@ -96,7 +108,7 @@ def product(stores, tmp_path_factory):
             environ.delenv(name)
         for name, value in stores.items():
             environ.setenv(name, value)
-        product = Product(tmp_path_factory.mktemp("real"))
+        product = Product(tmp_path_factory.mktemp("real"), stores)
         try:
             yield product.start()
         finally:
@@ -124,7 +136,9 @@ class TestProduct:
         assert (kinds.count("function"), kinds.count("pump"), kinds.count("gateway")) == (5, 5, 3)
         for port in product.ports:
             assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=20).status_code == 200
-        assert product.log_in().json()["gateway"] in {f"ws://127.0.0.1:{port}/v1/socket" for port in product.ports}
+        gateways = {f"ws://127.0.0.1:{port}/v1/socket" for port in product.ports}
+        assert product.log_in().json()["gateway"] in gateways
+        assert product.owners <= gateways
         welcome = product.running.err("curl -s")
         for text in ("Kafka 127.0.0.1:", "Cassandra 127.0.0.1:", "PostgreSQL 127.0.0.1:", "Redis 127.0.0.1:", "scripts/services down"):
             assert text in welcome
