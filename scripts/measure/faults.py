@@ -49,7 +49,7 @@ async def one(run: Run, services: Services, name: str) -> bool:
     fault, options = FAULTS[name], run.options
     away_s = fault.away_s if options.outage is None or not fault.away_s else options.outage
     lasts_s = away_s + fault.lasts_s
-    if name.endswith("-kill") and not fault.lasts_s:
+    if fault.kills:
         lasts_s += options.kills * sum(KILL_EVERY_S) / 2
     scene = Scene(run, services, options.kills, away_s)
     what = fault.what.format(away=f"{away_s:g} s")
