@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+from collections.abc import Sequence
 
 from measure import checker, process, report, schedule, swarm
 from measure.record import Record
@@ -37,20 +38,23 @@ async def relay_step(run: Run, rate: float) -> report.Step:
 
 async def log_limit(run: Run, rate: float) -> tuple[float, float, float]:
     """(p50 ms, p99 ms, CPU-us per record) of the bare embedded log at this rate."""
-    server = await process.start(["measure.limits", "log", str(rate), str(LIMITS_S), str(run.options.bytes)], cpus=run.server_cores)
-    assert server.process.stdout is not None  # noqa: S101 - started with a pipe
-    words = (await asyncio.wait_for(server.process.stdout.readline(), LIMITS_S + 20)).split()
-    await server.process.wait()
+    arguments = ["measure.limits", "log", str(rate), str(LIMITS_S), str(run.options.bytes)]
+    words = (await _line_of(arguments, cpus=run.server_cores, within_s=LIMITS_S + 20)).split()
     return float(words[1]) / 1000, float(words[2]) / 1000, float(words[3])
 
 
 async def bare_kafka(options: argparse.Namespace) -> dict[str, float]:
     """kafka-python alone at the same rate."""
     say(f"bare Kafka at {options.rate:g}/s")
-    arguments = [os.environ["KNCHAT_KAFKA"], str(options.rate), str(KAFKA_S), str(options.bytes)]
-    server = await process.start(["measure.bare_kafka", *arguments], cpus=None)
-    assert server.process.stdout is not None  # noqa: S101 - started with a pipe
-    line = await asyncio.wait_for(server.process.stdout.readline(), KAFKA_S + 60)
-    await server.process.wait()
-    found: dict[str, float] = json.loads(line)
+    arguments = ["measure.bare_kafka", os.environ["KNCHAT_KAFKA"], str(options.rate), str(KAFKA_S), str(options.bytes)]
+    found: dict[str, float] = json.loads(await _line_of(arguments, cpus=None, within_s=KAFKA_S + 60))
     return found
+
+
+async def _line_of(arguments: Sequence[str], *, cpus: set[int] | None, within_s: float) -> bytes:
+    """What a process says that is ready, measures, and ends."""
+    server = await process.start(arguments, cpus=cpus)
+    assert server.process.stdout is not None  # noqa: S101 - started with a pipe
+    line = await asyncio.wait_for(server.process.stdout.readline(), within_s)
+    await server.process.wait()
+    return line

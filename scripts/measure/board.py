@@ -6,15 +6,12 @@ A floor belongs to one rate; at other rates the figure is printed alone. Ratios 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from measure import report
 from measure.beside import bare_kafka, relay_step
-from measure.product import Product
-from measure.run import Run, real_flags, say
+from measure.run import Run, running, say
 
 TAX_S = 15.0
 STEADY_S = 600
@@ -107,12 +104,6 @@ async def _without_http(run: Run) -> report.Step:
     """The same rate with the functions inside their pumps."""
     say("the same without HTTP between pumps and functions")
     await run.stop()
-    with tempfile.TemporaryDirectory(prefix="kn-chat-load-") as folder:
-        other = Run(run.options, Path(folder))
-        other.product = Product(Path(folder), real=(*real_flags(run.options), "--in-process"))
-        try:
-            await other.start()
-            await other.log_in()  # other keys sign its tokens
-            return await other.step(run.options.rate, TAX_S)
-        finally:
-            await other.stop()
+    async with running(run.options, "--in-process") as other:
+        await other.log_in()  # other keys sign its tokens
+        return await other.step(run.options.rate, TAX_S)

@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import uvloop
 from measure import report
 from measure.outages import FAULTS, HEAL_S, KILL_EVERY_S, Fault, Scene, bring_back
 from measure.record import Record
-from measure.run import Run, say
+from measure.run import Run, running, say
 from servers.place import Failed
 from servers.services import Services
 
@@ -152,22 +150,11 @@ def _positive(text: str) -> int:
 
 async def measure(options: argparse.Namespace, services: Services) -> int:
     """All faults that were asked for; the exit code."""
-    folder = Path(tempfile.mkdtemp(prefix="kn-chat-faults-"))
-    run = Run(options, folder)
-    assert run.product is not None  # noqa: S101 - there is no --http
-    run.product.services, run.settle_s = services, HEAL_S
-    passed: dict[str, bool] = {}
-    try:
-        await run.start()
+    async with running(options) as run:
+        assert run.product is not None  # noqa: S101 - there is no --http
+        run.product.services, run.settle_s = services, HEAL_S
         await run.log_in()
-        for name in options.faults or FAULTS:
-            passed[name] = await one(run, services, name)
-    except Exception:
-        run.say_last_words()
-        raise
-    finally:
-        await run.stop()
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        passed = {name: await one(run, services, name) for name in options.faults or FAULTS}
     failed = [name for name, good in passed.items() if not good]
     print(f"\n{len(passed)} faults, {'all passed' if not failed else 'FAILED: ' + ', '.join(failed)}")
     return 1 if failed else 0

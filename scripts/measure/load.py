@@ -6,12 +6,9 @@ Open loop, schedule fixed before, HdrHistogram.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +18,7 @@ import uvloop
 
 from measure import board, cecochat, ladders, pages, report
 from measure.beside import log_limit, relay_step
-from measure.run import Run
+from measure.run import Run, running
 
 EXAMPLES = """examples:
   scripts/load --clients 200 --rate 300 --seconds 60       figures at a fixed rate, beside a raw relay and a bare log
@@ -128,19 +125,10 @@ def _mode(options: argparse.Namespace) -> Callable[[Run], Awaitable[tuple[list[r
 
 async def measure(options: argparse.Namespace) -> int:
     """The whole run; its exit code."""
-    folder = Path(tempfile.mkdtemp(prefix="kn-chat-load-"))
-    run = Run(options, folder)
-    try:
-        await run.start()
+    async with running(options) as run:
         if not (options.cecochat or options.tail):
             await run.log_in()
         steps, more = await _mode(options)(run)
-    except Exception:
-        run.say_last_words()
-        raise
-    finally:
-        await run.stop()
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     if options.json:
         options.json.write_text(json.dumps({"steps": [step.as_dict() for step in steps], **more}, indent=1))
     good = all(step.verdict.good for step in steps if step.held or not options.saturate)

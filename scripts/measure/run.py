@@ -11,9 +11,11 @@ import contextlib
 import os
 import random
 import secrets
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from hdrh.histogram import HdrHistogram
@@ -39,21 +41,35 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def real_flags(options: argparse.Namespace) -> tuple[str, ...]:
-    """The flags of `dev --real` that belong to these options."""
-    return ("--gateways", str(options.gateways), *(["--sink"] if options.sink else []))
+@contextlib.asynccontextmanager
+async def running(options: argparse.Namespace, *flags: str) -> AsyncIterator[Run]:
+    """A run whose server has started, in a folder of its own; both are gone afterwards. `flags`: more for `dev --real`.
+
+    When it fails, the end of the server's log is said.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="kn-chat-load-"))
+    run = Run(options, folder, *flags)
+    try:
+        await run.start()
+        yield run
+    except Exception:
+        run.say_last_words()
+        raise
+    finally:
+        await run.stop()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 class Run:
-    """One run against one server: its users and devices, and steps of load upon them."""
+    """One run against one server: its users and devices, and steps of load upon them. `flags`: more for `dev --real`."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+    def __init__(self, options: argparse.Namespace, folder: Path, *flags: str) -> None:
         self.options = options
         own_cores, self.generator_cores = process.cores()
         # The stores of the real parts take what cores they find: only all of it in one process can be given a core of its own.
         self.pinned = not (options.no_pin or options.http or options.real)
         self.server_cores = own_cores if self.pinned else None
-        real = real_flags(options) if options.real else None
+        real = ("--gateways", str(options.gateways), *(["--sink"] if options.sink else []), *flags) if options.real else None
         self.product = None if options.http else Product(folder, real=real, cpus=self.server_cores)
         self.http, self.ws = options.http, options.ws
         self.warm_up_s = REAL_WARM_UP_S if options.real else WARM_UP_S
