@@ -75,3 +75,8 @@ class Postgres:
         self._cleaner.dispose()
         self.run(*(f"DROP DATABASE {name} WITH (FORCE)" for name in self._made))
         self._admin.dispose()
+
+
+def ask(query):
+    """Work for an adapter's `read` or `write`: what the query says."""
+    return lambda connection: connection.exec_driver_sql(query).scalar()

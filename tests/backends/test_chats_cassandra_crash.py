@@ -13,7 +13,6 @@ from backends.chats.cassandra_nodes import Nodes
 from backends.settings import Settings
 from schemas.errors import Unavailable
 from schemas.ids import LATEST
-from servers.services import Services
 from tests.backends.test_chats import NOW, Pair
 from tests.backends.test_chats_cassandra import RECOVERY_S, until_answered
 
@@ -23,21 +22,11 @@ TIMEOUT_S = 2.0
 SIDES = 8  # as many events of `persist` side by side
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory):
-    """One Cassandra, wiped afterwards."""
-    services = Services(tmp_path_factory.mktemp("cassandra"))
-    try:
-        services.up(["cassandra"])
-        yield services
-    finally:
-        services.wipe("cassandra")
-
-
 @pytest.fixture
-async def chats(services):
+async def chats(fragile):
     """An adapter on it."""
-    settings = Settings.from_env(services.settings(["cassandra"]))
+    fragile.start("cassandra")
+    settings = Settings.from_env(fragile.settings(["cassandra"]))
     chats = CassandraChats(Nodes(places=settings.cassandra, replication=1, timeout_s=TIMEOUT_S))
     await chats.migrate()
     yield chats
@@ -110,20 +99,20 @@ async def hurt(chats, away, back):
     return recovered_s
 
 
-async def test_what_had_returned_survives_kill_9(chats, services):
+async def test_what_had_returned_survives_kill_9(chats, fragile):
     """What a node has synced is there when it is back."""
-    recovered_s = await hurt(chats, lambda: services.kill("cassandra"), lambda: services.up(["cassandra"]))
+    recovered_s = await hurt(chats, lambda: fragile.kill("cassandra"), lambda: fragile.up(["cassandra"]))
 
     assert recovered_s < RECOVERY_S + TIMEOUT_S
 
 
-async def test_a_server_that_stands_still_and_goes_on(chats, services):
+async def test_a_server_that_stands_still_and_goes_on(chats, fragile):
     """No connection breaks: only our deadlines notice. Long enough that the driver gives the node up."""
 
     def back():
         time.sleep(15)
-        services.resume("cassandra")
+        fragile.resume("cassandra")
 
-    recovered_s = await hurt(chats, lambda: services.pause("cassandra"), back)
+    recovered_s = await hurt(chats, lambda: fragile.pause("cassandra"), back)
 
     assert recovered_s < RECOVERY_S + TIMEOUT_S

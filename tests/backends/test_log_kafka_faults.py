@@ -19,7 +19,6 @@ from backends.settings import Settings
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import Event
-from servers.services import Services
 from tests.backends.suite_log import ALL, ids
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
@@ -28,19 +27,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.real]
 PATIENCE_S = 120
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory):
-    """Where one Kafka lives."""
-    services = Services(tmp_path_factory.mktemp("services"))
-    services.up(["kafka"])
-    yield services
-    services.wipe("kafka")
-
-
 @pytest.fixture
-async def brokers(services):
+async def brokers(fragile):
     """With topics."""
-    servers = Settings.from_env(services.settings(["kafka"])).kafka
+    fragile.start("kafka")
+    servers = Settings.from_env(fragile.settings(["kafka"])).kafka
     brokers = Brokers(servers, prefix=f"t{time.monotonic_ns()}-")
     await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
     return brokers
@@ -137,15 +128,15 @@ async def everything(log):
     return found
 
 
-async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody_goes_on(services, brokers):
+async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody_goes_on(fragile, brokers):
     """Appends fail meanwhile, each within its 10 s; a log that is away changes nothing for who shares."""
     async with Users(brokers) as users:
         await users.more(200)
-        await asyncio.to_thread(services.kill, "kafka")
+        await asyncio.to_thread(fragile.kill, "kafka")
         await users.until(lambda: users.failures >= len(ALL))
         with pytest.raises(Unavailable):
             await users.log.ping()
-        await asyncio.to_thread(services.start, "kafka")
+        await asyncio.to_thread(fragile.start, "kafka")
         ready = time.monotonic()
         await users.more(1)
         again_s = time.monotonic() - ready
@@ -160,15 +151,15 @@ async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody
     assert users.slowest_s < 12
 
 
-async def test_a_broker_that_stands_still_is_waited_for(services, brokers):
+async def test_a_broker_that_stands_still_is_waited_for(fragile, brokers):
     """Connections stay open and nothing answers: appends end with their deadline all the same, and then go on."""
     async with Users(brokers) as users:
         await users.more(50)
-        services.pause("kafka")
+        fragile.pause("kafka")
         try:
             await users.until(lambda: users.failures >= len(ALL))
         finally:
-            services.resume("kafka")
+            fragile.resume("kafka")
         await users.more(50)
         acknowledged = set(users.acknowledged)
         there = await everything(users.log)

@@ -16,7 +16,7 @@ from backends.chats.sql import SqlChats
 from backends.database import Database
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
-from tests.backends.postgres import Postgres
+from tests.backends.postgres import Postgres, ask
 
 NOW = first_id_at(EPOCH_MS + 86_400_000_000)
 
@@ -27,10 +27,6 @@ async def database(postgres):
     database = postgres.open(postgres.empty())
     yield database
     await database.close()
-
-
-def ask(query):
-    return lambda connection: connection.exec_driver_sql(query).scalar()
 
 
 async def refusal(database):

@@ -16,6 +16,7 @@ from backends.accounts.sql import SqlAccounts
 from backends.postgresql import PREPARED, Server, engine_of
 from schemas.errors import Unavailable
 from schemas.ids import random_id
+from tests.backends.postgres import ask
 from tests.proxy import proxy_to
 
 
@@ -25,10 +26,6 @@ async def database(postgres):
     database = postgres.open(postgres.empty())
     yield database
     await database.close()
-
-
-def ask(query):
-    return lambda connection: connection.exec_driver_sql(query).scalar()
 
 
 # ---- connections that break ----

@@ -16,7 +16,7 @@ from backends.postgresql import PAUSE_S
 from backends.settings import Settings
 from schemas.errors import Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
-from servers.services import Services
+from tests.backends.postgres import ask
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
@@ -25,29 +25,16 @@ CHAT = direct_chat(1, 2)
 TIMEOUT_S = 2
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory):
-    """A server that nobody else uses."""
-    services = Services(tmp_path_factory.mktemp("services"))
-    services.start("postgres")
-    yield services
-    services.wipe("postgres")
-
-
 @pytest.fixture
-async def database(services):
+async def database(fragile):
     """An open database with all tables."""
-    services.start("postgres")
-    settings = Settings.from_env(services.settings(["postgres"]))
+    fragile.start("postgres")
+    settings = Settings.from_env(fragile.settings(["postgres"]))
     database = Database.postgresql(settings.database, password=settings.database_password, timeout_s=TIMEOUT_S)
     await database.migrate()
     yield database
-    services.start("postgres")
+    fragile.start("postgres")
     await database.close()
-
-
-def ask(query):
-    return lambda connection: connection.exec_driver_sql(query).scalar()
 
 
 def message(number):
@@ -75,13 +62,13 @@ async def until_it_answers(database):
             return time.monotonic() - began
 
 
-async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(services, database):
+async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(fragile, database):
     """No call waits for it, however many there are, and nobody has to restart us."""
     chats = SqlChats(database)
     await chats.put([message(0)])
-    services.stop("postgres")
+    fragile.stop("postgres")
     waited = await asyncio.gather(*(seconds_of(database.read(ask("SELECT 1"))) for _ in range(50)), seconds_of(chats.put([message(1)])))
-    services.start("postgres")
+    fragile.start("postgres")
     back_s = await until_it_answers(database)
     await chats.put([message(1)])
     page = await chats.page(CHAT, direction="before", anchor=LATEST, limit=9)
@@ -91,13 +78,13 @@ async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(servi
     assert [found.id for found in page.messages] == [NOW + 1, NOW]
 
 
-async def test_a_server_that_hangs_is_given_up_in_time_and_no_answer_goes_to_another_question(services, database):
+async def test_a_server_that_hangs_is_given_up_in_time_and_no_answer_goes_to_another_question(fragile, database):
     """Its late answers must not be taken for those of the next questions."""
     await asyncio.gather(*(database.read(ask("SELECT pg_sleep(0.1)")) for _ in range(4)))
-    services.pause("postgres")
+    fragile.pause("postgres")
     waited = await asyncio.gather(*(seconds_of(database.read(ask(f"SELECT {number}"))) for number in range(50)))
     again = await seconds_of(database.read(ask("SELECT 1")))
-    services.resume("postgres")
+    fragile.resume("postgres")
     await until_it_answers(database)
     answers = await asyncio.gather(*(database.read(ask(f"SELECT {number}")) for number in range(100, 150)))
 
@@ -106,13 +93,13 @@ async def test_a_server_that_hangs_is_given_up_in_time_and_no_answer_goes_to_ano
     assert answers == [*range(100, 150)]
 
 
-async def test_a_hanging_write_leaves_its_thread_and_its_lock(services, database):
+async def test_a_hanging_write_leaves_its_thread_and_its_lock(fragile, database):
     """Threads are free again when the server is, and no transaction of ours holds what others want."""
     chats = SqlChats(database)
     await chats.put([message(0)])
-    services.pause("postgres")
+    fragile.pause("postgres")
     await asyncio.gather(*(seconds_of(chats.put([message(0)])) for _ in range(6)))
-    services.resume("postgres")
+    fragile.resume("postgres")
     await until_it_answers(database)
     await asyncio.wait_for(asyncio.gather(*(chats.put([message(number)]) for number in range(6))), TIMEOUT_S)
     page = await chats.page(CHAT, direction="before", anchor=LATEST, limit=9)
@@ -144,16 +131,16 @@ asyncio.run(main())
 """
 
 
-async def test_what_had_returned_is_there_after_kill_9_of_the_server(services, database):
+async def test_what_had_returned_is_there_after_kill_9_of_the_server(fragile, database):
     """Three times, in the middle of writes; what was not acknowledged is there whole or not at all, and the writer goes on by itself."""
-    environ = services.settings(["postgres"])
+    environ = fragile.settings(["postgres"])
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(NOW)], stdout=subprocess.PIPE, text=True, env=environ)
     acknowledged = []
     try:
         for _ in range(3):
             acknowledged += [int(writer.stdout.readline()) for _ in range(20)]
-            services.kill("postgres")
-            services.start("postgres")
+            fragile.kill("postgres")
+            fragile.start("postgres")
         acknowledged += [int(writer.stdout.readline()) for _ in range(20)]
     finally:
         writer.kill()

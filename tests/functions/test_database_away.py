@@ -17,37 +17,27 @@ from functions.policy import ASK_S, FRESH_S, policy_of
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat
 from schemas.topics import MESSAGES, RETRIES
-from servers.services import Services
 from tests.functions.callers import PASSWORD, Caller, problem
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory):
-    """A server that nobody else uses."""
-    services = Services(tmp_path_factory.mktemp("services"))
-    services.start("postgres")
-    yield services
-    services.wipe("postgres")
-
-
 @pytest.fixture
-def settings(services, tmp_path):
+def settings(fragile, tmp_path):
     """Accounts and history there; log and cache in a folder."""
-    services.start("postgres")
-    return replace(Settings.from_env(services.settings(["postgres"])), data=tmp_path)
+    fragile.start("postgres")
+    return replace(Settings.from_env(fragile.settings(["postgres"])), data=tmp_path)
 
 
 @pytest.fixture
-async def backends(settings, services):
+async def backends(settings, fragile):
     """Opened stores that all doors use, with all tables."""
     opened = Backends(settings)
     await opened.migrate()
     door.use(opened)
     yield opened
     door.use(None)
-    services.start("postgres")
+    fragile.start("postgres")
     await opened.close()
 
 
@@ -68,7 +58,7 @@ async def timed(call):
 
 
 @pytest.mark.parametrize("how", ["stop", "pause"])
-async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(services, backends, doors, topics, how):
+async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(fragile, backends, doors, topics, how):
     """Stopped or hanging: no call waits long, nothing is lost, and it is as before by itself when the database is back."""
     ann, ben, cem = [await (await Caller(backends).register()).log_in() for _ in range(3)]
     friends, strangers = direct_chat(int(ann.user), int(ben.user)), direct_chat(int(ann.user), int(cem.user))
@@ -78,15 +68,15 @@ async def test_while_the_database_is_away_friends_write_and_others_are_told_when
 
     before = await doors.post("send", [text(friends)])
     policy_of(backends)._confirmed = {user: at - FRESH_S for user, at in policy_of(backends)._confirmed.items()}  # a minute later
-    getattr(services, how)("postgres")
+    getattr(fragile, how)("postgres")
     first, first_s = await timed(doors.post("send", [text(friends)]))
     alone, alone_s = await timed(doors.post("send", [text(strangers)]))
     mixed, mixed_s = await timed(doors.post("send", [text(friends), text(strangers), text(friends)]))
     wants_in, wants_in_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
     again, again_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
     if how == "pause":
-        services.resume("postgres")
-    services.start("postgres")
+        fragile.resume("postgres")
+    fragile.start("postgres")
     await until_it_answers(backends)
     policy_of(backends)._ask_from = 0.0  # its pause is over
     retried = await doors.post("send", await topics.items(RETRIES))
