@@ -42,7 +42,7 @@ def event_app(target: str) -> ASGIApp:
     inner = _framework_app(target)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["headers"] = [*scope["headers"], *_trace(scope["headers"])]
+        scope["headers"] = [*scope["headers"], *_trace(scope["headers"]), *_no_time(scope["headers"])]
         await inner(scope, receive, _never_refusing(send) if target == "report_lost" else send)
 
     return handle
@@ -159,6 +159,12 @@ def _trace(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The trace as an attribute of the event: functions-framework shows its targets the event alone, and Knative sends a plain header."""
     named = dict(headers)
     return [(b"ce-traceparent", named[b"traceparent"])] if b"traceparent" in named and b"ce-traceparent" not in named else []
+
+
+def _no_time(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """An empty time for an event without one: the SDK would invent one for each try, and what is made of the event would differ."""
+    named = {name for name, _ in headers}
+    return [(b"ce-time", b"")] if b"ce-specversion" in named and b"ce-time" not in named else []
 
 
 def _never_refusing(send: Send) -> Send:

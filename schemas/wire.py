@@ -139,6 +139,8 @@ def from_sdk(event: SdkEvent) -> Event:
     attributes = {
         name: value if isinstance(value, str) else str(value) for name, value in event.get_attributes().items() if value is not None
     }
+    if attributes.get("time") == "":  # so the door keeps the SDK from inventing one
+        del attributes["time"]
     trace = attributes.pop("traceparent", None)
     return _event(attributes, data, attributes.pop("datacontenttype", None), trace)
 
