@@ -80,9 +80,10 @@ class HttpPost:
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request without a body says nothing of one, as the dispatcher's does (measured): aiohttp would say `content-length: 0`."""
+    """A request without a body says nothing of one unless it was told to, as the dispatcher's (measured): aiohttp would say length 0."""
 
     def update_body_from_data(self, body: Any, *args: Any, **kwargs: Any) -> None:
+        told = "content-length" in self.headers
         super().update_body_from_data(body, *args, **kwargs)
-        if body is None:
+        if body is None and not told:
             self.headers.popall("content-length", None)

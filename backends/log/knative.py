@@ -137,7 +137,8 @@ class KnativeAppends:
                 raise Malformed(f"{name} is more than printable ASCII", field=name.removeprefix("ce-"))
             if name == "ce-partitionkey" and not value:  # it would be an empty key: one partition for all
                 raise Malformed("the partitionkey is empty", field="partitionkey")
-        return [(name.encode(), value.encode()) for name, value in fields], body
+        # Said also of an empty body: proxies on the way may refuse a POST of no known length.
+        return [*((name.encode(), value.encode()) for name, value in fields), (b"content-length", b"%d" % len(body))], body
 
     def _overridden(self, event: Event) -> Event:
         return replace(event, extensions={**event.extensions, **self._overrides}) if self._overrides else event
