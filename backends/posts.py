@@ -1,7 +1,7 @@
 """Requests, verdicts and dead letters as Knative's dispatcher makes them: what goes to a function, and what its answer means.
 
 Pure; the pump calls it. Foreign records are not wrapped and redirects not followed. Source: the measured dispatcher (design.md D12, D22);
-`tests/backends/test_posts.py` compares with its recorded requests.
+`tests/captures` holds its recorded requests, and the tests compare.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import time
 import uuid
 
 import pytest
+from kafka import KafkaProducer
 from kafka.admin import ConfigResource
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
@@ -286,9 +287,9 @@ async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
     assert ids(await log.read(DEAD_LETTERS, 3, 0, max_records=9)) == sent(mine)
 
 
-async def test_the_marks_of_transactions_are_no_records(brokers, log):
+async def test_the_marks_of_transactions_are_no_records(brokers, kafka_settings, log):
     """Of others, who write what they write to several topics at once. A read does not wait for a record where one lies at the end."""
-    producer = brokers.producer(transactional_id=f"{brokers.prefix}plug-in")
+    producer = KafkaProducer(bootstrap_servers=kafka_settings["kafka"], transactional_id=f"{brokers.prefix}plug-in")
 
     def transact():
         producer.init_transactions()
@@ -306,9 +307,9 @@ async def test_the_marks_of_transactions_are_no_records(brokers, log):
     assert (await log.bounds(DEAD_LETTERS, [0]))[0] == Bounds(0, 2)
 
 
-async def test_headers_without_a_value_are_empty(brokers, log):
+async def test_headers_without_a_value_are_empty(brokers, kafka_settings, log):
     """Anybody may have written them."""
-    producer = brokers.producer()
+    producer = KafkaProducer(bootstrap_servers=kafka_settings["kafka"])
     topic = brokers.topic(DEAD_LETTERS)
     await asyncio.to_thread(lambda: producer.send(topic, b"x", headers=[("a", b"1")], partition=0).get(10))
     await asyncio.to_thread(producer.close)

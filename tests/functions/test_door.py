@@ -1,4 +1,7 @@
-"""The doors: what the dispatcher may send them, well or ill formed, and the three verdicts. Forged events are in `test_forged`."""
+"""The doors: what the dispatcher may send them, well or ill formed, and the three verdicts.
+
+Forged events are in `test_forged`, recorded requests in `test_door_captures`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,12 @@ import asyncio
 import base64
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from backends import telemetry
 from backends.in_process import in_process
 from backends.settings import Settings
 from backends.wiring import Backends
@@ -23,44 +24,7 @@ from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.errors import Unavailable
 
-CAPTURES = sorted(Path(__file__).parents[1].glob("*/captures/dispatch-*.http"))
 OLD_KEY, NEW_KEY = b"an old key of 16", b"a new key of 16 "
-
-
-def captured(path: Path) -> tuple[dict[str, str], bytes]:
-    head, _, body = path.read_bytes().partition(b"\r\n\r\n")
-    fields = [line.partition(b": ") for line in head.split(b"\r\n")[1:]]
-    return {name.decode().lower(): value.decode("latin-1") for name, _, value in fields}, body
-
-
-def test_captures_are_there():
-    """The recorded requests of the real dispatcher are read, dead letters among them."""
-    assert len(CAPTURES) >= 15
-    assert any("from-dead-letters" in path.name for path in CAPTURES)
-
-
-@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
-async def test_a_recorded_request_is_parsed(path, backends, doors, reason):
-    """Each request of the real dispatcher gets past the framework's own 400 to our verdict; the recorded type is none of ours."""
-    answer = await doors.post_raw("send", *captured(path))
-    lost = await doors.post_raw("report_lost", *captured(path))
-
-    assert answer.status == 422
-    assert reason(answer) in {"unknown-type", "malformed-data"}
-    assert (lost.status, reason(lost)) == (200, None)
-
-
-@pytest.mark.parametrize("path", [path for path in CAPTURES if "from-dead-letters" in path.name], ids=lambda path: path.stem)
-async def test_a_recorded_dead_letter_keeps_its_signature(path, tmp_path, doors):
-    """The signature survives both hops: under its key the dead letter is read and counted as another function's."""
-    door.use(Backends(Settings(data=tmp_path, event_keys=(b"test-key",))))
-    kept, unreadable = (telemetry.value_of("knchat_dead_letters_total", became=became) for became in ("kept", "unreadable"))
-
-    await doors.post_raw("report_lost", *captured(path))
-    door.use(None)
-
-    assert telemetry.value_of("knchat_dead_letters_total", became="kept") == kept + 1
-    assert telemetry.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
 
 
 @pytest.mark.parametrize("target", ["send", "persist", "history"])

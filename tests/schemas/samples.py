@@ -10,10 +10,7 @@ from schemas import chat_pb2 as pb
 from schemas import topics
 from schemas.wire import Event, sign
 
-HERE = Path(__file__).parent
-GOLDEN = HERE / "golden"
-CAPTURES = HERE / "captures", HERE.parent / "backends" / "captures"
-"""What the real data plane stored and sent: what only these tests read, and what the pump's tests read too."""
+GOLDEN = Path(__file__).parent / "golden"
 
 ALICE, BOB = 1_001, 2_002
 CHAT = f"d-{ALICE}-{BOB}"
@@ -88,11 +85,6 @@ FULL = sign(
 )
 BARE = Event(id="1", source="/tests", type="knchat.nothing.said.v1", data=b"", datacontenttype=None)
 EVENTS = {"full": FULL, "bare": BARE}
-
-
-def captured(name: str) -> Path:
-    """The file of this name."""
-    return next(folder / name for folder in CAPTURES if (folder / name).exists())
 
 
 def record_of(path: Path) -> tuple[bytes | None, list[tuple[str, bytes]], bytes | None]:

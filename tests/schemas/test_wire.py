@@ -31,7 +31,8 @@ from schemas.wire import (
     to_kafka,
     trace_of,
 )
-from tests.schemas.samples import EVENTS, FULL, GOLDEN, KEYS, PAYLOADS, captured, record_of, request_of
+from tests.captured import CAPTURES
+from tests.schemas.samples import EVENTS, FULL, GOLDEN, KEYS, PAYLOADS, record_of, request_of
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -91,8 +92,8 @@ DISPATCHED = ["dispatch-binary-protobuf", "dispatch-structured-json", "dispatch-
 @pytest.mark.parametrize("name", DISPATCHED)
 def test_a_record_reads_as_the_dispatcher_delivers_it(name):
     """What the real dispatcher makes of a record, binary or structured, is what we read from it, but for its own additions."""
-    _, headers, value = record_of(captured(f"{name}.record.json"))
-    delivered, body = request_of(captured(f"{name}.http"))
+    _, headers, value = record_of(CAPTURES / f"{name}.record.json")
+    delivered, body = request_of(CAPTURES / f"{name}.http")
 
     ours, our_body = to_http(from_kafka(headers, value))
     # The dispatcher writes times its own way, and a new span for each try.
@@ -104,8 +105,8 @@ def test_a_record_reads_as_the_dispatcher_delivers_it(name):
 
 def test_a_posted_event_is_stored_as_the_sink_stores_it():
     """Our Kafka form of an event is what the real sink makes of our HTTP form of it."""
-    headers, body = request_of(captured("receive-binary-partitionkey.http"))
-    key, stored, value = record_of(captured("receive-binary-partitionkey.record.json"))
+    headers, body = request_of(CAPTURES / "receive-binary-partitionkey.http")
+    key, stored, value = record_of(CAPTURES / "receive-binary-partitionkey.record.json")
 
     event = replace(from_sdk(from_http(headers, body)), traceparent=headers["traceparent"])
     our_key, ours, our_value = to_kafka(event)
@@ -116,7 +117,7 @@ def test_a_posted_event_is_stored_as_the_sink_stores_it():
 
 def test_a_dead_letter_keeps_its_event():
     """A dead letter is the event and the dispatcher's remarks, which are extensions like others."""
-    event = from_kafka(*record_of(captured("dead-letter-422-kne-reason.record.json"))[1:])
+    event = from_kafka(*record_of(CAPTURES / "dead-letter-422-kne-reason.record.json")[1:])
 
     assert event.extensions["knativeerrorcode"] == "422"
     assert event.extensions["reason"] == "bad-chat-id"
@@ -126,7 +127,7 @@ def test_a_dead_letter_keeps_its_event():
 
 def test_a_null_value_is_an_event_without_data():
     """An empty body becomes a null value in the sink, and empty data here."""
-    event = from_kafka(*record_of(captured("dispatch-null-value.record.json"))[1:])
+    event = from_kafka(*record_of(CAPTURES / "dispatch-null-value.record.json")[1:])
 
     assert (event.data, event.partitionkey) == (b"", "user-42")
 
@@ -135,7 +136,7 @@ def test_a_null_value_is_an_event_without_data():
 def test_what_the_dispatcher_would_wrap_is_no_event(name):
     """The dispatcher wraps such records in events of its own; whoever reads the log directly gets Malformed."""
     with pytest.raises(Malformed):
-        from_kafka(*record_of(captured(f"{name}.record.json"))[1:])
+        from_kafka(*record_of(CAPTURES / f"{name}.record.json")[1:])
 
 
 # ---- the SDK as oracle -------------------------------------------------------------------------------------------------------------------
