@@ -6,6 +6,7 @@ only until the brokers were reached once: a broker that turns us away later may 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 import time
@@ -13,21 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import errors as aio_errors
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaTCPTransport
-from kafka.serializer import Serializer
 
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import TOPICS
 
 Result = TypeVar("Result")
+Started = TypeVar("Started", AIOKafkaProducer, AIOKafkaConsumer)
 
 # It tells each try of each connection as an error, and its DEBUG lines hold the password. What matters is raised as an error of ours.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 REQUEST_MS: Final = 5_000
 """Patience with one request."""
@@ -38,13 +42,7 @@ _TRY_MS: Final = 1_000
 # kafka-python's 30 s would keep us away for so long after a broker's return.
 _BACK_OFF_MS: Final = 1_000
 _AGAIN_S: Final = 0.1
-
-
-class _EmptyIsNull(Serializer):  # type: ignore[misc] # the library has no types
-    """kafka-python refuses a record without key and value, which is what an event without key and data is."""
-
-    def serialize(self, _topic: str, _headers: object, data: bytes) -> bytes | None:
-        return data or None
+_NOT_IN_AIOKAFKA: Final = frozenset({"reconnect_backoff_max_ms", "ssl_cafile"})
 
 
 class Brokers:
@@ -88,17 +86,16 @@ class Brokers:
         """A partition of a topic of ours, as Kafka names it."""
         return TopicPartition(self.topic(topic), partition)
 
-    def producer(self, **options: Any) -> KafkaProducer:
-        """An idempotent producer: what it confirms is on all replicas in sync, once. Blocks until the brokers were reached."""
-        return self._made(
-            KafkaProducer,
-            acks="all",
-            enable_idempotence=True,
-            allow_auto_create_topics=False,
-            value_serializer=_EmptyIsNull(),
-            metrics_enabled=False,
-            **options,
+    async def producer(self, **options: Any) -> AIOKafkaProducer:
+        """An idempotent producer that has reached the brokers: what it confirms is on all replicas in sync, once.
+
+        aiokafka refuses a record without key and value, which is what an event without key and data is: an empty value becomes null.
+        """
+        await self._introduced()
+        producer = AIOKafkaProducer(
+            acks="all", enable_idempotence=True, value_serializer=lambda value: value or None, **self._aio_options(), **options
         )
+        return await self._started(producer)
 
     def consumer(self, **options: Any) -> KafkaConsumer:
         """A consumer that commits nothing by itself. Blocks until the brokers were reached."""
@@ -109,6 +106,29 @@ class Brokers:
     def admin(self) -> KafkaAdminClient:
         """What describes and changes topics and groups. Blocks until the brokers were reached."""
         return self._made(KafkaAdminClient)
+
+    def _aio_options(self) -> dict[str, Any]:
+        options = {name: value for name, value in self._options.items() if name not in _NOT_IN_AIOKAFKA}
+        if "SSL" in options["security_protocol"]:
+            options["ssl_context"] = ssl.create_default_context(cafile=self._options.get("ssl_cafile"))
+        return options
+
+    async def _introduced(self) -> None:
+        if not self._reached and self._options["security_protocol"] != "PLAINTEXT":
+            await asyncio.to_thread(self._check_settings)
+
+    async def _started(self, client: Started) -> Started:
+        """The client, when it has reached the brokers. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(_FIRST_CONTACT_MS / 1000):
+                await client.start()
+        except BaseException as error:
+            await client.stop()
+            if isinstance(error, (aio_errors.KafkaError, OSError, TimeoutError)):
+                raise Unavailable("Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?") from error
+            raise
+        self._reached = True
+        return client
 
     def _made(self, kind: Callable[..., Any], **options: Any) -> Any:
         if not self._reached and self._options["security_protocol"] != "PLAINTEXT":
