@@ -71,13 +71,18 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--gateways", type=_count, default=1, metavar="N", help="with --real: so many; the ports count up from the first")
     parser.add_argument("--sink", action="store_true", help="with --real: gateways post to a receiver, as on Knative, not to Kafka")
     parser.add_argument("--in-process", action="store_true", help="with --real: event functions run in their pumps, without HTTP between")
+    parser.add_argument(
+        "--from-zero", action="store_true", help="with --real: a function starts with the first request for it, as on Knative"
+    )
     parser.add_argument("--no-demo", action="store_true", help=f"do not register the demo users {' and '.join(DEMO_USERS)}")
 
 
 def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("http_port", "gateway_port", "data") if getattr(args, name) is not None}
-    if not args.real and (args.gateways > 1 or args.sink or args.in_process):
-        raise exits.Ended("--gateways, --sink and --in-process belong to --real", exits.USAGE)
+    if not args.real and (args.gateways > 1 or args.sink or args.in_process or args.from_zero):
+        raise exits.Ended("--gateways, --sink, --in-process and --from-zero belong to --real", exits.USAGE)
+    if args.in_process and args.from_zero:
+        raise exits.Ended("with --in-process there are no processes of functions that --from-zero could leave out", exits.USAGE)
     import uvloop  # noqa: PLC0415 - other subcommands do without
 
     with tempfile.TemporaryDirectory(prefix="kn-chat-") if args.memory else contextlib.nullcontext() as folder:
@@ -89,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
 
             settings, environ = settings_of(os.environ, **given)
             logs.set_up(settings.log_level)
-            processes = Processes(settings, environ, gateways=args.gateways, sink=args.sink, in_process=args.in_process)
+            kind = {"sink": args.sink, "in_process": args.in_process, "from_zero": args.from_zero}
+            processes = Processes(settings, environ, gateways=args.gateways, **kind)
         logs.set_up(settings.log_level)
         uvloop.run(_Dev(settings, demo=not args.no_demo, processes=processes).run())
     return exits.OK

@@ -1,6 +1,7 @@
 """Child processes of `kn-chat dev --real`: started, waited for until they serve, started again when they end, and ended in order.
 
-It knows commands and environments, not what they run. A child that was never ready ends the start; one that served is started again.
+It knows commands and environments, not what they run. A child that was never ready ends the start; one that served is started again. One
+with a listener is started when somebody asks for it, as on Knative; requests wait in the kernel meanwhile.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +43,7 @@ class Child:
     """One process. `url`: asked for `/readyz` until it answers 200; empty: the child says `ready ...` on its standard output.
 
     What else it says, on either output, is passed on to ours behind its name. `port`: what it listens on, the same after each start.
+    `listener`: inherited under the same number; whenever the child does not run, it is started by the next connection.
     """
 
     name: str
@@ -48,21 +51,33 @@ class Child:
     environ: Mapping[str, str]
     url: str = ""
     port: int = 0
+    listener: socket.socket | None = None
     back_off_s: tuple[float, float] = BACK_OFF_S
     settled_s: float = SETTLED_S
     pid: int = 0
     """0: it does not run."""
+    began_s: float = 0.0
+    """When it was last started, by `time.monotonic()`; `ready_s`: when it was ready, 0 for not yet."""
+    ready_s: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     words: list[str] = field(default_factory=list)
     """What stood behind `ready`."""
+    _changed: Callable[[], None] = lambda: None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _stop_within_s: float = 0.0
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Keeps the child running until `stop`; `changed` is called whenever its pid has. Raises Ended when it ends before it was ready."""
-        served, failures = False, 0
-        while not self._stopping.is_set():
-            began = time.monotonic()
+        """Keeps the child running until `stop`; `changed` is called whenever its pid has, and when it is ready.
+
+        Raises Ended when it ends before it was ever ready, unless it has a listener: then that was not the start's doing.
+        """
+        self._changed = changed
+        served, failures = self.listener is not None, 0
+        while True:
+            await self._asked_for()
+            if self._stopping.is_set():
+                return
+            self.began_s, self.ready_s = time.monotonic(), 0.0
             process = await asyncio.create_subprocess_exec(
                 *self.command,
                 env=self.environ,
@@ -71,6 +86,7 @@ class Child:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours: the children end in order
                 preexec_fn=partial(end_with_parent, os.getpid()),
+                pass_fds=[] if self.listener is None else [self.listener.fileno()],
             )
             self.pid = process.pid
             changed()
@@ -83,7 +99,7 @@ class Child:
                 return
             if not served:
                 raise exits.Ended(f"{self.name} cannot start (exit code {code}); its own words stand above", exits.CANNOT_START)
-            failures = 0 if time.monotonic() - began >= self.settled_s else failures + 1
+            failures = 0 if time.monotonic() - self.began_s >= self.settled_s else failures + 1
             first, last = self.back_off_s
             wait_s = min(last, first * 2 ** min(failures, 16)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
             log.warning("a process has ended, it is started again", extra={"child": self.name, "code": code, "in_s": round(wait_s, 2)})
@@ -94,6 +110,20 @@ class Child:
         """Lets `run` end it and return: by SIGTERM, and by SIGKILL if it has not ended after so many seconds."""
         self._stop_within_s = within_s
         self._stopping.set()
+
+    async def _asked_for(self) -> None:
+        """Returns when a connection waits in the listener, at once where there is none; and at `stop`."""
+        if self.listener is None:
+            return
+        asked = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self.listener, asked.set)
+        waiting = [asyncio.create_task(event.wait()) for event in (asked, self._stopping)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asyncio.get_running_loop().remove_reader(self.listener)
+            for wait in waiting:
+                wait.cancel()
 
     async def _until_it_ends(self, process: asyncio.subprocess.Process) -> int:
         ended, stopping = asyncio.create_task(process.wait()), asyncio.create_task(self._stopping.wait())
@@ -126,7 +156,7 @@ class Child:
             first, *rest = line.split() or [""]
             if first == "ready" and not self.url:
                 self.words = rest
-                self.ready.set()
+                self._serves()
             else:
                 print(f"{self.name}: {line.rstrip()}", file=sys.stderr, flush=True)
 
@@ -137,9 +167,14 @@ class Child:
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     if (await client.get(f"{self.url}/readyz")).status_code == 200:
-                        self.ready.set()
+                        self._serves()
                         return
                 await asyncio.sleep(ASK_EVERY_S)
+
+    def _serves(self) -> None:
+        self.ready_s = time.monotonic()
+        self.ready.set()
+        self._changed()
 
 
 async def all_ready(children: Sequence[Child], *, within_s: float = READY_S) -> None:

@@ -1,7 +1,8 @@
 """`kn-chat dev --real`: the product as the processes that it is in production, on real stores, without Knative.
 
 Each function is a uvicorn of its own, HTTP functions share one; pumps stand in for KafkaSources, `--sink` for the KafkaSink; gateways are
-`python -m gateway`. Stores are those that the KNCHAT_ variables name. Source: design.md D15, D22.
+`python -m gateway`. With `--from-zero` functions start with their first requests. Stores are those that the KNCHAT_ variables name. Source:
+design.md D15, D22.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROCESSES: Final = "processes.json"
-"""In the data folder: name -> pid and port of each process that runs now, for those who measure them or take them down."""
+"""In the data folder: name -> pid, port, start and readiness of each process that runs now, for who measures them or takes them down."""
 EVENT_KEYS: Final = "event.keys"
 
 # What each may take to end, a little more than it allows itself; KNCHAT_DRAIN_S comes on top for gateways.
@@ -112,10 +113,15 @@ def alone(settings: Settings) -> Iterator[None]:
 
 
 class Processes:
-    """All processes of one product. Raises Ended when a port that was asked for is taken."""
+    """All processes of one product. Raises Ended when a port that was asked for is taken.
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], *, gateways: int, sink: bool, in_process: bool) -> None:
-        self._settings, self._environ = settings, dict(environ)
+    `from_zero`: no function runs until somebody asks for it.
+    """
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], *, gateways: int, sink: bool, in_process: bool, from_zero: bool = False
+    ) -> None:
+        self._settings, self._environ, self._from_zero = settings, dict(environ), from_zero
         self._runs: dict[Child, asyncio.Task[None]] = {}
         self._ports: set[int] = set()
         self.functions: list[Child] = []
@@ -145,7 +151,7 @@ class Processes:
         return self.gateways[0].words[0]
 
     async def start_functions(self) -> None:
-        """Returns when all serve. First, so that what pumps bring finds them. Raises Ended when one cannot start."""
+        """Returns when all serve, or wait for a request. First, so that what pumps bring finds them. Raises Ended when one cannot start."""
         await self._start(self.functions + self.sinks)
 
     async def start_gateways(self) -> None:
@@ -175,11 +181,14 @@ class Processes:
             for child in children:
                 child.stop(within_s=within_s)
             await asyncio.gather(*(self._runs[child] for child in children if child in self._runs), return_exceptions=True)
+        for child in self.functions:
+            if child.listener is not None:
+                child.listener.close()
         (self._settings.data / PROCESSES).unlink(missing_ok=True)
 
     async def _start(self, children: list[Child]) -> None:
         self._runs |= {child: asyncio.create_task(child.run(self._write), name=child.name) for child in children}
-        await self._or_end(all_ready(children))
+        await self._or_end(all_ready([child for child in children if child.listener is None]))
 
     async def _or_end(self, work: Coroutine[None, None, None]) -> None:
         """Returns when the work is done. Raises what ended one of the children before."""
@@ -195,7 +204,11 @@ class Processes:
 
     def _write(self) -> None:
         children = [*self.functions, *self.sinks, *self.pumps, *self.gateways]
-        running = {child.name: {"pid": child.pid, "port": child.port} for child in children if child.pid}
+        running = {
+            child.name: {"pid": child.pid, "port": child.port, "began_s": child.began_s, "ready_s": child.ready_s}
+            for child in children
+            if child.pid
+        }
         draft = self._settings.data / f"{PROCESSES}.new"
         draft.write_text(json.dumps(running, indent=1))
         draft.replace(self._settings.data / PROCESSES)
@@ -219,11 +232,20 @@ class Processes:
                 self.pumps.append(Child(f"pump-{trigger.group}", command, self._environ))
 
     def _function(self, name: str, target: str, port: int, host: str = "127.0.0.1") -> Child:
-        flags = ["--host", host, "--port", str(port), "--timeout-keep-alive", "75", "--no-access-log", "--log-level", "warning"]
-        flags += ["--timeout-graceful-shutdown", "10"]
+        listener = self._held(host, port) if self._from_zero else None
+        flags = ["--host", host, "--port", str(port)] if listener is None else ["--fd", str(listener.fileno())]
+        flags += ["--timeout-keep-alive", "75", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]
         command = [sys.executable, "-m", "uvicorn", "functions.serve:app", *flags]
         url = replace(self._settings, host=host).url("http", port)
-        return Child(f"function-{name}", command, {**self._environ, "FUNCTION_TARGET": target}, url=url, port=port)
+        environ = {**self._environ, "FUNCTION_TARGET": target}
+        return Child(f"function-{name}", command, environ, url=url, port=port, listener=listener)
+
+    def _held(self, host: str, port: int) -> socket.socket:
+        """A function's socket, in which requests wait while no process serves it: what the activator does on Knative."""
+        listener = listen(host, port, option="--http-port")
+        # Accepted connections inherit it. uvicorn takes an inherited socket for a UNIX one, and sets nothing on its connections.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
 
     def _gateway(self, number: int, via: Mapping[str, str]) -> Child:
         port = self._settings.gateway_port + number if self._settings.gateway_port else self._free_port()

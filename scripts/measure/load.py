@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from measure import board, cecochat, ladders, pages, report
+from measure import board, cecochat, from_zero, ladders, pages, report
 from measure.beside import log_limit, relay_step
 from measure.run import Run, running
 
@@ -25,10 +25,12 @@ EXAMPLES = """examples:
   scripts/load --saturate                                  the highest rate with delivery p99 <= 100 ms
   scripts/load --crash --kills 20                          kill -9 under load, twenty times: is anything lost?
   scripts/load --real --rate 1000                          on Kafka, Cassandra, PostgreSQL and Redis: figures P1 to P15 of the targets
+  scripts/load --real --from-zero                          no function runs at the start, then 1,000 a second at once: figure P11
   scripts/load --http http://127.0.0.1:8080 --ws ws://127.0.0.1:8081/v1/socket    a server that already runs
 
 It exits with 1 when any message was lost, doubled, disordered or never answered, and prints which."""
 
+RATE, SECONDS = 300.0, 60.0
 STEP_S, LAST_STEP_S = 20.0, 60.0
 
 
@@ -73,14 +75,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "scripts/load", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clients", type=int, default=200, help="connected users, in pairs (default 200)")
-    parser.add_argument("--rate", type=float, default=300, help="messages a second, all together (default 300)")
-    parser.add_argument("--seconds", type=float, default=60, help="measured seconds, after a warm-up of 3 s, with --real 20 s (default 60)")
+    parser.add_argument("--rate", type=float, help="messages a second, all together (default 300, with --from-zero 1,000)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="measured seconds (default 60, with --from-zero 20), after a warm-up: 3 s, --real 20 s, --from-zero none",
+    )
     parser.add_argument("--bytes", type=int, default=256, help="length of a message's text (default 256)")
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--saturate", action="store_true", help="find the highest rate that holds")
     modes.add_argument("--batching", action="store_true", help="CPU and messages per event at 50, 300, 1,000 and 3,000 messages a second")
     modes.add_argument("--cecochat", action="store_true", help="CecoChat's scenario with --clients: log-in, 3 x (4 reads, 4 sends) each")
     modes.add_argument("--tail", action="store_true", help="with --real: pages at the tail of a chat of --messages")
+    modes.add_argument("--from-zero", action="store_true", help="with --real: no function runs when the load begins, all of it at once")
     modes.add_argument("--crash", action="store_true", help="kill -9 the whole server at random moments")
     parser.add_argument("--step-seconds", type=float, default=STEP_S, help="with --saturate and --batching: seconds a step (default 20)")
     parser.add_argument("--last-seconds", type=float, default=LAST_STEP_S, help="with --saturate: seconds of the last one (default 60)")
@@ -96,14 +103,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the schedule and of the kills")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args(arguments)
+    rate, seconds = (from_zero.RATE, from_zero.SECONDS) if options.from_zero else (RATE, SECONDS)
+    options.rate = rate if options.rate is None else options.rate
+    options.seconds = seconds if options.seconds is None else options.seconds
     if options.clients < 2 or options.clients % 2:
         parser.error("--clients must be even: client i writes to client i ^ 1")
     if options.crash and options.http:
         parser.error("--crash kills the server, so it must be our own: leave --http out")
     if options.http and (options.batching or options.cecochat or options.tail):
         parser.error("--batching, --cecochat and --tail look into the server, so it must be our own: leave --http out")
-    if options.tail and not options.real:
-        parser.error("--tail belongs to --real")
+    if (options.tail or options.from_zero) and not options.real:
+        parser.error("--tail and --from-zero belong to --real")
     if not options.real and (options.gateways > 1 or options.sink):
         parser.error("--gateways and --sink belong to --real")
     if options.real and (options.crash or options.http):
@@ -120,12 +130,14 @@ def _mode(options: argparse.Namespace) -> Callable[[Run], Awaitable[tuple[list[r
         return cecochat.scenario
     if options.tail:
         return pages.tail
+    if options.from_zero:
+        return from_zero.at_once
     return board.at_rate if options.real else fixed
 
 
 async def measure(options: argparse.Namespace) -> int:
     """The whole run; its exit code."""
-    async with running(options) as run:
+    async with running(options, *(["--from-zero"] if options.from_zero else [])) as run:
         if not (options.cecochat or options.tail):
             await run.log_in()
         steps, more = await _mode(options)(run)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from knchat.real import PROCESSES
 from measure import process
@@ -93,8 +94,12 @@ class Product:
             used[component] = used.get(component, 0.0) + process.tree_cpu_s(pid)
         return used
 
-    def _children(self) -> dict[str, dict[str, int]]:
-        children: dict[str, dict[str, int]] = json.loads((self.folder / PROCESSES).read_text())
+    def starts(self) -> dict[str, tuple[float, float]]:
+        """Each process of `dev --real` that runs: when it was started and when it was ready, by `time.monotonic()`; 0 for not yet."""
+        return {name: (child["began_s"], child["ready_s"]) for name, child in self._children().items()}
+
+    def _children(self) -> dict[str, Any]:
+        children: dict[str, Any] = json.loads((self.folder / PROCESSES).read_text())
         return children
 
     def _store_pids(self) -> dict[str, int]:

@@ -54,11 +54,12 @@ class Figures:
         return asdict(self)
 
 
-def figures(record: Record) -> Figures:
-    """Over the timed rows (the warm-up is left out)."""
+def figures(record: Record, rows: range | None = None) -> Figures:
+    """Over these rows, else the timed ones (the warm-up is left out)."""
+    rows = range(record.first, record.slots) if rows is None else rows
     ack, delivery, late, lag = (HdrHistogram(1, 600_000_000, 3) for _ in range(4))
-    middle = (record.first + record.slots) // 2
-    for row in range(record.first, record.slots):
+    middle = (rows.start + rows.stop) // 2
+    for row in rows:
         due = record.due[row]
         if record.sent[row]:
             lag.record_value(max(1, (record.sent[row] - due) // 1000))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import httpx
 import pytest
 
 from knchat import exits
@@ -29,8 +30,14 @@ def child(program, name="child", **more):
 @contextlib.asynccontextmanager
 async def running(*children):
     """Runs them; (their tasks, a queue that gets their pids whenever one changes)."""
-    pids = asyncio.Queue()
-    tasks = [asyncio.create_task(one.run(lambda one=one: pids.put_nowait(one.pid))) for one in children]
+    pids, last = asyncio.Queue(), dict.fromkeys(children)
+
+    def changed(one):
+        if one.pid != last[one]:  # else it has become ready
+            last[one] = one.pid
+            pids.put_nowait(one.pid)
+
+    tasks = [asyncio.create_task(one.run(lambda one=one: changed(one))) for one in children]
     try:
         async with asyncio.timeout(PATIENCE_S):
             yield tasks, pids
@@ -130,6 +137,67 @@ async def test_one_that_lived_long_enough_begins_with_the_shortest_wait(caplog):
             await pids.get()
 
     assert all(record.in_s <= 0.01 for record in caplog.records if "started again" in record.message)
+
+
+@contextlib.contextmanager
+def activated(program, *, backlog=16):
+    """A child that inherits a listening socket, whose number is its argument; and the port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-c", program, str(listener.fileno())]
+        yield Child("child", command, os.environ, url=f"http://127.0.0.1:{port}", listener=listener, back_off_s=(0.01, 0.02)), port
+
+
+ANSWERS = """
+import http.server, os, socket, sys
+class Door(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(os.getpid()).encode())
+    def log_message(self, *args):
+        pass
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Door, bind_and_activate=False)
+server.socket = socket.socket(fileno=int(sys.argv[1]))
+server.serve_forever()
+"""
+
+
+async def test_one_with_a_listener_is_started_by_who_asks_for_it():
+    """Nobody asks, nothing runs. Requests wait meanwhile, many at once, and all are answered; so it is again after kill -9."""
+    with activated(ANSWERS) as (one, port):
+        async with running(one) as (_, pids), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+            for _ in range(2):
+                assert (one.pid, pids.empty(), one.ready.is_set()) == (0, True, False)
+                answers = await asyncio.gather(*(client.get("/", headers={"connection": "close"}) for _ in range(10)))
+                pid = await pids.get()
+                await one.ready.wait()
+
+                assert {answer.text for answer in answers} == {str(pid)}
+                assert one.ready_s > one.began_s > 0
+                os.kill(pid, signal.SIGKILL)
+                assert await pids.get() == 0
+
+
+async def test_one_with_a_listener_that_cannot_start_is_tried_again(caplog):
+    """Ever later, for as long as a request waits: it is not the start that it ends."""
+    with activated("import sys; sys.exit('no such setting')") as (one, port):
+        async with running(one) as (tasks, pids):
+            with socket.create_connection(("127.0.0.1", port)):
+                while len([record for record in caplog.records if "started again" in record.message]) < 3:
+                    await pids.get()
+            assert not tasks[0].done()
+
+
+async def test_one_that_nobody_asked_for_ends_at_once():
+    """It is not started for that."""
+    with activated(ANSWERS) as (one, _):
+        async with running(one) as (tasks, pids):
+            await asyncio.sleep(0)
+            one.stop(within_s=PATIENCE_S)
+            await tasks[0]
+
+            assert pids.empty()
 
 
 async def test_stop_asks_first_and_kills_who_does_not_hear(caplog):

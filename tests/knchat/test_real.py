@@ -269,10 +269,15 @@ def test_a_wrong_setting_is_named_before_a_process_starts(name, value, knchat, e
     assert "functions:" not in ended.err
 
 
-@pytest.mark.parametrize("flags", [("--gateways", "2"), ("--sink",), ("--in-process",)])
+@pytest.mark.parametrize("flags", [("--gateways", "2"), ("--sink",), ("--in-process",), ("--from-zero",)])
 def test_flags_of_real_alone_are_refused(flags, knchat, tmp_path):
     """Rather than ignored."""
     assert "belong to --real" in line_of(knchat("dev", "--data", str(tmp_path), *flags), exits.USAGE)
+
+
+def test_functions_in_their_pumps_cannot_be_left_out(knchat, tmp_path):
+    """`--in-process` with `--from-zero`."""
+    assert "--from-zero" in line_of(knchat("dev", "--real", "--data", str(tmp_path), "--in-process", "--from-zero"), exits.USAGE)
 
 
 def test_pumps_name_their_functions(tmp_path):

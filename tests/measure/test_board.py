@@ -89,7 +89,8 @@ def test_components_are_printed_from_the_costliest_down(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--tail"], "--tail belongs to --real"),
+        (["--tail"], "--tail and --from-zero belong to --real"),
+        (["--from-zero"], "--tail and --from-zero belong to --real"),
         (["--cecochat", "--http", "http://127.0.0.1:1"], "leave --http out"),
         (["--batching", "--http", "http://127.0.0.1:1"], "leave --http out"),
         (["--real", "--crash"], "scripts/faults"),
@@ -118,6 +119,7 @@ def test_arguments_that_do_not_fit_are_refused(words, said, capsys):
         (["--cecochat"], load.cecochat.scenario),
         (["--real", "--tail", "--messages", "1000"], load.pages.tail),
         (["--real", "--saturate"], load.ladders.saturate),
+        (["--real", "--from-zero"], load.from_zero.at_once),
         (["--batching"], load.ladders.batching),
     ],
 )
@@ -126,9 +128,16 @@ def test_arguments_choose_what_is_run(words, mode):
     assert load._mode(load.parse(words)) == mode
 
 
+def test_from_zero_has_its_own_rate():
+    """That of its figure, unless another one is asked for."""
+    asked = [load.parse(words) for words in ([], ["--real", "--from-zero"], ["--real", "--from-zero", "--rate", "50", "--seconds", "3"])]
+
+    assert [(options.rate, options.seconds) for options in asked] == [(300, 60), (1000, 20), (50, 3)]
+
+
 def test_the_cpu_of_a_tree_holds_its_children_the_dead_ones_too():
     """PostgreSQL is a process a connection, and connections end."""
-    burn = "import time\nwhile time.process_time() < 0.3: pass\n"
+    burn = "import time\nwhile time.process_time() < 0.4: pass\n"
     then_live = f"{burn}print(1, flush=True)\ntime.sleep(60)"
     program = f"""
 import subprocess, sys

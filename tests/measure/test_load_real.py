@@ -46,6 +46,20 @@ def test_one_rate_is_measured_beside_its_limits(load):
     assert "nothing lost, doubled or disordered" in out
 
 
+def test_from_zero_the_first_send_starts_the_functions(load):
+    """None ran before it: the command refuses its own figure otherwise. What is sent meanwhile waits, and is delivered and stored."""
+    out, report = load("--from-zero", "--rate", "20", "--seconds", "3")
+
+    (step,) = report["steps"]
+    assert step["acknowledged"] == step["delivered"] == 60
+    assert {"function-send", "function-persist"} <= set(report["starts"])
+    assert all(start["began_s"] > 0 and start["took_s"] > 0 for start in report["starts"].values())
+    assert report["figures"]["P11 lost"] == 0
+    assert report["figures"]["P11 p99 s"] >= report["starts"]["function-send"]["took_s"] / 2
+    assert "no event function ran at the first send" in out
+    assert "nothing lost, doubled or disordered" in out
+
+
 def test_cecochats_scenario(load):
     """Each client does its part: 4 x 3 x (4 reads, 4 sends)."""
     out, report = load("--cecochat")
