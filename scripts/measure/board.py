@@ -11,6 +11,7 @@ from typing import Any
 
 from measure import report
 from measure.beside import bare_kafka, relay_step
+from measure.ladders import published
 from measure.run import Run, running, say
 
 TAX_S = 15.0
@@ -41,7 +42,10 @@ class Figure:
 async def at_rate(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     """One rate on the real parts: the step, its limits, and what HTTP between pumps and functions costs."""
     options = run.options
+    before = await published(run)
     step = await run.step(options.rate, options.seconds, sample_history=True)
+    events, commands = (after - earlier for after, earlier in zip(await published(run), before, strict=True))
+    batching = [(options.rate, step.cpu_us_per_message, commands / max(1, events))]
     report.show(step, title=title(options))
     relay = await relay_step(run, options.rate)
     bare = await bare_kafka(options)
@@ -58,7 +62,8 @@ async def at_rate(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     print(f"\nfigures at {options.rate:g}/s")
     for figure in found:
         print(figure)
-    return [step], {"limits": {"relay": relay.as_dict(), "bare_kafka": bare}, "figures": {one.name: one.value for one in found}}
+    limits = {"relay": relay.as_dict(), "bare_kafka": bare}
+    return [step], {"limits": limits, "figures": {one.name: one.value for one in found}, "batching": batching}
 
 
 def title(options: argparse.Namespace) -> str:

@@ -46,9 +46,9 @@ async def batching(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     steps: list[report.Step] = []
     rows: list[tuple[float, float, float]] = []
     for rate in BATCHING:
-        before = await _published(run)
+        before = await published(run)
         step = await run.step(rate, run.options.step_seconds)
-        events, commands = (after - earlier for after, earlier in zip(await _published(run), before, strict=True))
+        events, commands = (after - earlier for after, earlier in zip(await published(run), before, strict=True))
         report.show(step, title=f"{rate}/s for {run.options.step_seconds:.0f} s")
         steps.append(step)
         rows.append((rate, step.cpu_us_per_message, commands / max(1, events)))
@@ -60,8 +60,8 @@ async def batching(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     return steps, {"batching": rows}
 
 
-async def _published(run: Run) -> tuple[float, float]:
-    """What all gateways together have counted so far."""
+async def published(run: Run) -> tuple[float, float]:
+    """How many events all gateways together have published so far, and how many commands in them."""
     assert run.product is not None  # noqa: S101 - the batching ladder is for servers of our own
     total = [0.0, 0.0]
     async with httpx.AsyncClient(timeout=10) as client:
