@@ -9,3 +9,9 @@ variable "kube_context" {
   default     = null
   description = "Context in it; null is its current one."
 }
+
+variable "overlay" {
+  type        = string
+  default     = "../../../../knative/overlays/production"
+  description = "Path of your overlay."
+}
