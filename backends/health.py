@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import ChatError, Malformed, Unavailable
+from schemas.errors import ChatError, Malformed, Unavailable, Unfit
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -31,7 +31,7 @@ class Health:
         self._asking: dict[str, asyncio.Task[ChatError | None]] = {}
 
     async def missing(self, ports: Collection[str]) -> list[str]:
-        """What of these does not answer, in operators' words: the part, its technology, and the setting if one is wrong."""
+        """What of these does not answer, in operators' words: the part, its technology, and what to do where waiting does not help."""
         wrong = await self._ask_all(ports, within_s=READY_S)
         return list(dict.fromkeys(self._said(port, error) for port, error in wrong.items()))
 
@@ -68,7 +68,7 @@ class Health:
         return None
 
     def _said(self, port: str, error: ChatError) -> str:
-        return f"{self._word(port)}: {error.message}" if isinstance(error, Malformed) else self._word(port)
+        return f"{self._word(port)}: {error.message}" if isinstance(error, Malformed | Unfit) else self._word(port)
 
     def _word(self, port: str) -> str:
         settings = self._backends.settings

@@ -3,6 +3,7 @@
 Pure functions for `websocket`, which has the bytes parsed by its library. Whether a peer may come in is not known here.
 """
 
+import email.utils
 import re
 from http import HTTPStatus
 
@@ -38,8 +39,13 @@ def check_upgrade(headers: CIMultiDict[str]) -> Response | None:
 
 
 def write_response(response: Response) -> bytes:
-    """The bytes of an HTTP answer after which the connection ends."""
-    headers = {"Content-Type": response.content_type, "Content-Length": str(len(response.body)), "Connection": "close"}
+    """The bytes of an HTTP answer after which the connection ends. Its date lets `kn-chat doctor` see a clock that is wrong."""
+    headers = {
+        "Date": email.utils.formatdate(usegmt=True),
+        "Content-Type": response.content_type,
+        "Content-Length": str(len(response.body)),
+        "Connection": "close",
+    }
     lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in (*headers.items(), *response.headers)]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + response.body

@@ -4,6 +4,7 @@
     ├── Refused       the user may fix it: HTTP 4xx, `error` or `refused` on the socket; an event that holds it is still a 200
     │   └── Malformed never retry: HTTP 400, events 422
     ├── Unavailable   try again later: HTTP and events 503, `temporary: true` on the socket
+    │   └── Unfit     the same, until an operator acts: a store is of another version than we are
     └── Moved         another gateway owns this user: `moved`, then close 4001
 
 Errors carry data; text is built when it is shown. Source: protocol.md sections 1 and 2.
@@ -90,6 +91,10 @@ class Unavailable(ChatError):
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0, code: str = "unavailable") -> None:
         super().__init__(code, message, retry_after_s=retry_after_s)
+
+
+class Unfit(Unavailable):
+    """A store answers, and is not of our version. The text says what an operator has to do; `/readyz` shows it."""
 
 
 class Moved(ChatError):

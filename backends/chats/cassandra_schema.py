@@ -10,7 +10,7 @@ from typing import Final
 from cassandra import InvalidRequest
 from cassandra.cluster import ResultSet, Session
 
-from schemas.errors import Unavailable
+from schemas.errors import Unfit
 
 # No strategy by time: it would take our timestamps, which are message ids, for microseconds. A chat's rows come in over ten days, and
 # levels keep a partition in one file each, where tiers would spread it over dozens (README, 2026-11-25).
@@ -46,21 +46,21 @@ _STEP_TAKEN: Final = "INSERT INTO {keyspace}.schema_steps (name, step) VALUES ('
 
 
 def check(session: Session, keyspace: str) -> None:
-    """Raises Unavailable when the keyspace is not there, or of another version than this code's."""
+    """Raises Unfit when the keyspace is not there, or of another version than this code's."""
     try:
         version = _version(session.execute(VERSION_OF.format(keyspace=keyspace)))
     except InvalidRequest as error:
-        raise Unavailable(f"the keyspace {keyspace} is not there, or without tables: run `kn-chat migrate`") from error
+        raise Unfit(f"the keyspace {keyspace} is not there, or without tables: run `kn-chat migrate`") from error
     _refuse_newer(version, keyspace)
     if version < VERSION:
-        raise Unavailable(f"the keyspace {keyspace} is of an older kn-chat (its schema is {version}): run `kn-chat migrate`")
+        raise Unfit(f"the keyspace {keyspace} is of an older kn-chat (its schema is {version}): run `kn-chat migrate`")
 
 
 def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
     """Makes or upgrades keyspace and tables, and says in lines what was done.
 
     A keyspace that exists keeps its replication; a new one lies in the session's data centre. Any number may do it at once.
-    Raises Unavailable for a newer schema; the driver's errors pass through.
+    Raises Unfit for a newer schema; the driver's errors pass through.
     """
     # Two nodes that make a table at once make it twice, under two ids. So all who migrate ask the same node, which does one at a time.
     node = min(session.get_pool_state(), key=lambda host: host.host_id)
@@ -91,7 +91,7 @@ def _version(rows: ResultSet) -> int:
 
 def _refuse_newer(version: int, keyspace: str) -> None:
     if version > VERSION:
-        raise Unavailable(
+        raise Unfit(
             f"the keyspace {keyspace} was made by a newer kn-chat (its schema is {version}, this one knows up to {VERSION}): "
             "upgrade kn-chat, or choose another keyspace"
         )

@@ -13,7 +13,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from schemas.errors import Malformed, Unavailable
+from schemas.errors import Malformed, Unfit
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def migrate(engine: sa.Engine, *, name: str) -> list[str]:
     """Makes or upgrades the tables, all or nothing, and says in lines what it did.
 
     Any number of processes may call it at once: one does it, the others wait. `name` is what errors call the database.
-    Raises Unavailable when its version is none that this code knows; DBAPIError passes through.
+    Raises Unfit when its version is none that this code knows; DBAPIError passes through.
     """
     if engine.dialect.name == "sqlite" and _version_seen(engine) == REVISIONS[-1]:
         return []
@@ -54,7 +54,7 @@ def migrate(engine: sa.Engine, *, name: str) -> list[str]:
 
 
 def check(engine: sa.Engine, *, name: str) -> None:
-    """Raises Unavailable when the tables are not those that this code needs, and says what to do; DBAPIError passes through."""
+    """Raises Unfit when the tables are not those that this code needs, and says what to do; DBAPIError passes through."""
     if _version_seen(engine) == REVISIONS[-1]:
         return
     with engine.connect() as connection:
@@ -62,13 +62,13 @@ def check(engine: sa.Engine, *, name: str) -> None:
         _check_known(version, connection, name=name)
     if version != REVISIONS[-1]:
         was = f"has schema {version}, this kn-chat needs {REVISIONS[-1]}" if version else "has no tables yet"
-        raise Unavailable(f"the database {name} is not ready: it {was}; run kn-chat migrate")
+        raise Unfit(f"the database {name} is not ready: it {was}; run kn-chat migrate")
 
 
 def _check_known(version: str | None, connection: sa.Connection, *, name: str) -> None:
     if version is not None and version not in REVISIONS:
         instead = "another data folder" if connection.dialect.name == "sqlite" else "another database"
-        raise Unavailable(
+        raise Unfit(
             f"{name} was made by a newer kn-chat (its schema is {version}, this one knows up to {REVISIONS[-1]}): "
             f"upgrade kn-chat, or choose {instead}"
         )

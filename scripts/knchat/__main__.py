@@ -28,6 +28,11 @@ COMMANDS: Final = {
     "pump": "knchat.pump",
     "migrate": "knchat.migrate",
     "topics": "knchat.topics",
+    "deploy": "knchat.deploy",
+    "status": "knchat.status",
+    "upgrade": "knchat.upgrade",
+    "remove": "knchat.remove",
+    "doctor": "knchat.doctor",
 }
 """Subcommand -> its file, in the order of `--help`."""
 
@@ -39,6 +44,8 @@ examples:
   kn-chat chat bob                     talk, line by line
   kn-chat history bob --limit 20       read what was said
   kn-chat dead-letters list            see what could not be processed
+  kn-chat deploy OVERLAY               bring everything to a Knative cluster
+  kn-chat doctor                       what is wrong there, and what to do
   kn-chat COMMAND --help               more examples
 
 As a plugin of kn: kn chat dev, kn chat send, ...

@@ -9,8 +9,10 @@ from schemas.errors import ChatError, Malformed, Unavailable
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+MISSING: Final = 3
 CANNOT_START: Final = 4
 UNAVAILABLE: Final = 5
+UNWELL: Final = 6
 INTERRUPTED: Final = 130
 
 TABLE: Final = """\
@@ -21,6 +23,7 @@ exit codes:
   3    a system package is missing; the text says which
   4    cannot start: a port or the data folder is in use, not writable, or written by a newer version
   5    something does not answer; try again later
+  6    `doctor` found something
   130  interrupted"""
 
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from backends import health
 from backends.settings import Settings
 from backends.wiring import Backends
-from schemas.errors import Malformed, Unavailable
+from schemas.errors import Malformed, Unavailable, Unfit
 
 
 @pytest.fixture
@@ -49,6 +51,31 @@ async def test_what_is_missing_is_named_once(backends, answer):
     answer("chats", Unavailable("away"))
 
     assert await backends.health.missing(["appends", "reads", "chats", "accounts"]) == ["log (embedded)", "chats (sql)"]
+
+
+async def test_a_store_of_another_version_says_what_to_do(tmp_path):
+    """Waiting does not help there, so the probe shows the store's own words; a newer one is no reason to end, either."""
+    backends = Backends(Settings(data=tmp_path))
+    await backends.accounts.ping()
+    await backends.close()
+    with closing(sqlite3.connect(tmp_path / "data.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'later'")
+        database.commit()
+    backends = Backends(Settings(data=tmp_path))
+
+    (missing,) = await backends.health.missing(["accounts"])
+    assert missing.startswith("accounts (sql): ")
+    assert "made by a newer kn-chat" in missing
+    await backends.health.check(["accounts"])
+    await backends.close()
+
+
+async def test_an_unfit_store_is_unavailable(backends, answer):
+    """To everybody but operators it is a store that is away."""
+    answer("chats", Unfit("the keyspace knchat is not there: run `kn-chat migrate`"))
+
+    assert await backends.health.missing(["chats"]) == ["chats (sql): the keyspace knchat is not there: run `kn-chat migrate`"]
+    await backends.health.check(["chats"])
 
 
 async def test_a_wrong_setting_is_named(backends, answer):

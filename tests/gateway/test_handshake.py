@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -150,6 +152,7 @@ async def test_admission_may_refuse_with_a_whole_answer(listener, door):
     status, headers, body = await answer_to(listener, request(Origin="https://evil.example"))
 
     assert (status, body) == (403, b'{"code": "forbidden"}')
+    assert datetime.now(UTC) - parsedate_to_datetime(headers.pop("date")) < timedelta(seconds=30)
     assert headers == {"content-type": "application/json", "content-length": "21", "connection": "close", "vary": "Origin"}
     assert not hasattr(door.handler, "socket")
 

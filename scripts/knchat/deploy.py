@@ -1,0 +1,175 @@
+"""`kn-chat deploy`: brings an overlay to a cluster, wave by wave, and says what it waits for."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from knchat import exits, needed_secrets
+from knchat.kubectl import Failed, Kubectl, Object, Ref, add_options, at, ref, wave
+from knchat.waves import WHAT, await_all, await_gone, condition, say, waits_for
+
+TIMEOUT_S: Final = 600
+
+_EXAMPLES: Final = """\
+examples:
+  kn-chat deploy knative/overlays/dev                the cluster of your kubeconfig
+  kn-chat deploy my/overlay --context prod --dry-run what would change; the API server checks everything, nothing is kept
+  kn-chat deploy my/overlay --timeout 1200           be patient with a slow cluster
+
+An overlay is a folder that `kubectl kustomize` reads; copy one of knative/overlays and make it yours: all configuration is there.
+Any number of runs have the effect of one, and one that was interrupted goes on where it stood. Secrets that are missing stop it before
+anything is changed, with the commands that make them. A new version: kn-chat upgrade. As a plugin of kn: kn chat deploy ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An overlay on its way to a cluster. `deadline`: monotonic."""
+
+    kubectl: Kubectl
+    things: list[Object]
+    deadline: float
+    force: bool
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "deploy",
+        help="bring everything to a Knative cluster",
+        description="Applies an overlay in the right order, and waits until everything is ready.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_release_options(parser)
+
+
+def add_release_options(parser: argparse.ArgumentParser) -> None:
+    """What `deploy` and `upgrade` share."""
+    parser.add_argument("folder", metavar="OVERLAY", help="the folder of the overlay")
+    parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="let the API server check everything, say what would change, and keep nothing"
+    )
+    parser.add_argument("--force-conflicts", action="store_true", help="take over fields that another tool has set")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    release = prepare(args)
+    if args.dry_run:
+        return show_changes(release)
+    for number, things in waves_of(release.things):
+        take(release, number, things)
+    finish(release)
+    say("everything is ready; `kn-chat status` shows it, `kn-chat doctor` looks closer")
+    return exits.OK
+
+
+def prepare(args: argparse.Namespace) -> Release:
+    """The overlay, after the checks that come before any change: the cluster answers and knows all kinds, and the Secrets are there."""
+    if args.timeout < 1:
+        raise exits.Ended("--timeout is 1 or more", exits.USAGE)
+    kubectl = Kubectl.of(args)
+    say(f"cluster: {kubectl.context()}")
+    things = kubectl.render(args.folder)
+    kubectl.live(things)
+    needed_secrets.refuse_without(kubectl, things)
+    return Release(kubectl, things, time.monotonic() + args.timeout, args.force_conflicts)
+
+
+def waves_of(things: Sequence[Object]) -> list[tuple[int, list[Object]]]:
+    """The objects by their wave, in order."""
+    return [(number, list(members)) for number, members in groupby(sorted(things, key=wave), key=wave)]
+
+
+def take(release: Release, number: int, things: Sequence[Object]) -> None:
+    """Applies these objects of a wave, says what that changed, and waits until they are Ready."""
+    say(f"wave {number}, {WHAT.get(number, 'more')}: {len(things)} objects")
+    apply(release, things)
+    await_all(release.kubectl, things, deadline=release.deadline)
+
+
+def apply(release: Release, things: Sequence[Object]) -> None:
+    """Applies them, and says what that changed."""
+    _make_room(release, things)
+    before = release.kubectl.live(things)
+    after = release.kubectl.apply(things, force=release.force, within_s=release.deadline - time.monotonic())
+    say_changes(before, after)
+
+
+def finish(release: Release) -> None:
+    """Waits for what becomes Ready only after everything else: bindings, whose subject comes after them."""
+    bindings = [{**thing, "metadata": {**thing["metadata"]}} for thing in release.things if thing["kind"] == "SinkBinding"]
+
+    def question(live: Object | None) -> Any:
+        return waits_for(live if live is None else {**live, "metadata": {**live["metadata"], "annotations": {}}})
+
+    await_all(release.kubectl, bindings, deadline=release.deadline, question=question)
+
+
+def show_changes(release: Release) -> int:
+    """For --dry-run: what an apply now would change."""
+    release_things = [thing for thing in release.things if not _is_made_anew(release, thing, say_so=True)]
+    before = release.kubectl.live(release_things)
+    say_changes(before, release.kubectl.apply(release_things, dry_run=True, force=release.force))
+    say("nothing was changed: this was a dry run")
+    return exits.OK
+
+
+def say_changes(before: dict[Ref, Object], after: Sequence[Object]) -> None:
+    """A line for each object that is new or another than before, and one for all the others."""
+    same = 0
+    for thing in after:
+        was = before.get(ref(thing))
+        if was is None:
+            say(f"  {ref(thing)} made")
+        elif _content(was) != _content(thing):
+            say(f"  {ref(thing)} changed")
+        else:
+            same += 1
+    if same:
+        say(f"  {same} as they were")
+
+
+def _content(thing: Object) -> Object:
+    """What somebody has asked for, without what the cluster keeps count of."""
+    counted = {"resourceVersion", "generation", "managedFields", "creationTimestamp", "uid"}
+    metadata = {name: value for name, value in thing["metadata"].items() if name not in counted}
+    return {**{name: value for name, value in thing.items() if name != "status"}, "metadata": metadata}
+
+
+def _make_room(release: Release, things: Sequence[Object]) -> None:
+    """A Job cannot be changed: one that differs, or has failed, is deleted and made again."""
+    old = [thing for thing in things if _is_made_anew(release, thing)]
+    if old:
+        say(f"  {', '.join(str(ref(thing)) for thing in old)} is made anew")
+        release.kubectl.delete(old)
+        await_gone(release.kubectl, old, deadline=release.deadline)
+
+
+def _is_made_anew(release: Release, thing: Object, *, say_so: bool = False) -> bool:
+    if thing["kind"] != "Job":
+        return False
+    live = release.kubectl.live([thing]).get(ref(thing))
+    anew = live is not None and (at(live, "metadata", "deletionTimestamp") is not None or _has_failed(live) or _differs(release, thing))
+    if anew and say_so:
+        say(f"  {ref(thing)} would be made anew")
+    return anew
+
+
+def _has_failed(job: Object) -> bool:
+    return condition(job, "Failed").get("status") == "True"
+
+
+def _differs(release: Release, job: Object) -> bool:
+    try:
+        release.kubectl.apply([job], dry_run=True, force=True)
+    except Failed as error:
+        if "field is immutable" in error.text:
+            return True
+        raise
+    return False

@@ -1,0 +1,83 @@
+"""`kn-chat remove`: takes everything of ours off a cluster, in the reverse order, and waits until it is gone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Final
+
+from knchat import exits
+from knchat.deploy import waves_of
+from knchat.installed import objects
+from knchat.kubectl import Kubectl, Object, add_options
+from knchat.waves import WHAT, await_gone, say
+
+TIMEOUT_S: Final = 300
+
+_EXAMPLES: Final = """\
+examples:
+  kn-chat remove                       asks first
+  kn-chat remove --keep-topics         what the topics hold stays, and a new deploy goes on with it
+  kn-chat remove --yes --context test  for scripts
+
+Topics hold data: messages that are not in the history yet, and what clients resume from. History and accounts lie in your stores and are
+not touched; but the namespace goes, and with it its Secrets, and stores that an overlay put there."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "remove",
+        help="take everything off a Knative cluster",
+        description="Deletes what `deploy` made, sources first and topics last, and waits until it is gone.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--keep-topics", action="store_true", help="leave the topics, and what they hold")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.timeout < 1:
+        raise exits.Ended("--timeout is 1 or more", exits.USAGE)
+    kubectl = Kubectl.of(args)
+    context = kubectl.context()
+    found = objects(kubectl)
+    things = [thing for thing in found if thing["kind"] != "KafkaTopic" or not args.keep_topics]
+    # A namespace goes with all that is in it, topics too.
+    kept = {thing["metadata"]["namespace"] for thing in found if thing not in things}
+    things = [thing for thing in things if thing["kind"] != "Namespace" or thing["metadata"]["name"] not in kept]
+    if not things:
+        say(f"nothing of kn-chat is on the cluster {context}")
+        return exits.OK
+    if not args.yes:
+        _ask(context, things)
+    deadline = time.monotonic() + args.timeout
+    for number, members in reversed(waves_of(things)):
+        say(f"wave {number}, {WHAT.get(number, 'more')}: {len(members)} objects go")
+        # Namespaces after what lies in them: else a controller's finalizer would find its own object's Secret gone.
+        for part in (
+            [thing for thing in members if thing["kind"] != "Namespace"],
+            [thing for thing in members if thing["kind"] == "Namespace"],
+        ):
+            kubectl.delete(part)
+            await_gone(kubectl, part, deadline=deadline)
+    say("everything is gone" + (", but the topics" if args.keep_topics else ""))
+    return exits.OK
+
+
+def _ask(context: str, things: list[Object]) -> None:
+    topics = [thing["metadata"]["name"] for thing in things if thing["kind"] == "KafkaTopic"]
+    spaces = [thing["metadata"]["name"] for thing in things if thing["kind"] == "Namespace"]
+    say(f"cluster: {context}\n{len(things)} objects would be deleted.")
+    if topics:
+        say(f"Among them {len(topics)} topics WITH ALL THAT THEY HOLD: {', '.join(topics)} (--keep-topics leaves them)")
+    if spaces:
+        say(f"The namespace {', '.join(spaces)} goes with all that is in it, Secrets too.")
+    if not sys.stdin.isatty():
+        raise exits.Ended("nobody is there to ask; say --yes", exits.USAGE)
+    print("Delete them? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise exits.Ended("nothing was deleted")
