@@ -1,8 +1,8 @@
-"""What all tests share: programs that they start can be interrupted, whoever started the tests; and the real servers."""
+"""What all tests share: programs that they start can be interrupted, whoever started the tests; and the real servers and API server."""
 
 import signal
 
-pytest_plugins = ["tests.real"]
+pytest_plugins = ["tests.real", "tests.deploy.cluster"]
 
 
 def pytest_configure():

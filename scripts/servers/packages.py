@@ -41,7 +41,7 @@ _DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><vers
 
 def say(text: str) -> None:
     """Progress, on stderr."""
-    print(f"services: {text}", file=sys.stderr, flush=True)
+    print(f"kn-chat: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Package:
 
 
 def _find_java() -> Path | None:
-    candidates = [*sorted(Path("/usr/lib/jvm").glob(f"java-{_JAVA}-*/bin/java")), _program("java")]
+    candidates = [*sorted(Path("/usr/lib/jvm").glob(f"java-{_JAVA}-*/bin/java")), program("java")]
     return next((path for path in candidates if path and _version_of_java(path) == _JAVA), None)
 
 
@@ -71,13 +71,15 @@ def _find_postgres() -> Path | None:
 
 JAVA: Final = Package(f"openjdk-{_JAVA}-jre-headless", _find_java)
 """The program."""
-MAVEN: Final = Package("maven", lambda: _program("mvn"))
+MAVEN: Final = Package("maven", lambda: program("mvn"))
 """The program; needed until the jars are downloaded."""
 POSTGRES: Final = Package("postgresql", _find_postgres)
 """The folder with its programs, of the newest version that is installed. The package brings the extension pg_trgm too."""
-REDIS: Final = Package("redis-server", lambda: _program("redis-server"))
+ETCD: Final = Package("etcd-server", lambda: program("etcd"))
+"""The program. Needed by `scripts/cluster` only."""
+REDIS: Final = Package("redis-server", lambda: program("redis-server"))
 """The server's program."""
-SETPRIV: Final = Package("util-linux", lambda: _program("setpriv"))
+SETPRIV: Final = Package("util-linux", lambda: program("setpriv"))
 """A program that becomes another user and then the program that it was asked to run; always there, but for very small images."""
 
 
@@ -86,9 +88,9 @@ def install(packages: Iterable[Package]) -> None:
     wanted = list(dict.fromkeys(packages))
     if all(package.find() for package in wanted):
         return
-    with locked(_cache() / "apt.lock"):  # two at once would refuse each other
+    with locked(cache() / "apt.lock"):  # two at once would refuse each other
         missing = [package for package in wanted if not package.find()]
-        apt = _program("apt-get")
+        apt = program("apt-get")
         if missing and apt and os.geteuid() == 0:
             say(f"installing {' '.join(package.name for package in missing)} with apt-get")
             environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -119,7 +121,7 @@ class Jars:
     @property
     def folder(self) -> Path:
         """Where they lie, for all checkouts of this user."""
-        return _cache() / f"{self.name}-{self.coordinates[0].rpartition(':')[2]}"
+        return cache() / f"{self.name}-{self.coordinates[0].rpartition(':')[2]}"
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -133,14 +135,14 @@ class Jars:
         """
         if self.folder.exists():
             return self.folder
-        with locked(_cache() / "maven.lock"):  # for all: its own repository does not bear two at once
+        with locked(cache() / "maven.lock"):  # for all: its own repository does not bear two at once
             if not self.folder.exists():
                 say(f"{self.name}: downloading by Maven (once, about 15 s)")
                 self._download()
         return self.folder
 
     def _download(self) -> None:
-        with tempfile.TemporaryDirectory(dir=_cache(), prefix=f".{self.name}-") as part:
+        with tempfile.TemporaryDirectory(dir=cache(), prefix=f".{self.name}-") as part:
             pom = Path(part) / "pom.xml"
             pom.write_text(_POM.format("".join(_DEPENDENCY.format(*one.split(":")) for one in self.coordinates)))
             arguments = ["--batch-mode", "--quiet", "--strict-checksums", "--file", str(pom)]
@@ -167,11 +169,13 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """What all checkouts of this user share."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kn-chat"
 
 
-def _program(name: str) -> Path | None:
+def program(name: str) -> Path | None:
+    """A program on PATH."""
     path = shutil.which(name)
     return Path(path) if path else None
 

@@ -28,6 +28,6 @@ class Server:
     check: Callable[[Place], None]
     """Uses it as a client does, within seconds. NotReady when it does not answer as it should."""
     settings: Callable[[Place], dict[str, str]]
-    """The `KNCHAT_` variables that lead clients there."""
+    """The variables (`KNCHAT_` ones, of stores) that lead clients there."""
     stops_by: signal.Signals = signal.SIGTERM
     """What asks it for an orderly end."""

@@ -37,7 +37,8 @@ _STOP_S = 30
 
 _PROBES = 20
 
-_RUN = Path(__file__).parents[2] / ".run"
+RUN = Path(__file__).parents[2] / ".run"
+"""What this checkout's servers keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +56,33 @@ class Status:
 class Services:
     """The servers that live in one folder."""
 
-    def __init__(self, folder: Path | None = None, *, secure: bool = False) -> None:
-        """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords, `.run/services-secure`."""
-        self.folder = (folder or _RUN / ("services-secure" if secure else "services")).absolute()
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        secure: bool = False,
+        servers: Mapping[str, Server] = SERVERS,
+        script: str = "scripts/services",
+    ) -> None:
+        """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords, `.run/services-secure`.
+
+        `servers` can be others than the stores, of another `script`, which errors name.
+        """
+        self.folder = (folder or RUN / ("services-secure" if secure else "services")).absolute()
         self.secure = secure
+        self.servers = servers
+        self.script = script
         self._interrupted = threading.Event()
 
-    def up(self, names: Iterable[str] = SERVERS) -> None:
+    def up(self, names: Iterable[str] | None = None) -> None:
         """Starts those that do not run, waits until all are ready, and writes `services.env`.
 
         Failed when one cannot be had, with what it said last; the others are started all the same.
         """
-        wanted = list(names)
+        wanted = list(self.servers if names is None else names)
         packages.install(self._packages(wanted))
         self._interrupted.clear()
-        with ThreadPoolExecutor(len(SERVERS)) as threads:
+        with ThreadPoolExecutor(len(self.servers)) as threads:
             starts = [threads.submit(self.start, name) for name in wanted]
             try:
                 wait(starts)
@@ -84,7 +97,7 @@ class Services:
 
     def start(self, name: str) -> Process:
         """The process of a server that is ready, started unless it runs."""
-        server, place = SERVERS[name], self.place(name)
+        server, place = self.servers[name], self.place(name)
         before = time.monotonic()
         with self._locked(name):
             running = self.process(name)
@@ -103,7 +116,7 @@ class Services:
         """Asks a server to end, and kills it if it does not; its data and ports stay."""
         with self._locked(name):
             running = self.process(name)
-            if running is not None and not running.stop(SERVERS[name].stops_by, timeout_s=_STOP_S):
+            if running is not None and not running.stop(self.servers[name].stops_by, timeout_s=_STOP_S):
                 packages.say(f"{name}: did not end within {_STOP_S} s and was killed")
 
     def kill(self, name: str) -> None:
@@ -130,7 +143,7 @@ class Services:
 
     def place(self, name: str) -> Place:
         """Where it lives."""
-        return Place(self.folder, SERVERS[name].name, self.secure)
+        return Place(self.folder, self.servers[name].name, self.secure)
 
     def process(self, name: str) -> Process | None:
         """The process of a server that runs, ready or not."""
@@ -138,7 +151,7 @@ class Services:
 
     def ready(self, name: str) -> bool:
         """Whether it answers a client at this moment."""
-        server, place = SERVERS[name], self.place(name)
+        server, place = self.servers[name], self.place(name)
         try:
             _connect(place)
             server.check(place)
@@ -156,9 +169,11 @@ class Services:
         ready = running is not None and not running.paused() and self.ready(name)
         return Status(name, port, running, ready)
 
-    def settings(self, names: Iterable[str] = SERVERS) -> dict[str, str]:
-        """`KNCHAT_` variables for those of them that were ever started here."""
-        there = [SERVERS[name] for name in names if (self.place(name).folder / "ports.json").exists()]
+    def settings(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """The variables that lead clients there, for those of them that were ever started here."""
+        there = [
+            self.servers[name] for name in (self.servers if names is None else names) if (self.place(name).folder / "ports.json").exists()
+        ]
         return {name: value for server in there for name, value in server.settings(self.place(server.name)).items()}
 
     def last_lines(self, name: str, count: int = 20) -> str:
@@ -172,19 +187,19 @@ class Services:
 
     def _packages(self, names: Iterable[str]) -> list[packages.Package]:
         """Nothing is needed for what runs already."""
-        return [package for name in names if self.process(name) is None for package in SERVERS[name].packages()]
+        return [package for name in names if self.process(name) is None for package in self.servers[name].packages()]
 
     def _running(self, name: str) -> Process:
         running = self.process(name)
         if running is None:
-            raise Failed(f"{name} does not run; scripts/services up {name}")
+            raise Failed(f"{name} does not run; {self.script} up {name}")
         return running
 
     def _start(self, server: Server, place: Place) -> Process:
         place.folder.mkdir(parents=True, exist_ok=True)
         place.choose_ports(server.ports)
         for port in map(place.port, server.ports):
-            _check_free(server.name, port)
+            _check_free(server.name, port, self.script)
         if self.secure:
             with packages.locked(self.folder / "certificates.lock"):
                 place.certificates.make()
@@ -228,7 +243,7 @@ def _connect(place: Place) -> None:
     socket.create_connection((HOST, place.port()), timeout=3).close()
 
 
-def _check_free(name: str, port: int) -> None:
+def _check_free(name: str, port: int, script: str) -> None:
     """Waits a moment: a program that is being started by another thread holds what was open here until it runs, our probe of a port too."""
     for attempt in range(_PROBES):
         with socket.socket() as probe:
@@ -237,7 +252,7 @@ def _check_free(name: str, port: int) -> None:
                 probe.bind((HOST, port))
             except OSError as error:
                 if attempt == _PROBES - 1:
-                    text = f"{name}: port {port} was taken by another program meanwhile; scripts/services wipe {name} chooses another"
+                    text = f"{name}: port {port} was taken by another program meanwhile; {script} wipe {name} chooses another"
                     raise Failed(text, 4) from error
             else:
                 return

@@ -50,7 +50,7 @@ def test_up_starts_once_and_every_process_sees_the_same_server(services):
 
     assert (up.returncode, again.returncode, status.returncode, down.returncode) == (0, 0, 0, 0)
     assert f"redis: ready on port {port}" in up.stderr
-    assert again.stderr == f"services: redis: runs already on port {port}\n"
+    assert again.stderr == f"kn-chat: redis: runs already on port {port}\n"
     assert json.loads(status.stdout) | {"memory_bytes": 0} == {
         "name": "redis",
         "port": port,

@@ -1,0 +1,112 @@
+"""The real API server in tests: `cluster` gives the kubeconfig of one that is the tests' own, `clean` takes away what a test left there.
+
+A test that asks for one of them is marked `slow` by itself. Without Go or etcd, and no way to have them, it is left out with the reason; in
+CI (`CI=true`) it fails. The first run builds the servers, for minutes. Loaded by `tests/conftest.py`.
+"""
+
+import os
+import time
+from contextlib import suppress
+
+import pytest
+
+from clusters.api import MERGE, Api, ApiFailed
+from clusters.cluster import Cluster
+from clusters.tools import TOOLS
+from servers.packages import MISSING
+from servers.place import Failed
+
+_OURS_FROM_THE_START = {"default", "kube-system", "kube-public", "kube-node-lease"}
+_FIXTURES = {"cluster", "clean"}
+
+# Five minutes of building the first time, and a namespace takes its time to go.
+_PATIENCE_S = 1800
+
+
+def unless_had(make):
+    """What `make` gives; where something it needs is missing the test is left out with the reason, and fails in CI."""
+    try:
+        return make()
+    except Failed as failed:
+        if failed.code == MISSING and os.environ.get("CI") != "true":
+            pytest.skip(str(failed))
+        pytest.fail(str(failed), pytrace=False)
+
+
+def tool(name):
+    """The path of a tool of `scripts/cluster tools`, or the test is left out."""
+    return unless_had(TOOLS[name])
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A path of a kubeconfig. The cluster ends with the session, so that two runs at once do not disturb each other."""
+    own = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        unless_had(own.up)
+        yield own.kubeconfig
+    finally:
+        own.wipe()
+
+
+@pytest.fixture
+def clean(cluster):
+    """The same, with no namespace but Kubernetes' own, before and after."""
+    _sweep(Api(cluster))
+    yield cluster
+    _sweep(Api(cluster))
+
+
+def items(api, path):
+    """The objects below a path; none when nobody knows their kind."""
+    try:
+        return api.call("GET", path)["items"]
+    except ApiFailed as error:
+        if error.status == 404:
+            return []
+        raise
+
+
+def _sweep(api):
+    """Deletes all namespaces with everything in them, whatever finalizers still wait for controllers that are gone."""
+    left = [space for space in items(api, "/api/v1/namespaces") if space["metadata"]["name"] not in _OURS_FROM_THE_START]
+    for space in left:
+        with suppress(ApiFailed):
+            api.call("DELETE", f"/api/v1/namespaces/{space['metadata']['name']}")
+    deadline = time.monotonic() + 60
+    while left:
+        for thing in [thing for path in _finalized(api) for thing in with_paths(api, path)]:
+            if thing["metadata"].get("finalizers") and thing["metadata"].get("deletionTimestamp"):
+                with suppress(ApiFailed):
+                    api.call("PATCH", thing["path"], {"metadata": {"finalizers": None}}, content=MERGE)
+        left = [space for space in items(api, "/api/v1/namespaces") if space["metadata"]["name"] not in _OURS_FROM_THE_START]
+        assert time.monotonic() < deadline, [space["metadata"]["name"] for space in left]
+        time.sleep(0.2)
+
+
+def _finalized(api):
+    """Where the kinds of our definitions are listed."""
+    for definition in items(api, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"):
+        spec = definition["spec"]
+        version = next(version["name"] for version in spec["versions"] if version["storage"])
+        yield f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
+
+
+def with_paths(api, path):
+    """The objects of all namespaces below the path of a kind, each with its own `path`."""
+    found = []
+    for thing in items(api, path):
+        start, _, plural = path.rpartition("/")
+        metadata = thing["metadata"]
+        space = f"namespaces/{metadata['namespace']}/" if "namespace" in metadata else ""
+        found.append({**thing, "path": f"{start}/{space}{plural}/{metadata['name']}"})
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks what needs the API server, before `-m` chooses."""
+    for item in items:
+        if _FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(_PATIENCE_S))
