@@ -54,7 +54,7 @@ class Inputs:
 
     users: float = _given(10e6, "users connected at once", TABLE)
     messages: float = _given(142_000, "messages a second at the peak", TABLE)
-    average: float = _given(95 / 142, "the average as a share of the peak", TABLE)
+    average: float = _given(0.669, "the average as a share of the peak", TABLE)
     devices: float = _given(1.3, "devices that a message is pushed to", ASSUMED)
     row_bytes: float = _given(350, "bytes of a message, in the log and as a row", DESIGN)
     envelope_bytes: float = _given(50, "bytes of a record around its messages", DESIGN)
@@ -332,6 +332,8 @@ def measured(report: Mapping[str, Any], inputs: Inputs, *, batch: float | None =
     batches = [batch] * len(steps) if batch is not None else [row[2] for row in report.get("batching") or []]
     if not steps or len(batches) != len(steps):
         raise ValueError("it does not say how many messages an event held: give --measured-batch")
+    if any(step.get("lost") for step in steps):
+        raise ValueError("messages were lost in that run, so its figures count for nothing")
     changes: dict[str, float] = {}
     for component, names in COMPONENTS.items():
         split = [step.get("cpu_us_by_component", {}).get(component) for step in steps]
@@ -360,7 +362,11 @@ def _fit(points: Sequence[tuple[float, float]], us: float, event_us: float) -> t
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        "scripts/capacity", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "scripts/capacity",
+        usage="%(prog)s [--design | --measured FILE] [--json] [inputs]",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print inputs, plans and findings as JSON")
     parser.add_argument("--design", action="store_true", help="CPU as the design aims at it, instead of what was measured")
@@ -368,7 +374,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--measured-batch", type=_number, metavar="N", help="messages an event in that run, if the report does not say")
     group = parser.add_argument_group("inputs")
     for item in fields(Inputs):
-        said = f"{item.metadata['meaning']} (default {item.default:.4g}: {item.metadata['source']})".replace("%", "%%")
+        said = f"{item.metadata['meaning']} (default {item.default:,.8g}: {item.metadata['source']})".replace("%", "%%")
         group.add_argument(f"--{item.name.replace('_', '-')}", type=_number, metavar="N", help=said)
     options = parser.parse_args(arguments)
     given = {item.name: value for item in fields(Inputs) if (value := getattr(options, item.name)) is not None}

@@ -171,6 +171,14 @@ def test_a_report_that_does_not_say_enough_is_refused(report):
         measured(report, Inputs())
 
 
+def test_a_run_that_lost_something_is_refused():
+    """Whoever drops half is cheap."""
+    report = run_of((4, cpu_at(4)))
+    report["steps"][0]["lost"] = 3
+    with pytest.raises(ValueError, match="lost"):
+        measured(report, Inputs())
+
+
 def test_the_script_plans_with_a_run(tmp_path):
     """From the report of a run to JSON, as a person would do it; flags win over what was measured."""
     (tmp_path / "run.json").write_text(json.dumps(run_of((2, cpu_at(2)), (10, cpu_at(10)))))
