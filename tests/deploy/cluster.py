@@ -92,10 +92,10 @@ def _finalized(api):
         yield f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
 
 
-def with_paths(api, path):
+def with_paths(api, path, query=""):
     """The objects of all namespaces below the path of a kind, each with its own `path`."""
     found = []
-    for thing in items(api, path):
+    for thing in items(api, path + query):
         start, _, plural = path.rpartition("/")
         metadata = thing["metadata"]
         space = f"namespaces/{metadata['namespace']}/" if "namespace" in metadata else ""

@@ -1,0 +1,211 @@
+"""What operators run, on a real API server: `kn-chat deploy` and its siblings, and kn. Controllers are played.
+
+The API server checks every field of every object against Knative's, Strimzi's and gateway-api's own definitions.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from clusters.api import Api
+from knchat.kubectl import Kubectl
+from knchat.needed_secrets import needed
+from tests.deploy.cluster import items, tool, with_paths
+from tests.deploy.controllers import controllers
+
+ROOT = Path(__file__).parents[2]
+OVERLAYS = ROOT / "knative/overlays"
+
+_OURS = "?labelSelector=app.kubernetes.io/part-of%3Dkn-chat"
+_STANDING = ("kafka", "kourier-system", "chat")
+"""Namespaces that an operator has before us: Strimzi's, Kourier's, and ours with the Secrets."""
+
+
+class Ours:
+    """A cluster, as an operator prepares it and looks at it."""
+
+    def __init__(self, kubeconfig):
+        self.kubeconfig = kubeconfig
+        self.api = Api(kubeconfig)
+
+    def prepare(self, overlay):
+        """The namespaces that are there before us, and the Secrets that this overlay names, with anything in them."""
+        for name in _STANDING:
+            self.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        for secret in needed(Kubectl(kubeconfig=str(self.kubeconfig)).render(str(overlay))):
+            data = {key: base64.b64encode(b"anything").decode() for key in secret.keys or {"any"}}
+            self.api.call("POST", f"/api/v1/namespaces/{secret.namespace}/secrets", {"metadata": {"name": secret.name}, "data": data})
+
+    def kinds(self):
+        """The paths of all kinds that can be listed."""
+        for path in (
+            "/api/v1",
+            *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in self.api.call("GET", "/apis")["groups"]),
+        ):
+            for kind in self.api.call("GET", path)["resources"]:
+                if "list" in kind["verbs"] and kind["name"] not in {"events", "componentstatuses"}:
+                    yield f"{path}/{kind['name']}"
+
+    def objects(self):
+        """All with our label, of every kind, by path; what controllers have made of them (pods, revisions) is left out."""
+        found = {}
+        for path in self.kinds():
+            for thing in with_paths(self.api, path, _OURS):
+                if not thing["metadata"].get("ownerReferences"):
+                    found[thing["path"]] = thing
+        return found
+
+    def versions(self):
+        """What changes when anybody writes an object, and what changes when its spec does."""
+        return {path: (thing["metadata"].get("generation"), thing["metadata"]["resourceVersion"]) for path, thing in self.objects().items()}
+
+    def run(self, *words, timeout_s=250):
+        """`kn-chat WORDS` on this cluster."""
+        environ = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        words = [sys.executable, "-m", "knchat", *map(str, words)]
+        return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+@pytest.fixture
+def ours(clean):
+    """A cluster with nothing of ours."""
+    tool("kubectl")
+    return Ours(clean)
+
+
+@pytest.mark.parametrize("overlay", ["dev", "production"])
+def test_a_second_deploy_changes_nothing_and_remove_leaves_nothing(ours, overlay):
+    """Every object is written once, by the first; between them all is ready."""
+    ours.prepare(OVERLAYS / overlay)
+    with controllers(ours.kubeconfig):
+        first = ours.run("deploy", OVERLAYS / overlay, "--timeout", 200)
+        assert first.returncode == 0, first.stderr
+        status = ours.run("status", "--json")
+        assert status.returncode == 0, status.stdout
+        before = ours.versions()
+        second = ours.run("deploy", OVERLAYS / overlay, "--timeout", 60)
+        after = ours.versions()
+        gone = ours.run("remove", "--yes", "--timeout", 100)
+
+    assert second.returncode == 0, second.stderr
+    assert after == before
+    assert len(json.loads(status.stdout)["objects"]) == len(before)
+    assert "changed" not in second.stderr.replace("nothing was changed", "")
+    assert gone.returncode == 0, gone.stderr
+    assert ours.objects() == {}
+    assert {space["metadata"]["name"] for space in items(ours.api, "/api/v1/namespaces")} >= {"kafka", "kourier-system"}
+
+
+def test_without_secrets_nothing_is_applied(ours):
+    """And the command that makes them is printed."""
+    for name in _STANDING:
+        ours.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    done = ours.run("deploy", OVERLAYS / "production", "--timeout", 10)
+
+    assert done.returncode == 1
+    assert "create secret generic kn-chat-keys" in done.stderr
+    assert ours.objects() == {}
+
+
+def test_deploy_ends_in_time_with_what_it_waits_for_and_goes_on_later(ours):
+    """A topic that nobody makes stops it in its first wave; the next run goes on from there."""
+    ours.prepare(OVERLAYS / "dev")
+    with controllers(ours.kubeconfig, hold={"KafkaTopic"}) as played:
+        held = ours.run("deploy", OVERLAYS / "dev", "--timeout", 4)
+        sinks = [path for path in ours.objects() if "kafkasinks" in path]
+        played.release("KafkaTopic")
+        later = ours.run("deploy", OVERLAYS / "dev", "--timeout", 200)
+
+    assert held.returncode == 5
+    assert "KafkaTopic kafka/chat-commands waits for" in held.stderr
+    assert "topic operator" in held.stderr
+    assert sinks == []
+    assert later.returncode == 0, later.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "later"), [("Job", "Job chat/migrate", "StatefulSet"), ("Service", "Service chat/send", "KafkaSource")]
+)
+def test_nothing_is_applied_before_what_it_needs(ours, kind, named, later):
+    """Functions wait for the migration, sources for functions."""
+    ours.prepare(OVERLAYS / "dev")
+    with controllers(ours.kubeconfig, hold={kind}):
+        done = ours.run("deploy", OVERLAYS / "dev", "--timeout", 15)
+
+    assert done.returncode == 5, done.stderr
+    assert f"{named} waits for" in done.stderr
+    assert {thing["kind"] for thing in ours.objects().values()}.isdisjoint({later})
+
+
+def test_a_deploy_that_was_killed_goes_on(ours):
+    """At any point: the next run ends with everything ready."""
+    ours.prepare(OVERLAYS / "dev")
+    with controllers(ours.kubeconfig):
+        killed = subprocess.Popen(
+            [sys.executable, "-m", "knchat", "deploy", str(OVERLAYS / "dev")],
+            env={**os.environ, "KUBECONFIG": str(ours.kubeconfig)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with contextlib.closing(killed.stderr):
+            while "wave 3" not in killed.stderr.readline():
+                assert killed.poll() is None
+            killed.kill()
+            killed.wait()
+        again = ours.run("deploy", OVERLAYS / "dev", "--timeout", 200)
+
+    assert again.returncode == 0, again.stderr
+
+
+def test_kn_finds_the_plugin_and_takes_our_functions(ours, tmp_path):
+    """`kn chat` is `kn-chat`, and `kn service apply` brings one function alone to a cluster."""
+    kn = tool("kn")
+    ours.prepare(OVERLAYS / "dev")
+    plugin = tmp_path / "kn-chat"
+    plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m knchat "$@"\n')
+    plugin.chmod(0o755)
+    environ = {**os.environ, "KUBECONFIG": str(ours.kubeconfig), "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+    def run(*words):
+        return subprocess.run([kn, *words], env=environ, capture_output=True, text=True, timeout=100, check=False)
+
+    functions = [
+        thing
+        for thing in Kubectl(kubeconfig=str(ours.kubeconfig)).render(str(OVERLAYS / "dev"))
+        if thing["apiVersion"].startswith("serving.knative.dev/")
+    ]
+    assert {thing["metadata"]["name"] for thing in functions} == {"send", "persist", "history", "report-lost", "accounts", "chats"}
+    with controllers(ours.kubeconfig):
+        for thing in functions[:2]:
+            manifest = tmp_path / "function.json"
+            manifest.write_text(json.dumps(thing))
+            applied = run("service", "apply", "--filename", str(manifest), "--namespace", "chat", "--wait-timeout", "30")
+            assert applied.returncode == 0, applied.stderr
+        listed = run("plugin", "list")
+        asked = run("chat", "status")
+
+    assert "kn-chat" in listed.stdout
+    assert "chat/send" in asked.stdout
+
+
+def test_two_deploys_at_once_end_alike(ours):
+    """Two operators, or one who was impatient: both end well, and nothing differs from one."""
+    ours.prepare(OVERLAYS / "dev")
+    ended = []
+    with controllers(ours.kubeconfig):
+        both = [threading.Thread(target=lambda: ended.append(ours.run("deploy", OVERLAYS / "dev", "--timeout", 200))) for _ in range(2)]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+        status = ours.run("status")
+
+    assert [done.returncode for done in ended] == [0, 0], [done.stderr for done in ended]
+    assert status.returncode == 0, status.stdout
