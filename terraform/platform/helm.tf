@@ -3,7 +3,7 @@
 
 locals {
   # `atomic`: a chart that does not come up in time is rolled back, so that the next apply does not meet half a release.
-  charts = { for name, chart in {
+  charts = {
     cert-manager = {
       repository = "https://charts.jetstack.io"
       chart      = "cert-manager"
@@ -40,8 +40,9 @@ locals {
       # A cache: what it loses is made again, so no volume; full, it forgets what was asked for longest ago instead of refusing.
       values = { valkeyConfig = "maxmemory 256mb\nmaxmemory-policy allkeys-lru\n" }
     }
-  } : name => chart if lookup(local.wanted, name, true) }
+  }
 
+  # What is not wanted since it is there already.
   wanted = { strimzi = var.kafka == null, cloudnative-pg = var.database == null, valkey = var.redis == null }
 }
 
@@ -61,7 +62,7 @@ resource "helm_release" "envoy_gateway" {
 }
 
 resource "helm_release" "chart" {
-  for_each = local.charts
+  for_each = { for name, chart in local.charts : name => chart if lookup(local.wanted, name, true) }
 
   name             = each.key
   repository       = each.value.repository
