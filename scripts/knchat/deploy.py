@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 from knchat import exits, needed_secrets
 from knchat.kubectl import Failed, Kubectl, Object, Ref, add_options, at, ref, wave
-from knchat.waves import WHAT, await_all, await_gone, condition, say, waits_for
+from knchat.waves import WHAT, await_all, await_gone, condition, holds_up, say
 
 TIMEOUT_S: Final = 600
 
@@ -90,7 +90,7 @@ def take(release: Release, number: int, things: Sequence[Object]) -> None:
     """Applies these objects of a wave, says what that changed, and waits until they are Ready."""
     say(f"wave {number}, {WHAT.get(number, 'more')}: {len(things)} objects")
     apply(release, things)
-    await_all(release.kubectl, things, deadline=release.deadline)
+    await_all(release.kubectl, things, deadline=release.deadline, question=holds_up)
 
 
 def apply(release: Release, things: Sequence[Object]) -> None:
@@ -103,12 +103,7 @@ def apply(release: Release, things: Sequence[Object]) -> None:
 
 def finish(release: Release) -> None:
     """Waits for what becomes Ready only after everything else: bindings, whose subject comes after them."""
-    bindings = [{**thing, "metadata": {**thing["metadata"]}} for thing in release.things if thing["kind"] == "SinkBinding"]
-
-    def question(live: Object | None) -> Any:
-        return waits_for(live if live is None else {**live, "metadata": {**live["metadata"], "annotations": {}}})
-
-    await_all(release.kubectl, bindings, deadline=release.deadline, question=question)
+    await_all(release.kubectl, [thing for thing in release.things if thing["kind"] == "SinkBinding"], deadline=release.deadline)
 
 
 def show_changes(release: Release) -> int:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from knchat import exits
@@ -151,7 +152,7 @@ class Kubectl:
 
     def find(self, kinds: Iterable[str], *, namespace: str = "", label: str = "") -> list[Object]:
         """All objects of these kinds (`kafkasources.sources.knative.dev`), of one namespace or of all. Kinds nobody knows have none."""
-        known = self._known_kinds()
+        known = self._known_kinds
         asked = [kind for kind in kinds if kind in known]
         if not asked:
             return []
@@ -166,8 +167,9 @@ class Kubectl:
 
     def known(self, kinds: Iterable[str]) -> set[str]:
         """Those of these kinds that the cluster knows."""
-        return self._known_kinds() & set(kinds)
+        return self._known_kinds & set(kinds)
 
+    @cached_property
     def _known_kinds(self) -> set[str]:
         return set(self.run("api-resources", "--verbs=list", "-o", "name").split())
 

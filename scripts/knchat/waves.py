@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from knchat import exits
-from knchat.kubectl import Kubectl, Object, Ref, at, poll, ref, wave
+from knchat.kubectl import Kubectl, Object, Ref, at, poll, ref
 from schemas.errors import Unavailable
 
 ASK_EVERY_S: Final = 1.0
@@ -54,7 +54,7 @@ KINDS: Final = (
 _READY_KINDS: Final = frozenset({"KafkaTopic", "KafkaSink", "KafkaSource", "SinkBinding"})
 
 _WHAT_TO_DO: Final = {
-    "KafkaTopic": "does Strimzi's entity operator run? kubectl -n {namespace} get pods; kubectl -n {namespace} describe kafkatopic {name}",
+    "KafkaTopic": "does Strimzi's topic operator run? kubectl -n {namespace} get pods; kubectl -n {namespace} describe kafkatopic {name}",
     "KafkaSink": "the topic must be there and Kafka reachable: kubectl -n knative-eventing get pods, and the logs of kafka-controller",
     "SinkBinding": "its sink must be Ready: kubectl -n knative-eventing get pods, and the logs of eventing-webhook",
     "Service": "kubectl -n {namespace} describe ksvc {name}; the pods' logs say what a function lacks",
@@ -101,10 +101,21 @@ def waits_for(thing: Object | None) -> Waiting | None:
             )
         if kind in {"StatefulSet", "Deployment"}:
             return _of_pods(thing)
-        if kind == "SinkBinding" and wave(thing) == 3:
-            return _of_binding(thing)
         return _of_condition(thing, "Ready")
     return None
+
+
+def holds_up(thing: Object | None) -> Waiting | None:
+    """What the next wave has to wait for. Bindings are less than Ready then, since what they bind comes after them.
+
+    One that names its subject does not even resolve its sink before that is there. One that chooses by labels does, and then binds what
+    comes later as it is made.
+    """
+    if thing is None or thing["kind"] != "SinkBinding":
+        return waits_for(thing)
+    if at(thing, "spec", "subject", "name") or at(thing, "status", "sinkUri"):
+        return None
+    return _of_condition(thing, "SinkProvided") or Waiting("sinkUri")
 
 
 def advice(thing: Ref) -> str:
@@ -202,13 +213,6 @@ def _of_condition(thing: Object, name: str) -> Waiting | None:
 
 def _why(entry: Object) -> str:
     return ", ".join(text for text in (entry.get("reason", ""), entry.get("message", "")) if text)
-
-
-def _of_binding(thing: Object) -> Waiting | None:
-    """Ready comes only when the subject is there, which is made after it; the sink's address is enough to be injected."""
-    if at(thing, "status", "sinkUri") and condition(thing, "SinkProvided").get("status", "True") == "True":
-        return None
-    return _of_condition(thing, "SinkProvided") or Waiting("sinkUri")
 
 
 def _of_job(thing: Object) -> Waiting | None:

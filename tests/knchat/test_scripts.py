@@ -37,6 +37,22 @@ def test_an_environment_that_fits_the_lock_is_left_alone(checkout):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_the_command_is_found_through_a_link(checkout, tmp_path):
+    """As a plugin of kn it is a link somewhere on PATH, and runs the checkout that it leads to."""
+    (checkout / ".venv/bin").mkdir(parents=True)
+    lock = (checkout / "requirements-dev.txt").read_text()
+    checksum = subprocess.run(["cksum"], input=lock, capture_output=True, text=True, check=True).stdout
+    (checkout / ".venv" / "made-from").write_text(f"{checksum.strip()} {checkout}\n")
+    command = checkout / ".venv/bin/kn-chat"
+    command.write_text('#!/bin/sh\necho "$0" "$@"\n')
+    command.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/kn-chat").symlink_to(checkout / "scripts/kn-chat")
+    done = subprocess.run([tmp_path / "bin/kn-chat", "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{command} doctor\n", "")
+
+
 def test_without_python_it_says_what_to_install(checkout, tmp_path):
     """One line, and the exit code of a missing system package. There is no apt-get on this path, so nothing is installed."""
     tools = tmp_path / "bin"

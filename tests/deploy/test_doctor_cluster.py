@@ -1,0 +1,392 @@
+"""`kn-chat doctor` on a real API server: all is well after a deploy, and each planted mistake is found and told what to do about."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from backends.log import Record
+from backends.settings import Settings
+from backends.wiring import Backends
+from knchat.doctor import CHECKS
+from schemas.topics import DEAD_LETTERS
+from schemas.wire import Event
+from tests.deploy.controllers import controllers
+from tests.deploy.installation import STANDING, Installation
+
+
+@pytest.fixture(scope="module")
+def installed(cluster, tmp_path_factory):
+    """The overlay for development, deployed; and the controllers, who go on."""
+    here = Installation(cluster, tmp_path_factory.mktemp("installed"))
+    here.prepare()
+    with controllers(cluster) as played:
+        deployed = here.knchat("deploy", here.overlay("0.1.0"), "--timeout", "120")
+        assert deployed.code == 0, deployed.err
+        here.played = played
+        yield here
+        played.held.clear()
+        removed = here.knchat("remove", "--yes", "--timeout", "120")
+    here.kubectl("delete", "namespace", *STANDING, "--ignore-not-found")
+    assert removed.code == 0, removed.err
+
+
+@pytest.fixture
+def away_kafka(monkeypatch):
+    """No brokers in the environment."""
+    monkeypatch.delenv("KNCHAT_KAFKA", raising=False)
+
+
+def findings(ran):
+    """Check -> its findings, of a `doctor --json`."""
+    return {check["name"]: check["findings"] for check in json.loads(ran.out)["checks"] if check["findings"]}
+
+
+def settled(installed):
+    """Waits until nothing is found, as after the mistake before; what is found at the end."""
+    deadline = time.monotonic() + 30
+    while True:
+        ran = installed.knchat("doctor", "--json")
+        if ran.code == 0 or time.monotonic() > deadline:
+            return ran
+        time.sleep(0.5)
+
+
+def test_all_is_well_after_a_deploy(installed, away_kafka):
+    """No false alarm; what was not asked is said to be so."""
+    assert findings(settled(installed)) == {}
+    ran = installed.knchat("doctor")
+
+    assert ran.code == 0
+    assert "all is well" in ran.err
+    assert "-    topics-in-kafka      not asked: KNCHAT_KAFKA says no brokers" in ran.out
+    assert "-    store-away           not asked: no --http, no --gateway" in ran.out
+
+
+@dataclass
+class Mistake:
+    """`patch`: a JSON patch, or None for a deletion. `said`: words of the finding. `hold`: controllers that look away meanwhile."""
+
+    check: str
+    thing: str
+    patch: list | None
+    said: str
+    space: str = "chat"
+    hold: tuple[str, ...] = ()
+    status: bool = False
+
+
+def setting(path, value):
+    return [{"op": "add", "path": path, "value": value}]
+
+
+NOT_READY = setting("/status/conditions", [{"type": "Ready", "status": "False", "reason": "Planted", "message": "no route to Kafka"}])
+FIRST = "/spec/template/spec/containers/0"
+FUNCTIONS = "ghcr.io/kn-chat/functions"
+MISTAKES = (
+    Mistake("topic-missing", "kafkatopic/chat-retries", None, "topic chat-retries has no KafkaTopic: kn-chat deploy", "kafka"),
+    Mistake(
+        "topic-partitions",
+        "kafkatopic/chat-deliveries",
+        setting("/spec/partitions", 48),
+        "has 48 partitions, and KNCHAT_DELIVERY_PARTITIONS is 12",
+        "kafka",
+    ),
+    Mistake("topic-partitions", "kafkatopic/chat-messages", setting("/spec/partitions", 2), "set spec.partitions to 24", "kafka"),
+    Mistake(
+        "topic-copies",
+        "kafkatopic/chat-messages",
+        setting("/spec/config/unclean.leader.election.enable", True),
+        "set unclean.leader.election.enable: false",
+        "kafka",
+    ),
+    Mistake(
+        "topic-copies", "kafkatopic/chat-messages", setting("/spec/replicas", 0), "has 0 copies, KNCHAT_KAFKA_REPLICATION is 1", "kafka"
+    ),
+    Mistake(
+        "sink-topic", "kafkasink/commands", setting("/spec/numPartitions", 12), "has numPartitions: the topic would be deleted with it"
+    ),
+    Mistake("sink-topic", "kafkasink/queries", None, "KafkaSink queries is missing"),
+    Mistake("binding-missing", "sinkbinding/gateway", None, "the gateways do not know where to post commands"),
+    Mistake(
+        "sink-not-injected",
+        "statefulset/gateway",
+        setting(f"{FIRST}/env", []),
+        "has no K_SINK: its SinkBinding does not reach it",
+        hold=("SinkBinding",),
+    ),
+    Mistake("source-missing", "kafkasource/history", None, "nobody calls history for chat-queries"),
+    Mistake(
+        "source-inbox",
+        "kafkasource/send",
+        setting("/spec/topics", ["chat-queries"]),
+        "has topics chat-queries, and functions/main.py says chat-commands",
+    ),
+    Mistake(
+        "source-inbox",
+        "kafkasource/persist",
+        setting("/spec/consumerGroup", "mine"),
+        "has consumerGroup mine, and functions/main.py says persist",
+    ),
+    Mistake(
+        "source-delivery",
+        "kafkasource/send",
+        [{"op": "remove", "path": "/spec/delivery/retry"}],
+        "has no delivery.retry: set spec.delivery.retry: 60",
+    ),
+    Mistake("source-delivery", "kafkasource/send", setting("/spec/ordering", "ordered"), "set spec.ordering: unordered"),
+    Mistake(
+        "source-dead-letters",
+        "kafkasource/persist",
+        [{"op": "remove", "path": "/spec/delivery/deadLetterSink"}],
+        "events that fail are dropped",
+    ),
+    Mistake(
+        "source-not-ready",
+        "kafkasource/history",
+        NOT_READY,
+        "is not Ready (Ready: Planted, no route to Kafka)",
+        hold=("KafkaSource",),
+        status=True,
+    ),
+    Mistake("not-ready", "kafkasink/queries", NOT_READY, "waits for Ready: Planted, no route to Kafka", hold=("KafkaSink",), status=True),
+    Mistake("function-missing", "services.serving.knative.dev/persist", None, "the function persist is missing"),
+    Mistake("pods-not-ready", "pod/gateway-0", None, "is not ready (Pending)", hold=("StatefulSet",)),
+    Mistake("schema", "job/migrate", None, "nobody knows whether the stores were migrated"),
+    Mistake(
+        "event-keys",
+        "services.serving.knative.dev/send",
+        setting(f"{FIRST}/env/-", {"name": "KNCHAT_EVENT_KEYS", "value": "another"}),
+        "what one signs the others refuse",
+    ),
+    Mistake("secrets", "secret/kn-chat-keys", None, "is missing"),
+    Mistake("gateway-routes", "httproute/gw-0", None, "and no HTTPRoute leads there"),
+    Mistake("delivery-partitions", "statefulset/gateway", setting("/spec/replicas", 4), "has 4 gateways for 12 partitions"),
+    Mistake("images-mixed", "services.serving.knative.dev/chats", setting(f"{FIRST}/image", f"{FUNCTIONS}:0.0.9"), "are of 2 versions"),
+    Mistake(
+        "image-latest", "services.serving.knative.dev/chats", setting(f"{FIRST}/image", FUNCTIONS), "nobody knows which version that is"
+    ),
+    Mistake(
+        "traffic-pinned",
+        "services.serving.knative.dev/send",
+        setting("/spec/traffic", [{"revisionName": "send-00001", "percent": 100}]),
+        "sends 100 % of its calls to the revision send-00001",
+    ),
+)
+
+
+@contextmanager
+def planted(installed, mistake):
+    """The mistake, and afterwards all as before."""
+    where = ("-n", mistake.space)
+    saved = installed.get(mistake.thing, *where)
+    del saved["metadata"]["resourceVersion"]
+    installed.played.held.update(mistake.hold)
+    try:
+        if mistake.patch is None:
+            installed.kubectl("delete", mistake.thing, *where)
+        else:
+            sub = ["--subresource=status"] if mistake.status else []
+            installed.kubectl("patch", mistake.thing, *where, "--type=json", "-p", json.dumps(mistake.patch), *sub)
+        yield
+    finally:
+        installed.played.held.difference_update(mistake.hold)
+        if mistake.thing.startswith("pod/"):
+            pass  # its owner has made another one
+        elif installed.get(mistake.thing, *where):
+            installed.kubectl("replace", "-f", "-", stdin=json.dumps(saved))
+        else:
+            for field in ("uid", "ownerReferences", "finalizers", "generation"):
+                saved["metadata"].pop(field, None)
+            if saved["kind"] == "Job":
+                saved["spec"].pop("selector")
+                saved["spec"]["template"]["metadata"].pop("labels")
+            installed.kubectl("create", "-f", "-", stdin=json.dumps(saved))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake.check}-{mistake.thing.rpartition('/')[2]}")
+def test_a_planted_mistake_is_found(installed, away_kafka, mistake):
+    """By its check, with words that say what to do and where to read on; the exit code tells a script."""
+    with planted(installed, mistake):
+        ran = installed.knchat("doctor")
+
+    assert ran.code == 6
+    lines = [line for line in ran.out.splitlines() if line.startswith(f"BAD  {mistake.check} ")]
+    assert mistake.said in "\n".join(lines), ran.out
+    assert f"more: knative/runbook.md#{mistake.check}" in ran.out
+    assert "to set right" in ran.err
+
+
+# ---- what runs, and Kafka ----------------------------------------------------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextmanager
+def function(target, folder, **environ):
+    """A process of a function, as in production; its base URL."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "functions.serve:app", "--port", str(port), "--log-level", "warning"],
+        env={**os.environ, "FUNCTION_TARGET": target, "KNCHAT_DATA": str(folder), **environ},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_processes_that_have_all_they_need_are_well(installed, away_kafka, tmp_path):
+    """Their clock is ours."""
+    settled(installed)
+    with function("accounts", tmp_path) as url:
+        ran = installed.knchat("doctor", "--http", url, "--json")
+
+    assert findings(ran) == {}
+
+
+def test_an_unreachable_store_is_found(installed, away_kafka, tmp_path):
+    """The process names it."""
+    with function("accounts", tmp_path, KNCHAT_DATABASE="postgresql://knchat@127.0.0.1:1/knchat") as url:
+        ran = installed.knchat("doctor", "--http", url)
+
+    assert ran.code == 6
+    assert f"BAD  store-away           {url} is not ready: accounts (sql): see that what it names runs" in ran.out
+
+
+def test_a_store_of_a_newer_version_is_found(installed, away_kafka, tmp_path):
+    """It is told from one that is away, since waiting does not help."""
+    with function("accounts", tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "data.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'later'")
+        database.commit()
+    with function("accounts", tmp_path) as url:
+        found = findings(installed.knchat("doctor", "--http", url, "--json"))
+
+    assert "made by a newer kn-chat" in found["schema"][0]["wrong"]
+    assert "store-away" not in found
+
+
+def test_a_process_that_does_not_answer_is_found(installed, away_kafka):
+    """A gateway by its address for clients, too."""
+    ran = installed.knchat("doctor", "--gateway", "ws://127.0.0.1:1/v1/socket")
+
+    assert ran.code == 6
+    assert "store-away           http://127.0.0.1:1 does not answer" in ran.out
+
+
+@pytest.mark.parametrize(("off_s", "said"), [(90, "s ahead of this machine's"), (-90, "s behind this machine's")])
+def test_a_clock_that_is_off_is_found(installed, away_kafka, off_s, said):
+    """By the date of an answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response_only(200)
+            self.send_header("Date", format_datetime(datetime.now(UTC) + timedelta(seconds=off_s), usegmt=True))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        ran = installed.knchat("doctor", "--gateway", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+    assert ran.code == 6
+    assert said in ran.out
+    assert "knative/runbook.md#clock" in ran.out
+
+
+@pytest.fixture
+def kafka(kafka_settings, monkeypatch):
+    """The real Kafka, with our topics as `kn-chat topics create` makes them for development."""
+    monkeypatch.setenv("KNCHAT_KAFKA", ",".join(kafka_settings["kafka"]))
+    settings = Settings(log="kafka", kafka=kafka_settings["kafka"], kafka_replication=1, event_keys=(b"0123456789abcdef",))
+
+    async def act(work):
+        backends = Backends(settings)
+        try:
+            return await work(backends)
+        finally:
+            await backends.close()
+
+    asyncio.run(act(lambda backends: backends.topics.create()))
+    return lambda work: asyncio.run(act(work))
+
+
+def test_dead_letters_that_come_are_found(installed, kafka):
+    """With how many there are, and how old the newest is."""
+    event = Event(id="1", source="/tests", type="tests", data=base64.b64decode(b"AAAA"))
+    kafka(lambda backends: backends.appends.append([Record(DEAD_LETTERS, event)]))
+    found = findings(installed.knchat("doctor", "--json"))
+
+    assert found["dead-letters"][0]["where"] == "chat-dead-letters"
+    assert "kn-chat dead-letters list" in found["dead-letters"][0]["do"]
+    assert "topics-in-kafka" not in found
+
+
+def test_a_topic_that_kafka_has_otherwise_is_found(installed, kafka):
+    """Whatever its KafkaTopic asks for."""
+    other = Mistake("topics-in-kafka", "configmap/kn-chat", setting("/data/KNCHAT_DELIVERY_PARTITIONS", "48"), "")
+    with planted(installed, other):
+        found = findings(installed.knchat("doctor", "--json"))
+
+    assert {"chat-deliveries", "session-deliveries"} == {finding["where"] for finding in found["topics-in-kafka"]}
+    assert "not the 48 of KNCHAT_DELIVERY_PARTITIONS" in found["topics-in-kafka"][0]["wrong"]
+
+
+def test_a_kafka_that_cannot_be_asked_is_found(installed, monkeypatch):
+    """The operator has named it, so it ought to answer."""
+    monkeypatch.setenv("KNCHAT_KAFKA", "127.0.0.1:1")
+    ran = installed.knchat("doctor")
+
+    assert ran.code == 6
+    assert "BAD  topics-in-kafka      Kafka cannot be asked" in ran.out
+
+
+ELSEWHERE = {
+    "definitions": "the cluster of the tests has them all; `kn-chat deploy` tells a missing one in kubectl's words",
+    "public-url": "the overlay for development has one gateway; tests/knchat/test_checkup.py",
+    "store-away": "above",
+    "clock": "above",
+    "topics-in-kafka": "above",
+    "dead-letters": "above",
+}
+
+
+def test_a_mistake_is_planted_for_each_check():
+    """None is there that never found anything."""
+    assert {mistake.check for mistake in MISTAKES} | set(ELSEWHERE) == {check.name for check in CHECKS}
