@@ -77,8 +77,20 @@ def prepare(args: argparse.Namespace) -> Release:
     say(f"cluster: {kubectl.context()}")
     things = kubectl.render(args.folder)
     kubectl.live(things)
+    _refuse_without_namespaces(kubectl, things)
     needed_secrets.refuse_without(kubectl, things)
     return Release(kubectl, things, time.monotonic() + args.timeout, args.force_conflicts)
+
+
+def _refuse_without_namespaces(kubectl: Kubectl, things: Sequence[Object]) -> None:
+    brought = {thing["metadata"]["name"] for thing in things if thing["kind"] == "Namespace"}
+    used = {space for thing in things if (space := at(thing, "metadata", "namespace"))}
+    there = set(kubectl.run("get", "namespaces", "-o", "name").split())
+    if absent := sorted(space for space in used - brought if f"namespace/{space}" not in there):
+        raise exits.Ended(
+            f"nothing was changed: the namespace {', '.join(absent)} is not there, and the overlay puts objects of ours in it. "
+            "It comes with what runs there (Strimzi's Kafka, Knative's ingress); the stack terraform/platform brings both"
+        )
 
 
 def waves_of(things: Sequence[Object]) -> list[tuple[int, list[Object]]]:

@@ -89,7 +89,7 @@ def _named(part: Any) -> Iterator[tuple[str, set[str]]]:
         case {"secretRef": {"name": str(name), **rest}} if not rest.get("optional"):
             yield name, set()
         case {"auth": {"secret": {"ref": {"name": str(name)}}}}:
-            yield name, set()
+            yield name, {"protocol"}  # without it neither sink nor source looks at the others
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         yield from _named(inner)
 

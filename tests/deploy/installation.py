@@ -11,7 +11,6 @@ from tests.knchat.command import Command
 
 ROOT = Path(__file__).parents[2]
 DEV = ROOT / "knative/overlays/dev"
-STANDING = ("chat", "kafka", "kourier-system")
 IMAGES = ("ghcr.io/kn-chat/functions", "ghcr.io/kn-chat/gateway")
 
 
@@ -34,6 +33,13 @@ class Installation:
         text = self.kubectl("get", *words, "--ignore-not-found", "-o", "json")
         return json.loads(text) if text else None
 
+    def settings(self):
+        """The ConfigMap of the gateways, whose name ends in a hash."""
+        (sources,) = [
+            container["envFrom"] for container in self.get("statefulset/gateway", "-n", "chat")["spec"]["template"]["spec"]["containers"]
+        ]
+        return f"configmap/{sources[0]['configMapRef']['name']}"
+
     def knchat(self, *words):
         return self._command(*words, "--kubeconfig", self.kubeconfig)
 
@@ -46,10 +52,12 @@ class Installation:
 
     def prepare(self):
         """The namespaces that are there before us, and the Secrets that the overlay names; nothing runs that would read them."""
-        for space in STANDING:
-            self.kubectl("create", "namespace", space)
         kubectl = Kubectl(kubeconfig=self.kubeconfig)
-        for entry, keys, _ in missing(kubectl, kubectl.render(str(DEV))):
+        things = kubectl.render(str(DEV))
+        self.spaces = sorted({thing["metadata"].get("namespace", "default") for thing in things} - {"default"})
+        for space in self.spaces:
+            self.kubectl("create", "namespace", space)
+        for entry, keys, _ in missing(kubectl, things):
             values = [f"--from-literal={key}=a-test" for key in sorted(keys or {"any"})]
             self.kubectl("-n", entry.namespace, "create", "secret", "generic", entry.name, *values)
 

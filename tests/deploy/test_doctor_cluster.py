@@ -28,7 +28,7 @@ from knchat.doctor import CHECKS
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import Event
 from tests.deploy.controllers import controllers
-from tests.deploy.installation import STANDING, Installation
+from tests.deploy.installation import Installation
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def installed(cluster, tmp_path_factory):
         yield here
         played.held.clear()
         removed = here.knchat("remove", "--yes", "--timeout", "120")
-    here.kubectl("delete", "namespace", *STANDING, "--ignore-not-found")
+    here.kubectl("delete", "namespace", *here.spaces, "--ignore-not-found")
     assert removed.code == 0, removed.err
 
 
@@ -98,6 +98,7 @@ def setting(path, value):
 
 NOT_READY = setting("/status/conditions", [{"type": "Ready", "status": "False", "reason": "Planted", "message": "no route to Kafka"}])
 FIRST = "/spec/template/spec/containers/0"
+SETTINGS = "settings"
 FUNCTIONS = "ghcr.io/kn-chat/functions"
 MISTAKES = (
     Mistake("topic-missing", "kafkatopic/chat-retries", None, "topic chat-retries has no KafkaTopic: kn-chat deploy", "kafka"),
@@ -176,6 +177,19 @@ MISTAKES = (
         "what one signs the others refuse",
     ),
     Mistake("secrets", "secret/kn-chat-keys", None, "is missing"),
+    Mistake(
+        "public-url", SETTINGS, [{"op": "remove", "path": "/data/KNCHAT_PUBLIC_URL"}], "clients would be told an address inside the cluster"
+    ),
+    Mistake(
+        "public-url",
+        "statefulset/gateway",
+        [
+            *setting("/spec/replicas", 2),
+            *setting(f"{FIRST}/env/-", {"name": "KNCHAT_PUBLIC_URL", "value": "wss://gw.kn-chat.localhost/v1/socket"}),
+        ],
+        "for 2 gateways: all would be told the same address",
+    ),
+    Mistake("gateway-routes", "statefulset/gateway", setting("/spec/replicas", 2), "has the host gw-1.kn-chat.localhost, and no HTTPRoute"),
     Mistake("gateway-routes", "httproute/gw-0", None, "and no HTTPRoute leads there"),
     Mistake("delivery-partitions", "statefulset/gateway", setting("/spec/replicas", 4), "has 4 gateways for 12 partitions"),
     Mistake("images-mixed", "services.serving.knative.dev/chats", setting(f"{FIRST}/image", f"{FUNCTIONS}:0.0.9"), "are of 2 versions"),
@@ -195,21 +209,22 @@ MISTAKES = (
 def planted(installed, mistake):
     """The mistake, and afterwards all as before."""
     where = ("-n", mistake.space)
-    saved = installed.get(mistake.thing, *where)
+    thing = mistake.thing if mistake.thing != SETTINGS else installed.settings()
+    saved = installed.get(thing, *where)
     del saved["metadata"]["resourceVersion"]
     installed.played.held.update(mistake.hold)
     try:
         if mistake.patch is None:
-            installed.kubectl("delete", mistake.thing, *where)
+            installed.kubectl("delete", thing, *where)
         else:
             sub = ["--subresource=status"] if mistake.status else []
-            installed.kubectl("patch", mistake.thing, *where, "--type=json", "-p", json.dumps(mistake.patch), *sub)
+            installed.kubectl("patch", thing, *where, "--type=json", "-p", json.dumps(mistake.patch), *sub)
         yield
     finally:
         installed.played.held.difference_update(mistake.hold)
-        if mistake.thing.startswith("pod/"):
+        if thing.startswith("pod/"):
             pass  # its owner has made another one
-        elif installed.get(mistake.thing, *where):
+        elif installed.get(thing, *where):
             installed.kubectl("replace", "-f", "-", stdin=json.dumps(saved))
         else:
             for field in ("uid", "ownerReferences", "finalizers", "generation"):
@@ -360,7 +375,7 @@ def test_dead_letters_that_come_are_found(installed, kafka):
 
 def test_a_topic_that_kafka_has_otherwise_is_found(installed, kafka):
     """Whatever its KafkaTopic asks for."""
-    other = Mistake("topics-in-kafka", "configmap/kn-chat", setting("/data/KNCHAT_DELIVERY_PARTITIONS", "48"), "")
+    other = Mistake("topics-in-kafka", SETTINGS, setting("/data/KNCHAT_DELIVERY_PARTITIONS", "48"), "")
     with planted(installed, other):
         found = findings(installed.knchat("doctor", "--json"))
 
@@ -379,7 +394,6 @@ def test_a_kafka_that_cannot_be_asked_is_found(installed, monkeypatch):
 
 ELSEWHERE = {
     "definitions": "the cluster of the tests has them all; `kn-chat deploy` tells a missing one in kubectl's words",
-    "public-url": "the overlay for development has one gateway; tests/knchat/test_checkup.py",
     "store-away": "above",
     "clock": "above",
     "topics-in-kafka": "above",

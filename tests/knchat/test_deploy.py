@@ -6,8 +6,16 @@ What they do on an API server stands in tests/deploy.
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+
+from knchat.kubectl import WAVE, Kubectl
+from knchat.needed_secrets import needed
+from knchat.waves import KINDS
+
+ROOT = Path(__file__).parents[2]
 
 CLUSTER = {
     "apiVersion": "v1",
@@ -104,3 +112,28 @@ def test_help_teaches(run, command):
     assert ran.code == 0
     assert f"  kn-chat {command}" in ran.out
     assert "--context NAME" in ran.out
+
+
+@pytest.mark.parametrize("overlay", ["dev", "production"])
+def test_all_kinds_of_the_overlays_are_looked_for(overlay):
+    """What `deploy` brings `status` shows and `remove` takes away; and each object says its wave."""
+    things = Kubectl().render(str(ROOT / "knative/overlays" / overlay))
+
+    for thing in things:
+        group = thing["apiVersion"].rpartition("/")[0]
+        plural = re.sub("cy$", "cie", thing["kind"].lower()) + "s"
+        assert (f"{plural}.{group}" if group else plural) in KINDS
+        assert thing["metadata"]["annotations"][WAVE] in {"1", "2", "3", "4", "5"}
+        assert thing["metadata"]["labels"]["app.kubernetes.io/part-of"] == "kn-chat"
+
+
+def test_needed_secrets_follow_from_the_settings(tmp_path):
+    """Keys are the files that settings name, those that are mounted by name, and what Knative's own parts want."""
+    found = {entry.name: entry for entry in needed(Kubectl().render(str(ROOT / "knative/overlays/production")))}
+
+    assert found["kn-chat-keys"].keys == {"event-keys", "jwks.json", "signing-key.pem"}
+    assert {"database-password", "cassandra-password", "redis-ca.crt"} <= found["kn-chat-stores"].keys
+    assert found["kn-chat-kafka"].keys == {"ca.crt", "password", "protocol", "sasl.mechanism", "user"}
+    assert found["kn-chat-stores"].command({"database-password"}) == (
+        "kubectl -n chat create secret generic kn-chat-stores --from-file=database-password=FILE"
+    )
