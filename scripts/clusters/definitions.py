@@ -17,8 +17,8 @@ from typing import Final
 
 from clusters.api import APPLY, MERGE, Api
 from clusters.modules import module_folder
-from servers.packages import say
-from servers.place import Failed
+from servers.packages import MISSING, cache, say
+from servers.place import Failed, write_whole
 
 _ROOT: Final = Path(__file__).parents[2]
 _PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -28,11 +28,22 @@ _MODULES: Final = {"knative.dev/serving": "config/core/300-resources", "sigs.k8s
 
 
 def folder() -> Path:
-    """Where the definitions lie that no module brings; Failed when they are missing."""
-    given = Path(os.environ.get("KNCHAT_CRDS") or _ROOT.parent / "shared" / "crds")
-    if not given.is_dir():
-        raise Failed(f"the definitions of Knative's and Strimzi's kinds are missing: KNCHAT_CRDS names their folder, and {given} is none")
-    return given
+    """Where the definitions lie that no module brings; Failed (3) when they are missing.
+
+    What was found beside a checkout is kept in the cache folder, for checkouts that lie elsewhere on this machine.
+    """
+    given, kept = os.environ.get("KNCHAT_CRDS"), cache() / "definitions"
+    place = Path(given) if given else _ROOT.parent / "shared" / "crds"
+    if place.is_dir():
+        for path in place.glob("*.yaml"):
+            if not (copy := kept / path.name).exists() or copy.read_bytes() != path.read_bytes():
+                write_whole(copy, path.read_text())
+        return place
+    if not given and kept.is_dir():
+        return kept
+    raise Failed(
+        f"the definitions of Knative's and Strimzi's kinds are missing: KNCHAT_CRDS names their folder, and {place} is none", MISSING
+    )
 
 
 def texts() -> dict[str, str]:
