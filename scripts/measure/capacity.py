@@ -42,6 +42,7 @@ RUNS: Final = "measured on real parts, 25 November 2026: 300/s with 3, 1,000/s w
 TABLE: Final = "load of CecoChat's benchmark"
 ASSUMED: Final = "assumed"
 DESIGN: Final = "the design's budget"
+MANIFESTS: Final = "knative/base/functions/send.yaml"
 
 
 def _given(default: float, meaning: str, source: str) -> Any:
@@ -82,8 +83,8 @@ class Inputs:
     dispatcher_us: float = _given(100, "Knative's dispatcher, for a call", "measured at its ceiling: 40 to 100")
     dispatcher_calls: float = _given(8_000, "calls a second of one dispatcher, unordered", "measured with functions of 5 ms")
     function_ms: float = _given(5, "time of a call", ASSUMED)
-    function_vcpu: float = _given(1, "vCPU of a function's pod, queue-proxy included", ASSUMED)
-    concurrency: float = _given(10, "calls at once in a pod", ASSUMED)
+    function_vcpu: float = _given(1, "vCPU of a function's pod, queue-proxy included", MANIFESTS)
+    concurrency: float = _given(8, "calls at once in a pod for which another is added", MANIFESTS)
     partitions: float = _given(360, "partitions of chat-commands", DESIGN)
 
     log_copies: float = _given(2, "times a message is written before delivery: command, outcome", "functions.main")
@@ -200,7 +201,7 @@ def plan(inputs: Inputs, batch: float) -> Plan:
     function_pods, function_pods_bound_by = _most(
         {
             "CPU": (function_vcpu + sidecar_vcpu) / (i.function_vcpu * i.busy),
-            "concurrency": invocations * i.function_ms / 1000 / (i.concurrency * i.busy),
+            "concurrency": invocations * i.function_ms / 1000 / i.concurrency,
         }
     )
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from measure import capacity
 from measure.capacity import AIM, Inputs, Plan, columns, findings, measured, plan
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "capacity"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "capacity"
 TABLE = Inputs(**AIM, log_copies=1, delivery_records=0, broker_mb_s=30)
 """What the design's table assumes: its budget of CPU; of the log it counts the commands alone, on modest brokers."""
 ALONE, BATCHED = plan(TABLE, 1), plan(TABLE, 16)
@@ -125,6 +126,14 @@ def test_batches_as_they_are_set_are_of_one_message_at_least(users, messages):
 def test_what_limits_is_named(change, what, limit):
     """Whatever is short decides the count, and is said."""
     assert getattr(plan(Inputs(**change), 16), what) == limit
+
+
+def test_functions_are_as_they_are_deployed():
+    """What the manifests say of a pod is what is planned with."""
+    said = (ROOT / capacity.MANIFESTS).read_text()
+
+    assert f'autoscaling.knative.dev/target: "{Inputs().concurrency:g}"' in said
+    assert f'limits: {{cpu: "{Inputs().function_vcpu:g}"' in said
 
 
 def run_of(*steps):
