@@ -134,7 +134,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bytes", type=_positive, default=256, metavar="N", help="length of a message's text (default 256)")
     parser.add_argument("--seed", type=int, default=1, help="of the schedule and of the kills")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the stores: a set of scripts/services --folder (default .run/services)")
-    options = parser.parse_args(arguments, argparse.Namespace(real=True, http=None, ws=None, no_pin=True, saturate=False))
+    options = parser.parse_args(
+        arguments, argparse.Namespace(real=True, http=None, ws=None, no_pin=True, saturate=False, from_zero=False, warm_up=None)
+    )
     if unknown := [name for name in options.faults if name not in FAULTS]:
         parser.error(f"unknown fault {unknown[0]!r}; there are {', '.join(FAULTS)}")
     if options.clients % 2:

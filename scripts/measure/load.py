@@ -76,11 +76,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--clients", type=int, default=200, help="connected users, in pairs (default 200)")
     parser.add_argument("--rate", type=float, help="messages a second, all together (default 300, with --from-zero 1,000)")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        help="measured seconds (default 60, with --from-zero 20), after a warm-up: 3 s, --real 20 s, --from-zero none",
-    )
+    parser.add_argument("--seconds", type=float, help="measured seconds (default 60, with --from-zero 20)")
+    parser.add_argument("--warm-up", type=float, metavar="S", help="seconds of load before them (default 3, with --real 20)")
     parser.add_argument("--bytes", type=int, default=256, help="length of a message's text (default 256)")
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--saturate", action="store_true", help="find the highest rate that holds")
@@ -92,6 +89,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--step-seconds", type=float, default=STEP_S, help="with --saturate and --batching: seconds a step (default 20)")
     parser.add_argument("--last-seconds", type=float, default=LAST_STEP_S, help="with --saturate: seconds of the last one (default 60)")
     parser.add_argument("--messages", type=int, default=1_000_000, help="with --tail: how many (default 1,000,000)")
+    parser.add_argument("--pages", type=int, default=2_000, help="with --tail: how many are read (default 2,000)")
     parser.add_argument("--kills", type=int, default=20, help="with --crash: how often (default 20)")
     parser.add_argument("--real", action="store_true", help="on real Kafka, Cassandra, PostgreSQL and Redis, each part a process")
     parser.add_argument("--gateways", type=int, default=1, help="with --real: how many (default 1)")
@@ -114,6 +112,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--batching, --cecochat and --tail look into the server, so it must be our own: leave --http out")
     if (options.tail or options.from_zero) and not options.real:
         parser.error("--tail and --from-zero belong to --real")
+    if options.from_zero and options.warm_up is not None:
+        parser.error("--from-zero has no --warm-up: what it measures is the first seconds")
     if not options.real and (options.gateways > 1 or options.sink):
         parser.error("--gateways and --sink belong to --real")
     if options.real and (options.crash or options.http):
@@ -137,7 +137,7 @@ def _mode(options: argparse.Namespace) -> Callable[[Run], Awaitable[tuple[list[r
 
 async def measure(options: argparse.Namespace) -> int:
     """The whole run; its exit code."""
-    async with running(options, *(["--from-zero"] if options.from_zero else [])) as run:
+    async with running(options) as run:
         if not (options.cecochat or options.tail):
             await run.log_in()
         steps, more = await _mode(options)(run)

@@ -18,7 +18,7 @@ from measure.run import Run, say
 from schemas.ids import ChatId, MessageId, UserId, first_id_at
 
 BATCH, AT_ONCE = 256, 4
-PAGES = 2000
+WARM_UP_PAGES = 100
 # A message a minute: a million of them are two years, and 70 buckets.
 APART_MS = 60_000
 
@@ -29,12 +29,12 @@ async def tail(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     chat = ChatId(f"d-{min(int(first.user), int(second.user))}-{max(int(first.user), int(second.user))}")
     await _fill(run, chat, int(first.user))
     histogram = HdrHistogram(1, 600_000_000, 3)
-    for number in range(PAGES + 100):
+    for number in range(WARM_UP_PAGES + run.options.pages):
         at = time.monotonic_ns()
         keys = await run.target.newest_keys(first, chat)
         if len(keys) != 50:
             raise SystemExit(f"a page holds {len(keys)} messages instead of 50")
-        if number >= 100:
+        if number >= WARM_UP_PAGES:
             histogram.record_value((time.monotonic_ns() - at) // 1000)
     pages = report.latency(histogram)
     print(f"\npage of 50 at the tail of {run.options.messages} messages, over HTTP, one after the other")

@@ -69,10 +69,11 @@ class Run:
         # The stores of the real parts take what cores they find: only all of it in one process can be given a core of its own.
         self.pinned = not (options.no_pin or options.http or options.real)
         self.server_cores = own_cores if self.pinned else None
-        real = ("--gateways", str(options.gateways), *(["--sink"] if options.sink else []), *flags) if options.real else None
+        chosen = [flag for flag, wanted in (("--sink", options.sink), ("--from-zero", options.from_zero)) if wanted]
+        real = ("--gateways", str(options.gateways), *chosen, *flags) if options.real else None
         self.product = None if options.http else Product(folder, real=real, cpus=self.server_cores)
         self.http, self.ws = options.http, options.ws
-        self.warm_up_s = REAL_WARM_UP_S if options.real else WARM_UP_S
+        self.warm_up_s = options.warm_up if options.warm_up is not None else REAL_WARM_UP_S if options.real else WARM_UP_S
         self.users: list[User] = []
         self.steps = 0
         # Lost is what is not there 10 s after the end. Above saturation a backlog takes longer, and such a step does not hold anyway.

@@ -91,6 +91,7 @@ def test_components_are_printed_from_the_costliest_down(capsys):
     [
         (["--tail"], "--tail and --from-zero belong to --real"),
         (["--from-zero"], "--tail and --from-zero belong to --real"),
+        (["--real", "--from-zero", "--warm-up", "3"], "has no --warm-up"),
         (["--cecochat", "--http", "http://127.0.0.1:1"], "leave --http out"),
         (["--batching", "--http", "http://127.0.0.1:1"], "leave --http out"),
         (["--real", "--crash"], "scripts/faults"),
