@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "pump": "knchat.pump",
     "migrate": "knchat.migrate",
     "topics": "knchat.topics",
+    "keys": "knchat.keys",
     "hosts": "knchat.hosts",
     "deploy": "knchat.deploy",
     "status": "knchat.status",

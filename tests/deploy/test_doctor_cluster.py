@@ -117,9 +117,7 @@ MISTAKES = (
         "set unclean.leader.election.enable: false",
         "kafka",
     ),
-    Mistake(
-        "topic-copies", "kafkatopic/chat-messages", setting("/spec/replicas", 0), "has 0 copies, KNCHAT_KAFKA_REPLICATION is 1", "kafka"
-    ),
+    Mistake("topic-copies", SETTINGS, setting("/data/KNCHAT_KAFKA_REPLICATION", "3"), "has 1 copies, KNCHAT_KAFKA_REPLICATION is 3"),
     Mistake(
         "sink-topic", "kafkasink/commands", setting("/spec/numPartitions", 12), "has numPartitions: the topic would be deleted with it"
     ),
@@ -128,7 +126,7 @@ MISTAKES = (
     Mistake(
         "sink-not-injected",
         "statefulset/gateway",
-        setting(f"{FIRST}/env", []),
+        setting(f"{FIRST}/env", [{"name": "KNCHAT_LOG", "value": "knative"}]),
         "has no K_SINK: its SinkBinding does not reach it",
         hold=("SinkBinding",),
     ),
@@ -392,8 +390,26 @@ def test_a_kafka_that_cannot_be_asked_is_found(installed, monkeypatch):
     assert "BAD  topics-in-kafka      Kafka cannot be asked" in ran.out
 
 
+def test_a_kind_that_the_cluster_does_not_know_is_found(installed, away_kafka):
+    """What installs it is named; `deploy` says the same. The objects of the kind went with it, so a deploy brings them back."""
+    definition = "referencegrants.gateway.networking.k8s.io"
+    saved = installed.get("customresourcedefinition", definition)
+    for field in ("resourceVersion", "uid", "generation"):
+        del saved["metadata"][field]
+    installed.kubectl("delete", "customresourcedefinition", definition)
+    ran, deployed = installed.knchat("doctor"), installed.knchat("deploy", installed.overlay("0.1.0"))
+    installed.kubectl("create", "-f", "-", stdin=json.dumps(saved))
+    installed.kubectl("wait", "--for=condition=Established", f"customresourcedefinition/{definition}", "--timeout=60s")
+    again = installed.knchat("deploy", installed.overlay("0.1.0"), "--timeout", "120")
+
+    assert f"BAD  definitions          {definition} is unknown to the cluster: install the Gateway API" in ran.out
+    assert deployed.code == 1
+    assert "the cluster knows no ReferenceGrant (gateway.networking.k8s.io/v1" in deployed.err
+    assert again.code == 0, again.err
+
+
 ELSEWHERE = {
-    "definitions": "the cluster of the tests has them all; `kn-chat deploy` tells a missing one in kubectl's words",
+    "definitions": "above",
     "store-away": "above",
     "clock": "above",
     "topics-in-kafka": "above",

@@ -99,12 +99,7 @@ def sink_topic(seen: Seen) -> Iterator[Finding]:
 def binding_missing(seen: Seen) -> Iterator[Finding]:
     """No SinkBinding for the gateways, or one that binds something else."""
     gateways = seen.gateways
-    bindings = [
-        thing
-        for thing in seen.installed.of_kind("SinkBinding")
-        if at(thing, "spec", "subject", "kind") == "StatefulSet"
-        and (gateways is None or at(thing, "spec", "subject", "name") == gateways["metadata"]["name"])
-    ]
+    bindings = [thing for thing in seen.installed.of_kind("SinkBinding") if gateways is None or _binds(thing, gateways)]
     if not bindings:
         yield Finding("SinkBinding gateway", "is missing: the gateways do not know where to post commands", "kn-chat deploy your overlay")
     if len(bindings) > 1:
@@ -216,6 +211,17 @@ def source_not_ready(seen: Seen) -> Iterator[Finding]:
 def delivery_partitions(seen: Seen) -> int:
     """KNCHAT_DELIVERY_PARTITIONS of this installation."""
     return seen.number("KNCHAT_DELIVERY_PARTITIONS", topics.TOPICS[topics.DELIVERIES].partitions)
+
+
+def _binds(binding: Object, thing: Object) -> bool:
+    """Whether a binding's subject is this object: by name, or by labels."""
+    subject = at(binding, "spec", "subject") or {}
+    if subject.get("kind") != thing["kind"] or subject.get("namespace") != at(thing, "metadata", "namespace"):
+        return False
+    if name := subject.get("name"):
+        return bool(name == thing["metadata"]["name"])
+    labels: dict[str, str] = at(subject, "selector", "matchLabels") or {}
+    return bool(labels) and labels.items() <= thing["metadata"].get("labels", {}).items()
 
 
 def _topics(seen: Seen) -> dict[str, Object]:
