@@ -17,7 +17,7 @@ from backends.blocking import Blocking
 from backends.log import Bounds, Record, Stored
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_follower import KafkaFollower
-from backends.log.kafka_group import KafkaMember
+from backends.log.kafka_member import KafkaMember
 from backends.log.kafka_producer import Prepared, Producer
 from backends.log.kafka_reader import Reader
 from backends.log.kafka_sharing import KafkaSharing

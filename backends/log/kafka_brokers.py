@@ -95,10 +95,17 @@ class Brokers:
         producer = AIOKafkaProducer(
             acks="all", enable_idempotence=True, value_serializer=lambda value: value or None, **self._aio_options(), **options
         )
-        return await self._started(producer)
+        return await self._started(producer, _FIRST_CONTACT_MS / 1000)
 
-    def consumer(self, **options: Any) -> KafkaConsumer:
-        """A consumer that commits nothing by itself. Blocks until the brokers were reached."""
+    async def consumer(self, *topics: str, join_s: float = _FIRST_CONTACT_MS / 1000, **options: Any) -> AIOKafkaConsumer:
+        """A consumer on the event loop that commits nothing by itself, and has reached the brokers and joined its group, if it has one."""
+        await self._introduced()
+        # 4 MiB: what is fetched ahead is held in memory, by each consumer.
+        consumer = AIOKafkaConsumer(*topics, enable_auto_commit=False, fetch_max_bytes=4 * 2**20, **self._aio_options(), **options)
+        return await self._started(consumer, join_s)
+
+    def blocking_consumer(self, **options: Any) -> KafkaConsumer:
+        """kafka-python's consumer, which commits nothing by itself. Blocks until the brokers were reached."""
         # 4 MiB: what is fetched ahead is held in memory, by each consumer.
         defaults = {"metrics_enabled": False, "fetch_max_bytes": 4 * 2**20}
         return self._made(KafkaConsumer, enable_auto_commit=False, allow_auto_create_topics=False, **defaults | options)
@@ -117,10 +124,10 @@ class Brokers:
         if not self._reached and self._options["security_protocol"] != "PLAINTEXT":
             await asyncio.to_thread(self._check_settings)
 
-    async def _started(self, client: Started) -> Started:
+    async def _started(self, client: Started, within_s: float) -> Started:
         """The client, when it has reached the brokers. Raises Unavailable."""
         try:
-            async with asyncio.timeout(_FIRST_CONTACT_MS / 1000):
+            async with asyncio.timeout(within_s):
                 await client.start()
         except BaseException as error:
             await client.stop()
@@ -153,16 +160,21 @@ class Brokers:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns kafka-python's errors into ours."""
+        """Turns the libraries' errors into ours."""
         try:
             yield
         except kafka_errors.SaslAuthenticationFailedError as error:
             raise self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD") from error
         except kafka_errors.AuthorizationError as error:
             raise Unavailable(f"Kafka does not allow it to this user: {error.description}") from error
-        except kafka_errors.UnknownTopicOrPartitionError as error:
+        except (kafka_errors.UnknownTopicOrPartitionError, aio_errors.UnknownTopicOrPartitionError) as error:
             raise Unavailable("a topic is missing in Kafka: `kn-chat topics create` makes it") from error
-        except (kafka_errors.KafkaError, OSError, RuntimeError) as error:  # RuntimeError: the client was closed meanwhile
+        except (
+            kafka_errors.KafkaError,
+            aio_errors.KafkaError,
+            OSError,
+            RuntimeError,
+        ) as error:  # RuntimeError: the client was closed meanwhile
             raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
 
     def _check_settings(self) -> None:

@@ -2,55 +2,89 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Self
 
-from kafka import KafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import errors as aio_errors
 
 from backends.log import Stored
 from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_thread import BATCH_BYTES, POLL_MS, POLL_RECORDS, ConsumerThread
+from backends.log.kafka_records import BATCH_BYTES, POLL_MS, POLL_RECORDS, bytes_of, stored_of
 from schemas.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 
 class KafkaFollower:
     """Implements `Follower`, and is its own iterator."""
 
     def __init__(self, brokers: Brokers, topic: str) -> None:
-        self._brokers, self._topic = brokers, topic
-        # A fetch that waits at the broker delays partitions that are added meanwhile, so it waits no longer than a poll.
-        make = partial(brokers.consumer, auto_offset_reset="none", fetch_max_wait_ms=POLL_MS)
-        self.thread = ConsumerThread(make, brokers=brokers, topic=topic)
+        self._brokers, self._topic, self._name = brokers, topic, brokers.topic(topic)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next: dict[int, int] = {}  # of each partition that is followed, the offset to take next
+        self._taken: deque[Stored] = deque()
+        self._closed = False
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         """Connects."""
-        self.thread.keep_only(offsets)
-        await self.thread.start(partial(self._assign, offsets))
+        # A fetch that waits at the broker delays partitions that are added meanwhile, so it waits no longer than a poll.
+        self._consumer = await self._brokers.consumer(auto_offset_reset="none", fetch_max_wait_ms=POLL_MS)
+        await self.assign(offsets)
 
     async def assign(self, offsets: Mapping[int, int]) -> None:
-        """See `Follower`. Takes up to 250 ms."""
-        self.thread.keep_only(offsets)
-        await self.thread.do(partial(self._assign, offsets))
+        """See `Follower`."""
+        self._next = {partition: self._next.get(partition, offset) for partition, offset in offsets.items()}
+        self._taken = deque(stored for stored in self._taken if stored.partition in self._next)
+        if self._consumer is not None:
+            places = {TopicPartition(self._name, partition): offset for partition, offset in self._next.items()}
+            self._consumer.assign(list(places))
+            for place, offset in places.items():  # it has forgotten where it was
+                self._consumer.seek(place, offset)
 
     async def close(self) -> None:
-        """Ends it."""
-        await self.thread.close()
+        """Ends it, and whoever waits for its next batch."""
+        self._closed = True
+        if self._consumer is not None:
+            await self._consumer.stop()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Sequence[Stored]:
-        try:
-            return await self.thread.next(POLL_RECORDS, BATCH_BYTES)
-        except Unavailable:
-            if self.thread.closed:
-                raise StopAsyncIteration from None
-            raise
+        while not self._taken:
+            if self._closed or self._consumer is None:
+                raise StopAsyncIteration
+            with self._brokers.errors():
+                await self._take(self._consumer)
+        batch = [self._taken.popleft()]
+        left = BATCH_BYTES - bytes_of(batch[0])
+        while self._taken and (left := left - bytes_of(self._taken[0])) >= 0:
+            batch.append(self._taken.popleft())
+        return batch
 
-    def _assign(self, offsets: Mapping[int, int], consumer: KafkaConsumer) -> None:
-        places = {self._brokers.place(self._topic, partition): offset for partition, offset in offsets.items()}
-        kept = consumer.assignment()
-        consumer.assign(list(places))
-        for place in places.keys() - kept:  # before the next poll: without a position it fails
-            consumer.seek(place, places[place])
+    async def _take(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+        except aio_errors.ConsumerStoppedError:
+            return
+        except aio_errors.OffsetOutOfRangeError as error:
+            await self._go_to_the_oldest(consumer, error)
+            return
+        for place, records in polled.items():
+            self._next[place.partition] = records[-1].offset + 1
+            self._taken += [stored_of(self._topic, record) for record in records]
+
+    async def _go_to_the_oldest(self, consumer: AIOKafkaConsumer, error: aio_errors.OffsetOutOfRangeError) -> None:
+        """Retention was faster than the reader. Raises Unavailable when its offset lies beyond the end: then it is not the same log."""
+        for place, offset in error.args[0].items():
+            begin = (await consumer.beginning_offsets([place]))[place]
+            if offset > begin:
+                raise Unavailable(f"{place.topic} ends before {offset}: it was deleted and made anew") from error
+            extra = {"topic": place.topic, "partition": place.partition, "gone": begin - offset}
+            log.warning("records were gone before they were read", extra=extra)
+            if place.partition in self._next:
+                self._next[place.partition] = begin
+                consumer.seek(place, begin)

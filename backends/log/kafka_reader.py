@@ -14,7 +14,7 @@ from kafka import errors as kafka_errors
 
 from backends.log import Bounds, Stored
 from backends.log.kafka_brokers import REQUEST_MS, Brokers, again_while_moving
-from backends.log.kafka_thread import bytes_of, stored_of
+from backends.log.kafka_records import bytes_of, stored_of
 from schemas.errors import Unavailable
 
 Result = TypeVar("Result")
@@ -116,7 +116,7 @@ class Reader:
 
     def _asked_consumer(self) -> KafkaConsumer:
         if self._consumer is None:
-            self._consumer = self._brokers.consumer(
+            self._consumer = self._brokers.blocking_consumer(
                 auto_offset_reset="none", fetch_max_wait_ms=_FETCH_WAIT_MS, max_partition_fetch_bytes=_FETCH_BYTES
             )
         return self._consumer

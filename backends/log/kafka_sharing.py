@@ -47,7 +47,7 @@ class KafkaSharing:
         self._published: frozenset[int] = frozenset()
         self._news = asyncio.Event()
         make = partial(
-            brokers.consumer,
+            brokers.blocking_consumer,
             group_id=self._group,
             group_instance_id=member,
             auto_offset_reset="none",

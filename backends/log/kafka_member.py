@@ -1,0 +1,108 @@
+"""A member of a consumer group that polls and commits: what a pump is.
+
+A rebalance gives all partitions up and shares them out anew, as among Knative's dispatchers; who keeps a partition keeps most of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import errors as aio_errors
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+
+from backends.log import Stored
+from backends.log.kafka_brokers import Brokers
+from backends.log.kafka_records import POLL_MS, POLL_RECORDS, stored_of
+from schemas.errors import Unavailable
+
+# A killed member holds its partitions so long.
+_SESSION_MS: Final = 10_000
+_HEARTBEAT_MS: Final = 500
+# A member that does not poll, since its function does not keep up, stays one, as a dispatcher does (facts of the data plane).
+_MAX_POLL_MS: Final = 2**31 - 1
+# A group waits up to a session for a member that has died before it lets another in. Who is out for longer had better try anew.
+_JOIN_S: Final = 20.0
+_POLL_S: Final = 1.0
+_COMMIT_S: Final = 5.0
+
+
+class KafkaMember:
+    """Implements `Member`."""
+
+    def __init__(self, brokers: Brokers, group: str, topic: str, start: str) -> None:
+        self._brokers, self._topic, self._name = brokers, topic, brokers.topic(topic)
+        self._make = partial(
+            brokers.consumer,
+            self._name,
+            join_s=_JOIN_S,
+            group_id=brokers.prefix + group,
+            auto_offset_reset="earliest" if start == "begin" else "latest",
+            partition_assignment_strategy=[StickyPartitionAssignor],
+            session_timeout_ms=_SESSION_MS,
+            heartbeat_interval_ms=_HEARTBEAT_MS,
+            max_poll_interval_ms=_MAX_POLL_MS,
+            rebalance_timeout_ms=_SESSION_MS,
+            fetch_max_wait_ms=POLL_MS,
+        )
+        self._consumer: AIOKafkaConsumer | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Returns when it has joined and knows where it stands. Raises Unavailable when that takes too long."""
+        self._consumer = consumer = await self._make()
+        try:
+            with self._brokers.errors():
+                async with asyncio.timeout(_JOIN_S):
+                    for place in consumer.assignment():
+                        await consumer.position(place)
+        except BaseException:
+            await self._leave()
+            raise
+
+    async def poll(self, *, max_records: int = POLL_RECORDS) -> Sequence[Stored]:
+        """See `Member`. After an error it joins anew: what was not committed comes again."""
+        if self._closed:
+            raise Unavailable("the log is closed")
+        if self._consumer is None:
+            await self.start()
+        try:
+            with self._brokers.errors():
+                polled = await self._asked().getmany(timeout_ms=int(_POLL_S * 1000), max_records=max_records)
+        except Unavailable:
+            await self._leave()
+            raise
+        if self._closed:
+            raise Unavailable("the log is closed")
+        return [stored_of(self._topic, record) for records in polled.values() for record in records]
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """See `Member`. What is said of partitions that others have meanwhile is left out: they have their own offsets by now."""
+        consumer = self._asked()
+        mine = consumer.assignment()
+        places = {TopicPartition(self._name, partition): offset for partition, offset in offsets.items()}
+        commits = {place: offset for place, offset in places.items() if place in mine}
+        with self._brokers.errors(), suppress(aio_errors.IllegalStateError):  # that moment a rebalance has begun: comes again
+            if commits:
+                async with asyncio.timeout(_COMMIT_S):  # else it tries for ever
+                    await consumer.commit(commits)
+
+    async def close(self) -> None:
+        """Leaves the group."""
+        self._closed = True
+        await self._leave()
+
+    def _asked(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise Unavailable("the group is not joined")
+        return self._consumer
+
+    async def _leave(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with suppress(aio_errors.KafkaError):
+                await consumer.stop()
