@@ -75,7 +75,7 @@ async def all_ready(processes, http, *, within_s=120):
 
 
 async def test_readiness_is_what_a_process_needs(fragile, tmp_path, unused_tcp_port_factory):
-    """Each server stopped and paused in turn: who needs it is not ready and names it, who does not is; all are again afterwards."""
+    """Each server paused in turn, then all stopped: who needs one is not ready and names it, who does not is; all are afterwards."""
     await asyncio.to_thread(fragile.up, NEEDED)
     environ = {
         **fragile.settings(),
@@ -98,22 +98,25 @@ async def test_readiness_is_what_a_process_needs(fragile, tmp_path, unused_tcp_p
         try:
             await asyncio.gather(*(process.start(unused_tcp_port_factory()) for process in processes))
             await all_ready(processes, http)
-            for server, needed in NEEDED.items():
-                for hurt, heal in ((fragile.stop, fragile.start), (fragile.pause, fragile.resume)):
-                    await asyncio.to_thread(hurt, server)
-                    said = await asyncio.gather(*(process.ready(http) for process in processes))
-                    lives = await asyncio.gather(*(http.get(f"{process.url}/livez") for process in processes))
-                    await asyncio.to_thread(heal, server)
+            rounds = [([server], fragile.pause, fragile.resume) for server in NEEDED]
+            for servers, hurt, heal in (*rounds, (list(NEEDED), fragile.stop, fragile.start)):
+                await asyncio.gather(*(asyncio.to_thread(hurt, server) for server in servers))
+                said = await asyncio.gather(*(process.ready(http) for process in processes))
+                lives = await asyncio.gather(*(http.get(f"{process.url}/livez") for process in processes))
+                await asyncio.gather(*(asyncio.to_thread(heal, server) for server in servers))
 
-                    where = f"{server}, {hurt.__name__}"
-                    expected = {process.name: needed.get(process.name, "") for process in processes}
-                    assert {
-                        process.name: message.removeprefix("not ready: ") for process, (_, message, _) in zip(processes, said, strict=True)
-                    } == expected, where
-                    assert [status for status, *_ in said] == [503 if message else 200 for message in expected.values()], where
-                    assert max(took_s for *_, took_s in said) < 2, where
-                    assert {answer.status_code for answer in lives} == {200}, where
-                    await all_ready(processes, http)
+                where = f"{servers}, {hurt.__name__}"
+                expected = {
+                    process.name: ", ".join(NEEDED[server][process.name] for server in servers if process.name in NEEDED[server])
+                    for process in processes
+                }
+                assert {
+                    process.name: message.removeprefix("not ready: ") for process, (_, message, _) in zip(processes, said, strict=True)
+                } == expected, where
+                assert [status for status, *_ in said] == [503 if message else 200 for message in expected.values()], where
+                assert max(took_s for *_, took_s in said) < 2, where
+                assert {answer.status_code for answer in lives} == {200}, where
+                await all_ready(processes, http)
         finally:
             await asyncio.gather(*(process.end() for process in processes if process.process))
 
