@@ -29,15 +29,15 @@ data "kubectl_kustomize_documents" "overlay" {
 locals {
   decoded = [for text in data.kubectl_kustomize_documents.overlay.documents : { text = text, object = yamldecode(text) }]
 
-  # Namespaces are wave 1 too, but all the rest of it stands in them.
+  # Wave 1 has three steps: namespaces, since all the rest stands in them; settings; the rest of it.
   documents = {
     for document in local.decoded :
     join(" ", compact([document.object.kind, try(document.object.metadata.namespace, ""), document.object.metadata.name])) => merge(document, {
-      wave = document.object.kind == "Namespace" ? "0" : document.object.metadata.annotations["kn-chat.dev/wave"]
+      wave = lookup({ Namespace = "0", ConfigMap = "settings" }, document.object.kind, document.object.metadata.annotations["kn-chat.dev/wave"])
     })
   }
 
-  waves = { for wave in ["0", "1", "2", "3", "4", "5"] : wave => {
+  waves = { for wave in ["0", "settings", "1", "2", "3", "4", "5"] : wave => {
     for key, document in local.documents : key => document.text if document.wave == wave
   } }
 
@@ -79,12 +79,29 @@ module "namespaces" {
   source = "./wave"
 
   documents = local.waves["0"]
-  waits     = [for secret in ["kn-chat-keys", "kn-chat-stores"] : "create ${local.namespace} secret/${secret}"]
+  waits     = [for secret in local.secrets : "create ${local.namespace} secret/${secret}"]
   cluster   = merge(local.cluster, { timeout_s = 5 })
-  hint      = "Make the Secrets kn-chat-keys and kn-chat-stores in namespace ${local.namespace} first: knative/README.md has the commands. Then apply again; nothing but the namespace was made."
+  hint      = "Make the Secrets ${join(", ", local.secrets)} in namespace ${local.namespace} first: knative/README.md has the commands. Then apply again; nothing but the namespace was made."
 }
 
-module "settings_and_topics" {
+# A ConfigMap's name ends in a hash of its content. The old one stays until nothing reads it any more: functions that wake up and gateways that
+# start again while the waves are under way still do. That is what create_before_destroy gives, and why these stand apart: it would spread to
+# the Job, which cannot be made a second time under its name.
+resource "kubectl_manifest" "settings" {
+  for_each = local.waves["settings"]
+
+  yaml_body         = each.value
+  server_side_apply = true
+  wait              = true
+
+  lifecycle {
+    create_before_destroy = true
+  }
+
+  depends_on = [module.namespaces]
+}
+
+module "topics_and_policies" {
   source = "./wave"
 
   documents = local.waves["1"]
@@ -92,7 +109,7 @@ module "settings_and_topics" {
   cluster   = local.cluster
   hint      = "A KafkaTopic that is not Ready: is its label strimzi.io/cluster the name of a Kafka in the same namespace, and does that have as many brokers as the topic has replicas?"
 
-  depends_on = [module.namespaces]
+  depends_on = [kubectl_manifest.settings]
 }
 
 module "sinks" {
@@ -103,7 +120,7 @@ module "sinks" {
   cluster   = local.cluster
   hint      = "A KafkaSink that is not Ready: does deployment/kafka-sink-receiver in knative-eventing run (the Knative operator does not bundle it), and do its Secret's keys fit its listener?"
 
-  depends_on = [module.settings_and_topics]
+  depends_on = [module.topics_and_policies]
 }
 
 module "bindings_and_migration" {
@@ -140,6 +157,7 @@ module "sources" {
 }
 
 locals {
-  # Where the functions are; the Secrets must be there too.
+  # Where the functions are, and the Secrets that they need. kn-chat-tls is not among them: cert-manager makes it.
   namespace = coalesce(one(distinct([for document in local.decoded : document.object.metadata.namespace if document.object.kind == "StatefulSet"])), "chat")
+  secrets   = sort(distinct(regexall("\\bkn-chat-(?:keys|stores|kafka)\\b", join("\n", data.kubectl_kustomize_documents.overlay.documents))))
 }

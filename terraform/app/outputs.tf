@@ -1,5 +1,5 @@
 output "waves" {
-  description = "What is applied in which wave, \"0\" being the namespaces: KIND NAMESPACE NAME."
+  description = "What is applied in which wave, \"0\" being the namespaces and \"settings\" the ConfigMaps behind them: KIND NAMESPACE NAME."
   value       = { for wave, documents in local.waves : wave => keys(documents) }
 }
 

@@ -27,7 +27,7 @@ variable "kube_context" {
 variable "timeout_s" {
   type        = number
   default     = 600
-  description = "Seconds for each wave to be ready. The longest is the gateways': one after another drains its sessions."
+  description = "Seconds for each wave to be ready. The longest is the gateways': one after another drains its sessions (up to 60 s each)."
 
   validation {
     condition     = var.timeout_s >= 10 && var.timeout_s <= 3600

@@ -1,12 +1,12 @@
 output "settings" {
-  description = "What the ConfigMap kn-chat of your overlay must say about the stores. Passwords and CAs are in the Secret kn-chat-stores."
+  description = "What settings.env of your overlay must say about the stores. Passwords and CAs are in Secrets."
   value = merge(
     {
-      KNCHAT_KAFKA     = local.kafka_bootstrap
-      KNCHAT_CASSANDRA = local.cassandra_contact
-      KNCHAT_DATABASE  = local.database_url
-      KNCHAT_REDIS     = local.redis_url
+      KNCHAT_KAFKA    = local.kafka_bootstrap
+      KNCHAT_DATABASE = local.database_url
+      KNCHAT_REDIS    = local.redis_url
     },
+    var.cassandra == "none" ? {} : { KNCHAT_CHATS = "cassandra", KNCHAT_CASSANDRA = local.cassandra_contact },
     var.kafka == null ? { KNCHAT_KAFKA_REPLICATION = tostring(var.replicas) } : {},
     var.cassandra == null ? { KNCHAT_CASSANDRA_REPLICATION = tostring(min(var.replicas, 3)) } : {},
   )
@@ -23,7 +23,7 @@ output "cluster_issuer" {
 }
 
 output "secrets" {
-  description = "Where the operators have put what the Secret kn-chat-stores needs: NAMESPACE/SECRET of each store that was installed here."
+  description = "Where the operators have put what the Secrets kn-chat-stores and kn-chat-kafka need: NAMESPACE/SECRET of each store that was installed here."
   value = merge(
     var.kafka == null && var.kafka_secure ? { kafka = "kafka/kn-chat", kafka_ca = "kafka/kafka-cluster-ca-cert" } : {},
     var.cassandra == null ? { cassandra = "stores/kn-chat-superuser" } : {},

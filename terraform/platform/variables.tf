@@ -87,11 +87,11 @@ variable "kafka_secure" {
 variable "cassandra" {
   type        = string
   default     = null
-  description = "HOST:PORT,... of a Cassandra that is there already; null has cass-operator run one."
+  description = "HOST:PORT,... of a Cassandra that is there already; null has cass-operator run one; \"none\" where history is in PostgreSQL, as in the overlay dev."
 
   validation {
-    condition     = var.cassandra == null || can(regex("^[A-Za-z0-9.-]+:[0-9]+(,[A-Za-z0-9.-]+:[0-9]+)*$", var.cassandra))
-    error_message = "cassandra is HOST:PORT, several with commas and no spaces: node-0.example.org:9042,node-1.example.org:9042."
+    condition     = var.cassandra == null || var.cassandra == "none" || can(regex("^[A-Za-z0-9.-]+:[0-9]+(,[A-Za-z0-9.-]+:[0-9]+)*$", var.cassandra))
+    error_message = "cassandra is HOST:PORT, several with commas and no spaces: node-0.example.org:9042,node-1.example.org:9042; or none."
   }
 }
 

@@ -40,7 +40,7 @@ class Terraform:
         }
         self.copy = copy
 
-    def __call__(self, stack, *words, code=0, timeout_s=250, **variables):
+    def __call__(self, stack, *words, code=0, timeout_s=600, **variables):
         """What `terraform WORDS` prints in a folder of the copy; fails the test when it ends with another exit code."""
         given = [f"-var={name}={value}" for name, value in variables.items()]
         done = subprocess.run(

@@ -35,12 +35,13 @@ run "a_version_and_a_wave_each" {
 
   assert {
     condition = jsonencode(output.waits) == jsonencode({
-      "0" = []
-      "1" = ["condition=Ready kafka kafkatopic.v1.kafka.strimzi.io/chat-commands"]
-      "2" = ["condition=Ready chat kafkasink.v1alpha1.eventing.knative.dev/commands"]
-      "3" = ["condition=Complete chat job.v1.batch/migrate", "condition=SinkProvided chat sinkbinding.v1.sources.knative.dev/gateway"]
-      "4" = ["condition=Ready chat service.v1.serving.knative.dev/send", "rollout chat statefulset.v1.apps/gateway"]
-      "5" = ["condition=Ready chat kafkasource.v1.sources.knative.dev/send"]
+      "0"        = []
+      "settings" = []
+      "1"        = ["condition=Ready kafka kafkatopic.v1.kafka.strimzi.io/chat-commands"]
+      "2"        = ["condition=Ready chat kafkasink.v1alpha1.eventing.knative.dev/commands"]
+      "3"        = ["condition=Complete chat job.v1.batch/migrate", "condition=SinkProvided chat sinkbinding.v1.sources.knative.dev/gateway"]
+      "4"        = ["condition=Ready chat service.v1.serving.knative.dev/send", "rollout chat statefulset.v1.apps/gateway"]
+      "5"        = ["condition=Ready chat kafkasource.v1.sources.knative.dev/send"]
     })
     error_message = "Each wave waits for other things: ${jsonencode(output.waits)}"
   }

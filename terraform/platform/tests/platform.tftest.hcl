@@ -108,6 +108,7 @@ run "stores_that_are_there_are_taken" {
   assert {
     condition = output.settings == {
       KNCHAT_KAFKA     = "b-0.example.org:9093,b-1.example.org:9093"
+      KNCHAT_CHATS     = "cassandra"
       KNCHAT_CASSANDRA = "c-0.example.org:9042"
       KNCHAT_DATABASE  = "postgresql://knchat@db.example.org:5432/knchat"
       KNCHAT_REDIS     = "rediss://cache.example.org:6379/0"
@@ -118,6 +119,19 @@ run "stores_that_are_there_are_taken" {
   assert {
     condition     = output.gateway_class == "theirs" && length(output.secrets) == 0
     error_message = "Nothing of ours holds a secret there."
+  }
+}
+
+run "history_in_postgresql" {
+  command = plan
+
+  variables {
+    cassandra = "none"
+  }
+
+  assert {
+    condition     = !contains(keys(kubectl_manifest.object), "cassandra") && !contains(keys(output.settings), "KNCHAT_CHATS")
+    error_message = "No Cassandra was wanted."
   }
 }
 

@@ -1,4 +1,4 @@
-# Everything on one kind cluster, for trying out: 4 CPUs and 16 GiB for the nodes.
+# Everything on one kind cluster, for trying out: 4 CPUs and 8 GiB for the nodes. History is in PostgreSQL, as the overlay dev has it.
 #
 #   kind create cluster --name kn-chat && kind get kubeconfig --name kn-chat > kubeconfig
 #   terraform init && terraform apply
@@ -15,5 +15,6 @@ module "platform" {
   kube_context = var.kube_context
   replicas     = 1
   kafka_secure = false
-  storage      = { kafka = "5Gi", cassandra = "5Gi", database = "1Gi" }
+  cassandra    = "none"
+  storage      = { kafka = "5Gi", database = "1Gi" }
 }

@@ -1,9 +1,9 @@
 output "settings" {
-  description = "For the ConfigMap kn-chat of your overlay."
+  description = "For settings.env of your overlay."
   value       = module.platform.settings
 }
 
 output "secrets" {
-  description = "Where the passwords for the Secret kn-chat-stores are."
+  description = "Where the passwords for the Secrets kn-chat-stores and kn-chat-kafka are."
   value       = module.platform.secrets
 }
