@@ -188,9 +188,10 @@ class Controllers:
         """Writes a status, unless it stands there already."""
         if status is None and missing is None:
             return
-        metadata = thing["metadata"]
-        wanted = {} if status is None else {**status, "observedGeneration": metadata["generation"]}
-        wanted["conditions"] = _conditions(conditions, metadata["generation"] if thing["kind"] == "Gateway" else None, missing)
+        generation = thing["metadata"]["generation"]
+        seen, of_each = ({}, generation) if thing["path"].startswith("/apis/gateway.") else ({"observedGeneration": generation}, None)
+        wanted = {} if status is None else {**status, **seen}
+        wanted["conditions"] = _conditions(conditions, of_each, missing)
         live = thing.get("status", {})
         if _timeless({**live, **wanted}) != _timeless(live):
             self._patch(thing, {"status": wanted}, "/status")
