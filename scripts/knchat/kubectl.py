@@ -209,6 +209,9 @@ def poll(question: Callable[[], bool], *, deadline: float, every_s: float) -> bo
 def _error_of(text: str) -> exits.Ended | Unavailable:
     # Discovery repeats itself, with time stamps, before the line that matters.
     text = "\n".join(line for line in text.splitlines() if not re.match(r"[EWI]\d{4} ", line)).strip() or text.strip()
+    text, conflict, _ = text.partition("\nPlease review the fields above")
+    if conflict:
+        return Failed(f"{text}\nAnother tool has set them; --force-conflicts takes them over")
     if _NO_CLUSTER.search(text):
         return exits.Ended(f"no cluster is chosen: --context or KUBECONFIG says which ({text.removeprefix('error: ')})", exits.USAGE)
     if unknown := sorted({(kind, version) for kind, version in _UNKNOWN_KIND.findall(text)}):

@@ -400,11 +400,16 @@ def test_a_kind_that_the_cluster_does_not_know_is_found(installed, away_kafka):
     ran, deployed = installed.knchat("doctor"), installed.knchat("deploy", installed.overlay("0.1.0"))
     installed.kubectl("create", "-f", "-", stdin=json.dumps(saved))
     installed.kubectl("wait", "--for=condition=Established", f"customresourcedefinition/{definition}", "--timeout=60s")
-    again = installed.knchat("deploy", installed.overlay("0.1.0"), "--timeout", "120")
+    # The tests above have replaced objects by kubectl, which makes it the owner of their fields.
+    conflict = installed.knchat("deploy", installed.overlay("0.1.0"), "--timeout", "120")
+    again = installed.knchat("deploy", installed.overlay("0.1.0"), "--timeout", "120", "--force-conflicts")
 
     assert f"BAD  definitions          {definition} is unknown to the cluster: install the Gateway API" in ran.out
     assert deployed.code == 1
     assert "the cluster knows no ReferenceGrant (gateway.networking.k8s.io/v1" in deployed.err
+    assert conflict.code == 1
+    assert 'conflict with "kubectl-replace"' in conflict.err
+    assert "Another tool has set them; --force-conflicts takes them over" in conflict.err
     assert again.code == 0, again.err
 
 
