@@ -40,13 +40,14 @@ class Terraform:
         }
         self.copy = copy
 
-    def __call__(self, stack, *words, code=0, timeout_s=600, **variables):
+    def __call__(self, stack, *words, code=0, timeout_s=600, stdin=None, **variables):
         """What `terraform WORDS` prints in a folder of the copy; fails the test when it ends with another exit code."""
         given = [f"-var={name}={value}" for name, value in variables.items()]
         done = subprocess.run(
             [self.terraform, *words, "-no-color", *given],
             cwd=self.copy / "terraform" / stack,
             env=self.environ,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout_s,

@@ -8,6 +8,7 @@ import subprocess
 import hcl2
 import pytest
 
+from tests.deploy.crds import mistakes
 from tests.deploy.stacks import STACKS, Terraform, copied, tool
 
 FILES = sorted(
@@ -173,6 +174,24 @@ def test_every_object_of_an_overlay_is_planned_once(terraform, overlay, tmp_path
     created = [change["change"]["after"] for change in plan["resource_changes"] if change["type"] == "kubectl_manifest"]
     assert len(created) == len(rendered)
     assert sum(map(len, plan["planned_values"]["outputs"]["waves"]["value"].values())) == len(rendered)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"replicas": 1, "kafka_secure": "false"}, {"storage_class": "fast", "acme_email": "ops@example.org"}],
+    ids=["default", "small", "more"],
+)
+def test_objects_of_the_platform_fit_their_definitions(terraform, given):
+    """Kafka's and gateway-api's; the definitions of Knative's operator, cert-manager and the stores' operators are not to be had here."""
+    terraform.init("platform")
+    said = terraform("platform", "console", stdin="jsonencode(local.objects)\n", kubeconfig="versions.tf", **given)
+    objects = json.loads(json.loads(said))
+    checked = [thing for thing in objects.values() if thing["kind"] in {"Kafka", "KafkaNodePool", "GatewayClass"}]
+
+    assert len(checked) == 3
+    assert [line for thing in checked for line in mistakes(thing)] == []
+    checked[0]["spec"]["misspelt"] = True
+    assert len(mistakes(checked[0])) == 1
 
 
 @pytest.fixture
