@@ -20,11 +20,11 @@ on_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def environ():
-    """The environment of a shell after `. .run/services/services.env`, and of this process too."""
+    """The environment of a shell after `. .run/services/services.env`, in this process too, where nothing is traced for coverage."""
     services = Services()
     services.up()
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("KNCHAT_")]:
+        for name in [name for name in os.environ if name.startswith(("KNCHAT_", "COVERAGE_"))]:
             patch.delenv(name)
         for name, value in services.settings().items():
             patch.setenv(name, value)
