@@ -107,7 +107,7 @@ class Controllers:
             self._finalize(kind, thing)
             return
         if (finalizer := _FINALIZERS.get(kind)) and finalizer not in metadata.get("finalizers", ()):
-            self._patch(thing, {"metadata": {"finalizers": [*metadata.get("finalizers", ()), finalizer]}})
+            self._patch_finalizers(thing, [*metadata.get("finalizers", ()), finalizer])
         self._give(thing, *getattr(self, f"_of_{kind.lower()}")(thing))
 
     # The kinds: each answers with the status and the names of the conditions that are true.
@@ -204,7 +204,7 @@ class Controllers:
                     self._bind(one, [])
         if _FINALIZERS.get(kind) in thing["metadata"].get("finalizers", ()):
             kept = [name for name in thing["metadata"]["finalizers"] if name != _FINALIZERS[kind]]
-            self._patch(thing, {"metadata": {"finalizers": kept}})
+            self._patch_finalizers(thing, kept)
 
     def _bind(self, stateful_set, variables):
         containers = stateful_set["spec"]["template"]["spec"]["containers"]
@@ -242,6 +242,10 @@ class Controllers:
         ready = "False" if owner == "Job" else "True"
         conditions = [{"type": kind, "status": ready, "lastTransitionTime": _now()} for kind in ("Ready", "ContainersReady")]
         self._patch(pod, {"status": {"phase": phase, "conditions": conditions}}, "/status")
+
+    def _patch_finalizers(self, thing, names):
+        """Only if the object is still as we saw it: the garbage collector takes one of its own away, which nobody may bring back (422)."""
+        self._patch(thing, {"metadata": {"finalizers": names, "resourceVersion": thing["metadata"]["resourceVersion"]}})
 
     def _patch(self, thing, body, sub=""):
         self.api.call("PATCH", f"{thing['path']}{sub}?fieldManager=tests-controllers", body, content=MERGE)
