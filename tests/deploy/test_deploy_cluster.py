@@ -45,14 +45,18 @@ class Ours:
         return standing
 
     def kinds(self):
-        """The paths of all kinds that can be listed."""
-        for path in (
-            "/api/v1",
-            *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in self.api.call("GET", "/apis")["groups"]),
-        ):
-            for kind in self.api.call("GET", path)["resources"]:
-                if "list" in kind["verbs"] and kind["name"] not in {"events", "componentstatuses"}:
-                    yield f"{path}/{kind['name']}"
+        """The paths of all kinds that can be listed, each in one version: some are not in their group's preferred one."""
+        groups = [["/api/v1"], *([f"/apis/{one['groupVersion']}" for one in group["versions"]] for group in self._get("/apis")["groups"])]
+        for versions in groups:
+            found = {}
+            for version in versions:
+                for kind in self._get(version)["resources"]:
+                    if "list" in kind["verbs"] and kind["name"] != "events":
+                        found.setdefault(kind["name"], f"{version}/{kind['name']}")
+            yield from found.values()
+
+    def _get(self, path):
+        return self.api.call("GET", path)
 
     def objects(self):
         """All with our label, of every kind, by path; what controllers have made of them (pods, revisions) is left out."""
@@ -193,7 +197,7 @@ def test_kn_finds_the_plugin_and_takes_our_functions(ours, tmp_path):
         asked = run("chat", "status")
 
     assert "kn-chat" in listed.stdout
-    assert "chat/send" in asked.stdout
+    assert all(f"Service chat/{thing['metadata']['name']}" in asked.stdout for thing in functions[:2])
 
 
 def test_two_deploys_at_once_end_alike(ours):
