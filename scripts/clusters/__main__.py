@@ -29,7 +29,7 @@ checked, kept, owned and deleted as in any cluster, and pods stay Pending. The f
   kubectl get crds
 
 exit codes: 0 done; 1 a server failed, or (status) one is not ready, or (tools) one cannot be had; 2 wrong usage;
-3 a program is missing, the text says which; 4 a port is taken by another program
+3 a program or the definitions are missing, the text says which; 4 a port is taken by another program
 """
 
 

@@ -43,7 +43,7 @@ def test_without_definitions_it_says_who_names_them(tmp_path):
     """Before anything is built or started."""
     done = run("up", "--folder", str(tmp_path / "own"), KNCHAT_CRDS=str(tmp_path / "none"))
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "KNCHAT_CRDS" in done.stderr
     assert not (tmp_path / "own/etcd").exists()
 
