@@ -5,6 +5,7 @@ CI (`CI=true`) it fails. The first run builds the servers, for minutes. Loaded b
 """
 
 import os
+import signal
 import time
 from contextlib import suppress
 
@@ -42,11 +43,13 @@ def tool(name):
 def cluster(tmp_path_factory):
     """A path of a kubeconfig. The cluster ends with the session, so that two runs at once do not disturb each other."""
     own = Cluster(tmp_path_factory.mktemp("cluster"))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` ends a run so, and the servers would stay
     try:
         unless_had(own.up)
         yield own.kubeconfig
     finally:
         own.wipe()
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
