@@ -1,17 +1,26 @@
 """The images: their Dockerfile and locks by rule, and, slowly, both built and run as their own lines say (`dockerfile.py`)."""
 
+import contextlib
+import json
+import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.deploy.dockerfile import instructions, stages
+from functions.main import TRIGGERS, OnEvents
+from tests.deploy.dockerfile import Engine, instructions, stages
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "knative" / "Dockerfile"
+SAMPLES = ROOT / "functions" / "samples"
 EXTRAS = {
     "functions": {"functions", "kafka", "cassandra", "postgres", "redis", "otlp"},
     "gateway": {"gateway", "kafka", "knative", "postgres", "redis", "otlp"},
@@ -76,3 +85,90 @@ def test_continued_lines_and_comments_are_read_as_an_engine_does(tmp_path):
     path.write_text("# a\nFROM x AS y\nRUN one \\\n# no part\n    && two\n")
 
     assert instructions(path) == [("FROM", "x AS y"), ("RUN", "one     && two")]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """Builds each image once."""
+    assert os.geteuid() == 0, "making roots needs root"
+    passed = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.lower().endswith("_proxy")}
+    folder = tmp_path_factory.mktemp("images")
+    for above in (folder, *folder.parents[:3]):  # pytest's folders are for their owner only, and a container's user is another
+        above.chmod(above.stat().st_mode | 0o011)
+    yield Engine(DOCKERFILE, ROOT, folder, passed)
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def running(image, port, **environ):
+    """A container's process that answers /livez; the end must be clean."""
+    process = image.start({"KNCHAT_DATA": "/tmp/data", **environ}, stdout=subprocess.DEVNULL)  # noqa: S108 - the image's
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    try:
+        while True:
+            assert process.poll() is None, f"ended with {process.returncode}"
+            assert time.monotonic() < deadline, "does not answer"
+            with contextlib.suppress(httpx.TransportError):
+                assert httpx.get(f"{url}/livez").status_code == 200
+                break
+            time.sleep(0.05)
+        assert "\nUid:\t65532\t" in Path(f"/proc/{process.pid}/status").read_text()
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(30) in {0, -15}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_function_answers_from_the_image(engine):
+    """Sample events get 200, HTTP calls their answers, /metrics its text; as another user, with nothing but /tmp to write to."""
+    image = engine.build("functions")
+    for target in dict.fromkeys(trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)):
+        port = free_port()
+        headers = dict(line.split(": ", 1) for line in (SAMPLES / f"{target}.headers").read_text().splitlines() if line)
+        with running(image, port, PORT=str(port), FUNCTION_TARGET=target) as url:
+            answer = httpx.post(url, content=(SAMPLES / f"{target}.bin").read_bytes(), headers=headers, timeout=20)
+            assert (target, answer.status_code) == (target, 200)
+            assert "process_cpu_seconds_total" in httpx.get(f"{url}/metrics", timeout=20).text
+    for target, call, expected in (("accounts", "/v1/sessions", 401), ("chats", "/v1/chats", 401)):
+        port = free_port()
+        with running(image, port, PORT=str(port), FUNCTION_TARGET=target) as url:
+            body = {"user_name": "nobody", "password": "not-the-password", "device": "phone"}
+            answer = httpx.post(url + call, json=body, timeout=20) if target == "accounts" else httpx.get(url + call, timeout=20)
+            assert (target, answer.status_code) == (target, expected)
+    looks(image)
+    assert image.run(["test", "-f", image.environ["FUNCTION_SOURCE"]], user="65532:65532", environ={}) == ""
+    assert "migrate" in image.run(["kn-chat", "migrate", "--help"], user="65532:65532", environ={})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_gateway_answers_from_the_image(engine):
+    """/livez, as another user."""
+    image, port = engine.build("gateway"), free_port()
+    with running(image, port, KNCHAT_GATEWAY_PORT=str(port)) as url:
+        assert httpx.get(f"{url}/livez").status_code == 200
+    looks(image)
+
+
+def looks(image):
+    """The SBOM names what is installed, .pyc files are there, only /tmp is written, and builders left nothing."""
+    sbom = json.loads((image.root / "usr/share/doc/kn-chat/sbom.json").read_text())
+    installed = {
+        path.name.split("-")[0].replace("_", "-").lower() for path in image.root.glob("opt/kn-chat/lib/*/site-packages/*.dist-info")
+    }
+    named = {part["name"].replace("_", "-").replace(".", "-").lower() for part in [*sbom["components"], sbom["metadata"]["component"]]}
+
+    assert sbom["bomFormat"] == "CycloneDX"
+    assert installed - named == set()
+    assert list(image.root.glob("opt/kn-chat/lib/*/site-packages/schemas/__pycache__/*.pyc"))
+    assert image.start({}, ["sh", "-c", "touch /tmp/a; ! touch /opt/kn-chat/a 2>/dev/null && test -f /tmp/a"]).wait(30) == 0
+    assert not (image.root / "opt/build").exists()
+    assert not (image.root / "src").exists()
