@@ -142,6 +142,11 @@ def test_a_mistake_names_its_variable(name, text):
     assert refusal.value.field == name
 
 
+def test_a_variable_of_the_tests_is_passed_over():
+    """It may stand in the same shell."""
+    assert Settings.from_env({"KNCHAT_CRDS": "/definitions"}) == Settings.from_env({})
+
+
 def test_urls_are_taken():
     """Each in the forms that operators write; what is set by Knative has its own names."""
     given = {
