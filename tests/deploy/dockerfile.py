@@ -16,6 +16,9 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+from servers.packages import MISSING
+from servers.place import Failed
+
 
 @dataclass
 class Stage:
@@ -40,6 +43,12 @@ def stages(path):
         else:
             stage.instructions.append((word, rest))
     return found
+
+
+def may_make_roots():
+    """Raises Failed where this user or this machine cannot; many containers may not mount."""
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"], check=False).returncode:  # noqa: S108
+        raise Failed("images are built in roots of their own, for which one must be root and be allowed to mount", MISSING)
 
 
 class Engine:
