@@ -42,7 +42,14 @@ _TRY_MS: Final = 1_000
 # kafka-python's 30 s would keep us away for so long after a broker's return.
 _BACK_OFF_MS: Final = 1_000
 _AGAIN_S: Final = 0.1
+# What is fetched ahead is held in memory, by each consumer.
+_FETCH_BYTES: Final = 4 * 2**20
 _NOT_IN_AIOKAFKA: Final = frozenset({"reconnect_backoff_max_ms", "ssl_cafile"})
+_NOT_ALLOWED: Final = (
+    aio_errors.TopicAuthorizationFailedError,
+    aio_errors.GroupAuthorizationFailedError,
+    aio_errors.ClusterAuthorizationFailedError,
+)
 
 
 class Brokers:
@@ -91,7 +98,7 @@ class Brokers:
 
         aiokafka refuses a record without key and value, which is what an event without key and data is: an empty value becomes null.
         """
-        await self._introduced()
+        await asyncio.to_thread(self._check_settings)
         producer = AIOKafkaProducer(
             acks="all", enable_idempotence=True, value_serializer=lambda value: value or None, **self._aio_options(), **options
         )
@@ -99,15 +106,13 @@ class Brokers:
 
     async def consumer(self, *topics: str, join_s: float = _FIRST_CONTACT_MS / 1000, **options: Any) -> AIOKafkaConsumer:
         """A consumer on the event loop that commits nothing by itself, and has reached the brokers and joined its group, if it has one."""
-        await self._introduced()
-        # 4 MiB: what is fetched ahead is held in memory, by each consumer.
-        consumer = AIOKafkaConsumer(*topics, enable_auto_commit=False, fetch_max_bytes=4 * 2**20, **self._aio_options(), **options)
+        await asyncio.to_thread(self._check_settings)
+        consumer = AIOKafkaConsumer(*topics, enable_auto_commit=False, fetch_max_bytes=_FETCH_BYTES, **self._aio_options(), **options)
         return await self._started(consumer, join_s)
 
     def blocking_consumer(self, **options: Any) -> KafkaConsumer:
         """kafka-python's consumer, which commits nothing by itself. Blocks until the brokers were reached."""
-        # 4 MiB: what is fetched ahead is held in memory, by each consumer.
-        defaults = {"metrics_enabled": False, "fetch_max_bytes": 4 * 2**20}
+        defaults = {"metrics_enabled": False, "fetch_max_bytes": _FETCH_BYTES}
         return self._made(KafkaConsumer, enable_auto_commit=False, allow_auto_create_topics=False, **defaults | options)
 
     def admin(self) -> KafkaAdminClient:
@@ -120,26 +125,22 @@ class Brokers:
             options["ssl_context"] = ssl.create_default_context(cafile=self._options.get("ssl_cafile"))
         return options
 
-    async def _introduced(self) -> None:
-        if not self._reached and self._options["security_protocol"] != "PLAINTEXT":
-            await asyncio.to_thread(self._check_settings)
-
     async def _started(self, client: Started, within_s: float) -> Started:
         """The client, when it has reached the brokers. Raises Unavailable."""
-        try:
-            async with asyncio.timeout(within_s):
-                await client.start()
-        except BaseException as error:
-            await client.stop()
-            if isinstance(error, (aio_errors.KafkaError, OSError, TimeoutError)):
-                raise Unavailable("Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?") from error
-            raise
+        with self.errors():
+            try:
+                async with asyncio.timeout(within_s):
+                    await client.start()
+            except BaseException as error:
+                await client.stop()
+                if isinstance(error, (aio_errors.KafkaConnectionError, TimeoutError)):
+                    raise _not_reached() from error
+                raise
         self._reached = True
         return client
 
     def _made(self, kind: Callable[..., Any], **options: Any) -> Any:
-        if not self._reached and self._options["security_protocol"] != "PLAINTEXT":
-            self._check_settings()
+        self._check_settings()
         inner: list[KafkaNetClient] = []
 
         def remembered(**given: Any) -> KafkaNetClient:
@@ -153,7 +154,7 @@ class Brokers:
                 for each in inner:  # kafka-python would leave its thread running, and there is one such try a second while brokers are away
                     each.close()
                 if isinstance(error, kafka_errors.KafkaTimeoutError):
-                    raise Unavailable("Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?") from error
+                    raise _not_reached() from error
                 raise
         self._reached = True
         return client
@@ -165,23 +166,22 @@ class Brokers:
             yield
         except kafka_errors.SaslAuthenticationFailedError as error:
             raise self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD") from error
-        except kafka_errors.AuthorizationError as error:
+        except (kafka_errors.AuthorizationError, *_NOT_ALLOWED) as error:
             raise Unavailable(f"Kafka does not allow it to this user: {error.description}") from error
         except (kafka_errors.UnknownTopicOrPartitionError, aio_errors.UnknownTopicOrPartitionError) as error:
             raise Unavailable("a topic is missing in Kafka: `kn-chat topics create` makes it") from error
-        except (
-            kafka_errors.KafkaError,
-            aio_errors.KafkaError,
-            OSError,
-            RuntimeError,
-        ) as error:  # RuntimeError: the client was closed meanwhile
+        except (kafka_errors.KafkaError, aio_errors.KafkaError, OSError, RuntimeError) as error:
+            # RuntimeError: the client was closed meanwhile.
             raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
 
     def _check_settings(self) -> None:
         """Raises Malformed when a broker refuses us: a client would try for seconds and then tell nothing but its timeout.
 
-        One connection, up to the log-in, to the first broker that is there: 40 ms (measured).
+        One connection, up to the log-in, to the first broker that is there: 40 ms (measured). Nothing is done where there is no setting to
+        refuse, or once the brokers were reached.
         """
+        if self._reached or self._options["security_protocol"] == "PLAINTEXT":
+            return
         for number in range(len(self._options["bootstrap_servers"])):
             match self._try(number):
                 case None:
@@ -238,6 +238,10 @@ class _Introduction(KafkaConnectionManager):  # type: ignore[misc] # the library
 
         transport._sock_recv = words_first  # noqa: SLF001 - see above
         return transport
+
+
+def _not_reached() -> Unavailable:
+    return Unavailable("Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?")
 
 
 def again_while_moving(call: Callable[[], Result], *, within_s: float) -> Result:

