@@ -88,13 +88,13 @@ class KafkaView:
     def wrong_topics(self, *, replication: int, delivery_partitions: int) -> Sequence[str]:
         """What is wrong with the topics, a sentence each, where the installation wants so many copies and partitions."""
         settings = replace(self._settings, kafka_replication=replication, delivery_partitions=delivery_partitions)
-        return KafkaView(settings)._ask(lambda backends: backends.topics.check())  # noqa: SLF001 - our own
+        return self._ask(lambda backends: backends.topics.check(), settings)
 
-    def _ask(self, question: Callable[[Backends], Awaitable[Answer]]) -> Answer:
+    def _ask(self, question: Callable[[Backends], Awaitable[Answer]], settings: Settings | None = None) -> Answer:
         from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
 
         async def work() -> Answer:
-            backends = Backends(self._settings)
+            backends = Backends(settings or self._settings)
             try:
                 async with asyncio.timeout(ANSWER_S):
                     return await question(backends)

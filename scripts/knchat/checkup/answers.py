@@ -6,13 +6,16 @@ import email.utils
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from knchat.checkup import Answer, Check, Clock, Finding, Seen
 from knchat.checkup.workloads import OF_SCHEMA
 from knchat.kubectl import Kubectl
 from schemas.errors import Unavailable
+
+if TYPE_CHECKING:
+    import httpx
 
 ANSWER_S: Final = 5.0
 """`/readyz` answers within 2 s."""
@@ -103,11 +106,11 @@ def dead_letters(seen: Seen) -> Iterator[Finding]:
         )
 
 
-def _message(response: object) -> str:
+def _message(response: httpx.Response) -> str:
     try:
-        return str(response.json()["message"])  # type: ignore[attr-defined] # httpx's, imported late
+        return str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return str(response.text).strip()[:200]  # type: ignore[attr-defined] # see above
+        return response.text.strip()[:200]
 
 
 def _clock(where: str, date: str, before: float, after: float) -> Clock | None:
