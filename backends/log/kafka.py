@@ -1,7 +1,7 @@
 """The log on Apache Kafka: both ports, by aiokafka, and kafka-python for questions.
 
-Knative's gateways append by HTTP instead (`knative`) and read here. Constructing it opens nothing; connections and threads come with the first use.
-Belongs to one event loop. Everything about a client of Kafka lies in the files `kafka_*`. Source: design.md D6 to D8, D18.
+Knative's gateways append by HTTP instead (`knative`) and read here. Constructing it opens nothing; connections and threads come with the
+first use. Belongs to one event loop. Everything about a client of Kafka lies in the files `kafka_*`. Source: design.md D6 to D8, D18.
 """
 
 from __future__ import annotations
