@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -239,7 +238,7 @@ def parse(event: Event, payload: type[Payload]) -> Payload:
 
 def signature(event: Event, key: bytes) -> str:
     """The value of `knchatsig` under this key."""
-    signed = hmac.new(key, b"%b\n%b\n%b" % (event.type.encode(), event.id.encode(), event.data), sha256).digest()
+    signed = hmac.digest(key, b"%b\n%b\n%b" % (event.type.encode(), event.id.encode(), event.data), "sha256")
     return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
 
 

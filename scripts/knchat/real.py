@@ -161,15 +161,21 @@ class Processes:
         await self._start(self.pumps + self.gateways)
 
     async def shared_out(self, owners: Owners) -> None:
-        """Returns when every partition is owned by one of the gateways: a moment before, log-ins still name those of the run before."""
+        """Returns when every partition is owned by one of the gateways, and every gateway owns some.
+
+        A moment before, log-ins still name those of the run before; or the first one that came owns all, and users would be moved at once.
+        """
         urls = {child.words[0] for child in self.gateways}
+        partitions = range(self._settings.delivery_partitions)
         try:
             async with asyncio.timeout(SHARED_OUT_S):
-                for partition in range(self._settings.delivery_partitions):
-                    while (owner := await owners.owner_of(partition)) is None or owner.url not in urls:  # noqa: ASYNC110 - a database tells nobody
-                        await asyncio.sleep(ASK_EVERY_S)
+                while True:
+                    owning = {owner.url if owner else "" for owner in [await owners.owner_of(partition) for partition in partitions]}
+                    if owning <= urls and len(owning) == min(len(urls), len(partitions)):
+                        return
+                    await asyncio.sleep(ASK_EVERY_S)
         except (TimeoutError, Unavailable):
-            log.warning("not every partition has an owner yet: some users are let in later")
+            log.warning("partitions are not shared out yet: some users are let in later, or moved")
 
     async def watch(self) -> None:
         """Never returns: what ends is started again. Raises what ended a supervisor."""

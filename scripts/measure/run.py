@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -27,10 +28,13 @@ from measure.target import Target, User
 
 WARM_UP_S = 3.0
 # The stores' JVMs compile what is used while it is used: what the first seconds cost is theirs.
-REAL_WARM_UP_S = 20.0
+REAL_WARM_UP_S = 120.0
 SETTLE_S = 10.0
-IDLE_S = 2.0
-SAMPLE_S = 0.5
+SETTLED_S = 3.0
+IDLE_S = 5.0
+# Each look at history is work for the product too.
+SAMPLE_S, LOOK_S = 1.0, 0.02
+COUNTED = 4_096
 
 
 Trouble = Callable[[], Awaitable[None]]
@@ -87,6 +91,7 @@ class Run:
             say(f"kn-chat dev at {self.http}, cores {self.server_cores or 'all'}; generator on {self.generator_cores}")
         if self.pinned:
             os.sched_setaffinity(0, self.generator_cores)
+        process.ahead_of_others()
         self.target = Target(self.http)
 
     async def log_in(self) -> None:
@@ -111,7 +116,6 @@ class Run:
             swarm.ChatDevice(self.ws or user.gateway, user, self.users[user.number ^ 1].user, run, record, text) for user in self.users
         ]
         await swarm.connect_all(devices)
-        idle_cpu_s = {} if trouble else await self._cpu_s(IDLE_S)
         visible = HdrHistogram(1, 600_000_000, 3)
         async with contextlib.AsyncExitStack() as beside:
             beside.push_async_callback(_end, asyncio.create_task(self._progress(record, plan)))
@@ -128,6 +132,8 @@ class Run:
             used = await meter
             await swarm.settle(devices, record, self.settle_s)
         verdict = await self._check(plan, record, devices, run)
+        # Idle is as it is after work: before it, JVMs are still busy with their start.
+        idle_cpu_s = {} if trouble else await self._cpu_s(IDLE_S, after_s=SETTLED_S)
         for device in devices:
             device.close()
         cpu = {}
@@ -161,7 +167,7 @@ class Run:
     async def _sample_history(
         self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str, visible: HdrHistogram
     ) -> None:
-        """Twice a second: how long after its acknowledgement a message is in history's newest page."""
+        """Once a second: how long after its acknowledgement a message is in history's newest page."""
         row = record.first
         while True:
             await asyncio.sleep(SAMPLE_S)
@@ -176,15 +182,13 @@ class Run:
                 keys = await self.target.newest_keys(self.users[sender], devices[sender].chat)
                 if f"{run}-{row}" in keys:
                     break
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(LOOK_S)
             visible.record_value((time.monotonic_ns() - record.acked[row]) // 1000)
 
     async def _progress(self, record: Record, plan: schedule.Schedule) -> None:
         while True:
             await asyncio.sleep(5)
-            sent = sum(1 for at in record.sent if at)
-            acked = sum(1 for at in record.acked if at)
-            delivered = sum(1 for at in record.delivered if at)
+            sent, acked, delivered = [await _filled(column) for column in (record.sent, record.acked, record.delivered)]
             say(f"  {plan.rate:.0f}/s: sent {sent}/{record.slots}, acknowledged {acked}, delivered {delivered}")
 
     async def crash(self, kills: int, seconds: float) -> None:
@@ -213,6 +217,16 @@ async def _end(task: asyncio.Task[None] | asyncio.Task[dict[str, float]]) -> Non
     """Also when the step was interrupted: nothing goes on behind its back, and trouble mends what it has broken."""
     task.cancel()
     await asyncio.wait([task])
+
+
+async def _filled(column: array[int]) -> int:
+    """How many rows have a value. Little by little: the sends of a second are not to wait for that."""
+    filled = 0
+    for start in range(0, len(column), COUNTED):
+        part = column[start : start + COUNTED]
+        filled += len(part) - part.count(0)
+        await asyncio.sleep(0)
+    return filled
 
 
 async def _nothing() -> None:

@@ -71,7 +71,7 @@ def _prepare(place: Place) -> list[str]:
         say("kafka: formatting its data folder")
         _format(place, java, jars, configuration)
     # log4j without a file of its own would say errors only.
-    options = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", f"-XX:ErrorFile={place.folder}/jvm-crash.log", "-Dlog4j2.level=INFO"]
+    options = ["-Xms640m", "-Xmx640m", "-Xmn320m", "-XX:+UseSerialGC", f"-XX:ErrorFile={place.folder}/jvm-crash.log", "-Dlog4j2.level=INFO"]
     return [java, *options, "-cp", f"{jars}/*", "kafka.Kafka", str(configuration)]
 
 

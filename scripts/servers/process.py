@@ -6,13 +6,18 @@ somebody else meanwhile is never signalled.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_PR_SET_TIMERSLACK: Final = 29  # linux/prctl.h
+_PRCTL: Final = ctypes.CDLL(None).prctl
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +112,47 @@ class Process:
         return total
 
 
-def start(arguments: list[str], *, log: Path, environ: Mapping[str, str]) -> Process:
+def start(arguments: list[str], *, log: Path, environ: Mapping[str, str], timer_slack_us: int = 0, niceness: int = 0) -> Process:
     """Starts a program in a session of its own, without standard input, and with its output behind the log's end.
 
-    Signals that we ignore (a shell ignores SIGINT for what it runs in the background) are not ignored by it.
+    Signals that we ignore (a shell ignores SIGINT for what it runs in the background) are not ignored by it. `timer_slack_us`: by how much
+    the kernel may stretch its sleeps, 0 for the usual 50 us; systemd's TimerSlackNSec. `niceness`: 0 to 19, how far it steps back.
     """
-    pid = os.posix_spawn(
-        arguments[0],
-        arguments,
-        environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.fspath(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
-        setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
-        setsigmask=[],
-    )
+    with _timer_slack(timer_slack_us):
+        pid = os.posix_spawn(
+            arguments[0],
+            arguments,
+            environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.fspath(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
+            setsigmask=[],
+        )
+    if niceness:
+        _step_back(pid, niceness)
     # A program that ended at once is still there as a zombie, which `find` does not count: its start time does not matter then.
     return Process.find(pid) or Process(pid, 0)
+
+
+@contextmanager
+def _timer_slack(slack_us: int) -> Iterator[None]:
+    """What this thread starts inherits it, and all threads of that too. 0 is the thread's own default."""
+    _PRCTL(_PR_SET_TIMERSLACK, slack_us * 1_000)
+    try:
+        yield
+    finally:
+        _PRCTL(_PR_SET_TIMERSLACK, 0)
+
+
+def _step_back(pid: int, niceness: int) -> None:
+    """Where the kernel groups processes by session, as desktops do, only the group's niceness counts towards other sessions."""
+    os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def _over(pid: int, state: str) -> bool:

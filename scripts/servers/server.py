@@ -31,3 +31,7 @@ class Server:
     """The variables (`KNCHAT_` ones, of stores) that lead clients there."""
     stops_by: signal.Signals = signal.SIGTERM
     """What asks it for an orderly end."""
+    timer_slack_us: int = 0
+    """By how much its sleeps may be stretched; 0: the system's default."""
+    niceness: int = 0
+    """How far it steps back when all servers want the same cores."""

@@ -209,7 +209,7 @@ class Services:
         packages.say(f"{server.name}: starting")
         # Its own few variables: what the shell has set for other JVMs or PostgreSQL clients must not change it.
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ} | {"LC_ALL": "C.UTF-8"}
-        running = process.start(arguments, log=place.log, environ=environ)
+        running = process.start(arguments, log=place.log, environ=environ, timer_slack_us=server.timer_slack_us, niceness=server.niceness)
         running.write(place.folder / "pid")
         return running
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from backends.accounts import Owner
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits
+from knchat.processes import ASK_EVERY_S
 from knchat.real import Processes
 from servers.process import Process
 from servers.services import Services
@@ -287,3 +289,25 @@ def test_pumps_name_their_functions(tmp_path):
     named = {child.name: child.command[-1] for child in processes.pumps}
 
     assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/report_lost", named["pump-report-lost"])
+
+
+async def test_users_are_let_in_when_every_gateway_owns_some(tmp_path):
+    """The first that comes owns all for a moment: who logs in then is moved at once, which a log-in to a server that is ready never is."""
+    settings = replace(Settings(), data=tmp_path, http_port=0, gateway_port=0)
+    processes = Processes(settings, {}, gateways=2, sink=False, in_process=False)
+    first, second = "ws://127.0.0.1:1/v1/socket", "ws://127.0.0.1:2/v1/socket"
+    for child, url in zip(processes.gateways, (first, second), strict=True):
+        child.words = [url]
+    everything = range(settings.delivery_partitions)
+    backends = Backends(settings)
+    try:
+        await backends.owners.own([Owner(partition, first, 1) for partition in everything])
+
+        waiting = asyncio.create_task(processes.shared_out(backends.owners))
+        done, _ = await asyncio.wait([waiting], timeout=5 * ASK_EVERY_S)
+        assert not done
+        await backends.owners.own([Owner(partition, second, 2) for partition in everything[1::2]])
+        async with asyncio.timeout(5):
+            await waiting
+    finally:
+        await backends.close()

@@ -1,0 +1,40 @@
+"""Processes that outlive us, as they are started."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from servers import process
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts a program that sleeps, with these wishes, and ends it."""
+    running = []
+
+    def start(**wishes):
+        running.append(process.start(["/bin/sleep", "60"], log=tmp_path / "log", environ={}, **wishes))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop(signal.SIGKILL, timeout_s=5)
+
+
+def slack_ns(pid):
+    return int(Path(f"/proc/{pid}/timerslack_ns").read_text())
+
+
+def test_one_that_steps_back(started):
+    """It has the sleeps and the priority it was given; ours stay as they are, and what is started next has the usual ones."""
+    before = (slack_ns("self"), os.getpriority(os.PRIO_PROCESS, 0))
+    behind, usual = started(timer_slack_us=2_000, niceness=5), started()
+
+    assert (slack_ns(behind.pid), os.getpriority(os.PRIO_PROCESS, behind.pid)) == (2_000_000, 5)
+    assert (slack_ns(usual.pid), os.getpriority(os.PRIO_PROCESS, usual.pid)) == before
+    assert (slack_ns("self"), os.getpriority(os.PRIO_PROCESS, 0)) == before
+    group = Path(f"/proc/{behind.pid}/autogroup")
+    if group.exists():
+        assert group.read_text().endswith("nice 5\n")
