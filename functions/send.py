@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backends.telemetry import count
@@ -37,13 +36,15 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backe
     """
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
-    known = await policy_of(backends).known(_people(commands), backends.accounts)
+    meant = [_others(command) for command in commands]
+    people = {person for others in meant if not isinstance(others, Refused) for person in others}
+    known = await policy_of(backends).known(people, backends.accounts)
     deliveries: list[pb.Delivery] = []
     outcomes: list[pb.Outcome] = []
     set_aside: list[pb.Command] = []
-    for command in commands:
+    for command, others in zip(commands, meant, strict=True):
         try:
-            told, refused = _decide(command, known)
+            told, refused = _decide(command, others, known)
         except Exception as error:
             if len(commands) == 1:
                 raise
@@ -60,20 +61,15 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backe
     count("knchat_commands_total", len(set_aside), became="set_aside")
 
 
-def _people(commands: Iterable[pb.Command]) -> set[UserId]:
-    """Whom policy has to know to decide these commands. What is wrong with a command is found when its turn comes."""
-    people: set[UserId] = set()
-    for command in commands:
-        with suppress(Refused):
-            people.update(_others(command))
-    return people
+def _others(command: pb.Command) -> list[UserId] | Refused:
+    """Whom the command is for besides who asks; what is wrong with it, for when its turn comes."""
+    try:
+        return [member for member in members_of(check_command(command), UserId(command.user)) if member != command.user]
+    except Refused as refusal:
+        return refusal
 
 
-def _others(command: pb.Command) -> list[UserId]:
-    return [member for member in members_of(check_command(command), UserId(command.user)) if member != command.user]
-
-
-def _decide(command: pb.Command, known: Mapping[UserId, bool | None]) -> tuple[list[pb.Delivery], str]:
+def _decide(command: pb.Command, others: list[UserId] | Refused, known: Mapping[UserId, bool | None]) -> tuple[list[pb.Delivery], str]:
     """Who is told what, and the code of the refusal, empty when there is none.
 
     Raises Malformed for what no gateway writes, Unavailable when a store has to be asked and does not answer.
@@ -81,7 +77,8 @@ def _decide(command: pb.Command, known: Mapping[UserId, bool | None]) -> tuple[l
     if command.ByteSize() > MAX_BATCH_BYTES:
         raise Malformed("the command is greater than a whole batch may be")
     try:
-        others = _others(command)
+        if isinstance(others, Refused):
+            raise others
         check_known(others, known)
     except Malformed:
         raise

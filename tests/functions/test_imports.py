@@ -37,8 +37,8 @@ THIRD_PARTY = {
     "persist": FRAMEWORK | {"sqlalchemy"},
     "history": FRAMEWORK | {"sqlalchemy"},
 }
-BROUGHT = {"a1_coverage", "coverage", "cython_runtime"}
-"""What compiled modules and the coverage tool put there themselves."""
+BROUGHT = {"a1_coverage", "coverage", "cython_runtime", "sitecustomize"}
+"""What compiled modules, the coverage tool and the system's Python put there themselves."""
 # Those that are heavy, or belong to another function.
 OURS_NEVER = {
     "backends.migrations.env",

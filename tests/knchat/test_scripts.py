@@ -60,7 +60,7 @@ def test_without_python_it_says_what_to_install(checkout, tmp_path):
     tools.mkdir()
     for tool in ("cat", "cksum", "dirname", "id", "mkdir", "flock"):
         (tools / tool).symlink_to(shutil.which(tool))
-    done = run("scripts/venv", checkout, PATH=str(tools))
+    done = run("scripts/venv", checkout, PATH=str(tools), PYTHON="no-python")
 
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
