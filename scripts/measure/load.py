@@ -77,7 +77,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=200, help="connected users, in pairs (default 200)")
     parser.add_argument("--rate", type=float, help="messages a second, all together (default 300, with --from-zero 1,000)")
     parser.add_argument("--seconds", type=float, help="measured seconds (default 60, with --from-zero 20)")
-    parser.add_argument("--warm-up", type=float, metavar="S", help="seconds of load before them (default 3, with --real 120)")
+    parser.add_argument(
+        "--warm-up", type=float, metavar="S", help="seconds of load before them (default 3, with --real 120), before later steps at most 10"
+    )
     parser.add_argument("--bytes", type=int, default=256, help="length of a message's text (default 256)")
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--saturate", action="store_true", help="find the highest rate that holds")

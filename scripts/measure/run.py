@@ -29,6 +29,7 @@ from measure.target import Target, User
 WARM_UP_S = 3.0
 # The stores' JVMs compile what is used while it is used: what the first seconds cost is theirs.
 REAL_WARM_UP_S = 120.0
+WARM_AGAIN_S = 10.0
 SETTLE_S = 10.0
 SETTLED_S = 3.0
 IDLE_S = 5.0
@@ -104,10 +105,11 @@ class Run:
     ) -> report.Step:
         """Holds a rate, then checks every message of it.
 
-        `trouble` is made while the load runs, after the warm-up; the CPU is not counted then. `sample_history`: measures, too, how soon
-        history shows what was acknowledged.
+        The first step of a run has the whole warm-up, a later one 10 s of it. `trouble` is made while the load runs, after the warm-up; the
+        CPU is not counted then. `sample_history`: measures, too, how soon history shows what was acknowledged.
         """
-        warm_up_s = self.warm_up_s if warm_up_s is None else warm_up_s
+        if warm_up_s is None:
+            warm_up_s = min(self.warm_up_s, WARM_AGAIN_S) if self.steps else self.warm_up_s
         self.steps += 1
         plan = schedule.make(clients=len(self.users), rate=rate, seconds=seconds + warm_up_s, seed=self.options.seed + self.steps)
         record = Record(len(plan.senders), first=int(rate * warm_up_s))
