@@ -155,8 +155,10 @@ async def measure(options: argparse.Namespace, services: Services) -> int:
     async with running(options) as run:
         assert run.product is not None  # noqa: S101 - there is no --http
         run.product.services, run.settle_s = services, HEAL_S
-        await run.log_in()
-        passed = {name: await one(run, services, name) for name in options.faults or FAULTS}
+        passed: dict[str, bool] = {}
+        for name in options.faults or FAULTS:
+            await run.log_in()  # anew: access tokens live 15 minutes
+            passed[name] = await one(run, services, name)
     failed = [name for name, good in passed.items() if not good]
     print(f"\n{len(passed)} faults, {'all passed' if not failed else 'FAILED: ' + ', '.join(failed)}")
     return 1 if failed else 0
