@@ -240,6 +240,14 @@ async def test_readers_go_on_at_the_oldest_record_that_is_left(brokers, log):
         assert ids(await batches(follower, 4)) == sent(some)[6:]
 
 
+async def test_what_was_read_once_is_not_fetched_on(log):
+    """The client's own thread fetches ahead whatever it holds: a gateway that looks at history's lag would fetch all of chat-messages."""
+    await log.append([Record(DELIVERIES, event(), 3)])
+    assert len(await log.read(DELIVERIES, 3, 0, max_records=1)) == 1
+
+    assert log._reader._consumer.assignment() == set()
+
+
 async def test_a_follower_beyond_the_end_is_told(log):
     """The topic was deleted and made again: what it has read before is another log's."""
     await log.append(records(3))
