@@ -15,7 +15,7 @@ dir "{data}"
 appendonly yes
 appendfsync everysec
 save ""
-maxmemory 256mb
+maxmemory 1gb
 maxmemory-policy noeviction
 """
 
