@@ -11,7 +11,7 @@ from typing import Any
 
 from measure import report
 from measure.beside import bare_kafka, relay_step
-from measure.ladders import published
+from measure.ladders import counted, published
 from measure.run import Run, running, say
 
 TAX_S = 15.0
@@ -47,6 +47,10 @@ async def at_rate(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     events, commands = (after - earlier for after, earlier in zip(await published(run), before, strict=True))
     batching = [(options.rate, step.cpu_us_per_message, commands / max(1, events))]
     report.show(step, title=title(options))
+    [away] = await counted(run, "knchat_cache_away_total")
+    if away:
+        # A Redis that is full, say. The product goes on without it, and looks cheaper than it is.
+        print(f"  ! the cache did not answer {away:.0f} times: these figures are without it")
     relay = await relay_step(run, options.rate)
     bare = await bare_kafka(options)
     untaxed = None if options.no_tax else await _without_http(run)

@@ -13,8 +13,6 @@ from measure.run import Run
 
 LADDER = (500, 1000, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 8000)
 BATCHING = (50, 300, 1000, 3000)
-# Events and commands in them that the gateways have published.
-_COUNTERS = ("knchat_publishes_total", "knchat_published_commands_total")
 
 
 async def saturate(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
@@ -62,11 +60,17 @@ async def batching(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
 
 async def published(run: Run) -> tuple[float, float]:
     """How many events all gateways together have published so far, and how many commands in them."""
-    assert run.product is not None  # noqa: S101 - the batching ladder is for servers of our own
-    total = [0.0, 0.0]
+    events, commands = await counted(run, "knchat_publishes_total", "knchat_published_commands_total")
+    return events, commands
+
+
+async def counted(run: Run, *names: str) -> list[float]:
+    """What these counters say, of all gateways together."""
+    assert run.product is not None  # noqa: S101 - only servers of our own are looked into
+    total = [0.0] * len(names)
     async with httpx.AsyncClient(timeout=10) as client:
         for url in run.product.metrics():
             text = (await client.get(url)).text
-            for index, name in enumerate(_COUNTERS):
+            for index, name in enumerate(names):
                 total[index] += sum(float(number) for number in re.findall(rf"^{name} (\S+)", text, re.MULTILINE))
-    return total[0], total[1]
+    return total
