@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,18 @@ def cores() -> tuple[set[int], set[int]]:
     return ({available[0]}, {available[-1]})
 
 
-def ahead_of_others() -> None:
-    """The generator runs when its time has come, as clients do who have machines of their own. Only root may say so."""
-    with contextlib.suppress(OSError):
+@contextlib.contextmanager
+def ahead_of_others() -> Iterator[None]:
+    """This thread runs when its time has come, as clients do who have machines of their own. Without the right to that: as always."""
+    try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def cpu_s(pid: int) -> float:

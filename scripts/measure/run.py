@@ -92,7 +92,6 @@ class Run:
             say(f"kn-chat dev at {self.http}, cores {self.server_cores or 'all'}; generator on {self.generator_cores}")
         if self.pinned:
             os.sched_setaffinity(0, self.generator_cores)
-        process.ahead_of_others()
         self.target = Target(self.http)
 
     async def log_in(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from measure.process import ahead_of_others
 from measure.record import Record
 from measure.schedule import Schedule, Timer
 from measure.target import User
@@ -252,6 +253,11 @@ async def connect_all(devices: list[Any]) -> None:
 
 async def drive(devices: list[Any], plan: Schedule, record: Record) -> None:
     """Sends every slot at its time, however late the answers are."""
+    with ahead_of_others():
+        await _drive(devices, plan, record)
+
+
+async def _drive(devices: list[Any], plan: Schedule, record: Record) -> None:
     timer = Timer()
     start = time.monotonic_ns() + 20_000_000
     repeats = asyncio.get_running_loop().create_task(_repeat(devices))

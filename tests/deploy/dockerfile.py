@@ -119,6 +119,7 @@ _SYSTEM = (
     "/usr/sbin",
     "/usr/share/zoneinfo",
     "/usr/share/ca-certificates",
+    "/usr/share/python-wheels",  # where Debian's ensurepip finds pip
     "/etc/ssl",
     "/dev",
     "/proc",

@@ -327,12 +327,12 @@ async def test_replaced_and_too_many(start, person):
 
 async def test_a_token_ends_while_connected(person):
     """`expiring`, and 4004 within a second of the end; a refresh carries on."""
-    ann = await person(ANN, token_s=2)
+    ann = await person(ANN, token_s=6)
     began = time.monotonic()
     assert (await ann.hear("expiring"))["at"] == ann.welcome["expires"]
 
     assert await ann.ended() == 4004
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 7.5
 
 
 async def test_refresh(person, token):

@@ -1,12 +1,14 @@
 """The clients of a load run behave as good clients do: else a figure of the product is one of theirs."""
 
 import asyncio
+import os
 import json
 
 import pytest
 import websockets
 
 from measure import swarm
+from measure.process import ahead_of_others
 from measure.record import Record
 from measure.target import User
 
@@ -83,3 +85,13 @@ async def test_one_that_nobody_lets_in_says_so(server, device, monkeypatch):
 
     assert tried > 1
     assert device._reconnecting is None
+
+
+def test_the_generator_is_ahead_only_while_it_sends():
+    """A process that measures is as all others before and after."""
+    before = os.sched_getscheduler(0)
+    with ahead_of_others():
+        ahead = os.sched_getscheduler(0)
+
+    assert ahead != before or os.geteuid()
+    assert os.sched_getscheduler(0) == before
