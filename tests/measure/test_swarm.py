@@ -1,8 +1,8 @@
 """The clients of a load run behave as good clients do: else a figure of the product is one of theirs."""
 
 import asyncio
-import os
 import json
+import os
 
 import pytest
 import websockets
