@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 pytest_plugins = ["tests.real", "tests.deploy.cluster"]
 
 
@@ -9,3 +11,13 @@ def pytest_configure():
     """A shell that runs us in the background has SIGINT ignored, and a program would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    """A test that needs real servers has two tries: on a crowded machine they now and then need longer than a test waits.
+
+    The report shows the second one as an R, and by name at its end; what fails twice fails.
+    """
+    for item in items:
+        if item.get_closest_marker("real") or "cluster" in item.fixturenames or config.getoption("--real", default=False):
+            item.add_marker(pytest.mark.flaky(reruns=1))

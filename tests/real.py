@@ -119,10 +119,6 @@ def pytest_collection_modifyitems(config, items):
         adapter = adapter_of(item)
         if adapter in NEEDS or _FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.real)
-        if item.get_closest_marker("real"):
-            # Real servers on a crowded machine now and then need longer than a test waits. It is tried once more, which the report shows
-            # as an R: what fails twice fails.
-            item.add_marker(pytest.mark.flaky(reruns=1))
         if adapter and item.path.parent.name == "backends":
             config.stash[_SUITES][item.nodeid] = (item.path.stem.split("_")[1], adapter)
 

@@ -244,11 +244,15 @@ class Controllers:
         self._patch(pod, {"status": {"phase": phase, "conditions": conditions}}, "/status")
 
     def _patch_finalizers(self, thing, names):
-        """Only if the object is still as we saw it: the garbage collector takes one of its own away, which nobody may bring back (422)."""
-        self._patch(thing, {"metadata": {"finalizers": names, "resourceVersion": thing["metadata"]["resourceVersion"]}})
+        """The garbage collector takes one of its own away, which nobody may bring back (422)."""
+        self._patch(thing, {"metadata": {"finalizers": names}})
 
     def _patch(self, thing, body, sub=""):
-        self.api.call("PATCH", f"{thing['path']}{sub}?fieldManager=tests-controllers", body, content=MERGE)
+        """Only if the object is still as we saw it: a list of containers that is written back would undo what another has set meanwhile."""
+        seen = thing["metadata"]
+        body = {**body, "metadata": {**body.get("metadata", {}), "resourceVersion": seen["resourceVersion"]}}
+        now = self.api.call("PATCH", f"{thing['path']}{sub}?fieldManager=tests-controllers", body, content=MERGE)
+        seen["resourceVersion"] = now["metadata"]["resourceVersion"]
 
 
 @contextmanager

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from clusters import definitions
-from clusters.api import Api
+from clusters.api import MERGE, Api, ApiFailed
 from clusters.cluster import Cluster
 from clusters.control_plane import API_SERVER, CONTROLLERS
 from clusters.tools import TOOLS
-from tests.deploy.cluster import items
+from tests.deploy.cluster import items, with_paths
+from tests.deploy.controllers import Controllers
 
 _ROOT = Path(__file__).parents[2]
 
@@ -83,3 +86,21 @@ def test_it_comes_back_with_its_objects(cluster, tmp_path):
         own.wipe()
     assert [status.process for status in own.status()] == [None, None, None]
     assert not own.kubeconfig.exists()
+
+
+def test_a_played_controller_undoes_nothing_that_another_has_set(clean):
+    """A binding writes whole containers; what was set since it looked would be lost, for good."""
+    api, path = Api(clean), "/apis/apps/v1/statefulsets"
+    container = {"name": "gateway", "image": "gateway:0.1.0"}
+    pod = {"metadata": {"labels": {"app": "gateway"}}, "spec": {"containers": [container]}}
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": "chat"}})
+    spec = {"replicas": 0, "serviceName": "gateway", "selector": {"matchLabels": {"app": "gateway"}}, "template": pod}
+    api.call("POST", "/apis/apps/v1/namespaces/chat/statefulsets", {"metadata": {"name": "gateway"}, "spec": spec})
+    (seen,) = with_paths(api, path)
+    mine = {"name": "MINE", "value": "set since"}
+    api.call("PATCH", seen["path"], {"spec": {"template": {"spec": {"containers": [{**container, "env": [mine]}]}}}}, content=MERGE)
+
+    with pytest.raises(ApiFailed) as failed:
+        Controllers(clean, ())._bind(seen, [{"name": "K_SINK", "value": "http://sink"}])
+    assert failed.value.status == 409
+    assert items(api, path)[0]["spec"]["template"]["spec"]["containers"][0]["env"] == [mine]
