@@ -73,7 +73,7 @@ class Settings:
     drain_s: int = _setting(5, "s", "what a stopping gateway gives its clients between `drain` and close 1012", least=0, most=300)
     publishes_in_flight: int = _setting(2, "events", "micro-batches a gateway has under way at once", least=1, most=16)
     publish_apart_ms: int = _setting(
-        10, "ms", "from one micro-batch of a gateway to the next, at the least; 0: as they come", least=0, most=1_000
+        10, "ms", "from a micro-batch of a gateway to the next, up to twice as much under load; 0: as they come", least=0, most=1_000
     )
     ring_bytes: int = _setting(64 * 2**20, "bytes", "deliveries a gateway keeps to resume from, in all", least=2**20)
     ring_s: int = _setting(900, "s", "how long a gateway keeps deliveries to resume from", least=10)

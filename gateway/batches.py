@@ -1,13 +1,14 @@
 """A bounded queue whose items travel in micro-batches: at most so many batches are under way, and what comes meanwhile rides in the next.
 
 The publisher sends commands this way, the queries their questions. What the items are and where they go is not known here.
-Batches keep a little distance: one that comes alone leaves at once, and the cost of an item falls as load grows. Source: design.md D1.
+Batches keep a distance that grows with load: an item that comes alone leaves at once, and the cost of an item falls. Source: design.md D1.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar
@@ -19,6 +20,18 @@ log = logging.getLogger(__name__)
 QUEUE_BYTES: Final = 4 * 2**20
 PATIENCE_S: Final = 10.0
 """Nothing waits longer than this to be taken, and while something else is late by as much nothing new is taken in."""
+WIDER_ABOVE: Final = 10
+"""Items in a batch above which the next one keeps more than the least distance ..."""
+WIDEST: Final = 2
+"""... up to so many times as much."""
+
+
+def distance_s(apart_s: float, items: int) -> float:
+    """How long after a batch of so many the next one leaves, `apart_s` being the least.
+
+    The root of the size: the distance then grows with the rate, so that events become fewer as load grows, and never jumps.
+    """
+    return apart_s * min(math.sqrt(max(items / WIDER_ABOVE, 1.0)), WIDEST)
 
 
 class Sized(Protocol):
@@ -112,16 +125,18 @@ class Batches(Generic[Item]):
             log.error("a batch was given up", exc_info=error)
 
     async def _next(self) -> list[Item]:
-        """The next batch, at its time: `apart_s` after the one before at the earliest."""
+        """The next batch, at its time: `distance_s` after the one before at the earliest."""
         self._pacing = True
         try:
             loop = asyncio.get_running_loop()
             if (wait_s := self._next_at_s - loop.time()) > 0:
                 await asyncio.sleep(wait_s)
-            self._next_at_s = loop.time() + self._apart_s
         finally:
             self._pacing = False
-        return self._take()
+        batch = self._take()
+        # What did not fit is a batch already: there is nothing to wait for.
+        self._next_at_s = loop.time() + (self._apart_s if self._queue else distance_s(self._apart_s, len(batch)))
+        return batch
 
     def _take(self) -> list[Item]:
         batch: list[Item] = []

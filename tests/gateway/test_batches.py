@@ -4,7 +4,9 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from gateway.batches import PATIENCE_S, QUEUE_BYTES, Batches
+import pytest
+
+from gateway.batches import PATIENCE_S, QUEUE_BYTES, WIDER_ABOVE, Batches, distance_s
 from schemas.topics import MAX_BATCH, MAX_BATCH_BYTES
 
 
@@ -84,10 +86,37 @@ async def test_batches_keep_their_distance():
     assert left[1][0] - left[0][0] > 0.049  # the loop counts milliseconds, as floats
 
 
+async def test_a_large_batch_keeps_more_distance():
+    """Twice as much after four times as many."""
+    loop = asyncio.get_running_loop()
+    left = []
+
+    async def publish(batch):
+        left.append((loop.time(), len(batch)))
+
+    batches = Batches(publish, in_flight=2, apart_s=0.05)
+    for _ in range(4 * WIDER_ABOVE):
+        batches.put(Item())
+    await turns()
+    batches.put(Item())
+    await batches.flush()
+
+    assert [count for _, count in left] == [4 * WIDER_ABOVE, 1]
+    assert left[1][0] - left[0][0] > 0.099
+
+
+@pytest.mark.parametrize(("items", "times"), [(0, 1), (1, 1), (10, 1), (20, 2**0.5), (40, 2), (MAX_BATCH, 2)])
+def test_the_distance_has_a_least_and_a_most(items, times):
+    """Between them it is in proportion to the rate: n items a distance are rate x distance, so the root of n is too."""
+    assert distance_s(0.02, items) == pytest.approx(times * 0.02)
+
+
 async def test_a_full_batch_does_not_wait_for_another_to_be_done():
-    """What does not fit into one leaves in the next, at its distance."""
+    """What does not fit into one leaves in the next, at the least distance: it is many already."""
+    loop = asyncio.get_running_loop()
     published = Published()
-    batches = Batches(published, in_flight=2, apart_s=0.001)
+    batches = Batches(published, in_flight=2, apart_s=2)
+    began_s = loop.time()
     for _ in range(MAX_BATCH + 1):
         batches.put(Item(1))
     async with asyncio.timeout(5):
@@ -95,6 +124,7 @@ async def test_a_full_batch_does_not_wait_for_another_to_be_done():
             await asyncio.sleep(0.001)
 
     assert [len(batch) for batch in published.batches] == [MAX_BATCH, 1]
+    assert loop.time() - began_s < 3
     published.gate.set()
     await batches.flush()
 

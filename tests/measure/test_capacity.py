@@ -108,6 +108,16 @@ def test_batches_as_they_are_set_are_of_one_message_at_least(users, messages):
     assert columns(Inputs(users=users, messages=messages))["as set"].batch >= 1
 
 
+@pytest.mark.parametrize(("rate", "batch"), [(300, 6), (1_000, 40), (2_000, 80)])
+def test_batches_as_they_are_set_grow_with_the_rate_of_a_gateway(rate, batch):
+    """As a run of `scripts/load --real` counts them: 40.25 at 1,000 a second and 20 ms."""
+    inputs = Inputs(users=1_000, messages=rate, zones=1, apart_ms=20, gateway_in_us=0, gateway_out_us=0, gateway_event_us=0)
+    found = columns(inputs)["as set"]
+
+    assert found.gateways_all_zones == 1
+    assert found.batch == pytest.approx(batch, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("change", "what", "limit"),
     [
