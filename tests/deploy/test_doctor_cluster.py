@@ -203,6 +203,15 @@ MISTAKES = (
 )
 
 
+def put_back(installed, saved):
+    """kubectl asks for the object's version before it writes: a controller that writes a status in between makes it a conflict."""
+    for _ in range(20):
+        if installed.kubectl("replace", "-f", "-", stdin=json.dumps(saved), check=False):
+            return
+        time.sleep(0.2)
+    raise AssertionError(saved)
+
+
 @contextmanager
 def planted(installed, mistake):
     """The mistake, and afterwards all as before."""
@@ -222,7 +231,7 @@ def planted(installed, mistake):
         if thing.startswith("pod/"):
             pass  # its owner has made another one
         elif installed.get(thing, *where):
-            installed.kubectl("replace", "-f", "-", stdin=json.dumps(saved))
+            put_back(installed, saved)
         else:
             for field in ("uid", "ownerReferences", "finalizers", "generation"):
                 saved["metadata"].pop(field, None)
