@@ -6,6 +6,11 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from cassandra import DriverException, RequestExecutionException
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.policies import RoundRobinPolicy
+
 from servers.packages import JAVA, Jars
 from servers.place import HOST, USER, Place
 from servers.server import NotReady, Server
@@ -153,11 +158,6 @@ def _check(place: Place) -> None:
 
 def _ask(place: Place, login: tuple[str, str] | None, statement: str) -> None:
     """One statement on a connection of its own. NotReady when it fails."""
-    from cassandra import DriverException, RequestExecutionException  # noqa: PLC0415 - only its own check needs it
-    from cassandra.auth import PlainTextAuthProvider  # noqa: PLC0415
-    from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable  # noqa: PLC0415
-    from cassandra.policies import RoundRobinPolicy  # noqa: PLC0415
-
     options: dict[str, Any] = {}
     if login:
         options["auth_provider"] = PlainTextAuthProvider(*login)

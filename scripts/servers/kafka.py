@@ -7,6 +7,9 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
 from servers.packages import JAVA, Jars, say
 from servers.place import HOST, USER, Failed, Place
 from servers.server import NotReady, Server
@@ -93,9 +96,6 @@ def _format(place: Place, java: str, jars: Path, configuration: Path) -> None:
 
 def _check(place: Place) -> None:
     """The broker describes its cluster: it has a controller, and it is registered there."""
-    from kafka import KafkaAdminClient  # noqa: PLC0415 - only its own check needs it
-    from kafka.errors import KafkaError  # noqa: PLC0415
-
     login = {
         "security_protocol": "SASL_SSL",
         "ssl_cafile": str(place.certificates.authority),

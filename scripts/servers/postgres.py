@@ -13,6 +13,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pg8000.exceptions
+import pg8000.native
+
 from servers.packages import POSTGRES as PROGRAMS
 from servers.packages import SETPRIV, say
 from servers.place import HOST, USER, Failed, Place
@@ -129,9 +132,6 @@ def _check(place: Place) -> None:
 
 def _asks(place: Place, user: str, statement: str, *, database: str = USER) -> bool:
     """Whether the server did this. NotReady when it cannot be asked at all."""
-    import pg8000.exceptions  # noqa: PLC0415 - only its own check needs it
-    import pg8000.native  # noqa: PLC0415
-
     context = ssl.create_default_context(cafile=str(place.certificates.authority)) if place.secure else None
     try:
         with pg8000.native.Connection(

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from servers.packages import REDIS as REDIS_SERVER
 from servers.place import HOST, USER, Place
 from servers.server import NotReady, Server
@@ -54,10 +58,6 @@ def _prepare(place: Place) -> list[str]:
 
 def _check(place: Place) -> None:
     """It answers PING; while it loads its file it does not."""
-    from redis import Redis, RedisError  # noqa: PLC0415 - only its own check needs it
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
-
     login: dict[str, Any] = {"ssl": True, "ssl_ca_certs": str(place.certificates.authority), "username": USER, "password": place.password()}
     client = Redis(host=HOST, port=place.port(), socket_timeout=3, retry=Retry(NoBackoff(), 0), **(login if place.secure else {}))
     try:

@@ -209,3 +209,10 @@ def test_a_process_that_does_not_end_is_killed(tmp_path):
         stubborn.stdout.readline()
 
         assert not Process.find(stubborn.pid).stop(signal.SIGTERM, timeout_s=0.2)
+
+
+def test_clients_are_loaded_before_servers_start_in_threads():
+    """Two threads that import drivers at once can wait for each other's modules: Python ends one of them with a deadlock."""
+    ask = "import sys, servers.services; print({'cassandra.cluster', 'kafka', 'pg8000.native', 'redis'} <= sys.modules.keys())"
+
+    assert subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True, timeout=60).stdout == "True\n"
