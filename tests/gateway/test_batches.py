@@ -28,6 +28,16 @@ class Published:
         await self.gate.wait()
 
 
+class Departures:
+    """When batches left, and how many items they took along."""
+
+    def __init__(self):
+        self.left = []
+
+    async def __call__(self, batch):
+        self.left.append((asyncio.get_running_loop().time(), len(batch)))
+
+
 async def turns(count=5):
     for _ in range(count):
         await asyncio.sleep(0)
@@ -66,14 +76,9 @@ async def test_the_next_batch_takes_all_that_came_meanwhile():
 
 async def test_batches_keep_their_distance():
     """What comes alone leaves at once; what comes soon after it waits for the rest of the distance, and rides together."""
-    loop = asyncio.get_running_loop()
-    left = []
-
-    async def publish(batch):
-        left.append((loop.time(), len(batch)))
-
-    batches = Batches(publish, in_flight=2, apart_s=0.05)
-    began_s = loop.time()
+    departures = Departures()
+    batches = Batches(departures, in_flight=2, apart_s=0.05)
+    began_s = asyncio.get_running_loop().time()
     batches.put(Item())
     await turns()
     for _ in range(3):
@@ -81,28 +86,23 @@ async def test_batches_keep_their_distance():
         await turns()
     await batches.flush()
 
-    assert [count for _, count in left] == [1, 3]
-    assert left[0][0] - began_s < 0.05
-    assert left[1][0] - left[0][0] > 0.049  # the loop counts milliseconds, as floats
+    assert [count for _, count in departures.left] == [1, 3]
+    assert departures.left[0][0] - began_s < 0.05
+    assert departures.left[1][0] - departures.left[0][0] > 0.049  # the loop counts milliseconds, as floats
 
 
 async def test_a_large_batch_keeps_more_distance():
     """Twice as much after four times as many."""
-    loop = asyncio.get_running_loop()
-    left = []
-
-    async def publish(batch):
-        left.append((loop.time(), len(batch)))
-
-    batches = Batches(publish, in_flight=2, apart_s=0.05)
+    departures = Departures()
+    batches = Batches(departures, in_flight=2, apart_s=0.05)
     for _ in range(4 * WIDER_ABOVE):
         batches.put(Item())
     await turns()
     batches.put(Item())
     await batches.flush()
 
-    assert [count for _, count in left] == [4 * WIDER_ABOVE, 1]
-    assert left[1][0] - left[0][0] > 0.099
+    assert [count for _, count in departures.left] == [4 * WIDER_ABOVE, 1]
+    assert departures.left[1][0] - departures.left[0][0] > 0.099
 
 
 @pytest.mark.parametrize(("items", "times"), [(0, 1), (1, 1), (10, 1), (20, 2**0.5), (40, 2), (MAX_BATCH, 2)])
