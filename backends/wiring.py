@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from backends.clock import Clock
 from backends.health import Health
 from backends.settings import Settings
 from backends.tracing import in_spans
@@ -32,6 +33,8 @@ class Backends:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.clock = Clock(alone=not settings.database)
+        """The time that orders, expires and refuses."""
 
     @cached_property
     def _log(self) -> EmbeddedLog:
