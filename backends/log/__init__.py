@@ -142,6 +142,13 @@ class Reads(Protocol):
         """What each of these partitions holds now."""
         ...
 
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """Partition -> the offset of its first record from that time on (Unix milliseconds); its end, where there is none.
+
+        A later time never gives a lower offset, so a stretch of time is a stretch of every partition, also where clocks have jumped.
+        """
+        ...
+
     async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
         """Records from `offset` on, as far as there are any; at least one, if there is one, whatever its size. Never waits for new ones.
 
@@ -166,6 +173,13 @@ class Reads(Protocol):
 
     async def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """Partition -> committed offset; partitions without one are left out."""
+        ...
+
+    async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Partition -> next offset to read, for a group without members: a reader that goes where it likes keeps its place so.
+
+        Durable on return. Errors: Unavailable when the group has members, whose own commits count.
+        """
         ...
 
     async def ping(self) -> None:

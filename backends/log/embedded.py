@@ -98,6 +98,17 @@ class EmbeddedLog:
         found = await self._look([place.slot(partition) for partition in partitions])
         return {slot - place.first_slot: bounds for slot, bounds in found.items()}
 
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """See `Reads`."""
+        place = await self._place(topic)
+        slots = range(place.first_slot, place.first_slot + place.partitions)
+
+        def found(connection: sqlite3.Connection) -> dict[int, int]:
+            held = sql.bounds(connection, slots)
+            return {slot - place.first_slot: sql.offset_at(connection, slot, held[slot], at_ms) for slot in slots}
+
+        return await self._query(found)
+
     async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
         """See `Reads`."""
         place = await self._place(topic)
@@ -143,6 +154,13 @@ class EmbeddedLog:
         """See `Reads`."""
         place = await self._place(topic)
         return await self._query(lambda connection: sql.committed(connection, group, place))
+
+    async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """See `Reads`. Members in other processes are not known here; there are none where `own` is kept to."""
+        if (group, topic) in self._members:
+            raise Unavailable(f"group {group} has a member on {topic}: its own commits count")
+        if pairs := [*(await self._place(topic)).slots(offsets).items()]:
+            await self.run(partial(sql.commit, group=group, offsets=pairs), durable=True)
 
     async def run(self, step: Step[Result], *, durable: bool, size: int = 0) -> Result:
         """Runs a step in the writer's next transaction: for the embedded cache, whose keys lie in this file. See `Writer.run`."""

@@ -150,6 +150,21 @@ def bounds(connection: sqlite3.Connection, slots: Collection[int]) -> dict[int, 
     return {slot: Bounds(begin, end) for slot, begin, end in connection.execute(_BOUNDS, (str([*slots]),))}
 
 
+def offset_at(connection: sqlite3.Connection, slot: int, held: Bounds, at_ms: int) -> int:
+    """The first offset of a slot whose record is from that time on, else its end. Found by halves: times have no index."""
+    low, high = held.begin, held.end
+    while low < high:
+        middle = (low + high) // 2
+        (found_ms,) = connection.execute(
+            "SELECT at_ms FROM records WHERE id >= ? ORDER BY id LIMIT 1", (slot << OFFSET_BITS | middle,)
+        ).fetchone()
+        if found_ms < at_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 def committed(connection: sqlite3.Connection, group: str, place: Place) -> dict[int, int]:
     """Partition -> next offset to read of a group."""
     rows = connection.execute(

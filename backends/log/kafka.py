@@ -152,6 +152,11 @@ class KafkaLog:
         """See `Reads`."""
         return await self._ask(lambda: self._reader.bounds(topic, partitions))
 
+    async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
+        """See `Reads`. By Kafka's own index."""
+        partitions = range(await self.partitions(topic))
+        return await self._ask(lambda: self._reader.offsets_at(topic, partitions, at_ms))
+
     async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
         """See `Reads`."""
         return await self._ask(lambda: self._reader.read(topic, partition, offset, max_records, max_bytes))
@@ -159,6 +164,10 @@ class KafkaLog:
     async def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """See `Reads`."""
         return await self._ask(lambda: self._reader.committed(group, topic))
+
+    async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """See `Reads`."""
+        await self._ask(lambda: self._reader.commit(group, topic, offsets))
 
     @asynccontextmanager
     async def follow(self, topic: str, offsets: Mapping[int, int]) -> AsyncIterator[KafkaFollower]:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
+from kafka.structs import OffsetAndMetadata
 
 from backends.log import Bounds, Stored
 from backends.log.kafka_brokers import REQUEST_MS, Brokers, again_while_moving
@@ -68,11 +69,28 @@ class Reader:
             raise
         return {place.partition: Bounds(begins[place], ends[place]) for place in places}
 
+    def offsets_at(self, topic: str, partitions: Sequence[int], at_ms: int) -> dict[int, int]:
+        """Partition -> the first offset from that time on, else the end."""
+        places = [self._brokers.place(topic, partition) for partition in partitions]
+        consumer = self._asked_consumer()
+        found = consumer.offsets_for_times(dict.fromkeys(places, max(at_ms, 0)), timeout_ms=REQUEST_MS)
+        ends = consumer.end_offsets(places, timeout_ms=REQUEST_MS)
+        return {place.partition: ends[place] if found.get(place) is None else found[place].offset for place in places}
+
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition -> committed offset."""
         name, group = self._brokers.topic(topic), self._brokers.prefix + group
         offsets = self._asked_admin().list_group_offsets({group: None})[group]
         return {place.partition: held.offset for place, held in offsets.items() if place.topic == name and held.offset >= 0}
+
+    def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Sets a group's offsets. Raises Unavailable when it has members."""
+        places = {self._brokers.place(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+        for error in self._asked_admin().alter_group_offsets(self._brokers.prefix + group, places).values():
+            if error is kafka_errors.UnknownMemberIdError:
+                raise Unavailable(f"group {group} has a member on {topic}: its own commits count")
+            if error is not kafka_errors.NoError:
+                raise error
 
     def read(self, topic: str, partition: int, offset: int, max_records: int, max_bytes: int) -> list[Stored]:
         """Records from `offset` on, at least one if there is one, up to the end as it is now."""

@@ -527,6 +527,33 @@ class LogSuite:
         """Partitions without a committed offset are left out."""
         assert await log.reads.committed(group, DEAD_LETTERS) == {}
 
+    async def test_a_reader_without_membership_keeps_its_place(self, log, connect, group):
+        """Its commits are a group's, forwards and backwards, for every process; a group that has a member keeps its own."""
+        await log.reads.commit(group, DEAD_LETTERS, {0: 7, 2: 5})
+        await connect().reads.commit(group, DEAD_LETTERS, {0: 3})
+        await log.reads.commit(group, DEAD_LETTERS, {})
+
+        assert await log.reads.committed(group, DEAD_LETTERS) == {0: 3, 2: 5}
+        async with log.reads.member(f"{group}-with", DEAD_LETTERS):
+            with pytest.raises(Unavailable):
+                await log.reads.commit(f"{group}-with", DEAD_LETTERS, {0: 3})
+
+    async def test_a_time_has_an_offset_in_every_partition(self, log):
+        """Its first record from then on; the end where there is none; never lower for a later time."""
+        before = await ends(log.reads)
+        for _ in range(3):
+            await log.appends.append([*records(20, 0), *records(1, 1)])
+        read = await log.reads.read(DEAD_LETTERS, 0, before[0], max_records=60)
+        after = await ends(log.reads)
+        begins = {partition: held.begin for partition, held in (await log.reads.bounds(DEAD_LETTERS, ALL)).items()}
+
+        for stored in read:
+            first = next(one.offset for one in read if one.at_ms >= stored.at_ms)
+            assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms))[0] <= first  # older records may be of the same millisecond
+            assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms + 1))[0] > stored.offset
+        assert await log.reads.offsets_at(DEAD_LETTERS, 0) == begins
+        assert await log.reads.offsets_at(DEAD_LETTERS, read[-1].at_ms + 3_600_000) == after
+
     async def test_groups_do_not_share_offsets(self, log, group):
         """Each group reads everything."""
         some = records(3)

@@ -398,3 +398,15 @@ async def test_a_full_disk_refuses_and_recovers(small_disk, clock):
     assert ids(full) == [name for call in acknowledged for name in call]
     assert found == [name for call in acknowledged for name in call] + sent(last)
     assert [item.offset for item in stored] == list(range(len(found)))
+
+
+async def test_a_stretch_of_time_is_a_stretch_of_a_partition_though_clocks_jump(log, clock):
+    """A later time never has a lower offset: what lies between two times is all that there is, once."""
+    start = clock.now_s
+    for step_s in (0, 50, -300, 20, 1000, -2000, 5):
+        clock.now_s += step_s
+        await log.append([Record(DEAD_LETTERS, event(), 0)])
+    offsets = [(await log.offsets_at(DEAD_LETTERS, int((start + moment) * 1000)))[0] for moment in range(-3000, 3000, 10)]
+
+    assert offsets == sorted(offsets)
+    assert (offsets[0], offsets[-1]) == (0, 7)
