@@ -11,7 +11,7 @@ from functions.routes import Asked, Door, answer
 from schemas import bodies, calls, frames
 from schemas.deliveries import chats_of, digest_of, page_of
 from schemas.errors import Malformed
-from schemas.ids import LATEST, MessageId, parse_chat, parse_id, parse_id_or_time
+from schemas.ids import LATEST, MessageId, parse_anchor, parse_chat, parse_id
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,7 +36,7 @@ async def _messages(asked: Asked) -> frames.Page:
 
 def _position(query: bodies.MessagesQuery) -> tuple[Direction, MessageId]:
     positions: tuple[tuple[Direction, str | None], ...] = (("before", query.before), ("after", query.after), ("around", query.around))
-    given = [(direction, parse_id_or_time(text, name=direction)) for direction, text in positions if text is not None]
+    given = [(direction, parse_anchor(text, name=direction)) for direction, text in positions if text is not None]
     if len(given) > 1:
         raise Malformed("give one of before, after and around", field=given[1][0])
     return given[0] if given else ("before", LATEST)

@@ -14,7 +14,7 @@ from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.checks import check_own
 from schemas.errors import Malformed
-from schemas.ids import ChatId, UserId, direct_chat, parse_chat, parse_id, parse_id_or_time, parse_user
+from schemas.ids import ChatId, UserId, direct_chat, parse_anchor, parse_chat, parse_id, parse_user
 
 
 def chat_of(frame: frames.Send | frames.Mark | frames.History | frames.DigestAsk, user: UserId) -> ChatId:
@@ -90,7 +90,7 @@ def query_of(frame: frames.Ask, *, user: UserId, session: str, deadline_ms: int)
             if len(positions) > 1:
                 raise Malformed("give one of before, after and around", field=positions[1][0])
             for name, value in positions:
-                setattr(query.history, name, parse_id_or_time(value, name=name))
+                setattr(query.history, name, parse_anchor(value, name=name))
         case frames.Chats():
             query.chats.after = "" if isinstance(frame.after, UnsetType) else frame.after
             query.chats.limit = frame.limit

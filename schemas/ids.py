@@ -89,6 +89,16 @@ def parse_id_or_time(text: str, *, name: str) -> MessageId:
     return first_id_at((moment - _UNIX) // _MILLISECOND)
 
 
+def parse_anchor(text: str, *, name: str) -> MessageId:
+    """What a page `before`, `after` or `around` (the name) starts from: an id, or a time, which stands for the first id of its millisecond.
+
+    `after` leaves out the id that it names, but a time names none: a message lies in exactly one of before=T and after=T (protocol.md
+    section 3). Some message has just that first id: generator 0 mints it.
+    """
+    anchor = parse_id_or_time(text, name=name)
+    return MessageId(max(anchor - 1, 0)) if name == "after" and not text.isdigit() else anchor
+
+
 def direct_chat(one: int, other: int) -> ChatId:
     """The chat of two people; with oneself it is a notebook. Both sides derive the same id."""
     return ChatId(f"d-{min(one, other)}-{max(one, other)}")

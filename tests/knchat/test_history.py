@@ -5,6 +5,7 @@ import json
 import pytest
 
 from knchat import exits
+from schemas.ids import time_text, unix_ms_of
 from tests.knchat.test_send import seen
 
 
@@ -33,6 +34,17 @@ def test_history_in_every_direction(knchat, people, said):
     assert found(knchat("history", ann, "--json", "--after", said[5])) == said[6:]
     assert found(knchat("history", ann, "--json", "--after", said[0], "--limit", "2")) == said[1:3]
     assert said[4] in found(knchat("history", ann, "--json", "--around", at, "--limit", "4"))
+
+
+def test_a_moment_parts_the_chat(knchat, people, said):
+    """At the time of each message, and a millisecond beside it, a message is before that or after it, never neither."""
+    at = [json.loads(line)["time"] for line in knchat("history", people[0], "--json").out.splitlines()]
+    beside = [time_text(unix_ms_of(int(said[4])) + step) for step in (-1, 1)]
+
+    for moment in (*at, *beside):
+        before, after = (found(knchat("history", people[0], "--json", f"--{side}", moment)) for side in ("before", "after"))
+        assert before + after == said
+        assert [message for message in said if time_text(unix_ms_of(int(message))) >= moment] == after
 
 
 def test_history_for_people(knchat, people, said):

@@ -18,6 +18,7 @@ from schemas.ids import (
     direct_chat,
     direct_members,
     first_id_at,
+    parse_anchor,
     parse_chat,
     parse_id,
     parse_id_or_time,
@@ -165,6 +166,16 @@ def test_no_user_is_zero():
 def test_a_time_stands_for_the_first_id_of_its_millisecond(text, unix_ms):
     """History at a time: fractions are cut to the millisecond, times before the epoch are the beginning."""
     assert parse_id_or_time(text, name="around") == first_id_at(unix_ms)
+
+
+@given(st.integers(EPOCH_MS, EPOCH_MS + 2**41 - 1), st.integers(1, LATEST - 1))
+def test_a_time_parts_all_ids_in_two(unix_ms, number):
+    """Each id lies either below what `before` starts from or above what `after` does; an id as the anchor is left out by both."""
+    before, after = (parse_anchor(time_text(unix_ms), name=name) for name in ("before", "after"))
+
+    assert (number < before) is not (number > after)
+    assert (number < before) is (unix_ms_of(number) < unix_ms)
+    assert parse_anchor(str(number), name="before") == parse_anchor(str(number), name="after") == number
 
 
 @pytest.mark.parametrize(
