@@ -6,6 +6,7 @@ in METADATA; what the dialects spell differently stands here. This file knows no
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ from schemas.errors import Malformed, Unavailable
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+    from sqlalchemy.types import TypeEngine
 
     from backends.postgresql import Server
 
@@ -138,6 +140,23 @@ class Database:
         if self.dialect == "sqlite":
             return column.in_(sa.bindparam(values, expanding=True))
         return column == sa.any_(sa.bindparam(values, type_=sa.ARRAY(column.type)))
+
+    def given(self, **columns: TypeEngine[Any]) -> sa.FromClause:
+        """Rows that the caller brings, as a table to join with: one statement, whatever their number. Run it with `giving(rows)`."""
+        if self.dialect == "sqlite":
+            each = sa.func.json_each(sa.bindparam("given")).table_valued("value")
+            values = (
+                sa.type_coerce(sa.func.json_extract(each.c.value, f"$[{place}]"), kind) for place, kind in enumerate(columns.values())
+            )
+            return sa.select(*(value.label(name) for name, value in zip(columns, values, strict=True))).subquery("given")
+        arrays = (sa.bindparam(name, type_=sa.ARRAY(kind)) for name, kind in columns.items())
+        return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+
+    def giving(self, table: sa.FromClause, rows: Sequence[Sequence[Any]]) -> Mapping[str, Any]:
+        """The values of these rows (at least one) for a statement with this table of `given`."""
+        if self.dialect == "sqlite":
+            return {"given": json.dumps(rows)}
+        return dict(zip(table.c.keys(), map(list, zip(*rows, strict=True)), strict=True))
 
     # ---- in a thread ----
 

@@ -6,7 +6,7 @@ version and the newest wins, pointers only move forward (design.md D5). What is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -65,6 +65,24 @@ class Digest:
     hash: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The ids `first` to `last` of a chat, both of them in it."""
+
+    chat: ChatId
+    first: MessageId
+    last: MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class Pointers:
+    """How far one user's state of one chat has come; 0 means nothing yet."""
+
+    newest: MessageId
+    received: MessageId
+    read: MessageId
+
+
 Direction = Literal["before", "after", "around"]
 
 
@@ -108,6 +126,17 @@ class Chats(Protocol):
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
         """The states of these chats, those that the user has; without `newest_message`."""
+        ...
+
+    async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
+        """Which messages there are in these stretches, so that a page would show them. For the audit: all chats in few questions.
+
+        They are all in memory at once, so the caller keeps stretches short.
+        """
+        ...
+
+    async def pointers(self, states: Collection[tuple[UserId, ChatId]]) -> Mapping[tuple[UserId, ChatId], Pointers]:
+        """How far these states have come; those of which nothing was ever written are left out."""
         ...
 
     async def ping(self) -> None:

@@ -8,11 +8,11 @@ and none uses a clock. Which rows go into one table, and why, stands in `cassand
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Pointers, Stretch, Watermark
 from backends.chats.cassandra_nodes import Nodes
 from backends.chats.cassandra_schema import VERSION_OF, check, migrate
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
@@ -25,6 +25,8 @@ BUCKET_MS: Final = 10 * 24 * 3_600_000
 MAX_CHATS: Final = 10_000
 # Buckets that this process has written lately, so it need not again: of most messages one row less. About 150 bytes each.
 KNOWN_BUCKETS: Final = 32_768
+# Rows of a stretch in one answer, newest first: below what the driver takes for one page.
+AT_ONCE: Final = 1_000
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ... up to this.
 WIDEST: Final = 16
 
@@ -144,6 +146,34 @@ class CassandraChats:
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
         return [_state(row, count) for row, count in zip(shown, await self._unread(user, shown), strict=True)]
+
+    async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
+        """The buckets of the chats, then those of the stretches, all side by side; more of those that hold more than is read at once."""
+        chats = list({one.chat for one in stretches})
+        listed = dict(zip(chats, await self._session.read([("buckets", (chat,)) for chat in chats]), strict=True))
+        asked = []
+        for one in stretches:
+            first, last = within(one.first), within(one.last)
+            buckets = range(bucket_of(first), bucket_of(last) + 1)
+            asked += [(one.chat, bucket, first, last) for (bucket,) in listed[one.chat] if bucket in buckets]
+        there: set[tuple[ChatId, MessageId]] = set()
+        while asked:
+            found = await self._session.read([("range", (*place, AT_ONCE)) for place in asked])
+            there.update((place[0], row[0]) for place, rows in zip(asked, found, strict=True) for row in rows)
+            asked = [(*place[:3], rows[-1][0] - 1) for place, rows in zip(asked, found, strict=True) if len(rows) == AT_ONCE]
+        return there
+
+    async def pointers(self, states: Collection[tuple[UserId, ChatId]]) -> Mapping[tuple[UserId, ChatId], Pointers]:
+        """The rows of each user, side by side."""
+        of_user: dict[UserId, list[ChatId]] = {}
+        for user, chat in states:
+            of_user.setdefault(user, []).append(chat)
+        found = await self._session.read([("some_states", (within(user), chats)) for user, chats in of_user.items()])
+        return {
+            (user, chat): Pointers(newest or 0, received or 0, read or 0)
+            for user, rows in zip(of_user, found, strict=True)
+            for chat, newest, received, read in rows
+        }
 
     async def ping(self) -> None:
         """Reads the schema's version at the consistency of all reads."""

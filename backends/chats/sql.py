@@ -6,12 +6,12 @@ they keep Cassandra's partitions small, while an ordered table passes over years
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Pointers, Stretch, Watermark
 from backends.chats.rules import MAX_DIGEST, Messages, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
 from backends.database import METADATA, Database
 from schemas.deliveries import UNREAD_SHOWN
@@ -107,6 +107,16 @@ class SqlChats:
             set_={name: sa.case(forward, else_=CHAT_STATES.c[name]) for name, forward in moved.items()},
             where=sa.or_(*(further for further, _ in moved.values())),
         )
+        self._stretches = database.given(chat=sa.Text(), first=sa.BigInteger(), last=sa.BigInteger())
+        self._present = sa.select(MESSAGES.c.chat, MESSAGES.c.id).join_from(
+            self._stretches,
+            MESSAGES,
+            sa.and_(MESSAGES.c.chat == self._stretches.c.chat, MESSAGES.c.id.between(self._stretches.c.first, self._stretches.c.last)),
+        )
+        self._asked = database.given(user=sa.BigInteger(), chat=sa.Text())
+        self._pointers = sa.select(CHAT_STATES).join_from(
+            self._asked, CHAT_STATES, sa.and_(CHAT_STATES.c.user == self._asked.c.user, CHAT_STATES.c.chat == self._asked.c.chat)
+        )
         self._some_states = _HAS.where(database.among(CHAT_STATES.c.chat, "chats"))
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
@@ -162,6 +172,21 @@ class SqlChats:
         values = {"user": within(user), "chats": list(chats)}
         rows = await self._database.read(lambda connection: connection.execute(self._some_states, values).all())
         return [_state(row, None) for row in rows]
+
+    async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
+        """One statement."""
+        if not stretches:
+            return set()
+        values = self._database.giving(self._stretches, [(one.chat, within(one.first), within(one.last)) for one in stretches])
+        return await self._database.read(lambda connection: {(row[0], row[1]) for row in connection.execute(self._present, values)})
+
+    async def pointers(self, states: Collection[tuple[UserId, ChatId]]) -> Mapping[tuple[UserId, ChatId], Pointers]:
+        """One statement."""
+        if not states:
+            return {}
+        values = self._database.giving(self._asked, [(within(user), chat) for user, chat in states])
+        rows = await self._database.read(lambda connection: connection.execute(self._pointers, values).all())
+        return {(row.user, row.chat): Pointers(row.newest, row.received, row.read) for row in rows}
 
     async def ping(self) -> None:
         """Asks the database."""

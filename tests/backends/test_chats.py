@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.chats import ChatState, Digest, HistoryMessage, Page, Watermark
+from backends.chats import ChatState, Digest, HistoryMessage, Page, Pointers, Stretch, Watermark
 from backends.chats.sql import SqlChats
 from schemas.errors import Malformed
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
@@ -340,6 +340,47 @@ async def test_a_digest_of_more_than_1024_messages_is_malformed(chats, pair):
     assert (await chats.digest(pair.chat, first=NOW, last=NOW + 1_023)).count == 1_024
     with pytest.raises(Malformed):
         await chats.digest(pair.chat, first=NOW, last=NOW + 1_024)
+
+
+# ---- present, pointers ----
+
+
+@given(
+    ids=st.sets(st.sampled_from(BORDERS[1:-1])), ends=st.lists(st.tuples(st.sampled_from(BORDERS), st.sampled_from(BORDERS)), max_size=4)
+)
+@property_of_a_store
+async def test_what_is_present_is_what_a_list_would_give(chats, ids, ends):
+    """Stretches of several chats in one question, over the borders of buckets, overlapping, the wrong way round and empty."""
+    pairs = [Pair() for _ in ends]
+    await chats.put([message for pair in pairs for message in pair.messages(ids)])
+    stretches = [Stretch(pair.chat, first, last) for pair, (first, last) in zip(pairs, ends, strict=True)]
+    there = await chats.present([*stretches, *stretches[:1], Stretch(Pair().chat, 0, LATEST)])
+
+    assert there == {(one.chat, id_) for one in stretches for id_ in ids if one.first <= id_ <= one.last}
+
+
+@pytest.mark.slow
+async def test_a_long_stretch_is_present_whole(chats, pair):
+    """However many messages there are in it."""
+    ids = range(NOW, NOW + 2_500)
+    await chats.put(pair.messages(ids))
+
+    assert await chats.present([Stretch(pair.chat, NOW, LATEST)]) == {(pair.chat, id_) for id_ in ids}
+
+
+async def test_pointers_say_how_far_states_have_come(chats, pair):
+    """Of both people, marks that came before their message included; of whom nothing was written there is nothing."""
+    other = Pair()
+    await chats.put([pair.message(NOW + 2), pair.message(NOW + 1)])
+    await chats.mark([Watermark(pair.ben, pair.chat, NOW + 2, NOW + 1), Watermark(other.ben, other.chat, NOW + 1, 0)])
+    people = [(user, one.chat) for one in (pair, other) for user in (one.anna, one.ben)]
+
+    assert await chats.pointers([*people, (pair.anna, other.chat)]) == {
+        (pair.anna, pair.chat): Pointers(NOW + 2, 0, 0),
+        (pair.ben, pair.chat): Pointers(NOW + 2, NOW + 2, NOW + 1),
+        (other.ben, other.chat): Pointers(0, NOW + 1, 0),
+    }
+    assert await chats.pointers([]) == {}
 
 
 # ---- any order, any repetition, all at once ----
