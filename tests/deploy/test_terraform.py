@@ -194,6 +194,48 @@ def test_objects_of_the_platform_fit_their_definitions(terraform, given):
     assert len(mistakes(checked[0])) == 1
 
 
+SHIPPED = {
+    ("kafka-source-data-plane", "config-kafka-source-consumer.properties"): """
+        cloudevent.invalid.transformer.enabled cloudevent.invalid.kind.plural key.deserializer value.deserializer fetch.min.bytes
+        heartbeat.interval.ms max.partition.fetch.bytes session.timeout.ms allow.auto.create.topics auto.offset.reset client.dns.lookup
+        connections.max.idle.ms default.api.timeout.ms enable.auto.commit exclude.internal.topics fetch.max.bytes isolation.level
+        max.poll.interval.ms max.poll.records partition.assignment.strategy receive.buffer.bytes request.timeout.ms security.protocol
+        send.buffer.bytes auto.commit.interval.ms check.crcs fetch.max.wait.ms metadata.max.age.ms metrics.recording.level
+        reconnect.backoff.max.ms retry.backoff.ms""",
+    ("kafka-sink-data-plane", "config-kafka-sink-producer.properties"): """
+        key.serializer value.serializer acks buffer.memory retries batch.size client.dns.lookup connections.max.idle.ms delivery.timeout.ms
+        linger.ms max.block.ms max.request.size receive.buffer.bytes request.timeout.ms enable.idempotence
+        max.in.flight.requests.per.connection metadata.max.age.ms metrics.num.samples metrics.recording.level metrics.sample.window.ms
+        reconnect.backoff.max.ms reconnect.backoff.ms retry.backoff.ms""",
+}
+"""The keys of each properties file that we replace, as eventing-kafka-broker ships it (data-plane/config, July 2026)."""
+
+
+def properties(text):
+    return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("place", SHIPPED, ids=lambda place: place[1])
+def test_a_file_of_the_data_plane_that_is_replaced_lacks_nothing_that_is_shipped(terraform, place):
+    """An override that replaces a whole file must not drop a line of it: records that are no CloudEvents vanished that way."""
+    terraform.init("platform")
+    said = terraform("platform", "console", stdin='jsonencode(local.objects["knative-eventing"].spec.config)\n', kubeconfig="versions.tf")
+    config = json.loads(json.loads(said))
+
+    ours = properties(config[place[0]][place[1]])
+    assert set(SHIPPED[place].split()) - ours.keys() == set()
+    assert {(config_map, name) for config_map, files in config.items() for name in files} == SHIPPED.keys()
+
+
+def test_a_record_that_is_no_cloudevent_becomes_a_dead_letter(terraform):
+    """The data plane wraps it only where it is told to, and as what."""
+    terraform.init("platform")
+    said = terraform("platform", "console", stdin="jsonencode(local.kafka_consumer)\n", kubeconfig="versions.tf")
+
+    wrapped = {"cloudevent.invalid.transformer.enabled": "true", "cloudevent.invalid.kind.plural": "kafkasources"}
+    assert wrapped.items() <= properties(json.loads(json.loads(said))).items()
+
+
 @pytest.fixture
 def kubectl(tmp_path):
     """A kubectl of the test's: only objects named in KNOWN are ready; it writes down how it was called."""
