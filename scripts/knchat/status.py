@@ -13,17 +13,18 @@ from knchat.installed import Installed, look
 from knchat.kafka_view import KafkaView
 from knchat.kubectl import Kubectl, Object, add_options, at, ref, wave
 from knchat.needed_secrets import pod_of
-from knchat.waves import Waiting, say, waits_for
+from knchat.waves import Waiting, has_rule, say, waits_for
 from schemas.errors import ChatError
 from schemas.ids import time_text
 
 _EXAMPLES: Final = """\
 examples:
   kn-chat status                                             the cluster of your kubeconfig
-  kn-chat status --json | jq '.objects[] | select(.waits_for)'
+  kn-chat status --json | jq '.objects[] | select(.ready == false)'
   KNCHAT_KAFKA=broker:9092 kn-chat status                    with lag and dead letters
 
-The exit code is 0 when everything is ready, else 1. What is wrong and what to do: kn-chat doctor."""
+READY is `-` for kinds that do not become ready, like a ConfigMap. The exit code is 0 when everything else is, or 1.
+What is wrong and what to do: kn-chat doctor."""
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,7 +61,8 @@ def is_ready(pod: Object) -> bool:
 
 def _row(thing: Object) -> dict[str, Any]:
     reason: Waiting | None = waits_for(thing)
-    return {"wave": wave(thing), "object": str(ref(thing)), "waits_for": "" if reason is None else str(reason)}
+    ready = None if reason is None and not has_rule(thing) else reason is None
+    return {"wave": wave(thing), "object": str(ref(thing)), "ready": ready, "waits_for": "" if reason is None else str(reason)}
 
 
 def _functions(found: Installed) -> list[dict[str, Any]]:
@@ -108,7 +110,7 @@ def _kafka() -> dict[str, Any]:
 
 def _show(told: dict[str, Any]) -> None:
     print(f"cluster {told['cluster']}\n")
-    _table(("WAVE", "OBJECT", "READY"), [(row["wave"], row["object"], row["waits_for"] or "yes") for row in told["objects"]])
+    _table(("WAVE", "OBJECT", "READY"), [(row["wave"], row["object"], row["waits_for"] or row["ready"]) for row in told["objects"]])
     _table(("FUNCTION", "REVISION", "CALLS", "IMAGE"), [tuple(row.values()) for row in told["functions"]])
     _table(("POD", "READY", "PHASE", "RESTARTS", "NODE"), [tuple(row.values()) for row in told["pods"]])
     kafka = told["kafka"]
@@ -121,12 +123,17 @@ def _show(told: dict[str, Any]) -> None:
         print("`kn-chat dead-letters list` shows them", file=sys.stderr)
 
 
+def _cell(value: Any) -> str:
+    """`-`: there is nothing to know."""
+    return {True: "yes", False: "no", None: "-"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if not rows:
         return
     texts = [
         heads,
-        *([{True: "yes", False: "no"}.get(cell, str(cell)) if isinstance(cell, bool) else str(cell) for cell in row] for row in rows),
+        *([_cell(cell) for cell in row] for row in rows),
     ]
     widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
     for row in texts:

@@ -52,6 +52,7 @@ KINDS: Final = (
 """Where objects of ours are looked for: all kinds that the overlays have; a test compares."""
 
 _READY_KINDS: Final = frozenset({"KafkaTopic", "KafkaSink", "KafkaSource", "SinkBinding"})
+_RULED: Final = _READY_KINDS | {"Namespace", "Job", "StatefulSet", "Deployment", "Gateway", "HTTPRoute"}
 
 _WHAT_TO_DO: Final = {
     "KafkaTopic": "does Strimzi's topic operator run? kubectl -n {namespace} get pods; kubectl -n {namespace} describe kafkatopic {name}",
@@ -63,6 +64,8 @@ _WHAT_TO_DO: Final = {
     "Job": "kubectl -n {namespace} logs job/{name}",
     "KafkaSource": "topic, function and dead-letter sink must be there: kubectl -n {namespace} describe kafkasource {name}",
     "Namespace": "kubectl get namespace {name} -o yaml",
+    "Gateway": "does its controller run, and has each listener its certificate? kubectl -n {namespace} describe gateway {name}",
+    "HTTPRoute": "its Gateway must be Programmed, and its backends there and granted: kubectl -n {namespace} describe httproute {name}",
 }
 
 
@@ -83,8 +86,13 @@ def is_function(thing: Object) -> bool:
     return thing["kind"] == "Service" and str(thing["apiVersion"]).startswith("serving.knative.dev/")
 
 
+def has_rule(thing: Object) -> bool:
+    """Whether anything is known of when an object of this kind is Ready; without a rule `waits_for` says nothing of it."""
+    return thing["kind"] in _RULED or is_function(thing)
+
+
 def waits_for(thing: Object | None) -> Waiting | None:
-    """What an object waits for; None: it is Ready, or of a kind that is so once it is there."""
+    """What an object waits for; None: it is Ready, or of a kind without a rule (`has_rule`)."""
     if thing is None:
         return Waiting("being there")
     generation = at(thing, "metadata", "generation")
@@ -94,6 +102,10 @@ def waits_for(thing: Object | None) -> Waiting | None:
         return None if at(thing, "status", "phase") in {"Active", None} else Waiting("Active", str(at(thing, "status", "phase")))
     if kind == "Job":
         return _of_job(thing)
+    if kind == "Gateway":
+        return _of_gateway_api(thing, at(thing, "status", "conditions"), ("Accepted", "Programmed"))
+    if kind == "HTTPRoute":
+        return _of_route(thing)
     if kind in _READY_KINDS or kind in {"StatefulSet", "Deployment"} or is_function(thing):
         if isinstance(generation, int) and (seen is None or seen < generation):
             return Waiting(
@@ -209,6 +221,28 @@ def _of_condition(thing: Object, name: str) -> Waiting | None:
     told = [entry, *(at(thing, "status", "conditions") or ())]
     why = next((words for one in told if one.get("status") != "True" and (words := _why(one))), "")
     return Waiting(name, why)
+
+
+def _of_gateway_api(thing: Object, conditions: Sequence[Object] | None, wanted: Sequence[str]) -> Waiting | None:
+    """Conditions of the Gateway API: each says for itself of which generation it is."""
+    generation = at(thing, "metadata", "generation") or 0
+    told = {entry.get("type"): entry for entry in conditions or ()}
+    if not any(name in told and told[name].get("observedGeneration", generation) >= generation for name in wanted):
+        return Waiting("its controller", "no controller has seen it yet" if not told else "its controller has not seen the change yet")
+    for name in wanted:
+        entry = told.get(name, {})
+        if entry.get("status") != "True" or entry.get("observedGeneration", generation) < generation:
+            return Waiting(name, _why(entry))
+    return None
+
+
+def _of_route(thing: Object) -> Waiting | None:
+    """A route is Ready when each of its parents has taken it, and found where it leads."""
+    parents: list[Object] = at(thing, "status", "parents") or []
+    if len(parents) < len(at(thing, "spec", "parentRefs") or ()):
+        return Waiting("its controller", "no controller has seen it yet" if not parents else "not all of its gateways have seen it yet")
+    reasons = (_of_gateway_api(thing, parent.get("conditions"), ("Accepted", "ResolvedRefs")) for parent in parents)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _why(entry: Object) -> str:

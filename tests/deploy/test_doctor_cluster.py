@@ -165,6 +165,29 @@ MISTAKES = (
         status=True,
     ),
     Mistake("not-ready", "kafkasink/queries", NOT_READY, "waits for Ready: Planted, no route to Kafka", hold=("KafkaSink",), status=True),
+    Mistake(
+        "not-ready",
+        "gateway/chat",
+        setting(
+            "/status/conditions",
+            [
+                {"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-11-29T00:00:00Z"},
+                {
+                    "type": "Programmed",
+                    "status": "False",
+                    "reason": "Invalid",
+                    "message": "Secret kn-chat-tls not found",
+                    "lastTransitionTime": "2026-11-29T00:00:00Z",
+                },
+            ],
+        ),
+        "waits for Programmed: Invalid, Secret kn-chat-tls not found",
+        hold=("Gateway",),
+        status=True,
+    ),
+    Mistake(
+        "not-ready", "httproute/api", setting("/status/parents", []), "no controller has seen it yet", hold=("HTTPRoute",), status=True
+    ),
     Mistake("function-missing", "services.serving.knative.dev/persist", None, "the function persist is missing"),
     Mistake("pods-not-ready", "pod/gateway-0", None, "is not ready (Pending)", hold=("StatefulSet",)),
     Mistake("schema", "job/migrate", None, "nobody knows whether the stores were migrated"),
