@@ -50,6 +50,9 @@ locals {
     "serving.knative.dev/Service"     = "condition=Ready"
     "apps/StatefulSet"                = "rollout"
     "sources.knative.dev/KafkaSource" = "condition=Ready"
+
+    "gateway.networking.k8s.io/Gateway"   = "condition=Programmed"
+    "gateway.networking.k8s.io/HTTPRoute" = "jsonpath={.status.parents[0].conditions[?(@.type==\"Accepted\")].status}=True"
   }
 
   awaited = {

@@ -148,6 +148,13 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(terrafo
         assert len(settings(api)) == 1
         assert before.isdisjoint(settings(api))
 
+        # One that was deleted by hand is made again, and waited for as at the first time.
+        kubectl(clean, "delete", "kafkasource", "persist", "--namespace=chat")
+        played.held.add("KafkaSource")
+        assert "kafkasource.v1.sources.knative.dev/persist is not ready" in terraform(EXAMPLE, "apply", "-auto-approve", code=1, **given)
+        played.release("KafkaSource")
+        terraform(EXAMPLE, "apply", "-auto-approve", **given)
+
 
 def settings(api):
     """Names of the ConfigMaps that are ours."""

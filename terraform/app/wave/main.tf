@@ -13,7 +13,7 @@ module "ready" {
   source = "../../ready"
 
   waits        = var.waits
-  triggers     = sha256(jsonencode(var.documents))
+  triggers     = sha256(jsonencode([var.documents, { for key, object in kubectl_manifest.object : key => object.uid }])) # made again by hand: waited for again
   kubeconfig   = var.cluster.kubeconfig
   kube_context = var.cluster.kube_context
   timeout_s    = var.cluster.timeout_s
