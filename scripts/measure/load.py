@@ -39,8 +39,9 @@ async def fixed(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     options = run.options
     trouble = partial(run.crash, options.kills, options.seconds) if options.crash else None
     step = await run.step(options.rate, options.seconds, trouble=trouble)
+    server = "embedded default" if run.product is not None else f"the server at {run.http}"
     report.show(
-        step, title=f"kn-chat, embedded default, {options.rate}/s for {options.seconds} s, {options.clients} clients, {options.bytes} bytes"
+        step, title=f"kn-chat, {server}, {options.rate}/s for {options.seconds} s, {options.clients} clients, {options.bytes} bytes"
     )
     if options.crash:
         again = sum(1 for tries in step.record.tries if tries > 2)

@@ -113,8 +113,10 @@ class Run:
         plan = schedule.make(clients=len(self.users), rate=rate, seconds=seconds + warm_up_s, seed=self.options.seed + self.steps)
         record = Record(len(plan.senders), first=int(rate * warm_up_s))
         run, text = f"r{secrets.token_hex(4)}", "x" * max(0, self.options.bytes - 8)
+        find = None if self.ws else self.target.gateway
         devices = [
-            swarm.ChatDevice(self.ws or user.gateway, user, self.users[user.number ^ 1].user, run, record, text) for user in self.users
+            swarm.ChatDevice(self.ws or user.gateway, user, self.users[user.number ^ 1].user, run, record, text, find=find)
+            for user in self.users
         ]
         await swarm.connect_all(devices)
         idle_cpu_s = {} if trouble else await self._cpu_s(IDLE_S)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -22,6 +24,8 @@ from measure.target import User
 
 CONNECT_TIMEOUT_S = 10
 RETRY_AFTER_S = 5.0
+ASK_AFTER = 3
+"""Failed attempts to connect after which a client asks where its gateway is: the one it knows may be gone for good (protocol.md)."""
 
 
 class Frame(msgspec.Struct):
@@ -87,10 +91,13 @@ class Relayed(WSListener):
 
 
 class ChatDevice(WSListener):
-    """A client of kn-chat, JSON subprotocol."""
+    """A client of kn-chat, JSON subprotocol. `find` asks for the URL of its gateway; without it the client stays with the one it knows."""
 
-    def __init__(self, url: str, user: User, peer: str, run: str, record: Record, text: str) -> None:
+    def __init__(
+        self, url: str, user: User, peer: str, run: str, record: Record, text: str, *, find: Callable[[User], Awaitable[str]] | None = None
+    ) -> None:
         self.user, self._url, self._token = user.user, url, user.token
+        self._find = None if find is None else partial(find, user)
         self.chat = f"d-{min(int(user.user), int(peer))}-{max(int(user.user), int(peer))}"
         self._device, self._run, self._record, self._text = f"load-{user.number}", run, record, text
         self._transport: WSTransport | None = None
@@ -162,16 +169,18 @@ class ChatDevice(WSListener):
 
     async def _connect(self) -> None:
         """Tries until it is live."""
-        delay_s, self._connecting = 0.05, True
+        delay_s, self._connecting, failures = 0.05, True, 0
         try:
             while not self._closing:
                 await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - full jitter
+                if self._find is not None and failures and failures % ASK_AFTER == 0:
+                    self._url = await self._find() or self._url
                 try:
                     await self._try()
                 except (OSError, WSError, TimeoutError):
                     if self._transport is not None:
                         self._transport.disconnect()
-                    delay_s = min(delay_s * 2, 2)
+                    delay_s, failures = min(delay_s * 2, 2), failures + 1
                 else:
                     self.repeat_unanswered(0)
                     return

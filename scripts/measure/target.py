@@ -74,6 +74,14 @@ class Target:
         answer = (await self._call("POST", "/v1/sessions", json=body)).json()
         return replace(user, token=answer["access_token"], gateway=answer["gateway"])
 
+    async def gateway(self, user: User) -> str:
+        """The URL of the user's gateway now; empty when that cannot be had at the moment."""
+        try:
+            answer = await self._client.get("/v1/gateways", params={"user": user.user}, headers={"authorization": f"Bearer {user.token}"})
+        except httpx.TransportError:
+            return ""
+        return str(answer.json()["gateway"]) if answer.is_success else ""
+
     async def history(self, users: Sequence[User], chats: Sequence[str]) -> History:
         """Every chat of these users from its newest message to its first, read page by page by `users[i]` for `chats[i]`."""
 

@@ -55,6 +55,24 @@ async def test_told_to_come_again_or_elsewhere_it_does_so_at_once(server, device
     assert device._record.disconnects == 0
 
 
+async def test_a_gateway_that_is_gone_for_good_is_looked_for(server):
+    """After three attempts that failed it asks where its gateway is now: what it has sent would count as lost else."""
+    url, script, _ = server
+    script += [[WELCOME, LIVE]]
+    asked = []
+
+    async def find(user):
+        asked.append(user.name)
+        return url
+
+    device = swarm.ChatDevice("ws://127.0.0.1:1/", User(0, "1", "ann", "token", ""), "2", "r1", Record(4), "text", find=find)
+    async with asyncio.timeout(PATIENCE_S):
+        await device.connect()
+    device.close()
+
+    assert asked == ["ann"]
+
+
 async def test_a_cut_line_is_resumed_and_what_has_no_answer_goes_out_again(server, device):
     """With the newest cursor, and under the same key."""
     _, script, hellos = server
