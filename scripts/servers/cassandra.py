@@ -117,6 +117,7 @@ def _prepare(place: Place) -> list[str]:
 def _options(place: Place, configuration: Path, logging: Path, data: Path) -> list[str]:
     properties = {
         "jdk.attach.allowAttachSelf": "true",
+        "jdk.net.hosts.file": place.hosts(),
         "cassandra.config": configuration.as_uri(),
         "cassandra.storagedir": data,
         "logback.configurationFile": logging,

@@ -74,8 +74,9 @@ def _prepare(place: Place) -> list[str]:
         say("kafka: formatting its data folder")
         _format(place, java, jars, configuration)
     # log4j without a file of its own would say errors only.
-    options = ["-Xms640m", "-Xmx640m", "-Xmn320m", "-XX:+UseSerialGC", f"-XX:ErrorFile={place.folder}/jvm-crash.log", "-Dlog4j2.level=INFO"]
-    return [java, *options, "-cp", f"{jars}/*", "kafka.Kafka", str(configuration)]
+    properties = ["-Dlog4j2.level=INFO", f"-Djdk.net.hosts.file={place.hosts()}"]
+    options = ["-Xms640m", "-Xmx640m", "-Xmn320m", "-XX:+UseSerialGC", f"-XX:ErrorFile={place.folder}/jvm-crash.log"]
+    return [java, *options, *properties, "-cp", f"{jars}/*", "kafka.Kafka", str(configuration)]
 
 
 def _format(place: Place, java: str, jars: Path, configuration: Path) -> None:

@@ -75,6 +75,10 @@ class Place:
         write_whole(path, text)
         return path
 
+    def hosts(self) -> Path:
+        """A file of host names for Java (`jdk.net.hosts.file`): Cassandra ends at once where the machine's own name does not resolve."""
+        return self.write("hosts", f"{HOST} localhost {socket.gethostname()}\n")
+
     def password_file(self, user: str = USER) -> Path:
         """A file that only we can read, with a random password; made at the first call."""
         path = self.folder / f"{user}.password"

@@ -14,7 +14,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from servers.place import HOST, USER, Failed
+from servers.place import HOST, USER, Failed, Place
 from servers.process import Process
 from servers.services import Services
 
@@ -216,3 +216,11 @@ def test_clients_are_loaded_before_servers_start_in_threads():
     ask = "import sys, servers.services; print({'cassandra.cluster', 'kafka', 'pg8000.native', 'redis'} <= sys.modules.keys())"
 
     assert subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True, timeout=60).stdout == "True\n"
+
+
+def test_a_machine_whose_own_name_does_not_resolve_has_one_for_java(tmp_path, monkeypatch):
+    """Cassandra asks for it and ends where there is no answer, as in a network namespace."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "nowhere-to-be-found")
+    place = Place(tmp_path, "cassandra", secure=False)
+
+    assert "127.0.0.1 localhost nowhere-to-be-found" in place.hosts().read_text()
