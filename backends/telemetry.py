@@ -60,6 +60,10 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_published_commands_total", "counter", "commands", "commands in them"),
         Metric("knchat_publish_seconds", "histogram", "s", "from the first append of a micro-batch to the log's answer"),
         Metric("knchat_publish_failures_total", "counter", "tries", "appends that the log did not confirm; those of commands go again"),
+        Metric(
+            "knchat_refused_commands_total", "counter", "commands", "commands that the log never takes, each alone; their senders were told"
+        ),
+        Metric("knchat_batches_restarted_total", "counter", "restarts", "queues that stood still with nothing under way: a bug"),
         Metric("knchat_cache_away_total", "counter", "calls", "calls that the cache did not answer; it is left alone for a while"),
         Metric("knchat_ids_ahead_total", "counter", "ids", "ids over a second in the future, not followed: a clock is wrong", ("where",)),
         Metric("knchat_lease_failures_total", "counter", "tries", "renewals of the id generator that failed"),

@@ -10,9 +10,11 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from backends.telemetry import count
+from schemas.errors import Malformed
 from schemas.topics import MAX_BATCH, MAX_BATCH_BYTES
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 QUEUE_BYTES: Final = 4 * 2**20
 PATIENCE_S: Final = 10.0
 """Nothing waits longer than this to be taken, and while something else is late by as much nothing new is taken in."""
+STILL_S: Final = 1.0
+"""So long a queue may stand still, with nothing under way and its distance over, before it is started again."""
 WIDER_ABOVE: Final = 10
 """Items in a batch above which the next one keeps more than the least distance ..."""
 WIDEST: Final = 2
@@ -42,21 +46,45 @@ class Sized(Protocol):
 
 
 Item = TypeVar("Item", bound=Sized)
+T = TypeVar("T")
+
+
+async def in_halves(items: Sequence[T], append: Callable[[Sequence[T]], Awaitable[None]], refused: Callable[[T, Malformed], None]) -> None:
+    """Appends all items together; where that is refused for good, in halves, down to the one that is to blame, which is told of.
+
+    A batch that is too large, or holds something that the log never takes, would else be sent for ever. Raises what `append` does, but for
+    Malformed.
+    """
+    try:
+        await append(items)
+    except Malformed as error:
+        if len(items) == 1:
+            refused(items[0], error)
+            return
+        middle = len(items) // 2
+        await in_halves(items[:middle], append, refused)
+        await in_halves(items[middle:], append, refused)
 
 
 class Batches(Generic[Item]):
     """Items in, batches out, in the order of arrival. Belongs to one event loop."""
 
-    def __init__(self, publish: Callable[[list[Item]], Awaitable[None]], *, in_flight: int, apart_s: float = 0.0) -> None:
+    def __init__(
+        self, publish: Callable[[list[Item]], Awaitable[None]], failed: Callable[[Item], None], *, in_flight: int, apart_s: float = 0.0
+    ) -> None:
+        """`failed` is told of each item of a batch whose `publish` raised."""
         self._publish = publish
+        self._failed = failed
         self._in_flight = in_flight
         self._apart_s = apart_s
         self._next_at_s = 0.0
-        self._pacing = False
+        self._departure: asyncio.Handle | None = None
+        """Of the next batch. There is one whenever something waits and may leave; nothing else says that a batch gets ready."""
         self._queue: deque[Item] = deque()
         self._bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._busy = 0
+        self._moved = asyncio.Event()
+        self._still_since_s: float | None = None
         self.under_way: list[list[Item]] = []
         """What has left and is not done."""
 
@@ -68,75 +96,88 @@ class Batches(Generic[Item]):
         return self._bytes >= QUEUE_BYTES or now_s - oldest >= PATIENCE_S
 
     def put(self, item: Item) -> None:
-        """Takes the item. It leaves in this turn of the event loop if a batch may leave, with all that came in the same turn."""
+        """Takes the item. It leaves in the next turn of the event loop if a batch may leave, with all that came in the same turn."""
         self._queue.append(item)
         self._bytes += item.size
-        self._start()
+        self._schedule()
 
-    def expired(self, now_s: float) -> list[Item]:
-        """Takes out what has waited too long in the queue: it never left."""
+    def tick(self, now_s: float) -> list[Item]:
+        """Called some times a second. Takes out what has waited too long in the queue: it never left.
+
+        A queue that stands still although nothing is under way is started again: that is a bug of ours, counted and logged.
+        """
         gone: list[Item] = []
         while self._queue and now_s - self._queue[0].came_s >= PATIENCE_S:
             item = self._queue.popleft()
             self._bytes -= item.size
             gone.append(item)
+        self._moved.set()
+        if not self._queue or self.under_way or asyncio.get_running_loop().time() < self._next_at_s:
+            self._still_since_s = None
+        elif self._still_since_s is None:
+            self._still_since_s = now_s
+        elif now_s - self._still_since_s >= STILL_S:
+            count("knchat_batches_restarted_total")
+            log.error("a queue stood still and was started again", extra={"waiting": len(self._queue), "for_s": STILL_S})
+            self._still_since_s = None
+            self._unschedule()
+            self._schedule()
         return gone
 
     async def flush(self) -> None:
         """Returns when nothing waits and nothing is under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._queue or self.under_way:
+            self._moved.clear()
+            await self._moved.wait()
 
     async def close(self) -> None:
-        """Gives up what is under way: whether it reached the log is unknown then."""
-        for task in self._tasks:
-            task.cancel()
-        await self.flush()
+        """Gives up what is under way: whether it reached the log is unknown then. `failed` is not told."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+        self.under_way.clear()  # of tasks that were cancelled before their first step
+        self._unschedule()
 
-    def _start(self) -> None:
-        """Lets one more batch get ready, unless one is: that one takes everything along."""
-        if self._queue and not self._pacing and self._busy < self._in_flight:
-            self._busy += 1
-            self._pacing = True
-            task = asyncio.get_running_loop().create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
-
-    async def _work(self) -> None:
-        try:
-            while self._queue:
-                if not (batch := await self._next()):
-                    break  # it waited too long, and was taken out
-                self._start()  # for what did not fit
-                self.under_way.append(batch)
-                try:
-                    await self._publish(batch)
-                finally:
-                    self.under_way.remove(batch)
-                if self._pacing:
-                    break
-        finally:
-            # Here and not when the task is done, which is told a turn later: a `put` in between must start the next one.
-            self._busy -= 1
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a batch was given up", exc_info=error)
-
-    async def _next(self) -> list[Item]:
-        """The next batch, at its time: `distance_s` after the one before at the earliest."""
-        self._pacing = True
-        try:
+    def _schedule(self) -> None:
+        """Sets the next departure, unless it is set or nothing may leave: `distance_s` after the one before at the earliest."""
+        if self._departure is None and self._queue and len(self.under_way) < self._in_flight:
             loop = asyncio.get_running_loop()
-            if (wait_s := self._next_at_s - loop.time()) > 0:
-                await asyncio.sleep(wait_s)
-        finally:
-            self._pacing = False
-        batch = self._take()
+            if self._next_at_s > loop.time():
+                self._departure = loop.call_at(self._next_at_s, self._depart)
+            else:
+                self._departure = loop.call_soon(self._depart)
+
+    def _unschedule(self) -> None:
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None
+
+    def _depart(self) -> None:
+        self._departure = None
+        if not (batch := self._take()):
+            return  # it waited too long, and was taken out
+        loop = asyncio.get_running_loop()
         # What did not fit is a batch already: there is nothing to wait for.
         self._next_at_s = loop.time() + (self._apart_s if self._queue else distance_s(self._apart_s, len(batch)))
-        return batch
+        self.under_way.append(batch)
+        task = loop.create_task(self._travel(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._schedule()  # for what did not fit
+
+    async def _travel(self, batch: list[Item]) -> None:
+        try:
+            await self._publish(batch)
+        except Exception:
+            log.exception("a batch was given up")
+            for item in batch:
+                self._failed(item)
+        finally:
+            # Here and not when the task is done, which is told a turn later: who has just been answered finds it over.
+            self.under_way.remove(batch)
+            self._moved.set()
+            self._schedule()
 
     def _take(self) -> list[Item]:
         batch: list[Item] = []

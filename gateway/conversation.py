@@ -196,7 +196,7 @@ class Conversation:
         elif not isinstance(re, UnsetType):
             self._say(frames.Ok(re=re))
 
-    def _not_asked(self, re: int, error: Unavailable) -> None:
+    def _not_asked(self, re: int, error: ChatError) -> None:
         if self._session.answered(re):
             self._say(error_of(error, re))
 

@@ -10,18 +10,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from backends import tracing
 from backends.cache import Cache, Claim, Held
 from backends.log import Appends, Record
 from backends.telemetry import count, observe
-from gateway.batches import PATIENCE_S, Batches
+from gateway.batches import PATIENCE_S, Batches, in_halves
 from gateway.keys import REMEMBERED, Accepted, Keys, Known, Pending, Waiter
 from gateway.minting import Minting
 from schemas import chat_pb2 as pb
 from schemas.commands import content_hash
-from schemas.errors import Refused, Unavailable
+from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import MessageId, UserId, time_text
 from schemas.topics import COMMANDS, COMMANDS_ISSUED
 from schemas.wire import Event
@@ -50,7 +51,7 @@ class Publisher:
         self._minting = minting
         self._clock = clock
         self._keys = Keys()
-        self._batches = Batches[Pending](self._publish, in_flight=in_flight, apart_s=apart_s)
+        self._batches = Batches[Pending](self._publish, self._in_doubt, in_flight=in_flight, apart_s=apart_s)
         self._published = 0
         self._cache_rests_until_s = float("-inf")
         self._unconfirmed: list[Claim] = []
@@ -64,7 +65,8 @@ class Publisher:
     def submit(self, command: pb.Command, waiter: Waiter) -> None:
         """Takes a command without id. `waiter` is called exactly once, unless the gateway stops: then the outcome is unknown.
 
-        Accepted: it is in the log. key_reused: the key stands for something else, nothing was appended. Unavailable: nobody knows.
+        Accepted: it is in the log. key_reused: the key stands for something else, nothing was appended. Malformed: the log takes this one
+        never, whatever travels with it. Unavailable: nobody knows.
         """
         now_s = self._clock()
         known = self._keys.get(command.user, command.key, now_s) if command.key else None
@@ -106,7 +108,7 @@ class Publisher:
 
     def tick(self, now_s: float) -> None:
         """Called some times a second: tells those who have waited too long, and confirms what no next batch has confirmed."""
-        for pending in self._batches.expired(now_s):
+        for pending in self._batches.tick(now_s):
             self._give_up(pending, never_left=not pending.duplicate)
         for batch in self._batches.under_way:
             for pending in batch:
@@ -145,18 +147,21 @@ class Publisher:
         try:
             with tracing.span(f"publish {COMMANDS}", "producer") as span:
                 if to_append := await self._reserve(batch):
-                    record = self._record(to_append, span)
-                    await self._append(record)
-            if to_append:
-                count("knchat_published_commands_total", len(to_append))
-                self._confirm_later(to_append)
-                for pending in to_append:
-                    self._lost.pop((pending.command.user, pending.command.key), None)
-                    self._settle(pending)
+                    await in_halves(to_append, partial(self._append, span), self._refuse)
         finally:
             for pending in batch:
                 if pending.known is not None and pending.known.pending is pending:
                     pending.known.pending = None  # given up: whether the log has it is unknown, so a repeat appends the same id
+
+    def _in_doubt(self, pending: Pending) -> None:
+        pending.settle(_late())
+
+    def _refuse(self, pending: Pending, error: Malformed) -> None:
+        count("knchat_refused_commands_total")
+        log.warning("the log refuses a command for good", extra={"bytes": pending.size, "error": error.message})
+        if pending.known is not None:
+            pending.known.pending = None  # its id stays reserved: should it be asked for again, and be taken, that is its one id
+        pending.settle(error)
 
     def _check_room(self, now_s: float) -> None:
         if self._over:
@@ -209,12 +214,13 @@ class Publisher:
         tracing.note_published(span, COMMANDS, event, len(batch))
         return Record(COMMANDS, event)
 
-    async def _append(self, record: Record) -> None:
-        """Returns when the log has the record.
+    async def _append(self, span: tracing.Span, batch: Sequence[Pending]) -> None:
+        """Returns when the log has these commands, in one record, and those who wait have been told. Raises Malformed: it never takes them.
 
         The same bytes go again as long as this gateway lives: the log may have them already, and only its answer ends the doubt. Nobody
         waits for it longer than PATIENCE_S, and no more than the batches in flight hang here.
         """
+        record = self._record(batch, span)
         wait_s = RETRY_S
         began_s = self._clock()
         while True:
@@ -224,11 +230,16 @@ class Publisher:
                 count("knchat_publish_failures_total")
                 log.info("publish failed, again in a moment", extra={"event": record.event.id, "error": error.message, "wait_s": wait_s})
             else:
-                count("knchat_publishes_total")
-                observe("knchat_publish_seconds", self._clock() - began_s)
-                return
+                break
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             wait_s = min(2 * wait_s, RETRY_MOST_S)
+        count("knchat_publishes_total")
+        count("knchat_published_commands_total", len(batch))
+        observe("knchat_publish_seconds", self._clock() - began_s)
+        self._confirm_later(batch)
+        for pending in batch:
+            self._lost.pop((pending.command.user, pending.command.key), None)
+            self._settle(pending)
 
     def _settle(self, pending: Pending) -> None:
         if pending.known is not None:

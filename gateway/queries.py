@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from backends import tracing
 from backends.log import Appends, Record
 from backends.telemetry import count
-from gateway.batches import Batches
+from gateway.batches import Batches, in_halves
 from gateway.minting import Minting
 from schemas import chat_pb2 as pb
-from schemas.errors import Unavailable
+from schemas.errors import ChatError, Unavailable
 from schemas.ids import random_id, time_text
 from schemas.topics import QUERIES, QUERIES_ASKED
 from schemas.wire import Event
@@ -28,7 +29,13 @@ class _Asked:
     query: pb.Query
     size: int
     came_s: float
-    failed: Callable[[Unavailable], None]
+    failed: Callable[[ChatError], None] | None
+
+    def fail(self, error: ChatError) -> None:
+        """Tells who asked, once."""
+        failed, self.failed = self.failed, None
+        if failed is not None:
+            failed(error)
 
 
 class Queries:
@@ -38,10 +45,13 @@ class Queries:
         self._appends = appends
         self._minting = minting
         self._clock = clock
-        self._batches = Batches[_Asked](self._publish, in_flight=in_flight, apart_s=apart_s)
+        self._batches = Batches[_Asked](self._publish, lambda asked: asked.fail(_late()), in_flight=in_flight, apart_s=apart_s)
 
-    def ask(self, query: pb.Query, failed: Callable[[Unavailable], None]) -> None:
-        """Sends the question. `failed` is called at most once, when it did not get into the log; the answer comes another way."""
+    def ask(self, query: pb.Query, failed: Callable[[ChatError], None]) -> None:
+        """Sends the question. `failed` is called at most once, when it did not get into the log; the answer comes another way.
+
+        Malformed: the log does not take this one, whatever travels with it. Unavailable: it may be there all the same.
+        """
         now_s = self._clock()
         if self._batches.late(now_s):
             failed(_late())
@@ -50,7 +60,7 @@ class Queries:
 
     def tick(self, now_s: float) -> None:
         """Called some times a second: drops what has waited too long. Its session tells, by its own deadline."""
-        self._batches.expired(now_s)
+        self._batches.tick(now_s)
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -58,15 +68,17 @@ class Queries:
 
     async def _publish(self, batch: Sequence[_Asked]) -> None:
         with tracing.span(f"publish {QUERIES}", "producer") as span:
-            event = self._event(batch, span)
-            try:
-                await self._appends.append([Record(QUERIES, event)])
-            except Unavailable as error:
-                span.fail(error.code)
-                count("knchat_publish_failures_total")
-                log.info("questions not published", extra={"questions": len(batch), "error": error.message})
-                for asked in batch:
-                    asked.failed(_late())
+            await in_halves(batch, partial(self._append, span), lambda asked, error: asked.fail(error))
+
+    async def _append(self, span: tracing.Span, batch: Sequence[_Asked]) -> None:
+        try:
+            await self._appends.append([Record(QUERIES, self._event(batch, span))])
+        except Unavailable as error:
+            span.fail(error.code)
+            count("knchat_publish_failures_total")
+            log.info("questions not published", extra={"questions": len(batch), "error": error.message})
+            for asked in batch:
+                asked.fail(_late())
 
     def _event(self, batch: Sequence[_Asked], span: tracing.Span) -> Event:
         event = Event(

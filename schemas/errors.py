@@ -4,7 +4,7 @@
     ├── Refused       the user may fix it: HTTP 4xx, `error` or `refused` on the socket; an event that holds it is still a 200
     │   └── Malformed never retry: HTTP 400, events 422
     ├── Unavailable   try again later: HTTP and events 503, `temporary: true` on the socket
-    │   └── Unfit     the same, until an operator acts: a store is of another version than we are
+    │   └── Unfit     the same, until an operator acts: a store is of another version than we are, a sink refuses everything
     └── Moved         another gateway owns this user: `moved`, then close 4001
 
 Errors carry data; text is built when it is shown. Source: protocol.md sections 1 and 2.
@@ -94,7 +94,10 @@ class Unavailable(ChatError):
 
 
 class Unfit(Unavailable):
-    """A store answers, and is not of our version. The text says what an operator has to do; `/readyz` shows it."""
+    """A part answers, and does not fit us: a store of another version, a sink that refuses everything.
+
+    The text says what an operator has to do; `/readyz` shows it.
+    """
 
 
 class Moved(ChatError):

@@ -49,6 +49,8 @@ class Moods:
     """Stores, and then answers this: 503 is what a producer says that has given up a moment too early."""
     silent: bool = False
     """Stores, and never answers."""
+    most_bytes: int = MOST_BYTES
+    """Larger bodies are answered 413, as by a proxy before it, whatever `every` says."""
 
 
 class Receiver:
@@ -78,6 +80,8 @@ class Receiver:
         body = await _body(receive)
         if body is None:
             return 503  # for ever, though it looks as if it would pass
+        if len(body) > self.moods.most_bytes:
+            return 413
         try:
             event = received(scope["headers"], body)
         except Malformed:

@@ -62,7 +62,8 @@ class Appends(Protocol):
 
         Repeating a call appends again: readers are idempotent by event content (design.md D5).
         Errors: Unavailable when the log does not confirm within 10 s, is full or cannot be written; some, all or none of the records may
-        then be in it. Malformed when a record's data exceed MAX_RECORD_BYTES or a topic is unknown: nothing was appended.
+        then be in it. Malformed when a record's data exceed MAX_RECORD_BYTES or a topic is unknown: nothing was appended; also when the log
+        says that it never takes one of them (it is too large there): that one is not in it, and what is appended next is not hindered.
         """
         ...
 

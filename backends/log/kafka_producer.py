@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 
 from backends.log.kafka_brokers import Brokers
-from schemas.errors import Unavailable
+from schemas.errors import ChatError, Malformed, Unavailable
 
 # No record is too large: 512 KiB and its headers.
 _REQUEST_BYTES: Final = 2**20
@@ -74,10 +74,10 @@ class Producer:
         except kafka_errors.UnknownTopicOrPartitionError as error:
             raise Unavailable(f"there is no topic {topic} in Kafka, or it does not answer") from error
         except kafka_errors.KafkaError as error:
-            raise _unavailable(error) from error
+            raise _ours(error) from error
 
     async def send(self, records: Sequence[Prepared]) -> None:
-        """Returns when all are confirmed. Raises Unavailable when one is not, or too much waits already."""
+        """Returns when all are confirmed. Raises Unavailable when one is not, or too much waits already; Malformed for one too large."""
         sizes = [_RECORD_BYTES + len(record.value or b"") for record in records]
         if self._bytes + sum(sizes) > IN_FLIGHT_BYTES:
             raise Unavailable("too much waits for Kafka")
@@ -96,12 +96,12 @@ class Producer:
                     raise
                 call.error = error
                 if not call.left:
-                    raise _unavailable(error) from error
+                    raise _ours(error) from error
                 break
             sent.add_done_callback(partial(self._land, call, size))
         await call.future
         if call.error is not None:
-            raise _unavailable(call.error) from call.error
+            raise _ours(call.error) from call.error
 
     def _land(self, call: _Call, size: int, sent: asyncio.Future[object]) -> None:
         self._bytes -= size
@@ -131,5 +131,8 @@ class Producer:
                 batch._drain_waiter.exception()  # noqa: SLF001 - see above
 
 
-def _unavailable(error: BaseException) -> Unavailable:
+def _ours(error: BaseException) -> ChatError:
+    """Malformed for what the brokers never take: their max.message.bytes is less than ours. All else is in doubt."""
+    if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
+        return Malformed("the record is larger than Kafka allows (max.message.bytes): `kn-chat topics check`", code="too_large")
     return Unavailable(f"Kafka did not confirm ({type(error).__name__})")

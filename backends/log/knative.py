@@ -19,12 +19,17 @@ from urllib.parse import urlsplit
 from backends.http_post import HttpPost
 from backends.log import Record
 from backends.posts import Headers
-from schemas.errors import Malformed, Unavailable
+from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES
 from schemas.wire import SIGNATURE, Event, sign, to_http
 
 DEADLINE_S: Final = 10.0
 PING_S: Final = 2.0
+
+_REFUSALS: Final = frozenset({400, 413, 422})
+"""What says that this very event is never taken: it is malformed or too large for the sink, or for a proxy before it."""
+_REFUSES_S: Final = 5.0
+"""A sink that has taken nothing between refusals of so long refuses everything: no single event is to blame any more."""
 
 _VARIABLES: Final = {COMMANDS: "K_SINK", QUERIES: "KNCHAT_SINK_QUERIES"}
 _EXTENSION: Final = re.compile(r"[a-z0-9]+", re.ASCII)
@@ -49,12 +54,15 @@ class KnativeAppends:
         self._posts = {topic: _post(topic, url, self._tls) for topic, url in sinks.items() if url}
         self._under_way: set[asyncio.Future[None]] = set()
         self._failed_at_s = float("-inf")
+        self._refused: dict[str, tuple[float, float, int]] = {}
+        """Topics whose sink has taken nothing since it refused: since when, last when, with what status."""
         self._closed = False
 
     async def append(self, records: Sequence[Record], *, then: Sequence[Record] = ()) -> None:
-        """See `Appends`. A sink that refuses (400, 404, 405) is as unavailable as one that is silent: no command is to blame for it.
+        """See `Appends`. A sink that is not there (404, 405) is as unavailable as one that is silent: no event is to blame for it.
 
-        Malformed also for what a sink would take and spoil: attributes beyond printable ASCII, an empty partitionkey, a chosen partition.
+        Malformed (of 413: too_large) when a sink says that it never takes this event: those before it in the call are in the log. And for
+        what a sink would take and spoil: attributes beyond printable ASCII, an empty partitionkey, a chosen partition; nothing is sent.
         """
         requests = [(record.topic, *self._request(record)) for record in (*records, *then)]
         if self._closed:
@@ -75,7 +83,7 @@ class KnativeAppends:
     async def ping(self) -> None:
         """See `Appends`. Ready is: both sinks are named and take connections, and no append has failed within the last 10 s.
 
-        Malformed when a sink's certificate is of no authority that we know.
+        Unfit when a sink refuses everything: a limit there is set wrong. Malformed when its certificate is of no authority that we know.
         """
         if self._closed:
             raise Unavailable("the log is closed")
@@ -84,6 +92,9 @@ class KnativeAppends:
         await asyncio.gather(*(self._connect(topic) for topic in self._posts))
         if _now_s() - self._failed_at_s < DEADLINE_S:
             raise Unavailable("the last append failed")
+        for topic, (since_s, last_s, status) in self._refused.items():
+            if last_s - since_s >= _REFUSES_S and _now_s() - last_s < DEADLINE_S:
+                raise Unfit(f"the sink of {topic} refuses everything ({status}): look at its limits, and at those of what is before it")
 
     async def close(self) -> None:
         """See `Appends`."""
@@ -102,10 +113,16 @@ class KnativeAppends:
         except OSError as error:
             self._failed_at_s = _now_s()
             raise Unavailable(f"the sink of {topic} gave no answer: {type(error).__name__}") from error
+        if status in _REFUSALS:
+            since_s = self._refused.get(topic, (_now_s(),))[0]
+            self._refused[topic] = (since_s, _now_s(), status)
+            code = "too_large" if status == 413 else "malformed"
+            raise Malformed(f"the sink of {topic} refuses an event of {len(body)} bytes ({status})", code=code)
         if status >= 300:
             self._failed_at_s = _now_s()
             raise Unavailable(f"the sink of {topic} answered {status}")
         self._failed_at_s = float("-inf")
+        self._refused.pop(topic, None)
 
     async def _connect(self, topic: str) -> None:
         place = urlsplit(self._urls[topic])

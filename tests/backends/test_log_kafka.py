@@ -79,6 +79,24 @@ def test_checksums_are_computed_in_c():
     assert calc_crc32c.__defaults__[0].__module__.startswith("crc32c")
 
 
+async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothing(brokers, topics, log):
+    """They allow less than we do: that record is never taken, and the ones after it are."""
+    admin = brokers.admin()
+    admin.alter_configs([ConfigResource("TOPIC", brokers.topic(DEAD_LETTERS), configs={"max.message.bytes": "20000"})])
+    admin.close()
+    async with asyncio.timeout(10):
+        while not any("max.message.bytes=20000" in line for line in await topics.check()):  # the broker hears of it a moment later
+            pass
+    some = records(2)
+    await log.append(some[:1])
+    with pytest.raises(Malformed) as refused:
+        await log.append([Record(DEAD_LETTERS, event(b"x" * 30_000), 0)])
+    await log.append(some[1:])
+
+    assert refused.value.code == "too_large"
+    assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(some)
+
+
 # ---- settings ----------------------------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from backends.log.embedded import EmbeddedLog
 from backends.log.knative import KnativeAppends
 from backends.settings import Settings
 from backends.wiring import Backends
-from schemas.errors import Malformed, Unavailable
+from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from schemas.wire import from_kafka
 from tests.backends.pumped import PATIENCE_S, event
@@ -107,7 +107,7 @@ async def test_any_success_is_durable(status, appends, receiver):
     await appends.append([Record(COMMANDS, event())])
 
 
-@pytest.mark.parametrize("status", [301, 303, 400, 401, 404, 405, 429, 500, 503])
+@pytest.mark.parametrize("status", [301, 303, 401, 404, 405, 429, 500, 503])
 async def test_everything_else_is_in_doubt_and_never_the_command_s_fault(status, appends, receiver, behind):
     """A 503 may mean stored: here it does. Whoever sends the same bytes again has a copy, which readers expect."""
     receiver.moods = Moods(status=status)
@@ -159,6 +159,32 @@ async def test_records_of_one_call_wait_for_each_other(appends, receiver, behind
         await appends.append([Record(COMMANDS, event(1))], then=[Record(COMMANDS, event(2))])
 
     assert [each.id for each in await stored(behind)] == ["1"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "malformed"), (413, "too_large"), (422, "malformed")])
+async def test_what_a_sink_never_takes_is_malformed(status, code, appends, receiver):
+    """That event is to blame, and no other: whoever sends the same bytes again would do so for ever."""
+    receiver.moods = Moods(status=status)
+    with pytest.raises(Malformed, match=str(status)) as refused:
+        await appends.append([Record(COMMANDS, event())])
+
+    assert refused.value.code == code
+    await appends.ping()  # one event says nothing of the sink
+
+
+@pytest.mark.parametrize("topic", [COMMANDS, QUERIES])
+async def test_a_ping_tells_of_a_sink_that_refuses_everything(topic, appends, receiver, monkeypatch):
+    """Until it takes something: one that refuses without an end has a limit that is set wrong, and operators must see which."""
+    monkeypatch.setattr(adapter, "_REFUSES_S", 0.0)
+    receiver.moods = Moods(most_bytes=0)
+    with pytest.raises(Malformed):
+        await appends.append([Record(topic, event())])
+    with pytest.raises(Unfit, match=f"sink of {topic} refuses everything .413."):
+        await appends.ping()
+    receiver.moods = Moods()
+    await appends.append([Record(topic, event())])
+
+    await appends.ping()
 
 
 async def test_a_line_that_is_cut_is_in_doubt(url, make, receiver, behind):

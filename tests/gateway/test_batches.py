@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.batches import PATIENCE_S, QUEUE_BYTES, WIDER_ABOVE, Batches, distance_s
+from backends.telemetry import value_of
+from gateway.batches import PATIENCE_S, QUEUE_BYTES, WIDER_ABOVE, Batches, distance_s, in_halves
+from schemas.errors import Malformed
 from schemas.topics import MAX_BATCH, MAX_BATCH_BYTES
 
 
@@ -38,6 +40,11 @@ class Departures:
         self.left.append((asyncio.get_running_loop().time(), len(batch)))
 
 
+def made(publish, **options):
+    """A queue whose failures nobody wants to hear of."""
+    return Batches(publish, lambda item: None, **options)
+
+
 async def turns(count=5):
     for _ in range(count):
         await asyncio.sleep(0)
@@ -46,7 +53,7 @@ async def turns(count=5):
 async def test_an_idle_queue_sends_what_came_in_one_turn_together():
     """The next turn of the loop takes all there is."""
     published = Published()
-    batches = Batches(published, in_flight=2)
+    batches = made(published, in_flight=2)
 
     for _ in range(3):
         batches.put(Item())
@@ -61,7 +68,7 @@ async def test_an_idle_queue_sends_what_came_in_one_turn_together():
 async def test_the_next_batch_takes_all_that_came_meanwhile():
     """In the order of arrival, never more than two under way."""
     published = Published()
-    batches = Batches(published, in_flight=2)
+    batches = made(published, in_flight=2)
     items = [Item() for _ in range(6)]
     for item in items:
         batches.put(item)
@@ -77,7 +84,7 @@ async def test_the_next_batch_takes_all_that_came_meanwhile():
 async def test_batches_keep_their_distance():
     """What comes alone leaves at once; what comes soon after it waits for the rest of the distance, and rides together."""
     departures = Departures()
-    batches = Batches(departures, in_flight=2, apart_s=0.05)
+    batches = made(departures, in_flight=2, apart_s=0.05)
     began_s = asyncio.get_running_loop().time()
     batches.put(Item())
     await turns()
@@ -94,7 +101,7 @@ async def test_batches_keep_their_distance():
 async def test_a_large_batch_keeps_more_distance():
     """Twice as much after four times as many."""
     departures = Departures()
-    batches = Batches(departures, in_flight=2, apart_s=0.05)
+    batches = made(departures, in_flight=2, apart_s=0.05)
     for _ in range(4 * WIDER_ABOVE):
         batches.put(Item())
     await turns()
@@ -115,7 +122,7 @@ async def test_a_full_batch_does_not_wait_for_another_to_be_done():
     """What does not fit into one leaves in the next, at the least distance: it is many already."""
     loop = asyncio.get_running_loop()
     published = Published()
-    batches = Batches(published, in_flight=2, apart_s=2)
+    batches = made(published, in_flight=2, apart_s=2)
     began_s = loop.time()
     for _ in range(MAX_BATCH + 1):
         batches.put(Item(1))
@@ -133,11 +140,11 @@ async def test_what_waited_too_long_for_its_distance_is_no_batch():
     """It was taken out meanwhile: nothing is left to send."""
     published = Published()
     published.gate.set()
-    batches = Batches(published, in_flight=2, apart_s=0.02)
+    batches = made(published, in_flight=2, apart_s=0.02)
     batches.put(Item())
     await turns()
     batches.put(Item())
-    batches.expired(PATIENCE_S)
+    batches.tick(PATIENCE_S)
     await batches.flush()
 
     assert [len(batch) for batch in published.batches] == [1]
@@ -147,7 +154,7 @@ async def test_a_batch_is_bounded_by_count_and_bytes():
     """256 items, 256 KiB; one that is larger alone still leaves."""
     published = Published()
     published.gate.set()
-    batches = Batches(published, in_flight=1)
+    batches = made(published, in_flight=1)
     for _ in range(MAX_BATCH + 1):
         batches.put(Item(1))
     for _ in range(3):
@@ -166,7 +173,7 @@ async def test_a_batch_is_bounded_by_count_and_bytes():
 async def test_late_is_a_full_queue_or_an_old_item():
     """Whether it waits or is under way."""
     published = Published()
-    batches = Batches(published, in_flight=1)
+    batches = made(published, in_flight=1)
     assert not batches.late(0.0)
     batches.put(Item(came_s=5.0))
     await turns()
@@ -185,14 +192,14 @@ async def test_late_is_a_full_queue_or_an_old_item():
 async def test_what_waited_too_long_is_taken_out():
     """Only what has not left."""
     published = Published()
-    batches = Batches(published, in_flight=1)
+    batches = made(published, in_flight=1)
     batches.put(Item(came_s=0.0))
     await turns()
     old, young = Item(came_s=0.0), Item(came_s=5.0)
     batches.put(old)
     batches.put(young)
 
-    assert batches.expired(PATIENCE_S) == [old]
+    assert batches.tick(PATIENCE_S) == [old]
     published.gate.set()
     await batches.flush()
     assert published.batches[1:] == [[young]]
@@ -201,7 +208,7 @@ async def test_what_waited_too_long_is_taken_out():
 async def test_an_item_that_comes_as_the_last_batch_ends_is_not_forgotten():
     """The worker ends in the same turn in which the item is put."""
     published = Published()
-    batches = Batches(published, in_flight=1)
+    batches = made(published, in_flight=1)
     batches.put(Item())
     await turns()
     published.gate.set()
@@ -214,29 +221,72 @@ async def test_an_item_that_comes_as_the_last_batch_ends_is_not_forgotten():
 
 
 async def test_a_bug_in_publishing_stops_nobody_else(caplog):
-    """It is logged, its batch is given up, and the next item leaves as ever."""
-    sent = []
+    """It is logged, its items are told, and what waited leaves without another put."""
+    published, failed = [], []
 
     async def publish(batch):
-        sent.append(batch)
-        if len(sent) == 1:
+        published.append(batch)
+        await asyncio.sleep(0)
+        if len(published) == 1:
             raise RuntimeError("bug")
 
-    batches = Batches(publish, in_flight=1)
+    batches = Batches(publish, failed.append, in_flight=1)
+    first, second = Item(), Item()
     with caplog.at_level(logging.ERROR):
-        batches.put(Item())
+        batches.put(first)
+        await asyncio.sleep(0)
+        batches.put(second)
+        async with asyncio.timeout(5):
+            await batches.flush()
+
+    assert (published, failed) == ([[first], [second]], [first])
+    assert [record.message for record in caplog.records] == ["a batch was given up"]
+
+
+async def test_a_queue_that_stands_still_is_started_again(caplog):
+    """Whatever bug it was: counted, logged, and what waits leaves. One whose next batch is not due yet does not stand still."""
+    departures = Departures()
+    batches = made(departures, in_flight=1, apart_s=0.01)
+    before = value_of("knchat_batches_restarted_total")
+    batches.put(Item())
+    batches._departure.cancel()  # the bug
+    await turns()
+    assert departures.left == []
+    with caplog.at_level(logging.ERROR):
+        for now_s in (1.0, 1.9, 2.0):
+            batches.tick(now_s)
+        assert value_of("knchat_batches_restarted_total") == before + 1
         await turns()
         batches.put(Item())
-        await batches.flush()
+        for now_s in (3.0, 4.1):
+            batches.tick(now_s)
+    await batches.flush()
 
-    assert len(sent) == 2
-    assert [record.message for record in caplog.records] == ["a batch was given up"]
+    assert [count for _, count in departures.left] == [1, 1]
+    assert value_of("knchat_batches_restarted_total") == before + 1
+    assert [record.message for record in caplog.records] == ["a queue stood still and was started again"]
+
+
+@pytest.mark.parametrize("bad", [{0}, {5}, {0, 1, 7}, set(range(8)), set()])
+async def test_what_is_refused_for_good_is_found_by_halving(bad):
+    """Each that is to blame is told alone, in order; all others are appended, in order and once."""
+    appended, refused = [], []
+
+    async def append(items):
+        if bad & {*items}:
+            raise Malformed("no")
+        appended.extend(items)
+
+    await in_halves(range(8), append, lambda item, error: refused.append((item, error.message)))
+
+    assert appended == [item for item in range(8) if item not in bad]
+    assert refused == [(item, "no") for item in sorted(bad)]
 
 
 async def test_close_gives_up_what_is_under_way():
     """Nothing hangs."""
     published = Published()
-    batches = Batches(published, in_flight=2)
+    batches = made(published, in_flight=2)
     batches.put(Item())
     await turns()
 

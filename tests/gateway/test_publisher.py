@@ -11,6 +11,7 @@ from gateway.batches import PATIENCE_S, QUEUE_BYTES
 from gateway.keys import Accepted
 from gateway.minting import Minting
 from gateway.publisher import CACHE_REST_S, Publisher
+from gateway.queries import Queries
 from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.commands import content_hash
@@ -443,3 +444,45 @@ async def test_lost_keys_are_bounded(publisher, monkeypatch):
     await publisher._releasing
 
     assert publisher._lost == {(ANN, "b"): True, (ANN, "c"): True}
+
+
+class Buggy:
+    """Appends that raise what no adapter should, once."""
+
+    def __init__(self, appends):
+        self._appends = appends
+        self.errors = [ValueError("bug")]
+
+    async def append(self, records, *, then=()):
+        while self.errors:
+            raise self.errors.pop()
+        await self._appends.append(records, then=then)
+
+
+async def test_a_bug_in_an_append_is_told_and_stops_nobody_else(backends, minting, clock):
+    """`unavailable`: nobody knows. What waited meanwhile leaves without another put, and a repeat has its one id."""
+    publisher = Publisher(Buggy(backends.appends), backends.cache, minting, in_flight=1, clock=clock)
+    first = submit(publisher, command("a"))
+    await asyncio.sleep(0)
+    second = submit(publisher, command("b"))
+    async with asyncio.timeout(5):
+        assert ((await first).code, (await first).temporary) == ("unavailable", True)
+        assert isinstance(await second, Accepted)
+        again = await submit(publisher, command("a"))
+    await publisher.close()
+
+    assert again.duplicate
+    assert [each.id for each in await commands(backends) if each.key == "a"] == [again.id]
+
+
+async def test_a_bug_in_asking_is_told(backends, minting, clock):
+    """Once, and the next question goes."""
+    failed = []
+    queries = Queries(Buggy(backends.appends), minting, in_flight=1, clock=clock)
+    queries.ask(pb.Query(re=1), failed.append)
+    await asyncio.sleep(0)
+    queries.ask(pb.Query(re=2), failed.append)
+    async with asyncio.timeout(5):
+        await queries._batches.flush()
+
+    assert [error.code for error in failed] == ["unavailable"]

@@ -2,16 +2,20 @@
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
 from backends.log import knative
 from backends.log.knative import KnativeAppends
+from backends.telemetry import value_of
 from gateway.minting import Minting
 from gateway.publisher import Publisher
+from gateway.queries import Queries
 from schemas import chat_pb2 as pb
 from schemas import wire
-from schemas.topics import COMMANDS
+from schemas.errors import Malformed
+from schemas.topics import COMMANDS, QUERIES
 from tests.clock import Clock
 from tests.sink import Moods, Receiver, serving
 
@@ -59,3 +63,72 @@ async def test_what_was_accepted_is_in_the_log_under_its_one_id(moods, backends,
     assert {key: set(ids) for key, ids in found.items()} == {key: {told_id} for key, told_id in told.items()}
     assert len(told) == ROUNDS * AT_ONCE
     assert sum(map(len, found.values())) > len(told)
+
+
+async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
+    """A proxy that takes 20 KB: a batch of 64 KB passes in parts, in order and once, but for the one text above it, whose sender is told.
+
+    That one may come again when the proxy takes it. Two such batches blocked a gateway for good.
+    """
+    minting = Minting(backends.generators, "test", clock=time.time)
+    await minting.claim()
+    receiver = Receiver(backends.appends, Moods(most_bytes=20_000))
+    async with serving(receiver) as url:
+        appends = KnativeAppends({COMMANDS: f"{url}/chat/{COMMANDS}"})
+        publisher = Publisher(appends, backends.cache, minting, in_flight=2, clock=Clock())
+
+        def submit(key, size):
+            outcome = asyncio.get_running_loop().create_future()
+            asked = command(key)
+            asked.send.text = "x" * size
+            publisher.submit(asked, outcome.set_result)
+            return outcome
+
+        before = value_of("knchat_refused_commands_total")
+        outcomes = [submit(f"{number:02}", 25_000 if number == 7 else 2_000) for number in range(20)]
+        async with asyncio.timeout(30):
+            told = await asyncio.gather(*outcomes)
+            refused = told.pop(7)
+            receiver.moods = Moods()
+            again = await submit("07", 25_000)
+        await publisher.finish()
+        await publisher.close()
+        await appends.close()
+
+    assert (type(refused), refused.code, refused.temporary) == (Malformed, "too_large", False)
+    assert value_of("knchat_refused_commands_total") == before + 1
+    assert not any(outcome.duplicate for outcome in told)
+    found = [
+        (each.id, each.key)
+        for partition in range(await backends.reads.partitions(COMMANDS))
+        for record in await backends.reads.read(COMMANDS, partition, 0, max_records=1_000)
+        for each in wire.parse(wire.from_kafka(record.headers, record.value), pb.Commands).commands
+    ]
+    keys = [f"{number:02}" for number in range(20) if number != 7]
+    assert sorted(found) == sorted([*zip([outcome.id for outcome in told], keys, strict=True), (again.id, "07")])
+
+
+async def test_a_question_that_is_too_large_fails_alone(backends):
+    """Those that came with it are asked."""
+    minting = Minting(backends.generators, "test", clock=time.time)
+    await minting.claim()
+    failed = {}
+    async with serving(Receiver(backends.appends, Moods(most_bytes=2_000))) as url:
+        appends = KnativeAppends({QUERIES: f"{url}/chat/{QUERIES}"})
+        queries = Queries(appends, minting, in_flight=2, clock=Clock())
+        for number in range(8):
+            query = pb.Query(re=number, session="s" * (3_000 if number == 2 else 100))
+            queries.ask(query, partial(failed.__setitem__, number))
+        async with asyncio.timeout(30):
+            await queries._batches.flush()
+        await queries.close()
+        await appends.close()
+
+    assert {number: error.code for number, error in failed.items()} == {2: "too_large"}
+    asked = [
+        each.re
+        for partition in range(await backends.reads.partitions(QUERIES))
+        for record in await backends.reads.read(QUERIES, partition, 0, max_records=1_000)
+        for each in wire.parse(wire.from_kafka(record.headers, record.value), pb.Queries).queries
+    ]
+    assert sorted(asked) == [0, 1, 3, 4, 5, 6, 7]
