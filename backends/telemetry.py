@@ -49,6 +49,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_http_seconds", "histogram", "s", "from the request at the door to its answer", ("call",)),
         Metric("knchat_log_ins_total", "counter", "log-ins", "log-ins: done, wrong, limited", ("became",)),
         Metric("knchat_devices_ended_total", "counter", "devices", "devices logged out: log_out, removed, password, reuse", ("why",)),
+        Metric("knchat_rate_limited_total", "counter", "calls", "calls and frames over a budget: user, address, log_in", ("whose",)),
         Metric("knchat_cache_skipped_total", "counter", "calls", "gone on without the cache: limits, revocations", ("use",)),
         # gateway
         Metric("knchat_sessions", "gauge", "sessions", "open WebSockets"),

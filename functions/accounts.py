@@ -108,7 +108,6 @@ def _public(profile: Profile) -> bodies.PublicProfile:
 
 
 async def _register(asked: Asked) -> bodies.OwnProfile:
-    await passwords_of(asked.backends).check_address(asked.address)
     return own_profile(await register(asked.body, asked.backends))
 
 

@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from schemas import bodies, calls, frames
 from schemas.calls import CALLS, Call
+from schemas.costs import ONE
 from schemas.errors import STATUS_OF_CODE, Refused
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ async def _keys(asked: Asked) -> bodies.Keys:
 
 
 def _undescribed(path: str) -> Call:
-    return Call(method="GET", path=path, summary="", open=True)
+    return Call(method="GET", path=path, summary="", cost=ONE, open=True)
 
 
 DOORS: Final[dict[Call, Door]] = {

@@ -54,17 +54,6 @@ class Passwords:
         self._free = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
-    async def check_address(self, address: str) -> None:
-        """Counts a log-in or registration of an address. Raises Refused rate_limited."""
-        try:
-            hits = await self._cache.hit(f"log-ins:{address}", window_s=WINDOW_S)
-        except Unavailable:
-            count("knchat_cache_skipped_total", use="limits")
-            return
-        if hits > self._settings.logins_per_minute:
-            count("knchat_log_ins_total", became="limited")
-            raise Refused("rate_limited", "too many log-ins from your address", retry_after_s=WINDOW_S)
-
     async def hash(self, password: str) -> str:
         """The hash to keep. Raises Unavailable when too many wait."""
         async with self._turn():

@@ -23,6 +23,7 @@ from starlette.routing import compile_path
 from backends import tracing
 from backends.telemetry import count, observe
 from functions import door
+from functions.budgets import budgets_of
 from functions.guard import authenticate
 from schemas import bodies, frames
 from schemas.calls import Call
@@ -132,17 +133,17 @@ async def _call(request: Request, call: Call, path: Mapping[str, str], handle: D
     backends = door.current()
     now_ms = time.time_ns() // 1_000_000
     caller = None if call.open else await authenticate(request.headers.get("authorization", ""), backends, now_ms=now_ms)
-    given = await handle(
-        Asked(
-            backends=backends,
-            now_ms=now_ms,
-            address=address_of(request.client.host if request.client else ""),
-            path=path,
-            body=None if call.body is None else _checked(call.body.model_validate_json, await _body(request), place="body"),
-            query=None if call.query is None else _checked(call.query.model_validate, _query(request), place="query"),
-            caller=caller,
-        )
+    asked = Asked(
+        backends=backends,
+        now_ms=now_ms,
+        address=address_of(request.client.host if request.client else ""),
+        path=path,
+        query=None if call.query is None else _checked(call.query.model_validate, _query(request), place="query"),
+        body=None if call.body is None else _checked(call.body.model_validate_json, await _body(request), place="body"),
+        caller=caller,
     )
+    await budgets_of(backends).draw(call.cost.of(getattr(asked.query, "limit", 0)), **_whose(asked))
+    given = await handle(asked)
     match given:
         case None:
             return Response(status_code=call.status)
@@ -156,6 +157,14 @@ async def _call(request: Request, call: Call, path: Mapping[str, str], handle: D
         case _:
             content = given.model_dump_json(exclude_none=True).encode()
     return Response(content, status_code=call.status, media_type="application/json")
+
+
+def _whose(asked: Asked) -> dict[str, str]:
+    """Whose budget a call is drawn from."""
+    if asked.caller is not None:
+        return {"user": str(asked.caller.user)}
+    renewed = {"log_in": asked.body.log_in} if isinstance(asked.body, bodies.Renewal) else {}
+    return renewed | {"address": asked.address}
 
 
 def address_of(host: str) -> str:

@@ -5,6 +5,8 @@ A session returns acts; the hub does the deeds among them (say, end, ping), the 
 
 from __future__ import annotations
 
+import math
+
 from msgspec import UNSET, Struct, UnsetType
 
 from schemas import chat_pb2 as pb
@@ -80,6 +82,6 @@ def error_of(error: ChatError, re: Re) -> frames.Error:
         code=error.code,
         message=error.message,
         temporary=error.temporary,
-        retry_after_ms=UNSET if error.retry_after_s is None else round(error.retry_after_s * 1_000),
+        retry_after_ms=UNSET if error.retry_after_s is None else math.ceil(error.retry_after_s * 1_000),
         details=error.details or UNSET,
     )

@@ -49,7 +49,7 @@ from gateway.session import Phase, Rules, Session
 from gateway.sockets import Socket
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.errors import ChatError, Malformed, Refused, Unavailable
+from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.ids import parse_id, time_text, unix_ms_of
 from schemas.tokens import BadToken, Claims, ExpiredToken
 from schemas.topics import user_partition
@@ -147,13 +147,8 @@ class Conversation:
         desk = self._desk
         match act:
             case Publish():
-                wait_s = desk.hub.allow_send(act.command.user)
-                if wait_s is None:
-                    self._session.owed += 1
-                    desk.publisher.submit(act.command, partial(self._published, act.re))
-                else:
-                    limit = f"more than {desk.limits.send_per_minute} sends a minute"
-                    self._say(error_of(Refused("rate_limited", limit, retry_after_s=wait_s), act.re))
+                self._session.owed += 1
+                desk.publisher.submit(act.command, partial(self._published, act.re))
             case Say() | End() | Ping():
                 desk.hub.do(self._session, act)
             case Ask():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
 
+from backends.limits import Allowance, Bucket
 from backends.telemetry import count
 from gateway.acts import REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Ping, Say
 from gateway.ring import Cursor, Missed, Position, Ring
@@ -33,7 +34,7 @@ ARRAY_BYTES: Final = frames.FRAME_BYTES // 2
 class Allowed:
     """What one user and one session may cost."""
 
-    send_per_minute: int
+    budget: Allowance
     sessions_per_user: int
     outbox_bytes: int
     token_s: int
@@ -53,7 +54,7 @@ class Hub:
         self._by_id: dict[str, Session] = {}
         self._by_user: dict[int, tuple[Session, ...]] = {}
         self._revoked: dict[tuple[int, str], tuple[int, int]] = {}
-        self._budgets: dict[int, tuple[float, float]] = {}
+        self._budgets: dict[int, Bucket] = {}
         self.epoch = ""
         self._pushed = 0
 
@@ -89,6 +90,8 @@ class Hub:
         if len(others) >= self._allowed.sessions_per_user:
             return End(TOO_MANY_SESSIONS, f"more than {self._allowed.sessions_per_user} sessions")
         self._by_user[user] = (*others, session)
+        # A user's sessions are all here, and draw from one bucket: one look-up a session, none a frame.
+        session.budget = self._budgets.get(user) or self._budgets.setdefault(user, Bucket(self._allowed.budget))
         self._by_id[session.id] = session
         self._wheel.visit_at(session, session.next_visit_s())
         return None
@@ -247,18 +250,7 @@ class Hub:
             session.stuck_since_s = self._now_s
             self._wheel.visit_at(session, self._now_s + STUCK_S)
 
-    # ---- what a user may -----------------------------------------------------------------------------------------------------------------
-
-    def allow_send(self, user: int) -> float | None:
-        """Takes one send out of the user's minute; None when there was one left, else after how many seconds there will be."""
-        rate = self._allowed.send_per_minute / 60
-        left, since_s = self._budgets.get(user, (float(self._allowed.send_per_minute), self._now_s))
-        left = min(left + (self._now_s - since_s) * rate, float(self._allowed.send_per_minute))
-        if left < 1:
-            self._budgets[user] = (left, self._now_s)
-            return (1 - left) / rate
-        self._budgets[user] = (left - 1, self._now_s)
-        return None
+    # ---- log-outs ------------------------------------------------------------------------------------------------------------------------
 
     def revoke_all(self, deliveries: Iterable[pb.Delivery], at_ms: int) -> None:
         """The log-outs among these deliveries, which came at that time."""
@@ -297,8 +289,7 @@ class Hub:
         self._pushed = 0
 
     def forget(self, now_ms: int) -> None:
-        """Called now and then: forgets old deliveries, revocations that no living token can meet, and budgets that are full again."""
+        """Called now and then: forgets old deliveries, revocations that no living token can meet, and full budgets of who has left."""
         self.ring.forget(now_ms)
         self._revoked = {key: held for key, held in self._revoked.items() if held[1] > now_ms}
-        full_s = self._now_s - 60
-        self._budgets = {user: budget for user, budget in self._budgets.items() if budget[1] > full_s}
+        self._budgets = {user: budget for user, budget in self._budgets.items() if user in self._by_user or budget.full_s > self._now_s}

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from backends.limits import Allowance
 from backends.settings import Settings
 from backends.telemetry import gauge, render
 from backends.wiring import Backends
@@ -38,6 +39,7 @@ from gateway.session import Rules
 from gateway.sockets import Accept, Limits, Request, Response
 from gateway.wheel import TICK_S
 from schemas import frames
+from schemas.costs import OF_FRAMES
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Gateway:
         hub = Hub(
             Ring(limit_bytes=settings.ring_bytes, kept_s=settings.ring_s),
             Allowed(
-                send_per_minute=settings.send_per_minute,
+                budget=Allowance(settings.user_units, settings.user_units_per_s),
                 sessions_per_user=settings.sessions_per_user,
                 outbox_bytes=settings.outbox_bytes,
                 token_s=settings.token_s,
@@ -111,7 +113,11 @@ class Gateway:
             keys=backends.public_keys,
             lag=HistoryLag(backends.reads, clock=clock),
             rules=Rules(text_bytes=settings.text_bytes, frames_per_second=settings.frames_per_second, ping_s=settings.ping_s),
-            limits=frames.Limits(frame_bytes=frames.FRAME_BYTES, text_bytes=settings.text_bytes, send_per_minute=settings.send_per_minute),
+            limits=frames.Limits(
+                frame_bytes=frames.FRAME_BYTES,
+                text_bytes=settings.text_bytes,
+                send_per_minute=round(settings.user_units_per_s * 60 / OF_FRAMES[frames.Send].units),
+            ),
             clock=clock,
             monotonic=self._monotonic,
         )

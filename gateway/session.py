@@ -13,6 +13,8 @@ from typing import Final, assert_never
 
 from msgspec import Raw
 
+from backends.limits import Allowance, Bucket
+from backends.telemetry import count
 from gateway.acts import (
     EXPIRED,
     MALFORMED,
@@ -36,6 +38,7 @@ from gateway.ring import Position
 from gateway.sockets import Socket
 from schemas import frames
 from schemas.commands import command_of, query_of
+from schemas.costs import OF_FRAMES
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.ids import UserId, time_text
 from schemas.tokens import Claims
@@ -90,6 +93,7 @@ class Session:
         "_warn_s",
         "_warned",
         "background",
+        "budget",
         "claims",
         "codec",
         "expires_s",
@@ -117,6 +121,8 @@ class Session:
         self.claims = NOBODY
         self.partition = -1
         self.background = False
+        self.budget = NOBODYS
+        """Its user's, which all sessions of that user draw from; the hub sets it."""
         self.n = 0
         self.owed = 0
         """Commands that are on their way into the log: so many `ok`s it still waits for."""
@@ -221,6 +227,10 @@ class Session:
 
     def _act(self, frame: frames.Incoming, now_s: float, now_ms: int) -> Act:
         user, device = self.claims.user, self.claims.device
+        cost = OF_FRAMES[type(frame)]
+        if wait_s := self.budget.draw(cost.of(frame.limit) if isinstance(frame, _LISTS) else cost.units, now_s):
+            count("knchat_rate_limited_total", whose="user")
+            raise Refused("rate_limited", "you ask for too much at once", retry_after_s=wait_s)
         match frame:
             case frames.Send():
                 return Publish(command_of(frame, user=user, device=device, text_bytes=self._rules.text_bytes), frame.id)
@@ -337,3 +347,5 @@ class Session:
 
 
 NOBODY: Final = Claims(UserId(0), "", 0, 0)
+NOBODYS: Final = Bucket(Allowance(1e12, 1e12))
+_LISTS: Final = (frames.History, frames.Chats)

@@ -107,6 +107,11 @@ class Renewal(Body):
 
     refresh_token: Annotated[str, Field(min_length=1, max_length=256)]
 
+    @property
+    def log_in(self) -> str:
+        """Which log-in it says it is of: the part before the first dot."""
+        return self.refresh_token.partition(".")[0][:64]
+
 
 class ProfileChange(Body):
     """What changes in my profile; what is left out stays, null takes phone, email or settings away. `version` is the one that I know."""

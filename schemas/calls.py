@@ -9,18 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas import bodies, frames
+from schemas import bodies, costs, frames
+from schemas.costs import Cost
 
 Answer = type[bodies.Body | frames.ServerFrame]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call. `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No `answer`: 204."""
+    """One call. `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No `answer`: 204.
+
+    `cost` is drawn from who asks: the user, or the address where the call is open.
+    """
 
     method: str
     path: str
     summary: str
+    cost: Cost
     answer: Answer | None = None
     status: int = 200
     body: type[bodies.Body] | None = None
@@ -36,6 +41,7 @@ class Call:
             *(["malformed"] if takes else []),
             *(["too_large"] if self.body is not None else []),
             *([] if self.open else ["unauthorized"]),
+            *([] if self.cost == costs.FREE else ["rate_limited"]),
             "unavailable",
         ]
         return tuple(dict.fromkeys([*implied, *self.errors]))
@@ -45,46 +51,51 @@ REGISTER: Final = Call(
     method="POST",
     path="/v1/users",
     summary="Registers a user.",
+    cost=costs.HASH,
     open=True,
     body=bodies.NewUser,
     answer=bodies.OwnProfile,
     status=201,
-    errors=("name_taken", "rate_limited"),
+    errors=("name_taken",),
 )
 LOG_IN: Final = Call(
     method="POST",
     path="/v1/sessions",
     summary="Logs a device in. A log-in on a device that is logged in replaces the older one.",
+    cost=costs.HASH,
     open=True,
     body=bodies.LogIn,
     answer=bodies.Session,
     status=201,
-    errors=("unauthorized", "rate_limited"),
+    errors=("unauthorized",),
 )
 RENEW: Final = Call(
     method="POST",
     path="/v1/tokens",
     summary="New tokens for a refresh token, which dies at the first use of the new one. Using a dead one logs the device out.",
+    cost=costs.WRITE,
     open=True,
     body=bodies.Renewal,
     answer=bodies.Session,
     status=201,
     errors=("unauthorized",),
 )
-LOG_OUT: Final = Call(method="DELETE", path="/v1/sessions/current", summary="Logs this device out.", status=204)
-DEVICES: Final = Call(method="GET", path="/v1/devices", summary="My devices.", answer=bodies.Devices)
+LOG_OUT: Final = Call(method="DELETE", path="/v1/sessions/current", summary="Logs this device out.", cost=costs.WRITE, status=204)
+DEVICES: Final = Call(method="GET", path="/v1/devices", summary="My devices.", cost=costs.ONE, answer=bodies.Devices)
 REMOVE_DEVICE: Final = Call(
     method="DELETE",
     path="/v1/devices/{device}",
     summary="Logs one of my devices out. It is disconnected within 5 s.",
+    cost=costs.WRITE,
     status=204,
     errors=("not_found",),
 )
-ME: Final = Call(method="GET", path="/v1/me", summary="My profile.", answer=bodies.OwnProfile)
+ME: Final = Call(method="GET", path="/v1/me", summary="My profile.", cost=costs.ONE, answer=bodies.OwnProfile)
 CHANGE_ME: Final = Call(
     method="PATCH",
     path="/v1/me",
     summary="Changes my profile.",
+    cost=costs.WRITE,
     body=bodies.ProfileChange,
     answer=bodies.OwnProfile,
     errors=("stale",),
@@ -93,23 +104,39 @@ CHANGE_PASSWORD: Final = Call(
     method="PUT",
     path="/v1/me/password",
     summary="Changes my password, and logs my other devices out.",
+    cost=costs.TWO_HASHES,
     body=bodies.PasswordChange,
     answer=bodies.OwnProfile,
-    errors=("forbidden", "stale", "rate_limited"),
+    errors=("forbidden", "stale"),
 )
-USERS: Final = Call(method="GET", path="/v1/users", summary="Finds users.", query=bodies.UsersQuery, answer=bodies.Users)
+USERS: Final = Call(method="GET", path="/v1/users", summary="Finds users.", cost=costs.PAGE, query=bodies.UsersQuery, answer=bodies.Users)
 USER: Final = Call(
-    method="GET", path="/v1/users/{user}", summary="A user's public profile.", answer=bodies.PublicProfile, errors=("unknown_user",)
+    method="GET",
+    path="/v1/users/{user}",
+    summary="A user's public profile.",
+    cost=costs.ONE,
+    answer=bodies.PublicProfile,
+    errors=("unknown_user",),
 )
 GATEWAY: Final = Call(
-    method="GET", path="/v1/gateways", summary="Where a user's sockets connect.", query=bodies.GatewayQuery, answer=bodies.Gateway
+    method="GET",
+    path="/v1/gateways",
+    summary="Where a user's sockets connect.",
+    cost=costs.ONE,
+    query=bodies.GatewayQuery,
+    answer=bodies.Gateway,
 )
-KEYS: Final = Call(method="GET", path="/.well-known/jwks.json", summary="Public keys of access tokens.", open=True, answer=bodies.Keys)
-CHATS: Final = Call(method="GET", path="/v1/chats", summary="My chats, newest first.", query=bodies.ChatsQuery, answer=frames.ChatList)
+KEYS: Final = Call(
+    method="GET", path="/.well-known/jwks.json", summary="Public keys of access tokens.", cost=costs.ONE, open=True, answer=bodies.Keys
+)
+CHATS: Final = Call(
+    method="GET", path="/v1/chats", summary="My chats, newest first.", cost=costs.PAGE, query=bodies.ChatsQuery, answer=frames.ChatList
+)
 MESSAGES: Final = Call(
     method="GET",
     path="/v1/chats/{chat}/messages",
     summary="A page of a chat, newest first.",
+    cost=costs.PAGE,
     query=bodies.MessagesQuery,
     answer=frames.Page,
     errors=("unknown_chat",),
@@ -118,6 +145,7 @@ DIGEST: Final = Call(
     method="GET",
     path="/v1/chats/{chat}/digest",
     summary="Count and hash of a range: proves that a client holds all of it.",
+    cost=costs.DIGEST,
     query=bodies.DigestQuery,
     answer=frames.Digest,
     errors=("unknown_chat",),

@@ -12,6 +12,7 @@ Errors carry data; text is built when it is shown. Source: protocol.md sections 
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 STATUS_OF_CODE: Final[dict[str, int]] = {
@@ -71,8 +72,8 @@ class ChatError(Exception):
 
     @property
     def retry_after(self) -> str | None:
-        """The Retry-After of its HTTP answer: whole seconds, at least 1; None: no such header."""
-        return None if self.retry_after_s is None else str(max(1, round(self.retry_after_s)))
+        """The Retry-After of its HTTP answer: whole seconds, never too few, at least 1; None: no such header."""
+        return None if self.retry_after_s is None else str(max(1, math.ceil(self.retry_after_s)))
 
 
 class Refused(ChatError):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from backends.limits import Allowance
 from schemas.ids import MessageId, UserId
 
 KEY_TTL_S: Final = 24 * 3600
@@ -54,6 +55,13 @@ class Cache(Protocol):
 
     async def release(self, user: UserId, key: str) -> None:
         """Sets a confirmed key back to reserved: its command turned out lost, so a repeat must append again. Unknown keys are ignored."""
+        ...
+
+    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
+        """Draws so many units from all of these buckets, or from none: 0.0, or in how many seconds there will be enough in each.
+
+        One round trip, one step to all others. A bucket nobody has drawn from is full; one that is forgotten is full again.
+        """
         ...
 
     async def hit(self, name: str, *, window_s: int) -> int:

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from backends.cache import KEY_TTL_S, Claim, Held
+from backends.limits import Allowance, Buckets
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import UserId
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from backends.log.embedded import EmbeddedLog
 
 VALUE_BYTES: Final = 4_096
-# At most 40 MiB of values and about 20 MiB of counters; the oldest go first.
+# At most 40 MiB of values, about 20 MiB of counters and 25 MiB of buckets; the oldest go first.
 _VALUES: Final = 10_000
 _COUNTERS: Final = 100_000
 # Rows in one statement: six parameters each, and older SQLites take 32,766.
@@ -48,6 +49,7 @@ class EmbeddedCache:
     def __init__(self, log: EmbeddedLog) -> None:
         self._log = log
         self._unwritten: dict[Name, Held] = {}
+        self._buckets = Buckets(_COUNTERS)
         self._counters: _Bounded[tuple[int, int]] = _Bounded(_COUNTERS)
         self._values: _Bounded[tuple[float, bytes]] = _Bounded(_VALUES)
 
@@ -106,6 +108,10 @@ class EmbeddedCache:
 
     def _now_ms(self) -> int:
         return int(self._log.clock() * 1000)
+
+    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
+        """See `Cache`. Of this process only."""
+        return self._buckets.draw(buckets, cost, self._log.clock())
 
     async def hit(self, name: str, *, window_s: int) -> int:
         """See `Cache`. Counts in this process only."""

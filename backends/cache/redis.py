@@ -1,7 +1,7 @@
 """The cache on Redis or Valkey (6.2 or later, one primary): shared by all gateways and functions. Made by `wiring`.
 
-A key is one small string under `knchat:k:`, a counter under `knchat:n:`, a value under `knchat:v:`, all with a time to live. Losing Redis,
-or its memory, degrades as the port says; what that means to operators stands in this room's README.
+A key is one small string under `knchat:k:`, a counter under `knchat:n:`, a value under `knchat:v:`, a bucket under `knchat:b:`, all with
+a time to live. Losing Redis, or its memory, degrades as the port says; what that means to operators stands in this room's README.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptErr
 
 from backends.cache import KEY_TTL_S, Claim, Held
 from backends.cache.redis_line import Line
+from backends.limits import Allowance
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.ids import MessageId, UserId
 
@@ -62,6 +63,25 @@ if held and string.sub(held, 1, 1) == 'c' then
 end
 return 1
 """)
+# As `limits.Bucket` does it, by Redis's own clock, so that all processes mean the same time: a value is when the bucket is full again.
+_DRAW: Final = _Script("""
+local time = redis.call('TIME')
+local now, cost, longest, full = time[1] + time[2] / 1000000, tonumber(ARGV[1]), 0, {}
+for i, name in ipairs(KEYS) do
+  local units, per_s = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local fills = units / per_s
+  local from = math.min(math.max(tonumber(redis.call('GET', name) or 0), now), now + fills)
+  full[i] = from + math.min(cost, units) / per_s
+  longest = math.max(longest, full[i] - now - fills)
+end
+if longest > 0.000001 then
+  return string.format('%.6f', longest)
+end
+for i, name in ipairs(KEYS) do
+  redis.call('SET', name, string.format('%.6f', full[i]), 'PX', math.ceil((full[i] - now) * 1000) + 1)
+end
+return '0'
+""")
 # INCR and EXPIRE apart would leave a counter for ever when the line ends between them.
 _HIT: Final = _Script("""
 local hits = redis.call('INCR', KEYS[1])
@@ -99,6 +119,14 @@ class RedisCache:
     async def release(self, user: UserId, key: str) -> None:
         """See `Cache`."""
         await self._run(_RELEASE, [self._key(user, key)], KEY_TTL_S)
+
+    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
+        """See `Cache`."""
+        if not buckets:
+            return 0.0
+        limits = [repr(float(number)).encode() for _, allowance in buckets for number in (allowance.units, allowance.per_s)]
+        names = [f"{self._prefix}b:{name}" for name, _ in buckets]
+        return float(await self._run(_DRAW, names, repr(float(cost)).encode(), *limits))
 
     async def hit(self, name: str, *, window_s: int) -> int:
         """See `Cache`. A window begins with its first event."""

@@ -9,6 +9,7 @@ import uuid
 import pytest
 
 from backends.cache import Claim, Held
+from backends.limits import Allowance
 from schemas.errors import Malformed
 
 _ids = itertools.count(1 << 40)
@@ -143,6 +144,39 @@ class CacheSuite:
 
         assert [await cache.hit(name, window_s=3600) for _ in range(3)] == [1, 2, 3]
         assert await cache.hit(other, window_s=3600) == 1
+
+    async def test_a_bucket_is_drawn_from(self, cache):
+        """All that it holds at once; then it says how long until there is enough, and keeps what it has."""
+        name, allowance = str(uuid.uuid4()), Allowance(units=100, per_s=0.01)
+
+        assert await cache.draw([(name, allowance)], 60.5) == 0.0
+        assert await cache.draw([(name, allowance)], 39.5) == 0.0
+        assert 90 < await cache.draw([(name, allowance)], 1) <= 100
+        assert 190 < await cache.draw([(name, allowance)], 2) <= 200
+
+    async def test_a_bucket_fills_again(self, cache):
+        """What is spent comes back with time."""
+        name, allowance = str(uuid.uuid4()), Allowance(units=2, per_s=100_000)
+
+        assert await cache.draw([(name, allowance)], 2) == 0.0
+        await asyncio.sleep(0.001)
+        assert await cache.draw([(name, allowance)], 2) == 0.0
+
+    async def test_several_buckets_are_drawn_from_or_none(self, cache):
+        """The longest wait is told, and who could have paid has paid nothing."""
+        rich, poor = str(uuid.uuid4()), str(uuid.uuid4())
+        buckets = [(rich, Allowance(units=2, per_s=0.01)), (poor, Allowance(units=1, per_s=0.01))]
+
+        assert await cache.draw(buckets, 1) == 0.0
+        assert 90 < await cache.draw(buckets, 1) <= 100
+        assert await cache.draw(buckets[:1], 1) == 0.0
+
+    async def test_what_costs_more_than_a_bucket_holds_takes_all_of_it(self, cache):
+        """Else nobody could ever pay for it."""
+        name, allowance = str(uuid.uuid4()), Allowance(units=10, per_s=0.01)
+
+        assert await cache.draw([(name, allowance)], 40) == 0.0
+        assert await cache.draw([(name, allowance)], 1) > 90
 
     async def test_a_value_is_remembered(self, cache):
         """The newest one; an unknown name has none."""

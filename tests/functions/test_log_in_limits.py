@@ -71,7 +71,7 @@ async def test_one_address_is_limited(ann, backends):
 
     assert [answer.status_code for answer in tried] == [401, 201] * 20 + [429, 429]
     assert problem(tried[-1])[:2] == (429, "rate_limited")
-    assert tried[-1].headers["retry-after"] == "60"
+    assert tried[-1].headers["retry-after"] == "2"  # 40 a minute are one in 1.5 s
     assert (await quiet.register()).user
 
 

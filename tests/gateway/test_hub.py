@@ -276,19 +276,23 @@ def test_a_revocation_without_a_device_ends_them_all():
     assert at.is_revoked(claims(ANN, "new", issued_ms=NOW_MS - 1))
 
 
-def test_the_minute_of_a_user():
-    """60 sends at once, then one a second; another user has his own, and a full one is forgotten."""
+def test_the_budget_of_a_user():
+    """All sessions of a user draw from one; another user has his own; it outlives them until it is full again."""
     at = hub()
+    phone, tablet, other = (connect(at, user, device)[0] for user, device in ((ANN, "phone"), (ANN, "tablet"), (BEN, "phone")))
 
-    assert [at.allow_send(ANN) for _ in range(60)] == [None] * 60
-    assert at.allow_send(ANN) == pytest.approx(1)
-    assert at.allow_send(BEN) is None
-    at.tick(NOW_S + 1)
-    assert at.allow_send(ANN) is None
-    assert at.allow_send(ANN) == pytest.approx(1)
-    at.tick(NOW_S + 62)
+    assert [session.budget.draw(200, NOW_S) for session in (phone, tablet, phone)] == [0.0] * 3
+    assert tablet.budget.draw(10, NOW_S) == pytest.approx(1)
+    assert other.budget.draw(1, NOW_S) == 0.0
+    at.left(phone)
+    at.left(tablet)
+    at.tick(NOW_S + 59)
     at.forget(NOW_MS)
-    assert at._budgets == {}
+    assert connect(at, ANN)[0].budget is phone.budget
+    at.left(at._by_user[ANN][0])
+    at.tick(NOW_S + 61)
+    at.forget(NOW_MS)
+    assert connect(at, ANN)[0].budget is not phone.budget
 
 
 def test_heartbeats():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from backends.limits import Allowance
 from gateway.hub import Allowed, Hub
 from gateway.ring import Ring
 from gateway.session import Rules, Session
@@ -10,7 +11,7 @@ from schemas.ids import EPOCH_MS
 from schemas.tokens import Claims
 
 RULES = Rules(text_bytes=4_096, frames_per_second=500, ping_s=30)
-ALLOWED = Allowed(send_per_minute=60, sessions_per_user=3, outbox_bytes=10_000, token_s=900)
+ALLOWED = Allowed(budget=Allowance(600, 10), sessions_per_user=3, outbox_bytes=10_000, token_s=900)
 NOW_MS = EPOCH_MS + 10**10
 NOW_S = 1_000.0
 TOKEN_S = 900

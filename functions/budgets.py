@@ -1,0 +1,83 @@
+"""What callers of the HTTP functions may spend: a user, an address where a call is open, and the log-in that a refresh token renews.
+
+`routes` draws once for every call, by the cost that the call declares. The buckets lie in the cache, where all functions share them, and
+in this process while the cache is away: then each process counts for itself. Source: design.md D19.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from backends.limits import Allowance, Buckets
+from backends.telemetry import count
+from schemas.costs import HASH
+from schemas.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+
+# A device renews once in a token's life, and again when an answer was lost.
+LOG_IN: Final = Allowance(units=120, per_s=1)
+"""What one log-in may spend on renewing itself: 60 times at once, and every 2 s in the long run."""
+LOCAL: Final = 10_000
+"""Buckets kept in this process while the cache is away: 2 MiB."""
+REST_S: Final = 1.0
+"""So long the cache is not asked again after it did not answer: each question may take its whole patience."""
+
+_TOLD: Final = {
+    "user": "you ask for too much at once",
+    "address": "too much is asked from your address",
+    "log_in": "this device renews its tokens too often",
+}
+
+
+class Budgets:
+    """The buckets of one process's callers. One for each Backends: `budgets_of`."""
+
+    def __init__(self, backends: Backends) -> None:
+        settings = backends.settings
+        hashes = HASH.units * settings.logins_per_minute
+        self._allowed = {
+            "user": Allowance(settings.user_units, settings.user_units_per_s),
+            "address": Allowance(hashes, hashes / 60),
+            "log_in": LOG_IN,
+        }
+        self._cache = backends.cache
+        self._local = Buckets(LOCAL)
+        self._rests_until_s = 0.0
+
+    async def draw(self, cost: float, **whose: str) -> None:
+        """Draws from the buckets of these: `user`, `address`, `log_in`, each with its name.
+
+        Raises Refused rate_limited, with the time after which there is enough.
+        """
+        if not whose or not cost:
+            return
+        buckets = [(f"{kind}:{name}", self._allowed[kind]) for kind, name in whose.items()]
+        if wait_s := await self._wait_s(buckets, cost):
+            kind = next(iter(whose))
+            count("knchat_rate_limited_total", whose=kind)
+            raise Refused("rate_limited", _TOLD[kind], retry_after_s=wait_s)
+
+    async def _wait_s(self, buckets: list[tuple[str, Allowance]], cost: float) -> float:
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._rests_until_s:
+            try:
+                return await self._cache.draw(buckets, cost)
+            except Unavailable:
+                self._rests_until_s = now_s + REST_S
+        count("knchat_cache_skipped_total", use="limits")
+        return self._local.draw(buckets, cost, now_s)
+
+
+_budgets: WeakKeyDictionary[Backends, Budgets] = WeakKeyDictionary()
+
+
+def budgets_of(backends: Backends) -> Budgets:
+    """The budgets of this process's Backends."""
+    budgets = _budgets.get(backends)
+    if budgets is None:
+        budgets = _budgets[backends] = Budgets(backends)
+    return budgets

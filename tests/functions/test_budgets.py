@@ -1,0 +1,103 @@
+"""What a caller of the HTTP functions may spend: every call draws, the time that is told is true, and it holds without the cache too."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from backends.settings import Settings
+from backends.telemetry import value_of
+from functions.budgets import budgets_of
+from schemas import calls
+from schemas.errors import Refused, Unavailable
+from tests.functions.callers import PASSWORD, Caller, problem
+
+NOW_S = 1_800_000_000.0
+BODIES = {
+    calls.CHANGE_ME: {"version": "1", "display_name": "Ann"},
+    calls.CHANGE_PASSWORD: {"password": PASSWORD, "new_password": PASSWORD + "!"},
+}
+QUERIES = {calls.USERS: {"search": "ann"}, calls.GATEWAY: {"user": "1001"}, calls.DIGEST: {"from": "1", "to": "2"}}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Small budgets."""
+    return Settings(data=tmp_path, user_units=40, user_units_per_s=2, logins_per_minute=3)
+
+
+@pytest.fixture
+async def still(ann, backends):
+    """Ann with a full budget, and a clock that stands still until it is moved."""
+    now = [NOW_S]
+    backends.reads.clock = lambda: now[0]
+    return now
+
+
+async def spend(caller, cost):
+    await budgets_of(caller.backends).draw(cost, user=caller.user)
+
+
+@pytest.mark.parametrize("call", [call for call in calls.CALLS if not call.open], ids=lambda call: f"{call.method} {call.path}")
+async def test_every_call_of_a_user_is_drawn_from_the_budget(call, still, ann, backends):
+    """With nothing left each is refused, before it does anything, with the time after which it is taken."""
+    ben = await (await Caller(backends, address="192.0.2.2").register()).log_in()
+    await spend(ann, 40)
+    path = call.path.replace("{user}", ann.user).replace("{device}", "phone").replace("{chat}", f"d-{ann.user}-{ann.user}")
+
+    async def ask(caller):
+        return await caller.call(call.method, path, BODIES.get(call), params=QUERIES.get(call))
+
+    refused = await ask(ann)
+    assert problem(refused)[:2] == (429, "rate_limited")
+    assert (await ask(ben)).status_code != 429
+
+    still[0] += int(refused.headers["retry-after"])
+    assert (await ask(ann)).status_code not in {401, 429}
+
+
+async def test_a_search_costs_by_its_limit(still, ann):
+    """1 + limit / 16: of 40 units two searches of 256 take 34."""
+    asked = [await ann.get("/v1/users", search="ann", limit=256) for _ in range(3)]
+
+    assert [answer.status_code for answer in asked] == [200, 200, 429]
+    assert asked[2].headers["retry-after"] == "6"  # 17 - 6 units at 2 a second are 5.5 s
+    assert (await ann.get("/v1/users", search="ann", limit=16)).status_code == 200
+
+
+async def test_one_log_in_renews_so_often(still, ann, backends):
+    """However many there are of its user: 60 times at once, then every 2 s. Others at the same address go on."""
+    for _ in range(60):
+        await budgets_of(backends).draw(calls.RENEW.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
+    refused = await ann.renew()
+    ben = await (await Caller(backends).register()).log_in()
+
+    assert problem(refused)[:2] == (429, "rate_limited")
+    assert refused.headers["retry-after"] == "2"
+    assert (await ben.renew()).status_code == 201
+    still[0] += 2
+    assert (await ann.renew()).status_code == 201
+
+
+async def test_budgets_hold_while_the_cache_is_away(ann, backends):
+    """In this process, and it is counted; the cache is not asked for a second."""
+    asked = []
+
+    def no_clock() -> float:
+        asked.append(1)
+        raise Unavailable("the cache does not answer")
+
+    backends.reads.clock = no_clock
+    skipped = value_of("knchat_cache_skipped_total", use="limits")
+    budgets = budgets_of(backends)
+    await budgets.draw(40, user=ann.user)
+
+    with pytest.raises(Refused, match="too much") as refusal:
+        await budgets.draw(1, user=ann.user)
+    assert refusal.value.retry_after_s == pytest.approx(0.5, abs=0.2)
+    assert len(asked) == 1
+    assert value_of("knchat_cache_skipped_total", use="limits") == skipped + 2
+    budgets._rests_until_s = asyncio.get_running_loop().time()
+    backends.reads.clock = lambda: NOW_S
+    await budgets.draw(1, user=ann.user)
