@@ -93,7 +93,7 @@ async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[p
     for user, chat in sorted(read):
         of_user.setdefault(user, []).append(chat)
     return [
-        pb.Delivery(users=[user], unread=pb.Unread(chat=state.chat, unread=state.unread, read=state.read))
+        pb.Delivery(users=[user], unread=pb.Unread(chat=state.chat, unread=state.unread, read=state.read, upto=state.upto))
         for user, chats_read in of_user.items()
         for state in await chats.unread(user, chats_read)
     ]

@@ -119,14 +119,16 @@ class Receipt(_message.Message):
     def __init__(self, chat: _Optional[str] = ..., user: _Optional[int] = ..., received: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
 
 class Unread(_message.Message):
-    __slots__ = ("chat", "unread", "read")
+    __slots__ = ("chat", "unread", "read", "upto")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     UNREAD_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
+    UPTO_FIELD_NUMBER: _ClassVar[int]
     chat: str
     unread: int
     read: int
-    def __init__(self, chat: _Optional[str] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
+    upto: int
+    def __init__(self, chat: _Optional[str] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., upto: _Optional[int] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("chat", "message", "key", "code")

@@ -42,7 +42,8 @@ def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
                 read=str(receipt.read) if receipt.read else UNSET,
             )
         case "unread":
-            return frames.Unread(chat=delivery.unread.chat, unread=delivery.unread.unread, read=str(delivery.unread.read))
+            unread = delivery.unread
+            return frames.Unread(chat=unread.chat, unread=unread.unread, read=str(unread.read), upto=str(unread.upto or unread.read))
         case "refused":
             refused = delivery.refused
             return frames.Refused(chat=refused.chat, message=str(refused.message), key=refused.key, code=refused.code)
@@ -68,7 +69,7 @@ def outdates(newer: pb.Delivery, older: pb.Delivery) -> bool:
     if replaces(older) is None or replaces(newer) != replaces(older):
         return False
     if newer.HasField("unread"):
-        return newer.unread.read >= older.unread.read
+        return (newer.unread.read, newer.unread.upto) >= (older.unread.read, older.unread.upto)
     return newer.receipt.read >= older.receipt.read and newer.receipt.received >= older.receipt.received
 
 

@@ -234,11 +234,12 @@ class Lost(Push, tag="lost", kw_only=True):
 
 
 class Unread(Push, tag="unread", kw_only=True):
-    """How many messages above my read watermark; 999 means 999 or more."""
+    """How many messages above my read watermark; 999 means 999 or more. `upto`: the newest one that was counted."""
 
     chat: str
     unread: int
     read: str
+    upto: str
 
 
 class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):

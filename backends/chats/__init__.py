@@ -47,12 +47,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ChatState:
-    """One chat of one user. `unread` counts others' messages above `read`, at most 999."""
+    """One chat of one user. `unread` counts others' messages above `read`, at most 999; `upto` is the newest of them, `read` for none."""
 
     chat: ChatId
     newest: MessageId
     newest_message: HistoryMessage | None
     unread: int
+    upto: MessageId
     read: MessageId
     received: MessageId
 

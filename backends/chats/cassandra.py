@@ -136,7 +136,7 @@ class CassandraChats:
         messages, unread = await asyncio.gather(
             self._session.read([("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in shown]), self._unread(user, shown)
         )
-        states = [_state(row, count, *_messages(found)) for row, count, found in zip(shown, unread, messages, strict=True)]
+        states = [_state(row, ids, *_messages(found)) for row, ids, found in zip(shown, unread, messages, strict=True)]
         return states, after_of(states[-1]) if len(places) > limit else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
@@ -145,7 +145,7 @@ class CassandraChats:
             return []
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
-        return [_state(row, count) for row, count in zip(shown, await self._unread(user, shown), strict=True)]
+        return [_state(row, ids) for row, ids in zip(shown, await self._unread(user, shown), strict=True)]
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
         """The buckets of the chats, then those of the stretches, all side by side; more of those that hold more than is read at once."""
@@ -204,8 +204,8 @@ class CassandraChats:
                 search.buckets = search.buckets[width:]
             width = min(2 * width, WIDEST)
 
-    async def _unread(self, user: UserId, rows: Sequence[Sequence[Any]]) -> list[int]:
-        """For each state, how many messages of the other person lie above its read pointer, at most UNREAD_SHOWN."""
+    async def _unread(self, user: UserId, rows: Sequence[Sequence[Any]]) -> list[list[int]]:
+        """For each state, the ids of the other person's messages above its read pointer, newest first, at most UNREAD_SHOWN."""
         searches: dict[int, _Search] = {}
         for number, (chat, newest, _, read) in enumerate(rows):
             others = [member for member in direct_members(chat) or () if member != user]
@@ -218,7 +218,7 @@ class CassandraChats:
         for search, buckets in zip(behind, found, strict=True):
             search.buckets = [bucket for (bucket,) in buckets if bucket >= bucket_of(search.values[0])]
         await self._find(searches.values())
-        return [len(searches[number].rows) if number in searches else 0 for number in range(len(rows))]
+        return [[row[0] for row in searches[number].rows] if number in searches else [] for number in range(len(rows))]
 
 
 def _moves(states: States) -> list[Statement]:
@@ -241,6 +241,7 @@ def _messages(rows: Rows) -> list[HistoryMessage]:
     return [HistoryMessage(*row) for row in rows]
 
 
-def _state(row: Sequence[Any], unread: int, newest_message: HistoryMessage | None = None) -> ChatState:
+def _state(row: Sequence[Any], unread: Sequence[int], newest_message: HistoryMessage | None = None) -> ChatState:
     chat, newest, received, read = row
-    return ChatState(chat, newest, newest_message, unread, MessageId(read or 0), MessageId(received or 0))
+    upto = unread[0] if unread else read or 0
+    return ChatState(chat, newest, newest_message, len(unread), MessageId(upto), MessageId(read or 0), MessageId(received or 0))

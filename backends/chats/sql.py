@@ -44,20 +44,20 @@ CHAT_STATES: Final = sa.Table(
 )
 
 
-def _unread(states: sa.FromClause) -> sa.ColumnElement[int]:
-    """Others' messages above the read pointer, counted up to UNREAD_SHOWN, and only where anything is new.
+def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
+    """Others' messages above the read pointer, counted up to UNREAD_SHOWN, and only where anything is new; and the newest of them.
 
     One's own messages above it are passed over (6 in a microsecond): only who sends many thousands and never reads pays for them.
     """
-    unread = (
-        sa.select(sa.literal_column("1"))
-        .where(MESSAGES.c.chat == states.c.chat, MESSAGES.c.id > states.c.read, MESSAGES.c.sender != states.c.user)
-        .limit(UNREAD_SHOWN)
-        .correlate(states)
-        .subquery()
-    )
+    others = (MESSAGES.c.chat == states.c.chat, MESSAGES.c.id > states.c.read, MESSAGES.c.sender != states.c.user)
+    unread = sa.select(sa.literal_column("1")).where(*others).limit(UNREAD_SHOWN).correlate(states).subquery()
     count = sa.select(sa.func.count()).select_from(unread).correlate(states).scalar_subquery()
-    return sa.case((states.c.newest > states.c.read, count), else_=0).label("unread")
+    upto = sa.select(MESSAGES.c.id).where(*others).order_by(MESSAGES.c.id.desc()).limit(1).correlate(states).scalar_subquery()
+    new = states.c.newest > states.c.read
+    return (
+        sa.case((new, count), else_=0).label("unread"),
+        sa.func.coalesce(sa.case((new, upto)), states.c.read).label("upto"),
+    )
 
 
 _MESSAGE: Final = [MESSAGES.c[name] for name in HistoryMessage.__slots__]
@@ -82,11 +82,11 @@ _STATE: Final = (
     .subquery("state")
 )
 _STATES: Final = (
-    sa.select(_STATE, _unread(_STATE), *(column.label(f"message_{column.name}") for column in _MESSAGE))
+    sa.select(_STATE, *_unread(_STATE), *(column.label(f"message_{column.name}") for column in _MESSAGE))
     .outerjoin_from(_STATE, MESSAGES, sa.and_(MESSAGES.c.chat == _STATE.c.chat, MESSAGES.c.id == _STATE.c.newest))
     .order_by(_STATE.c.newest.desc(), _STATE.c.chat.desc())
 )
-_HAS: Final = sa.select(CHAT_STATES, _unread(CHAT_STATES)).where(CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.newest > 0)
+_HAS: Final = sa.select(CHAT_STATES, *_unread(CHAT_STATES)).where(CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.newest > 0)
 
 
 class SqlChats:
@@ -197,4 +197,4 @@ class SqlChats:
 
 
 def _state(row: sa.Row[Any], newest_message: HistoryMessage | None) -> ChatState:
-    return ChatState(row.chat, row.newest, newest_message, row.unread, row.read, row.received)
+    return ChatState(row.chat, row.newest, newest_message, row.unread, row.upto, row.read, row.received)

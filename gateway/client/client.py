@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from gateway.client.accounts import Accounts, Profile
 from gateway.client.events import Event, Inbox, Replaced
 from gateway.client.link import Link
-from gateway.client.position import Position, Shown
+from gateway.client.position import Counts, Position, Shown
 from gateway.client.tokens import Login, MemoryTokens, TokenStore
 from schemas import frames
 from schemas.errors import Refused, Unavailable
@@ -73,6 +73,7 @@ class Client:
         self._listen = listen
         self._inbox = Inbox(queue)
         self._shown = Shown()
+        self._counts = Counts()
         self._position = Position(resume)
         self._subprotocol = _SUBPROTOCOLS[encoding]
         self._background = background
@@ -153,7 +154,7 @@ class Client:
         """Everything that is pushed to this device, and news of the line, for one reader. Ends with `close`.
 
         Raises SessionEnded (a Refused) when the server closes for good. Messages come once each, usually in order of their ids, so insert
-        them by id.
+        them by id. An `unread` is right for the moment when it comes: add one for each message of somebody else that comes after it.
         """
         while (event := await self._inbox.get()) is not None:
             if self._line is not None and self._inbox.has_room:
@@ -261,11 +262,18 @@ class Client:
                 return True
             if copy is not None:
                 await self._inbox.tell(Replaced(push.chat, copy))
+        if isinstance(push, frames.Unread):
+            told = self._counts.told(push)
+            if told is None:
+                return True
+            push = told
         assert isinstance(push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Lost)  # noqa: S101 - all there are
         if not await self._inbox.put(push, hurried=lambda: line.asking):
             return False
         if isinstance(push, frames.Message):
             self._shown.keep(push)
+            if push.sender != self.login.user:
+                self._counts.wrote(push)
         return True
 
     async def _run(self, line: Link) -> None:

@@ -17,7 +17,7 @@ from gateway.client.errors import SessionEnded
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 _MOVES_IN_A_ROW: Final = 2
-_FAILURES_BEFORE_ASKING: Final = 2
+_FAILURES_BEFORE_ASKING: Final = 3
 
 
 class Over(Exception):

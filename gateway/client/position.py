@@ -1,11 +1,15 @@
-"""Where a device stands in its deliveries, and which messages it has shown. No I/O. Source: protocol.md sections 2 and 4."""
+"""Where a device stands, which messages it has shown, and what is unread. No I/O. Source: protocol.md sections 2 and 4."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec.structs import replace
+
 from schemas import frames
+from schemas.deliveries import UNREAD_SHOWN
 from schemas.ids import unix_ms_of
 
 KEY_MS: Final = 24 * 3_600_000
@@ -68,3 +72,41 @@ class Shown:
         for remembered in (self._ids, self._keys):
             if len(remembered) > REMEMBERED:
                 remembered.popitem(last=False)
+
+
+@dataclass(slots=True)
+class _Unread:
+    """What a chat's last count said, and what others wrote above it: (read, upto), and ids."""
+
+    said: tuple[int, int] = (0, 0)
+    since: list[int] = field(default_factory=list)
+
+
+class Counts:
+    """Makes an `unread` push true for the moment when it comes: it was counted earlier, somewhere else. Remembers 10,000 chats."""
+
+    def __init__(self) -> None:
+        self._chats: OrderedDict[str, _Unread] = OrderedDict()
+
+    def wrote(self, message: frames.Message) -> None:
+        """Somebody else wrote this, and it was shown."""
+        since = self._of(message.chat).since
+        since.append(int(message.message))
+        del since[:-UNREAD_SHOWN]
+
+    def told(self, push: frames.Unread) -> frames.Unread | None:
+        """The push with what came above its `upto` added; None for one that says less than the last one did."""
+        chat = self._of(push.chat)
+        read, upto = said = int(push.read), int(push.upto)
+        if said < chat.said:
+            return None
+        chat.said = said
+        chat.since = [message for message in chat.since if message > max(read, upto)]
+        return replace(push, unread=min(push.unread + len(chat.since), UNREAD_SHOWN))
+
+    def _of(self, chat: str) -> _Unread:
+        found = self._chats.setdefault(chat, _Unread())
+        self._chats.move_to_end(chat)
+        if len(self._chats) > REMEMBERED:
+            self._chats.popitem(last=False)
+        return found

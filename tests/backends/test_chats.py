@@ -211,8 +211,14 @@ async def test_a_message_makes_its_chat_known_to_both_people(chats, pair):
     message = pair.message(NOW, sender=pair.anna)
     await chats.put([message])
 
-    assert await chats.states(pair.anna, after=None, limit=50) == ([ChatState(pair.chat, NOW, message, 0, 0, 0)], None)
-    assert await chats.states(pair.ben, after=None, limit=50) == ([ChatState(pair.chat, NOW, message, 1, 0, 0)], None)
+    assert await chats.states(pair.anna, after=None, limit=50) == (
+        [ChatState(pair.chat, NOW, message, unread=0, upto=0, read=0, received=0)],
+        None,
+    )
+    assert await chats.states(pair.ben, after=None, limit=50) == (
+        [ChatState(pair.chat, NOW, message, unread=1, upto=NOW, read=0, received=0)],
+        None,
+    )
 
 
 async def test_a_notebook_has_one_person_and_nothing_unread(chats):
@@ -238,7 +244,9 @@ async def test_marks_move_forward_only_and_read_implies_received(chats, pair):
     await chats.mark([Watermark(pair.ben, pair.chat, received=NOW + 2, read=NOW + 6)])
     await chats.mark([Watermark(pair.ben, pair.chat, received=NOW + 8, read=NOW + 1)])
 
-    assert await state_of(chats, pair.ben, pair.chat) == ChatState(pair.chat, NOW + 9, None, unread=3, read=NOW + 6, received=NOW + 8)
+    assert await state_of(chats, pair.ben, pair.chat) == ChatState(
+        pair.chat, NOW + 9, None, unread=3, upto=NOW + 9, read=NOW + 6, received=NOW + 8
+    )
 
 
 async def test_a_mark_may_come_before_its_message(chats, pair):
@@ -248,7 +256,7 @@ async def test_a_mark_may_come_before_its_message(chats, pair):
     await chats.put(pair.messages([NOW, NOW + 1]))
 
     assert before == (([], None), [])
-    assert await state_of(chats, pair.ben, pair.chat) == ChatState(pair.chat, NOW + 1, None, unread=1, read=NOW, received=NOW)
+    assert await state_of(chats, pair.ben, pair.chat) == ChatState(pair.chat, NOW + 1, None, unread=1, upto=NOW + 1, read=NOW, received=NOW)
 
 
 @pytest.mark.parametrize("mark", [(1, 1 << 63, 0), (1, 0, 1 << 64), (1 << 63, 0, 0)], ids=str)
@@ -442,7 +450,7 @@ async def test_many_puts_and_marks_at_once_lose_nothing(chats, pair):
 
     assert (await chats.digest(pair.chat, first=NOW, last=LATEST)).count == 640
     assert await state_of(chats, pair.ben, pair.chat) == ChatState(
-        pair.chat, NOW + 639, None, unread=39, read=NOW + 600, received=NOW + 600
+        pair.chat, NOW + 639, None, unread=39, upto=NOW + 639, read=NOW + 600, received=NOW + 600
     )
 
 

@@ -65,7 +65,7 @@ async def test_a_read_mark_tells_the_reader_what_is_unread(backends, doors, topi
     assert answer.status == 200
     ((partition, _),) = await topics.events(DELIVERIES)
     assert partition == user_partition(doors.BOB, 12)
-    unread = pb.Unread(chat=doors.CHAT, unread=3, read=said[1].id)
+    unread = pb.Unread(chat=doors.CHAT, unread=3, read=said[1].id, upto=said[4].id)
     assert await topics.items(DELIVERIES) == [pb.Delivery(users=[doors.BOB], unread=unread)]
     ((state,), _) = await backends.chats.states(doors.BOB, after=None, limit=10)
     assert (state.read, state.received, state.unread) == (said[1].id, said[1].id, 3)

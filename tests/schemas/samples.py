@@ -30,7 +30,7 @@ PAYLOADS = {
         deliveries=[
             pb.Delivery(users=BOTH, message=SHOWN),
             pb.Delivery(users=BOTH, receipt=pb.Receipt(chat=CHAT, user=BOB, received=MESSAGE, read=MESSAGE - 1)),
-            pb.Delivery(users=[BOB], unread=pb.Unread(chat=CHAT, unread=999, read=MESSAGE - 1)),
+            pb.Delivery(users=[BOB], unread=pb.Unread(chat=CHAT, unread=999, read=MESSAGE - 1, upto=MESSAGE)),
             pb.Delivery(users=[ALICE], refused=pb.Refused(chat=CHAT, message=MESSAGE, key="k-1", code="forbidden")),
             pb.Delivery(users=[ALICE], lost=pb.Lost(message=MESSAGE, key="k-1")),
             pb.Delivery(users=[ALICE], revoked=pb.Revoked(device="laptop", before_ms=1_795_560_000_000)),

@@ -51,7 +51,7 @@ def test_the_other_pushes():
     message = str(MESSAGE)
 
     assert push_of(DELIVERIES["receipt"], ALICE) == frames.Receipt(chat=CHAT, user=str(BOB), received=message, read=str(MESSAGE - 1))
-    assert push_of(DELIVERIES["unread"], BOB) == frames.Unread(chat=CHAT, unread=999, read=str(MESSAGE - 1))
+    assert push_of(DELIVERIES["unread"], BOB) == frames.Unread(chat=CHAT, unread=999, read=str(MESSAGE - 1), upto=str(MESSAGE))
     assert push_of(DELIVERIES["refused"], ALICE) == frames.Refused(chat=CHAT, message=message, key="k-1", code="forbidden")
     assert push_of(DELIVERIES["lost"], ALICE) == frames.Lost(message=message, key="k-1")
 
@@ -85,8 +85,8 @@ def receipt(user, received, read):
     return delivered(receipt=pb.Receipt(chat=CHAT, user=user, received=received, read=read))
 
 
-def unread(read, chat=CHAT):
-    return delivered(unread=pb.Unread(chat=chat, unread=1, read=read))
+def unread(read, chat=CHAT, upto=9):
+    return delivered(unread=pb.Unread(chat=chat, unread=1, read=read, upto=upto))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,8 @@ def unread(read, chat=CHAT):
         (receipt(ALICE, 5, 5), receipt(BOB, 1, 1), False),
         (unread(5), unread(4), True),
         (unread(4), unread(5), False),
+        (unread(5, upto=7), unread(5, upto=6), True),
+        (unread(5, upto=6), unread(5, upto=7), False),
         (unread(5, "g-1"), unread(4), False),
         (unread(5), receipt(BOB, 1, 1), False),
         (unread(5), DELIVERIES["message"], False),

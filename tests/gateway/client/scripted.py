@@ -79,7 +79,7 @@ class Session:
         )
 
     async def push(
-        self, message: int, *, text: str = "hi", key: str | None = None, n: int | None = None, cursor: str | None = None
+        self, message: int, *, text: str = "hi", key: str | None = None, n: int | None = None, cursor: str | None = None, sender: str = BOB
     ) -> None:
         """A message from Bob; its count and cursor follow the last one's unless given."""
         self.n = self.n + 1 if n is None else n
@@ -90,7 +90,7 @@ class Session:
                 "cursor": cursor or f"c{message}",
                 "chat": CHAT,
                 "message": str(message),
-                "sender": BOB,
+                "sender": sender,
                 "time": time_text(1_795_560_000_000),
                 "key": key or f"k{message}",
                 "text": text,

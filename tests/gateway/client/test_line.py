@@ -167,13 +167,38 @@ async def test_other_pushes_pass_as_they_are(connect):
     client, session = await connect()
     pushes = [
         {"type": "receipt", "chat": CHAT, "user": ALICE, "read": "5"},
-        {"type": "unread", "chat": CHAT, "unread": 3, "read": "5"},
+        {"type": "unread", "chat": CHAT, "unread": 3, "read": "5", "upto": "8"},
         {"type": "refused", "chat": CHAT, "message": "5", "key": "k", "code": "forbidden"},
         {"type": "lost", "message": "5", "key": "k"},
     ]
     await session.say(*({**push, "n": n, "cursor": "c"} for n, push in enumerate(pushes, 1)))
 
     assert [type(event) for event in await events(client, 4)] == [frames.Receipt, frames.Unread, frames.Refused, frames.Lost]
+
+
+async def test_a_count_is_right_when_it_comes(connect):
+    """What came above `upto` before the push is added; one that says less than the last is not shown; mine are not counted."""
+    client, session = await connect()
+
+    async def count(unread, read, upto):
+        session.n += 1
+        await session.say({"type": "unread", "n": session.n, "cursor": "c", "chat": CHAT, "unread": unread, "read": read, "upto": upto})
+
+    for message in (5, 6, 9, 8):
+        await session.push(message)
+    await session.push(10, sender=ALICE)
+    await count(2, "5", "8")  # 6 and 8 were counted
+    await count(1, "4", "8")
+    await count(1, "5", "6")
+    await count(2, "6", "9")
+    await session.push(11)
+    await count(0, "9", "9")
+    await count(998, "10", "10")
+    await session.push(12)
+    await count(998, "10", "10")
+
+    counts = [event.unread for event in await events(client, 7 + 5) if isinstance(event, frames.Unread)]
+    assert counts == [3, 2, 1, 999, 999]
 
 
 async def test_frames_of_later_versions_are_passed_over(connect):
@@ -392,7 +417,7 @@ async def test_a_gateway_that_is_not_ready_is_tried_again(server, make_client):
 
 
 async def test_a_gateway_that_is_gone_is_asked_for(server, make_client):
-    """When nobody is there the client asks HTTP who owns the user now."""
+    """When nobody is there three times the client asks HTTP who owns the user now."""
     async with gateway_of(server) as gone:
         here, server.gateway = server.gateway, gone
         client = await make_client()
@@ -484,10 +509,10 @@ def test_a_move_during_a_drain_is_at_once():
 
 
 def test_the_gateway_is_asked_for_after_failures():
-    """The second failure in a row asks who the owner is; a token that is refused twice waits."""
+    """The third failure in a row asks who the owner is, and each after it; a token that is refused twice waits."""
     comeback = Comeback(lambda: 1.0)
 
-    assert [comeback.after(Over(None, "refused")).ask for _ in range(4)] == [False, True, True, True]
+    assert [comeback.after(Over(None, "refused")).ask for _ in range(4)] == [False, False, True, True]
     comeback.live()
     assert comeback.after(Over(4004, "")) == Step(0.0, renew=True)
     assert comeback.after(Over(4004, "")) == Step(FIRST_PAUSE_S, renew=True)
