@@ -13,7 +13,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from backends.posts import ERROR_DATA_BYTES, Answer, Headers
+from backends.posts import ERROR_DATA_BYTES, Answer, Headers, Unreached
 from schemas.errors import Malformed
 
 CONNECTIONS: Final = 100
@@ -44,7 +44,7 @@ class HttpPost:
         self._closed = False
 
     async def __call__(self, headers: Headers, body: bytes) -> Answer:
-        """See `Post`: OSError when there is no answer, for whatever reason."""
+        """See `Post`: OSError when there is no answer, for whatever reason; Unreached when nobody was there."""
         named = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
         try:
             async with self._session.post(self._url, headers=named, data=body or None, allow_redirects=False) as response:
@@ -52,6 +52,8 @@ class HttpPost:
                 while len(said) < ERROR_DATA_BYTES and (part := await response.content.read(ERROR_DATA_BYTES - len(said))):
                     said += part
                 return Answer(response.status, [(name.lower(), value) for name, value in response.raw_headers], said)
+        except aiohttp.ClientConnectorError as error:
+            raise Unreached(str(error)) from error
         except aiohttp.ClientError as error:
             if isinstance(error, OSError):
                 raise

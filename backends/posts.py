@@ -43,6 +43,10 @@ Post = Callable[[Headers, bytes], Awaitable[Answer]]
 """Sends one POST and waits for its answer. Raises OSError when there is none. Cancelled at the timeout, it closes the connection."""
 
 
+class Unreached(ConnectionError):
+    """Nobody listens there, or the name is not known: nothing was sent."""
+
+
 def verdict(status: int) -> Literal["taken", "again", "never"]:
     """What an answer means: done, try again while there are retries left, or set aside at once."""
     if status < 300:

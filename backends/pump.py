@@ -1,8 +1,9 @@
 """The pump: brings the records of one topic to one function by POST, as Knative's KafkaSource does where there is Knative.
 
 `kn-chat dev` runs one for each event row of `functions.main.TRIGGERS`, `kn-chat pump` one alone. It knows the log and a `Post`, never what
-is in the events. It imitates the measured dispatcher: retries, back-off, unordered dispatch, prefix commits; not ordered mode. Several
-pumps of one group share its partitions as far as the log lets them. Source: design.md D2, D12, D22.
+is in the events. It imitates the measured dispatcher: retries, back-off, unordered dispatch, prefix commits; not ordered mode. Two things
+it does better: an event that waits for its next try holds up nobody, and what was acknowledged is tried for as long as a store is away.
+Several pumps of one group share its partitions as far as the log lets them. Source: design.md D2, D12, D22.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, Literal
 
 from backends import telemetry, tracing
 from backends.log import Appends, Member, Reads, Record, Stored
-from backends.posts import Answer, Headers, Post, dead_letter, event_of, foreign_dead_letter, request_of, verdict
+from backends.posts import Answer, Headers, Post, Unreached, dead_letter, event_of, foreign_dead_letter, request_of, verdict
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import Event
@@ -24,7 +25,16 @@ from schemas.wire import Event
 log = logging.getLogger(__name__)
 
 # The dispatcher's max.poll.records as shipped: it polls again when fewer are in flight, so there are at most 2 x 50 - 1 at once (measured).
+# First tries only: retries have places of their own, so that what fails never takes those of what works.
 POLL_RECORDS: Final = 50
+RETRIES_AT_ONCE: Final = 50
+# A retry that failed keeps its place for so long: while something is away there are at most 50 retries a second, however many events wait.
+RETRY_APART_S: Final = 1.0
+# Between two tries of what was acknowledged, at most: so soon after a store's return everything is tried again.
+LONGEST_S: Final = 10.0
+# In memory at once, in a try or between two: with more, or more bytes, nothing is polled. An event costs about 4 KB beside its bytes.
+HELD_EVENTS: Final = 10_000
+HELD_BYTES: Final = 64 * 2**20
 # The dispatcher commits every 5 s. A crash repeats what was done since, which is harmless; a commit costs an fsync, which appends share.
 COMMIT_S: Final = 1.0
 # Between attempts at a log that does not answer: doubled from the first to the last, each times 0.5 to 1.
@@ -47,12 +57,17 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One KafkaSource. `url` names the function: it is the `host` of requests and the `knativeerrordest` of dead letters."""
+    """One KafkaSource. `url` names the function: it is the `host` of requests and the `knativeerrordest` of dead letters.
+
+    `acknowledged`: somebody was told that what is in the events is safe. They are tried without end while the function says that something
+    is away (503), or is itself not there, at most LONGEST_S apart. False: the retries end, as the dispatcher's do.
+    """
 
     topic: str
     group: str
     url: str
     delivery: Delivery
+    acknowledged: bool = False
 
 
 @dataclass(slots=True)
@@ -89,9 +104,12 @@ class Pump:
         self._progress: dict[int, _Progress] = {}
         self.up = asyncio.Event()
         """Set when the pump has joined its group."""
-        self._flying: set[asyncio.Task[None]] = set()
-        self._resting: set[asyncio.Task[None]] = set()  # those that wait for their next try
-        self._landing = asyncio.Event()
+        self._held: dict[asyncio.Task[None], int] = {}  # events in memory, each by the task that delivers it, and their bytes
+        self._held_bytes = 0
+        self._first: set[asyncio.Task[None]] = set()  # those of them that are in their first try
+        self._resting: set[asyncio.Task[None]] = set()  # those that wait for their next
+        self._retrying = asyncio.Semaphore(RETRIES_AT_ONCE)
+        self._room = asyncio.Event()
         self._uncommitted = asyncio.Event()
         self._serving: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -117,17 +135,17 @@ class Pump:
         self._stopping = True
         for task in (*self._serving[:1], *self._resting):
             task.cancel()
-        if self._flying:
-            await asyncio.wait(self._flying, timeout=within_s)
-        for task in (*self._flying, *self._serving):
+        if self._held:
+            await asyncio.wait(self._held, timeout=within_s)
+        for task in (*self._held, *self._serving):
             task.cancel()
 
     async def _dispatch(self, member: Member, tasks: asyncio.TaskGroup) -> None:
         failures = 0
         while True:
-            while len(self._flying) >= POLL_RECORDS:
-                self._landing.clear()
-                await self._landing.wait()
+            while len(self._first) >= POLL_RECORDS or len(self._held) >= HELD_EVENTS or self._held_bytes >= HELD_BYTES:
+                self._room.clear()
+                await self._room.wait()
             try:
                 records = await member.poll(max_records=POLL_RECORDS)
             except Unavailable as error:
@@ -137,8 +155,10 @@ class Pump:
             failures = 0
             for record in records:
                 task = tasks.create_task(self._deliver(record, self._opened(record)))
-                self._flying.add(task)
-                task.add_done_callback(self._land)
+                self._held[task] = len(record.value or b"")
+                self._held_bytes += self._held[task]
+                self._first.add(task)
+                task.add_done_callback(self._let_go)
 
     def _opened(self, record: Stored) -> _Progress:
         """The progress of the record's partition, with the record open."""
@@ -153,9 +173,10 @@ class Pump:
         progress.end = record.offset + 1
         return progress
 
-    def _land(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
-        self._landing.set()
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._held_bytes -= self._held.pop(task)
+        self._first.discard(task)
+        self._room.set()
 
     async def _deliver(self, record: Stored, progress: _Progress) -> None:
         """Returns when the function has taken the event or its dead letter is safe: then the offset may be committed."""
@@ -173,29 +194,51 @@ class Pump:
 
     async def _try(self, record: Stored, event: Event) -> tuple[Answer | None, str] | None:
         """Posts until there is a verdict. None: the event was taken; else the last answer (None: there was none) and the cause."""
-        delivery = self._source.delivery
-        headers, body = request_of(event, url=self._source.url, namespace=self._namespace)
-        for retry in range(delivery.retry + 1):
-            if retry:
-                await self._rest(delivery.wait_s(retry))
-            answer: Answer | None = None
-            try:
-                async with asyncio.timeout(delivery.timeout_s):
-                    answer = await self._once(event, headers, body)
-            except OSError as error:  # TimeoutError is one
-                meaning, cause = "again", type(error).__name__
-            else:
-                meaning, cause = verdict(answer.status), str(answer.status)
-            telemetry.count("knchat_pump_tries_total", group=self._source.group, verdict=meaning)
+        delivery, tries, counted = self._source.delivery, 0, 0
+        request = request_of(event, url=self._source.url, namespace=self._namespace)
+        while True:
+            answer, meaning, cause = await self._once(event, *request)
+            telemetry.count("knchat_pump_tries_total", group=self._source.group, verdict="again" if meaning == "away" else meaning)
+            if tries:
+                self._give_back(later=meaning != "taken")
+            counted += meaning == "again" or not self._source.acknowledged
             if meaning == "taken":
                 return None
-            if meaning == "never":
-                break
-            if not retry:
+            if meaning == "never" or counted > delivery.retry:
+                return answer, cause
+            if not tries:
                 log.info("event not taken, trying again", extra=self._place(record) | {"cause": cause})
-        return answer, cause
+            tries += 1
+            await self._rest(self._wait_s(tries), self._retrying.acquire)
 
-    async def _once(self, event: Event, headers: Headers, body: bytes) -> Answer:
+    def _give_back(self, *, later: bool) -> None:
+        """The place of a retry."""
+        if later:
+            asyncio.get_running_loop().call_later(RETRY_APART_S, self._retrying.release)
+        else:
+            self._retrying.release()
+
+    def _wait_s(self, tries: int) -> float:
+        """Seconds after so many tries: as the delivery says, and where there is no end to them, not for long and not for all at once."""
+        wait_s = self._source.delivery.wait_s(min(tries, max(1, self._source.delivery.retry)))
+        if not self._source.acknowledged:
+            return wait_s
+        return min(LONGEST_S, wait_s) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+
+    async def _once(
+        self, event: Event, headers: Headers, body: bytes
+    ) -> tuple[Answer | None, Literal["taken", "again", "never", "away"], str]:
+        """One try: the answer, if there was one, what it means, and in a word why. away: not this event's fault, ever."""
+        try:
+            async with asyncio.timeout(self._source.delivery.timeout_s):
+                answer = await self._traced(event, headers, body)
+        except Unreached as error:
+            return None, "away", str(error)
+        except OSError as error:  # TimeoutError is one
+            return None, "again", type(error).__name__
+        return answer, "away" if answer.status == 503 else verdict(answer.status), str(answer.status)
+
+    async def _traced(self, event: Event, headers: Headers, body: bytes) -> Answer:
         """Posts, in a span of its own where the event has a trace. No trace in, none out, as with the dispatcher."""
         if event.traceparent is None:
             return await self._post(headers, body)
@@ -252,12 +295,17 @@ class Pump:
         log.warning(what, extra={"topic": self._source.topic, "group": self._source.group, "cause": error.message})
         await self._rest(min(last, first * 2 ** min(failures - 1, 16)) * random.uniform(0.5, 1))  # noqa: S311 - jitter
 
-    async def _rest(self, seconds: float) -> None:
+    async def _rest(self, seconds: float, then: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Sleeps, and waits for what comes `then`. Meanwhile the event holds no place of a try, and `stop` does not wait for it."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - only coroutines rest
+        self._first.discard(task)
+        self._room.set()
         self._resting.add(task)
         try:
             await self._sleep(seconds)
+            if then is not None:
+                await then()
         finally:
             self._resting.discard(task)
 

@@ -21,6 +21,7 @@ from schemas import topics
 class OnEvents:
     """A source: the records of `topic` go to the target `target` of functions/`file`.py; what fails goes to chat-dead-letters.
 
+    `acknowledged`: what is in the events was acknowledged, so that no number of tries decides about it (`backends.pump.Source`).
     `needs`: the ports without which the target can do nothing, and so is not ready. `uses`: those that it goes on without for a while; they
     are asked once, at the start, where a wrong setting is found early.
     """
@@ -32,6 +33,7 @@ class OnEvents:
     delivery: Delivery
     needs: tuple[str, ...]
     uses: tuple[str, ...] = ()
+    acknowledged: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +50,32 @@ class OnHttp:
     uses: tuple[str, ...] = ()
 
 
-# Patience that fits what is behind the function (design.md D12): 60 linear steps of 0.5 s are 15 min, of 1 s 30 min.
-_SEND: Final = Delivery(retry=60, backoff_delay_s=0.5)
-_PERSIST: Final = Delivery(retry=60, backoff_delay_s=1.0)
+# What Knative's dispatcher is told (design.md D12): 60 linear steps of 0.5 s are 15 min, and after a return at most 30 s are waited. What
+# is set aside then goes round again (`lost`). Our own pump has no such end for what was acknowledged, and waits less.
+_PATIENT: Final = Delivery(retry=60, backoff_delay_s=0.5)
+_RETRIES: Final = Delivery(retry=40, backoff_delay_s=0.1)  # strangers wait for SQL's return: at most 4 s too long, and 82 s a round
 _HISTORY: Final = Delivery(retry=2, backoff_delay_s=0.5)  # whoever asked has soon stopped waiting
 
 # `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes to chat-retries (design.md D11b).
 # `accounts` is ready without log and cache: people log in and read without either, and what gateways must hear is refused call by call.
 TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
-    OnEvents(target="send", file="send", topic=topics.COMMANDS, group="send", delivery=_SEND, needs=("appends",), uses=("accounts",)),
+    OnEvents(target="send", file="send", topic=topics.COMMANDS, group="send", delivery=_PATIENT, needs=("appends",), uses=("accounts",)),
     OnEvents(
-        target="send", file="send", topic=topics.RETRIES, group="send-retries", delivery=_SEND, needs=("appends",), uses=("accounts",)
+        target="send", file="send", topic=topics.RETRIES, group="send-retries", delivery=_RETRIES, needs=("appends",), uses=("accounts",)
     ),
     OnEvents(
-        target="persist", file="persist", topic=topics.MESSAGES, group=topics.HISTORY_GROUP, delivery=_PERSIST, needs=("appends", "chats")
+        target="persist", file="persist", topic=topics.MESSAGES, group=topics.HISTORY_GROUP, delivery=_PATIENT, needs=("appends", "chats")
     ),
-    OnEvents(target="history", file="history", topic=topics.QUERIES, group="history", delivery=_HISTORY, needs=("appends", "chats")),
-    OnEvents(target="report_lost", file="lost", topic=topics.DEAD_LETTERS, group="report-lost", delivery=_SEND, needs=("appends",)),
+    OnEvents(
+        target="history",
+        file="history",
+        topic=topics.QUERIES,
+        group="history",
+        delivery=_HISTORY,
+        needs=("appends", "chats"),
+        acknowledged=False,
+    ),
+    OnEvents(target="report_lost", file="lost", topic=topics.DEAD_LETTERS, group="report-lost", delivery=_PATIENT, needs=("appends",)),
     OnHttp(
         target="accounts",
         file="accounts",

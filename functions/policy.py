@@ -25,7 +25,7 @@ FRESH_S: Final = 60.0
 STALE_S: Final = 900.0
 ASK_S: Final = 2.0
 """Patience with SQL, less than the store's own: what is remembered is a good answer too, and messages wait for it."""
-PAUSE_S: Final = 5.0
+PAUSE_S: Final = 2.0
 """After SQL did not answer it is left alone for so long: else each event would wait for its timeout."""
 REMEMBERED: Final = 65_536
 """Users that are remembered; the one confirmed longest ago goes first. About 8 MB."""
@@ -56,17 +56,24 @@ class Policy:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._confirmed: dict[UserId, float] = {}  # in order of time
+        self._away = False
         self._ask_from = 0.0
+        self._probe: asyncio.Task[frozenset[UserId] | None] | None = None
 
-    async def known(self, users: Collection[UserId], accounts: Accounts) -> Mapping[UserId, bool | None]:
+    async def known(self, users: Collection[UserId], accounts: Accounts, *, patient: bool = True) -> Mapping[UserId, bool | None]:
         """Whether each of these users exists; None where nobody can say, because SQL is away and the user was not seen within STALE_S.
 
         One SQL query at most. A yes is believed for FRESH_S; a no is never remembered, since that user may register the next moment.
+        Who is not `patient` waits for SQL only while it answers: after a failure it is asked behind him.
         """
         now = self._clock()
         asked = [user for user in users if now - self._confirmed.get(user, -STALE_S) >= FRESH_S]
         answered: frozenset[UserId] | None = frozenset()
-        if asked:
+        if asked and self._away and not patient:
+            answered = None
+            if now >= self._ask_from and (self._probe is None or self._probe.done()):
+                self._probe = asyncio.create_task(self._ask(asked, accounts, now))
+        elif asked:
             answered = await self._ask(asked, accounts, now)
         if answered is None:
             stale = {user: now - self._confirmed.get(user, -STALE_S) < STALE_S or None for user in asked}
@@ -81,8 +88,9 @@ class Policy:
             async with asyncio.timeout(ASK_S):
                 found = await accounts.known(users)
         except (Unavailable, TimeoutError):
-            self._ask_from = self._clock() + PAUSE_S
+            self._away, self._ask_from = True, self._clock() + PAUSE_S
             return None
+        self._away = False
         for user in users:
             self._confirmed.pop(user, None)
         self._confirmed |= dict.fromkeys(found, now)

@@ -7,7 +7,7 @@ and whoever reads the topics can tell. What the messages mean is not known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from backends import tracing
 from backends.log import Record
@@ -35,11 +35,19 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+_SOURCE: Final = "/functions/"
+
+
+def was_set_aside(event: Event) -> bool:
+    """Whether a function wrote the event: as an event of commands it comes from chat-retries then, gateways write the others."""
+    return event.source.startswith(_SOURCE)
+
+
 class Writer:
     """Makes the records that one function writes because of one event."""
 
     def __init__(self, function: str, cause: Event) -> None:
-        self._source = f"/functions/{function}"
+        self._source = f"{_SOURCE}{function}"
         self._cause = cause
 
     def deliveries(self, deliveries: Iterable[pb.Delivery], partitions: int) -> list[Record]:

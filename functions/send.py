@@ -1,7 +1,8 @@
 """Commands: who may ask for what, and who is told. `send` is the one way from what clients want to what is so.
 
 Deliveries are appended and confirmed first, outcomes after them: who finds an outcome in chat-messages may take it that people were told.
-Verdicts are per command (design.md D11b): one that cannot be decided now, or ever, never holds up those that came with it.
+Verdicts are per command (design.md D11b): one that cannot be decided now, or ever, never holds up others. What has to wait does so in
+chat-retries, whose source is another's: there only those wait for each other that cannot be decided.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from backends.telemetry import count
 from functions.door import on_event, reason_of
 from functions.policy import check_known, members_of, policy_of
-from functions.records import Writer
+from functions.records import Writer, was_set_aside
 from schemas import chat_pb2 as pb
 from schemas.checks import check_command
 from schemas.errors import Malformed, Refused, Unavailable
@@ -28,17 +29,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backends) -> None:
+async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backends, *, again: bool = False) -> None:
     """Decides each command, appends what follows, and returns when the log has confirmed it.
 
-    A command that raises goes alone to chat-retries when others came with it; alone in its event it raises here.
+    A command that cannot be decided now, because a store does not answer, goes alone to chat-retries; one that came alone from there
+    (`again`) raises Unavailable. One that raises anything else goes there too when others came with it; alone in its event it raises here.
     Raises Unavailable when the log does not confirm: then everything is done again, with the same ids.
     """
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
     meant = [_others(command) for command in commands]
     people = {person for others in meant if not isinstance(others, Refused) for person in others}
-    known = await policy_of(backends).known(people, backends.accounts)
+    known = await policy_of(backends).known(people, backends.accounts, patient=again)
     deliveries: list[pb.Delivery] = []
     outcomes: list[pb.Outcome] = []
     set_aside: list[pb.Command] = []
@@ -46,7 +48,7 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backe
         try:
             told, refused = _decide(command, others, known)
         except Exception as error:
-            if len(commands) == 1:
+            if len(commands) == 1 and (again or not isinstance(error, Unavailable)):
                 raise
             _log_set_aside(command, error)
             set_aside.append(command)
@@ -123,4 +125,4 @@ def _log_set_aside(command: pb.Command, error: Exception) -> None:
 @on_event(pb.Commands)
 async def send(commands: pb.Commands, event: Event, backends: Backends) -> None:
     """Target: inboxes `chat-commands` and `chat-retries`. Tells people, and writes what became of each command."""
-    await decide(commands.commands, Writer("send", event), backends)
+    await decide(commands.commands, Writer("send", event), backends, again=was_set_aside(event))

@@ -74,13 +74,16 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--from-zero", action="store_true", help="with --real: a function starts with the first request for it, as on Knative"
     )
+    parser.add_argument(
+        "--pump", action="append", default=[], metavar="FLAG", help="with --real: of every `kn-chat pump`, like --pump=--strict"
+    )
     parser.add_argument("--no-demo", action="store_true", help=f"do not register the demo users {' and '.join(DEMO_USERS)}")
 
 
 def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("http_port", "gateway_port", "data") if getattr(args, name) is not None}
-    if not args.real and (args.gateways > 1 or args.sink or args.in_process or args.from_zero):
-        raise exits.Ended("--gateways, --sink, --in-process and --from-zero belong to --real", exits.USAGE)
+    if not args.real and (args.gateways > 1 or args.sink or args.in_process or args.from_zero or args.pump):
+        raise exits.Ended("--gateways, --sink, --in-process, --from-zero and --pump belong to --real", exits.USAGE)
     if args.in_process and args.from_zero:
         raise exits.Ended("with --in-process there are no processes of functions that --from-zero could leave out", exits.USAGE)
     import uvloop  # noqa: PLC0415 - other subcommands do without
@@ -94,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
             settings, environ = settings_of(os.environ, **given)
             logs.set_up(settings.log_level)
-            kind = {"sink": args.sink, "in_process": args.in_process, "from_zero": args.from_zero}
+            kind = {"sink": args.sink, "in_process": args.in_process, "from_zero": args.from_zero, "pump_flags": args.pump}
             processes = Processes(settings, environ, gateways=args.gateways, **kind)
         logs.set_up(settings.log_level)
         uvloop.run(_Dev(settings, demo=not args.no_demo, processes=processes).run())
@@ -226,7 +229,7 @@ class _Dev:
         pumps = []
         for trigger in triggers:
             url = f"http://{trigger.target.replace('_', '-')}"
-            source = Source(topic=trigger.topic, group=trigger.group, url=url, delivery=trigger.delivery)
+            source = Source(topic=trigger.topic, group=trigger.group, url=url, delivery=trigger.delivery, acknowledged=trigger.acknowledged)
             pump = Pump(source, reads=backends.reads, appends=backends.appends, post=in_process(event_app(trigger.target)))
             pumps.append((pump, self._part(pump.run(), f"the pump of {trigger.group}")))
 

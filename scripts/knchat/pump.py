@@ -55,6 +55,19 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--group", required=True, choices=SOURCES, metavar="GROUP", help="which source: one of the groups below")
     parser.add_argument("--url", metavar="URL", help="where the function listens; without it the function runs in this process")
+    parser.add_argument("--strict", action="store_true", help="retries end as the dispatcher's do, also while a store is away")
+    parser.add_argument("--pace", type=pace, default=1.0, metavar="X", help="for tests: every wait takes so much of its time (default 1)")
+
+
+def pace(text: str) -> float:
+    """A share, as `--pace` takes it."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError("a number above 0 and up to 1")
+    return share
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,11 +75,11 @@ def run(args: argparse.Namespace) -> int:
     logs.set_up(settings.log_level)
     import uvloop  # noqa: PLC0415 - `--help` does without
 
-    uvloop.run(_serve(settings, SOURCES[args.group], args.url))
+    uvloop.run(_serve(settings, SOURCES[args.group], args))
     return exits.OK
 
 
-async def _serve(settings: Settings, trigger: OnEvents, url: str | None) -> None:
+async def _serve(settings: Settings, trigger: OnEvents, args: argparse.Namespace) -> None:
     """Pumps until a signal. Raises what is wrong with the settings, and what ended the pump."""
     from backends.wiring import Backends  # noqa: PLC0415 - see run
 
@@ -80,10 +93,15 @@ async def _serve(settings: Settings, trigger: OnEvents, url: str | None) -> None
         stack.push_async_callback(backends.close)
         backends.own()  # embedded: its groups have one member, in one process
         await backends.health.check(("reads", "appends"))
-        post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
-        dest = url or f"http://{trigger.target.replace('_', '-')}"
-        source = Source(topic=trigger.topic, group=trigger.group, url=dest, delivery=trigger.delivery)
-        pump = Pump(source, reads=backends.reads, appends=backends.appends, post=post)
+        post = _over_http(args.url, stack) if args.url else _in_this_process(trigger.target, backends, stack)
+        dest = args.url or f"http://{trigger.target.replace('_', '-')}"
+        acknowledged = trigger.acknowledged and not args.strict
+        source = Source(topic=trigger.topic, group=trigger.group, url=dest, delivery=trigger.delivery, acknowledged=acknowledged)
+
+        async def sleep(seconds: float) -> None:
+            await asyncio.sleep(seconds * args.pace)
+
+        pump = Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep)
         working = asyncio.create_task(_keep_running(pump, trigger.group))
         announcing = asyncio.create_task(_announce(pump, trigger.group))
         stopped = asyncio.create_task(stopping.wait())

@@ -20,7 +20,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -117,13 +117,21 @@ def alone(settings: Settings) -> Iterator[None]:
 class Processes:
     """All processes of one product. Raises Ended when a port that was asked for is taken.
 
-    `from_zero`: no function runs until somebody asks for it.
+    `from_zero`: no function runs until somebody asks for it. `pump_flags`: more for each `kn-chat pump`.
     """
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], *, gateways: int, sink: bool, in_process: bool, from_zero: bool = False
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        gateways: int,
+        sink: bool,
+        in_process: bool,
+        from_zero: bool = False,
+        pump_flags: Sequence[str] = (),
     ) -> None:
-        self._settings, self._environ, self._from_zero = settings, dict(environ), from_zero
+        self._settings, self._environ, self._from_zero, self._pump_flags = settings, dict(environ), from_zero, pump_flags
         self._runs: dict[Child, asyncio.Task[None]] = {}
         self._ports: set[int] = set()
         self.functions: list[Child] = []
@@ -234,7 +242,7 @@ class Processes:
         self.functions.append(self._function("http", https, self._settings.http_port or self._free_port(), host=self._settings.host))
         for trigger in TRIGGERS:
             if isinstance(trigger, OnEvents):
-                command = [sys.executable, "-m", "knchat", "pump", "--group", trigger.group]
+                command = [sys.executable, "-m", "knchat", "pump", "--group", trigger.group, *self._pump_flags]
                 # By its path too: dead letters name the function that failed, and `report_lost` knows its own by that.
                 command += [] if in_process else ["--url", f"{urls[trigger.target]}/{trigger.target}"]
                 self.pumps.append(Child(f"pump-{trigger.group}", command, self._environ))

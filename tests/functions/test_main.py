@@ -40,7 +40,7 @@ def test_every_source_has_a_topic_of_ours_and_a_group_of_its_own():
 
 @pytest.mark.parametrize(
     ("group", "retry", "delay_s", "minutes"),
-    [("send", 60, 0.5, 15), ("send-retries", 60, 0.5, 15), ("report-lost", 60, 0.5, 15), ("persist", 60, 1.0, 30), ("history", 2, 0.5, 0)],
+    [("send", 60, 0.5, 15), ("send-retries", 40, 0.1, 1), ("report-lost", 60, 0.5, 15), ("persist", 60, 0.5, 15), ("history", 2, 0.5, 0)],
 )
 def test_patience_is_the_design_s(group, retry, delay_s, minutes):
     """The delivery block of each source is as design.md D12 says, and so long is waited in all."""
@@ -48,6 +48,11 @@ def test_patience_is_the_design_s(group, retry, delay_s, minutes):
 
     assert (delivery.retry, delivery.backoff_policy, delivery.backoff_delay_s, delivery.timeout_s) == (retry, "linear", delay_s, 15.0)
     assert sum(map(delivery.wait_s, range(1, retry + 1))) // 60 == minutes
+
+
+def test_only_questions_are_given_up():
+    """Everything else was acknowledged, or follows from what was."""
+    assert [trigger.group for trigger in EVENTS if not trigger.acknowledged] == ["history"]
 
 
 def test_no_path_belongs_to_two_targets():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from backends.wiring import Backends
@@ -67,6 +69,37 @@ async def test_sql_that_is_away_is_left_alone_for_a_while(people, backends, away
     again = await remembering.known({doors.BOB}, backends.accounts)
 
     assert (nobody_can_say, still, again) == ({doors.BOB: None}, {doors.BOB: None}, {doors.BOB: True})
+
+
+async def test_who_is_not_patient_does_not_wait_for_sql_that_was_away(people, backends, clock, doors):
+    """It may hang: he is told what is remembered, one question is asked behind him, and its answer is for those who come after."""
+    remembering, asked = Policy(clock), Hanging(backends.accounts)
+    await remembering.known({doors.BOB}, backends.accounts)
+    clock.now_s += FRESH_S
+    await remembering.known({doors.BOB}, Hanging(None))
+    clock.now_s += PAUSE_S
+    told = [await remembering.known({doors.BOB, doors.CAROL}, asked, patient=False) for _ in range(3)]
+    asked.going_on.set()
+    async with asyncio.timeout(10):
+        while (await remembering.known({doors.CAROL}, backends.accounts, patient=False))[doors.CAROL] is None:
+            await asyncio.sleep(0)
+
+    assert told == [{doors.BOB: True, doors.CAROL: None}] * 3
+    assert asked.times == 1
+
+
+class Hanging:
+    """Accounts that answer later. None: that do not answer at all."""
+
+    def __init__(self, accounts):
+        self._accounts, self.going_on, self.times = accounts, asyncio.Event(), 0
+
+    async def known(self, users):
+        self.times += 1
+        if self._accounts is None:
+            raise Unavailable("away")
+        await self.going_on.wait()
+        return await self._accounts.known(users)
 
 
 async def test_memory_is_bounded(people, backends, away, clock, doors, monkeypatch):

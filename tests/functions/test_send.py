@@ -272,12 +272,17 @@ async def test_commands_whose_store_is_away_are_set_aside_one_by_one(without_sql
     assert [outcome.command.id for outcome in await topics.items(MESSAGES)] == [note.id]
 
 
-async def test_a_single_command_whose_store_is_away_is_tried_again(without_sql, doors, topics_of):
-    """It is not appended again: the dispatcher's patience is there for it."""
-    answer = await doors.post("send", [doors.text()])
+async def test_a_single_command_whose_store_is_away_waits_elsewhere(without_sql, doors, topics_of):
+    """In chat-commands a slot of the dispatcher that it holds is one that others need; in chat-retries all others wait, too."""
+    command = doors.text()
+    answer = await doors.post("send", [command])
+    topics = topics_of(without_sql)
+    ((_, retry),) = await topics.events(RETRIES)
+    again = await doors.post("send", retry)
 
-    assert answer.status == 503
-    assert not await topics_of(without_sql).events(RETRIES)
+    assert [answer.status, again.status] == [200, 503]
+    assert [command.id for command in await topics.items(RETRIES)] == [command.id]
+    assert not await topics.events(MESSAGES)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -1,0 +1,194 @@
+"""What waits for its next try in the pump holds up nothing, and what was acknowledged is waited for as long as a store is away."""
+
+import asyncio
+
+import pytest
+
+from backends import pump as pumps
+from backends.http_post import HttpPost
+from backends.in_process import in_process
+from backends.log.embedded import EmbeddedLog
+from backends.pump import LONGEST_S, POLL_RECORDS, RETRIES_AT_ONCE, Delivery, Pump, Source
+from schemas.topics import COMMANDS, DEAD_LETTERS
+from tests.backends.pumped import PATIENCE_S, Failing, Function, Naps, append, committed, dead_letters, end, event
+from tests.backends.test_pump_verdicts import refusing
+
+SHORT = Delivery(retry=2, backoff_delay_s=0.8, timeout_s=2)
+
+
+@pytest.fixture
+async def embedded(tmp_path):
+    log = EmbeddedLog(tmp_path / "log.db")
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def start(embedded):
+    """Starts pumps of chat-commands whose events were acknowledged, and ends them."""
+    running = []
+
+    async def started(post, *, acknowledged=True, delivery=SHORT, sleep=None, appends=embedded):
+        source = Source(topic=COMMANDS, group="send", url="http://send", delivery=delivery, acknowledged=acknowledged)
+        pump = Pump(source, reads=embedded, appends=appends, post=post, sleep=sleep or Naps())
+        pump.task = asyncio.create_task(pump.run())
+        running.append(pump)
+        return pump
+
+    yield started
+    for pump in running:
+        pump.task.cancel()
+    await asyncio.gather(*(pump.task for pump in running), return_exceptions=True)
+
+
+class Undecided:
+    """A function that takes what is named good, and cannot decide anything else."""
+
+    def __init__(self):
+        self.good = asyncio.Event()
+        self.asked = self.at_once = self.most = 0
+
+    async def __call__(self, scope, receive, send):
+        self.asked += 1
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        good = dict(scope["headers"])[b"ce-id"].startswith(b"good")
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        await send({"type": "http.response.start", "status": 200 if good else 503, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        if good:
+            self.good.set()
+
+
+async def for_ever(seconds):
+    """Nobody wakes from this sleep, except that commits are made."""
+    await (asyncio.sleep(0) if seconds == pumps.COMMIT_S else asyncio.Event().wait())
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+async def test_events_that_wait_do_not_hold_up_the_next(embedded, start, acknowledged):
+    """Ten times as many as are in flight at once, and then one that can be decided: it is, at once."""
+    function = Undecided()
+    for number in range(10):
+        await append(embedded, *[event(f"stranger-{number}-{n}") for n in range(2 * POLL_RECORDS)])
+    await append(embedded, event("good"))
+    await start(in_process(function), acknowledged=acknowledged, sleep=for_ever)
+    async with asyncio.timeout(PATIENCE_S):
+        await function.good.wait()
+
+    assert function.asked == 20 * POLL_RECORDS + 1
+    assert await committed(embedded) == {}
+
+
+async def test_a_dead_letter_that_waits_for_the_log_does_not_hold_up_the_next(embedded, start):
+    """The log may take nothing more and still be read."""
+    function = Function(*[422] * 2 * POLL_RECORDS)
+    full = [pumps.Unavailable("the disk is full")] * 2 * POLL_RECORDS
+    await append(embedded, *[event(number) for number in range(2 * POLL_RECORDS)], event("good"))
+    await start(in_process(function), appends=Failing(embedded, "append", *full), sleep=for_ever)
+
+    assert "good" in await function.next(2 * POLL_RECORDS + 1)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("HELD_EVENTS", 5), ("HELD_BYTES", 10)])
+async def test_what_waits_is_bounded(embedded, start, monkeypatch, bound, value):
+    """With so many events or bytes in memory nothing more is polled; what was polled together is tried."""
+    monkeypatch.setattr(pumps, bound, value)
+    monkeypatch.setattr(pumps, "POLL_RECORDS", 1)
+    function, naps = Function(*[503] * 7), for_ever
+    await append(embedded, *[event(number) for number in range(7)])
+    pump = await start(in_process(function), sleep=naps)
+    tried = await function.next(5)
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    assert tried == ["0", "1", "2", "3", "4"]
+    assert function.calls.empty()
+    await end(pump)
+
+
+async def test_so_many_retries_at_once_and_a_second(embedded, start):
+    """However many events wait, the function and what it cannot reach are spared."""
+    function = Undecided()
+    await append(embedded, *[event(number) for number in range(3 * RETRIES_AT_ONCE)])
+    pump = await start(in_process(function))
+    async with asyncio.timeout(PATIENCE_S):
+        while function.asked < 4 * RETRIES_AT_ONCE:
+            await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    assert function.asked == 4 * RETRIES_AT_ONCE
+    assert function.most <= 2 * POLL_RECORDS - 1
+    await end(pump)
+
+
+async def test_a_store_that_is_away_is_waited_for_without_end(embedded, start):
+    """No number of tries decides about what was acknowledged; between two there is at most the delivery's last wait."""
+    function, naps = Function(*[503] * 40), Naps()
+    await append(embedded, event())
+    pump = await start(in_process(function), sleep=naps)
+    await function.next(41)
+    await end(pump)
+
+    assert await committed(embedded) == {0: 1}
+    assert await letters(embedded) == 0
+    first, *others = [seconds for seconds in naps.taken if seconds != pumps.COMMIT_S]
+    assert len(others) >= 38
+    assert 0.4 <= first <= 0.8
+    assert all(0.8 <= seconds <= 1.6 for seconds in others)
+
+
+async def test_a_store_s_return_is_noticed_soon(embedded, start):
+    """However long the dispatcher's last waits are."""
+    function, naps = Function(*[503] * 70), Naps()
+    await append(embedded, event())
+    pump = await start(in_process(function), delivery=Delivery(retry=60, backoff_delay_s=0.5), sleep=naps)
+    await function.next(71)
+    await end(pump)
+
+    assert 5 < max(naps.taken) <= LONGEST_S
+
+
+async def test_a_function_that_is_not_there_is_waited_for_without_end(embedded, start):
+    """Nothing was sent to it: no event is to blame."""
+    async with refusing() as url:
+        post, naps = HttpPost(url), Naps()
+        await append(embedded, event())
+        pump = await start(post, sleep=naps)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(naps.taken) < 20:
+                await asyncio.sleep(0.001)
+        await end(pump)
+        await post.close()
+
+    assert (await committed(embedded), await letters(embedded)) == ({}, 0)
+
+
+@pytest.mark.parametrize("status", [500, 502, 429])
+async def test_what_fails_while_nothing_is_away_is_set_aside(embedded, start, status):
+    """A bug stays bounded, however often a store was away in between."""
+    function = Function(503, status, 503, status, 503, status, 503)
+    await append(embedded, event())
+    pump = await start(in_process(function))
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+
+    assert letter.extensions["knativeerrorcode"] == str(status)
+    assert len(function.answers) == 1
+
+
+async def test_what_nobody_was_promised_is_not_waited_for(embedded, start):
+    """As the dispatcher, whose retries end whatever was answered."""
+    function = Function(*[503] * 4)
+    await append(embedded, event())
+    pump = await start(in_process(function), acknowledged=False)
+    (letter,) = await dead_letters(embedded)
+    await end(pump)
+
+    assert (letter.extensions["knativeerrorcode"], len(function.answers)) == ("503", 1)
+
+
+async def letters(embedded):
+    return sum(held.end for held in (await embedded.bounds(DEAD_LETTERS, range(3))).values())
