@@ -196,14 +196,14 @@ class Conversation:
             self._say(error_of(error, re))
 
     def _hold(self, command: pb.Command, re: Re) -> None:
+        self._session.owed += 1
         try:
             for field in ("read", "received"):
                 if self._desk.minting.ahead(getattr(command.mark, field)):
                     raise Malformed(f"{field} lies in the future", field=field)
             self._desk.marks.hold(command, partial(self._marked, re), self._desk.monotonic())
-            self._session.owed += 1
         except ChatError as error:
-            self._say(error_of(error, re))
+            self._marked(re, error)
 
     # ---- tokens --------------------------------------------------------------------------------------------------------------------------
 

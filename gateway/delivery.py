@@ -89,11 +89,11 @@ class Delivery:
             self._epochs = await self._read_epochs()
             self._hub.epoch = self._epochs[0]
         begin, records = await self._fill(partition, bounds, self._room(len(partitions)), wanted)
-        self._hub.ring.open(partition, begin)
+        self._hub.open(partition, begin)
         await self._deliver(records)
         self._hub.ring.reached(partition, bounds.end)
         if not wanted(partition):
-            self._hub.ring.drop(partition)
+            self._hub.drop(partition)
             return None
         self._ends[partition] = answers
         self._not_read[partition] = (bounds.begin, begin)
@@ -110,7 +110,7 @@ class Delivery:
         await self._assign()
         async with self._at_work:  # with what had been handed over before
             for partition in partitions:
-                self._hub.ring.drop(partition)
+                self._hub.drop(partition)
 
     async def remade(self) -> bool:
         """Whether the topics are no longer those that are followed. Raises Unavailable."""

@@ -18,6 +18,7 @@ from backends.telemetry import count
 from gateway.acts import REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Ping, Say
 from gateway.ring import Cursor, Missed, Position, Ring
 from gateway.session import STUCK_S, Phase, Session
+from gateway.told import Told
 from gateway.wheel import Wheel
 from schemas import chat_pb2 as pb
 from schemas import frames
@@ -46,6 +47,7 @@ class Hub:
     def __init__(self, ring: Ring, allowed: Allowed, *, now_s: float, soon: Callable[[Callable[[], None]], object] | None = None) -> None:
         """`soon` does a thing after whatever else is waiting: a long catch-up goes on by it. None: everything is done at once."""
         self.ring = ring
+        self._told = Told()
         self._allowed = allowed
         self._soon = soon
         self._now_s = now_s
@@ -162,10 +164,22 @@ class Hub:
         """Whether this is the id of a session here."""
         return session_id in self._by_id
 
+    def open(self, partition: int, offset: int) -> None:
+        """What comes of this partition begins at this offset; what was held and told of it before is forgotten."""
+        self.ring.open(partition, offset)
+        self._told.drop(partition)
+
+    def drop(self, partition: int) -> None:
+        """Nothing of this partition comes any more."""
+        self.ring.drop(partition)
+        self._told.drop(partition)
+
     # ---- pushing -------------------------------------------------------------------------------------------------------------------------
 
     def deliver(self, partition: int, offset: int, at_ms: int, deliveries: Sequence[pb.Delivery]) -> None:
-        """One record out of the log: kept in the ring, and pushed to everybody who is live."""
+        """One record out of the log: kept in the ring, and pushed to everybody who is live. What is no news to its users is neither."""
+        for delivery in deliveries:
+            self._told.sift(partition, at_ms, delivery)
         self.ring.add(partition, offset, at_ms, deliveries)
         self.revoke_all(deliveries, at_ms)
         for index, delivery in enumerate(deliveries):

@@ -114,6 +114,8 @@ class Ring:
         segment.times_ms.append(at_ms)
         grown = 16
         for index, delivery in enumerate(deliveries):
+            if not delivery.users:
+                continue
             raw = delivery.SerializeToString()
             entry = (offset, index, raw)
             grown += ENTRY_BYTES + len(raw)

@@ -98,7 +98,8 @@ async def until(condition):
 
 async def test_the_ring_is_filled_by_reading_back(delivery, hub, backends):
     """All of the last 15 min, in order, up to the end of each partition; the log's own epoch."""
-    numbers = [id_now() + number for number in range(300)]
+    first = id_now()
+    numbers = [first + number for number in range(300)]
     for start in range(0, 300, 50):
         await deliver(backends, *(message(number, ANN, BEN) for number in numbers[start : start + 50]))
 
@@ -110,6 +111,18 @@ async def test_the_ring_is_filled_by_reading_back(delivery, hub, backends):
     assert ends(hub) == {partition: each.end for partition, each in bounds.items()}
 
 
+async def test_what_the_log_holds_twice_is_held_once(delivery, hub, backends):
+    """A dispatcher that crashed had not confirmed the last seconds, and functions tell them again."""
+    first = id_now()
+    numbers = [first + number for number in range(30)]
+    for start in (0, 10, 0, 20):
+        await deliver(backends, *(message(number, ANN, BEN) for number in numbers[start : start + 10]))
+
+    await fill(delivery)
+
+    assert held(hub, ANN) == held(hub, BEN) == numbers
+
+
 async def test_an_empty_log(delivery, hub):
     """A ring that holds nothing, from the end on."""
     await fill(delivery)
@@ -119,7 +132,8 @@ async def test_an_empty_log(delivery, hub):
 
 async def test_only_as_much_as_the_ring_takes_is_read_back(delivery, hub, backends):
     """The newest; the share that quiet partitions leave over is the busy one's."""
-    numbers = [id_now() + number for number in range(2_000)]
+    first = id_now()
+    numbers = [first + number for number in range(2_000)]
     for number in numbers:
         await deliver(backends, message(number, ANN, ANN, "x" * 1_000))
     delivery._ring_bytes = 600_000
@@ -361,7 +375,8 @@ async def test_the_log_is_away_for_a_moment(delivery, hub, backends, settings, m
     monkeypatch.setattr("gateway.delivery.AGAIN_S", 0.02)
     await fill(delivery)
     failures = value_of("knchat_read_failures_total", topic=DELIVERIES)
-    numbers = [id_now() + number for number in range(3)]
+    first = id_now()
+    numbers = [first + number for number in range(3)]
     await deliver(backends, message(numbers[0], ANN, ANN))
     with broken(settings.data, "records"):
         following = asyncio.create_task(delivery.follow_deliveries())

@@ -189,9 +189,50 @@ def test_watermarks_that_newer_ones_outdate_are_not_pushed_late():
     _, wire = connect(at, ANN)
 
     pushes = [frame for frame in wire.frames if isinstance(frame, frames.Push)]
-    assert [push.n for push in pushes] == [1, 2, 3, 4]
+    assert [push.n for push in pushes] == [1, 2, 3]
     assert [(push.unread, push.read) for push in pushes if isinstance(push, frames.Unread)] == [(2, "6"), (1, "5")]
-    assert [(push.read, push.received) for push in pushes if isinstance(push, frames.Receipt)] == [("4", "9"), (frames.UNSET, "10")]
+    assert [(push.read, push.received) for push in pushes if isinstance(push, frames.Receipt)] == [("4", "10")]
+
+
+def test_watermarks_only_go_on():
+    """The log has the marks of a user's devices in any order: one that says less is told to nobody, live or late, and keeps its place."""
+    at = hub()
+    _, live = connect(at, ANN)
+    at.deliver(0, 100, NOW_MS, [receipt(read=4, received=4), receipt(read=1, received=1)])
+    at.deliver(0, 101, NOW_MS + 3_600_000, [receipt(read=4, received=4), receipt(read=2, received=6), receipt(read=5)])
+    _, late = connect(at, ANN, "tablet", resume="epoch-1.0.100.1")
+
+    told = [(push.cursor, push.read, push.received) for push in live.frames if isinstance(push, frames.Receipt)]
+    assert told == [("epoch-1.0.100.1", "4", "4"), ("epoch-1.0.101.2", "4", "6"), ("epoch-1.0.101.3", "5", "6")]
+    assert [(push.n, push.cursor, push.read) for push in late.frames if isinstance(push, frames.Receipt)] == [(1, "epoch-1.0.101.3", "5")]
+
+
+def test_a_message_that_comes_again_is_not_told_again():
+    """What a dispatcher repeats takes no `n` for a minute, live or late. Who is new to it gets it."""
+    at = hub()
+    _, live = connect(at, ANN)
+    _, ben = connect(at, BEN)
+    at.deliver(0, 100, NOW_MS, [message(1), message(2)])
+    at.deliver(0, 101, NOW_MS + 59_000, [message(1), message(3), message(2, [ANN, BEN])])
+    at.deliver(0, 102, NOW_MS + 240_000, [message(1)])
+    _, late = connect(at, ANN, "tablet", resume="epoch-1.0.100.0")
+
+    for wire in (live, late):
+        pushes = [frame for frame in wire.frames if isinstance(frame, frames.Message)]
+        assert [(push.message, push.n) for push in pushes] == [("1", 1), ("2", 2), ("3", 3), ("2", 4), ("1", 5)]
+    assert shown(ben) == ["2"]
+
+
+def test_a_partition_that_is_taken_over_again_is_filled_again():
+    """What was told of it before is no reason to leave it out of the ring."""
+    at = hub()
+    at.deliver(0, 100, NOW_MS, [message(1), receipt(read=4)])
+    at.drop(0)
+    at.open(0, 100)
+    at.deliver(0, 100, NOW_MS, [message(1), receipt(read=4)])
+
+    _, wire = connect(at, ANN)
+    assert [type(frame) for frame in wire.frames] == [frames.Message, frames.Receipt, frames.Live]
 
 
 def test_a_background_session_is_woken_by_few_things():

@@ -67,6 +67,40 @@ def test_the_newest_watermarks_go_on_after_a_second():
     assert marks.due(99.0) == []
 
 
+def test_a_mark_that_says_nothing_new_goes_no_further():
+    """A device that comes late, or marks again: it is told at once what was marked, and the log, the store and the others are spared."""
+    marks, told = Marks(), []
+    marks.hold(mark(7, 9), lambda _: None, 10.0)
+    (held,) = marks.due(11.0)
+    marks.hold(mark(1, 1, device="late"), told.append, 11.5)
+    assert told == []  # what the log has not confirmed may be lost
+    assert len(marks.due(12.5)) == 1
+
+    held.settle(Accepted(1, duplicate=False))
+    for number, late in enumerate([mark(1, 1), mark(7, 9), mark(0, 8)], 1):
+        marks.hold(late, told.append, 13.0)
+        assert told == [Accepted(1, duplicate=True)] * number
+    for news in (mark(8, 8), mark(0, 10), mark(1, user=22), mark(1, chat="d-11-33")):
+        marks.hold(news, told.append, 13.0)
+
+    assert len(told) == 3
+    assert [(each.command.user, each.command.chat, each.command.mark.read) for each in marks.due(14.0)] == [
+        (ANN, "d-11-22", 8),
+        (22, "d-11-22", 1),
+        (ANN, "d-11-33", 1),
+    ]
+
+
+def test_a_mark_that_failed_is_not_known():
+    """The next one goes on."""
+    marks = Marks()
+    marks.hold(mark(7, 9), lambda _: None, 10.0)
+    marks.due(11.0)[0].settle(Unavailable("the log is away"))
+    marks.hold(mark(7, 9), lambda _: None, 12.0)
+
+    assert len(marks.due(13.0)) == 1
+
+
 def test_marks_on_hold_are_bounded():
     """Beyond that the client is told to mark again."""
     marks = Marks()

@@ -222,7 +222,8 @@ async def test_a_log_that_is_away_acknowledges_nothing(person, backends, setting
 async def test_resume_brings_exactly_what_was_missed(person, backends):
     """From the last cursor on, at the same gateway."""
     ann = await person(ANN)
-    numbers = [id_now() + number for number in range(5)]
+    first = id_now()
+    numbers = [first + number for number in range(5)]
     await deliver(backends, *(message(number, BEN, ANN) for number in numbers[:2]))
     seen = [await ann.hear("message") for _ in range(2)]
     await ann.leave()
@@ -293,7 +294,8 @@ async def test_a_slow_reader_misses_nothing(start, backends, token):
     await slow.say({"type": "hello", "token": token(ANN, "slow"), "device": "slow"})
     fast = Person(ANN, "fast", gateway, backends)
     await fast.connect()
-    numbers = [id_now() + number for number in range(600)]
+    first = id_now()
+    numbers = [first + number for number in range(600)]
     for begin in range(0, 600, 30):
         await deliver(backends, *(message(number, BEN, ANN, "x" * 4_000) for number in numbers[begin : begin + 30]))
     quick = [await fast.hear("message") for _ in numbers]
