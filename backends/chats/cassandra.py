@@ -170,9 +170,9 @@ class CassandraChats:
             of_user.setdefault(user, []).append(chat)
         found = await self._session.read([("some_states", (within(user), chats)) for user, chats in of_user.items()])
         return {
-            (user, chat): Pointers(newest or 0, received or 0, read or 0)
+            (user, chat): Pointers(*(MessageId(pointer or 0) for pointer in pointers))
             for user, rows in zip(of_user, found, strict=True)
-            for chat, newest, received, read in rows
+            for chat, *pointers in rows
         }
 
     async def ping(self) -> None:
