@@ -44,6 +44,13 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_rows_set_aside_total", "counter", "outcomes", "outcomes that `persist` could not write and dead-lettered alone"),
         Metric("knchat_dead_letters_total", "counter", "events", "dead letters: retried, told, kept, my_own, unreadable, bug", ("became",)),
         Metric("knchat_policy_stale_total", "counter", "answers", "who-exists answers given from memory while SQL was down"),
+        Metric(
+            "knchat_audited_total",
+            "counter",
+            "items",
+            "commands, messages, marks and unasked rows that an audit met: sound, repaired, missing, dead",
+            ("what", "became"),
+        ),
         # HTTP functions
         Metric("knchat_http_requests_total", "counter", "requests", "HTTP calls answered, by call and status", ("call", "status")),
         Metric("knchat_http_seconds", "histogram", "s", "from the request at the door to its answer", ("call",)),

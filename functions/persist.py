@@ -13,10 +13,10 @@ from backends.chats import HistoryMessage, Watermark
 from backends.telemetry import count
 from functions.door import on_event, reason_of
 from functions.records import Writer
+from functions.rows import row_of
 from schemas import chat_pb2 as pb
-from schemas.checks import check_command
 from schemas.errors import Malformed
-from schemas.ids import ChatId, MessageId, UserId
+from schemas.ids import ChatId, UserId
 from schemas.topics import DELIVERIES
 from schemas.wire import Event
 
@@ -41,7 +41,7 @@ async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backend
         if outcome.refused:
             continue
         try:
-            row = _row(outcome.command)
+            row = row_of(outcome.command)
         except Malformed as error:
             impossible.append((outcome, reason_of(error)))
         else:
@@ -59,18 +59,6 @@ async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backend
     for outcome, reason in impossible:
         count("knchat_rows_set_aside_total")
         log.warning("outcome set aside, it can never be written", extra={"command": outcome.command.id, "reason": reason})
-
-
-def _row(command: pb.Command) -> HistoryMessage | Watermark:
-    chat, user = check_command(command), UserId(command.user)
-    match command.WhichOneof("body"):
-        case "send":
-            message_id, reply_to = MessageId(command.id), MessageId(command.send.reply_to)
-            return HistoryMessage(message_id, chat, user, command.key, command.send.text, reply_to, version=message_id)
-        case "mark":
-            return Watermark(user, chat, MessageId(command.mark.received), MessageId(command.mark.read))
-        case _:
-            raise Malformed("this version knows no such command", field="body")
 
 
 async def _write(rows: Sequence[tuple[pb.Outcome, Row]], write: Callable[[Sequence[Row]], Awaitable[None]]) -> list[tuple[pb.Outcome, str]]:

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "history": "knchat.history",
     "tail": "knchat.tail",
     "dead-letters": "knchat.dead_letters",
+    "audit": "knchat.audit",
     "pump": "knchat.pump",
     "migrate": "knchat.migrate",
     "topics": "knchat.topics",
@@ -46,6 +47,7 @@ examples:
   kn-chat chat bob                     talk, line by line
   kn-chat history bob --limit 20       read what was said
   kn-chat dead-letters list            see what could not be processed
+  kn-chat audit --repair               find and repair what was lost on the way
   kn-chat deploy OVERLAY               bring everything to a Knative cluster
   kn-chat doctor                       what is wrong there, and what to do
   kn-chat COMMAND --help               more examples

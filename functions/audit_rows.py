@@ -1,0 +1,196 @@
+"""The audit's second half: what outcomes have accepted is in history, and what is in history was accepted.
+
+Chats are asked in stretches of ids, many in one question. Source: design.md D12b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from backends.chats import HistoryMessage, Stretch, Watermark
+from backends.log import Stored
+from functions.audit_log import LONG_SKEW_MS, SKEW_MS, AuditLog, event_of
+from functions.records import Writer
+from functions.rows import row_of
+from schemas import chat_pb2 as pb
+from schemas import wire
+from schemas.errors import Malformed
+from schemas.ids import ChatId, MessageId, direct_members, time_text, unix_ms_of
+from schemas.topics import MESSAGES
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+    from functions.audit import Tally
+
+Keep = Callable[[Sequence[pb.Outcome], Writer, "Backends"], Awaitable[None]]
+"""Writes outcomes into history: `functions.persist.keep`."""
+Place = tuple[ChatId, MessageId]
+
+AT_ONCE: Final = 500
+AT_ONCE_BYTES: Final = 4 * 1024 * 1024
+"""Outcomes that are looked up together, and held for it."""
+PLACE_EVERY: Final = 10_000
+"""Outcomes after which the place is kept: a killed audit looks at so many again."""
+APART_MS: Final = 10_000
+"""Ids of a chat that are further apart are no stretch: between them may lie any number of messages, and all are read."""
+MAX_UNASKED: Final = 10_000
+"""Rows whose outcome did not come along with their neighbours': so many are noted before the log is searched for them."""
+RECENT: Final = 20 * AT_ONCE
+"""Outcomes that are remembered, since their rows may be met a little later."""
+TOGETHER_MS: Final = 300_000
+"""Rows of one such search are at most so far apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """An accepted outcome, where it lies, and what history ought to hold of it; None: it can hold none."""
+
+    record: Stored
+    outcome: pb.Outcome
+    row: HistoryMessage | Watermark | None
+
+    @property
+    def what(self) -> str:
+        return "marks" if self.outcome.command.HasField("mark") else "messages"
+
+
+class Rows:
+    """One run over what is due of chat-messages."""
+
+    def __init__(self, backends: Backends, log_: AuditLog, tally: Tally, keep: Keep | None) -> None:
+        self._backends, self._log, self._tally, self._keep = backends, log_, tally, keep
+        self._unasked: set[Place] = set()
+        self._recent: dict[Place, None] = {}
+
+    async def run(self) -> None:
+        """Looks at all that is due. Raises Unavailable when the log or a store is away."""
+        spans = await self._log.due(MESSAGES)
+        places: dict[tuple[str, int], int] = {}
+        some: list[_Accepted] = []
+        size = since = 0
+        async for record, outcomes in self._log.outcomes(spans):
+            some += [_Accepted(record, outcome, _row(outcome)) for outcome in outcomes if not outcome.refused]
+            size, since = size + len(record.value or b""), since + len(outcomes)
+            places[record.topic, record.partition] = record.offset + 1
+            if len(some) >= AT_ONCE or size >= AT_ONCE_BYTES:
+                await self._check(some)
+                some, size = [], 0
+                if since >= PLACE_EVERY:
+                    await self._log.keep_place(places)
+                    places, since = {}, 0
+        await self._check(some)
+        await self._judge_unasked()
+        await self._log.keep_place({(span.topic, span.partition): span.end for span in spans})
+
+    async def _check(self, some: Sequence[_Accepted]) -> None:
+        if not some:
+            return
+        missing = await self._missing(some, looking_for_more=True)
+        lacking = {id(one) for one in missing}
+        for what in ("messages", "marks"):
+            self._tally.add(what, "sound", n=sum(one.what == what and id(one) not in lacking for one in some))
+        if missing:
+            dead = (await self._log.letters(missing[0].record.at_ms - SKEW_MS)).outcomes
+            self._add("dead", [one for one in missing if one.outcome.command.id in dead])
+            missing = [one for one in missing if one.outcome.command.id not in dead]
+        if missing and self._keep is not None:
+            still = {id(one) for one in await self._persist_again(missing, self._keep)}
+            self._add("repaired", [one for one in missing if id(one) not in still])
+            missing = [one for one in missing if id(one) in still]
+        self._add("missing", missing)
+        if len(self._unasked) >= MAX_UNASKED:
+            await self._judge_unasked()
+
+    async def _missing(self, some: Sequence[_Accepted], *, looking_for_more: bool = False) -> list[_Accepted]:
+        """Those of which history lacks anything that `persist` writes: the row, the states of both people, the watermarks."""
+        messages = {(one.row.chat, one.row.id): one for one in some if isinstance(one.row, HistoryMessage)}
+        states = {(person, chat) for chat, _ in messages for person in direct_members(chat) or ()}
+        states |= {(one.row.user, one.row.chat) for one in some if isinstance(one.row, Watermark)}
+        there = await self._backends.chats.present(_stretches(messages))
+        come = await self._backends.chats.pointers(states)
+        if looking_for_more:
+            self._note(messages, there)
+
+        def lacks(one: _Accepted) -> bool:
+            match one.row:
+                case HistoryMessage(id=id_, chat=chat):
+                    known = [come.get((person, chat)) for person in direct_members(chat) or ()]
+                    return (chat, id_) not in there or any(state is None or state.newest < id_ for state in known)
+                case Watermark(user=user, chat=chat, received=received, read=read):
+                    state = come.get((user, chat))
+                    return max(received, read) > 0 and (state is None or state.read < read or state.received < max(received, read))
+                case _:
+                    return True
+
+        return [one for one in some if lacks(one)]
+
+    async def _persist_again(self, missing: Sequence[_Accepted], keep: Keep) -> list[_Accepted]:
+        """Does what `persist` does, and returns those that are missing nevertheless: nothing can hold them, or we did not sign them.
+
+        `put` decides: what was changed or deleted since is there in a newer version, which wins (D5), and so never comes back.
+        """
+        ours = [one for one in missing if self._is_ours(one.record)]
+        if ours:
+            cause = event_of(ours[0].record)
+            writer = Writer("audit", wire.Event(cause.id, cause.source, cause.type, b"", time=time_text(self._backends.clock.now_ms())))
+            await keep([one.outcome for one in ours], writer, self._backends)
+        return await self._missing(missing)
+
+    def _is_ours(self, record: Stored) -> bool:
+        try:
+            wire.check_signature(event_of(record), self._backends.settings.event_keys)
+        except Malformed:
+            return False
+        return True
+
+    def _note(self, messages: Mapping[Place, object], there: set[Place]) -> None:
+        """Rows that nobody asked for, as far as one knows: their outcome may lie a little before or after."""
+        self._recent.update(dict.fromkeys(messages))
+        self._unasked -= messages.keys()
+        self._unasked |= there - self._recent.keys()
+        while len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+
+    async def _judge_unasked(self) -> None:
+        """Searches the log for the outcomes of rows that came without; those that have none are told, and left as they are."""
+        if not self._unasked:
+            return
+        kept_ms = await self._log.kept_since(MESSAGES) + LONG_SKEW_MS  # of older ones nobody knows any more
+        unasked = sorted(id_ for _, id_ in self._unasked if unix_ms_of(id_) >= kept_ms)
+        self._unasked = set()
+        while unasked:
+            made_ms = unix_ms_of(unasked[0])
+            together: dict[int, None] = {id_: None for id_ in unasked if unix_ms_of(id_) <= made_ms + TOGETHER_MS}
+            unasked = unasked[len(together) :]
+            await self._log.strike(together, near_ms=made_ms - SKEW_MS, far_ms=made_ms - LONG_SKEW_MS, accepted=True)
+            self._tally.add("unasked", "missing", together)
+
+    def _add(self, became: str, some: Iterable[_Accepted]) -> None:
+        for what in ("messages", "marks"):
+            self._tally.add(what, became, [one.outcome.command.id for one in some if one.what == what])
+
+
+def _row(outcome: pb.Outcome) -> HistoryMessage | Watermark | None:
+    try:
+        return row_of(outcome.command)
+    except Malformed:
+        return None
+
+
+def _stretches(places: Iterable[Place]) -> list[Stretch]:
+    """Stretches that hold all these messages, and hardly any others but neighbours."""
+    of_chat: dict[ChatId, list[MessageId]] = {}
+    for chat, message in sorted(places):
+        of_chat.setdefault(chat, []).append(message)
+    stretches = []
+    for chat, ids in of_chat.items():
+        first = last = ids[0]
+        for message in ids[1:]:
+            if unix_ms_of(message) - unix_ms_of(last) > APART_MS:
+                stretches.append(Stretch(chat, first, last))
+                first = message
+            last = message
+        stretches.append(Stretch(chat, first, last))
+    return stretches

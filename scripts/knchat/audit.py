@@ -1,0 +1,183 @@
+"""`kn-chat audit`: finds and repairs what was acknowledged and then lost on the way: commands without an outcome, messages not in history.
+
+`dev` keeps auditing by itself (`keep_auditing`), on Knative a CronJob does. What is looked at and how is for `functions.audit` to say.
+Source: design.md D12b.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from backends import logs
+from backends.settings import Settings
+from knchat import exits
+from schemas.errors import Malformed, Unavailable
+from schemas.ids import parse_id_or_time, time_text, unix_ms_of
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+    from functions.audit import Tally
+
+log = logging.getLogger(__name__)
+
+RATE: Final = 5_000
+GENTLE_RATE: Final = 2_000
+"""Of an audit beside everything else in one process: about a twentieth of a core while it catches up (measured)."""
+PROGRESS_S: Final = 5.0
+
+_AGO: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_KINDS: Final = ("commands", "messages", "marks", "unasked")
+_BECAME: Final = ("sound", "repaired", "missing", "dead")
+
+_EXAMPLES: Final = """\
+examples:
+  kn-chat audit                        what is missing since the last audit with --repair; changes nothing
+  kn-chat audit --repair               the same, and repairs it; the next one goes on from here
+  kn-chat audit --since 24h --json     the last day, for a script
+  kn-chat audit --since 2026-01-31T12:00:00Z --until 2026-01-31T13:00:00Z --repair
+  kn-chat audit --repair --every 600   for ever, every ten minutes
+
+what it looks for:
+  commands   in the log, acknowledged to a client, without an outcome in chat-messages
+  messages   accepted, and not in history as `persist` leaves them
+  marks      accepted, and not moved
+  unasked    messages in history that no outcome in the log has accepted: never touched
+
+what became of them:
+  sound      as they ought to be
+  repaired   commands were appended to chat-retries again, the others written again, under the same ids: nothing doubles
+  missing    not repaired: there was no --repair, or what is in the log is not signed by us
+  dead       there is a dead letter that says why. A command's sender was told `lost`; messages are for `kn-chat dead-letters`
+
+Records younger than --age are left out, and those that their function has not done with yet, as its consumer group says: they are under
+way. It may run at any time, beside a `dev` on the same folder and beside other audits; killed with --repair and without --since, the next
+one goes on where it was. Exit code 0: nothing is missing any more; 1: something is; 5: a store is away, and nothing was passed over."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "audit",
+        help="find and repair what was acknowledged and then lost on the way",
+        description="Compares the log with what came of it: each command has an outcome, each accepted one its effect in history.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--repair", action="store_true", help="do again what is missing")
+    parser.add_argument(
+        "--since", metavar="WHEN", help="a time (RFC 3339, UTC), or how long ago: 30m, 24h, 7d (default: the last --repair)"
+    )
+    parser.add_argument("--until", metavar="WHEN", help="the same (default: now, less --age)")
+    parser.add_argument("--age", type=int, metavar="S", help="leave out what is younger (KNCHAT_AUDIT_AGE_S, else 1200)")
+    parser.add_argument("--rate", type=int, default=RATE, metavar="N", help=f"look at no more than N a second (default {RATE})")
+    parser.add_argument("--every", type=int, metavar="S", help="go on for ever, with pauses of S seconds")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.rate < 1 or (args.age is not None and args.age < 0) or (args.every is not None and args.every < 1):
+        raise exits.Ended("--rate and --every are 1 or more, --age is 0 or more", exits.USAGE)
+    if args.every is not None and (args.since or args.until or not args.repair):
+        raise exits.Ended("--every goes with --repair, and without --since and --until", exits.USAGE)
+    settings = Settings.from_env()
+    if args.data is not None:
+        settings = replace(settings, data=args.data)
+    if args.age is not None:
+        settings = replace(settings, audit_age_s=args.age)
+    if settings.log == "embedded" and not (settings.data / "log.db").exists():
+        raise exits.Ended(f"there is no log in {settings.data}; name the data folder with --data")
+    logs.set_up(settings.log_level)
+    return asyncio.run(_run(args, settings))
+
+
+async def _run(args: argparse.Namespace, settings: Settings) -> int:
+    from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
+
+    backends = Backends(settings)
+    try:
+        if args.every is not None:
+            await keep_auditing(backends, every_s=args.every, rate=args.rate)
+        now_ms = backends.clock.now_ms()
+        until_ms = now_ms - settings.audit_age_s * 1_000
+        since_ms = None if args.since is None else _when(args.since, now_ms, option="--since")
+        if args.until is not None:
+            until_ms = min(until_ms, _when(args.until, now_ms, option="--until"))
+        started_s = time.monotonic()
+        tally = await audited(backends, repair=args.repair, rate=args.rate, since_ms=since_ms, until_ms=until_ms, progress=_Progress())
+        _say(tally, until_ms=until_ms, took_s=time.monotonic() - started_s, as_json=args.json)
+        return exits.OK if tally.whole else exits.FAILED
+    finally:
+        await backends.close()
+
+
+async def audited(
+    backends: Backends, *, repair: bool, rate: int, since_ms: int | None = None, until_ms: int | None = None, progress: Any = None
+) -> Tally:
+    """One audit, of what is old enough unless `until_ms` says otherwise. With `repair`, without `since_ms`, the next one goes on from here.
+
+    Raises Unavailable when the log or a store is away.
+    """
+    from functions.audit import Audit  # noqa: PLC0415 - `--help` does without
+    from functions.audit_log import Scope  # noqa: PLC0415 - see above
+    from functions.persist import keep  # noqa: PLC0415 - see above
+
+    if until_ms is None:
+        until_ms = backends.clock.now_ms() - backends.settings.audit_age_s * 1_000
+    scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=rate, keeps_place=repair and since_ms is None)
+    return await Audit(backends, scope, keep=keep if repair else None, progress=progress or (lambda *_: None)).run()
+
+
+async def keep_auditing(backends: Backends, *, every_s: int, rate: int = GENTLE_RATE) -> None:
+    """Audits and repairs now and then, until it is cancelled. What stops one audit is logged, and the next one goes on from there."""
+    while True:
+        try:
+            await audited(backends, repair=True, rate=rate)
+        except Unavailable as error:
+            log.warning("audit not finished, the next one goes on", extra={"cause": error.message})
+        except Exception:
+            log.exception("bug: audit not finished")
+        await backends.clock.sleep(every_s)
+
+
+class _Progress:
+    """Says on stderr how far it is, every few seconds."""
+
+    def __init__(self) -> None:
+        self._said_s = time.monotonic()
+
+    def __call__(self, looked_at: int, at_ms: int) -> None:
+        if time.monotonic() - self._said_s >= PROGRESS_S:
+            self._said_s = time.monotonic()
+            print(f"kn-chat: {looked_at} looked at, now at {time_text(at_ms)}", file=sys.stderr, flush=True)
+
+
+def _when(text: str, now_ms: int, *, option: str) -> int:
+    if match := _AGO.fullmatch(text):
+        return now_ms - int(match[1]) * _SECONDS[match[2]] * 1_000
+    try:
+        return unix_ms_of(parse_id_or_time("" if text.isdigit() else text, name=option))  # digits would be an id
+    except Malformed as error:
+        raise exits.Ended(f"{option} is a time like 2026-01-31T12:00:00Z, or how long ago: 30m, 24h, 7d", exits.USAGE) from error
+
+
+def _say(tally: Tally, *, until_ms: int, took_s: float, as_json: bool) -> None:
+    found = {kind: {became: tally.counts[kind, became] for became in _BECAME if tally.counts[kind, became]} for kind in _KINDS}
+    if as_json:
+        said = {"whole": tally.whole, "until": time_text(until_ms), "seconds": round(took_s, 1), **found}
+        print(json.dumps({**said, "under_way": tally.under_way, "examples": tally.examples}))
+        return
+    for kind, numbers in found.items():
+        print(f"{kind:<10} {', '.join(f'{number} {became}' for became, number in numbers.items()) or 'none'}")
+    print(f"{'under way':<10} {tally.under_way} records")
+    for example in tally.examples:
+        print(f"  {example}")

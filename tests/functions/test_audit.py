@@ -1,0 +1,530 @@
+"""The audit: what was acknowledged and dropped on the way is found and done again, once, whatever else goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sqlite3
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from backends.in_process import in_process
+from backends.log import Record
+from backends.log.kafka_brokers import Brokers
+from backends.log.kafka_topics import KafkaTopics
+from backends.pump import Pump, Source
+from backends.settings import Settings
+from backends.telemetry import value_of
+from backends.wiring import Backends
+from functions import audit, audit_log, audit_rows, door
+from functions.audit import Audit
+from functions.audit_log import Scope
+from functions.main import TRIGGERS, OnEvents
+from functions.persist import keep
+from functions.rows import row_of
+from functions.serve import event_app
+from schemas import chat_pb2 as pb
+from schemas import wire
+from schemas.ids import LATEST, first_id_at
+from schemas.topics import COMMANDS, DEAD_LETTERS, MESSAGES, RETRIES
+from tests.backends.keyspaces import Keyspaces
+from tests.backends.postgres import Postgres
+from tests.real import NEEDS, topic_prefix
+
+SOURCES = {trigger.topic: trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
+STORES = ("embedded", "kafka", "cassandra")
+"""kafka: with PostgreSQL behind; cassandra: with Kafka before."""
+MANY = 1_000
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_settings):
+    """A real PostgreSQL where a test may have databases of its own."""
+    server = Postgres(postgres_settings)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def keyspaces(cassandra_settings):
+    """A real Cassandra with a keyspace of these tests."""
+    server = Keyspaces(cassandra_settings)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=STORES)
+async def stores(request, tmp_path):
+    """Opened stores that all doors use."""
+    settings = {"data": tmp_path}
+    if request.param != "embedded":
+        settings |= {"log": "kafka", **request.getfixturevalue(NEEDS["kafka"])}
+        if request.param == "kafka":
+            server = request.getfixturevalue("postgres")
+            settings |= {"database": server.empty(), "database_password": request.getfixturevalue("postgres_settings")["database_password"]}
+        else:
+            settings |= request.getfixturevalue(NEEDS["cassandra"])
+            settings |= {"chats": "cassandra", "cassandra_keyspace": request.getfixturevalue("keyspaces").shared}
+    opened = Backends(Settings(**settings))
+    if request.param != "embedded":
+        opened.__dict__["_brokers"] = brokers = Brokers(opened.settings.kafka, prefix=topic_prefix())
+        await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
+    if request.param == "kafka":
+        await opened.migrate()
+    door.use(opened)
+    yield opened
+    door.use(None)
+    await opened.close()
+
+
+class Line:
+    """The way from the log to history, on which a test drops what it likes."""
+
+    def __init__(self, backends: Backends, doors) -> None:
+        self.backends, self.doors = backends, doors
+        self._made = first_id_at(time.time_ns() // 1_000_000)
+
+    def commands(self, count, **fields):
+        """Messages in one chat, with ids of now."""
+        made = []
+        for _ in range(count):
+            self._made += 1
+            made.append(self.doors.text(f"number {len(made)}", id=self._made, **fields))
+        return made
+
+    async def log(self, commands, topic=COMMANDS, *, in_one=10):
+        """They are in the log, some in an event, so that they were acknowledged."""
+        for start in range(0, len(commands), in_one * 50):
+            await self.backends.appends.append(
+                [
+                    Record(topic, self.doors.event(commands[at : at + in_one]))
+                    for at in range(start, min(start + in_one * 50, len(commands)), in_one)
+                ]
+            )
+
+    async def decide(self, commands, *, in_one=1):
+        """`send` has decided them, in events of so many."""
+        events = [commands[at : at + in_one] for at in range(0, len(commands), in_one)]
+        for at in range(0, len(events), 50):
+            answers = await asyncio.gather(*(self.doors.post("send", event) for event in events[at : at + 50]))
+            assert {answer.status for answer in answers} == {200}
+
+    async def persist(self, commands):
+        """`persist` has written them."""
+        assert (await self.doors.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
+
+    async def commit(self, *topics):
+        """The functions' groups stand at the end, whatever became of it."""
+        for topic in topics:
+            held = await self.backends.reads.bounds(topic, range(await self.backends.reads.partitions(topic)))
+            await self.backends.reads.commit(SOURCES[topic].group, topic, {number: one.end for number, one in held.items()})
+
+    async def audit(self, *, repair=True, until_ms=None, since_ms=None, **options):
+        """The tally of an audit of all that is there, however young."""
+        until_ms = self.backends.clock.now_ms() + 5_000 if until_ms is None else until_ms
+        scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=1_000_000, keeps_place=repair and since_ms is None)
+        return await Audit(self.backends, scope, keep=keep if repair else None, **options).run()
+
+    async def history(self):
+        """Ids of the chat, newest first, page by page."""
+        found, anchor = [], LATEST
+        while True:
+            page = await self.backends.chats.page(self.doors.CHAT, direction="before", anchor=anchor, limit=256)
+            found += [message.id for message in page.messages]
+            if not page.more_before:
+                return found
+            anchor = found[-1]
+
+    @asynccontextmanager
+    async def pumping(self, *topics):
+        """As in `dev`."""
+        pumps, tasks = [], []
+        for topic in topics:
+            trigger = SOURCES[topic]
+            source = Source(topic=topic, group=trigger.group, url=f"http://{trigger.target}", delivery=trigger.delivery)
+            post = in_process(event_app(trigger.target))
+            pumps.append(Pump(source, reads=self.backends.reads, appends=self.backends.appends, post=post))
+            tasks.append(asyncio.create_task(pumps[-1].run()))
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(pump.stop(within_s=5) for pump in pumps))
+            await asyncio.gather(*tasks)
+
+    async def until(self, condition, within_s=60):
+        async with asyncio.timeout(within_s):
+            while not await condition():
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def line(stores, doors):
+    """The line over each kind of stores; Alice and Bob are there."""
+    line = Line(stores, doors)
+    line.doors.ALICE, line.doors.BOB = await registered(stores), await registered(stores)
+    line.doors.CHAT = f"d-{min(line.doors.ALICE, line.doors.BOB)}-{max(line.doors.ALICE, line.doors.BOB)}"
+    make = line.commands
+    line.commands = lambda count, **fields: make(count, **{"sender": line.doors.ALICE, "chat": line.doors.CHAT, **fields})
+    return line
+
+
+async def registered(backends):
+    """A new user: stores may be shared with other tests."""
+    from backends.accounts import Profile  # noqa: PLC0415
+    from schemas.ids import random_id  # noqa: PLC0415
+
+    user = random_id()
+    await backends.accounts.register(Profile(user, f"u{user}", "Somebody", 1), "no password fits")
+    return user
+
+
+embedded = pytest.mark.parametrize("stores", ["embedded"], indirect=True)
+
+
+async def test_a_thousand_events_dropped_between_log_and_persist_are_in_history_once(line):
+    """Its group has gone past them, and it never saw them."""
+    said = line.commands(MANY)
+    await line.log(said)
+    await line.decide(said)
+    await line.persist(said[::10])
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    tally = await line.audit()
+
+    assert await line.history() == [command.id for command in reversed(said)]
+    assert (tally.of("repaired"), tally.of("missing"), tally.whole) == ({"messages": 900}, {}, True)
+    assert tally.of("sound") == {"commands": 1000, "messages": 100}
+    [state] = await line.backends.chats.unread(line.doors.BOB, [line.doors.CHAT])
+    assert (state.newest, state.unread) == (said[-1].id, 999)
+    assert (await line.audit(since_ms=0)).of("sound") == {"commands": 1000, "messages": 1000}
+
+
+async def test_a_thousand_commands_dropped_between_log_and_send_are_in_history_once(line):
+    """They are appended to chat-retries again, one by one, and go their way."""
+    said = line.commands(MANY)
+    await line.log(said)
+    await line.decide(said[:10])
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    tally = await line.audit()
+    assert (tally.of("repaired"), tally.whole) == ({"commands": 990, "messages": 10}, True)
+
+    async with line.pumping(RETRIES, MESSAGES):
+
+        async def all_there():
+            return len(await line.history()) >= MANY
+
+        await line.until(all_there)
+    assert await line.history() == [command.id for command in reversed(said)]
+    again = await line.audit()
+    assert (again.of("sound"), again.of("repaired")) == ({"commands": 990, "messages": 990}, {})
+
+
+async def test_the_next_audit_goes_on_where_the_last_one_was(line):
+    """What was audited is not read again; without repair nothing counts as audited."""
+    said = line.commands(20)
+    await line.log(said)
+    await line.decide(said)
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+
+    for _ in range(2):
+        told = await line.audit(repair=False)
+        assert (told.of("missing"), told.whole) == ({"messages": 20}, False)
+    assert await line.history() == []
+    assert (await line.audit()).of("repaired") == {"messages": 20}
+    assert not (await line.audit()).counts
+
+
+@embedded
+async def test_what_is_whole_is_left_alone(line, topics_of, caplog):
+    """Nothing is appended, nothing is said."""
+    said = line.commands(30)
+    await line.log(said)
+    await line.decide(said, in_one=7)
+    await line.persist(said)
+    mark = line.doors.mark(user=line.doors.BOB, chat=line.doors.CHAT, read=said[3].id)
+    await line.log([mark])
+    await line.decide([mark])
+    await line.persist([mark])
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    before = await topics_of(line.backends).events(RETRIES)
+    with caplog.at_level(logging.INFO):
+        tally = await line.audit()
+
+    assert tally.counts == {("commands", "sound"): 31, ("messages", "sound"): 30, ("marks", "sound"): 1}
+    assert await topics_of(line.backends).events(RETRIES) == before
+    assert "audit" not in caplog.text
+
+
+@embedded
+async def test_what_is_young_or_under_way_is_left_out(line):
+    """A record that its function's group has not passed will still be done; one of this moment may be."""
+    said = line.commands(10)
+    await line.log(said, in_one=5)
+    tally = await line.audit()
+    assert (dict(tally.counts), tally.under_way, tally.whole) == ({}, 2, True)
+
+    await line.commit(COMMANDS)
+    assert not (await line.audit(until_ms=line.backends.clock.now_ms() - 60_000)).counts
+    assert (await line.audit()).of("repaired") == {"commands": 10}
+
+
+@embedded
+async def test_a_command_that_was_handed_on_is_audited_where_it_lies(line):
+    """`send` has set it aside; its copy in chat-retries is not done with yet."""
+    said = line.commands(3)
+    await line.log(said)
+    await line.commit(COMMANDS)
+    await line.log(said[1:], RETRIES, in_one=1)
+    tally = await line.audit()
+
+    assert tally.of("repaired") == {"commands": 1}
+    assert tally.examples == [f"commands repaired {said[0].id}"]
+
+
+@embedded
+async def test_marks_that_were_dropped_move(line, topics_of):
+    """And the reader's devices hear what is unread, as from `persist`."""
+    said = line.commands(3)
+    await line.persist(said)
+    mark = line.doors.mark(user=line.doors.BOB, chat=line.doors.CHAT, read=said[1].id)
+    await line.decide([mark])
+    await line.commit(MESSAGES)
+    tally = await line.audit()
+
+    assert tally.of("repaired") == {"marks": 1}
+    [state] = await line.backends.chats.unread(line.doors.BOB, [line.doors.CHAT])
+    assert (state.read, state.received, state.unread) == (said[1].id, said[1].id, 1)
+
+
+@embedded
+async def test_half_a_write_is_made_whole_and_never_brings_back_what_was(line):
+    """The row is there in a newer version, and the chat is not among the people's: `put` decides what stays."""
+    said = line.commands(2)
+    await line.decide(said)
+    await line.persist(said)
+    edited = row_of(line.doors.text("as it is now", id=said[0].id, sender=line.doors.ALICE, chat=line.doors.CHAT))
+    await line.backends.chats.put(
+        [type(edited)(**{name: getattr(edited, name) for name in edited.__slots__} | {"version": said[1].id + 9})]
+    )
+    with sqlite3.connect(line.backends.settings.data / "data.db") as data:
+        data.execute("DELETE FROM chat_states")
+    data.close()
+    await line.commit(MESSAGES)
+    tally = await line.audit()
+
+    assert tally.of("repaired") == {"messages": 2}
+    page = await line.backends.chats.page(line.doors.CHAT, direction="before", anchor=LATEST, limit=9)
+    assert [message.text for message in page.messages] == [said[1].send.text, "as it is now"]
+    assert (await line.backends.chats.states(line.doors.BOB, after=None, limit=9))[0][0].newest == said[1].id
+
+
+@embedded
+async def test_what_died_is_told_and_not_repaired(line, topics_of):
+    """What was refused for good was told, or waits for an operator. What was given up, or was a batch, is tried again."""
+    alone, *batch = line.commands(3)
+    (given_up,) = line.commands(1)
+    (refused,) = impossible = [line.commands(1, chat="g-77")[0]]
+    await line.log([alone, given_up], in_one=1)
+    await line.log(batch)
+    for commands, code in (([alone], "422"), (batch, "422"), ([given_up], "503")):
+        dead = {"knativeerrordest": "http://send", "knativeerrorcode": code}
+        await line.backends.appends.append([Record(DEAD_LETTERS, line.doors.event(commands, extensions=dead))])
+    outcomes = [pb.Outcome(command=command) for command in impossible]
+    await line.backends.appends.append([Record(MESSAGES, line.doors.event(outcomes))])
+    assert (await line.doors.post("persist", outcomes)).status == 200
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    tally = await line.audit()
+
+    assert tally.of("dead") == {"commands": 1, "messages": 1}
+    assert tally.of("repaired") == {"commands": 3}
+    assert tally.whole is False
+    assert f"messages dead {refused.id}" in tally.examples
+    assert {item.id for item in await topics_of(line.backends).items(RETRIES)} == {command.id for command in [*batch, given_up]}
+
+
+@embedded
+async def test_a_message_that_history_cannot_hold_is_set_aside_and_said_to_be_missing(line, topics_of):
+    """`persist` has never seen it: what it would have done with it is done now."""
+    await line.backends.appends.append(
+        [Record(MESSAGES, line.doors.event([pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]))]
+    )
+    await line.commit(MESSAGES)
+    tally = await line.audit()
+
+    assert (tally.of("missing"), tally.whole) == ({"messages": 1}, False)
+    ((_, letter),) = await topics_of(line.backends).events(DEAD_LETTERS)
+    assert letter.extensions["knativeerrorcode"] == "422"
+
+
+@embedded
+async def test_rows_that_nobody_asked_for_are_told(line):
+    """Between accepted messages of a chat lies one that no outcome has; one whose outcome is younger than the audit's end is no such."""
+    first, unasked, young, last = said = line.commands(4)
+    await line.decide([first, last])
+    until_ms = line.backends.clock.now_ms() + 1
+    await line.until(lambda: _passed(line.backends.clock, until_ms))
+    await line.decide([young])
+    await line.persist(said)
+    await line.commit(MESSAGES)
+    tally = await line.audit(until_ms=until_ms)
+
+    assert (tally.of("missing"), tally.whole) == ({"unasked": 1}, False)
+    assert tally.examples == [f"unasked missing {unasked.id}"]
+    assert len(await line.history()) == 4
+
+
+async def _passed(clock, until_ms):
+    return clock.now_ms() > until_ms
+
+
+@embedded
+async def test_an_outcome_that_seems_older_than_its_command_counts(line, monkeypatch):
+    """Two machines date the records, and somebody's clock was set."""
+    monkeypatch.setattr(audit, "SKEW_MS", 0)
+    said = line.commands(5)
+    await line.decide(said)
+    at_ms = line.backends.clock.now_ms()
+    await line.until(lambda: _passed(line.backends.clock, at_ms + 20))
+    await line.log(said)
+    await line.commit(COMMANDS, RETRIES)
+    tally = await line.audit()
+
+    assert tally.counts == {("commands", "sound"): 5}
+
+
+@embedded
+async def test_several_audits_and_the_functions_at_once_double_nothing(line):
+    """Each may do again what another does."""
+    said = line.commands(300)
+    await line.log(said)
+    await line.decide(said[:100])
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    async with line.pumping(COMMANDS, RETRIES, MESSAGES):
+        later = line.commands(200)
+        tallies, *_ = await asyncio.gather(asyncio.gather(*(line.audit() for _ in range(3))), line.log(later))
+
+        async def all_there():
+            return len(await line.history()) >= 500
+
+        await line.until(all_there)
+
+    assert await line.history() == [command.id for command in reversed(said + later)]
+    assert all(tally.whole for tally in tallies)
+    assert sum(tally.counts["commands", "repaired"] for tally in tallies) >= 200
+
+
+@embedded
+@pytest.mark.parametrize("part", ["commands", "rows"])
+async def test_a_killed_audit_goes_on(line, monkeypatch, part):
+    """From the last place it kept; what it had in hand is done again."""
+    monkeypatch.setattr(audit, "MAX_WAITING", 50)
+    monkeypatch.setattr(audit_rows, "AT_ONCE", 20)
+    monkeypatch.setattr(audit_rows, "PLACE_EVERY", 50)
+    said = line.commands(500)
+    await line.log(said)
+    await line.decide(said, in_one=10)
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    whole = []
+    await line.audit(repair=False, progress=lambda looked_at, _: whole.append(looked_at))
+    kill_at = {"commands": whole[-1] // 3, "rows": whole[-1] * 9 // 10}[part]
+
+    def kill(looked_at, _):
+        if looked_at > kill_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await line.audit(progress=kill)
+    rest = []
+    tally = await line.audit(progress=lambda looked_at, _: rest.append(looked_at))
+
+    assert await line.history() == [command.id for command in reversed(said)]
+    assert tally.whole
+    assert rest[-1] < whole[-1] - kill_at + 300
+
+
+@embedded
+async def test_commands_by_the_many_and_holes_anywhere(line, monkeypatch):
+    """Looked up some at a time, they are struck out wherever their outcomes lie, in any order."""
+    monkeypatch.setattr(audit, "MAX_WAITING", 30)
+    monkeypatch.setattr(audit, "AT_ONCE", 7)
+    monkeypatch.setattr(audit_rows, "AT_ONCE", 13)
+    said = line.commands(400)
+    await line.log(said, in_one=3)
+    dice = random.Random(7)  # noqa: S311 - any will do
+    decided = dice.sample(said, 300)
+    written = dice.sample(decided, 200)
+    await line.decide(decided, in_one=4)
+    await line.persist(written)
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    tally = await line.audit()
+
+    assert tally.counts == {
+        ("commands", "sound"): 300,
+        ("commands", "repaired"): 100,
+        ("messages", "sound"): 200,
+        ("messages", "repaired"): 100,
+    }
+    assert sorted(await line.history()) == sorted(command.id for command in decided)
+    assert len(tally.examples) == audit.MAX_EXAMPLES
+
+
+@embedded
+async def test_it_says_and_counts_that_it_had_to_repair(line, caplog):
+    """A line to alert on, with what and how many, and a metric."""
+    before = value_of("knchat_audited_total", what="messages", became="repaired")
+    said = line.commands(4)
+    await line.decide(said)
+    await line.commit(MESSAGES)
+    with caplog.at_level(logging.INFO):
+        await line.audit(repair=False)
+        await line.audit()
+
+    (missing, repaired) = [record for record in caplog.records if record.name == "functions.audit"]
+    assert (missing.levelname, missing.getMessage(), missing.messages) == ("ERROR", "audit: something is missing", 4)
+    assert (repaired.levelname, repaired.getMessage(), repaired.messages) == ("WARNING", "audit: repaired what was missing", 4)
+    assert str(said[0].id) in repaired.examples
+    assert value_of("knchat_audited_total", what="messages", became="repaired") == before + 4
+
+
+@embedded
+async def test_the_rate_is_kept(line):
+    """However much there is, the log and the stores are asked for no more a second."""
+    said = line.commands(200)
+    await line.log(said)
+    await line.decide(said, in_one=10)
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    scope = Scope(until_ms=line.backends.clock.now_ms() + 1_000, rate=1_000)
+    started_s = time.monotonic()
+    await Audit(line.backends, scope, keep=keep).run()
+
+    assert time.monotonic() - started_s > 600 / 1_000 - audit_log._BURST_S - 0.1
+
+
+@embedded
+async def test_what_we_did_not_sign_is_not_appended_again(line, topics_of, tmp_path):
+    """A forged command was refused and must not become a true one by the audit's signature."""
+    forged = line.commands(2)
+    await line.log(forged)
+    await line.decide(line.commands(1))
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    await line.backends.close()
+    strict = Line(Backends(Settings(data=tmp_path, event_keys=(b"0123456789abcdef",))), line.doors)
+    tally = await strict.audit()
+    appended = await topics_of(strict.backends).events(RETRIES)
+    await strict.backends.close()
+
+    assert tally.of("missing") == {"commands": 2, "messages": 1}
+    assert appended == []
+
+
+@embedded
+async def test_what_is_no_event_of_ours_is_passed_over(line):
+    """Its function has set it aside."""
+    await line.backends.appends.append(
+        [Record(COMMANDS, wire.Event("1", "/x", "foreign", b"{}")), Record(MESSAGES, wire.Event("2", "/x", "y", b""))]
+    )
+    await line.commit(COMMANDS, MESSAGES)
+
+    assert (await line.audit()).counts == {}
