@@ -33,12 +33,16 @@ T = TypeVar("T")
 METADATA: Final = sa.MetaData()
 TIMEOUT_S: Final = 5.0
 PING_TIMEOUT_S: Final = 2.0
+SEARCH_S: Final = 0.3
+"""What one search may take: three letters that half of all names hold make the database read half of all names."""
 MIGRATION_S: Final = 600.0
 READERS: Final = {"sqlite": 3, "postgresql": 4}
 # SQLite takes one writer at a time: waiting in our queue is fair, waiting inside SQLite means polling with sleeps of up to 100 ms.
 # PostgreSQL: a second writer doubles what 16 callers write (0.6 ms a message against 1.0), more of either brought nothing that could be
 # told from noise, and each is a connection that the server keeps for each of our processes (measured).
 WRITERS: Final = {"sqlite": 1, "postgresql": 2}
+SEARCHERS: Final = 1
+"""Apart from the readers: however many search, everything else is read at once."""
 
 _NOW_MS: Final = {
     "sqlite": "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
@@ -60,6 +64,7 @@ class Database:
         self.dialect: Final = "sqlite" if isinstance(place, Path) else "postgresql"
         """The word for the few places where SQLite and PostgreSQL differ."""
         self._reads = Blocking("database-read", threads=READERS[self.dialect], timeout_s=timeout_s)
+        self._searches = Blocking("database-search", threads=SEARCHERS, timeout_s=timeout_s)
         self._writes = Blocking("database-write", threads=WRITERS[self.dialect], timeout_s=timeout_s)
 
     @classmethod
@@ -85,6 +90,12 @@ class Database:
         """
         return await self._reads.run(lambda: self._transaction(work, writing=False))
 
+    async def search(self, work: Callable[[sa.Connection], T]) -> T:
+        """As `read`, for what may be long: by a connection apart, and for SEARCH_S at most; then Unavailable too."""
+        # PostgreSQL's limit is a transaction's, and what only reads has none there.
+        transaction = self.dialect == "postgresql"
+        return await self._searches.run(lambda: self._transaction(lambda connection: self._in_time(work, connection), writing=transaction))
+
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         """What `work` returns; what it wrote is committed, and fsynced, or not there at all. Raises as `read` does: then either may be.
 
@@ -103,6 +114,7 @@ class Database:
     async def close(self) -> None:
         """Waits for calls under way (at most the timeout), then lets go of files and connections."""
         await self._reads.close()
+        await self._searches.close()
         await self._writes.close()
         if self._engine is not None:
             self._engine.dispose()
@@ -175,6 +187,23 @@ class Database:
             time.sleep(random.uniform(0, 0.005 * 2**again))  # noqa: S311 - keeps two transactions from meeting again
             again += 1
 
+    def _in_time(self, work: Callable[[sa.Connection], T], connection: sa.Connection) -> T:
+        until_s = time.monotonic() + SEARCH_S
+        driver = connection.connection.driver_connection
+        if self.dialect == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(SEARCH_S * 1_000)}")
+        else:
+            driver.set_progress_handler(lambda: time.monotonic() > until_s, 10_000)  # type: ignore[union-attr] # sqlite3's
+        try:
+            return work(connection)
+        except sa.exc.DBAPIError as error:
+            if time.monotonic() < until_s:
+                raise
+            raise Unavailable("the search takes too long: give more of the name") from error
+        finally:
+            if self.dialect == "sqlite":
+                driver.set_progress_handler(None, 0)  # type: ignore[union-attr] # see above
+
     def _may_run_again(self, error: sa.exc.DBAPIError, *, worked: bool, again: int) -> bool:
         if self.dialect == "sqlite":
             return False
@@ -220,7 +249,7 @@ class Database:
         return self._place.name
 
     def _made(self, *, timeout_s: float) -> sa.Engine:
-        connections = READERS[self.dialect] + WRITERS[self.dialect]
+        connections = READERS[self.dialect] + WRITERS[self.dialect] + SEARCHERS
         if not isinstance(self._place, Path):
             from backends.postgresql import engine_of  # noqa: PLC0415 - see above
 

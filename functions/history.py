@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from backends.fair import work_for
 from backends.telemetry import count
 from functions.door import on_event
 from functions.reading import read_digest, read_page, read_states
 from functions.records import Writer
 from schemas import chat_pb2 as pb
-from schemas.errors import Malformed, Refused
+from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import LATEST, MessageId, UserId, parse_chat
 from schemas.topics import SESSION_DELIVERIES
 from schemas.wire import Event
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from backends.wiring import Backends
 
 
+EACH: Final = 4
+"""Questions of one user that are answered before others' wait for them; as many as an app asks when it starts."""
+
+
 async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends, *, now_ms: int) -> None:
     """Appends the answers to all queries for which somebody still waits at `now_ms` (Unix milliseconds).
 
@@ -29,18 +35,36 @@ async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends
     """
     waiting = [query for query in queries if query.deadline_ms > now_ms]
     count("knchat_queries_total", len(queries) - len(waiting), answer="expired")
-    said = await asyncio.gather(*(_answer(query, backends.chats) for query in waiting), return_exceptions=True)
-    given = [(UserId(query.user), one) for query, one in zip(waiting, said, strict=True) if isinstance(one, pb.Answer)]
-    if given:
-        await backends.appends.append(writer.answers(given, await backends.reads.partitions(SESSION_DELIVERIES)))
-    for _, one in given:
-        count("knchat_queries_total", answer=one.WhichOneof("body") or "")
-    for failure in said:
-        if isinstance(failure, BaseException):
-            raise failure
+    failed: BaseException | None = None
+    for number, turn in enumerate(_turns(waiting)):
+        said = await asyncio.gather(*(_answer(query, backends.chats) for query in turn), return_exceptions=True)
+        given = [(UserId(query.user), one) for query, one in zip(turn, said, strict=True) if isinstance(one, pb.Answer)]
+        if given:
+            await backends.appends.append(writer.answers(given, await backends.reads.partitions(SESSION_DELIVERIES), turn=number))
+        for _, one in given:
+            count("knchat_queries_total", answer=one.WhichOneof("body") or "")
+        failed = failed or next((one for one in said if isinstance(one, BaseException)), None)
+        if isinstance(failed, Unavailable):
+            break  # nor will it answer the others
+    if failed is not None:
+        raise failed
+
+
+def _turns(queries: Sequence[pb.Query]) -> list[list[pb.Query]]:
+    """The first EACH questions of each user, then the next of each, ...: nobody waits for all that another asked. Mostly it is one turn."""
+    asked = Counter[int]()
+    turns: list[list[pb.Query]] = []
+    for query in queries:
+        turn = asked[query.user] // EACH
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(query)
+        asked[query.user] += 1
+    return turns
 
 
 async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:
+    work_for(str(query.user))
     said = pb.Answer(session=query.session, re=query.re)
     try:
         match query.WhichOneof("body"):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary
 
+from backends.fair import Turns
 from backends.telemetry import count
 from schemas.errors import Refused, Unavailable
 
@@ -31,10 +32,17 @@ AT_ONCE: Final = min(4, len(os.sched_getaffinity(0)))
 """More than there are cores would only wait in memory: 4 x 19 MiB at most."""
 WAITING: Final = 512
 """Two cores work this off in 5 s, half of what a call has."""
+WAITING_EACH: Final = 64
+"""Of one user or address."""
+GIVES_WAY: Final = 10
+"""The niceness of hashing threads: where cores are short, messages and answers go before log-ins."""
 WINDOW_S: Final = 60
 
 # Of no password that anybody has, with the parameters above: an unknown user's log-in costs what a known one's does.
 NOBODY: Final = "$argon2id$v=19$m=19456,t=2,p=1$dvzG8qJnDeKAwCJooKRmVQ$evZFlb1pLwT1evWoTJ2aAuYaN9li3opItz4I+fQuSmI"
+
+
+T = TypeVar("T")
 
 
 @cache
@@ -51,36 +59,25 @@ class Passwords:
     def __init__(self, backends: Backends) -> None:
         self._cache = backends.cache
         self._settings = backends.settings
-        self._free = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+        # One place is always left for others than the busiest, where there are two.
+        self._turns = Turns(AT_ONCE, each=max(1, AT_ONCE - 1), waiting=WAITING, each_waiting=WAITING_EACH, busy="too many log-ins at once")
 
     async def hash(self, password: str) -> str:
         """The hash to keep. Raises Unavailable when too many wait."""
-        async with self._turn():
-            return await asyncio.to_thread(hasher().hash, password)
+        async with self._turns.turn():
+            return await _in_a_thread(partial(hasher().hash, password))
 
     async def check(self, user_name: str, password: str, kept: str | None) -> bool:
         """Whether it is the password of `kept`, in the same time whether there is such a user or not (None).
 
         Raises Refused rate_limited after too many failures under this name, before any hashing; Unavailable when too many wait.
         """
-        async with self._turn():
+        async with self._turns.turn():
             await self._check_failures(user_name)
-            right = await asyncio.to_thread(_verify, kept or NOBODY, password) and kept is not None
+            right = await _in_a_thread(partial(_verify, kept or NOBODY, password)) and kept is not None
             if not right:
                 await self._count_failure(user_name)
             return right
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._waiting >= WAITING:
-            raise Unavailable("too many log-ins at once")
-        self._waiting += 1
-        try:
-            async with self._free:
-                yield
-        finally:
-            self._waiting -= 1
 
     async def _check_failures(self, user_name: str) -> None:
         try:
@@ -99,6 +96,18 @@ class Passwords:
                 await self._cache.put(f"locked:{user_name}", b"1", ttl_s=WINDOW_S)
         except Unavailable:
             count("knchat_cache_skipped_total", use="limits")
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    def give_way() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, GIVES_WAY)  # on Linux of this thread alone
+
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords", initializer=give_way)
+
+
+async def _in_a_thread(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_threads(), work)
 
 
 def _verify(kept: str, password: str) -> bool:

@@ -70,8 +70,9 @@ class Writer:
             return []
         return list(self._records(MESSAGES, OUTCOMES_DECIDED, "o", outcomes, lambda items: pb.Outcomes(schema=1, outcomes=items)))
 
-    def answers(self, answers: Iterable[tuple[UserId, pb.Answer]], partitions: int) -> list[Record]:
-        """For session-deliveries, which has so many partitions: each partition gets the answers for its users."""
+    def answers(self, answers: Iterable[tuple[UserId, pb.Answer]], partitions: int, *, turn: int = 0) -> list[Record]:
+        """For session-deliveries, which has so many partitions: each partition gets the answers for its users. `turn`: of one event."""
+        ids = f"a{turn}." if turn else "a"
         given: dict[int, list[pb.Answer]] = {}
         for user, answer in answers:
             given.setdefault(user_partition(user, partitions), []).append(answer)
@@ -79,7 +80,7 @@ class Writer:
             record
             for partition, parts in given.items()
             for record in self._records(
-                SESSION_DELIVERIES, ANSWERS_GIVEN, f"a{partition}", parts, lambda items: pb.Answers(schema=1, answers=items), partition
+                SESSION_DELIVERIES, ANSWERS_GIVEN, f"{ids}{partition}", parts, lambda items: pb.Answers(schema=1, answers=items), partition
             )
         ]
 

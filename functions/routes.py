@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 
 from backends import tracing
+from backends.fair import work_for
 from backends.telemetry import count, observe
 from functions import door
 from functions.budgets import budgets_of
@@ -132,11 +133,15 @@ def _pattern(path: str) -> Any:
 async def _call(request: Request, call: Call, path: Mapping[str, str], handle: Door) -> Response:
     backends = door.current()
     now_ms = time.time_ns() // 1_000_000
+    address = address_of(request.client.host if request.client else "")
+    work_for(address)
     caller = None if call.open else await authenticate(request.headers.get("authorization", ""), backends, now_ms=now_ms)
+    if caller is not None:
+        work_for(str(caller.user))
     asked = Asked(
         backends=backends,
         now_ms=now_ms,
-        address=address_of(request.client.host if request.client else ""),
+        address=address,
         path=path,
         query=None if call.query is None else _checked(call.query.model_validate, _query(request), place="query"),
         body=None if call.body is None else _checked(call.body.model_validate_json, await _body(request), place="body"),

@@ -6,17 +6,20 @@ that comes late, or marks again what is marked. Source: design.md section 6.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.keys import Accepted, Outcome, Waiter
 from gateway.told import Lately
 from schemas import chat_pb2 as pb
-from schemas.errors import Unavailable
+from schemas.errors import Refused, Unavailable
 from schemas.ids import MessageId
 
 HOLD_S: Final = 1.0
 HELD: Final = 65_536
+HELD_EACH: Final = 512
+"""Of one user: so many chats may be marked within a second."""
 REMEMBERED: Final = 65_536
 """So many watermarks that the log has are known; without, a mark goes on and changes nothing. About 150 bytes each."""
 
@@ -40,16 +43,18 @@ class Held:
 
 
 class Marks:
-    """At most HELD marks on hold, in the order in which they are due."""
+    """At most HELD marks on hold, of one user HELD_EACH, in the order in which they are due."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], Held] = {}
         self._marked = Lately[tuple[int, str], tuple[int, int, MessageId]]()
+        self._of_each = Counter[int]()
 
     def hold(self, command: pb.Command, waiter: Waiter, now_s: float) -> None:
-        """Keeps the watermarks back until a second after the first of them came. Raises Unavailable when too many wait.
+        """Keeps the watermarks back until a second after the first of them came.
 
         One that the log has had goes no further, and its waiter is told at once.
+        Raises Refused rate_limited when too many of this user wait, Unavailable when too many of all do.
         """
         held = self._held.get((command.user, command.chat))
         received, read, number = self._marked.get((command.user, command.chat)) or (0, 0, MessageId(0))
@@ -59,6 +64,9 @@ class Marks:
         if held is None:
             if len(self._held) >= HELD:
                 raise Unavailable("too many watermarks wait, mark again")
+            if self._of_each[command.user] >= HELD_EACH:
+                raise Refused("rate_limited", f"more than {HELD_EACH} chats marked in a second", retry_after_s=HOLD_S)
+            self._of_each[command.user] += 1
             self._held[command.user, command.chat] = Held(command, now_s + HOLD_S, [waiter], self._marked)
             return
         mark = held.command.mark
@@ -74,5 +82,9 @@ class Marks:
                 break
             due.append(held)
         for held in due:
-            del self._held[held.command.user, held.command.chat]
+            user = held.command.user
+            del self._held[user, held.command.chat]
+            self._of_each[user] -= 1
+            if not self._of_each[user]:
+                del self._of_each[user]
         return due

@@ -102,7 +102,7 @@ class SqlAccounts:
             return []
         order = sa.case((_named(text), 0), else_=1), ACCOUNTS.c.user_name
         query = sa.select(*_PROFILE).where(self._contains(text)).order_by(*order).limit(limit)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        rows = await self._database.search(lambda connection: connection.execute(query).all())
         return [_profile(row) for row in rows]
 
     def _contains(self, text: str) -> sa.ColumnElement[bool]:

@@ -277,3 +277,14 @@ async def test_ping_answers(accounts):
     """A database that is there."""
     await accounts.ping()
     await accounts.close()
+
+
+async def test_a_search_ends_in_time(database, monkeypatch):
+    """What would read for long is given up, says what to do, and leaves its connection as it was."""
+    monkeypatch.setattr("backends.database.SEARCH_S", 0.01)
+    slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT count(*) FROM n"
+    with pytest.raises(Unavailable, match="give more of the name"):
+        await database.search(lambda connection: connection.exec_driver_sql(slow).scalar())
+    monkeypatch.undo()
+
+    assert await database.search(lambda connection: connection.exec_driver_sql("SELECT 5").scalar()) == 5

@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
+from backends import blocking as blocking_module
 from backends.blocking import Blocking
+from backends.fair import work_for
 from schemas.errors import Unavailable
 
 LONG_S = 30.0
@@ -153,3 +155,47 @@ async def test_close_ends_though_a_thread_hangs(held):
     await blocking.close()
 
     assert not held.end.is_set()
+
+
+async def test_what_waits_is_begun_in_turn(held):
+    """One user's fifty calls let another user's one, and the house's, through after the first of them."""
+    blocking = Blocking("test", threads=1, timeout_s=LONG_S)
+    first = asyncio.create_task(blocking.run(held))
+    await begun(held)
+    ran = []
+
+    async def ask(who, number):
+        work_for(who)
+        await blocking.run(lambda: ran.append(f"{who}{number}"))
+
+    asked = [asyncio.create_task(ask("ann", number)) for number in range(50)]
+    asked += [asyncio.create_task(ask("ben", 0)), asyncio.create_task(ask("", 0))]
+    await asyncio.sleep(0)
+    held.end.set()
+    await asyncio.gather(first, *asked)
+    await blocking.close()
+
+    assert ran[:4] == ["ann0", "ben0", "0", "ann1"]
+    assert ran[4:] == [f"ann{number}" for number in range(2, 50)]
+
+
+async def test_nobody_fills_the_queue_alone(held, monkeypatch):
+    """Who has too much waiting is told so; others are served."""
+    monkeypatch.setattr(blocking_module, "EACH", 2)
+    blocking = Blocking("test", threads=1, timeout_s=LONG_S)
+    first = asyncio.create_task(blocking.run(held))
+    await begun(held)
+
+    async def ask(who):
+        work_for(who)
+        return await blocking.run(lambda: who)
+
+    asked = [asyncio.create_task(ask(who)) for who in ("ann", "ann", "ann", "ben")]
+    await asyncio.sleep(0)
+    held.end.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    await first
+    await blocking.close()
+
+    assert [answers[0], answers[1], answers[3]] == ["ann", "ann", "ben"]
+    assert isinstance(answers[2], Unavailable)

@@ -308,3 +308,15 @@ async def test_a_store_that_is_away_is_tried_again(settings, doors, topics_of):
     await opened.close()
 
     assert (answer.status, answered) == (503, [0])
+
+
+async def test_who_asks_much_keeps_nobody_waiting(doors, topics, people):
+    """One event with ten questions of Alice before one of Bob: his is answered with her first, and nothing is answered twice."""
+    alices = [pb.Query(user=doors.ALICE, session="s-a", re=n, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=5)) for n in range(10)]
+    bobs = pb.Query(user=doors.BOB, session="s-b", re=1, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=5))
+    await doors.post("history", [*alices, bobs])
+
+    events = [event for _, event in await topics.events(SESSION_DELIVERIES)]
+    assert len({event.id for event in events}) == len(events) == 4
+    told = [[(answer.session, answer.re) for answer in wire.parse(event, pb.Answers).answers] for event in events]
+    assert sorted(told) == [[("s-a", n) for n in range(4)], [("s-a", n) for n in range(4, 8)], [("s-a", 8), ("s-a", 9)], [("s-b", 1)]]

@@ -90,9 +90,9 @@ async def test_with_the_cache_away_log_ins_go_on(ann, backends):
     del backends.reads.clock
 
 
-async def test_more_than_can_wait_are_sent_away(ann, monkeypatch):
+async def test_more_than_can_wait_are_sent_away(ann, backends):
     """A flood of log-ins costs bounded memory and answers at once."""
-    monkeypatch.setattr(passwords, "WAITING", 4)
+    passwords.passwords_of(backends)._turns._most = 3
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
 
     answers = await asyncio.gather(*(ann.call("POST", "/v1/sessions", body) for _ in range(10)))

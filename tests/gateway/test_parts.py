@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.admission import check_origin, codec_name, problem
 from gateway.keys import Accepted, Keys, Known, Pending
-from gateway.marks import HELD, HOLD_S, Marks
+from gateway.marks import HELD, HELD_EACH, HOLD_S, Marks
 from gateway.sockets import Request
 from gateway.wheel import TICK_S, Wheel
 from schemas import chat_pb2 as pb
@@ -110,6 +110,20 @@ def test_marks_on_hold_are_bounded():
     with pytest.raises(Unavailable):
         marks.hold(mark(1, user=HELD + 1), lambda _: None, 0.0)
     marks.hold(mark(2, user=1), lambda _: None, 0.0)
+
+
+def test_one_user_does_not_hold_all_marks():
+    """512 chats in a second are enough for one; others go on, and a second later there is room again."""
+    marks = Marks()
+    for number in range(HELD_EACH):
+        marks.hold(mark(1, chat=f"d-{ANN}-{number + 100}"), lambda _: None, 0.0)
+
+    with pytest.raises(Refused) as refusal:
+        marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, 0.0)
+    assert (refusal.value.code, refusal.value.retry_after_s) == ("rate_limited", HOLD_S)
+    marks.hold(mark(1, user=ANN + 1), lambda _: None, 0.0)
+    assert len(marks.due(HOLD_S)) == HELD_EACH + 1
+    marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, HOLD_S)
 
 
 # ---- the wheel ---------------------------------------------------------------------------------------------------------------------------
