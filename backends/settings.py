@@ -80,7 +80,11 @@ class Settings:
     ring_s: int = _setting(900, "s", "how long a gateway keeps deliveries to resume from", least=10)
     outbox_bytes: int = _setting(256 * 1024, "bytes", "what one slow session may have waiting before it is paused", least=131_072)
     sessions_per_user: int = _setting(20, "sessions", "more are closed with 4429", least=1)
-    frames_per_second: int = _setting(500, "1/s", "frames of one session before it is closed with 4005", least=1)
+    connections: int = _setting(20_000, "WebSockets", "of one gateway; more are told 503 at the handshake (about 12 KiB each)", least=1)
+    connections_waiting: int = _setting(
+        4_000, "WebSockets", "of these, those without `welcome`; more are told 503 at the handshake", least=1
+    )
+    frames_per_second: int = _setting(500, "1/s", "messages of one session; those beyond are read later", least=1)
     audit_every_s: int = _setting(600, "s", "how often `dev` looks for what was lost on the way, and repairs it; 0: never", least=0)
     audit_age_s: int = _setting(1_200, "s", "records that are younger are not audited: they may be under way", least=0)
     metrics: bool = _setting(True, "0 or 1", "serve /metrics, on the ports of gateways and functions")

@@ -64,6 +64,8 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_closes_total", "counter", "sessions", "closes by the gateway, by close code", ("code",)),
         Metric("knchat_pushes_total", "counter", "pushes", "durable pushes to sessions"),
         Metric("knchat_pauses_total", "counter", "pauses", "sessions that were too slow for a while, and go on from the ring"),
+        Metric("knchat_read_pauses_total", "counter", "pauses", "sessions that said too much at once, and are read on a moment later"),
+        Metric("knchat_turned_away_total", "counter", "requests", "WebSockets refused since too many are open, or wait for their hello"),
         Metric("knchat_publishes_total", "counter", "events", "micro-batches of commands that the log has confirmed"),
         Metric("knchat_published_commands_total", "counter", "commands", "commands in them"),
         Metric("knchat_publish_seconds", "histogram", "s", "from the first append of a micro-batch to the log's answer"),

@@ -38,6 +38,12 @@ class Ping(Struct, frozen=True):
     """Ask for a sign of life."""
 
 
+class Pause(Struct, frozen=True):
+    """Read on after so many seconds."""
+
+    seconds: float
+
+
 class Greet(Struct, frozen=True):
     """Find out who this is; `admitted` or an end comes of it."""
 
@@ -71,7 +77,7 @@ class Ask(Struct, frozen=True):
     query: pb.Query
 
 
-Deed = Say | End | Ping
+Deed = Say | End | Ping | Pause
 Act = Deed | Greet | Renew | Publish | Hold | Ask
 
 

@@ -23,14 +23,14 @@ def check_origin(request: Request, allowed: Collection[str]) -> None:
 
     Whoever says nothing is no browser, and needs none of its cookies. Raises Refused.
     """
-    origin = request.headers.get("Origin")
+    origin = request.headers.get("origin")
     if origin is None or "*" in allowed:
         return
     place = _place(origin)
     if allowed:
         welcome = place is not None and place in {_place(one) for one in allowed}
     else:
-        welcome = place is not None and place[1:] == _host(request.headers.get("Host", ""), place[0])
+        welcome = place is not None and place[1:] == _host(request.headers.get("host", ""), place[0])
     if not welcome:
         raise Refused("forbidden", "this origin may not connect", field="Origin")
 

@@ -25,11 +25,13 @@ from gateway.acts import (
     MOVED,
     REVOKED,
     STARTING,
+    TOO_MANY_FRAMES,
     Act,
     Ask,
     End,
     Greet,
     Hold,
+    Pause,
     Ping,
     Publish,
     Re,
@@ -129,9 +131,13 @@ class Conversation:
         """See `Handler`."""
         self._desk.hub.writable(self._session)
 
-    def pong(self) -> None:
+    def heard(self) -> None:
         """See `Handler`."""
-        self._session.heard(self._desk.monotonic())
+        self._do_all(self._session.idle(self._desk.monotonic()))
+
+    def flooded(self) -> None:
+        """See `Handler`."""
+        self._end(TOO_MANY_FRAMES, "too much said before welcome")
 
     def closed(self, code: int, reason: str) -> None:  # noqa: ARG002 - the handler's contract
         """See `Handler`."""
@@ -149,7 +155,7 @@ class Conversation:
             case Publish():
                 self._session.owed += 1
                 desk.publisher.submit(act.command, partial(self._published, act.re))
-            case Say() | End() | Ping():
+            case Say() | End() | Ping() | Pause():
                 desk.hub.do(self._session, act)
             case Ask():
                 desk.queries.ask(act.query, partial(self._not_asked, act.query.re))
@@ -250,6 +256,7 @@ class Conversation:
         )
         if (refusal := hub.joined(session)) is not None:
             return refusal
+        session.socket.trust()
         lag_s = desk.lag.seconds
         self._say(
             frames.Welcome(

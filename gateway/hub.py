@@ -15,7 +15,7 @@ from typing import Final, assert_never
 
 from backends.limits import Allowance, Bucket
 from backends.telemetry import count
-from gateway.acts import REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Ping, Say
+from gateway.acts import REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Pause, Ping, Say
 from gateway.ring import Cursor, Missed, Position, Ring
 from gateway.session import STUCK_S, Phase, Session
 from gateway.told import Told
@@ -64,6 +64,11 @@ class Hub:
     def connections(self) -> int:
         """Open sockets, with or without a hello."""
         return len(self._everybody)
+
+    @property
+    def waiting(self) -> int:
+        """Those that have not been told `welcome` yet."""
+        return len(self._everybody) - len(self._by_id)
 
     # ---- coming and going ----------------------------------------------------------------------------------------------------------------
 
@@ -142,6 +147,9 @@ class Hub:
                 session.socket.close(deed.code, deed.reason)
             case Ping():
                 session.socket.ping()
+            case Pause():
+                count("knchat_read_pauses_total")
+                session.socket.pause(deed.seconds)
             case _:
                 assert_never(deed)
 

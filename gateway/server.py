@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from backends.limits import Allowance
 from backends.settings import Settings
-from backends.telemetry import gauge, render
+from backends.telemetry import count, gauge, render
 from backends.wiring import Backends
 from gateway import websocket
 from gateway.acts import RESTART
@@ -35,7 +35,7 @@ from gateway.publisher import Publisher
 from gateway.pulse import Pulse
 from gateway.queries import Queries
 from gateway.ring import Ring
-from gateway.session import Rules
+from gateway.session import EARLY_BYTES, Rules
 from gateway.sockets import Accept, Limits, Request, Response
 from gateway.wheel import TICK_S
 from schemas import frames
@@ -49,6 +49,8 @@ FLUSH_S: Final = 10.0
 NEEDS: Final = ("appends", "reads")
 """The ports without which a gateway is not ready."""
 USES: Final = (*NEEDS, "accounts", "cache")
+AWAY_S: Final = (2.0, 10.0)
+"""When somebody for whom there was no room may come back, each at his own time."""
 FORGET_S: Final = 60.0
 AGAIN_S: Final = 1.0
 TOLD_S: Final = 3.0
@@ -117,6 +119,7 @@ class Gateway:
                 frame_bytes=frames.FRAME_BYTES,
                 text_bytes=settings.text_bytes,
                 send_per_minute=round(settings.user_units_per_s * 60 / OF_FRAMES[frames.Send].units),
+                frames_per_second=settings.frames_per_second,
             ),
             clock=clock,
             monotonic=self._monotonic,
@@ -144,7 +147,7 @@ class Gateway:
         await self._backends.health.check(USES)
         settings = self._settings
         high = settings.outbox_bytes - frames.FRAME_BYTES
-        limits = Limits(frame_bytes=frames.FRAME_BYTES, write_high_bytes=high, write_low_bytes=high // 4)
+        limits = Limits(frame_bytes=frames.FRAME_BYTES, early_bytes=EARLY_BYTES, write_high_bytes=high, write_low_bytes=high // 4)
         try:
             self._listener = await websocket.listen(settings.host, settings.gateway_port, admit=self._admit, http=self._http, limits=limits)
         except OSError as error:
@@ -222,9 +225,17 @@ class Gateway:
                 raise Refused("not_found", f"the socket is at {frames.SOCKET_PATH}")
             check_origin(request, self._settings.allowed_origins)
             name = codec_name(request)
+            self._check_room()
         except ChatError as error:
             return problem(error)
         return Accept(Conversation(self._desk, frames.CODECS[name or frames.JSON]), name)
+
+    def _check_room(self) -> None:
+        """Raises Unavailable when this gateway has as many WebSockets as its memory is made for."""
+        hub, settings = self._desk.hub, self._settings
+        if hub.connections >= settings.connections or hub.waiting >= settings.connections_waiting:
+            count("knchat_turned_away_total")
+            raise Unavailable("too many are connected here, come back later", retry_after_s=random.uniform(*AWAY_S))  # noqa: S311 - jitter
 
     async def _http(self, request: Request) -> Response:
         match request.path:

@@ -28,6 +28,7 @@ from gateway.acts import (
     End,
     Greet,
     Hold,
+    Pause,
     Ping,
     Publish,
     Renew,
@@ -53,8 +54,13 @@ WARN_PART: Final = 3
 QUERY_S: Final = 10.0
 QUERIES: Final = 16
 """Questions of one session that may wait for an answer."""
-EARLY_BYTES: Final = 65_536
-"""What a client may say before its hello is answered."""
+EARLY_BYTES: Final = 8_192
+EARLY_FRAMES: Final = 10
+"""What a client may say before its hello is answered: bytes on the wire, and WebSocket frames of any kind."""
+PAUSE_S: Final = 0.1
+"""A session that is too fast is not read for so long at least: stopping and starting for each message would cost more than it says."""
+IDLE_FRAMES: Final = 100
+"""WebSocket frames a second that say nothing: pings, pongs, fragments, empty arrays."""
 
 WAKING: Final = (frames.Message, frames.Refused, frames.Lost)
 """All that a background session is told."""
@@ -85,10 +91,12 @@ class Session:
         "_asked",
         "_cursor_start",
         "_early",
-        "_early_bytes",
-        "_frames",
-        "_frames_since_s",
+        "_early_frames",
+        "_idle",
+        "_idle_since_s",
         "_pinged",
+        "_room",
+        "_room_s",
         "_rules",
         "_warn_s",
         "_warned",
@@ -141,11 +149,14 @@ class Session:
         self._pinged = False
         self._warn_s = 0.0
         self._warned = False
-        self._frames = 0
-        self._frames_since_s = now_s
+        self._idle = 0
+        self._idle_since_s = now_s
+        self._room = float(rules.frames_per_second)
+        """Messages that it may still say at once, as of `_room_s`. Below zero: it is read again when it is back there."""
+        self._room_s = now_s
         self._asked: dict[int, float] | None = None
         self._early: list[bytes | Raw] = []
-        self._early_bytes = 0
+        self._early_frames = 0
         self._cursor_start = ""
 
     # ---- what the client says ------------------------------------------------------------------------------------------------------------
@@ -159,17 +170,43 @@ class Session:
             parts = self.codec.split(payload)
         except frames.Unparsable as error:
             return [End(MALFORMED, str(error))]
-        if now_s - self._frames_since_s >= 1.0:
-            self._frames, self._frames_since_s = 0, now_s
-        self._frames += len(parts)
-        if self._frames > self._rules.frames_per_second:
-            return [End(TOO_MANY_FRAMES, f"more than {self._rules.frames_per_second} frames a second")]
-        return self._take_all(parts, now_s, now_ms)
+        if not parts:
+            return self.idle(now_s)
+        if self.phase is not Phase.OPEN and (end := self._early_end()) is not None:
+            return [end]
+        acts = self._take_all(parts, now_s, now_ms)
+        if (wait_s := self._say_later(len(parts), now_s)) > 0:
+            acts.append(Pause(wait_s))
+        return acts
+
+    def idle(self, now_s: float) -> list[Act]:
+        """A WebSocket frame without a message: a sign of life, of which few are needed."""
+        self.heard(now_s)
+        if now_s - self._idle_since_s >= 1.0:
+            self._idle, self._idle_since_s = 0, now_s
+        self._idle += 1
+        if self._idle > IDLE_FRAMES:
+            return [End(TOO_MANY_FRAMES, f"more than {IDLE_FRAMES} empty or control frames or fragments a second")]
+        end = None if self.phase is Phase.OPEN else self._early_end()
+        return [] if end is None else [end]
 
     def heard(self, now_s: float) -> None:
         """A sign of life."""
         self.heard_s = now_s
         self._pinged = False
+
+    def _early_end(self) -> End | None:
+        self._early_frames += 1
+        return End(TOO_MANY_FRAMES, "too much said before welcome") if self._early_frames > EARLY_FRAMES else None
+
+    def _say_later(self, said: int, now_s: float) -> float:
+        """For how many seconds it is not read after so many messages, so that the rate stays what it is."""
+        rate = self._rules.frames_per_second
+        self._room = min(self._room + (now_s - self._room_s) * rate, rate) - said
+        self._room_s = now_s
+        wait_s = max(PAUSE_S, -self._room / rate) if self._room < 0 else 0.0
+        self.heard_s += wait_s  # nothing can be heard from it meanwhile
+        return wait_s
 
     def admitted(self, now_s: float, now_ms: int) -> list[Act]:
         """What the client said while its hello was being looked at."""
@@ -191,8 +228,7 @@ class Session:
             return self._open(part, now_s, now_ms)
         if self.phase is Phase.GREETED:
             self._early.append(part)
-            self._early_bytes += len(memoryview(part))
-            return End(TOO_MANY_FRAMES, "too much said before welcome") if self._early_bytes > EARLY_BYTES else None
+            return None
         if self.phase is Phase.NEW:
             return self._first(part)
         return None

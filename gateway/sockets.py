@@ -18,6 +18,10 @@ class Limits:
     """A socket with more than this unsent in user space is congested ..."""
     write_low_bytes: int = 65_536
     """... until no more than this waits."""
+    early_bytes: int | None = None
+    """What may come of a WebSocket, frames' heads included, before `Socket.trust`; None: as much as it likes."""
+    asking: int = 1_000
+    """Connections whose request is not there yet; where there are more, the oldest of them ends."""
     handshake_timeout_s: float = 5.0
     """From TCP accept to the end of the request, and as long as an HTTP answer may take."""
     linger_s: float = 1.0
@@ -26,12 +30,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET without body, at most 16 KiB, as it came: nothing in it has been believed yet."""
+    """A GET without body, at most 8 KiB, as it came: nothing in it has been believed yet."""
 
     path: str
     query: str
     headers: Mapping[str, str]
-    """Names in any case. A repeated name gives its first value."""
+    """Names in small letters. The values of a repeated name stand behind each other, with commas between them."""
     subprotocols: tuple[str, ...]
     """What a WebSocket client offers, in its order."""
     client: str
@@ -55,7 +59,13 @@ class Socket(Protocol):
         """One message to the peer: copied, never waits, never refuses. The bound is the caller's, who looks at `congested`."""
 
     def ping(self) -> None:
-        """Ask for a sign of life; `Handler.pong` tells it."""
+        """Ask for a sign of life; `Handler.heard` tells it."""
+
+    def trust(self) -> None:
+        """The peer may say more than `Limits.early_bytes` from now on."""
+
+    def pause(self, seconds: float) -> None:
+        """Take no more frames for so long: nothing is lost, what the peer sends waits in the kernel, and then at the peer."""
 
     def close(self, code: int, reason: str = "") -> None:
         """Send the close frame and end. `reason` is cut to 123 bytes, at a character's border.
@@ -85,8 +95,11 @@ class Handler(Protocol):
     def writable(self) -> None:
         """The socket was congested and is no longer."""
 
-    def pong(self) -> None:
-        """A sign of life without a message: a pong, asked for or not, or a ping (which has been answered)."""
+    def heard(self) -> None:
+        """A frame without a message: a pong, asked for or not, a ping (which has been answered), a fragment that is not the last."""
+
+    def flooded(self) -> None:
+        """More than `Limits.early_bytes` has come before `Socket.trust`, and is not looked at: the handler closes."""
 
     def closed(self, code: int, reason: str) -> None:
         """The last call, once, never from inside a call to the socket: the peer's code, or ours, or that of the rule it broke.

@@ -145,6 +145,8 @@ class Limits(Struct, frozen=True):
     frame_bytes: int
     text_bytes: int
     send_per_minute: int
+    frames_per_second: int = 0
+    """Messages; those beyond are taken later. 0: a server of before 2026-11-29, which does not say."""
 
 
 class Welcome(ServerFrame, tag="welcome", kw_only=True):

@@ -166,8 +166,11 @@ class Recorder:
     def writable(self) -> None:
         self._told("writable")
 
-    def pong(self) -> None:
-        self._told("pong")
+    def heard(self) -> None:
+        self._told("heard")
+
+    def flooded(self) -> None:
+        self._told("flooded")
 
     def closed(self, code: int, reason: str) -> None:
         self.ends.append((code, reason))

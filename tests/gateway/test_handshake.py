@@ -78,7 +78,7 @@ async def test_an_upgrade_is_answered_with_the_accept_key(listener):
 
 
 async def test_admission_sees_the_request(listener, door):
-    """Path and query apart, headers in any case, the offered subprotocols in order over all lines, the peer's address."""
+    """Path and query apart, names of headers in small letters, the offered subprotocols in order over all lines, the peer's address."""
     peer = await RawSocket.connect(
         listener.port,
         "/v1/socket?a=1&b=2",
@@ -89,7 +89,7 @@ async def test_admission_sees_the_request(listener, door):
 
     (asked,) = door.asked
     assert (asked.path, asked.query, asked.client) == ("/v1/socket", "a=1&b=2", "127.0.0.1")
-    assert asked.headers["ORIGIN"] == "https://chat.example"
+    assert asked.headers["origin"] == "https://chat.example"
     assert asked.subprotocols == ("one", "two", "three")
 
 
@@ -233,14 +233,67 @@ async def test_a_request_that_takes_too_long_is_cut(door, data):
     await asyncio.gather(listener.close(), peer.hang_up())
 
 
-async def test_a_request_of_more_than_16_kib_is_cut(listener, door):
-    """A request head costs at most 16 KiB of memory."""
-    peer = await RawSocket.dial(listener.port)
-    peer.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000)
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
+async def test_a_request_of_more_than_8_kib_is_refused(listener, door, end):
+    """A request head costs at most 8 KiB of memory, whether its end comes or not."""
+    status, _, _ = await answer_to(listener, b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + end)
 
-    assert await peer.rest() == b""
+    assert status == 431
     assert door.asked == []
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("http://chat.example:8081/v1/socket?a=1", "/v1/socket", "a=1"),
+        ("WSS://chat.example:8081/v1/socket", "/v1/socket", ""),
+        ("http://chat.example:8081", "/", ""),
+        ("ws://chat.example:8081?a", "/", "a"),
+        ("//twice", "//twice", ""),
+    ],
+)
+async def test_a_target_may_be_absolute(listener, door, target, path, query):
+    """As proxies are asked; its host then counts, not that of the header (RFC 9112, 3.2.2)."""
+    peer = await RawSocket.connect(listener.port, target)
     await peer.hang_up()
+
+    (asked,) = door.asked
+    assert (asked.path, asked.query) == (path, query)
+    assert asked.headers["host"] == ("localhost" if target.startswith("/") else "chat.example:8081")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET ftp://x/ HTTP/1.1\r\n\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA B: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: x\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: x\0y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: x\ny\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_a_request_that_breaks_http_is_refused(listener, door, data):
+    """Names that are no tokens, folded lines, control characters, other schemes, bodies: 400."""
+    status, _, _ = await answer_to(listener, data)
+
+    assert status == 400
+    assert door.asked == []
+
+
+async def test_of_too_many_who_hold_back_their_request_the_oldest_ends(door):
+    """So a flood of silent connections keeps nobody out, and probes are answered."""
+    listener = await listen("127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(asking=3))
+    silent = [await RawSocket.dial(listener.port) for _ in range(3)]
+    peer = await RawSocket.connect(listener.port)
+
+    assert await silent[0].rest() == b""
+    peer.send(frame(TEXT, b"hi"))
+    assert await peer.frame() == (TEXT, b"hi")
+    assert len(listener.links) == 3
+    await asyncio.gather(listener.close(), *(one.hang_up() for one in (peer, *silent)))
 
 
 async def test_frames_may_follow_the_request_at_once(listener, door):

@@ -173,7 +173,7 @@ def test_an_earlier_visit_replaces_a_later_one():
 
 
 def request(origin=None, host="chat.example:8081", subprotocols=()):
-    headers = {"Host": host} if origin is None else {"Host": host, "Origin": origin}
+    headers = {"host": host} if origin is None else {"host": host, "origin": origin}
     return Request(path="/v1/socket", query="", headers=headers, subprotocols=subprotocols, client="")
 
 

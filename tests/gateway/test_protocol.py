@@ -30,7 +30,7 @@ async def test_hello(person, gateway, subprotocol):
 
     welcome = ann.welcome
     assert (welcome["type"], welcome["re"], welcome["user"], welcome["device"], welcome["result"]) == ("welcome", 5, "11", "phone", "new")
-    assert welcome["limits"] == {"frame_bytes": 65_536, "text_bytes": 4_096, "send_per_minute": 6_000}
+    assert welcome["limits"] == {"frame_bytes": 65_536, "text_bytes": 4_096, "send_per_minute": 6_000, "frames_per_second": 500}
     assert welcome["ping_s"] == 30
     assert {"send", "history", "ping"} <= set(welcome["features"])
     assert "history_lag_s" not in welcome

@@ -1,14 +1,15 @@
 """From a client's bytes to acts: each mistake has its error or its close code, and no bytes can break a session."""
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.acts import Ask, End, Greet, Hold, Publish, Renew, Say
-from gateway.session import EARLY_BYTES, QUERIES, QUERY_S, Phase, Session
+from gateway.acts import Ask, End, Greet, Hold, Pause, Publish, Renew, Say
+from gateway.session import EARLY_FRAMES, PAUSE_S, QUERIES, QUERY_S, Phase, Session
 from schemas import frames
 from schemas.frames import CODECS, JSON, MSGPACK
 from tests.gateway.wire import NOW_MS, NOW_S, RULES, Wire, claims, connect, hub
@@ -220,28 +221,54 @@ def test_what_is_said_before_welcome_waits():
 
 
 def test_not_too_much_is_said_before_welcome():
-    """4005, rather than keeping it all."""
+    """4005 at the eleventh frame, the hello and those without a message included, rather than keeping it all."""
     session = fresh()
     say(session, HELLO)
 
-    acts = []
-    for _ in range(EARLY_BYTES // 4_000 + 2):
-        acts += say(session, {**SEND, "text": "x" * 4_000})
+    for _ in range(EARLY_FRAMES - 2):
+        assert say(session, SEND) == []
+    assert session.idle(NOW_S) == []
+    assert ended(say(session, SEND)) == 4005
 
-    assert ended(acts[:1]) == 4005
+
+def paused(acts):
+    return [act.seconds for act in acts if isinstance(act, Pause)]
 
 
-def test_too_many_frames():
-    """4005 at more than 500 a second, counting those in arrays; a new second begins anew."""
+def test_too_many_messages_are_read_later():
+    """What is beyond 500 a second, counting those in arrays, is taken and then waited for; nobody is closed and nothing is lost."""
     session = opened()
-    for _ in range(5):
-        assert len(say(session, [{"type": "ping"}] * 64)) == 64
-    for _ in range(5):
-        assert len(say(session, [{"type": "ping"}] * 64, now_s=NOW_S + 1)) == 64
+    for _ in range(7):
+        acts = say(session, [{"type": "ping"}] * 64)
+        assert (len(acts), paused(acts)) == (64, [])
 
-    for _ in range(2):
-        say(session, [{"type": "ping"}] * 64, now_s=NOW_S + 1)
-    assert ended(say(session, [{"type": "ping"}] * 64, now_s=NOW_S + 1.5)) == 4005
+    acts = say(session, [{"type": "ping"}] * 64)
+    assert len(acts) == 65
+    assert paused(acts) == [PAUSE_S]
+    assert paused(say(session, [{"type": "ping"}] * 64)) == [76 / 500]
+    assert paused(say(session, {"type": "ping"}, now_s=NOW_S + 76 / 500)) == [PAUSE_S]
+    assert paused(say(session, {"type": "ping"}, now_s=NOW_S + 1)) == []
+
+
+def test_a_pause_of_reading_is_no_silence():
+    """However long: nobody is said to be dead whom we do not read."""
+    session = Session(Wire(), CODECS[JSON], replace(RULES, frames_per_second=1), now_s=NOW_S)
+    session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
+
+    assert paused(say(session, [{"type": "ping"}] * 64)) == [63.0]
+    assert session.visit(NOW_S + 62, (0, 0)) == []
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK])
+def test_too_many_frames_that_say_nothing(codec):
+    """4005 at the 101st ping, pong, fragment or empty array of a second; a new second begins anew."""
+    session = opened(codec)
+    for second in range(3):
+        for number in range(100):
+            assert (session.idle(NOW_S + second) if number % 2 else say(session, [], now_s=NOW_S + second)) == []
+
+    assert ended(say(session, [], now_s=NOW_S + 2.9)) == 4005
+    assert ended(session.idle(NOW_S + 2.9)) == 4005
 
 
 def test_an_ended_session_takes_nothing():

@@ -165,7 +165,7 @@ async def test_a_peer_that_ended_its_side_and_does_not_read_is_ended():
 # Handlers that fail.
 
 
-@pytest.mark.parametrize("fails", ["opened", "frame", "pong", "writable"])
+@pytest.mark.parametrize("fails", ["opened", "frame", "heard", "writable"])
 async def test_a_failing_handler_closes_its_own_socket_only(server, fails, caplog):
     """1011 for the peer, one traceback in the log, and the end is still told."""
     other, _ = await server.connect()
@@ -206,7 +206,7 @@ async def test_a_ping_is_answered_and_counts_as_life(server):
     peer.send(frame(PING, b"x" * 125))
 
     assert await peer.frame() == (PONG, b"x" * 125)
-    await handler.until("pong")
+    await handler.until("heard")
 
 
 async def test_our_ping_reaches_the_peer_and_its_pong_us(server):
@@ -216,7 +216,7 @@ async def test_our_ping_reaches_the_peer_and_its_pong_us(server):
     assert await peer.frame() == (PING, b"")
     peer.send(frame(PONG))
 
-    await handler.until("pong")
+    await handler.until("heard")
     assert handler.messages == []
 
 

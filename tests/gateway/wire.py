@@ -25,6 +25,7 @@ class Wire:
     frames: list = field(default_factory=list)
     closed: tuple | None = None
     pings: int = 0
+    paused_s: float = 0.0
     congested: bool = False
     buffered_bytes: int = 0
 
@@ -37,6 +38,12 @@ class Wire:
 
     def ping(self):
         self.pings += 1
+
+    def pause(self, seconds):
+        self.paused_s += seconds
+
+    def trust(self):
+        pass
 
     def close(self, code, reason=""):
         assert self.closed is None

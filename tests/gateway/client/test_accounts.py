@@ -164,6 +164,6 @@ def test_the_client_stands_alone():
     probe = "import gateway.client, sys; print(*sorted(sys.modules))"
     loaded = set(subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split())
 
-    assert {name for name in loaded if name.split(".")[0] in {"backends", "functions", "knchat", "picows", "sqlalchemy"}} == set()
+    assert {name for name in loaded if name.split(".")[0] in {"backends", "functions", "knchat", "sqlalchemy"}} == set()
     assert "google.protobuf" not in loaded
     assert {name for name in loaded if name.startswith("gateway.") and not name.startswith("gateway.client")} == set()
