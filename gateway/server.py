@@ -210,7 +210,9 @@ class Gateway:
         if listener is not None:
             await listener.close()
         for part in (*self._parts, *desk.tasks):
-            part.cancel()
+            # Not twice: who leaves the group has been told to, and would leave that undone.
+            if not part.cancelling():
+                part.cancel()
         await asyncio.gather(*self._parts, *desk.tasks, return_exceptions=True)
         await desk.publisher.close()
         await desk.queries.close()

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 
 import pytest
@@ -14,6 +14,7 @@ from backends.log import Record
 from backends.wiring import Backends
 from gateway.delivery import Delivery
 from gateway.server import Gateway
+from gateway.wheel import TICK_S
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import COMMANDS, DELIVERIES, DELIVERIES_MADE, user_partition
@@ -203,6 +204,34 @@ async def test_drain(start, backends, token):
     with pytest.raises(OSError, match="refused"):
         await websockets.connect(gateway.url)
     assert await appended(backends, COMMANDS) == 1
+
+
+async def test_a_stop_waits_until_the_group_is_left(start, backends, monkeypatch):
+    """Also when the last client leaves at once, and so the stop comes in the middle of it: the others take over without a pause."""
+    left = asyncio.Event()
+    share = backends.reads.share
+
+    @asynccontextmanager
+    async def slowly(*args, **kwargs):
+        """Leaving a group of Kafka takes a poll and a request."""
+        async with share(*args, **kwargs) as sharing:
+            try:
+                yield sharing
+            finally:
+                await asyncio.sleep(3 * TICK_S)
+                left.set()
+
+    monkeypatch.setattr(backends.reads, "share", slowly)
+    gateway = await start(drain_s=10)
+    ann = Person(ANN, "phone", gateway, backends)
+    await ann.connect()
+
+    stopping = asyncio.create_task(gateway.drain_and_stop())
+    await ann.hear("drain")
+    await ann.leave()
+    await stopping
+
+    assert left.is_set()
 
 
 async def test_a_mark_on_hold_is_published_before_the_end(start, backends):
