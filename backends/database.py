@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -22,11 +22,14 @@ from backends.migrations import check, migrate
 from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
     from sqlalchemy.types import TypeEngine
 
     from backends.postgresql import Server
+    from backends.wal import WriteAheadLog
 
 T = TypeVar("T")
 
@@ -35,6 +38,8 @@ TIMEOUT_S: Final = 5.0
 PING_TIMEOUT_S: Final = 2.0
 SEARCH_S: Final = 0.3
 """What one search may take: three letters that half of all names hold make the database read half of all names."""
+CUT_MS: Final = 500
+"""What a write waits now and then for those who read SQLite, so that its write-ahead log can be cut."""
 MIGRATION_S: Final = 600.0
 READERS: Final = {"sqlite": 3, "postgresql": 4}
 # SQLite takes one writer at a time: waiting in our queue is fair, waiting inside SQLite means polling with sleeps of up to 100 ms.
@@ -63,6 +68,11 @@ class Database:
         self._opening = threading.Lock()
         self.dialect: Final = "sqlite" if isinstance(place, Path) else "postgresql"
         """The word for the few places where SQLite and PostgreSQL differ."""
+        self._wal: WriteAheadLog | None = None
+        if isinstance(place, Path):
+            from backends.wal import WriteAheadLog  # noqa: PLC0415 - who has PostgreSQL does without SQLite
+
+            self._wal = WriteAheadLog(place)
         self._reads = Blocking("database-read", threads=READERS[self.dialect], timeout_s=timeout_s)
         self._searches = Blocking("database-search", threads=SEARCHERS, timeout_s=timeout_s)
         self._writes = Blocking("database-write", threads=WRITERS[self.dialect], timeout_s=timeout_s)
@@ -177,8 +187,15 @@ class Database:
         while True:
             done: list[T] = []
             try:
-                with self._connection(pinging=pinging).execution_options(writing=writing) as connection, connection.begin():
-                    done.append(work(connection))
+                with self._connection(pinging=pinging).execution_options(writing=writing) as connection:
+                    with connection.begin():
+                        done.append(work(connection))
+                    if writing and self._wal is not None:
+                        self._wal.keep_short(
+                            cast("sqlite3.Connection", connection.connection.driver_connection),
+                            patience_ms=CUT_MS,
+                            busy_ms=_busy_ms(self._timeout_s),
+                        )
                 return done[0]
             except sa.exc.DBAPIError as error:
                 if not self._may_run_again(error, worked=bool(done), again=again):
@@ -265,11 +282,15 @@ class Database:
             pool_size=connections,
             max_overflow=0,
             hide_parameters=True,
-            connect_args={"timeout": timeout_s * 0.8},
+            connect_args={"timeout": _busy_ms(timeout_s) / 1_000},
         )
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+
+def _busy_ms(timeout_s: float) -> int:
+    return int(timeout_s * 800)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

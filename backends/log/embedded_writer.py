@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
 from backends.log.embedded_file import OFFSET_BITS, LogFile, Row, Written, bounds
+from backends.wal import WriteAheadLog
 from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,12 @@ _PATIENCE_S: Final = 5.0
 # Measured, 3 records of 1 KB in 3 partitions a commit: a write-ahead log that only grows costs 0.49 ms a commit (p99 4 ms), SQLite's own
 # checkpoint in the committing thread 0.19 ms (p99 2.0, longest 37), and the two steps below 0.15 ms (p99 0.4, longest 3.5). A checkpoint
 # in a thread of its own takes the bulk, then one in the writing thread, between two groups, the rest: only then does SQLite begin the
-# file anew.
+# file anew; and only if nobody reads from it just then, which `backends.wal` sees to where somebody always does.
 _CHECKPOINT_BYTES: Final = 4 * 2**20
 _PAGE_BYTES: Final = 4096
+# For those who read, a page of at most 1 MiB each: appends wait for them then.
+_CUT_MS: Final = 100
+_BUSY_MS: Final = 1  # see _PATIENCE_S
 
 
 Result = TypeVar("Result")
@@ -103,7 +107,8 @@ class Writer:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._ends: dict[int, int] = {}
         self._version = self._data_version()
-        self._connection.execute("PRAGMA busy_timeout = 1")  # see _PATIENCE_S
+        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        self._wal = WriteAheadLog(file.path)
         self._at_ms = 0
         self._failing = False
         self._wal_bytes = 0
@@ -331,6 +336,7 @@ class Writer:
         elif self._checkpoint.done():
             self._checkpoint = None
             _checkpoint(self._connection)
+            self._wal.keep_short(self._connection, patience_ms=_CUT_MS, busy_ms=_BUSY_MS)
 
     def _take_the_bulk(self) -> None:
         with closing(self._file.connect()) as connection:
