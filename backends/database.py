@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
 
+from backends import private
 from backends.blocking import Blocking
 from backends.migrations import check, migrate
 from schemas.errors import Malformed, Unavailable
@@ -272,9 +273,13 @@ class Database:
 
             return engine_of(self._place, connections=connections, timeout_s=timeout_s)
         try:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self._place.parent)
         except OSError as error:
             raise Unavailable(f"the data folder cannot be made: {error.strerror}") from error
+        try:
+            private.make_file(self._place)
+        except OSError as error:
+            raise Unavailable(f"the database cannot be opened: {error.strerror}") from error
         # Errors go into logs, and what people wrote must not. Waiting for another process's lock must end before our own deadline, so that
         # the thread is free again.
         engine = sa.create_engine(

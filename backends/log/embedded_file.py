@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from backends import private
 from backends.log import Bounds, Stored
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import TOPICS
@@ -96,6 +97,10 @@ class LogFile:
     def __init__(self, path: Path, partitions: Mapping[str, int]) -> None:
         self.path = path
         _make_folder(path.parent)
+        try:
+            private.make_file(path)
+        except OSError as error:
+            raise _unwritable(path.parent, error) from error
         try:
             with closing(self.connect()) as connection:
                 _make(connection, path, partitions)
@@ -220,7 +225,7 @@ def own(folder: Path) -> int:
     """
     _make_folder(folder)
     try:
-        lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
@@ -236,10 +241,8 @@ def own(folder: Path) -> int:
 
 def _make_folder(folder: Path) -> None:
     """Makes missing folders and their names durable: else a power cut could take the whole log with its folder."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in missing:
+        for path in private.make_folder(folder):
             parent = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(parent)

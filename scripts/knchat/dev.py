@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise exits.Ended("with --in-process there are no processes of functions that --from-zero could leave out", exits.USAGE)
     import uvloop  # noqa: PLC0415 - other subcommands do without
 
+    os.umask(0o077)  # whatever it and its processes write is this user's alone
     with tempfile.TemporaryDirectory(prefix="kn-chat-") if args.memory else contextlib.nullcontext() as folder:
         if folder is not None:
             given["data"] = Path(folder)

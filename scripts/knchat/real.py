@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from backends import private
 from backends.settings import Settings
 from knchat import exits
 from knchat.processes import ASK_EVERY_S, Child, all_ready
@@ -78,7 +79,7 @@ def settings_of(environ: Mapping[str, str], **given: object) -> tuple[Settings, 
 
 def _event_keys(folder: Path) -> Path:
     """The file of the key that signs events, made if missing (design.md D23)."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private.make_folder(folder)
     path = folder / EVENT_KEYS
     with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(base64.b64encode(secrets.token_bytes(32)))
@@ -99,7 +100,7 @@ def alone(settings: Settings) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for what, path in places.items():
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                private.make_folder(path.parent)
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:
                 raise exits.Ended(f"{path} cannot be written: {error.strerror}", exits.CANNOT_START) from error

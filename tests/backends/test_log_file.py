@@ -39,6 +39,52 @@ async def test_first_use_makes_the_folder_and_the_file(log, tmp_path):
     assert (tmp_path / "data" / "log.db").is_file()
 
 
+def modes(folder):
+    return {path.name: oct(path.stat().st_mode & 0o777) for path in (folder, *folder.iterdir())}
+
+
+@pytest.fixture
+def open_umask():
+    """The widest there is: what is not asked for by name is everybody's."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+async def test_nobody_else_reads_the_data_folder(tmp_path):
+    """What people wrote lies in it in clear text, while it is open too."""
+    settings = Settings(data=tmp_path / "a" / "data")
+    backends = Backends(settings)
+    backends.own()
+    await backends.reads.ping()
+    await backends.accounts.ping()
+    backends.signing_key  # noqa: B018 - made at its first use
+    found = modes(settings.data)
+    await backends.close()
+
+    assert found.pop("data") == "0o700"
+    assert {"log.db", "log.db-wal", "data.db", "data.db-wal", "owner.lock"} <= found.keys()
+    assert set(found.values()) == {"0o600"}
+
+
+@pytest.mark.usefixtures("open_umask")
+async def test_files_of_an_older_version_are_closed_to_others(tmp_path):
+    """Both databases, at their first use. The folder may be somebody's who shares it, and stays as it is."""
+    settings = Settings(data=tmp_path)
+    tmp_path.chmod(0o755)
+    for name in ("log.db", "data.db"):
+        (tmp_path / name).touch(0o644)
+    backends = Backends(settings)
+    await backends.reads.ping()
+    await backends.accounts.ping()
+    found = modes(tmp_path)
+    await backends.close()
+
+    assert found[tmp_path.name] == "0o755"
+    assert {found[name] for name in ("log.db", "log.db-wal", "data.db", "data.db-wal")} == {"0o600"}
+
+
 async def test_several_processes_may_make_the_file_at_once(tmp_path):
     """All end up with the same epochs."""
     code = (
