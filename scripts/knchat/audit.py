@@ -45,7 +45,6 @@ examples:
   kn-chat audit --repair               the same, and repairs it; the next one goes on from here
   kn-chat audit --since 24h --json     the last day, for a script
   kn-chat audit --since 2026-01-31T12:00:00Z --until 2026-01-31T13:00:00Z --repair
-  kn-chat audit --repair --every 600   for ever, every ten minutes
 
 what it looks for:
   commands   in the log, acknowledged to a client, without an outcome in chat-messages
@@ -79,16 +78,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--until", metavar="WHEN", help="the same (default: now, less --age)")
     parser.add_argument("--age", type=int, metavar="S", help="leave out what is younger (KNCHAT_AUDIT_AGE_S, else 1200)")
     parser.add_argument("--rate", type=int, default=RATE, metavar="N", help=f"look at no more than N a second (default {RATE})")
-    parser.add_argument("--every", type=int, metavar="S", help="go on for ever, with pauses of S seconds")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.rate < 1 or (args.age is not None and args.age < 0) or (args.every is not None and args.every < 1):
-        raise exits.Ended("--rate and --every are 1 or more, --age is 0 or more", exits.USAGE)
-    if args.every is not None and (args.since or args.until or not args.repair):
-        raise exits.Ended("--every goes with --repair, and without --since and --until", exits.USAGE)
+    if args.rate < 1 or (args.age is not None and args.age < 0):
+        raise exits.Ended("--rate is 1 or more, --age is 0 or more", exits.USAGE)
     settings = Settings.from_env()
     if args.data is not None:
         settings = replace(settings, data=args.data)
@@ -105,8 +101,6 @@ async def _run(args: argparse.Namespace, settings: Settings) -> int:
 
     backends = Backends(settings)
     try:
-        if args.every is not None:
-            await keep_auditing(backends, every_s=args.every, rate=args.rate)
         now_ms = backends.clock.now_ms()
         until_ms = now_ms - settings.audit_age_s * 1_000
         since_ms = None if args.since is None else _when(args.since, now_ms, option="--since")
@@ -137,16 +131,16 @@ async def audited(
     return await Audit(backends, scope, keep=keep if repair else None, progress=progress or (lambda *_: None)).run()
 
 
-async def keep_auditing(backends: Backends, *, every_s: int, rate: int = GENTLE_RATE) -> None:
+async def keep_auditing(backends: Backends) -> None:
     """Audits and repairs now and then, until it is cancelled. What stops one audit is logged, and the next one goes on from there."""
     while True:
         try:
-            await audited(backends, repair=True, rate=rate)
+            await audited(backends, repair=True, rate=GENTLE_RATE)
         except Unavailable as error:
             log.warning("audit not finished, the next one goes on", extra={"cause": error.message})
         except Exception:
             log.exception("bug: audit not finished")
-        await backends.clock.sleep(every_s)
+        await backends.clock.sleep(backends.settings.audit_every_s)
 
 
 class _Progress:

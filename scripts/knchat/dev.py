@@ -173,6 +173,10 @@ class _Dev:
         finally:
             await backends.close()
         self._part(processes.watch(), "the supervision of processes")
+        if self._settings.audit_every_s:
+            auditing = self._part(processes.keep_auditing(), "the audit")
+            stack.push_async_callback(_ended, [auditing])
+            stack.callback(auditing.cancel)
         return processes.http, processes.url
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
@@ -183,6 +187,7 @@ class _Dev:
         from functions.main import TRIGGERS, OnEvents  # noqa: PLC0415 - see above
         from functions.serve import http_app, needs, probed  # noqa: PLC0415 - see above
         from gateway.server import Gateway, spare_the_collector  # noqa: PLC0415 - see above
+        from knchat.audit import keep_auditing  # noqa: PLC0415 - see above
         from knchat.serving import HttpServer, listen  # noqa: PLC0415 - see above
 
         settings = self._settings
@@ -218,6 +223,10 @@ class _Dev:
             raise
         stack.push_async_callback(gateway.drain_and_stop)
         self._part(gateway.watch(), "the gateway")
+        if settings.audit_every_s:
+            auditing = self._part(keep_auditing(backends), "the audit")
+            stack.push_async_callback(_ended, [auditing])
+            stack.callback(auditing.cancel)
         # At 1,000 messages a second full collections were the longest waits of all: 85 ms (measured; 25 to 50 ms are left without them).
         spare_the_collector()
         return settings.url("http", listener.getsockname()[1]), gateway.url

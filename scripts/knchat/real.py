@@ -190,6 +190,19 @@ class Processes:
         """Never returns: what ends is started again. Raises what ended a supervisor."""
         await asyncio.gather(*self._runs.values())
 
+    async def keep_auditing(self) -> None:
+        """Never returns: runs `kn-chat audit --repair` now and then, as the CronJob does on Knative. An audit that fails says why."""
+        while True:
+            command = [sys.executable, "-m", "knchat", "audit", "--repair"]
+            process = await asyncio.create_subprocess_exec(*command, env=self._environ, stdout=asyncio.subprocess.DEVNULL)
+            try:
+                await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            await asyncio.sleep(self._settings.audit_every_s)
+
     async def stop(self) -> None:
         """Ends all in order: clients are sent away, what they sent is brought to the functions or stays in the log."""
         gateway_s = GATEWAY_STOP_S + self._settings.drain_s
