@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from backends.chats import Chats, Direction
     from backends.wiring import Backends
 
-
+QUESTION_S: Final = 8.0
+"""What a question may take: the handler has 10 s, and who asked waits as long."""
+TOGETHER_S: Final = 0.05
+"""So long a quick answer waits for those that were asked with it: a record costs more than an answer."""
 EACH: Final = 4
 """Questions of one user that are answered before others' wait for them; as many as an app asks when it starts."""
 
@@ -31,21 +35,34 @@ EACH: Final = 4
 async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends, *, now_ms: int) -> None:
     """Appends the answers to all queries for which somebody still waits at `now_ms` (Unix milliseconds).
 
+    Each question has a time of its own, and answers go out as they come: those that come within TOGETHER_S in one record a partition.
     Raises Unavailable when a store or the log does not answer; what could be answered has been by then, and an answer may come twice.
     """
     waiting = [query for query in queries if query.deadline_ms > now_ms]
     count("knchat_queries_total", len(queries) - len(waiting), answer="expired")
     failed: BaseException | None = None
-    for number, turn in enumerate(_turns(waiting)):
-        said = await asyncio.gather(*(_answer(query, backends.chats) for query in turn), return_exceptions=True)
-        given = [(UserId(query.user), one) for query, one in zip(turn, said, strict=True) if isinstance(one, pb.Answer)]
-        if given:
-            await backends.appends.append(writer.answers(given, await backends.reads.partitions(SESSION_DELIVERIES), turn=number))
-        for _, one in given:
-            count("knchat_queries_total", answer=one.WhichOneof("body") or "")
-        failed = failed or next((one for one in said if isinstance(one, BaseException)), None)
-        if isinstance(failed, Unavailable):
-            break  # nor will it answer the others
+    turns, pending = iter(_turns(waiting)), dict[asyncio.Task[pb.Answer], UserId]()
+    try:
+        for number in itertools.count():
+            asked = [] if isinstance(failed, Unavailable) else next(turns, [])  # a store that is away will not answer the others either
+            turn = {asyncio.create_task(_within(query, backends.chats, now_ms=now_ms)): UserId(query.user) for query in asked}
+            pending |= turn
+            if turn:
+                done, _ = await asyncio.wait(turn, timeout=TOGETHER_S)
+            elif pending:
+                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                break
+            given = [(pending.pop(task), task) for task in tuple(pending) if task in done]
+            failed = failed or next(filter(None, (task.exception() for _, task in given)), None)
+            answers = [(user, task.result()) for user, task in given if task.exception() is None]
+            if answers:
+                await backends.appends.append(writer.answers(answers, await backends.reads.partitions(SESSION_DELIVERIES), turn=number))
+            for _, one in answers:
+                count("knchat_queries_total", answer=one.WhichOneof("body") or "")
+    finally:
+        for task in pending:
+            task.cancel()
     if failed is not None:
         raise failed
 
@@ -61,6 +78,17 @@ def _turns(queries: Sequence[pb.Query]) -> list[list[pb.Query]]:
         turns[turn].append(query)
         asked[query.user] += 1
     return turns
+
+
+async def _within(query: pb.Query, chats: Chats, *, now_ms: int) -> pb.Answer:
+    """The answer; `unavailable` when it takes too long, which costs nobody else anything."""
+    seconds = min(QUESTION_S, (query.deadline_ms - now_ms) / 1_000)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _answer(query, chats)
+    except TimeoutError:
+        late = Unavailable(f"no answer within {seconds:.0f} s, ask again")
+        return pb.Answer(session=query.session, re=query.re, refused=pb.QueryRefused(code=late.code, message=late.message))
 
 
 async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 
 import pytest
@@ -36,6 +37,12 @@ def ask(doors, topics):
         return found
 
     return answer_to
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """On a busy machine quick answers are still answers that come together."""
+    monkeypatch.setattr("functions.history.TOGETHER_S", 5.0)
 
 
 @pytest.fixture
@@ -276,7 +283,7 @@ async def test_a_question_that_nobody_waits_for_is_not_answered(doors, backends,
     assert not await topics.events(SESSION_DELIVERIES)
 
 
-async def test_answers_are_grouped_by_the_asker_s_partition(doors, said, topics):
+async def test_answers_are_grouped_by_the_asker_s_partition(doors, said, topics, busy):
     """One event, many askers: each partition gets one record, and each asker all his answers."""
     queries = [
         pb.Query(user=user, session=f"s-{user}", re=n, deadline_ms=FOR_EVER, **body)
@@ -296,6 +303,34 @@ async def test_answers_are_grouped_by_the_asker_s_partition(doors, said, topics)
         ]
 
 
+async def test_a_slow_question_costs_the_others_nothing(doors, said, backends, topics, monkeypatch):
+    """Their answers go out as they come; its own says `unavailable` when its time is over, and the event is done."""
+    page, slow = backends.chats.page, doors.text(chat=direct_chat(doors.ALICE, doors.ALICE)).chat
+    told = asyncio.Event()
+
+    async def held_up(chat, **asked):
+        if chat == slow:
+            await told.wait()
+        return await page(chat, **asked)
+
+    monkeypatch.setattr(backends.chats, "page", held_up)
+    monkeypatch.setattr("functions.history.QUESTION_S", 0.5)
+    queries = [
+        pb.Query(user=doors.ALICE, session="s", re=n, deadline_ms=FOR_EVER, **history(chat))
+        for n, chat in enumerate([doors.CHAT, slow, doors.CHAT])
+    ]
+    posted = asyncio.create_task(doors.post("history", queries))
+    async with asyncio.timeout(5):
+        while len(first := await topics.items(SESSION_DELIVERIES)) < 2:
+            await asyncio.sleep(0.01)
+    answer = await posted
+
+    assert [(item.re, item.WhichOneof("body")) for item in first] == [(0, "page"), (2, "page")]
+    assert answer.status == 200
+    late = (await topics.items(SESSION_DELIVERIES))[2:]
+    assert [(item.re, item.refused.code) for item in late] == [(1, "unavailable")]
+
+
 async def test_a_store_that_is_away_is_tried_again(settings, doors, topics_of):
     """Those who made a mistake have their answer; for the others the event comes again."""
     (settings.data / "data.db").mkdir()
@@ -310,7 +345,7 @@ async def test_a_store_that_is_away_is_tried_again(settings, doors, topics_of):
     assert (answer.status, answered) == (503, [0])
 
 
-async def test_who_asks_much_keeps_nobody_waiting(doors, topics, people):
+async def test_who_asks_much_keeps_nobody_waiting(doors, topics, people, busy):
     """One event with ten questions of Alice before one of Bob: his is answered with her first, and nothing is answered twice."""
     alices = [pb.Query(user=doors.ALICE, session="s-a", re=n, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=5)) for n in range(10)]
     bobs = pb.Query(user=doors.BOB, session="s-b", re=1, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=5))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from backends.wiring import Backends
 from functions import door
 from schemas import chat_pb2 as pb
 from schemas import wire
-from schemas.ids import LATEST
+from schemas.errors import Unavailable
+from schemas.ids import LATEST, direct_chat
 from schemas.topics import DEAD_LETTERS, DELIVERIES, user_partition
 
 
@@ -88,6 +91,31 @@ async def test_one_count_is_told_for_many_marks(doors, topics):
     await doors.post("persist", accepted(*said, *(doors.mark(user=doors.BOB, read=command.id) for command in said)))
 
     assert [delivery.unread.unread for delivery in await topics.items(DELIVERIES)] == [0]
+
+
+async def test_counts_are_made_side_by_side_and_never_fail_the_event(backends, doors, topics, monkeypatch):
+    """Who cannot be counted in time, or at all, is left out: the watermarks are written, the others are told."""
+    others = range(2_000, 2_100)
+    said = {user: doors.text(sender=user, chat=direct_chat(doors.ALICE, user)) for user in others}
+    await doors.post("persist", accepted(*said.values()))
+    monkeypatch.setattr("functions.persist.COUNT_S", 1.5)
+    unread, never = backends.chats.unread, asyncio.Event()
+
+    async def slow(user, chats):
+        await asyncio.sleep(0.045)  # a read of the store, which the test is about
+        if user == 2_001:
+            await never.wait()
+        if user == 2_002:
+            raise Unavailable("no node answers")
+        return await unread(user, chats)
+
+    monkeypatch.setattr(backends.chats, "unread", slow)
+    answer = await doors.post("persist", accepted(*(doors.mark(user=user, chat=said[user].chat, read=said[user].id) for user in others)))
+
+    assert answer.status == 200
+    assert {user for delivery in await topics.items(DELIVERIES) for user in delivery.users} == set(others) - {2_001, 2_002}
+    ((state,), _) = await backends.chats.states(2_001, after=None, limit=10)
+    assert state.read == said[2_001].id
 
 
 async def test_an_impossible_row_is_set_aside_alone(doors, topics, page):
