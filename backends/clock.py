@@ -11,25 +11,36 @@ Nothing else reads the wall clock, but for what README.md lists. Source: design.
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
+from backends.telemetry import gauge
+from schemas.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+READ_EVERY_S: Final = 60.0
+"""How often a store's clock is read. What passes in between is measured to some milliseconds."""
 CORRECTED_S: Final = 1.0
-"""So far a minute a clock without a database follows the wall clock: a wrong one cannot expire anything, a right one is reached in time."""
+"""So far a minute a clock without a store follows the wall clock: a wrong one cannot expire anything, a right one is reached in time."""
 OFF_S: Final = 60.0
 """A wall clock that differs by more is worth a word to the operator: one of the two is wrong."""
 BELOW_MS: Final = 900
-"""How far below the newest id a reading of the database may set this clock. A mint runs up to 1 s ahead of it, so ids go on rising."""
-_CORRECT_EVERY_S: Final = 10.0
+"""How far below the newest id a reading of a store may set this clock. A mint runs up to 1 s ahead of it, so ids go on rising."""
+_AGAIN_S: Final = 5.0
+_LOOK_EVERY_S: Final = 10.0
 _SLICE_S: Final = 1.0
 
 
-def elapsed_s() -> float:
-    """Seconds since the machine started. They also pass while it is suspended, which `time.monotonic` sleeps through on Linux."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+elapsed_s: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+"""Seconds since the machine started. They also pass while it is suspended, which `time.monotonic` sleeps through on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +52,19 @@ class Reading:
     answered_s: float
 
 
-class Clock:
-    """The clock of one process; any thread may ask. `alone`: there is no store with a better clock than this machine's.
+class TellsTime(Protocol):
+    """A store with a clock."""
 
-    It never goes back, unless a store's clock says so: then at most to BELOW_MS before the newest id that its mint has made or followed.
+    async def read_clock(self, clock: Clock) -> Reading:
+        """What it says. Raises Unavailable."""
+        ...
+
+
+class Clock:
+    """The clock of one process. Any thread may ask it; it is set on the event loop.
+
+    `alone`: there is no store with a better clock than this machine's. It never goes back, unless a store's clock says so, and then at
+    most to BELOW_MS before the newest id that was made or followed here.
     """
 
     def __init__(self, *, alone: bool, wall: Callable[[], float] = time.time, elapsed: Callable[[], float] = elapsed_s) -> None:
@@ -52,22 +72,27 @@ class Clock:
         """Seconds by CLOCK_BOOTTIME, for durations and deadlines within this process."""
         self._wall = wall
         self._alone = alone
-        self._read = False
-        self._correcting = threading.Lock()
-        self._corrected_s = elapsed()
-        self._next_s = self._corrected_s + _CORRECT_EVERY_S
-        self._offset_s = wall() - self._corrected_s
+        self._told = asyncio.Event()
+        if alone:
+            self._told.set()
+        self._setting = threading.Lock()
+        self._looked_s = elapsed()
+        self._look_s = self._looked_s + _LOOK_EVERY_S
+        self._offset_s = wall() - self._looked_s
+        self._off = False
 
     def now_s(self) -> float:
         """Unix time in seconds."""
         passed_s = self.elapsed_s()
-        if passed_s >= self._next_s:
-            self._correct(passed_s)
+        if passed_s >= self._look_s:
+            self._look(passed_s)
         return passed_s + self._offset_s
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         return int(self.now_s() * 1_000)
+
+    # ---- how it is set -------------------------------------------------------------------------------------------------------------------
 
     def synchronise(self, reading: Reading, *, newest_ms: int = 0) -> None:
         """Sets the clock by a store's, as far as the reading is exact. `newest_ms`: the time of the newest id that was made or followed.
@@ -76,44 +101,71 @@ class Clock:
         """
         if self._alone:
             return
-        with self._correcting:
-            earliest_s, latest_s = reading.store_ms / 1_000 - reading.answered_s, reading.store_ms / 1_000 - reading.asked_s
-            offset_s = min(max(self._offset_s, earliest_s), latest_s) if self._read else (earliest_s + latest_s) / 2
+        earliest_s, latest_s = reading.store_ms / 1_000 - reading.answered_s, reading.store_ms / 1_000 - reading.asked_s
+        with self._setting:
+            offset_s = min(max(self._offset_s, earliest_s), latest_s) if self._told.is_set() else (earliest_s + latest_s) / 2
             if offset_s < self._offset_s:
                 offset_s = min(self._offset_s, max(offset_s, (newest_ms - BELOW_MS) / 1_000 - self.elapsed_s()))
-            self._offset_s, self._read = offset_s, True
+            self._offset_s = offset_s
+        self._told.set()
 
     def not_below(self, unix_ms: int) -> None:
-        """Sets the clock forwards to the time of the newest id or record of a log that lies on this machine. Only where it is alone."""
-        with self._correcting:
+        """Sets the clock forwards to what this machine has written down before as a time. Only where it is alone."""
+        with self._setting:
             if self._alone:
                 self._offset_s = max(self._offset_s, unix_ms / 1_000 - self.elapsed_s())
 
-    @property
-    def off_s(self) -> float:
-        """How far the wall clock is ahead of this one."""
-        return self._wall() - self.now_s()
+    async def keep(self, store: TellsTime) -> None:
+        """Follows a store's clock for ever, where it is not alone. While the store is away it goes on by itself."""
+        while not self._alone:
+            try:
+                self.synchronise(await store.read_clock(self))
+                wait_s = READ_EVERY_S
+            except Unavailable as error:
+                log.info("the store's clock cannot be read, again in a moment", extra={"error": error.message})
+                wait_s = _AGAIN_S
+            await self.sleep(wait_s * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+
+    def _look(self, passed_s: float) -> None:
+        """Compares it with the wall clock, and follows that a little where there is nothing better."""
+        with self._setting:
+            since_s, self._looked_s = max(0.0, passed_s - self._looked_s), passed_s
+            self._look_s = passed_s + _LOOK_EVERY_S
+            off_s = self._wall() - (passed_s + self._offset_s)
+            if self._alone or not self._told.is_set():
+                self._offset_s += max(0.0, min(off_s, since_s * CORRECTED_S / 60))
+            self._off, was_off = abs(off_s) > OFF_S, self._off
+        gauge("knchat_clock_off_seconds", off_s)
+        if self._off is not was_off:
+            text = "this machine's clock is wrong, it is not followed" if self._off else "this machine's clock is right again"
+            log.warning(text, extra={"ahead_s": round(off_s, 1)})
+
+    # ---- whether it can be trusted -------------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> None:
+        """Returns as soon as this clock can be trusted: a store's clock was read, or there is none."""
+        await self._told.wait()
 
     @property
-    def doubt(self) -> str | None:
-        """Why this clock cannot be trusted, in operators' words."""
-        if not self._alone and not self._read:
-            return "the database has not told its time yet"
-        off_s = self.off_s
-        if self._alone and abs(off_s) > OFF_S:
-            return f"this machine's clock is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} what has passed since the start"
-        return None
+    def remark(self) -> str:
+        """What an operator should know of the wall clock, in a few words; empty: nothing."""
+        off_s = self._wall() - self.now_s()
+        if abs(off_s) <= OFF_S:
+            return ""
+        than = "what has passed since the start" if self._alone else "the database's"
+        return f"clock: this machine's is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} {than}"
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleeps, counting what a suspended machine sleeps too: `asyncio.sleep` does not. Wakes up to a second after the machine does."""
-        until_s = self.elapsed_s() + seconds
-        while (left_s := until_s - self.elapsed_s()) > 0:  # noqa: ASYNC110 - nothing tells of a suspend
-            await asyncio.sleep(min(left_s, _SLICE_S))
+    # ---- waiting -------------------------------------------------------------------------------------------------------------------------
 
-    def _correct(self, passed_s: float) -> None:
-        with self._correcting:
-            self._next_s = passed_s + _CORRECT_EVERY_S
-            since_s, self._corrected_s = max(0.0, passed_s - self._corrected_s), passed_s
-            if not self._read:
-                ahead_s = self._wall() - (passed_s + self._offset_s)
-                self._offset_s += max(0.0, min(ahead_s, since_s * CORRECTED_S / 60))
+    async def sleep(self, seconds: float, *, unless: asyncio.Event | None = None) -> bool:
+        """Sleeps, counting what a suspended machine sleeps too: `asyncio.sleep` does not. Wakes up to a second after the machine does.
+
+        `unless` this is set, and no longer than until it is; says whether it slept to the end.
+        """
+        until_s, woken = self.elapsed_s() + seconds, unless or asyncio.Event()
+        while (left_s := until_s - self.elapsed_s()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _SLICE_S)):
+                    await woken.wait()
+                    return False
+        return True

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from backends import private
 from backends.blocking import Blocking
+from backends.clock import Reading
 from backends.migrations import check, migrate
 from schemas.errors import Malformed, Unavailable
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
     from sqlalchemy.types import TypeEngine
 
+    from backends.clock import Clock
     from backends.postgresql import Server
     from backends.wal import WriteAheadLog
 
@@ -50,10 +52,7 @@ WRITERS: Final = {"sqlite": 1, "postgresql": 2}
 SEARCHERS: Final = 1
 """Apart from the readers: however many search, everything else is read at once."""
 
-_NOW_MS: Final = {
-    "sqlite": "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
-    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-}
+_NOW_MS: Final = sa.text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)")
 
 
 class Database:
@@ -133,10 +132,11 @@ class Database:
 
     # ---- what the dialects spell differently ----
 
-    @property
-    def now_ms(self) -> sa.ColumnElement[int]:
-        """The database's clock in a statement, in Unix milliseconds."""
-        return sa.literal_column(_NOW_MS[self.dialect], sa.BigInteger)
+    def read_clock(self, connection: sa.Connection, clock: Clock) -> Reading:
+        """What the database's clock says. SQLite has none that is better than the process's."""
+        asked_s = clock.elapsed_s()
+        store_ms = clock.now_ms() if self.dialect == "sqlite" else connection.execute(_NOW_MS).scalar_one()
+        return Reading(store_ms, asked_s, clock.elapsed_s())
 
     def insert(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
         """The dialect's own INSERT, the one that has `on_conflict_do_update` and `on_conflict_do_nothing`."""

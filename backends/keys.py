@@ -10,12 +10,12 @@ import asyncio
 import logging
 import os
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from backends import private
+from backends.clock import elapsed_s
 from backends.settings import Settings
 from schemas import tokens
 from schemas.errors import Malformed, Unavailable
@@ -103,7 +103,7 @@ def _make(file: Path) -> None:
 class PublicKeys:
     """The keys that access tokens are checked with. Belongs to one event loop; safe for many tasks."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = elapsed_s) -> None:
         self._settings = settings
         self._clock = clock
         self._keys: Mapping[str, Ed25519PublicKey] = {}

@@ -82,6 +82,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_records_skipped_total", "counter", "records", "records that are nothing a gateway understands", ("topic",)),
         Metric("knchat_partitions", "gauge", "partitions", "partitions of chat-deliveries that the gateway owns and serves"),
         Metric("knchat_ring_bytes", "gauge", "bytes", "deliveries held to resume from"),
+        Metric("knchat_clock_off_seconds", "gauge", "s", "how far the machine's clock is ahead of the time that this process goes by"),
         Metric("knchat_history_lag_seconds", "gauge", "s", "age of the oldest outcome that history does not hold"),
         Metric("knchat_spans_total", "counter", "spans", "spans recorded, by what became of them: exported, failed, dropped", ("became",)),
         # pump

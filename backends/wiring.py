@@ -42,7 +42,13 @@ class Backends:
 
         settings = self.settings
         partitions = dict.fromkeys((DELIVERIES, SESSION_DELIVERIES), settings.delivery_partitions)
-        return EmbeddedLog(settings.data / "log.db", event_keys=settings.event_keys, partitions=partitions)
+        return EmbeddedLog(
+            settings.data / "log.db",
+            event_keys=settings.event_keys,
+            partitions=partitions,
+            clock=self.clock.now_s,
+            not_below=self.clock.not_below,
+        )
 
     @cached_property
     def _database(self) -> Database:
@@ -163,7 +169,7 @@ class Backends:
         """Leased id generators."""
         from backends.accounts.generators import SqlGenerators  # noqa: PLC0415 - opened at first use
 
-        return SqlGenerators(self._database)
+        return SqlGenerators(self._database, self.clock)
 
     @cached_property
     def owners(self) -> Owners:
@@ -177,7 +183,7 @@ class Backends:
         """What access tokens are checked with."""
         from backends.keys import PublicKeys  # noqa: PLC0415 - opened at first use
 
-        return PublicKeys(self.settings)
+        return PublicKeys(self.settings, clock=self.clock.elapsed_s)
 
     @cached_property
     def signing_key(self) -> SigningKey:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -132,4 +131,4 @@ def _id(number: int) -> MessageId:
 @on_event(pb.Queries)
 async def history(queries: pb.Queries, event: Event, backends: Backends) -> None:
     """Target: inbox `chat-queries`. Answers go to `session-deliveries`, for the asking session only."""
-    await answer(queries.queries, Writer("history", event), backends, now_ms=time.time_ns() // 1_000_000)
+    await answer(queries.queries, Writer("history", event), backends, now_ms=backends.clock.now_ms())

@@ -57,6 +57,7 @@ _RETRIES: Final = Delivery(retry=40, backoff_delay_s=0.1)  # strangers wait for 
 _HISTORY: Final = Delivery(retry=2, backoff_delay_s=0.5)  # whoever asked has soon stopped waiting
 
 # `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes to chat-retries (design.md D11b).
+# Who signs, refuses or lets go by time needs the clock: where there is a store with a better one than the machine's, it was read.
 # `accounts` is ready without log and cache: people log in and read without either, and what gateways must hear is refused call by call.
 TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
     OnEvents(target="send", file="send", topic=topics.COMMANDS, group="send", delivery=_PATIENT, needs=("appends",), uses=("accounts",)),
@@ -72,7 +73,7 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         topic=topics.QUERIES,
         group="history",
         delivery=_HISTORY,
-        needs=("appends", "chats"),
+        needs=("appends", "chats", "clock"),
         acknowledged=False,
     ),
     OnEvents(target="report_lost", file="lost", topic=topics.DEAD_LETTERS, group="report-lost", delivery=_PATIENT, needs=("appends",)),
@@ -90,10 +91,10 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
             "/v1/docs",
             "/.well-known/jwks.json",
         ),
-        needs=("accounts",),
+        needs=("accounts", "clock"),
         uses=("appends", "cache"),
     ),
-    OnHttp(target="chats", file="chats", paths=("/v1/chats",), needs=("chats", "public_keys"), uses=("accounts", "cache")),
+    OnHttp(target="chats", file="chats", paths=("/v1/chats",), needs=("chats", "public_keys", "clock"), uses=("accounts", "cache")),
 )
 
 _FILES: Final = {trigger.target: trigger.file for trigger in TRIGGERS}

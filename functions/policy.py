@@ -7,7 +7,6 @@ between people who have written to each other lately (design.md D11b).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -53,7 +52,7 @@ def check_known(users: Iterable[UserId], known: Mapping[UserId, bool | None]) ->
 class Policy:
     """What SQL said about users, remembered. One for each Backends: `policy_of`."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._confirmed: dict[UserId, float] = {}  # in order of time
         self._away = False
@@ -106,5 +105,5 @@ def policy_of(backends: Backends) -> Policy:
     """The policy over these stores, with what it remembers of them."""
     policy = _policies.get(backends)
     if policy is None:
-        policy = _policies[backends] = Policy()
+        policy = _policies[backends] = Policy(backends.clock.elapsed_s)
     return policy

@@ -132,7 +132,7 @@ def _pattern(path: str) -> Any:
 
 async def _call(request: Request, call: Call, path: Mapping[str, str], handle: Door) -> Response:
     backends = door.current()
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = backends.clock.now_ms()
     address = address_of(request.client.host if request.client else "")
     work_for(address)
     caller = None if call.open else await authenticate(request.headers.get("authorization", ""), backends, now_ms=now_ms)

@@ -6,6 +6,7 @@ and the promise that `report_lost` never makes a dead letter of a dead letter. T
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ from schemas.errors import ChatError, Malformed, Refused, Unavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from backends.wiring import Backends
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -87,8 +90,10 @@ def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
                 case "/livez":
                     answer = PlainTextResponse("ok")
                 case "/readyz":
-                    missing = await door.current().health.missing(ports)
-                    answer = door.problem(Unavailable(f"not ready: {', '.join(missing)}")) if missing else PlainTextResponse("ok")
+                    backends = door.current()
+                    missing = await backends.health.missing(ports)
+                    ready = PlainTextResponse("\n".join(filter(None, ("ok", backends.clock.remark))))
+                    answer = door.problem(Unavailable(f"not ready: {', '.join(missing)}")) if missing else ready
                 case "/metrics" if door.current().settings.metrics:
                     text, kind = render()
                     answer = Response(text, headers={"content-type": kind})
@@ -107,6 +112,14 @@ def needs(*targets: str) -> list[str]:
 def uses(*targets: str) -> list[str]:
     """All ports that these targets ask, those that they can do without for a while too."""
     return sorted({port for trigger in TRIGGERS if trigger.target in targets for port in (*trigger.needs, *trigger.uses)})
+
+
+def keep_time(backends: Backends, targets: Iterable[str]) -> asyncio.Task[None] | None:
+    """Sets the clock, where one of the targets goes by it, by a store that they ask anyway: its driver is loaded. Cancel it at the end."""
+    ports = needs(*targets)
+    if "clock" not in ports:
+        return None
+    return asyncio.create_task(backends.clock.keep(backends.accounts if "accounts" in ports else backends.chats))
 
 
 @cache
@@ -134,21 +147,26 @@ def _framework_app(target: str) -> ASGIApp:
 
 
 async def _live(receive: Receive, send: Send) -> None:
+    keeping: asyncio.Task[None] | None = None
     while (await receive())["type"] == "lifespan.startup":
         try:
             named = os.environ.get("FUNCTION_TARGET", "")
             _own_app(named)
+            keeping = keep_time(door.current(), named.split(","))
             await door.current().health.check(uses(*named.split(",")))
         except ChatError as error:
-            await _close()
+            await _close(keeping)
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
         await send({"type": "lifespan.startup.complete"})
-    await _close()
+    await _close(keeping)
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _close() -> None:
+async def _close(keeping: asyncio.Task[None] | None) -> None:
+    if keeping is not None:
+        keeping.cancel()
+        await asyncio.wait([keeping])
     with suppress(Unavailable):  # the environment is wrong, and nothing was opened
         await door.current().close()
     door.use(None)

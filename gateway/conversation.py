@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, assert_never
 
 from msgspec import UNSET, UnsetType
 
+from backends.clock import Clock
 from backends.keys import PublicKeys
 from backends.telemetry import count
 from gateway.acts import (
@@ -52,8 +53,8 @@ from gateway.sockets import Socket
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Unavailable
-from schemas.ids import parse_id, time_text, unix_ms_of
-from schemas.tokens import BadToken, Claims, ExpiredToken
+from schemas.ids import MAX_AHEAD_MS, parse_id, time_text, unix_ms_of
+from schemas.tokens import BadToken, Claims, EarlyToken, ExpiredToken
 from schemas.topics import user_partition
 
 log = logging.getLogger(__name__)
@@ -81,17 +82,11 @@ class Desk:
     keys: PublicKeys
     rules: Rules
     limits: frames.Limits
-    clock: Callable[[], float]
-    """Wall clock, seconds."""
-    monotonic: Callable[[], float]
+    clock: Clock
     lag: HistoryLag
     started: asyncio.Event = field(default_factory=asyncio.Event)
     draining: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def now_ms(self) -> int:
-        """The wall clock in Unix milliseconds."""
-        return int(self.clock() * 1_000)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Does this beside everything else."""
@@ -119,13 +114,13 @@ class Conversation:
 
     def opened(self, socket: Socket) -> None:
         """See `Handler`."""
-        self._session = Session(socket, self._codec, self._desk.rules, now_s=self._desk.monotonic())
+        self._session = Session(socket, self._codec, self._desk.rules, now_s=self._desk.clock.elapsed_s())
         self._desk.hub.connected(self._session)
 
     def frame(self, payload: bytes, *, text: bool) -> None:
         """See `Handler`."""
         desk = self._desk
-        self._do_all(self._session.receive(payload, text=text, now_s=desk.monotonic(), now_ms=desk.now_ms()))
+        self._do_all(self._session.receive(payload, text=text, now_s=desk.clock.elapsed_s(), now_ms=desk.clock.now_ms()))
 
     def writable(self) -> None:
         """See `Handler`."""
@@ -133,7 +128,7 @@ class Conversation:
 
     def heard(self) -> None:
         """See `Handler`."""
-        self._do_all(self._session.idle(self._desk.monotonic()))
+        self._do_all(self._session.idle(self._desk.clock.elapsed_s()))
 
     def flooded(self) -> None:
         """See `Handler`."""
@@ -207,7 +202,7 @@ class Conversation:
             for field in ("read", "received"):
                 if self._desk.minting.ahead(getattr(command.mark, field)):
                     raise Malformed(f"{field} lies in the future", field=field)
-            self._desk.marks.hold(command, partial(self._marked, re), self._desk.monotonic())
+            self._desk.marks.hold(command, partial(self._marked, re), self._desk.clock.elapsed_s())
         except ChatError as error:
             self._marked(re, error)
 
@@ -219,10 +214,15 @@ class Conversation:
         try:
             async with asyncio.timeout(START_S):
                 await desk.started.wait()
-                claims = await desk.keys.verify(hello.token, desk.clock())
+                claims = await desk.keys.verify(hello.token, desk.clock.now_s())
                 home = await desk.ownership.home_of(user_partition(claims.user, desk.partitions))
+                await self._pass(hello.seen)
+        except EarlyToken as error:
+            self._end(STARTING, error.message)
         except (TimeoutError, Unavailable):
             self._end(STARTING, "starting")
+        except Malformed as error:
+            self._end(MALFORMED, error.message)
         except ExpiredToken as error:
             self._end(EXPIRED, error.message)
         except BadToken as error:
@@ -234,6 +234,17 @@ class Conversation:
             elif self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims)) is not None:
                 self._end(refusal.code, refusal.reason)
 
+    async def _pass(self, seen: str | UnsetType) -> None:
+        """Waits until what this client writes sorts after what it has seen: at most a second, and nobody else's ids move.
+
+        An id further ahead is of a wrong clock, or made up: nobody can write after it. Raises Malformed.
+        """
+        wait_ms = 0 if isinstance(seen, UnsetType) else self._desk.minting.greater_in_ms(parse_id(seen, name="seen"))
+        if wait_ms > MAX_AHEAD_MS:
+            count("knchat_ids_ahead_total", where="hello")
+        elif wait_ms:
+            await asyncio.sleep(wait_ms / 1_000)
+
     def _admit(self, hello: frames.Hello, claims: Claims) -> End | None:
         """Says welcome and all that was missed; or why not."""
         desk, hub, session = self._desk, self._desk.hub, self._session
@@ -243,12 +254,7 @@ class Conversation:
             return End(BAD_TOKEN, "the access token is another device's")
         if hub.is_revoked(claims):
             return End(REVOKED, "this device was logged out")
-        try:
-            if not isinstance(hello.seen, UnsetType) and not desk.minting.advance(parse_id(hello.seen, name="seen")):
-                return End(MALFORMED, "seen lies in the future")
-        except Malformed as error:
-            return End(MALFORMED, error.message)
-        now_s, now_ms = desk.monotonic(), desk.now_ms()
+        now_s, now_ms = desk.clock.elapsed_s(), desk.clock.now_ms()
         partition = user_partition(claims.user, desk.partitions)
         result, position = hub.place(partition, None if isinstance(hello.resume, UnsetType) else hello.resume, now_ms)
         session.open(
@@ -283,7 +289,7 @@ class Conversation:
         """Takes a newer token of the same user and device; any other leaves everything as it is."""
         desk, session = self._desk, self._session
         try:
-            claims = await desk.keys.verify(token, desk.clock())
+            claims = await desk.keys.verify(token, desk.clock.now_s())
             if (claims.user, claims.device) != (session.claims.user, session.claims.device):
                 raise BadToken("the access token is another user's or device's")
         except ChatError as error:
@@ -292,6 +298,6 @@ class Conversation:
         if desk.hub.is_revoked(claims):
             self._end(REVOKED, "this device was logged out")
             return
-        session.renew(claims, now_s=desk.monotonic(), now_ms=desk.now_ms())
+        session.renew(claims, now_s=desk.clock.elapsed_s(), now_ms=desk.clock.now_ms())
         if not isinstance(re, UnsetType):
             self._say(frames.Ok(re=re, expires=time_text(claims.expires_ms)))

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import suppress
 from typing import Final
 
+from backends.clock import Clock
 from backends.log import Bounds, Follower, Reads, Stored
 from backends.telemetry import count, gauge
 from gateway.hub import Hub
@@ -35,7 +36,7 @@ BACK_BYTES: Final = 2**20
 
 
 class Delivery:
-    """The reading side of one gateway. Belongs to one event loop; `clock` is the wall clock in seconds."""
+    """The reading side of one gateway. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class Delivery:
         ring_bytes: int,
         ring_s: int,
         token_s: int,
-        clock: Callable[[], float],
+        clock: Clock,
         beat: Callable[[], None],
     ) -> None:
         """`lost` is told of commands that were lost (user, key), `beat` before anything is pushed."""
@@ -271,7 +272,7 @@ class Delivery:
             until = start
 
     def _ago_ms(self, seconds: int) -> int:
-        return int((self._clock() - seconds) * 1_000)
+        return self._clock.now_ms() - seconds * 1_000
 
 
 async def _pause(topic: str, error: Unavailable) -> None:

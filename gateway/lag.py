@@ -5,11 +5,10 @@ Measured from what the group that writes history has committed. Source: design.m
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 from typing import Final
 
+from backends.clock import Clock
 from backends.log import Reads
 from backends.telemetry import gauge
 from schemas.errors import Unavailable
@@ -21,9 +20,9 @@ EVERY_S: Final = 10.0
 
 
 class HistoryLag:
-    """Belongs to one event loop; `clock` is the wall clock in seconds."""
+    """Belongs to one event loop."""
 
-    def __init__(self, reads: Reads, *, clock: Callable[[], float]) -> None:
+    def __init__(self, reads: Reads, *, clock: Clock) -> None:
         self._reads = reads
         self._clock = clock
         self.seconds = 0.0
@@ -32,7 +31,7 @@ class HistoryLag:
     async def watch(self) -> None:
         """Looks for ever, after the look that the start has made. While the log is away the last figure stays."""
         while True:
-            await asyncio.sleep(EVERY_S)
+            await self._clock.sleep(EVERY_S)
             try:
                 await self.look()
             except Unavailable as error:
@@ -47,6 +46,6 @@ class HistoryLag:
             offset = max(committed.get(partition, bounds.begin), bounds.begin)
             if offset < bounds.end:
                 oldest = await self._reads.read(MESSAGES, partition, offset, max_records=1)
-                lag_s = max([lag_s, *(self._clock() - record.at_ms / 1_000 for record in oldest)])
+                lag_s = max([lag_s, *(self._clock.now_s() - record.at_ms / 1_000 for record in oldest)])
         self.seconds = lag_s
         gauge("knchat_history_lag_seconds", lag_s)

@@ -1,7 +1,6 @@
 """The gateway's message ids: a leased generator, kept alive, and the clock that mints with it.
 
-The publisher mints, sessions and deliveries advance the clock. Without a live lease, or with a clock that is wrong, nothing is minted.
-Source: design.md D3.
+The publisher mints, deliveries advance the clock. Without a live lease nothing is minted. Source: design.md D3.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
 from typing import Final
 
 from backends.accounts import Generators, Lease
+from backends.clock import Clock
 from backends.telemetry import count
 from schemas.errors import Refused, Unavailable
 from schemas.ids import MAX_AHEAD_MS, MessageId, Mint, unix_ms_of
@@ -21,54 +20,62 @@ log = logging.getLogger(__name__)
 
 RENEW_S: Final = 60.0
 RETRY_S: Final = 5.0
-# The lease's end is the database's time and our offset to it is a minute old at most: stop early enough that no drift between matters.
-LEASE_MARGIN_MS: Final = 5_000
+DEAD_RETRY_S: Final = 1.0
+"""After a try that failed while nobody can write."""
+# What is left of a lease is counted by our own clock, a minute long and while the database is away up to 15: no drift must matter.
+LEASE_MARGIN_S: Final = 5.0
 
 
 class Minting:
-    """Mints for one gateway. Belongs to one event loop."""
+    """Mints for one gateway, and sets its clock by the database's. Belongs to one event loop."""
 
-    def __init__(self, generators: Generators, holder: str, *, clock: Callable[[], float]) -> None:
+    def __init__(self, generators: Generators, holder: str, *, clock: Clock) -> None:
         self._generators = generators
         self._holder = holder
         self._clock = clock
+        self.now_ms = clock.now_ms
+        """The clock that mints, in Unix milliseconds."""
+        self._found_dead = asyncio.Event()
         self._lease: Lease | None = None
+        self._until_s = 0.0
         self._mint: Mint | None = None
         self._last = MessageId(0)
 
     @property
     def ready(self) -> bool:
         """Whether an id could be minted now."""
-        return self._why_not() is None
+        return self._clock.elapsed_s() < self._until_s
 
     @property
     def generator(self) -> int:
         """The number that is or was leased last; -1 before the first."""
         return -1 if self._lease is None else self._lease.generator
 
-    def now_ms(self) -> int:
-        """The database's time as far as we know it, in Unix milliseconds: the clock that mints."""
-        return int(self._clock() * 1_000) + (0 if self._lease is None else self._lease.offset_ms)
-
     def mint(self) -> MessageId:
-        """The next id, greater than all that were minted or seen here. Raises Unavailable."""
-        if (reason := self._why_not()) is not None or self._mint is None:
-            raise Unavailable(f"no ids can be made: {reason}", retry_after_s=RETRY_S)
+        """The next id, greater than all that were minted or followed here. Raises Unavailable; a dead lease is renewed at once then."""
+        if self._mint is None or not self.ready:
+            self._found_dead.set()
+            raise Unavailable("no ids can be made: no generator is leased", retry_after_s=DEAD_RETRY_S)
         self._last = self._mint.mint(self.now_ms())
         return self._last
 
     def advance(self, seen: int) -> bool:
-        """Makes later ids greater than this one. False, and nothing changed, when it lies over a second in the future."""
-        if self.ahead(seen):
+        """Makes later ids greater than this one of the log. False, and nothing changed, when it lies over a second in the future."""
+        now_ms = self.now_ms()
+        if unix_ms_of(seen) > now_ms + MAX_AHEAD_MS:
             return False
         if self._mint is not None:
-            self._mint.advance(seen, self.now_ms())
+            self._mint.advance(seen, now_ms)
         self._last = MessageId(max(self._last, seen))
         return True
 
     def ahead(self, seen: int) -> bool:
         """Whether this id lies more than a second in the future, by the clock that mints."""
         return unix_ms_of(seen) > self.now_ms() + MAX_AHEAD_MS
+
+    def greater_in_ms(self, seen: int) -> int:
+        """After so many milliseconds all ids are greater than this one, which lies a little in the future; 0: they are already."""
+        return 0 if seen <= self._last else max(0, unix_ms_of(seen) + 1 - self.now_ms())
 
     async def claim(self) -> None:
         """Leases a generator. Raises Unavailable."""
@@ -78,31 +85,35 @@ class Minting:
         """Renews the lease for ever, and claims another generator when it was lost. A database that is away is waited for."""
         wait_s = RENEW_S
         while True:
-            await asyncio.sleep(wait_s * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+            await self._clock.sleep(wait_s * random.uniform(0.8, 1.0), unless=self._found_dead)  # noqa: S311 - jitter
             wait_s = await self.renew()
+            if self.ready:
+                self._found_dead.clear()
+            else:
+                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     async def renew(self) -> float:
         """One renewal; says after how many seconds the next is due."""
         try:
-            if self._lease is None or self._over(self._lease):
+            if self._lease is None or not self.ready:
                 await self.claim()
             else:
                 self._use(await self._generators.renew(self._lease))
         except Refused as error:
             # A database that was set back to an earlier state has lent the number twice: not an id more with it.
             log.warning("generator given up, another one is claimed", extra={"generator": self.generator, "error": error.message})
-            self._lease = None
+            self._lease, self._until_s = None, 0.0
             return await self.renew()
         except Unavailable as error:
             # While the lease lives nobody else can have the number.
             log.warning("generator not renewed", extra={"generator": self.generator, "error": error.message})
             count("knchat_lease_failures_total")
-            return RETRY_S
-        return RENEW_S if self.ready else RETRY_S
+            return RETRY_S if self.ready else DEAD_RETRY_S
+        return RENEW_S
 
     async def release(self) -> None:
         """Gives the generator back: nothing is minted after this."""
-        lease, self._lease = self._lease, None
+        lease, self._lease, self._until_s = self._lease, None, 0.0
         if lease is not None:
             try:
                 await self._generators.release(lease)
@@ -113,16 +124,6 @@ class Minting:
         if self._mint is None or self._mint.generator != lease.generator:
             self._mint = Mint(lease.generator)
         self._lease = lease
+        self._until_s = lease.reading.asked_s + (lease.until_ms - lease.reading.store_ms) / 1_000 - LEASE_MARGIN_S
+        self._clock.synchronise(lease.reading, newest_ms=unix_ms_of(self._last))
         self._mint.advance(self._last, self.now_ms())
-        if reason := self._why_not():
-            log.error("nothing is minted", extra={"reason": reason, "offset_ms": lease.offset_ms})
-
-    def _over(self, lease: Lease) -> bool:
-        return self.now_ms() >= lease.until_ms - LEASE_MARGIN_MS
-
-    def _why_not(self) -> str | None:
-        if self._lease is None or self._over(self._lease):
-            return "no generator is leased"
-        if abs(self._lease.offset_ms) > MAX_AHEAD_MS:
-            return "the clock differs from the database's by over a second"
-        return None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from backends.accounts import Owner, Owners
+from backends.clock import Clock
 from backends.log import Reads
 from backends.telemetry import gauge
 from gateway.acts import RESTART, STARTING, End
@@ -42,7 +43,7 @@ CERTAIN_S: Final = 5.0
 class Ownership:
     """One gateway among the others: `name` is its place in the group, `url` its whole URL for clients.
 
-    Belongs to one event loop; `clock` is monotonic, `now_ms` the database's time.
+    Belongs to one event loop.
     """
 
     def __init__(
@@ -55,8 +56,7 @@ class Ownership:
         partitions: int,
         name: str,
         url: Callable[[], str],
-        clock: Callable[[], float],
-        now_ms: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._reads = reads
         self._owners = owners
@@ -66,8 +66,7 @@ class Ownership:
         self._name = name
         self._url = url
         self._clock = clock
-        self._now_ms = now_ms
-        self._directory = Directory(owners, clock=clock)
+        self._directory = Directory(owners, clock=clock.elapsed_s)
         self._moves = Moves(hub.do)
         self._mine: frozenset[int] | None = None
         self._served: set[int] = set()
@@ -140,7 +139,7 @@ class Ownership:
             self._left_since_s.pop(partition, None)
             self._going.discard(partition)
         self._moves.cancel(mine)
-        now_s = self._clock()
+        now_s = self._clock.elapsed_s()
         self._left_since_s |= dict.fromkeys(before - mine, now_s)
         self._told &= mine
         self._directory.forget(mine ^ before)
@@ -208,7 +207,7 @@ class Ownership:
             if not untold:
                 if self._mine is not None and self._mine <= self._served:
                     self.told.set()
-                if await _silent(news, TELL_AGAIN_S) and await self._log_answers() and await _silent(news, CERTAIN_S):
+                if await self._silent(news, TELL_AGAIN_S) and await self._log_answers() and await self._silent(news, CERTAIN_S):
                     self._told.clear()
                 continue
             try:
@@ -223,13 +222,17 @@ class Ownership:
     async def _write_down(self, partitions: Sequence[int]) -> None:
         """Those that do not stand there as ours. The group gave them to us since, so ours is the newer word, whatever the clocks say."""
         stand = await asyncio.gather(*(self._owners.owner_of(partition) for partition in partitions))
-        now_ms = self._now_ms()
+        now_ms = self._clock.now_ms()
         wrong = [
             Owner(partition, self._url(), now_ms if there is None else max(now_ms, there.generation + 1))
             for partition, there in zip(partitions, stand, strict=True)
             if there is None or there.url != self._url()
         ]
         await self._owners.own(wrong)
+
+    async def _silent(self, news: asyncio.Event, seconds: float) -> bool:
+        """Whether there is no news for so long, or a little less."""
+        return await self._clock.sleep(seconds * random.uniform(0.5, 1.0), unless=news)  # noqa: S311 - jitter
 
     async def _log_answers(self) -> bool:
         try:
@@ -252,7 +255,7 @@ class Ownership:
         asked = [partition for partition in staying if partition not in self._going]
         self._directory.forget(asked)
         urls = await asyncio.gather(*(self._directory.url_of(partition) for partition in asked))
-        now_s = self._clock()
+        now_s = self._clock.elapsed_s()
         for partition, url in zip(asked, urls, strict=True):
             if (since_s := self._left_since_s.get(partition)) is None:  # it is mine again
                 continue
@@ -271,7 +274,7 @@ class Ownership:
         Raises Malformed when one has got more partitions: functions write for those, and what is for half of the users would reach nobody.
         """
         while True:
-            await asyncio.sleep(EPOCH_S)
+            await self._clock.sleep(EPOCH_S)
             try:
                 remade = await self._delivery.remade()
                 if not remade:
@@ -285,16 +288,6 @@ class Ownership:
                 self._served.clear()
                 self._hub.end_all(RESTART, "the log was made anew")
                 self._tell_news()
-
-
-async def _silent(news: asyncio.Event, seconds: float) -> bool:
-    """Whether there is no news for so long, or a little less."""
-    try:
-        async with asyncio.timeout(seconds * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
-            await news.wait()
-    except TimeoutError:
-        return True
-    return False
 
 
 async def _again() -> None:

@@ -6,7 +6,6 @@ Meanwhile another gateway may have taken its partitions and its clients. Source:
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -16,15 +15,13 @@ STILL_S: Final = 10.0
 """The session timeout of the group: after so long without a sign of life the others own what this gateway owned."""
 
 
-def clock() -> float:
-    """Seconds that also pass while the machine is suspended, which `time.monotonic` sleeps through on Linux."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Pulse:
-    """Beaten by everything that must not go on as if nothing had happened; `stood_still` is called first then."""
+    """Beaten by everything that must not go on as if nothing had happened; `stood_still` is called first then.
 
-    def __init__(self, stood_still: Callable[[], None], *, clock: Callable[[], float] = clock) -> None:
+    `clock`: seconds that also pass while the machine is suspended.
+    """
+
+    def __init__(self, stood_still: Callable[[], None], *, clock: Callable[[], float]) -> None:
         self._stood_still = stood_still
         self._clock = clock
         self._last_s: float | None = None

@@ -13,7 +13,6 @@ import random
 import re
 import secrets
 import socket
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -58,15 +57,16 @@ TOLD_S: Final = 3.0
 
 
 class Gateway:
-    """One gateway. Belongs to one event loop; `clock` is the wall clock in seconds."""
+    """One gateway. Belongs to one event loop."""
 
-    def __init__(self, backends: Backends, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, backends: Backends, settings: Settings) -> None:
         """Raises Malformed when `public_url` asks for a number that the gateway's name does not end with."""
         self._backends = backends
         self._settings = settings
         name = settings.gateway_name or socket.gethostname()
         self._public_url = _public_url(settings.public_url, name)
-        self._monotonic = time.monotonic
+        clock = backends.clock
+        self._elapsed_s = clock.elapsed_s
         hub = Hub(
             Ring(limit_bytes=settings.ring_bytes, kept_s=settings.ring_s),
             Allowed(
@@ -75,13 +75,13 @@ class Gateway:
                 outbox_bytes=settings.outbox_bytes,
                 token_s=settings.token_s,
             ),
-            now_s=self._monotonic(),
+            now_s=self._elapsed_s(),
             soon=lambda call: asyncio.get_running_loop().call_soon(call),
         )
         minting = Minting(backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock)
         in_flight, apart_s = settings.publishes_in_flight, settings.publish_apart_ms / 1_000
-        publisher = Publisher(backends.appends, backends.cache, minting, in_flight=in_flight, apart_s=apart_s, clock=self._monotonic)
-        self._pulse = Pulse(lambda: hub.end_all(RESTART, "this gateway stood still"))
+        publisher = Publisher(backends.appends, backends.cache, minting, in_flight=in_flight, apart_s=apart_s, clock=self._elapsed_s)
+        self._pulse = Pulse(lambda: hub.end_all(RESTART, "this gateway stood still"), clock=self._elapsed_s)
         self._delivery = Delivery(
             backends.reads,
             hub,
@@ -101,8 +101,7 @@ class Gateway:
             partitions=settings.delivery_partitions,
             name=name,
             url=lambda: self.url,
-            clock=self._monotonic,
-            now_ms=minting.now_ms,
+            clock=clock,
         )
         self._desk = Desk(
             hub=hub,
@@ -110,7 +109,7 @@ class Gateway:
             partitions=settings.delivery_partitions,
             minting=minting,
             publisher=publisher,
-            queries=Queries(backends.appends, minting, in_flight=in_flight, apart_s=apart_s, clock=self._monotonic),
+            queries=Queries(backends.appends, minting, in_flight=in_flight, apart_s=apart_s, clock=self._elapsed_s),
             marks=Marks(),
             keys=backends.public_keys,
             lag=HistoryLag(backends.reads, clock=clock),
@@ -122,7 +121,6 @@ class Gateway:
                 frames_per_second=settings.frames_per_second,
             ),
             clock=clock,
-            monotonic=self._monotonic,
         )
         self._listener: websocket.Listener | None = None
         self._parts: list[asyncio.Task[None]] = []
@@ -189,8 +187,8 @@ class Gateway:
         if self._sharing is not None:
             self._sharing.cancel()
         desk.hub.drain(self._settings.drain_s * 1_000)
-        until_s = self._monotonic() + self._settings.drain_s
-        while desk.hub.connections and self._monotonic() < until_s:  # noqa: ASYNC110 - the hub knows no asyncio
+        until_s = self._elapsed_s() + self._settings.drain_s
+        while desk.hub.connections and self._elapsed_s() < until_s:  # noqa: ASYNC110 - the hub knows no asyncio
             await asyncio.sleep(TICK_S)
         await self.stop()
 
@@ -273,7 +271,7 @@ class Gateway:
         missing += await self._backends.health.missing(NEEDS)
         if missing:
             return problem(Unavailable(f"not ready: {', '.join(missing)}", code="starting"))
-        return Response(200, b"ok\n")
+        return Response(200, "\n".join(filter(None, ("ok", desk.clock.remark, ""))).encode())
 
     # ---- beside the conversations --------------------------------------------------------------------------------------------------------
 
@@ -298,12 +296,12 @@ class Gateway:
     async def _tick(self) -> None:
         """Whatever is due with time, some times a second."""
         desk = self._desk
-        forget_s = self._monotonic()
+        forget_s = self._elapsed_s()
         self._pulse.beat()
         while True:
             await asyncio.sleep(TICK_S)
             self._pulse.beat()
-            now_s = self._monotonic()
+            now_s = self._elapsed_s()
             desk.hub.tick(now_s)
             self._ownership.tick(now_s)
             desk.publisher.tick(now_s)
@@ -311,7 +309,7 @@ class Gateway:
             self._publish_marks(now_s)
             if now_s - forget_s >= FORGET_S:
                 forget_s = now_s
-                desk.hub.forget(desk.now_ms())
+                desk.hub.forget(desk.clock.now_ms())
             gauge("knchat_sessions", desk.hub.connections)
 
 

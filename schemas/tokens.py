@@ -17,7 +17,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.errors import Malformed, Refused
+from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId, parse_user
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class ExpiredToken(BadToken):
         super().__init__("the access token has expired: refresh it with POST /v1/tokens")
 
 
+class EarlyToken(Unavailable):
+    """One of ours whose time has not come, so one of two clocks is wrong: HTTP 503, close 4006. It is good later."""
+
+    def __init__(self) -> None:
+        super().__init__("the access token's time has not come, a clock is wrong: try again", retry_after_s=5.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """Who a token speaks for, and when it was issued and ends (Unix milliseconds; the end is a whole second)."""
@@ -88,7 +95,7 @@ def sign(claims: Claims, key: Ed25519PrivateKey, kid: str) -> str:
 def verify(token: str, keys: Mapping[str, Ed25519PublicKey], now_s: float) -> Claims:
     """The claims of a token that was signed with one of the keys (kid -> key) and whose time is not over.
 
-    Raises BadToken, UnknownKey or ExpiredToken. Whether the device was revoked since is the caller's question.
+    Raises BadToken, UnknownKey, ExpiredToken or EarlyToken. Whether the device was revoked since is the caller's question.
     """
     from jwt.exceptions import PyJWTError  # noqa: PLC0415 - 50 ms, and most functions check no token
 
@@ -117,8 +124,10 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
         ours = fields["iss"] == ISSUER and fields["aud"] == AUDIENCE and DEVICE.fullmatch(device) and fields["iat"] == issued_ms // 1_000
     except (Malformed, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadToken from error
-    if not ours or starts_ms > now_ms + AHEAD_MS:
+    if not ours:
         raise BadToken
+    if starts_ms > now_ms + AHEAD_MS:
+        raise EarlyToken
     if expires_ms <= now_ms:
         raise ExpiredToken
     return Claims(user, device, issued_ms, expires_ms)

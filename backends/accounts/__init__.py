@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from backends.clock import Clock, Reading
 from schemas.ids import UserId
 
 
@@ -104,6 +105,10 @@ class Accounts(Protocol):
         """Ends a device and says its last `seen_ms`: no token of it was issued later. None: there was none."""
         ...
 
+    async def read_clock(self, clock: Clock) -> Reading:
+        """What the database's clock says, for the clock of this process; where that has none of its own, what this one says."""
+        ...
+
     async def ping(self) -> None:
         """Raises Unavailable when the database does not answer. Answers within 2 s."""
         ...
@@ -115,7 +120,7 @@ class Accounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A generator number lent to one process until `until_ms` by the database's clock; `offset_ms` is that clock less ours, as measured.
+    """A generator number lent to one process until `until_ms` by the database's clock, of which `reading` is what it said then.
 
     `holder` is what the claim was made for and a random end, so that two claims for one name are never taken for each other.
     """
@@ -123,7 +128,7 @@ class Lease:
     generator: int
     holder: str
     until_ms: int
-    offset_ms: int
+    reading: Reading
 
 
 class Generators(Protocol):

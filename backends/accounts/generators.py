@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 import sqlalchemy as sa
 
 from backends.accounts import Lease
+from backends.clock import Clock
 from backends.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
 
@@ -29,9 +28,9 @@ GENERATORS: Final = sa.Table(
 
 
 class SqlGenerators:
-    """Leases in a database that it shares with other adapters. `clock` is the process's own, in Unix seconds."""
+    """Leases in a database that it shares with other adapters."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
@@ -40,7 +39,8 @@ class SqlGenerators:
         holder = f"{holder}/{secrets.token_hex(8)}"
 
         def work(connection: sa.Connection) -> Lease:
-            now_ms, offset_ms = self._measure(connection)
+            reading = self._database.read_clock(connection, self._clock)
+            now_ms = reading.store_ms
             free = (
                 sa.select(GENERATORS.c.generator)
                 .where(GENERATORS.c.until_ms <= now_ms - REST_MS)
@@ -51,7 +51,7 @@ class SqlGenerators:
             generator = connection.execute(free).scalar()
             if generator is None:
                 raise Unavailable("all generators of ids are lent out")
-            lease = Lease(generator, holder, until_ms=now_ms + lease_s * 1_000, offset_ms=offset_ms)
+            lease = Lease(generator, holder, until_ms=now_ms + lease_s * 1_000, reading=reading)
             connection.execute(
                 sa.update(GENERATORS).where(GENERATORS.c.generator == generator).values(holder=holder, until_ms=lease.until_ms)
             )
@@ -63,8 +63,8 @@ class SqlGenerators:
         """Also of a lease that has run out, as long as nobody else has got the number."""
 
         def work(connection: sa.Connection) -> Lease:
-            now_ms, offset_ms = self._measure(connection)
-            renewed = replace(lease, until_ms=now_ms + lease_s * 1_000, offset_ms=offset_ms)
+            reading = self._database.read_clock(connection, self._clock)
+            renewed = replace(lease, until_ms=reading.store_ms + lease_s * 1_000, reading=reading)
             if not connection.execute(_held(lease).values(until_ms=renewed.until_ms)).rowcount:
                 raise Refused("stale", "this generator of ids has been lost to somebody else")
             return renewed
@@ -75,17 +75,11 @@ class SqlGenerators:
         """Ends the lease now, unless it has been lost already."""
 
         def work(connection: sa.Connection) -> None:
-            now_ms, _ = self._measure(connection)
+            now_ms = self._database.read_clock(connection, self._clock).store_ms
             ended_ms = sa.case((GENERATORS.c.until_ms > now_ms, now_ms), else_=GENERATORS.c.until_ms)
             connection.execute(_held(lease).values(holder="", until_ms=ended_ms))
 
         await self._database.write(work)
-
-    def _measure(self, connection: sa.Connection) -> tuple[int, int]:
-        """The database's clock now, and that less our own: exact to half the time of the question."""
-        before = self._clock()
-        now_ms: int = connection.execute(sa.select(self._database.now_ms)).scalar_one()
-        return now_ms, round(now_ms - (before + self._clock()) * 500)
 
 
 def _held(lease: Lease) -> sa.Update:

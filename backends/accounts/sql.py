@@ -12,6 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from backends.accounts import Device, Profile
+from backends.clock import Clock, Reading
 from backends.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
 from schemas.ids import LATEST, UserId
@@ -163,6 +164,10 @@ class SqlAccounts:
         """One DELETE."""
         delete = sa.delete(DEVICES).where(DEVICES.c.user == user, DEVICES.c.device == device).returning(DEVICES.c.seen_ms)
         return await self._database.write(lambda connection: connection.execute(delete).scalar())
+
+    async def read_clock(self, clock: Clock) -> Reading:
+        """Asks the database."""
+        return await self._database.read(lambda connection: self._database.read_clock(connection, clock))
 
     async def ping(self) -> None:
         """Asks the database."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from backends.clock import Clock, Reading
 from schemas.ids import ChatId, MessageId, UserId
 
 
@@ -138,6 +139,10 @@ class Chats(Protocol):
 
     async def pointers(self, states: Collection[tuple[UserId, ChatId]]) -> Mapping[tuple[UserId, ChatId], Pointers]:
         """How far these states have come; those of which nothing was ever written are left out."""
+        ...
+
+    async def read_clock(self, clock: Clock) -> Reading:
+        """What the store's clock says, for the clock of this process; where that has none of its own, what this one says."""
         ...
 
     async def ping(self) -> None:

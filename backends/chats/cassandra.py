@@ -17,6 +17,7 @@ from backends.chats.cassandra_nodes import Nodes
 from backends.chats.cassandra_schema import VERSION_OF, check, migrate
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import MAX_DIGEST, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
+from backends.clock import Clock, Reading
 from schemas.deliveries import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
 
@@ -50,6 +51,7 @@ STATEMENTS: Final = {
     "unread": f"SELECT id {_OF_BUCKET} AND id > ? AND sender = ? LIMIT ? ALLOW FILTERING",
     "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? LIMIT ?",
     "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? AND chat IN ?",
+    "clock": "SELECT toUnixTimestamp(now()) FROM system.local",
     "version": VERSION_OF,
 }
 
@@ -174,6 +176,12 @@ class CassandraChats:
             for user, rows in zip(of_user, found, strict=True)
             for chat, *pointers in rows
         }
+
+    async def read_clock(self, clock: Clock) -> Reading:
+        """Asks the node that answers."""
+        asked_s = clock.elapsed_s()
+        rows = (await self._session.read([("clock", ())]))[0]
+        return Reading(rows[0][0], asked_s, clock.elapsed_s())
 
     async def ping(self) -> None:
         """Reads the schema's version at the consistency of all reads."""

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Pointers, Stretch, Watermark
 from backends.chats.rules import MAX_DIGEST, Messages, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
+from backends.clock import Clock, Reading
 from backends.database import METADATA, Database
 from schemas.deliveries import UNREAD_SHOWN
 from schemas.ids import ChatId, MessageId, UserId
@@ -187,6 +188,10 @@ class SqlChats:
         values = self._database.giving(self._asked, [(within(user), chat) for user, chat in states])
         rows = await self._database.read(lambda connection: connection.execute(self._pointers, values).all())
         return {(row.user, row.chat): Pointers(row.newest, row.received, row.read) for row in rows}
+
+    async def read_clock(self, clock: Clock) -> Reading:
+        """Asks the database."""
+        return await self._database.read(lambda connection: self._database.read_clock(connection, clock))
 
     async def ping(self) -> None:
         """Asks the database."""

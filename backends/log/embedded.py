@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
+from backends.clock import Clock
 from backends.log import Bounds, Member, Record, Sharing, Stored
 from backends.log import embedded_file as sql
 from backends.log.embedded_sharing import Group
@@ -38,7 +38,10 @@ _RECORD_BYTES: Final = 128
 
 
 class EmbeddedLog:
-    """Implements `Appends` and `Reads`. `clock` gives Unix seconds: it dates records and decides what is kept."""
+    """Implements `Appends` and `Reads`. `clock` gives Unix seconds: it dates records and decides what is kept.
+
+    `not_below` is told the time of the newest record when the file is opened.
+    """
 
     def __init__(
         self,
@@ -46,10 +49,12 @@ class EmbeddedLog:
         *,
         event_keys: Sequence[bytes] = (),
         partitions: Mapping[str, int] | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        not_below: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`partitions`: counts of topics that are made anew, where they are to differ from the table of topics."""
-        self.clock = clock
+        self.clock = clock or Clock(alone=True).now_s
+        self._not_below = not_below
         self._path = path
         self._partitions = partitions or {}
         self._event_keys = event_keys
@@ -229,6 +234,7 @@ class EmbeddedLog:
                 file = await asyncio.to_thread(sql.LogFile, self._path, self._partitions)
                 tail = Tail(stored=file.stored, read=self._read, look=self._look)
                 try:
+                    self._not_below(await asyncio.to_thread(file.newest_ms))
                     self._opened = _Opened(file, tail, self.clock)
                 except sqlite3.Error as error:
                     raise Unavailable(f"{self._path} cannot be opened: {error}") from error

@@ -50,6 +50,10 @@ SELECT slot, begin, coalesce((SELECT id + 1 FROM records WHERE id >= slot << {OF
     ORDER BY id DESC LIMIT 1) - (slot << {OFFSET_BITS}), begin)
 FROM slots WHERE slot IN (SELECT value FROM json_each(?))
 """  # noqa: S608 - a number of ours
+_NEWEST: Final = f"""
+SELECT max((SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id DESC LIMIT 1))
+FROM slots
+"""  # noqa: S608 - a number of ours
 _EXPIRED_SLOTS: Final = f"""
 SELECT slot FROM slots WHERE slot >= ? AND slot < ? AND
     (SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id LIMIT 1) < ?
@@ -120,6 +124,12 @@ class LogFile:
         connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False, cached_statements=64)
         connection.executescript("PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST; PRAGMA cache_size = -8192")
         return connection
+
+    def newest_ms(self) -> int:
+        """When the newest record was appended, in Unix milliseconds; 0: there is none."""
+        with closing(self.connect()) as connection:
+            newest: int | None = connection.execute(_NEWEST).fetchone()[0]
+            return newest or 0
 
     def place(self, topic: str) -> Place:
         """Raises Unavailable when there is no such topic."""

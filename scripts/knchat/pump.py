@@ -148,10 +148,12 @@ def _over_http(url: str, stack: contextlib.AsyncExitStack) -> Post:
 def _in_this_process(target: str, backends: Backends, stack: contextlib.AsyncExitStack) -> Post:
     from backends.in_process import in_process  # noqa: PLC0415 - see run
     from functions import door  # noqa: PLC0415 - see run
-    from functions.serve import event_app  # noqa: PLC0415 - see run
+    from functions.serve import event_app, keep_time  # noqa: PLC0415 - see run
 
     door.use(backends)
     stack.callback(door.use, None)
+    if (keeping := keep_time(backends, [target])) is not None:
+        stack.callback(keeping.cancel)
     return in_process(event_app(target))
 
 

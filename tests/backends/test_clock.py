@@ -1,38 +1,16 @@
 """The one clock of a process: whatever happens to the wall clock, its time goes on, and stays near the truth."""
 
+import asyncio
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backends.clock import BELOW_MS, CORRECTED_S, OFF_S, Clock, Reading, elapsed_s
+from backends.clock import BELOW_MS, CORRECTED_S, OFF_S, Clock, elapsed_s
+from schemas.errors import Unavailable
+from tests.clock import STARTED_S, Machine
 
-STARTED_S = 1_800_000_000.0
 STEPS = st.sampled_from([-3_600.0, -10.0, 10.0, 300.0, 3_600.0, 90_000.0, -90_000.0]) | st.floats(-1e6, 1e6)
-
-
-class Machine:
-    """A machine: what has passed, how wrong its wall clock is, and the true time."""
-
-    def __init__(self, wrong_s=0.0):
-        self.passed_s, self.wrong_s = 1_000.0, wrong_s
-
-    def true_s(self):
-        return STARTED_S + self.passed_s
-
-    def wall(self):
-        return self.true_s() + self.wrong_s
-
-    def elapsed(self):
-        return self.passed_s
-
-    def clock(self, *, alone):
-        return Clock(alone=alone, wall=self.wall, elapsed=self.elapsed)
-
-    def reading(self, *, late_s=0.0, took_s=0.0, wrong_s=0.0):
-        """Of a database with the true time, `wrong_s` aside, which answered after `late_s` of the `took_s` that the question took."""
-        asked_s = self.passed_s
-        self.passed_s += took_s
-        return Reading(round((STARTED_S + asked_s + min(late_s, took_s) + wrong_s) * 1_000), asked_s, self.passed_s)
 
 
 class Alone(RuleBasedStateMachine):
@@ -149,18 +127,50 @@ def test_a_database_that_falls_back_stops_no_ids():
     assert clock.now_s() - machine.true_s() == pytest.approx(-3_600.0, abs=0.01), "nobody has made an id for an hour"
 
 
-def test_it_says_why_it_cannot_be_trusted():
+async def test_it_says_why_it_cannot_be_trusted():
     machine = Machine()
     alone, led = machine.clock(alone=True), machine.clock(alone=False)
-    assert alone.doubt is None
-    assert led.doubt == "the database has not told its time yet"
+    await alone.ping()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(led.ping(), 0.01)
     led.synchronise(machine.reading())
+    await led.ping()
+    assert alone.remark == led.remark == ""
     machine.wrong_s = -3_600.0
-    assert led.doubt is None
-    assert alone.doubt == "this machine's clock is 3600 s behind what has passed since the start"
-    assert alone.off_s == pytest.approx(-3_600)
+    assert alone.remark == "clock: this machine's is 3600 s behind what has passed since the start"
+    assert led.remark == "clock: this machine's is 3600 s behind the database's"
     machine.wrong_s = OFF_S - 1
-    assert alone.doubt is None
+    assert alone.remark == ""
+
+
+async def test_it_follows_a_store_for_ever(monkeypatch):
+    """One that is away is asked again, and meanwhile time goes on."""
+    machine = Machine(300.0)
+    clock = machine.clock(alone=False)
+    answers = iter([Unavailable("away"), machine.reading(), machine.reading(wrong_s=7.0)])
+    asked = asyncio.Event()
+
+    class Store:
+        async def read_clock(self, clock):
+            answer = next(answers, None)
+            if isinstance(answer, Unavailable):
+                raise answer
+            if answer is None:
+                asked.set()
+                await asyncio.Event().wait()
+            return answer
+
+    async def sleep(seconds):
+        machine.passed_s += seconds
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    keeping = asyncio.create_task(clock.keep(Store()))
+    await asked.wait()
+    keeping.cancel()
+    await asyncio.wait([keeping])
+
+    assert clock.now_s() - machine.true_s() == pytest.approx(7.0, abs=0.01)
+    await machine.clock(alone=True).keep(Store()), "has none to follow"
 
 
 async def test_a_sleep_counts_what_a_suspended_machine_sleeps():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from backends.clock import Clock
 from backends.log import Record
 from backends.telemetry import value_of
 from gateway.delivery import Delivery
@@ -42,7 +43,7 @@ def hub():
 
 @pytest.fixture
 async def minting(backends):
-    made = Minting(backends.generators, "test", clock=time.time)
+    made = Minting(backends.generators, "test", clock=backends.clock)
     await made.claim()
     return made
 
@@ -62,7 +63,7 @@ async def delivery(backends, hub, minting, lost):
         ring_bytes=2**20,
         ring_s=900,
         token_s=900,
-        clock=time.time,
+        clock=backends.clock,
         beat=lambda: None,
     )
 
@@ -169,7 +170,7 @@ async def test_reading_back_stops_at_the_time(delivery, hub, backends):
     await deliver(backends, pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=now_ms)))
     for _ in range(300):
         await deliver(backends, message(id_now(), ANN, ANN))
-    delivery._clock = lambda: time.time() + 1_000
+    delivery._clock = Clock(alone=True, wall=lambda: time.time() + 1_000)
     delivery._ring_bytes = 0
 
     await fill(delivery)
@@ -419,13 +420,13 @@ async def test_answers_go_to_the_session_that_waits(delivery, hub, backends):
 
 async def test_how_far_history_is_behind(backends):
     """The age of the oldest outcome that its group has not committed."""
-    now_s = time.time()
-    lag = HistoryLag(backends.reads, clock=lambda: now_s)
+    ahead = Clock(alone=True, wall=lambda: time.time() + 7)
+    lag = HistoryLag(backends.reads, clock=backends.clock)
     await lag.look()
     assert lag.seconds == 0
     await backends.appends.append([Record(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 3)])
-    now_s = time.time() + 7
 
+    lag._clock = ahead
     await lag.look()
     assert 6 < lag.seconds < 8
     async with backends.reads.member(HISTORY_GROUP, MESSAGES) as member:
@@ -438,7 +439,7 @@ async def test_how_far_history_is_behind(backends):
 async def test_the_lag_stays_while_the_log_is_away(backends, monkeypatch):
     """An old figure is better than none."""
     monkeypatch.setattr("gateway.lag.EVERY_S", 0.001)
-    lag = HistoryLag(backends.reads, clock=time.time)
+    lag = HistoryLag(backends.reads, clock=backends.clock)
     await lag.look()
     lag.seconds = 5.0
     await backends.close()

@@ -1,6 +1,7 @@
 """The whole gateway over TCP, on the real embedded backends: the protocol as a client sees it."""
 
 import asyncio
+import secrets
 import time
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from backends.log import Record
 from backends.telemetry import value_of
 from schemas import chat_pb2 as pb
-from schemas.ids import first_id_at
+from schemas.ids import first_id_at, unix_ms_of
 from schemas.topics import (
     ANSWERS_GIVEN,
     COMMANDS,
@@ -274,14 +275,30 @@ async def test_a_new_device_gets_the_last_minutes(person, backends):
     assert [push["message"] for push in await lost.until_live()] == [str(number)]
 
 
-async def test_seen_moves_the_clock(person):
-    """The next id is greater than any the client knows."""
+async def test_what_is_written_sorts_after_what_was_seen(person):
+    """The next id of this client is greater than any it knows; nobody else's moves, and nobody else waits."""
+    ben = await person(BEN)
     seen = first_id_at(int(time.time() * 1_000) + 800)
-
-    ann = await person(ANN, seen=str(seen))
+    coming = asyncio.create_task(person(ANN, seen=str(seen)))
+    while not coming.done():
+        began_ms = time.time() * 1_000
+        ok = await ben.ask({"type": "send", "id": 1, "key": secrets.token_hex(4), "to": "11", "text": "hi"})
+        assert unix_ms_of(int(ok["message"])) <= time.time() * 1_000 + 20
+        assert int(ok["message"]) < seen or began_ms >= unix_ms_of(seen)
+    ann = await coming
     ok = await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"})
 
     assert int(ok["message"]) > seen
+
+
+async def test_a_seen_far_ahead_is_not_followed(person):
+    """Of a gateway whose clock was wrong, or made up: it is counted, and whoever says it is let in and writes with the true time."""
+    counted = value_of("knchat_ids_ahead_total", where="hello")
+    ann = await person(ANN, seen=str(first_id_at(int(time.time() * 1_000) + 300_000)))
+    ok = await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"})
+
+    assert abs(unix_ms_of(int(ok["message"])) - time.time() * 1_000) < 5_000
+    assert value_of("knchat_ids_ahead_total", where="hello") == counted + 1
 
 
 async def test_a_slow_reader_misses_nothing(start, backends, token):

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from backends.cache import KEY_TTL_S, Claim
+from backends.clock import Clock as WallClock
 from backends.telemetry import value_of
 from gateway.batches import PATIENCE_S, QUEUE_BYTES
 from gateway.keys import Accepted
@@ -31,7 +32,7 @@ def clock():
 
 @pytest.fixture
 async def minting(backends):
-    made = Minting(backends.generators, "test", clock=time.time)
+    made = Minting(backends.generators, "test", clock=backends.clock)
     await made.claim()
     return made
 
@@ -375,7 +376,7 @@ async def test_a_command_without_a_key_is_always_new(publisher, backends):
 
 async def test_without_a_generator_nothing_is_accepted(backends, clock):
     """`unavailable`: no ids can be made, and nothing is remembered of the key."""
-    minting = Minting(backends.generators, "test", clock=time.time)
+    minting = Minting(backends.generators, "test", clock=backends.clock)
     publisher = Publisher(backends.appends, backends.cache, minting, in_flight=2, clock=clock)
     assert (await submit(publisher, command())).code == "unavailable"
 
@@ -386,7 +387,7 @@ async def test_without_a_generator_nothing_is_accepted(backends, clock):
 
 async def test_an_id_from_another_gateway_pulls_the_clock(publishers, backends, minting):
     """The next `ok` has a greater id than a repeat that was answered with a foreign one."""
-    other = Minting(backends.generators, "other", clock=lambda: time.time() + 0.5)
+    other = Minting(backends.generators, "other", clock=WallClock(alone=True, wall=lambda: time.time() + 0.5))
     await other.claim()
     ahead = Publisher(backends.appends, backends.cache, other, in_flight=2, clock=time.monotonic)
     foreign = await submit(ahead, command())

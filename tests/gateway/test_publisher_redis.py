@@ -40,7 +40,7 @@ def clock():
 @pytest.fixture
 async def publishers(backends, clock):
     """Makes publishers on the same log and Redis, as gateways that come and go."""
-    minting = Minting(backends.generators, "test", clock=time.time)
+    minting = Minting(backends.generators, "test", clock=backends.clock)
     await minting.claim()
     made = []
 

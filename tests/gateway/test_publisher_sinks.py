@@ -1,7 +1,6 @@
 """Commands through Knative's sinks on their bad days: `ok` still means in the log, and a command still has one id."""
 
 import asyncio
-import time
 from functools import partial
 
 import pytest
@@ -38,7 +37,7 @@ def command(key):
 async def test_what_was_accepted_is_in_the_log_under_its_one_id(moods, backends, monkeypatch):
     """Copies there are, as everywhere behind a sink; a key has the same id in all of them, and it is the one that was told."""
     monkeypatch.setattr(knative, "DEADLINE_S", SHORT_S)
-    minting = Minting(backends.generators, "test", clock=time.time)
+    minting = Minting(backends.generators, "test", clock=backends.clock)
     await minting.claim()
     told = {}
     async with serving(Receiver(backends.appends, moods)) as url:
@@ -70,7 +69,7 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
 
     That one may come again when the proxy takes it. Two such batches blocked a gateway for good.
     """
-    minting = Minting(backends.generators, "test", clock=time.time)
+    minting = Minting(backends.generators, "test", clock=backends.clock)
     await minting.claim()
     receiver = Receiver(backends.appends, Moods(most_bytes=20_000))
     async with serving(receiver) as url:
@@ -110,7 +109,7 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
 
 async def test_a_question_that_is_too_large_fails_alone(backends):
     """Those that came with it are asked."""
-    minting = Minting(backends.generators, "test", clock=time.time)
+    minting = Minting(backends.generators, "test", clock=backends.clock)
     await minting.claim()
     failed = {}
     async with serving(Receiver(backends.appends, Moods(most_bytes=2_000))) as url:

@@ -1,6 +1,6 @@
 """A process that stood still, seen by the clock."""
 
-from gateway.pulse import STILL_S, Pulse, clock
+from gateway.pulse import STILL_S, Pulse
 from tests.clock import Clock
 
 
@@ -19,8 +19,3 @@ def test_standing_still_is_noticed_once():
     pulse.beat()
 
     assert ends == [time.now_s]
-
-
-def test_its_clock_goes_on():
-    """It never goes back."""
-    assert clock() <= clock()
