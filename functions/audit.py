@@ -19,9 +19,9 @@ from backends.telemetry import count
 from functions.audit_log import LONG_SKEW_MS, SKEW_MS, AuditLog, Scope, event_of
 from functions.audit_rows import Keep, Rows
 from functions.records import Writer
-from schemas import wire
 from schemas.errors import Malformed
 from schemas.ids import time_text, unix_ms_of
+from schemas.signatures import check_signature
 from schemas.topics import COMMANDS, RETRIES
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Audit:
                 continue
             try:
                 event = event_of(record)
-                wire.check_signature(event, self._backends.settings.event_keys)
+                check_signature(event, [record.topic], self._backends.settings.event_keys, now_ms=self._backends.clock.now_ms())
             except Malformed:
                 forged += [command.id for command in mine]
                 continue

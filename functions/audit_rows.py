@@ -18,6 +18,7 @@ from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.errors import Malformed
 from schemas.ids import ChatId, MessageId, direct_members, time_text, unix_ms_of
+from schemas.signatures import check_signature
 from schemas.topics import MESSAGES
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Rows:
 
     def _is_ours(self, record: Stored) -> bool:
         try:
-            wire.check_signature(event_of(record), self._backends.settings.event_keys)
+            check_signature(event_of(record), [MESSAGES], self._backends.settings.event_keys, now_ms=self._backends.clock.now_ms())
         except Malformed:
             return False
         return True

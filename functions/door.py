@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import wraps
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,7 +27,8 @@ from backends import tracing
 from backends.telemetry import count, observe
 from schemas import wire
 from schemas.errors import ChatError, Malformed, Unavailable
-from schemas.topics import EVENT_TYPES
+from schemas.signatures import check_age, check_signature
+from schemas.topics import EVENT_TYPES, INBOXES
 from schemas.wire import Event
 
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ def current() -> Backends:
     return _backends
 
 
-def on_event(payload: type[Payload]) -> Callable[[Callable[[Payload, Event, Backends], Awaitable[None]]], CloudEventFunction]:
-    """Makes a rule the target for events whose data are `payload`; other types are 422.
+def on_event(
+    payload: type[Payload], *inboxes: str
+) -> Callable[[Callable[[Payload, Event, Backends], Awaitable[None]]], CloudEventFunction]:
+    """Makes a rule the target for events whose data are `payload`, signed for one of the topics `inboxes`; others are 422.
 
     The name must be one of its own in the whole house: functions-framework keeps its targets by `__name__`.
     """
@@ -92,7 +95,7 @@ def on_event(payload: type[Payload]) -> Callable[[Callable[[Payload, Event, Back
         async def target(received: CloudEvent) -> None:
             async def work() -> None:
                 backends = current()
-                event = read(received, backends.settings.event_keys)
+                event = read(received, backends, inboxes)
                 if event.type != accepted:
                     raise Malformed(f"this inbox takes {accepted} only", code="unknown_type")
                 await rule(wire.parse(event, payload), event, backends)
@@ -113,7 +116,7 @@ def on_dead_letter(rule: Callable[[Event, Backends], Awaitable[None]]) -> CloudE
         async def work() -> None:
             backends = current()
             try:
-                await rule(read(received, backends.settings.event_keys), backends)
+                await rule(read(received, backends, INBOXES), backends)
             except Malformed as error:
                 count("knchat_dead_letters_total", became="unreadable")
                 log.warning("dead letter is not readable", extra={"reason": reason_of(error)})
@@ -123,13 +126,17 @@ def on_dead_letter(rule: Callable[[Event, Backends], Awaitable[None]]) -> CloudE
     return target
 
 
-def read(received: wire.SdkEvent, keys: tuple[bytes, ...]) -> Event:
-    """The event, checked: form, plain attributes, signature where there are keys (design.md D23). Raises Malformed."""
+def read(received: wire.SdkEvent, backends: Backends, inboxes: Collection[str]) -> Event:
+    """The event, checked: form, plain attributes, and where there are keys its signature and its age (design.md D23). Raises Malformed."""
     event = wire.from_sdk(received)
     for name, value in (("id", event.id), ("source", event.source)):
         if not (value.isascii() and value.isprintable()):
             raise Malformed(f"{name} must be printable ASCII: ids of further events are made from it", field=name)
-    wire.check_signature(event, keys)
+    keys, now_ms = backends.settings.event_keys, backends.clock.now_ms()
+    check_signature(event, inboxes, keys, now_ms=now_ms)
+    # The embedded log keeps what was not processed for as long as that takes, and is reached over no network.
+    if keys and backends.settings.log != "embedded":
+        check_age(event, inboxes, now_ms=now_ms)
     return event
 
 

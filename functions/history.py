@@ -16,7 +16,7 @@ from functions.records import Writer
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import LATEST, MessageId, UserId, parse_chat
-from schemas.topics import SESSION_DELIVERIES
+from schemas.topics import QUERIES, SESSION_DELIVERIES
 from schemas.wire import Event
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _id(number: int) -> MessageId:
     return MessageId(min(number, LATEST))
 
 
-@on_event(pb.Queries)
+@on_event(pb.Queries, QUERIES)
 async def history(queries: pb.Queries, event: Event, backends: Backends) -> None:
     """Target: inbox `chat-queries`. Answers go to `session-deliveries`, for the asking session only."""
     await answer(queries.queries, Writer("history", event), backends, now_ms=backends.clock.now_ms())

@@ -18,7 +18,7 @@ from functions.rows import row_of
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import ChatId, UserId
-from schemas.topics import DELIVERIES
+from schemas.topics import DELIVERIES, MESSAGES
 from schemas.wire import Event
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[p
     return told
 
 
-@on_event(pb.Outcomes)
+@on_event(pb.Outcomes, MESSAGES)
 async def persist(outcomes: pb.Outcomes, event: Event, backends: Backends) -> None:
     """Target: inbox `chat-messages`. Writes history and chat states."""
     await keep(outcomes.outcomes, Writer("persist", event), backends)

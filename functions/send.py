@@ -20,7 +20,7 @@ from schemas import chat_pb2 as pb
 from schemas.checks import check_command
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId
-from schemas.topics import DELIVERIES, MAX_BATCH_BYTES
+from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
 from schemas.wire import Event
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _log_set_aside(command: pb.Command, error: Exception) -> None:
             log.error("bug: command set aside", extra=place, exc_info=error)
 
 
-@on_event(pb.Commands)
+@on_event(pb.Commands, COMMANDS, RETRIES)
 async def send(commands: pb.Commands, event: Event, backends: Backends) -> None:
     """Target: inboxes `chat-commands` and `chat-retries`. Tells people, and writes what became of each command."""
     await decide(commands.commands, Writer("send", event), backends, again=was_set_aside(event))

@@ -23,7 +23,7 @@ from gateway.records import Record, parse
 from schemas import chat_pb2 as pb
 from schemas.deliveries import answer_of
 from schemas.errors import Unavailable
-from schemas.topics import ANSWERS_GIVEN, DELIVERIES, DELIVERIES_MADE, SESSION_DELIVERIES
+from schemas.topics import ANSWERS_GIVEN, DELIVERIES, DELIVERIES_MADE, SESSION_DELIVERIES, EventType
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,12 @@ class Delivery:
         token_s: int,
         clock: Clock,
         beat: Callable[[], None],
+        event_keys: Sequence[bytes] = (),
     ) -> None:
-        """`lost` is told of commands that were lost (user, key), `beat` before anything is pushed."""
+        """`lost` is told of commands that were lost (user, key), `beat` before anything is pushed.
+
+        With event keys only what is signed under one of them is believed: else whoever may write to the topic could speak for anybody.
+        """
         self._reads = reads
         self._hub = hub
         self._minting = minting
@@ -61,6 +65,7 @@ class Delivery:
         self._token_s = token_s
         self._clock = clock
         self._beat = beat
+        self._event_keys = event_keys
         self._epochs = ("", "")
         self._ends: dict[int, int] = {}
         """Of session-deliveries: partition -> next offset to read, for all that is followed."""
@@ -191,7 +196,10 @@ class Delivery:
             new = [
                 stored for stored in batch if stored.partition in self._ends and stored.offset >= self._hub.ring.end(stored.partition)[0]
             ]
-            await self._deliver([Record.of(stored, DELIVERIES_MADE, traced=True) for stored in new])
+            await self._deliver([self._record(stored, DELIVERIES_MADE, traced=True) for stored in new])
+
+    def _record(self, stored: Stored, event_type: EventType, *, traced: bool = False) -> Record:
+        return Record.of(stored, event_type, keys=self._event_keys, now_ms=self._ago_ms(0), traced=traced)
 
     async def _deliver(self, records: Iterable[Record]) -> None:
         ahead = 0
@@ -225,7 +233,7 @@ class Delivery:
             if stored.partition not in self._ends:  # dropped, and what was on its way must not bring it back
                 continue
             self._ends[stored.partition] = stored.offset + 1
-            record = Record.of(stored, ANSWERS_GIVEN, traced=True)
+            record = self._record(stored, ANSWERS_GIVEN, traced=True)
             with record.span(SESSION_DELIVERIES):
                 for answer in parse(record.data, pb.Answers).answers:
                     if self._hub.expects(answer.session) and (frame := answer_of(answer)) is not None:
@@ -265,7 +273,7 @@ class Delivery:
             offset = start
             while offset < until:
                 found = await self._reads.read(DELIVERIES, partition, offset, max_records=until - offset)
-                chunk += [Record.of(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
+                chunk += [self._record(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
                 offset = found[-1].offset + 1 if found else until
             yield start, chunk
             step = min(2 * step, 8 * BACK_RECORDS) if sum(len(record.data) for record in chunk) < BACK_BYTES else max(step // 2, 1)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from backends.log import Stored
 from backends.telemetry import count
 from schemas import wire
 from schemas.errors import Malformed
+from schemas.signatures import is_signed
 from schemas.topics import EventType
 
 if TYPE_CHECKING:
@@ -38,9 +40,12 @@ class Record(NamedTuple):
     trace: str | None
 
     @classmethod
-    def of(cls, stored: Stored, event_type: EventType, *, traced: bool = False) -> Record:
-        """The part of it that is kept; `traced` when its trace is of interest."""
+    def of(cls, stored: Stored, event_type: EventType, *, keys: Sequence[bytes] = (), now_ms: int = 0, traced: bool = False) -> Record:
+        """The part of it that is kept; `traced` when its trace is of interest. With event keys nothing is kept of what is not signed."""
         data = stored.value or b""
+        if keys and not is_signed(stored.headers, data, stored.topic, keys, now_ms=now_ms):
+            _skipped(stored, "not-signed")
+            return cls(stored.partition, stored.offset, stored.at_ms, b"", None)
         # Reading the attributes costs 7 us, and all but one are for others.
         if ("ce_type", event_type.type.encode()) not in stored.headers or not data.startswith(wire.MARK):
             data = _data_of(stored, event_type)
@@ -64,9 +69,13 @@ def _data_of(stored: Stored, event_type: EventType) -> bytes:
             return event.data
     except Malformed as error:
         reason = error.field or "event"
+    _skipped(stored, reason)
+    return b""
+
+
+def _skipped(stored: Stored, reason: str) -> None:
     count("knchat_records_skipped_total", topic=stored.topic)
     log.warning("record skipped", extra={"topic": stored.topic, "partition": stored.partition, "offset": stored.offset, "reason": reason})
-    return b""
 
 
 def parse(data: bytes, message: type[Payload]) -> Payload:

@@ -92,6 +92,7 @@ class Gateway:
             token_s=settings.token_s,
             clock=clock,
             beat=self._pulse.beat,
+            event_keys=settings.event_keys,
         )
         self._ownership = Ownership(
             backends.reads,

@@ -33,25 +33,38 @@ MAX_BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic: default partition count, and how long its records are kept."""
+    """One topic: default partition count, and how long its records are kept.
+
+    `before_s`: how old a cause may be already when what follows from it is written here, since an event has the time of its cause.
+    """
 
     name: str
     partitions: int
     kept_s: int
+    before_s: int = 0
+
+    @property
+    def oldest_s(self) -> int:
+        """How old the time of an event in it may be at most."""
+        return self.kept_s + self.before_s
 
 
 TOPICS: Final[dict[str, Topic]] = {
     topic.name: topic
     for topic in (
         Topic(COMMANDS, 12, _DAY_S),
-        Topic(RETRIES, 3, _DAY_S),
-        Topic(MESSAGES, 24, 7 * _DAY_S),
-        Topic(DELIVERIES, 12, _DAY_S),
+        Topic(RETRIES, 3, _DAY_S, before_s=_DAY_S),
+        Topic(MESSAGES, 24, 7 * _DAY_S, before_s=2 * _DAY_S),
+        Topic(DELIVERIES, 12, _DAY_S, before_s=9 * _DAY_S),
         Topic(SESSION_DELIVERIES, 12, _HOUR_S),
         Topic(QUERIES, 12, _HOUR_S),
-        Topic(DEAD_LETTERS, 3, 14 * _DAY_S),
+        Topic(DEAD_LETTERS, 3, 14 * _DAY_S, before_s=9 * _DAY_S),
     )
 }
+
+
+INBOXES: Final = (COMMANDS, RETRIES, MESSAGES, QUERIES, DEAD_LETTERS)
+"""The topics that functions are called for; gateways read the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ Source: design.md D13, CloudEvents 1.0 HTTP and Kafka bindings.
 from __future__ import annotations
 
 import base64
-import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 PROTOBUF: Final = "application/protobuf"
 STRUCTURED: Final = "application/cloudevents+json"
-SIGNATURE: Final = "knchatsig"
-"""The attribute that proves an event ours (design.md D23): base64url, no padding, of HMAC-SHA256 over type LF id LF data."""
-
 _CONTEXT: Final = ("specversion", "id", "source", "type")
 _NAME: Final = re.compile(r"[a-z0-9]+", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -234,32 +230,3 @@ def parse(event: Event, payload: type[Payload]) -> Payload:
     except DecodeError as error:
         raise Malformed(f"the data is no {payload.DESCRIPTOR.name}", field="data") from error
     return message
-
-
-def signature(event: Event, key: bytes) -> str:
-    """The value of `knchatsig` under this key."""
-    signed = hmac.digest(key, b"%b\n%b\n%b" % (event.type.encode(), event.id.encode(), event.data), "sha256")
-    return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
-
-
-def sign(event: Event, keys: Sequence[bytes]) -> Event:
-    """The event with its signature under the first key; as it is when there are no keys.
-
-    An event that a dispatcher took out of the log and sets aside keeps the signature it came with, or none: else the dead letter of a
-    forged event would be a true one.
-    """
-    if not keys or "knativekafkaoffset" in event.extensions:
-        return event
-    return replace(event, extensions={**event.extensions, SIGNATURE: signature(event, keys[0])})
-
-
-def check_signature(event: Event, keys: Sequence[bytes]) -> None:
-    """Refuses an event that is not signed under one of the keys (two are valid during a rotation). No keys: nothing is checked.
-
-    Raises Malformed.
-    """
-    if not keys:
-        return
-    given = event.extensions.get(SIGNATURE, "").encode()
-    if not any(hmac.compare_digest(given, signature(event, key).encode()) for key in keys):
-        raise Malformed("the event is not signed with a key of ours", field=SIGNATURE)

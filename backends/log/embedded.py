@@ -25,8 +25,9 @@ from backends.log.embedded_sharing import Group
 from backends.log.embedded_tail import Reader, Tail
 from backends.log.embedded_writer import DEADLINE_S, Result, Step, Writer
 from schemas.errors import Malformed, Unavailable
+from schemas.signatures import sign
 from schemas.topics import MAX_RECORD_BYTES, TOPICS, partition_of
-from schemas.wire import sign, to_kafka
+from schemas.wire import to_kafka
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class EmbeddedLog:
         for record in (*records, *then):
             if len(record.event.data) > MAX_RECORD_BYTES:
                 raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
-            key, headers, value = to_kafka(sign(record.event, self._event_keys))
+            key, headers, value = to_kafka(sign(record.event, record.topic, self._event_keys))
             encoded = sql.encode_headers(headers)
             rows.append((self._slot(opened.file, record, key), key, encoded, value))
             size += _RECORD_BYTES + len(encoded) + len(value or b"")

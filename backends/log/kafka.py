@@ -22,8 +22,9 @@ from backends.log.kafka_producer import Prepared, Producer
 from backends.log.kafka_reader import Reader
 from backends.log.kafka_sharing import KafkaSharing
 from schemas.errors import Malformed, Unavailable
+from schemas.signatures import sign
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, TOPICS, partition_of
-from schemas.wire import sign, to_kafka
+from schemas.wire import to_kafka
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class KafkaLog:
             under_way.set_result(None)
 
     def _prepared(self, record: Record, partitions: int) -> Prepared:
-        key, headers, value = to_kafka(sign(record.event, self._event_keys))
+        key, headers, value = to_kafka(sign(record.event, record.topic, self._event_keys))
         partition = record.partition
         if partition is None:
             # Without a key all records of a call share a partition, which changes with each call: the fewest batches, and a batch under way

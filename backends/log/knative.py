@@ -20,8 +20,9 @@ from backends.http_post import HttpPost
 from backends.log import Record
 from backends.posts import Headers
 from schemas.errors import Malformed, Unavailable, Unfit
+from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES
-from schemas.wire import SIGNATURE, Event, sign, to_http
+from schemas.wire import Event, to_http
 
 DEADLINE_S: Final = 10.0
 PING_S: Final = 2.0
@@ -148,7 +149,7 @@ class KnativeAppends:
             raise Malformed("a sink chooses the partition itself", field="partition")
         if len(record.event.data) > MAX_RECORD_BYTES:  # a sink answers 503 to 1 MiB, for ever
             raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
-        fields, body = to_http(sign(self._overridden(record.event), self._event_keys))
+        fields, body = to_http(sign(self._overridden(record.event), record.topic, self._event_keys))
         for name, value in fields:
             if not (value.isascii() and value.isprintable() and value == value.strip()):
                 raise Malformed(f"{name} is more than printable ASCII", field=name.removeprefix("ce-"))

@@ -24,6 +24,7 @@ from knchat import exits
 from schemas import topics, wire
 from schemas.errors import Malformed
 from schemas.ids import time_text
+from schemas.signatures import check_signature
 from schemas.wire import Event
 
 INBOX: Final = {
@@ -150,12 +151,12 @@ async def _show(reads: Reads, position: str) -> int:
 async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -> int:
     keys = backends.settings.event_keys
     if positions:
-        records = [_again(await _letter(backends.reads, position), keys) for position in positions]
+        records = [_again(await _letter(backends.reads, position), keys, backends.clock.now_ms()) for position in positions]
     else:
         records, left = [], 0
         async for letter in _letters(backends.reads):
             try:
-                records.append(_again(letter, keys))
+                records.append(_again(letter, keys, backends.clock.now_ms()))
             except exits.Ended:
                 left += 1
         if left:
@@ -170,17 +171,17 @@ async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -
     return exits.OK
 
 
-def _again(letter: Letter, keys: Sequence[bytes]) -> Record:
+def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> Record:
     """The event as it was before it failed. Raises Ended when it cannot or must not be tried anew.
 
     What the dispatcher and its sink had added must not come back to a function (measured). The log signs what it appends, so a forged
-    event must be found here.
+    event must be found here; what is re-driven on purpose has a time of its own, or it would be too old for its inbox.
     """
     event = letter.event
     if event is None or event.type not in INBOX:
         raise exits.Ended(f"{letter.position} has no topic to go back to: it is no event of ours")
     try:
-        wire.check_signature(event, keys)
+        check_signature(event, topics.INBOXES, keys, now_ms=now_ms)
     except Malformed as error:
         why = "it is forged, or KNCHAT_EVENT_KEYS has changed since"
         raise exits.Ended(f"{letter.position} is not signed: {why}") from error
@@ -189,7 +190,7 @@ def _again(letter: Letter, keys: Sequence[bytes]) -> Record:
         for name, value in event.extensions.items()
         if name != "reason" and not name.startswith(("knativeerror", "knativekafka"))
     }
-    return Record(INBOX[event.type], replace(event, extensions=kept))
+    return Record(INBOX[event.type], replace(event, extensions=kept, time=time_text(now_ms)))
 
 
 def _agreed(question: str) -> bool:

@@ -12,8 +12,9 @@ import pytest
 
 from backends.log import Record
 from schemas.errors import Malformed, Unavailable
+from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES, partition_of
-from schemas.wire import SIGNATURE, check_signature, from_kafka
+from schemas.wire import from_kafka
 from tests.backends.suite_log import EVENT_KEY, PATIENCE_S, ends, event, ids, sent
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -51,7 +52,7 @@ class AppendsSuite:
         await log.appends.append([Record(COMMANDS, appended)])
         ((partition, (stored,)),) = (await since(log, before)).items()
         read = from_kafka(stored.headers, stored.value)
-        check_signature(read, [EVENT_KEY])
+        check_signature(read, [COMMANDS], [EVENT_KEY], now_ms=VERSION_1_UNTIL_MS)
 
         assert (stored.key, partition) == (b"17", partition_of(b"17", len(before)))
         assert {name: value for name, value in read.extensions.items() if name != SIGNATURE} == {"partitionkey": "17"}

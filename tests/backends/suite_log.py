@@ -15,8 +15,9 @@ import pytest
 
 from backends.log import Appends, Evicted, Reads, Record
 from schemas.errors import Malformed, Unavailable
+from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
-from schemas.wire import SIGNATURE, Event, check_signature, from_kafka
+from schemas.wire import Event, from_kafka
 
 EVENT_KEY = b"0123456789abcdef"
 """Adapters under test sign with it."""
@@ -153,7 +154,7 @@ class LogSuite:
         await log.appends.append([Record(COMMANDS, appended)])
         (stored,) = await log.reads.read(COMMANDS, partition, end, max_records=10)
         read = from_kafka(stored.headers, stored.value)
-        check_signature(read, [EVENT_KEY])
+        check_signature(read, [COMMANDS], [EVENT_KEY], now_ms=VERSION_1_UNTIL_MS)
         signature = {SIGNATURE: read.extensions[SIGNATURE]}
 
         assert (stored.topic, stored.partition, stored.offset, stored.key) == (COMMANDS, partition, end, b"17")

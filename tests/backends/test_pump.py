@@ -16,8 +16,8 @@ from backends.in_process import in_process
 from backends.log.embedded import EmbeddedLog
 from backends.pump import COMMIT_S, POLL_RECORDS, Delivery, Pump, Source
 from schemas.errors import Malformed, Unavailable
-from schemas.topics import COMMANDS
-from schemas.wire import check_signature
+from schemas.signatures import check_signature
+from schemas.topics import COMMANDS, TOPICS
 from tests.backends.pumped import PATIENCE_S, Failing, Function, Naps, append, committed, crash, dead_letters, end, event
 
 PATIENT = Delivery(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=2)
@@ -133,7 +133,7 @@ async def test_a_dead_letter_does_not_make_a_forged_event_true(tmp_path):
     await signing.close()
 
     with pytest.raises(Malformed):
-        check_signature(letter, [b"k" * 16])
+        check_signature(letter, TOPICS, [b"k" * 16], now_ms=0)
 
 
 async def test_at_most_99_events_are_in_flight(embedded, start):

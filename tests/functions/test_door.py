@@ -23,6 +23,7 @@ from functions.serve import event_app
 from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.errors import Unavailable
+from schemas.signatures import VERSION_1_UNTIL_MS, check_signature, sign
 
 OLD_KEY, NEW_KEY = b"an old key of 16", b"a new key of 16 "
 
@@ -120,11 +121,11 @@ async def signed(tmp_path):
 
 async def test_what_functions_append_is_signed(signed, doors):
     """The log signs what a function appends, so the next door takes it."""
-    await doors.post("send", wire.sign(doors.event([doors.text()]), [NEW_KEY]))
+    await doors.post("send", sign(doors.event([doors.text()]), "chat-commands", [NEW_KEY]))
     partitions = range(await signed.reads.partitions("chat-messages"))
     (stored,) = [record for p in partitions for record in await signed.reads.read("chat-messages", p, 0, max_records=10)]
 
-    wire.check_signature(wire.from_kafka(stored.headers, stored.value), [NEW_KEY])
+    check_signature(wire.from_kafka(stored.headers, stored.value), ["chat-messages"], [NEW_KEY], now_ms=VERSION_1_UNTIL_MS)
 
 
 @pytest.fixture

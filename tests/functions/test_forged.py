@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cloudevents.http import CloudEvent, from_http
 
 from backends import telemetry
 from backends.http_post import HttpPost
@@ -16,7 +17,10 @@ from functions import door
 from functions.main import TRIGGERS, OnEvents
 from functions.serve import event_app
 from schemas import wire
-from schemas.topics import TOPICS
+from schemas.errors import Malformed
+from schemas.ids import time_text
+from schemas.signatures import SIGNATURE, sign
+from schemas.topics import COMMANDS, DELIVERIES, TOPICS
 from tests.backends.test_pump_verdicts import serving
 from tests.sink import received
 
@@ -31,18 +35,25 @@ def sample(target: str) -> wire.Event:
     return received([tuple(line.split(b": ", 1)) for line in lines], (SAMPLES / f"{target}.bin").read_bytes())
 
 
-def signed(event: wire.Event, key: bytes = NEW_KEY) -> wire.Event:
-    return wire.sign(event, [key])
+INBOX = {trigger.target: trigger.topic for trigger in TRIGGERS if isinstance(trigger, OnEvents)} | {"report_lost": COMMANDS}
+"""Where the sample of each target was written to; that of report_lost is a command that has failed."""
+
+
+def signed(event: wire.Event, key: bytes = NEW_KEY, *, inbox: str | None = None) -> wire.Event:
+    return sign(event, inbox or next(INBOX[target] for target in TARGETS if event.data == sample(target).data), [key])
 
 
 FORGED = {
     "unsigned": lambda event: event,
     "signed by a stranger": lambda event: signed(event, FOREIGN_KEY),
     "signed with a key that is over": lambda event: signed(event, OLD_KEY),
-    "empty signature": lambda event: replace(event, extensions={**event.extensions, wire.SIGNATURE: ""}),
+    "empty signature": lambda event: replace(event, extensions={**event.extensions, SIGNATURE: ""}),
     "other data": lambda event: replace(signed(event), data=event.data + event.data[2:]),
     "other id": lambda event: replace(signed(event), id="another"),
     "other type": lambda event: replace(signed(event), type="knchat.answers.given.v1"),
+    "other sender": lambda event: replace(signed(event), source="/gateways/another"),
+    "other time": lambda event: replace(signed(event), time="2026-11-29T00:00:00.000Z"),
+    "another inbox": lambda event: signed(event, inbox=DELIVERIES),
     "longer id": lambda event: replace(signed(event), id=f"{event.id}0"),
     "another's signature": lambda event: replace(event, extensions=signed(replace(event, id="another")).extensions),
 }
@@ -110,3 +121,27 @@ async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
 
         assert status == 200
     assert telemetry.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target != "report_lost"])
+async def test_an_event_that_somebody_has_kept_is_refused(target, tmp_path):
+    """Older than its inbox can hold: signed once, and shown again later. The embedded log is reached over no network, and keeps longer."""
+    event = sample(target)
+    kafka = Settings(data=tmp_path, log="kafka", kafka=("127.0.0.1:1",), event_keys=(NEW_KEY,))
+    for settings, old in ((kafka, True), (Settings(data=tmp_path, event_keys=(NEW_KEY,)), False)):
+        backends = Backends(settings)
+        now_ms = backends.clock.now_ms()
+        for age_s, refused in ((60, False), (TOPICS[INBOX[target]].oldest_s + 86_400, old)):
+            given = sdk(signed(replace(event, time=time_text(now_ms - age_s * 1_000)), inbox=INBOX[target]))
+            if refused:
+                with pytest.raises(Malformed) as refusal:
+                    door.read(given, backends, [INBOX[target]])
+                assert refusal.value.field == "time"
+            else:
+                assert door.read(given, backends, [INBOX[target]]).id == event.id
+        await backends.close()
+
+
+def sdk(event: wire.Event) -> CloudEvent:
+    headers, body = wire.to_http(event)
+    return from_http(dict(headers), body, data_unmarshaller=lambda data: data)

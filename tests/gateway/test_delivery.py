@@ -4,11 +4,13 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from backends.clock import Clock
 from backends.log import Record
+from backends.log.embedded import EmbeddedLog
 from backends.telemetry import value_of
 from gateway.delivery import Delivery
 from gateway.hub import Hub
@@ -452,3 +454,29 @@ async def test_the_lag_stays_while_the_log_is_away(backends, monkeypatch):
     assert not watching.done()
     watching.cancel()
     await asyncio.wait([watching])
+
+
+async def test_what_is_not_signed_is_not_told(backends, hub, minting, caplog):
+    """With event keys: who may write to the topic cannot speak for others. The reader goes on behind it."""
+    key = b"a key of 16 byte"
+    delivery = Delivery(
+        backends.reads,
+        hub,
+        minting,
+        lambda *_: None,
+        ring_bytes=2**20,
+        ring_s=900,
+        token_s=900,
+        clock=time.time,
+        beat=lambda: None,
+        event_keys=[key],
+    )
+    forged, ours, more = id_now(), id_now() + 1, id_now() + 2
+    signing = EmbeddedLog(backends.settings.data / "log.db", event_keys=[key])
+    await deliver(backends, message(forged, ANN, BEN))
+    await deliver(SimpleNamespace(reads=signing, appends=signing), message(ours, ANN, BEN), message(more, ANN, BEN))
+    await fill(delivery)
+    await signing.close()
+
+    assert held(hub, BEN) == [ours, more]
+    assert "record skipped" in caplog.text

@@ -12,8 +12,9 @@ from backends.wiring import Backends
 from knchat import exits
 from knchat.__main__ import main
 from schemas import chat_pb2 as pb
+from schemas.signatures import signature
 from schemas.topics import COMMANDS, COMMANDS_ISSUED, DEAD_LETTERS, MESSAGES, OUTCOMES_DECIDED
-from schemas.wire import Event, from_kafka, sign
+from schemas.wire import Event, from_kafka
 
 KEY = b"0123456789abcdef"
 SEND = pb.Commands(schema=1, commands=[pb.Command(id=5, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="Grüße \x1b[31m"))])
@@ -197,7 +198,7 @@ def test_redrive_makes_no_forged_event_true(folder, monkeypatch, capsys):
 
 
 def sign_as_the_log(event):
-    signed = sign(Event(event.id, event.source, event.type, event.data), [KEY]).extensions["knchatsig"]
+    signed = signature(event, COMMANDS, KEY)
     return letter(int(event.id), knchatsig=signed)
 
 

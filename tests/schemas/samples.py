@@ -8,7 +8,8 @@ from pathlib import Path
 
 from schemas import chat_pb2 as pb
 from schemas import topics
-from schemas.wire import Event, sign
+from schemas.signatures import sign
+from schemas.wire import Event
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -81,6 +82,7 @@ FULL = sign(
         extensions={"partitionkey": "1001"},
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ),
+    topics.COMMANDS,
     KEYS,
 )
 BARE = Event(id="1", source="/tests", type="knchat.nothing.said.v1", data=b"", datacontenttype=None)

@@ -18,21 +18,17 @@ from hypothesis import strategies as st
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed
 from schemas.wire import (
-    SIGNATURE,
     Event,
-    check_signature,
     check_time,
     from_kafka,
     from_sdk,
     parse,
-    sign,
-    signature,
     to_http,
     to_kafka,
     trace_of,
 )
 from tests.captured import CAPTURES
-from tests.schemas.samples import EVENTS, FULL, GOLDEN, KEYS, PAYLOADS, record_of, request_of
+from tests.schemas.samples import EVENTS, FULL, GOLDEN, PAYLOADS, record_of, request_of
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -122,7 +118,6 @@ def test_a_dead_letter_keeps_its_event():
     assert event.extensions["knativeerrorcode"] == "422"
     assert event.extensions["reason"] == "bad-chat-id"
     assert base64.b64decode(event.extensions["knativeerrordata"]) == b"Unprocessable Entity"
-    check_signature(event, [b"test-key"])
 
 
 def test_a_null_value_is_an_event_without_data():
@@ -353,7 +348,7 @@ def test_a_time_is_refused(text):
     assert refusal.value.field == "time"
 
 
-# ---- payloads and signatures -------------------------------------------------------------------------------------------------------------
+# ---- payloads ----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_payload_is_parsed():
@@ -386,45 +381,3 @@ def test_any_payload_is_parsed_or_refused(data):
     """Fuzz: garbage behind the mark raises nothing but Malformed."""
     with suppress(Malformed):
         parse(replace(FULL, data=b"\x08\x01" + data), pb.Deliveries)
-
-
-def test_a_signature_is_checked_under_all_keys():
-    """Signed with the first key; accepted by everybody who knows it, also during a rotation."""
-    check_signature(FULL, KEYS)
-    check_signature(FULL, KEYS[::-1])
-    check_signature(FULL, [])
-    assert sign(FULL, []) is FULL
-    assert "=" not in signature(FULL, KEYS[0])
-
-
-@pytest.mark.parametrize(
-    "forged",
-    [
-        replace(FULL, data=FULL.data + b"\x08\x01"),
-        replace(FULL, id="2"),
-        replace(FULL, type="knchat.other.v1"),
-        replace(FULL, extensions={}),
-        replace(FULL, extensions={SIGNATURE: "é"}),
-        sign(FULL, [b"a-key-that-nobody-knows"]),
-    ],
-)
-def test_a_forged_event_is_refused(forged):
-    """Other data, another name, no signature, a foreign key."""
-    with pytest.raises(Malformed) as refusal:
-        check_signature(forged, KEYS)
-    assert refusal.value.field == SIGNATURE
-
-
-def test_a_signature_speaks_of_one_event_only():
-    """Type, id and data are kept apart by line feeds, which no attribute may hold."""
-    one = Event(id="b", source="s", type="a", data=b"c")
-    other = Event(id="c", source="s", type="a", data=b"b")
-
-    assert signature(one, KEYS[0]) != signature(other, KEYS[0])
-
-
-def test_an_event_that_is_set_aside_is_not_signed_anew():
-    """What was unsigned when it came out of the log stays unsigned: a dead letter makes no forged event true."""
-    forged = replace(FULL, extensions={"knativekafkaoffset": "7"})
-
-    assert sign(forged, KEYS) is forged
