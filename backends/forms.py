@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class Form:
     """For the error: a good one."""
     instead: str = ""
     """The setting that takes the password of such a URL."""
+    right: Callable[[str], bool] = lambda _: True
+    """What the pattern cannot say."""
 
     def check(self, name: str, text: str) -> str:
         """The text itself. Raises Malformed, with the way out."""
@@ -38,9 +41,17 @@ class Form:
             where = f"put it into {self.instead} or a file named by {self.instead}_FILE" if self.instead else "there is no place for one"
             raise Malformed(f"{name} must not hold a password, which logs would show: {where}", field=name)
         match = re.fullmatch(self.pattern, text, re.ASCII)
-        if match is None or not _is_port(match.groupdict().get("port")):
+        if match is None or not _is_port(match.groupdict().get("port")) or not self.right(text):
             raise Malformed(f"{name} must be like {self.like}", field=name)
         return text
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 # As browsers send them: CORS compares letter by letter.
@@ -64,6 +75,7 @@ JWKS: Final = Form(
     rf"https?://{_HOST}(?:{_PORT})?(?:/[^\s#]*)?|(?![A-Za-z0-9+.\-]+://).+", "a file, or a URL that begins with https:// or http://"
 )
 KEYSPACE: Final = Form(r"[a-z][a-z0-9_]{0,47}", "knchat: a letter, then up to 47 letters, digits or _, all small")
+NETWORK: Final = Form(r"(?:[0-9.]+/[0-9]{1,2}|[0-9A-Fa-f:.]+/[0-9]{1,3})", "10.244.0.0/16, networks with commas between", right=_is_network)
 # Kafka's rule for a static member's name; every host name keeps it.
 MEMBER: Final = Form(r"[A-Za-z0-9._\-]{1,249}", "gateway-0: letters, digits, dots, dashes and underscores")
 

@@ -70,6 +70,12 @@ class Settings:
     user_units_per_s: int = _setting(100, "1/s", "what a user gets back of it", least=1)
     failed_logins_per_minute: int = _setting(20, "1/min", "failed log-ins of one user name before rate_limited", least=1)
     logins_per_minute: int = _setting(3_000, "1/min", "log-ins and registrations of one address before rate_limited", least=1)
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "networks, comma",
+        "proxies before the HTTP functions whose X-Forwarded-For is believed, 127.0.0.0/8,10.244.0.0/16; empty: nobody's",
+        form=forms.NETWORK,
+    )
     ping_s: int = _setting(30, "s", "heartbeat of idle sessions; closed 4002 after two without an answer", least=1, most=300)
     drain_s: int = _setting(5, "s", "what a stopping gateway gives its clients between `drain` and close 1012", least=0, most=300)
     publishes_in_flight: int = _setting(2, "events", "micro-batches a gateway has under way at once", least=1, most=16)

@@ -7,7 +7,6 @@ ChatError; statuses, headers and error bodies are made here and nowhere else.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +23,7 @@ from backends import tracing
 from backends.fair import work_for
 from backends.telemetry import count, observe
 from functions import door
+from functions.addresses import NOBODYS, address_of
 from functions.budgets import budgets_of
 from functions.guard import authenticate
 from schemas import bodies, frames
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BODY_BYTES: Final = 65_536
+BODY_S: Final = 2.0
+"""From the head of a request to the end of its body. Who sends more slowly keeps nothing busy but a connection."""
 _PATTERNS: Final[dict[str, Any]] = {}
 
 
@@ -86,6 +88,8 @@ async def _answer(request: Request, doors: Mapping[Call, Door]) -> tuple[str, Re
             response = await _call(request, call, path, doors[call])
     except ChatError as error:
         response = door.problem(error)
+        if isinstance(error, _LateBody):
+            response.headers["connection"] = "close"
     except TimeoutError:
         response = door.problem(Unavailable(f"not done within {door.HANDLER_S:.0f} s"))
     except ClientDisconnect:
@@ -103,6 +107,10 @@ async def _answer(request: Request, doors: Mapping[Call, Door]) -> tuple[str, Re
     count("knchat_http_requests_total", call=name, status=str(response.status_code))
     observe("knchat_http_seconds", time.perf_counter() - started, call=name)
     return name, response
+
+
+class _LateBody(Unavailable):
+    """Nothing was done; the connection ends, since the rest of it would be taken for the next request's."""
 
 
 class _NoSuchMethod(Exception):
@@ -133,7 +141,8 @@ def _pattern(path: str) -> Any:
 async def _call(request: Request, call: Call, path: Mapping[str, str], handle: Door) -> Response:
     backends = door.current()
     now_ms = backends.clock.now_ms()
-    address = address_of(request.client.host if request.client else "")
+    peer, forwarded = request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
+    address = address_of(peer, forwarded, backends.settings.trusted_proxies)
     work_for(address)
     caller = None if call.open else await authenticate(request.headers.get("authorization", ""), backends, now_ms=now_ms)
     if caller is not None:
@@ -169,26 +178,21 @@ def _whose(asked: Asked) -> dict[str, str]:
     if asked.caller is not None:
         return {"user": str(asked.caller.user)}
     renewed = {"log_in": asked.body.log_in} if isinstance(asked.body, bodies.Renewal) else {}
-    return renewed | {"address": asked.address}
-
-
-def address_of(host: str) -> str:
-    """What counts as one address for the limits: an IPv6 customer has a whole /64."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host[:64]
-    return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+    return renewed if asked.address == NOBODYS else renewed | {"address": asked.address}
 
 
 async def _body(request: Request) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Malformed("the content type must be application/json", field="content-type")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES:
-            raise Malformed(f"a body holds at most {BODY_BYTES} bytes", field="body", code="too_large")
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > BODY_BYTES:
+                    raise Malformed(f"a body holds at most {BODY_BYTES} bytes", field="body", code="too_large")
+    except TimeoutError:
+        raise _LateBody(f"the body did not come within {BODY_S:.0f} s: send it again") from None
     return bytes(body)
 
 

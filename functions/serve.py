@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import functions_framework.aio
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from backends.wiring import Backends
 
+EVENT_BYTES: Final = 2**20
+"""No event that we write, or that a broker takes by default, is longer: more is not read."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -46,7 +49,7 @@ def event_app(target: str) -> ASGIApp:
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         scope["headers"] = [*scope["headers"], *_trace(scope["headers"]), *_no_time(scope["headers"])]
-        await inner(scope, receive, _never_refusing(send) if target == "report_lost" else send)
+        await inner(scope, _cut(receive), _never_refusing(send) if target == "report_lost" else send)
 
     return handle
 
@@ -185,11 +188,30 @@ def _no_time(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
     return [(b"ce-time", b"")] if b"ce-specversion" in named and b"ce-time" not in named else []
 
 
+def _cut(receive: Receive) -> Receive:
+    """Ends a request whose body grows beyond an event's: never again.
+
+    It is held in memory, and its signature is looked at when it is whole.
+    """
+    size = 0
+
+    async def some() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > EVENT_BYTES:
+            error = Malformed(f"an event holds at most {EVENT_BYTES} bytes", field="data", code="too_large")
+            raise HTTPException(422, error.message, {door.REASON: door.reason_of(error), "connection": "close"})
+        return message
+
+    return some
+
+
 def _never_refusing(send: Send) -> Send:
-    """Turns the framework's 400 for what is no CloudEvent into a 200: a dead letter that was refused would come back for ever."""
+    """Turns the refusal of what is no CloudEvent, or too long, into a 200: a dead letter that was refused would come back for ever."""
 
     async def answer(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 400:
+        if message["type"] == "http.response.start" and message["status"] in {400, 422}:
             count("knchat_dead_letters_total", became="unreadable")
             message = {**message, "status": 200}
         await send(message)

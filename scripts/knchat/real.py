@@ -264,7 +264,18 @@ class Processes:
     def _function(self, name: str, target: str, port: int, host: str = "127.0.0.1") -> Child:
         listener = self._held(host, port) if self._from_zero else None
         flags = ["--host", host, "--port", str(port)] if listener is None else ["--fd", str(listener.fileno())]
-        flags += ["--timeout-keep-alive", "75", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]
+        flags += [
+            "--http",
+            "functions.connections:Bounded",
+            "--no-proxy-headers",
+            "--timeout-keep-alive",
+            "75",
+            "--no-access-log",
+            "--log-level",
+            "warning",
+            "--timeout-graceful-shutdown",
+            "10",
+        ]
         command = [sys.executable, "-m", "uvicorn", "functions.serve:app", *flags]
         url = replace(self._settings, host=host).url("http", port)
         environ = {**self._environ, "FUNCTION_TARGET": target}

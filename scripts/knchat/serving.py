@@ -1,6 +1,6 @@
 """The HTTP server of `dev`: uvicorn on a socket and a loop of ours, without signals of its own. In production it is its own process.
 
-There a proxy stands before it. Here strangers reach it, so what a connection may cost is bounded here.
+There a proxy stands before it; what a connection may cost is bounded here as there (`functions.connections`).
 """
 
 from __future__ import annotations
@@ -8,27 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import socket
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from functions.connections import Bounded
 from knchat import exits
-from schemas.errors import ChatError, Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.types import ASGIApp
 
-HEAD_BYTES: Final = 65_536
-"""Request line and headers. uvicorn alone takes any number: one endless header filled the memory (measured)."""
-# Longer than a call may take, so a body that comes too slowly has had its answer by then.
-REQUEST_S: Final = 15.0
-"""From the first byte of a request to its last, and from the start of a connection to its first request."""
 UNREAD_S: Final = 30
 """How long a peer may take nothing of its answer."""
 
@@ -50,60 +42,6 @@ def listen(host: str, port: int, *, option: str) -> socket.socket:
     return listener
 
 
-class _Bounded(HttpToolsProtocol):
-    """uvicorn's connection, which ends when a request does not become whole: too long a head, or too slow."""
-
-    _late: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-    _in_body = False
-    _heads = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio's own protocols narrow it too
-        super().connection_made(transport)
-        self._expect()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._expect_no_more()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self._expect()
-        self._heads, was_in_body = 0, self._in_body
-        super().data_received(data)
-        self._head_bytes = 0 if self._heads or self._in_body or was_in_body else self._head_bytes + len(data)
-        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(Malformed(f"the head of a request holds at most {HEAD_BYTES} bytes", code="too_large"))
-
-    def on_headers_complete(self) -> None:
-        self._heads += 1
-        self._in_body = True
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._in_body = False
-        self._expect_no_more()
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """To what is no HTTP, in the shape that all errors have."""
-        self._refuse(Malformed(msg.rstrip(".")))
-
-    def _refuse(self, error: ChatError) -> None:
-        body = json.dumps(error.problem)
-        head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
-        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode())
-        self.transport.close()
-
-    def _expect(self) -> None:
-        if self._late is None:
-            self._late = asyncio.get_running_loop().call_later(REQUEST_S, self.transport.abort)
-
-    def _expect_no_more(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-
 class HttpServer(uvicorn.Server):
     """Serves an ASGI app from `run` on until `stop`."""
 
@@ -111,13 +49,14 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Bounded,
+                http=Bounded,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 # Its warnings are about what strangers send.
                 log_level="error",
                 access_log=False,
+                proxy_headers=False,  # whose word counts is decided with KNCHAT_TRUSTED_PROXIES, and by nobody else
                 server_header=False,
                 # As in production, where the proxy's idle connections outlive the default (design.md D15).
                 timeout_keep_alive=75,

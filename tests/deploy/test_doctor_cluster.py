@@ -212,6 +212,7 @@ MISTAKES = (
     ),
     Mistake("gateway-routes", "statefulset/gateway", setting("/spec/replicas", 2), "has the host gw-1.kn-chat.localhost, and no HTTPRoute"),
     Mistake("gateway-routes", "httproute/gw-0", None, "and no HTTPRoute leads there"),
+    Mistake("trusted-proxies", SETTINGS, [{"op": "remove", "path": "/data/KNCHAT_TRUSTED_PROXIES"}], "have no limit by address"),
     Mistake("delivery-partitions", "statefulset/gateway", setting("/spec/replicas", 4), "has 4 gateways for 12 partitions"),
     Mistake("images-mixed", "services.serving.knative.dev/chats", setting(f"{FIRST}/image", f"{FUNCTIONS}:0.0.9"), "are of 2 versions"),
     Mistake(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import threading
@@ -9,8 +10,7 @@ import threading
 import pytest
 
 from backends.accounts import Profile
-from functions import door, passwords
-from functions.routes import address_of
+from functions import door, passwords, routes
 from functions.serve import http_app
 from schemas.calls import CALLS
 from schemas.ids import UserId
@@ -156,16 +156,22 @@ async def test_a_bug_answers_in_the_one_shape_and_is_logged(anybody, backends, c
     assert PASSWORD not in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("host", "address"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("::1", "::/64"),
-        ("", ""),
-        ("a socket file" * 9, ("a socket file" * 9)[:64]),
-    ],
-)
-def test_what_counts_as_one_address(host, address):
-    """An IPv4 address, a customer's IPv6 network, or whatever the server calls its peer."""
-    assert address_of(host) == address
+async def test_a_body_that_does_not_come_is_not_waited_for(anybody, monkeypatch):
+    """After 2 s the answer is there, the connection ends, and whoever comes meanwhile is answered."""
+    monkeypatch.setattr(routes, "BODY_S", 0.05)
+    never = asyncio.Event()
+
+    async def half():
+        yield b'{"user_name":'
+        await never.wait()
+
+    headers = {"content-type": "application/json"}
+    slow = [asyncio.create_task(anybody.call("POST", "/v1/users", content=half(), headers=headers)) for _ in range(64)]
+    await asyncio.sleep(0)
+    others = await anybody.get("/.well-known/jwks.json")
+    answers = await asyncio.wait_for(asyncio.gather(*slow), 10)
+    never.set()
+
+    assert others.status_code == 200
+    assert {(answer.status_code, answer.headers["connection"]) for answer in answers} == {(503, "close")}
+    assert problem(answers[0])[:2] == (503, "unavailable")

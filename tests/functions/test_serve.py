@@ -310,3 +310,40 @@ def test_a_wrong_target_stops_the_start(serving, tmp_path):
 
     assert server.process.returncode != 0
     assert "FUNCTION_TARGET must be one of accounts, chats, history, persist, report_lost, send, not 'sendd'" in output
+
+
+@pytest.mark.parametrize("target", ["send", "report_lost"])
+async def test_an_event_that_is_too_long_is_not_read(target, backends, reason):
+    """It is refused for good after 1 MiB, whether its length was said or not: nothing of it is looked at before it is whole."""
+    sent, answered = [], []
+
+    async def receive():
+        sent.append(64 * 1024)
+        return {"type": "http.request", "body": b"x" * sent[-1], "more_body": True}
+
+    async def send(message):
+        answered.append(message)
+
+    headers = [
+        (b"ce-specversion", b"1.0"),
+        (b"ce-id", b"1"),
+        (b"ce-source", b"/x"),
+        (b"ce-type", b"x"),
+        (b"content-type", b"application/protobuf"),
+    ]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "headers": headers,
+        "http_version": "1.1",
+    }
+    await serve.event_app(target)(
+        {**scope, "asgi": {"version": "3.0"}, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}, receive, send
+    )
+
+    assert sum(sent) <= 2**20 + 64 * 1024
+    assert answered[0]["status"] == (422 if target == "send" else 200)
+    assert (b"kne-reason", b"too-large-data") in answered[0]["headers"]

@@ -151,6 +151,17 @@ def gateway_routes(seen: Seen) -> Iterator[Finding]:
             )
 
 
+def trusted_proxies(seen: Seen) -> Iterator[Finding]:
+    """A function with calls that are open, which knows no proxy: on Knative there is always one before it."""
+    for thing in seen.installed.of_kind("Function"):
+        if thing["metadata"]["name"] == "accounts" and not seen.environment(thing).get("KNCHAT_TRUSTED_PROXIES"):
+            yield Finding(
+                named(thing),
+                "has no KNCHAT_TRUSTED_PROXIES: log-ins and registrations have no limit by address",
+                "set it to 127.0.0.0/8 (queue-proxy) and the networks of your pods, like 10.244.0.0/16",
+            )
+
+
 def delivery_settings(seen: Seen) -> Iterator[Finding]:
     """Fewer partitions than the gateways need, or not the same number everywhere."""
     gateways, wanted = seen.gateways, delivery_partitions(seen)
@@ -245,6 +256,7 @@ CHECKS: Final = (
     Check("secrets", "all Secrets are there", secrets),
     Check("public-url", "gateways know their public addresses", public_url),
     Check("gateway-routes", "each gateway's host has its HTTPRoute", gateway_routes),
+    Check("trusted-proxies", "the functions know whose X-Forwarded-For to believe", trusted_proxies),
     Check("delivery-partitions", "there are partitions enough for the gateways, everywhere the same number", delivery_settings),
     Check("images-mixed", "all images are of one version", images_mixed),
     Check("image-latest", "all images name their version", image_latest),
