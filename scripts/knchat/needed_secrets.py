@@ -117,6 +117,8 @@ def _files_below(pod: Object, volume: str, settings: dict[str, dict[str, str]]) 
 
 def pod_of(thing: Object) -> Object:
     """What a workload's pods are made of; empty for what has none."""
+    if thing["kind"] == "CronJob":
+        return at(thing, "spec", "jobTemplate", "spec", "template", "spec") or {}
     return at(thing, "spec", "template", "spec") or {} if thing["kind"] in {"Service", "StatefulSet", "Deployment", "Job"} else {}
 
 

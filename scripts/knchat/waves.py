@@ -24,7 +24,7 @@ WHAT: Final = {
     2: "sinks",
     3: "binding and migration",
     4: "functions and gateways",
-    5: "sources",
+    5: "sources and audit",
 }
 """Wave -> what is in it, for people."""
 
@@ -36,6 +36,7 @@ KINDS: Final = (
     "networkpolicies.networking.k8s.io",
     "poddisruptionbudgets.policy",
     "jobs.batch",
+    "cronjobs.batch",
     "deployments.apps",
     "statefulsets.apps",
     "kafkatopics.kafka.strimzi.io",

@@ -54,6 +54,8 @@ def pods(things):
     for thing in things:
         if is_function(thing) or thing["kind"] in {"StatefulSet", "Job", "Deployment"}:
             yield thing, thing["spec"]["template"]["spec"]
+        elif thing["kind"] == "CronJob":
+            yield thing, thing["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
 def containers(things):

@@ -15,6 +15,7 @@ from backends.pump import Delivery
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents, OnHttp
 from knchat import waves
+from knchat.needed_secrets import pod_of
 from schemas.errors import Malformed
 from schemas.topics import TOPICS
 from tests.deploy.overlays import ROOT, containers, environment, is_function, name, of_kind, one, pods, settings
@@ -27,7 +28,7 @@ _WAVES = {
     "KafkaSink": "2",
     **dict.fromkeys(("SinkBinding", "Job"), "3"),
     **dict.fromkeys(("Service", "StatefulSet", "PodDisruptionBudget", "Gateway", "HTTPRoute", "ReferenceGrant"), "4"),
-    "KafkaSource": "5",
+    **dict.fromkeys(("KafkaSource", "CronJob"), "5"),
 }
 # knative.dev/serving: pkg/apis/autoscaling/register.go, and the values that its validation takes.
 _WHOLE, _SPAN = re.compile(r"[0-9]+"), re.compile(r"[0-9]+(\.[0-9]+)?(s|m)")
@@ -322,7 +323,7 @@ def _settings_with(things, folder):
     """`folder` stands for what is mounted."""
     for thing, container in containers(things):
         mounts = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", ())}
-        volumes = {volume["name"]: volume for volume in thing["spec"]["template"]["spec"].get("volumes", ())}
+        volumes = {volume["name"]: volume for volume in pod_of(thing).get("volumes", ())}
         variables = {}
         for key, value in environment(things, container).items():
             if not key.startswith("KNCHAT_"):
@@ -347,6 +348,23 @@ def _file(folder, path):
     file = folder / path.name
     file.write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=" if path.name == "event-keys" else "secret")
     return file
+
+
+def the_audit_runs(things):
+    """Nothing that was acknowledged depends on a counter of retries, as long as somebody looks, repairs, and signs what he appends."""
+    audits = of_kind(things, "CronJob")
+    if [name(audit) for audit in audits] != ["audit"]:
+        yield f"CronJobs are {[name(audit) for audit in audits]}"
+    for audit in audits:
+        spec, (container,) = audit["spec"], pod_of(audit)["containers"]
+        if container.get("command", [])[:3] != ["kn-chat", "audit", "--repair"]:
+            yield f"audit runs {container.get('command')}"
+        if "KNCHAT_EVENT_KEYS_FILE" not in environment(things, container):
+            yield "audit does not sign what it appends"
+        if spec.get("schedule") != "*/10 * * * *" or spec.get("concurrencyPolicy") != "Forbid" or spec.get("suspend"):
+            yield f"audit runs at {spec.get('schedule')}, {spec.get('concurrencyPolicy')}, suspended: {spec.get('suspend')}"
+        if spec["jobTemplate"]["spec"].get("backoffLimit") != 0 or not spec["jobTemplate"]["spec"].get("activeDeadlineSeconds"):
+            yield "audit is tried again although the next one is soon, or never ends"
 
 
 def secrets_stay_out(things):
@@ -464,6 +482,7 @@ RULES = [
     functions_are_hidden,
     probes_tell_the_truth,
     settings_are_taken,
+    the_audit_runs,
     secrets_stay_out,
     kafka_is_one,
     references_lead_somewhere,

@@ -191,6 +191,8 @@ MISTAKES = (
     Mistake("function-missing", "services.serving.knative.dev/persist", None, "the function persist is missing"),
     Mistake("pods-not-ready", "pod/gateway-0", None, "is not ready (Pending)", hold=("StatefulSet",)),
     Mistake("schema", "job/migrate", None, "nobody knows whether the stores were migrated"),
+    Mistake("audit", "cronjob/audit", None, "nothing looks for what was lost on the way"),
+    Mistake("audit", "cronjob/audit", setting("/spec/suspend", True), "is suspended"),
     Mistake(
         "event-keys",
         "services.serving.knative.dev/send",

@@ -124,6 +124,7 @@ def test_no_file_is_left_out_of_its_kustomization():
         ("NetworkPolicy", "functions", "spec.ingres", []),
         ("PodDisruptionBudget", "gateway", "spec.maxUnavailabel", 1),
         ("Job", "migrate", "spec.backofLimit", 1),
+        ("CronJob", "audit", "spec.scheduled", "* * * * *"),
     ],
 )
 def test_the_schemas_refuse_what_is_misspelt(kind, named, path, value):
@@ -179,6 +180,7 @@ def more(thing):
 
 
 POD = "spec.template.spec"
+AUDIT = f"spec.jobTemplate.{POD}"
 CONTAINER = f"{POD}.containers.0"
 MISTAKES = {
     rules.delivery_is_whole: [
@@ -281,6 +283,7 @@ MISTAKES = {
         at("StatefulSet", "gateway", f"{POD}.securityContext.runAsNonRoot", None),
         at("StatefulSet", "gateway", f"{POD}.automountServiceAccountToken", None),
         at("Job", "migrate", f"{CONTAINER}.securityContext.allowPrivilegeEscalation", True),
+        at("CronJob", "audit", f"{AUDIT}.serviceAccountName", "default"),
         at("ServiceAccount", "functions", "automountServiceAccountToken", None),
         without("ServiceAccount", "gateway"),
         more({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "all"}}),
@@ -315,6 +318,16 @@ MISTAKES = {
         at("StatefulSet", "gateway", f"{POD}.volumes.1.secret.items", [{"key": "jwks.json", "path": "jwks.json"}]),
         at("Function", "accounts", f"{CONTAINER}.volumeMounts.1.mountPath", "/etc/keys"),
         variable("send", name="KNCHAT_SPEED", value="1"),
+    ],
+    rules.the_audit_runs: [
+        without("CronJob", "audit"),
+        at("CronJob", "audit", f"{AUDIT}.containers.0.command", ["kn-chat", "audit"]),
+        at("CronJob", "audit", f"{AUDIT}.containers.0.env", []),
+        at("CronJob", "audit", "spec.schedule", "0 3 * * *"),
+        at("CronJob", "audit", "spec.suspend", True),
+        at("CronJob", "audit", "spec.concurrencyPolicy", "Allow"),
+        at("CronJob", "audit", "spec.jobTemplate.spec.backoffLimit", 6),
+        at("CronJob", "audit", "spec.jobTemplate.spec.activeDeadlineSeconds", None),
     ],
     rules.secrets_stay_out: [
         more({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kn-chat-keys", "namespace": "chat"}}),

@@ -67,10 +67,10 @@ class Seen:
 
     @property
     def workloads(self) -> list[Object]:
-        """What runs code of ours: functions, gateways, the migration."""
+        """What runs code of ours: functions, gateways, the migration, the audit."""
         gateways = self.gateways
         jobs = [thing for thing in self.installed.of_kind("Job") if thing["metadata"]["name"] == "migrate"]
-        return [*self.installed.of_kind("Function"), *([gateways] if gateways else []), *jobs]
+        return [*self.installed.of_kind("Function"), *([gateways] if gateways else []), *jobs, *self.installed.of_kind("CronJob")]
 
     def environment(self, thing: Object) -> dict[str, str]:
         """The variables of a workload of ours: of its first container, which is ours."""

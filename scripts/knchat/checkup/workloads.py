@@ -45,7 +45,7 @@ def pods_not_ready(seen: Seen) -> Iterator[Finding]:
         if at(pod, "status", "phase") == "Succeeded" or at(pod, "metadata", "deletionTimestamp") or is_ready(pod):
             continue
         if any(owner.get("kind") == "Job" for owner in at(pod, "metadata", "ownerReferences") or ()):
-            continue  # a try of the migration; the Job says how it went
+            continue  # a try of the migration, or an audit; the Job says how it went
         space, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         yield Finding(
             named(pod),
@@ -78,12 +78,30 @@ def schema(seen: Seen) -> Iterator[Finding]:
             yield Finding(named(job), f"has migrated with {_image(job)}, and functions are of {told}", "kn-chat upgrade your overlay")
 
 
+def audit(seen: Seen) -> Iterator[Finding]:
+    """An audit that does not run, or whose last run did not end well."""
+    jobs = seen.installed.of_kind("CronJob")
+    if not jobs:
+        yield Finding("CronJob audit", "is missing: nothing looks for what was lost on the way", "kn-chat deploy your overlay")
+    for job in jobs:
+        status, space = job.get("status") or {}, job["metadata"]["namespace"]
+        begun, well = status.get("lastScheduleTime") or "", status.get("lastSuccessfulTime") or ""
+        if at(job, "spec", "suspend"):
+            yield Finding(named(job), "is suspended: nothing looks for what was lost on the way", "set spec.suspend: false")
+        elif begun > well and not status.get("active"):  # both RFC 3339 in UTC
+            yield Finding(
+                named(job),
+                f"ran at {begun}, and {f'ended well last at {well}' if well else 'has never ended well'}",
+                f"kubectl -n {space} logs -l app.kubernetes.io/name={job['metadata']['name']} --tail=50 says what is missing, or away",
+            )
+
+
 def event_keys(seen: Seen) -> Iterator[Finding]:
     """Event keys that are not set, or not the same everywhere: what one signs another refuses."""
     signing = {trigger.target.replace("_", "-") for trigger in TRIGGERS if "appends" in (*trigger.needs, *trigger.uses)}
     places: dict[str, list[str]] = {}
     for thing in seen.workloads:
-        if thing["kind"] == "StatefulSet" or (is_function(thing) and thing["metadata"]["name"] in signing):
+        if thing["kind"] in {"StatefulSet", "CronJob"} or (is_function(thing) and thing["metadata"]["name"] in signing):
             place = _taken_from(seen, thing, _KEYS)
             if place is None:
                 yield Finding(
@@ -252,6 +270,7 @@ CHECKS: Final = (
     Check("not-ready", "all objects are Ready", not_ready),
     Check("pods-not-ready", "all pods are ready", pods_not_ready),
     Check("schema", "the stores were migrated to this version", schema),
+    Check("audit", "what was acknowledged is audited", audit),
     Check("event-keys", "gateways and functions have the same event keys", event_keys),
     Check("secrets", "all Secrets are there", secrets),
     Check("public-url", "gateways know their public addresses", public_url),
