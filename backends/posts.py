@@ -90,6 +90,14 @@ def dead_letter(event: Event, *, url: str, answer: Answer | None) -> Event:
     return replace(event, extensions={**event.extensions, **named})
 
 
+def revived(letter: Event) -> Event:
+    """The event as it was before it failed: what dispatcher and sink have added must not come back to a function (measured)."""
+    added = ("knativeerror", "knativekafka")
+    return replace(
+        letter, extensions={name: value for name, value in letter.extensions.items() if name != "reason" and not name.startswith(added)}
+    )
+
+
 def foreign_dead_letter(record: Stored, *, url: str) -> Event:
     """The dead letter of a record that is no CloudEvent.
 

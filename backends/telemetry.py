@@ -43,7 +43,13 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_queries_total", "counter", "queries", "answers given: page, chats, digest, refused, expired", ("answer",)),
         Metric("knchat_rows_set_aside_total", "counter", "outcomes", "outcomes that `persist` could not write and dead-lettered alone"),
         Metric("knchat_counts_left_out_total", "counter", "counts", "unread counts after a mark that were not made in time, and not told"),
-        Metric("knchat_dead_letters_total", "counter", "events", "dead letters: retried, told, kept, my_own, unreadable, bug", ("became",)),
+        Metric(
+            "knchat_dead_letters_total",
+            "counter",
+            "events",
+            "dead letters: retried, told, decided, old, kept, unreadable, bug",
+            ("became",),
+        ),
         Metric("knchat_policy_stale_total", "counter", "answers", "who-exists answers given from memory while SQL was down"),
         Metric(
             "knchat_audited_total",

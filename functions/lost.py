@@ -1,14 +1,16 @@
-"""Dead letters: the commands in them get one more chance alone, and those that have had it are told to their senders as `lost`.
+"""Dead letters: what died because something was away goes round once more, as often as it takes; senders of what died for good are told.
 
 Nothing is deleted: dead letters stay in their topic for `kn-chat dead-letters` and the audit. This is the end of the road for failures, so
-it must never make one itself: whatever comes, the answer is 200, or 503 while the log is away (design.md D11b).
+it must never make one itself: whatever comes, the answer is 200, or 503 while the log is away (design.md D11b). Reading the whole topic
+again does no harm: what has an outcome, or was set aside more than an hour ago, is left alone.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
+from backends.log import Record, Stored
+from backends.posts import event_of, revived, verdict
 from backends.telemetry import count
 from functions.door import on_dead_letter
 from functions.records import Writer
@@ -16,41 +18,107 @@ from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.checks import check_command
 from schemas.errors import Malformed
-from schemas.topics import COMMANDS_ISSUED, DELIVERIES
+from schemas.ids import time_text, unix_ms_of
+from schemas.topics import COMMANDS_ISSUED, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, OUTCOMES_DECIDED, user_partition
 from schemas.wire import Event
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
 
-# The URL of this function, however it is reached: http://report-lost.chat.svc.cluster.local, http://localhost/report_lost.
-_MYSELF: Final = re.compile(r"report[-_]lost")
+RECENT_MS: Final = 3_600_000
+"""What was set aside longer ago is not news to anybody: the topic is being read again, and the audit finds what is missing."""
+_CLOCKS_MS: Final = 60_000  # by so much the gateway that minted an id and the log may differ
 
 
 async def report(letter: Event, writer: Writer, backends: Backends) -> None:
-    """Sends a dead batch's commands to chat-retries one by one, and tells `lost` to the sender of a command that died alone.
+    """Does what is still to be done for a dead letter, and counts what that was.
 
-    Dead letters of other functions, and of this one, are counted and left where they are.
-    Raises Malformed when the commands are unreadable, Unavailable when the log does not confirm.
+    A dead batch's commands go to chat-retries one by one, and so does a single one, or a dead event of outcomes to chat-history-retries,
+    that died because something was away. The sender of a command that died for good is told `lost`, unless it has an outcome.
+    Raises Malformed when the data are unreadable, Unavailable when the log does not answer.
     """
-    if _MYSELF.search(letter.extensions.get("knativeerrordest", "")):
-        count("knchat_dead_letters_total", became="my_own")
-        return
-    if letter.type != COMMANDS_ISSUED.type:
-        count("knchat_dead_letters_total", became="kept")
-        return
+    count("knchat_dead_letters_total", became=await _became(letter, writer, backends))
+
+
+async def _became(letter: Event, writer: Writer, backends: Backends) -> str:
+    if letter.type not in {COMMANDS_ISSUED.type, OUTCOMES_DECIDED.type}:
+        return "kept"
+    if not await _recent(letter, backends):
+        return "old"
+    now = time_text(backends.clock.now_ms())
+    if letter.type == OUTCOMES_DECIDED.type:
+        if not _for_now(letter):
+            return "kept"
+        await backends.appends.append([Record(HISTORY_RETRIES, writer.again(revived(letter), now))])
+        return "retried"
     commands = wire.parse(letter, pb.Commands).commands
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
-    if len(commands) > 1:
-        await backends.appends.append([writer.retry(command) for command in commands])
-        count("knchat_dead_letters_total", became="retried")
-        return
-    (command,) = commands
+    if len(commands) > 1 or _for_now(letter):
+        await backends.appends.append([writer.retry(command, now) for command in commands])
+        return "retried"
+    return await _tell(commands[0], writer, backends)
+
+
+async def _tell(command: pb.Command, writer: Writer, backends: Backends) -> str:
+    """Tells `lost` to the sender, if he is still waiting for word."""
     check_command(command)
-    if command.key:  # a command without one is a watermark: nobody waits for it, and the next one says more
-        lost = pb.Delivery(users=[command.user], lost=pb.Lost(message=command.id, key=command.key))
-        await backends.appends.append(writer.deliveries([lost], await backends.reads.partitions(DELIVERIES)))
-    count("knchat_dead_letters_total", became="told" if command.key else "kept")
+    if not command.key:
+        return "kept"  # a watermark: nobody waits for it, and the next one says more
+    if backends.clock.now_ms() - unix_ms_of(command.id) > RECENT_MS:
+        return "old"
+    partitions = await backends.reads.partitions(DELIVERIES)
+    if await _answered(command, user_partition(command.user, partitions), backends):
+        return "decided"
+    lost = pb.Delivery(users=[command.user], lost=pb.Lost(message=command.id, key=command.key))
+    await backends.appends.append(writer.deliveries([lost], partitions))
+    return "told"
+
+
+async def _recent(letter: Event, backends: Backends) -> bool:
+    """Whether this lies in chat-dead-letters where it says, and not for long. What was never set aside says no such place."""
+    place = [letter.extensions.get(name, "") for name in ("knativekafkapartition", "knativekafkaoffset")]
+    if "knativeerrordest" not in letter.extensions or not all(part.isdecimal() for part in place):
+        return False
+    partition, offset = map(int, place)
+    if partition >= await backends.reads.partitions(DEAD_LETTERS):
+        return False
+    for record in await backends.reads.read(DEAD_LETTERS, partition, offset, max_records=1):
+        there = event_of(record)
+        if record.offset == offset and (there.id, there.data) == (letter.id, letter.data):
+            return backends.clock.now_ms() - record.at_ms <= RECENT_MS
+    return False
+
+
+def _for_now(letter: Event) -> bool:
+    """Whether it died because something was away: of no answer, or of one that means later. 500 is a bug's."""
+    code = letter.extensions.get("knativeerrorcode", "503")
+    return code.isdecimal() and code != "500" and verdict(int(code)) == "again"
+
+
+async def _answered(command: pb.Command, partition: int, backends: Backends) -> bool:
+    """Whether the sender was told what became of the command: each outcome is a delivery to him first, and in this partition."""
+    reads = backends.reads
+    offset = (await reads.offsets_at(DELIVERIES, unix_ms_of(command.id) - _CLOCKS_MS))[partition]
+    end = (await reads.bounds(DELIVERIES, [partition]))[partition].end
+    while offset < end:
+        records = await reads.read(DELIVERIES, partition, offset, max_records=500)
+        if not records:
+            return False
+        if any(_tells(record, command) for record in records):
+            return True
+        offset = records[-1].offset + 1
+    return False
+
+
+def _tells(record: Stored, command: pb.Command) -> bool:
+    try:
+        deliveries = wire.parse(event_of(record), pb.Deliveries).deliveries
+    except Malformed:
+        return False
+    return any(
+        command.id in (told.message.id, told.refused.message, told.lost.message) and command.user in told.users for told in deliveries
+    )
 
 
 @on_dead_letter

@@ -64,8 +64,9 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
     OnEvents(
         target="send", file="send", topic=topics.RETRIES, group="send-retries", delivery=_RETRIES, needs=("appends",), uses=("accounts",)
     ),
-    OnEvents(
-        target="persist", file="persist", topic=topics.MESSAGES, group=topics.HISTORY_GROUP, delivery=_PATIENT, needs=("appends", "chats")
+    *(
+        OnEvents(target="persist", file="persist", topic=topic, group=group, delivery=_PATIENT, needs=("appends", "chats"))
+        for topic, group in topics.HISTORY_GROUPS.items()
     ),
     OnEvents(
         target="history",
@@ -76,7 +77,9 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         needs=("appends", "chats", "clock"),
         acknowledged=False,
     ),
-    OnEvents(target="report_lost", file="lost", topic=topics.DEAD_LETTERS, group="report-lost", delivery=_PATIENT, needs=("appends",)),
+    OnEvents(
+        target="report_lost", file="lost", topic=topics.DEAD_LETTERS, group="report-lost", delivery=_PATIENT, needs=("appends", "reads")
+    ),
     OnHttp(
         target="accounts",
         file="accounts",

@@ -18,7 +18,7 @@ from functions.rows import row_of
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import ChatId, UserId
-from schemas.topics import DELIVERIES, MESSAGES
+from schemas.topics import DELIVERIES, HISTORY_GROUPS
 from schemas.wire import Event
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[p
     return told
 
 
-@on_event(pb.Outcomes, MESSAGES)
+@on_event(pb.Outcomes, *HISTORY_GROUPS)
 async def persist(outcomes: pb.Outcomes, event: Event, backends: Backends) -> None:
-    """Target: inbox `chat-messages`. Writes history and chat states."""
+    """Target: inboxes `chat-messages` and `chat-history-retries`. Writes history and chat states."""
     await keep(outcomes.outcomes, Writer("persist", event), backends)

@@ -7,6 +7,7 @@ and whoever reads the topics can tell. What the messages mean is not known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from backends import tracing
@@ -84,9 +85,16 @@ class Writer:
             )
         ]
 
-    def retry(self, command: pb.Command) -> Record:
-        """One command alone, for chat-retries."""
-        return Record(RETRIES, self._event(COMMANDS_ISSUED, str(command.id), pb.Commands(schema=1, commands=[command])))
+    def retry(self, command: pb.Command, time: str | None = None) -> Record:
+        """One command alone, for chat-retries. `time`: of the event, else the cause's."""
+        event = self._event(COMMANDS_ISSUED, str(command.id), pb.Commands(schema=1, commands=[command]))
+        if self._cause.id.endswith(f".{command.id}"):  # it has gone round before: its name does not grow
+            event = replace(event, id=self._cause.id)
+        return Record(RETRIES, event if time is None else replace(event, time=time))
+
+    def again(self, event: Event, time: str) -> Event:
+        """The event once more, as of this time."""
+        return replace(event, source=self._source, time=time, traceparent=tracing.traceparent())
 
     def dead_letter(self, outcome: pb.Outcome, reason: str) -> Record:
         """One outcome alone, for chat-dead-letters, with the attributes that the dispatcher gives a dead letter."""

@@ -263,7 +263,6 @@ class Conversation:
         if (refusal := hub.joined(session)) is not None:
             return refusal
         session.socket.trust()
-        lag_s = desk.lag.seconds
         self._say(
             frames.Welcome(
                 re=hello.id,
@@ -277,13 +276,18 @@ class Conversation:
                 ping_s=desk.rules.ping_s,
                 limits=desk.limits,
                 features=FEATURES,
-                history_lag_s=UNSET if lag_s < LAG_SAID_S else round(lag_s, 1),
+                history_lag_s=self._lag_s(hub.pushed_s(partition, now_ms)),
             )
         )
         count("knchat_hellos_total", result=result)
         hub.catch_up(session)
         self._do_all(session.admitted(now_s, now_ms))
         return None
+
+    def _lag_s(self, pushed_s: float) -> float | UnsetType:
+        """What a client must hear: that history may be behind by more than it is pushed, or by much, which it looks at again anyway."""
+        lag = self._desk.lag
+        return round(lag.at_most_s, 1) if lag.seconds >= LAG_SAID_S or lag.at_most_s > pushed_s else UNSET
 
     async def _renew(self, token: str, re: Re) -> None:
         """Takes a newer token of the same user and device; any other leaves everything as it is."""

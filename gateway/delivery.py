@@ -95,7 +95,7 @@ class Delivery:
             self._epochs = await self._read_epochs()
             self._hub.epoch = self._epochs[0]
         begin, records = await self._fill(partition, bounds, self._room(len(partitions)), wanted)
-        self._hub.open(partition, begin)
+        self._hub.open(partition, begin, records[0].at_ms if records and begin > bounds.begin else 0)
         await self._deliver(records)
         self._hub.ring.reached(partition, bounds.end)
         if not wanted(partition):
@@ -249,9 +249,7 @@ class Delivery:
         share = self._ring_bytes / (gained + len(self._ends))
         return max(share, (self._ring_bytes - self._hub.ring.bytes) / gained)
 
-    async def _fill(
-        self, partition: int, bounds: Bounds, room_bytes: float, wanted: Callable[[int], bool]
-    ) -> tuple[int, Collection[Record]]:
+    async def _fill(self, partition: int, bounds: Bounds, room_bytes: float, wanted: Callable[[int], bool]) -> tuple[int, Sequence[Record]]:
         """Where the ring begins, as far back as its time and its bytes go, and the records from there on."""
         records: deque[Record] = deque()
         size, begin = 0, bounds.end

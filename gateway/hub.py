@@ -87,6 +87,10 @@ class Hub:
             return "reset", recent
         return "resumed", cursor.position
 
+    def pushed_s(self, partition: int, now_ms: int) -> float:
+        """For how far back `new` and `reset` push everything."""
+        return max(0, min(RECENT_MS, now_ms - self.ring.gone_ms(partition))) / 1_000
+
     def joined(self, session: Session) -> End | None:
         """The session is a user's now, who may have too many; an older one of the same device ends."""
         user, device = session.claims.user, session.claims.device
@@ -172,9 +176,9 @@ class Hub:
         """Whether this is the id of a session here."""
         return session_id in self._by_id
 
-    def open(self, partition: int, offset: int) -> None:
-        """What comes of this partition begins at this offset; what was held and told of it before is forgotten."""
-        self.ring.open(partition, offset)
+    def open(self, partition: int, offset: int, gone_ms: int = 0) -> None:
+        """What comes of this partition begins at this offset; what was held and told of it before is forgotten. `gone_ms`: see the ring."""
+        self.ring.open(partition, offset, gone_ms)
         self._told.drop(partition)
 
     def drop(self, partition: int) -> None:

@@ -67,6 +67,7 @@ class _Segment:
 class _Partition:
     segments: deque[_Segment]
     end: int
+    gone_ms: int
 
 
 class Ring:
@@ -82,10 +83,13 @@ class Ring:
         self.bytes = 0
         """What is held now, in all."""
 
-    def open(self, partition: int, offset: int) -> None:
-        """Takes over a partition that is held from this offset on, empty so far; what was held of it before is gone."""
+    def open(self, partition: int, offset: int, gone_ms: int = 0) -> None:
+        """Takes over a partition that is held from this offset on, empty so far; what was held of it before is gone.
+
+        `gone_ms`: no later came what lies before the offset (Unix milliseconds); 0: nothing does.
+        """
         self.drop(partition)
-        self._partitions[partition] = _Partition(deque([_Segment(offset)]), offset)
+        self._partitions[partition] = _Partition(deque([_Segment(offset)]), offset, gone_ms)
 
     def drop(self, partition: int) -> None:
         """Lets go of a partition, if it is held."""
@@ -95,6 +99,10 @@ class Ring:
     def end(self, partition: int) -> Position:
         """Behind everything that was added."""
         return (self._partitions[partition].end, 0)
+
+    def gone_ms(self, partition: int) -> int:
+        """What came after this time is all held (Unix milliseconds)."""
+        return self._partitions[partition].gone_ms
 
     def holds(self, partition: int, position: Position) -> bool:
         """Whether everything from this position on is here."""
@@ -181,6 +189,8 @@ class Ring:
             self._drop_first(min(begun, key=lambda held: held.segments[0].times_ms[0]))
 
     def _drop_first(self, held: _Partition) -> None:
-        self.bytes -= held.segments.popleft().size
+        dropped = held.segments.popleft()
+        self.bytes -= dropped.size
+        held.gone_ms = max([held.gone_ms, *dropped.times_ms[-1:]])
         if not held.segments:
             held.segments.append(_Segment(held.end))

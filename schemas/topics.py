@@ -14,13 +14,14 @@ from typing import Final
 COMMANDS: Final = "chat-commands"
 RETRIES: Final = "chat-retries"
 MESSAGES: Final = "chat-messages"
+HISTORY_RETRIES: Final = "chat-history-retries"
 DELIVERIES: Final = "chat-deliveries"
 SESSION_DELIVERIES: Final = "session-deliveries"
 QUERIES: Final = "chat-queries"
 DEAD_LETTERS: Final = "chat-dead-letters"
 
-HISTORY_GROUP: Final = "persist"
-"""The consumer group on chat-messages that writes history: what it has committed can be read there."""
+HISTORY_GROUPS: Final = {MESSAGES: "persist", HISTORY_RETRIES: "persist-retries"}
+"""The consumer groups that write history, each on its topic: what they have committed can be read there."""
 
 _HOUR_S: Final = 3_600
 _DAY_S: Final = 24 * _HOUR_S
@@ -55,6 +56,7 @@ TOPICS: Final[dict[str, Topic]] = {
         Topic(COMMANDS, 12, _DAY_S),
         Topic(RETRIES, 3, _DAY_S, before_s=_DAY_S),
         Topic(MESSAGES, 24, 7 * _DAY_S, before_s=2 * _DAY_S),
+        Topic(HISTORY_RETRIES, 3, 7 * _DAY_S),
         Topic(DELIVERIES, 12, _DAY_S, before_s=9 * _DAY_S),
         Topic(SESSION_DELIVERIES, 12, _HOUR_S),
         Topic(QUERIES, 12, _HOUR_S),
@@ -63,7 +65,7 @@ TOPICS: Final[dict[str, Topic]] = {
 }
 
 
-INBOXES: Final = (COMMANDS, RETRIES, MESSAGES, QUERIES, DEAD_LETTERS)
+INBOXES: Final = (COMMANDS, RETRIES, MESSAGES, HISTORY_RETRIES, QUERIES, DEAD_LETTERS)
 """The topics that functions are called for; gateways read the others."""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from backends.log import Reads, Record, Stored
+from backends.posts import revived
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits
@@ -28,11 +29,11 @@ from schemas.signatures import check_signature
 from schemas.wire import Event
 
 INBOX: Final = {
-    topics.COMMANDS_ISSUED.type: topics.COMMANDS,
-    topics.OUTCOMES_DECIDED.type: topics.MESSAGES,
+    topics.COMMANDS_ISSUED.type: topics.RETRIES,
+    topics.OUTCOMES_DECIDED.type: topics.HISTORY_RETRIES,
     topics.QUERIES_ASKED.type: topics.QUERIES,
 }
-"""Event type -> the topic that its function reads. Whatever failed on it, this is where it is tried anew."""
+"""Event type -> the topic that its function reads. Whatever failed on it, this is where it is tried anew, and holds up nobody."""
 
 _POSITION: Final = re.compile(r"(\d{1,6})/(\d{1,18})", re.ASCII)
 _PAGE: Final = 200
@@ -174,8 +175,8 @@ async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -
 def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> Record:
     """The event as it was before it failed. Raises Ended when it cannot or must not be tried anew.
 
-    What the dispatcher and its sink had added must not come back to a function (measured). The log signs what it appends, so a forged
-    event must be found here; what is re-driven on purpose has a time of its own, or it would be too old for its inbox.
+    The log signs what it appends, so a forged event must be found here; what is re-driven on purpose has a time of its own, or it would
+    be too old for its inbox.
     """
     event = letter.event
     if event is None or event.type not in INBOX:
@@ -185,12 +186,7 @@ def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> Record:
     except Malformed as error:
         why = "it is forged, or KNCHAT_EVENT_KEYS has changed since"
         raise exits.Ended(f"{letter.position} is not signed: {why}") from error
-    kept = {
-        name: value
-        for name, value in event.extensions.items()
-        if name != "reason" and not name.startswith(("knativeerror", "knativekafka"))
-    }
-    return Record(INBOX[event.type], replace(event, extensions=kept, time=time_text(now_ms)))
+    return Record(INBOX[event.type], replace(revived(event), time=time_text(now_ms)))
 
 
 def _agreed(question: str) -> bool:

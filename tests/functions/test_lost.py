@@ -1,4 +1,4 @@
-"""`report_lost`: a second chance for each command of a dead batch, `lost` for those that had it, and never a dead letter of its own."""
+"""`report_lost`: what was away once is tried again without end, `lost` for those who have no word, and never a dead letter of its own."""
 
 from __future__ import annotations
 
@@ -6,19 +6,73 @@ from dataclasses import replace
 
 import pytest
 
+from backends.log import Record
+from backends.posts import event_of
 from backends.wiring import Backends
 from functions import door
+from functions.lost import RECENT_MS
 from schemas import chat_pb2 as pb
 from schemas import wire
-from schemas.topics import DELIVERIES, MESSAGES, RETRIES, user_partition
+from schemas.ids import first_id_at
+from schemas.topics import COMMANDS, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, MESSAGES, RETRIES, user_partition
 
-DEAD = {"knativeerrordest": "http://send.chat.svc.cluster.local", "knativeerrorcode": "503"}
+AWAY = {"knativeerrordest": "http://send.chat.svc.cluster.local", "knativeerrorcode": "503"}
+REFUSED = {**AWAY, "knativeerrorcode": "422", "reason": "bug-keyerror"}
+SILENT = {"knativeerrordest": "http://persist.chat.svc.cluster.local"}
 
 
-async def test_a_dead_batch_is_tried_again_one_by_one(people, doors, topics):
+@pytest.fixture
+def doors(doors, backends, monkeypatch):
+    """Ids are of the present: an old command's sender is told nothing."""
+    minted = iter(range(1, 1_000_000))
+    monkeypatch.setattr(doors, "mint", lambda: first_id_at(backends.clock.now_ms()) + next(minted))
+    return doors
+
+
+@pytest.fixture
+def set_aside(backends, doors):
+    """The events as the dispatcher delivers them once they lie in chat-dead-letters."""
+
+    async def letters(*events):
+        appended = [Record(DEAD_LETTERS, event, 1) for event in events]
+        begin = (await backends.reads.bounds(DEAD_LETTERS, [1]))[1].end
+        await backends.appends.append(appended)
+        return [event_of(record) for record in await backends.reads.read(DEAD_LETTERS, 1, begin, max_records=len(events))]
+
+    return letters
+
+
+@pytest.fixture
+def die(set_aside, doors):
+    """One dead letter of this payload, as `report_lost` gets it, and its answer."""
+
+    async def died(payload, extensions=REFUSED, **changes):
+        (letter,) = await set_aside(doors.event(payload, extensions=extensions, **changes))
+        return letter, await doors.post("report_lost", letter)
+
+    return died
+
+
+@pytest.fixture
+def later(backends, monkeypatch):
+    """An hour goes by, for whoever looks at the clock."""
+
+    def gone():
+        now_ms = backends.clock.now_ms
+        monkeypatch.setattr(type(backends.clock), "now_ms", lambda _: now_ms() + RECENT_MS + 1)
+
+    return gone
+
+
+async def nothing_follows(topics):
+    return not any([await topics.events(topic) for topic in (DELIVERIES, RETRIES, HISTORY_RETRIES, COMMANDS, MESSAGES)])
+
+
+@pytest.mark.parametrize("extensions", [AWAY, REFUSED], ids=["away", "refused"])
+async def test_a_dead_batch_is_tried_again_one_by_one(extensions, people, doors, topics, die):
     """Each command gets an event of its own, which `send` takes."""
     commands = [doors.text(f"number {n}") for n in range(3)]
-    answer = await doors.post("report_lost", doors.event(commands, extensions=DEAD))
+    _, answer = await die(commands, extensions)
 
     assert answer.status == 200
     assert not await topics.events(DELIVERIES)
@@ -30,10 +84,51 @@ async def test_a_dead_batch_is_tried_again_one_by_one(people, doors, topics):
     assert sorted(outcome.command.id for outcome in await topics.items(MESSAGES)) == [command.id for command in commands]
 
 
-async def test_the_sender_of_a_dead_command_is_told(backends, doors, topics):
+@pytest.mark.parametrize("extensions", [AWAY, {"knativeerrordest": "http://send"}, {**AWAY, "knativeerrorcode": "502"}], ids=str)
+async def test_a_command_whose_store_is_away_goes_round_without_end(extensions, people, doors, topics, die):
+    """However often: nobody is told `lost`, its name does not grow, and what the dispatcher has added is gone."""
+    command = doors.text()
+    payload, names = [command], []
+    for _ in range(3):
+        _, answer = await die(payload, extensions, id=names[-1] if names else "e")
+        assert answer.status == 200
+        names.append((await topics.events(RETRIES))[-1][1].id)
+    events = [event for _, event in await topics.events(RETRIES)]
+
+    assert names == [f"e.{command.id}"] * 3
+    assert [(event.source, dict(event.extensions)) for event in events] == [("/functions/report_lost", {})] * 3
+    assert not await topics.events(DELIVERIES)
+
+
+@pytest.mark.parametrize("extensions", [AWAY, SILENT, {**SILENT, "knativeerrorcode": "504"}], ids=str)
+async def test_what_history_could_not_take_goes_round_without_end(extensions, people, backends, doors, topics, die):
+    """Whole, by a topic of its own: chat-messages is the public log. What was not acknowledged to be written is written at last."""
+    outcome = pb.Outcome(command=doors.text())
+    died, answer = await die([outcome], extensions)
+    ((_, event),) = await topics.events(HISTORY_RETRIES)
+
+    assert answer.status == 200
+    assert (event.id, event.type, event.data, dict(event.extensions)) == (died.id, died.type, died.data, {})
+    assert event.time is not None
+    assert not await topics.events(MESSAGES)
+    assert (await doors.post("persist", event)).status == 200
+    page = await backends.chats.page(doors.CHAT, direction="before", anchor=(1 << 63) - 1, limit=10)
+    assert [message.id for message in page.messages] == [outcome.command.id]
+
+
+@pytest.mark.parametrize("code", ["422", "400", "500"])
+async def test_what_history_can_never_take_is_left_alone(code, doors, topics, die):
+    """It waits for a re-drive, once the bug is mended."""
+    _, answer = await die([pb.Outcome(command=doors.text())], {**SILENT, "knativeerrorcode": code})
+
+    assert answer.status == 200
+    assert await nothing_follows(topics)
+
+
+async def test_the_sender_of_a_dead_command_is_told(doors, topics, die):
     """`lost` goes to the sender's devices only, with the key to send again with."""
     command = doors.text(key="k-7")
-    answer = await doors.post("report_lost", doors.event([command], extensions=DEAD))
+    _, answer = await die([command])
 
     assert answer.status == 200
     ((partition, _),) = await topics.events(DELIVERIES)
@@ -42,67 +137,129 @@ async def test_the_sender_of_a_dead_command_is_told(backends, doors, topics):
     assert not await topics.events(RETRIES)
 
 
-async def test_nobody_misses_a_watermark(backends, doors, topics):
-    """A dead mark has no key: it stays in the topic, nobody is told."""
-    answer = await doors.post("report_lost", doors.event([doors.mark(read=1)], extensions=DEAD))
+async def test_nobody_is_told_twice(doors, topics, die):
+    """The topic may be read again, from its beginning."""
+    letter, _ = await die([doors.text()])
+    for _ in range(3):
+        assert (await doors.post("report_lost", letter)).status == 200
+
+    assert len(await topics.items(DELIVERIES)) == 1
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "refused"])
+async def test_who_has_an_outcome_is_not_told_that_it_is_lost(outcome, people, doors, topics, die):
+    """It was re-driven, or another try of it had been through."""
+    command = doors.text() if outcome == "accepted" else doors.text(chat="d-1001-4711")
+    assert (await doors.post("send", [command])).status == 200
+    before = await topics.items(DELIVERIES)
+    _, answer = await die([command])
+
+    assert answer.status == 200
+    assert await topics.items(DELIVERIES) == before
+
+
+async def test_an_outcome_of_another_is_none_of_it(people, doors, topics, die):
+    """Many things are told to a sender meanwhile."""
+    assert (await doors.post("send", [doors.text() for _ in range(20)])).status == 200
+    command = doors.text()
+    await die([command])
+
+    assert [delivery.lost.message for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")] == [command.id]
+
+
+@pytest.mark.parametrize("payload", ["batch", "away", "refused", "outcomes"])
+async def test_reading_old_dead_letters_again_does_nothing(payload, doors, topics, set_aside, later):
+    """What was set aside more than an hour ago is told, retried and written by nobody: its source was deleted and made anew."""
+    items = {"batch": [doors.text(), doors.text()], "outcomes": [pb.Outcome(command=doors.text())]}.get(payload, [doors.text()])
+    (letter,) = await set_aside(doors.event(items, extensions=REFUSED if payload == "refused" else AWAY))
+    later()
+    answer = await doors.post("report_lost", letter)
+
+    assert answer.status == 200
+    assert await nothing_follows(topics)
+
+
+async def test_nobody_is_told_of_what_he_sent_an_hour_ago(backends, doors, topics, die):
+    """He has given it up, or sent it again: the audit decides what becomes of it."""
+    _, answer = await die([doors.text(id=first_id_at(backends.clock.now_ms() - RECENT_MS - 1_000))])
 
     assert answer.status == 200
     assert not await topics.events(DELIVERIES)
 
 
 @pytest.mark.parametrize(
-    "destination",
-    ["http://report-lost.chat.svc.cluster.local", "http://127.0.0.1:8080/report_lost", "http://report-lost", "/functions/report_lost"],
+    "forge",
+    [
+        lambda letter: replace(letter, extensions={}),
+        lambda letter: replace(letter, extensions={**letter.extensions, "knativekafkaoffset": "7"}),
+        lambda letter: replace(letter, extensions={**letter.extensions, "knativekafkapartition": "99"}),
+        lambda letter: replace(letter, extensions={**letter.extensions, "knativekafkapartition": "-1"}),
+        lambda letter: replace(letter, extensions={name: text for name, text in letter.extensions.items() if "dest" not in name}),
+        lambda letter: replace(letter, id="another"),
+        lambda letter: replace(letter, data=letter.data + b"\x08\x01"),
+    ],
 )
-async def test_its_own_dead_letters_are_left_alone(destination, backends, doors, topics):
-    """What died here once is not tried here again, for ever."""
-    for commands in ([doors.text()], [doors.text(), doors.text()]):
-        answer = await doors.post("report_lost", doors.event(commands, extensions={**DEAD, "knativeerrordest": destination}))
+async def test_what_is_no_dead_letter_is_told_to_nobody(forge, doors, topics, set_aside):
+    """An accepted command posted here, a copy of another event, a place where something else lies."""
+    (letter,) = await set_aside(doors.event([doors.text()], extensions=REFUSED))
+    answer = await doors.post("report_lost", forge(letter))
 
-        assert answer.status == 200
-    assert not await topics.events(DELIVERIES)
-    assert not await topics.events(RETRIES)
-
-
-async def test_other_functions_dead_letters_are_left_alone(backends, doors, topics):
-    """Those of `persist` and `history`, and of anybody else, wait for a re-drive."""
-    outcome, query = pb.Outcome(command=doors.text()), pb.Query(user=doors.ALICE)
-    foreign = replace(doors.event([doors.text()]), type="dev.knative.kafka.event")
-    for event in (doors.event([outcome]), doors.event([query]), foreign):
-        answer = await doors.post("report_lost", replace(event, extensions=DEAD))
-
-        assert answer.status == 200
-    assert not await topics.events(DELIVERIES)
-    assert not await topics.events(RETRIES)
+    assert answer.status == 200
+    assert await nothing_follows(topics)
 
 
-@pytest.mark.parametrize("data", [b"", b"12345", b"\x08\x01", b"\x08\x01\xff", b"\x08\x01\x12\x02\x09\x01"], ids=repr)
-async def test_what_cannot_be_read_is_counted(data, backends, doors, topics):
-    """Garbage under the type of commands: 200, and nothing is appended."""
-    answer = await doors.post("report_lost", doors.event([doors.text()], data=data, extensions=DEAD))
+async def test_nobody_misses_a_watermark(doors, topics, die):
+    """A dead mark has no key: it stays in the topic, nobody is told."""
+    _, answer = await die([doors.mark(read=1)])
 
     assert answer.status == 200
     assert not await topics.events(DELIVERIES)
-    assert not await topics.events(RETRIES)
 
 
-async def test_a_command_that_names_nobody_is_counted(backends, doors, topics):
+async def test_its_own_dead_letters_are_tried_again(doors, topics, die):
+    """They died because the log was away. What `send` had said of it is overwritten, and `send` will say it again."""
+    _, answer = await die([doors.text()], {"knativeerrordest": "http://report-lost", "knativeerrorcode": "503", "reason": "bug-keyerror"})
+
+    assert answer.status == 200
+    assert len(await topics.events(RETRIES)) == 1
+
+
+async def test_other_functions_dead_letters_are_left_alone(doors, topics, die):
+    """Those of `history`, and of anybody else, wait for a re-drive."""
+    for payload, changes in (([pb.Query(user=doors.ALICE)], {}), ([doors.text()], {"type": "dev.knative.kafka.event"})):
+        _, answer = await die(payload, AWAY, **changes)
+
+        assert answer.status == 200
+    assert await nothing_follows(topics)
+
+
+@pytest.mark.parametrize("data", [b"", b"12345", b"\x08\x01", b"\x08\x01\xff", b"\x08\x01\x12\x02\x09\x01"], ids=repr)
+async def test_what_cannot_be_read_is_counted(data, doors, topics, die):
+    """Garbage under the type of commands: 200, and nothing is appended."""
+    _, answer = await die([doors.text()], data=data)
+
+    assert answer.status == 200
+    assert await nothing_follows(topics)
+
+
+async def test_a_command_that_names_nobody_is_counted(doors, topics, die):
     """Who should be told of it?"""
     command = doors.text()
     command.ClearField("user")
-    answer = await doors.post("report_lost", doors.event([command], extensions=DEAD))
+    _, answer = await die([command])
 
     assert answer.status == 200
     assert not await topics.events(DELIVERIES)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_a_log_that_is_away_is_tried_again(count, settings, doors):
+async def test_a_log_that_is_away_is_tried_again(count, settings, doors, tmp_path):
     """503 is the one other answer."""
-    (settings.data / "log.db").mkdir()
-    opened = Backends(settings)
+    (tmp_path / "away" / "log.db").mkdir(parents=True)
+    opened = Backends(replace(settings, data=tmp_path / "away"))
     door.use(opened)
-    answer = await doors.post("report_lost", doors.event([doors.text() for _ in range(count)], extensions=DEAD))
+    place = {"knativekafkapartition": "0", "knativekafkaoffset": "0"}
+    answer = await doors.post("report_lost", doors.event([doors.text() for _ in range(count)], extensions={**AWAY, **place}))
     door.use(None)
     await opened.close()
 

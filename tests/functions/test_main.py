@@ -40,7 +40,14 @@ def test_every_source_has_a_topic_of_ours_and_a_group_of_its_own():
 
 @pytest.mark.parametrize(
     ("group", "retry", "delay_s", "minutes"),
-    [("send", 60, 0.5, 15), ("send-retries", 40, 0.1, 1), ("report-lost", 60, 0.5, 15), ("persist", 60, 0.5, 15), ("history", 2, 0.5, 0)],
+    [
+        ("send", 60, 0.5, 15),
+        ("send-retries", 40, 0.1, 1),
+        ("report-lost", 60, 0.5, 15),
+        ("persist", 60, 0.5, 15),
+        ("persist-retries", 60, 0.5, 15),
+        ("history", 2, 0.5, 0),
+    ],
 )
 def test_patience_is_the_design_s(group, retry, delay_s, minutes):
     """The delivery block of each source is as design.md D12 says, and so long is waited in all."""

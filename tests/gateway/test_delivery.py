@@ -25,7 +25,8 @@ from schemas.topics import (
     COMMANDS,
     DELIVERIES,
     DELIVERIES_MADE,
-    HISTORY_GROUP,
+    HISTORY_GROUPS,
+    HISTORY_RETRIES,
     MESSAGES,
     OUTCOMES_DECIDED,
     SESSION_DELIVERIES,
@@ -431,11 +432,22 @@ async def test_how_far_history_is_behind(backends):
     lag._clock = ahead
     await lag.look()
     assert 6 < lag.seconds < 8
-    async with backends.reads.member(HISTORY_GROUP, MESSAGES) as member:
+    async with backends.reads.member(HISTORY_GROUPS[MESSAGES], MESSAGES) as member:
         await member.poll()
         await member.commit({3: 1})
     await lag.look()
     assert lag.seconds == 0
+
+
+async def test_what_goes_round_counts_from_its_first_day(backends):
+    """A record that was appended anew holds outcomes that are as old as their ids."""
+    now_s = time.time()
+    lag = HistoryLag(backends.reads, clock=backends.clock)
+    old = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(now_s * 1_000) - 600_000)))])
+    await backends.appends.append([Record(HISTORY_RETRIES, event(OUTCOMES_DECIDED, old), 1)])
+
+    await lag.look()
+    assert 599 < lag.seconds < 602
 
 
 async def test_the_lag_stays_while_the_log_is_away(backends, monkeypatch):

@@ -13,7 +13,7 @@ from knchat import exits
 from knchat.__main__ import main
 from schemas import chat_pb2 as pb
 from schemas.signatures import signature
-from schemas.topics import COMMANDS, COMMANDS_ISSUED, DEAD_LETTERS, MESSAGES, OUTCOMES_DECIDED
+from schemas.topics import COMMANDS, COMMANDS_ISSUED, DEAD_LETTERS, HISTORY_RETRIES, OUTCOMES_DECIDED, RETRIES
 from schemas.wire import Event, from_kafka
 
 KEY = b"0123456789abcdef"
@@ -131,8 +131,8 @@ def test_redrive_appends_the_event_as_it_was_to_its_inbox(folder, capsys):
     folder.set_aside(letter(7), letter(8, OUTCOMES_DECIDED, pb.Outcomes(schema=1)))
 
     assert folder.run("redrive", "0/0", "0/1") == exits.OK
-    (command,) = folder.in_topic(COMMANDS)
-    (outcome,) = folder.in_topic(MESSAGES)
+    (command,) = folder.in_topic(RETRIES)
+    (outcome,) = folder.in_topic(HISTORY_RETRIES)
     assert (command.id, command.data, command.subject) == ("7", SEND.SerializeToString(), "s")
     assert command.extensions == {"partitionkey": "user-42"}
     assert outcome.id == "8"
@@ -145,7 +145,7 @@ def test_redrive_all_takes_all_that_have_an_inbox(folder, capsys):
     folder.set_aside(*[letter(number) for number in range(3)], Event(id="1", source="/", type="dev.knative.kafka.event", data=b""))
 
     assert folder.run("redrive", "--all", "--yes") == exits.OK
-    assert [event.id for event in folder.in_topic(COMMANDS)] == ["0", "1", "2"]
+    assert [event.id for event in folder.in_topic(RETRIES)] == ["0", "1", "2"]
     assert "1 left out" in capsys.readouterr().err
 
 
@@ -158,7 +158,7 @@ def test_redrive_all_asks_before(answer, code, driven, folder, monkeypatch):
     monkeypatch.setattr("sys.stdin", terminal)
 
     assert folder.run("redrive", "--all") == code
-    assert len(folder.in_topic(COMMANDS)) == driven
+    assert len(folder.in_topic(RETRIES)) == driven
 
 
 def test_redrive_all_without_a_terminal_wants_yes(folder, monkeypatch, capsys):
@@ -194,7 +194,7 @@ def test_redrive_makes_no_forged_event_true(folder, monkeypatch, capsys):
     assert folder.run("redrive", "0/0") == exits.FAILED
     assert "not signed" in capsys.readouterr().err
     assert folder.run("redrive", "0/1") == exits.OK
-    assert [event.id for event in folder.in_topic(COMMANDS)] == ["2"]
+    assert [event.id for event in folder.in_topic(RETRIES)] == ["2"]
 
 
 def sign_as_the_log(event):

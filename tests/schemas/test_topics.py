@@ -43,11 +43,12 @@ def test_a_user_is_keyed_by_the_decimal_id(user):
 
 
 def test_the_topics_of_the_design():
-    """Seven inboxes; the two that gateways read have as many partitions as each other; each is kept as long as its readers need."""
+    """Eight inboxes; the two that gateways read have as many partitions as each other; each is kept as long as its readers need."""
     assert {name: (topic.partitions, topic.kept_s // 3_600) for name, topic in TOPICS.items()} == {
         "chat-commands": (12, 24),
         "chat-retries": (3, 24),
         "chat-messages": (24, 168),
+        "chat-history-retries": (3, 168),
         "chat-deliveries": (12, 24),
         "session-deliveries": (12, 1),
         "chat-queries": (12, 1),
