@@ -84,6 +84,7 @@ class Settings:
     )
     ring_bytes: int = _setting(64 * 2**20, "bytes", "deliveries a gateway keeps to resume from, in all", least=2**20)
     ring_s: int = _setting(900, "s", "how long a gateway keeps deliveries to resume from", least=10)
+    resume_records: int = _setting(20_000, "records", "how far behind those a gateway reads back for who resumes", least=0, most=1_000_000)
     outbox_bytes: int = _setting(256 * 1024, "bytes", "what one slow session may have waiting before it is paused", least=131_072)
     sessions_per_user: int = _setting(20, "sessions", "more are closed with 4429", least=1)
     connections: int = _setting(20_000, "WebSockets", "of one gateway; more are told 503 at the handshake (about 12 KiB each)", least=1)

@@ -48,6 +48,8 @@ from gateway.minting import Minting
 from gateway.ownership import Ownership
 from gateway.publisher import Publisher
 from gateway.queries import Queries
+from gateway.resume import PASS_S, Resume
+from gateway.ring import Behind
 from gateway.session import Phase, Rules, Session
 from gateway.sockets import Socket
 from schemas import chat_pb2 as pb
@@ -78,6 +80,7 @@ class Desk:
     minting: Minting
     publisher: Publisher
     queries: Queries
+    resume: Resume
     marks: Marks
     keys: PublicKeys
     rules: Rules
@@ -211,12 +214,21 @@ class Conversation:
     async def _greet(self, hello: frames.Hello) -> None:
         """Lets the session in, or ends it with the code that says why not."""
         desk = self._desk
+        behind: Behind | None = None
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(START_S) as deadline:
                 await desk.started.wait()
                 claims = await desk.keys.verify(hello.token, desk.clock.now_s())
-                home = await desk.ownership.home_of(user_partition(claims.user, desk.partitions))
+                partition = user_partition(claims.user, desk.partitions)
+                home = await desk.ownership.home_of(partition)
                 await self._pass(hello.seen)
+                cursor = None if isinstance(hello.resume, UnsetType) else desk.hub.cursor_of(partition, hello.resume)
+                if home is None and cursor is not None:
+                    await desk.resume.reached(partition, cursor)
+                    deadline.reschedule(asyncio.get_running_loop().time() + PASS_S + START_S)
+                    behind = await desk.resume.missed(partition, claims.user, cursor)
+                if home is None:
+                    home = await desk.ownership.home_of(partition)  # it may have gone meanwhile
         except EarlyToken as error:
             self._end(STARTING, error.message)
         except (TimeoutError, Unavailable):
@@ -231,7 +243,7 @@ class Conversation:
             if home is not None:
                 self._say(frames.Moved(url=home))
                 self._end(MOVED, "moved")
-            elif self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims)) is not None:
+            elif self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims, behind)) is not None:
                 self._end(refusal.code, refusal.reason)
 
     async def _pass(self, seen: str | UnsetType) -> None:
@@ -245,7 +257,7 @@ class Conversation:
         elif wait_ms:
             await asyncio.sleep(wait_ms / 1_000)
 
-    def _admit(self, hello: frames.Hello, claims: Claims) -> End | None:
+    def _admit(self, hello: frames.Hello, claims: Claims, behind: Behind | None) -> End | None:
         """Says welcome and all that was missed; or why not."""
         desk, hub, session = self._desk, self._desk.hub, self._session
         if desk.draining:
@@ -256,9 +268,17 @@ class Conversation:
             return End(REVOKED, "this device was logged out")
         now_s, now_ms = desk.clock.elapsed_s(), desk.clock.now_ms()
         partition = user_partition(claims.user, desk.partitions)
-        result, position = hub.place(partition, None if isinstance(hello.resume, UnsetType) else hello.resume, now_ms)
+        resume = None if isinstance(hello.resume, UnsetType) else hello.resume
+        result, position = hub.place(partition, resume, now_ms, behind=behind is not None)
         session.open(
-            claims, partition=partition, epoch=hub.epoch, position=position, background=hello.background, now_s=now_s, now_ms=now_ms
+            claims,
+            partition=partition,
+            epoch=hub.epoch,
+            position=position,
+            behind=behind,
+            background=hello.background,
+            now_s=now_s,
+            now_ms=now_ms,
         )
         if (refusal := hub.joined(session)) is not None:
             return refusal

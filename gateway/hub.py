@@ -48,6 +48,7 @@ class Hub:
         """`soon` does a thing after whatever else is waiting: a long catch-up goes on by it. None: everything is done at once."""
         self.ring = ring
         self._told = Told()
+        self._awaited: dict[int, dict[Callable[[], None], Position]] = {}
         self._allowed = allowed
         self._soon = soon
         self._now_s = now_s
@@ -77,13 +78,18 @@ class Hub:
         self._everybody.add(session)
         self._wheel.visit_at(session, session.next_visit_s())
 
-    def place(self, partition: int, resume: str | None, now_ms: int) -> tuple[str, Position]:
-        """How a hello goes on: new, resumed or reset, and from which position."""
+    def cursor_of(self, partition: int, resume: str) -> Cursor | None:
+        """The cursor in this text, if it is one of this log and partition."""
+        cursor = Cursor.parse(resume)
+        return cursor if cursor is not None and (cursor.epoch, cursor.partition) == (self.epoch, partition) else None
+
+    def place(self, partition: int, resume: str | None, now_ms: int, *, behind: bool = False) -> tuple[str, Position]:
+        """How a hello goes on: new, resumed or reset, and from which position. `behind`: what the ring no longer holds is there too."""
         recent = self.ring.since(partition, now_ms - RECENT_MS)
         if resume is None:
             return "new", recent
-        cursor = Cursor.parse(resume)
-        if cursor is None or (cursor.epoch, cursor.partition) != (self.epoch, partition) or not self.ring.holds(partition, cursor.position):
+        cursor = self.cursor_of(partition, resume)
+        if cursor is None or not (behind or self.ring.holds(partition, cursor.position)):
             return "reset", recent
         return "resumed", cursor.position
 
@@ -181,6 +187,28 @@ class Hub:
         self.ring.open(partition, offset, gone_ms)
         self._told.drop(partition)
 
+    def holds(self, partition: int) -> bool:
+        """Whether this partition is in the ring."""
+        return self.ring.has(partition)
+
+    def await_end(self, partition: int, position: Position, reached: Callable[[], None]) -> Callable[[], None]:
+        """Calls `reached` once, as soon as everything before this position has come. Returns what to call when nobody waits any more."""
+        waiting = self._awaited.setdefault(partition, {})
+        waiting[reached] = position
+
+        def forget() -> None:
+            waiting.pop(reached, None)
+
+        return forget
+
+    def _tell_reached(self, partition: int) -> None:
+        waiting, end = self._awaited.get(partition, {}), self.ring.end(partition)
+        for reached in [reached for reached, position in waiting.items() if position <= end]:
+            del waiting[reached]
+            reached()
+        if not waiting:
+            self._awaited.pop(partition, None)
+
     def drop(self, partition: int) -> None:
         """Nothing of this partition comes any more."""
         self.ring.drop(partition)
@@ -198,6 +226,8 @@ class Hub:
             for user in delivery.users:
                 if (sessions := self._by_user.get(user)) is not None:
                     self._push(sessions, partition, (offset, index), delivery)
+        if self._awaited:
+            self._tell_reached(partition)
 
     def _push(self, sessions: Sequence[Session], partition: int, position: Position, delivery: pb.Delivery) -> None:
         frame = push_of(delivery, sessions[0].claims.user)
@@ -227,15 +257,19 @@ class Hub:
         """
         user, partition = session.claims.user, session.partition
         while session.position is not None and session.phase is Phase.OPEN:
-            if not self.ring.holds(partition, session.position):
+            if session.behind is None and not self.ring.holds(partition, session.position):
                 self.do(session, End(TOO_SLOW, "what comes next is no longer here: resume"))
                 return
             if session.socket.congested:
                 self._stuck(session)
                 return
-            missed = self.ring.missed(partition, user, session.position, limit=frames.FRAMES_IN_ARRAY)
+            if session.behind is None:
+                missed = self.ring.missed(partition, user, session.position, limit=frames.FRAMES_IN_ARRAY)
+            else:
+                missed = session.behind.missed[: frames.FRAMES_IN_ARRAY]
             if missed:
                 self._push_missed(session, missed)
+                session.go_on()
                 if self._soon is not None:
                     self._soon(partial(self.catch_up, session))
                     return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +50,19 @@ class Cursor:
 
 Missed = tuple[Position, bytes]
 """A delivery as serialised protobuf, and the position just behind it."""
+
+
+@dataclass(slots=True)
+class Behind:
+    """What one user missed before the ring begins, in order; from `end` on the ring has it."""
+
+    missed: list[Missed]
+    end: Position
+
+    def go_on(self, position: Position) -> Position:
+        """What lies before this position has been told. Where to go on: there, or at `end` when nothing is left here."""
+        del self.missed[: bisect_right(self.missed, position, key=lambda one: one[0])]
+        return position if self.missed else self.end
 
 
 @dataclass(slots=True)
@@ -95,6 +108,14 @@ class Ring:
         """Lets go of a partition, if it is held."""
         if (held := self._partitions.pop(partition, None)) is not None:
             self.bytes -= sum(segment.size for segment in held.segments)
+
+    def has(self, partition: int) -> bool:
+        """Whether this partition is held at all."""
+        return partition in self._partitions
+
+    def begin(self, partition: int) -> int:
+        """The offset from which on everything is here."""
+        return self._partitions[partition].segments[0].begin
 
     def end(self, partition: int) -> Position:
         """Behind everything that was added."""

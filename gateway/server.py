@@ -33,6 +33,7 @@ from gateway.ownership import Ownership
 from gateway.publisher import Publisher
 from gateway.pulse import Pulse
 from gateway.queries import Queries
+from gateway.resume import Resume
 from gateway.ring import Ring
 from gateway.session import EARLY_BYTES, Rules
 from gateway.sockets import Accept, Limits, Request, Response
@@ -111,6 +112,7 @@ class Gateway:
             minting=minting,
             publisher=publisher,
             queries=Queries(backends.appends, minting, in_flight=in_flight, apart_s=apart_s, clock=self._elapsed_s),
+            resume=Resume(backends.reads, hub, records=settings.resume_records),
             marks=Marks(),
             keys=backends.public_keys,
             lag=HistoryLag(backends.reads, clock=clock),
@@ -158,7 +160,7 @@ class Gateway:
         await _until_done(desk.keys.ping)
         await _until_done(desk.minting.claim)
         await _until_done(desk.lag.look)  # the first hellos after a crash are those that must hear of it
-        for part in (desk.minting.keep, desk.lag.watch):
+        for part in (desk.minting.keep, desk.lag.watch, desk.resume.work):
             self._part(part())
         for part in (delivery.follow_deliveries, delivery.follow_answers, delivery.watch_opened, delivery.watch_revocations):
             self._part(part())

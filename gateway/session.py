@@ -35,7 +35,7 @@ from gateway.acts import (
     Say,
     error_of,
 )
-from gateway.ring import Position
+from gateway.ring import Behind, Position
 from gateway.sockets import Socket
 from schemas import frames
 from schemas.commands import command_of, query_of
@@ -101,6 +101,7 @@ class Session:
         "_warn_s",
         "_warned",
         "background",
+        "behind",
         "budget",
         "claims",
         "codec",
@@ -136,6 +137,8 @@ class Session:
         """Commands that are on their way into the log: so many `ok`s it still waits for."""
         self.position: Position | None = None
         """What is to be pushed next, while it is behind. None: it is live, and gets what comes as it comes."""
+        self.behind: Behind | None = None
+        """What the ring no longer holds and is to be pushed before anything else."""
         self.told_live = False
         self.told: Position = (0, 0)
         """The newest cursor it has, since `told_s`."""
@@ -301,15 +304,35 @@ class Session:
 
     # ---- what the client is told ---------------------------------------------------------------------------------------------------------
 
-    def open(self, claims: Claims, *, partition: int, epoch: str, position: Position, background: bool, now_s: float, now_ms: int) -> None:
+    def open(
+        self,
+        claims: Claims,
+        *,
+        partition: int,
+        epoch: str,
+        position: Position,
+        behind: Behind | None = None,
+        background: bool,
+        now_s: float,
+        now_ms: int,
+    ) -> None:
         """The hello was right: from now on it is this user's, and is behind by what comes after `position`."""
         self.phase = Phase.OPEN
         self.partition = partition
         self.background = background
         self.position = self.told = position
+        self.behind = behind
+        self.go_on()
         self.told_s = now_s
         self._cursor_start = f"{epoch}.{partition}."
         self.renew(claims, now_s=now_s, now_ms=now_ms)
+
+    def go_on(self) -> None:
+        """What lies before its position has been pushed: the ring goes on where nothing is left behind it."""
+        if self.behind is not None and self.position is not None:
+            self.position = self.behind.go_on(self.position)
+            if not self.behind.missed:
+                self.behind = None
 
     def renew(self, claims: Claims, *, now_s: float, now_ms: int) -> None:
         """A newer token of the same user and device."""

@@ -68,7 +68,10 @@ def test_whoever_resumes_gets_exactly_what_was_missed():
     "resume", ["epoch-2.0.100.0", "epoch-1.1.100.0", "epoch-1.0.99.9", "epoch-1.0.102.1", "epoch-1.0.103.0", "nonsense"]
 )
 def test_a_cursor_that_leads_nowhere_is_a_reset(resume):
-    """Another epoch, another partition, before the ring or behind its end: reload from history, and here are the last two minutes."""
+    """Another epoch, another partition, before the ring or behind the log's end: reload from history, and here are the last two minutes.
+
+    What is only outside the ring has been waited for by then (test_resume.py).
+    """
     at = hub()
     at.deliver(0, 100, NOW_MS - 121_000, [message(1)])
     at.deliver(0, 101, NOW_MS - 119_000, [message(2)])
