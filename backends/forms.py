@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from schemas.errors import Malformed
 
@@ -134,6 +135,18 @@ def content(name: str, path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise Malformed(f"{name}: {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}", field=name) from None
+
+
+def leave_this_machine(*places: str) -> bool:
+    """Whether one of these (HOST:PORT or URLs, already checked) lies elsewhere: what goes there crosses a network."""
+    return not all(_is_loopback(host) for place in places if (host := urlsplit(place if "//" in place else f"//{place}").hostname))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _is_port(port: str | None) -> bool:

@@ -37,6 +37,8 @@ class Health:
 
     async def check(self, ports: Collection[str]) -> None:
         """For the start: raises Malformed when a setting of one of these ports is wrong. One that is away is logged, and comes later."""
+        if {"appends", "reads"} & {*ports}:
+            self._backends.settings.check_event_keys()
         wrong = await self._ask_all(ports, within_s=START_S)
         for port, error in wrong.items():
             if isinstance(error, Malformed):

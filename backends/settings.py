@@ -20,6 +20,7 @@ from schemas.errors import Malformed
 
 # Servers that listen everywhere are reached over the loopback of their family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_INSECURE = "KNCHAT_INSECURE=1 allows it, for tests and trials"
 _OF_THE_TESTS = {"KNCHAT_CRDS"}  # where scripts/cluster finds Kubernetes' definitions; may stand in the same shell
 
 
@@ -94,6 +95,9 @@ class Settings:
     frames_per_second: int = _setting(500, "1/s", "messages of one session; those beyond are read later", least=1)
     audit_every_s: int = _setting(600, "s", "how often `dev` looks for what was lost on the way, and repairs it; 0: never", least=0)
     audit_age_s: int = _setting(1_200, "s", "records that are younger are not audited: they may be under way", least=0)
+    insecure: bool = _setting(
+        False, "0 or 1", "with log kafka or knative: go on without event keys, and without TLS to other machines; for tests and trials"
+    )
     metrics: bool = _setting(True, "0 or 1", "serve /metrics, on the ports of gateways and functions")
     log_level: str = _setting("INFO", "level", "DEBUG, INFO, WARNING or ERROR", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     otlp_endpoint: str = _setting(
@@ -190,6 +194,31 @@ class Settings:
         ):
             if not right:
                 raise Malformed(f"{wrong} must {must}, as {by} is set", field=wrong)
+        for open_one, must, safe in (
+            ("KNCHAT_KAFKA_SECURITY", "be ssl or sasl_ssl", tls or not forms.leave_this_machine(*self.kafka)),
+            (
+                "KNCHAT_DATABASE_CA",
+                "name the authorities of its certificate",
+                self.database_ca or not forms.leave_this_machine(self.database),
+            ),
+            (
+                "KNCHAT_CASSANDRA_CA",
+                "name the authorities of the nodes' certificates",
+                self.cassandra_ca or not forms.leave_this_machine(*self.cassandra),
+            ),
+            ("KNCHAT_REDIS", "begin with rediss://", self.redis.startswith("rediss:") or not forms.leave_this_machine(self.redis)),
+            ("KNCHAT_JWKS", "begin with https://", not self.jwks.startswith("http:") or not forms.leave_this_machine(self.jwks)),
+        ):
+            if not safe and self.log != "embedded" and not self.insecure:
+                raise Malformed(f"{open_one} must {must}: clear text would leave this machine ({_INSECURE})", field=open_one)
+
+    def check_event_keys(self) -> None:
+        """For processes that append to the log or read it: raises Malformed when anybody could speak for any user (design.md D23)."""
+        if self.log != "embedded" and not self.event_keys and not self.insecure and forms.leave_this_machine(*self.kafka):
+            name = "KNCHAT_EVENT_KEYS"
+            raise Malformed(
+                f"{name} is missing: whoever reaches a function could speak for any user; kn-chat keys ({_INSECURE})", field=name
+            )
 
     def url(self, scheme: str, port: int) -> str:
         """What this machine reaches a server of ours on this port by: scheme, host and port."""

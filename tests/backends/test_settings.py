@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.settings import Settings
+from backends.wiring import Backends
 from schemas.errors import Malformed
 
 FIELDS = {f"KNCHAT_{item.name.upper()}": item for item in dataclasses.fields(Settings)}
@@ -199,6 +200,63 @@ def test_what_one_setting_asks_of_another(given, named):
     assert refusal.value.field == named.split(" ")[0]
 
 
+CLUSTER = {
+    "KNCHAT_LOG": "kafka",
+    "KNCHAT_KAFKA": "127.0.0.1:9092,localhost:9092,[::1]:9092",
+    "KNCHAT_DATABASE": "postgresql://chat@127.0.0.1/chat",
+    "KNCHAT_CASSANDRA": "127.0.0.2:9042",
+    "KNCHAT_REDIS": "redis://[::1]:6379/0",
+    "KNCHAT_JWKS": "http://127.0.0.1:8080/.well-known/jwks.json",
+}
+OPEN = (
+    ({"KNCHAT_KAFKA": "127.0.0.1:9092,kafka-1:9092"}, "KNCHAT_KAFKA_SECURITY must be ssl or sasl_ssl"),
+    (
+        {
+            "KNCHAT_KAFKA": "kafka:9092",
+            "KNCHAT_KAFKA_SECURITY": "sasl_plaintext",
+            "KNCHAT_KAFKA_USER": "x",
+            "KNCHAT_KAFKA_PASSWORD": "x",
+        },
+        "KNCHAT_KAFKA_SECURITY must be ssl or sasl_ssl",
+    ),
+    ({"KNCHAT_DATABASE": "postgresql://chat@10.0.0.7/chat"}, "KNCHAT_DATABASE_CA must name"),
+    ({"KNCHAT_CASSANDRA": "cassandra:9042"}, "KNCHAT_CASSANDRA_CA must name"),
+    ({"KNCHAT_REDIS": "redis://cache/0"}, "KNCHAT_REDIS must begin with rediss://"),
+    ({"KNCHAT_JWKS": "http://accounts/.well-known/jwks.json"}, "KNCHAT_JWKS must begin with https://"),
+)
+
+
+@pytest.mark.parametrize(("given", "named"), OPEN)
+def test_clear_text_leaves_this_machine_only_when_somebody_asks_for_it(given, named):
+    """With Kafka behind it; on one machine, and with the embedded log, nothing has to be encrypted."""
+    with pytest.raises(Malformed, match=f"{named}.*KNCHAT_INSECURE=1") as refusal:
+        Settings.from_env(CLUSTER | given)
+
+    assert refusal.value.field == named.split(" ")[0]
+    assert Settings.from_env(CLUSTER).log == "kafka"
+    assert Settings.from_env(CLUSTER | given | {"KNCHAT_INSECURE": "1"}).insecure
+    assert Settings.from_env(CLUSTER | given | {"KNCHAT_LOG": "embedded"}).log == "embedded"
+
+
+def test_a_process_that_appends_or_reads_needs_event_keys():
+    """On one machine it does without; `chats` on Knative never asks, since it does neither."""
+    cluster = {"KNCHAT_LOG": "kafka", "KNCHAT_KAFKA": "kafka:9093", "KNCHAT_KAFKA_SECURITY": "ssl"}
+    with pytest.raises(Malformed, match=r"KNCHAT_EVENT_KEYS is missing.*KNCHAT_INSECURE=1"):
+        Settings.from_env(cluster).check_event_keys()
+
+    for more in ({"KNCHAT_EVENT_KEYS": KEY}, {"KNCHAT_INSECURE": "1"}, {"KNCHAT_KAFKA": "127.0.0.1:9093"}, {"KNCHAT_LOG": "embedded"}):
+        Settings.from_env(cluster | more).check_event_keys()
+
+
+async def test_without_event_keys_the_start_ends(tmp_path):
+    """Before anything is asked."""
+    backends = Backends(Settings(data=tmp_path, log="kafka", kafka=("kafka.example:9093",)))
+    with pytest.raises(Malformed, match="KNCHAT_EVENT_KEYS is missing"):
+        await backends.health.check(["reads"])
+    await backends.health.check([])
+    await backends.close()
+
+
 def test_a_whole_configuration_is_taken(tmp_path):
     """With secrets in files, which end with a line break as editors leave it."""
     secret = tmp_path / "secret"
@@ -220,6 +278,8 @@ def test_a_whole_configuration_is_taken(tmp_path):
             "KNCHAT_REDIS_PASSWORD_FILE": str(secret),
             "KNCHAT_DATABASE": "postgresql://chat@postgres/chat",
             "KNCHAT_DATABASE_PASSWORD_FILE": str(secret),
+            "KNCHAT_DATABASE_CA": str(secret),
+            "KNCHAT_CASSANDRA_CA": str(secret),
         }
     )
 

@@ -391,3 +391,9 @@ def test_the_rule_finds_the_mistake(rule, number):
     MISTAKES[rule][number](things)
 
     assert list(rule(things)) != []
+
+
+def test_only_the_overlay_for_trials_is_insecure():
+    """Clear text and unsigned events are nothing that production asks for."""
+    assert settings(rendered("dev"))["KNCHAT_INSECURE"] == "1"
+    assert "KNCHAT_INSECURE" not in settings(rendered("production"))
