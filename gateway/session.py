@@ -7,11 +7,10 @@ No I/O and no clock: bytes and times are passed in, and what is to be done is re
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, assert_never
-
-from msgspec import Raw
 
 from backends.limits import Allowance, Bucket
 from backends.telemetry import count
@@ -42,6 +41,7 @@ from schemas.commands import command_of, query_of
 from schemas.costs import OF_FRAMES
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.ids import UserId, time_text
+from schemas.lenient import BadFrame, Part, UnknownType, Unparsable
 from schemas.tokens import Claims
 
 HELLO_S: Final = 5.0
@@ -158,7 +158,7 @@ class Session:
         """Messages that it may still say at once, as of `_room_s`. Below zero: it is read again when it is back there."""
         self._room_s = now_s
         self._asked: dict[int, float] | None = None
-        self._early: list[bytes | Raw] = []
+        self._early: list[Part] = []
         self._early_frames = 0
         self._cursor_start = ""
 
@@ -171,7 +171,7 @@ class Session:
             return [End(MALFORMED, "text frames are JSON, binary frames MessagePack")]
         try:
             parts = self.codec.split(payload)
-        except frames.Unparsable as error:
+        except Unparsable as error:
             return [End(MALFORMED, str(error))]
         if not parts:
             return self.idle(now_s)
@@ -216,7 +216,7 @@ class Session:
         early, self._early = self._early, []
         return self._take_all(early, now_s, now_ms)
 
-    def _take_all(self, parts: list[bytes | Raw], now_s: float, now_ms: int) -> list[Act]:
+    def _take_all(self, parts: Sequence[Part], now_s: float, now_ms: int) -> list[Act]:
         acts: list[Act] = []
         for part in parts:
             act = self._take(part, now_s, now_ms)
@@ -226,7 +226,7 @@ class Session:
                     break
         return acts
 
-    def _take(self, part: bytes | Raw, now_s: float, now_ms: int) -> Act | None:
+    def _take(self, part: Part, now_s: float, now_ms: int) -> Act | None:
         if self.phase is Phase.OPEN:
             return self._open(part, now_s, now_ms)
         if self.phase is Phase.GREETED:
@@ -236,28 +236,28 @@ class Session:
             return self._first(part)
         return None
 
-    def _first(self, part: bytes | Raw) -> Act:
+    def _first(self, part: Part) -> Act:
         try:
             frame = self.codec.incoming(part)
-        except frames.BadFrame as error:
+        except BadFrame as error:
             return End(MALFORMED, error.message) if error.type == "hello" else End(PROTOCOL, "hello must come first")
-        except frames.UnknownType:
+        except UnknownType:
             return End(PROTOCOL, "hello must come first")
-        except frames.Unparsable as error:
+        except Unparsable as error:
             return End(MALFORMED, str(error))
         if not isinstance(frame, frames.Hello):
             return End(PROTOCOL, "hello must come first")
         self.phase = Phase.GREETED
         return Greet(frame)
 
-    def _open(self, part: bytes | Raw, now_s: float, now_ms: int) -> Act:
+    def _open(self, part: Part, now_s: float, now_ms: int) -> Act:
         try:
             frame = self.codec.incoming(part)
-        except frames.BadFrame as error:
+        except BadFrame as error:
             return Say(error_of(error, error.re))
-        except frames.UnknownType as unknown:
+        except UnknownType as unknown:
             return Say(error_of(Malformed(f"{unknown.name!r} is no type of frame", code="unknown_type", field="type"), unknown.re))
-        except frames.Unparsable as error:
+        except Unparsable as error:
             return End(MALFORMED, str(error))
         try:
             return self._act(frame, now_s, now_ms)

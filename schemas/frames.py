@@ -6,15 +6,13 @@ ignored, and a field that is absent is never sent as null. Ids are decimal strin
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Final, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas.errors import Malformed
+from schemas.lenient import BROKEN, Lenient, Part, UnknownType, Unparsable, json_of
 
 FRAME_BYTES: Final = 65_536
 FRAMES_IN_ARRAY: Final = 64
@@ -32,8 +30,8 @@ Chat = Annotated[str, Meta(min_length=3, max_length=64)]
 Limit = Annotated[int, Meta(ge=1, le=256)]
 
 
-def _tags(union: Any) -> frozenset[str]:
-    return frozenset(kind.__struct_config__.tag for kind in get_args(union))
+def _kinds(union: Any) -> dict[str, type[Struct]]:
+    return {kind.__struct_config__.tag: kind for kind in get_args(union)}
 
 
 # ---- client to server --------------------------------------------------------------------------------------------------------------------
@@ -119,7 +117,7 @@ class Ping(ClientFrame, tag="ping", kw_only=True, frozen=True):
 
 Ask = History | Chats | DigestAsk
 Incoming = Hello | Send | Mark | Ask | Refresh | Ping
-CLIENT_TYPES: Final = _tags(Incoming)
+CLIENT_TYPES: Final = frozenset(_kinds(Incoming))
 
 
 # ---- server to client --------------------------------------------------------------------------------------------------------------------
@@ -340,53 +338,10 @@ Outgoing = (
     | Expiring
     | Pong
 )
-SERVER_TYPES: Final = _tags(Outgoing)
+SERVER_TYPES: Final = frozenset(_kinds(Outgoing))
 
 
 # ---- codec -------------------------------------------------------------------------------------------------------------------------------
-
-
-class UnknownType(Exception):
-    """A well-formed frame whose type nobody here knows; `re` is its number, if it had one."""
-
-    def __init__(self, name: str, re: int | UnsetType) -> None:
-        super().__init__(name)
-        self.name = name
-        self.re = re
-
-
-class BadFrame(Malformed):
-    """A known type with a missing, mistyped or out-of-range field. `type` and `re` are the frame's own."""
-
-    def __init__(self, message: str, *, field: str | None, type: str, re: int | UnsetType) -> None:  # noqa: A002 - the wire's own word
-        super().__init__(message, field=field)
-        self.type = type
-        self.re = re
-
-
-class Unparsable(Exception):
-    """Not a frame at all: close 4400."""
-
-
-class _Envelope(Struct):
-    type: str
-    id: Any = UNSET
-
-
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_PLACE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
-
-
-def _lenient(frame: bytes | msgspec.Raw) -> tuple[_Envelope, str] | None:
-    """The frame of a client that has cut an emoji in two, and the field where: JSON by its grammar, and a mistake worth an answer."""
-    try:
-        fields = json.loads(bytes(frame).decode())
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(fields, dict) or not isinstance(kind := fields.get("type"), str):
-        return None
-    halves = (name for name, value in fields.items() if isinstance(value, str) and _SURROGATE.search(value))
-    return None if (name := next(halves, None)) is None or name == "type" else (_Envelope(kind, fields.get("id", UNSET)), name)
 
 
 class Codec:
@@ -398,42 +353,50 @@ class Codec:
         """True: frames are WebSocket text."""
         self.encode: Callable[[object], bytes] = module.Encoder().encode
         """Bytes of any frame or list of frames."""
-        self._incoming: Callable[[bytes | msgspec.Raw], Incoming] = module.Decoder(Incoming).decode
-        self._outgoing: Callable[[bytes | msgspec.Raw], Outgoing] = module.Decoder(Outgoing).decode
-        self._envelope: Callable[[bytes | msgspec.Raw], _Envelope] = module.Decoder(_Envelope).decode
+        self._incoming: Callable[[Part], Incoming] = module.Decoder(Incoming).decode
+        self._outgoing: Callable[[Part], Outgoing] = module.Decoder(Outgoing).decode
         self._array: Callable[[bytes], list[msgspec.Raw]] = module.Decoder(list[msgspec.Raw]).decode
+        self._lenient_incoming: Callable[[Part], Any] = Lenient(_kinds(Incoming), text=text).read
+        self._lenient_outgoing: Callable[[Part], Any] = Lenient(_kinds(Outgoing), text=text).read
 
-    def split(self, payload: bytes) -> list[bytes | msgspec.Raw]:
+    def split(self, payload: bytes) -> Sequence[Part]:
         """The objects of one WebSocket message: itself, or the elements of an array of at most FRAMES_IN_ARRAY.
 
         Raises Unparsable.
         """
         if not self._is_array(payload):
-            return [payload]
+            return (payload,)
+        parts: Sequence[Part]
         try:
-            frames = self._array(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Unparsable("not an object or an array of objects") from error
-        if len(frames) > FRAMES_IN_ARRAY:
+            parts = self._array(payload)
+        except BROKEN as error:
+            try:
+                parts = [part if isinstance(part, dict) else b"" for part in json_of(payload)] if self.text else ()
+            except (ValueError, RecursionError):
+                parts = ()
+            if not parts:
+                raise Unparsable("not an object or an array of objects") from error
+        if len(parts) > FRAMES_IN_ARRAY:
             raise Unparsable(f"an array holds at most {FRAMES_IN_ARRAY} frames")
-        return list(frames)
+        return parts
 
-    def incoming(self, frame: bytes | msgspec.Raw) -> Incoming:
+    def incoming(self, frame: Part) -> Incoming:
         """One client frame. Raises Unparsable, UnknownType or BadFrame."""
         try:
             return self._incoming(frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._explain(frame, error, CLIENT_TYPES) from error
+        except (*BROKEN, TypeError):
+            return self._lenient_incoming(frame)  # type: ignore[no-any-return]  # one of its kinds
 
-    def outgoing(self, frame: bytes | msgspec.Raw) -> Outgoing | None:
+    def outgoing(self, frame: Part) -> Outgoing | None:
         """One server frame, for clients; None for a type that this client does not know yet. Raises Unparsable or BadFrame."""
         try:
             return self._outgoing(frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            reason = self._explain(frame, error, SERVER_TYPES)
-            if isinstance(reason, UnknownType):
-                return None
-            raise reason from error
+        except (*BROKEN, TypeError):
+            pass
+        try:
+            return self._lenient_outgoing(frame)  # type: ignore[no-any-return]  # one of its kinds
+        except UnknownType:
+            return None
 
     def array(self, parts: Sequence[bytes]) -> bytes:
         """One WebSocket message out of 1 to FRAMES_IN_ARRAY encoded frames."""
@@ -448,26 +411,6 @@ class Codec:
         if self.text:
             return payload.lstrip(b" \t\r\n")[:1] == b"["
         return bool(payload) and (0x90 <= payload[0] <= 0x9F or payload[0] in (0xDC, 0xDD))
-
-    def _explain(self, frame: bytes | msgspec.Raw, error: Exception, known: frozenset[str]) -> Exception:
-        halved = None
-        try:
-            envelope = self._envelope(frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            if not self.text or (lenient := _lenient(frame)) is None:
-                return Unparsable("not an object with a text `type`")
-            envelope, halved = lenient
-        number = envelope.id
-        re_ = number if isinstance(number, int) and not isinstance(number, bool) and 1 <= number < 2**53 else UNSET
-        if envelope.type not in known:
-            return UnknownType(envelope.type[:64], re_)
-        if halved is not None:
-            return BadFrame(f"{halved} holds half of a surrogate pair", field=halved, type=envelope.type, re=re_)
-        text = str(error)
-        if (missing := re.search(r"missing required field `([^`]+)`", text)) is not None:
-            return BadFrame(f"{missing[1]} is missing", field=missing[1], type=envelope.type, re=re_)
-        place = _PLACE.search(text)
-        return BadFrame(_PLACE.sub("", text), field=place[1] if place else None, type=envelope.type, re=re_)
 
 
 CODECS: Final = {JSON: Codec(text=True), MSGPACK: Codec(text=False)}

@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 from gateway.client.comeback import Over
 from schemas import frames
 from schemas.errors import Malformed
+from schemas.lenient import BadFrame, Unparsable
 
 CLIENT: Final = frames.ClientInfo(name="kn-chat-python", version=version("kn-chat"))
 _OPEN_S: Final = 10.0
@@ -106,7 +107,7 @@ class Session:
                 raise self._over(error) from error
             try:
                 known = [frame for part in self._codec.split(payload) if (frame := self._codec.outgoing(part)) is not None]
-            except (frames.Unparsable, frames.BadFrame) as error:
+            except (Unparsable, BadFrame) as error:
                 raise Over(None, f"the server sent what is no frame: {error}") from error
             self._note(known)
             return known

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import frames
-from schemas.frames import CLIENT_TYPES, CODECS, FRAMES_IN_ARRAY, JSON, MSGPACK, SERVER_TYPES, BadFrame, UnknownType, Unparsable
+from schemas.frames import CLIENT_TYPES, CODECS, FRAMES_IN_ARRAY, JSON, MSGPACK, SERVER_TYPES
+from schemas.lenient import BadFrame, UnknownType, Unparsable
 
 TEXT, BINARY = CODECS[JSON], CODECS[MSGPACK]
 PACK = {JSON: lambda value: json.dumps(value).encode(), MSGPACK: msgspec.msgpack.encode}
@@ -179,7 +180,7 @@ BAD_FIELDS = [
     ({"type": "send", "key": "k", "to": 5}, "to"),
     ({"type": "send", "key": "k", "to": "05"}, "to"),
     ({"type": "send", "key": "k", "to": "x"}, "to"),
-    ({"type": "send", "key": "k", "text": None}, "text"),
+    ({"type": "send", "key": None}, "key"),
     ({"type": "send", "key": "k", "text": ["x"]}, "text"),
     ({"type": "send", "key": "k", "reply_to": "-1"}, "reply_to"),
     ({"type": "send", "key": "k", "chat": "c" * 65}, "chat"),
@@ -240,8 +241,6 @@ def test_what_is_no_frame_is_unparsable(name, frame):
         b'{"type":"ping"}{"type":"ping"}',
         b"{'type':'ping'}",
         b'{"type":"ping","id":NaN}',
-        b'{"type":"ping","id":1e999}',
-        b'{"type":"ping\\ud800"}',
         b'\xef\xbb\xbf{"type":"ping"}',
         b'{"type":"ping","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
         b'{"type":"ping","id":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
@@ -286,27 +285,18 @@ def test_message_pack_kinds_that_json_lacks(extra):
     assert bad.value.field == "id"
 
 
-def test_half_of_an_emoji_is_a_bad_field():
-    """A client that cuts text in the middle of a surrogate pair has its mistake named; it is not thrown out."""
-    with pytest.raises(BadFrame) as bad:
-        TEXT.incoming(b'{"type":"send","id":41,"key":"k","to":"1","text":"wave \\ud83d"}')
-    assert (bad.value.field, bad.value.re) == ("text", 41)
-    with pytest.raises(UnknownType):
-        TEXT.incoming(b'{"type":"dance","text":"\\ud83d"}')
-    for hopeless in (
-        b'{"type":5,"text":"\\ud83d"}',
-        b'["\\ud83d"]',
-        b'{"type":"ping","x":{"y":"\\ud83d"}}',
-        b'{"type":"ping","x":"\\ud83d',
-    ):
-        with pytest.raises(Unparsable):
-            TEXT.incoming(hopeless)
+@pytest.mark.parametrize("payload", [b'{"type":5,"text":"\\ud83d"}', b'"\\ud83d"', b'{"type":"ping","x":"\\ud83d'])
+def test_half_of_an_emoji_makes_no_frame_of_what_is_none(payload):
+    """It is looked at again, not believed."""
+    with pytest.raises(Unparsable):
+        TEXT.incoming(payload)
 
 
 def test_invalid_utf8_in_message_pack_is_a_bad_field():
     """The socket checks UTF-8 of text frames only; in MessagePack the codec does."""
-    with pytest.raises(BadFrame):
-        BINARY.incoming(b"\x83\xa4type\xa4send\xa3key\xa1k\xa4text\xa1\xff")
+    with pytest.raises(BadFrame) as bad:
+        BINARY.incoming(b"\x84\xa4type\xa4send\xa3key\xa1k\xa4text\xa1\xff\xa2id\x07")
+    assert (bad.value.field, bad.value.re) == ("text", 7)
 
 
 @BOTH
