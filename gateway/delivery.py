@@ -196,9 +196,10 @@ class Delivery:
             new = [
                 stored for stored in batch if stored.partition in self._ends and stored.offset >= self._hub.ring.end(stored.partition)[0]
             ]
-            await self._deliver([self._record(stored, DELIVERIES_MADE, traced=True) for stored in new])
+            await self._deliver([self.record(stored, DELIVERIES_MADE, traced=True) for stored in new])
 
-    def _record(self, stored: Stored, event_type: EventType, *, traced: bool = False) -> Record:
+    def record(self, stored: Stored, event_type: EventType, *, traced: bool = False) -> Record:
+        """What is kept of it; nothing where it is not to be believed."""
         return Record.of(stored, event_type, keys=self._event_keys, now_ms=self._ago_ms(0), traced=traced)
 
     async def _deliver(self, records: Iterable[Record]) -> None:
@@ -233,7 +234,7 @@ class Delivery:
             if stored.partition not in self._ends:  # dropped, and what was on its way must not bring it back
                 continue
             self._ends[stored.partition] = stored.offset + 1
-            record = self._record(stored, ANSWERS_GIVEN, traced=True)
+            record = self.record(stored, ANSWERS_GIVEN, traced=True)
             with record.span(SESSION_DELIVERIES):
                 for answer in parse(record.data, pb.Answers).answers:
                     if self._hub.expects(answer.session) and (frame := answer_of(answer)) is not None:
@@ -271,7 +272,7 @@ class Delivery:
             offset = start
             while offset < until:
                 found = await self._reads.read(DELIVERIES, partition, offset, max_records=until - offset)
-                chunk += [self._record(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
+                chunk += [self.record(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
                 offset = found[-1].offset + 1 if found else until
             yield start, chunk
             step = min(2 * step, 8 * BACK_RECORDS) if sum(len(record.data) for record in chunk) < BACK_BYTES else max(step // 2, 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from backends.log import Reads
+from gateway.delivery import Delivery
 from gateway.hub import Hub
 from gateway.records import Record, parse
 from gateway.ring import Behind, Cursor, Missed, Position
@@ -47,11 +48,12 @@ class _Waiter:
 
 
 class Resume:
-    """Belongs to one event loop. `records`: how far behind the ring a cursor may lie."""
+    """Belongs to one event loop. `records`: how far behind the ring a cursor may lie; `delivery` knows which records are believed."""
 
-    def __init__(self, reads: Reads, hub: Hub, *, records: int) -> None:
+    def __init__(self, reads: Reads, hub: Hub, delivery: Delivery, *, records: int) -> None:
         self._reads = reads
         self._hub = hub
+        self._delivery = delivery
         self._records = records
         self._waiting: dict[int, list[_Waiter]] = {}
         self._asked = asyncio.Event()
@@ -111,7 +113,7 @@ class Resume:
         while waiters and self._hub.holds(partition) and offset < self._hub.ring.begin(partition):
             until = self._hub.ring.begin(partition)
             found = await self._reads.read(DELIVERIES, partition, offset, max_records=min(IN_ONE_READ, until - offset))
-            records = [Record.of(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
+            records = [self._delivery.record(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
             for start in range(0, len(records), IN_ONE_TURN):
                 await self._look_through(records[start : start + IN_ONE_TURN], waiters, told)
             offset = found[-1].offset + 1 if found else until

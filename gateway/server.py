@@ -112,7 +112,7 @@ class Gateway:
             minting=minting,
             publisher=publisher,
             queries=Queries(backends.appends, minting, in_flight=in_flight, apart_s=apart_s, clock=self._elapsed_s),
-            resume=Resume(backends.reads, hub, records=settings.resume_records),
+            resume=Resume(backends.reads, hub, self._delivery, records=settings.resume_records),
             marks=Marks(),
             keys=backends.public_keys,
             lag=HistoryLag(backends.reads, clock=clock),

@@ -72,7 +72,7 @@ async def test_a_cursor_beyond_the_log_s_end_is_a_reset(person, backends, gatewa
     assert not any(gateway._desk.hub._awaited.values())
 
 
-# ---- behind the ring  -----------------------------------------------------------------------------------------------------------------
+# ---- behind the ring -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -162,3 +162,14 @@ async def test_a_log_that_cannot_be_read_is_4006(missed, person, backends, monke
 
     assert (ann.welcome, ann.socket.close_code) == (None, 4006)
     assert [push["message"] for push in await again.until_live()] == missed.numbers
+
+
+async def test_what_is_not_signed_is_not_read_back(missed, person, gateway, monkeypatch):
+    """Whoever may write to the topic could else speak for anybody, to who comes late."""
+    monkeypatch.setattr(gateway._delivery, "_event_keys", (b"k" * 32,))
+    ann = await person(ANN, resume=missed.cursor)
+
+    held = [push["message"] for push in await ann.until_live()]
+    assert ann.welcome["result"] == "resumed"
+    assert held == missed.numbers[-len(held) :]
+    assert len(held) < 100
