@@ -16,15 +16,24 @@ from schemas.ids import time_text
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
+def escaped(text: str, *, keep: str = "") -> str:
+    """The text with what a terminal would obey, or show in another order, written as Python writes it: line feeds, escapes, U+202E."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in keep else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        record.message = record.getMessage()
-        fields = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in _OWN)
+        record.message = escaped(record.getMessage())
+        fields = "".join(f" {name}={escaped(str(value))}" for name, value in vars(record).items() if name not in _OWN)
         if (span := tracing.current()) is not None:
             event = f" event={span.event}" if span.event and not hasattr(record, "event") else ""
             fields = f"{fields}{event} trace={span.trace}"
         line = f"{time_text(int(record.created * 1_000))} {record.levelname} {record.name}: {record.message}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if record.exc_info:
+            line += "\n" + escaped(self.formatException(record.exc_info), keep="\n")
+        return line
 
 
 def set_up(level: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from backends.log import Reads, Record, Stored
+from backends.logs import escaped
 from backends.posts import revived
 from backends.settings import Settings
 from backends.wiring import Backends
@@ -125,8 +126,8 @@ async def _list(reads: Reads, limit: int) -> int:
     if newest:
         print(line.format("POSITION", "SINCE", "CODE", "REASON", "FAILED AT", "EVENT"))
     for *_, letter in sorted(newest):
-        event = "no CloudEvent" if letter.event is None else f"{letter.event.type} {letter.event.id}"
-        code, reason, dest = (letter.attribute(name) or "-" for name in ("knativeerrorcode", "reason", "knativeerrordest"))
+        event = "no CloudEvent" if letter.event is None else escaped(f"{letter.event.type} {letter.event.id}")
+        code, reason, dest = (escaped(letter.attribute(name) or "-") for name in ("knativeerrorcode", "reason", "knativeerrordest"))
         print(line.format(letter.position, time_text(letter.record.at_ms), code, reason, dest, event))
     print(f"{count} dead letters, {len(newest)} shown" if count else "no dead letters", file=sys.stderr)
     return exits.OK
@@ -144,7 +145,7 @@ async def _show(reads: Reads, position: str) -> int:
     }
     for name, value in (*named.items(), *sorted(event.extensions.items())):
         if value is not None:
-            print(f"{name:<20}  {_answered(value) if name == 'knativeerrordata' else value}")
+            print(f"{name:<20}  {_answered(value) if name == 'knativeerrordata' else escaped(value)}")
     print(_data(event))
     return exits.OK
 
@@ -248,4 +249,5 @@ def _data(event: Event) -> str:
         text = text_format.MessageToString(wire.parse(event, getattr(pb, name)), as_utf8=True)
     except (KeyError, Malformed):
         return f"data, {len(event.data)} bytes\n{event.data!r}"
-    return f"data, {len(event.data)} bytes, a {name}\n{text.rstrip()}"
+    shown = escaped(text.rstrip(), keep="\n")
+    return f"data, {len(event.data)} bytes, a {name}\n{shown}"

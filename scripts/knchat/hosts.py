@@ -91,15 +91,17 @@ def _gateway(args: argparse.Namespace, hosts: list[str]) -> dict[str, Any]:
         }
         for host in hosts
     ]
-    # Port 80 without a host: the issuer's challenges come there, and people who forgot the s.
+    # Port 80 without a host: the issuer's challenges come there, and people who forgot the s. Calls are not sent on: a program that called
+    # without TLS would go on doing so, and show its tokens and passwords to everybody on the way each time.
     plain = {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": here}
     spec = {"gatewayClassName": args.gateway_class, "listeners": [plain, *listeners]}
     return _object("gateway.networking.k8s.io/v1", "Gateway", "chat", args.namespace, spec, annotations=annotations)
 
 
 def _https_only(args: argparse.Namespace) -> dict[str, Any]:
+    page = {"path": {"type": "Exact", "value": "/"}}
     redirect = {"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}
-    spec = {"parentRefs": [{"name": "chat", "sectionName": "http"}], "rules": [{"filters": [redirect]}]}
+    spec = {"parentRefs": [{"name": "chat", "sectionName": "http"}], "rules": [{"matches": [page], "filters": [redirect]}]}
     return _object("gateway.networking.k8s.io/v1", "HTTPRoute", "https-only", args.namespace, spec)
 
 

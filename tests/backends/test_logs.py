@@ -16,6 +16,7 @@ logs.set_up("DEBUG")
 log = logging.getLogger("functions.test")
 log.debug("not shown")
 log.info("session paused, outbox full", extra={"user_id": 7, "offset": 12})
+log.info("told", extra={"reason": "a\\nERROR functions.test: forged", "title": "\\u202egnp.exe\\x1b[2J", "place": "M\u00fcnchen"})
 logging.getLogger("elsewhere").info("a library's chatter")
 try:
     1 / 0
@@ -38,12 +39,19 @@ def test_a_line_has_time_level_text_and_fields(lines):
 
     assert at.endswith("Z")
     assert rest == "INFO functions.test: session paused, outbox full user_id=7 offset=12"
-    assert lines[1].endswith("ERROR functions.test: bug")
+    assert lines[2].endswith("ERROR functions.test: bug")
+
+
+def test_what_strangers_wrote_cannot_forge_a_line_or_move_the_cursor(lines):
+    """Line feeds, escapes and signs that turn the order of reading are written as Python writes them; letters stay."""
+    _, rest = lines[1].split(" ", 1)
+
+    assert rest == r"INFO functions.test: told reason=a\nERROR functions.test: forged title=\u202egnp.exe\x1b[2J place=München"
 
 
 def test_a_traceback_follows_its_line(lines):
     """A bug is told with where it is."""
-    assert lines[2] == "Traceback (most recent call last):"
+    assert lines[3] == "Traceback (most recent call last):"
     assert lines[-1] == "ZeroDivisionError: division by zero"
 
 

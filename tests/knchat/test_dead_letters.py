@@ -234,3 +234,15 @@ def test_a_folder_without_a_log_is_left_alone(tmp_path, capsys):
     assert main(["dead-letters", "list", "--data", str(tmp_path)]) == exits.FAILED
     assert "no log" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_letter_cannot_steer_the_terminal(folder, capsys):
+    """Attributes and texts come from whoever wrote the event."""
+    command = pb.Command(id=1, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="\u202egnp.exe \x1b[2J"))
+    folder.set_aside(letter(1, data=pb.Commands(schema=1, commands=[command]), reason="\u202eno"))
+
+    assert folder.run("list") == exits.OK
+    assert folder.run("show", "0/0") == exits.OK
+    said = capsys.readouterr().out
+    assert r"\u202egnp.exe" in said
+    assert not {"\u202e", "\x1b"} & {*said}
