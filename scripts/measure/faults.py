@@ -31,7 +31,7 @@ SHARE_SLOW = 0.05
 NORMAL_S = 3.0
 
 EXAMPLES = """examples:
-  scripts/faults                                      every fault there is, one after the other: about 12 minutes
+  scripts/faults                                      every fault there is, one after the other: about 18 minutes
   scripts/faults broker-kill cassandra-stop           these two
   scripts/faults redis-stop --outage 5                away for 5 s only
   scripts/faults function-kill pump-kill --kills 50   kill -9, fifty times each, at random moments
@@ -68,15 +68,15 @@ async def one(run: Run, services: Services, name: str) -> bool:
     if step.verdict.acknowledged and not step.verdict.lost:
         acknowledged = step.verdict.acknowledged
         print(f"  of {acknowledged} acknowledged none lost means: fewer than 1 in {max(1, acknowledged // 3)}, at 95 %")
-    found = problems(fault, step, scene)
+    found = problems(fault, step, scene, kept_ns=run.kept_ns)
     for problem in found:
         print(f"  ! {problem}")
     print(f"  {'FAILED' if found or not step.verdict.good else 'passed'}", flush=True)
     return step.verdict.good and not found
 
 
-def problems(fault: Fault, step: report.Step, scene: Scene) -> list[str]:
-    """What should not be, beside what the checker found."""
+def problems(fault: Fault, step: report.Step, scene: Scene, *, kept_ns: int = 0) -> list[str]:
+    """What should not be, beside what the checker found. `kept_ns`: when history was seen to hold everything."""
     record, found = step.record, list(scene.problems)
     if step.verdict.refused:
         found.append(f"{step.verdict.refused} sends were refused: {sorted(set(record.refused.values()))}")
@@ -84,6 +84,10 @@ def problems(fault: Fault, step: report.Step, scene: Scene) -> list[str]:
         inside = [row for row in range(record.slots) if scene.began_ns <= record.due[row] <= scene.back_ns]
         if (slow := _slow(record, inside)) > SHARE_SLOW * len(inside):
             found.append(f"{slow} of {len(inside)} messages took longer than {PATIENCE_S:g} s while it was away, and all should go on")
+        if fault.p99_s and (p99_s := _p99_s(record, inside)) > fault.p99_s:
+            found.append(f"p99 of deliveries was {p99_s * 1e3:.0f} ms while it was away, not {fault.p99_s * 1e3:.0f}")
+    if fault.kept_s and kept_ns > scene.ended_ns + fault.kept_s * 1e9:
+        found.append(f"history held everything {(kept_ns - scene.ended_ns) / 1e9:.0f} s after the return, not within {fault.kept_s:g} s")
     last_ns = record.due[record.slots - 1]
     if scene.ended_ns < last_ns - NORMAL_S * 1e9:
         last = [row for row in range(record.slots) if record.due[row] >= last_ns - NORMAL_S * 1e9]
@@ -97,6 +101,12 @@ def _slow(record: Record, rows: list[int]) -> int:
     return sum(1 for row in rows if not 0 < record.delivered[row] <= record.due[row] + PATIENCE_S * 1e9)
 
 
+def _p99_s(record: Record, rows: list[int]) -> float:
+    """Of the time from when they were due to their delivery."""
+    took = sorted(record.delivered[row] - record.due[row] if record.delivered[row] else sys.maxsize for row in rows)
+    return took[int(len(took) * 0.99)] / 1e9 if took else 0.0
+
+
 def _show_recovery(record: Record, scene: Scene) -> None:
     inside = [row for row in range(record.slots) if scene.began_ns <= record.due[row] <= scene.ended_ns]
     soon_ns = int(SLOW_S * 1e9)
@@ -105,6 +115,7 @@ def _show_recovery(record: Record, scene: Scene) -> None:
     slow = [row for row in range(record.slots) if record.due[row] > scene.ended_ns and record.delivered[row] - record.due[row] > soon_ns]
     normal_ns = max((record.due[row] for row in slow), default=scene.ended_ns) - scene.ended_ns
     lasted_s, caught_up_s, normal_s = ((scene.ended_ns - scene.began_ns) / 1e9, max(0, behind_ns) / 1e9, normal_ns / 1e9)
+    print(f"  delivery p99 while it lasted {_p99_s(record, inside) * 1e3:.0f} ms")
     print(f"  lasted {lasted_s:.1f} s: of {len(inside)} sends in it {acked} were acknowledged within a second")
     print(
         f"  the last of them was delivered {caught_up_s:.1f} s after its end; every delivery within a second again after {normal_s:.1f} s"
@@ -152,13 +163,14 @@ def _positive(text: str) -> int:
 
 async def measure(options: argparse.Namespace, services: Services) -> int:
     """All faults that were asked for; the exit code."""
-    async with running(options) as run:
-        assert run.product is not None  # noqa: S101 - there is no --http
-        run.product.services, run.settle_s = services, HEAL_S
-        passed: dict[str, bool] = {}
-        for name in options.faults or FAULTS:
-            await run.log_in()  # anew: access tokens live 15 minutes
-            passed[name] = await one(run, services, name)
+    names, passed = list(options.faults or FAULTS), dict[str, bool]()
+    for flags in dict.fromkeys(FAULTS[name].flags for name in names):
+        async with running(options, *flags) as run:
+            assert run.product is not None  # noqa: S101 - there is no --http
+            run.product.services, run.settle_s = services, HEAL_S
+            for name in [name for name in names if FAULTS[name].flags == flags]:
+                await run.log_in()  # anew: access tokens live 15 minutes
+                passed[name] = await one(run, services, name)
     failed = [name for name, good in passed.items() if not good]
     print(f"\n{len(passed)} faults, {'all passed' if not failed else 'FAILED: ' + ', '.join(failed)}")
     return 1 if failed else 0

@@ -19,6 +19,10 @@ from servers.services import SERVERS, Services
 
 HEAL_S = 120.0
 """After it everything that waited must have been delivered."""
+# Who was not written to lately: so many users, and so many messages a second to them, which must all arrive so soon after a return.
+STRANGERS, STRANGERS_RATE, STRANGERS_S = 20, 10, 10.0
+# 45 minutes of a pump are 60 s with `kn-chat pump --pace`, so that a dispatcher's retries end several times.
+LONG_AWAY_S, LONG_PACE = 60.0, "--pump=--pace=0.0222"
 # Kills of one step follow each other so: a function needs a second or two to be back, and may be killed again before.
 KILL_EVERY_S = (0.2, 1.5)
 
@@ -68,7 +72,8 @@ class Scene:
 class Fault(NamedTuple):
     """What is done, in words with `{away}` for how long; `lasts_s`: what the load goes on for, beside the outage, until all serves again.
 
-    `goes_on`: messages are delivered as always while the store is away. `kills`: it lasts as long as the kills that were asked for.
+    `goes_on`: messages are delivered as always while the store is away; `p99_s`: so soon. `kept_s`: all are in history so soon after its
+    return. `kills`: it lasts as long as the kills that were asked for. `flags`: what `dev --real` is started with.
     """
 
     what: str
@@ -77,6 +82,9 @@ class Fault(NamedTuple):
     lasts_s: float = 0.0
     goes_on: bool = False
     kills: bool = False
+    p99_s: float = 0.0
+    kept_s: float = 0.0
+    flags: tuple[str, ...] = ()
 
 
 async def broker_kill(scene: Scene) -> None:
@@ -95,32 +103,46 @@ async def broker_pause(scene: Scene) -> None:
 
 
 async def postgres_stop(scene: Scene) -> None:
-    """Log-in says when to come again, pairs that never talked wait; all others talk on."""
+    """Log-in says when to come again; who knows each other talks on; strangers' messages, ten a second, wait, and come soon after."""
     run = scene.run
-    strangers = await run.target.users(2, f"stranger-{time.monotonic_ns()}")
-    record, key = Record(1), f"s{time.monotonic_ns()}"
+    strangers = await run.target.users(STRANGERS, f"stranger-{time.monotonic_ns()}")
+    record, key = Record(int(scene.outage_s * STRANGERS_RATE)), f"s{time.monotonic_ns()}"
     devices = [
-        swarm.ChatDevice(run.ws or user.gateway, user, strangers[1 - number].user, key, record, "hello")
+        swarm.ChatDevice(run.ws or user.gateway, user, strangers[number ^ 1].user, key, record, "hello")
         for number, user in enumerate(strangers)
     ]
     await swarm.connect_all(devices)
 
     async def meanwhile() -> None:
-        await asyncio.sleep(1)
-        record.sent[0] = record.due[0] = time.monotonic_ns()
-        devices[0].send(0)
-        async with httpx.AsyncClient(timeout=30) as client:
-            body = {"user_name": strangers[0].name, "password": "not asked for", "device": "phone"}
-            answer = await client.post(f"{run.http}/v1/sessions", json=body)
-        if answer.status_code != 503 or "retry-after" not in answer.headers:
-            scene.problems.append(f"log-in answered {answer.status_code} without the database instead of 503 with Retry-After")
+        began, row = time.monotonic(), 0
+        login = asyncio.create_task(_log_in(scene, strangers[0].name))
+        while row < record.slots and time.monotonic() < began + scene.outage_s - 1:
+            record.sent[row] = record.due[row] = time.monotonic_ns()
+            devices[row % STRANGERS].send(row)
+            row += 1
+            await asyncio.sleep(max(0.0, began + row / STRANGERS_RATE - time.monotonic()))
+        await login
 
     await scene.outage("postgres", meanwhile=meanwhile)
+    served_ns = time.monotonic_ns()
     await swarm.settle(devices, record, HEAL_S)
-    if record.refused or not (record.acked[0] and record.delivered[0]):
-        scene.problems.append(f"the first message of a pair was not kept for later: acked {record.acked[0]}, refused {record.refused}")
+    rows = [row for row in range(record.slots) if record.sent[row]]
+    arrived_s = (max(record.delivered[row] for row in rows) - served_ns) / 1e9
+    say(f"  {len(rows)} messages to strangers: the last arrived {arrived_s:.1f} s after the database's return")
+    if record.refused or record.outstanding:
+        scene.problems.append(f"of {len(rows)} messages to strangers {record.outstanding} did not arrive, refused {record.refused}")
+    elif arrived_s > STRANGERS_S:
+        scene.problems.append(f"messages to strangers arrived {arrived_s:.1f} s after the database's return, not within {STRANGERS_S:g} s")
     for device in devices:
         device.close()
+
+
+async def _log_in(scene: Scene, name: str) -> None:
+    async with httpx.AsyncClient(timeout=30) as client:
+        body = {"user_name": name, "password": "not asked for", "device": "phone"}
+        answer = await client.post(f"{scene.run.http}/v1/sessions", json=body)
+    if answer.status_code != 503 or "retry-after" not in answer.headers:
+        scene.problems.append(f"log-in answered {answer.status_code} without the database instead of 503 with Retry-After")
 
 
 def _stop(name: str) -> Callable[[Scene], Awaitable[None]]:
@@ -136,7 +158,25 @@ FAULTS = {
     "broker-stop": Fault("Kafka stopped for {away}", _stop("kafka"), away_s=30, lasts_s=15),
     "broker-pause": Fault("Kafka stands still for {away} (SIGSTOP)", broker_pause, away_s=30),
     "cassandra-stop": Fault("Cassandra stopped for {away}", _stop("cassandra"), away_s=60, lasts_s=20, goes_on=True),
-    "postgres-stop": Fault("PostgreSQL stopped for {away}", postgres_stop, away_s=60, lasts_s=3, goes_on=True),
+    "cassandra-long": Fault(
+        "Cassandra stopped for {away}, 45 minutes by the clock of our pumps",
+        _stop("cassandra"),
+        away_s=LONG_AWAY_S,
+        lasts_s=20,
+        goes_on=True,
+        kept_s=60,
+        flags=(LONG_PACE,),
+    ),
+    "cassandra-dispatcher": Fault(
+        "Cassandra stopped for {away}, 45 minutes by the clock of pumps that give up as Knative's dispatcher does",
+        _stop("cassandra"),
+        away_s=LONG_AWAY_S,
+        lasts_s=20,
+        goes_on=True,
+        kept_s=60,
+        flags=(LONG_PACE, "--pump=--strict"),
+    ),
+    "postgres-stop": Fault("PostgreSQL stopped for {away}", postgres_stop, away_s=60, lasts_s=3, goes_on=True, p99_s=0.1),
     "redis-stop": Fault("Redis stopped for {away}", _stop("redis"), away_s=30, lasts_s=1, goes_on=True),
     "function-kill": Fault("kill -9 of each function in turn", _kill("function"), kills=True),
     # A killed member keeps its partitions for 10 s, and one killed again and again leaves several: up to 25 s after the last (measured).

@@ -81,6 +81,8 @@ class Run:
         self.warm_up_s = options.warm_up if options.warm_up is not None else REAL_WARM_UP_S if options.real else WARM_UP_S
         self.users: list[User] = []
         self.steps = 0
+        self.kept_ns = 0
+        """When history was first seen to hold all that the last step had acknowledged, or was given up (`time.monotonic_ns()`)."""
         # Lost is what is not there 10 s after the end. Above saturation a backlog takes longer, and such a step does not hold anyway.
         self.settle_s = 60.0 if options.saturate or options.real else SETTLE_S
 
@@ -157,6 +159,7 @@ class Run:
             if stored >= sum(1 for acked in record.acked if acked) or time.monotonic() > deadline:
                 break
             await asyncio.sleep(1)
+        self.kept_ns = time.monotonic_ns()
         theirs = await self.target.history(self.users[1::2], chats[1::2])
         return checker.check(record, plan, chats, run=run, mine=mine, theirs=theirs, resets=[device.resets for device in devices])
 

@@ -49,6 +49,24 @@ def test_what_should_go_on_and_waits_is_found(scene):
     assert found.startswith("70 of 101 messages took longer than 5 s while it was away")
 
 
+def test_a_p99_that_is_promised_is_held(scene):
+    """One in a hundred may be slow while the store is away, two may not."""
+    promised = AWAY._replace(p99_s=0.1)
+
+    assert faults.problems(promised, step(slow=[60]), scene) == []
+    (found,) = faults.problems(promised, step(slow=[60, 61]), scene)
+    assert found.startswith("p99 of deliveries was 8000 ms")
+
+
+def test_history_that_comes_late_is_found(scene):
+    """It must hold everything so soon after the store's return."""
+    kept = AWAY._replace(kept_s=60)
+
+    assert faults.problems(kept, step(), scene, kept_ns=79 * SECOND) == []
+    (found,) = faults.problems(kept, step(), scene, kept_ns=80 * SECOND)
+    assert found.startswith("history held everything 61 s after the return")
+
+
 def test_a_product_that_stays_slow_is_found(scene):
     """It has not recovered by itself."""
     (found,) = faults.problems(DOWN, step(slow=range(250, 300)), scene)
@@ -69,7 +87,7 @@ class Rehearsed(Run):
     """A run whose steps are given, with their trouble in them."""
 
     def __init__(self, step):
-        self.options = faults.parse(["broker-kill"])
+        self.options, self.kept_ns = faults.parse(["broker-kill"]), 0
         self._step = step
 
     async def step(self, rate, seconds, *, warm_up_s, trouble):
