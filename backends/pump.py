@@ -12,12 +12,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from backends import telemetry, tracing
 from backends.log import Appends, Member, Reads, Record, Stored
 from backends.posts import Answer, Headers, Post, Unreached, dead_letter, event_of, foreign_dead_letter, request_of, verdict
+from backends.prefixes import Prefix, Prefixes
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import Event
@@ -70,22 +71,6 @@ class Source:
     acknowledged: bool = False
 
 
-@dataclass(slots=True)
-class _Progress:
-    """One partition: polled up to `end`, and what of it is `open`. Everything before the oldest open offset may be committed.
-
-    Nothing at or before `committed` is committed any more.
-    """
-
-    end: int
-    committed: int
-    open: set[int] = field(default_factory=set)
-
-    @property
-    def done(self) -> int:
-        return min(self.open, default=self.end)
-
-
 class Pump:
     """One source. Run it as a task; `stop` ends it in order. Cancelling the task is a crash: uncommitted records come again."""
 
@@ -101,7 +86,7 @@ class Pump:
     ) -> None:
         self._source, self._reads, self._appends, self._post = source, reads, appends, post
         self._namespace, self._sleep = namespace, sleep
-        self._progress: dict[int, _Progress] = {}
+        self._prefixes = Prefixes()
         self.up = asyncio.Event()
         """Set when the pump has joined its group."""
         self._held: dict[asyncio.Task[None], int] = {}  # events in memory, each by the task that delivers it, and their bytes
@@ -154,31 +139,18 @@ class Pump:
                 continue
             failures = 0
             for record in records:
-                task = tasks.create_task(self._deliver(record, self._opened(record)))
+                task = tasks.create_task(self._deliver(record, self._prefixes.opened(record.partition, record.offset)))
                 self._held[task] = len(record.value or b"")
                 self._held_bytes += self._held[task]
                 self._first.add(task)
                 task.add_done_callback(self._let_go)
-
-    def _opened(self, record: Stored) -> _Progress:
-        """The progress of the record's partition, with the record open."""
-        progress = self._progress.get(record.partition)
-        if progress is None or record.offset < progress.end:
-            # A partition that was another pump's for a while begins again where somebody committed. What is still under way from before
-            # says nothing about that; its records come again, if they are not among those committed.
-            progress = self._progress[record.partition] = _Progress(record.offset, record.offset)
-        elif record.offset > progress.end:  # what lies between was another's, who has committed so far
-            progress.committed = record.offset
-        progress.open.add(record.offset)
-        progress.end = record.offset + 1
-        return progress
 
     def _let_go(self, task: asyncio.Task[None]) -> None:
         self._held_bytes -= self._held.pop(task)
         self._first.discard(task)
         self._room.set()
 
-    async def _deliver(self, record: Stored, progress: _Progress) -> None:
+    async def _deliver(self, record: Stored, prefix: Prefix) -> None:
         """Returns when the function has taken the event or its dead letter is safe: then the offset may be committed."""
         try:
             event = event_of(record)
@@ -189,7 +161,7 @@ class Pump:
             if refusal is not None:
                 answer, cause = refusal
                 await self._set_aside(record, dead_letter(event, url=self._source.url, answer=answer), cause)
-        progress.open.discard(record.offset)
+        prefix.open.discard(record.offset)
         self._uncommitted.set()
 
     async def _try(self, record: Stored, event: Event) -> tuple[Answer | None, str] | None:
@@ -284,11 +256,11 @@ class Pump:
                 failures = 0
 
     async def _commit(self, member: Member) -> None:
-        due = {partition: (progress, progress.done) for partition, progress in self._progress.items() if progress.done > progress.committed}
+        due = self._prefixes.due()
         if due:
             await member.commit({partition: done for partition, (_, done) in due.items()})
-            for progress, done in due.values():
-                progress.committed = max(progress.committed, done)
+            for prefix, done in due.values():
+                prefix.committed = max(prefix.committed, done)
 
     async def _wait_for_the_log(self, what: str, error: Unavailable, failures: int) -> None:
         first, last = LOG_BACK_OFF_S

@@ -11,7 +11,7 @@ import pytest
 from backends.log import Record
 from backends.settings import Settings
 from backends.wiring import Backends
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, TOPICS
 from schemas.wire import Event
 from tests.deploy.controllers import controllers
 from tests.deploy.installation import Installation
@@ -197,7 +197,7 @@ def test_remove_asks_and_keeps_topics_if_told(deployed):
     kept = deployed.knchat("remove", "--keep-topics", "--yes")
     assert kept.code == 0, kept.err
     assert kept.err.index("wave 5") < kept.err.index("wave 4") < kept.err.index("wave 1")
-    assert len(deployed.get("kafkatopics", "-n", "kafka")["items"]) == 7
+    assert len(deployed.get("kafkatopics", "-n", "kafka")["items"]) == len(TOPICS)
     assert deployed.get("namespace", "chat") is None
 
     gone = deployed.knchat("remove", "--yes")

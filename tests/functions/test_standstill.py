@@ -1,0 +1,129 @@
+"""Functions behind pumps while a store is away: what works goes on at once, and what was acknowledged is done when the store is back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from backends.in_process import in_process
+from backends.log import Record
+from backends.pump import COMMIT_S, Pump, Source
+from functions.main import TRIGGERS, OnEvents
+from functions.policy import policy_of
+from functions.serve import event_app
+from schemas.errors import Unavailable
+from schemas.ids import direct_chat
+from schemas.topics import COMMANDS, DEAD_LETTERS, MESSAGES
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+async def pumps(backends):
+    """All event functions behind their pumps, whose waits take a hundredth of their time."""
+
+    async def sleep(seconds):
+        await asyncio.sleep(seconds if seconds == COMMIT_S else seconds / 100)
+
+    running = []
+    for trigger in TRIGGERS:
+        if isinstance(trigger, OnEvents):
+            source = Source(
+                topic=trigger.topic,
+                group=trigger.group,
+                url=f"http://{trigger.target}",
+                delivery=trigger.delivery,
+                acknowledged=trigger.acknowledged,
+            )
+            post = in_process(event_app(trigger.target))
+            running.append(Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep))
+    tasks = [asyncio.create_task(pump.run()) for pump in running]
+    yield running
+    await asyncio.gather(*(pump.stop(within_s=1) for pump in running))
+    await asyncio.gather(*tasks)
+
+
+@pytest.fixture
+def away():
+    """Makes a store refuse one call until it is let back."""
+
+    def refuse(port, method):
+        async def call(*_, **__):
+            raise Unavailable("away")
+
+        patch = pytest.MonkeyPatch()
+        patch.setattr(port, method, call)
+        patches.append(patch)
+        return patch.undo
+
+    patches = []
+    yield refuse
+    for patch in patches:
+        patch.undo()
+
+
+async def until(condition):
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, doors, topics, pumps, away):
+    """Three times as many lone commands as the pump has slots cannot be decided: the next one takes no second, and all come at last."""
+    await policy_of(backends).known({doors.BOB}, backends.accounts)
+    back = away(backends.accounts, "known")
+    strangers = [doors.text(chat=direct_chat(doors.ALICE, 4_000 + number)) for number in range(300)]
+    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in strangers])
+    friends = doors.text()
+
+    async def decided(*commands):
+        return {command.id for command in commands} <= {outcome.command.id for outcome in await topics.items(MESSAGES)}
+
+    async def stalled():  # every pump has had its share of them
+        return len(pumps[0]._held) == 0 and len(pumps[1]._held) == len(strangers)
+
+    await until(stalled)
+    began = time.monotonic()
+    await backends.appends.append([Record(COMMANDS, doors.event([friends]))])
+    await until(lambda: decided(friends))
+    took_s = time.monotonic() - began
+    back()
+    policy_of(backends)._ask_from = 0.0
+    await until(lambda: decided(friends, *strangers))
+
+    assert took_s < 1
+    assert not await topics.events(DEAD_LETTERS)
+
+
+@pytest.mark.parametrize("method", ["put", "mark"])
+async def test_history_is_whole_when_its_store_was_away_for_long(people, backends, doors, topics, pumps, away, method):
+    """Longer than all retries of the dispatcher last; and what one kind of write waits for holds up no other kind."""
+    back = away(backends.chats, method)
+    sent = [doors.text(f"number {n}") for n in range(150)]
+    marks = [doors.mark(user=doors.BOB, read=sent[-1].id)]
+    held, free = (sent, marks) if method == "put" else (marks * 150, sent)
+    pump = next(pump for pump in pumps if pump._source.group == "persist")
+    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in held])
+
+    async def tried():
+        return len(pump._held) >= len(held)
+
+    async def kept():
+        page = await backends.chats.page(doors.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
+        return {command.id for command in sent} == {message.id for message in page.messages}
+
+    async def read():
+        state = (doors.BOB, doors.CHAT)
+        pointers = (await backends.chats.pointers({state})).get(state)
+        return pointers is not None and pointers.read == sent[-1].id
+
+    await until(tried)
+    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in free])
+    await until(kept if method == "mark" else read)
+    back()
+    await until(kept)
+    await until(read)
+
+    assert not await topics.events(DEAD_LETTERS)
