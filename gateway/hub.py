@@ -8,7 +8,7 @@ only difference between them. Source: design.md D9, D10, D19.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
@@ -27,6 +27,8 @@ from schemas.tokens import Claims
 
 RECENT_MS: Final = 120_000
 """Deliveries of so long are pushed to a device that is new or was away too long (protocol.md section 4)."""
+IN_ONE_TURN: Final = 64
+"""Sessions that are closed or told something in one turn of the event loop, where it is done to all: some milliseconds."""
 # Half of what a frame may hold: the last push of a message may be as long again.
 ARRAY_BYTES: Final = frames.FRAME_BYTES // 2
 
@@ -56,6 +58,9 @@ class Hub:
         self._everybody: set[Session] = set()
         self._by_id: dict[str, Session] = {}
         self._by_user: dict[int, tuple[Session, ...]] = {}
+        self._by_partition: dict[int, dict[Session, None]] = {}
+        self.ending = 0
+        """What is being done to many sessions, some in each turn of the event loop."""
         self._revoked: dict[tuple[int, str], tuple[int, int]] = {}
         self._budgets: dict[int, Bucket] = {}
         self.epoch = ""
@@ -110,6 +115,7 @@ class Hub:
         # A user's sessions are all here, and draw from one bucket: one look-up a session, none a frame.
         session.budget = self._budgets.get(user) or self._budgets.setdefault(user, Bucket(self._allowed.budget))
         self._by_id[session.id] = session
+        self._by_partition.setdefault(session.partition, {})[session] = None
         self._wheel.visit_at(session, session.next_visit_s())
         return None
 
@@ -124,23 +130,51 @@ class Hub:
                 self._by_user[user] = others
             else:
                 del self._by_user[user]
+            there = self._by_partition[session.partition]
+            del there[session]
+            if not there:
+                del self._by_partition[session.partition]
 
     def end_all(self, code: int, reason: str) -> None:
-        """Closes every session."""
-        for session in tuple(self._everybody):
-            self.do(session, End(code, reason))
+        """Nobody is told anything from now on, and every session is closed, some in each turn; `ending` says how long."""
+        sessions = tuple(self._everybody)
+        for session in sessions:
+            session.phase = Phase.ENDED
+        for table in (self._everybody, self._by_id, self._by_user, self._by_partition):
+            table.clear()
+        count("knchat_closes_total", len(sessions), code=str(code))
+        self._in_turns(sessions, lambda session: session.socket.close(code, reason))
 
-    def by_partition(self) -> dict[int, list[Session]]:
-        """The sessions that have said hello, by their users' partition; partitions without any are left out."""
-        found: dict[int, list[Session]] = {}
-        for session in self._by_id.values():
-            found.setdefault(session.partition, []).append(session)
-        return found
+    def end_partition(self, partition: int, code: int, reason: str) -> None:
+        """Closes the sessions of a partition, some in each turn."""
+        self._in_turns(tuple(self._by_partition.get(partition, ())), lambda session: self.do(session, End(code, reason)))
+
+    def by_partition(self) -> Mapping[int, Collection[Session]]:
+        """The sessions that have said hello, by their users' partition, those without any left out. It changes as they come and go."""
+        return self._by_partition
 
     def drain(self, within_ms: int) -> None:
-        """Tells every session to come back soon, each at its own time."""
-        for session in tuple(self._by_id.values()):
+        """Tells every session to come back soon, each at its own time; some in each turn."""
+
+        def tell(session: Session) -> None:
             self.do(session, Say(frames.Drain(reconnect_after_ms=random.randint(0, within_ms))))  # noqa: S311 - jitter
+
+        self._in_turns(tuple(self._by_id.values()), tell)
+
+    def _in_turns(self, sessions: Sequence[Session], act: Callable[[Session], None]) -> None:
+        """16,000 sessions at once would hold up everything else for a second."""
+        self.ending += 1
+
+        def turn(start: int) -> None:
+            end = len(sessions) if self._soon is None else start + IN_ONE_TURN
+            for session in sessions[start:end]:
+                act(session)
+            if self._soon is not None and end < len(sessions):
+                self._soon(partial(turn, end))
+            else:
+                self.ending -= 1
+
+        turn(0)
 
     # ---- doing ---------------------------------------------------------------------------------------------------------------------------
 

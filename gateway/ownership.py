@@ -17,7 +17,7 @@ from backends.accounts import Owner, Owners
 from backends.clock import Clock
 from backends.log import Reads
 from backends.telemetry import gauge
-from gateway.acts import RESTART, STARTING, End
+from gateway.acts import RESTART, STARTING
 from gateway.delivery import Delivery
 from gateway.directory import Directory
 from gateway.hub import Hub
@@ -251,7 +251,7 @@ class Ownership:
                 await self._send_away(left)
 
     async def _send_away(self, left: set[int]) -> None:
-        staying = {partition: there for partition, there in self._hub.by_partition().items() if partition in left}
+        staying = left.intersection(self._hub.by_partition())
         asked = [partition for partition in staying if partition not in self._going]
         self._directory.forget(asked)
         urls = await asyncio.gather(*(self._directory.url_of(partition) for partition in asked))
@@ -261,10 +261,9 @@ class Ownership:
                 continue
             if url is not None and url != self._url():
                 self._going.add(partition)
-                self._moves.begin(staying[partition], url)
+                self._moves.begin(self._hub.by_partition().get(partition, ()), url)
             elif now_s - since_s >= LEAVE_S:
-                for session in staying[partition]:
-                    self._hub.do(session, End(STARTING, "another gateway takes over"))
+                self._hub.end_partition(partition, STARTING, "another gateway takes over")
         if left.difference(staying):
             self._tell_news()
 

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 from schemas import chat_pb2 as pb
@@ -93,6 +94,8 @@ class Ring:
         self._limit_bytes = limit_bytes
         self._kept_ms = kept_s * 1_000
         self._partitions: dict[int, _Partition] = {}
+        self._begun: list[tuple[int, int, int]] = []
+        """A heap of all segments with records: time of the first record, partition, offset where it begins; some are gone by now."""
         self.bytes = 0
         """What is held now, in all."""
 
@@ -139,6 +142,8 @@ class Ring:
         ):
             segment = _Segment(offset)
             held.segments.append(segment)
+        if not segment.times_ms:
+            heappush(self._begun, (at_ms, partition, segment.begin))
         segment.offsets.append(offset)
         segment.times_ms.append(at_ms)
         grown = 16
@@ -167,6 +172,8 @@ class Ring:
         for held in self._partitions.values():
             while (times_ms := held.segments[0].times_ms) and times_ms[-1] < now_ms - self._kept_ms:
                 self._drop_first(held)
+        while self._begun and not self._is_here(*self._begun[0][1:]):
+            heappop(self._begun)
 
     def reached(self, partition: int, offset: int) -> None:
         """There is nothing for anybody before this offset that was not added."""
@@ -205,9 +212,16 @@ class Ring:
 
     def _shrink(self) -> None:
         """Drops the segment that began first of all until there is no longer too much."""
-        while self.bytes > self._limit_bytes:
-            begun = [held for held in self._partitions.values() if held.segments[0].times_ms]
-            self._drop_first(min(begun, key=lambda held: held.segments[0].times_ms[0]))
+        while self.bytes > self._limit_bytes and self._begun:
+            _, partition, begin = self._begun[0]
+            if self._is_here(partition, begin):
+                self._drop_first(self._partitions[partition])  # another one before it, where times run back
+            else:
+                heappop(self._begun)
+
+    def _is_here(self, partition: int, begin: int) -> bool:
+        held = self._partitions.get(partition)
+        return held is not None and held.segments[0].begin <= begin and bool(held.segments[0].times_ms)
 
     def _drop_first(self, held: _Partition) -> None:
         dropped = held.segments.popleft()

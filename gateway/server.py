@@ -208,6 +208,8 @@ class Gateway:
         except TimeoutError:
             log.warning("not everything was confirmed in time")
         desk.hub.end_all(RESTART, "restart")
+        while desk.hub.ending:  # noqa: ASYNC110 - the hub knows no asyncio
+            await asyncio.sleep(0)
         if listener is not None:
             await listener.close()
         for part in (*self._parts, *desk.tasks):

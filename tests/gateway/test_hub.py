@@ -111,6 +111,43 @@ def test_a_slow_session_costs_the_others_nothing():
     assert (shown(slow), shown(fast)) == ([], ["1"])
 
 
+def test_all_are_not_closed_in_one_turn():
+    """Whoever is connected elsewhere on this loop goes on meanwhile; those who are to be closed are told nothing any more."""
+    waiting = []
+    at = hub(soon=waiting.append)
+    wires = [connect(at, user)[1] for user in range(1, 201)]
+    at.drain(0)
+    told = [sum(isinstance(wire.frames[-1], frames.Drain) for wire in wires)]
+    while waiting:
+        waiting.pop(0)()
+        told.append(sum(isinstance(wire.frames[-1], frames.Drain) for wire in wires))
+    assert told == [64, 128, 192, 200]
+    assert set(at.by_partition()) == {0}
+    assert len(at.by_partition()[0]) == 200
+
+    at.end_all(1012, "restart")
+    assert (at.connections, at.by_partition(), at.ending) == (0, {}, 1)
+    at.deliver(0, 100, NOW_MS, [message(1, range(1, 201))])
+    closed = [sum(wire.closed is not None for wire in wires)]
+    while waiting:
+        waiting.pop(0)()
+        closed.append(sum(wire.closed is not None for wire in wires))
+    assert (closed, at.ending) == ([64, 128, 192, 200], 0)
+    assert not any(isinstance(wire.frames[-1], frames.Message) for wire in wires)
+
+
+def test_a_partition_is_closed_alone():
+    """In turns too."""
+    at = hub(partitions=(0, 1))
+    _, here = connect(at, ANN)
+    at.end_partition(1, 4006, "elsewhere")
+    assert here.closed is None
+    at.end_partition(0, 4006, "elsewhere")
+
+    assert here.closed == (4006, "elsewhere")
+    assert at.by_partition() == {}
+
+
 def test_who_has_missed_much_takes_turns():
     """An array at a time, and whatever else there is to do comes between; what is new waits behind what was missed."""
     waiting = []

@@ -20,8 +20,7 @@ def moves(at):
 
 
 def person(at, user, *, partition=0):
-    session, wire = connect(at, user)
-    session.partition = partition
+    session, wire = connect(at, user, partition=partition)
     wire.take()
     return session, wire
 

@@ -52,6 +52,30 @@ def test_missed_comes_in_order_and_in_pieces():
     assert ring.missed(3, 33, (10, 0), limit=9) == []
 
 
+def test_shrinking_looks_at_what_it_drops_alone(monkeypatch):
+    """However many partitions there are: the segment that began first goes, whosever it is."""
+
+    class Counted(dict):
+        def values(self):
+            raise AssertionError("all partitions are looked at")
+
+    ring = Ring(limit_bytes=40_000, kept_s=900)
+    ring._partitions = Counted()
+    for partition in range(50):
+        ring.open(partition, 0)
+    for number in range(2_000):
+        ring.add(number % 50, number, number, [delivery([11], number, "x" * 100)])
+        assert ring.bytes <= 40_000
+    ring.drop(7)
+    ring.open(7, 5_000)
+    for number in range(5_000, 6_000):
+        ring.add(7, number, number, [delivery([11], number, "x" * 100)])
+
+    assert ring.bytes <= 40_000
+    assert len(ring._begun) < 300
+    assert [ring.missed(3, 11, (0, 0), limit=1), ring.holds(7, (5_999, 0))] == [[], True]
+
+
 def test_what_it_holds():
     """From where it was opened to its end, both included; a position inside a record counts."""
     ring = Ring(limit_bytes=2**20, kept_s=900)

@@ -66,15 +66,15 @@ def claims(user, device, *, issued_ms=NOW_MS, token_s=TOKEN_S):
     return Claims(user, device, issued_ms, issued_ms + token_s * 1_000)
 
 
-def connect(at, user, device="phone", *, resume=None, background=False, codec=JSON, wire=None, now_s=NOW_S, **token):
+def connect(at, user, device="phone", *, resume=None, background=False, codec=JSON, wire=None, now_s=NOW_S, partition=0, **token):
     """A session of this user that has said hello; its wire has what came of it."""
     wire = wire or Wire(CODECS[codec])
     session = Session(wire, CODECS[codec], RULES, now_s=now_s)
     at.connected(session)
-    _, position = at.place(0, resume, NOW_MS)
+    _, position = at.place(partition, resume, NOW_MS)
     session.open(
         claims(user, device, **token),
-        partition=0,
+        partition=partition,
         epoch=at.epoch,
         position=position,
         background=background,
