@@ -79,6 +79,10 @@ ETCD: Final = Package("etcd-server", lambda: program("etcd"))
 """The program. Needed by `scripts/cluster` only."""
 REDIS: Final = Package("redis-server", lambda: program("redis-server"))
 """The server's program."""
+COMPILER: Final = Package("gcc", lambda: program("cc"))
+"""The C compiler. Needed by the tests that set a program's clock."""
+C_HEADERS: Final = Package("libc6-dev", lambda: _file("/usr/include/stdlib.h"))
+"""What it needs besides."""
 SETPRIV: Final = Package("util-linux", lambda: program("setpriv"))
 """A program that becomes another user and then the program that it was asked to run; always there, but for very small images."""
 
@@ -178,6 +182,10 @@ def program(name: str) -> Path | None:
     """A program on PATH."""
     path = shutil.which(name)
     return Path(path) if path else None
+
+
+def _file(path: str) -> Path | None:
+    return Path(path) if Path(path).exists() else None
 
 
 @functools.cache

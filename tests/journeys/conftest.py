@@ -80,6 +80,9 @@ def pytest_addoption(parser):
     parser.addoption("--http", help="run the journeys against this server instead of one of our own")
     parser.addoption("--real", action="store_true", help="run the journeys on real parts: kn-chat dev --real --gateways 2")
     parser.addoption("--sink", action="store_true", help="with --real: gateways post to a sink")
+    parser.addoption(
+        "--dwell", type=float, default=1.5, help="seconds under load after each step of the clock; 70 holds renewals of all kinds"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
