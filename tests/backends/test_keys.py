@@ -7,6 +7,7 @@ import json
 import logging
 import stat
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -18,7 +19,7 @@ from backends.keys import KEY_FILE, PublicKeys, SigningKey
 from backends.settings import Settings
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import UserId
-from schemas.tokens import BadToken, UnknownKey, claims_of
+from schemas.tokens import BadToken, ExpiredToken, UnknownKey, claims_of
 from tests.clock import Clock
 
 NOW_S = 1_800_000_000.0
@@ -132,6 +133,44 @@ async def test_the_data_folder_serves_both_halves(tmp_path):
     token = SigningKey.of(settings).sign(CLAIMS)
 
     assert await PublicKeys(settings).verify(token, NOW_S) == CLAIMS
+
+
+async def test_a_token_is_checked_once(tmp_path, monkeypatch):
+    """A client shows it with each call and each hello; it ends when its time is over, and only right ones are remembered."""
+    settings = Settings(data=tmp_path)
+    token, public, checked = SigningKey.of(settings).sign(CLAIMS), PublicKeys(settings), []
+    check = keys.tokens.verify
+    monkeypatch.setattr(keys.tokens, "verify", lambda *asked: checked.append(asked) or check(*asked))
+    monkeypatch.setattr(keys, "REMEMBERED", 2)
+
+    assert {await public.verify(token, NOW_S + second) for second in range(10)} == {CLAIMS}
+    assert len(checked) == 1
+    with pytest.raises(ExpiredToken):
+        await public.verify(token, NOW_S + 900)
+    for _ in range(2):
+        with pytest.raises(BadToken):
+            await public.verify(token[:-4] + "AAAA", NOW_S)
+    assert len(checked) == 3
+    for device in ("a", "b", "c"):
+        await public.verify(SigningKey.of(settings).sign(replace(CLAIMS, device=device)), NOW_S)
+    assert len(public._right) == 2
+
+
+async def test_a_crowd_of_tokens_takes_turns(tmp_path, monkeypatch):
+    """So many signatures are checked between two other things that the event loop has to do."""
+    settings = Settings(data=tmp_path)
+    signer, public, checked = SigningKey.of(settings), PublicKeys(settings), []
+    await public.ping()
+    check = keys.tokens.verify
+    monkeypatch.setattr(keys.tokens, "verify", lambda *asked: checked.append(asked) or check(*asked))
+    crowd = asyncio.gather(*(public.verify(signer.sign(replace(CLAIMS, device=f"d{n}")), NOW_S) for n in range(100)))
+    most = before = 0
+    while not crowd.done():
+        await asyncio.sleep(0)
+        most, before = max(most, len(checked) - before), len(checked)
+
+    assert len(set(await crowd)) == 100
+    assert 0 < most <= 2 * keys.IN_ONE_TURN
 
 
 async def test_keys_come_from_a_file(tmp_path, signers):
