@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import re
 import subprocess
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def one(things, kind, named):
     return found
 
 
+def templates(things):
+    """Everything that makes pods, with the metadata that they get."""
+    for thing in things:
+        if is_function(thing) or thing["kind"] in {"StatefulSet", "Job", "Deployment"}:
+            yield thing, thing["spec"]["template"].get("metadata", {})
+        elif thing["kind"] == "CronJob":
+            yield thing, thing["spec"]["jobTemplate"]["spec"]["template"].get("metadata", {})
+
+
 def pods(things):
     """Everything that makes pods, with the pods' spec."""
     for thing in things:
@@ -76,6 +86,6 @@ def environment(things, container):
 
 
 def settings(things):
-    """What all processes read."""
-    (found,) = of_kind(things, "ConfigMap")
+    """What all processes read; settings of single stores stand in ConfigMaps of their own."""
+    (found,) = [thing for thing in of_kind(things, "ConfigMap") if re.fullmatch(r"kn-chat-[a-z0-9]{10}", name(thing))]
     return found["data"]

@@ -18,10 +18,15 @@ from knchat import waves
 from knchat.needed_secrets import pod_of
 from schemas.errors import Malformed
 from schemas.topics import TOPICS
-from tests.deploy.overlays import ROOT, containers, environment, is_function, name, of_kind, one, pods, settings
+from tests.deploy.overlays import ROOT, containers, environment, is_function, name, of_kind, one, pods, settings, templates
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
+_OPENS = {
+    "cassandra-password": {"persist", "history", "chats", "migrate", "audit"},
+    "redis-password": {"accounts", "chats", "gateway"},
+}
+"""Who needs a store."""
 _SECONDS = re.compile(r"PT(?P<seconds>[0-9]+(\.[0-9]+)?)S")
 _WAVES = {
     **dict.fromkeys(("Namespace", "ServiceAccount", "ConfigMap", "NetworkPolicy", "KafkaTopic"), "1"),
@@ -275,18 +280,26 @@ def functions_are_hidden(things):
         if function["metadata"]["labels"].get("networking.knative.dev/visibility") != "cluster-local":
             yield f"{name(function)} is to be seen from outside"
     policies = {name(policy): policy["spec"] for policy in of_kind(things, "NetworkPolicy")}
-    if policies.get("nobody") != {"podSelector": {}, "policyTypes": ["Ingress"]}:
+    if policies.get("nobody") != {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}:
         yield "pods without a policy are open"
-    admitted = policies.get("functions", {}).get("ingress", [{}])
-    for rule in admitted:
-        spaces = {
-            peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name") for peer in rule.get("from", [{}])
-        }
-        if not spaces <= _KNATIVES or not rule.get("ports"):
-            yield f"functions admit {spaces} on {rule.get('ports')}"
-    for policy in policies.values():
-        if 8080 in [port["port"] for rule in policy.get("ingress", ()) for port in rule.get("ports", ())]:
-            yield "port 8080 is past the queue-proxy"
+    if not policies.get("functions", {}).get("ingress"):
+        yield "functions admit everybody, or nobody"
+    for named, policy in policies.items():
+        for way, peers in (("ingress", "from"), ("egress", "to")):
+            for rule in policy.get(way, ()):
+                spaces = {
+                    peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+                    for peer in rule.get(peers, [{}])
+                }
+                if None in spaces or not rule.get("ports"):
+                    yield f"{named}: {way} {peers} {spaces} on {rule.get('ports')}"
+                if named == "functions" and not spaces <= _KNATIVES:
+                    yield f"functions admit {spaces}"
+                if way == "ingress" and 8080 in [port["port"] for port in rule.get("ports", ())]:
+                    yield "port 8080 is past the queue-proxy"
+    for thing, template in templates(things):
+        if template.get("labels", {}).get("app.kubernetes.io/part-of") != "kn-chat":
+            yield f"{name(thing)}: its pods lack the label by which they reach the stores"
 
 
 def probes_tell_the_truth(things):
@@ -381,6 +394,11 @@ def secrets_stay_out(things):
             keys = {item["key"] for item in taken.get("items", ())}
             if taken.get("secretName") == "kn-chat-keys" and (not keys or ("signing-key.pem" in keys and name(thing) != "accounts")):
                 yield f"{name(thing)} gets the key that signs tokens"
+            if taken.get("secretName") == "kn-chat-stores" and not keys:
+                yield f"{name(thing)} gets all that opens a store"
+            for key in keys & {"cassandra-password", "redis-password"}:
+                if name(thing) not in _OPENS[key]:
+                    yield f"{name(thing)} gets {key}"
 
 
 def kafka_is_one(things):

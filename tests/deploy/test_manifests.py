@@ -296,6 +296,11 @@ MISTAKES = {
         at("NetworkPolicy", "functions", "spec.ingress.0.ports", None),
         without("NetworkPolicy", "functions"),
         without("NetworkPolicy", "nobody"),
+        at("NetworkPolicy", "nobody", "spec.policyTypes", ["Ingress"]),
+        at("NetworkPolicy", "gateway", "spec.ingress.0.from", [{"namespaceSelector": {}}]),
+        at("NetworkPolicy", "gateway", "spec.egress.0.ports", None),
+        at("NetworkPolicy", "stores", "spec.egress.1.to", [{"ipBlock": {"cidr": "0.0.0.0/0"}}]),
+        at("Function", "send", "spec|template|metadata|labels|app.kubernetes.io/part-of", None),
     ],
     rules.probes_tell_the_truth: [
         at("Function", "send", f"{CONTAINER}.readinessProbe", {"httpGet": {"path": "/", "port": 8080}}),
