@@ -108,8 +108,9 @@ async def test_what_waits_is_bounded(embedded, start, monkeypatch, bound, value)
     await end(pump)
 
 
-async def test_so_many_retries_at_once_and_a_second(embedded, start):
+async def test_so_many_retries_at_once_and_a_second(embedded, start, monkeypatch):
     """However many events wait, the function and what it cannot reach are spared."""
+    monkeypatch.setattr(pumps, "RETRY_APART_S", 3_600.0)
     function = Undecided()
     await append(embedded, *[event(number) for number in range(3 * RETRIES_AT_ONCE)])
     pump = await start(in_process(function))
