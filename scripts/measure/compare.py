@@ -1,0 +1,133 @@
+"""`scripts/bench compare`: this checkout beside an earlier commit under the same load, run by run in turn, as ratios of pairs.
+
+A machine's speed drifts by more than what is looked for; two runs one after the other share its mood. A figure got no worse when the
+median ratio is at most LIMIT, or when LIMIT lies within the 90 % interval of the median (bootstrap over the pairs).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+EXAMPLES: Final = """examples:
+  scripts/bench compare b77c1b2 -- --rate 300 --seconds 20
+  scripts/bench compare main --pairs 8 -- --real --rate 1000 --seconds 20 --warm-up 30 --no-tax
+
+What stands behind -- are options of scripts/load. The other commit is checked out into .run/compare, with an environment of its own.
+The exit code is 1 when a run has failed, or a figure got worse."""
+
+LIMIT: Final = 1.03
+FIGURES: Final = {"CPU-us a message": ("cpu_us",), "ack p50": ("ack", "p50"), "delivery p50": ("delivery", "p50")}
+"""Name -> where it stands in a step of the JSON report."""
+SHOWN: Final = {"ack p99": ("ack", "p99"), "delivery p99": ("delivery", "p99")}
+"""Printed and not judged: the 99th percentile of a run of seconds is one hiccup of the machine."""
+_SAMPLES: Final = 10_000
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+def interval(ratios: Sequence[float], *, seed: int = 1) -> tuple[float, float]:
+    """The 90 % interval of the median, by bootstrap."""
+    chance = random.Random(seed)  # noqa: S311 - statistics
+    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(_SAMPLES))
+    return medians[_SAMPLES // 20], medians[-_SAMPLES // 20]
+
+
+def got_worse(ratios: Sequence[float]) -> bool:
+    """Whether these ratios of now to before say so."""
+    low, high = interval(ratios)
+    return statistics.median(ratios) > LIMIT and not low <= LIMIT <= high
+
+
+def checked_out(revision: str) -> Path:
+    """A checkout of the commit, made if missing."""
+    found = subprocess.run(
+        ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise SystemExit(f"scripts/bench: there is no commit {revision}")
+    commit = found.stdout.strip()
+    folder = _ROOT / ".run/compare" / commit[:12]
+    if not folder.exists():
+        subprocess.run(["git", "worktree", "prune"], cwd=_ROOT, check=True)
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", folder, commit], cwd=_ROOT, check=True)
+    return folder
+
+
+def measured(checkout: Path, options: Sequence[str], *, quick: bool = False) -> dict[str, Any]:
+    """The step of one run of `scripts/load` there. A run that lost something, or failed, ends the comparison. `quick`: one not counted."""
+    with tempfile.TemporaryDirectory(prefix="kn-chat-compare-") as folder:
+        report = Path(folder, "report.json")
+        done = subprocess.run([checkout / "scripts/load", *options, "--json", report], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{checkout / 'scripts/load'} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        step: dict[str, Any] = json.loads(report.read_text())["steps"][-1]
+    if not quick:
+        print(".", end="", file=sys.stderr, flush=True)
+    return step
+
+
+def of(step: dict[str, Any], path: Sequence[str]) -> float:
+    """A figure of a step."""
+    value: Any = step
+    for name in path:
+        value = value[name]
+    return float(value)
+
+
+def show(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
+    """Prints a row for each figure; says whether one got worse."""
+    worse = False
+    print(f"{'':<18}{'before':>10}{'now':>10}{'ratio':>8}   {'90 % interval':<15}   ratios of pairs, before to now")
+    for name, path in (FIGURES | SHOWN).items():
+        before, now = ([of(step, path) for step in steps] for steps in zip(*pairs, strict=True))
+        ratios = [after / earlier for earlier, after in zip(before, now, strict=True)]
+        if any(map(math.isnan, ratios)):
+            continue
+        low, high = interval(ratios)
+        bad = name in FIGURES and got_worse(ratios)
+        worse = worse or bad
+        print(
+            f"{name:<18}{statistics.median(before):>10.1f}{statistics.median(now):>10.1f}{statistics.median(ratios):>8.3f}"
+            f"   {f'{low:.3f} to {high:.3f}':<15}   {' '.join(f'{ratio:.2f}' for ratio in ratios)}{'   WORSE' if bad else ''}"
+        )
+    return worse
+
+
+def main() -> None:
+    """Entry of `scripts/bench compare`."""
+    parser = argparse.ArgumentParser(
+        "scripts/bench compare", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("revision", help="the commit to compare with")
+    parser.add_argument("--pairs", type=int, default=8, help="runs of each (default 8), after one that is not counted")
+    parser.add_argument("load", nargs="*", metavar="-- OPTIONS", help="of scripts/load")
+    options = parser.parse_args()
+    if options.pairs < 1:
+        parser.error("--pairs is 1 or more")
+    base = checked_out(options.revision)
+    for checkout in (base, _ROOT):
+        measured(checkout, options.load, quick=True)
+    pairs = []
+    for number in range(options.pairs):
+        # Who comes second finds the machine warmer: by turns.
+        order = (base, _ROOT) if number % 2 == 0 else (_ROOT, base)
+        steps = {checkout: measured(checkout, options.load) for checkout in order}
+        pairs.append((steps[base], steps[_ROOT]))
+    print(file=sys.stderr)
+    print(f"scripts/load {' '.join(options.load)}, {options.pairs} pairs, beside {options.revision}")
+    worse = show(pairs)
+    print("worse than before" if worse else f"no figure got worse: a median ratio of at most {LIMIT}, or {LIMIT} within its interval")
+    sys.exit(int(worse))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Two versions side by side: what is called worse, and what noise is."""
+
+import pytest
+
+from measure import compare
+
+
+def step(cpu_us, latency=10.0):
+    return {"cpu_us": cpu_us, "ack": {"p50": latency, "p99": latency}, "delivery": {"p50": latency, "p99": latency}}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "worse"),
+    [
+        ([1.0] * 8, False),
+        ([1.02, 1.03, 1.01, 1.03, 1.02, 1.0, 1.03, 1.02], False),
+        ([1.06, 1.07, 1.05, 1.06, 1.08, 1.06, 1.05, 1.07], True),
+        ([0.9, 1.2, 1.3, 0.8, 1.1, 1.05, 0.95, 1.2], False),
+    ],
+    ids=["same", "a little", "worse", "noise"],
+)
+def test_worse_is_what_noise_does_not_explain(ratios, worse):
+    """A median above the limit counts when the limit lies outside its interval."""
+    assert compare.got_worse(ratios) is worse
+
+
+def test_a_figure_that_got_worse_is_marked(capsys):
+    """The others beside it are shown with their interval."""
+    assert compare.show([(step(100.0), step(120.0 + number)) for number in range(8)])
+
+    said = capsys.readouterr().out
+    assert "CPU-us a message" in said
+    assert said.count("WORSE") == 1
+
+
+def test_figures_that_are_the_same_are_not(capsys):
+    """Nor is one that nobody could measure, as the CPU of another's server."""
+    assert not compare.show([(step(float("nan")), step(float("nan")))] * 8)
+    assert "CPU-us" not in capsys.readouterr().out
