@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 50_000
-"""Commands that are looked up together: 15 MiB. A killed audit begins again with at most so many."""
+"""Commands that are looked up together: 8 MiB with all the rest (measured). A killed audit begins again with at most so many."""
 MAX_EXAMPLES: Final = 100
 AT_ONCE: Final = 100  # commands appended in one call
 

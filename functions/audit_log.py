@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from google.protobuf.message import DecodeError
+
 from backends.log import Stored
 from backends.log.in_time import Span, in_time
 from backends.posts import verdict
@@ -33,13 +35,16 @@ SKEW_MS: Final = 10_000
 LONG_SKEW_MS: Final = 600_000
 """Before anything is taken for missing, its outcome is searched from so long before its id was made: a clock may have been set."""
 MAX_LETTERS: Final = 100_000
-"""Ids in dead letters that are held in memory: 10 MiB. Those beyond are tried again, in vain and without harm."""
+"""Ids in dead letters that are held in memory: 8 MiB. Those beyond are tried again, in vain and without harm."""
 
 Payload = TypeVar("Payload", bound="Message")
 Item = TypeVar("Item")
 
 _WORKERS: Final = {trigger.topic: trigger.group for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
 _BURST_S: Final = 0.1
+_PAUSE_S: Final = 0.01
+_UNBROKEN: Final = 200
+"""Items after which others of the event loop have their turn: a millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,7 @@ class Scope:
 
     until_ms: int
     since_ms: int | None = None
-    rate: int = 5_000
+    rate: int = 20_000
     keeps_place: bool = False
 
 
@@ -70,6 +75,7 @@ class AuditLog:
         """`progress` hears, with each record, how many items were looked at and the time of the record."""
         self._reads, self._clock, self._scope, self._progress = backends.reads, backends.clock, scope, progress
         self._free_s = self._clock.elapsed_s()
+        self._unbroken = 0
         self._letters: Letters | None = None
         self._letters_from_ms = 0
         self.looked_at = 0
@@ -162,7 +168,10 @@ class AuditLog:
         self._progress(self.looked_at, record.at_ms)
         now_s = self._clock.elapsed_s()
         self._free_s = max(self._free_s, now_s - _BURST_S) + items / self._scope.rate
-        await asyncio.sleep(max(0.0, self._free_s - now_s))
+        self._unbroken += items
+        if self._free_s - now_s > _PAUSE_S or self._unbroken >= _UNBROKEN:
+            self._unbroken = 0
+            await asyncio.sleep(max(0.0, self._free_s - now_s))
 
 
 def event_of(record: Stored) -> wire.Event:
@@ -172,9 +181,14 @@ def event_of(record: Stored) -> wire.Event:
 
 def _payload(record: Stored, event_type: str, payload: type[Payload]) -> Payload | None:
     try:
-        event = event_of(record)
-        return wire.parse(event, payload) if event.type == event_type else None
-    except Malformed:
+        named = next((raw for name, raw in record.headers if name == "ce_type"), None)
+        if named is None:  # it may be a structured event
+            event = event_of(record)
+            return wire.parse(event, payload) if event.type == event_type else None
+        if named != event_type.encode() or record.value is None or not record.value.startswith(wire.MARK):
+            return None
+        return payload.FromString(record.value)  # a fifth of what the whole event costs, and three are read for each message
+    except (Malformed, DecodeError):
         return None
 
 

@@ -5,19 +5,20 @@ Chats are asked in stretches of ids, many in one question. Source: design.md D12
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from backends.chats import HistoryMessage, Stretch, Watermark
+from backends.chats import Pointers, Stretch
 from backends.log import Stored
 from functions.audit_log import LONG_SKEW_MS, SKEW_MS, AuditLog, event_of
 from functions.records import Writer
-from functions.rows import row_of
 from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.errors import Malformed
-from schemas.ids import ChatId, MessageId, direct_members, time_text, unix_ms_of
+from schemas.ids import ChatId, MessageId, UserId, direct_members, parse_chat, time_text, unix_ms_of
 from schemas.signatures import check_signature
 from schemas.topics import MESSAGES
 
@@ -38,23 +39,22 @@ APART_MS: Final = 10_000
 """Ids of a chat that are further apart are no stretch: between them may lie any number of messages, and all are read."""
 MAX_UNASKED: Final = 10_000
 """Rows whose outcome did not come along with their neighbours': so many are noted before the log is searched for them."""
-RECENT: Final = 20 * AT_ONCE
-"""Outcomes that are remembered, since their rows may be met a little later."""
+RECENT: Final = 20
+"""So many times AT_ONCE outcomes are remembered, since their rows may be met a little later."""
+MAX_CHATS: Final = 10_000
+"""Chats whose people are remembered."""
 TOGETHER_MS: Final = 300_000
 """Rows of one such search are at most so far apart."""
+_NOTHING: Final = Pointers(MessageId(0), MessageId(0), MessageId(0))
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    """An accepted outcome, where it lies, and what history ought to hold of it; None: it can hold none."""
+class _Accepted(NamedTuple):
+    """An accepted command, where its outcome lies, and who is in its chat; None: no chat that history can hold."""
 
+    what: Literal["messages", "marks"]
+    command: pb.Command
+    members: tuple[UserId, ...] | None
     record: Stored
-    outcome: pb.Outcome
-    row: HistoryMessage | Watermark | None
-
-    @property
-    def what(self) -> str:
-        return "marks" if self.outcome.command.HasField("mark") else "messages"
 
 
 class Rows:
@@ -63,7 +63,8 @@ class Rows:
     def __init__(self, backends: Backends, log_: AuditLog, tally: Tally, keep: Keep | None) -> None:
         self._backends, self._log, self._tally, self._keep = backends, log_, tally, keep
         self._unasked: set[Place] = set()
-        self._recent: dict[Place, None] = {}
+        self._recent: deque[AbstractSet[Place]] = deque(maxlen=RECENT)
+        self._members: dict[str, tuple[UserId, ...] | None] = {}
 
     async def run(self) -> None:
         """Looks at all that is due. Raises Unavailable when the log or a store is away."""
@@ -72,7 +73,7 @@ class Rows:
         some: list[_Accepted] = []
         size = since = 0
         async for record, outcomes in self._log.outcomes(spans):
-            some += [_Accepted(record, outcome, _row(outcome)) for outcome in outcomes if not outcome.refused]
+            some += [self._accepted(outcome.command, record) for outcome in outcomes if not outcome.refused]
             size, since = size + len(record.value or b""), since + len(outcomes)
             places[record.topic, record.partition] = record.offset + 1
             if len(some) >= AT_ONCE or size >= AT_ONCE_BYTES:
@@ -85,47 +86,51 @@ class Rows:
         await self._judge_unasked()
         await self._log.keep_place({(span.topic, span.partition): span.end for span in spans})
 
+    def _accepted(self, command: pb.Command, record: Stored) -> _Accepted:
+        chat = command.chat
+        if chat not in self._members:
+            if len(self._members) >= MAX_CHATS:
+                self._members.clear()
+            self._members[chat] = _members(chat)
+        return _Accepted("marks" if command.HasField("mark") else "messages", command, self._members[chat], record)
+
     async def _check(self, some: Sequence[_Accepted]) -> None:
         if not some:
             return
         missing = await self._missing(some, looking_for_more=True)
-        lacking = {id(one) for one in missing}
         for what in ("messages", "marks"):
-            self._tally.add(what, "sound", n=sum(one.what == what and id(one) not in lacking for one in some))
+            sound = sum(one.what == what for one in some) - sum(one.what == what for one in missing)
+            self._tally.add(what, "sound", n=sound)
         if missing:
             dead = (await self._log.letters(missing[0].record.at_ms - SKEW_MS)).outcomes
-            self._add("dead", [one for one in missing if one.outcome.command.id in dead])
-            missing = [one for one in missing if one.outcome.command.id not in dead]
+            self._add("dead", [one for one in missing if one.command.id in dead])
+            missing = [one for one in missing if one.command.id not in dead]
         if missing and self._keep is not None:
-            still = {id(one) for one in await self._persist_again(missing, self._keep)}
-            self._add("repaired", [one for one in missing if id(one) not in still])
-            missing = [one for one in missing if id(one) in still]
+            still = await self._persist_again(missing, self._keep)
+            ids = {(one.what, one.command.id) for one in still}
+            self._add("repaired", [one for one in missing if (one.what, one.command.id) not in ids])
+            missing = still
         self._add("missing", missing)
         if len(self._unasked) >= MAX_UNASKED:
             await self._judge_unasked()
 
     async def _missing(self, some: Sequence[_Accepted], *, looking_for_more: bool = False) -> list[_Accepted]:
         """Those of which history lacks anything that `persist` writes: the row, the states of both people, the watermarks."""
-        messages = {(one.row.chat, one.row.id): one for one in some if isinstance(one.row, HistoryMessage)}
-        states = {(person, chat) for chat, _ in messages for person in direct_members(chat) or ()}
-        states |= {(one.row.user, one.row.chat) for one in some if isinstance(one.row, Watermark)}
-        there = await self._backends.chats.present(_stretches(messages))
-        come = await self._backends.chats.pointers(states)
+        messages: set[Place] = set()
+        states: set[tuple[UserId, ChatId]] = set()
+        for what, command, members, _ in some:
+            if members is not None:
+                chat = ChatId(command.chat)
+                if what == "messages":
+                    messages.add((chat, MessageId(command.id)))
+                    states.update((member, chat) for member in members)
+                else:
+                    states.add((UserId(command.user), chat))
+        chats = self._backends.chats
+        there, come = await asyncio.gather(chats.present(_stretches(messages)), chats.pointers(states))
         if looking_for_more:
             self._note(messages, there)
-
-        def lacks(one: _Accepted) -> bool:
-            match one.row:
-                case HistoryMessage(id=id_, chat=chat):
-                    known = [come.get((person, chat)) for person in direct_members(chat) or ()]
-                    return (chat, id_) not in there or any(state is None or state.newest < id_ for state in known)
-                case Watermark(user=user, chat=chat, received=received, read=read):
-                    state = come.get((user, chat))
-                    return max(received, read) > 0 and (state is None or state.read < read or state.received < max(received, read))
-                case _:
-                    return True
-
-        return [one for one in some if lacks(one)]
+        return [one for one in some if _lacks(one, there, come)]
 
     async def _persist_again(self, missing: Sequence[_Accepted], keep: Keep) -> list[_Accepted]:
         """Does what `persist` does, and returns those that are missing nevertheless: nothing can hold them, or we did not sign them.
@@ -136,7 +141,7 @@ class Rows:
         if ours:
             cause = event_of(ours[0].record)
             writer = Writer("audit", wire.Event(cause.id, cause.source, cause.type, b"", time=time_text(self._backends.clock.now_ms())))
-            await keep([one.outcome for one in ours], writer, self._backends)
+            await keep([pb.Outcome(command=one.command) for one in ours], writer, self._backends)
         return await self._missing(missing)
 
     def _is_ours(self, record: Stored) -> bool:
@@ -146,13 +151,13 @@ class Rows:
             return False
         return True
 
-    def _note(self, messages: Mapping[Place, object], there: set[Place]) -> None:
+    def _note(self, messages: AbstractSet[Place], there: AbstractSet[Place]) -> None:
         """Rows that nobody asked for, as far as one knows: their outcome may lie a little before or after."""
-        self._recent.update(dict.fromkeys(messages))
-        self._unasked -= messages.keys()
-        self._unasked |= there - self._recent.keys()
-        while len(self._recent) > RECENT:
-            del self._recent[next(iter(self._recent))]
+        self._unasked -= messages
+        self._unasked |= there - messages
+        for recent in self._recent if self._unasked else ():
+            self._unasked -= recent
+        self._recent.append(messages)
 
     async def _judge_unasked(self) -> None:
         """Searches the log for the outcomes of rows that came without; those that have none are told, and left as they are."""
@@ -170,14 +175,25 @@ class Rows:
 
     def _add(self, became: str, some: Iterable[_Accepted]) -> None:
         for what in ("messages", "marks"):
-            self._tally.add(what, became, [one.outcome.command.id for one in some if one.what == what])
+            self._tally.add(what, became, [one.command.id for one in some if one.what == what])
 
 
-def _row(outcome: pb.Outcome) -> HistoryMessage | Watermark | None:
+def _members(chat: str) -> tuple[UserId, ...] | None:
     try:
-        return row_of(outcome.command)
+        return direct_members(parse_chat(chat))
     except Malformed:
         return None
+
+
+def _lacks(one: _Accepted, there: AbstractSet[Place], come: Mapping[tuple[UserId, ChatId], Pointers]) -> bool:
+    command, chat = one.command, ChatId(one.command.chat)
+    if one.members is None:
+        return True
+    if one.what == "messages":
+        known = [come.get((member, chat), _NOTHING).newest for member in one.members]
+        return (chat, command.id) not in there or min(known) < command.id
+    state, mark = come.get((UserId(command.user), chat), _NOTHING), command.mark
+    return state.read < mark.read or state.received < max(mark.received, mark.read)
 
 
 def _stretches(places: Iterable[Place]) -> list[Stretch]:

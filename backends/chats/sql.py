@@ -187,7 +187,7 @@ class SqlChats:
             return {}
         values = self._database.giving(self._asked, [(within(user), chat) for user, chat in states])
         rows = await self._database.read(lambda connection: connection.execute(self._pointers, values).all())
-        return {(row.user, row.chat): Pointers(row.newest, row.received, row.read) for row in rows}
+        return {(user, chat): Pointers(newest, received, read) for user, chat, newest, received, read in rows}
 
     async def read_clock(self, clock: Clock) -> Reading:
         """Asks the database."""
