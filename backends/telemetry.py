@@ -85,6 +85,9 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_ids_ahead_total", "counter", "ids", "ids over a second in the future, not followed: a clock is wrong", ("where",)),
         Metric("knchat_lease_failures_total", "counter", "tries", "renewals of the id generator that failed"),
         Metric("knchat_read_failures_total", "counter", "tries", "times that reading a topic failed and began again", ("topic",)),
+        Metric(
+            "knchat_records_dropped_unread_total", "counter", "records", "records that retention dropped before they were read", ("topic",)
+        ),
         Metric("knchat_records_skipped_total", "counter", "records", "records that are nothing a gateway understands", ("topic",)),
         Metric("knchat_partitions", "gauge", "partitions", "partitions of chat-deliveries that the gateway owns and serves"),
         Metric("knchat_ring_bytes", "gauge", "bytes", "deliveries held to resume from"),

@@ -157,7 +157,8 @@ class Delivery:
     async def _follow(self, topic: str, take: Callable[[Sequence[Stored]], Awaitable[None]]) -> None:
         while True:
             try:
-                async with self._reads.follow(topic, self._offsets(topic)) as follower:
+                jumped = self._jumped if topic == DELIVERIES else None
+                async with self._reads.follow(topic, self._offsets(topic), jumped=jumped) as follower:
                     self._followers[topic] = follower
                     try:
                         await follower.assign(self._offsets(topic))  # what was opened or dropped meanwhile
@@ -168,6 +169,11 @@ class Delivery:
                         del self._followers[topic]
             except Unavailable as error:
                 await _pause(topic, error)
+
+    def _jumped(self, partition: int, offset: int) -> None:
+        """Who is told what comes now would never know that something is missing."""
+        if partition in self._ends and offset > self._hub.ring.end(partition)[0]:
+            self._hub.jumped(partition, offset)
 
     async def watch_opened(self) -> None:
         """Has for ever what was opened followed too, whatever came together in one go: on Kafka that takes up to 250 ms."""
@@ -272,6 +278,8 @@ class Delivery:
             offset = start
             while offset < until:
                 found = await self._reads.read(DELIVERIES, partition, offset, max_records=until - offset)
+                if not chunk and found and found[0].offset > start:  # retention was faster: there is nothing older
+                    begin = start = min(found[0].offset, until)
                 chunk += [self.record(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
                 offset = found[-1].offset + 1 if found else until
             yield start, chunk

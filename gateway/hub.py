@@ -145,6 +145,15 @@ class Hub:
         count("knchat_closes_total", len(sessions), code=str(code))
         self._in_turns(sessions, lambda session: session.socket.close(code, reason))
 
+    def jumped(self, partition: int, offset: int) -> None:
+        """The log has dropped what came before this offset, unread: the partition begins anew, and its sessions come back to `reset`."""
+        behind = self.ring.end(partition)
+        self.ring.open(partition, offset)
+        for session in self._by_partition.get(partition, ()):
+            if session.position is None:
+                session.position = behind  # it is told nothing more: a cursor from behind the gap would hide it
+        self.end_partition(partition, TOO_SLOW, "what comes next is no longer here: resume")
+
     def end_partition(self, partition: int, code: int, reason: str) -> None:
         """Closes the sessions of a partition, some in each turn."""
         self._in_turns(tuple(self._by_partition.get(partition, ())), lambda session: self.do(session, End(code, reason)))

@@ -6,7 +6,7 @@ Everything acknowledged is durable: replicated on Kafka, fsynced on the embedded
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -52,6 +52,10 @@ class Bounds:
     end: int
 
 
+Jumped = Callable[[int, int], None]
+"""Is told that records were dropped before they were read: the partition, and the offset at which its reader goes on."""
+
+
 class Appends(Protocol):
     """The writing side. Safe to call from many tasks at once: concurrent appends share one fsync or one request."""
 
@@ -95,7 +99,10 @@ class Follower(Protocol):
 
 
 class Member(Protocol):
-    """One member of a consumer group on one topic. Every partition is given to one member at a time."""
+    """One member of a consumer group on one topic. Every partition is given to one member at a time.
+
+    The embedded log keeps what a group has not committed, from its first member on, whatever its age (`embedded.HELD_BYTES`).
+    """
 
     async def poll(self, *, max_records: int = 500) -> Sequence[Stored]:
         """New records of my partitions, in order within each, from the committed offsets on. Waits up to 1 s; then an empty sequence.
@@ -157,8 +164,11 @@ class Reads(Protocol):
         """
         ...
 
-    def follow(self, topic: str, offsets: Mapping[int, int]) -> AbstractAsyncContextManager[Follower]:
-        """Follows partitions from these offsets on (partition -> next offset to read)."""
+    def follow(self, topic: str, offsets: Mapping[int, int], *, jumped: Jumped | None = None) -> AbstractAsyncContextManager[Follower]:
+        """Follows partitions from these offsets on (partition -> next offset to read).
+
+        Where retention was faster it goes on at the oldest record, which is counted and logged; `jumped` is told before that record comes.
+        """
         ...
 
     def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AbstractAsyncContextManager[Member]:

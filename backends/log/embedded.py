@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from backends.clock import Clock
-from backends.log import Bounds, Member, Record, Sharing, Stored
+from backends.log import Bounds, Jumped, Member, Record, Sharing, Stored
 from backends.log import embedded_file as sql
 from backends.log.embedded_sharing import Group
 from backends.log.embedded_tail import Reader, Tail
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 PING_S: Final = 2.0
 POLL_S: Final = 1.0
+HELD_BYTES: Final = 4 * 2**30
+"""So much the file may hold before what no group has read is dropped too: a group that was given up for good must not fill the disk."""
 _EXPIRY_EVERY_S: Final = 60.0
 # What a record costs in memory and in the file beside its bytes, for the limits of the writer's queue.
 _RECORD_BYTES: Final = 128
@@ -66,6 +68,8 @@ class EmbeddedLog:
         self._members: set[tuple[str, str]] = set()
         self._groups: dict[tuple[str, str], Group] = {}
         self._turn = 0
+        self._held: set[str] = set()
+        """Topics of which records are kept beyond their time."""
 
     def own(self) -> None:
         """Makes this process the owner of the data folder until it ends or closes the log: `dev` does, a lone function need not.
@@ -121,11 +125,11 @@ class EmbeddedLog:
         return await self._read(place.slot(partition), offset, max_records, max_bytes)
 
     @asynccontextmanager
-    async def follow(self, topic: str, offsets: Mapping[int, int]) -> AsyncIterator[Reader]:
+    async def follow(self, topic: str, offsets: Mapping[int, int], *, jumped: Jumped | None = None) -> AsyncIterator[Reader]:
         """See `Reads`. The follower ends, as an iterator does, when the log is closed."""
         opened = self._opened or await self._open()
         try:
-            with Reader(opened.tail, opened.file.place(topic), offsets) as reader:
+            with Reader(opened.tail, opened.file.place(topic), offsets, jumped) as reader:
                 opened.writer.watch(on=True)
                 yield reader
         finally:
@@ -138,10 +142,13 @@ class EmbeddedLog:
             raise Unavailable(f"group {group} has its one member on {topic}")
         self._members.add((group, topic))
         try:
-            bounds = await self.bounds(topic, range(await self.partitions(topic)))
-            offsets = {partition: getattr(held, start) for partition, held in bounds.items()} | await self.committed(group, topic)
-            async with self.follow(topic, offsets) as reader:
-                yield EmbeddedMember(self, group, await self._place(topic), reader)
+            place = await self._place(topic)
+            bounds = await self.bounds(topic, range(place.partitions))
+            starts = {partition: getattr(held, start) for partition, held in bounds.items()}
+            pairs = [*place.slots(starts).items()]
+            await self.run(partial(sql.join, group=group, offsets=pairs), durable=False)  # before anything can be dropped
+            async with self.follow(topic, starts | await self.committed(group, topic)) as reader:
+                yield EmbeddedMember(self, group, place, reader)
         finally:
             self._members.discard((group, topic))
 
@@ -193,17 +200,35 @@ class EmbeddedLog:
     async def expire(self) -> None:
         """Drops records older than their topic's `kept_s`, and keys whose time is over, in small steps that let appends pass.
 
+        What a group that has ever had a member has not committed is kept, whatever its age: it was acknowledged, and nobody has worked on
+        it. Only when the file holds more than HELD_BYTES it goes all the same, with an error in the log.
+
         Happens by itself every minute.
         """
         now_ms = self._now_ms()
+        full = await self._query(sql.used_bytes) > HELD_BYTES
+        held: set[str] = set()
         for place in (self._opened or await self._open()).file.topics.values():
             if (topic := TOPICS.get(place.topic)) is not None:
                 before_ms = now_ms - topic.kept_s * 1000
                 for slot in await self._query(partial(sql.expired_slots, place=place, before_ms=before_ms)):
-                    while await self.run(partial(sql.expire_records, slot=slot, before_ms=before_ms), durable=False):
+                    expire = partial(sql.expire_records, slot=slot, before_ms=before_ms)
+                    while await self.run(partial(expire, unread=False), durable=False):
                         pass
+                    if await self._query(partial(sql.expired_slots, place=place, before_ms=before_ms, slot=slot)):
+                        held.add(place.topic)
+                        while full and await self.run(partial(expire, unread=True), durable=False):
+                            pass
+        self._tell_held(held, full=full)
         while await self.run(partial(sql.expire_keys, now_ms=now_ms), durable=False):
             pass
+
+    def _tell_held(self, topics: set[str], *, full: bool) -> None:
+        if topics and full:
+            log.error("the log is full: what no group has read for too long was dropped", extra={"topics": sorted(topics)})
+        elif topics - self._held:
+            log.warning("records are kept beyond their time, since a group has not read them", extra={"topics": sorted(topics)})
+        self._held = topics
 
     async def ping(self) -> None:
         """Raises Unavailable unless a write and a read succeed within 2 s."""

@@ -32,6 +32,7 @@ EXPIRY_ROWS: Final = 64
 """What one step of retention drops: about 1 ms while appends wait (20 ms if all were of the largest size)."""
 
 # `slots.begin` is the oldest offset kept; it moves only when retention drops records, so that an emptied partition goes on counting.
+# `starts` came later and makes no new version: where a group began that had no commit yet, so that what it has not read is known.
 # `keys` is the cache's (backends/cache/embedded.py): numbered in order of time, so that a confirmation and the expiry touch few pages.
 _TABLES: Final = """
 CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, first_slot INTEGER NOT NULL, partitions INTEGER NOT NULL);
@@ -42,6 +43,10 @@ CREATE TABLE keys (number INTEGER PRIMARY KEY, user INTEGER NOT NULL, key TEXT N
     confirmed INTEGER NOT NULL, expires_ms INTEGER NOT NULL, UNIQUE (user, key));
 CREATE TABLE pings (at_ms INTEGER NOT NULL);
 INSERT INTO pings VALUES (0);
+"""
+
+_STARTS: Final = """
+CREATE TABLE IF NOT EXISTS starts (consumers TEXT, slot INTEGER, next INTEGER NOT NULL, PRIMARY KEY (consumers, slot)) WITHOUT ROWID
 """
 
 _SELECT: Final = "SELECT id, at_ms, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
@@ -58,6 +63,12 @@ _EXPIRED_SLOTS: Final = f"""
 SELECT slot FROM slots WHERE slot >= ? AND slot < ? AND
     (SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id LIMIT 1) < ?
 """  # noqa: S608 - a number of ours
+_FIRST_UNREAD: Final = """
+SELECT min(next) FROM (
+    SELECT coalesce((SELECT next FROM commits WHERE consumers = starts.consumers AND slot = starts.slot), next) AS next
+    FROM starts WHERE slot = :slot
+    UNION ALL SELECT next FROM commits WHERE slot = :slot)
+"""
 _FIRST_TO_KEEP: Final = """
 SELECT coalesce(min(id) FILTER (WHERE at_ms >= ?), max(id) + 1)
 FROM (SELECT id, at_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?)
@@ -203,18 +214,35 @@ def touch(connection: sqlite3.Connection, at_ms: int) -> None:
     connection.execute("UPDATE pings SET at_ms = ?", (at_ms,))
 
 
-def expired_slots(connection: sqlite3.Connection, place: Place, before_ms: int) -> list[int]:
-    """The slots of a topic whose oldest record is from before that time."""
-    rows = connection.execute(_EXPIRED_SLOTS, (place.first_slot, place.first_slot + place.partitions, before_ms))
-    return [slot for (slot,) in rows]
+def join(connection: sqlite3.Connection, group: str, offsets: Sequence[tuple[int, int]]) -> None:
+    """A group has a member: (slot, offset) is where it begins if it never had one. What it does not commit is kept from now on."""
+    connection.executemany("INSERT OR IGNORE INTO starts VALUES (?, ?, ?)", [(group, slot, offset) for slot, offset in offsets])
 
 
-def expire_records(connection: sqlite3.Connection, slot: int, before_ms: int) -> bool:
-    """Drops the oldest records of a slot, at most EXPIRY_ROWS, up to the first that is not from before that time. Says whether to go on."""
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """What the file holds, without the pages that are free again."""
+    pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
+def expired_slots(connection: sqlite3.Connection, place: Place, before_ms: int, slot: int | None = None) -> list[int]:
+    """The slots of a topic whose oldest record is from before that time; of all, or of this one."""
+    first, last = (place.first_slot, place.first_slot + place.partitions) if slot is None else (slot, slot + 1)
+    return [found for (found,) in connection.execute(_EXPIRED_SLOTS, (first, last, before_ms))]
+
+
+def expire_records(connection: sqlite3.Connection, slot: int, before_ms: int, *, unread: bool) -> bool:
+    """Drops the oldest records of a slot, at most EXPIRY_ROWS, up to the first that is not from before that time. Says whether to go on.
+
+    And up to the first that a group has not read, unless `unread` ones are to go too.
+    """
     first, last = slot << OFFSET_BITS, (slot + 1) << OFFSET_BITS
     (keep,) = connection.execute(_FIRST_TO_KEEP, (before_ms, first, last, EXPIRY_ROWS)).fetchone()
     if keep is None:
         return False
+    if not unread:
+        (needed,) = connection.execute(_FIRST_UNREAD, {"slot": slot}).fetchone()
+        keep = keep if needed is None else min(keep, first + max(needed, 0))
     dropped: int = connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", (first, keep)).rowcount
     if dropped:
         connection.execute("UPDATE slots SET begin = ? WHERE slot = ?", (keep - first, slot))
@@ -274,7 +302,8 @@ def _make(connection: sqlite3.Connection, path: Path, partitions: Mapping[str, i
             f"{path} was written by a newer kn-chat (file version {version}, this one knows {VERSION}): "
             "install that version, or choose another data folder (KNCHAT_DATA)"
         )
-    if version == VERSION and _topics(connection).keys() >= TOPICS.keys():
+    starts = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'starts'").fetchone()
+    if version == VERSION and starts is not None and _topics(connection).keys() >= TOPICS.keys():
         return
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
@@ -282,6 +311,7 @@ def _make(connection: sqlite3.Connection, path: Path, partitions: Mapping[str, i
         for statement in _TABLES.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(_STARTS)
     known = _topics(connection)
     slot = sum(place.partitions for place in known.values())
     for topic in TOPICS.values():

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Final, Self
 
-from backends.log import Bounds, Stored
+from backends.log import Bounds, Jumped, Stored
 from backends.log.embedded_file import OFFSET_BITS, Place, Written, row_bytes
+from backends.log.jumps import jump
 from schemas.errors import Unavailable
 
 # Records leave when every reader of their partition has taken them; a slow reader goes on from the file beyond this.
@@ -125,11 +126,12 @@ class Tail:
 class Reader:
     """A position in each of some partitions of a topic. One task reads; use it as a context manager. Implements `Follower`."""
 
-    def __init__(self, tail: Tail, place: Place, offsets: Mapping[int, int]) -> None:
+    def __init__(self, tail: Tail, place: Place, offsets: Mapping[int, int], jumped: Jumped | None = None) -> None:
         self.news = asyncio.Event()
         self.must_look = True
         self._tail = tail
         self._place = place
+        self._jumped = jumped
         self._positions = place.slots(offsets)
         self._turn = deque(self._positions)
 
@@ -203,7 +205,7 @@ class Reader:
             line = self._tail.line(slot)
             if bounds.end > line.end:
                 line.restart(bounds.end)
-            self._positions[slot] = max(self._positions[slot], bounds.begin)
+            self._not_below(slot, bounds.begin)
 
     async def _gather(self, max_records: int, max_bytes: int) -> list[Stored]:
         batch: list[Stored] = []
@@ -244,8 +246,15 @@ class Reader:
             self.news.set()
             return []
         if batch:
+            self._not_below(slot, batch[0].offset)
             self._positions[slot] = batch[-1].offset + 1
         else:  # retention was faster: the bounds say where to go on
             self.must_look = True
             self.news.set()
         return batch
+
+    def _not_below(self, slot: int, oldest: int) -> None:
+        """Offsets have no gaps: what lies between was dropped."""
+        if (position := self._positions[slot]) < oldest:
+            self._positions[slot] = oldest
+            jump(self._place.topic, slot - self._place.first_slot, position, oldest, self._jumped)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeVar
 
 from backends.blocking import Blocking
-from backends.log import Bounds, Record, Stored
+from backends.log import Bounds, Jumped, Record, Stored
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_follower import KafkaFollower
 from backends.log.kafka_member import KafkaMember
@@ -171,9 +171,9 @@ class KafkaLog:
         await self._ask(lambda: self._reader.commit(group, topic, offsets))
 
     @asynccontextmanager
-    async def follow(self, topic: str, offsets: Mapping[int, int]) -> AsyncIterator[KafkaFollower]:
+    async def follow(self, topic: str, offsets: Mapping[int, int], *, jumped: Jumped | None = None) -> AsyncIterator[KafkaFollower]:
         """See `Reads`. The follower ends, as an iterator does, when the log is closed."""
-        follower = KafkaFollower(self._brokers, topic)
+        follower = KafkaFollower(self._brokers, topic, jumped)
         async with self._closing(follower):
             await follower.start(offsets)
             yield follower

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -10,19 +9,19 @@ from typing import Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as aio_errors
 
-from backends.log import Stored
+from backends.log import Jumped, Stored
+from backends.log.jumps import jump
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_records import BATCH_BYTES, POLL_MS, POLL_RECORDS, bytes_of, stored_of
 from schemas.errors import Unavailable
-
-log = logging.getLogger(__name__)
 
 
 class KafkaFollower:
     """Implements `Follower`, and is its own iterator."""
 
-    def __init__(self, brokers: Brokers, topic: str) -> None:
+    def __init__(self, brokers: Brokers, topic: str, jumped: Jumped | None = None) -> None:
         self._brokers, self._topic, self._name = brokers, topic, brokers.topic(topic)
+        self._jumped = jumped
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[int, int] = {}  # of each partition that is followed, the offset to take next
         self._taken: deque[Stored] = deque()
@@ -83,8 +82,7 @@ class KafkaFollower:
             begin = (await consumer.beginning_offsets([place]))[place]
             if offset > begin:
                 raise Unavailable(f"{place.topic} ends before {offset}: it was deleted and made anew") from error
-            extra = {"topic": place.topic, "partition": place.partition, "gone": begin - offset}
-            log.warning("records were gone before they were read", extra=extra)
             if place.partition in self._next:
                 self._next[place.partition] = begin
                 consumer.seek(place, begin)
+                jump(self._topic, place.partition, offset, begin, self._jumped)

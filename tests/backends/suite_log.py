@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from backends.log import Appends, Evicted, Reads, Record
+from backends.telemetry import value_of
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
@@ -506,6 +507,26 @@ class LogSuite:
 
         begin = (await log.reads.bounds(DEAD_LETTERS, [first.partition]))[first.partition].begin
         assert first.offset == (begin if start == "begin" else old)
+
+    async def test_a_follower_whose_next_records_were_dropped_says_so_and_goes_on_at_the_oldest(self, log, drop):
+        """Before it hands that one over: whoever reads may have to tell somebody that something is missing."""
+        before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
+        start = (await ends(log.reads))[1]
+        some = records(6, 1)
+        await log.appends.append(some)
+        await drop(log, 1, start + 4)
+        told = []
+        async with log.reads.follow(DEAD_LETTERS, {1: start}, jumped=lambda *where: told.append(where)) as follower:
+            async with asyncio.timeout(PATIENCE_S):
+                first = await anext(follower)
+            assert told == [(1, start + 4)]
+            rest = await batches(follower, 2 - len(first)) if len(first) < 2 else []
+            await log.appends.append(later := records(1, 1))
+            assert ids(await batches(follower, 1)) == sent(later)
+
+        assert ids([*first, *rest]) == sent(some)[4:]
+        assert len(told) == 1
+        assert value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS) == before + 4
 
     async def test_what_was_not_committed_comes_again(self, log, connect, group):
         """A member goes on from the committed offsets, also in another process and after a restart."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from kafka.structs import TopicPartition
 
 from backends.log.embedded import EmbeddedLog
+from backends.log.embedded_file import OFFSET_BITS
 from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
+from schemas.topics import DEAD_LETTERS
 from tests.backends.suite_log import EVENT_KEY, LogSuite, Ports
 from tests.real import NEEDS, topic_prefix
 
@@ -54,6 +59,28 @@ async def connect(request, tmp_path):
 def log(connect):
     """A pair of ports."""
     return connect()
+
+
+@pytest.fixture
+def drop(request):
+    """What retention does: drops what a partition of dead letters holds before an offset."""
+
+    async def embedded_(ports, partition, before):
+        slot = (await ports.reads._place(DEAD_LETTERS)).slot(partition)
+
+        def step(connection):
+            connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", (slot << OFFSET_BITS, slot << OFFSET_BITS | before))
+            connection.execute("UPDATE slots SET begin = ? WHERE slot = ?", (before, slot))
+
+        await ports.reads.run(step, durable=False)
+
+    async def kafka_(ports, partition, before):
+        brokers = ports.reads._brokers
+        admin = brokers.admin()
+        await asyncio.to_thread(admin.delete_records, {TopicPartition(brokers.topic(DEAD_LETTERS), partition): before})
+        admin.close()
+
+    return {"embedded": embedded_, "kafka": kafka_}[request.node.callspec.params["connect"]]
 
 
 class TestLog(LogSuite):

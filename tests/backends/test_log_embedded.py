@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import sqlite3
@@ -15,6 +16,7 @@ import pytest
 
 from backends.log import Bounds, Record, embedded_writer
 from backends.log.embedded import EmbeddedLog
+from backends.telemetry import value_of
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, MESSAGES, SESSION_DELIVERIES, TOPICS
 from tests.backends.suite_log import batches, ends, event, ids, polled, records, sent
@@ -241,23 +243,69 @@ async def test_a_clock_that_falls_back_does_not_date_records_backwards(log, cloc
 
 
 async def test_a_reader_overtaken_by_retention_goes_on_at_the_oldest_record(log, clock):
-    """A follower that finds nothing where it stood, one from an offset that is gone, and a member whose committed offset is."""
+    """A follower that finds nothing where it stood, and one from an offset that is gone. Each says so."""
     await log.append(records(4))
-    async with log.member("send", DEAD_LETTERS) as member:
-        await member.commit({0: 1})
     clock.now_s += 15 * DAY_S
-    async with log.follow(DEAD_LETTERS, {0: 0}) as early:
+    told = []
+    async with log.follow(DEAD_LETTERS, {0: 0}, jumped=lambda *where: told.append(where)) as early:
         (first,) = await early.next(1, 1 << 20)  # it knows now that three more are there
         await log.expire()
         waiting = asyncio.create_task(batches(early, 2))
         await log.bounds(DEAD_LETTERS, [0])  # by now it has found nothing
         new = records(2)
         await log.append(new)
-        async with log.follow(DEAD_LETTERS, {0: 0}) as late, log.member("send", DEAD_LETTERS) as member:
-            found = [await waiting, await batches(late, 2), await polled(member, 2)]
+        async with log.follow(DEAD_LETTERS, {0: 0}, jumped=lambda *where: told.append(where)) as late:
+            found = [await waiting, await batches(late, 2)]
 
     assert first.offset == 0
-    assert [ids(stored) for stored in found] == [sent(new)] * 3
+    assert [ids(stored) for stored in found] == [sent(new)] * 2
+    assert told == [(0, 4)] * 2
+
+
+async def test_what_a_group_has_not_read_is_kept_whatever_its_age(log, make, clock, caplog):
+    """From its first member on, where it has committed and where it has not; the slowest group counts. Operators hear of it, once."""
+    await log.append([*records(4, 0), *records(2, 1), *records(2, 2)])
+    async with log.member("send", DEAD_LETTERS) as member:
+        await member.commit({0: 3, 2: 2})
+    async with log.member("late", DEAD_LETTERS, start="end") as member:
+        pass
+    clock.now_s += 15 * DAY_S
+    await log.close()
+    again = make()
+    with caplog.at_level(logging.WARNING):
+        await again.expire()
+        await again.expire()
+
+    bounds = await again.bounds(DEAD_LETTERS, [0, 1, 2])
+    assert bounds == {0: Bounds(3, 4), 1: Bounds(0, 2), 2: Bounds(2, 2)}
+    assert [record.message for record in caplog.records] == ["records are kept beyond their time, since a group has not read them"]
+    async with again.member("send", DEAD_LETTERS) as member:
+        assert len(await polled(member, 3)) == 3
+        await member.commit({0: 4, 1: 2})
+    await again.expire()
+    assert await again.bounds(DEAD_LETTERS, [0, 1]) == {0: Bounds(4, 4), 1: Bounds(2, 2)}
+
+
+async def test_a_group_that_was_given_up_does_not_fill_the_disk(log, clock, monkeypatch, caplog):
+    """Beyond a size what it has not read goes all the same, with an error; should it come back, it is told."""
+    await log.append(records(4))
+    async with log.member("send", DEAD_LETTERS) as member:
+        await member.commit({0: 1})
+    clock.now_s += 15 * DAY_S
+    monkeypatch.setattr("backends.log.embedded.HELD_BYTES", 1)
+    before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
+    with caplog.at_level(logging.ERROR):
+        await log.expire()
+        await log.append(new := records(1))
+        async with log.member("send", DEAD_LETTERS) as member:
+            found = await polled(member, 1)
+
+    assert ids(found) == sent(new)
+    assert value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS) == before + 3
+    assert [record.message for record in caplog.records] == [
+        "the log is full: what no group has read for too long was dropped",
+        "records were dropped before they were read",
+    ]
 
 
 async def test_a_slow_follower_costs_bounded_memory_and_misses_nothing(log):

@@ -34,6 +34,7 @@ class LogMachine(RuleBasedStateMachine):
         self.model = {partition: [] for partition in range(PARTITIONS)}
         self.begins = dict.fromkeys(range(PARTITIONS), 0)
         self.committed = {}
+        self.starts = None  # where the group began, once it has had a member
         self.logs = [self.open(), self.open()]
         self.follower = None
 
@@ -101,6 +102,9 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(partition=partitions, offset=st.integers(0, 60))
     def commit(self, partition, offset):
+        if self.starts is None:
+            self.starts = dict(self.begins)
+
         async def once():
             async with self.logs[0].member("model", DEAD_LETTERS) as member:
                 await member.commit({partition: offset})
@@ -114,6 +118,8 @@ class LogMachine(RuleBasedStateMachine):
         self.wait(self.logs[1].expire())
         for partition, known in self.model.items():
             gone = sum(1 for _, at in known if at < self.now - KEPT_S)
+            if self.starts is not None:
+                gone = min(gone, self.committed.get(partition, self.starts[partition]))
             self.begins[partition] = max(self.begins[partition], gone)
 
     @rule(process=st.integers(0, 1))

@@ -265,8 +265,8 @@ async def test_what_comes_back_while_a_follower_begins_is_told_once(delivery, hu
     follow, begun, go_on = backends.reads.follow, asyncio.Event(), asyncio.Event()
 
     @asynccontextmanager
-    async def slowly(topic, offsets):
-        async with follow(topic, offsets) as follower:
+    async def slowly(topic, offsets, **how):
+        async with follow(topic, offsets, **how) as follower:
             begun.set()
             await go_on.wait()
             yield follower

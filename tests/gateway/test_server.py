@@ -11,6 +11,7 @@ import pytest
 import websockets
 
 from backends.log import Record
+from backends.log.embedded_file import OFFSET_BITS
 from backends.wiring import Backends
 from gateway.delivery import Delivery
 from gateway.server import Gateway
@@ -19,7 +20,7 @@ from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import COMMANDS, DELIVERIES, DELIVERIES_MADE, user_partition
 from tests.gateway.faults import broken
-from tests.gateway.people import ANN, BEN, CHAT, SEND, Person, appended, event, http, id_now, message
+from tests.gateway.people import ANN, BEN, CHAT, SEND, Person, appended, deliver, event, http, id_now, message
 
 
 async def test_probes_and_metrics(gateway, person, settings):
@@ -331,3 +332,30 @@ async def test_a_url_with_the_number_of_the_gateway(make):
     with pytest.raises(Malformed, match="KNCHAT_GATEWAY_NAME must end with a number") as error:
         make(public_url=url, gateway_name="gateway")
     assert error.value.field == "KNCHAT_GATEWAY_NAME"
+
+
+async def test_records_that_were_dropped_unread_end_the_sessions_they_were_for(start, backends, settings):
+    """Close 4003, and a resume from before leads to `reset`: nobody goes on as if nothing were missing. Other partitions stay."""
+    gateway = await start()
+    ann, ben = [Person(user, "phone", gateway, backends) for user in (ANN, BEN)]
+    assert user_partition(ANN, 12) != user_partition(BEN, 12)
+    for person in (ann, ben):
+        await person.connect()
+        await person.until_live()
+    await deliver(backends, message(id_now(), BEN, ANN, "before"))
+    await ann.hear("message")
+    with closing(sqlite3.connect(settings.data / "log.db")) as connection, connection:
+        (slot,) = connection.execute("SELECT first_slot + ? FROM topics WHERE topic = ?", (user_partition(ANN, 12), DELIVERIES)).fetchone()
+        connection.execute("UPDATE records SET id = id + 5 WHERE id >= ? AND id < ?", (slot << OFFSET_BITS, (slot + 1) << OFFSET_BITS))
+        connection.execute("UPDATE slots SET begin = 5 WHERE slot = ?", (slot,))
+
+    assert await ann.ended() == 4003
+    again = Person(ANN, "phone", gateway, backends)
+    await again.connect(resume=ann.last_cursor)
+    assert again.welcome["result"] == "reset"
+    await again.until_live()
+    await deliver(backends, message(id_now(), BEN, ANN, "after"))
+    await deliver(backends, message(id_now(), ANN, BEN, "to ben"))
+    while (heard := await again.hear("message"))["text"] != "after":
+        assert heard["text"] == "before"
+    assert [(await ben.hear("message"))["text"] for _ in range(3)] == ["before", "after", "to ben"]
