@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
@@ -28,6 +29,13 @@ _CLOSE_S: Final = 2.0
 _PONG_S: Final = 5.0
 # The server pings an idle session every ping_s. Two and a half of them without a byte: the line is dead.
 _SILENCE_PINGS: Final = 2.5
+# How late silence may be noticed where the machine was suspended: asyncio's timers do not count that.
+_SLICE_S: Final = 5.0
+
+
+def elapsed_s() -> float:
+    """Seconds that pass while the machine is suspended too, where its system can tell."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class _Heard(ClientConnection):
@@ -36,7 +44,7 @@ class _Heard(ClientConnection):
     heard_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self.loop.time()
+        self.heard_at = elapsed_s()
         super().data_received(data)
 
 
@@ -91,15 +99,14 @@ class Session:
 
     async def read(self) -> Sequence[frames.ServerFrame]:
         """The frames of the next WebSocket message, without those of later versions. Raises Over at the end, or after silence."""
-        loop = asyncio.get_running_loop()
-        began_at = loop.time()
+        began_at = elapsed_s()
         while True:
-            left_s = max(began_at, self._connection.heard_at) + self._silence_s - loop.time()
+            left_s = max(began_at, self._connection.heard_at) + self._silence_s - elapsed_s()
             if left_s <= 0:
                 self.cut()
                 raise Over(None, f"nothing was heard for {self._silence_s:g} s")
             try:
-                async with asyncio.timeout(left_s):
+                async with asyncio.timeout(min(left_s, _SLICE_S)):
                     payload = await self._connection.recv(decode=False)
             except TimeoutError:
                 continue

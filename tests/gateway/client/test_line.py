@@ -8,6 +8,7 @@ from http import HTTPStatus
 import pytest
 
 from gateway.client import Connected, Disconnected, Reload, Replaced, SessionEnded
+from gateway.client import session as line
 from gateway.client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
 from gateway.client.position import Shown
 from schemas import frames
@@ -378,6 +379,17 @@ async def test_a_planned_end_without_an_address(server, connect):
 async def test_silence_ends_the_session(server, connect):
     """Not a byte for 2.5 x ping_s: the line is dead though nobody closed it."""
     client, _ = await connect(welcome={"ping_s": 1})
+
+    assert "nothing was heard" in (await news(client, Disconnected)).reason
+    assert (await server.session()).hello["resume"] == "c0"
+
+
+async def test_a_suspended_machine_notices_the_silence_when_it_wakes(server, connect, monkeypatch):
+    """What has passed meanwhile counts, though asyncio's timers have slept: it comes back at once, not a minute later."""
+    monkeypatch.setattr("gateway.client.session._SLICE_S", 0.05)
+    client, _ = await connect(welcome={"ping_s": 30})
+    elapsed_s = line.elapsed_s
+    monkeypatch.setattr(line, "elapsed_s", lambda: elapsed_s() + 1_200)
 
     assert "nothing was heard" in (await news(client, Disconnected)).reason
     assert (await server.session()).hello["resume"] == "c0"
