@@ -57,8 +57,9 @@ def _is_network(text: str) -> bool:
 
 # As browsers send them: CORS compares letter by letter.
 ORIGIN: Final = Form(
-    r"\*|https?://(?:[a-z0-9.\-]+|\[[0-9a-f:]+\])(?::(?!(?:80|443)$)(?P<port>[0-9]{1,5}))?",
-    "https://app.example.org, as browsers send it: small letters, no path, no default port",
+    r"\*|null|https?://(?:[a-z0-9.\-]+|\[[0-9a-f:]+\])(?::(?!(?:80|443)$)(?P<port>[0-9]{1,5}))?"
+    r"|(?!https?:)[a-z][a-z0-9+.\-]*://[A-Za-z0-9._~\-]*(?::[0-9]{1,5})?",
+    "https://app.example.org, as browsers send it: small letters, no path, no default port; capacitor://localhost, file:// and null too",
 )
 PLACE: Final = Form(_HOST + _PORT, "kafka-0.example.org:9092, a host and a port; several with commas")
 SOCKET_URL: Final = Form(r"wss?://[^\s/?#@]+/(?:[^\s?#]+/)?v1/socket", "wss://chat.example.org/v1/socket, the whole URL")

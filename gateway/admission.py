@@ -21,10 +21,11 @@ _PORTS: Final = {"http": 80, "https": 443}
 def check_origin(request: Request, allowed: Collection[str]) -> None:
     """A browser says which page opens the socket: it must be one of those allowed, by default of the host that was asked for.
 
+    Pages of apps have schemes of their own (capacitor://localhost, file://, null), which are compared letter by letter.
     Whoever says nothing is no browser, and needs none of its cookies. Raises Refused.
     """
     origin = request.headers.get("origin")
-    if origin is None or "*" in allowed:
+    if origin is None or "*" in allowed or origin in allowed:
         return
     place = _place(origin)
     if allowed:

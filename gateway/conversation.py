@@ -156,6 +156,7 @@ class Conversation:
             case Say() | End() | Ping() | Pause():
                 desk.hub.do(self._session, act)
             case Ask():
+                desk.hub.plan(self._session)
                 desk.queries.ask(act.query, partial(self._not_asked, act.query.re))
             case Hold():
                 self._hold(act.command, act.re)
@@ -195,8 +196,8 @@ class Conversation:
         elif not isinstance(re, UnsetType):
             self._say(frames.Ok(re=re))
 
-    def _not_asked(self, re: int, error: ChatError) -> None:
-        if self._session.answered(re):
+    def _not_asked(self, question: int, error: ChatError) -> None:
+        if (re := self._session.answered(question)) is not None:
             self._say(error_of(error, re))
 
     def _hold(self, command: pb.Command, re: Re) -> None:
@@ -323,5 +324,6 @@ class Conversation:
             self._end(REVOKED, "this device was logged out")
             return
         session.renew(claims, now_s=desk.clock.elapsed_s(), now_ms=desk.clock.now_ms())
+        desk.hub.plan(session)
         if not isinstance(re, UnsetType):
             self._say(frames.Ok(re=re, expires=time_text(claims.expires_ms)))

@@ -88,6 +88,10 @@ class Hub:
         cursor = Cursor.parse(resume)
         return cursor if cursor is not None and (cursor.epoch, cursor.partition) == (self.epoch, partition) else None
 
+    def plan(self, session: Session) -> None:
+        """The session has set itself a deadline that may come before its next visit."""
+        self._wheel.visit_at(session, session.next_visit_s())
+
     def place(self, partition: int, resume: str | None, now_ms: int, *, behind: bool = False) -> tuple[str, Position]:
         """How a hello goes on: new, resumed or reset, and from which position. `behind`: what the ring no longer holds is there too."""
         recent = self.ring.since(partition, now_ms - RECENT_MS)
@@ -216,9 +220,10 @@ class Hub:
     def answer(self, answer: pb.Answer, frame: frames.ServerFrame) -> None:
         """An answer for one session, if it is here and still wants it. Too slow a session gets none: it shall ask again."""
         session = self._by_id.get(answer.session)
-        if session is not None and session.answered(answer.re):
+        if session is not None and (re := session.answered(answer.re)) is not None:
             if session.socket.congested:
-                frame = frames.Error(re=answer.re, code="unavailable", message="too much is unread, ask again", temporary=True)
+                frame = frames.Error(code="unavailable", message="too much is unread, ask again", temporary=True)
+            frame.re = re
             self.do(session, Say(frame))
 
     def expects(self, session_id: str) -> bool:

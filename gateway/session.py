@@ -95,6 +95,7 @@ class Session:
         "_idle",
         "_idle_since_s",
         "_pinged",
+        "_questions",
         "_room",
         "_room_s",
         "_rules",
@@ -157,7 +158,8 @@ class Session:
         self._room = float(rules.frames_per_second)
         """Messages that it may still say at once, as of `_room_s`. Below zero: it is read again when it is back there."""
         self._room_s = now_s
-        self._asked: dict[int, float] | None = None
+        self._asked: dict[int, tuple[int, float]] | None = None
+        self._questions = 0
         self._early: list[Part] = []
         self._early_frames = 0
         self._cursor_start = ""
@@ -290,17 +292,22 @@ class Session:
         query = query_of(frame, user=self.claims.user, session=self.id, deadline_ms=now_ms + int(QUERY_S * 1_000))
         if self._asked is None:
             self._asked = {}
-        if query.re in self._asked:
+        re = query.re
+        if any(re == waiting for waiting, _ in self._asked.values()):
             raise Malformed("a question with this id still waits for its answer", field="id")
         if len(self._asked) >= QUERIES:
             refused = Refused("rate_limited", f"{QUERIES} questions wait for their answers", retry_after_s=1.0)
-            return Say(error_of(refused, query.re))
-        self._asked[query.re] = now_s + QUERY_S
+            return Say(error_of(refused, re))
+        # A number of our own: the client may use his again when he has been told that there is no answer, which may come all the same.
+        self._questions += 1
+        query.re = self._questions
+        self._asked[query.re] = (re, now_s + QUERY_S)
         return Ask(query)
 
-    def answered(self, re: int) -> bool:
-        """Takes a question off the list; False when it is no longer on it, and nobody wants the answer."""
-        return self._asked is not None and self._asked.pop(re, None) is not None
+    def answered(self, question: int) -> int | None:
+        """Takes a question off the list: the client's number of it. None when it is no longer on it, and nobody wants the answer."""
+        re, _ = (self._asked or {}).pop(question, (None, 0.0))
+        return re
 
     # ---- what the client is told ---------------------------------------------------------------------------------------------------------
 
@@ -384,8 +391,8 @@ class Session:
                 self.told = end
                 deeds.append(Say(frames.Cursor(cursor=self.cursor(end))))
         late = Unavailable(f"no answer within {QUERY_S:.0f} s")
-        for re in [re for re, until_s in (self._asked or {}).items() if now_s >= until_s]:
-            self.answered(re)
+        for question, re in [(question, re) for question, (re, until_s) in (self._asked or {}).items() if now_s >= until_s]:
+            self.answered(question)
             deeds.append(Say(error_of(late, re)))
         return deeds
 
@@ -401,7 +408,7 @@ class Session:
         if self.stuck_since_s is not None:
             times.append(self.stuck_since_s + STUCK_S)
         if self._asked:
-            times.append(next(iter(self._asked.values())))
+            times.append(next(iter(self._asked.values()))[1])
         return min(times)
 
 

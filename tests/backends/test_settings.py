@@ -47,7 +47,7 @@ def test_values_are_read():
             "KNCHAT_LOG_LEVEL": "DEBUG",
             "KNCHAT_HOST": "0.0.0.0",
             "KNCHAT_PUBLIC_URL": "wss://chat.example/eu/v1/socket",
-            "KNCHAT_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,http://[::1]:81,*,",
+            "KNCHAT_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,http://[::1]:81,*,capacitor://localhost,app://-,file://,null",
             "KNCHAT_EVENT_KEYS": f"{KEY}, {KEY}",
         }
     )
@@ -59,7 +59,16 @@ def test_values_are_read():
         log_level="DEBUG",
         host="0.0.0.0",
         public_url="wss://chat.example/eu/v1/socket",
-        allowed_origins=("https://a.example", "http://localhost:3000", "http://[::1]:81", "*"),
+        allowed_origins=(
+            "https://a.example",
+            "http://localhost:3000",
+            "http://[::1]:81",
+            "*",
+            "capacitor://localhost",
+            "app://-",
+            "file://",
+            "null",
+        ),
         event_keys=(b"sixteen bytes ok",) * 2,
     )
 
@@ -130,6 +139,9 @@ def test_values_are_read():
         ("KNCHAT_ALLOWED_ORIGINS", "https://app.example/"),
         ("KNCHAT_ALLOWED_ORIGINS", "https://app.example:443"),
         ("KNCHAT_ALLOWED_ORIGINS", "https://*.example"),
+        ("KNCHAT_ALLOWED_ORIGINS", "capacitor://localhost/index.html"),
+        ("KNCHAT_ALLOWED_ORIGINS", "Capacitor://localhost"),
+        ("KNCHAT_ALLOWED_ORIGINS", "https://"),
         ("KNCHAT_EVENT_KEYS", "not base64"),
         ("KNCHAT_EVENT_KEYS", "é"),
         ("KNCHAT_EVENT_KEYS", base64.b64encode(b"short").decode()),

@@ -406,7 +406,7 @@ async def test_answers_go_to_the_session_that_waits(delivery, hub, backends):
     session = Session(wire, wire.codec, RULES, now_s=NOW_S)
     session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
     hub.joined(session)
-    session._asked = {1: NOW_S + 10, 2: NOW_S + 10}
+    session._asked = {1: (1, NOW_S + 10), 2: (2, NOW_S + 10)}
     following = asyncio.create_task(delivery.follow_answers())
     answers = [
         pb.Answer(session="elsewhere", re=1, digest=pb.Digest(count=1)),

@@ -501,7 +501,7 @@ def test_a_slow_session_gets_no_pages():
     """48 KiB each are too much for a full outbox: it shall ask again."""
     at = hub()
     session, wire = connect(at, ANN)
-    session._asked = {1: NOW_S + 10, 2: NOW_S + 10}
+    session._asked = {1: (1, NOW_S + 10), 2: (2, NOW_S + 10)}
     wire.congested = True
 
     at.answer(pb.Answer(session=session.id, re=1), frames.Page(re=1, chat="d-11-22", messages=[], more_before=False, more_after=False))

@@ -194,6 +194,10 @@ OWN = "http://chat.example:8081"
         ("null", ("*",), "chat.example:8081"),
         ("https://app.example", ("https://app.example",), "chat.example:8081"),
         ("https://app.example:443", ("https://app.example", "http://b"), "chat.example:8081"),
+        ("capacitor://localhost", ("https://app.example", "capacitor://localhost"), "chat.example:8081"),
+        ("app://obsidian.md", ("app://obsidian.md",), "chat.example:8081"),
+        ("file://", ("file://",), "chat.example:8081"),
+        ("null", ("null",), "chat.example:8081"),
     ],
 )
 def test_origins_that_may_connect(origin, allowed, host):
@@ -227,6 +231,10 @@ def test_origins_that_may_connect(origin, allowed, host):
         ("https://app.example.evil", ("https://app.example",)),
         ("https://sub.app.example", ("https://app.example",)),
         ("null", ("https://app.example",)),
+        ("null", ("capacitor://localhost",)),
+        ("capacitor://localhost", ()),
+        ("capacitor://localhost:1", ("capacitor://localhost",)),
+        ("ionic://localhost", ("capacitor://localhost",)),
     ],
 )
 def test_origins_that_may_not(origin, allowed):

@@ -8,6 +8,8 @@ import pytest
 
 from backends.log import Record
 from backends.telemetry import value_of
+from gateway.session import HELLO_S, QUERY_S
+from gateway.wheel import TICK_S
 from schemas import chat_pb2 as pb
 from schemas.ids import first_id_at, unix_ms_of
 from schemas.topics import (
@@ -17,6 +19,7 @@ from schemas.topics import (
     OUTCOMES_DECIDED,
     QUERIES,
     SESSION_DELIVERIES,
+    user_partition,
 )
 from tests.gateway.faults import broken
 from tests.gateway.people import ANN, BEN, CHAT, JSON, MSGPACK, SEND, Person, appended, deliver, event, id_now, message, payloads
@@ -191,10 +194,10 @@ async def test_a_question_and_its_answer(person, backends):
         while not (asked := await payloads(backends, QUERIES, pb.Queries)):
             await asyncio.sleep(0.01)
     (query,) = asked[0].queries
-    assert (query.user, query.session, query.re, query.history.limit) == (ANN, ann.welcome["session"], 7, 5)
+    assert (query.user, query.session, query.history.limit) == (ANN, ann.welcome["session"], 5)
 
     page = pb.Page(chat=CHAT, messages=[pb.HistoryMessage(message=message(5, ANN, BEN).message, version=5)], more_before=True)
-    answers = pb.Answers(schema=1, answers=[pb.Answer(session=query.session, re=7, page=page)])
+    answers = pb.Answers(schema=1, answers=[pb.Answer(session=query.session, re=query.re, page=page)])
     await backends.appends.append([Record(SESSION_DELIVERIES, event(ANSWERS_GIVEN, answers), 0)])
     reply = await ann.hear("page")
 
@@ -431,3 +434,27 @@ async def test_heartbeats_over_tcp(start, person):
     waiting.cancel()
     silent.socket.transport.resume_reading()
     assert await silent.ended() == 4002
+
+
+async def test_a_question_that_nobody_answers_is_planned_to_be_told(person, gateway):
+    """Its session's next visit is no later than 10 s from now, however long the heartbeat is."""
+    ann = await person(ANN)
+    await ann.until_live()
+    (session,) = gateway._desk.hub.by_partition()[user_partition(ANN, 12)]
+    gateway._desk.hub.tick(gateway._desk.clock.elapsed_s() + HELLO_S + 1)
+    planned = session.visit_tick
+    await ann.say({"type": "chats", "id": 1})
+    await ann.ask({"type": "ping", "id": 2})
+
+    assert session.visit_tick < planned
+    assert session.visit_tick <= (gateway._desk.clock.elapsed_s() + QUERY_S) / TICK_S + 1
+
+
+async def test_a_shorter_token_is_planned_to_end(person, gateway, token):
+    """A refresh may bring the end nearer."""
+    ann = await person(ANN)
+    await ann.until_live()
+    (session,) = gateway._desk.hub.by_partition()[user_partition(ANN, 12)]
+    await ann.ask({"type": "refresh", "id": 1, "token": token(ANN, token_s=20)})
+
+    assert session.visit_tick <= (gateway._desk.clock.elapsed_s() + 20) / TICK_S

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.acts import Ask, End, Greet, Hold, Pause, Publish, Renew, Say
 from gateway.session import EARLY_FRAMES, PAUSE_S, QUERIES, QUERY_S, Phase, Session
+from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.frames import CODECS, JSON, MSGPACK
 from tests.gateway.wire import NOW_MS, NOW_S, RULES, Wire, claims, connect, hub
@@ -195,7 +196,7 @@ def test_frames_become_what_they_ask_for(codec):
     assert [type(act) for act in acts] == [Publish, Hold, Ask, Renew, Say]
     assert (acts[0].command.chat, acts[0].command.send.text, acts[0].command.key, acts[0].re) == (CHAT, "hi", "k", 1)
     assert (acts[1].command.mark.read, acts[1].command.mark.received, acts[1].re) == (5, 5, frames.UNSET)
-    assert (acts[2].query.session, acts[2].query.user, acts[2].query.re) == (session.id, ANN, 2)
+    assert (acts[2].query.session, acts[2].query.user, acts[2].query.re) == (session.id, ANN, 1)
     assert acts[2].query.deadline_ms == NOW_MS + QUERY_S * 1_000
     assert acts[4].frame.re == 4
 
@@ -280,25 +281,42 @@ def test_an_ended_session_takes_nothing():
 
 
 def test_questions_have_numbers_a_limit_and_an_end():
-    """16 may wait; one number waits once; without an answer in 10 s there is an error."""
+    """16 may wait; one number waits once; without an answer in 10 s there is an error, which its number may be used for again."""
     at = hub()
     session, wire = connect(at, ANN)
     for number in range(1, QUERIES + 1):
         assert [type(act) for act in say(session, {"type": "chats", "id": number})] == [Ask]
     assert told(say(session, {"type": "chats", "id": 1})) == ("malformed", 1, "id")
     assert told(say(session, {"type": "chats", "id": 99})) == ("rate_limited", 99, None)
-    assert session.answered(3)
-    assert not session.answered(3)
+    assert session.answered(3) == 3
+    assert session.answered(3) is None
     assert [type(act) for act in say(session, {"type": "chats", "id": 99})] == [Ask]
     wire.take()
 
+    at.plan(session)
     at.tick(NOW_S + QUERY_S + 0.25)
 
     late = wire.take()
     assert [(frame.re, frame.code, frame.temporary) for frame in late] == [
         (number, "unavailable", True) for number in (1, 2, *range(4, 17), 99)
     ]
-    assert not session.answered(1)
+    assert session.answered(1) is None
+
+
+def test_a_late_answer_is_not_taken_for_a_newer_question():
+    """Whose client number is the same: the first has been told that there is no answer, and asks again."""
+    at = hub()
+    session, wire = connect(at, ANN)
+    (first,) = say(session, {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "2"})
+    at.plan(session)
+    at.tick(NOW_S + QUERY_S + 0.25)
+    (second,) = say(session, {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "9"}, now_s=NOW_S + QUERY_S + 1)
+    wire.take()
+
+    for ask, count in ((first, 2), (second, 9)):
+        at.answer(pb.Answer(session=session.id, re=ask.query.re), frames.Digest(count=count, hash="0"))
+
+    assert [(frame.re, frame.count) for frame in wire.take()] == [(7, 9)]
 
 
 FIELDS = [
