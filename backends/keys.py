@@ -151,6 +151,12 @@ class PublicKeys:
             del self._right[next(iter(self._right))]
         return claims
 
+    async def jwks(self) -> list[dict[str, str]]:
+        """The keys as they are known now, as JWKs; none while they cannot be read."""
+        # A URL is not waited for: it may be the very place where these are asked for.
+        await self._refresh(after_s=REREAD_S if self._good else RETRY_S, wait=not self._settings.jwks.startswith(("http://", "https://")))
+        return [{**tokens.jwk_of(key), "kid": kid} for kid, key in self._keys.items()]
+
     @property
     def there(self) -> bool:
         """Whether there are keys to check with; once there are, some stay."""

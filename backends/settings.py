@@ -66,10 +66,17 @@ class Settings:
         "", "file or URL", "public keys that gateways and functions check tokens with; empty: those of the data folder", form=forms.JWKS
     )
     token_s: int = _setting(900, "s", "life of an access token", least=5, most=86_400)
+    log_in_idle_days: int = _setting(60, "days", "without a refresh after which a log-in is over", least=1, most=3_650)
+    log_in_days: int = _setting(365, "days", "after which a log-in is over in any case", least=1, most=36_500)
     text_bytes: int = _setting(4_096, "bytes", "longest text of a message", least=1, most=32_768)
     user_units: int = _setting(3_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1)
     user_units_per_s: int = _setting(100, "1/s", "what a user gets back of it", least=1)
-    failed_logins_per_minute: int = _setting(20, "1/min", "failed log-ins of one user name before rate_limited", least=1)
+    failed_logins_per_minute: int = _setting(
+        20,
+        "1/min",
+        "failed log-ins of a user name from one network (and 5 times as many an hour from all) before they are slowed down",
+        least=1,
+    )
     logins_per_minute: int = _setting(3_000, "1/min", "log-ins and registrations of one address before rate_limited", least=1)
     trusted_proxies: tuple[str, ...] = _setting(
         (),

@@ -62,7 +62,13 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_http_requests_total", "counter", "requests", "HTTP calls answered, by call and status", ("call", "status")),
         Metric("knchat_http_seconds", "histogram", "s", "from the request at the door to its answer", ("call",)),
         Metric("knchat_log_ins_total", "counter", "log-ins", "log-ins: done, wrong, limited", ("became",)),
-        Metric("knchat_devices_ended_total", "counter", "devices", "devices logged out: log_out, removed, password, reuse", ("why",)),
+        Metric(
+            "knchat_devices_ended_total",
+            "counter",
+            "log-ins",
+            "log-ins ended: log_out, removed, log_in, reuse, expired, password (once for all of a user)",
+            ("why",),
+        ),
         Metric("knchat_rate_limited_total", "counter", "calls", "calls and frames over a budget: user, address, log_in", ("whose",)),
         Metric("knchat_cache_skipped_total", "counter", "calls", "gone on without the cache: limits, revocations", ("use",)),
         # gateway

@@ -15,7 +15,7 @@ from backends.tracing import in_spans
 from schemas.topics import COMMANDS, DELIVERIES, QUERIES, SESSION_DELIVERIES
 
 if TYPE_CHECKING:
-    from backends.accounts import Accounts, Generators, Owners
+    from backends.accounts import Accounts, Generators, LogIns, Owners
     from backends.cache import Cache
     from backends.chats import Chats
     from backends.chats.cassandra import CassandraChats
@@ -159,10 +159,18 @@ class Backends:
     @cached_property
     @in_spans
     def accounts(self) -> Accounts:
-        """Users and devices."""
+        """Users."""
         from backends.accounts.sql import SqlAccounts  # noqa: PLC0415 - opened at first use
 
         return SqlAccounts(self._database)
+
+    @cached_property
+    @in_spans
+    def log_ins(self) -> LogIns:
+        """Devices that are logged in."""
+        from backends.accounts.log_ins import SqlLogIns  # noqa: PLC0415 - opened at first use
+
+        return SqlLogIns(self._database)
 
     @cached_property
     def generators(self) -> Generators:

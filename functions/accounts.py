@@ -12,8 +12,8 @@ import functions_framework.aio
 
 from backends.accounts import Profile
 from functions import devices, documents
-from functions.devices import own_profile
-from functions.passwords import passwords_of
+from functions.devices import Login, own_profile
+from functions.passwords import check_choice, passwords_of
 from functions.routes import Asked, Door, answer
 from schemas import bodies, calls
 from schemas.errors import Malformed, Refused
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from backends.wiring import Backends
+    from schemas.tokens import Claims
 
 
 async def register(body: bodies.NewUser, backends: Backends, *, user: UserId | None = None) -> Profile:
     """A new account, under a random id unless one is given. Raises Refused name_taken, Unavailable.
 
-    With an id given, a repeat finds the account as it is now and changes nothing.
+    With an id given, a repeat finds the account as it is now and changes nothing. Raises Malformed for a password that is among the
+    commonest, or the user name.
     """
+    check_choice(body.password, body.user_name, field="password")
     password_hash = await passwords_of(backends).hash(body.password)
     profile = Profile(
         user=user or UserId(random_id()),
@@ -62,20 +65,27 @@ async def change_profile(user: UserId, change: bodies.ProfileChange, backends: B
     return changed
 
 
-async def change_password(user: UserId, device: str, change: bodies.PasswordChange, backends: Backends, *, now_ms: int) -> Profile:
-    """Sets a new password and logs out every device but the one that asks.
+async def change_password(claims: Claims, change: bodies.PasswordChange, backends: Backends, *, now_ms: int) -> Login:
+    """Sets a new password and ends all log-ins in the same step; the device that asks begins a new one.
 
-    Raises Refused forbidden when the old one is wrong, rate_limited, stale when another change came between.
+    Raises Refused forbidden when the old one is wrong, rate_limited, stale when another change came between; Malformed when the new one is
+    among the commonest.
     """
-    profile, passwords = await _profile(user, backends), passwords_of(backends)
+    user, passwords = claims.user, passwords_of(backends)
+    profile = await _profile(user, backends)
+    check_choice(change.new_password, profile.user_name, field="new_password")
     kept = await backends.accounts.password_hash(user)
-    if kept is None or not await passwords.check(profile.user_name, change.password, kept):
+    if kept is None or not await passwords.check_change(user, change.password, kept):
         raise Refused("forbidden", "that is not your password", field="password")
-    if not await backends.accounts.set_password_hash(user, await passwords.hash(change.new_password), was=kept):
+    was = await backends.log_ins.device(user, claims.device)
+    device, secret = devices.new_device(user, claims.device, "" if was is None else was.device_name, now_ms=now_ms)
+    fresh = await passwords.hash(change.new_password)
+    changed = await backends.log_ins.change_password(user, fresh, was=kept, kept=device)
+    if changed is None:
         raise Refused("stale", "the password has just been changed", field="password")
-    others = [other for other in await backends.accounts.devices(user) if other.device != device]
-    await devices.end(others, backends, why="password", now_ms=now_ms)
-    return profile
+    device, ending = changed
+    await devices.told([ending], backends, why="password")
+    return Login(device, profile, devices.refresh_token(device, secret))
 
 
 async def find_users(query: bodies.UsersQuery, backends: Backends) -> Sequence[Profile]:
@@ -119,9 +129,9 @@ async def _change_me(asked: Asked) -> bodies.OwnProfile:
     return own_profile(await change_profile(asked.claims.user, asked.body, asked.backends))
 
 
-async def _change_password(asked: Asked) -> bodies.OwnProfile:
-    claims = asked.claims
-    return own_profile(await change_password(claims.user, claims.device, asked.body, asked.backends, now_ms=asked.now_ms))
+async def _change_password(asked: Asked) -> bodies.PasswordChanged:
+    login = await change_password(asked.claims, asked.body, asked.backends, now_ms=asked.now_ms)
+    return bodies.PasswordChanged(**own_profile(login.profile).model_dump() | devices.tokens_of(login, asked.backends))
 
 
 async def _users(asked: Asked) -> bodies.Users:

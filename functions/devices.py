@@ -1,8 +1,7 @@
 """Devices: log-in, refresh tokens, log-out. What `accounts` lets a device do, and how it ends.
 
-A refresh token is `family.generation.secret`. The family is one log-in; each use makes the next secret out of the last one and the row's
-salt, so a use whose answer was lost can be repeated and gives the same token again, until that one is used. Only
-hashes of secrets are kept.
+A refresh token is `family.generation.secret`. The family is one log-in; each use makes the next secret out of the last one and a new
+random salt, so a use whose answer was lost can be repeated for GRACE_S and gives the same token again. Only hashes of secrets are kept.
 Source: design.md D19, RFC 9700 section 4.14.
 """
 
@@ -18,25 +17,27 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from backends.accounts import Device, Profile
+from backends.accounts import Device, Ending, Profile
 from backends.telemetry import count
+from functions.endings import endings_of
 from functions.guard import BELIEVED_S, set_valid_since, valid_since
 from functions.passwords import hasher, passwords_of
-from functions.records import Writer
 from schemas import bodies, calls, frames
-from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId, parse_user, time_text
 from schemas.tokens import DEVICE, claims_of
-from schemas.topics import DELIVERIES, user_partition
-from schemas.wire import Event
+from schemas.topics import user_partition
 
 if TYPE_CHECKING:
+    from backends.settings import Settings
     from backends.wiring import Backends
     from functions.routes import Asked, Door
 
 log = logging.getLogger(__name__)
 
+GRACE_MS: Final = 120_000
+"""So long after a rotation the token before gives the same successor: a client that did not get the answer asks again within minutes."""
+_DAY_MS: Final = 86_400_000
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_\-]{22})\.([1-9][0-9]{0,9})\.([A-Za-z0-9_\-]{43})", re.ASCII)
 _TRIES: Final = 5
 """Two uses of one token at once: the second finds what the first wrote. More in a row means that somebody plays."""
@@ -51,151 +52,147 @@ class Login:
     refresh_token: str
 
 
-async def log_in(body: bodies.LogIn, backends: Backends, *, now_ms: int) -> Login:
-    """A log-in by password, which replaces what the user's device of that name held before.
+async def log_in(body: bodies.LogIn, backends: Backends, *, now_ms: int, network: str) -> Login:
+    """A log-in by password, which replaces what the user's device of that name held before. `network`: where it is asked from.
 
     Raises Refused unauthorized (the same for a wrong name and a wrong password) or rate_limited, Unavailable.
     """
     passwords = passwords_of(backends)
-    found = await backends.accounts.credentials(body.user_name)
-    profile, kept = found or (None, None)
-    right = await passwords.check(body.user_name, body.password, kept)
+    profile, kept, epoch = await backends.accounts.credentials(body.user_name) or (None, None, 0)
+
+    async def known() -> bool:
+        return profile is not None and await backends.log_ins.device(profile.user, body.device) is not None
+
+    right = await passwords.check_log_in(body.user_name, body.password, kept, network=network, device=body.device, known=known)
     if not right or profile is None or kept is None:
         count("knchat_log_ins_total", became="wrong")
         raise Refused("unauthorized", "user name or password is wrong")
     if hasher().check_needs_rehash(kept):
-        fresh = await passwords.hash(body.password)
-        if await backends.accounts.set_password_hash(profile.user, fresh, was=kept):
-            kept = fresh
+        await backends.accounts.set_password_hash(profile.user, await passwords.hash(body.password), was=kept)
     # Never before the time from which on this device's tokens count: the one who ended it may have had a faster clock.
     began_ms = max(now_ms, await valid_since(backends.cache, profile.user, body.device) or 0)
+    device, secret = new_device(profile.user, body.device, body.device_name or "", now_ms=began_ms, epoch=epoch)
+    begun = await backends.log_ins.begin(device)
+    if begun is None:
+        raise Unavailable("the password has just been changed: log in again")
+    device, ended = begun
+    await told(ended, backends, why="log_in")
+    await set_valid_since(backends.cache, device.user, device.device, device.created_ms, ttl_s=BELIEVED_S)
+    count("knchat_log_ins_total", became="done")
+    return Login(device, profile, refresh_token(device, secret))
+
+
+def new_device(user: UserId, name: str, device_name: str, *, now_ms: int, epoch: int = 0) -> tuple[Device, str]:
+    """A device at the beginning of a log-in, and the secret of its first refresh token."""
     secret = _text(secrets.token_bytes(32))
     device = Device(
-        user=profile.user,
-        device=body.device,
-        device_name=body.device_name or "",
+        user=user,
+        device=name,
+        device_name=device_name,
         family=secrets.token_urlsafe(16),
         generation=1,
         token_hash=_hash(secret),
         previous_hash=None,
         salt=secrets.token_bytes(32),
-        created_ms=began_ms,
-        seen_ms=began_ms,
+        created_ms=now_ms,
+        seen_ms=now_ms,
+        rotated_ms=now_ms,
+        epoch=epoch,
     )
-    await backends.accounts.put_device(device)
-    if await backends.accounts.password_hash(profile.user) != kept:
-        # The password was changed while this log-in was under way: it must not outlive the change.
-        await backends.accounts.remove_device(profile.user, body.device)
-        raise Unavailable("the password has just been changed: log in again")
-    await set_valid_since(backends.cache, device.user, device.device, began_ms, ttl_s=BELIEVED_S)
-    count("knchat_log_ins_total", became="done")
-    return Login(device, profile, _token(device, secret))
+    return device, secret
 
 
-async def renew(refresh_token: str, backends: Backends, *, now_ms: int) -> Login:
-    """New tokens for a device. The token before is taken too until the newest has been used, and gives the newest again.
+async def renew(token: str, backends: Backends, *, now_ms: int) -> Login:
+    """New tokens for a device. The token before gives the newest again, for GRACE_MS after it was used first.
 
-    Raises Refused unauthorized. A dead token was stolen, by whoever shows it or by whoever used it: its device is logged out.
+    Raises Refused unauthorized. A dead token was stolen, by whoever shows it or by whoever used it: its device is logged out. So is a
+    device that was away, or logged in, for too long.
     """
-    match = _TOKEN.fullmatch(refresh_token)
+    match = _TOKEN.fullmatch(token)
     if match is None:
         raise Refused("unauthorized", "this is no refresh token")
     family, generation, secret = match[1], int(match[2]), match[3]
     for _ in range(_TRIES):
-        device = await backends.accounts.device_of(family)
+        device = await backends.log_ins.device_of(family)
         if device is None:
             raise Refused("unauthorized", "this device is logged out: log in again")
-        following = _text(hmac.digest(device.salt, secret.encode(), "sha256"))
-        renewed = _renewed(device, generation, secret, following, now_ms=now_ms)
+        if now_ms >= ends_ms(device, backends.settings):
+            await _end(device, backends, why="expired", now_ms=now_ms)
+            raise Refused("unauthorized", "this log-in is over: log in again")
+        renewed, following = _renewed(device, generation, secret, now_ms=now_ms)
         if renewed is None:
-            return await _refuse(device, generation, backends, now_ms=now_ms)
-        if await backends.accounts.rotate(renewed, was_generation=device.generation):
+            if generation < device.generation:
+                log.warning("dead refresh token used, device logged out", extra={"user_id": device.user, "device": device.device})
+                await _end(device, backends, why="reuse", now_ms=now_ms)
+            raise Refused("unauthorized", "this refresh token is dead: log in again")
+        if await backends.log_ins.rotate(renewed, was_generation=device.generation):
             profiles = await backends.accounts.profiles([device.user])
-            return Login(renewed, profiles[device.user], _token(renewed, following))
+            return Login(renewed, profiles[device.user], refresh_token(renewed, following))
     raise Unavailable("this token is being used by others at the same time")
 
 
-def _renewed(device: Device, generation: int, secret: str, following: str, *, now_ms: int) -> Device | None:
-    """The row after this token was used; None when the token is neither the newest nor the one before."""
+def _renewed(device: Device, generation: int, secret: str, *, now_ms: int) -> tuple[Device | None, str]:
+    """The row after this token was used, and the secret to give out; no row when the token is dead."""
     seen_ms = max(now_ms, device.seen_ms)
     if generation == device.generation and hmac.compare_digest(_hash(secret), device.token_hash):
-        return replace(device, generation=generation + 1, token_hash=_hash(following), previous_hash=device.token_hash, seen_ms=seen_ms)
+        salt = secrets.token_bytes(32)
+        following = _following(secret, salt)
+        renewed = replace(
+            device,
+            generation=generation + 1,
+            token_hash=_hash(following),
+            previous_hash=device.token_hash,
+            salt=salt,
+            seen_ms=seen_ms,
+            rotated_ms=seen_ms,
+        )
+        return renewed, following
     if (
         generation + 1 == device.generation
+        and now_ms <= device.rotated_ms + GRACE_MS
         and device.previous_hash is not None
         and hmac.compare_digest(_hash(secret), device.previous_hash)
     ):
-        return replace(device, seen_ms=seen_ms)
-    return None
+        return replace(device, seen_ms=seen_ms), _following(secret, device.salt)
+    return None, ""
 
 
-async def _refuse(device: Device, generation: int, backends: Backends, *, now_ms: int) -> Login:
-    if generation < device.generation:
-        log.warning("dead refresh token used, device logged out", extra={"user_id": device.user, "device": device.device})
-        await end([device], backends, why="reuse", now_ms=now_ms)
-    raise Refused("unauthorized", "this refresh token is dead: log in again")
+def _following(secret: str, salt: bytes) -> str:
+    """The secret after this one. To whoever has not both it is random: the salt is drawn for each rotation and kept for no other."""
+    return _text(hmac.digest(salt, secret.encode(), "sha256"))
 
 
-async def end(devices: Sequence[Device], backends: Backends, *, why: str, now_ms: int) -> None:
-    """Logs devices of one user out: no token of theirs is good any longer, and their gateway closes them.
-
-    Raises Unavailable when the database or the log does not confirm. The gateway is told first: a device that is still there can be ended
-    again, whatever ended the first try.
-    """
-    if not devices:
-        return
-    user = devices[0].user
-    await _invalidate(user, {device.device: max(now_ms, device.seen_ms) + 1 for device in devices}, backends, now_ms=now_ms)
-    renewed: dict[str, int] = {}
-    for device in devices:
-        seen_ms = await backends.accounts.remove_device(user, device.device)
-        count("knchat_devices_ended_total", why=why)
-        if seen_ms is not None and seen_ms > max(now_ms, device.seen_ms):  # it got new tokens while it was being ended
-            renewed[device.device] = seen_ms + 1
-    if renewed:
-        await _invalidate(user, renewed, backends, now_ms=now_ms)
-
-
-async def _invalidate(user: UserId, since: dict[str, int], backends: Backends, *, now_ms: int) -> None:
-    """Only tokens issued at these times (device -> Unix milliseconds) or later are good."""
-    for name, since_ms in since.items():
-        await set_valid_since(backends.cache, user, name, since_ms, ttl_s=backends.settings.token_s)
-    await _tell(user, since, backends, now_ms=now_ms)
+def ends_ms(device: Device, settings: Settings) -> int:
+    """When a log-in is over unless it gets new tokens, and when in any case: whichever comes first."""
+    return min(device.seen_ms + settings.log_in_idle_days * _DAY_MS, device.created_ms + settings.log_in_days * _DAY_MS)
 
 
 async def remove(user: UserId, name: str, backends: Backends, *, why: str, now_ms: int) -> None:
-    """Logs one device of a user out; again, if that was interrupted before the gateway was told. Raises Refused not_found, Unavailable."""
-    devices = [device for device in await backends.accounts.devices(user) if device.device == name]
-    if devices:
-        await end(devices, backends, why=why, now_ms=now_ms)
-        return
-    since_ms = await valid_since(backends.cache, user, name)
-    if since_ms is None:
+    """Logs one device of a user out: none of its tokens is good any longer. Raises Refused not_found, Unavailable."""
+    ending = await backends.log_ins.end(user, name, now_ms=now_ms)
+    if ending is None:
         raise Refused("not_found", "you have no such device", field="device")
-    await _tell(user, {name: since_ms}, backends, now_ms=now_ms)
+    await told([ending], backends, why=why)
 
 
-async def _tell(user: UserId, since: dict[str, int], backends: Backends, *, now_ms: int) -> None:
-    # Appended nowhere: the call that ended them, as the cause that the log's events are named after.
-    cause = Event(
-        id=f"ended.{user}.{secrets.token_hex(8)}",
-        source="/v1/devices",
-        type="knchat.devices.ended.v1",
-        data=b"",
-        time=time_text(now_ms),
-    )
-    told = [pb.Delivery(users=[user], revoked=pb.Revoked(device=name, before_ms=before_ms)) for name, before_ms in since.items()]
-    partitions = await backends.reads.partitions(DELIVERIES)
-    await backends.appends.append(Writer("accounts", cause).deliveries(told, partitions))
+async def _end(device: Device, backends: Backends, *, why: str, now_ms: int) -> None:
+    ending = await backends.log_ins.end(device.user, device.device, now_ms=now_ms, family=device.family)
+    await told([] if ending is None else [ending], backends, why=why)
+
+
+async def told(endings: Sequence[Ending], backends: Backends, *, why: str) -> None:
+    """Counts what has ended and tells it: at most a second is waited for the log, and it is told behind then."""
+    count("knchat_devices_ended_total", len(endings), why=why)
+    await endings_of(backends).tell(endings)
 
 
 async def gateway_of(user: UserId, backends: Backends) -> str:
     """The whole ws URL of the gateway that owns a user, or of any if that is not known: it will say `moved`."""
     settings = backends.settings
     try:
-        partition = user_partition(user, await backends.reads.partitions(DELIVERIES))
-        owner = await backends.owners.owner_of(partition)
-    except Unavailable:  # a log that is away must not log people out who could still read
+        # The log is not asked how many partitions it has: it may be away, and no gateway serves with another number than the setting's.
+        owner = await backends.owners.owner_of(user_partition(user, settings.delivery_partitions))
+    except Unavailable:
         owner = None
     if owner is not None:
         return owner.url
@@ -215,7 +212,8 @@ def own_profile(profile: Profile) -> bodies.OwnProfile:
     )
 
 
-def _token(device: Device, secret: str) -> str:
+def refresh_token(device: Device, secret: str) -> str:
+    """The token as its device keeps it."""
     return f"{device.family}.{device.generation}.{secret}"
 
 
@@ -232,7 +230,7 @@ def _hash(secret: str) -> bytes:
 
 async def _log_in(asked: Asked) -> bodies.Session:
     body: bodies.LogIn = asked.body
-    return await _session(await log_in(body, asked.backends, now_ms=asked.now_ms), asked.backends)
+    return await _session(await log_in(body, asked.backends, now_ms=asked.now_ms, network=asked.address), asked.backends)
 
 
 async def _renew(asked: Asked) -> bodies.Session:
@@ -241,16 +239,24 @@ async def _renew(asked: Asked) -> bodies.Session:
 
 
 async def _session(login: Login, backends: Backends) -> bodies.Session:
-    device = login.device
-    claims = claims_of(device.user, device.device, issued_ms=device.seen_ms, token_s=backends.settings.token_s)
     return bodies.Session(
-        user=str(device.user),
-        access_token=backends.signing_key.sign(claims),
-        access_expires=time_text(claims.expires_ms),
-        refresh_token=login.refresh_token,
-        gateway=await gateway_of(device.user, backends),
+        user=str(login.device.user),
+        gateway=await gateway_of(login.device.user, backends),
         profile=own_profile(login.profile),
+        **tokens_of(login, backends),
     )
+
+
+def tokens_of(login: Login, backends: Backends) -> dict[str, str]:
+    """What the device is given: its tokens, and the end of the first. An access token never outlives its log-in."""
+    device, settings = login.device, backends.settings
+    life_s = min(settings.token_s, (ends_ms(device, settings) - device.seen_ms) // 1_000)
+    claims = claims_of(device.user, device.device, issued_ms=device.seen_ms, token_s=life_s, epoch=device.epoch)
+    return {
+        "access_token": backends.signing_key.sign(claims),
+        "access_expires": time_text(claims.expires_ms),
+        "refresh_token": login.refresh_token,
+    }
 
 
 async def _log_out(asked: Asked) -> None:
@@ -267,7 +273,8 @@ async def _devices(asked: Asked) -> bodies.Devices:
                 seen=time_text(device.seen_ms),
                 current=device.device == asked.claims.device,
             )
-            for device in await asked.backends.accounts.devices(asked.claims.user)
+            for device in await asked.backends.log_ins.devices(asked.claims.user)
+            if asked.now_ms < ends_ms(device, asked.backends.settings)
         ]
     )
 
@@ -281,7 +288,9 @@ async def _remove(asked: Asked) -> None:
 
 async def _gateway(asked: Asked) -> bodies.Gateway:
     query: bodies.GatewayQuery = asked.query
-    return bodies.Gateway(gateway=await gateway_of(parse_user(query.user, name="user"), asked.backends))
+    if parse_user(query.user, name="user") != asked.claims.user:
+        raise Refused("forbidden", "only your own gateway is told", field="user")
+    return bodies.Gateway(gateway=await gateway_of(asked.claims.user, asked.backends))
 
 
 DOORS: Final[dict[calls.Call, Door]] = {

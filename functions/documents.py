@@ -65,7 +65,8 @@ def document() -> dict[str, Any]:
     return {
         "openapi": "3.0.3",
         "info": {"title": "kn-chat", "version": "1", "description": "Ids and versions are decimal strings; times are RFC 3339, UTC."},
-        "servers": [{"url": "/"}],
+        # From where this document lies: it may be served below a prefix.
+        "servers": [{"url": ".."}],
         "paths": paths,
         "components": {
             "schemas": _schemas(),
@@ -184,7 +185,10 @@ async def _asset(asked: Asked) -> Response:
 
 
 async def _keys(asked: Asked) -> bodies.Keys:
-    return bodies.Keys(keys=[dict(asked.backends.signing_key.jwk)])
+    """All keys that tokens are checked with, and the one that signs, which may be newer than those."""
+    own = asked.backends.signing_key.jwk
+    others = await asked.backends.public_keys.jwks()
+    return bodies.Keys(keys=[dict(own), *(dict(jwk) for jwk in others if jwk["kid"] != own["kid"])])
 
 
 def _undescribed(path: str) -> Call:

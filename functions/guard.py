@@ -6,6 +6,7 @@ still stands: the cache answers, and SQL where the cache knows nothing (design.m
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from backends.telemetry import count
@@ -28,35 +29,59 @@ async def authenticate(authorization: str, backends: Backends, *, now_ms: int) -
     if not authorization[: len(_SCHEME)].lower() == _SCHEME:
         raise Refused("unauthorized", "give an access token: Authorization: Bearer ...")
     claims = await backends.public_keys.verify(authorization[len(_SCHEME) :].strip(), now_ms / 1_000)
-    since_ms = await valid_since(backends.cache, claims.user, claims.device)
-    if since_ms is None:
-        devices = await backends.accounts.devices(claims.user)
-        since_ms = next((device.created_ms for device in devices if device.device == claims.device), None)
-        if since_ms is None:
-            raise Refused("unauthorized", "this device is logged out: log in again")
-        await set_valid_since(backends.cache, claims.user, claims.device, since_ms, ttl_s=BELIEVED_S)
-    if claims.issued_ms < since_ms:
+    since_ms, epoch = await _standing(claims, backends)
+    if claims.issued_ms < since_ms or claims.epoch < epoch:
         raise Refused("unauthorized", "this device was logged out since: log in again")
     return claims
 
 
+async def _standing(claims: Claims, backends: Backends) -> tuple[int, int]:
+    """From which time of issue and from which epoch on the device's tokens count. Raises Refused when it is not logged in."""
+    cache = backends.cache
+    since_ms, epoch = await asyncio.gather(valid_since(cache, claims.user, claims.device), _known(cache, _epoch_name(claims.user)))
+    if since_ms is None:
+        device = await backends.log_ins.device(claims.user, claims.device)
+        if device is None:
+            raise Refused("unauthorized", "this device is logged out: log in again")
+        since_ms, epoch = device.created_ms, device.epoch
+        await set_valid_since(cache, claims.user, claims.device, since_ms, ttl_s=BELIEVED_S)
+    return since_ms, epoch or 0
+
+
 async def valid_since(cache: Cache, user: UserId, device: str) -> int | None:
     """From which time of issue on (Unix milliseconds) a device's tokens count; None when the cache does not know."""
+    return await _known(cache, _name(user, device))
+
+
+async def set_valid_since(cache: Cache, user: UserId, device: str, since_ms: int, *, ttl_s: int) -> None:
+    """Remembers it. With the cache away SQL says the same, up to BELIEVED_S later."""
+    await _remember(cache, _name(user, device), since_ms, ttl_s=ttl_s)
+
+
+async def set_epoch(cache: Cache, user: UserId, epoch: int, *, ttl_s: int) -> None:
+    """Remembers that the user's tokens of lower epochs are dead. With the cache away SQL says the same, up to BELIEVED_S later."""
+    await _remember(cache, _epoch_name(user), epoch, ttl_s=ttl_s)
+
+
+async def _known(cache: Cache, name: str) -> int | None:
     try:
-        value = await cache.get(_name(user, device))
+        value = await cache.get(name)
     except Unavailable:
         count("knchat_cache_skipped_total", use="revocations")
         return None
     return None if value is None else int(value)
 
 
-async def set_valid_since(cache: Cache, user: UserId, device: str, since_ms: int, *, ttl_s: int) -> None:
-    """Remembers it. With the cache away SQL says the same, up to BELIEVED_S later."""
+async def _remember(cache: Cache, name: str, value: int, *, ttl_s: int) -> None:
     try:
-        await cache.put(_name(user, device), str(since_ms).encode(), ttl_s=ttl_s)
+        await cache.put(name, str(value).encode(), ttl_s=ttl_s)
     except Unavailable:
         count("knchat_cache_skipped_total", use="revocations")
 
 
 def _name(user: UserId, device: str) -> str:
     return f"valid-since:{user}:{device}"
+
+
+def _epoch_name(user: UserId) -> str:
+    return f"epoch:{user}"

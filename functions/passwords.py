@@ -1,27 +1,31 @@
-"""Passwords: argon2id in threads, few at a time, and the limits before it. `accounts` and `devices` ask; nobody else sees a password.
+"""Passwords: argon2id in threads, few at a time, the limits before it, and which may be chosen. `accounts` and `devices` ask.
 
-A hash costs about 20 ms of a core and 19 MiB: how many run at once bounds what log-ins can take from everything else.
-Source: design.md D19.
+A hash costs about 20 ms of a core and 19 MiB: how many run at once bounds what log-ins can take from everything else. Wrong passwords are
+counted by name and network, and by name alone; too many slow further tries down and refuse nobody for good, or everybody could lock
+anybody out. A device that is logged in, and a change of the password, are counted on their own.
+Source: design.md D19, NIST SP 800-63B-4 (sections 3.1.1 and 3.2.2).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from backends.fair import Turns
 from backends.telemetry import count
-from schemas.errors import Refused, Unavailable
+from schemas.errors import Malformed, Refused, Unavailable
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
     from backends.wiring import Backends
+    from schemas.ids import UserId
 
 # OWASP's least; 24 times cheaper than PBKDF2 with 1,000,000 rounds (measured: 17 ms).
 TIME_COST: Final = 2
@@ -37,6 +41,13 @@ WAITING_EACH: Final = 64
 GIVES_WAY: Final = 10
 """The niceness of hashing threads: where cores are short, messages and answers go before log-ins."""
 WINDOW_S: Final = 60
+SLOW_S: Final = 5
+"""From one try to the next where too many passwords were wrong within a minute, for a minute: of a name from one network, of a device."""
+FROM_ALL: Final = 5
+"""So many times as many wrong ones of a name within an hour, from all networks together, slow every network down that tries it."""
+SLOW_FOR_ALL_S: Final = 30
+HOUR_S: Final = 3_600
+COMMON: Final = Path(__file__).with_name("common-passwords.txt")
 
 # Of no password that anybody has, with the parameters above: an unknown user's log-in costs what a known one's does.
 NOBODY: Final = "$argon2id$v=19$m=19456,t=2,p=1$dvzG8qJnDeKAwCJooKRmVQ$evZFlb1pLwT1evWoTJ2aAuYaN9li3opItz4I+fQuSmI"
@@ -67,35 +78,78 @@ class Passwords:
         async with self._turns.turn():
             return await _in_a_thread(partial(hasher().hash, password))
 
-    async def check(self, user_name: str, password: str, kept: str | None) -> bool:
+    async def check_log_in(
+        self, user_name: str, password: str, kept: str | None, *, network: str, device: str, known: Callable[[], Awaitable[bool]]
+    ) -> bool:
         """Whether it is the password of `kept`, in the same time whether there is such a user or not (None).
 
-        Raises Refused rate_limited after too many failures under this name, before any hashing; Unavailable when too many wait.
+        `known` is asked, where a try from this network had to wait, whether the device is one of the user's. Raises Refused rate_limited
+        when it has to wait, before any hashing; Unavailable when too many wait.
         """
         async with self._turns.turn():
-            await self._check_failures(user_name)
-            right = await _in_a_thread(partial(_verify, kept or NOBODY, password)) and kept is not None
-            if not right:
-                await self._count_failure(user_name)
-            return right
+            by, name = f"{user_name}@{network}", user_name
+            pause_s = max(await self._pause_s(by), await self._pause_s(name))
+            if pause_s and await known():
+                # Whoever guesses does not know the device's name, and if he does he gets a few tries more.
+                by, name = f"{user_name}/{device}", ""
+                pause_s = await self._pause_s(by)
+            return await self._checked(password, kept, by=by, name=name, pause_s=pause_s)
 
-    async def _check_failures(self, user_name: str) -> None:
-        try:
-            locked = await self._cache.get(f"locked:{user_name}")
-        except Unavailable:
-            count("knchat_cache_skipped_total", use="limits")
-            return
-        if locked is not None:
+    async def check_change(self, user: UserId, password: str, kept: str) -> bool:
+        """Whether it is the password of `kept`, asked by a device that is logged in. Raises as `check_log_in` does."""
+        async with self._turns.turn():
+            by = f"change:{user}"
+            return await self._checked(password, kept, by=by, name="", pause_s=await self._pause_s(by))
+
+    async def _checked(self, password: str, kept: str | None, *, by: str, name: str, pause_s: int) -> bool:
+        if pause_s and await self._hits(f"try:{by}", pause_s) > 1:
             count("knchat_log_ins_total", became="limited")
-            raise Refused("rate_limited", "too many failed log-ins under this name", retry_after_s=WINDOW_S)
+            raise Refused("rate_limited", f"too many wrong passwords: one try in {pause_s} s", retry_after_s=pause_s)
+        right = await _in_a_thread(partial(_verify, kept or NOBODY, password)) and kept is not None
+        if not right:
+            limit = self._settings.failed_logins_per_minute
+            await self._count_wrong(by, limit=limit, window_s=WINDOW_S, pause_s=SLOW_S)
+            if name:
+                await self._count_wrong(name, limit=FROM_ALL * limit, window_s=HOUR_S, pause_s=SLOW_FOR_ALL_S)
+        return right
 
-    async def _count_failure(self, user_name: str) -> None:
+    async def _pause_s(self, by: str) -> int:
+        """Seconds between two tries of who was wrong too often; 0: no pause."""
         try:
-            failures = await self._cache.hit(f"failed:{user_name}", window_s=WINDOW_S)
-            if failures >= self._settings.failed_logins_per_minute:
-                await self._cache.put(f"locked:{user_name}", b"1", ttl_s=WINDOW_S)
+            pause_s = await self._cache.get(f"slow:{by}")
         except Unavailable:
             count("knchat_cache_skipped_total", use="limits")
+            return 0
+        return int(pause_s or 0)
+
+    async def _count_wrong(self, by: str, *, limit: int, window_s: int, pause_s: int) -> None:
+        if await self._hits(f"wrong:{by}", window_s) < limit:
+            return
+        await self._hits(f"try:{by}", pause_s)  # this was one
+        try:
+            await self._cache.put(f"slow:{by}", str(pause_s).encode(), ttl_s=window_s)
+        except Unavailable:
+            count("knchat_cache_skipped_total", use="limits")
+
+    async def _hits(self, name: str, window_s: int) -> int:
+        try:
+            return await self._cache.hit(name, window_s=window_s)
+        except Unavailable:
+            count("knchat_cache_skipped_total", use="limits")
+            return 0
+
+
+def check_choice(password: str, user_name: str, *, field: str) -> None:
+    """Whether somebody may choose this password. Raises Malformed for the commonest 10,000 and the user's own name, in any case."""
+    folded = password.casefold()
+    if folded == user_name or folded in _common():
+        raise Malformed(f"{field}: too easy to guess, it is among those that are tried first", field=field)
+
+
+@cache
+def _common() -> frozenset[str]:
+    lines = COMMON.read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("# ") and line != "#")
 
 
 @cache

@@ -7,6 +7,7 @@ ChatError; statuses, headers and error bodies are made here and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,7 @@ from functions.guard import authenticate
 from schemas import bodies, frames
 from schemas.calls import Call
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
+from schemas.tokens import Twins, without_twins
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -193,6 +195,12 @@ async def _body(request: Request) -> bytes:
                     raise Malformed(f"a body holds at most {BODY_BYTES} bytes", field="body", code="too_large")
     except TimeoutError:
         raise _LateBody(f"the body did not come within {BODY_S:.0f} s: send it again") from None
+    try:
+        json.loads(body, object_pairs_hook=without_twins)
+    except Twins as error:
+        raise Malformed(f"the body cannot be understood: {error}", field="body") from None
+    except (ValueError, RecursionError):
+        pass  # said better by what validates
     return bytes(body)
 
 

@@ -24,7 +24,6 @@ from gateway.acts import (
     INTERNAL_ERROR,
     MALFORMED,
     MOVED,
-    REVOKED,
     STARTING,
     TOO_MANY_FRAMES,
     Act,
@@ -265,8 +264,8 @@ class Conversation:
             return End(STARTING, "draining")
         if claims.device != hello.device:
             return End(BAD_TOKEN, "the access token is another device's")
-        if hub.is_revoked(claims):
-            return End(REVOKED, "this device was logged out")
+        if (revoked := hub.revoked(claims)) is not None:
+            return revoked
         now_s, now_ms = desk.clock.elapsed_s(), desk.clock.now_ms()
         partition = user_partition(claims.user, desk.partitions)
         resume = None if isinstance(hello.resume, UnsetType) else hello.resume
@@ -320,8 +319,8 @@ class Conversation:
         except ChatError as error:
             self._say(error_of(error, re))
             return
-        if desk.hub.is_revoked(claims):
-            self._end(REVOKED, "this device was logged out")
+        if (revoked := desk.hub.revoked(claims)) is not None:
+            desk.hub.do(session, revoked)
             return
         session.renew(claims, now_s=desk.clock.elapsed_s(), now_ms=desk.clock.now_ms())
         desk.hub.plan(session)

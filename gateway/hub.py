@@ -15,7 +15,7 @@ from typing import Final, assert_never
 
 from backends.limits import Allowance, Bucket
 from backends.telemetry import count
-from gateway.acts import REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Pause, Ping, Say
+from gateway.acts import EXPIRED, REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Pause, Ping, Say
 from gateway.ring import Cursor, Missed, Position, Ring
 from gateway.session import STUCK_S, Phase, Session
 from gateway.told import Told
@@ -62,6 +62,7 @@ class Hub:
         self.ending = 0
         """What is being done to many sessions, some in each turn of the event loop."""
         self._revoked: dict[tuple[int, str], tuple[int, int]] = {}
+        self._epochs: dict[int, tuple[int, str, int]] = {}
         self._budgets: dict[int, Bucket] = {}
         self.epoch = ""
         self._pushed = 0
@@ -368,18 +369,31 @@ class Hub:
                     self._revoke(user, delivery.revoked, at_ms)
 
     def _revoke(self, user: int, revoked: pb.Revoked, at_ms: int) -> None:
-        """Ends a device's sessions, all of the user's if none is named, and refuses its older tokens as long as they could live."""
-        key = (user, revoked.device)
-        before_ms = max(revoked.before_ms, self._revoked.get(key, (0, 0))[0])
+        """Ends what this ends of the user's sessions, and refuses the older tokens as long as they could live."""
         # Such a token was issued before `before_ms` by the clock that signed, which may be ahead of the log's.
-        self._revoked[key] = (before_ms, max(at_ms, before_ms) + self._allowed.token_s * 1_000)
+        until_ms = max(at_ms, revoked.before_ms) + self._allowed.token_s * 1_000
+        if revoked.epoch:
+            epoch, kept, since_ms = self._epochs.get(user, (0, "", 0))
+            if revoked.epoch >= epoch:
+                epoch, kept = revoked.epoch, revoked.kept
+            self._epochs[user] = epoch, kept, max(until_ms, since_ms)
+        else:
+            key = (user, revoked.device)
+            self._revoked[key] = (max(revoked.before_ms, self._revoked.get(key, (0, 0))[0]), until_ms)
         for session in self._by_user.get(user, ()):
-            if self.is_revoked(session.claims):
-                self.do(session, End(REVOKED, "this device was logged out"))
+            if (end := self.revoked(session.claims)) is not None:
+                self.do(session, end)
 
-    def is_revoked(self, claims: Claims) -> bool:
-        """Whether this token's device was logged out after it was issued."""
-        return any(claims.issued_ms < self._revoked.get((claims.user, device), (0, 0))[0] for device in (claims.device, ""))
+    def revoked(self, claims: Claims) -> End | None:
+        """How a session with this token ends, as the log-in that it came from has ended since; None: it stands."""
+        if any(claims.issued_ms < self._revoked.get((claims.user, device), (0, 0))[0] for device in (claims.device, "")):
+            return End(REVOKED, "this device was logged out")
+        epoch, kept, _ = self._epochs.get(claims.user, (0, "", 0))
+        if claims.epoch >= epoch:
+            return None
+        if claims.device == kept:  # whoever changed the password has new tokens; whoever had stolen the old ones has not
+            return End(EXPIRED, "the password was changed: refresh first")
+        return End(REVOKED, "this device was logged out")
 
     # ---- time ----------------------------------------------------------------------------------------------------------------------------
 
@@ -400,4 +414,5 @@ class Hub:
         """Called now and then: forgets old deliveries, revocations that no living token can meet, and full budgets of who has left."""
         self.ring.forget(now_ms)
         self._revoked = {key: held for key, held in self._revoked.items() if held[1] > now_ms}
+        self._epochs = {user: held for user, held in self._epochs.items() if held[2] > now_ms}
         self._budgets = {user: budget for user, budget in self._budgets.items() if user in self._by_user or budget.full_s > self._now_s}

@@ -25,6 +25,7 @@ from gateway.acts import RESTART
 from gateway.admission import check_origin, codec_name, problem
 from gateway.conversation import Conversation, Desk
 from gateway.delivery import Delivery
+from gateway.endings import watch_endings
 from gateway.hub import Allowed, Hub
 from gateway.lag import HistoryLag
 from gateway.marks import Marks
@@ -164,6 +165,7 @@ class Gateway:
             self._part(part())
         for part in (delivery.follow_deliveries, delivery.follow_answers, delivery.watch_opened, delivery.watch_revocations):
             self._part(part())
+        self._part(watch_endings(self._backends.log_ins, desk.hub, self._backends.clock))
         for part in (ownership.work, ownership.tell, ownership.hand_over, ownership.watch_epoch):
             self._part(part())
         self._sharing = self._part(ownership.share())  # last: others give up what this gateway gets

@@ -16,14 +16,38 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 IDS_AT_ONCE: Final = 256
 SETTINGS_BYTES: Final = 4_096
 
-# Stores cannot hold U+0000, and no name needs the others.
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Stores cannot hold U+0000, no name needs the other control characters, and two separators break lines wherever a name is shown.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Characters that turn the direction of whatever is shown after a name.
+_BIDIRECTIONAL: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Letters and signs by their category that show nothing (Unicode, Default_Ignorable_Code_Point, and the empty braille cell).
+_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\u17b4\u17b5")
+_JOINERS: Final = "\u200c\u200d"
 
 
 def _plain(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("control characters are not allowed")
+    if _CONTROL.search(text) or _BIDIRECTIONAL.search(text):
+        raise ValueError("control characters are not allowed, nor characters that turn the direction of text")
     return text
+
+
+def _shown(name: str) -> str:
+    if not any(map(_visible, name)):
+        raise ValueError("there is nothing in it that can be seen")
+    for at, character in enumerate(name):
+        if character in _JOINERS:
+            before = name[:at].rstrip("\ufe0e\ufe0f")[-1:]  # an emoji's variation is no sign of its own
+            if not (_visible(before) or _mark(before)) or not _visible(name[at + 1 : at + 2]):
+                raise ValueError("a joiner (U+200C, U+200D) stands between what can be seen, or not at all")
+    return name
+
+
+def _visible(character: str) -> bool:
+    return character != "" and unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
+
+
+def _mark(character: str) -> bool:
+    return character != "" and unicodedata.combining(character) != 0
 
 
 def _folded(text: object) -> object:
@@ -31,14 +55,14 @@ def _folded(text: object) -> object:
     return text.translate(_SMALL) if isinstance(text, str) else text
 
 
-def _composed(text: str) -> str:
-    """Keyboards compose accents differently; the same password must be the same bytes (RFC 8265, OpaqueString)."""
-    return unicodedata.normalize("NFC", text)
+def _composed(text: object) -> object:
+    """Keyboards compose accents differently; the same text must be the same bytes (RFC 8265). Lengths count what comes of it."""
+    return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
 
 
 def _storable(settings: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(settings, allow_nan=False)
-    if len(text) > SETTINGS_BYTES or "\\u0000" in text:
+    if len(text) > SETTINGS_BYTES or _NUL.search(text):
         raise ValueError(f"at most {SETTINGS_BYTES} bytes of JSON, without U+0000")
     return settings
 
@@ -47,18 +71,21 @@ def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
 
+# U+0000 as JSON writes it; a backslash that is itself written so, before the letter u, is none.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SMALL: Final = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
 
+Composed = BeforeValidator(_composed)
 Plain = AfterValidator(_plain)
 UserName = Annotated[
     str, BeforeValidator(_folded), Field(pattern=r"^[a-z0-9_.\-]{3,32}$", description="capitals are folded", examples=["alice"])
 ]
-Password = Annotated[str, Field(min_length=8, max_length=256), AfterValidator(_composed)]
-DisplayName = Annotated[str, Field(min_length=1, max_length=64), Plain]
+Password = Annotated[str, Composed, Field(min_length=8, max_length=256, description="length in code points, composed (NFC)")]
+DisplayName = Annotated[str, Composed, Field(min_length=1, max_length=64), Plain, AfterValidator(_shown)]
 Phone = Annotated[str, Field(min_length=1, max_length=32), Plain]
 Email = Annotated[str, Field(min_length=3, max_length=254), Plain]
 DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-]{1,64}$", description="chosen and kept by the client", examples=["phone"])]
-DeviceName = Annotated[str, Field(max_length=64), Plain]
+DeviceName = Annotated[str, Composed, Field(max_length=64), Plain]
 Settings = Annotated[
     dict[str, Any], AfterValidator(_storable), Field(description=f"the client's own; at most {SETTINGS_BYTES} bytes of JSON")
 ]
@@ -134,7 +161,7 @@ class PasswordChange(Body):
 class UsersQuery(Query):
     """One of both: a part of a name, or ids."""
 
-    search: Annotated[str, Field(min_length=3, max_length=64), Plain] | None = Field(
+    search: Annotated[str, Composed, Field(min_length=3, max_length=64), Plain] | None = Field(
         None, description="3 characters or more of a user name or display name, any case"
     )
     ids: Annotated[str, Field(min_length=1, max_length=IDS_AT_ONCE * 20)] | None = Field(
@@ -201,6 +228,14 @@ class Session(Body):
     refresh_token: str
     gateway: str = Field(examples=["ws://127.0.0.1:8081/v1/socket"])
     profile: OwnProfile
+
+
+class PasswordChanged(OwnProfile):
+    """My profile, and new tokens for this device: all older ones are dead."""
+
+    access_token: str
+    access_expires: Time
+    refresh_token: str
 
 
 class Device(Body):

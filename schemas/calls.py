@@ -72,7 +72,7 @@ LOG_IN: Final = Call(
 RENEW: Final = Call(
     method="POST",
     path="/v1/tokens",
-    summary="New tokens for a refresh token, which dies at the first use of the new one. Using a dead one logs the device out.",
+    summary="New tokens for a refresh token. It gives the same ones for 2 minutes; using it later, or an older one, logs the device out.",
     cost=costs.WRITE,
     open=True,
     body=bodies.Renewal,
@@ -103,10 +103,10 @@ CHANGE_ME: Final = Call(
 CHANGE_PASSWORD: Final = Call(
     method="PUT",
     path="/v1/me/password",
-    summary="Changes my password, and logs my other devices out.",
+    summary="Changes my password and ends all log-ins; this device gets new tokens.",
     cost=costs.TWO_HASHES,
     body=bodies.PasswordChange,
-    answer=bodies.OwnProfile,
+    answer=bodies.PasswordChanged,
     errors=("forbidden", "stale"),
 )
 USERS: Final = Call(method="GET", path="/v1/users", summary="Finds users.", cost=costs.PAGE, query=bodies.UsersQuery, answer=bodies.Users)
@@ -121,10 +121,11 @@ USER: Final = Call(
 GATEWAY: Final = Call(
     method="GET",
     path="/v1/gateways",
-    summary="Where a user's sockets connect.",
+    summary="Where my sockets connect.",
     cost=costs.ONE,
     query=bodies.GatewayQuery,
     answer=bodies.Gateway,
+    errors=("forbidden",),
 )
 KEYS: Final = Call(
     method="GET", path="/.well-known/jwks.json", summary="Public keys of access tokens.", cost=costs.ONE, open=True, answer=bodies.Keys

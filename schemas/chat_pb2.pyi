@@ -151,12 +151,16 @@ class Lost(_message.Message):
     def __init__(self, message: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Revoked(_message.Message):
-    __slots__ = ("device", "before_ms")
+    __slots__ = ("device", "before_ms", "epoch", "kept")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     device: str
     before_ms: int
-    def __init__(self, device: _Optional[str] = ..., before_ms: _Optional[int] = ...) -> None: ...
+    epoch: int
+    kept: str
+    def __init__(self, device: _Optional[str] = ..., before_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., kept: _Optional[str] = ...) -> None: ...
 
 class Queries(_message.Message):
     __slots__ = ("schema", "queries")

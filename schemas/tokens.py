@@ -62,19 +62,27 @@ class EarlyToken(Unavailable):
         super().__init__("the access token's time has not come, a clock is wrong: try again", retry_after_s=5.0)
 
 
+class Twins(ValueError):
+    """A name occurs twice in one JSON object."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Who a token speaks for, and when it was issued and ends (Unix milliseconds; the end is a whole second)."""
+    """Who a token speaks for, and when it was issued and ends (Unix milliseconds; the end is a whole second).
+
+    `epoch` is the account's session epoch at the log-in: a token of a lower one than the account's is dead.
+    """
 
     user: UserId
     device: str
     issued_ms: int
     expires_ms: int
+    epoch: int = 0
 
 
-def claims_of(user: UserId, device: str, *, issued_ms: int, token_s: int) -> Claims:
+def claims_of(user: UserId, device: str, *, issued_ms: int, token_s: int, epoch: int = 0) -> Claims:
     """The claims of a new token."""
-    return Claims(user, device, issued_ms, (issued_ms // 1_000 + token_s) * 1_000)
+    return Claims(user, device, issued_ms, (issued_ms // 1_000 + token_s) * 1_000, epoch)
 
 
 def sign(claims: Claims, key: Ed25519PrivateKey, kid: str) -> str:
@@ -88,6 +96,7 @@ def sign(claims: Claims, key: Ed25519PrivateKey, kid: str) -> str:
         "exp": claims.expires_ms // 1_000,
         # `iat` in ms: a revocation and a log-in within one second must not be confused.
         "iat_ms": claims.issued_ms,
+        "epoch": claims.epoch,
     }
     return _jws().encode(json.dumps(payload, separators=(",", ":")).encode(), key, algorithm="EdDSA", headers={"kid": kid})
 
@@ -117,9 +126,10 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], now_s: float) -> Cl
 
 def _claims(payload: bytes, *, now_ms: int) -> Claims:
     try:
-        fields = json.loads(payload, object_pairs_hook=_without_twins)
+        fields = json.loads(payload, object_pairs_hook=without_twins)
         user = parse_user(fields["sub"], name="sub")
         device, issued_ms, expires_ms = fields["dev"], _whole(fields["iat_ms"]), _whole(fields["exp"]) * 1_000
+        epoch = _whole(fields.get("epoch", 0))  # tokens of 0.1.0 have none
         starts_ms = max(issued_ms, _whole(fields.get("nbf", 0)) * 1_000)
         ours = fields["iss"] == ISSUER and fields["aud"] == AUDIENCE and DEVICE.fullmatch(device) and fields["iat"] == issued_ms // 1_000
     except (Malformed, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -130,13 +140,14 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
         raise EarlyToken
     if expires_ms <= now_ms:
         raise ExpiredToken
-    return Claims(user, device, issued_ms, expires_ms)
+    return Claims(user, device, issued_ms, expires_ms, epoch)
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json.loads: an object whose names occur once. Raises Twins: of two readers each might believe another one."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a name occurs twice")
+        raise Twins("a name occurs twice")
     return fields
 
 

@@ -1,6 +1,6 @@
-"""People and their devices, and the two small tables that gateways need: leased id generators and partition owners.
+"""People, their log-ins, and the two small tables that gateways need: leased id generators and partition owners.
 
-One SQL database behind all three ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every method raises Unavailable when the
+One SQL database behind all four ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every method raises Unavailable when the
 database does not answer within the settings' timeout (default 5 s). Source: design.md D3, D8, D17, D19.
 """
 
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from backends.clock import Clock, Reading
+from schemas import chat_pb2 as pb
 from schemas.ids import UserId
+
+DEVICES_PER_USER: Final = 50
+"""A new log-in beyond ends the device that was unused longest. Who had more before there was this limit keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,35 +31,15 @@ class Profile:
     settings: Mapping[str, object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One installation of a client that is logged in, and where its refresh tokens stand.
-
-    `family` names the log-in: random, 128 bits, known to nobody but the holder of a token. `generation` counts rotations from 1;
-    `token_hash` is the SHA-256 of the newest secret, `previous_hash` of the one before, until the newest has been used.
-    """
-
-    user: UserId
-    device: str
-    device_name: str
-    family: str
-    generation: int
-    token_hash: bytes
-    previous_hash: bytes | None
-    salt: bytes
-    created_ms: int
-    seen_ms: int
-
-
 class Accounts(Protocol):
-    """Users, passwords' hashes, devices. Times are Unix milliseconds and come from the caller."""
+    """Users and their passwords' hashes."""
 
     async def register(self, profile: Profile, password_hash: str) -> None:
         """A new account. Raises Refused name_taken when the user name is taken, Unavailable when the id is (mint another)."""
         ...
 
-    async def credentials(self, user_name: str) -> tuple[Profile, str] | None:
-        """The account of a (folded) user name and its password hash."""
+    async def credentials(self, user_name: str) -> tuple[Profile, str, int] | None:
+        """The account of a (folded) user name, its password hash and its session epoch."""
         ...
 
     async def password_hash(self, user: UserId) -> str | None:
@@ -63,7 +47,7 @@ class Accounts(Protocol):
         ...
 
     async def set_password_hash(self, user: UserId, password_hash: str, *, was: str) -> bool:
-        """Replaces the hash if it still is `was`; says whether it did."""
+        """Replaces the hash if it still is `was`; says whether it did. For another hash of the same password: no log-in ends."""
         ...
 
     async def profiles(self, users: Collection[UserId]) -> Mapping[UserId, Profile]:
@@ -85,26 +69,6 @@ class Accounts(Protocol):
         """Which of these users exist. `send` asks this for each recipient it has not seen for a while."""
         ...
 
-    async def put_device(self, device: Device) -> None:
-        """A log-in: replaces what this user's device of that name held before."""
-        ...
-
-    async def device_of(self, family: str) -> Device | None:
-        """The device that a refresh token belongs to."""
-        ...
-
-    async def rotate(self, device: Device, *, was_generation: int) -> bool:
-        """Writes generation, hashes and seen_ms if the generation still is `was_generation`; says whether it did."""
-        ...
-
-    async def devices(self, user: UserId) -> Sequence[Device]:
-        """The user's devices, the newest log-in first."""
-        ...
-
-    async def remove_device(self, user: UserId, device: str) -> int | None:
-        """Ends a device and says its last `seen_ms`: no token of it was issued later. None: there was none."""
-        ...
-
     async def read_clock(self, clock: Clock) -> Reading:
         """What the database's clock says, for the clock of this process; where that has none of its own, what this one says."""
         ...
@@ -115,6 +79,100 @@ class Accounts(Protocol):
 
     async def close(self) -> None:
         """Waits for calls under way, then lets go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One installation of a client that is logged in, and where its refresh tokens stand.
+
+    `family` names the log-in: random, 128 bits, known to nobody but the holder of a token. `generation` counts rotations from 1, the last
+    at `rotated_ms`; `token_hash` is the SHA-256 of the newest secret, `previous_hash` of the one before, and `salt` what the newest was
+    made with. `epoch` is the account's session epoch when it logged in: once the account has a higher one, the device is logged out.
+    """
+
+    user: UserId
+    device: str
+    device_name: str
+    family: str
+    generation: int
+    token_hash: bytes
+    previous_hash: bytes | None
+    salt: bytes
+    created_ms: int
+    seen_ms: int
+    rotated_ms: int = 0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Log-ins of one user that have ended: of a device, those with tokens issued before `before_ms` (Unix milliseconds).
+
+    With an `epoch` above 0 the device is empty and all log-ins of a lower epoch have ended; `kept` is the device that goes on, with
+    tokens of this epoch.
+    """
+
+    user: UserId
+    device: str
+    before_ms: int
+    epoch: int = 0
+    kept: str = ""
+
+    @property
+    def delivery(self) -> pb.Delivery:
+        """How the user's gateway is told."""
+        revoked = pb.Revoked(device=self.device, before_ms=self.before_ms, epoch=self.epoch, kept=self.kept)
+        return pb.Delivery(users=[self.user], revoked=revoked)
+
+
+class LogIns(Protocol):
+    """Devices that are logged in, and how that ends. Times are Unix milliseconds and come from the caller.
+
+    Whatever ends log-ins writes down in the same transaction that the gateways have to hear of it: `untold` holds it until `told`.
+    """
+
+    async def begin(self, device: Device) -> tuple[Device, Sequence[Ending]] | None:
+        """A log-in, and what it ends: the device's older one and, beyond DEVICES_PER_USER, the device that was unused longest.
+
+        Its times are moved behind all that the older one was issued. None, and nothing is written, when `device.epoch` is not the account's
+        session epoch (any longer): the password has been changed meanwhile.
+        """
+        ...
+
+    async def device_of(self, family: str) -> Device | None:
+        """The device that a refresh token belongs to."""
+        ...
+
+    async def device(self, user: UserId, name: str) -> Device | None:
+        """The user's device of that name. One row is read."""
+        ...
+
+    async def devices(self, user: UserId) -> Sequence[Device]:
+        """The user's devices, the newest log-in first."""
+        ...
+
+    async def rotate(self, device: Device, *, was_generation: int) -> bool:
+        """Writes generation, hashes, salt, rotated_ms and seen_ms if the generation still is `was_generation`; says whether it did."""
+        ...
+
+    async def end(self, user: UserId, name: str, *, now_ms: int, family: str | None = None) -> Ending | None:
+        """Ends a device, with the family only if it still is that log-in. None: there was none."""
+        ...
+
+    async def change_password(self, user: UserId, password_hash: str, *, was: str, kept: Device) -> tuple[Device, Ending] | None:
+        """Replaces the hash if it still is `was`, raises the session epoch, and ends every log-in but `kept`, which begins anew.
+
+        One transaction, whose cost hardly grows with the number of devices. None, and nothing is written, when the hash is another.
+        """
+        ...
+
+    async def untold(self, *, limit: int) -> Sequence[Ending]:
+        """Endings that the log does not have yet, as far as is known; the oldest first."""
+        ...
+
+    async def told(self, endings: Sequence[Ending]) -> None:
+        """The log has these now."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""The `Accounts` port on SQL: people, their passwords' hashes and their devices. Only `wiring` and the port's suite name it.
+"""The `Accounts` port on SQL: people and their passwords' hashes. Only `wiring` and the port's suite name it.
 
-`send` needs `known` and nothing else, so this file imports and prepares no more than its two tables.
+`send` needs `known` and nothing else, so this file imports and prepares no more than its table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from backends.accounts import Device, Profile
+from backends.accounts import Profile
 from backends.clock import Clock, Reading
 from backends.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
@@ -29,29 +29,14 @@ ACCOUNTS: Final = sa.Table(
     sa.Column("email", sa.Text),
     sa.Column("settings", sa.JSON(none_as_null=True)),
     sa.Column("password_hash", sa.Text, nullable=False),
+    # Counts the times at which all log-ins ended at once.
+    sa.Column("session_epoch", sa.BigInteger, nullable=False, server_default="0"),
 )
 # Two names that differ in capitals only are one, whoever forgot to fold them.
 sa.Index("accounts_user_name", sa.func.lower(ACCOUNTS.c.user_name), unique=True)
 
-DEVICES: Final = sa.Table(
-    "devices",
-    METADATA,
-    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("device", sa.Text, primary_key=True),
-    sa.Column("device_name", sa.Text, nullable=False),
-    sa.Column("family", sa.Text, nullable=False, unique=True),
-    sa.Column("generation", sa.BigInteger, nullable=False),
-    sa.Column("token_hash", sa.LargeBinary, nullable=False),
-    sa.Column("previous_hash", sa.LargeBinary),
-    sa.Column("salt", sa.LargeBinary, nullable=False),
-    sa.Column("created_ms", sa.BigInteger, nullable=False),
-    sa.Column("seen_ms", sa.BigInteger, nullable=False),
-)
-
 _LIKE: Final = re.compile(r"[%_/]")
 _PROFILE: Final = [ACCOUNTS.c[name] for name in Profile.__slots__]
-_DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
-_ROTATED: Final = ("generation", "token_hash", "previous_hash", "seen_ms")
 
 
 class SqlAccounts:
@@ -75,10 +60,10 @@ class SqlAccounts:
 
         await self._database.write(work)
 
-    async def credentials(self, user_name: str) -> tuple[Profile, str] | None:
+    async def credentials(self, user_name: str) -> tuple[Profile, str, int] | None:
         """Found whatever the capitals."""
-        row = await self._first(sa.select(*_PROFILE, ACCOUNTS.c.password_hash).where(_named(user_name)))
-        return None if row is None else (_profile(row), row.password_hash)
+        row = await self._first(sa.select(*_PROFILE, ACCOUNTS.c.password_hash, ACCOUNTS.c.session_epoch).where(_named(user_name)))
+        return None if row is None else (_profile(row), row.password_hash, row.session_epoch)
 
     async def password_hash(self, user: UserId) -> str | None:
         """None for a user that does not exist."""
@@ -87,9 +72,8 @@ class SqlAccounts:
 
     async def set_password_hash(self, user: UserId, password_hash: str, *, was: str) -> bool:
         """One UPDATE."""
-        return await self._change(
-            sa.update(ACCOUNTS).where(ACCOUNTS.c.user == user, ACCOUNTS.c.password_hash == was).values(password_hash=password_hash)
-        )
+        update = sa.update(ACCOUNTS).where(ACCOUNTS.c.user == user, ACCOUNTS.c.password_hash == was).values(password_hash=password_hash)
+        return await self._database.write(lambda connection: bool(connection.execute(update).rowcount))
 
     async def profiles(self, users: Collection[UserId]) -> Mapping[UserId, Profile]:
         """One SELECT."""
@@ -133,38 +117,6 @@ class SqlAccounts:
         values = {"users": _possible(users)}
         return await self._database.read(lambda connection: frozenset(connection.execute(self._known, values).scalars()))
 
-    async def put_device(self, device: Device) -> None:
-        """One upsert."""
-        values = {name: getattr(device, name) for name in Device.__slots__}
-        insert = (
-            self._database.insert(DEVICES).values(**values).on_conflict_do_update(index_elements=list(DEVICES.primary_key), set_=values)
-        )
-        await self._database.write(lambda connection: connection.execute(insert))
-
-    async def device_of(self, family: str) -> Device | None:
-        """By an index of its own."""
-        row = await self._first(sa.select(*_DEVICE).where(DEVICES.c.family == family))
-        return None if row is None else Device(*row)
-
-    async def rotate(self, device: Device, *, was_generation: int) -> bool:
-        """One UPDATE. A newer log-in of the same device has another family and is left alone."""
-        return await self._change(
-            sa.update(DEVICES)
-            .where(DEVICES.c.family == device.family, DEVICES.c.generation == was_generation)
-            .values({name: getattr(device, name) for name in _ROTATED})
-        )
-
-    async def devices(self, user: UserId) -> Sequence[Device]:
-        """One SELECT."""
-        query = sa.select(*_DEVICE).where(DEVICES.c.user == user).order_by(DEVICES.c.created_ms.desc(), DEVICES.c.device)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [Device(*row) for row in rows]
-
-    async def remove_device(self, user: UserId, device: str) -> int | None:
-        """One DELETE."""
-        delete = sa.delete(DEVICES).where(DEVICES.c.user == user, DEVICES.c.device == device).returning(DEVICES.c.seen_ms)
-        return await self._database.write(lambda connection: connection.execute(delete).scalar())
-
     async def read_clock(self, clock: Clock) -> Reading:
         """Asks the database."""
         return await self._database.read(lambda connection: self._database.read_clock(connection, clock))
@@ -178,9 +130,6 @@ class SqlAccounts:
 
     async def _first(self, query: sa.Select[*tuple[Any, ...]]) -> Any:
         return await self._database.read(lambda connection: connection.execute(query).first())
-
-    async def _change(self, statement: sa.Update) -> bool:
-        return await self._database.write(lambda connection: bool(connection.execute(statement).rowcount))
 
 
 def _profile(row: Any) -> Profile:

@@ -163,7 +163,7 @@ class _Dev:
         try:
             await prepare(backends)
             SigningKey.of(self._settings)
-            self._demo = self._demo and await _register_demo(backends)
+            self._demo = await _register_demo(backends, wanted=self._demo)
             stack.push_async_callback(processes.stop)
             _say(f"functions: {', '.join(child.name for child in processes.functions)}")
             await processes.start_functions()
@@ -201,7 +201,7 @@ class _Dev:
         # The first questions open the log and the database, and so migrate them or refuse them.
         await backends.reads.partitions(COMMANDS)
         await backends.accounts.known(DEMO_USERS.values())
-        self._demo = self._demo and await _register_demo(backends)
+        self._demo = await _register_demo(backends, wanted=self._demo)
 
         door.use(backends)
         stack.callback(door.use, None)
@@ -279,24 +279,50 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _register_demo(backends: Backends) -> bool:
-    """Makes sure that the demo users exist; whether they do. Their passwords are known to everybody, so they live on this machine alone."""
+async def _register_demo(backends: Backends, *, wanted: bool) -> bool:
+    """Makes sure that the demo users exist, if they are wanted; whether they do.
+
+    Their passwords are known to everybody, so they live where nobody but this machine is let in.
+    """
     from functions.accounts import register  # noqa: PLC0415 - see _start
+    from functions.passwords import NOBODY, passwords_of  # noqa: PLC0415 - see _start
     from schemas.bodies import NewUser  # noqa: PLC0415 - see _start
 
     if backends.settings.host not in {"127.0.0.1", "::1", "localhost"}:
-        _say("no demo users: KNCHAT_HOST lets others in, and everybody knows their passwords")
+        await _close_demo(backends)
+        if wanted:
+            _say("no demo users: KNCHAT_HOST lets others in, and everybody knows their passwords")
         return False
-    known = await backends.accounts.known(DEMO_USERS.values())
+    if not wanted:
+        return False
     for name, user in DEMO_USERS.items():
-        if user not in known:
+        kept = await backends.accounts.password_hash(user)
+        if kept is None:
             body = NewUser(user_name=name, password=_demo_password(name), display_name=name.title())
             try:
                 await register(body, backends, user=user)
             except Refused:
                 _say(f"no demo users: somebody else is called {name}")
                 return False
+        elif kept == NOBODY:
+            await backends.accounts.set_password_hash(user, await passwords_of(backends).hash(_demo_password(name)), was=NOBODY)
     return True
+
+
+async def _close_demo(backends: Backends) -> None:
+    """Takes the known passwords from those that an earlier start has left, and ends their log-ins. What they wrote stays."""
+    from functions import devices  # noqa: PLC0415 - see _start
+    from functions.passwords import NOBODY, passwords_of  # noqa: PLC0415 - see _start
+
+    for name, user in DEMO_USERS.items():
+        kept = await backends.accounts.password_hash(user)
+        if kept is None or not await passwords_of(backends).check_change(user, _demo_password(name), kept):
+            continue
+        nothing, _ = devices.new_device(user, "none", "", now_ms=backends.clock.now_ms())
+        changed = await backends.log_ins.change_password(user, NOBODY, was=kept, kept=nothing)
+        if changed is not None:
+            await devices.told([changed[1]], backends, why="password")
+            await devices.remove(user, "none", backends, why="removed", now_ms=backends.clock.now_ms())
 
 
 def _demo_password(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from backends.accounts import Device, Profile
+from backends.accounts import Profile
 from backends.accounts.sql import SqlAccounts
 from schemas.errors import Refused, Unavailable
 from schemas.ids import random_id
@@ -23,22 +23,6 @@ def profile(user_name=None, display_name="Somebody", **more):
     return Profile(random_id(), user_name or f"u{secrets.token_hex(8)}", display_name, version=1, **more)
 
 
-def device(user, name="phone", **more):
-    values = {
-        "user": user,
-        "device": name,
-        "device_name": "My phone",
-        "family": secrets.token_hex(16),
-        "generation": 1,
-        "token_hash": b"\x00new",
-        "previous_hash": None,
-        "salt": b"salt",
-        "created_ms": 1_000,
-        "seen_ms": 1_000,
-    }
-    return Device(**(values | more))
-
-
 # ---- accounts ----
 
 
@@ -47,7 +31,7 @@ async def test_an_account_comes_back_as_it_was_registered(accounts):
     anna = profile(display_name="Anna Ünal \U0001f600", phone="+49 1", email="a@example.org", settings={"theme": "dark", "n": [1, None]})
     await accounts.register(anna, "hash")
 
-    assert await accounts.credentials(anna.user_name) == (anna, "hash")
+    assert await accounts.credentials(anna.user_name) == (anna, "hash", 0)
     assert await accounts.profiles([anna.user]) == {anna.user: anna}
     assert await accounts.password_hash(anna.user) == "hash"
 
@@ -77,7 +61,7 @@ async def test_a_taken_name_is_refused_whatever_its_capitals(accounts):
             await accounts.register(profile(name), "other")
 
         assert error.value.code == "name_taken"
-    assert await accounts.credentials(first.user_name) == (first, "hash")
+    assert await accounts.credentials(first.user_name) == (first, "hash", 0)
 
 
 async def test_a_taken_id_asks_for_another(accounts):
@@ -130,7 +114,7 @@ async def test_a_profile_changes_only_from_the_version_before(accounts):
 
     assert await accounts.change_profile(changed)
     assert not await accounts.change_profile(replace(anna, display_name="too late", version=2))
-    assert await accounts.credentials(anna.user_name) == (changed, "hash")
+    assert await accounts.credentials(anna.user_name) == (changed, "hash", 0)
 
 
 async def test_a_change_to_a_taken_name_is_refused(accounts):
@@ -205,72 +189,6 @@ async def test_search_follows_a_changed_name(accounts):
 
     assert await accounts.search(old, limit=9) == []
     assert [found.user for found in await accounts.search(new, limit=9)] == [anna.user]
-
-
-# ---- devices ----
-
-
-async def test_a_device_comes_back_as_it_was_put(accounts):
-    """By its family, and among its user's devices."""
-    phone = device(random_id(), previous_hash=b"\xffold")
-    await accounts.put_device(phone)
-
-    assert await accounts.device_of(phone.family) == phone
-    assert await accounts.devices(phone.user) == [phone]
-
-
-async def test_a_new_log_in_replaces_the_device_of_that_name(accounts):
-    """The old family ends; other devices stay. The newest log-in comes first."""
-    user = random_id()
-    old, other, new = device(user), device(user, "tablet", created_ms=2_000), device(user, created_ms=3_000)
-    for one in (old, other, new):
-        await accounts.put_device(one)
-
-    assert await accounts.device_of(old.family) is None
-    assert await accounts.devices(user) == [new, other]
-
-
-async def test_a_token_is_rotated_once_per_generation(accounts):
-    """Of two at once one learns that it was not first."""
-    phone = device(random_id())
-    await accounts.put_device(phone)
-    second = replace(phone, generation=2, token_hash=b"second", previous_hash=phone.token_hash, seen_ms=2_000)
-    rotated = await asyncio.gather(*(accounts.rotate(second, was_generation=1) for _ in range(5)))
-
-    assert sorted(rotated) == [False, False, False, False, True]
-    assert await accounts.device_of(phone.family) == second
-
-
-async def test_rotating_changes_nothing_but_the_tokens(accounts):
-    """The names and the log-in's time are the device's own."""
-    phone = device(random_id())
-    await accounts.put_device(phone)
-    await accounts.rotate(replace(phone, device_name="x", created_ms=9, salt=b"x", generation=2, token_hash=b"2"), was_generation=1)
-
-    assert await accounts.device_of(phone.family) == replace(phone, generation=2, token_hash=b"2")
-
-
-async def test_a_replaced_log_in_cannot_rotate(accounts):
-    """Its family is gone, though the device has the same name and generation."""
-    user = random_id()
-    old, new = device(user), device(user)
-    await accounts.put_device(old)
-    await accounts.put_device(new)
-
-    assert not await accounts.rotate(replace(old, generation=2), was_generation=1)
-    assert await accounts.devices(user) == [new]
-
-
-async def test_a_removed_device_is_gone(accounts):
-    """Once; when it was seen last is said."""
-    phone = device(random_id())
-    await accounts.put_device(phone)
-    await accounts.rotate(replace(phone, generation=2, seen_ms=phone.seen_ms + 7), was_generation=1)
-
-    assert await accounts.remove_device(phone.user, phone.device) == phone.seen_ms + 7
-    assert await accounts.remove_device(phone.user, phone.device) is None
-    assert await accounts.device_of(phone.family) is None
-    assert await accounts.devices(phone.user) == []
 
 
 async def test_ping_answers(accounts):

@@ -11,6 +11,7 @@ import sys
 import pytest
 import sqlalchemy as sa
 
+from backends.accounts.log_ins import SqlLogIns
 from backends.accounts.sql import SqlAccounts
 from backends.chats import HistoryMessage, Watermark
 from backends.chats.sql import MESSAGES, SqlChats
@@ -159,7 +160,7 @@ async def test_every_commit_reaches_the_disk(tmp_path):
 async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
     """In a chat of a million messages a page is as quick as in a new one: every table is entered by its key."""
     database = Database.sqlite(tmp_path / "data.db")
-    chats, accounts = SqlChats(database), SqlAccounts(database)
+    chats, accounts, log_ins = SqlChats(database), SqlAccounts(database), SqlLogIns(database)
     await chats.put([message(NOW)])
     statements = []
     sa.event.listen(
@@ -175,7 +176,8 @@ async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
     await chats.unread(UserId(2), [CHAT])
     await accounts.known([UserId(1)])
     await accounts.credentials("anna")
-    await accounts.device_of("family")
+    await log_ins.device_of("family")
+    await log_ins.device(1, "phone")
     await accounts.search("anna", limit=5)
 
     def plan(statement, values):

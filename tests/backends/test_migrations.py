@@ -6,14 +6,18 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import backends.accounts.generators
+import backends.accounts.log_ins
 import backends.accounts.owners
 import backends.accounts.sql
 import backends.chats.sql
@@ -34,7 +38,7 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         context = MigrationContext.configure(connection, opts={"include_name": ours, "compare_type": True})
         return compare_metadata(context, METADATA)
 
-    assert set(METADATA.tables) == {"accounts", "devices", "generators", "owners", "messages", "chat_states"}
+    assert set(METADATA.tables) == {"accounts", "devices", "endings", "generators", "owners", "messages", "chat_states"}
     assert await database.read(difference) == []
 
 
@@ -187,3 +191,44 @@ async def test_several_databases_of_one_process_may_be_made_at_once(tmp_path):
     ]
     for database in databases:
         await database.close()
+
+
+def made_at(connection, revision):
+    """The tables of an older version."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", next(iter(migrations.__path__)))
+    command.upgrade(config, revision)
+
+
+OLDER = """
+INSERT INTO accounts ("user", user_name, display_name, version, password_hash)
+VALUES (1, 'jose', 'Jose\u0301', 1, 'hash'), (2, 'bo', 'Bo', 1, 'x');
+INSERT INTO devices ("user", device, device_name, family, generation, token_hash, previous_hash, salt, created_ms, seen_ms)
+VALUES (1, 'phone', '', 'f', 3, 'new', 'old', 'salt', 1000, 5000)
+"""
+
+
+async def test_log_ins_and_names_of_the_version_before_go_on(tmp_path):
+    """Devices stay logged in, at the epoch that they have; names are found in their composed form."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'data.db'}")
+    with engine.connect() as connection, connection.begin():
+        made_at(connection, "0001")
+        for statement in OLDER.split(";"):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    database = Database.sqlite(tmp_path / "data.db")
+    await check_upgraded(database)
+    await database.close()
+
+
+async def check_upgraded(database):
+    log_ins, accounts = backends.accounts.log_ins.SqlLogIns(database), backends.accounts.sql.SqlAccounts(database)
+    (phone,) = await log_ins.devices(1)
+
+    assert phone == await log_ins.device_of("f")
+    assert (phone.generation, phone.rotated_ms, phone.seen_ms, phone.epoch) == (3, 5_000, 5_000, 0)
+    assert [found.display_name for found in await accounts.search("jos\u00e9", limit=5)] == ["Jos\u00e9"]
+    assert await log_ins.untold(limit=9) == []
+    assert (
+        await log_ins.change_password(1, "new", was="hash", kept=replace(phone, token_hash=b"x", previous_hash=None, salt=b"y")) is not None
+    )

@@ -11,6 +11,7 @@ from backends import migrations
 from backends.accounts import Profile
 from backends.accounts.sql import SqlAccounts
 from schemas.errors import Malformed, Unavailable
+from tests.backends.test_migrations import OLDER, check_upgraded, made_at
 
 TABLES = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
 INDEXES = "SELECT indexname FROM pg_indexes WHERE indexname LIKE '%trigrams' ORDER BY 1"
@@ -140,3 +141,20 @@ async def test_names_stand_in_the_order_of_their_bytes_whatever_the_locale(postg
     assert [profile.user_name for profile in found] == sorted(names)
     assert any("locale is C" in line for line in lines) == (locale == "C")
     assert {column["name"]: getattr(column["type"], "collation", None) for column in collated}["user_name"] == "C"
+
+
+async def test_log_ins_and_names_of_the_version_before_go_on(postgres):
+    """As on SQLite."""
+    url = postgres.make()
+    engine = postgres.engine(url)
+    with engine.connect() as connection:
+        made_at(connection, "0001")
+        for statement in OLDER.split(";"):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    database = postgres.open(url)
+    lines = await database.migrate()
+    await check_upgraded(database)
+    await database.close()
+
+    assert "tables brought from 0001 to 0002" in lines[0]

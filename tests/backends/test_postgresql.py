@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from backends.accounts import Profile
+from backends.accounts.log_ins import SqlLogIns
 from backends.accounts.sql import SqlAccounts
 from backends.chats import HistoryMessage, Watermark
 from backends.chats.sql import SqlChats
@@ -215,7 +216,7 @@ async def test_errors_do_not_quote_what_people_wrote(database):
 
 async def test_every_query_of_a_hot_path_can_be_served_by_an_index(database):
     """In a chat of a million messages a page is as quick as in a new one."""
-    chats, accounts, chat = SqlChats(database), SqlAccounts(database), direct_chat(1, 2)
+    chats, accounts, log_ins, chat = SqlChats(database), SqlAccounts(database), SqlLogIns(database), direct_chat(1, 2)
     await chats.put([HistoryMessage(NOW, chat, 1, "key", "hello", 0, NOW)])
     statements = []
     sa.event.listen(
@@ -232,7 +233,8 @@ async def test_every_query_of_a_hot_path_can_be_served_by_an_index(database):
     await accounts.known([1])
     await accounts.profiles([1])
     await accounts.credentials("anna")
-    await accounts.device_of("family")
+    await log_ins.device_of("family")
+    await log_ins.device(1, "phone")
     await accounts.search("anna", limit=5)
 
     def plan(statement, values):

@@ -6,10 +6,9 @@ import asyncio
 import unicodedata
 from dataclasses import replace
 
-import argon2
 import pytest
 
-from functions import accounts, passwords
+from functions import accounts
 from functions.accounts import register
 from schemas import bodies
 from schemas.ids import UserId
@@ -260,64 +259,3 @@ async def test_an_unknown_user_is_unknown(ann):
     """And what is no id is malformed."""
     assert problem(await ann.get("/v1/users/7")) == (404, "unknown_user", "user")
     assert problem(await ann.get("/v1/users/seven")) == (400, "malformed", "user")
-
-
-# ---- passwords ---------------------------------------------------------------------------------------------------------------------------
-
-
-async def test_passwords_are_kept_as_argon2id(ann, backends):
-    """OWASP's least, each with its own salt; the hash for unknown names costs the same."""
-    kept = await backends.accounts.password_hash(UserId(int(ann.user)))
-    parameters = argon2.extract_parameters(kept)
-
-    assert (parameters.type, parameters.time_cost, parameters.memory_cost, parameters.parallelism) == (argon2.Type.ID, 2, 19_456, 1)
-    assert argon2.extract_parameters(passwords.NOBODY) == parameters
-
-
-async def test_old_parameters_are_renewed_at_the_next_log_in(ann, backends):
-    """The hash gets today's parameters once, and fits the same password."""
-    user = UserId(int(ann.user))
-    old = argon2.PasswordHasher(time_cost=1, memory_cost=1_024, parallelism=1).hash(PASSWORD)
-    await backends.accounts.set_password_hash(user, old, was=await backends.accounts.password_hash(user))
-
-    await ann.log_in()
-    fresh = await backends.accounts.password_hash(user)
-    await ann.log_in()
-
-    assert argon2.extract_parameters(fresh).memory_cost == 19_456
-    assert await backends.accounts.password_hash(user) == fresh
-
-
-async def test_a_new_password_counts_at_once(ann, backends):
-    """The old one is of no use; this device stays, all others are logged out and told."""
-    laptop, tablet = await ann.on("laptop"), await ann.on("tablet")
-
-    answer = await laptop.call("PUT", "/v1/me/password", {"password": PASSWORD, "new_password": "another good one"})
-
-    assert (answer.status_code, answer.json()["user"]) == (200, ann.user)
-    assert (await laptop.get("/v1/me")).status_code == 200
-    assert [problem(await other.get("/v1/me"))[:2] for other in (ann, tablet)] == [(401, "unauthorized")] * 2
-    assert [problem(await other.renew())[:2] for other in (ann, tablet)] == [(401, "unauthorized")] * 2
-    assert (await laptop.renew()).status_code == 201
-    body = {"user_name": "ann", "device": "new"}
-    assert (await ann.call("POST", "/v1/sessions", {**body, "password": PASSWORD})).status_code == 401
-    assert (await ann.call("POST", "/v1/sessions", {**body, "password": "another good one"})).status_code == 201
-
-
-async def test_a_wrong_old_password_changes_nothing(ann, backends):
-    """Forbidden, not unauthorized: the token is good."""
-    answer = await ann.call("PUT", "/v1/me/password", {"password": "wrong password", "new_password": "another good one"})
-
-    assert problem(answer) == (403, "forbidden", "password")
-    assert (await ann.log_in()).login
-
-
-async def test_of_two_new_passwords_at_once_one_wins(ann, backends):
-    """The other is told that it came too late, or that its old password is old."""
-    answers = await asyncio.gather(
-        *(ann.call("PUT", "/v1/me/password", {"password": PASSWORD, "new_password": f"another good one {n}"}) for n in range(2))
-    )
-
-    assert min(answer.status_code for answer in answers) == 200
-    assert {problem(answer)[:2] for answer in answers if answer.status_code != 200} <= {(409, "stale"), (403, "forbidden")}
-    assert len({answer.status_code for answer in answers}) == 2

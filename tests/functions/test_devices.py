@@ -13,11 +13,20 @@ import pytest
 from backends.accounts import Owner
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions import devices, door, passwords
+from functions import devices, door, endings, passwords
+from schemas.errors import Unavailable
 from schemas.ids import UserId, parse_id_or_time, unix_ms_of
 from schemas.tokens import verify
 from schemas.topics import DELIVERIES, user_partition
 from tests.functions.callers import PASSWORD, Caller, problem
+from tests.functions.conftest import Topics
+
+
+def at(backends, monkeypatch, seconds):
+    """All clocks of this process are so far ahead of the true time."""
+    monkeypatch.setattr(backends.clock, "now_ms", lambda: int((time.time() + seconds) * 1_000))
+    monkeypatch.setattr(backends.clock, "now_s", lambda: time.time() + seconds)
+    backends.reads.clock = lambda: time.time() + seconds
 
 
 async def revoked(topics):
@@ -110,8 +119,8 @@ async def test_a_wrong_field_of_a_log_in_is_named(ann, field, value):
     assert problem(await ann.call("POST", "/v1/sessions", body)) == (400, "malformed", field)
 
 
-async def test_a_log_in_on_the_same_device_replaces_the_older_one(ann, topics):
-    """Its refresh token is unknown then, and so is its access token; the socket is left to the device itself."""
+async def test_a_log_in_on_the_same_device_ends_the_older_one(ann, backends, topics):
+    """Its refresh token and its access token are dead, and its socket is closed; the new tokens are later than all of that."""
     older = dict(ann.login)
 
     await ann.log_in()
@@ -119,7 +128,10 @@ async def test_a_log_in_on_the_same_device_replaces_the_older_one(ann, topics):
     assert problem(await ann.renew(older["refresh_token"]))[:2] == (401, "unauthorized")
     assert (await ann.get("/v1/me")).status_code == 200
     assert [device["device"] for device in (await ann.get("/v1/devices")).json()["devices"]] == ["phone"]
-    assert await revoked(topics) == []
+    assert await revoked(topics) == [(int(ann.user), "phone")]
+    (delivery,) = await topics.items(DELIVERIES)
+    was, now = (verify(login["access_token"], backends.signing_key.public_keys(), time.time()).issued_ms for login in (older, ann.login))
+    assert was < delivery.revoked.before_ms <= now
 
 
 async def test_a_log_in_that_the_password_change_overtook_does_not_stand(ann, backends, monkeypatch):
@@ -135,11 +147,12 @@ async def test_a_log_in_that_the_password_change_overtook_does_not_stand(ann, ba
     monkeypatch.setattr(passwords, "_verify", slow)
     log_in = asyncio.create_task(ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "late"}))
     await begun.wait()
-    await backends.accounts.set_password_hash(user, "changed meanwhile", was=kept)
+    device, _ = devices.new_device(user, "phone", "", now_ms=1)
+    await backends.log_ins.change_password(user, "changed meanwhile", was=kept, kept=device)
     go_on.set()
 
     assert problem(await log_in)[:2] == (503, "unavailable")
-    assert [device.device for device in await backends.accounts.devices(user)] == ["phone"]
+    assert [device.device for device in await backends.log_ins.devices(user)] == ["phone"]
 
 
 # ---- refresh tokens ----------------------------------------------------------------------------------------------------------------------
@@ -157,12 +170,67 @@ async def test_a_refresh_token_gives_new_tokens(ann):
     assert (await ann.get("/v1/me")).status_code == 200
 
 
-async def test_a_lost_answer_can_be_asked_for_again(ann):
-    """Until the new token is used the old one gives it again, so a cut connection logs nobody out."""
-    first, again, third = [(await ann.renew()).json()["refresh_token"] for _ in range(3)]
+async def test_a_lost_answer_can_be_asked_for_again(ann, backends, monkeypatch):
+    """For 2 minutes after the first use, so a cut connection logs nobody out."""
+    first, again = [(await ann.renew()).json()["refresh_token"] for _ in range(2)]
+    at(backends, monkeypatch, 119)
+    third = (await ann.renew()).json()["refresh_token"]
 
     assert first == again == third
     assert (await ann.renew(first)).status_code == 201
+
+
+async def test_after_two_minutes_the_token_before_ends_the_device(ann, backends, monkeypatch, topics):
+    """Whoever still has it was robbed, or is the thief; repeats meanwhile do not make the time longer."""
+    stolen = ann.login["refresh_token"]
+    for seconds in (0, 100):
+        at(backends, monkeypatch, seconds)
+        newest = (await ann.renew(stolen)).json()["refresh_token"]
+    at(backends, monkeypatch, 121)
+
+    assert problem(await ann.renew(stolen))[:2] == (401, "unauthorized")
+    assert problem(await ann.renew(newest))[:2] == (401, "unauthorized")
+    assert await revoked(topics) == [(int(ann.user), "phone")]
+
+
+async def test_nobody_can_work_out_the_next_token(ann, backends):
+    """Neither from the tokens before nor from the row that was there with them."""
+    user = UserId(int(ann.user))
+    before = await backends.log_ins.device(user, "phone")
+    following = (await ann.renew()).json()["refresh_token"].split(".")[2]
+
+    assert following != devices._following(ann.login["refresh_token"].split(".")[2], before.salt)
+
+
+async def test_a_log_in_that_is_not_used_is_over_after_60_days(ann, backends, monkeypatch, topics):
+    """As by a log-out: its gateway is told, and it is no device of mine any more."""
+    laptop = await ann.on("laptop")
+    day_s = 86_400
+    at(backends, monkeypatch, 59 * day_s)
+    ann.login = (await ann.renew()).json()
+    at(backends, monkeypatch, 61 * day_s)
+    late = await laptop.renew()
+    ann.login = (await ann.renew()).json()
+
+    assert problem(late)[:2] == (401, "unauthorized")
+    assert await revoked(topics) == [(int(ann.user), "laptop")]
+    assert [device["device"] for device in (await ann.get("/v1/devices")).json()["devices"]] == ["phone"]
+
+
+async def test_a_log_in_is_over_after_a_year_however_it_is_used(ann, backends, monkeypatch):
+    """Its last access token ends with it."""
+    day_s = 86_400
+    for day in range(50, 365, 50):
+        at(backends, monkeypatch, day * day_s)
+        ann.login = (await ann.renew()).json()
+    at(backends, monkeypatch, 365 * day_s - 300)
+    last = (await ann.renew()).json()
+    at(backends, monkeypatch, 365 * day_s + 1)
+
+    life_ms = unix_ms_of(parse_id_or_time(last["access_expires"], name="access_expires")) - (time.time() + 365 * day_s - 300) * 1_000
+    assert life_ms < 301_000
+    assert problem(await ann.renew(last["refresh_token"]))[:2] == (401, "unauthorized")
+    assert (await backends.log_ins.devices(UserId(int(ann.user)))) == []
 
 
 async def test_many_uses_at_once_give_one_token(ann):
@@ -191,7 +259,7 @@ async def test_a_chain_of_tokens_goes_on(ann, backends):
         token = answer.json()["refresh_token"]
         assert token.split(".")[:2] == [ann.login["refresh_token"].split(".")[0], str(generation)]
 
-    (device,) = await backends.accounts.devices(UserId(int(ann.user)))
+    (device,) = await backends.log_ins.devices(UserId(int(ann.user)))
     assert device.generation == 11
     assert device.seen_ms >= device.created_ms
 
@@ -210,7 +278,7 @@ async def test_a_dead_token_ends_the_device(ann, topics, backends):
     ann.login = third
     assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
     assert await revoked(topics) == [(int(ann.user), "phone")]
-    assert await backends.accounts.devices(UserId(int(ann.user))) == []
+    assert await backends.log_ins.devices(UserId(int(ann.user))) == []
     assert (await (await ann.log_in()).get("/v1/me")).status_code == 200
 
 
@@ -313,44 +381,57 @@ async def test_a_device_that_never_was_is_not_found(ann, topics):
     assert await revoked(topics) == []
 
 
-async def test_a_removal_that_was_interrupted_is_finished_by_its_repeat(ann, settings):
-    """The log was away when the gateway should have been told: the call says so, and the next one tells."""
+async def test_a_removal_counts_though_the_log_is_away_and_is_told_when_it_is_back(ann, settings):
+    """The call waits a second at most; the next process that tells tells this too."""
     laptop = await ann.on("laptop")
     await ann.backends.appends.close()
-    interrupted = await laptop.call("DELETE", "/v1/devices/phone")
-    assert problem(interrupted)[:2] == (503, "unavailable")
-    assert int(interrupted.headers["retry-after"]) >= 1
-    assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+    removed = await laptop.call("DELETE", "/v1/devices/phone")
+    refused = [await ann.get("/v1/me"), await ann.renew()]
     again = Backends(settings)  # a process that knows nothing of the first try
     door.use(again)
+    assert [ending.device for ending in await again.log_ins.untold(limit=9)] == ["phone"]
 
-    answer = await laptop.call("DELETE", "/v1/devices/phone")
+    assert (await laptop.call("DELETE", "/v1/sessions/current")).status_code == 204
 
-    assert answer.status_code == 204
-    assert (
-        sum(
-            [
-                len(await again.reads.read(DELIVERIES, partition, 0, max_records=9))
-                for partition in range(await again.reads.partitions(DELIVERIES))
-            ]
-        )
-        == 1
-    )
+    assert removed.status_code == 204
+    assert [problem(answer)[:2] for answer in refused] == [(401, "unauthorized")] * 2
+    assert sorted(await revoked(Topics(again))) == [(int(ann.user), "laptop"), (int(ann.user), "phone")]
+    assert await again.log_ins.untold(limit=9) == []
     await again.close()
+
+
+async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monkeypatch):
+    """Nobody has to ask a second time."""
+    append, tries = backends.appends.append, []
+
+    async def away(records):
+        tries.append(records)
+        if len(tries) < 4:
+            raise Unavailable("the log is away")
+        return await append(records)
+
+    monkeypatch.setattr(endings, "WAIT_S", 0.0)
+    monkeypatch.setattr(backends.appends, "append", away)
+
+    assert (await ann.call("DELETE", "/v1/sessions/current")).status_code == 204
+    async with asyncio.timeout(10):
+        await endings.endings_of(backends)._telling
+
+    assert await revoked(topics) == [(int(ann.user), "phone")]
 
 
 async def test_a_device_that_is_renewed_while_it_is_ended_is_ended_with_its_new_tokens(ann, backends, topics, monkeypatch):
     """Whoever holds a stolen phone and asks for tokens again and again gets none that outlive it."""
     laptop = await ann.on("laptop")
-    remove = backends.accounts.remove_device
+    end = backends.log_ins.end
     renewed = []
 
-    async def renew_just_before(user, device):
+    async def renew_just_before(user, name, **more):
         await asyncio.sleep(0.005)  # issued later than the call that ends it came
         renewed.append((await ann.renew()).json()["access_token"])
-        return await remove(user, device)
+        return await end(user, name, **more)
 
-    monkeypatch.setattr(backends.accounts, "remove_device", renew_just_before)
+    monkeypatch.setattr(backends.log_ins, "end", renew_just_before)
 
     assert (await laptop.call("DELETE", "/v1/devices/phone")).status_code == 204
 
@@ -358,6 +439,43 @@ async def test_a_device_that_is_renewed_while_it_is_ended_is_ended_with_its_new_
     assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
     claims = verify(renewed[0], backends.signing_key.public_keys(), time.time())
     assert max(delivery.revoked.before_ms for delivery in await topics.items(DELIVERIES)) > claims.issued_ms
+
+
+async def test_a_user_has_fifty_devices_at_most(ann, backends, topics):
+    """The next one logs out the one that was unused longest, and that is told."""
+    user = UserId(int(ann.user))
+    for number in range(49):
+        device, _ = devices.new_device(user, f"d{number}", "", now_ms=int(time.time() * 1_000))
+        await backends.log_ins.begin(device)
+
+    await ann.on("one-more")
+
+    assert problem(await ann.renew())[:2] == (401, "unauthorized")
+    assert len(await backends.log_ins.devices(user)) == 50
+    assert await revoked(topics) == [(user, "phone")]
+
+
+async def test_with_the_log_away_log_in_and_refresh_wait_for_nothing(ann, backends):
+    """Where to connect is known without it."""
+    partition = user_partition(int(ann.user), backends.settings.delivery_partitions)
+    await backends.owners.own([Owner(partition, "wss://g7.chat.test/v1/socket", 1)])
+
+    async def away(topic):
+        raise AssertionError(f"{topic} was asked for")
+
+    backends.reads.partitions = away
+
+    said = [(await (await ann.on("tablet")).renew()).json()["gateway"], (await ann.renew()).json()["gateway"]]
+
+    assert said == ["wss://g7.chat.test/v1/socket"] * 2
+
+
+async def test_nobody_elses_gateway_is_told(ann, backends):
+    """Where somebody is connected is nobody's business; every client asks for its own."""
+    other = await Caller(backends).register()
+
+    assert problem(await ann.get("/v1/gateways", user=other.user)) == (403, "forbidden", "user")
+    assert (await ann.get("/v1/gateways", user=ann.user)).status_code == 200
 
 
 async def test_a_faster_clock_that_ended_a_device_does_not_bar_its_next_log_in(ann, backends):

@@ -55,7 +55,7 @@ async def test_a_token_older_than_the_log_in_is_refused(ann, backends):
 
 async def test_what_another_process_ended_counts_5_s_later_at_most(ann, backends):
     """A cache of one's own hears of nothing; what it remembers ends, and SQL is asked again."""
-    await backends.accounts.remove_device(UserId(int(ann.user)), "phone")
+    await backends.log_ins.end(UserId(int(ann.user)), "phone", now_ms=0)
     remembered = await ann.get("/v1/me")
     now = time.time()
     backends.reads.clock = lambda: now + 5.001

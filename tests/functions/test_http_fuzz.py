@@ -67,7 +67,7 @@ async def app(backends):
 async def token_of_a_new_device(backends) -> str:
     """A good token: what the fuzzer's log-outs end is one device of many."""
     now_ms, name = time.time_ns() // 1_000_000, f"d{next(DEVICES)}"
-    await backends.accounts.put_device(
+    await backends.log_ins.begin(
         Device(ANN, name, "", secrets.token_hex(11), 1, secrets.token_bytes(32), None, secrets.token_bytes(32), now_ms, now_ms)
     )
     return backends.signing_key.sign(claims_of(ANN, name, issued_ms=now_ms, token_s=900))

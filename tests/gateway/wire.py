@@ -62,8 +62,8 @@ def hub(*, limit_bytes=2**20, kept_s=900, partitions=(0,), offset=100, soon=None
     return made
 
 
-def claims(user, device, *, issued_ms=NOW_MS, token_s=TOKEN_S):
-    return Claims(user, device, issued_ms, issued_ms + token_s * 1_000)
+def claims(user, device, *, issued_ms=NOW_MS, token_s=TOKEN_S, epoch=0):
+    return Claims(user, device, issued_ms, issued_ms + token_s * 1_000, epoch)
 
 
 def connect(at, user, device="phone", *, resume=None, background=False, codec=JSON, wire=None, now_s=NOW_S, partition=0, **token):

@@ -185,6 +185,21 @@ def test_there_are_no_demo_users_where_others_may_come_in(dev, tmp_path):
     assert "no demo users" in process.end()[2]
 
 
+def test_demo_users_of_an_earlier_start_are_out_when_others_may_come_in(dev, tmp_path):
+    """Their passwords fit no more and their devices are logged out, until nobody but this machine is let in again."""
+    process = dev("--data", str(tmp_path), *ANY_PORTS).ready()
+    token = process.log_in().json()["refresh_token"]
+    process.end()
+    process = dev("--data", str(tmp_path), "--no-demo", *ANY_PORTS, KNCHAT_HOST="0.0.0.0").ready()
+
+    assert [process.log_in(name).status_code for name in ("alice", "bob")] == [401, 401]
+    assert httpx.post(f"{process.http}/v1/tokens", json={"refresh_token": token}).status_code == 401
+    process.end()
+    process = dev("--data", str(tmp_path), *ANY_PORTS).ready()
+    assert [process.log_in(name).status_code for name in ("alice", "bob")] == [201, 201]
+    process.end()
+
+
 def test_without_demo_nobody_is_registered_and_a_name_that_somebody_has_is_left_to_him(dev, tmp_path):
     """Known passwords are for demonstrations only, and no account is taken over by one."""
     process = dev("--data", str(tmp_path), "--no-demo", *ANY_PORTS).ready()

@@ -1,0 +1,99 @@
+"""Log-ins that have ended: gateways hear of it by the log, at once and again until the log has it.
+
+`devices` and `accounts` call `tell` after the transaction that ended them, which has written down what is to be told. So a log that is
+away delays nobody for long, and what a process that died left untold is told by the next one; gateways look at what is untold, too.
+Source: design.md D19.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from backends.accounts import Ending
+from functions.guard import set_epoch, set_valid_since
+from functions.records import Writer
+from schemas.errors import Unavailable
+from schemas.ids import time_text
+from schemas.topics import DELIVERIES
+from schemas.wire import Event
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+
+log = logging.getLogger(__name__)
+
+WAIT_S: Final = 1.0
+"""What a call waits for the log. Longer is no use to its caller: the log-ins have ended already."""
+AT_ONCE: Final = 256
+AGAIN_S: Final = 5.0
+TRIES: Final = 200
+"""About a token's life. After that no token is left to be refused, and the next ending tries again anyway."""
+
+
+class Endings:
+    """What one process tells. One for each Backends: `endings_of`."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._cache, self._log_ins = backends.cache, backends.log_ins
+        self._reads, self._appends = backends.reads, backends.appends
+        self._clock, self._token_s = backends.clock, backends.settings.token_s
+        self._wanted = False
+        self._telling: asyncio.Task[None] | None = None
+
+    async def tell(self, endings: Sequence[Ending]) -> None:
+        """Returns when caches and the log have been told, or have not answered for WAIT_S: then it is told behind."""
+        if not endings:
+            return
+        for ending in endings:
+            if ending.epoch:
+                await set_epoch(self._cache, ending.user, ending.epoch, ttl_s=self._token_s)
+            else:
+                await set_valid_since(self._cache, ending.user, ending.device, ending.before_ms, ttl_s=self._token_s)
+        self._wanted = True
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+        await asyncio.wait([self._telling], timeout=WAIT_S)
+
+    async def _tell(self) -> None:
+        tries = 0
+        while self._wanted and tries < TRIES:
+            self._wanted = False
+            try:
+                while endings := await self._log_ins.untold(limit=AT_ONCE):
+                    await self._append(endings)
+                    await self._log_ins.told(endings)
+            except Unavailable as error:
+                self._wanted = True
+                tries += 1
+                if tries == 1:
+                    log.warning("endings of log-ins cannot be told yet, again in a moment", extra={"error": error.message})
+                await asyncio.sleep(min(0.1 * 2**tries, AGAIN_S) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    async def _append(self, endings: Sequence[Ending]) -> None:
+        # Appended nowhere: what ended them, as the cause that the log's events are named after.
+        cause = Event(
+            id=f"ended.{secrets.token_hex(8)}",
+            source="/v1/devices",
+            type="knchat.devices.ended.v1",
+            data=b"",
+            time=time_text(self._clock.now_ms()),
+        )
+        partitions = await self._reads.partitions(DELIVERIES)
+        await self._appends.append(Writer("accounts", cause).deliveries([ending.delivery for ending in endings], partitions))
+
+
+_endings: WeakKeyDictionary[Backends, Endings] = WeakKeyDictionary()
+
+
+def endings_of(backends: Backends) -> Endings:
+    """What this process's Backends tell."""
+    endings = _endings.get(backends)
+    if endings is None:
+        endings = _endings[backends] = Endings(backends)
+    return endings
