@@ -8,7 +8,7 @@ and none uses a clock. Which rows go into one table, and why, stands in `cassand
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from backends.chats.cassandra_nodes import Nodes
 from backends.chats.cassandra_schema import VERSION_OF, check, migrate
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import MAX_DIGEST, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
-from backends.clock import Clock, Reading
+from backends.clock import Clock, Reading, elapsed_s
 from schemas.deliveries import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
 
@@ -26,6 +26,9 @@ BUCKET_MS: Final = 10 * 24 * 3_600_000
 MAX_CHATS: Final = 10_000
 # Buckets that this process has written lately, so it need not again: of most messages one row less. About 150 bytes each.
 KNOWN_BUCKETS: Final = 32_768
+# And for so long: where Cassandra is restored from a copy meanwhile, messages lie in buckets that nobody lists. Less than the 20 min after
+# which the audit puts again what a copy lacked, and so lists them.
+KNOWN_S: Final = 600.0
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 AT_ONCE: Final = 1_000
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ... up to this.
@@ -81,29 +84,34 @@ class _Search:
 class CassandraChats:
     """Chats in one keyspace. Connects at the first call."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, *, clock: Callable[[], float] = elapsed_s) -> None:
         self._nodes = nodes
         statements = {name: text.format(keyspace=nodes.keyspace) for name, text in STATEMENTS.items()}
         self._session = CassandraSession(nodes, statements, check=lambda session: check(session, nodes.keyspace))
-        self._known: dict[tuple[ChatId, int], None] = {}
+        self._clock = clock
+        self._known: dict[tuple[ChatId, int], float] = {}
+        """Chat and bucket -> since when; the oldest first."""
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """A row per message, one per chat and person, and one for each bucket that this process has not met; all side by side."""
+        """A row per message, one per chat and person, and one for each bucket not written lately; all side by side."""
         newest_version, states = put_rows(messages)
+        now_s = self._clock()
         writes: list[Statement] = []
         buckets: dict[tuple[ChatId, int], MessageId] = {}
         for (chat, message), row in sorted(newest_version.items()):  # neighbours share partitions and requests
             bucket = bucket_of(message)
             values = (message, chat, row.sender, row.key, row.text, row.reply_to, row.version, bucket, row.version)
             writes.append(("put", values))
-            if (chat, bucket) not in self._known:
+            if now_s - self._known.get((chat, bucket), float("-inf")) >= KNOWN_S:
                 buckets[chat, bucket] = message
         writes += [("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()]
         await self._session.write(writes + _moves(states))
-        self._remember(buckets)
+        self._remember(buckets, now_s)
 
-    def _remember(self, buckets: Iterable[tuple[ChatId, int]]) -> None:
-        self._known.update(dict.fromkeys(buckets))
+    def _remember(self, buckets: Iterable[tuple[ChatId, int]], now_s: float) -> None:
+        for place in buckets:
+            self._known.pop(place, None)
+            self._known[place] = now_s
         while len(self._known) > KNOWN_BUCKETS:
             del self._known[next(iter(self._known))]
 

@@ -19,6 +19,7 @@ from schemas.errors import Malformed, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, first_id_at
 from tests.backends.keyspaces import Keyspaces
 from tests.backends.test_chats import BUCKET_MS, NOW, Pair, ids_of, newest
+from tests.clock import Clock
 from tests.proxy import proxy_to
 
 TIMEOUT_S = 1.0
@@ -72,6 +73,23 @@ async def until_answered(call, *, within_s=RECOVERY_S + TIMEOUT_S):
 
 
 # ---- timestamps and buckets ----
+
+
+async def test_a_bucket_is_listed_again_after_cassandra_was_restored(keyspaces, pair):
+    """What a process has written lies in no copy from before: what it puts later, and what the audit puts again, must be found."""
+    name, clock = keyspaces.make(), Clock()
+    chats = CassandraChats(keyspaces.nodes(name), clock=clock)
+    try:
+        await chats.put([pair.message(NOW)])
+        keyspaces.run(*(f"TRUNCATE {name}.{table}" for table in ("messages", "chat_buckets", "chat_states")))
+        clock.now_s += cassandra.KNOWN_S / 2
+        await chats.put([pair.message(NOW + 1)])
+        clock.now_s += cassandra.KNOWN_S / 2
+        await chats.put([pair.message(NOW)])
+
+        assert ids_of(await newest(chats, pair.chat)) == [NOW + 1, NOW]
+    finally:
+        await chats.close()
 
 
 async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspaces, pair):
