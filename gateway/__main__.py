@@ -13,7 +13,7 @@ from backends.log import Evicted
 from backends.settings import Settings
 from backends.wiring import Backends
 from gateway.server import Gateway, spare_the_collector
-from schemas.errors import ChatError
+from schemas.errors import ChatError, Malformed
 
 
 async def serve(settings: Settings) -> None:
@@ -22,6 +22,9 @@ async def serve(settings: Settings) -> None:
     backends = Backends(settings)
     if settings.log == "embedded":
         backends.own()  # two gateways on one folder would not see each other's keys
+    elif not settings.redis:
+        text = f"KNCHAT_REDIS is missing, which KNCHAT_LOG={settings.log} asks for: gateways must share what they know of clients' keys"
+        raise Malformed(text, field="KNCHAT_REDIS")
     gateway = Gateway(backends, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

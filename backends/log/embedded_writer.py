@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -57,6 +57,7 @@ _PAGE_BYTES: Final = 4096
 # For those who read, a page of at most 1 MiB each: appends wait for them then.
 _CUT_MS: Final = 100
 _BUSY_MS: Final = 1  # see _PATIENCE_S
+_AGAIN_S: Final = 0.5
 
 
 Result = TypeVar("Result")
@@ -103,11 +104,10 @@ class Writer:
         self._ended = self._loop.create_future()
         # What follows belongs to the thread.
         self._connection = file.connect()
-        self._durable = True
-        self._connection.execute("PRAGMA synchronous = FULL")
+        self._durable: bool | None = None
         self._ends: dict[int, int] = {}
         self._version = self._data_version()
-        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        self._in_hand: Sequence[_Job] = []
         self._wal = WriteAheadLog(file.path)
         self._at_ms = 0
         self._failing = False
@@ -159,7 +159,7 @@ class Writer:
 
     def _check_room(self, size: int) -> None:
         if self._closing or self._ended.done():
-            raise Unavailable("the log is closed" if self._closing else "the log's writing thread failed: see its log, restart the process")
+            raise Unavailable("the log is closed")
         if self._queued_bytes and self._queued_bytes + size > QUEUE_BYTES:
             raise Unavailable("the log takes less than is appended; nothing was appended")
 
@@ -203,17 +203,33 @@ class Writer:
     # From here on: the thread.
 
     def _main(self) -> None:
-        try:
-            with closing(self._connection), self._checkpointer:
-                while not (self._closing and self._queue.empty()):
-                    if jobs := self._take():
-                        self._write(jobs)
-                    elif self._watching:
-                        self._look_around()
-                    self._keep_wal_short()
-        except Exception:
-            log.exception("the log's writing thread failed")
+        with self._checkpointer:
+            while True:
+                try:
+                    with closing(self._connection):
+                        self._work()
+                    break
+                except Exception:  # a bug of ours, or a disk that errs in a new way: whoever waits must not wait for a thread that is dead
+                    log.exception("the log's writing thread failed, and begins again")
+                    self._tell(self._failed, self._in_hand, "its writing thread failed")
+                    self._in_hand = []
+                time.sleep(_AGAIN_S)
+                with suppress(sqlite3.Error):  # the next round fails too then
+                    self._connection = self._file.connect()
+                self._durable, self._version, self._checkpoint = None, -1, None  # what this connection knows yet
+                self._ends.clear()
         self._tell(self._end)
+
+    def _work(self) -> None:
+        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")  # see _PATIENCE_S
+        while not (self._closing and self._queue.empty()):
+            if jobs := self._take():
+                self._in_hand = jobs
+                self._write(jobs)
+                self._in_hand = []
+            elif self._watching:
+                self._look_around()
+            self._keep_wal_short()
 
     def _take(self) -> list[_Job]:
         try:

@@ -138,22 +138,34 @@ async def test_an_append_does_not_wait_for_another_process_for_ever(log, tmp_pat
     await log.append(records(1))
 
 
-async def test_a_writing_thread_that_failed_fails_the_probe(log, monkeypatch):
-    """A bug of ours in the thread is said by every append and by the ping, at once."""
+async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplog):
+    """A bug of ours in the thread: `dev` would stay alive and do nothing. Who waited is told, and the next append is written."""
+    monkeypatch.setattr(embedded_writer, "_AGAIN_S", 0.01)
+    commit, keep = embedded_writer.Writer._write, embedded_writer.Writer._keep_wal_short
+    bugs = ["in writing", "beside it"]
 
-    def fail(writer):
-        raise RuntimeError("a bug")
+    def fail(method, bug):
+        def failing(writer, *args):
+            if bug in bugs:
+                bugs.remove(bug)
+                raise RuntimeError(bug)
+            return method(writer, *args)
+
+        return failing
 
     await log.append(records(1))
-    monkeypatch.setattr(embedded_writer.Writer, "_keep_wal_short", fail)
-    waiting = [asyncio.create_task(log.append(records(1))) for _ in range(3)]
-    await asyncio.wait(waiting, timeout=5)
-
-    assert all(task.done() and isinstance(task.exception(), Unavailable | None) for task in waiting)
-    with pytest.raises(Unavailable, match="writing thread"):
-        await log.append(records(1))
-    with pytest.raises(Unavailable, match="writing thread"):
+    monkeypatch.setattr(embedded_writer.Writer, "_write", fail(commit, "in writing"))
+    monkeypatch.setattr(embedded_writer.Writer, "_keep_wal_short", fail(keep, "beside it"))
+    with caplog.at_level(logging.ERROR):
+        with pytest.raises(Unavailable, match="its writing thread failed"):
+            await asyncio.wait_for(log.append(records(1)), 5)
+        for _ in range(3):
+            await asyncio.wait_for(log.append(records(1)), 5)
         await log.ping()
+
+    assert await log.bounds(DEAD_LETTERS, [0]) == {0: Bounds(0, 4)}
+    assert [record.message for record in caplog.records] == ["the log's writing thread failed, and begins again"] * 2
+    assert log._opened.writer._queued_bytes == 0
 
 
 async def test_a_ping_does_not_wait_longer_than_2_s(log, tmp_path, monkeypatch):

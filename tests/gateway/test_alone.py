@@ -76,6 +76,16 @@ async def test_what_keeps_it_from_starting_is_said_in_one_line(settings, wrong):
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("log", [{"KNCHAT_LOG": "kafka"}, {"KNCHAT_LOG": "knative", "K_SINK": "http://127.0.0.1:1"}])
+async def test_a_gateway_among_others_needs_a_cache_that_they_share(settings, log):
+    """Else a key holds at one gateway, and a repeat at another, where its user is by then, is a second message."""
+    async with process(settings, KNCHAT_KAFKA="127.0.0.1:1", **log) as started:
+        code, errors = await ended(started)
+
+    assert code == 1
+    assert "gateway: KNCHAT_REDIS is missing" in errors
+
+
 async def test_a_second_gateway_on_the_folder_is_refused_in_one_line(settings, backends):
     """Two would not see each other's keys, and would take each other's partitions."""
     async with process(settings) as first:

@@ -479,7 +479,7 @@ async def test_what_is_not_signed_is_not_told(backends, hub, minting, caplog):
         ring_bytes=2**20,
         ring_s=900,
         token_s=900,
-        clock=time.time,
+        clock=backends.clock,
         beat=lambda: None,
         event_keys=[key],
     )

@@ -50,7 +50,7 @@ async def backends(settings, kafka_settings):
 
 
 @pytest.fixture
-async def start(backends):
+async def start(backends, redis_settings):
     """Gateways as processes, by name; who still runs is ended."""
     running = []
 
@@ -62,6 +62,7 @@ async def start(backends):
             "KNCHAT_LOG": "kafka",
             "KNCHAT_KAFKA": ",".join(backends.settings.kafka),
             "KNCHAT_DRAIN_S": "10",
+            "KNCHAT_REDIS": redis_settings["redis"],
         }
         started = await asyncio.create_subprocess_exec(
             sys.executable, SCRIPT, backends.prefix, env={**os.environ, **own}, stdout=asyncio.subprocess.PIPE
