@@ -39,7 +39,7 @@ from gateway.acts import (
     Say,
     error_of,
 )
-from gateway.hub import Hub
+from gateway.hub import SILENT_S, Hub
 from gateway.keys import Outcome
 from gateway.lag import HistoryLag
 from gateway.marks import Marks
@@ -51,6 +51,7 @@ from gateway.resume import PASS_S, Resume
 from gateway.ring import Behind
 from gateway.session import Phase, Rules, Session
 from gateway.sockets import Socket
+from gateway.wheel import TICK_S
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Unavailable
@@ -243,7 +244,10 @@ class Conversation:
             if home is not None:
                 self._say(frames.Moved(url=home))
                 self._end(MOVED, "moved")
-            elif self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims, behind)) is not None:
+                return
+            if desk.hub.ask_for_life(claims):
+                await asyncio.sleep(SILENT_S + TICK_S)
+            if self._session.phase is Phase.GREETED and (refusal := self._admit(hello, claims, behind)) is not None:
                 self._end(refusal.code, refusal.reason)
 
     async def _pass(self, seen: str | UnsetType) -> None:

@@ -15,7 +15,7 @@ from typing import Final, assert_never
 
 from backends.limits import Allowance, Bucket
 from backends.telemetry import count
-from gateway.acts import EXPIRED, REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Pause, Ping, Say
+from gateway.acts import EXPIRED, NO_PONG, REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Pause, Ping, Say
 from gateway.ring import Cursor, Missed, Position, Ring
 from gateway.session import STUCK_S, Phase, Session
 from gateway.told import Told
@@ -31,6 +31,11 @@ IN_ONE_TURN: Final = 64
 """Sessions that are closed or told something in one turn of the event loop, where it is done to all: some milliseconds."""
 # Half of what a frame may hold: the last push of a message may be as long again.
 ARRAY_BYTES: Final = frames.FRAME_BYTES // 2
+
+
+SILENT_S: Final = 2.0
+"""Who has not answered a ping for so long may be gone, and gives its place when another device needs it."""
+_REPLACED: Final = End(REPLACED, "a newer session of the same device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Hub:
         self._now_s = now_s
         self._wheel = Wheel[Session](now_s)
         self._everybody: set[Session] = set()
+        self._arrivals = 0
         self._by_id: dict[str, Session] = {}
         self._by_user: dict[int, tuple[Session, ...]] = {}
         self._by_partition: dict[int, dict[Session, None]] = {}
@@ -82,6 +88,8 @@ class Hub:
     def connected(self, session: Session) -> None:
         """A socket was opened. Nothing is known of it yet, but it does not stay for ever."""
         self._everybody.add(session)
+        self._arrivals += 1
+        session.arrival = self._arrivals
         self._wheel.visit_at(session, session.next_visit_s())
 
     def cursor_of(self, partition: int, resume: str) -> Cursor | None:
@@ -108,14 +116,23 @@ class Hub:
         return max(0, min(RECENT_MS, now_ms - self.ring.gone_ms(partition))) / 1_000
 
     def joined(self, session: Session) -> End | None:
-        """The session is a user's now, who may have too many; an older one of the same device ends."""
+        """The session is a user's now, who may have too many; of two of one device the one whose WebSocket was opened first ends.
+
+        Where there are too many, the one that has been silent longest gives its place, if that is `SILENT_S`: see `ask_for_life`.
+        """
         user, device = session.claims.user, session.claims.device
-        for older in self._by_user.get(user, ()):
-            if older.claims.device == device:
-                self.do(older, End(REPLACED, "a newer session of the same device"))
+        for other in self._by_user.get(user, ()):
+            if other.claims.device == device:
+                if other.arrival > session.arrival:
+                    return _REPLACED
+                self.do(other, _REPLACED)
         others = self._by_user.get(user, ())
         if len(others) >= self._allowed.sessions_per_user:
-            return End(TOO_MANY_SESSIONS, f"more than {self._allowed.sessions_per_user} sessions")
+            silent = min(others, key=lambda other: other.heard_s)
+            if not silent.pinged or self._now_s - silent.heard_s < SILENT_S:
+                return End(TOO_MANY_SESSIONS, f"more than {self._allowed.sessions_per_user} sessions")
+            self.do(silent, End(NO_PONG, "no sign of life, and another device needs the place"))
+            others = self._by_user.get(user, ())
         self._by_user[user] = (*others, session)
         # A user's sessions are all here, and draw from one bucket: one look-up a session, none a frame.
         session.budget = self._budgets.get(user) or self._budgets.setdefault(user, Bucket(self._allowed.budget))
@@ -123,6 +140,15 @@ class Hub:
         self._by_partition.setdefault(session.partition, {})[session] = None
         self._wheel.visit_at(session, session.next_visit_s())
         return None
+
+    def ask_for_life(self, claims: Claims) -> bool:
+        """Whether there is no place for a session of this token. Then the user's sessions are asked whether they are still there."""
+        others = self._by_user.get(claims.user, ())
+        full = len(others) >= self._allowed.sessions_per_user and all(other.claims.device != claims.device for other in others)
+        for other in others if full else ():
+            other.pinged = True
+            self.do(other, Ping())
+        return full
 
     def left(self, session: Session) -> None:
         """The socket has ended, or is about to. May be called twice."""

@@ -94,13 +94,13 @@ class Session:
         "_early_frames",
         "_idle",
         "_idle_since_s",
-        "_pinged",
         "_questions",
         "_room",
         "_room_s",
         "_rules",
         "_warn_s",
         "_warned",
+        "arrival",
         "background",
         "behind",
         "budget",
@@ -113,6 +113,7 @@ class Session:
         "owed",
         "partition",
         "phase",
+        "pinged",
         "position",
         "socket",
         "stuck_since_s",
@@ -129,6 +130,8 @@ class Session:
         self._rules = rules
         self.phase = Phase.NEW
         self.claims = NOBODY
+        self.arrival = 0
+        """The order in which the WebSockets of this gateway were opened."""
         self.partition = -1
         self.background = False
         self.budget = NOBODYS
@@ -150,7 +153,8 @@ class Session:
         self.expires_s = now_s + HELLO_S
         """When it ends unless it shows a token, or a newer one, before."""
         self.visit_tick = -1
-        self._pinged = False
+        self.pinged = False
+        """It was asked for a sign of life, and has not given one since."""
         self._warn_s = 0.0
         self._warned = False
         self._idle = 0
@@ -198,7 +202,7 @@ class Session:
     def heard(self, now_s: float) -> None:
         """A sign of life."""
         self.heard_s = now_s
-        self._pinged = False
+        self.pinged = False
 
     def _early_end(self) -> End | None:
         self._early_frames += 1
@@ -379,8 +383,8 @@ class Session:
         if self.stuck_since_s is not None and now_s - self.stuck_since_s >= STUCK_S:
             return [End(TOO_SLOW, f"nothing taken for {STUCK_S:.0f} s")]
         deeds: list[Deed] = []
-        if now_s - self.heard_s >= self._rules.ping_s and not self._pinged:
-            self._pinged = True
+        if now_s - self.heard_s >= self._rules.ping_s and not self.pinged:
+            self.pinged = True
             deeds.append(Ping())
         if now_s >= self._warn_s and not self._warned:
             self._warned = True
@@ -402,7 +406,7 @@ class Session:
             return self.expires_s
         times = [
             self.expires_s if self._warned else self._warn_s,
-            self.heard_s + self._rules.ping_s * (2 if self._pinged else 1),
+            self.heard_s + self._rules.ping_s * (2 if self.pinged else 1),
             self.told_s + QUIET_S,
         ]
         if self.stuck_since_s is not None:

@@ -17,6 +17,8 @@ from gateway.client.errors import SessionEnded
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 _MOVES_IN_A_ROW: Final = 2
+# Refusals that pass: too early, too often, and what an ingress says for seconds of a gateway that it does not know yet, or no more.
+_PASSING: Final = frozenset({404, 408, 421, 425, 429})
 _FAILURES_BEFORE_ASKING: Final = 3
 
 
@@ -62,7 +64,7 @@ class Comeback:
         """The next step. Raises SessionEnded when the server does not want us as we are."""
         if over.code is not None and 4400 <= over.code <= 4499:
             raise SessionEnded(over.code, over.reason)
-        if over.status is not None and 400 <= over.status < 500 and over.status not in {408, 425, 429}:
+        if over.status is not None and 400 <= over.status < 500 and over.status not in _PASSING:
             raise SessionEnded(None, f"the gateway refused the connection: HTTP {over.status} {over.reason}")
         if over.code == 4001 and over.url is not None:
             self._moves += 1

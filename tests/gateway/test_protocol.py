@@ -363,6 +363,31 @@ async def test_replaced_and_too_many(start, person):
     assert (await newer.ask({"type": "ping", "id": 1}))["type"] == "pong"
 
 
+async def test_a_new_device_takes_the_place_of_a_dead_one(start, person):
+    """Of a user's 2 sessions one has vanished without a word: it is asked, does not answer, and ends with 4002; the other stays."""
+    gateway = await start(sessions_per_user=2)
+    dead = await person(ANN, "dead", at=gateway)
+    alive = await person(ANN, "alive", at=gateway)
+    dead.socket.transport.pause_reading()
+    third = await person(ANN, "third", at=gateway)
+
+    assert third.welcome["type"] == "welcome"
+    assert (await alive.ask({"type": "ping", "id": 1}))["type"] == "pong"
+    dead.socket.transport.resume_reading()
+    assert await dead.ended() == 4002
+
+
+async def test_a_hello_that_comes_late_does_not_replace_a_newer_session(gateway, person, backends, token):
+    """A phone opened a second WebSocket while its first hello was stuck: the first one ends, whichever hello comes first."""
+    early = Person(ANN, "phone", gateway, backends)
+    await early.open()
+    later = await person(ANN)
+    await early.say({"type": "hello", "token": token(ANN), "device": "phone"})
+
+    assert await early.ended() == 4409
+    assert (await later.ask({"type": "ping", "id": 1}))["type"] == "pong"
+
+
 async def test_a_token_ends_while_connected(person):
     """`expiring`, and 4004 within a second of the end; a refresh carries on."""
     ann = await person(ANN, token_s=6)

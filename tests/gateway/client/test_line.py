@@ -406,7 +406,7 @@ async def test_pings_are_a_sign_of_life(server, connect):
     assert await ids(client, 1) == ["1"]
 
 
-@pytest.mark.parametrize("status", [HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST])
+@pytest.mark.parametrize("status", [HTTPStatus.FORBIDDEN, HTTPStatus.UPGRADE_REQUIRED, HTTPStatus.BAD_REQUEST])
 async def test_a_refused_handshake_is_final(server, make_client, status):
     """A wrong URL or origin does not get better by trying again."""
     client = await make_client()
@@ -418,14 +418,14 @@ async def test_a_refused_handshake_is_final(server, make_client, status):
 
 
 async def test_a_gateway_that_is_not_ready_is_tried_again(server, make_client):
-    """503 and the like: back-off."""
+    """503 and the like, and the 404 of an ingress that does not know it yet: back-off."""
     client = await make_client()
-    server.handshakes = [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS]
+    server.handshakes = [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_FOUND]
     connecting = asyncio.create_task(client.connect())
     await (await server.session()).welcome()
 
     assert (await connecting).result == "new"
-    assert server.refused == [503, 429]
+    assert server.refused == [503, 429, 404]
 
 
 async def test_a_gateway_that_is_gone_is_asked_for(server, make_client):
