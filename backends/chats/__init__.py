@@ -120,6 +120,8 @@ class Chats(Protocol):
     async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
         """The user's chats by newest id, newest first, at most `limit` (1 to 256), and the text for the next call (None: that was the end).
 
+        A store may end before the limit where many chats have much that is unread.
+
         A chat that gets a message between two calls may be missed by the second and was news to the user anyway. Of somebody with more than
         10,000 chats a store may leave some out.
         Raises Malformed for an `after` that was not given by this call.

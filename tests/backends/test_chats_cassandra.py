@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from backends.chats import Watermark, cassandra, cassandra_nodes, cassandra_schema, cassandra_session
+from backends.chats import HistoryMessage, Watermark, cassandra, cassandra_nodes, cassandra_schema, cassandra_session
 from backends.chats.cassandra import CassandraChats, bucket_of
 from backends.chats.cassandra_schema import STEPS
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Malformed, Unavailable
-from schemas.ids import EPOCH_MS, LATEST, first_id_at
+from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
 from tests.backends.keyspaces import Keyspaces
 from tests.backends.test_chats import BUCKET_MS, NOW, Pair, ids_of, newest
 from tests.clock import Clock
@@ -90,6 +90,24 @@ async def test_a_bucket_is_listed_again_after_cassandra_was_restored(keyspaces, 
         assert ids_of(await newest(chats, pair.chat)) == [NOW + 1, NOW]
     finally:
         await chats.close()
+
+
+async def test_a_list_of_chats_reads_only_so_much(connect, monkeypatch):
+    """Where many chats have much that is unread it ends early and goes on; every count is right."""
+    monkeypatch.setattr(cassandra, "FEW", 10)
+    monkeypatch.setattr(cassandra, "MANY", 2)
+    chats, me, sizes = connect(), random_id(), [3, 20, 9, 10, 0, 30, 11, 15, 1]
+    for place, size in enumerate(sizes):
+        first = NOW - 1_000 * place
+        chat, other = direct_chat(me, user := random_id()), user
+        said = [HistoryMessage(first + n, chat, other, f"k{n}", "hi", 0, first + n) for n in range(size)]
+        await chats.put(said or [HistoryMessage(first, chat, me, "k", "hi", 0, first)])
+    counts, after, pages = [], None, 0
+    while pages == 0 or after is not None:
+        states, after = await chats.states(me, after=after, limit=50)
+        counts, pages = [*counts, *(state.unread for state in states)], pages + 1
+
+    assert (counts, pages) == (sizes, 3)
 
 
 async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspaces, pair):
