@@ -114,9 +114,12 @@ class Turns:
         """Calls in whom there is a place for, the one who was called longest ago first."""
         while self._free and (who := next((who for who in self._waiting if self._may(who)), None)) is not None:
             waiting = self._waiting.pop(who)
-            waiting.popleft().set_result(None)
+            called = waiting.popleft()
             if waiting:
                 self._waiting[who] = waiting
+            if called.done():
+                continue  # its caller has been cancelled, and has not run since
+            called.set_result(None)
             self._free -= 1
             self._inside[who] += 1
 
@@ -124,6 +127,8 @@ class Turns:
         return who == HOUSE or self._inside[who] < self._each
 
     def _forget(self, who: str, called: asyncio.Future[None]) -> None:
-        self._waiting[who].remove(called)
-        if not self._waiting[who]:
-            del self._waiting[who]
+        waiting = self._waiting.get(who)
+        if waiting is not None and called in waiting:
+            waiting.remove(called)
+            if not waiting:
+                del self._waiting[who]

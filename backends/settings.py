@@ -70,7 +70,8 @@ class Settings:
     log_in_days: int = _setting(365, "days", "after which a log-in is over in any case", least=1, most=36_500)
     text_bytes: int = _setting(4_096, "bytes", "longest text of a message", least=1, most=32_768)
     user_units: int = _setting(3_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1)
-    user_units_per_s: int = _setting(100, "1/s", "what a user gets back of it", least=1)
+    user_units_per_s: int = _setting(100, "1/s", "what a user gets back of it, and each device", least=1)
+    device_units: int = _setting(300, "units", "what one device of a user may spend at once of it over HTTP", least=1)
     failed_logins_per_minute: int = _setting(
         20,
         "1/min",

@@ -69,7 +69,9 @@ METRICS: Final[dict[str, Metric]] = {
             "log-ins ended: log_out, removed, log_in, reuse, expired, password (once for all of a user)",
             ("why",),
         ),
-        Metric("knchat_rate_limited_total", "counter", "calls", "calls and frames over a budget: user, address, log_in", ("whose",)),
+        Metric(
+            "knchat_rate_limited_total", "counter", "calls", "calls and frames over a budget: user, device, address, log_in", ("whose",)
+        ),
         Metric("knchat_cache_skipped_total", "counter", "calls", "gone on without the cache: limits, revocations", ("use",)),
         # gateway
         Metric("knchat_sessions", "gauge", "sessions", "open WebSockets"),

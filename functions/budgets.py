@@ -7,9 +7,12 @@ in this process while the cache is away: then each process counts for itself. So
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from backends.fair import Turns
 from backends.limits import Allowance, Buckets
 from backends.telemetry import count
 from schemas.costs import HASH
@@ -26,7 +29,15 @@ LOCAL: Final = 10_000
 REST_S: Final = 1.0
 """So long the cache is not asked again after it did not answer: each question may take its whole patience."""
 
+REFUSAL_S: Final = 0.1
+EACH: Final = 4
+"""Calls of one user, or of an address where calls are open, that are under way at once: what others wait for."""
+AT_ONCE: Final = 256
+WAITING: Final = 4_096
+WAITING_EACH: Final = 256
+
 _TOLD: Final = {
+    "device": "you ask for too much at once",
     "user": "you ask for too much at once",
     "address": "too much is asked from your address",
     "log_in": "this device renews its tokens too often",
@@ -40,6 +51,7 @@ class Budgets:
         settings = backends.settings
         hashes = HASH.units * settings.logins_per_minute
         self._allowed = {
+            "device": Allowance(settings.device_units, settings.user_units_per_s),
             "user": Allowance(settings.user_units, settings.user_units_per_s),
             "address": Allowance(hashes, hashes / 60),
             "log_in": LOG_IN,
@@ -47,9 +59,24 @@ class Budgets:
         self._cache = backends.cache
         self._local = Buckets(LOCAL)
         self._rests_until_s = 0.0
+        self._turns = Turns(AT_ONCE, each=EACH, waiting=WAITING, each_waiting=WAITING_EACH, busy="too many calls at once")
+
+    @asynccontextmanager
+    async def spend(self, cost: float, **whose: str) -> AsyncIterator[None]:
+        """Draws, and then lets the call happen: of each caller few at once, in turn with the others' (`backends.fair`).
+
+        Raises as `draw` does; Unavailable when too many wait. A refusal takes REFUSAL_S of its caller's turn: so asking on costs little.
+        """
+        async with self._turns.turn():
+            try:
+                await self.draw(cost, **whose)
+            except Refused:
+                await asyncio.sleep(REFUSAL_S)
+                raise
+            yield
 
     async def draw(self, cost: float, **whose: str) -> None:
-        """Draws from the buckets of these: `user`, `address`, `log_in`, each with its name.
+        """Draws from the buckets of these: `device`, `user`, `address`, `log_in`, each with its name.
 
         Raises Refused rate_limited, with the time after which there is enough.
         """

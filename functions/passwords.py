@@ -38,8 +38,6 @@ WAITING: Final = 512
 """Two cores work this off in 5 s, half of what a call has."""
 WAITING_EACH: Final = 64
 """Of one user or address."""
-GIVES_WAY: Final = 10
-"""The niceness of hashing threads: where cores are short, messages and answers go before log-ins."""
 WINDOW_S: Final = 60
 SLOW_S: Final = 5
 """From one try to the next where too many passwords were wrong within a minute, for a minute: of a name from one network, of a device."""
@@ -154,10 +152,7 @@ def _common() -> frozenset[str]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    def give_way() -> None:
-        os.setpriority(os.PRIO_PROCESS, 0, GIVES_WAY)  # on Linux of this thread alone
-
-    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords", initializer=give_way)
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords")
 
 
 async def _in_a_thread(work: Callable[[], T]) -> T:

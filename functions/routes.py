@@ -158,8 +158,8 @@ async def _call(request: Request, call: Call, path: Mapping[str, str], handle: D
         body=None if call.body is None else _checked(call.body.model_validate_json, await _body(request), place="body"),
         caller=caller,
     )
-    await budgets_of(backends).draw(call.cost.of(getattr(asked.query, "limit", 0)), **_whose(asked))
-    given = await handle(asked)
+    async with budgets_of(backends).spend(call.cost.of(getattr(asked.query, "limit", 0)), **_whose(asked)):
+        given = await handle(asked)
     match given:
         case None:
             return Response(status_code=call.status)
@@ -178,7 +178,7 @@ async def _call(request: Request, call: Call, path: Mapping[str, str], handle: D
 def _whose(asked: Asked) -> dict[str, str]:
     """Whose budget a call is drawn from."""
     if asked.caller is not None:
-        return {"user": str(asked.caller.user)}
+        return {"device": f"{asked.caller.user}:{asked.caller.device}", "user": str(asked.caller.user)}
     renewed = {"log_in": asked.body.log_in} if isinstance(asked.body, bodies.Renewal) else {}
     return renewed if asked.address == NOBODYS else renewed | {"address": asked.address}
 

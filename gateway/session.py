@@ -52,6 +52,10 @@ WARN_S: Final = 60.0
 WARN_PART: Final = 3
 """`expiring` comes WARN_S before the end, and only in the last third of its life: short ones would be refreshed all the time."""
 QUERY_S: Final = 10.0
+OWED: Final = 64
+"""Commands of one session on their way into the log above which it is read later: whoever else writes waits for so many at most."""
+REFUSED_PAUSE_S: Final = 0.1
+"""Who is told `rate_limited` is read so much later, so that asking on costs little."""
 QUERIES: Final = 16
 """Questions of one session that may wait for an answer."""
 EARLY_BYTES: Final = 8_192
@@ -92,9 +96,11 @@ class Session:
         "_cursor_start",
         "_early",
         "_early_frames",
+        "_heavy",
         "_idle",
         "_idle_since_s",
         "_questions",
+        "_refused",
         "_room",
         "_room_s",
         "_rules",
@@ -136,6 +142,8 @@ class Session:
         self.background = False
         self.budget = NOBODYS
         """Its user's, which all sessions of that user draw from; the hub sets it."""
+        self._refused = False
+        self._heavy = 0.0
         self.n = 0
         self.owed = 0
         """Commands that are on their way into the log: so many `ok`s it still waits for."""
@@ -184,7 +192,8 @@ class Session:
         if self.phase is not Phase.OPEN and (end := self._early_end()) is not None:
             return [end]
         acts = self._take_all(parts, now_s, now_ms)
-        if (wait_s := self._say_later(len(parts), now_s)) > 0:
+        if (wait_s := max(self._say_later(len(parts), now_s), self._held_up())) > 0:
+            self.heard_s += wait_s  # nothing can be heard from it meanwhile
             acts.append(Pause(wait_s))
         return acts
 
@@ -209,13 +218,18 @@ class Session:
         return End(TOO_MANY_FRAMES, "too much said before welcome") if self._early_frames > EARLY_FRAMES else None
 
     def _say_later(self, said: int, now_s: float) -> float:
-        """For how many seconds it is not read after so many messages, so that the rate stays what it is."""
+        """For how many seconds it is not read after so many messages, so that the rate stays what it is. A page counts as what it costs."""
         rate = self._rules.frames_per_second
-        self._room = min(self._room + (now_s - self._room_s) * rate, rate) - said
-        self._room_s = now_s
-        wait_s = max(PAUSE_S, -self._room / rate) if self._room < 0 else 0.0
-        self.heard_s += wait_s  # nothing can be heard from it meanwhile
-        return wait_s
+        self._room = min(self._room + (now_s - self._room_s) * rate, rate) - said - self._heavy
+        self._room_s, self._heavy = now_s, 0.0
+        return max(PAUSE_S, -self._room / rate) if self._room < 0 else 0.0
+
+    def _held_up(self) -> float:
+        """For how many seconds it is not read because the log is behind with it, or because it asks on though its budget is spent."""
+        if self._refused:
+            self._refused = False
+            return REFUSED_PAUSE_S
+        return PAUSE_S if self.owed > OWED else 0.0
 
     def admitted(self, now_s: float, now_ms: int) -> list[Act]:
         """What the client said while its hello was being looked at."""
@@ -273,9 +287,13 @@ class Session:
     def _act(self, frame: frames.Incoming, now_s: float, now_ms: int) -> Act:
         user, device = self.claims.user, self.claims.device
         cost = OF_FRAMES[type(frame)]
-        if wait_s := self.budget.draw(cost.of(frame.limit) if isinstance(frame, _LISTS) else cost.units, now_s):
+        units = cost.of(frame.limit) if isinstance(frame, _LISTS) else cost.units
+        if wait_s := self.budget.draw(units, now_s):
             count("knchat_rate_limited_total", whose="user")
+            self._refused = True
             raise Refused("rate_limited", "you ask for too much at once", retry_after_s=wait_s)
+        if units > 1:
+            self._heavy += units - 1
         match frame:
             case frames.Send():
                 return Publish(command_of(frame, user=user, device=device, text_bytes=self._rules.text_bytes), frame.id)

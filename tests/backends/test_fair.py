@@ -102,3 +102,21 @@ async def test_who_gives_up_leaves_no_place_taken():
     assert order[0] == "ann"
     assert order[-1] == "dan"
     assert "ben" not in order
+
+
+@pytest.mark.parametrize("cancelled", [(0, 1, 2), (1, 2, 0), (1, 0, 2)])
+async def test_who_gives_up_as_a_place_comes_free_is_passed_over(cancelled):
+    """A call's time ends and a place comes free in one turn of the loop, in either order: the next one is called."""
+    turns, order = Turns(1, each=1, waiting=8, each_waiting=8, busy="full"), []
+    *gone, last = (Visit(turns, who, order) for who in ("ann", "ben", "ben", "cid"))
+    await settle()
+    for number in cancelled:  # 0 leaves its place, the others wait
+        gone[number].task.cancel()
+    await settle()
+
+    assert last.inside
+    last.go.set()
+    await asyncio.wait_for(last.task, 5)
+    assert order == ["ann", "cid"]
+    assert (turns._free, turns._waiting, turns._inside) == (1, {}, {})
+    assert {visit.task.cancelled() for visit in gone} == {True}

@@ -24,7 +24,7 @@ QUERIES = {calls.USERS: {"search": "ann"}, calls.GATEWAY: {"user": "1001"}, call
 @pytest.fixture
 def settings(tmp_path):
     """Small budgets."""
-    return Settings(data=tmp_path, user_units=40, user_units_per_s=2, logins_per_minute=3)
+    return Settings(data=tmp_path, user_units=40, user_units_per_s=2, device_units=40, logins_per_minute=3)
 
 
 @pytest.fixture
@@ -64,6 +64,34 @@ async def test_a_search_costs_by_its_limit(still, ann):
     assert [answer.status_code for answer in asked] == [200, 200, 429]
     assert asked[2].headers["retry-after"] == "6"  # 17 - 6 units at 2 a second are 5.5 s
     assert (await ann.get("/v1/users", search="ann", limit=16)).status_code == 200
+
+
+async def test_one_device_may_not_spend_all_at_once(still, ann, backends):
+    """What one device has spent of its own another of that user has still."""
+    tablet = await ann.on("tablet")
+    assert [(await ann.get("/v1/me")).status_code for _ in range(3)] == [200] * 3
+    await budgets_of(backends).draw(37, device=f"{ann.user}:phone")
+    still[0] += 0.1
+
+    assert (await ann.get("/v1/me")).status_code == 429
+    assert (await tablet.get("/v1/me")).status_code == 200
+
+
+async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
+    """Of 64 at once four are under way; somebody else's comes between them."""
+    ben = await (await Caller(backends, address="192.0.2.2").register()).log_in()
+    done = []
+
+    async def ask(caller, name):
+        assert (await caller.get("/v1/me")).status_code in {200, 429}
+        done.append(name)
+
+    anns = [asyncio.create_task(ask(ann, "ann")) for _ in range(64)]
+    await asyncio.sleep(0.01)
+    await ask(ben, "ben")
+    await asyncio.gather(*anns)
+
+    assert done.index("ben") < 40
 
 
 async def test_one_log_in_renews_so_often(still, ann, backends):

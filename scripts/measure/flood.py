@@ -1,0 +1,291 @@
+"""`scripts/bench flood`: what one account can take from everybody else, for each HTTP call and each frame.
+
+A fresh product; before and after each flood another user of another address is measured in the calm: sends (until `ok`), GET /v1/me, and
+log-ins. The flooder is a process of its own that ignores every time it is told to wait. Source: the budgets of schemas/costs.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from measure.flooder import Http, Line
+from measure.process import ahead_of_others
+from measure.product import Product
+from schemas import calls, costs, frames
+from schemas.calls import Call
+
+EXAMPLES = """examples:
+  scripts/bench flood                                  every call and frame, 20 s each: about 12 minutes
+  scripts/bench flood --only history "PUT /v1/me/password"
+  scripts/bench flood --seconds 5 --calm 5             a first look
+
+It exits with 1 when somebody else's p99 grew by more than --most (and by more than --noise ms), when a flood was told a time that was
+not true, or when sends, searches or questions were never told `rate_limited`."""
+
+OTHER: Final = "127.0.0.2"
+"""The address of the one who is measured."""
+PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - of accounts that live as long as a run
+PEOPLE: Final = 20_000
+"""Who can be searched for; half of them by the same three letters."""
+FILL: Final = 300
+"""Messages in the flooder's chat, where pages and digests are asked for."""
+AT_ONCE: Final = 32
+RATE: Final = 600
+"""Frames a second: more than a session may say."""
+SEND_EVERY_S, ME_EVERY_S, LOG_IN_EVERY_S = 0.05, 0.1, 1.0
+
+
+@dataclass(slots=True)
+class Felt:
+    """What the other user has waited, in ms."""
+
+    ack: list[float] = field(default_factory=list)
+    me: list[float] = field(default_factory=list)
+    log_in: list[float] = field(default_factory=list)
+
+    def __add__(self, other: Felt) -> Felt:
+        return Felt(self.ack + other.ack, self.me + other.me, self.log_in + other.log_in)
+
+
+def p99(waits: list[float]) -> float:
+    """The wait that one in a hundred was above; of fewer than a hundred the longest."""
+    return sorted(waits)[min(len(waits) - 1, len(waits) * 99 // 100)] if waits else float("nan")
+
+
+@dataclass(slots=True)
+class Person:
+    """Somebody with a log-in."""
+
+    name: str
+    user: str
+    token: str
+    refresh: str
+    gateway: str
+
+
+class Other:
+    """The user who is measured: one session, and calls beside."""
+
+    def __init__(self, address: str, me: Person) -> None:
+        self._http, self._logging_in = Http(address, own=OTHER), Http(address, own=OTHER)
+        self._me = me
+        self._line = Line()
+
+    async def open(self) -> None:
+        """Connects."""
+        await self._line.open(self._me.gateway, self._me.token, "phone")
+
+    async def feel(self, seconds: float) -> Felt:
+        """Sends, asks and logs in for so long."""
+        felt, until_s = Felt(), time.monotonic() + seconds
+        chat = f"d-{self._me.user}-{self._me.user}"
+        log_in = {"user_name": self._me.name, "password": PASSWORD, "device": "tablet"}
+
+        async def repeat(every_s: float, waits: list[float], ask: Any) -> None:
+            while time.monotonic() < until_s:
+                began_s = time.monotonic()
+                await ask()
+                waits.append((time.monotonic() - began_s) * 1_000)
+                await asyncio.sleep(max(0.0, began_s + every_s - time.monotonic()))
+
+        async def send() -> None:
+            reply = await self._line.ask({"type": "send", "chat": chat, "key": secrets.token_hex(4), "text": "hello"})
+            if reply["type"] != "ok":
+                raise SystemExit(f"the other user was refused: {reply}")
+
+        async def call(line: Http, *request: str, **more: Any) -> None:
+            status, _, content = await line.ask(*request, **more)
+            if status >= 400:
+                raise SystemExit(f"the other user was refused: {request} {status} {content[:200]!r}")
+
+        with ahead_of_others():
+            await asyncio.gather(
+                repeat(SEND_EVERY_S, felt.ack, send),
+                repeat(ME_EVERY_S, felt.me, lambda: call(self._http, "GET", "/v1/me", token=self._me.token)),
+                repeat(LOG_IN_EVERY_S, felt.log_in, lambda: call(self._logging_in, "POST", "/v1/sessions", body=log_in)),
+            )
+        return felt
+
+
+def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
+    """What is flooded with, by name: every call that is declared, and every frame but the first."""
+    chat = f"d-{flooder.user}-{flooder.user}"
+    bodies: dict[Call, Any] = {
+        calls.REGISTER: {"user_name": f"{flooder.name}x", "password": PASSWORD},
+        calls.LOG_IN: {"user_name": flooder.name, "password": PASSWORD, "device": "flood"},
+        calls.RENEW: {"refresh_token": flooder.refresh},
+        calls.CHANGE_ME: {"version": "1", "display_name": "Flood"},
+        calls.CHANGE_PASSWORD: {"password": PASSWORD, "new_password": PASSWORD},
+    }
+    queries = {
+        calls.USERS: "?search=per&limit=256",
+        calls.GATEWAY: f"?user={flooder.user}",
+        calls.CHATS: "?limit=256",
+        calls.MESSAGES: "?limit=256",
+        calls.DIGEST: "?from=1&to=9223372036854775807",
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for call in calls.CALLS:
+        path = call.path.replace("{user}", flooder.user).replace("{device}", "gone").replace("{chat}", chat) + queries.get(call, "")
+        body = bodies[call] if call.body else None
+        found[f"{call.method} {call.path}"] = {"method": call.method, "path": path, "body": body, "at_once": AT_ONCE}
+    said: dict[type[frames.ClientFrame], dict[str, Any]] = {
+        frames.Send: {"chat": chat, "key": "flood", "text": "flood"},
+        frames.Mark: {"chat": chat, "read": "1"},
+        frames.History: {"chat": chat, "limit": 256},
+        frames.Chats: {"limit": 256},
+        frames.DigestAsk: {"chat": chat, "from": "1", "to": "9223372036854775807"},
+        frames.Refresh: {"token": flooder.token},
+        frames.Ping: {},
+    }
+    for kind in costs.OF_FRAMES:
+        if kind is not frames.Hello:
+            tag = str(kind.__struct_config__.tag)
+            found[tag] = {"frame": {"type": tag, **said[kind]}, "url": flooder.gateway, "rate": RATE, "device": "phone"}
+    for task in found.values():
+        task |= {"token": flooder.token, "chat": chat, "fill": 0}
+    return found
+
+
+class Flood:
+    """One product, and who is on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._product = Product(folder)
+        self._folder = folder
+
+    async def start(self) -> None:
+        """Starts it with many accounts, and the other user's session."""
+        await self._product.start()
+        self.address = self._product.http.removeprefix("http://")
+        await asyncio.to_thread(self._populate)
+        self.other = Other(self.address, await self.person("other"))
+        await self.other.open()
+
+    async def stop(self) -> None:
+        """Ends it."""
+        await self._product.stop()
+
+    def _populate(self) -> None:
+        rows = [(10_000 + n, f"{'per' if n % 2 else 'sam'}son{n}", f"Person {n}", 1, "none") for n in range(PEOPLE)]
+        with sqlite3.connect(self._folder / "data.db", timeout=30) as database:
+            database.executemany(
+                "INSERT INTO accounts (user, user_name, display_name, version, password_hash) VALUES (?, ?, ?, ?, ?)", rows
+            )
+        database.close()
+
+    async def person(self, name: str) -> Person:
+        """Somebody new, logged in; by the address of the other user, whose limit no flood has touched."""
+        http, name = Http(self.address, own=OTHER), f"{name}-{secrets.token_hex(4)}"
+        await http.ask("POST", "/v1/users", body={"user_name": name, "password": PASSWORD})
+        status, _, content = await http.ask("POST", "/v1/sessions", body={"user_name": name, "password": PASSWORD, "device": "phone"})
+        http.close()
+        if status != 201:
+            raise SystemExit(f"{name} cannot log in: {status} {content[:200]!r}")
+        log_in = json.loads(content)
+        return Person(name, log_in["user"], log_in["access_token"], log_in["refresh_token"], log_in["gateway"])
+
+    async def flood(self, name: str, seconds: float) -> tuple[dict[str, Any], Felt]:
+        """One flood; what the flooder was told, and what the other user felt."""
+        task = tasks(await self.person("flood"))[name]
+        task |= {"http": self.address, "seconds": seconds}
+        if "history" in name or "digest" in name or "messages" in name:
+            task["fill"] = FILL if "frame" in task else 0
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "measure.flooder",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            preexec_fn=lambda: os.nice(5),  # it has a machine of its own elsewhere
+        )
+        told = asyncio.create_task(process.communicate(json.dumps(task).encode()))
+        await asyncio.sleep(0.3)  # it starts
+        felt = await self.other.feel(seconds)
+        output, _ = await told
+        if process.returncode:
+            raise SystemExit(f"the flooder of {name} failed")
+        return json.loads(output), felt
+
+
+def problems(name: str, told: dict[str, Any], calm: Felt, felt: Felt, options: argparse.Namespace) -> list[str]:
+    """What should not be."""
+    found = []
+    for what in ("ack", "me"):
+        before, after = p99(getattr(calm, what)), p99(getattr(felt, what))
+        if after > before * options.most and after > before + options.noise:
+            found.append(f"{what} p99 {before:.1f} -> {after:.1f} ms")
+    if told["true"] is False:
+        found.append("the time it was told was not true")
+    asked = sum(told["told"].values())
+    if name in MUST_BE_LIMITED and not told["limited"] and options.seconds >= 20:
+        found.append(f"{asked} times, and never rate_limited")
+    return found
+
+
+MUST_BE_LIMITED: Final = ("send", "history", "digest", "GET /v1/users", "PUT /v1/me/password", "GET /v1/me", "POST /v1/tokens")
+
+
+async def measure(options: argparse.Namespace) -> int:
+    """All floods that were asked for, as a table; the exit code."""
+    folder = Path(tempfile.mkdtemp(prefix="kn-chat-flood-"))
+    flood, bad = Flood(folder), 0
+    try:
+        await flood.start()
+        names = options.only or list(tasks(Person("", "1", "", "", "")))
+        print(f"{'flood':42}{'asked/s':>8}{'limited':>9}{'true':>6}{'ack p99 ms':>18}{'me p99 ms':>18}{'log-in worst ms':>20}", flush=True)
+        await flood.other.feel(3)
+        calm = await flood.other.feel(options.calm)
+        for name in names:
+            told, felt = await flood.flood(name, options.seconds)
+            await asyncio.sleep(1)
+            after = await flood.other.feel(options.calm)
+            calm, around = after, calm + after
+            asked = sum(told["told"].values()) / options.seconds
+            true = {True: "yes", False: "NO", None: "-"}[told["true"]]
+            ack, me = (f"{p99(getattr(around, what)):.1f} -> {p99(getattr(felt, what)):.1f}" for what in ("ack", "me"))
+            log_in = f"{max(around.log_in):.0f} -> {max(felt.log_in):.0f}"
+            print(f"{name:42}{asked:8.0f}{told['limited']:9}{true:>6}{ack:>18}{me:>18}{log_in:>20}", flush=True)
+            found = problems(name, told, around, felt, options)
+            for problem in found:
+                print(f"  ! {problem}", flush=True)
+            bad += bool(found)
+    finally:
+        await flood.stop()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    return int(bool(bad))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of `scripts/bench flood`."""
+    parser = argparse.ArgumentParser(
+        "scripts/bench flood", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help='these: a type of frame, or a call like "GET /v1/users"')
+    parser.add_argument("--seconds", type=float, default=20, help="of each flood (default 20)")
+    parser.add_argument("--calm", type=float, default=10, help="of calm before and after it (default 10)")
+    parser.add_argument("--most", type=float, default=1.3, help="how many times the calm p99 somebody else's may be (default 1.3)")
+    parser.add_argument("--noise", type=float, default=5, help="ms more that are no matter (default 5)")
+    options = parser.parse_args(arguments)
+    known = list(tasks(Person("", "1", "", "", "")))
+    if unknown := [name for name in options.only or () if name not in known]:
+        parser.error(f"there is no {unknown[0]!r}; there are {', '.join(known)}")
+    return uvloop.run(measure(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

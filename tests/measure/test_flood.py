@@ -1,0 +1,54 @@
+"""What one account can take from everybody else: a short `scripts/bench flood` with a loose bound, since tests share their machine."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import get_args
+
+import pytest
+
+from measure import flood
+from schemas import frames
+from schemas.calls import CALLS
+
+LOOSE = Namespace(most=10, noise=1_000, seconds=3)
+NOBODY = flood.Person("nobody", "1", "", "", "")
+
+
+def test_every_call_and_frame_can_be_flooded_with():
+    """A new one cannot be without its row."""
+    names = set(flood.tasks(NOBODY))
+
+    assert {f"{call.method} {call.path}" for call in CALLS} <= names
+    assert {str(kind.__struct_config__.tag) for kind in get_args(frames.Incoming)} - {"hello"} <= names
+
+
+def test_what_a_flood_should_not_do_is_found():
+    """Slower others, a time that is not true, and no limit at all."""
+    strict = Namespace(most=1.3, noise=1, seconds=20)
+    calm, slow = flood.Felt([10.0] * 100, [5.0] * 100, [50.0]), flood.Felt([20.0] * 100, [5.5] * 100, [50.0])
+    told = {"told": {"ok": 9_000}, "limited": 0, "true": False}
+
+    assert flood.problems("send", told, calm, slow, strict) == [
+        "ack p99 10.0 -> 20.0 ms",
+        "the time it was told was not true",
+        "9000 times, and never rate_limited",
+    ]
+    assert flood.problems("send", {**told, "limited": 1, "true": True}, calm, calm, strict) == []
+
+
+@pytest.mark.slow
+async def test_one_account_does_not_make_others_wait(tmp_path):
+    """Pages, searches, hashes and calls: the flooder is told the true time, others are served."""
+    product = flood.Flood(tmp_path)
+    await product.start()
+    try:
+        calm = await product.other.feel(2)
+        for name in ("history", "GET /v1/users", "PUT /v1/me/password", "GET /v1/me"):
+            told, felt = await product.flood(name, LOOSE.seconds)
+
+            assert flood.problems(name, told, calm, felt, LOOSE) == [], name
+            assert told["limited"], (name, json.dumps(told))
+    finally:
+        await product.stop()
