@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeVar
 
-from backends.blocking import Blocking
 from backends.log import Bounds, Jumped, Record, Stored
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_follower import KafkaFollower
 from backends.log.kafka_member import KafkaMember
 from backends.log.kafka_producer import Prepared, Producer
+from backends.log.kafka_questions import DEADLINE_S, Questions
 from backends.log.kafka_reader import Reader
 from backends.log.kafka_sharing import KafkaSharing
 from schemas.errors import Malformed, Unavailable
@@ -28,7 +28,6 @@ from schemas.wire import to_kafka
 
 log = logging.getLogger(__name__)
 
-DEADLINE_S: Final = 10.0
 PING_S: Final = 2.0
 _COUNTED_S: Final = 30.0
 
@@ -50,8 +49,9 @@ class KafkaLog:
         self._turn = 0
         self._counts: dict[str, tuple[int, float]] = {}
         self._counting: dict[str, asyncio.Task[str]] = {}
-        self._reader = Reader(brokers)
-        self._asking = Blocking("kafka-reader", threads=1, timeout_s=DEADLINE_S, whom="Kafka")
+        self._questions = Questions(brokers, "kafka-questions")
+        # Of its own: a question that hangs must not make a gateway unready that serves all its users.
+        self._probes = Questions(brokers, "kafka-probes")
         self._reading: set[Closing] = set()
 
     # ---- Appends -------------------------------------------------------------------------------------------------------------------------
@@ -145,30 +145,30 @@ class KafkaLog:
 
     async def epoch(self, topic: str) -> str:
         """See `Reads`. The id that Kafka gave the topic. Who sees another one by it sees how many partitions there are now, too."""
-        described = await self._ask(lambda: self._reader.describe(topic))
+        described = await self._ask(lambda reader: reader.describe(topic))
         self._counts[topic] = len(described["partitions"]), time.monotonic()
         return str(described["topic_id"])
 
     async def bounds(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Bounds]:
         """See `Reads`."""
-        return await self._ask(lambda: self._reader.bounds(topic, partitions))
+        return await self._ask(lambda reader: reader.bounds(topic, partitions))
 
     async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """See `Reads`. By Kafka's own index."""
         partitions = range(await self.partitions(topic))
-        return await self._ask(lambda: self._reader.offsets_at(topic, partitions, at_ms))
+        return await self._ask(lambda reader: reader.offsets_at(topic, partitions, at_ms))
 
     async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
         """See `Reads`."""
-        return await self._ask(lambda: self._reader.read(topic, partition, offset, max_records, max_bytes))
+        return await self._ask(lambda reader: reader.read(topic, partition, offset, max_records, max_bytes))
 
     async def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """See `Reads`."""
-        return await self._ask(lambda: self._reader.committed(group, topic))
+        return await self._ask(lambda reader: reader.committed(group, topic))
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """See `Reads`."""
-        await self._ask(lambda: self._reader.commit(group, topic, offsets))
+        await self._ask(lambda reader: reader.commit(group, topic, offsets))
 
     @asynccontextmanager
     async def follow(self, topic: str, offsets: Mapping[int, int], *, jumped: Jumped | None = None) -> AsyncIterator[KafkaFollower]:
@@ -203,7 +203,7 @@ class KafkaLog:
         """
         if self._closed:
             raise Unavailable("the log is closed")
-        topic = await self._asking.run(lambda: self._reader.ask(lambda: self._reader.describe(COMMANDS)), timeout_s=PING_S)
+        topic = await self._probes.ask(lambda reader: reader.describe(COMMANDS), timeout_s=PING_S)
         if any(partition["leader_id"] < 0 for partition in topic["partitions"]):
             raise Unavailable(f"a partition of {COMMANDS} has no leader")
 
@@ -220,8 +220,7 @@ class KafkaLog:
             self._producer = None
         if self._retiring:
             await asyncio.wait(self._retiring)
-        await self._asking.close()
-        await asyncio.to_thread(self._reader.close)
+        await asyncio.gather(self._questions.close(), self._probes.close())
 
     @asynccontextmanager
     async def _closing(self, reading: Closing) -> AsyncIterator[None]:
@@ -234,9 +233,9 @@ class KafkaLog:
             self._reading.discard(reading)
             await reading.close()
 
-    async def _ask(self, question: Callable[[], Result]) -> Result:
+    async def _ask(self, question: Callable[[Reader], Result]) -> Result:
         try:
-            return await self._asking.run(lambda: self._reader.ask(question))
+            return await self._questions.ask(question)
         except Malformed as error:
             raise _not_the_callers(error) from error
 

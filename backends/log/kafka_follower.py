@@ -13,6 +13,7 @@ from backends.log import Jumped, Stored
 from backends.log.jumps import jump
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_records import BATCH_BYTES, POLL_MS, POLL_RECORDS, bytes_of, stored_of
+from backends.log.kafka_watch import FetchWatch
 from schemas.errors import Unavailable
 
 
@@ -23,6 +24,7 @@ class KafkaFollower:
         self._brokers, self._topic, self._name = brokers, topic, brokers.topic(topic)
         self._jumped = jumped
         self._consumer: AIOKafkaConsumer | None = None
+        self._watch: FetchWatch | None = None
         self._next: dict[int, int] = {}  # of each partition that is followed, the offset to take next
         self._taken: deque[Stored] = deque()
         self._closed = False
@@ -31,6 +33,7 @@ class KafkaFollower:
         """Connects."""
         # A fetch that waits at the broker delays partitions that are added meanwhile, so it waits no longer than a poll.
         self._consumer = await self._brokers.consumer(auto_offset_reset="none", fetch_max_wait_ms=POLL_MS)
+        self._watch = FetchWatch(self._consumer)
         await self.assign(offsets)
 
     async def assign(self, offsets: Mapping[int, int]) -> None:
@@ -46,6 +49,8 @@ class KafkaFollower:
     async def close(self) -> None:
         """Ends it, and whoever waits for its next batch."""
         self._closed = True
+        if self._watch is not None:
+            await self._watch.close()
         if self._consumer is not None:
             await self._consumer.stop()
 
@@ -72,6 +77,8 @@ class KafkaFollower:
         except aio_errors.OffsetOutOfRangeError as error:
             await self._go_to_the_oldest(consumer, error)
             return
+        if self._watch is not None:
+            self._watch.polled(found=bool(polled))
         for place, records in polled.items():
             self._next[place.partition] = records[-1].offset + 1
             self._taken += [stored_of(self._topic, record) for record in records]

@@ -18,6 +18,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from backends.log import Stored
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_records import HEARTBEAT_MS, JOIN_S, POLL_MS, POLL_RECORDS, SESSION_MS, stored_of
+from backends.log.kafka_watch import FetchWatch
 from schemas.errors import Unavailable
 
 # A member that does not poll, since its function does not keep up, stays one, as a dispatcher does.
@@ -45,11 +46,13 @@ class KafkaMember:
             fetch_max_wait_ms=POLL_MS,
         )
         self._consumer: AIOKafkaConsumer | None = None
+        self._watch: FetchWatch | None = None
         self._closed = False
 
     async def start(self) -> None:
         """Returns when it has joined and knows where it stands. Raises Unavailable when that takes too long."""
         self._consumer = consumer = await self._make()
+        self._watch = FetchWatch(consumer)
         try:
             with self._brokers.errors():
                 async with asyncio.timeout(JOIN_S):
@@ -68,6 +71,8 @@ class KafkaMember:
         try:
             with self._brokers.errors():
                 polled = await self._asked().getmany(timeout_ms=int(_POLL_S * 1000), max_records=max_records)
+            if self._watch is not None:
+                self._watch.polled(found=bool(polled))
         except Unavailable:
             await self._leave()
             raise
@@ -97,7 +102,9 @@ class KafkaMember:
         return self._consumer
 
     async def _leave(self) -> None:
-        consumer, self._consumer = self._consumer, None
+        (consumer, self._consumer), (watch, self._watch) = (self._consumer, None), (self._watch, None)
+        if watch is not None:
+            await watch.close()
         if consumer is not None:
             with suppress(aio_errors.KafkaError):
                 await consumer.stop()

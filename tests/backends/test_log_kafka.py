@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 import time
@@ -14,7 +15,7 @@ from kafka.admin import ConfigResource
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
-from backends.log import Bounds, Record
+from backends.log import Bounds, Record, kafka_questions
 from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
@@ -258,12 +259,94 @@ async def test_readers_go_on_at_the_oldest_record_that_is_left(brokers, log):
         assert ids(await batches(follower, 4)) == sent(some)[6:]
 
 
+async def test_a_question_that_hangs_holds_up_nobody_for_long(log, monkeypatch, caplog):
+    """kafka-python may forget its own deadlines: probes have a thread of their own, and another takes the place of what hangs."""
+    monkeypatch.setattr(kafka_questions, "DEADLINE_S", 0.5)
+    await log.ping()
+    hung, go_on = threading.Event(), threading.Event()
+
+    def hang(_reader):
+        hung.set()
+        go_on.wait(60)
+
+    try:
+        with caplog.at_level(logging.ERROR), pytest.raises(Unavailable, match="in time"):
+            await log._questions.ask(hang, timeout_s=0.5)
+        assert hung.is_set()
+        await log.ping()
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await log._questions.ask(lambda reader: reader.bounds(DEAD_LETTERS, [0]), timeout_s=10) == {0: Bounds(0, 0)}
+                except Unavailable:
+                    continue
+                break
+        await log.append(records(1))
+    finally:
+        go_on.set()
+
+    assert [record.message for record in caplog.records] == ["a question to Kafka hangs, another thread goes on"]
+
+
 async def test_what_was_read_once_is_not_fetched_on(log):
     """The client's own thread fetches ahead whatever it holds: a gateway that looks at history's lag would fetch all of chat-messages."""
     await log.append([Record(DELIVERIES, event(), 3)])
     assert len(await log.read(DELIVERIES, 3, 0, max_records=1)) == 1
 
-    assert log._reader._consumer.assignment() == set()
+    assert log._questions._line.reader._consumer.assignment() == set()
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Watches look twice a second."""
+    monkeypatch.setattr("backends.log.kafka_watch.LOOK_S", 0.5)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_follower_whose_fetch_task_has_ended_is_told(log):
+    """It would wait for ever, with everybody's messages behind it. One that has nothing to fetch does not stand still."""
+    offset = 0
+
+    async def read(follower):
+        nonlocal offset
+        async for batch in follower:
+            offset = batch[-1].offset + 1
+            await log.append(records(1))  # what was fetched before may still come
+
+    async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
+        reading = asyncio.create_task(read(follower))
+        done, _ = await asyncio.wait([reading], timeout=2)
+        assert not done
+        follower._consumer._fetcher._fetch_task.cancel()
+        await log.append(records(1))
+        async with asyncio.timeout(20):
+            with pytest.raises(Unavailable, match="stands still"):
+                await reading
+    async with log.follow(DEAD_LETTERS, {0: offset}) as follower:
+        assert len(await batches(follower, 1)) == 1
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_member_whose_fetch_task_has_ended_joins_anew(log):
+    """One poll is Unavailable, and the next ones go on where it was committed."""
+
+    async def poll(member):
+        while True:
+            if polled := await member.poll():
+                await member.commit({0: polled[-1].offset + 1})
+                await log.append(records(1))  # what was fetched before may still come
+
+    async with log.member("pump", DEAD_LETTERS) as member:
+        assert await member.poll() == []
+        member._consumer._fetcher._fetch_task.cancel()
+        await log.append(records(1))
+        async with asyncio.timeout(40):
+            with pytest.raises(Unavailable, match="stands still"):
+                await poll(member)
+            while not (found := await member.poll()):
+                pass
+
+    assert len(found) == 1
 
 
 async def test_a_follower_beyond_the_end_is_told(log):
