@@ -162,5 +162,5 @@ module "sources" {
 locals {
   # Where the functions are, and the Secrets that they need. kn-chat-tls is not among them: cert-manager makes it.
   namespace = coalesce(one(distinct([for document in local.decoded : document.object.metadata.namespace if document.object.kind == "StatefulSet"])), "chat")
-  secrets   = sort(distinct(regexall("\\bkn-chat-(?:keys|stores|kafka)\\b", join("\n", data.kubectl_kustomize_documents.overlay.documents))))
+  secrets   = sort(distinct(regexall("\\bkn-chat-(?:keys|stores|kafka(?:-functions|-gateway)?)\\b", join("\n", data.kubectl_kustomize_documents.overlay.documents))))
 }

@@ -1,6 +1,66 @@
 # Kafka by Strimzi: KRaft, API v1, one pool of nodes that are both controller and broker. Unless var.kafka names another.
 
 locals {
+  # User => topics and groups => what it may do with them. A name that ends in * is a prefix.
+  kafka_rights = {
+    # Knative's data plane: sinks write commands and questions, sources read inboxes and write dead letters; groups have our names.
+    kn-chat = {
+      topic = {
+        chat-commands        = ["Describe", "Read", "Write"]
+        chat-queries         = ["Describe", "Read", "Write"]
+        chat-retries         = ["Describe", "Read"]
+        chat-messages        = ["Describe", "Read"]
+        chat-history-retries = ["Describe", "Read"]
+        chat-dead-letters    = ["Describe", "Read", "Write"]
+      }
+      group = { "*" = ["Describe", "Read", "Delete"] }
+    }
+    # Functions write what they decide. They read for the audit, re-driving and `kn chat doctor`, which look at everything.
+    kn-chat-functions = {
+      topic = {
+        "chat-*"             = ["Describe", "DescribeConfigs", "Read"]
+        session-deliveries   = ["Describe", "DescribeConfigs", "Read", "Write"]
+        chat-commands        = ["Write"] # kn-chat dead-letters redrive
+        chat-queries         = ["Write"] # the same
+        chat-retries         = ["Write"]
+        chat-messages        = ["Write"]
+        chat-history-retries = ["Write"]
+        chat-deliveries      = ["Write"]
+        chat-dead-letters    = ["Write"]
+      }
+      group = { "*" = ["Describe"], audit = ["Read"] }
+    }
+    # Gateways read deliveries and write nothing here: commands and questions go by the sinks. Of history they ask how far behind it is.
+    kn-chat-gateway = {
+      topic = {
+        "chat-*"           = ["Describe"]
+        chat-deliveries    = ["Read", "DescribeConfigs"]
+        session-deliveries = ["Describe", "Read", "DescribeConfigs"]
+      }
+      group = { "*" = ["Describe"], gateways = ["Read", "Delete"] }
+    }
+  }
+
+  kafka_users = { for user, rights in local.kafka_rights : user => {
+    apiVersion = "kafka.strimzi.io/v1"
+    kind       = "KafkaUser"
+    metadata   = { name = user, namespace = "kafka", labels = { "strimzi.io/cluster" = "kafka" } }
+    spec = {
+      authentication = { type = "scram-sha-512" }
+      authorization = {
+        type = "simple"
+        acls = flatten([for type, named in rights : [for name, operations in named : {
+          resource = {
+            type        = type
+            name        = name == "*" ? "*" : trimsuffix(name, "*")
+            patternType = name != "*" && endswith(name, "*") ? "prefix" : "literal"
+          }
+          operations = operations
+        }]])
+      }
+    }
+  } }
+
   kafka_bootstrap = var.kafka != null ? var.kafka : "kafka-kafka-bootstrap.kafka.svc:${var.kafka_secure ? 9093 : 9092}"
 
   kafka_objects = { for name, object in {
@@ -54,23 +114,9 @@ locals {
       }
     }
 
-    # One user for the functions, the gateways and Knative's data plane. Strimzi puts its password into the Secret kn-chat of namespace kafka.
-    kafka-user = {
-      apiVersion = "kafka.strimzi.io/v1"
-      kind       = "KafkaUser"
-      metadata   = { name = "kn-chat", namespace = "kafka", labels = { "strimzi.io/cluster" = "kafka" } }
-      spec = {
-        authentication = { type = "scram-sha-512" }
-        authorization = {
-          type = "simple"
-          acls = [
-            { resource = { type = "topic", name = "chat-", patternType = "prefix" }, operations = ["All"] },
-            { resource = { type = "topic", name = "session-deliveries", patternType = "literal" }, operations = ["All"] },
-            # Groups of the sources have our names, those of the gateways too; `kn chat doctor` reads all of them.
-            { resource = { type = "group", name = "*", patternType = "literal" }, operations = ["All"] },
-          ]
-        }
-      }
-    }
-  } : name => object if var.kafka == null && (name != "kafka-user" || var.kafka_secure) }
+    # A user a part, each with what the part does and no more. Strimzi puts a password into the Secret of the same name in namespace kafka.
+    kafka-user           = local.kafka_users["kn-chat"]
+    kafka-user-functions = local.kafka_users["kn-chat-functions"]
+    kafka-user-gateway   = local.kafka_users["kn-chat-gateway"]
+  } : name => object if var.kafka == null && (!startswith(name, "kafka-user") || var.kafka_secure) }
 }

@@ -25,7 +25,12 @@ output "cluster_issuer" {
 output "secrets" {
   description = "Where the operators have put what the Secrets kn-chat-stores and kn-chat-kafka need: NAMESPACE/SECRET of each store that was installed here."
   value = merge(
-    var.kafka == null && var.kafka_secure ? { kafka = "kafka/kn-chat", kafka_ca = "kafka/kafka-cluster-ca-cert" } : {},
+    var.kafka == null && var.kafka_secure ? {
+      kafka           = "kafka/kn-chat"
+      kafka_functions = "kafka/kn-chat-functions"
+      kafka_gateway   = "kafka/kn-chat-gateway"
+      kafka_ca        = "kafka/kafka-cluster-ca-cert"
+    } : {},
     var.cassandra == null ? { cassandra = "stores/kn-chat-superuser" } : {},
     var.database == null ? { database = "stores/database-app", database_ca = "stores/database-ca" } : {},
   )

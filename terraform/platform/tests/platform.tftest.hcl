@@ -12,7 +12,7 @@ run "everything_is_installed_by_default" {
 
   assert {
     condition = toset(keys(kubectl_manifest.object)) == toset([
-      "knative-serving", "knative-eventing", "gateway-class", "issuer", "self-signed", "ca", "kafka", "kafka-nodes", "kafka-user", "cassandra", "database",
+      "knative-serving", "knative-eventing", "gateway-class", "issuer", "self-signed", "ca", "kafka", "kafka-nodes", "kafka-user", "kafka-user-functions", "kafka-user-gateway", "cassandra", "database",
     ])
     error_message = "Other objects than expected: ${join(", ", keys(kubectl_manifest.object))}"
   }
