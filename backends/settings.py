@@ -68,7 +68,7 @@ class Settings:
     token_s: int = _setting(900, "s", "life of an access token", least=5, most=86_400)
     log_in_idle_days: int = _setting(60, "days", "without a refresh after which a log-in is over", least=1, most=3_650)
     log_in_days: int = _setting(365, "days", "after which a log-in is over in any case", least=1, most=36_500)
-    text_bytes: int = _setting(4_096, "bytes", "longest text of a message", least=1, most=32_768)
+    text_bytes: int = _setting(4_096, "bytes", "longest text of a message; in JSON it may take 40,960 at most", least=1, most=32_768)
     user_units: int = _setting(3_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1)
     user_units_per_s: int = _setting(100, "1/s", "what a user gets back of it, and each device", least=1)
     device_units: int = _setting(300, "units", "what one device of a user may spend at once of it over HTTP", least=1)

@@ -29,8 +29,9 @@ RECENT_MS: Final = 120_000
 """Deliveries of so long are pushed to a device that is new or was away too long (protocol.md section 4)."""
 IN_ONE_TURN: Final = 64
 """Sessions that are closed or told something in one turn of the event loop, where it is done to all: some milliseconds."""
-# Half of what a frame may hold: the last push of a message may be as long again.
+# An array ends behind the push that makes it longer than this, or before one that would not fit any more, with its brackets and commas.
 ARRAY_BYTES: Final = frames.FRAME_BYTES // 2
+FULL_BYTES: Final = frames.FRAME_BYTES - 2 * frames.FRAMES_IN_ARRAY
 
 
 SILENT_S: Final = 2.0
@@ -352,7 +353,7 @@ class Hub:
                 self._is_live(session)
 
     def _push_missed(self, session: Session, missed: Sequence[Missed]) -> None:
-        """One WebSocket message with as many as fit into it."""
+        """One WebSocket message with as many as fit into it; a large one goes alone."""
         told = [(after, pb.Delivery.FromString(raw)) for after, raw in missed]
         newest = {name: delivery for _, delivery in told if (name := replaces(delivery)) is not None}
         parts: list[bytes] = []
@@ -364,14 +365,21 @@ class Hub:
                 continue
             frame = push_of(delivery, session.claims.user)
             if frame is not None and session.wants(frame):
-                parts.append(session.push(frame, after))
-                size += len(parts[-1])
+                part = session.push(frame, after)
+                if parts and size + len(part) > FULL_BYTES:
+                    self._send_missed(session, parts)
+                    parts, size = [], 0
+                parts.append(part)
+                size += len(part)
                 if size > ARRAY_BYTES:
                     break
         if parts:
-            session.socket.send(session.codec.array(parts), text=session.codec.text)
-            session.told_s = self._now_s
-            self._pushed += len(parts)
+            self._send_missed(session, parts)
+
+    def _send_missed(self, session: Session, parts: Sequence[bytes]) -> None:
+        session.socket.send(session.codec.array(parts), text=session.codec.text)
+        session.told_s = self._now_s
+        self._pushed += len(parts)
 
     def _is_live(self, session: Session) -> None:
         session.position = None

@@ -5,9 +5,22 @@ Apart from `commands`, which knows the frames: a function that writes needs none
 
 from __future__ import annotations
 
+import json
+from typing import Final
+
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Refused
 from schemas.ids import LATEST, ChatId, UserId, direct_members, parse_chat
+
+JSON_TEXT_BYTES: Final = 40 * 1024
+"""What a text may take in JSON, where a control character is six bytes: with all else of its message it fits a page, and so a frame."""
+_LONGEST: Final = 6
+
+
+def check_fits(text: str) -> None:
+    """A text must fit a frame of every codec, whichever its sender speaks. Raises Malformed too_large."""
+    if len(text) * _LONGEST > JSON_TEXT_BYTES and (escaped := len(json.dumps(text, ensure_ascii=False).encode()) - 2) > JSON_TEXT_BYTES:
+        raise Malformed(f"text takes {escaped} bytes in JSON, {JSON_TEXT_BYTES} are allowed", field="text", code="too_large")
 
 
 def check_own(chat: ChatId, user: UserId) -> None:
@@ -25,4 +38,5 @@ def check_command(command: pb.Command) -> ChatId:
         raise Malformed("a message is named by what is no id", field=command.WhichOneof("body"))
     if "\0" in command.key or "\0" in command.send.text:
         raise Malformed("key and text must not hold U+0000", field="text")
+    check_fits(command.send.text)
     return parse_chat(command.chat)

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.checks import check_own
+from schemas.checks import check_fits, check_own
 from schemas.errors import Malformed
 from schemas.ids import ChatId, UserId, direct_chat, parse_anchor, parse_chat, parse_id, parse_user
 
@@ -42,6 +42,7 @@ def check_text(text: str, text_bytes: int) -> None:
         raise Malformed("text holds half of a surrogate pair", field="text") from error
     if size > text_bytes:
         raise Malformed(f"text has {size} bytes, {text_bytes} are allowed", field="text", code="too_large")
+    check_fits(text)
 
 
 def command_of(frame: frames.Send | frames.Mark, *, user: UserId, device: str, text_bytes: int = frames.TEXT_BYTES) -> pb.Command:

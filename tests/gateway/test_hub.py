@@ -1,7 +1,7 @@
 """Who gets what, in which order, and what becomes of those who are slow, too many, logged out or silent."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -307,6 +307,18 @@ def test_a_newer_session_of_a_device_replaces_the_older():
         at.left(session)
     at.left(newer_session)
     assert (at.connections, at._by_user, at._by_id) == (0, {}, {})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=12), st.sampled_from([frames.JSON, frames.MSGPACK]))
+def test_arrays_of_what_was_missed_fit_a_frame(sizes, codec):
+    """However long the messages are, in either codec: the wire refuses more than 64 KiB, and nothing is left out."""
+    at = hub(limit_bytes=2**24)
+    at.deliver(0, 100, NOW_MS, [message(number, text="x" * size) for number, size in enumerate(sizes, 1)])
+    _, wire = connect(at, ANN, codec=codec)
+
+    assert shown(wire) == [str(number) for number in range(1, len(sizes) + 1)]
+    assert [push.n for push in wire.frames if isinstance(push, frames.Message)] == list(range(1, len(sizes) + 1))
 
 
 def test_too_many_sessions():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.commands import check_text, command_of, content_hash, query_of
+from schemas.deliveries import page_of, push_of
 from schemas.errors import Malformed, Refused
 from schemas.ids import LATEST, first_id_at
 
@@ -161,3 +162,35 @@ def test_a_question_is_refused(frame, code, field):
     with pytest.raises(Refused) as refusal:
         query(frame)
     assert (refusal.value.code, refusal.value.field) == (code, field)
+
+
+# What JSON makes longer, by how much, and characters of each length in UTF-8.
+LONG_TEXT = st.lists(st.tuples(st.sampled_from('\x01\x1f\n"\\a\x7fé€😀\u2028'), st.integers(1, 33_000)), min_size=1, max_size=3).map(
+    lambda runs: "".join(character * count for character, count in runs)
+)
+
+
+@given(LONG_TEXT, st.integers(1, 32_768))
+def test_a_text_that_is_taken_fits_every_recipients_frame(text, text_bytes):
+    """By whatever codec it came, with the longest of everything else; alone on a page too."""
+    frame = frames.Send(key="k" * 64, to=str(BOB), text=text, reply_to=str(LATEST))
+    try:
+        sent = command_of(frame, user=ALICE, device="d" * 64, text_bytes=text_bytes)
+    except Malformed as error:
+        assert (error.code, error.details["field"]) == ("too_large", "text")
+        return
+    body = pb.Message(id=LATEST, chat=f"d-{LATEST - 1}-{LATEST}", sender=ALICE, key=sent.key, device=sent.device, body=sent.send)
+    push = push_of(pb.Delivery(users=[ALICE], message=body), ALICE)
+    push.n, push.cursor, push.re = 2**53, "c" * 256, 2**53
+    page = page_of(pb.Page(chat=body.chat, messages=[pb.HistoryMessage(message=body, version=LATEST)]))
+    for codec in frames.CODECS.values():
+        assert len(codec.encode(push)) <= frames.FRAME_BYTES
+        assert len(codec.encode(page)) <= frames.PAGE_BYTES
+
+
+def test_plain_text_may_have_all_that_is_set():
+    """32,768 bytes, a fifth of them to be escaped; and 6,826 characters of any kind."""
+    check_text('say "no"' * 4_096, 32_768)
+    check_text("\x01" * 6_826, 32_768)
+    with pytest.raises(Malformed, match="JSON"):
+        check_text("\x01" * 6_827, 32_768)
