@@ -108,6 +108,31 @@ async def test_marks_push_receipts_and_the_exact_unread_count(people, open_devic
     assert (unread["chat"], unread["unread"], unread["read"]) == (chat, 1, sent[1]["message"])
 
 
+async def test_a_count_made_while_messages_come_says_what_it_counted(people, open_device):
+    """With what came above `upto` each count is exact, and a mark that says less than the last is told to nobody."""
+    ann, ben = people
+    anns, bens, tablets = await open_device(ann, "phone"), await open_device(ben, "phone"), await open_device(ben, "tablet")
+    sent = [await anns.send(ben, "first")]
+    chat = (await bens.hear("message"))["chat"]
+    for number in range(60):  # 20 a second, which the test is about
+        sent.append(await anns.send(ben, f"number {number}"))
+        if number % 20 == 10:
+            await bens.say({"type": "mark", "chat": chat, "read": sent[number]["message"]})
+            await tablets.say({"type": "mark", "chat": chat, "read": sent[number - 10]["message"]})
+        await asyncio.sleep(0.05)
+    await bens.hear("message", message=sent[-1]["message"])
+    await bens.hear("unread", read=sent[50]["message"])
+
+    counts = [push for push in bens.pushes if push["type"] == "unread"]
+    assert [count["read"] for count in counts] == [sent[number]["message"] for number in (10, 30, 50)]
+    for count in counts:
+        above = [message for message in sent if int(message["message"]) > int(count["upto"])]
+        unread = [message for message in sent if int(message["message"]) > int(count["read"])]
+        assert count["unread"] + len(above) == len(unread)
+    reads = [int(push["read"]) for push in anns.pushes if push["type"] == "receipt"]
+    assert reads == sorted(set(reads))
+
+
 async def test_ping_and_refresh_keep_a_session_alive(people, open_device):
     """What browsers need: an application ping, and a newer token on the same socket."""
     ann, _ = people
