@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from urllib.parse import urljoin
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from functions import accounts, chats, documents
+from backends.wiring import Backends
+from functions import accounts, chats, documents, door
 from schemas import bodies
 from schemas.calls import CALLS
 from schemas.errors import STATUS_OF_CODE
-from schemas.tokens import keys_of
+from schemas.tokens import jwk_of, keys_of
 from tests.functions.callers import Caller, problem
 
 
@@ -123,3 +127,26 @@ async def test_the_public_keys_are_a_jwks(anybody, backends):
     assert answer.json() == {"keys": [dict(backends.signing_key.jwk)]}
     assert list(keys_of(answer.content)) == [backends.signing_key.jwk["kid"]]
     assert "d" not in answer.json()["keys"][0]
+
+
+async def test_all_keys_that_count_are_in_the_jwks(backends, settings, tmp_path):
+    """Also the one before a rotation: what it has signed is good until it expires, and who reads the keys by URL must know it."""
+    before = Ed25519PrivateKey.generate().public_key()
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps({"keys": [jwk_of(before), dict(backends.signing_key.jwk)]}))
+    rotating = Backends(replace(settings, jwks=str(file)))
+    door.use(rotating)
+
+    answer = await Caller(rotating).get("/.well-known/jwks.json")
+
+    assert [key["kid"] for key in answer.json()["keys"]] == [backends.signing_key.jwk["kid"], jwk_of(before)["kid"]]
+    assert set(keys_of(answer.content)) == {backends.signing_key.jwk["kid"], jwk_of(before)["kid"]}
+    await rotating.close()
+
+
+async def test_calls_are_made_where_the_document_lies(anybody):
+    """Behind a proxy that serves us below a prefix, too: the server is told relative to the document (OpenAPI 3, server object)."""
+    (server,) = (await anybody.get("/v1/openapi.json")).json()["servers"]
+    base = urljoin("https://example.org/chat/v1/openapi.json", server["url"]).rstrip("/")
+
+    assert {base + call.path for call in CALLS} == {f"https://example.org/chat{call.path}" for call in CALLS}

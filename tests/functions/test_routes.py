@@ -175,3 +175,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(anybody, monkeypatch)
     assert others.status_code == 200
     assert {(answer.status_code, answer.headers["connection"]) for answer in answers} == {(503, "close")}
     assert problem(answers[0])[:2] == (503, "unavailable")
+
+
+@pytest.mark.parametrize("body", [b'{"user_name": "ann", "user_name": "ben"}', b'{"x": [{"y": 1, "y": 1}]}'])
+async def test_a_body_with_a_field_twice_is_malformed(anybody, body):
+    """Whoever looks at it on the way may have read the other one."""
+    answer = await anybody.call("POST", "/v1/users", content=body, headers={"content-type": "application/json"})
+
+    assert problem(answer) == (400, "malformed", "body")
