@@ -52,8 +52,12 @@ class Bucket:
 
     def _after(self, cost: float, now_s: float) -> float:
         """When it would be full again if so much were taken. Never emptier than empty, also after a clock went back."""
-        full_s = min(max(self.full_s, now_s), now_s + self._fills_s)
-        return full_s + min(cost, self._units) / self._per_s
+        full_s = self.full_s
+        if full_s < now_s:
+            full_s = now_s
+        elif full_s - now_s > self._fills_s:
+            full_s = now_s + self._fills_s
+        return full_s + (min(self._units, cost)) / self._per_s
 
 
 class Buckets:

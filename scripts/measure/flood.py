@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -164,8 +165,9 @@ def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
 class Flood:
     """One product, and who is on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._product = Product(folder)
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
+        """`environ`: settings that are not as they are by default."""
+        self._product = Product(folder, environ=environ or {})
         self._folder = folder
 
     async def start(self) -> None:
