@@ -24,7 +24,7 @@ FRESH_S: Final = 60.0
 STALE_S: Final = 900.0
 ASK_S: Final = 2.0
 """Patience with SQL, less than the store's own: what is remembered is a good answer too, and messages wait for it."""
-PAUSE_S: Final = 2.0
+PAUSE_S: Final = 1.0
 """After SQL did not answer it is left alone for so long: else each event would wait for its timeout."""
 REMEMBERED: Final = 65_536
 """Users that are remembered; the one confirmed longest ago goes first. About 8 MB."""
