@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # First tries only: retries have places of their own, so that what fails never takes those of what works.
 POLL_RECORDS: Final = 50
 RETRIES_AT_ONCE: Final = 50
-# A retry that failed keeps its place for so long: while something is away there are at most 50 retries a second, however many events wait.
+# A retry that failed keeps its place for so long, where there is no end to them: at most 50 a second, however many events wait.
 RETRY_APART_S: Final = 1.0
 # Between two tries of what was acknowledged, at most: so soon after a store's return everything is tried again.
 LONGEST_S: Final = 10.0
@@ -172,7 +172,7 @@ class Pump:
             answer, meaning, cause = await self._once(event, *request)
             telemetry.count("knchat_pump_tries_total", group=self._source.group, verdict="again" if meaning == "away" else meaning)
             if tries:
-                self._give_back(later=meaning != "taken")
+                self._give_back(later=meaning != "taken" and self._source.acknowledged)
             counted += meaning == "again" or not self._source.acknowledged
             if meaning == "taken":
                 return None
