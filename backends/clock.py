@@ -90,7 +90,10 @@ class Clock:
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
-        return int(self.now_s() * 1_000)
+        passed_s = self.elapsed_s()  # as in now_s: it is asked for each message
+        if passed_s >= self._look_s:
+            self._look(passed_s)
+        return int((passed_s + self._offset_s) * 1_000)
 
     # ---- how it is set -------------------------------------------------------------------------------------------------------------------
 
@@ -145,6 +148,11 @@ class Clock:
     async def ping(self) -> None:
         """Returns as soon as this clock can be trusted: a store's clock was read, or there is none."""
         await self._told.wait()
+
+    @property
+    def told(self) -> bool:
+        """Whether it can be trusted now."""
+        return self._told.is_set()
 
     @property
     def remark(self) -> str:

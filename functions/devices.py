@@ -116,6 +116,7 @@ async def renew(token: str, backends: Backends, *, now_ms: int) -> Login:
         device = await backends.log_ins.device_of(family)
         if device is None:
             raise Refused("unauthorized", "this device is logged out: log in again")
+        backends.clock.not_below(device.seen_ms)  # else its token's time would not have come: this machine was ahead before a restart
         if now_ms >= ends_ms(device, backends.settings):
             await _end(device, backends, why="expired", now_ms=now_ms)
             raise Refused("unauthorized", "this log-in is over: log in again")

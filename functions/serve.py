@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -117,12 +117,11 @@ def uses(*targets: str) -> list[str]:
     return sorted({port for trigger in TRIGGERS if trigger.target in targets for port in (*trigger.needs, *trigger.uses)})
 
 
-def keep_time(backends: Backends, targets: Iterable[str]) -> asyncio.Task[None] | None:
-    """Sets the clock, where one of the targets goes by it, by a store that they ask anyway: its driver is loaded. Cancel it at the end."""
-    ports = needs(*targets)
-    if "clock" not in ports:
-        return None
-    return asyncio.create_task(backends.clock.keep(backends.accounts if "accounts" in ports else backends.chats))
+def keep_time(backends: Backends, targets: Collection[str]) -> asyncio.Task[None] | None:
+    """Sets the clock by a store that the targets ask anyway: its driver is loaded. None where they ask none. Cancel it at the end."""
+    asked = (*needs(*targets), *uses(*targets))
+    store = next((port for port in asked if port in {"accounts", "chats"}), None)
+    return None if store is None else asyncio.create_task(backends.clock.keep(getattr(backends, store)))
 
 
 @cache
@@ -156,7 +155,7 @@ async def _live(receive: Receive, send: Send) -> None:
             named = os.environ.get("FUNCTION_TARGET", "")
             _own_app(named)
             keeping = keep_time(door.current(), named.split(","))
-            await door.current().health.check(uses(*named.split(",")))
+            await door.current().health.check([port for port in uses(*named.split(",")) if port != "clock"])  # which is being set
         except ChatError as error:
             await _close(keeping)
             await send({"type": "lifespan.startup.failed", "message": error.message})

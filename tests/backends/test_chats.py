@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from hashlib import sha256
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from backends.chats import ChatState, Digest, HistoryMessage, Page, Pointers, Stretch, Watermark
 from backends.chats.sql import SqlChats
+from backends.clock import Clock
 from schemas.errors import Malformed
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
 from tests.backends.conftest import DATABASES
@@ -469,3 +471,11 @@ async def test_ping_answers(chats):
     """A store that is there."""
     await chats.ping()
     await chats.close()
+
+
+async def test_it_tells_the_time(chats):
+    """The store's, to a clock that was an hour off: this machine's own, as it happens."""
+    clock = Clock(alone=False, wall=lambda: time.time() - 3_600)
+    clock.synchronise(await chats.read_clock(clock if not isinstance(chats, SqlChats) else Clock(alone=True)))
+
+    assert abs(clock.now_s() - time.time()) < 5

@@ -14,6 +14,7 @@ from functools import partial
 
 import pytest
 
+from backends.clock import Clock as WallClock
 from backends.log import Bounds, Record, embedded_writer
 from backends.log.embedded import EmbeddedLog
 from backends.telemetry import value_of
@@ -470,3 +471,18 @@ async def test_a_stretch_of_time_is_a_stretch_of_a_partition_though_clocks_jump(
 
     assert offsets == sorted(offsets)
     assert (offsets[0], offsets[-1]) == (0, 7)
+
+
+async def test_a_clock_behind_the_log_is_set_to_its_newest_record(tmp_path, clock):
+    """After a restart with an earlier wall clock: ids go on rising, and nothing is dated before what lies before it."""
+    first = EmbeddedLog(tmp_path / "log.db", clock=clock)
+    await first.append([*records(1), *records(1, 3, MESSAGES)])
+    await first.close()
+    clock.now_s -= 3_600
+    behind = WallClock(alone=True, wall=clock)
+    again = EmbeddedLog(tmp_path / "log.db", clock=behind.now_s, not_below=behind.not_below)
+    await again.append(records(1))
+    older, newer = await again.read(DEAD_LETTERS, 0, 0, max_records=2)
+    await again.close()
+
+    assert older.at_ms <= newer.at_ms < older.at_ms + 60_000

@@ -11,6 +11,7 @@ import argon2
 import pytest
 
 from backends.accounts import Owner
+from backends.clock import Clock
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions import devices, door, endings, passwords
@@ -490,3 +491,19 @@ async def test_a_faster_clock_that_ended_a_device_does_not_bar_its_next_log_in(a
     assert (await ann.get("/v1/me")).status_code == 200
     claims = verify(ann.login["access_token"], backends.signing_key.public_keys(), time.time())
     assert claims.issued_ms == ahead_ms
+
+
+async def test_a_machine_that_was_a_day_ahead_before_its_restart_lets_its_devices_go_on(tmp_path):
+    """Its own rows say what time it was: time goes on from there, so that new tokens are good at once."""
+    backends = Backends(Settings(data=tmp_path))
+    backends.clock = Clock(alone=True, wall=lambda: time.time() + 90_000)
+    door.use(backends)
+    ann = await (await Caller(backends).register()).log_in()
+    await backends.close()
+    restarted = Backends(Settings(data=tmp_path))
+    door.use(restarted)
+
+    ann.login |= (await ann.renew()).json()
+    assert (await ann.get("/v1/me")).status_code == 200
+    door.use(None)
+    await restarted.close()

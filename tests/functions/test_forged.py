@@ -10,6 +10,7 @@ import pytest
 from cloudevents.http import CloudEvent, from_http
 
 from backends import telemetry
+from backends.clock import Clock, Reading
 from backends.http_post import HttpPost
 from backends.settings import Settings
 from backends.wiring import Backends
@@ -145,3 +146,21 @@ async def test_an_event_that_somebody_has_kept_is_refused(target, tmp_path):
 def sdk(event: wire.Event) -> CloudEvent:
     headers, body = wire.to_http(event)
     return from_http(dict(headers), body, data_unmarshaller=lambda data: data)
+
+
+async def test_no_event_is_refused_by_a_clock_that_nobody_has_set(tmp_path):
+    """A machine that starts a day ahead would make dead letters of all, until a store has told it the time."""
+    settings = Settings(
+        data=tmp_path, log="kafka", kafka=("127.0.0.1:1",), database="postgresql://nobody@127.0.0.1:1/none", event_keys=(NEW_KEY,)
+    )
+    backends = Backends(settings)
+    ahead_s = TOPICS[INBOX["send"]].oldest_s + 86_400
+    true = backends.clock
+    backends.clock = Clock(alone=False, wall=lambda: true.now_s() + ahead_s)
+    event = replace(sample("send"), time=time_text(true.now_ms()))
+    given = sdk(signed(event, inbox=INBOX["send"]))
+    assert door.read(given, backends, [INBOX["send"]]).id == event.id
+
+    backends.clock.synchronise(Reading(true.now_ms(), true.elapsed_s(), true.elapsed_s()))
+    assert door.read(given, backends, [INBOX["send"]]).id == event.id
+    await backends.close()

@@ -62,3 +62,14 @@ async def test_what_another_process_ended_counts_5_s_later_at_most(ann, backends
 
     assert remembered.status_code == 200
     assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
+
+
+async def test_a_token_whose_time_has_not_come_is_a_matter_of_waiting(ann, backends):
+    """Some clock is wrong: 503, so that nobody is told to log in."""
+    user, now_ms = UserId(int(ann.user)), int(time.time() * 1_000)
+    early = backends.signing_key.sign(claims_of(user, "phone", issued_ms=now_ms + 120_000, token_s=900))
+
+    answer = await ann.call("GET", "/v1/me", headers={"authorization": f"Bearer {early}"})
+
+    assert problem(answer)[:2] == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) >= 1

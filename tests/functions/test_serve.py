@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from backends.clock import Clock, Reading
 from backends.wiring import Backends
 from functions import door, serve
 from functions.main import TRIGGERS, OnEvents
@@ -347,3 +348,40 @@ async def test_an_event_that_is_too_long_is_not_read(target, backends, reason):
     assert sum(sent) <= 2**20 + 64 * 1024
     assert answered[0]["status"] == (422 if target == "send" else 200)
     assert (b"kne-reason", b"too-large-data") in answered[0]["headers"]
+
+
+async def ready_of(*targets):
+    app = serve.probed(serve.http_app([]), serve.needs(*targets))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://chat.test") as http:
+        return await http.get("/readyz")
+
+
+async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch):
+    """Who signs, or refuses by time, says so; who does neither is ready. A wrong machine's clock is told, and harms nobody."""
+    await backends.accounts.ping()
+    backends.clock = Clock(alone=False, wall=lambda: 1_800_003_600.0, elapsed=lambda: 0.0)
+    assert "clock" in (await ready_of("accounts")).json()["message"]
+    monkeypatch.setattr("backends.health.READY_S", 30)
+    assert (await ready_of("send")).status_code == 200
+
+    backends.clock.synchronise(Reading(1_800_000_000_000, 0.0, 0.0))
+    ready = await ready_of("accounts")
+    assert (ready.status_code, ready.text) == (200, "ok\nclock: this machine's is 3600 s ahead of the database's")
+
+
+async def test_a_function_follows_the_store_that_it_asks(backends):
+    """SQL where it needs it, else history's; who asks none has none to follow."""
+    followed = []
+
+    class Noted:
+        async def keep(self, store):
+            followed.append(type(store).__name__)
+
+    backends.clock = Noted()
+    for target in ("accounts", "send", "history", "persist", "chats", "report_lost"):
+        if (keeping := serve.keep_time(backends, [target])) is None:
+            followed.append(None)
+        else:
+            await keeping
+
+    assert followed == ["SqlAccounts", "SqlAccounts", "SqlChats", "SqlChats", "SqlChats", None]
