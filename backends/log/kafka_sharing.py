@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # A heartbeat comes every 0.5 s; when none came for so long, the group is asked who has our place.
 _SUSPICIOUS_S: Final = 3.0
 _LEAVE_S: Final = 2.0
+LOOK_S: Final = 10.0
 
 
 class KafkaSharing:
@@ -68,7 +69,11 @@ class KafkaSharing:
     async def __anext__(self) -> frozenset[int]:
         while self._thread.error is None and not self._thread.closed and self._told == self._mine:
             self._news.clear()
-            await self._news.wait()
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._news.wait()
+            except TimeoutError:
+                self._thread.look()
         if self._thread.closed:
             raise StopAsyncIteration
         if self._thread.error is not None:

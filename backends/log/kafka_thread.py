@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _CLOSE_MS: Final = 2_000
+_END_S: Final = 5.0
+"""So long the end of the thread is waited for: a poll, and the close of its connections."""
+ANSWER_S: Final = 30.0
+"""A command has its answer within this: making a consumer takes up to 9 s when brokers are slow, a question to them 5."""
+STILL: Final = 3
+"""So many looks may find that the thread has not come round since the one before: more, and it hangs, and not the whole process."""
 _AGAIN_S: Final = 0.1
 
 
@@ -47,6 +53,7 @@ class ConsumerThread:
         self._make, self._brokers, self._topic = make, brokers, topic
         self._each_turn, self._at_end = each_turn, ended
         self._loop = asyncio.get_running_loop()
+        self._turns, self._turns_seen, self._still = 0, 0, 0
         self._commands: SimpleQueue[Callable[[KafkaConsumer], None] | None] = SimpleQueue()
         self._asked: set[asyncio.Future[Any]] = set()
         self._ended = self._loop.create_future()
@@ -58,7 +65,7 @@ class ConsumerThread:
         return await self.do(first)
 
     async def do(self, command: Callable[[KafkaConsumer], Result]) -> Result:
-        """What the command returns, run in the thread between two polls. Raises Unavailable when the thread has ended."""
+        """What the command returns, run in the thread between two polls. Raises Unavailable when the thread has ended or hangs."""
         if self._ended.done():
             raise self.error or Unavailable("the log is closed")
         future: asyncio.Future[Result] = self._loop.create_future()
@@ -75,16 +82,27 @@ class ConsumerThread:
         self._asked.add(future)
         self._commands.put(run)
         try:
-            return await future
+            async with asyncio.timeout(ANSWER_S):
+                return await future
+        except TimeoutError as error:
+            raise Unavailable("Kafka does not answer in time") from error
         finally:
             self._asked.discard(future)
 
+    def look(self) -> None:
+        """Called every 10 s while nothing is heard of the thread. Raises Unavailable when it hangs: kafka-python should not, but may."""
+        self._still = self._still + 1 if self._turns == self._turns_seen else 0
+        self._turns_seen = self._turns
+        if self._still >= STILL:
+            log.error("a thread that shares the log hangs", extra={"topic": self._topic})
+            raise Unavailable("a thread that shares the log hangs")
+
     async def close(self) -> None:
-        """Ends the thread after the present poll (at most 250 ms) and lets go of the connections."""
+        """Ends the thread after the present poll (at most 250 ms) and lets go of the connections. One that hangs is left to itself."""
         self.closed = True
         self._commands.put(None)
         if self._thread.ident is not None:
-            await asyncio.wait([self._ended])
+            await asyncio.wait([self._ended], timeout=_END_S)
 
     def _end(self, error: Exception | None) -> None:
         self.error = error
@@ -125,6 +143,7 @@ class ConsumerThread:
             command(consumer)
 
     def _poll(self, consumer: KafkaConsumer) -> None:
+        self._turns += 1
         if self._each_turn is not None:
             self._each_turn(consumer)
         try:

@@ -15,7 +15,7 @@ from kafka.admin import ConfigResource
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
-from backends.log import Bounds, Record, kafka_questions
+from backends.log import Bounds, Record, kafka_questions, kafka_sharing, kafka_thread
 from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
@@ -286,6 +286,24 @@ async def test_a_question_that_hangs_holds_up_nobody_for_long(log, monkeypatch, 
         go_on.set()
 
     assert [record.message for record in caplog.records] == ["a question to Kafka hangs, another thread goes on"]
+
+
+async def test_a_member_that_hangs_gives_its_place_to_another_try(log, monkeypatch):
+    """The group forgets one whose thread hangs: to go on as if its partitions were its own would hold up their users for ever."""
+    monkeypatch.setattr(kafka_sharing, "LOOK_S", 0.5)
+    monkeypatch.setattr(kafka_thread, "_END_S", 0.1)
+    go_on = threading.Event()
+    try:
+        async with log.share("owners", DEAD_LETTERS, member="one") as sharing:
+            assert await anext(aiter(sharing)) == frozenset(range(3))
+            sharing._thread._commands.put(lambda _consumer: go_on.wait(60))
+            async with asyncio.timeout(30):
+                with pytest.raises(Unavailable, match="hangs"):
+                    await anext(aiter(sharing))
+        async with asyncio.timeout(30), log.share("owners", DEAD_LETTERS, member="one") as sharing:
+            assert await anext(aiter(sharing)) == frozenset(range(3))
+    finally:
+        go_on.set()
 
 
 async def test_what_was_read_once_is_not_fetched_on(log):
