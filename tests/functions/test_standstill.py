@@ -15,17 +15,23 @@ from functions.policy import policy_of
 from functions.serve import event_app
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat
-from schemas.topics import COMMANDS, DEAD_LETTERS, MESSAGES
+from schemas.topics import COMMANDS, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, MESSAGES, RETRIES
 
 PATIENCE_S = 20
 
 
 @pytest.fixture
-async def pumps(backends):
-    """All event functions behind their pumps, whose waits take a hundredth of their time."""
+def strict():
+    """Whether the pumps give up as Knative's dispatcher does."""
+    return False
+
+
+@pytest.fixture
+async def pumps(backends, strict):
+    """All event functions behind their pumps, whose waits take a hundredth of their time, a thousandth where they give up."""
 
     async def sleep(seconds):
-        await asyncio.sleep(seconds if seconds == COMMIT_S else seconds / 100)
+        await asyncio.sleep(seconds if seconds == COMMIT_S else seconds / (1_000 if strict else 100))
 
     running = []
     for trigger in TRIGGERS:
@@ -35,7 +41,7 @@ async def pumps(backends):
                 group=trigger.group,
                 url=f"http://{trigger.target}",
                 delivery=trigger.delivery,
-                acknowledged=trigger.acknowledged,
+                acknowledged=trigger.acknowledged and not strict,
             )
             post = in_process(event_app(trigger.target))
             running.append(Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep))
@@ -127,3 +133,45 @@ async def test_history_is_whole_when_its_store_was_away_for_long(people, backend
     await until(read)
 
     assert not await topics.events(DEAD_LETTERS)
+
+
+@pytest.mark.parametrize("strict", [True])
+async def test_history_is_whole_although_the_dispatcher_gives_up(people, backends, doors, topics, pumps, away):
+    """Several times, for each event: what it sets aside goes round until the store is back, and nobody has to re-drive it."""
+    back = away(backends.chats, "put")
+    sent = [doors.text(f"number {n}") for n in range(7)]
+    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in sent])
+
+    async def gone_round():
+        return len(await topics.events(HISTORY_RETRIES)) > 2 * len(sent)
+
+    async def kept():
+        page = await backends.chats.page(doors.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
+        return {command.id for command in sent} == {message.id for message in page.messages}
+
+    await until(gone_round)
+    back()
+    await until(kept)
+
+    assert len(await topics.events(MESSAGES)) == len(sent)
+
+
+@pytest.mark.parametrize("strict", [True])
+async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, backends, doors, topics, pumps, away):
+    """And nobody is told that his message is lost."""
+    back = away(backends.accounts, "known")
+    command = doors.text()
+    await backends.appends.append([Record(COMMANDS, doors.event([command]))])
+
+    async def gone_round():
+        return len(await topics.events(RETRIES)) > 3
+
+    async def decided():
+        return [command.id] == [outcome.command.id for outcome in await topics.items(MESSAGES)]
+
+    await until(gone_round)
+    back()
+    policy_of(backends)._ask_from = 0.0
+    await until(decided)
+
+    assert not [delivery for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")]
