@@ -101,7 +101,7 @@ class Follower(Protocol):
 class Member(Protocol):
     """One member of a consumer group on one topic. Every partition is given to one member at a time.
 
-    The embedded log keeps what a group has not committed, from its first member on, whatever its age (`embedded.HELD_BYTES`).
+    The embedded log keeps what a group has not committed, from its first member on, whatever its age (`embedded_retention`).
     """
 
     async def poll(self, *, max_records: int = 500) -> Sequence[Stored]:

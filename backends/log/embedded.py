@@ -21,20 +21,19 @@ from typing import Final, Literal
 from backends.clock import Clock
 from backends.log import Bounds, Jumped, Member, Record, Sharing, Stored
 from backends.log import embedded_file as sql
+from backends.log.embedded_retention import Retention
 from backends.log.embedded_sharing import Group
 from backends.log.embedded_tail import Reader, Tail
 from backends.log.embedded_writer import DEADLINE_S, Result, Step, Writer
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import sign
-from schemas.topics import MAX_RECORD_BYTES, TOPICS, partition_of
+from schemas.topics import MAX_RECORD_BYTES, partition_of
 from schemas.wire import to_kafka
 
 log = logging.getLogger(__name__)
 
 PING_S: Final = 2.0
 POLL_S: Final = 1.0
-HELD_BYTES: Final = 4 * 2**30
-"""So much the file may hold before what no group has read is dropped too: a group that was given up for good must not fill the disk."""
 _EXPIRY_EVERY_S: Final = 60.0
 # What a record costs in memory and in the file beside its bytes, for the limits of the writer's queue.
 _RECORD_BYTES: Final = 128
@@ -68,8 +67,7 @@ class EmbeddedLog:
         self._members: set[tuple[str, str]] = set()
         self._groups: dict[tuple[str, str], Group] = {}
         self._turn = 0
-        self._held: set[str] = set()
-        """Topics of which records are kept beyond their time."""
+        self._retention = Retention(self)
 
     def own(self) -> None:
         """Makes this process the owner of the data folder until it ends or closes the log: `dev` does, a lone function need not.
@@ -117,7 +115,7 @@ class EmbeddedLog:
             held = sql.bounds(connection, slots)
             return {slot - place.first_slot: sql.offset_at(connection, slot, held[slot], at_ms) for slot in slots}
 
-        return await self._query(found)
+        return await self.query(found)
 
     async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
         """See `Reads`."""
@@ -166,7 +164,7 @@ class EmbeddedLog:
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """See `Reads`."""
         place = await self._place(topic)
-        return await self._query(lambda connection: sql.committed(connection, group, place))
+        return await self.query(lambda connection: sql.committed(connection, group, place))
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """See `Reads`. Members in other processes are not known here; there are none where `own` is kept to."""
@@ -198,37 +196,9 @@ class EmbeddedLog:
             raise Unavailable(f"the log cannot be read: {error}") from error
 
     async def expire(self) -> None:
-        """Drops records older than their topic's `kept_s`, and keys whose time is over, in small steps that let appends pass.
-
-        What a group that has ever had a member has not committed is kept, whatever its age: it was acknowledged, and nobody has worked on
-        it. Only when the file holds more than HELD_BYTES it goes all the same, with an error in the log.
-
-        Happens by itself every minute.
-        """
-        now_ms = self._now_ms()
-        full = await self._query(sql.used_bytes) > HELD_BYTES
-        held: set[str] = set()
-        for place in (self._opened or await self._open()).file.topics.values():
-            if (topic := TOPICS.get(place.topic)) is not None:
-                before_ms = now_ms - topic.kept_s * 1000
-                for slot in await self._query(partial(sql.expired_slots, place=place, before_ms=before_ms)):
-                    expire = partial(sql.expire_records, slot=slot, before_ms=before_ms)
-                    while await self.run(partial(expire, unread=False), durable=False):
-                        pass
-                    if await self._query(partial(sql.expired_slots, place=place, before_ms=before_ms, slot=slot)):
-                        held.add(place.topic)
-                        while full and await self.run(partial(expire, unread=True), durable=False):
-                            pass
-        self._tell_held(held, full=full)
-        while await self.run(partial(sql.expire_keys, now_ms=now_ms), durable=False):
-            pass
-
-    def _tell_held(self, topics: set[str], *, full: bool) -> None:
-        if topics and full:
-            log.error("the log is full: what no group has read for too long was dropped", extra={"topics": sorted(topics)})
-        elif topics - self._held:
-            log.warning("records are kept beyond their time, since a group has not read them", extra={"topics": sorted(topics)})
-        self._held = topics
+        """Drops what is over, as `Retention` says. Happens by itself every minute."""
+        places = (self._opened or await self._open()).file.topics.values()
+        await self._retention.expire(places, self._now_ms())
 
     async def ping(self) -> None:
         """Raises Unavailable unless a write and a read succeed within 2 s."""
@@ -271,13 +241,14 @@ class EmbeddedLog:
         return (self._opened or await self._open()).file.place(topic)
 
     async def _look(self, slots: Collection[int]) -> dict[int, Bounds]:
-        return await self._query(lambda connection: sql.bounds(connection, slots))
+        return await self.query(lambda connection: sql.bounds(connection, slots))
 
     async def _read(self, slot: int, offset: int, max_records: int, max_bytes: int) -> list[Stored]:
         file = (self._opened or await self._open()).file
-        return await self._query(lambda connection: file.read(connection, slot, offset, max_records, max_bytes))
+        return await self.query(lambda connection: file.read(connection, slot, offset, max_records, max_bytes))
 
-    async def _query(self, question: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def query(self, question: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Answers a question in the reading thread."""
         opened = self._opened or await self._open()
         try:
             async with asyncio.timeout(DEADLINE_S):

@@ -1,4 +1,4 @@
-"""The file of the embedded log, `log.db`: how it is made and opened, its tables, and the SQL that reads them and drops what is over.
+"""The file of the embedded log, `log.db`: how it is made and opened, its tables, and the SQL that reads them.
 
 The log, its writing thread and the embedded cache use it. It knows no event loop and no thread: every function runs where it is called.
 """
@@ -28,9 +28,6 @@ OFFSET_BITS: Final = 40
 """A record's row id is slot << 40 | offset: a partition is one range of one B-tree, and an append touches no index. A slot is the number of
 one partition of one topic in this file."""
 
-EXPIRY_ROWS: Final = 64
-"""What one step of retention drops: about 1 ms while appends wait (20 ms if all were of the largest size)."""
-
 # `slots.begin` is the oldest offset kept; it moves only when retention drops records, so that an emptied partition goes on counting.
 # `starts` came later and makes no new version: where a group began that had no commit yet, so that what it has not read is known.
 # `keys` is the cache's (backends/cache/embedded.py): numbered in order of time, so that a confirmation and the expiry touch few pages.
@@ -59,21 +56,6 @@ _NEWEST: Final = f"""
 SELECT max((SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id DESC LIMIT 1))
 FROM slots
 """  # noqa: S608 - a number of ours
-_EXPIRED_SLOTS: Final = f"""
-SELECT slot FROM slots WHERE slot >= ? AND slot < ? AND
-    (SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id LIMIT 1) < ?
-"""  # noqa: S608 - a number of ours
-_FIRST_UNREAD: Final = """
-SELECT min(next) FROM (
-    SELECT coalesce((SELECT next FROM commits WHERE consumers = starts.consumers AND slot = starts.slot), next) AS next
-    FROM starts WHERE slot = :slot
-    UNION ALL SELECT next FROM commits WHERE slot = :slot)
-"""
-_FIRST_TO_KEEP: Final = """
-SELECT coalesce(min(id) FILTER (WHERE at_ms >= ?), max(id) + 1)
-FROM (SELECT id, at_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?)
-"""
-
 Row = tuple[int, bytes | None, bytes, bytes | None]
 """A record on its way in: slot, key, headers as MessagePack, value."""
 Written = tuple[int, int, bytes | None, bytes, bytes | None]
@@ -217,43 +199,6 @@ def touch(connection: sqlite3.Connection, at_ms: int) -> None:
 def join(connection: sqlite3.Connection, group: str, offsets: Sequence[tuple[int, int]]) -> None:
     """A group has a member: (slot, offset) is where it begins if it never had one. What it does not commit is kept from now on."""
     connection.executemany("INSERT OR IGNORE INTO starts VALUES (?, ?, ?)", [(group, slot, offset) for slot, offset in offsets])
-
-
-def used_bytes(connection: sqlite3.Connection) -> int:
-    """What the file holds, without the pages that are free again."""
-    pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
-    return int((pages - free) * size)
-
-
-def expired_slots(connection: sqlite3.Connection, place: Place, before_ms: int, slot: int | None = None) -> list[int]:
-    """The slots of a topic whose oldest record is from before that time; of all, or of this one."""
-    first, last = (place.first_slot, place.first_slot + place.partitions) if slot is None else (slot, slot + 1)
-    return [found for (found,) in connection.execute(_EXPIRED_SLOTS, (first, last, before_ms))]
-
-
-def expire_records(connection: sqlite3.Connection, slot: int, before_ms: int, *, unread: bool) -> bool:
-    """Drops the oldest records of a slot, at most EXPIRY_ROWS, up to the first that is not from before that time. Says whether to go on.
-
-    And up to the first that a group has not read, unless `unread` ones are to go too.
-    """
-    first, last = slot << OFFSET_BITS, (slot + 1) << OFFSET_BITS
-    (keep,) = connection.execute(_FIRST_TO_KEEP, (before_ms, first, last, EXPIRY_ROWS)).fetchone()
-    if keep is None:
-        return False
-    if not unread:
-        (needed,) = connection.execute(_FIRST_UNREAD, {"slot": slot}).fetchone()
-        keep = keep if needed is None else min(keep, first + max(needed, 0))
-    dropped: int = connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", (first, keep)).rowcount
-    if dropped:
-        connection.execute("UPDATE slots SET begin = ? WHERE slot = ?", (keep - first, slot))
-    return dropped == EXPIRY_ROWS
-
-
-def expire_keys(connection: sqlite3.Connection, now_ms: int) -> bool:
-    """Drops the oldest keys whose time is over, at most EXPIRY_ROWS. Says whether to go on."""
-    oldest = "SELECT number FROM keys ORDER BY number LIMIT ?"
-    dropped = connection.execute(f"DELETE FROM keys WHERE number IN ({oldest}) AND expires_ms <= ?", (EXPIRY_ROWS, now_ms))  # noqa: S608 - ours
-    return dropped.rowcount == EXPIRY_ROWS
 
 
 def own(folder: Path) -> int:

@@ -305,7 +305,7 @@ async def test_a_group_that_was_given_up_does_not_fill_the_disk(log, clock, monk
     async with log.member("send", DEAD_LETTERS) as member:
         await member.commit({0: 1})
     clock.now_s += 15 * DAY_S
-    monkeypatch.setattr("backends.log.embedded.HELD_BYTES", 1)
+    monkeypatch.setattr("backends.log.embedded_retention.HELD_BYTES", 1)
     before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
     with caplog.at_level(logging.ERROR):
         await log.expire()
