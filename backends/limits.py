@@ -76,6 +76,10 @@ class Buckets:
                 bucket.draw(cost, now_s)
         return wait_s
 
+    def wait_s(self, named: Sequence[tuple[str, Allowance]], cost: float, now_s: float) -> float:
+        """After how many seconds so much could be drawn from all of these; 0.0: now. Nothing is drawn."""
+        return max((self._named(name, allowance).wait_s(cost, now_s) for name, allowance in named), default=0.0)
+
     def _named(self, name: str, allowance: Allowance) -> Bucket:
         bucket = self._buckets.get(name)
         if bucket is None:

@@ -29,7 +29,10 @@ LOCAL: Final = 10_000
 REST_S: Final = 1.0
 """So long the cache is not asked again after it did not answer: each question may take its whole patience."""
 
+DENIED: Final = Allowance(units=120, per_s=10)
+"""Calls of an address, without a token that counts, that are answered at once; counted by this process alone."""
 REFUSAL_S: Final = 0.1
+"""What each refusal of a caller takes of its turn, so that asking on costs little."""
 EACH: Final = 4
 """Calls of one user, or of an address where calls are open, that are under way at once: what others wait for."""
 AT_ONCE: Final = 256
@@ -57,7 +60,7 @@ class Budgets:
             "log_in": LOG_IN,
         }
         self._cache = backends.cache
-        self._local = Buckets(LOCAL)
+        self._local, self._denied = Buckets(LOCAL), Buckets(LOCAL)
         self._rests_until_s = 0.0
         self._turns = Turns(AT_ONCE, each=EACH, waiting=WAITING, each_waiting=WAITING_EACH, busy="too many calls at once")
 
@@ -74,6 +77,13 @@ class Budgets:
                 await asyncio.sleep(REFUSAL_S)
                 raise
             yield
+
+    async def denied(self, address: str) -> None:
+        """Called before somebody is told that his token is not good: after DENIED of them it takes REFUSAL_S of the address's turn."""
+        if self._denied.draw([(address, DENIED)], 1, asyncio.get_running_loop().time()):
+            count("knchat_rate_limited_total", whose="address")
+            async with self._turns.turn():
+                await asyncio.sleep(REFUSAL_S)
 
     async def draw(self, cost: float, **whose: str) -> None:
         """Draws from the buckets of these: `device`, `user`, `address`, `log_in`, each with its name.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from backends.fair import Turns
+from backends.limits import Allowance, Buckets
 from backends.telemetry import count
 from schemas.errors import Malformed, Refused, Unavailable
 
@@ -38,6 +39,8 @@ WAITING: Final = 512
 """Two cores work this off in 5 s, half of what a call has."""
 WAITING_EACH: Final = 64
 """Of one user or address."""
+LOCAL: Final = 10_000
+"""Names whose wrong passwords this process counts for itself."""
 WINDOW_S: Final = 60
 SLOW_S: Final = 5
 """From one try to the next where too many passwords were wrong within a minute, for a minute: of a name from one network, of a device."""
@@ -68,6 +71,10 @@ class Passwords:
     def __init__(self, backends: Backends) -> None:
         self._cache = backends.cache
         self._settings = backends.settings
+        # While the cache is away: wrong ones of this process alone, so many a minute.
+        limit = backends.settings.failed_logins_per_minute
+        self._local, self._wrong = Buckets(LOCAL), Allowance(limit, limit / WINDOW_S)
+        self._elapsed_s = backends.clock.elapsed_s
         # One place is always left for others than the busiest, where there are two.
         self._turns = Turns(AT_ONCE, each=max(1, AT_ONCE - 1), waiting=WAITING, each_waiting=WAITING_EACH, busy="too many log-ins at once")
 
@@ -112,15 +119,22 @@ class Passwords:
         return right
 
     async def _pause_s(self, by: str) -> int:
-        """Seconds between two tries of who was wrong too often; 0: no pause."""
+        """Seconds between two tries of who was wrong too often; 0: no pause.
+
+        With the cache away this process alone has counted; then it raises Refused rate_limited itself.
+        """
         try:
             pause_s = await self._cache.get(f"slow:{by}")
         except Unavailable:
             count("knchat_cache_skipped_total", use="limits")
+            if wait_s := self._local.wait_s([(by, self._wrong)], 1, self._elapsed_s()):
+                count("knchat_log_ins_total", became="limited")
+                raise Refused("rate_limited", "too many wrong passwords", retry_after_s=wait_s) from None
             return 0
         return int(pause_s or 0)
 
     async def _count_wrong(self, by: str, *, limit: int, window_s: int, pause_s: int) -> None:
+        self._local.draw([(by, self._wrong)], 1, self._elapsed_s())
         if await self._hits(f"wrong:{by}", window_s) < limit:
             return
         await self._hits(f"try:{by}", pause_s)  # this was one

@@ -146,7 +146,11 @@ async def _call(request: Request, call: Call, path: Mapping[str, str], handle: D
     peer, forwarded = request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
     address = address_of(peer, forwarded, backends.settings.trusted_proxies)
     work_for(address)
-    caller = None if call.open else await authenticate(request.headers.get("authorization", ""), backends, now_ms=now_ms)
+    try:
+        caller = None if call.open else await authenticate(request.headers.get("authorization", ""), backends, now_ms=now_ms)
+    except Refused:
+        await budgets_of(backends).denied(address)
+        raise
     if caller is not None:
         work_for(str(caller.user))
     asked = Asked(

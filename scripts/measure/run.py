@@ -46,6 +46,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+# A run's users are few for what they do, and all of one address: budgets are measured by `flood`, not here.
+UNLIMITED = {
+    "KNCHAT_USER_UNITS": "1000000",
+    "KNCHAT_USER_UNITS_PER_S": "100000",
+    "KNCHAT_DEVICE_UNITS": "1000000",
+    "KNCHAT_LOGINS_PER_MINUTE": "1000000",
+}
+
+
+def _unlimited() -> dict[str, str]:
+    return {name: os.environ.get(name, value) for name, value in UNLIMITED.items()}
+
+
 @contextlib.asynccontextmanager
 async def running(options: argparse.Namespace, *flags: str) -> AsyncIterator[Run]:
     """A run whose server has started, in a folder of its own; both are gone afterwards. `flags`: more for `dev --real`.
@@ -76,7 +89,7 @@ class Run:
         self.server_cores = own_cores if self.pinned else None
         chosen = [flag for flag, wanted in (("--sink", options.sink), ("--from-zero", options.from_zero)) if wanted]
         real = ("--gateways", str(options.gateways), *chosen, *flags) if options.real else None
-        self.product = None if options.http else Product(folder, real=real, cpus=self.server_cores)
+        self.product = None if options.http else Product(folder, real=real, cpus=self.server_cores, environ=_unlimited())
         self.http, self.ws = options.http, options.ws
         self.warm_up_s = options.warm_up if options.warm_up is not None else REAL_WARM_UP_S if options.real else WARM_UP_S
         self.users: list[User] = []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
+from backends.limits import Allowance
 from backends.settings import Settings
 from backends.telemetry import value_of
+from functions import budgets as budgets_module
 from functions.budgets import budgets_of
 from schemas import calls
 from schemas.errors import Refused, Unavailable
@@ -129,3 +132,16 @@ async def test_budgets_hold_while_the_cache_is_away(ann, backends):
     budgets._rests_until_s = asyncio.get_running_loop().time()
     backends.reads.clock = lambda: NOW_S
     await budgets.draw(1, user=ann.user)
+
+
+async def test_calls_without_a_good_token_become_slow(ann, backends, monkeypatch):
+    """Whoever is logged out and asks on takes little from others: past 120 each answer takes a tenth of a second, four at once."""
+    monkeypatch.setattr(budgets_module, "DENIED", Allowance(2, 0.001))
+    nobody = Caller(backends, address="192.0.2.9")
+    began_s = time.monotonic()
+    answers = [(await nobody.get("/v1/me")).status_code for _ in range(4)]
+    took_s = time.monotonic() - began_s
+
+    assert answers == [401] * 4
+    assert took_s >= 2 * budgets_module.REFUSAL_S
+    assert (await ann.get("/v1/me")).status_code == 200

@@ -132,7 +132,7 @@ async def test_one_address_is_limited(ann, backends):
 
 
 async def test_with_the_cache_away_log_ins_go_on(ann, backends):
-    """A limit that cannot be counted stops nobody, and SQL says which devices stand."""
+    """Guesses are counted by this process meanwhile, nobody else is stopped, and SQL says which devices stand."""
 
     def no_clock() -> float:
         raise Unavailable("the cache does not answer")
@@ -142,6 +142,9 @@ async def test_with_the_cache_away_log_ins_go_on(ann, backends):
 
     assert (await ann.log_in()).login
     assert problem(await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}))[0] == 401
+    guesses = [await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}) for _ in range(4)]
+    assert [answer.status_code for answer in guesses] == [401, 401, 429, 429]  # three with the one before
+    assert 15 <= int(guesses[3].headers["retry-after"]) <= 20  # three a minute
     assert (await ann.get("/v1/me")).status_code == 200
     del backends.reads.clock
 
