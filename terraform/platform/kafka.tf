@@ -30,12 +30,14 @@ locals {
       }
       group = { "*" = ["Describe"], audit = ["Read"] }
     }
-    # Gateways read deliveries and write nothing here: commands and questions go by the sinks. Of history they ask how far behind it is.
+    # Gateways read deliveries and write nothing here: commands and questions go by the sinks. They look since when history's oldest outcome waits.
     kn-chat-gateway = {
       topic = {
-        "chat-*"           = ["Describe"]
-        chat-deliveries    = ["Read", "DescribeConfigs"]
-        session-deliveries = ["Describe", "Read", "DescribeConfigs"]
+        "chat-*"             = ["Describe"]
+        chat-messages        = ["Read"]
+        chat-history-retries = ["Read"]
+        chat-deliveries      = ["Read", "DescribeConfigs"]
+        session-deliveries   = ["Describe", "Read", "DescribeConfigs"]
       }
       group = { "*" = ["Describe"], gateways = ["Read", "Delete"] }
     }
