@@ -278,7 +278,7 @@ class Gateway:
         missing += await self._backends.health.missing(NEEDS)
         if missing:
             return problem(Unavailable(f"not ready: {', '.join(missing)}", code="starting"))
-        return Response(200, "\n".join(filter(None, ("ok", desk.clock.remark, ""))).encode())
+        return Response(200, "".join(f"{line}\n" for line in ("ok", desk.clock.remark) if line).encode())
 
     # ---- beside the conversations --------------------------------------------------------------------------------------------------------
 

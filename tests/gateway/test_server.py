@@ -6,6 +6,7 @@ import sqlite3
 import time
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from unittest.mock import ANY
 
 import pytest
 import websockets
@@ -39,6 +40,19 @@ async def test_probes_and_metrics(gateway, person, settings):
         status, headers, body = await http(gateway, "/readyz")
     assert (status, json.loads(body)["code"], json.loads(body)["message"]) == (503, "starting", "not ready: log (embedded)")
     assert headers["Retry-After"] == "1"
+
+
+async def test_a_wrong_clock_of_the_machine_is_told(gateway, backends, person):
+    """Nothing depends on it, so it is ready: people are let in and write."""
+    backends.clock._wall = lambda: time.time() - 3_600
+
+    assert await http(gateway, "/readyz") == (
+        200,
+        ANY,
+        b"ok\nclock: this machine's is 3600 s behind what has passed since the start\n",
+    )
+    ann = await person(ANN)
+    assert (await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"}))["type"] == "ok"
 
 
 async def test_metrics_can_be_left_out(start):
