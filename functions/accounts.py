@@ -13,6 +13,7 @@ import functions_framework.aio
 from backends.accounts import Profile
 from functions import devices, documents
 from functions.devices import Login, own_profile
+from functions.guard import stands
 from functions.passwords import check_choice, passwords_of
 from functions.routes import Asked, Door, answer
 from schemas import bodies, calls
@@ -68,23 +69,34 @@ async def change_profile(user: UserId, change: bodies.ProfileChange, backends: B
 async def change_password(claims: Claims, change: bodies.PasswordChange, backends: Backends, *, now_ms: int) -> Login:
     """Sets a new password and ends all log-ins in the same step; the device that asks begins a new one.
 
-    Raises Refused forbidden when the old one is wrong, rate_limited, stale when another change came between; Malformed when the new one is
-    among the commonest.
+    A repeat, with the token that the first try has ended, gives new tokens again: whoever knows the new password may have them.
+    Raises Refused unauthorized when the device is logged out, forbidden when the old password is wrong, rate_limited, stale when another
+    change came between; Malformed when the new one is among the commonest.
     """
     user, passwords = claims.user, passwords_of(backends)
+    was = await backends.log_ins.device(user, claims.device)
+    if was is None:
+        raise Refused("unauthorized", "this device is logged out: log in again")
     profile = await _profile(user, backends)
     check_choice(change.new_password, profile.user_name, field="new_password")
     kept = await backends.accounts.password_hash(user)
-    if kept is None or not await passwords.check_change(user, change.password, kept):
+    done = not stands(claims, was)
+    if kept is None or not await passwords.check_change(user, change.new_password if done else change.password, kept):
+        if done:
+            raise Refused("unauthorized", "this device was logged out since: log in again")
         raise Refused("forbidden", "that is not your password", field="password")
-    was = await backends.log_ins.device(user, claims.device)
-    device, secret = devices.new_device(user, claims.device, "" if was is None else was.device_name, now_ms=now_ms)
-    fresh = await passwords.hash(change.new_password)
-    changed = await backends.log_ins.change_password(user, fresh, was=kept, kept=device)
-    if changed is None:
+    device, secret = devices.new_device(user, claims.device, was.device_name, now_ms=now_ms, epoch=was.epoch)
+    if done:
+        begun = await backends.log_ins.begin(device)
+    else:
+        fresh = await passwords.hash(change.new_password)
+        changed = await backends.log_ins.change_password(user, fresh, was=kept, kept=device)
+        begun = None if changed is None else (changed[0], [changed[1]])
+    if begun is None:
         raise Refused("stale", "the password has just been changed", field="password")
-    device, ending = changed
-    await devices.told([ending], backends, why="password")
+    device, ended = begun
+    await devices.told(ended, backends, why="log_in" if done else "password")
+    await devices.believed(device, backends)
     return Login(device, profile, devices.refresh_token(device, secret))
 
 

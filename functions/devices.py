@@ -77,9 +77,14 @@ async def log_in(body: bodies.LogIn, backends: Backends, *, now_ms: int, network
         raise Unavailable("the password has just been changed: log in again")
     device, ended = begun
     await told(ended, backends, why="log_in")
-    await set_valid_since(backends.cache, device.user, device.device, device.created_ms, ttl_s=BELIEVED_S)
+    await believed(device, backends)
     count("knchat_log_ins_total", became="done")
     return Login(device, profile, refresh_token(device, secret))
+
+
+async def believed(device: Device, backends: Backends) -> None:
+    """Its tokens count from now on, whatever was remembered of an older log-in on the device."""
+    await set_valid_since(backends.cache, device.user, device.device, device.created_ms, ttl_s=BELIEVED_S)
 
 
 def new_device(user: UserId, name: str, device_name: str, *, now_ms: int, epoch: int = 0) -> tuple[Device, str]:

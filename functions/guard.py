@@ -15,6 +15,7 @@ from schemas.ids import UserId
 from schemas.tokens import Claims
 
 if TYPE_CHECKING:
+    from backends.accounts import Device
     from backends.cache import Cache
     from backends.wiring import Backends
 
@@ -24,15 +25,25 @@ BELIEVED_S: Final = 5
 _SCHEME: Final = "bearer "
 
 
-async def authenticate(authorization: str, backends: Backends, *, now_ms: int) -> Claims:
-    """Who a request speaks for. Raises Refused unauthorized, or Unavailable when a part that has to be asked does not answer."""
+async def authenticate(authorization: str, backends: Backends, *, now_ms: int, ended: bool = False) -> Claims:
+    """Who a request speaks for. Raises Refused unauthorized, or Unavailable when a part that has to be asked does not answer.
+
+    `ended`: the log-in need not stand any longer, and whoever asks for that looks whether it does (`stands`).
+    """
     if not authorization[: len(_SCHEME)].lower() == _SCHEME:
         raise Refused("unauthorized", "give an access token: Authorization: Bearer ...")
     claims = await backends.public_keys.verify(authorization[len(_SCHEME) :].strip(), now_ms / 1_000)
+    if ended:
+        return claims
     since_ms, epoch = await _standing(claims, backends)
     if claims.issued_ms < since_ms or claims.epoch < epoch:
         raise Refused("unauthorized", "this device was logged out since: log in again")
     return claims
+
+
+def stands(claims: Claims, device: Device) -> bool:
+    """Whether a token is of this very log-in, and not of an older one on the device."""
+    return claims.issued_ms >= device.created_ms and claims.epoch >= device.epoch
 
 
 async def _standing(claims: Claims, backends: Backends) -> tuple[int, int]:

@@ -146,8 +146,9 @@ async def _call(request: Request, call: Call, path: Mapping[str, str], handle: D
     peer, forwarded = request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
     address = address_of(peer, forwarded, backends.settings.trusted_proxies)
     work_for(address)
+    authorization = request.headers.get("authorization", "")
     try:
-        caller = None if call.open else await authenticate(request.headers.get("authorization", ""), backends, now_ms=now_ms)
+        caller = None if call.open else await authenticate(authorization, backends, now_ms=now_ms, ended=call.repeated)
     except Refused:
         await budgets_of(backends).denied(address)
         raise

@@ -19,7 +19,8 @@ Answer = type[bodies.Body | frames.ServerFrame]
 class Call:
     """One call. `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No `answer`: 204.
 
-    `cost` is drawn from who asks: the user, or the address where the call is open.
+    `cost` is drawn from who asks: the user, or the address where the call is open. `repeated`: a token that this very call has ended
+    will do for its repeat; the door asks for more than the token.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Call:
     body: type[bodies.Body] | None = None
     query: type[bodies.Query] | None = None
     open: bool = False
+    repeated: bool = False
     errors: tuple[str, ...] = ()
 
     @property
@@ -105,6 +107,7 @@ CHANGE_PASSWORD: Final = Call(
     path="/v1/me/password",
     summary="Changes my password and ends all log-ins; this device gets new tokens.",
     cost=costs.TWO_HASHES,
+    repeated=True,
     body=bodies.PasswordChange,
     answer=bodies.PasswordChanged,
     errors=("forbidden", "stale"),

@@ -10,6 +10,7 @@ import pytest
 
 from backends.accounts import Profile
 from functions import passwords
+from schemas.errors import Unavailable
 from schemas.ids import UserId
 from schemas.topics import DELIVERIES
 from tests.functions.callers import PASSWORD, Caller, problem
@@ -73,6 +74,41 @@ async def test_a_new_password_ends_a_thief_on_the_same_device(ann):
     assert problem(await thief.get("/v1/me"))[:2] == (401, "unauthorized")
     assert problem(await thief.renew())[:2] == (401, "unauthorized")
     assert (await ann.renew()).status_code == 201
+
+
+async def test_a_repeat_of_a_change_whose_answer_was_lost_gives_the_same_outcome(ann, backends, monkeypatch, topics):
+    """The database has done it and nobody heard of it: the same call, with the token that it ended, gives new tokens."""
+    change = backends.log_ins.change_password
+
+    async def done_unheard(*args, **more):
+        await change(*args, **more)
+        raise Unavailable("the database does not answer")
+
+    body = {"password": PASSWORD, "new_password": "another good one"}
+    monkeypatch.setattr(backends.log_ins, "change_password", done_unheard)
+    first = await ann.call("PUT", "/v1/me/password", body)
+    monkeypatch.undo()
+    assert problem(first)[:2] == (503, "unavailable")
+
+    guessed = await ann.call("PUT", "/v1/me/password", body | {"new_password": "a guess of it"})
+    again = await ann.call("PUT", "/v1/me/password", body)
+    ann.login |= again.json()
+
+    assert problem(guessed)[:2] == (401, "unauthorized")
+    assert again.status_code == 200
+    assert ((await ann.get("/v1/me")).status_code, (await ann.renew()).status_code) == (200, 201)
+    assert (await backends.log_ins.device(UserId(int(ann.user)), "phone")).epoch == 1
+    assert {delivery.revoked.epoch for delivery in await topics.items(DELIVERIES)} == {0, 1}
+
+
+async def test_who_is_logged_out_changes_no_password(ann):
+    """Though the call takes the token of a log-in that has ended, for its own repeat."""
+    await ann.call("DELETE", "/v1/sessions/current")
+
+    answer = await ann.call("PUT", "/v1/me/password", {"password": PASSWORD, "new_password": "another good one"})
+
+    assert problem(answer)[:2] == (401, "unauthorized")
+    assert (await ann.log_in()).login
 
 
 async def test_a_new_password_counts_though_the_log_is_away(ann, backends):
