@@ -63,6 +63,8 @@ EARLY_FRAMES: Final = 10
 """What a client may say before its hello is answered: bytes on the wire, and WebSocket frames of any kind."""
 PAUSE_S: Final = 0.1
 """A session that is too fast is not read for so long at least: stopping and starting for each message would cost more than it says."""
+MESSAGE_BYTES: Final = 4_096
+"""Longer ones count once for each of these, whatever they say."""
 IDLE_FRAMES: Final = 100
 """WebSocket frames a second that say nothing: pings, pongs, fragments, empty arrays."""
 
@@ -192,7 +194,7 @@ class Session:
         if self.phase is not Phase.OPEN and (end := self._early_end()) is not None:
             return [end]
         acts = self._take_all(parts, now_s, now_ms)
-        if (wait_s := max(self._say_later(len(parts), now_s), self._held_up())) > 0:
+        if (wait_s := max(self._say_later(max(len(parts), len(payload) // MESSAGE_BYTES), now_s), self._held_up())) > 0:
             self.heard_s += wait_s  # nothing can be heard from it meanwhile
             acts.append(Pause(wait_s))
         return acts

@@ -326,10 +326,13 @@ class _WebSocket:
 
     def received(self, chunk: bytes) -> None:
         """What TCP has brought."""
+        handler = self._handler
+        if handler is None:
+            return
         if self._early_bytes is not None:
             self._early_bytes -= len(chunk)
-            if self._early_bytes < 0 and self._handler is not None:
-                self._tell(self._handler.flooded)
+            if self._early_bytes < 0:
+                self._tell(handler.flooded)
                 return
         self._frames.feed(chunk)
         self._take()

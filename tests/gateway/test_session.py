@@ -251,6 +251,16 @@ def test_too_many_messages_are_read_later():
     assert paused(say(session, {"type": "ping"}, now_s=NOW_S + 1)) == []
 
 
+def test_long_messages_count_for_more():
+    """Once for each 4 KiB, before anybody looks what is in them."""
+    session = opened()
+    large = {"type": "ping", "x": "x" * 64_000}
+
+    for _ in range(33):
+        assert paused(say(session, large)) == []
+    assert paused(say(session, large)) == [PAUSE_S]
+
+
 def test_a_pause_of_reading_is_no_silence():
     """However long: nobody is said to be dead whom we do not read."""
     session = Session(Wire(), CODECS[JSON], replace(RULES, frames_per_second=1), now_s=NOW_S)
