@@ -90,6 +90,12 @@ def dead_letter(event: Event, *, url: str, answer: Answer | None) -> Event:
     return replace(event, extensions={**event.extensions, **named})
 
 
+def for_now(letter: Event) -> bool:
+    """Whether it died because something was away: of no answer, or of one that means later. 500 is a bug's."""
+    code = letter.extensions.get("knativeerrorcode", "503")
+    return code.isdecimal() and code != "500" and verdict(int(code)) == "again"
+
+
 def revived(letter: Event) -> Event:
     """The event as it was before it failed: what dispatcher and sink have added must not come back to a function (measured)."""
     added = ("knativeerror", "knativekafka")

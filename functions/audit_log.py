@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from backends.log import Stored
 from backends.log.in_time import Span, in_time
-from backends.posts import verdict
+from backends.posts import for_now
 from functions.main import TRIGGERS, OnEvents
 from schemas import chat_pb2 as pb
 from schemas import wire
@@ -196,8 +196,7 @@ def _note(record: Stored, letters: Letters) -> None:
     """What was refused for good is an answer. What was given up goes round again, and the commands of a dead batch do, one by one."""
     try:
         event = event_of(record)
-        code = event.extensions.get("knativeerrorcode", "")
-        if not code.isdigit() or verdict(int(code)) != "never":
+        if for_now(event):
             return
         match event.type:
             case COMMANDS_ISSUED.type:

@@ -20,7 +20,7 @@ from schemas import wire
 from schemas.errors import Malformed
 from schemas.ids import ChatId, MessageId, UserId, direct_members, parse_chat, time_text, unix_ms_of
 from schemas.signatures import check_signature
-from schemas.topics import MESSAGES
+from schemas.topics import HISTORY_RETRIES, MESSAGES
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -68,7 +68,7 @@ class Rows:
 
     async def run(self) -> None:
         """Looks at all that is due. Raises Unavailable when the log or a store is away."""
-        spans = await self._log.due(MESSAGES)
+        spans = [*await self._log.due(MESSAGES), *await self._log.due(HISTORY_RETRIES)]
         places: dict[tuple[str, int], int] = {}
         some: list[_Accepted] = []
         size = since = 0
@@ -104,7 +104,7 @@ class Rows:
         if missing:
             dead = (await self._log.letters(missing[0].record.at_ms - SKEW_MS)).outcomes
             self._add("dead", [one for one in missing if one.command.id in dead])
-            missing = [one for one in missing if one.command.id not in dead]
+            missing = await self._not_handed_on([one for one in missing if one.command.id not in dead])
         if missing and self._keep is not None:
             still = await self._persist_again(missing, self._keep)
             ids = {(one.what, one.command.id) for one in still}
@@ -113,6 +113,16 @@ class Rows:
         self._add("missing", missing)
         if len(self._unasked) >= MAX_UNASKED:
             await self._judge_unasked()
+
+    async def _not_handed_on(self, missing: Sequence[_Accepted]) -> list[_Accepted]:
+        """Without those whose outcome lies in chat-history-retries later on: they are audited there, or under way."""
+        if not missing:
+            return []
+        last: dict[int, tuple[int, str, int, int]] = {}
+        since_ms = min(one.record.at_ms for one in missing) - SKEW_MS
+        async for record, outcomes in self._log.outcomes(await self._log.from_time(HISTORY_RETRIES, since_ms)):
+            last.update((outcome.command.id, _place(record)) for outcome in outcomes)
+        return [one for one in missing if last.get(one.command.id, _place(one.record)) <= _place(one.record)]
 
     async def _missing(self, some: Sequence[_Accepted], *, looking_for_more: bool = False) -> list[_Accepted]:
         """Those of which history lacks anything that `persist` writes: the row, the states of both people, the watermarks."""
@@ -176,6 +186,10 @@ class Rows:
     def _add(self, became: str, some: Iterable[_Accepted]) -> None:
         for what in ("messages", "marks"):
             self._tally.add(what, became, [one.command.id for one in some if one.what == what])
+
+
+def _place(record: Stored) -> tuple[int, str, int, int]:
+    return record.at_ms, record.topic, record.partition, record.offset
 
 
 def _members(chat: str) -> tuple[UserId, ...] | None:

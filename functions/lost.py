@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from backends.log import Record, Stored
-from backends.posts import event_of, revived, verdict
+from backends.posts import event_of, for_now, revived
 from backends.telemetry import count
 from functions.door import on_dead_letter
 from functions.records import Writer
@@ -47,14 +47,14 @@ async def _became(letter: Event, writer: Writer, backends: Backends) -> str:
         return "old"
     now = time_text(backends.clock.now_ms())
     if letter.type == OUTCOMES_DECIDED.type:
-        if not _for_now(letter):
+        if not for_now(letter):
             return "kept"
         await backends.appends.append([Record(HISTORY_RETRIES, writer.again(revived(letter), now))])
         return "retried"
     commands = wire.parse(letter, pb.Commands).commands
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
-    if len(commands) > 1 or _for_now(letter):
+    if len(commands) > 1 or for_now(letter):
         await backends.appends.append([writer.retry(command, now) for command in commands])
         return "retried"
     return await _tell(commands[0], writer, backends)
@@ -88,12 +88,6 @@ async def _recent(letter: Event, backends: Backends) -> bool:
         if record.offset == offset and (there.id, there.data) == (letter.id, letter.data):
             return backends.clock.now_ms() - record.at_ms <= RECENT_MS
     return False
-
-
-def _for_now(letter: Event) -> bool:
-    """Whether it died because something was away: of no answer, or of one that means later. 500 is a bug's."""
-    code = letter.extensions.get("knativeerrorcode", "503")
-    return code.isdecimal() and code != "500" and verdict(int(code)) == "again"
 
 
 async def _answered(command: pb.Command, partition: int, backends: Backends) -> bool:

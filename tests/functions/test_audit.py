@@ -29,7 +29,7 @@ from functions.serve import event_app
 from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.ids import LATEST, first_id_at
-from schemas.topics import COMMANDS, DEAD_LETTERS, MESSAGES, RETRIES
+from schemas.topics import COMMANDS, DEAD_LETTERS, HISTORY_RETRIES, MESSAGES, RETRIES
 from tests.backends.keyspaces import Keyspaces
 from tests.backends.postgres import Postgres
 from tests.real import NEEDS, topic_prefix
@@ -281,6 +281,22 @@ async def test_a_command_that_was_handed_on_is_audited_where_it_lies(line):
 
     assert tally.of("repaired") == {"commands": 1}
     assert tally.examples == [f"commands repaired {said[0].id}"]
+
+
+@embedded
+async def test_an_outcome_that_goes_round_is_audited_where_it_lies(line):
+    """History was away for longer than the dispatcher's patience: its copy in chat-history-retries is not done with yet, then dropped."""
+    said = line.commands(3)
+    await line.decide(said)
+    await line.commit(MESSAGES)
+    again = [Record(HISTORY_RETRIES, line.doors.event([pb.Outcome(command=command)])) for command in said[1:]]
+    await line.backends.appends.append(again)
+    tally = await line.audit()
+    assert (tally.of("repaired"), tally.under_way) == ({"messages": 1}, 2)
+
+    await line.commit(HISTORY_RETRIES)
+    assert (await line.audit()).of("repaired") == {"messages": 2}
+    assert await line.history() == [command.id for command in reversed(said)]
 
 
 @embedded
