@@ -31,7 +31,9 @@ PASS_S: Final = 15.0
 """What a hello waits for a pass; then it is a `reset`. The client waits 20 s for its welcome."""
 IN_ONE_READ: Final = 256
 IN_ONE_TURN: Final = 64
-"""Records that are looked through in one turn of the event loop: about 2 ms, and as long a pause follows."""
+"""Records that are looked through in one turn of the event loop: about 2 ms."""
+PAUSES: Final = 3
+"""So many times as long a pause follows each: whoever comes back with old cursors all the time gets a quarter of the loop at most."""
 KEPT_BYTES: Final = 2**20
 """What one device may have missed behind the ring; who has missed more reloads from history."""
 PASS_BYTES: Final = 16 * 2**20
@@ -141,7 +143,7 @@ class Resume:
                             raw = delivery.SerializeToString()
                             waiter.missed.append(((record.offset, index + 1), raw))
                             waiter.size += len(raw)
-        await asyncio.sleep(clock() - began_s)
+        await asyncio.sleep(PAUSES * (clock() - began_s))
 
     def _bound(self, waiters: list[_Waiter]) -> None:
         """Lets go of those who have missed too much: they reload from history."""
