@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as aio_errors
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from backends.log import Stored
+from backends.log.jumps import jump
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_records import HEARTBEAT_MS, JOIN_S, POLL_MS, POLL_RECORDS, SESSION_MS, stored_of
 from backends.log.kafka_watch import FetchWatch
@@ -47,6 +48,8 @@ class KafkaMember:
         )
         self._consumer: AIOKafkaConsumer | None = None
         self._watch: FetchWatch | None = None
+        self._next: dict[TopicPartition, int] = {}
+        """Of each partition of mine, the offset that comes next."""
         self._closed = False
 
     async def start(self) -> None:
@@ -56,8 +59,7 @@ class KafkaMember:
         try:
             with self._brokers.errors():
                 async with asyncio.timeout(JOIN_S):
-                    for place in consumer.assignment():
-                        await consumer.position(place)
+                    self._next = {place: await consumer.position(place) for place in consumer.assignment()}
         except BaseException:
             await self._leave()
             raise
@@ -69,8 +71,10 @@ class KafkaMember:
         if self._consumer is None:
             await self.start()
         try:
+            consumer = self._asked()
             with self._brokers.errors():
-                polled = await self._asked().getmany(timeout_ms=int(_POLL_S * 1000), max_records=max_records)
+                polled = await consumer.getmany(timeout_ms=int(_POLL_S * 1000), max_records=max_records)
+                await self._look_for_jumps(consumer, polled)
             if self._watch is not None:
                 self._watch.polled(found=bool(polled))
         except Unavailable:
@@ -79,6 +83,18 @@ class KafkaMember:
         if self._closed:
             raise Unavailable("the log is closed")
         return [stored_of(self._topic, record) for records in polled.values() for record in records]
+
+    async def _look_for_jumps(self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        """Aiokafka goes on at the oldest record, or at the end, without a word when retention was faster."""
+        mine = consumer.assignment()
+        self._next = {
+            place: offset for place, offset in self._next.items() if place in mine
+        }  # what was another's meanwhile, that one has read
+        for place, records in polled.items():
+            offset, to = self._next.get(place), records[0].offset
+            self._next[place] = records[-1].offset + 1
+            if offset is not None and offset < to and offset < (await consumer.beginning_offsets([place]))[place]:
+                jump(self._topic, place.partition, offset, to, None)
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """See `Member`. What is said of partitions that others have meanwhile is left out: they have their own offsets by now."""

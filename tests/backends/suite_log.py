@@ -528,6 +528,21 @@ class LogSuite:
         assert len(told) == 1
         assert value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS) == before + 4
 
+    async def test_a_member_whose_next_records_were_dropped_counts_them_and_goes_on_at_the_oldest(self, log, drop, group):
+        """They were acknowledged, and nobody will ever work on them."""
+        before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
+        start = (await ends(log.reads))[1]
+        some = records(6, 1)
+        await log.appends.append(some)
+        async with log.reads.member(group, DEAD_LETTERS) as member:
+            await member.commit({1: start + 1})
+        await drop(log, 1, start + 4)
+        async with log.reads.member(group, DEAD_LETTERS) as member:
+            found = await polled(member, 2, partition=1)
+
+        assert ids(found)[:2] == sent(some)[4:]
+        assert value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS) == before + 3
+
     async def test_what_was_not_committed_comes_again(self, log, connect, group):
         """A member goes on from the committed offsets, also in another process and after a restart."""
         async with log.reads.member(group, DEAD_LETTERS, start="end") as member:
