@@ -83,9 +83,12 @@ class Pump:
         post: Post,
         namespace: str = "chat",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        held_events: int | None = None,
     ) -> None:
+        """`held_events`: with so many in memory nothing is polled; left out: HELD_EVENTS. The dispatcher's is POLL_RECORDS."""
         self._source, self._reads, self._appends, self._post = source, reads, appends, post
         self._namespace, self._sleep = namespace, sleep
+        self._held_events = HELD_EVENTS if held_events is None else held_events
         self._prefixes = Prefixes()
         self.up = asyncio.Event()
         """Set when the pump has joined its group."""
@@ -128,7 +131,7 @@ class Pump:
     async def _dispatch(self, member: Member, tasks: asyncio.TaskGroup) -> None:
         failures = 0
         while True:
-            while len(self._first) >= POLL_RECORDS or len(self._held) >= HELD_EVENTS or self._held_bytes >= HELD_BYTES:
+            while len(self._first) >= POLL_RECORDS or len(self._held) >= self._held_events or self._held_bytes >= HELD_BYTES:
                 self._room.clear()
                 await self._room.wait()
             try:

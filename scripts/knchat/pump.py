@@ -15,7 +15,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from backends import logs, tracing
-from backends.pump import LOG_BACK_OFF_S, Pump, Source
+from backends.pump import LOG_BACK_OFF_S, POLL_RECORDS, Pump, Source
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents
 from knchat import exits
@@ -55,7 +55,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--group", required=True, choices=SOURCES, metavar="GROUP", help="which source: one of the groups below")
     parser.add_argument("--url", metavar="URL", help="where the function listens; without it the function runs in this process")
-    parser.add_argument("--strict", action="store_true", help="retries end as the dispatcher's do, also while a store is away")
+    parser.add_argument("--strict", action="store_true", help="as the dispatcher: retries end, what waits holds a place")
     parser.add_argument("--pace", type=pace, default=1.0, metavar="X", help="for tests: every wait takes so much of its time (default 1)")
 
 
@@ -101,7 +101,8 @@ async def _serve(settings: Settings, trigger: OnEvents, args: argparse.Namespace
         async def sleep(seconds: float) -> None:
             await asyncio.sleep(seconds * args.pace)
 
-        pump = Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep)
+        held = POLL_RECORDS if args.strict else None
+        pump = Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep, held_events=held)
         working = asyncio.create_task(_keep_running(pump, trigger.group))
         announcing = asyncio.create_task(_announce(pump, trigger.group))
         stopped = asyncio.create_task(stopping.wait())

@@ -28,9 +28,9 @@ async def start(embedded):
     """Starts pumps of chat-commands whose events were acknowledged, and ends them."""
     running = []
 
-    async def started(post, *, acknowledged=True, delivery=SHORT, sleep=None, appends=embedded):
+    async def started(post, *, acknowledged=True, delivery=SHORT, sleep=None, appends=embedded, held_events=None):
         source = Source(topic=COMMANDS, group="send", url="http://send", delivery=delivery, acknowledged=acknowledged)
-        pump = Pump(source, reads=embedded, appends=appends, post=post, sleep=sleep or Naps())
+        pump = Pump(source, reads=embedded, appends=appends, post=post, sleep=sleep or Naps(), held_events=held_events)
         pump.task = asyncio.create_task(pump.run())
         running.append(pump)
         return pump
@@ -106,6 +106,21 @@ async def test_what_waits_is_bounded(embedded, start, monkeypatch, bound, value)
     assert tried == ["0", "1", "2", "3", "4"]
     assert function.calls.empty()
     await end(pump)
+
+
+async def test_a_pump_may_be_held_to_what_the_dispatcher_holds(embedded, start):
+    """What waits holds a place then, and two polls less one are all there are."""
+    function = Undecided()
+    await append(embedded, *[event(number) for number in range(3 * POLL_RECORDS)], event("good"))
+    await start(in_process(function), sleep=for_ever, held_events=POLL_RECORDS)
+    async with asyncio.timeout(PATIENCE_S):
+        while function.asked < POLL_RECORDS:
+            await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    assert function.asked < 2 * POLL_RECORDS
+    assert not function.good.is_set()
 
 
 async def test_so_many_retries_at_once_and_a_second(embedded, start, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from backends.in_process import in_process
 from backends.log import Record
-from backends.pump import COMMIT_S, Pump, Source
+from backends.pump import COMMIT_S, POLL_RECORDS, Pump, Source
 from functions.main import TRIGGERS, OnEvents
 from functions.policy import policy_of
 from functions.serve import event_app
@@ -44,7 +44,16 @@ async def pumps(backends, strict):
                 acknowledged=trigger.acknowledged and not strict,
             )
             post = in_process(event_app(trigger.target))
-            running.append(Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep))
+            running.append(
+                Pump(
+                    source,
+                    reads=backends.reads,
+                    appends=backends.appends,
+                    post=post,
+                    sleep=sleep,
+                    held_events=POLL_RECORDS if strict else None,
+                )
+            )
     tasks = [asyncio.create_task(pump.run()) for pump in running]
     yield running
     await asyncio.gather(*(pump.stop(within_s=1) for pump in running))
