@@ -37,7 +37,11 @@ def shim(tmp_path):
 def stepped(request, tmp_path, shim):
     """The product on clocks that the test sets; the stores of the real one keep the true time."""
     folder = tmp_path / "data"
-    server = Dev(folder, environ=shim.environ) if request.param == "embedded" else real_dev(folder, sink=False, environ=shim.environ)
+    if request.param == "embedded":
+        server = Dev(folder, environ=shim.environ)
+    else:
+        shim.set_wall(-3_600)  # wrong from the start: only the stores know better
+        server = real_dev(folder, sink=False, environ=shim.environ)
     yield server.start()
     assert server.stop() == 0
 
@@ -169,6 +173,33 @@ async def test_people_write_on_when_the_clock_is_set(stepped, shim, request):
     assert [code for code in codes if code is not None and code >= 4_400] == []
     log.info("%d messages; sessions that ended: %s", len(ids), codes)
     await asyncio.gather(*(person.client.close() for person in people))
+
+
+@pytest.mark.slow
+async def test_a_machine_that_was_ahead_before_its_restart_writes_on(tmp_path, shim):
+    """Without a database its log and its log-ins say what time it was, so that ids go on rising, and those who were logged in write on."""
+    shim.set_wall(3_600)
+    server = Dev(tmp_path / "data", environ=shim.environ).start()
+    chat = Chat(server.http)
+    try:
+        for person in chat.people:
+            await person.come("ann")
+        one, other = (person.client for person in chat.people)
+        before = await one.send("before", to=other.login.user)
+        server.stop()
+        shim.set_wall(0)
+        server.start()
+        since = time.monotonic()
+        after = await other.send("after", to=one.login.user)
+
+        assert time.monotonic() - since < AGAIN_S
+        assert int(after.message) > int(before.message)
+        page = await one.history(before.chat)
+        assert [message.message for message in page.messages] == [after.message, before.message]
+        for client in (one, other):
+            await client.close()
+    finally:
+        assert server.stop() == 0
 
 
 async def history(chat: Chat) -> set[int]:
