@@ -61,6 +61,7 @@ class SqlLogIns:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._among = database.among(DEVICES.c.device, "names")
 
     async def begin(self, device: Device) -> tuple[Device, Sequence[Ending]] | None:
         """Locks the account, so that no change of the password comes between."""
@@ -171,8 +172,10 @@ class SqlLogIns:
         return None if row is None else Device(*row)
 
     def _sweep(self, connection: sa.Connection, user: UserId, epoch: int) -> None:
+        """By their keys: a subquery with a limit may be asked anew for each row, which took PostgreSQL over 5 s for 20,000 (measured)."""
         over = sa.select(DEVICES.c.device).where(DEVICES.c.user == user, DEVICES.c.epoch < epoch).limit(_SWEPT)
-        connection.execute(sa.delete(DEVICES).where(DEVICES.c.user == user, DEVICES.c.device.in_(over)))
+        if names := list(connection.execute(over).scalars()):
+            connection.execute(sa.delete(DEVICES).where(DEVICES.c.user == user, self._among), {"names": names})
 
     def _put(self, device: Device) -> sa.Insert:
         values = {name: getattr(device, name) for name in Device.__slots__}

@@ -232,19 +232,21 @@ async def test_a_device_of_an_older_epoch_is_logged_out(log_ins, user, database)
 
 
 async def test_with_20_000_devices_a_new_password_takes_a_moment(log_ins, user, database):
-    """And ends them all. The statement has 100 ms; a busy machine may have three tries."""
+    """And ends them all, within 100 ms; the best of five, since other work may hold the machine up meanwhile."""
     took_s, password = [], "old"
-    for attempt in range(3):
-        rows = [_values(device(user, f"d{number}", epoch=attempt)) for number in range(MANY)]
+    for attempt in range(5):
+        rows = [_values(device(user, f"d{attempt}-{number}", epoch=attempt)) for number in range(MANY)]
         for begin in range(0, MANY, 1_000):
-            await database.write(lambda connection, part=rows[begin : begin + 1_000]: connection.execute(DEVICES.insert(), part))
+            values = database.many(rows[begin : begin + 1_000])
+            await database.write(lambda connection, values=values: connection.execute(database.insert_many(DEVICES), values))
+        phone = device(user)
         began_s = time.perf_counter()
-        await log_ins.change_password(user, f"new{attempt}", was=password, kept=device(user, "d7"))
+        await log_ins.change_password(user, f"new{attempt}", was=password, kept=phone)
         took_s.append(time.perf_counter() - began_s)
-        password = f"new{attempt}"
-        assert [one.device for one in await log_ins.devices(user)] == ["d7"]
+        assert [one.device for one in await log_ins.devices(user)] == ["phone"]
+        assert await log_ins.device(user, f"d{attempt}-7") is None
         if took_s[-1] <= 0.1:
             break
-        await log_ins.end(user, "d7", now_ms=0)
+        password = f"new{attempt}"
 
     assert min(took_s) <= 0.1, took_s
