@@ -5,17 +5,12 @@ The gateway calls this once per device; `send`, `persist` and the others make de
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec import UNSET
 
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.errors import TEMPORARY_CODES
 from schemas.ids import ChatId, direct_members, time_text, unix_ms_of
-
-UNREAD_SHOWN: Final = 999
-"""Unread counts end here: 999 means 999 or more."""
 
 
 def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:

@@ -19,6 +19,8 @@ FRAMES_IN_ARRAY: Final = 64
 TEXT_BYTES: Final = 4_096
 PAGE_BYTES: Final = 48 * 1024
 """A page or list ends here, so that it fits a frame with room to spare."""
+UNREAD_SHOWN: Final = 999
+"""Unread counts end here: 999 means 999 or more."""
 SOCKET_PATH: Final = "/v1/socket"
 JSON: Final = "knchat.v1.json"
 MSGPACK: Final = "knchat.v1.msgpack"

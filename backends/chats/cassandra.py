@@ -18,7 +18,7 @@ from backends.chats.cassandra_schema import VERSION_OF, check, migrate
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import MAX_DIGEST, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
 from backends.clock import Clock, Reading, elapsed_s
-from schemas.deliveries import UNREAD_SHOWN
+from schemas.frames import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
 
 BUCKET_MS: Final = 10 * 24 * 3_600_000

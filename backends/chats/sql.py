@@ -15,7 +15,7 @@ from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, P
 from backends.chats.rules import MAX_DIGEST, Messages, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
 from backends.clock import Clock, Reading
 from backends.database import METADATA, Database
-from schemas.deliveries import UNREAD_SHOWN
+from schemas.frames import UNREAD_SHOWN
 from schemas.ids import ChatId, MessageId, UserId
 
 MESSAGES: Final = sa.Table(

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from schemas import frames
-from schemas.deliveries import UNREAD_SHOWN
+from schemas.frames import UNREAD_SHOWN
 from schemas.ids import unix_ms_of
 
 KEY_MS: Final = 24 * 3_600_000
