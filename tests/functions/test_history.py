@@ -150,12 +150,12 @@ async def test_cut_pages_join_to_the_whole_chat(ask, long_ones, doors):
 
 
 async def test_a_message_larger_than_a_page_comes_alone(ask, doors, backends):
-    """Control characters take six bytes in JSON: such a message is a page of its own, else nobody would ever get past it."""
-    commands = [doors.text("\x01" * 9_000) for _ in range(3)]
-    await doors.post("persist", [pb.Outcome(command=command) for command in commands])
+    """Control characters take six bytes in JSON: one of before such texts were refused is a page of its own, else nobody got past it."""
+    numbers = [doors.mint() for _ in range(3)]
+    await backends.chats.put([HistoryMessage(n, doors.CHAT, doors.ALICE, f"k{n}", "\x01" * 9_000, 0, n) for n in numbers])
     page = (await ask(**history(doors.CHAT, 10))).page
 
-    assert (ids(page), page.more_before) == ([commands[2].id], True)
+    assert (ids(page), page.more_before) == ([numbers[2]], True)
 
 
 async def test_a_page_over_http_has_no_such_end(long_ones, doors, backends):

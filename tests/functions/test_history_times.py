@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given
@@ -32,6 +34,12 @@ IDS = [first_id_at(START_MS + ms) + rest for ms, rest in PLACES]
 MOMENTS = st.sampled_from([ms + step for ms, _ in PLACES for step in (-1, 0, 1)] + [-(10**12), 10**13]).map(
     lambda ms: time_text(START_MS + ms)
 ) | st.sampled_from(["2026-09-21T14:13:20.0009Z", "2026-09-21T14:13:20Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+
+
+@pytest.fixture
+def settings(settings):
+    """What one user may read is no matter here."""
+    return replace(settings, user_units=10**9, device_units=10**9)
 
 
 @pytest.fixture
