@@ -100,7 +100,9 @@ class Settings:
     connections_waiting: int = _setting(
         4_000, "WebSockets", "of these, those without `welcome`; more are told 503 at the handshake", least=1
     )
-    frames_per_second: int = _setting(500, "1/s", "messages of one session; those beyond are read later", least=1)
+    frames_per_second: int = _setting(
+        500, "1/s", "messages of one session, long ones once for each 4 KiB; those beyond are read later", least=1
+    )
     audit_every_s: int = _setting(600, "s", "how often `dev` looks for what was lost on the way, and repairs it; 0: never", least=0)
     audit_age_s: int = _setting(1_200, "s", "records that are younger are not audited: they may be under way", least=0)
     insecure: bool = _setting(

@@ -7,6 +7,7 @@ pair too, which JSON and MessagePack can carry and UTF-8 cannot. A way that is s
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -44,6 +45,7 @@ class Unparsable(Exception):
 
 BROKEN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What the decoders raise."""
+_DIGITS: Final = 20
 _HALF: Final = "\ud800"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PLACE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -93,7 +95,12 @@ class Lenient:
 
 def json_of(payload: bytes | Raw) -> Any:
     """JSON by its grammar, with halves of surrogate pairs where the text has them. Raises ValueError or RecursionError."""
-    return json.loads(bytes(payload).decode(), parse_constant=_no_json)
+    return json.loads(bytes(payload).decode(), parse_int=_whole, parse_constant=_no_json)
+
+
+def _whole(digits: str) -> int | float:
+    """No field of ours is longer; Python refuses thousands of digits, JSON does not."""
+    return int(digits) if len(digits) <= _DIGITS else math.inf
 
 
 def _no_json(word: str) -> None:

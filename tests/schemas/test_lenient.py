@@ -122,6 +122,13 @@ def test_other_numbers_are_no_ids(name, number):
     assert (bad.value.field, bad.value.re) == ("id", msgspec.UNSET)
 
 
+def test_a_number_of_any_length_is_ignored_where_nobody_reads_it():
+    """Beside half a surrogate pair, which makes it read again."""
+    assert CODECS[JSON].incoming(b'{"type":"ping","id":3,"x":"\\ud83d","y":%b}' % (b"9" * 5_000)) == frames.Ping(id=3)
+    with pytest.raises(BadFrame):
+        CODECS[JSON].incoming(b'{"type":"ping","id":%b}' % (b"9" * 5_000))
+
+
 def test_a_float64_as_javascript_writes_it():
     """Seen from a client: {type: "ping", id: 1764447212544}."""
     assert CODECS[MSGPACK].incoming(bytes.fromhex("82a474797065a470696e67a26964cb4279ad13fd400000")) == frames.Ping(id=1764447212544)
