@@ -12,7 +12,7 @@ from typing import Final
 
 from backends.log import Reads, Stored
 
-# Of each partition so much is held at once: 5 MiB for the 39 of commands, retries and outcomes.
+# Of each partition so much is held at once: 3 MiB for the 27 of outcomes.
 AT_ONCE: Final = 100
 AT_ONCE_BYTES: Final = 128 * 1024
 
