@@ -118,11 +118,16 @@ class Clock:
             if self._alone:
                 self._offset_s = max(self._offset_s, unix_ms / 1_000 - self.elapsed_s())
 
+    async def follow(self, store: TellsTime) -> None:
+        """Sets the clock by a store's once, where it is not alone. Raises Unavailable."""
+        if not self._alone:
+            self.synchronise(await store.read_clock(self))
+
     async def keep(self, store: TellsTime) -> None:
-        """Follows a store's clock for ever, where it is not alone. While the store is away it goes on by itself."""
+        """Does that for ever, where it is not alone. While the store is away it goes on by itself."""
         while not self._alone:
             try:
-                self.synchronise(await store.read_clock(self))
+                await self.follow(store)
                 wait_s = READ_EVERY_S
             except Unavailable as error:
                 log.info("the store's clock cannot be read, again in a moment", extra={"error": error.message})

@@ -102,6 +102,7 @@ async def _run(args: argparse.Namespace, settings: Settings) -> int:
 
     backends = Backends(settings)
     try:
+        await backends.clock.follow(backends.chats)  # by this machine's, what is under way might lie long enough ago
         now_ms = backends.clock.now_ms()
         until_ms = now_ms - settings.audit_age_s * 1_000
         since_ms = None if args.since is None else _when(args.since, now_ms, option="--since")
