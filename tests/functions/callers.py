@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any
 
 import httpx
 
 from backends.wiring import Backends
 from functions.serve import http_app
+from schemas.topics import DELIVERIES
 
 PASSWORD = "correct horse battery"
 
@@ -61,3 +63,15 @@ def problem(answer: httpx.Response) -> tuple[int, str, str | None]:
     assert set(body) == {"code", "message", "details"}, body
     assert answer.headers["content-type"] == "application/json"
     return answer.status_code, body["code"], body["details"].get("field")
+
+
+def at(backends, monkeypatch, seconds):
+    """All clocks of this process are so far ahead of the true time."""
+    monkeypatch.setattr(backends.clock, "now_ms", lambda: int((time.time() + seconds) * 1_000))
+    monkeypatch.setattr(backends.clock, "now_s", lambda: time.time() + seconds)
+    backends.reads.clock = lambda: time.time() + seconds
+
+
+async def revoked(topics):
+    """(user, device) of all revocations in the log."""
+    return [(delivery.users[0], delivery.revoked.device) for delivery in await topics.items(DELIVERIES)]
