@@ -105,25 +105,31 @@ def show(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
 def main() -> None:
     """Entry of `scripts/bench compare`."""
     parser = argparse.ArgumentParser(
-        "scripts/bench compare", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "scripts/bench compare",
+        usage="%(prog)s [--pairs N] REVISION [-- OPTIONS of scripts/load]",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("revision", help="the commit to compare with")
     parser.add_argument("--pairs", type=int, default=8, help="runs of each (default 8), after one that is not counted")
-    parser.add_argument("load", nargs="*", metavar="-- OPTIONS", help="of scripts/load")
-    options = parser.parse_args()
+    # argparse takes what stands behind -- for its own where an option stands before it.
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    options, load = parser.parse_args(words[:at]), words[at + 1 :]
     if options.pairs < 1:
         parser.error("--pairs is 1 or more")
     base = checked_out(options.revision)
     for checkout in (base, _ROOT):
-        measured(checkout, options.load, quick=True)
+        measured(checkout, load, quick=True)
     pairs = []
     for number in range(options.pairs):
         # Who comes second finds the machine warmer: by turns.
         order = (base, _ROOT) if number % 2 == 0 else (_ROOT, base)
-        steps = {checkout: measured(checkout, options.load) for checkout in order}
+        steps = {checkout: measured(checkout, load) for checkout in order}
         pairs.append((steps[base], steps[_ROOT]))
     print(file=sys.stderr)
-    print(f"scripts/load {' '.join(options.load)}, {options.pairs} pairs, beside {options.revision}")
+    print(f"scripts/load {' '.join(load)}, {options.pairs} pairs, beside {options.revision}")
     worse = show(pairs)
     print("worse than before" if worse else f"no figure got worse: a median ratio of at most {LIMIT}, or {LIMIT} within its interval")
     sys.exit(int(worse))
