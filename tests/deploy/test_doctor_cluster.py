@@ -329,7 +329,7 @@ def test_an_unreachable_store_is_found(installed, away_kafka, tmp_path):
         ran = installed.knchat("doctor", "--http", url)
 
     assert ran.code == 6
-    assert f"BAD  store-away           {url} is not ready: accounts (sql): see that what it names runs" in ran.out
+    assert f"BAD  store-away           {url} is not ready: accounts (sql), clock: see that what it names runs" in ran.out, ran.out
 
 
 def test_a_store_of_a_newer_version_is_found(installed, away_kafka, tmp_path):

@@ -194,8 +194,10 @@ async def test_a_machine_that_was_ahead_before_its_restart_writes_on(tmp_path, s
 
         assert time.monotonic() - since < AGAIN_S
         assert int(after.message) > int(before.message)
-        page = await one.history(before.chat)
-        assert [message.message for message in page.messages] == [after.message, before.message]
+        async with asyncio.timeout(30):  # history is written behind
+            while len(page := (await one.history(before.chat)).messages) < 2:
+                await asyncio.sleep(0.1)
+        assert [message.message for message in page] == [after.message, before.message]
         for client in (one, other):
             await client.close()
     finally:
