@@ -17,6 +17,7 @@ NAMESPACED = (
     "/api/v1/services",
     "/api/v1/serviceaccounts",
     "/apis/apps/v1/statefulsets",
+    "/apis/batch/v1/cronjobs",
     "/apis/batch/v1/jobs",
     "/apis/networking.k8s.io/v1/networkpolicies",
     "/apis/policy/v1/poddisruptionbudgets",
@@ -32,12 +33,12 @@ NAMESPACED = (
 
 
 def ours(api):
-    """Names of the objects that the overlay has made, wherever they are."""
+    """Names of the objects that the overlay has made, wherever they are; not what those have made, like the audit's jobs."""
     return sorted(
         thing["path"]
         for path in NAMESPACED
         for thing in with_paths(api, path)
-        if thing["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "kn-chat"
+        if thing["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "kn-chat" and "ownerReferences" not in thing["metadata"]
     )
 
 
