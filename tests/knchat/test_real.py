@@ -135,7 +135,7 @@ class TestProduct:
 
         assert [children[f"gateway-{number}"]["port"] for number in range(3)] == product.ports
         kinds = [name.partition("-")[0] for name in children]
-        assert (kinds.count("function"), kinds.count("pump"), kinds.count("gateway")) == (5, 5, 3)
+        assert (kinds.count("function"), kinds.count("pump"), kinds.count("gateway")) == (5, 6, 3)
         for port in product.ports:
             assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=20).status_code == 200
         gateways = {f"ws://127.0.0.1:{port}/v1/socket" for port in product.ports}
