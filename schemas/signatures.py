@@ -47,7 +47,7 @@ def signature(event: Event, inbox: str, key: bytes) -> str:
     """The value of `knchatsig` for this topic under this key."""
     time = "" if event.time is None else _ms_of(event.time)
     attributes = f"2\n{inbox}\n{event.type}\n{event.source}\n{event.id}\n{time}\n{event.partitionkey or ''}\n"
-    return _signature(attributes.encode(), event.data, key)
+    return _VERSION + _mac(attributes.encode(), event.data, key)
 
 
 def check_signature(event: Event, inboxes: Collection[str], keys: Sequence[bytes], *, now_ms: int) -> None:
@@ -62,7 +62,7 @@ def check_signature(event: Event, inboxes: Collection[str], keys: Sequence[bytes
     if given.startswith(_VERSION):
         right = (signature(event, inbox, key) for key in keys for inbox in inboxes)
     elif now_ms < VERSION_1_UNTIL_MS:
-        right = (_version_1(event, key) for key in keys)
+        right = (_mac(f"{event.type}\n{event.id}\n".encode(), event.data, key) for key in keys)
     if not any(hmac.compare_digest(given.encode(), one.encode()) for one in right):
         raise Malformed("the event is not signed with a key of ours, for this inbox", field=SIGNATURE)
 
@@ -74,12 +74,15 @@ def is_signed(headers: Sequence[tuple[str, bytes]], value: bytes, inbox: str, ke
     kind, identity = named.get("ce_type", b""), named.get("ce_id", b"")
     if not given.startswith(_VERSION.encode()):
         text = b"%b\n%b\n" % (kind, identity)
-        lines, right = 2, (_text(hmac.digest(key, text + value, "sha256")) for key in keys if now_ms < VERSION_1_UNTIL_MS)
+        lines, right = 2, (_mac(text, value, key) for key in keys if now_ms < VERSION_1_UNTIL_MS)
     else:
-        time = str(_ms_of(named["ce_time"].decode())).encode() if "ce_time" in named else b""
+        try:
+            time = str(_ms_of(named["ce_time"].decode())).encode() if "ce_time" in named else b""
+        except (ValueError, TypeError):  # no time, or one without an offset: none of ours
+            return False
         source, partition_key = named.get("ce_source", b""), named.get("ce_partitionkey", b"")
         text = b"2\n%b\n%b\n%b\n%b\n%b\n%b\n" % (inbox.encode(), kind, source, identity, time, partition_key)
-        lines, right = 7, (_signature(text, value, key) for key in keys)
+        lines, right = 7, (_VERSION + _mac(text, value, key) for key in keys)
     # An attribute with a line feed of its own could lend its end to the data.
     return text.count(b"\n") == lines and any(hmac.compare_digest(given, one.encode()) for one in right)
 
@@ -94,15 +97,8 @@ def check_age(event: Event, inboxes: Collection[str], *, now_ms: int) -> None:
         raise Malformed(f"the event is older than {oldest_s // 3_600} h, which no record of this inbox can be", field="time")
 
 
-def _signature(attributes: bytes, data: bytes, key: bytes) -> str:
-    return _VERSION + _text(hmac.digest(key, attributes + data, "sha256"))
-
-
-def _version_1(event: Event, key: bytes) -> str:
-    return _text(hmac.digest(key, b"%b\n%b\n%b" % (event.type.encode(), event.id.encode(), event.data), "sha256"))
-
-
-def _text(digest: bytes) -> str:
+def _mac(attributes: bytes, data: bytes, key: bytes) -> str:
+    digest = hmac.digest(key, attributes + data, "sha256")
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 

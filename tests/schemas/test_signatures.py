@@ -110,6 +110,15 @@ def test_attributes_cannot_lend_their_ends_to_each_other():
     assert not is_signed(shifted, b"more", DELIVERIES, KEYS, now_ms=LATER_MS)
 
 
+@pytest.mark.parametrize("time", [b"yesterday", b"\xff", b"", b"2026-11-24T22:40:00"])
+def test_a_record_whose_time_is_none_is_not_signed(time):
+    """Whoever may write to the topic must not stop its reader with one."""
+    _, headers, value = to_kafka(FULL)
+    forged = [(name, time if name == "ce_time" else text) for name, text in headers]
+
+    assert not is_signed(forged, value, COMMANDS, KEYS, now_ms=LATER_MS)
+
+
 def test_an_event_that_is_set_aside_is_not_signed_anew():
     """What was unsigned when it came out of the log stays unsigned: a dead letter makes no forged event true."""
     forged = replace(FULL, extensions={"knativekafkaoffset": "7"})
