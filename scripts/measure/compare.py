@@ -62,16 +62,15 @@ def checked_out(revision: str) -> Path:
     return folder
 
 
-def measured(checkout: Path, options: Sequence[str], *, quick: bool = False) -> list[dict[str, Any]]:
-    """The steps of one run of `scripts/load` there. A run that lost something, or failed, ends the comparison. `quick`: one not counted."""
+def measured(checkout: Path, options: Sequence[str]) -> list[dict[str, Any]]:
+    """The steps of one run of `scripts/load` there. A run that lost something, or failed, ends the comparison."""
     with tempfile.TemporaryDirectory(prefix="kn-chat-compare-") as folder:
         report = Path(folder, "report.json")
         done = subprocess.run([checkout / "scripts/load", *options, "--json", report], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{checkout / 'scripts/load'} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         steps: list[dict[str, Any]] = json.loads(report.read_text())["steps"]
-    if not quick:
-        print(".", end="", file=sys.stderr, flush=True)
+    print(".", end="", file=sys.stderr, flush=True)
     return steps
 
 
@@ -121,7 +120,7 @@ def main() -> None:
         parser.error("--pairs is 1 or more")
     base = checked_out(options.revision)
     for checkout in (base, _ROOT):
-        measured(checkout, load, quick=True)
+        measured(checkout, load)
     pairs = []
     for number in range(options.pairs):
         # Who comes second finds the machine warmer: by turns.

@@ -33,6 +33,14 @@ def keyspaces(cassandra_settings):
 
 
 @pytest.fixture
+async def embedded(tmp_path):
+    """An embedded log of the test's own."""
+    log = EmbeddedLog(tmp_path / "log.db")
+    yield log
+    await log.close()
+
+
+@pytest.fixture
 def open_database(request, tmp_path):
     """Opens the test's own database of that name in DATABASES."""
 

@@ -26,13 +26,6 @@ URL = "http://send"
 
 
 @pytest.fixture
-async def embedded(tmp_path):
-    log = EmbeddedLog(tmp_path / "log.db", event_keys=())
-    yield log
-    await log.close()
-
-
-@pytest.fixture
 async def start(embedded):
     """Starts pumps of chat-commands and ends them, if they still run."""
     running = []

@@ -7,20 +7,12 @@ import pytest
 from backends import pump as pumps
 from backends.http_post import HttpPost
 from backends.in_process import in_process
-from backends.log.embedded import EmbeddedLog
 from backends.pump import LONGEST_S, POLL_RECORDS, RETRIES_AT_ONCE, Delivery, Pump, Source
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.pumped import PATIENCE_S, Failing, Function, Naps, append, committed, dead_letters, end, event
 from tests.backends.test_pump_verdicts import refusing
 
 SHORT = Delivery(retry=2, backoff_delay_s=0.8, timeout_s=2)
-
-
-@pytest.fixture
-async def embedded(tmp_path):
-    log = EmbeddedLog(tmp_path / "log.db")
-    yield log
-    await log.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import asyncio
 
 import pytest
 
-from backends.log.embedded import EmbeddedLog
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.pumped import PATIENCE_S
 from tests.captured import CAPTURES, TO_SINKS, bytes_of, captured, meaning_of_record, message, recorded, stored
@@ -15,13 +14,6 @@ from tests.sink import MOST_BYTES, Moods, Receiver, serving
 
 NOT_KEPT = {"tracestate", "baggage"}
 HEAD = b"host: x\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n"
-
-
-@pytest.fixture
-async def embedded(tmp_path):
-    log = EmbeddedLog(tmp_path / "log.db")
-    yield log
-    await log.close()
 
 
 @pytest.fixture
