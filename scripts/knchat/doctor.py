@@ -30,7 +30,7 @@ examples:
 --http and --gateway are base URLs of processes: their /readyz says what they lack, and the date of the answer whether their clock is
 right. What stands inside the cluster is reached by `kubectl -n chat port-forward pod/gateway-0 8081`. Nothing is changed and no Secret's
 value is shown. The exit code is 0 when all is well, 6 when something was found, 5 when the cluster does not answer.
-Each finding has its page in knative/runbook.md."""
+Each finding has its page in docs/operations/runbook.md."""
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

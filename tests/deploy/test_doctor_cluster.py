@@ -277,7 +277,7 @@ def test_a_planted_mistake_is_found(installed, away_kafka, mistake):
     assert ran.code == 6
     lines = [line for line in ran.out.splitlines() if line.startswith(f"BAD  {mistake.check} ")]
     assert mistake.said in "\n".join(lines), ran.out
-    assert f"more: knative/runbook.md#{mistake.check}" in ran.out
+    assert f"more: docs/operations/runbook.md#{mistake.check}" in ran.out
     assert "to set right" in ran.err
 
 
@@ -375,7 +375,7 @@ def test_a_clock_that_is_off_is_found(installed, away_kafka, off_s, said):
 
     assert ran.code == 6
     assert said in ran.out
-    assert "knative/runbook.md#clock" in ran.out
+    assert "docs/operations/runbook.md#clock" in ran.out
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from knchat.checkup.workloads import audit
 from knchat.doctor import CHECKS
 from knchat.installed import Installed
 
-RUNBOOK = (Path(__file__).parents[2] / "knative/runbook.md").read_text()
+RUNBOOK = (Path(__file__).parents[2] / "docs/operations/runbook.md").read_text()
 PAGES = dict(re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
 
@@ -48,4 +48,4 @@ def test_an_audit_that_failed_is_told(status, said):
 def test_there_is_a_way_from_a_finding_to_its_page():
     """A heading of that very name."""
     for check in CHECKS:
-        assert check.runbook == f"knative/runbook.md#{check.name}"
+        assert check.runbook == f"docs/operations/runbook.md#{check.name}"

@@ -1,6 +1,6 @@
 """What `kn-chat doctor` looks at, and what a check and its findings are. The checks stand in the files beside, one function each.
 
-A check is a function from what was seen to findings; it asks nobody. Its name is its heading in knative/runbook.md.
+A check is a function from what was seen to findings; it asks nobody. Its name is its heading in docs/operations/runbook.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from knchat.kafka_view import Letters
 from knchat.kubectl import Object, at
 from knchat.needed_secrets import Needed, containers_of, environment_of, pod_of
 
-RUNBOOK: Final = "knative/runbook.md"
+RUNBOOK: Final = "docs/operations/runbook.md"
 
 
 @dataclass(frozen=True, slots=True)
