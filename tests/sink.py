@@ -23,7 +23,7 @@ from backends import logs
 from backends.log import Appends, Record
 from backends.settings import Settings
 from backends.wiring import Backends
-from knchat.serving import HttpServer, listen
+from knchat.develop.serving import HttpServer, listen
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.topics import TOPICS
 from schemas.wire import Event, from_kafka

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knchat.processes import end_with_parent
+from knchat.develop.processes import end_with_parent
 
 TAIL_LINES = 100
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")

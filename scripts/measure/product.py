@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from knchat.real import PROCESSES
+from knchat.develop.real import PROCESSES
 from measure import process
 from servers.services import SERVERS, Services
 

@@ -15,7 +15,7 @@ from backends import telemetry
 from backends.http_post import HttpPost
 from backends.log.embedded import EmbeddedLog
 from backends.pump import Delivery, Pump, Source
-from knchat.serving import HttpServer, listen
+from knchat.develop.serving import HttpServer, listen
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.pumped import PATIENCE_S, Function, Naps, append, committed, dead_letters, end, event
 

@@ -5,8 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from knchat.kubectl import Kubectl
-from knchat.needed_secrets import missing
+from knchat.operate.kubectl import Kubectl
+from knchat.operate.needed_secrets import missing
 from tests.knchat.command import Command
 
 ROOT = Path(__file__).parents[2]

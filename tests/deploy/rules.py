@@ -14,8 +14,8 @@ from backends.log.kafka_topics import KafkaTopics
 from backends.pump import Delivery
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents, OnHttp
-from knchat import waves
-from knchat.needed_secrets import pod_of
+from knchat.operate import waves
+from knchat.operate.needed_secrets import pod_of
 from schemas.errors import Malformed
 from schemas.topics import TOPICS
 from tests.deploy.overlays import ROOT, containers, environment, is_function, name, of_kind, one, pods, settings, templates

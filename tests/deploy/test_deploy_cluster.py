@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from clusters.api import Api
-from knchat.kubectl import Kubectl
-from knchat.needed_secrets import needed
+from knchat.operate.kubectl import Kubectl
+from knchat.operate.needed_secrets import needed
 from tests.deploy.cluster import items, tool, with_paths
 from tests.deploy.controllers import controllers
 

@@ -24,7 +24,7 @@ import pytest
 from backends.log import Record
 from backends.settings import Settings
 from backends.wiring import Backends
-from knchat.doctor import CHECKS
+from knchat.operate.doctor import CHECKS
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import Event
 from tests.deploy.controllers import controllers

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from knchat.kubectl import WAVE, Kubectl
-from knchat.needed_secrets import needed
-from knchat.waves import KINDS
+from knchat.operate.kubectl import WAVE, Kubectl
+from knchat.operate.needed_secrets import needed
+from knchat.operate.waves import KINDS
 
 ROOT = Path(__file__).parents[2]
 

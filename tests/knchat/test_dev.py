@@ -16,7 +16,7 @@ import websockets.sync.client
 
 from backends.settings import Settings
 from knchat import exits
-from knchat.dev import _Dev
+from knchat.develop.dev import _Dev
 
 PATIENCE_S = 30
 READY = re.compile(r"ready (http://127\.0\.0\.1:\d+) (ws://127\.0\.0\.1:\d+/v1/socket)\n")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from knchat.checkup import Seen
-from knchat.checkup.workloads import audit
-from knchat.doctor import CHECKS
-from knchat.installed import Installed
+from knchat.operate.checkup import Seen
+from knchat.operate.checkup.workloads import audit
+from knchat.operate.doctor import CHECKS
+from knchat.operate.installed import Installed
 
 RUNBOOK = (Path(__file__).parents[2] / "docs/operations/runbook.md").read_text()
 PAGES = dict(re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from knchat import exits
-from knchat.processes import Child, all_ready
+from knchat.develop.processes import Child, all_ready
 from servers.process import Process
 
 PATIENCE_S = 20
@@ -233,7 +233,7 @@ def test_when_the_parent_is_killed_so_are_its_children(tmp_path):
     """No orphan holds a port, however the parent went; also one that ignores SIGTERM."""
     parent = f"""
 import asyncio, os, sys
-from knchat.processes import Child
+from knchat.develop.processes import Child
 async def main():
     child = Child('child', [sys.executable, '-c', {STUBBORN!r}], os.environ)
     task = asyncio.create_task(child.run(lambda: None))

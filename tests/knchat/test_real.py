@@ -17,8 +17,8 @@ from backends.accounts import Owner
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits
-from knchat.processes import ASK_EVERY_S
-from knchat.real import Processes
+from knchat.develop.processes import ASK_EVERY_S
+from knchat.develop.real import Processes
 from servers.process import Process
 from servers.services import Services
 from tests.knchat.command import Command
@@ -184,7 +184,7 @@ class TestProduct:
 
         assert (ended.code, ended.out.count("\n")) == (0, 1)
         assert left_over(product.data) == []
-        gateways, pumps = ended.err.rindex("gateway stopped"), ended.err.index("knchat.pump: stopping")
+        gateways, pumps = ended.err.rindex("gateway stopped"), ended.err.index("knchat.develop.pump: stopping")
         assert gateways < pumps
         assert "stopped; everything acknowledged is kept" in ended.err
         assert "Traceback" not in ended.err

@@ -9,7 +9,7 @@ import uvloop
 from starlette.responses import PlainTextResponse
 
 from functions import connections
-from knchat import serving
+from knchat.develop import serving
 
 PATIENCE_S = 10
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from knchat.waves import KINDS, has_rule, waits_for
+from knchat.operate.waves import KINDS, has_rule, waits_for
 
 
 def condition(name, status="True", generation=2, **more):

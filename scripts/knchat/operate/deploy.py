@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from knchat import exits, needed_secrets
-from knchat.kubectl import Failed, Kubectl, Object, Ref, add_options, at, ref, wave
-from knchat.waves import WHAT, await_all, await_gone, condition, holds_up, say
+from knchat import exits
+from knchat.operate import needed_secrets
+from knchat.operate.kubectl import Failed, Kubectl, Object, Ref, add_options, at, ref, wave
+from knchat.operate.waves import WHAT, await_all, await_gone, condition, holds_up, say
 
 TIMEOUT_S: Final = 600
 

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Final
 from backends import private
 from backends.settings import Settings
 from knchat import exits
-from knchat.processes import ASK_EVERY_S, Child, all_ready
-from knchat.serving import listen
+from knchat.develop.processes import ASK_EVERY_S, Child, all_ready
+from knchat.develop.serving import listen
 from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:

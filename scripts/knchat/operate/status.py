@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from knchat import exits
-from knchat.installed import Installed, look
-from knchat.kafka_view import KafkaView
-from knchat.kubectl import Kubectl, Object, add_options, at, ref, wave
-from knchat.needed_secrets import pod_of
-from knchat.waves import Waiting, has_rule, say, waits_for
+from knchat.operate.installed import Installed, look
+from knchat.operate.kafka_view import KafkaView
+from knchat.operate.kubectl import Kubectl, Object, add_options, at, ref, wave
+from knchat.operate.needed_secrets import pod_of
+from knchat.operate.waves import Waiting, has_rule, say, waits_for
 from schemas.errors import ChatError
 from schemas.ids import time_text
 

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from knchat import exits, needed_secrets
-from knchat.checkup import Check, Finding, Seen, answers, topics_and_sources, workloads
-from knchat.installed import look
-from knchat.kafka_view import KafkaView
-from knchat.kubectl import Kubectl, add_options
-from knchat.waves import KINDS
+from knchat import exits
+from knchat.operate import needed_secrets
+from knchat.operate.checkup import Check, Finding, Seen, answers, topics_and_sources, workloads
+from knchat.operate.installed import look
+from knchat.operate.kafka_view import KafkaView
+from knchat.operate.kubectl import Kubectl, add_options
+from knchat.operate.waves import KINDS
 from schemas.errors import ChatError
 
 CHECKS: Final[tuple[Check, ...]] = (*topics_and_sources.CHECKS, *workloads.CHECKS, *answers.CHECKS)

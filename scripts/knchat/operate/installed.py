@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from knchat.kubectl import PART_OF, WAVE, Kubectl, Object, at, wave
-from knchat.waves import KINDS, is_function
+from knchat.operate.kubectl import PART_OF, WAVE, Kubectl, Object, at, wave
+from knchat.operate.waves import KINDS, is_function
 
 REVISIONS: Final = "revisions.serving.knative.dev"
 NAMESPACE: Final = "chat"

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from knchat import exits
-from knchat.kubectl import Kubectl, Object, at
+from knchat.operate.kubectl import Kubectl, Object, at
 
 # A template of go-template: the names of the keys, and nothing of their values.
 _KEYS: Final = '{{range .items}}{{.metadata.name}}{{range $key, $_ := .data}}{{"\\t"}}{{$key}}{{end}}{{"\\n"}}{{end}}'

@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import Final
 
-from knchat import exits, logins
+from knchat import exits
+from knchat.user import logins
 
 _EXAMPLES: Final = """\
 examples:

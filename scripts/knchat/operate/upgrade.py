@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from knchat import exits
-from knchat.deploy import Release, add_release_options, apply, finish, prepare, show_changes, take, waves_of
-from knchat.kafka_view import KafkaView
-from knchat.kubectl import Object, at, poll, ref, wave
-from knchat.waves import Waiting, await_all, condition, is_function, say, waits_for
+from knchat.operate.deploy import Release, add_release_options, apply, finish, prepare, show_changes, take, waves_of
+from knchat.operate.kafka_view import KafkaView
+from knchat.operate.kubectl import Object, at, poll, ref, wave
+from knchat.operate.waves import Waiting, await_all, condition, is_function, say, waits_for
 from schemas.errors import ChatError, Unavailable
 
 CANARY: Final = 10

@@ -8,7 +8,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from knchat import exits, logins
+from knchat import exits
+from knchat.user import logins
 
 _DEVICES: Final = 2
 """One for a command that stays (`chat`, `tail`), one for those beside it."""

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from typing import Final
 
-from knchat import logins
+from knchat.user import logins
 from schemas.errors import Unavailable
 
 _EXAMPLES: Final = """\

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from knchat.installed import Installed
-from knchat.kafka_view import Letters
-from knchat.kubectl import Object, at
-from knchat.needed_secrets import Needed, containers_of, environment_of, pod_of
+from knchat.operate.installed import Installed
+from knchat.operate.kafka_view import Letters
+from knchat.operate.kubectl import Object, at
+from knchat.operate.needed_secrets import Needed, containers_of, environment_of, pod_of
 
 RUNBOOK: Final = "docs/operations/runbook.md"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
-from knchat import exits, logins
+from knchat import exits
+from knchat.user import logins
 
 if TYPE_CHECKING:
     from gateway.client import Client

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from functions.main import TRIGGERS, OnEvents
-from knchat.checkup import Check, Finding, Seen, named
-from knchat.kubectl import INSTALLED_BY, Object, at
-from knchat.needed_secrets import containers_of, pod_of
-from knchat.waves import waits_for
+from knchat.operate.checkup import Check, Finding, Seen, named
+from knchat.operate.kubectl import INSTALLED_BY, Object, at
+from knchat.operate.needed_secrets import containers_of, pod_of
+from knchat.operate.waves import waits_for
 from schemas import topics
 
 SINKS: Final = {"commands": topics.COMMANDS, "queries": topics.QUERIES, "dead-letters": topics.DEAD_LETTERS}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from knchat import exits
-from knchat.kubectl import Kubectl, Object, Ref, at, poll, ref
+from knchat.operate.kubectl import Kubectl, Object, Ref, at, poll, ref
 from schemas.errors import Unavailable
 
 ASK_EVERY_S: Final = 1.0

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from knchat.checkup import Answer, Check, Clock, Finding, Seen
-from knchat.checkup.workloads import OF_SCHEMA
-from knchat.kubectl import Kubectl
+from knchat.operate.checkup import Answer, Check, Clock, Finding, Seen
+from knchat.operate.checkup.workloads import OF_SCHEMA
+from knchat.operate.kubectl import Kubectl
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from knchat import exits, logins
+from knchat import exits
+from knchat.user import logins
 from schemas.errors import ChatError
 from schemas.ids import LATEST, time_of
 

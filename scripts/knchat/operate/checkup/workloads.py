@@ -9,12 +9,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from functions.main import TRIGGERS
-from knchat.checkup import Check, Finding, Seen, named
-from knchat.checkup.topics_and_sources import delivery_partitions
-from knchat.kubectl import Object, at, ref
-from knchat.needed_secrets import pod_of
-from knchat.status import is_ready
-from knchat.waves import advice, is_function, waits_for
+from knchat.operate.checkup import Check, Finding, Seen, named
+from knchat.operate.checkup.topics_and_sources import delivery_partitions
+from knchat.operate.kubectl import Object, at, ref
+from knchat.operate.needed_secrets import pod_of
+from knchat.operate.status import is_ready
+from knchat.operate.waves import advice, is_function, waits_for
 
 PARTITIONS_EACH: Final = 4
 """Partitions of chat-deliveries for each gateway ever planned (design.md D7)."""

@@ -29,7 +29,7 @@ from schemas.topics import COMMANDS
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
-    from knchat.real import Processes
+    from knchat.develop.real import Processes
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             given["data"] = Path(folder)
         settings, processes = replace(Settings.from_env(), **given), None
         if args.real:
-            from knchat.real import Processes, settings_of  # noqa: PLC0415 - see above
+            from knchat.develop.real import Processes, settings_of  # noqa: PLC0415 - see above
 
             settings, environ = settings_of(os.environ, **given)
             logs.set_up(settings.log_level)
@@ -155,7 +155,7 @@ class _Dev:
         """Prepares the stores and starts all processes. The HTTP URL and the first gateway's."""
         from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
-        from knchat.real import alone, prepare  # noqa: PLC0415 - see above
+        from knchat.develop.real import alone, prepare  # noqa: PLC0415 - see above
 
         stack.enter_context(alone(self._settings))
         backends = Backends(self._settings)
@@ -187,8 +187,8 @@ class _Dev:
         from functions.main import TRIGGERS, OnEvents  # noqa: PLC0415 - see above
         from functions.serve import http_app, needs, probed  # noqa: PLC0415 - see above
         from gateway.server import Gateway, spare_the_collector  # noqa: PLC0415 - see above
-        from knchat.audit import keep_auditing  # noqa: PLC0415 - see above
-        from knchat.serving import HttpServer, listen  # noqa: PLC0415 - see above
+        from knchat.develop.serving import HttpServer, listen  # noqa: PLC0415 - see above
+        from knchat.operate.audit import keep_auditing  # noqa: PLC0415 - see above
 
         settings = self._settings
         tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service="dev")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from knchat import logins
+from knchat.user import logins
 
 _EXAMPLES: Final = """\
 examples:

@@ -8,10 +8,10 @@ import time
 from typing import Final
 
 from knchat import exits
-from knchat.deploy import waves_of
-from knchat.installed import objects
-from knchat.kubectl import Kubectl, Object, add_options
-from knchat.waves import WHAT, await_gone, say
+from knchat.operate.deploy import waves_of
+from knchat.operate.installed import objects
+from knchat.operate.kubectl import Kubectl, Object, add_options
+from knchat.operate.waves import WHAT, await_gone, say
 
 TIMEOUT_S: Final = 300
 
