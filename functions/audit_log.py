@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from backends.dead_letters import for_now
 from backends.log import Stored
 from backends.log.in_time import Span, in_time
-from backends.posts import for_now
 from functions.main import TRIGGERS, OnEvents
 from schemas import chat_pb2 as pb
 from schemas import wire

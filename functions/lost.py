@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from backends.dead_letters import event_of, for_now, revived
 from backends.log import Record, Stored
-from backends.posts import event_of, for_now, revived
 from backends.telemetry import count
 from functions.door import on_dead_letter
 from functions.records import Writer

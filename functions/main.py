@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from backends.pump import Delivery
+from backends.retries import Delivery
 from schemas import topics
 
 
@@ -21,7 +21,7 @@ from schemas import topics
 class OnEvents:
     """A source: the records of `topic` go to the target `target` of functions/`file`.py; what fails goes to chat-dead-letters.
 
-    `acknowledged`: what is in the events was acknowledged, so that no number of tries decides about it (`backends.pump.Source`).
+    `acknowledged`: what is in the events was acknowledged, so that no number of tries decides about it (`backends.dispatcher.pump.Source`).
     `needs`: the ports without which the target can do nothing, and so is not ready. `uses`: those that it goes on without for a while; they
     are asked once, at the start, where a wrong setting is found early.
     """

@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 
+from backends.dispatcher.pump import COMMIT_S
 from backends.log import Record
-from backends.pump import COMMIT_S
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from schemas.wire import Event, from_kafka
 

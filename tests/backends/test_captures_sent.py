@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
+from backends.dispatcher.pump import Pump, Source
 from backends.http_post import HttpPost
 from backends.log import Record, Stored
 from backends.log.embedded import EmbeddedLog
@@ -22,7 +23,7 @@ from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
 from backends.log.knative import KnativeAppends
-from backends.pump import Delivery, Pump, Source
+from backends.retries import Delivery
 from schemas.signatures import SIGNATURE, signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from schemas.wire import from_kafka

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from backends.dispatcher.requests import request_of
 from backends.http_post import CONNECTIONS, HttpPost
-from backends.posts import request_of
 from schemas.errors import Malformed
 from tests.backends.pumped import PATIENCE_S, event
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
 
 HEADERS = [(b"ce-id", b"1"), (b"host", b"send")]
 

@@ -6,16 +6,17 @@ import contextlib
 
 import pytest
 
+from backends.dispatcher.sink import Receiver
 from backends.log.embedded import EmbeddedLog
 from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
 from backends.log.knative import KnativeAppends
+from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, QUERIES
 from tests.backends.suite_appends import AppendsSuite
 from tests.backends.suite_log import EVENT_KEY, Ports
 from tests.real import NEEDS, topic_prefix
-from tests.sink import Receiver, serving
 
 PREFIX = topic_prefix()
 

@@ -13,18 +13,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from backends.dispatcher.sink import Moods, Receiver
 from backends.log import Record
 from backends.log import knative as adapter
 from backends.log.embedded import EmbeddedLog
 from backends.log.knative import KnativeAppends
 from backends.settings import Settings
 from backends.wiring import Backends
+from knchat.develop.sink import serving
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from schemas.wire import from_kafka
 from tests.backends.pumped import PATIENCE_S, event
 from tests.proxy import proxy_to
-from tests.sink import Moods, Receiver, serving
 
 SHORT_S = 0.2
 

@@ -8,8 +8,10 @@ import base64
 
 import pytest
 
+from backends.dead_letters import event_of
+from backends.dispatcher.requests import dead_letter, foreign_dead_letter, request_of
 from backends.log import Stored
-from backends.posts import Answer, dead_letter, event_of, foreign_dead_letter, request_of, verdict
+from backends.posts import Answer, verdict
 from schemas.errors import Malformed
 from schemas.wire import Event, to_kafka
 from tests.captured import DEAD, DISPATCHED, FOREIGN, captured, meaning, meaning_of_record, message, recorded, stored

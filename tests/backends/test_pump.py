@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from backends import telemetry
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
+from backends.dispatcher.pump import COMMIT_S, POLL_RECORDS, Pump, Source
 from backends.log.embedded import EmbeddedLog
-from backends.pump import COMMIT_S, POLL_RECORDS, Delivery, Pump, Source
+from backends.retries import Delivery
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import check_signature
 from schemas.topics import COMMANDS, TOPICS

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
+from backends.dispatcher.pump import COMMIT_S, Pump, Source
 from backends.log import Record
 from backends.log.kafka import KafkaLog
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
-from backends.pump import COMMIT_S, Delivery, Pump, Source
+from backends.retries import Delivery
 from schemas.topics import COMMANDS
 from tests.backends.pumped import Function, Naps, crash, end, event
 from tests.backends.suite_log import ends

@@ -8,9 +8,10 @@ import contextlib
 
 import pytest
 
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
+from backends.dispatcher.pump import COMMIT_S, Pump, Source
 from backends.log import Stored
-from backends.pump import COMMIT_S, Delivery, Pump, Source
+from backends.retries import Delivery
 from schemas.topics import COMMANDS
 from schemas.wire import to_kafka
 from tests.backends.pumped import PATIENCE_S, Function, end, event

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import pytest
 
 from backends import telemetry
+from backends.dispatcher.pump import Pump, Source
 from backends.http_post import HttpPost
 from backends.log.embedded import EmbeddedLog
-from backends.pump import Delivery, Pump, Source
+from backends.retries import Delivery
 from knchat.develop.serving import HttpServer, listen
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.pumped import PATIENCE_S, Function, Naps, append, committed, dead_letters, end, event

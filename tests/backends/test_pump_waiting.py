@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from backends import pump as pumps
+from backends.dispatcher import pump as pumps
+from backends.dispatcher.in_process import in_process
+from backends.dispatcher.pump import LONGEST_S, POLL_RECORDS, RETRIES_AT_ONCE, Pump, Source
 from backends.http_post import HttpPost
-from backends.in_process import in_process
-from backends.pump import LONGEST_S, POLL_RECORDS, RETRIES_AT_ONCE, Delivery, Pump, Source
+from backends.retries import Delivery
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.pumped import PATIENCE_S, Failing, Function, Naps, append, committed, dead_letters, end, event
 from tests.backends.test_pump_verdicts import refusing

@@ -7,10 +7,11 @@ import asyncio
 
 import pytest
 
+from backends.dispatcher.sink import MOST_BYTES, Moods, Receiver
+from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.pumped import PATIENCE_S
 from tests.captured import CAPTURES, TO_SINKS, bytes_of, captured, meaning_of_record, message, recorded, stored
-from tests.sink import MOST_BYTES, Moods, Receiver, serving
 
 NOT_KEPT = {"tracestate", "baggage"}
 HEAD = b"host: x\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n"

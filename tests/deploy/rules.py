@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path, PurePosixPath
 
 from backends.log.kafka_topics import KafkaTopics
-from backends.pump import Delivery
+from backends.retries import Delivery
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents, OnHttp
 from knchat.operate import waves

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from backends.accounts import Profile
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions import door

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
+from backends.dispatcher.pump import Pump, Source
 from backends.log import Record
 from backends.log.kafka_brokers import Brokers
 from backends.log.kafka_topics import KafkaTopics
-from backends.pump import Pump, Source
 from backends.settings import Settings
 from backends.telemetry import value_of
 from backends.wiring import Backends

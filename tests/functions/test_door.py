@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions import door

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 import pytest
 
 from backends import telemetry
-from backends.posts import FOREIGN as FOREIGN_TYPE
-from backends.posts import event_of
+from backends.dead_letters import event_of
+from backends.dispatcher import sink
+from backends.dispatcher.requests import FOREIGN as FOREIGN_TYPE
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions import door
 from schemas import wire
 from schemas.wire import Event
-from tests import sink
 from tests.captured import EVENT_KEY, FOREIGN, TO_FUNCTIONS, Message, captured, record_behind, recorded, stored
 
 LETTERS = [file for file in TO_FUNCTIONS if "from-dead-letters" in file]

@@ -11,6 +11,7 @@ from cloudevents.http import CloudEvent, from_http
 
 from backends import telemetry
 from backends.clock import Clock, Reading
+from backends.dispatcher.sink import received
 from backends.http_post import HttpPost
 from backends.settings import Settings
 from backends.wiring import Backends
@@ -23,7 +24,6 @@ from schemas.ids import time_text
 from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, DELIVERIES, TOPICS
 from tests.backends.test_pump_verdicts import serving
-from tests.sink import received
 
 SAMPLES = Path(__file__).parents[2] / "functions" / "samples"
 TARGETS = sorted({trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)})

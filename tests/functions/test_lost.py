@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from backends.dead_letters import event_of
 from backends.log import Record
-from backends.posts import event_of
 from backends.wiring import Backends
 from functions import door
 from functions.lost import RECENT_MS

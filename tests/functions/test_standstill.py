@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from backends.in_process import in_process
+from backends.dispatcher.in_process import in_process
+from backends.dispatcher.pump import COMMIT_S, POLL_RECORDS, Pump, Source
 from backends.log import Record
-from backends.pump import COMMIT_S, POLL_RECORDS, Pump, Source
 from functions.main import TRIGGERS, OnEvents
 from functions.policy import policy_of
 from functions.serve import event_app

@@ -5,18 +5,19 @@ from functools import partial
 
 import pytest
 
+from backends.dispatcher.sink import Moods, Receiver
 from backends.log import knative
 from backends.log.knative import KnativeAppends
 from backends.telemetry import value_of
 from gateway.minting import Minting
 from gateway.publisher import Publisher
 from gateway.queries import Queries
+from knchat.develop.sink import serving
 from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.errors import Malformed
 from schemas.topics import COMMANDS, QUERIES
 from tests.clock import Clock
-from tests.sink import Moods, Receiver, serving
 
 ANN = 11
 ROUNDS, AT_ONCE = 12, 5

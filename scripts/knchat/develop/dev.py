@@ -232,8 +232,8 @@ class _Dev:
         return settings.url("http", listener.getsockname()[1]), gateway.url
 
     async def _start_pumps(self, backends: Backends, triggers: list[Any], stack: contextlib.AsyncExitStack) -> None:
-        from backends.in_process import in_process  # noqa: PLC0415 - see _start
-        from backends.pump import Pump, Source  # noqa: PLC0415 - see _start
+        from backends.dispatcher.in_process import in_process  # noqa: PLC0415 - see _start
+        from backends.dispatcher.pump import Pump, Source  # noqa: PLC0415 - see _start
         from functions.serve import event_app  # noqa: PLC0415 - see _start
 
         pumps = []

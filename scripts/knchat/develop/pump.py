@@ -15,7 +15,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from backends import logs, tracing
-from backends.pump import LOG_BACK_OFF_S, POLL_RECORDS, Pump, Source
+from backends.dispatcher.pump import LOG_BACK_OFF_S, POLL_RECORDS, Pump, Source
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents
 from knchat import exits
@@ -147,7 +147,7 @@ def _over_http(url: str, stack: contextlib.AsyncExitStack) -> Post:
 
 
 def _in_this_process(target: str, backends: Backends, stack: contextlib.AsyncExitStack) -> Post:
-    from backends.in_process import in_process  # noqa: PLC0415 - see run
+    from backends.dispatcher.in_process import in_process  # noqa: PLC0415 - see run
     from functions import door  # noqa: PLC0415 - see run
     from functions.serve import event_app, keep_time  # noqa: PLC0415 - see run
 

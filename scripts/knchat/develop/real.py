@@ -296,7 +296,7 @@ class Processes:
     def _make_sink(self) -> dict[str, str]:
         """The receiver between gateways and Kafka, and what gateways must know of it."""
         port = self._free_port()
-        self.sinks.append(Child("sink", [sys.executable, "-m", "tests.sink", "--port", str(port)], self._environ, port=port))
+        self.sinks.append(Child("sink", [sys.executable, "-m", "knchat.develop.sink", "--port", str(port)], self._environ, port=port))
         return {
             "KNCHAT_LOG": "knative",
             "K_SINK": f"http://127.0.0.1:{port}/chat/chat-commands",

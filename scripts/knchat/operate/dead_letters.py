@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from backends.dead_letters import revived
 from backends.log import Reads, Record, Stored
 from backends.logs import escaped
-from backends.posts import revived
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits

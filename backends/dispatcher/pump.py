@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from backends import telemetry, tracing
+from backends.dead_letters import event_of
+from backends.dispatcher.prefixes import Prefix, Prefixes
+from backends.dispatcher.requests import dead_letter, foreign_dead_letter, request_of
 from backends.log import Appends, Member, Reads, Record, Stored
-from backends.posts import Answer, Headers, Post, Unreached, dead_letter, event_of, foreign_dead_letter, request_of, verdict
-from backends.prefixes import Prefix, Prefixes
+from backends.posts import Answer, Headers, Post, Unreached, verdict
+from backends.retries import Delivery
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import Event
@@ -40,20 +43,6 @@ HELD_BYTES: Final = 64 * 2**20
 COMMIT_S: Final = 1.0
 # Between attempts at a log that does not answer: doubled from the first to the last, each times 0.5 to 1.
 LOG_BACK_OFF_S: Final = (0.1, 5.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """The `delivery` block of a KafkaSource: `retry` tries after the first; the n-th waits delay * n (linear) or delay * 2^n."""
-
-    retry: int
-    backoff_delay_s: float
-    backoff_policy: Literal["linear", "exponential"] = "linear"
-    timeout_s: float = 15.0
-
-    def wait_s(self, retry: int) -> float:
-        """Seconds before the given retry, which counts from 1."""
-        return self.backoff_delay_s * (retry if self.backoff_policy == "linear" else 2**retry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,39 +1,33 @@
-"""A stand-in for the receiver of Knative's KafkaSinks, over any log of ours: `python -m tests.sink --port 9090`.
+"""A stand-in for the receiver of Knative's KafkaSinks, over any log of ours.
 
-`kn-chat dev --real --sink` starts it before Kafka, the tests of the Knative log in their own process. It answers and stores as the measured
-receiver does; the moods are what that one does on bad days. Not imitated: tracestate and baggage, which no port of ours takes,
-specversion 0.3, and records between 512 KiB and 1 MiB, which this one refuses like larger ones. Production has the real one.
+`kn-chat dev --real --sink` serves it before Kafka (`knchat.develop.sink`), the tests of the Knative log in their own process. It answers
+and stores as the measured receiver does; the moods are what that one does on bad days. Not imitated: tracestate and baggage, which no port
+of ours takes, specversion 0.3, and records between 512 KiB and 1 MiB, which this one refuses like larger ones. Production has the real one.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import random
 import re
-import signal
-import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, replace
+from typing import Any, Final
 
-import uvloop
-
-from backends import logs
 from backends.log import Appends, Record
-from backends.settings import Settings
-from backends.wiring import Backends
-from knchat.develop.serving import HttpServer, listen
-from schemas.errors import ChatError, Malformed, Unavailable
+from schemas.errors import Malformed, Unavailable
 from schemas.topics import TOPICS
 from schemas.wire import Event, from_kafka
 
-MOST_BYTES = 1 << 20
-SHUFFLE_S = 0.02
+MOST_BYTES: Final = 1 << 20
+SHUFFLE_S: Final = 0.02
 
-_PROBES = {"/healthz", "/readyz"}
-_TRAILING_ZEROS = re.compile(r"(\.\d*?)0+(?=[Zz+-])")
-_NO_URI = re.compile(r"[\s\"<>\\^`{|}]")
+_PROBES: Final = {"/healthz", "/readyz"}
+_TRAILING_ZEROS: Final = re.compile(r"(\.\d*?)0+(?=[Zz+-])")
+_NO_URI: Final = re.compile(r"[\s\"<>\\^`{|}]")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 
 
 @dataclass(kw_only=True)
@@ -62,12 +56,13 @@ class Receiver:
         """Events that were valid, in whatever mood they were met."""
         self._appends = appends
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Callable[[Message], Awaitable[None]]) -> None:
+        """Answers one request."""
         status = await self._status(scope, receive)
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _status(self, scope, receive) -> int:
+    async def _status(self, scope: Message, receive: Receive) -> int:
         if scope["method"] == "GET" and scope["path"] in _PROBES:
             return 200  # whatever the broker does
         if scope["method"] != "POST":
@@ -114,9 +109,10 @@ def received(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Event:
     return replace(event, time=time, traceparent=trace)
 
 
-async def _body(receive) -> bytes | None:
+async def _body(receive: Receive) -> bytes | None:
     """None: there is more of it than a record holds."""
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         parts.append(message.get("body", b""))
@@ -125,57 +121,3 @@ async def _body(receive) -> bytes | None:
             return None
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-@contextlib.asynccontextmanager
-async def serving(receiver: Receiver, *, port: int = 0, certificate: tuple[str, str] | None = None) -> AsyncIterator[str]:
-    """Serves on 127.0.0.1; the URL without a path. `certificate`: files of the certificate and its key, for https."""
-    with listen("127.0.0.1", port, option="--port") as listener:
-        server = HttpServer(receiver, listener, stop_s=1)
-        if certificate is not None:
-            server.config.ssl_certfile, server.config.ssl_keyfile = certificate
-        task = asyncio.create_task(server.run_until_stopped())
-        await asyncio.wait([task, asyncio.ensure_future(server.up.wait())], return_when=asyncio.FIRST_COMPLETED)
-        try:
-            yield f"{'http' if certificate is None else 'https'}://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.stop()
-            await task
-
-
-async def serve(settings: Settings, moods: Moods, port: int) -> None:
-    """Serves until a signal."""
-    stopping = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-    backends = Backends(replace(settings, event_keys=()))
-    try:
-        async with serving(Receiver(backends.appends, moods), port=port) as url:
-            print(f"ready {url}", flush=True)  # noqa: T201 - whoever started it waits for this
-            await stopping.wait()
-    finally:
-        await backends.close()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.sink", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="the mood meets every N-th event")
-    parser.add_argument("--hang-s", type=float, default=0.0, metavar="S", help="wait before storing")
-    parser.add_argument("--copies", action="store_true", help="store twice and in any order, answer 202")
-    parser.add_argument("--status", type=int, default=202, help="store, and answer this")
-    parser.add_argument("--silent", action="store_true", help="store, and never answer")
-    args = parser.parse_args()
-    moods = Moods(every=args.every, hang_s=args.hang_s, copies=args.copies, status=args.status, silent=args.silent)
-    try:
-        settings = Settings.from_env()
-        logs.set_up(settings.log_level)
-        uvloop.run(serve(replace(settings, log="kafka" if settings.kafka else "embedded"), moods, args.port))
-    except ChatError as error:
-        print(f"sink: {error.message}", file=sys.stderr)  # noqa: T201 - see above
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
