@@ -11,7 +11,6 @@ import pytest
 from backends.settings import Settings
 from backends.telemetry import METRICS
 from functions.main import TRIGGERS, OnEvents, OnHttp
-from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES
 from schemas.topics import TOPICS
 
 ROOT = Path(__file__).parents[1]
@@ -96,13 +95,6 @@ def test_every_trigger_stands_in_the_table_as_it_is():
             expected.append((f"`{trigger.target}`", ", ".join(f"`{path}`" for path in trigger.paths), "none", "none"))
 
     assert rows("functions/README.md", "Triggers") == expected
-
-
-def test_every_error_code_stands_in_the_table_as_it_is():
-    """Code, status, whether it is temporary."""
-    assert [row[:3] for row in rows("schemas/README.md", "Error codes")] == [
-        (f"`{code}`", str(status), "yes" if code in TEMPORARY_CODES else "no") for code, status in STATUS_OF_CODE.items()
-    ]
 
 
 @pytest.mark.parametrize("room", ["schemas", "backends", "functions", "gateway", "scripts"])
