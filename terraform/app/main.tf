@@ -17,7 +17,7 @@ data "kubectl_kustomize_documents" "overlay" {
     }
     postcondition {
       condition     = !anytrue([for text in self.documents : yamldecode(text).kind == "Secret"])
-      error_message = "The overlay holds a Secret: its content would stand in the state file and in your repository. Make it with kubectl, as knative/README.md shows, and refer to it by its name."
+      error_message = "The overlay holds a Secret: its content would stand in the state file and in your repository. Make it with kubectl, as docs/operations/secrets.md shows, and refer to it by its name."
     }
     postcondition {
       condition     = !can(regex("(?m)^\\s*-?\\s*image: [\"']?\\S+?(:latest|/[^:@\\s\"']+)[\"']?\\s*$", join("\n", self.documents)))
@@ -84,7 +84,7 @@ module "namespaces" {
   documents = local.waves["0"]
   waits     = [for secret in local.secrets : "create ${local.namespace} secret/${secret}"]
   cluster   = merge(local.cluster, { timeout_s = 5 })
-  hint      = "Make the Secrets ${join(", ", local.secrets)} in namespace ${local.namespace} first: knative/README.md has the commands. Then apply again; nothing but the namespace was made."
+  hint      = "Make the Secrets ${join(", ", local.secrets)} in namespace ${local.namespace} first: docs/operations/secrets.md has the commands. Then apply again; nothing but the namespace was made."
 }
 
 # A ConfigMap's name ends in a hash of its content. The old one stays until nothing reads it any more: functions that wake up and gateways that

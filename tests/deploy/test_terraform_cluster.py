@@ -77,7 +77,7 @@ def test_from_nothing_to_everything_and_back(terraform, clean, tmp_path):
     with controllers(clean):
         refused = terraform(EXAMPLE, "apply", "-auto-approve", code=1, **given)
         assert "kn-chat-keys" in refused
-        assert "knative/README.md" in refused
+        assert "docs/operations/secrets.md" in refused
         assert not items(api, "/apis/kafka.strimzi.io/v1/kafkatopics")  # nothing but the namespace
 
         secrets(clean)

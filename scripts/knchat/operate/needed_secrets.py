@@ -77,7 +77,10 @@ def refuse_without(kubectl: Kubectl, things: Sequence[Object]) -> None:
         edit = f"kubectl -n {entry.namespace} edit secret {entry.name}   # add {', '.join(sorted(keys))}"
         commands.append(entry.command(keys) if whole else edit)
     raise exits.Ended(
-        "nothing was changed: " + "\n".join(lines) + "\nMake them; knative/README.md says what belongs in each:\n  " + "\n  ".join(commands)
+        "nothing was changed: "
+        + "\n".join(lines)
+        + "\nMake them; docs/operations/secrets.md says what belongs in each:\n  "
+        + "\n  ".join(commands)
     )
 
 
