@@ -1,8 +1,7 @@
-"""Pages below docs/ are promises: the protocol page and its marks "planned" are compared with the code, and every link leads somewhere."""
+"""The page docs/protocol.md and its marks "planned" are compared with the code: frames, calls, limits, close codes, error codes."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Final, get_args
@@ -10,28 +9,24 @@ from typing import Final, get_args
 import msgspec
 import pytest
 
-from backends.settings import Settings
 from functions import main
 from gateway import acts, framing
-from knchat.__main__ import COMMANDS
-from schemas import bodies, frames
+from schemas import frames
 from schemas.calls import CALLS
 from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES
-from schemas.topics import TOPICS
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PLANNED: Final = "*planned*"
 _UNDESCRIBED: Final = {"GET /v1/openapi.json", "GET /v1/docs"}
 """Served beside CALLS, which describe themselves there."""
 
 
-def rows(page: str, heading: str) -> list[list[str]]:
+def rows(heading: str) -> list[list[str]]:
     """The cells of the table under a heading of any level, without its first two lines."""
-    text = (ROOT / page).read_text()
+    text = (ROOT / "docs/protocol.md").read_text()
     section = re.split(r"^#+ ", re.split(rf"^#+ {re.escape(heading)}\n", text, flags=re.MULTILINE)[1], flags=re.MULTILINE)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(lines) > 2, f"{page} has no table under {heading}"
+    assert len(lines) > 2, f"docs/protocol.md has no table under {heading}"
     return [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in lines[2:]]
 
 
@@ -39,7 +34,7 @@ def split(heading: str) -> tuple[dict[str, str], dict[str, str]]:
     """The rows under a heading of the protocol page that are served, and those that are planned: names in the first cell -> the rest."""
     served: dict[str, str] = {}
     planned: dict[str, str] = {}
-    for first, *rest in rows("docs/protocol.md", heading):
+    for first, *rest in rows(heading):
         group = planned if first.startswith(PLANNED) else served
         names = re.findall(r"`([^`]+)`", first) or re.split(r", ?", first.removeprefix(PLANNED).strip())
         group.update(dict.fromkeys(names, " | ".join(rest)))
@@ -105,7 +100,7 @@ def test_the_close_codes_of_the_page_are_those_of_the_code():
     """1005 and 1006 are never sent: they stand for a close without a code, and for none at all."""
     codes = {value for module in (acts, framing) for value in vars(module).values() if isinstance(value, int) and 1000 <= value < 5000}
 
-    assert {int(first) for first, *_ in rows("docs/protocol.md", "Close codes")} == codes - {framing.NO_CODE, framing.VANISHED}
+    assert {int(first) for first, *_ in rows("Close codes")} == codes - {framing.NO_CODE, framing.VANISHED}
 
 
 def test_the_error_codes_of_the_page_are_those_of_the_code():
@@ -117,69 +112,3 @@ def test_the_error_codes_of_the_page_are_those_of_the_code():
     ]
     assert list(served) == list(STATUS_OF_CODE)
     assert not set(planned) & set(STATUS_OF_CODE)
-
-
-def _anchors(page: Path) -> set[str]:
-    """The headings of a page as GitHub links to them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_pages_and_headings_that_exist(page):
-    """Relative links only."""
-    base = (ROOT / page).parent
-    broken = []
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", (ROOT / page).read_text()):
-        path, _, anchor = link.partition("#")
-        leads_to = (base / path) if path else ROOT / page
-        if not leads_to.exists() or (anchor and anchor not in _anchors(leads_to)):
-            broken.append(link)
-
-    assert broken == []
-
-
-def _names() -> dict[str, str]:
-    """Every word that a name of the public API is made of -> one name that holds it."""
-    structs = [*get_args(frames.Incoming), *get_args(frames.Outgoing), frames.HistoryMessage, frames.ChatState, frames.Limits]
-    models = [model for model in vars(bodies).values() if isinstance(model, type) and issubclass(model, bodies.Body | bodies.Query)]
-    names = [
-        *(struct.__struct_config__.tag for struct in structs if struct.__struct_config__.tag),
-        *(field for struct in structs for field in _fields_of(struct)),
-        *(call.path for call in CALLS),
-        *(field.alias or name for model in models for name, field in model.model_fields.items()),
-        *COMMANDS,
-        *TOPICS,
-        *(trigger.target for trigger in main.TRIGGERS),
-        *(item.metadata["variable"] or item.name for item in dataclasses.fields(Settings)),
-    ]
-    return {word: name for name in names for word in re.findall(r"[a-z]+", name.lower())}
-
-
-# What a path or variable begins with, units, and prepositions.
-_PLAIN: Final = frozenset({"v", "k", "s", "ms", "in", "per", "at", "from", "to"})
-
-
-def test_the_glossary_has_every_noun_of_the_public_api():
-    """Frames and their fields, calls and bodies, commands, topics, functions and settings; singular or plural."""
-    said = set(re.findall(r"[a-z]+", (ROOT / "docs/glossary.md").read_text().lower()))
-    forms = {word: {word, word.removesuffix("s"), word.removesuffix("es"), f"{word}s"} for word in _names()}
-
-    assert {word: _names()[word] for word, either in forms.items() if not either & said and word not in _PLAIN} == {}
-
-
-def test_the_glossary_explains_frames_calls_topics_commands_and_functions_by_name():
-    """Whole, as they are written on the wire."""
-    text = (ROOT / "docs/glossary.md").read_text()
-    names = {*frames.CLIENT_TYPES, *frames.SERVER_TYPES, *TOPICS, *COMMANDS, *(trigger.target for trigger in main.TRIGGERS)}
-    paths = {part for call in CALLS for part in call.path.split("/") if part and not part.startswith("{")} - {"v1"}
-
-    assert {name for name in names | paths if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)} == set()
-
-
-def test_a_word_of_the_glossary_has_one_row():
-    """One word, one meaning: two rows would be two."""
-    text = (ROOT / "docs/glossary.md").read_text().partition("\n## Words of the project's older texts\n")[0]
-    words = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
-
-    assert sorted({word for word in words if words.count(word) > 1} - {"word", "---"}) == []

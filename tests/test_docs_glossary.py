@@ -1,0 +1,64 @@
+"""The page docs/glossary.md has the nouns of the public API, each with one meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Final, get_args
+
+import msgspec
+
+from backends.settings import Settings
+from functions import main
+from knchat.__main__ import COMMANDS
+from schemas import bodies, frames
+from schemas.calls import CALLS
+from schemas.topics import TOPICS
+
+GLOSSARY: Final = (Path(__file__).parents[1] / "docs/glossary.md").read_text()
+
+
+def _names() -> dict[str, str]:
+    """Every word that a name of the public API is made of -> one name that holds it."""
+    structs = [*get_args(frames.Incoming), *get_args(frames.Outgoing), frames.HistoryMessage, frames.ChatState, frames.Limits]
+    models = [model for model in vars(bodies).values() if isinstance(model, type) and issubclass(model, bodies.Body | bodies.Query)]
+    names = [
+        *(struct.__struct_config__.tag for struct in structs if struct.__struct_config__.tag),
+        *(field.encode_name for struct in structs for field in msgspec.structs.fields(struct)),
+        *(call.path for call in CALLS),
+        *(field.alias or name for model in models for name, field in model.model_fields.items()),
+        *COMMANDS,
+        *TOPICS,
+        *(trigger.target for trigger in main.TRIGGERS),
+        *(item.metadata["variable"] or item.name for item in dataclasses.fields(Settings)),
+    ]
+    return {word: name for name in names for word in re.findall(r"[a-z]+", name.lower())}
+
+
+# What a path or variable begins with, units, and prepositions.
+_PLAIN: Final = frozenset({"v", "k", "s", "ms", "in", "per", "at", "from", "to"})
+
+
+def test_the_glossary_has_every_noun_of_the_public_api():
+    """Frames and their fields, calls and bodies, commands, topics, functions and settings; singular or plural."""
+    said = set(re.findall(r"[a-z]+", GLOSSARY.lower()))
+    forms = {word: {word, word.removesuffix("s"), word.removesuffix("es"), f"{word}s"} for word in _names()}
+
+    assert {word: _names()[word] for word, either in forms.items() if not either & said and word not in _PLAIN} == {}
+
+
+def test_the_glossary_explains_frames_calls_topics_commands_and_functions_by_name():
+    """Whole, as they are written on the wire."""
+    names = {*frames.CLIENT_TYPES, *frames.SERVER_TYPES, *TOPICS, *COMMANDS, *(trigger.target for trigger in main.TRIGGERS)}
+    paths = {part for call in CALLS for part in call.path.split("/") if part and not part.startswith("{")} - {"v1"}
+
+    assert {name for name in names | paths if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", GLOSSARY)} == set()
+
+
+def test_a_word_of_the_glossary_has_one_row():
+    """One word, one meaning: two rows would be two."""
+    text = GLOSSARY.partition("\n## Words of the project's older texts\n")[0]
+    words = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+
+    assert sorted({word for word in words if words.count(word) > 1} - {"word", "---"}) == []
