@@ -5,7 +5,7 @@ the last reading, and what has passed since by CLOCK_BOOTTIME, which nobody sets
 the database lies in a file of this machine there is no better clock than the wall clock; then it is the wall clock at the start and what
 has passed since, corrected towards the wall clock only forwards and by at most CORRECTED_S a minute.
 
-Nothing else reads the wall clock, but for what README.md lists. Source: design.md D3.
+Nothing else reads the wall clock, but for what docs/clocks.md lists. Source: design.md D3.
 """
 
 from __future__ import annotations

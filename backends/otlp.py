@@ -1,7 +1,7 @@
 """Spans by opentelemetry-sdk, sent in batches by OTLP over http. `tracing` loads this where an endpoint is set, and nobody else does.
 
 A collector that is slow or away costs spans, which are counted, and never anything else: a thread sends them out of a bounded queue.
-The SDK reads its own OTEL_ variables; which of them have an effect stands in this room's README.
+The SDK reads its own OTEL_ variables; which of them have an effect stands in docs/operations/metrics.md.
 """
 
 from __future__ import annotations

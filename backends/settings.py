@@ -1,6 +1,6 @@
 """Static settings: every `KNCHAT_*` environment variable, read once at the start by `wiring` or a command, and by nobody else.
 
-An empty environment runs the embedded default. A wrong value stops the start and is named. The table in this room's README is
+An empty environment runs the embedded default. A wrong value stops the start and is named. The table in docs/operations/settings.md is
 made from here. A secret may be given in a file: `KNCHAT_REDIS_PASSWORD_FILE` names one that holds `KNCHAT_REDIS_PASSWORD`.
 """
 
@@ -82,7 +82,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         "networks, comma",
-        "proxies before the HTTP functions whose X-Forwarded-For is believed, 127.0.0.0/8,10.244.0.0/16; empty: nobody's",
+        "proxies before the HTTP functions whose X-Forwarded-For is believed, 127.0.0.0/8,10.244.0.0/16; empty: none",
         form=forms.NETWORK,
     )
     ping_s: int = _setting(30, "s", "heartbeat of idle sessions; closed 4002 after two without an answer", least=1, most=300)
@@ -244,7 +244,7 @@ def _given(environ: Mapping[str, str], fields: Mapping[str, dataclasses.Field[An
         elif name.startswith("KNCHAT_") and name not in _OF_THE_TESTS:
             item = fields.get(name.removesuffix("_FILE"))
             if item is None or not item.metadata["secret"]:
-                raise Malformed(f"{name} is no setting; see the table in backends/README.md", field=name)
+                raise Malformed(f"{name} is no setting; see docs/operations/settings.md", field=name)
             if name.removesuffix("_FILE") in environ:
                 raise Malformed(f"{name} and {name.removesuffix('_FILE')} are both set; one of them says the secret", field=name)
             yield name.removesuffix("_FILE"), forms.content(name, text).rstrip("\r\n")

@@ -36,7 +36,7 @@ METRICS: Final[dict[str, Metric]] = {
     for metric in (
         # functions
         Metric("knchat_events_total", "counter", "events", "events a target answered, by verdict (200, 422, 503)", ("target", "verdict")),
-        Metric("knchat_event_seconds", "histogram", "s", "from the event at the door to its verdict", ("target",)),
+        Metric("knchat_event_seconds", "histogram", "s", "from an event's arrival to its verdict", ("target",)),
         Metric(
             "knchat_commands_total", "counter", "commands", "what became of commands: accepted, a refusal's code, set_aside", ("became",)
         ),
@@ -60,7 +60,7 @@ METRICS: Final[dict[str, Metric]] = {
         ),
         # HTTP functions
         Metric("knchat_http_requests_total", "counter", "requests", "HTTP calls answered, by call and status", ("call", "status")),
-        Metric("knchat_http_seconds", "histogram", "s", "from the request at the door to its answer", ("call",)),
+        Metric("knchat_http_seconds", "histogram", "s", "from a request's arrival to its answer", ("call",)),
         Metric("knchat_log_ins_total", "counter", "log-ins", "log-ins: done, wrong, limited", ("became",)),
         Metric(
             "knchat_devices_ended_total",

@@ -14,7 +14,7 @@ from gateway.session import Phase, Session
 from schemas import frames
 
 IN_ONE_TICK: Final = 500
-"""2,000 a second: a connection costs its new gateway 290 us (README), and the core of one must not be taken whole."""
+"""2,000 a second: a connection costs its new gateway 290 us (decisions/0025), and the core of one must not be taken whole."""
 OWED_S: Final = 2.0
 """So long a session that is told to move still waits for its `ok`s: a watermark's comes after a second."""
 

@@ -25,7 +25,7 @@ def reading_files(root):
 
 def test_who_reads_the_wall_clock_stands_in_the_table():
     """A new one needs a reason; nothing that orders, expires or refuses has one."""
-    listed = {file.strip("`"): why for file, why in rows("backends/README.md", "Wall clock")}
+    listed = {file.strip("`"): why for file, why in rows("docs/clocks.md", "Wall clock")}
 
     assert reading_files(ROOT) == set(listed)
     assert all(listed.values())

@@ -1,7 +1,7 @@
 """The cache on Redis or Valkey (6.2 or later, one primary): shared by all gateways and functions. Made by `wiring`.
 
 A key is one small string under `knchat:k:`, a counter under `knchat:n:`, a value under `knchat:v:`, a bucket under `knchat:b:`, all with
-a time to live. Losing Redis, or its memory, degrades as the port says; what that means to operators stands in this room's README.
+a time to live. Losing Redis, or its memory, degrades as the port says; what that means to operators stands in docs/decisions (0023).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from cassandra.cluster import ResultSet, Session
 from schemas.errors import Unfit
 
 # No strategy by time: it would take our timestamps, which are message ids, for microseconds. A chat's rows come in over ten days, and
-# levels keep a partition in one file each, where tiers would spread it over dozens (README, 2026-11-25).
+# levels keep a partition in one file each, where tiers would spread it over dozens (decisions/0018).
 _OPTIONS: Final = "compaction = {'class': 'LeveledCompactionStrategy'}"
 
 _MESSAGES: Final = """

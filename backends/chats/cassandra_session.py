@@ -35,7 +35,7 @@ PING_TIMEOUT_S: Final = 2.0
 GROUP: Final = 64
 CALLS: Final = 8
 WAITING: Final = 4_096  # calls, as in blocking.py
-# Statements that share a request cost the client a quarter of what they cost alone (README, 2026-11-25). Cassandra warns in its log of
+# Statements that share a request cost the client a quarter of what they cost alone (decisions/0018). Cassandra warns in its log of
 # batches over more than 10 partitions or 5 KiB.
 BATCH: Final = 10
 BATCH_BYTES: Final = 4_096

@@ -1,7 +1,7 @@
 """One idempotent producer and the appends under way in it.
 
 `KafkaLog` makes one, and another when it has failed. aiokafka works on the event loop itself: a record costs it a third of what it costs
-kafka-python, whose thread and ours take the interpreter from each other for every batch (README, 2026-11-25).
+kafka-python, whose thread and ours take the interpreter from each other for every batch (decisions/0006).
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ CASSANDRA = Server(
     prepare=_prepare,
     check=_check,
     settings=_settings,
-    # Its threads look for work in sleeps of 10 us and more: at 1,000 messages a second half of all its CPU (backends/README.md).
+    # Its threads look for work in sleeps of 10 us and more: at 1,000 messages a second half of all its CPU (decisions/0020).
     timer_slack_us=2_000,
     # Nobody waits for a row to be written: flushes and compactions take turns behind what people wait for.
     niceness=5,

@@ -1,6 +1,6 @@
 """Processes share a topic's partitions on Kafka: crashes, restarts, standing still, and leaving in good order, with the time each takes.
 
-The limits are three times and more what was measured on an idle machine (facts in backends/README.md), since tests share theirs.
+The limits are three times and more what was measured on an idle machine (decisions/0033), since tests share theirs.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ examples:
   scripts/dev --real --gateways 2         on Kafka, Cassandra, PostgreSQL and Redis, which it starts: each part a process
 
 When all serve it prints one line on stdout, `ready <http url> <ws url>`; everything else goes to stderr. Ctrl-C ends it, a second
-Ctrl-C at once. Further settings are KNCHAT_ variables (the table in backends/README.md); options come before them.
+Ctrl-C at once. Further settings are KNCHAT_ variables (docs/operations/settings.md); options come before them.
 
 With --real each function, each pump and each gateway is a process; one that ends is started again, and processes.json in the data folder
 says their pids and ports. KNCHAT_KAFKA and KNCHAT_DATABASE must name the stores, KNCHAT_CASSANDRA and KNCHAT_REDIS may; scripts/dev --real

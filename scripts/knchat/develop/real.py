@@ -61,7 +61,7 @@ def settings_of(environ: Mapping[str, str], **given: object) -> tuple[Settings, 
         if not ours.get(name):
             raise Malformed(f"{name} is missing: --real runs on real stores; scripts/dev --real starts them and names them", field=name)
     ours.setdefault("KNCHAT_LOG", "kafka")
-    # Here an event costs five times what it costs embedded, so events had better be fewer (gateway/README.md, 2026-11-26).
+    # Here an event costs five times what it costs embedded, so events had better be fewer (decisions/0001).
     ours.setdefault("KNCHAT_PUBLISH_APART_MS", "20")
     if "KNCHAT_CASSANDRA" in ours:
         ours.setdefault("KNCHAT_CHATS", "cassandra")
