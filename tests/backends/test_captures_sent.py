@@ -1,6 +1,6 @@
 """The pump and the log on Knative over real sockets, beside the requests that the real dispatcher sent and the real sink received.
 
-Records go into the log as they were recorded, functions answer with the recorded bytes; `captures/README.md` says what is compared how.
+Records go into the log as they were recorded, functions answer with the recorded bytes; `captures/comparing.md` says what is compared how.
 """
 
 from __future__ import annotations
