@@ -1,6 +1,5 @@
 """A table in a README or in docs/ is a promise: these tests compare them with the code. A failure prints the row as it should be."""
 
-import ast
 import base64
 import dataclasses
 import re
@@ -104,7 +103,7 @@ def test_every_trigger_stands_in_the_table_as_it_is():
     assert rows("functions/README.md", "Triggers") == expected
 
 
-@pytest.mark.parametrize("room", ["backends", "functions", "gateway"])
+@pytest.mark.parametrize("room", ["schemas", "backends", "functions", "gateway", "scripts"])
 def test_every_file_of_a_room_stands_in_its_layout(room):
     """A newcomer finds each file once in the README of its room: by name, or in its folder. Nothing else is named."""
     named = Counter(name for files, _ in rows(f"{room}/README.md", "Layout") for name in re.findall(r"`([^`]+)`", files))
@@ -113,19 +112,6 @@ def test_every_file_of_a_room_stands_in_its_layout(room):
 
     assert [name for name, times in named.items() if times > 1] == []
     assert set(found) ^ set(named) == set()
-
-
-@pytest.mark.parametrize("room", ["schemas", "scripts"])
-def test_every_file_of_a_room_stands_in_its_map(room):
-    """A newcomer finds each file once in the README of its room, with the words that its docstring begins with."""
-    named = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", (ROOT / room / "README.md").read_text(), re.MULTILINE))
-    paths = {path.relative_to(ROOT / room).as_posix().removesuffix("__init__.py"): path for path in (ROOT / room).rglob("*.py")}
-    # Left out: revisions, of which there will be many; what is generated; packages without code, which have a heading instead.
-    files = {name: path for name, path in paths.items() if not re.search(r"^$|versions/|_pb2|^(knchat|measure)/$|^generate\.py$", name)}
-    begun = {name: " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split()) for name, path in files.items()}
-
-    assert {name for name in files if name not in named} == set()
-    assert {name: text for name, text in begun.items() if not text.startswith(named[name])} == {}
 
 
 def test_every_script_stands_in_the_table():
