@@ -84,13 +84,17 @@ def test_every_topic_stands_in_the_table_as_it_is():
         number, unit = (seconds // 3600, "hour") if seconds < 86_400 else (seconds // 86_400, "day")
         return f"{number} {unit}{'s' * (number > 1)}"
 
-    assert [row[:3] for row in rows("schemas/README.md", "Topics")] == [
-        (topic.name, str(topic.partitions), kept(topic.kept_s)) for topic in TOPICS.values()
-    ]
+    expected = [(topic.name, str(topic.partitions), kept(topic.kept_s)) for topic in TOPICS.values()]
+
+    assert [row[:3] for row in rows("schemas/README.md", "Topics")] == expected
+    assert [
+        (name, re.findall(r"\((\d+)\)", partition)[0], until.partition(":")[0])
+        for name, partition, _, _, until in rows("docs/design.md", "4. Topics")
+    ] == expected
 
 
 def test_every_trigger_stands_in_the_table_as_it_is():
-    """Target, what calls it, patience."""
+    """Target, what calls it, retries."""
     expected = []
     for trigger in TRIGGERS:
         if isinstance(trigger, OnEvents):
