@@ -11,6 +11,7 @@ import pytest
 from backends.settings import Settings
 from backends.telemetry import METRICS
 from functions.main import TRIGGERS, OnEvents, OnHttp
+from measure import capacity
 from schemas.topics import TOPICS
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +92,15 @@ def test_every_topic_stands_in_the_table_as_it_is():
         (name, re.findall(r"\((\d+)\)", partition)[0], until.partition(":")[0])
         for name, partition, _, _, until in rows("docs/design.md", "4. Topics")
     ] == expected
+
+
+def test_the_budget_of_the_capacity_model_stands_in_the_design():
+    """Input, value, meaning: what `scripts/capacity` calls the design's."""
+    inputs = {item.name: item for item in dataclasses.fields(capacity.Inputs)}
+    values = {name: item.default for name, item in inputs.items() if item.metadata["source"] == capacity.DESIGN} | capacity.AIM
+    expected = [(f"`{name}`", f"{value:,g}", inputs[name].metadata["meaning"]) for name, value in values.items()]
+
+    assert rows("docs/design.md", "9. Budget of the capacity model") == expected
 
 
 def test_every_trigger_stands_in_the_table_as_it_is():

@@ -43,7 +43,7 @@ NOT_SHOWN: Final = (
 RUNS: Final = "measured on real parts, 25 November 2026: 300/s with 3, 1,000/s with 25 messages an event; 2 busy cores"
 TABLE: Final = "load of CecoChat's benchmark"
 ASSUMED: Final = "assumed"
-DESIGN: Final = "the design's budget"
+DESIGN: Final = "design.md section 9"
 MANIFESTS: Final = "knative/base/functions/send.yaml"
 
 
