@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from backends import private
 from backends.clock import elapsed_s
+from backends.concurrency import BoundedDict
 from backends.settings import Settings
 from schemas import tokens
 from schemas.errors import Malformed, Unavailable
@@ -115,7 +116,7 @@ class PublicKeys:
         self._read_at = float("-inf")
         self._good = False
         self._reading: asyncio.Task[None] | None = None
-        self._right: dict[bytes, tokens.Claims] = {}
+        self._right = BoundedDict[bytes, tokens.Claims](REMEMBERED)
         """By the SHA-256 of the token, for the keys as they are now."""
         self._gate = asyncio.Semaphore(IN_ONE_TURN)
 
@@ -147,8 +148,6 @@ class PublicKeys:
                 claims = self._right[name] = tokens.verify(token, self._keys, now_s)
             finally:
                 await asyncio.sleep(0)
-        if len(self._right) > REMEMBERED:
-            del self._right[next(iter(self._right))]
         return claims
 
     async def jwks(self) -> list[dict[str, str]]:

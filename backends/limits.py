@@ -5,10 +5,11 @@ What a call or frame costs is declared in schemas/costs.py. Pure: time is passed
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from backends.concurrency import BoundedDict
 
 _LEAST_S: Final = 1e-6
 """A shorter wait is none: it is what floating point leaves."""
@@ -64,8 +65,7 @@ class Buckets:
     """Buckets by name, at most so many of them; the one that was used longest ago goes first, and is full again by that."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._buckets = BoundedDict[str, Bucket](most)
 
     def draw(self, named: Sequence[tuple[str, Allowance]], cost: float, now_s: float) -> float:
         """Draws from all of these or from none; else the longest wait, in seconds."""
@@ -84,8 +84,6 @@ class Buckets:
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(allowance)
-            if len(self._buckets) > self._most:
-                self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(name)
         return bucket

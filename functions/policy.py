@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from backends.concurrency import BoundedDict
 from backends.telemetry import count
 from schemas.checks import check_own
 from schemas.errors import Refused, Unavailable
@@ -27,7 +28,7 @@ ASK_S: Final = 2.0
 PAUSE_S: Final = 1.0
 """After SQL did not answer it is left alone for so long: else each event would wait for its timeout."""
 REMEMBERED: Final = 65_536
-"""Users that are remembered; the one confirmed longest ago goes first. About 8 MB."""
+"""Users that are remembered; the one confirmed longest ago goes first. About 11 MB."""
 
 
 def members_of(chat: ChatId, user: UserId) -> tuple[UserId, ...]:
@@ -54,7 +55,7 @@ class Policy:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._confirmed: dict[UserId, float] = {}  # in order of time
+        self._confirmed = BoundedDict[UserId, float](REMEMBERED)  # in order of time
         self._away = False
         self._ask_from = 0.0
         self._probe: asyncio.Task[frozenset[UserId] | None] | None = None
@@ -93,8 +94,6 @@ class Policy:
         for user in users:
             self._confirmed.pop(user, None)
         self._confirmed |= dict.fromkeys(found, now)
-        while len(self._confirmed) > REMEMBERED:
-            del self._confirmed[next(iter(self._confirmed))]
         return found
 
 

@@ -6,6 +6,7 @@ Source: design.md D4.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -68,19 +69,22 @@ class Known:
 class Keys:
     """The REMEMBERED most recently used keys, each for KEY_TTL_S: after that it may be used for something new.
 
-    One that is pending is never forgotten: those are bounded by the publisher's queue.
+    One that is pending is never forgotten: those are bounded by the publisher's queue. A `BoundedDict` would forget those too.
     """
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
-        self._known: dict[tuple[int, str], Known] = {}
+        self._known: OrderedDict[tuple[int, str], Known] = OrderedDict()
 
     def get(self, user: int, key: str, now_s: float) -> Known | None:
         """What is known of the key, which counts as a use."""
-        known = self._known.pop((user, key), None)
-        if known is None or (known.pending is None and now_s - known.since_s >= KEY_TTL_S):
+        known = self._known.get((user, key))
+        if known is None:
             return None
-        self._known[user, key] = known
+        if known.pending is None and now_s - known.since_s >= KEY_TTL_S:
+            del self._known[user, key]
+            return None
+        self._known.move_to_end((user, key))
         return known
 
     def put(self, user: int, key: str, known: Known) -> None:

@@ -6,14 +6,14 @@ One process's memory only: counters and values are not shared with a lone functi
 from __future__ import annotations
 
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from backends.cache import KEY_TTL_S, Claim, Held
+from backends.concurrency import BoundedDict
 from backends.limits import Allowance, Buckets
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import UserId
@@ -50,8 +50,8 @@ class EmbeddedCache:
         self._log = log
         self._unwritten: dict[Name, Held] = {}
         self._buckets = Buckets(_COUNTERS)
-        self._counters: _Bounded[tuple[int, int]] = _Bounded(_COUNTERS)
-        self._values: _Bounded[tuple[float, bytes]] = _Bounded(_VALUES)
+        self._counters = BoundedDict[str, tuple[int, int]](_COUNTERS)
+        self._values = BoundedDict[str, tuple[float, bytes]](_VALUES)
 
     async def reserve(self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()) -> Sequence[Held]:
         """See `Cache`. A key's 24 h begin with its reservation or confirmation; a confirmation of a key that nobody holds takes it.
@@ -118,14 +118,16 @@ class EmbeddedCache:
         window = int(self._log.clock() // window_s)
         counted = self._counters.get(name)
         count = counted[1] + 1 if counted is not None and counted[0] == window else 1
-        self._counters.put(name, (window, count))
+        self._counters[name] = window, count
+        self._counters.move_to_end(name)
         return count
 
     async def put(self, name: str, value: bytes, *, ttl_s: int) -> None:
         """See `Cache`. In this process only. Raises Malformed when the value is longer than 4 KiB."""
         if len(value) > VALUE_BYTES:
             raise Malformed(f"a cached value holds at most {VALUE_BYTES} bytes, not {len(value)}")
-        self._values.put(name, (self._log.clock() + ttl_s, value))
+        self._values[name] = self._log.clock() + ttl_s, value
+        self._values.move_to_end(name)
 
     async def get(self, name: str) -> bytes | None:
         """See `Cache`."""
@@ -138,26 +140,6 @@ class EmbeddedCache:
 
     async def close(self) -> None:
         """Nothing of its own to let go of: the log has the file."""
-
-
-Value = TypeVar("Value")
-
-
-class _Bounded(Generic[Value]):
-    """A dictionary that forgets what was put longest ago when it is full."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._items: OrderedDict[str, Value] = OrderedDict()
-
-    def get(self, name: str) -> Value | None:
-        return self._items.get(name)
-
-    def put(self, name: str, value: Value) -> None:
-        self._items[name] = value
-        self._items.move_to_end(name)
-        if len(self._items) > self._most:
-            self._items.popitem(last=False)
 
 
 def _find(connection: sqlite3.Connection, *, names: Sequence[Name], now_ms: int) -> dict[Name, Held]:

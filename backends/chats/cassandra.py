@@ -18,13 +18,14 @@ from backends.chats.cassandra_schema import VERSION_OF, check, migrate
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import MAX_DIGEST, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
 from backends.clock import Clock, Reading, elapsed_s
+from backends.concurrency import BoundedDict
 from schemas.frames import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
 
 BUCKET_MS: Final = 10 * 24 * 3_600_000
 # All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of somebody who has more, some are not listed.
 MAX_CHATS: Final = 10_000
-# Buckets that this process has written lately, so it need not again: of most messages one row less. About 150 bytes each.
+# Buckets that this process has written lately, so it need not again: of most messages one row less. About 200 bytes each.
 KNOWN_BUCKETS: Final = 32_768
 # And for so long: where Cassandra is restored from a copy meanwhile, messages lie in buckets that nobody lists. Less than the 20 min after
 # which the audit puts again what a copy lacked, and so lists them.
@@ -93,7 +94,7 @@ class CassandraChats:
         statements = {name: text.format(keyspace=nodes.keyspace) for name, text in STATEMENTS.items()}
         self._session = CassandraSession(nodes, statements, check=lambda session: check(session, nodes.keyspace))
         self._clock = clock
-        self._known: dict[tuple[ChatId, int], float] = {}
+        self._known = BoundedDict[tuple[ChatId, int], float](KNOWN_BUCKETS)
         """Chat and bucket -> since when; the oldest first."""
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
@@ -114,10 +115,8 @@ class CassandraChats:
 
     def _remember(self, buckets: Iterable[tuple[ChatId, int]], now_s: float) -> None:
         for place in buckets:
-            self._known.pop(place, None)
             self._known[place] = now_s
-        while len(self._known) > KNOWN_BUCKETS:
-            del self._known[next(iter(self._known))]
+            self._known.move_to_end(place)
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
         """A write per pointer, since each has its own timestamp."""

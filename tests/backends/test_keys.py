@@ -137,11 +137,11 @@ async def test_the_data_folder_serves_both_halves(tmp_path):
 
 async def test_a_token_is_checked_once(tmp_path, monkeypatch):
     """A client shows it with each call and each hello; it ends when its time is over, and only right ones are remembered."""
+    monkeypatch.setattr(keys, "REMEMBERED", 2)
     settings = Settings(data=tmp_path)
     token, public, checked = SigningKey.of(settings).sign(CLAIMS), PublicKeys(settings), []
     check = keys.tokens.verify
     monkeypatch.setattr(keys.tokens, "verify", lambda *asked: checked.append(asked) or check(*asked))
-    monkeypatch.setattr(keys, "REMEMBERED", 2)
 
     assert {await public.verify(token, NOW_S + second) for second in range(10)} == {CLAIMS}
     assert len(checked) == 1
