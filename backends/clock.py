@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
+from backends.concurrency import jittered
 from backends.telemetry import gauge
 from schemas.errors import Unavailable
 
@@ -132,7 +132,7 @@ class Clock:
             except Unavailable as error:
                 log.info("the store's clock cannot be read, again in a moment", extra={"error": error.message})
                 wait_s = _AGAIN_S
-            await self.sleep(wait_s * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+            await self.sleep(jittered(wait_s, least=0.8))
 
     def _look(self, passed_s: float) -> None:
         """Compares it with the wall clock, and follows that a little where there is nothing better."""

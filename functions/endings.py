@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from backends.accounts import Ending
+from backends.concurrency import Backoff
 from functions.guard import set_epoch, set_valid_since
 from functions.records import Writer
 from schemas.errors import Unavailable
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 WAIT_S: Final = 1.0
 """What a call waits for the log. Longer is no use to its caller: the log-ins have ended already."""
 AT_ONCE: Final = 256
-AGAIN_S: Final = 5.0
+RETRY: Final = Backoff(first_s=0.2, max_s=5.0)
 TRIES: Final = 200
 """About a token's life. After that no token is left to be refused, and the next ending tries again anyway."""
 
@@ -70,10 +70,10 @@ class Endings:
                     await self._log_ins.told(endings)
             except Unavailable as error:
                 self._wanted = True
-                tries += 1
-                if tries == 1:
+                if not tries:
                     log.warning("endings of log-ins cannot be told yet, again in a moment", extra={"error": error.message})
-                await asyncio.sleep(min(0.1 * 2**tries, AGAIN_S) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                await asyncio.sleep(RETRY.delay_s(tries))
+                tries += 1
 
     async def _append(self, endings: Sequence[Ending]) -> None:
         # Appended nowhere: what ended them, as the cause that the log's events are named after.

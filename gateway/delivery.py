@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from backends.clock import Clock
+from backends.concurrency import jittered
 from backends.log import Bounds, Follower, Reads, Stored
 from backends.telemetry import count, gauge
 from gateway.hub import Hub
@@ -293,4 +293,4 @@ class Delivery:
 async def _pause(topic: str, error: Unavailable) -> None:
     count("knchat_read_failures_total", topic=topic)
     log.warning("the log cannot be read, again in a moment", extra={"topic": topic, "error": error.message})
-    await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    await asyncio.sleep(jittered(AGAIN_S))

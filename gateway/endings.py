@@ -7,11 +7,11 @@ So a device is out within seconds while the log is away, or although the process
 from __future__ import annotations
 
 import logging
-import random
 from typing import Final
 
 from backends.accounts import LogIns
 from backends.clock import Clock
+from backends.concurrency import jittered
 from gateway.hub import Hub
 from schemas.errors import Unavailable
 
@@ -35,4 +35,4 @@ async def watch_endings(log_ins: LogIns, hub: Hub, clock: Clock) -> None:
         else:
             away = False
             hub.revoke_all([ending.delivery for ending in untold], clock.now_ms())
-        await clock.sleep(LOOK_S * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        await clock.sleep(jittered(LOOK_S))

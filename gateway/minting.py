@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import Final
 
 from backends.accounts import Generators, Lease
 from backends.clock import Clock
+from backends.concurrency import jittered
 from backends.telemetry import count
 from schemas.errors import Refused, Unavailable
 from schemas.ids import MAX_AHEAD_MS, MessageId, Mint, unix_ms_of
@@ -85,12 +85,12 @@ class Minting:
         """Renews the lease for ever, and claims another generator when it was lost. A database that is away is waited for."""
         wait_s = RENEW_S
         while True:
-            await self._clock.sleep(wait_s * random.uniform(0.8, 1.0), unless=self._found_dead)  # noqa: S311 - jitter
+            await self._clock.sleep(jittered(wait_s, least=0.8), unless=self._found_dead)
             wait_s = await self.renew()
             if self.ready:
                 self._found_dead.clear()
             else:
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                await asyncio.sleep(jittered(wait_s))
 
     async def renew(self) -> float:
         """One renewal; says after how many seconds the next is due."""

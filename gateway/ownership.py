@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from backends.accounts import Owner, Owners
 from backends.clock import Clock
+from backends.concurrency import jittered
 from backends.log import Reads
 from backends.telemetry import gauge
 from gateway.acts import RESTART, STARTING
@@ -232,7 +232,7 @@ class Ownership:
 
     async def _silent(self, news: asyncio.Event, seconds: float) -> bool:
         """Whether there is no news for so long, or a little less."""
-        return await self._clock.sleep(seconds * random.uniform(0.5, 1.0), unless=news)  # noqa: S311 - jitter
+        return await self._clock.sleep(jittered(seconds), unless=news)
 
     async def _log_answers(self) -> bool:
         try:
@@ -290,4 +290,4 @@ class Ownership:
 
 
 async def _again() -> None:
-    await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    await asyncio.sleep(jittered(AGAIN_S))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from backends import tracing
 from backends.cache import Cache, Claim, Held
+from backends.concurrency import Backoff, BoundedDict
 from backends.log import Appends, Record
 from backends.telemetry import count, observe
 from gateway.batches import PATIENCE_S, Batches, in_halves
@@ -36,8 +36,7 @@ UNCONFIRMED: Final = 65_536
 """Confirmations kept for a cache that is away; more are dropped, and such a key stays reserved: a repeat appends the same id again."""
 CONFIRMS: Final = 1_024
 """In one call; the oldest first. All of them at once would not be done within a call's 50 ms: 3 us of ours and of Redis for each."""
-RETRY_S: Final = 0.1
-RETRY_MOST_S: Final = 2.0
+RETRY: Final = Backoff(first_s=0.1, max_s=2.0)
 
 
 class Publisher:
@@ -59,7 +58,7 @@ class Publisher:
         self._confirming: asyncio.Task[None] | None = None
         self._over = False
         # Keys of lost commands that were not sent again yet, and whether the cache has been told: it may say `confirmed` for a moment more.
-        self._lost: dict[tuple[int, str], bool] = {}
+        self._lost = BoundedDict[tuple[int, str], bool](REMEMBERED)
         self._releasing: asyncio.Task[None] | None = None
 
     def submit(self, command: pb.Command, waiter: Waiter) -> None:
@@ -102,8 +101,6 @@ class Publisher:
             known.confirmed = False
         self._unconfirmed = [claim for claim in self._unconfirmed if (claim.user, claim.key) != (user, key)]
         self._lost[user, key] = False
-        if len(self._lost) > REMEMBERED:
-            del self._lost[next(iter(self._lost))]
         self._release_soon()
 
     def tick(self, now_s: float) -> None:
@@ -221,18 +218,20 @@ class Publisher:
         waits for it longer than PATIENCE_S, and no more than the batches in flight hang here.
         """
         record = self._record(batch, span)
-        wait_s = RETRY_S
+        failures = 0
         began_s = self._clock()
         while True:
             try:
                 await self._appends.append([record])
             except Unavailable as error:
                 count("knchat_publish_failures_total")
-                log.info("publish failed, again in a moment", extra={"event": record.event.id, "error": error.message, "wait_s": wait_s})
+                wait_s = RETRY.delay_s(failures)
+                text = "publish failed, again in a moment"
+                log.info(text, extra={"event": record.event.id, "error": error.message, "wait_s": round(wait_s, 2)})
             else:
                 break
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            wait_s = min(2 * wait_s, RETRY_MOST_S)
+            await asyncio.sleep(wait_s)
+            failures += 1
         count("knchat_publishes_total")
         count("knchat_published_commands_total", len(batch))
         observe("knchat_publish_seconds", self._clock() - began_s)

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from backends.concurrency import jittered
 from backends.limits import Allowance
 from backends.settings import Settings
 from backends.telemetry import count, gauge, render
@@ -351,4 +352,4 @@ async def _until_done(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
             return await step()
         except Unavailable as error:
             log.warning("cannot start yet, again in a moment", extra={"error": error.message})
-            await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            await asyncio.sleep(jittered(AGAIN_S))

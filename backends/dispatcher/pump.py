@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from backends import telemetry, tracing
+from backends.concurrency import Backoff, jittered
 from backends.dead_letters import event_of
 from backends.dispatcher.prefixes import Prefix, Prefixes
 from backends.dispatcher.requests import dead_letter, foreign_dead_letter, request_of
@@ -41,8 +41,8 @@ HELD_EVENTS: Final = 10_000
 HELD_BYTES: Final = 64 * 2**20
 # The dispatcher commits every 5 s. A crash repeats what was done since, which is harmless; a commit costs an fsync, which appends share.
 COMMIT_S: Final = 1.0
-# Between attempts at a log that does not answer: doubled from the first to the last, each times 0.5 to 1.
-LOG_BACK_OFF_S: Final = (0.1, 5.0)
+# Between attempts at a log that does not answer.
+LOG_BACKOFF: Final = Backoff(first_s=0.1, max_s=5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +126,8 @@ class Pump:
             try:
                 records = await member.poll(max_records=POLL_RECORDS)
             except Unavailable as error:
-                failures += 1
                 await self._wait_for_the_log("the log cannot be read", error, failures)
+                failures += 1
                 continue
             failures = 0
             for record in records:
@@ -187,7 +187,7 @@ class Pump:
         wait_s = self._source.delivery.wait_s(min(tries, max(1, self._source.delivery.retry)))
         if not self._source.acknowledged:
             return wait_s
-        return min(LONGEST_S, wait_s) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        return jittered(min(LONGEST_S, wait_s))
 
     async def _once(
         self, event: Event, headers: Headers, body: bytes
@@ -224,8 +224,8 @@ class Pump:
             try:
                 await self._appends.append([Record(DEAD_LETTERS, letter)])
             except Unavailable as error:
-                failures += 1
                 await self._wait_for_the_log("a dead letter cannot be appended", error, failures)
+                failures += 1
             except Malformed:
                 log.exception("a dead letter cannot be appended, ever: the record stays in its own topic only", extra=self._place(record))
                 return
@@ -242,8 +242,8 @@ class Pump:
                 await self._commit(member)
             except Unavailable as error:
                 self._uncommitted.set()
-                failures += 1
                 await self._wait_for_the_log("offsets cannot be committed", error, failures)
+                failures += 1
             else:
                 failures = 0
 
@@ -255,9 +255,8 @@ class Pump:
                 prefix.committed = max(prefix.committed, done)
 
     async def _wait_for_the_log(self, what: str, error: Unavailable, failures: int) -> None:
-        first, last = LOG_BACK_OFF_S
         log.warning(what, extra={"topic": self._source.topic, "group": self._source.group, "cause": error.message})
-        await self._rest(min(last, first * 2 ** min(failures - 1, 16)) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        await self._rest(LOG_BACKOFF.delay_s(failures))
 
     async def _rest(self, seconds: float, then: Callable[[], Awaitable[object]] | None = None) -> None:
         """Sleeps, and waits for what comes `then`. Meanwhile the event holds no place of a try, and `stop` does not wait for it."""

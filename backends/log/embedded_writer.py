@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import sqlite3
 import sys
 import threading
@@ -21,6 +20,7 @@ from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
+from backends.concurrency import jittered
 from backends.log.embedded_file import OFFSET_BITS, LogFile, Row, Written, bounds
 from backends.wal import WriteAheadLog
 from schemas.errors import Unavailable
@@ -324,7 +324,7 @@ class Writer:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
-                time.sleep(random.uniform(0.0001, 0.001))  # noqa: S311 - spreads the tries of two processes, guards nothing
+                time.sleep(jittered(0.001, least=0.1))
 
     def _look_around(self) -> None:
         try:

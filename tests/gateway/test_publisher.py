@@ -435,9 +435,10 @@ async def test_an_id_far_ahead_is_not_followed(publishers, backends, minting):
     assert value_of("knchat_ids_ahead_total", where="cache") == before + 1
 
 
-async def test_lost_keys_are_bounded(publisher, monkeypatch):
+async def test_lost_keys_are_bounded(publishers, monkeypatch):
     """The oldest is forgotten: its repeat is answered as a duplicate."""
     monkeypatch.setattr("gateway.publisher.REMEMBERED", 2)
+    publisher = publishers()
     for key in ("a", "b", "c"):
         publisher.lost(ANN, key)
     await publisher._releasing

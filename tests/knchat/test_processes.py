@@ -12,6 +12,7 @@ import time
 import httpx
 import pytest
 
+from backends.concurrency import Backoff
 from knchat import exits
 from knchat.develop.processes import Child, all_ready
 from servers.process import Process
@@ -24,7 +25,7 @@ SHORT = "print('ready', flush=True)"
 
 def child(program, name="child", **more):
     """One that is started again soon."""
-    return Child(name, [sys.executable, "-c", program], os.environ, **{"back_off_s": (0.01, 0.02), **more})
+    return Child(name, [sys.executable, "-c", program], os.environ, **{"restart": Backoff(0.01, 0.02), **more})
 
 
 @contextlib.asynccontextmanager
@@ -120,7 +121,7 @@ async def test_one_that_served_is_started_again_and_said(caplog):
 
 async def test_one_that_ends_again_and_again_is_started_ever_later(caplog):
     """The wait doubles up to a limit, with jitter; nothing ends the others."""
-    one = child(SHORT, back_off_s=(0.01, 0.04), settled_s=60)
+    one = child(SHORT, restart=Backoff(0.01, 0.04), settled_s=60)
     async with running(one) as (_, pids):
         while len([record for record in caplog.records if "started again" in record.message]) < 5:
             await pids.get()
@@ -131,7 +132,7 @@ async def test_one_that_ends_again_and_again_is_started_ever_later(caplog):
 
 async def test_one_that_lived_long_enough_begins_with_the_shortest_wait(caplog):
     """What ends once a day is not what cannot live."""
-    one = child(SHORT, back_off_s=(0.01, 60), settled_s=0)
+    one = child(SHORT, restart=Backoff(0.01, 60), settled_s=0)
     async with running(one) as (_, pids):
         while len([record for record in caplog.records if "started again" in record.message]) < 5:
             await pids.get()
@@ -145,7 +146,7 @@ def activated(program, *, backlog=16):
     with socket.create_server(("127.0.0.1", 0), backlog=backlog) as listener:
         port = listener.getsockname()[1]
         command = [sys.executable, "-c", program, str(listener.fileno())]
-        yield Child("child", command, os.environ, url=f"http://127.0.0.1:{port}", listener=listener, back_off_s=(0.01, 0.02)), port
+        yield Child("child", command, os.environ, url=f"http://127.0.0.1:{port}", listener=listener, restart=Backoff(0.01, 0.02)), port
 
 
 ANSWERS = """
@@ -217,7 +218,7 @@ async def test_stop_asks_first_and_kills_who_does_not_hear(caplog):
 
 async def test_stop_during_the_start_and_during_the_wait_for_the_next_one():
     """Nothing is left, and nothing waits for what will not come."""
-    starting, waiting = child("import time; time.sleep(60)", "starting"), child(SHORT, "waiting", back_off_s=(60, 60))
+    starting, waiting = child("import time; time.sleep(60)", "starting"), child(SHORT, "waiting", restart=Backoff(60, 60))
     never = child(SERVES, "never")
     never.stop(within_s=0)
     async with running(starting, waiting, never) as (tasks, pids):

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import random
 import signal
 import socket
 import sys
@@ -23,13 +22,13 @@ from typing import Final
 
 import httpx
 
+from backends.concurrency import Backoff
 from knchat import exits
 
 log = logging.getLogger(__name__)
 
-# From the end of a child to its next start: doubled from the first to the last, each times 0.5 to 1. One that has lived this long is no
-# child that cannot live, and begins again with the first.
-BACK_OFF_S: Final = (0.2, 5.0)
+# From the end of a child to its next start. One that has lived SETTLED_S is no child that cannot live, and begins again with the first.
+RESTART: Final = Backoff(first_s=0.2, max_s=5.0)
 SETTLED_S: Final = 10.0
 READY_S: Final = 60.0
 ASK_EVERY_S: Final = 0.1
@@ -52,7 +51,7 @@ class Child:
     url: str = ""
     port: int = 0
     listener: socket.socket | None = None
-    back_off_s: tuple[float, float] = BACK_OFF_S
+    restart: Backoff = RESTART
     settled_s: float = SETTLED_S
     pid: int = 0
     """0: it does not run."""
@@ -100,8 +99,7 @@ class Child:
             if not served:
                 raise exits.Ended(f"{self.name} cannot start (exit code {code}); its own words stand above", exits.CANNOT_START)
             failures = 0 if time.monotonic() - self.began_s >= self.settled_s else failures + 1
-            first, last = self.back_off_s
-            wait_s = min(last, first * 2 ** min(failures, 16)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            wait_s = self.restart.delay_s(failures)
             log.warning("a process has ended, it is started again", extra={"child": self.name, "code": code, "in_s": round(wait_s, 2)})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_s)

@@ -10,12 +10,11 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import random
-import signal
 from typing import TYPE_CHECKING, Final
 
 from backends import logs, tracing
-from backends.dispatcher.pump import LOG_BACK_OFF_S, POLL_RECORDS, Pump, Source
+from backends.concurrency import watch_signals
+from backends.dispatcher.pump import LOG_BACKOFF, POLL_RECORDS, Pump, Source
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents
 from knchat import exits
@@ -83,9 +82,7 @@ async def _serve(settings: Settings, trigger: OnEvents, args: argparse.Namespace
     """Pumps until a signal. Raises what is wrong with the settings, and what ended the pump."""
     from backends.wiring import Backends  # noqa: PLC0415 - see run
 
-    stopping = asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, _on_signal, stopping)
+    stopping = watch_signals()
     async with contextlib.AsyncExitStack() as stack:
         tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service=f"pump-{trigger.group}")
         stack.push_async_callback(tracing.close)
@@ -120,13 +117,12 @@ async def _serve(settings: Settings, trigger: OnEvents, args: argparse.Namespace
 
 async def _keep_running(pump: Pump, group: str) -> None:
     failures = 0
-    first, last = LOG_BACK_OFF_S
     while True:
         try:
             await pump.run()
         except Unavailable as error:
             failures += 1
-            wait_s = min(last, first * 2 ** min(failures, 16)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            wait_s = LOG_BACKOFF.delay_s(failures)
             log.warning("the group cannot be joined", extra={"group": group, "cause": error.message, "again_in_s": round(wait_s, 2)})
             await asyncio.sleep(wait_s)
         else:
@@ -156,10 +152,3 @@ def _in_this_process(target: str, backends: Backends, stack: contextlib.AsyncExi
     if (keeping := keep_time(backends, [target])) is not None:
         stack.callback(keeping.cancel)
     return in_process(event_app(target))
-
-
-def _on_signal(stopping: asyncio.Event) -> None:
-    stopping.set()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().remove_signal_handler(signum)
-        signal.signal(signum, signal.SIG_DFL)
