@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 
 import uvloop
 
 from backends import logs, tracing
+from backends.concurrency import watch_signals
 from backends.log import Evicted
 from backends.settings import Settings
 from backends.wiring import Backends
@@ -26,17 +26,7 @@ async def serve(settings: Settings) -> None:
         text = f"KNCHAT_REDIS is missing, which KNCHAT_LOG={settings.log} asks for: gateways must share what they know of clients' keys"
         raise Malformed(text, field="KNCHAT_REDIS")
     gateway = Gateway(backends, settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    stopping = asyncio.create_task(stop.wait())
+    stopping = asyncio.create_task(watch_signals().wait())
     working = asyncio.create_task(_work(gateway))
     try:
         await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)

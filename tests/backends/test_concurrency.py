@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -174,3 +175,27 @@ def test_a_second_signal_ends_the_process_at_once():
             process.send_signal(second)
 
             assert process.wait(10) == -second
+
+
+# ---- one mechanism each ------------------------------------------------------------------------------------------------------------------
+
+# Each with what it is: no wait of ours, or the client, which comes without server code.
+OTHERS = {
+    "backends/dispatcher/sink.py": "a disturbance that a receiver plays",
+    "gateway/hub.py": "what clients are told of their return",
+    "gateway/server.py": "what clients are told of their return",
+    "gateway/client/comeback.py": "the client",
+    "gateway/client/link.py": "the client",
+    "scripts/knchat/develop/real.py": "picks free ports",
+}
+WRITTEN_OUT = re.compile(
+    r"\brandom\.(uniform|random|randint|randrange|sample|choice)\(|\.add_signal_handler\(|\bdel \w[\w.]*\[next\(iter\("
+)
+
+
+def test_no_other_file_writes_out_its_own():
+    """The next loop, bounded dictionary or signal handler uses what is there."""
+    rooms = ("backends", "functions", "gateway", "schemas", "scripts/knchat")
+    found = {str(path.relative_to(ROOT)) for room in rooms for path in (ROOT / room).rglob("*.py") if WRITTEN_OUT.search(path.read_text())}
+
+    assert found - OTHERS.keys() == {"backends/concurrency.py"}

@@ -253,7 +253,7 @@ async def test_a_part_that_fails_ends_the_whole(caplog):
     running._part(asyncio.Event().wait(), "the pump of persist")
     running._part(fail(), "the pump of send")
     with pytest.raises(exits.Ended) as end:
-        await running._watch()
+        await running._watch(asyncio.Event())
 
     assert (end.value.code, str(end.value)) == (exits.FAILED, "the pump of send has failed; the log above says why")
     assert "a bug" in caplog.text

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Coroutine, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from backends import logs, tracing
+from backends.concurrency import watch_signals
 from backends.settings import Settings
 from knchat import exits
 from schemas.demo import DEMO_USERS
@@ -128,14 +128,12 @@ class _Dev:
 
     def __init__(self, settings: Settings, *, demo: bool, processes: Processes | None = None) -> None:
         self._settings, self._demo, self._processes = settings, demo, processes
-        self._signalled = asyncio.Event()
         self._starting: asyncio.Task[Any] | None = None
         self._parts: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Serves until a signal. Raises Ended when it cannot start, or when a part of it fails."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signum, self._on_signal)
+        stopping = watch_signals(on_stop=self._cancel_start)
         async with contextlib.AsyncExitStack() as stack:
             self._starting = asyncio.current_task()
             try:
@@ -147,7 +145,7 @@ class _Dev:
             self._starting = None
             _say(_welcome(self._settings, http, url, demo=self._demo, real=self._processes is not None))
             print(f"ready {http} {url}", flush=True)
-            await self._watch()
+            await self._watch(stopping)
             _say("stopping; a second Ctrl-C ends at once")
         _say("stopped; everything acknowledged is kept")
 
@@ -254,22 +252,18 @@ class _Dev:
         self._parts.append(task)
         return task
 
-    async def _watch(self) -> None:
+    async def _watch(self, stopping: asyncio.Event) -> None:
         """Returns at a signal. Raises Ended when a part has ended before."""
-        signalled = asyncio.create_task(self._signalled.wait())
+        signalled = asyncio.create_task(stopping.wait())
         await asyncio.wait([signalled, *self._parts], return_when=asyncio.FIRST_COMPLETED)
         for part in self._parts:
             if part.done():
                 log.error("a part has ended, and so all ends", extra={"part": part.get_name()}, exc_info=part.exception())
                 raise exits.Ended(f"{part.get_name()} has failed; the log above says why")
 
-    def _on_signal(self) -> None:
-        self._signalled.set()
+    def _cancel_start(self) -> None:
         if self._starting is not None:
             self._starting.cancel()
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().remove_signal_handler(signum)
-            signal.signal(signum, signal.SIG_DFL)
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:

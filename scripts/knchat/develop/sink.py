@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from dataclasses import replace
 import uvloop
 
 from backends import logs
+from backends.concurrency import watch_signals
 from backends.dispatcher.sink import Receiver
 from backends.settings import Settings
 from backends.wiring import Backends
@@ -39,9 +39,7 @@ async def serving(receiver: Receiver, *, port: int = 0, certificate: tuple[str, 
 
 async def serve(settings: Settings, port: int) -> None:
     """Serves until a signal."""
-    stopping = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    stopping = watch_signals()
     backends = Backends(replace(settings, event_keys=()))
     try:
         async with serving(Receiver(backends.appends), port=port) as url:
