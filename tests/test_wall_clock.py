@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.test_readmes import ROOT, rows
 
-_ROOMS = ("backends", "functions", "gateway", "schemas", "scripts")
+_ROOMS = ("backends", "clients", "functions", "gateway", "schemas", "scripts")
 _READS = re.compile(
     r"\btime\.time\b|time_ns\(|CLOCK_REALTIME|from time import|gmtime|localtime|\.now\(|utcnow|\.today\(|formatdate\("
     r"|record\.created|time\.ctime|time\.strftime"

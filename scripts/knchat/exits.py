@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from schemas.errors import ChatError, Malformed, Unavailable
+from typing import Final, Protocol
 
 OK: Final = 0
 FAILED: Final = 1
@@ -35,17 +33,25 @@ class Ended(Exception):
         self.code = code
 
 
-def line_of(error: ChatError) -> str:
+class Told(Protocol):
+    """An error of ours, or of the client, which has classes of its own."""
+
+    message: str
+    field: str | None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of it."""
+        ...
+
+
+def line_of(error: Told) -> str:
     """What a person reads of it: the place of the mistake, where there is one, and the text."""
     return error.message if error.field is None or error.field in error.message else f"{error.field}: {error.message}"
 
 
-def code_of(error: ChatError) -> int:
-    """The exit code of one of the house's errors."""
-    match error:
-        case Malformed():
-            return USAGE
-        case Unavailable():
-            return UNAVAILABLE
-        case _:
-            return FAILED
+def code_of(error: Told) -> int:
+    """The exit code of an error: malformed and too large are wrong usage, 503 is for later."""
+    if error.status in {400, 413}:
+        return USAGE
+    return UNAVAILABLE if error.status == 503 else FAILED

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from knchat import exits
 from knchat.user import logins
-from schemas.errors import ChatError
 from schemas.ids import LATEST, time_of
 
 if TYPE_CHECKING:
-    from gateway.client import Client, Event, Profile
-    from schemas.frames import HistoryMessage, Message
+    from knchat_client import Client, Event, Profile
+    from knchat_client.protocol.frames import HistoryMessage, Message
 
 _LINES_WAITING: Final = 100
 
@@ -102,6 +101,8 @@ class _Talk:
                 await self._send(text.removeprefix("/"))
 
     async def _send(self, text: str) -> None:
+        from knchat_client import ChatError  # noqa: PLC0415 - `--help` does without
+
         key = os.urandom(16).hex()
         self._mine.add(key)
         try:
@@ -121,8 +122,7 @@ class _Talk:
             await self._heard(event)
 
     async def _heard(self, event: Event) -> None:
-        from gateway.client import Connected, Disconnected, Reload, Replaced  # noqa: PLC0415 - `--help` does without
-        from schemas import frames  # noqa: PLC0415 - see above
+        from knchat_client import Connected, Disconnected, Reload, Replaced, frames  # noqa: PLC0415 - `--help` does without
 
         match event:
             case frames.Message() if event.chat != self._chat:
@@ -162,6 +162,8 @@ class _Talk:
 
     async def _mark(self) -> None:
         """Tells the other side what has been shown; the newest is enough."""
+        from knchat_client import ChatError  # noqa: PLC0415 - `--help` does without
+
         while True:
             await self._read.wait()
             self._read.clear()

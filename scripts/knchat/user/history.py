@@ -9,8 +9,8 @@ from knchat import exits
 from knchat.user import logins
 
 if TYPE_CHECKING:
-    from gateway.client import Client
-    from schemas.frames import HistoryMessage
+    from knchat_client import Client
+    from knchat_client.protocol.frames import HistoryMessage
 
 _PAGE: Final = 256
 

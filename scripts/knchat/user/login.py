@@ -68,7 +68,7 @@ def _devices(kept: logins.Kept, user_name: str, count: int) -> list[Path]:
 
 async def _log_in(http: str, path: Path, user_name: str, password: str) -> str | None:
     """The user's id; None when another command uses the device and so is logged in."""
-    from gateway.client import Client  # noqa: PLC0415 - `--help` does without
+    from knchat_client import Client  # noqa: PLC0415 - `--help` does without
 
     if (tokens := logins.take(path)) is None:
         return None

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from knchat import exits
-from schemas.errors import ChatError, Refused
 
 if TYPE_CHECKING:
-    from gateway.client import Client, FileTokens, Profile
+    from knchat_client import Client, FileTokens, Profile
 
 DEFAULT_HTTP: Final = "http://127.0.0.1:8080"
 # Control characters, and those that turn the direction of what follows.
@@ -63,6 +62,7 @@ def password_of(args: argparse.Namespace, *, twice: bool = False) -> str:
 
 def act(work: Callable[[], Awaitable[None]]) -> int:
     """Runs a subcommand's work; what the server says no to ends it, with the server's code in the line."""
+    from knchat_client import ChatError  # noqa: PLC0415 - `--help` does without
 
     async def run() -> None:
         await work()
@@ -98,7 +98,7 @@ class Kept:
 
     def client(self, args: argparse.Namespace, **options: Any) -> Client:
         """A client on a device of the user that no other command uses."""
-        from gateway.client import Client  # noqa: PLC0415 - `--help` does without
+        from knchat_client import Client  # noqa: PLC0415 - `--help` does without
 
         user_name = (args.user or self._remembered.get("user", "")).lower()
         if not user_name:
@@ -126,7 +126,7 @@ class Kept:
 
 def take(path: Path) -> FileTokens | None:
     """The log-in in this file, for this process alone; None when another command holds it."""
-    from gateway.client import DeviceInUse, FileTokens  # noqa: PLC0415 - `--help` does without
+    from knchat_client import DeviceInUse, FileTokens  # noqa: PLC0415 - `--help` does without
 
     try:
         return FileTokens(path)
@@ -143,6 +143,8 @@ def shown(text: object) -> str:
 
 async def person(client: Client, name: str) -> Profile:
     """The user of this name, or of this id. Raises Refused unknown_user."""
+    from knchat_client import Refused  # noqa: PLC0415 - `--help` does without
+
     if len(name) >= 3:  # shorter ones are nobody's name
         try:
             return await client.user_named(name)

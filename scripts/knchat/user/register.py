@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     password = logins.password_of(args, twice=True)
 
     async def work() -> None:
-        from gateway.client import Client  # noqa: PLC0415 - `--help` does without
+        from knchat_client import Client  # noqa: PLC0415 - `--help` does without
 
         async with Client(logins.Kept(args).http) as client:
             profile = await client.register(args.user_name, password, display_name=args.display_name, email=args.email, phone=args.phone)

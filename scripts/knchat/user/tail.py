@@ -7,7 +7,6 @@ import asyncio
 from typing import Final
 
 from knchat.user import logins
-from schemas.errors import Unavailable
 
 _EXAMPLES: Final = """\
 examples:
@@ -40,6 +39,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     async def work() -> None:
+        from knchat_client import Unavailable  # noqa: PLC0415 - `--help` does without
+
         try:
             async with asyncio.timeout(args.timeout):
                 await _tail(args)
@@ -53,8 +54,7 @@ def run(args: argparse.Namespace) -> int:
 async def _tail(args: argparse.Namespace) -> None:
     import msgspec  # noqa: PLC0415 - `--help` does without
 
-    from gateway.client import Connected, Disconnected, Reload, Replaced  # noqa: PLC0415 - see above
-    from schemas import frames  # noqa: PLC0415 - see above
+    from knchat_client import Connected, Disconnected, Reload, Replaced, frames  # noqa: PLC0415 - see above
 
     types = None if args.types is None else set(args.types.split(","))
     printed, listening = 0, args.recent or args.resume is not None

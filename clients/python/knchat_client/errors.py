@@ -1,4 +1,4 @@
-"""What a client is told: the house's error tree (schemas/errors.py), made from what came over the wire, and two errors of its own.
+"""What a client is told: the error tree of the protocol, made from what came over the wire, and two errors of its own.
 
 Refused          the server says no; `code` says why
 ├── Malformed    never as it is; `field` names the place
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from schemas.errors import STATUS_OF_CODE, ChatError, Malformed, Refused, Unavailable
+from knchat_client.protocol.errors import STATUS_OF_CODE, ChatError, Malformed, Refused, Unavailable
 
 _MEANING: Final = {
     4400: "malformed",

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
-from gateway.client import Client
-from tests.gateway.client.scripted import Http, Server, gateway_of
+from knchat_client import Client
+from tests.clients.python.scripted import Http, Server, gateway_of
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from schemas import frames
-from schemas.frames import UNREAD_SHOWN
-from schemas.ids import unix_ms_of
+from knchat_client.protocol import frames
+from knchat_client.protocol.frames import UNREAD_SHOWN
+from knchat_client.protocol.ids import unix_ms_of
 
 KEY_MS: Final = 24 * 3_600_000
 """So long a key is unique; later messages with it are others (protocol.md section 3)."""

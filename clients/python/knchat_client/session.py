@@ -16,12 +16,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from gateway.client.comeback import Over
-from schemas import frames
-from schemas.errors import Malformed
-from schemas.lenient import BadFrame, Unparsable
+from knchat_client.comeback import Over
+from knchat_client.protocol import frames
+from knchat_client.protocol.errors import Malformed
+from knchat_client.protocol.lenient import BadFrame, Unparsable
 
-CLIENT: Final = frames.ClientInfo(name="kn-chat-python", version=version("kn-chat"))
+CLIENT: Final = frames.ClientInfo(name="kn-chat-python", version=version("kn-chat-client"))
 _OPEN_S: Final = 10.0
 # After its start a gateway may have to fill its ring before it says welcome.
 _WELCOME_S: Final = 20.0

@@ -14,14 +14,14 @@ from typing import Final, Literal, Self, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from gateway.client.accounts import Accounts, Profile
-from gateway.client.events import Event, Inbox, Replaced
-from gateway.client.link import Link
-from gateway.client.position import Counts, Position, Shown
-from gateway.client.tokens import Login, MemoryTokens, TokenStore
-from schemas import frames
-from schemas.errors import Refused, Unavailable
-from schemas.ids import ChatId, direct_chat
+from knchat_client.accounts import Accounts, Profile
+from knchat_client.events import Event, Inbox, Replaced
+from knchat_client.link import Link
+from knchat_client.position import Counts, Position, Shown
+from knchat_client.protocol import frames
+from knchat_client.protocol.errors import Refused, Unavailable
+from knchat_client.protocol.ids import ChatId, direct_chat
+from knchat_client.tokens import Login, MemoryTokens, TokenStore
 
 SEND_WITHIN_S: Final = 30.0
 _SUBPROTOCOLS: Final = {"json": frames.JSON, "msgpack": frames.MSGPACK}
@@ -48,7 +48,7 @@ class Client:
     `events` yields news of the line alone. At most `queue` events wait for `events`; then the server holds what comes next. `timeout_s`
     bounds each call unless it says otherwise.
 
-    Every call raises `schemas.errors`: Refused (and Malformed) when the server says no, with `code`; Unavailable when there was no
+    Every call raises a ChatError: Refused (and Malformed) when the server says no, with `code`; Unavailable when there was no
     answer in time.
     """
 

@@ -6,13 +6,11 @@ import asyncio
 
 import pytest
 
-from gateway.client import Connected, Disconnected, Reload, Replaced, Sent
-from gateway.client.events import Inbox
-from schemas import frames
-from schemas.errors import Malformed, Refused, Unavailable
+from knchat_client import Connected, Disconnected, Malformed, Refused, Reload, Replaced, Sent, Unavailable, frames
+from knchat_client.events import Inbox
 from schemas.ids import time_text
-from tests.gateway.client.scripted import ALICE, BOB, CHAT, PATIENCE_S
-from tests.gateway.client.test_line import ids
+from tests.clients.python.scripted import ALICE, BOB, CHAT, PATIENCE_S
+from tests.clients.python.test_line import ids
 
 TIME = time_text(1_795_560_000_000)
 ITEM = {"chat": CHAT, "message": "9", "sender": BOB, "key": "k", "time": TIME, "version": "9", "reactions": [], "text": "hi"}
@@ -173,8 +171,8 @@ async def test_an_answer_of_another_kind(connect, answer):
 
 async def test_a_line_that_does_not_answer_is_checked(server, connect, monkeypatch):
     """A dead line is found out by a ping while somebody waits, long before the heartbeat would find it."""
-    monkeypatch.setattr("gateway.client.link._CHECK_AFTER_S", 0.05)
-    monkeypatch.setattr("gateway.client.session._PONG_S", 0.2)
+    monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.05)
+    monkeypatch.setattr("knchat_client.session._PONG_S", 0.2)
     client, session = await connect()
     sending = asyncio.create_task(client.send("hi", to=BOB))
     await session.hear()

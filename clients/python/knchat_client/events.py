@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas import frames
+from knchat_client.protocol import frames
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 import httpx
 import msgspec
 
-from gateway.client.errors import error_of, error_of_status
-from gateway.client.tokens import Login, TokenStore
-from schemas.errors import ChatError, Refused, Unavailable
-from schemas.ids import parse_id_or_time, unix_ms_of
+from knchat_client.errors import error_of, error_of_status
+from knchat_client.protocol.errors import ChatError, Refused, Unavailable
+from knchat_client.protocol.ids import parse_id_or_time, unix_ms_of
+from knchat_client.tokens import Login, TokenStore
 
 # A token is renewed after two thirds of its life, so that a server away for a while does not end the session.
 _RENEW_AFTER: Final = 2 / 3

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.client.errors import DeviceInUse
+from knchat_client.errors import DeviceInUse
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from gateway.client.accounts import Profile
-from gateway.client.client import SEND_WITHIN_S, Client, Sent
-from gateway.client.events import Event
-from gateway.client.tokens import Login
-from schemas import frames
-from schemas.ids import ChatId
+from knchat_client.accounts import Profile
+from knchat_client.client import SEND_WITHIN_S, Client, Sent
+from knchat_client.events import Event
+from knchat_client.protocol import frames
+from knchat_client.protocol.ids import ChatId
+from knchat_client.tokens import Login
 
 Result = TypeVar("Result")
 

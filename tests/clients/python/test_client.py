@@ -11,9 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from gateway.client import Client, Connected, Disconnected, MemoryTokens, Reload, SessionEnded, SyncClient
-from schemas import frames
-from schemas.errors import Malformed, Refused
+from knchat_client import Client, Connected, Disconnected, Malformed, MemoryTokens, Refused, Reload, SessionEnded, SyncClient, frames
 from tests.journeys.conftest import PASSWORD, Dev, new_user
 from tests.proxy import proxy_to
 
@@ -200,8 +198,8 @@ async def test_cut_lines_lose_nothing_and_double_nothing(people, log_in, through
 
 async def test_a_dead_line_is_left(people, log_in, through, monkeypatch):
     """Nothing is closed, but nothing passes: a send that waits finds out, and arrives over the next line."""
-    monkeypatch.setattr("gateway.client.link._CHECK_AFTER_S", 0.2)
-    monkeypatch.setattr("gateway.client.session._PONG_S", 0.3)
+    monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.2)
+    monkeypatch.setattr("knchat_client.session._PONG_S", 0.3)
     ann, ben = people
     anns, bens = await log_in(ann), await log_in(ben)
     proxy = await through(anns)

@@ -7,14 +7,12 @@ from http import HTTPStatus
 
 import pytest
 
-from gateway.client import Connected, Disconnected, Reload, Replaced, SessionEnded
-from gateway.client import session as line
-from gateway.client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
-from gateway.client.position import Shown
-from schemas import frames
-from schemas.errors import ChatError, Unavailable
+from knchat_client import ChatError, Connected, Disconnected, Reload, Replaced, SessionEnded, Unavailable, frames
+from knchat_client import session as line
+from knchat_client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
+from knchat_client.position import Shown
 from schemas.ids import first_id_at
-from tests.gateway.client.scripted import ALICE, CHAT, PATIENCE_S, gateway_of, problem
+from tests.clients.python.scripted import ALICE, CHAT, PATIENCE_S, gateway_of, problem
 
 
 async def events(client, count):
@@ -227,7 +225,7 @@ async def test_what_is_no_frame_ends_the_session(server, connect, text):
 
 def test_only_the_last_copies_are_remembered(monkeypatch):
     """Memory stays bounded: what was shown long ago is forgotten first."""
-    monkeypatch.setattr("gateway.client.position.REMEMBERED", 2)
+    monkeypatch.setattr("knchat_client.position.REMEMBERED", 2)
     shown = Shown()
     pushed = [frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key=f"k{n}") for n in range(3)]
     for message in pushed:
@@ -285,7 +283,7 @@ async def test_an_expired_token_is_renewed_first(server, connect):
 
 async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect, monkeypatch):
     """`expiring`: a new token over HTTP, then `refresh`; the session goes on."""
-    monkeypatch.setattr("gateway.client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
+    monkeypatch.setattr("knchat_client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
     client, session = await connect()
     await session.say({"type": "expiring", "at": "soon"}, {"type": "expiring", "at": "soon"})
     refresh = await session.hear()
@@ -298,7 +296,7 @@ async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect
 
 async def test_a_failed_renewal_leaves_the_session_alone(server, connect, monkeypatch):
     """The server ends the session when the time has come; until then it works."""
-    monkeypatch.setattr("gateway.client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
+    monkeypatch.setattr("knchat_client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
     client, session = await connect()
     server.refuse["/v1/tokens"] = problem(503, "unavailable")
     await session.say({"type": "expiring", "at": "soon"})
@@ -386,7 +384,7 @@ async def test_silence_ends_the_session(server, connect):
 
 async def test_a_suspended_machine_notices_the_silence_when_it_wakes(server, connect, monkeypatch):
     """What has passed meanwhile counts, though asyncio's timers have slept: it comes back at once, not a minute later."""
-    monkeypatch.setattr("gateway.client.session._SLICE_S", 0.05)
+    monkeypatch.setattr("knchat_client.session._SLICE_S", 0.05)
     client, _ = await connect(welcome={"ping_s": 30})
     elapsed_s = line.elapsed_s
     monkeypatch.setattr(line, "elapsed_s", lambda: elapsed_s() + 1_200)

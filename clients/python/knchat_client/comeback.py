@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.client.errors import SessionEnded
+from knchat_client.errors import SessionEnded
 
 # The first pause is up to 0.5 s, each next one up to twice as long. Full jitter: ten thousand clients of one gateway that went away
 # spread over the whole pause, so that what they come back to is not struck by all at once.

@@ -14,14 +14,14 @@ from typing import Final
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from gateway.client.accounts import Accounts
-from gateway.client.comeback import Comeback, Over, Step
-from gateway.client.errors import error_of
-from gateway.client.events import Connected, Disconnected, Event, Reload
-from gateway.client.position import Position
-from gateway.client.session import CLIENT, Session
-from schemas import frames
-from schemas.errors import ChatError, Unavailable
+from knchat_client.accounts import Accounts
+from knchat_client.comeback import Comeback, Over, Step
+from knchat_client.errors import error_of
+from knchat_client.events import Connected, Disconnected, Event, Reload
+from knchat_client.position import Position
+from knchat_client.protocol import frames
+from knchat_client.protocol.errors import ChatError, Unavailable
+from knchat_client.session import CLIENT, Session
 
 # No answer for so long: is the other side still there? (A gateway may take 10 s and more to append while its log recovers.)
 _CHECK_AFTER_S: Final = 5.0
