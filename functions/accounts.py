@@ -1,6 +1,6 @@
 """Accounts over HTTP: people register, change and find profiles. The target serves their devices and the documents of all calls too.
 
-Rules on top, doors below, the target at the end. `dev` calls `register` as well, for its demonstration users.
+Rules on top, endpoints below, the target at the end. `dev` calls `register` as well, for its demonstration users.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Final
 import functions_framework.aio
 
 from backends.accounts import Profile
+from backends.wiring import Backends
 from functions import devices, documents
 from functions.devices import Login, own_profile
 from functions.guard import stands
+from functions.http_endpoint import Endpoint, endpoint
 from functions.passwords import check_choice, passwords_of
-from functions.routes import Asked, Door, answer
-from schemas import bodies, calls
+from functions.routes import router_of
+from schemas import bodies, costs
 from schemas.errors import Malformed, Refused
 from schemas.ids import UserId, parse_id, parse_user, random_id
+from schemas.tokens import Claims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.requests import Request
-    from starlette.responses import Response
-
-    from backends.wiring import Backends
-    from schemas.tokens import Claims
+    from starlette.routing import Router
 
 
 async def register(body: bodies.NewUser, backends: Backends, *, user: UserId | None = None) -> Profile:
@@ -126,47 +126,69 @@ def _public(profile: Profile) -> bodies.PublicProfile:
     )
 
 
-# ---- doors -------------------------------------------------------------------------------------------------------------------------------
+# ---- endpoints ---------------------------------------------------------------------------------------------------------------------------
 
 
-async def _register(asked: Asked) -> bodies.OwnProfile:
-    return own_profile(await register(asked.body, asked.backends))
+@endpoint("POST", "/v1/users", cost=costs.HASH, status=201, is_open=True, errors=("name_taken",))
+async def create_user(body: bodies.NewUser, backends: Backends) -> bodies.OwnProfile:
+    """Registers a user."""
+    return own_profile(await register(body, backends))
 
 
-async def _me(asked: Asked) -> bodies.OwnProfile:
-    return own_profile(await _profile(asked.claims.user, asked.backends))
+@endpoint("GET", "/v1/me", cost=costs.ONE)
+async def get_me(caller: Claims, backends: Backends) -> bodies.OwnProfile:
+    """My profile."""
+    return own_profile(await _profile(caller.user, backends))
 
 
-async def _change_me(asked: Asked) -> bodies.OwnProfile:
-    return own_profile(await change_profile(asked.claims.user, asked.body, asked.backends))
+@endpoint("PATCH", "/v1/me", cost=costs.WRITE, errors=("stale",))
+async def change_me(body: bodies.ProfileChange, caller: Claims, backends: Backends) -> bodies.OwnProfile:
+    """Changes my profile."""
+    return own_profile(await change_profile(caller.user, body, backends))
 
 
-async def _change_password(asked: Asked) -> bodies.PasswordChanged:
-    login = await change_password(asked.claims, asked.body, asked.backends, now_ms=asked.now_ms)
-    return bodies.PasswordChanged(**own_profile(login.profile).model_dump() | devices.tokens_of(login, asked.backends))
+@endpoint("PUT", "/v1/me/password", cost=costs.TWO_HASHES, accepts_ended_token=True, errors=("forbidden", "stale"))
+async def set_password(body: bodies.PasswordChange, caller: Claims, backends: Backends, now_ms: int) -> bodies.PasswordChanged:
+    """Changes my password and ends all log-ins; this device gets new tokens."""
+    login = await change_password(caller, body, backends, now_ms=now_ms)
+    return bodies.PasswordChanged(**own_profile(login.profile).model_dump() | devices.tokens_of(login, backends))
 
 
-async def _users(asked: Asked) -> bodies.Users:
-    return bodies.Users(users=[_public(profile) for profile in await find_users(asked.query, asked.backends)])
+@endpoint("GET", "/v1/users", cost=costs.PAGE)
+async def list_users(query: bodies.UsersQuery, backends: Backends) -> bodies.Users:
+    """Finds users."""
+    return bodies.Users(users=[_public(profile) for profile in await find_users(query, backends)])
 
 
-async def _user(asked: Asked) -> bodies.PublicProfile:
-    return _public(await _profile(parse_user(asked.path["user"], name="user"), asked.backends))
+@endpoint("GET", "/v1/users/{user}", cost=costs.ONE, errors=("unknown_user",))
+async def get_user(user: str, backends: Backends) -> bodies.PublicProfile:
+    """A user's public profile."""
+    return _public(await _profile(parse_user(user, name="user"), backends))
 
 
-DOORS: Final[dict[calls.Call, Door]] = {
-    calls.REGISTER: _register,
-    calls.ME: _me,
-    calls.CHANGE_ME: _change_me,
-    calls.CHANGE_PASSWORD: _change_password,
-    calls.USERS: _users,
-    calls.USER: _user,
-    **devices.DOORS,
-    **documents.DOORS,
-}
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    create_user,
+    devices.create_session,
+    devices.refresh_tokens,
+    devices.end_session,
+    devices.list_devices,
+    devices.end_device,
+    get_me,
+    change_me,
+    set_password,
+    list_users,
+    get_user,
+    devices.get_gateway,
+    documents.get_keys,
+    documents.get_document,
+    documents.get_page,
+    documents.get_asset,
+)
+"""In the order of the document."""
+_ROUTER: Final = router_of(ENDPOINTS)
 
 
-@functions_framework.aio.http
-async def accounts(request: Request) -> Response:
+@functions_framework.aio.http  # type: ignore[arg-type] # it calls what is returned, as Starlette does; its types know responses only
+async def accounts(_request: Request) -> Router:
     """Target: everything about people and their devices, and the documents of all calls."""
-    return await answer(request, DOORS)
+    return _ROUTER

@@ -6,35 +6,39 @@ from typing import TYPE_CHECKING, Final
 
 import functions_framework.aio
 
+from backends.wiring import Backends
+from functions.http_endpoint import Endpoint, endpoint
 from functions.reading import read_digest, read_page, read_states
-from functions.routes import Asked, Door, answer
-from schemas import bodies, calls, frames
+from functions.routes import router_of
+from schemas import costs, frames
+from schemas.chat_queries import ChatsQuery, DigestQuery, MessagesQuery
 from schemas.deliveries import chats_of, digest_of, page_of
 from schemas.errors import Malformed
 from schemas.ids import LATEST, MessageId, parse_anchor, parse_chat, parse_id
+from schemas.tokens import Claims
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
+    from starlette.routing import Router
 
     from backends.chats import Direction
 
 
-async def _chats(asked: Asked) -> frames.ChatList:
-    query: bodies.ChatsQuery = asked.query
-    states = await read_states(asked.backends.chats, asked.claims.user, query.after, query.limit, max_bytes=None)
-    return chats_of(states)
+@endpoint("GET", "/v1/chats", cost=costs.PAGE)
+async def list_chats(query: ChatsQuery, caller: Claims, backends: Backends) -> frames.ChatList:
+    """My chats, newest first."""
+    return chats_of(await read_states(backends.chats, caller.user, query.after, query.limit, max_bytes=None))
 
 
-async def _messages(asked: Asked) -> frames.Page:
-    query: bodies.MessagesQuery = asked.query
+@endpoint("GET", "/v1/chats/{chat}/messages", cost=costs.PAGE, errors=("unknown_chat",))
+async def get_messages(chat: str, query: MessagesQuery, caller: Claims, backends: Backends) -> frames.Page:
+    """A page of a chat, newest first."""
     direction, anchor = _position(query)
-    chat = parse_chat(asked.path["chat"])
-    page = await read_page(asked.backends.chats, asked.claims.user, chat, direction, anchor, query.limit, max_bytes=None)
+    page = await read_page(backends.chats, caller.user, parse_chat(chat), direction, anchor, query.limit, max_bytes=None)
     return page_of(page)
 
 
-def _position(query: bodies.MessagesQuery) -> tuple[Direction, MessageId]:
+def _position(query: MessagesQuery) -> tuple[Direction, MessageId]:
     positions: tuple[tuple[Direction, str | None], ...] = (("before", query.before), ("after", query.after), ("around", query.around))
     given = [(direction, parse_anchor(text, name=direction)) for direction, text in positions if text is not None]
     if len(given) > 1:
@@ -42,16 +46,18 @@ def _position(query: bodies.MessagesQuery) -> tuple[Direction, MessageId]:
     return given[0] if given else ("before", LATEST)
 
 
-async def _digest(asked: Asked) -> frames.Digest:
-    query: bodies.DigestQuery = asked.query
+@endpoint("GET", "/v1/chats/{chat}/digest", cost=costs.DIGEST, errors=("unknown_chat",))
+async def get_digest(chat: str, query: DigestQuery, caller: Claims, backends: Backends) -> frames.Digest:
+    """Count and hash of a range: proves that a client holds all of it."""
     first, last = parse_id(query.from_, name="from"), parse_id(query.to, name="to")
-    return digest_of(await read_digest(asked.backends.chats, asked.claims.user, parse_chat(asked.path["chat"]), first, last))
+    return digest_of(await read_digest(backends.chats, caller.user, parse_chat(chat), first, last))
 
 
-DOORS: Final[dict[calls.Call, Door]] = {calls.CHATS: _chats, calls.MESSAGES: _messages, calls.DIGEST: _digest}
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_chats, get_messages, get_digest)
+_ROUTER: Final = router_of(ENDPOINTS)
 
 
-@functions_framework.aio.http
-async def chats(request: Request) -> Response:
+@functions_framework.aio.http  # type: ignore[arg-type] # it calls what is returned, as Starlette does; its types know responses only
+async def chats(_request: Request) -> Router:
     """Target: GET /v1/chats and below."""
-    return await answer(request, DOORS)
+    return _ROUTER

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Final
 
 from backends.accounts import Device, Ending, Profile
 from backends.telemetry import count
+from backends.wiring import Backends
 from functions.endings import endings_of
 from functions.guard import BELIEVED_S, set_valid_since, valid_since
+from functions.http_endpoint import endpoint
 from functions.passwords import hasher, passwords_of
-from schemas import bodies, calls, frames
+from schemas import bodies, costs, frames
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId, parse_user, time_text
-from schemas.tokens import DEVICE, claims_of
+from schemas.tokens import DEVICE, Claims, claims_of
 from schemas.topics import user_partition
 
 if TYPE_CHECKING:
     from backends.settings import Settings
-    from backends.wiring import Backends
-    from functions.routes import Asked, Door
 
 log = logging.getLogger(__name__)
 
@@ -231,19 +231,6 @@ def _hash(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
-# ---- doors -------------------------------------------------------------------------------------------------------------------------------
-
-
-async def _log_in(asked: Asked) -> bodies.Session:
-    body: bodies.LogIn = asked.body
-    return await _session(await log_in(body, asked.backends, now_ms=asked.now_ms, network=asked.address), asked.backends)
-
-
-async def _renew(asked: Asked) -> bodies.Session:
-    body: bodies.Renewal = asked.body
-    return await _session(await renew(body.refresh_token, asked.backends, now_ms=asked.now_ms), asked.backends)
-
-
 async def _session(login: Login, backends: Backends) -> bodies.Session:
     return bodies.Session(
         user=str(login.device.user),
@@ -265,11 +252,30 @@ def tokens_of(login: Login, backends: Backends) -> dict[str, str]:
     }
 
 
-async def _log_out(asked: Asked) -> None:
-    await remove(asked.claims.user, asked.claims.device, asked.backends, why="log_out", now_ms=asked.now_ms)
+# ---- endpoints ---------------------------------------------------------------------------------------------------------------------------
 
 
-async def _devices(asked: Asked) -> bodies.Devices:
+@endpoint("POST", "/v1/sessions", cost=costs.HASH, status=201, is_open=True, errors=("unauthorized",))
+async def create_session(body: bodies.LogIn, backends: Backends, now_ms: int, address: str) -> bodies.Session:
+    """Logs a device in. A log-in on a device that is logged in replaces the older one."""
+    return await _session(await log_in(body, backends, now_ms=now_ms, network=address), backends)
+
+
+@endpoint("POST", "/v1/tokens", cost=costs.WRITE, status=201, is_open=True, errors=("unauthorized",))
+async def refresh_tokens(body: bodies.Renewal, backends: Backends, now_ms: int) -> bodies.Session:
+    """New tokens for a refresh token. It gives the same ones for 2 minutes; using it later, or an older one, logs the device out."""
+    return await _session(await renew(body.refresh_token, backends, now_ms=now_ms), backends)
+
+
+@endpoint("DELETE", "/v1/sessions/current", cost=costs.WRITE)
+async def end_session(caller: Claims, backends: Backends, now_ms: int) -> None:
+    """Logs this device out."""
+    await remove(caller.user, caller.device, backends, why="log_out", now_ms=now_ms)
+
+
+@endpoint("GET", "/v1/devices", cost=costs.ONE)
+async def list_devices(caller: Claims, backends: Backends, now_ms: int) -> bodies.Devices:
+    """My devices."""
     return bodies.Devices(
         devices=[
             bodies.Device(
@@ -277,33 +283,25 @@ async def _devices(asked: Asked) -> bodies.Devices:
                 device_name=device.device_name,
                 created=time_text(device.created_ms),
                 seen=time_text(device.seen_ms),
-                current=device.device == asked.claims.device,
+                current=device.device == caller.device,
             )
-            for device in await asked.backends.log_ins.devices(asked.claims.user)
-            if asked.now_ms < ends_ms(device, asked.backends.settings)
+            for device in await backends.log_ins.devices(caller.user)
+            if now_ms < ends_ms(device, backends.settings)
         ]
     )
 
 
-async def _remove(asked: Asked) -> None:
-    name = asked.path["device"]
-    if DEVICE.fullmatch(name) is None:
+@endpoint("DELETE", "/v1/devices/{device}", cost=costs.WRITE, errors=("not_found",))
+async def end_device(device: str, caller: Claims, backends: Backends, now_ms: int) -> None:
+    """Logs one of my devices out. It is disconnected within 5 s."""
+    if DEVICE.fullmatch(device) is None:
         raise Malformed("device must be 1 to 64 of A-Z a-z 0-9 . _ : -", field="device")
-    await remove(asked.claims.user, name, asked.backends, why="removed", now_ms=asked.now_ms)
+    await remove(caller.user, device, backends, why="removed", now_ms=now_ms)
 
 
-async def _gateway(asked: Asked) -> bodies.Gateway:
-    query: bodies.GatewayQuery = asked.query
-    if parse_user(query.user, name="user") != asked.claims.user:
+@endpoint("GET", "/v1/gateways", cost=costs.ONE, errors=("forbidden",))
+async def get_gateway(query: bodies.GatewayQuery, caller: Claims, backends: Backends) -> bodies.Gateway:
+    """Where my sockets connect."""
+    if parse_user(query.user, name="user") != caller.user:
         raise Refused("forbidden", "only your own gateway is told", field="user")
-    return bodies.Gateway(gateway=await gateway_of(asked.claims.user, asked.backends))
-
-
-DOORS: Final[dict[calls.Call, Door]] = {
-    calls.LOG_IN: _log_in,
-    calls.RENEW: _renew,
-    calls.LOG_OUT: _log_out,
-    calls.DEVICES: _devices,
-    calls.REMOVE_DEVICE: _remove,
-    calls.GATEWAY: _gateway,
-}
+    return bodies.Gateway(gateway=await gateway_of(caller.user, backends))

@@ -1,28 +1,28 @@
 """The OpenAPI document of all HTTP calls, the Swagger page that shows it, and the public keys. Part of the target `accounts`.
 
-Everything is made from schemas/calls.py, whose models also validate, and from the installed swagger-ui-bundle: nothing comes from
+Everything is made from the endpoints, whose models also validate, and from the installed swagger-ui-bundle: nothing comes from
 outside. The bundle's Swagger UI reads OpenAPI 3.0, so the models' JSON Schemas are put into its words.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from importlib import import_module
+from typing import Any, Final
 
 import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from schemas import bodies, calls, frames
-from schemas.calls import CALLS, Call
+from backends.wiring import Backends
+from functions.http_endpoint import Endpoint, endpoint
+from functions.main import TRIGGERS, OnHttp
+from schemas import bodies, frames
 from schemas.costs import ONE
 from schemas.errors import STATUS_OF_CODE, Refused
-
-if TYPE_CHECKING:
-    from functions.routes import Asked, Door
 
 _REF: Final = "#/components/schemas/"
 _ASSETS: Final = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon-32x32.png": "image/png"}
@@ -57,10 +57,17 @@ _POLICY: Final = (
 
 
 @cache
+def endpoints() -> Sequence[Endpoint]:
+    """The endpoints of all HTTP targets that stand in the document."""
+    files = [import_module(f"functions.{trigger.file}") for trigger in TRIGGERS if isinstance(trigger, OnHttp)]
+    return [call for file in files for call in file.ENDPOINTS if call.is_described]
+
+
+@cache
 def document() -> dict[str, Any]:
     """The OpenAPI 3.0 document."""
     paths: dict[str, dict[str, Any]] = {}
-    for call in CALLS:
+    for call in endpoints():
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
     return {
         "openapi": "3.0.3",
@@ -75,17 +82,17 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(call: Call) -> dict[str, Any]:
+def _operation(call: Endpoint) -> dict[str, Any]:
     words = re.findall(r"[a-z]+", call.path.removeprefix("/v1"))
     operation: dict[str, Any] = {
         "operationId": call.method.lower() + "".join(word.capitalize() for word in words),
         "summary": call.summary,
         "tags": [words[0] if call.path.startswith("/v1/") else "keys"],
-        "security": [] if call.open else [{"token": []}],
+        "security": [] if call.is_open else [{"token": []}],
         "responses": {str(call.status): _response(call), **_problems(call)},
     }
-    if parameters := [*_path_parameters(call), *_query_parameters(call)]:
-        operation["parameters"] = parameters
+    if found := [*parameters(call)]:
+        operation["parameters"] = found
     if call.body is not None:
         operation["requestBody"] = {"required": True, "content": _json(call.body)}
     return operation
@@ -95,13 +102,13 @@ def _json(model: type[Any]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"{_REF}{model.__name__}"}}}
 
 
-def _response(call: Call) -> dict[str, Any]:
+def _response(call: Endpoint) -> dict[str, Any]:
     if call.answer is None:
         return {"description": "Done."}
     return {"description": (call.answer.__doc__ or "").strip(), "content": _json(call.answer)}
 
 
-def _problems(call: Call) -> dict[str, Any]:
+def _problems(call: Endpoint) -> dict[str, Any]:
     codes: dict[int, list[str]] = {}
     for code in call.all_errors:
         codes.setdefault(STATUS_OF_CODE[code], []).append(f"`{code}`")
@@ -111,16 +118,16 @@ def _problems(call: Call) -> dict[str, Any]:
     }
 
 
-def _path_parameters(call: Call) -> Iterable[dict[str, Any]]:
-    for part in call.path.split("/"):
-        if part.startswith("{"):
-            yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _query_parameters(call: Call) -> Iterable[dict[str, Any]]:
+def parameters(call: Endpoint) -> Iterable[dict[str, Any]]:
+    """What a call takes in its path and behind the question mark, as the document describes it."""
+    for name in call.path_parameters:
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     if call.query is None:
         return
-    schema = call.query.model_json_schema()
+    if issubclass(call.query, msgspec.Struct):
+        schema = msgspec.json.schema_components([call.query])[1][call.query.__name__]
+    else:
+        schema = call.query.model_json_schema()
     for name, given in schema["properties"].items():
         described = _in_words_of_3_0(given)
         yield {
@@ -133,7 +140,7 @@ def _query_parameters(call: Call) -> Iterable[dict[str, Any]]:
 
 
 def _schemas() -> dict[str, Any]:
-    models: set[type[Any]] = {model for call in CALLS for model in (call.body, call.answer) if model is not None} | {bodies.Problem}
+    models: set[type[Any]] = {model for call in endpoints() for model in (call.body, call.answer) if model is not None} | {bodies.Problem}
     structs = [model for model in models if issubclass(model, frames.ServerFrame)]
     ours = [model for model in models if issubclass(model, BaseModel)]
     _, described = models_json_schema([(model, "validation") for model in ours], ref_template=f"{_REF}{{model}}")
@@ -162,42 +169,37 @@ def _in_words_of_3_0(schema: Any) -> Any:
     return words
 
 
-# ---- doors -------------------------------------------------------------------------------------------------------------------------------
+# ---- endpoints ---------------------------------------------------------------------------------------------------------------------------
 
 
-async def _openapi(_asked: Asked) -> Response:
+@endpoint("GET", "/v1/openapi.json", cost=ONE, is_open=True)
+async def get_document() -> JSONResponse:
+    """The document itself."""
     return JSONResponse(document())
 
 
-async def _page(_asked: Asked) -> Response:
+@endpoint("GET", "/v1/docs", cost=ONE, is_open=True)
+async def get_page() -> Response:
+    """The Swagger page."""
     return Response(_PAGE, media_type="text/html", headers={"content-security-policy": _POLICY})
 
 
-async def _asset(asked: Asked) -> Response:
-    name = asked.path["file"]
-    if name == "start.js":
+@endpoint("GET", "/v1/docs/{file}", cost=ONE, is_open=True)
+async def get_asset(file: str) -> Response:
+    """What the page loads."""
+    if file == "start.js":
         return Response(_START, media_type="text/javascript")
-    if name not in _ASSETS:
+    if file not in _ASSETS:
         raise Refused("not_found", "there is nothing here")
     from swagger_ui_bundle import swagger_ui_path  # noqa: PLC0415 - only for those who look
 
-    return FileResponse(str(swagger_ui_path / name), media_type=_ASSETS[name], headers={"cache-control": "public, max-age=86400"})
+    return FileResponse(str(swagger_ui_path / file), media_type=_ASSETS[file], headers={"cache-control": "public, max-age=86400"})
 
 
-async def _keys(asked: Asked) -> bodies.Keys:
-    """All keys that tokens are checked with, and the one that signs, which may be newer than those."""
-    own = asked.backends.signing_key.jwk
-    others = await asked.backends.public_keys.jwks()
+@endpoint("GET", "/.well-known/jwks.json", cost=ONE, is_open=True)
+async def get_keys(backends: Backends) -> bodies.Keys:
+    """Public keys of access tokens."""
+    own = backends.signing_key.jwk
+    # All that tokens are checked with, and the one that signs, which may be newer than those.
+    others = await backends.public_keys.jwks()
     return bodies.Keys(keys=[dict(own), *(dict(jwk) for jwk in others if jwk["kid"] != own["kid"])])
-
-
-def _undescribed(path: str) -> Call:
-    return Call(method="GET", path=path, summary="", cost=ONE, open=True)
-
-
-DOORS: Final[dict[Call, Door]] = {
-    calls.KEYS: _keys,
-    _undescribed("/v1/openapi.json"): _openapi,
-    _undescribed("/v1/docs"): _page,
-    _undescribed("/v1/docs/{file}"): _asset,
-}

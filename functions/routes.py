@@ -1,7 +1,7 @@
-"""What lies before the doors of the HTTP functions: finds the call, checks who asks and what comes in, answers in one shape.
+"""What lies before the endpoints of the HTTP functions: finds the one asked for, checks who asks and what comes in, answers in one shape.
 
-`accounts` and `chats` hand it their requests with a table of calls and doors. A door takes an `Asked` and returns the answer or raises a
-ChatError; statuses, headers and error bodies are made here and nowhere else.
+`accounts` and `chats` answer with the router of their endpoints. An endpoint's handler returns its answer or raises a ChatError; statuses,
+headers and error bodies are made here and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import compile_path
+from starlette.routing import Route, Router
 
 from backends import tracing
 from backends.fair import work_for
@@ -27,15 +25,15 @@ from functions import door
 from functions.addresses import NOBODYS, address_of
 from functions.budgets import budgets_of
 from functions.guard import authenticate
-from schemas import bodies, frames
-from schemas.calls import Call
+from schemas import frames
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.tokens import Twins, without_twins
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
-    from backends.wiring import Backends
+    from functions.http_endpoint import Endpoint
+    from schemas import bodies
     from schemas.tokens import Claims
 
 log = logging.getLogger(__name__)
@@ -43,51 +41,44 @@ log = logging.getLogger(__name__)
 BODY_BYTES: Final = 65_536
 BODY_S: Final = 2.0
 """From the head of a request to the end of its body. Who sends more slowly keeps nothing busy but a connection."""
-_PATTERNS: Final[dict[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One call, checked: what its door needs. `body` and `query` are of the models that the call declares."""
-
-    backends: Backends
-    now_ms: int
-    address: str
-    path: Mapping[str, str]
-    body: Any
-    query: Any
-    caller: Claims | None
-
-    @property
-    def claims(self) -> Claims:
-        """Who asks; there is nobody in a call that is open."""
-        assert self.caller is not None  # noqa: S101 - `answer` has asked for a token
-        return self.caller
+def router_of(endpoints: Iterable[Endpoint]) -> Router:
+    """Starlette's router to these. functions-framework calls what a target returns with the request, as it does with a response."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    # One route a path: Starlette's own 405 names the methods of one route, and has not the shape that errors have.
+    routes = [Route(path, _Resource(methods)) for path, methods in by_path.items()]
+    return Router(routes, redirect_slashes=False, default=_Resource({}))
 
 
-Door = Callable[[Asked], Awaitable[bodies.Body | frames.ServerFrame | Response | None]]
+class _Resource:
+    """What lies at one path: an endpoint a method, or nothing at all. An ASGI app."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        with tracing.span(request.method, "server", parent=request.headers.get("traceparent"), stranger=True) as span:
+            name, response = await _answer(request, self._endpoints)
+            if span.recorded:
+                span.note({"http.request.method": request.method, "http.response.status_code": response.status_code}, name=name)
+            if response.status_code >= 500:
+                span.fail(str(response.status_code))
+        await response(scope, receive, send)
 
 
-async def answer(request: Request, doors: Mapping[Call, Door]) -> Response:
-    """The answer to a request, whatever it is."""
-    with tracing.span(request.method, "server", parent=request.headers.get("traceparent"), stranger=True) as span:
-        name, response = await _answer(request, doors)
-        if span.recorded:
-            span.note({"http.request.method": request.method, "http.response.status_code": response.status_code}, name=name)
-        if response.status_code >= 500:
-            span.fail(str(response.status_code))
-    return response
-
-
-async def _answer(request: Request, doors: Mapping[Call, Door]) -> tuple[str, Response]:
+async def _answer(request: Request, endpoints: Mapping[str, Endpoint]) -> tuple[str, Response]:
     """The name of the call, and its answer."""
     started = time.perf_counter()
     name = "none"
     try:
-        call, path = _find(request, doors)
-        name = f"{call.method} {call.path}"
+        endpoint = _chosen(request.method, endpoints)
+        name = endpoint.name
         async with asyncio.timeout(door.HANDLER_S):
-            response = await _call(request, call, path, doors[call])
+            response = await _call(request, endpoint)
     except ChatError as error:
         response = door.problem(error)
         if isinstance(error, _LateBody):
@@ -121,26 +112,15 @@ class _NoSuchMethod(Exception):
         self.allowed = allowed
 
 
-def _find(request: Request, doors: Mapping[Call, Door]) -> tuple[Call, Mapping[str, str]]:
-    method = "GET" if request.method == "HEAD" else request.method
-    allowed = []
-    for call in doors:
-        if (match := _pattern(call.path).match(request.scope["path"])) is not None:
-            if call.method == method:
-                return call, match.groupdict()
-            allowed += ["GET", "HEAD"] if call.method == "GET" else [call.method]
-    if allowed:
-        raise _NoSuchMethod(allowed)
-    raise Refused("not_found", "there is nothing here")
+def _chosen(method: str, endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    if not endpoints:
+        raise Refused("not_found", "there is nothing here")
+    if (endpoint := endpoints.get("GET" if method == "HEAD" else method)) is None:
+        raise _NoSuchMethod([*endpoints, *(["HEAD"] if "GET" in endpoints else [])])
+    return endpoint
 
 
-def _pattern(path: str) -> Any:
-    if path not in _PATTERNS:
-        _PATTERNS[path] = compile_path(path)[0]
-    return _PATTERNS[path]
-
-
-async def _call(request: Request, call: Call, path: Mapping[str, str], handle: Door) -> Response:
+async def _call(request: Request, endpoint: Endpoint) -> Response:
     backends = door.current()
     now_ms = backends.clock.now_ms()
     peer, forwarded = request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
@@ -148,44 +128,48 @@ async def _call(request: Request, call: Call, path: Mapping[str, str], handle: D
     work_for(address)
     authorization = request.headers.get("authorization", "")
     try:
-        caller = None if call.open else await authenticate(authorization, backends, now_ms=now_ms, ended=call.repeated)
+        caller = (
+            None if endpoint.is_open else await authenticate(authorization, backends, now_ms=now_ms, ended=endpoint.accepts_ended_token)
+        )
     except Refused:
         await budgets_of(backends).denied(address)
         raise
     if caller is not None:
         work_for(str(caller.user))
-    asked = Asked(
-        backends=backends,
-        now_ms=now_ms,
-        address=address,
-        path=path,
-        query=None if call.query is None else _checked(call.query.model_validate, _query(request), place="query"),
-        body=None if call.body is None else _checked(call.body.model_validate_json, await _body(request), place="body"),
-        caller=caller,
-    )
-    async with budgets_of(backends).spend(call.cost.of(getattr(asked.query, "limit", 0)), **_whose(asked)):
-        given = await handle(asked)
-    match given:
+    query = None if endpoint.query is None else endpoint.query.read(_query(request))
+    body = None if endpoint.body is None else endpoint.body.read(await _body(request))
+    given = {
+        **request.path_params,
+        "body": body,
+        "query": query,
+        "caller": caller,
+        "backends": backends,
+        "now_ms": now_ms,
+        "address": address,
+    }
+    async with budgets_of(backends).spend(endpoint.cost.of(getattr(query, "limit", 0)), **_whose(caller, body, address)):
+        answer = await endpoint.handler(**{name: given[name] for name in endpoint.parameters})
+    match answer:
         case None:
-            return Response(status_code=call.status)
+            return Response(status_code=endpoint.status)
         case Response():
-            return given
+            return answer
         case frames.ServerFrame():
             # The same object as the frame, less what belongs to a frame.
-            fields = msgspec.to_builtins(given)
+            fields = msgspec.to_builtins(answer)
             del fields["type"]
             content = msgspec.json.encode(fields)
         case _:
-            content = given.model_dump_json(exclude_none=True).encode()
-    return Response(content, status_code=call.status, media_type="application/json")
+            content = answer.to_json()
+    return Response(content, status_code=endpoint.status, media_type="application/json")
 
 
-def _whose(asked: Asked) -> dict[str, str]:
+def _whose(caller: Claims | None, body: bodies.Body | None, address: str) -> dict[str, str]:
     """Whose budget a call is drawn from."""
-    if asked.caller is not None:
-        return {"device": f"{asked.caller.user}:{asked.caller.device}", "user": str(asked.caller.user)}
-    renewed = {"log_in": asked.body.log_in} if isinstance(asked.body, bodies.Renewal) else {}
-    return renewed if asked.address == NOBODYS else renewed | {"address": asked.address}
+    if caller is not None:
+        return {"device": f"{caller.user}:{caller.device}", "user": str(caller.user)}
+    log_in = None if body is None else body.log_in
+    return {**({} if log_in is None else {"log_in": log_in}), **({} if address == NOBODYS else {"address": address})}
 
 
 async def _body(request: Request) -> bytes:
@@ -215,13 +199,3 @@ def _query(request: Request) -> dict[str, str]:
     if len(query) != len(items):
         raise Malformed("a query field occurs twice", field="query")
     return query
-
-
-def _checked(validate: Callable[[Any], BaseModel], given: bytes | dict[str, str], *, place: str) -> BaseModel:
-    try:
-        return validate(given)
-    except ValidationError as error:
-        # Never the input itself: it may be a password.
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"])) or place
-        raise Malformed(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field) from None

@@ -1,7 +1,8 @@
 """Bodies, queries and answers of the HTTP calls: pydantic models that validate what comes in and describe themselves to OpenAPI.
 
-The HTTP functions use them through schemas/calls.py. Fields without a value are left out of answers, never sent as null; unknown fields in
-requests are ignored. Source: protocol.md sections 1 and 3.
+They are parameters and results of the endpoints in functions/; calls about chats have those of schemas/chat_queries.py and frames.py.
+Fields without a value are left out of answers, never sent as null; unknown fields in requests are ignored.
+Source: protocol.md sections 1 and 3.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from schemas.errors import Malformed
 
 IDS_AT_ONCE: Final = 256
 SETTINGS_BYTES: Final = 4_096
@@ -100,11 +104,43 @@ class Body(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
+    @classmethod
+    def read(cls, content: bytes) -> Self:
+        """The body, checked. Raises Malformed naming the first field that is wrong."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise _malformed(error, place="body") from None
+
+    def to_json(self) -> bytes:
+        """How it is sent."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @property
+    def log_in(self) -> str | None:
+        """The log-in whose budget the call is drawn from, beside its caller's; None: there is none."""
+        return None
+
 
 class Query(BaseModel):
     """What stands behind the question mark: texts, so numbers are parsed."""
 
     model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def read(cls, fields: Mapping[str, str]) -> Self:
+        """The query, checked. Raises Malformed naming the first field that is wrong."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise _malformed(error, place="query") from None
+
+
+def _malformed(error: ValidationError, *, place: str) -> Malformed:
+    # Never the input itself: it may be a password.
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"])) or place
+    return Malformed(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field)
 
 
 # ---- requests ----------------------------------------------------------------------------------------------------------------------------
@@ -174,29 +210,6 @@ class GatewayQuery(Query):
     """Whose gateway."""
 
     user: Id
-
-
-class ChatsQuery(Query):
-    """Which part of my list of chats."""
-
-    after: Annotated[str, Field(max_length=256)] | None = Field(None, description="what the part before gave")
-    limit: Limit = 50
-
-
-class MessagesQuery(Query):
-    """Which page of a chat: at most one of before, after and around, each an id or a time; none means the newest."""
-
-    before: Annotated[str, Field(max_length=64)] | None = None
-    after: Annotated[str, Field(max_length=64)] | None = None
-    around: Annotated[str, Field(max_length=64)] | None = None
-    limit: Limit = 50
-
-
-class DigestQuery(Query):
-    """A range of ids, both inclusive."""
-
-    from_: Id = Field(alias="from")
-    to: Id
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a call or a client frame costs, in units of a budget: about what a message costs the house is 1.
 
-Declared with each HTTP call (`Call.cost`, calls.py) and here for each frame; who may spend how many units is a setting. Source: protocol.md
-section 2, `rate_limited`.
+Declared with each HTTP endpoint (`Endpoint.cost`, functions/http_endpoint.py) and here for each frame; who may spend how many units is a
+setting. Source: protocol.md section 2, `rate_limited`.
 """
 
 from __future__ import annotations

@@ -10,10 +10,9 @@ from typing import Final, get_args
 import msgspec
 
 from backends.settings import Settings
-from functions import main
+from functions import documents, main
 from knchat.__main__ import COMMANDS
-from schemas import bodies, frames
-from schemas.calls import CALLS
+from schemas import bodies, chat_queries, frames
 from schemas.topics import TOPICS
 
 GLOSSARY: Final = (Path(__file__).parents[1] / "docs/glossary.md").read_text()
@@ -21,12 +20,13 @@ GLOSSARY: Final = (Path(__file__).parents[1] / "docs/glossary.md").read_text()
 
 def _names() -> dict[str, str]:
     """Every word that a name of the public API is made of -> one name that holds it."""
-    structs = [*get_args(frames.Incoming), *get_args(frames.Outgoing), frames.HistoryMessage, frames.ChatState, frames.Limits]
+    queries = [chat_queries.ChatsQuery, chat_queries.MessagesQuery, chat_queries.DigestQuery]
+    structs = [*get_args(frames.Incoming), *get_args(frames.Outgoing), frames.HistoryMessage, frames.ChatState, frames.Limits, *queries]
     models = [model for model in vars(bodies).values() if isinstance(model, type) and issubclass(model, bodies.Body | bodies.Query)]
     names = [
         *(struct.__struct_config__.tag for struct in structs if struct.__struct_config__.tag),
         *(field.encode_name for struct in structs for field in msgspec.structs.fields(struct)),
-        *(call.path for call in CALLS),
+        *(call.path for call in documents.endpoints()),
         *(field.alias or name for model in models for name, field in model.model_fields.items()),
         *COMMANDS,
         *TOPICS,
@@ -51,7 +51,7 @@ def test_the_glossary_has_every_noun_of_the_public_api():
 def test_the_glossary_explains_frames_calls_topics_commands_and_functions_by_name():
     """Whole, as they are written on the wire."""
     names = {*frames.CLIENT_TYPES, *frames.SERVER_TYPES, *TOPICS, *COMMANDS, *(trigger.target for trigger in main.TRIGGERS)}
-    paths = {part for call in CALLS for part in call.path.split("/") if part and not part.startswith("{")} - {"v1"}
+    paths = {part for call in documents.endpoints() for part in call.path.split("/") if part and not part.startswith("{")} - {"v1"}
 
     assert {name for name in names | paths if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", GLOSSARY)} == set()
 

@@ -9,16 +9,15 @@ from typing import Final, get_args
 import msgspec
 import pytest
 
-from functions import main
+from functions import documents, main
 from gateway import acts, framing
 from schemas import frames
-from schemas.calls import CALLS
 from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES
 
 ROOT: Final = Path(__file__).parents[1]
 PLANNED: Final = "*planned*"
 _UNDESCRIBED: Final = {"GET /v1/openapi.json", "GET /v1/docs"}
-"""Served beside CALLS, which describe themselves there."""
+"""Served beside the calls, which are described there."""
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -71,13 +70,13 @@ def test_the_frames_of_the_page_are_those_of_the_code(heading, union):
 def test_the_calls_of_the_page_are_those_of_the_code():
     """Method and path of each; what may come in stands in its row; what is planned has no call."""
     served, planned = split("1. HTTP (functions)")
-    calls = {f"{call.method} {call.path}": call for call in CALLS}
+    calls = {call.name: call for call in documents.endpoints()}
 
     assert set(served) == set(calls) | _UNDESCRIBED
     assert not set(planned) & set(served)
     for name, call in calls.items():
-        comes_in = call.body or call.query
-        fields = {field.alias or name for name, field in comes_in.model_fields.items()} if comes_in else set()
+        query = {given["name"] for given in documents.parameters(call) if given["in"] == "query"}
+        fields = set(call.body.model_fields) if call.body else query
         words = _said(served[name])
         assert fields <= words[0], name
         assert not fields & words[1], name

@@ -23,11 +23,12 @@ from typing import Any, Final
 
 import uvloop
 
+from functions import accounts, chats, devices, documents
+from functions.http_endpoint import Endpoint
 from measure.flooder import Http, Line
 from measure.process import ahead_of_others
 from measure.product import Product
-from schemas import calls, costs, frames
-from schemas.calls import Call
+from schemas import costs, frames
 
 EXAMPLES = """examples:
   scripts/bench flood                                  every call and frame, 20 s each: about 12 minutes
@@ -125,25 +126,25 @@ class Other:
 def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
     """What is flooded with, by name: every call that is declared, and every frame but the first."""
     chat = f"d-{flooder.user}-{flooder.user}"
-    bodies: dict[Call, Any] = {
-        calls.REGISTER: {"user_name": f"{flooder.name}x", "password": PASSWORD},
-        calls.LOG_IN: {"user_name": flooder.name, "password": PASSWORD, "device": "flood"},
-        calls.RENEW: {"refresh_token": flooder.refresh},
-        calls.CHANGE_ME: {"version": "1", "display_name": "Flood"},
-        calls.CHANGE_PASSWORD: {"password": PASSWORD, "new_password": PASSWORD},
+    bodies: dict[Endpoint, Any] = {
+        accounts.create_user: {"user_name": f"{flooder.name}x", "password": PASSWORD},
+        devices.create_session: {"user_name": flooder.name, "password": PASSWORD, "device": "flood"},
+        devices.refresh_tokens: {"refresh_token": flooder.refresh},
+        accounts.change_me: {"version": "1", "display_name": "Flood"},
+        accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD},
     }
     queries = {
-        calls.USERS: "?search=per&limit=256",
-        calls.GATEWAY: f"?user={flooder.user}",
-        calls.CHATS: "?limit=256",
-        calls.MESSAGES: "?limit=256",
-        calls.DIGEST: "?from=1&to=9223372036854775807",
+        accounts.list_users: "?search=per&limit=256",
+        devices.get_gateway: f"?user={flooder.user}",
+        chats.list_chats: "?limit=256",
+        chats.get_messages: "?limit=256",
+        chats.get_digest: "?from=1&to=9223372036854775807",
     }
     found: dict[str, dict[str, Any]] = {}
-    for call in calls.CALLS:
+    for call in documents.endpoints():
         path = call.path.replace("{user}", flooder.user).replace("{device}", "gone").replace("{chat}", chat) + queries.get(call, "")
         body = bodies[call] if call.body else None
-        found[f"{call.method} {call.path}"] = {"method": call.method, "path": path, "body": body, "at_once": AT_ONCE}
+        found[call.name] = {"method": call.method, "path": path, "body": body, "at_once": AT_ONCE}
     said: dict[type[frames.ClientFrame], dict[str, Any]] = {
         frames.Send: {"chat": chat, "key": "flood", "text": "flood"},
         frames.Mark: {"chat": chat, "read": "1"},

@@ -10,18 +10,18 @@ import pytest
 from backends.limits import Allowance
 from backends.settings import Settings
 from backends.telemetry import value_of
+from functions import accounts, chats, devices, documents
 from functions import budgets as budgets_module
 from functions.budgets import budgets_of
-from schemas import calls
 from schemas.errors import Refused, Unavailable
 from tests.functions.callers import PASSWORD, Caller, problem
 
 NOW_S = 1_800_000_000.0
 BODIES = {
-    calls.CHANGE_ME: {"version": "1", "display_name": "Ann"},
-    calls.CHANGE_PASSWORD: {"password": PASSWORD, "new_password": PASSWORD + "!"},
+    accounts.change_me: {"version": "1", "display_name": "Ann"},
+    accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD + "!"},
 }
-QUERIES = {calls.USERS: {"search": "ann"}, calls.GATEWAY: {"user": "1001"}, calls.DIGEST: {"from": "1", "to": "2"}}
+QUERIES = {accounts.list_users: {"search": "ann"}, devices.get_gateway: {"user": "1001"}, chats.get_digest: {"from": "1", "to": "2"}}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def spend(caller, cost):
     await budgets_of(caller.backends).draw(cost, user=caller.user)
 
 
-@pytest.mark.parametrize("call", [call for call in calls.CALLS if not call.open], ids=lambda call: f"{call.method} {call.path}")
+@pytest.mark.parametrize("call", [call for call in documents.endpoints() if not call.is_open], ids=lambda call: call.name)
 async def test_every_call_of_a_user_is_drawn_from_the_budget(call, still, ann, backends):
     """With nothing left each is refused, before it does anything, with the time after which it is taken."""
     ben = await (await Caller(backends, address="192.0.2.2").register()).log_in()
@@ -100,7 +100,7 @@ async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
 async def test_one_log_in_renews_so_often(still, ann, backends):
     """However many there are of its user: 60 times at once, then every 2 s. Others at the same address go on."""
     for _ in range(60):
-        await budgets_of(backends).draw(calls.RENEW.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
+        await budgets_of(backends).draw(devices.refresh_tokens.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
     refused = await ann.renew()
     ben = await (await Caller(backends).register()).log_in()
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from backends.accounts import Device, Profile
 from backends.settings import Settings
+from functions import accounts, chats, devices, documents
+from functions.http_endpoint import Endpoint
 from functions.passwords import NOBODY
 from functions.serve import http_app
-from schemas import bodies, calls
-from schemas.calls import CALLS, Call
+from schemas import bodies
 from schemas.errors import STATUS_OF_CODE
 from schemas.ids import UserId
 from schemas.tokens import claims_of
@@ -36,18 +37,18 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )
-GOOD: dict[Call, dict[str, Any]] = {
-    calls.REGISTER: {"user_name": "someone", "password": "a good password"},
-    calls.LOG_IN: {"user_name": "nobody", "password": "a good password", "device": "phone"},
-    calls.RENEW: {"refresh_token": "A" * 22 + ".1." + "A" * 43},
-    calls.CHANGE_ME: {"version": "1", "display_name": "Ann"},
-    calls.CHANGE_PASSWORD: {"password": "a good password", "new_password": "another good password"},
+GOOD: dict[Endpoint, dict[str, Any]] = {
+    accounts.create_user: {"user_name": "someone", "password": "a good password"},
+    devices.create_session: {"user_name": "nobody", "password": "a good password", "device": "phone"},
+    devices.refresh_tokens: {"refresh_token": "A" * 22 + ".1." + "A" * 43},
+    accounts.change_me: {"version": "1", "display_name": "Ann"},
+    accounts.set_password: {"password": "a good password", "new_password": "another good password"},
 }
-GOOD_QUERIES: dict[Call, dict[str, str]] = {
-    calls.USERS: {"search": "ann"},
-    calls.GATEWAY: {"user": "1001"},
-    calls.MESSAGES: {"around": "2026-01-31T23:59:59.000Z", "limit": "3"},
-    calls.DIGEST: {"from": "1", "to": "2"},
+GOOD_QUERIES: dict[Endpoint, dict[str, str]] = {
+    accounts.list_users: {"search": "ann"},
+    devices.get_gateway: {"user": "1001"},
+    chats.get_messages: {"around": "2026-01-31T23:59:59.000Z", "limit": "3"},
+    chats.get_digest: {"from": "1", "to": "2"},
 }
 IDS = st.sampled_from(["1001", "1002", "0", "d-1001-1002", "d-1001-1001", "phone", "x", "%", "9" * 19, "current", "."]) | TEXT
 
@@ -74,7 +75,7 @@ async def token_of_a_new_device(backends) -> str:
 
 
 @st.composite
-def bodies_of(draw, call: Call) -> bytes:
+def bodies_of(draw, call: Endpoint) -> bytes:
     """From right to nonsense."""
     good = GOOD.get(call, {})
     changed = draw(st.dictionaries(st.sampled_from(sorted(good) or ["x"]) | TEXT, VALUES, max_size=2))
@@ -90,9 +91,9 @@ def quoted(text: str) -> str:
 
 
 @st.composite
-def queries_of(draw, call: Call) -> bytes:
+def queries_of(draw, call: Endpoint) -> bytes:
     """Fields of the call and others, once or twice, quoted or not."""
-    names = list(call.query.model_json_schema()["properties"]) if call.query else ["x"]
+    names = [given["name"] for given in documents.parameters(call) if given["in"] == "query"] or ["x"]
     fields = list(GOOD_QUERIES.get(call, {}).items()) if draw(st.booleans()) else []
     fields += draw(st.lists(st.tuples(st.sampled_from(names) | TEXT, TEXT | st.integers().map(str)), max_size=3))
     return draw(st.just("&".join(f"{quoted(name)}={quoted(value)}" for name, value in fields).encode()) | st.binary(max_size=20))
@@ -101,7 +102,7 @@ def queries_of(draw, call: Call) -> bytes:
 @st.composite
 def requests(draw):
     """A call, and what is sent for it."""
-    call = draw(st.sampled_from(CALLS))
+    call = draw(st.sampled_from(documents.endpoints()))
     method = draw(st.just(call.method) | st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "X"]))
     path = "/".join(draw(IDS) if part.startswith("{") else part for part in call.path.split("/"))
     path = draw(st.just(path) | st.builds(lambda tail: f"{path}{tail}", TEXT))
@@ -179,7 +180,7 @@ async def test_no_request_is_a_crash(backends, app, request):
 def check_answer(content: bytes) -> None:
     """It is one of the objects that are promised."""
     fields = json.loads(content)
-    for answer in {call.answer for call in CALLS if call.answer is not None}:
+    for answer in {call.answer for call in documents.endpoints() if call.answer is not None}:
         try:
             if issubclass(answer, bodies.Body):
                 answer.model_validate_json(content)

@@ -10,9 +10,8 @@ import threading
 import pytest
 
 from backends.accounts import Profile
-from functions import door, passwords, routes
+from functions import documents, door, passwords, routes
 from functions.serve import http_app
-from schemas.calls import CALLS
 from schemas.ids import UserId
 from tests.functions.callers import PASSWORD, Caller, problem
 
@@ -22,7 +21,7 @@ def anybody(backends):
     return Caller(backends)
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if not call.open], ids=lambda call: f"{call.method} {call.path}")
+@pytest.mark.parametrize("call", [call for call in documents.endpoints() if not call.is_open], ids=lambda call: call.name)
 async def test_calls_that_are_not_open_want_a_token(anybody, call):
     """Whoever asks without one learns nothing, not even whether the path makes sense."""
     path = re.sub(r"{\w+}", "x", call.path)

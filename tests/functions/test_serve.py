@@ -20,9 +20,8 @@ import pytest
 
 from backends.clock import Clock, Reading
 from backends.wiring import Backends
-from functions import door, serve
+from functions import documents, door, serve
 from functions.main import TRIGGERS, OnEvents
-from schemas import calls
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "functions" / "samples"
@@ -157,9 +156,7 @@ async def test_a_path_of_nobody_is_not_found(path, backends):
     assert answer.json() == {"code": "not_found", "message": "there is nothing here", "details": {}}
 
 
-@pytest.mark.parametrize(
-    "call", [call for call in vars(calls).values() if isinstance(call, calls.Call)], ids=lambda call: f"{call.method} {call.path}"
-)
+@pytest.mark.parametrize("call", documents.endpoints(), ids=lambda call: call.name)
 async def test_every_call_has_a_target(call, backends):
     """No call of the protocol falls beside the triggers' paths: each is answered by its door, if only with what is missing."""
     path = re.sub(r"\{\w+\}", "1", call.path)

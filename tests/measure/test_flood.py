@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
+from functions import documents
 from measure import flood
 from schemas import frames
-from schemas.calls import CALLS
 
 LOOSE = Namespace(most=10, noise=1_000, seconds=3)
 NOBODY = flood.Person("nobody", "1", "", "", "")
@@ -20,7 +20,7 @@ def test_every_call_and_frame_can_be_flooded_with():
     """A new one cannot be without its row."""
     names = set(flood.tasks(NOBODY))
 
-    assert {f"{call.method} {call.path}" for call in CALLS} <= names
+    assert {call.name for call in documents.endpoints()} <= names
     assert {str(kind.__struct_config__.tag) for kind in get_args(frames.Incoming)} - {"hello"} <= names
 
 

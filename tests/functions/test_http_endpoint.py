@@ -1,0 +1,103 @@
+"""Endpoints: what a handler may take, and what is made of its parameters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from backends.wiring import Backends
+from functions import accounts, chats
+from functions.http_endpoint import GIVEN, endpoint
+from schemas import bodies, chat_queries, costs, frames
+from schemas.tokens import Claims
+
+ROOT = Path(__file__).parents[2]
+ENDPOINTS = pytest.mark.parametrize("call", [*accounts.ENDPOINTS, *chats.ENDPOINTS], ids=lambda call: call.name)
+
+
+def test_a_handler_declares_what_a_call_takes_and_gives():
+    """The parameters are the only place where it is said."""
+
+    @endpoint("PUT", "/v1/things/{thing}", cost=costs.WRITE, errors=("stale",))
+    async def put_thing(thing: str, body: bodies.NewUser, query: bodies.GatewayQuery, caller: Claims, backends: Backends) -> bodies.Users:
+        """Puts a thing."""
+
+    assert (put_thing.name, put_thing.summary, put_thing.status) == ("PUT /v1/things/{thing}", "Puts a thing.", 200)
+    assert (put_thing.body, put_thing.query, put_thing.answer) == (bodies.NewUser, bodies.GatewayQuery, bodies.Users)
+    assert put_thing.parameters == ("thing", "body", "query", "caller", "backends")
+    assert put_thing.all_errors == ("malformed", "too_large", "unauthorized", "rate_limited", "unavailable", "stale")
+    assert put_thing.is_described
+
+
+def test_no_answer_is_a_204_and_a_page_is_not_described():
+    """By what the handler returns."""
+
+    @endpoint("DELETE", "/v1/things", cost=costs.WRITE)
+    async def delete_things(caller: Claims) -> None:
+        """Deletes things."""
+
+    @endpoint("GET", "/v1/things", cost=costs.ONE, is_open=True)
+    async def get_things() -> Response:
+        """A page."""
+
+    assert (delete_things.status, delete_things.answer, delete_things.is_described) == (204, None, True)
+    assert (get_things.status, get_things.answer, get_things.is_described) == (200, None, False)
+
+
+async def unknown(user: str) -> None: ...
+async def mistyped(now_ms: str) -> None: ...
+async def takes_nothing() -> None: ...
+async def has_caller(caller: Claims) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "path", "declared", "match"),
+    [
+        (unknown, "/v1/users", {}, "brings no user"),
+        (mistyped, "/v1/users", {}, "brings no now_ms"),
+        (takes_nothing, "/v1/users/{user}", {}, "does not take user"),
+        (has_caller, "/v1/users", {"is_open": True}, "no caller"),
+    ],
+    ids=lambda given: getattr(given, "__name__", None),
+)
+def test_a_handler_that_no_request_fits_cannot_be_declared(handler, path, declared, match):
+    """It fails when the module is loaded."""
+    with pytest.raises(TypeError, match=match):
+        endpoint("GET", path, cost=costs.ONE, **declared)(handler)
+
+
+def test_a_call_without_a_cost_cannot_be_declared():
+    """It fails when the module is loaded."""
+    with pytest.raises(TypeError, match="cost"):
+        endpoint("GET", "/v1/new")
+
+    assert all(call.cost.units >= 1 for call in (*accounts.ENDPOINTS, *chats.ENDPOINTS))
+
+
+@ENDPOINTS
+def test_a_handler_is_typed(call):
+    """Models and plain values, nothing that could be anything; and one library reads and writes all of a call."""
+    hints = get_type_hints(call.handler)
+    models = [model for model in (call.body, call.query, call.answer) if model is not None]
+
+    assert Any not in hints.values()
+    assert hints.get("body") is None or issubclass(hints["body"], bodies.Body)
+    assert hints.get("query") is None or issubclass(hints["query"], bodies.Query | chat_queries.Query)
+    assert {*hints} - {*GIVEN} <= {"return", "body", "query", *call.path_parameters}
+    assert all(issubclass(model, BaseModel) for model in models) or all(issubclass(model, msgspec.Struct) for model in models)
+    assert all(issubclass(call.answer, bodies.Body | frames.ServerFrame) for _ in models if call.answer is not None)
+
+
+def test_chats_are_served_without_pydantic():
+    """Its models take 0.1 s of CPU, which a cold start would wait for."""
+    program = "import sys, functions.chats, functions.serve; print(sorted({'pydantic', 'schemas.bodies'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
