@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 import functions_framework.aio
 
 from backends.accounts import Profile
-from backends.wiring import Backends
 from functions import devices, documents
+from functions.context import Context
 from functions.devices import Login, own_profile
 from functions.guard import stands
 from functions.http_endpoint import Endpoint, endpoint
-from functions.passwords import check_choice, passwords_of
+from functions.passwords import check_choice
 from functions.routes import router_of
 from schemas import bodies, costs
 from schemas.errors import Malformed, Refused
@@ -29,15 +29,18 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import Router
 
+    from backends.wiring import Backends
 
-async def register(body: bodies.NewUser, backends: Backends, *, user: UserId | None = None) -> Profile:
+
+async def register(body: bodies.NewUser, context: Context, *, user: UserId | None = None) -> Profile:
     """A new account, under a random id unless one is given. Raises Refused name_taken, Unavailable.
 
     With an id given, a repeat finds the account as it is now and changes nothing. Raises Malformed for a password that is among the
     commonest, or the user name.
     """
+    backends = context.backends
     check_choice(body.password, body.user_name, field="password")
-    password_hash = await passwords_of(backends).hash(body.password)
+    password_hash = await context.passwords.hash(body.password)
     profile = Profile(
         user=user or UserId(random_id()),
         user_name=body.user_name,
@@ -66,14 +69,14 @@ async def change_profile(user: UserId, change: bodies.ProfileChange, backends: B
     return changed
 
 
-async def change_password(claims: Claims, change: bodies.PasswordChange, backends: Backends, *, now_ms: int) -> Login:
+async def change_password(claims: Claims, change: bodies.PasswordChange, context: Context, *, now_ms: int) -> Login:
     """Sets a new password and ends all log-ins in the same step; the device that asks begins a new one.
 
     A repeat, with the token that the first try has ended, gives new tokens again: whoever knows the new password may have them.
     Raises Refused unauthorized when the device is logged out, forbidden when the old password is wrong, rate_limited, stale when another
     change came between; Malformed when the new one is among the commonest.
     """
-    user, passwords = claims.user, passwords_of(backends)
+    user, backends, passwords = claims.user, context.backends, context.passwords
     was = await backends.log_ins.device(user, claims.device)
     if was is None:
         raise Refused("unauthorized", "this device is logged out: log in again")
@@ -95,7 +98,7 @@ async def change_password(claims: Claims, change: bodies.PasswordChange, backend
     if begun is None:
         raise Refused("stale", "the password has just been changed", field="password")
     device, ended = begun
-    await devices.told(ended, backends, why="log_in" if done else "password")
+    await devices.told(ended, context, why="log_in" if done else "password")
     await devices.believed(device, backends)
     return Login(device, profile, devices.refresh_token(device, secret))
 
@@ -130,40 +133,40 @@ def _public(profile: Profile) -> bodies.PublicProfile:
 
 
 @endpoint("POST", "/v1/users", cost=costs.HASH, status=201, is_open=True, errors=("name_taken",))
-async def create_user(body: bodies.NewUser, backends: Backends) -> bodies.OwnProfile:
+async def create_user(body: bodies.NewUser, context: Context) -> bodies.OwnProfile:
     """Registers a user."""
-    return own_profile(await register(body, backends))
+    return own_profile(await register(body, context))
 
 
 @endpoint("GET", "/v1/me", cost=costs.ONE)
-async def get_me(caller: Claims, backends: Backends) -> bodies.OwnProfile:
+async def get_me(caller: Claims, context: Context) -> bodies.OwnProfile:
     """My profile."""
-    return own_profile(await _profile(caller.user, backends))
+    return own_profile(await _profile(caller.user, context.backends))
 
 
 @endpoint("PATCH", "/v1/me", cost=costs.WRITE, errors=("stale",))
-async def change_me(body: bodies.ProfileChange, caller: Claims, backends: Backends) -> bodies.OwnProfile:
+async def change_me(body: bodies.ProfileChange, caller: Claims, context: Context) -> bodies.OwnProfile:
     """Changes my profile."""
-    return own_profile(await change_profile(caller.user, body, backends))
+    return own_profile(await change_profile(caller.user, body, context.backends))
 
 
 @endpoint("PUT", "/v1/me/password", cost=costs.TWO_HASHES, accepts_ended_token=True, errors=("forbidden", "stale"))
-async def set_password(body: bodies.PasswordChange, caller: Claims, backends: Backends, now_ms: int) -> bodies.PasswordChanged:
+async def set_password(body: bodies.PasswordChange, caller: Claims, context: Context, now_ms: int) -> bodies.PasswordChanged:
     """Changes my password and ends all log-ins; this device gets new tokens."""
-    login = await change_password(caller, body, backends, now_ms=now_ms)
-    return bodies.PasswordChanged(**own_profile(login.profile).model_dump() | devices.tokens_of(login, backends))
+    login = await change_password(caller, body, context, now_ms=now_ms)
+    return bodies.PasswordChanged(**own_profile(login.profile).model_dump() | devices.tokens_of(login, context.backends))
 
 
 @endpoint("GET", "/v1/users", cost=costs.PAGE)
-async def list_users(query: bodies.UsersQuery, backends: Backends) -> bodies.Users:
+async def list_users(query: bodies.UsersQuery, context: Context) -> bodies.Users:
     """Finds users."""
-    return bodies.Users(users=[_public(profile) for profile in await find_users(query, backends)])
+    return bodies.Users(users=[_public(profile) for profile in await find_users(query, context.backends)])
 
 
 @endpoint("GET", "/v1/users/{user}", cost=costs.ONE, errors=("unknown_user",))
-async def get_user(user: str, backends: Backends) -> bodies.PublicProfile:
+async def get_user(user: str, context: Context) -> bodies.PublicProfile:
     """A user's public profile."""
-    return _public(await _profile(parse_user(user, name="user"), backends))
+    return _public(await _profile(parse_user(user, name="user"), context.backends))
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 from backends.fair import Turns
 from backends.limits import Allowance, Buckets
@@ -48,7 +47,7 @@ _TOLD: Final = {
 
 
 class Budgets:
-    """The buckets of one process's callers. One for each Backends: `budgets_of`."""
+    """The buckets of one process's callers. `Context` makes it."""
 
     def __init__(self, backends: Backends) -> None:
         settings = backends.settings
@@ -107,14 +106,3 @@ class Budgets:
                 self._rests_until_s = now_s + REST_S
         count("knchat_cache_skipped_total", use="limits")
         return self._local.draw(buckets, cost, now_s)
-
-
-_budgets: WeakKeyDictionary[Backends, Budgets] = WeakKeyDictionary()
-
-
-def budgets_of(backends: Backends) -> Budgets:
-    """The budgets of this process's Backends."""
-    budgets = _budgets.get(backends)
-    if budgets is None:
-        budgets = _budgets[backends] = Budgets(backends)
-    return budgets

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import functions_framework.aio
 
-from backends.wiring import Backends
+from functions.context import Context
 from functions.http_endpoint import Endpoint, endpoint
 from functions.reading import read_digest, read_page, read_states
 from functions.routes import router_of
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 @endpoint("GET", "/v1/chats", cost=costs.PAGE)
-async def list_chats(query: ChatsQuery, caller: Claims, backends: Backends) -> frames.ChatList:
+async def list_chats(query: ChatsQuery, caller: Claims, context: Context) -> frames.ChatList:
     """My chats, newest first."""
-    return chats_of(await read_states(backends.chats, caller.user, query.after, query.limit, max_bytes=None))
+    return chats_of(await read_states(context.backends.chats, caller.user, query.after, query.limit, max_bytes=None))
 
 
 @endpoint("GET", "/v1/chats/{chat}/messages", cost=costs.PAGE, errors=("unknown_chat",))
-async def get_messages(chat: str, query: MessagesQuery, caller: Claims, backends: Backends) -> frames.Page:
+async def get_messages(chat: str, query: MessagesQuery, caller: Claims, context: Context) -> frames.Page:
     """A page of a chat, newest first."""
     direction, anchor = _position(query)
-    page = await read_page(backends.chats, caller.user, parse_chat(chat), direction, anchor, query.limit, max_bytes=None)
+    page = await read_page(context.backends.chats, caller.user, parse_chat(chat), direction, anchor, query.limit, max_bytes=None)
     return page_of(page)
 
 
@@ -47,10 +47,10 @@ def _position(query: MessagesQuery) -> tuple[Direction, MessageId]:
 
 
 @endpoint("GET", "/v1/chats/{chat}/digest", cost=costs.DIGEST, errors=("unknown_chat",))
-async def get_digest(chat: str, query: DigestQuery, caller: Claims, backends: Backends) -> frames.Digest:
+async def get_digest(chat: str, query: DigestQuery, caller: Claims, context: Context) -> frames.Digest:
     """Count and hash of a range: proves that a client holds all of it."""
     first, last = parse_id(query.from_, name="from"), parse_id(query.to, name="to")
-    return digest_of(await read_digest(backends.chats, caller.user, parse_chat(chat), first, last))
+    return digest_of(await read_digest(context.backends.chats, caller.user, parse_chat(chat), first, last))
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_chats, get_messages, get_digest)

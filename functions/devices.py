@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 from backends.accounts import Device, Ending, Profile
 from backends.telemetry import count
-from backends.wiring import Backends
-from functions.endings import endings_of
+from functions.context import Context
 from functions.guard import BELIEVED_S, set_valid_since, valid_since
 from functions.http_endpoint import endpoint
-from functions.passwords import hasher, passwords_of
+from functions.passwords import hasher
 from schemas import bodies, costs, frames
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId, parse_user, time_text
@@ -32,6 +31,7 @@ from schemas.topics import user_partition
 
 if TYPE_CHECKING:
     from backends.settings import Settings
+    from backends.wiring import Backends
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ class Login:
     refresh_token: str
 
 
-async def log_in(body: bodies.LogIn, backends: Backends, *, now_ms: int, network: str) -> Login:
+async def log_in(body: bodies.LogIn, context: Context, *, now_ms: int, network: str) -> Login:
     """A log-in by password, which replaces what the user's device of that name held before. `network`: where it is asked from.
 
     Raises Refused unauthorized (the same for a wrong name and a wrong password) or rate_limited, Unavailable.
     """
-    passwords = passwords_of(backends)
+    backends, passwords = context.backends, context.passwords
     profile, kept, epoch = await backends.accounts.credentials(body.user_name) or (None, None, 0)
 
     async def known() -> bool:
@@ -76,7 +76,7 @@ async def log_in(body: bodies.LogIn, backends: Backends, *, now_ms: int, network
     if begun is None:
         raise Unavailable("the password has just been changed: log in again")
     device, ended = begun
-    await told(ended, backends, why="log_in")
+    await told(ended, context, why="log_in")
     await believed(device, backends)
     count("knchat_log_ins_total", became="done")
     return Login(device, profile, refresh_token(device, secret))
@@ -107,7 +107,7 @@ def new_device(user: UserId, name: str, device_name: str, *, now_ms: int, epoch:
     return device, secret
 
 
-async def renew(token: str, backends: Backends, *, now_ms: int) -> Login:
+async def renew(token: str, context: Context, *, now_ms: int) -> Login:
     """New tokens for a device. The token before gives the newest again, for GRACE_MS after it was used first.
 
     Raises Refused unauthorized. A dead token was stolen, by whoever shows it or by whoever used it: its device is logged out. So is a
@@ -117,19 +117,20 @@ async def renew(token: str, backends: Backends, *, now_ms: int) -> Login:
     if match is None:
         raise Refused("unauthorized", "this is no refresh token")
     family, generation, secret = match[1], int(match[2]), match[3]
+    backends = context.backends
     for _ in range(_TRIES):
         device = await backends.log_ins.device_of(family)
         if device is None:
             raise Refused("unauthorized", "this device is logged out: log in again")
         backends.clock.not_below(device.seen_ms)  # else its token's time would not have come: this machine was ahead before a restart
         if now_ms >= ends_ms(device, backends.settings):
-            await _end(device, backends, why="expired", now_ms=now_ms)
+            await _end(device, context, why="expired", now_ms=now_ms)
             raise Refused("unauthorized", "this log-in is over: log in again")
         renewed, following = _renewed(device, generation, secret, now_ms=now_ms)
         if renewed is None:
             if generation < device.generation:
                 log.warning("dead refresh token used, device logged out", extra={"user_id": device.user, "device": device.device})
-                await _end(device, backends, why="reuse", now_ms=now_ms)
+                await _end(device, context, why="reuse", now_ms=now_ms)
             raise Refused("unauthorized", "this refresh token is dead: log in again")
         if await backends.log_ins.rotate(renewed, was_generation=device.generation):
             profiles = await backends.accounts.profiles([device.user])
@@ -173,23 +174,23 @@ def ends_ms(device: Device, settings: Settings) -> int:
     return min(device.seen_ms + settings.log_in_idle_days * _DAY_MS, device.created_ms + settings.log_in_days * _DAY_MS)
 
 
-async def remove(user: UserId, name: str, backends: Backends, *, why: str, now_ms: int) -> None:
+async def remove(user: UserId, name: str, context: Context, *, why: str, now_ms: int) -> None:
     """Logs one device of a user out: none of its tokens is good any longer. Raises Refused not_found, Unavailable."""
-    ending = await backends.log_ins.end(user, name, now_ms=now_ms)
+    ending = await context.backends.log_ins.end(user, name, now_ms=now_ms)
     if ending is None:
         raise Refused("not_found", "you have no such device", field="device")
-    await told([ending], backends, why=why)
+    await told([ending], context, why=why)
 
 
-async def _end(device: Device, backends: Backends, *, why: str, now_ms: int) -> None:
-    ending = await backends.log_ins.end(device.user, device.device, now_ms=now_ms, family=device.family)
-    await told([] if ending is None else [ending], backends, why=why)
+async def _end(device: Device, context: Context, *, why: str, now_ms: int) -> None:
+    ending = await context.backends.log_ins.end(device.user, device.device, now_ms=now_ms, family=device.family)
+    await told([] if ending is None else [ending], context, why=why)
 
 
-async def told(endings: Sequence[Ending], backends: Backends, *, why: str) -> None:
+async def told(endings: Sequence[Ending], context: Context, *, why: str) -> None:
     """Counts what has ended and tells it: at most a second is waited for the log, and it is told behind then."""
     count("knchat_devices_ended_total", len(endings), why=why)
-    await endings_of(backends).tell(endings)
+    await context.endings.tell(endings)
 
 
 async def gateway_of(user: UserId, backends: Backends) -> str:
@@ -256,25 +257,25 @@ def tokens_of(login: Login, backends: Backends) -> dict[str, str]:
 
 
 @endpoint("POST", "/v1/sessions", cost=costs.HASH, status=201, is_open=True, errors=("unauthorized",))
-async def create_session(body: bodies.LogIn, backends: Backends, now_ms: int, address: str) -> bodies.Session:
+async def create_session(body: bodies.LogIn, context: Context, now_ms: int, address: str) -> bodies.Session:
     """Logs a device in. A log-in on a device that is logged in replaces the older one."""
-    return await _session(await log_in(body, backends, now_ms=now_ms, network=address), backends)
+    return await _session(await log_in(body, context, now_ms=now_ms, network=address), context.backends)
 
 
 @endpoint("POST", "/v1/tokens", cost=costs.WRITE, status=201, is_open=True, errors=("unauthorized",))
-async def refresh_tokens(body: bodies.Renewal, backends: Backends, now_ms: int) -> bodies.Session:
+async def refresh_tokens(body: bodies.Renewal, context: Context, now_ms: int) -> bodies.Session:
     """New tokens for a refresh token. It gives the same ones for 2 minutes; using it later, or an older one, logs the device out."""
-    return await _session(await renew(body.refresh_token, backends, now_ms=now_ms), backends)
+    return await _session(await renew(body.refresh_token, context, now_ms=now_ms), context.backends)
 
 
 @endpoint("DELETE", "/v1/sessions/current", cost=costs.WRITE)
-async def end_session(caller: Claims, backends: Backends, now_ms: int) -> None:
+async def end_session(caller: Claims, context: Context, now_ms: int) -> None:
     """Logs this device out."""
-    await remove(caller.user, caller.device, backends, why="log_out", now_ms=now_ms)
+    await remove(caller.user, caller.device, context, why="log_out", now_ms=now_ms)
 
 
 @endpoint("GET", "/v1/devices", cost=costs.ONE)
-async def list_devices(caller: Claims, backends: Backends, now_ms: int) -> bodies.Devices:
+async def list_devices(caller: Claims, context: Context, now_ms: int) -> bodies.Devices:
     """My devices."""
     return bodies.Devices(
         devices=[
@@ -285,23 +286,23 @@ async def list_devices(caller: Claims, backends: Backends, now_ms: int) -> bodie
                 seen=time_text(device.seen_ms),
                 current=device.device == caller.device,
             )
-            for device in await backends.log_ins.devices(caller.user)
-            if now_ms < ends_ms(device, backends.settings)
+            for device in await context.backends.log_ins.devices(caller.user)
+            if now_ms < ends_ms(device, context.backends.settings)
         ]
     )
 
 
 @endpoint("DELETE", "/v1/devices/{device}", cost=costs.WRITE, errors=("not_found",))
-async def end_device(device: str, caller: Claims, backends: Backends, now_ms: int) -> None:
+async def end_device(device: str, caller: Claims, context: Context, now_ms: int) -> None:
     """Logs one of my devices out. It is disconnected within 5 s."""
     if DEVICE.fullmatch(device) is None:
         raise Malformed("device must be 1 to 64 of A-Z a-z 0-9 . _ : -", field="device")
-    await remove(caller.user, device, backends, why="removed", now_ms=now_ms)
+    await remove(caller.user, device, context, why="removed", now_ms=now_ms)
 
 
 @endpoint("GET", "/v1/gateways", cost=costs.ONE, errors=("forbidden",))
-async def get_gateway(query: bodies.GatewayQuery, caller: Claims, backends: Backends) -> bodies.Gateway:
+async def get_gateway(query: bodies.GatewayQuery, caller: Claims, context: Context) -> bodies.Gateway:
     """Where my sockets connect."""
     if parse_user(query.user, name="user") != caller.user:
         raise Refused("forbidden", "only your own gateway is told", field="user")
-    return bodies.Gateway(gateway=await gateway_of(caller.user, backends))
+    return bodies.Gateway(gateway=await gateway_of(caller.user, context.backends))

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from backends.wiring import Backends
+from functions.context import Context
 from functions.http_endpoint import Endpoint, endpoint
 from functions.main import TRIGGERS, OnHttp
 from schemas import bodies, frames
@@ -197,9 +197,9 @@ async def get_asset(file: str) -> Response:
 
 
 @endpoint("GET", "/.well-known/jwks.json", cost=ONE, is_open=True)
-async def get_keys(backends: Backends) -> bodies.Keys:
+async def get_keys(context: Context) -> bodies.Keys:
     """Public keys of access tokens."""
-    own = backends.signing_key.jwk
+    own = context.backends.signing_key.jwk
     # All that tokens are checked with, and the one that signs, which may be newer than those.
-    others = await backends.public_keys.jwks()
+    others = await context.backends.public_keys.jwks()
     return bodies.Keys(keys=[dict(own), *(dict(jwk) for jwk in others if jwk["kid"] != own["kid"])])

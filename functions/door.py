@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse
 
 from backends import tracing
 from backends.telemetry import count, observe
+from functions.context import Context
 from schemas import wire
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.signatures import check_age, check_signature
@@ -48,21 +49,21 @@ REASON: Final = "kne-reason"
 Payload = TypeVar("Payload", bound="Message")
 
 _NOT_A_REASON: Final = re.compile(r"[^a-z0-9]+")
-_backends: Backends | None = None
+_context: Context | None = None
 
 
 def use(backends: Backends | None) -> None:
     """Makes all doors of this process work on these stores. None: on those of the environment, opened at the next event."""
-    global _backends  # noqa: PLW0603 - functions-framework calls a target with the event alone
-    _backends = backends
+    global _context  # noqa: PLW0603 - functions-framework calls a target with the event alone
+    _context = None if backends is None else Context(backends)
 
 
-def current() -> Backends:
-    """The stores of this process, made of the environment when nobody gave any. Call it inside the running loop.
+def current() -> Context:
+    """The context of this process, made of the environment when `use` was given no stores. Call it inside the running loop.
 
     Raises Unavailable when the environment is wrong: no event is to blame for that.
     """
-    if _backends is None:
+    if _context is None:
         from backends import logs  # noqa: PLC0415 - not needed where `use` was called
         from backends.settings import Settings  # noqa: PLC0415 - see above
         from backends.wiring import Backends  # noqa: PLC0415 - see above
@@ -76,29 +77,27 @@ def current() -> Backends:
             raise Unavailable(error.message) from error
         logs.set_up(settings.log_level)
         use(Backends(settings))
-    assert _backends is not None  # noqa: S101 - `use` was just called
-    return _backends
+    assert _context is not None  # noqa: S101 - `use` was just called
+    return _context
 
 
-def on_event(
-    payload: type[Payload], *inboxes: str
-) -> Callable[[Callable[[Payload, Event, Backends], Awaitable[None]]], CloudEventFunction]:
+def on_event(payload: type[Payload], *inboxes: str) -> Callable[[Callable[[Payload, Event, Context], Awaitable[None]]], CloudEventFunction]:
     """Makes a rule the target for events whose data are `payload`, signed for one of the topics `inboxes`; others are 422.
 
     The name must be one of its own in the whole house: functions-framework keeps its targets by `__name__`.
     """
     accepted = EVENT_TYPES[payload.DESCRIPTOR.name].type
 
-    def decorate(rule: Callable[[Payload, Event, Backends], Awaitable[None]]) -> CloudEventFunction:
+    def decorate(rule: Callable[[Payload, Event, Context], Awaitable[None]]) -> CloudEventFunction:
         @functions_framework.aio.cloud_event
         @wraps(rule)
         async def target(received: CloudEvent) -> None:
             async def work() -> None:
-                backends = current()
-                event = read(received, backends, inboxes)
+                context = current()
+                event = read(received, context.backends, inboxes)
                 if event.type != accepted:
                     raise Malformed(f"this inbox takes {accepted} only", code="unknown_type")
-                await rule(wire.parse(event, payload), event, backends)
+                await rule(wire.parse(event, payload), event, context)
 
             await _judge(rule.__name__, received, work)
 
@@ -107,16 +106,16 @@ def on_event(
     return decorate
 
 
-def on_dead_letter(rule: Callable[[Event, Backends], Awaitable[None]]) -> CloudEventFunction:
+def on_dead_letter(rule: Callable[[Event, Context], Awaitable[None]]) -> CloudEventFunction:
     """Makes a rule the target for events of any type. It never answers 422, which would make a dead letter of a dead letter, for ever."""
 
     @functions_framework.aio.cloud_event
     @wraps(rule)
     async def target(received: CloudEvent) -> None:
         async def work() -> None:
-            backends = current()
+            context = current()
             try:
-                await rule(read(received, backends, INBOXES), backends)
+                await rule(read(received, context.backends, INBOXES), context)
             except Malformed as error:
                 count("knchat_dead_letters_total", became="unreadable")
                 log.warning("dead letter is not readable", extra={"reason": reason_of(error)})

@@ -12,7 +12,6 @@ import logging
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 from backends.accounts import Ending
 from backends.concurrency import Backoff
@@ -37,7 +36,7 @@ TRIES: Final = 200
 
 
 class Endings:
-    """What one process tells. One for each Backends: `endings_of`."""
+    """What one process tells. `Context` makes it."""
 
     def __init__(self, backends: Backends) -> None:
         self._cache, self._log_ins = backends.cache, backends.log_ins
@@ -86,14 +85,3 @@ class Endings:
         )
         partitions = await self._reads.partitions(DELIVERIES)
         await self._appends.append(Writer("accounts", cause).deliveries([ending.delivery for ending in endings], partitions))
-
-
-_endings: WeakKeyDictionary[Backends, Endings] = WeakKeyDictionary()
-
-
-def endings_of(backends: Backends) -> Endings:
-    """What this process's Backends tell."""
-    endings = _endings.get(backends)
-    if endings is None:
-        endings = _endings[backends] = Endings(backends)
-    return endings

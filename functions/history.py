@@ -22,6 +22,7 @@ from schemas.wire import Event
 if TYPE_CHECKING:
     from backends.chats import Chats, Direction
     from backends.wiring import Backends
+    from functions.context import Context
 
 QUESTION_S: Final = 8.0
 """What a question may take: the handler has 10 s, and who asked waits as long."""
@@ -129,6 +130,6 @@ def _id(number: int) -> MessageId:
 
 
 @on_event(pb.Queries, QUERIES)
-async def history(queries: pb.Queries, event: Event, backends: Backends) -> None:
+async def history(queries: pb.Queries, event: Event, context: Context) -> None:
     """Target: inbox `chat-queries`. Answers go to `session-deliveries`, for the asking session only."""
-    await answer(queries.queries, Writer("history", event), backends, now_ms=backends.clock.now_ms())
+    await answer(queries.queries, Writer("history", event), context.backends, now_ms=context.backends.clock.now_ms())

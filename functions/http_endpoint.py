@@ -1,7 +1,7 @@
 '''HTTP endpoints: what is declared of each (method, path, cost, who may ask), and a handler whose parameters are what a request brings.
 
     @endpoint("PATCH", "/v1/me", cost=costs.WRITE, errors=("stale",))
-    async def change_me(body: bodies.ProfileChange, caller: Claims, backends: Backends) -> bodies.OwnProfile:
+    async def change_me(body: bodies.ProfileChange, caller: Claims, context: Context) -> bodies.OwnProfile:
         """Changes my profile."""
 
 Nothing is said twice: `routes` reads and checks by the parameters, `documents` describes by them, and the docstring is the summary.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, get_type_hints
 
 from starlette.responses import Response
 
-from backends.wiring import Backends
+from functions.context import Context
 from schemas import costs
 from schemas.tokens import Claims
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Handler = Callable[..., Awaitable[Answer | Response | None]]
 
 # Beside these: `body` and `query`, of the model that reads them, and the parameters of the path, as texts.
-GIVEN: Final = {"caller": Claims, "backends": Backends, "now_ms": int, "address": str}
+GIVEN: Final = {"caller": Claims, "context": Context, "now_ms": int, "address": str}
 """The names that a handler's parameters may have, and their types."""
 _IN_PATH: Final = re.compile(r"{(\w+)}")
 

@@ -24,6 +24,7 @@ from schemas.wire import Event
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
+    from functions.context import Context
 
 RECENT_MS: Final = 3_600_000
 """What was set aside longer ago is not news to anybody: the topic is being read again, and the audit finds what is missing."""
@@ -116,6 +117,6 @@ def _tells(record: Stored, command: pb.Command) -> bool:
 
 
 @on_dead_letter
-async def report_lost(letter: Event, backends: Backends) -> None:
+async def report_lost(letter: Event, context: Context) -> None:
     """Target: inbox `chat-dead-letters`. Never answers 422."""
-    await report(letter, Writer("report_lost", letter), backends)
+    await report(letter, Writer("report_lost", letter), context.backends)

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 from backends.fair import Turns
 from backends.limits import Allowance, Buckets
@@ -66,7 +65,7 @@ def hasher() -> PasswordHasher:
 
 
 class Passwords:
-    """Hashing under a limit. One for each Backends: `passwords_of`."""
+    """Hashing under a limit. `Context` makes it."""
 
     def __init__(self, backends: Backends) -> None:
         self._cache = backends.cache
@@ -180,14 +179,3 @@ def _verify(kept: str, password: str) -> bool:
         return hasher().verify(kept, password)
     except VerifyMismatchError:
         return False
-
-
-_passwords: WeakKeyDictionary[Backends, Passwords] = WeakKeyDictionary()
-
-
-def passwords_of(backends: Backends) -> Passwords:
-    """The hashing of this process's Backends."""
-    passwords = _passwords.get(backends)
-    if passwords is None:
-        passwords = _passwords[backends] = Passwords(backends)
-    return passwords

@@ -24,6 +24,7 @@ from schemas.wire import Event
 if TYPE_CHECKING:
     from backends.chats import Chats
     from backends.wiring import Backends
+    from functions.context import Context
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,6 @@ async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[p
 
 
 @on_event(pb.Outcomes, *HISTORY_GROUPS)
-async def persist(outcomes: pb.Outcomes, event: Event, backends: Backends) -> None:
+async def persist(outcomes: pb.Outcomes, event: Event, context: Context) -> None:
     """Target: inboxes `chat-messages` and `chat-history-retries`. Writes history and chat states."""
-    await keep(outcomes.outcomes, Writer("persist", event), backends)
+    await keep(outcomes.outcomes, Writer("persist", event), context.backends)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 from backends.concurrency import BoundedDict
 from backends.telemetry import count
@@ -19,7 +18,6 @@ from schemas.ids import ChatId, UserId, direct_members
 
 if TYPE_CHECKING:
     from backends.accounts import Accounts
-    from backends.wiring import Backends
 
 FRESH_S: Final = 60.0
 STALE_S: Final = 900.0
@@ -51,7 +49,7 @@ def check_known(users: Iterable[UserId], known: Mapping[UserId, bool | None]) ->
 
 
 class Policy:
-    """What SQL said about users, remembered. One for each Backends: `policy_of`."""
+    """What SQL said about users, remembered. `Context` makes it."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -95,14 +93,3 @@ class Policy:
             self._confirmed.pop(user, None)
         self._confirmed |= dict.fromkeys(found, now)
         return found
-
-
-_policies: WeakKeyDictionary[Backends, Policy] = WeakKeyDictionary()
-
-
-def policy_of(backends: Backends) -> Policy:
-    """The policy over these stores, with what it remembers of them."""
-    policy = _policies.get(backends)
-    if policy is None:
-        policy = _policies[backends] = Policy(backends.clock.elapsed_s)
-    return policy

@@ -23,7 +23,6 @@ from backends.fair import work_for
 from backends.telemetry import count, observe
 from functions import door
 from functions.addresses import NOBODYS, address_of
-from functions.budgets import budgets_of
 from functions.guard import authenticate
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
@@ -121,7 +120,8 @@ def _chosen(method: str, endpoints: Mapping[str, Endpoint]) -> Endpoint:
 
 
 async def _call(request: Request, endpoint: Endpoint) -> Response:
-    backends = door.current()
+    context = door.current()
+    backends = context.backends
     now_ms = backends.clock.now_ms()
     peer, forwarded = request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
     address = address_of(peer, forwarded, backends.settings.trusted_proxies)
@@ -132,7 +132,7 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
             None if endpoint.is_open else await authenticate(authorization, backends, now_ms=now_ms, ended=endpoint.accepts_ended_token)
         )
     except Refused:
-        await budgets_of(backends).denied(address)
+        await context.budgets.denied(address)
         raise
     if caller is not None:
         work_for(str(caller.user))
@@ -143,11 +143,11 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
         "body": body,
         "query": query,
         "caller": caller,
-        "backends": backends,
+        "context": context,
         "now_ms": now_ms,
         "address": address,
     }
-    async with budgets_of(backends).spend(endpoint.cost.of(getattr(query, "limit", 0)), **_whose(caller, body, address)):
+    async with context.budgets.spend(endpoint.cost.of(getattr(query, "limit", 0)), **_whose(caller, body, address)):
         answer = await endpoint.handler(**{name: given[name] for name in endpoint.parameters})
     match answer:
         case None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from backends.telemetry import count
 from functions.door import on_event, reason_of
-from functions.policy import check_known, members_of, policy_of
+from functions.policy import check_known, members_of
 from functions.records import Writer, was_set_aside
 from schemas import chat_pb2 as pb
 from schemas.checks import check_command
@@ -24,12 +24,12 @@ from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
 from schemas.wire import Event
 
 if TYPE_CHECKING:
-    from backends.wiring import Backends
+    from functions.context import Context
 
 log = logging.getLogger(__name__)
 
 
-async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backends, *, again: bool = False) -> None:
+async def decide(commands: Sequence[pb.Command], writer: Writer, context: Context, *, again: bool = False) -> None:
     """Decides each command, appends what follows, and returns when the log has confirmed it.
 
     A command that cannot be decided now, because a store does not answer, goes alone to chat-retries; one that came alone from there
@@ -40,7 +40,7 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backe
         raise Malformed("an event of commands without a command", field="commands")
     meant = [_others(command) for command in commands]
     people = {person for others in meant if not isinstance(others, Refused) for person in others}
-    known = await policy_of(backends).known(people, backends.accounts, patient=again)
+    known = await context.policy.known(people, context.backends.accounts, patient=again)
     deliveries: list[pb.Delivery] = []
     outcomes: list[pb.Outcome] = []
     set_aside: list[pb.Command] = []
@@ -55,9 +55,9 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, backends: Backe
         else:
             deliveries += told
             outcomes.append(pb.Outcome(command=command, refused=refused))
-    partitions = await backends.reads.partitions(DELIVERIES)
+    partitions = await context.backends.reads.partitions(DELIVERIES)
     records = [*writer.deliveries(deliveries, partitions), *map(writer.retry, set_aside)]
-    await backends.appends.append(records, then=writer.outcomes(outcomes))
+    await context.backends.appends.append(records, then=writer.outcomes(outcomes))
     for became, number in Counter(outcome.refused or "accepted" for outcome in outcomes).items():
         count("knchat_commands_total", number, became=became)
     count("knchat_commands_total", len(set_aside), became="set_aside")
@@ -123,6 +123,6 @@ def _log_set_aside(command: pb.Command, error: Exception) -> None:
 
 
 @on_event(pb.Commands, COMMANDS, RETRIES)
-async def send(commands: pb.Commands, event: Event, backends: Backends) -> None:
+async def send(commands: pb.Commands, event: Event, context: Context) -> None:
     """Target: inboxes `chat-commands` and `chat-retries`. Tells people, and writes what became of each command."""
-    await decide(commands.commands, Writer("send", event), backends, again=was_set_aside(event))
+    await decide(commands.commands, Writer("send", event), context, again=was_set_aside(event))

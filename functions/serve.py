@@ -93,11 +93,11 @@ def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
                 case "/livez":
                     answer = PlainTextResponse("ok")
                 case "/readyz":
-                    backends = door.current()
+                    backends = door.current().backends
                     missing = await backends.health.missing(ports)
                     ready = PlainTextResponse("\n".join(filter(None, ("ok", backends.clock.remark))))
                     answer = door.problem(Unavailable(f"not ready: {', '.join(missing)}")) if missing else ready
-                case "/metrics" if door.current().settings.metrics:
+                case "/metrics" if door.current().backends.settings.metrics:
                     text, kind = render()
                     answer = Response(text, headers={"content-type": kind})
         except Unavailable as error:
@@ -133,7 +133,7 @@ def _own_app(named: str) -> ASGIApp:
     if unknown := [target for target in targets if target not in of_http]:
         raise Malformed(f"FUNCTION_TARGET must be one of {', '.join(sorted(of_http))}, not {unknown[0]!r}", field="FUNCTION_TARGET")
     if all(of_http[target] for target in targets):
-        return probed(http_app(door.current().settings.allowed_origins, *targets), needs(*targets))
+        return probed(http_app(door.current().backends.settings.allowed_origins, *targets), needs(*targets))
     if len(targets) > 1:
         raise Malformed(f"FUNCTION_TARGET names one event target, not {named!r}", field="FUNCTION_TARGET")
     return probed(event_app(named), needs(named))
@@ -154,8 +154,8 @@ async def _live(receive: Receive, send: Send) -> None:
         try:
             named = os.environ.get("FUNCTION_TARGET", "")
             _own_app(named)
-            keeping = keep_time(door.current(), named.split(","))
-            await door.current().health.check([port for port in uses(*named.split(",")) if port != "clock"])  # which is being set
+            keeping = keep_time(door.current().backends, named.split(","))
+            await door.current().backends.health.check([port for port in uses(*named.split(",")) if port != "clock"])  # which is being set
         except ChatError as error:
             await _close(keeping)
             await send({"type": "lifespan.startup.failed", "message": error.message})
@@ -170,7 +170,7 @@ async def _close(keeping: asyncio.Task[None] | None) -> None:
         keeping.cancel()
         await asyncio.wait([keeping])
     with suppress(Unavailable):  # the environment is wrong, and nothing was opened
-        await door.current().close()
+        await door.current().backends.close()
     door.use(None)
     await tracing.close()
 

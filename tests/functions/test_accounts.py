@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from functions import accounts
+from functions import accounts, door
 from functions.accounts import register
 from schemas import bodies
 from schemas.ids import UserId
@@ -122,14 +122,14 @@ async def test_a_password_is_the_same_on_every_keyboard(backends):
 async def test_a_given_id_registers_once(backends):
     """A demonstration user is the same after every start, and keeps what was changed meanwhile."""
     body = bodies.NewUser(user_name="dora", password=PASSWORD)
-    first = await register(body, backends, user=UserId(1009))
+    first = await register(body, door.current(), user=UserId(1009))
     await backends.accounts.change_profile(replace(first, display_name="Dora", version=2))
 
-    again = await register(body, backends, user=UserId(1009))
+    again = await register(body, door.current(), user=UserId(1009))
 
     assert (again.user, again.display_name, again.version) == (1009, "Dora", 2)
     with pytest.raises(accounts.Refused, match="taken"):
-        await register(body, backends, user=UserId(1010))
+        await register(body, door.current(), user=UserId(1010))
 
 
 # ---- profiles ----------------------------------------------------------------------------------------------------------------------------

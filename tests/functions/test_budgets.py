@@ -10,9 +10,8 @@ import pytest
 from backends.limits import Allowance
 from backends.settings import Settings
 from backends.telemetry import value_of
-from functions import accounts, chats, devices, documents
+from functions import accounts, chats, devices, documents, door
 from functions import budgets as budgets_module
-from functions.budgets import budgets_of
 from schemas.errors import Refused, Unavailable
 from tests.functions.callers import PASSWORD, Caller, problem
 
@@ -39,7 +38,7 @@ async def still(ann, backends):
 
 
 async def spend(caller, cost):
-    await budgets_of(caller.backends).draw(cost, user=caller.user)
+    await door.current().budgets.draw(cost, user=caller.user)
 
 
 @pytest.mark.parametrize("call", [call for call in documents.endpoints() if not call.is_open], ids=lambda call: call.name)
@@ -73,7 +72,7 @@ async def test_one_device_may_not_spend_all_at_once(still, ann, backends):
     """What one device has spent of its own another of that user has still."""
     tablet = await ann.on("tablet")
     assert [(await ann.get("/v1/me")).status_code for _ in range(3)] == [200] * 3
-    await budgets_of(backends).draw(37, device=f"{ann.user}:phone")
+    await door.current().budgets.draw(37, device=f"{ann.user}:phone")
     still[0] += 0.1
 
     assert (await ann.get("/v1/me")).status_code == 429
@@ -100,7 +99,7 @@ async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
 async def test_one_log_in_renews_so_often(still, ann, backends):
     """However many there are of its user: 60 times at once, then every 2 s. Others at the same address go on."""
     for _ in range(60):
-        await budgets_of(backends).draw(devices.refresh_tokens.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
+        await door.current().budgets.draw(devices.refresh_tokens.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
     refused = await ann.renew()
     ben = await (await Caller(backends).register()).log_in()
 
@@ -121,7 +120,7 @@ async def test_budgets_hold_while_the_cache_is_away(ann, backends):
 
     backends.reads.clock = no_clock
     skipped = value_of("knchat_cache_skipped_total", use="limits")
-    budgets = budgets_of(backends)
+    budgets = door.current().budgets
     await budgets.draw(40, user=ann.user)
 
     with pytest.raises(Refused, match="too much") as refusal:

@@ -13,7 +13,7 @@ import pytest
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions import door
-from functions.policy import ASK_S, FRESH_S, policy_of
+from functions.policy import ASK_S, FRESH_S
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat
 from schemas.topics import MESSAGES, RETRIES
@@ -67,7 +67,7 @@ async def test_while_the_database_is_away_friends_write_and_others_are_told_when
         return doors.text(sender=int(ann.user), chat=chat)
 
     before = await doors.post("send", [text(friends)])
-    policy_of(backends)._confirmed = {user: at - FRESH_S for user, at in policy_of(backends)._confirmed.items()}  # a minute later
+    door.current().policy._confirmed = {user: at - FRESH_S for user, at in door.current().policy._confirmed.items()}  # a minute later
     getattr(fragile, how)("postgres")
     first, first_s = await timed(doors.post("send", [text(friends)]))
     alone, alone_s = await timed(doors.post("send", [text(strangers)]))
@@ -78,7 +78,7 @@ async def test_while_the_database_is_away_friends_write_and_others_are_told_when
         fragile.resume("postgres")
     fragile.start("postgres")
     await until_it_answers(backends)
-    policy_of(backends)._ask_from = 0.0  # its pause is over
+    door.current().policy._ask_from = 0.0  # its pause is over
     retried = [await doors.post("send", event) for _, event in await topics.events(RETRIES)]
     back = await ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"})
     outcomes = await topics.items(MESSAGES)

@@ -209,7 +209,7 @@ async def test_the_environment_names_the_stores(monkeypatch, tmp_path, doors):
     monkeypatch.setenv("KNCHAT_DATA", str(tmp_path / "made"))
     door.use(None)
     answer = await doors.post("send", [doors.text()])
-    opened = door.current()
+    opened = door.current().backends
     await opened.close()
     door.use(None)
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from backends.wiring import Backends
 from functions import accounts, chats
+from functions.context import Context
 from functions.http_endpoint import GIVEN, endpoint
 from schemas import bodies, chat_queries, costs, frames
 from schemas.tokens import Claims
@@ -26,12 +26,12 @@ def test_a_handler_declares_what_a_call_takes_and_gives():
     """The parameters are the only place where it is said."""
 
     @endpoint("PUT", "/v1/things/{thing}", cost=costs.WRITE, errors=("stale",))
-    async def put_thing(thing: str, body: bodies.NewUser, query: bodies.GatewayQuery, caller: Claims, backends: Backends) -> bodies.Users:
+    async def put_thing(thing: str, body: bodies.NewUser, query: bodies.GatewayQuery, caller: Claims, context: Context) -> bodies.Users:
         """Puts a thing."""
 
     assert (put_thing.name, put_thing.summary, put_thing.status) == ("PUT /v1/things/{thing}", "Puts a thing.", 200)
     assert (put_thing.body, put_thing.query, put_thing.answer) == (bodies.NewUser, bodies.GatewayQuery, bodies.Users)
-    assert put_thing.parameters == ("thing", "body", "query", "caller", "backends")
+    assert put_thing.parameters == ("thing", "body", "query", "caller", "context")
     assert put_thing.all_errors == ("malformed", "too_large", "unauthorized", "rate_limited", "unavailable", "stale")
     assert put_thing.is_described
 

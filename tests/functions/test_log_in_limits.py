@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from backends.settings import Settings
-from functions import passwords
+from functions import door, passwords
 from schemas.errors import Unavailable
 from tests.functions.callers import PASSWORD, Caller, problem
 
@@ -151,7 +151,7 @@ async def test_with_the_cache_away_log_ins_go_on(ann, backends):
 
 async def test_more_than_can_wait_are_sent_away(ann, backends):
     """A flood of log-ins costs bounded memory and answers at once."""
-    passwords.passwords_of(backends)._turns._most = 3
+    door.current().passwords._turns._most = 3
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
 
     callers = [Caller(backends, address=f"192.0.2.{n}") for n in range(10)]  # of one address few come so far at once

@@ -9,7 +9,7 @@ import argon2
 import pytest
 
 from backends.accounts import Profile
-from functions import passwords
+from functions import door, passwords
 from schemas.errors import Unavailable
 from schemas.ids import UserId
 from schemas.topics import DELIVERIES
@@ -135,7 +135,7 @@ async def test_what_is_guessed_first_is_no_password(ann, backends, password):
     assert problem(registered) == (400, "malformed", "password")
     assert problem(changed) == (400, "malformed", "new_password")
     assert await backends.accounts.credentials("annabelle") is None
-    weak = await passwords.passwords_of(backends).hash("password")
+    weak = await door.current().passwords.hash("password")
     await backends.accounts.register(Profile(7, "weak", "Weak", 1), weak)
     assert (await caller.call("POST", "/v1/sessions", {"user_name": "weak", "password": "password", "device": "x"})).status_code == 201
 

@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from backends.settings import Settings
 from backends.wiring import Backends
 from functions import policy
-from functions.policy import FRESH_S, PAUSE_S, STALE_S, Policy, check_known, members_of, policy_of
+from functions.context import Context
+from functions.policy import FRESH_S, PAUSE_S, STALE_S, Policy, check_known, members_of
 from schemas.errors import Refused, Unavailable
 from tests.clock import Clock
 
@@ -22,8 +24,6 @@ def clock():
 async def away(tmp_path):
     """Accounts whose database cannot be opened."""
     (tmp_path / "away" / "data.db").mkdir(parents=True)
-    from backends.settings import Settings  # noqa: PLC0415 - one fixture needs it
-
     opened = Backends(Settings(data=tmp_path / "away"))
     yield opened.accounts
     await opened.close()
@@ -119,10 +119,10 @@ async def test_who_asks_nobody_needs_no_store(away, clock):
 
 def test_each_set_of_stores_has_its_own_memory(backends, tmp_path):
     """What one database said is not true of another."""
-    from backends.settings import Settings  # noqa: PLC0415 - one test needs it
+    one, other = Context(backends), Context(Backends(Settings(data=tmp_path / "other")))
 
-    assert policy_of(backends) is policy_of(backends)
-    assert policy_of(backends) is not policy_of(Backends(Settings(data=tmp_path / "other")))
+    assert one.policy is one.policy
+    assert one.policy is not other.policy
 
 
 def test_what_is_known_decides():

@@ -10,8 +10,8 @@ import pytest
 from backends.dispatcher.in_process import in_process
 from backends.dispatcher.pump import COMMIT_S, POLL_RECORDS, Pump, Source
 from backends.log import Record
+from functions import door
 from functions.main import TRIGGERS, OnEvents
-from functions.policy import policy_of
 from functions.serve import event_app
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat
@@ -87,7 +87,7 @@ async def until(condition):
 
 async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, doors, topics, pumps, away):
     """Three times as many lone commands as the pump has slots cannot be decided: the next one takes no second, and all come at last."""
-    await policy_of(backends).known({doors.BOB}, backends.accounts)
+    await door.current().policy.known({doors.BOB}, backends.accounts)
     back = away(backends.accounts, "known")
     strangers = [doors.text(chat=direct_chat(doors.ALICE, 4_000 + number)) for number in range(300)]
     await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in strangers])
@@ -105,7 +105,7 @@ async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, b
     await until(lambda: decided(friends))
     took_s = time.monotonic() - began
     back()
-    policy_of(backends)._ask_from = 0.0
+    door.current().policy._ask_from = 0.0
     await until(lambda: decided(friends, *strangers))
 
     assert took_s < 1
@@ -180,7 +180,7 @@ async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, ba
 
     await until(gone_round)
     back()
-    policy_of(backends)._ask_from = 0.0
+    door.current().policy._ask_from = 0.0
     await until(decided)
 
     assert not [delivery for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")]

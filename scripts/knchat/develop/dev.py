@@ -29,6 +29,7 @@ from schemas.topics import COMMANDS
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
+    from functions.context import Context
     from knchat.develop.real import Processes
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,7 @@ class _Dev:
         """Prepares the stores and starts all processes. The HTTP URL and the first gateway's."""
         from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
+        from functions.context import Context  # noqa: PLC0415 - see above
         from knchat.develop.real import alone, prepare  # noqa: PLC0415 - see above
 
         stack.enter_context(alone(self._settings))
@@ -161,7 +163,7 @@ class _Dev:
         try:
             await prepare(backends)
             SigningKey.of(self._settings)
-            self._demo = await _register_demo(backends, wanted=self._demo)
+            self._demo = await _register_demo(Context(backends), wanted=self._demo)
             stack.push_async_callback(processes.stop)
             _say(f"functions: {', '.join(child.name for child in processes.functions)}")
             await processes.start_functions()
@@ -199,10 +201,10 @@ class _Dev:
         # The first questions open the log and the database, and so migrate them or refuse them.
         await backends.reads.partitions(COMMANDS)
         await backends.accounts.known(DEMO_USERS.values())
-        self._demo = await _register_demo(backends, wanted=self._demo)
-
         door.use(backends)
         stack.callback(door.use, None)
+        self._demo = await _register_demo(door.current(), wanted=self._demo)
+
         await self._start_pumps(backends, [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)], stack)
 
         ports = needs(*(trigger.target for trigger in TRIGGERS))
@@ -273,17 +275,18 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _register_demo(backends: Backends, *, wanted: bool) -> bool:
+async def _register_demo(context: Context, *, wanted: bool) -> bool:
     """Makes sure that the demo users exist, if they are wanted; whether they do.
 
     Their passwords are known to everybody, so they live where nobody but this machine is let in.
     """
     from functions.accounts import register  # noqa: PLC0415 - see _start
-    from functions.passwords import NOBODY, passwords_of  # noqa: PLC0415 - see _start
+    from functions.passwords import NOBODY  # noqa: PLC0415 - see _start
     from schemas.bodies import NewUser  # noqa: PLC0415 - see _start
 
+    backends = context.backends
     if backends.settings.host not in {"127.0.0.1", "::1", "localhost"}:
-        await _close_demo(backends)
+        await _close_demo(context)
         if wanted:
             _say("no demo users: KNCHAT_HOST lets others in, and everybody knows their passwords")
         return False
@@ -294,29 +297,30 @@ async def _register_demo(backends: Backends, *, wanted: bool) -> bool:
         if kept is None:
             body = NewUser(user_name=name, password=_demo_password(name), display_name=name.title())
             try:
-                await register(body, backends, user=user)
+                await register(body, context, user=user)
             except Refused:
                 _say(f"no demo users: somebody else is called {name}")
                 return False
         elif kept == NOBODY:
-            await backends.accounts.set_password_hash(user, await passwords_of(backends).hash(_demo_password(name)), was=NOBODY)
+            await backends.accounts.set_password_hash(user, await context.passwords.hash(_demo_password(name)), was=NOBODY)
     return True
 
 
-async def _close_demo(backends: Backends) -> None:
+async def _close_demo(context: Context) -> None:
     """Takes the known passwords from those that an earlier start has left, and ends their log-ins. What they wrote stays."""
     from functions import devices  # noqa: PLC0415 - see _start
-    from functions.passwords import NOBODY, passwords_of  # noqa: PLC0415 - see _start
+    from functions.passwords import NOBODY  # noqa: PLC0415 - see _start
 
+    backends = context.backends
     for name, user in DEMO_USERS.items():
         kept = await backends.accounts.password_hash(user)
-        if kept is None or not await passwords_of(backends).check_change(user, _demo_password(name), kept):
+        if kept is None or not await context.passwords.check_change(user, _demo_password(name), kept):
             continue
         nothing, _ = devices.new_device(user, "none", "", now_ms=backends.clock.now_ms())
         changed = await backends.log_ins.change_password(user, NOBODY, was=kept, kept=nothing)
         if changed is not None:
-            await devices.told([changed[1]], backends, why="password")
-            await devices.remove(user, "none", backends, why="removed", now_ms=backends.clock.now_ms())
+            await devices.told([changed[1]], context, why="password")
+            await devices.remove(user, "none", context, why="removed", now_ms=backends.clock.now_ms())
 
 
 def _demo_password(name: str) -> str:
