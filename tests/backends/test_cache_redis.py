@@ -18,6 +18,8 @@ from schemas.errors import Malformed, Unavailable
 from tests.backends.suite_cache import claim, fresh, held
 from tests.proxy import proxy_to
 
+pytestmark = pytest.mark.timed
+
 
 @pytest.fixture
 def server(fragile):

@@ -231,6 +231,7 @@ async def test_a_device_of_an_older_epoch_is_logged_out(log_ins, user, database)
     assert [one.device for one in await log_ins.devices(user)] == ["phone"]
 
 
+@pytest.mark.timed
 async def test_with_20_000_devices_a_new_password_takes_a_moment(log_ins, user, database):
     """And ends them all, within 100 ms; the best of five, since other work may hold the machine up meanwhile."""
     took_s, password = [], "old"

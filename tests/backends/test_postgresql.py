@@ -150,6 +150,7 @@ async def test_a_file_that_holds_no_authorities_is_a_wrong_setting(postgres, tmp
 # ---- servers that are away ----
 
 
+@pytest.mark.timed
 async def test_a_port_where_nobody_listens_is_told_at_once(postgres):
     """Refused connections cost nobody time, and for a moment nobody tries again."""
     with socket.socket() as nobody:
@@ -164,6 +165,7 @@ async def test_a_port_where_nobody_listens_is_told_at_once(postgres):
     assert took_s < 1
 
 
+@pytest.mark.timed
 async def test_a_server_that_takes_connections_and_says_nothing_is_given_up(postgres):
     """One call waits for it; those behind learn from that."""
     with socket.create_server(("127.0.0.1", 0), backlog=99) as silent:

@@ -114,6 +114,7 @@ async def test_work_whose_commit_nobody_answered_is_not_done_again(database):
     assert ran == [1]
 
 
+@pytest.mark.timed
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres):
     """In time for its caller, and the connection goes on being used."""
     database = postgres.open(postgres.empty(), timeout_s=1)

@@ -62,6 +62,7 @@ async def until_it_answers(database):
             return time.monotonic() - began
 
 
+@pytest.mark.timed
 async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(fragile, database):
     """No call waits for it, however many there are, and nobody has to restart us."""
     chats = SqlChats(database)

@@ -57,6 +57,7 @@ async def timed(call):
     return answer, time.monotonic() - began
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("how", ["stop", "pause"])
 async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(fragile, backends, doors, topics, how):
     """Stopped or hanging: no call waits long, nothing is lost, and it is as before by itself when the database is back."""

@@ -85,6 +85,7 @@ async def until(condition):
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.timed
 async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, doors, topics, pumps, away):
     """Three times as many lone commands as the pump has slots cannot be decided: the next one takes no second, and all come at last."""
     await door.current().policy.known({doors.BOB}, backends.accounts)

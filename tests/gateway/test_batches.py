@@ -81,6 +81,7 @@ async def test_the_next_batch_takes_all_that_came_meanwhile():
     assert len(published.batches) == 3
 
 
+@pytest.mark.timed
 async def test_batches_keep_their_distance():
     """What comes alone leaves at once; what comes soon after it waits for the rest of the distance, and rides together."""
     departures = Departures()

@@ -13,6 +13,8 @@ from tests.gateway.people import Person, http
 from tests.gateway.raw_socket import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, frame, request
 from tests.gateway.test_alone import process, ready
 
+pytestmark = pytest.mark.timed
+
 CROWD = 300
 KIB_EACH = 12
 SETTLED_S = 1.0

@@ -14,6 +14,8 @@ from gateway.publisher import CACHE_REST_S, CONFIRMS, Publisher
 from schemas import chat_pb2 as pb
 from tests.clock import Clock
 
+pytestmark = pytest.mark.timed
+
 # 50 ms of patience with Redis, and what a busy machine adds to an append.
 SOON_S = 0.25
 

@@ -38,6 +38,7 @@ def test_what_a_flood_should_not_do_is_found():
     assert flood.problems("send", {**told, "limited": 1, "true": True}, calm, calm, strict) == []
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 async def test_one_account_does_not_make_others_wait(tmp_path):
     """Pages, searches and hashes, with small budgets: the flooder is told the true time, others are served."""

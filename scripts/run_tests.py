@@ -1,0 +1,161 @@
+"""What `test` runs for its tests: two pytest processes side by side, and at the end, alone, what measures times.
+
+Each job is one pytest process; its output is printed whole when it ends. At the very end come the slowest tests of all jobs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+JOBS: Final = {
+    "deploy": ("tests/deploy",),
+    # Only one product at a time runs on the real servers (knchat/real.py locks them), and these start it. The users of the secure Kafka
+    # join its groups.
+    "products": ("tests/journeys", "tests/knchat", "tests/measure", "tests/servers", "tests/deploy/test_kafka_users.py"),
+    "backends": ("tests/backends",),
+}
+"""Job -> its paths, the longest first. What is named by none is a job of its own."""
+SIDE_BY_SIDE: Final = 2
+SLOWEST: Final = 40
+_SAY_EVERY_S: Final = 60.0
+_LOOK_EVERY_S: Final = 0.2
+# pytest ends its fixtures: a cluster, servers that tests have started.
+_END_S: Final = 90.0
+
+_NO_TESTS: Final = 5
+_DURATION: Final = re.compile(r"^ *(\d+\.\d\d)s (?:setup|call|teardown) +\S.*\n", re.MULTILINE)
+_DURATIONS_FRAME: Final = re.compile(r"^(=+ slowest .*durations =+|\(\d+ durations < .* hidden\..*\))\n", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Job:
+    """One pytest process."""
+
+    name: str
+    arguments: Sequence[str]
+    process: subprocess.Popen[bytes] = field(init=False)
+    began_s: float = field(init=False)
+    _output: IO[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """In a group of its own, so that Ctrl-C reaches it through us, once."""
+        self.began_s = time.monotonic()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `output`
+        command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", f"--durations={SLOWEST}", "--durations-min=1", *self.arguments]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, process_group=0
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended, and not well. That marks leave nothing of a job is well."""
+        return self.process.poll() not in {None, 0, _NO_TESTS}
+
+    def so_far(self) -> str:
+        """What it has printed."""
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
+
+    def progress(self) -> str:
+        """How far it is, in words."""
+        done = re.findall(r"\[ *(\d+)%\]$", self.so_far(), re.MULTILINE)
+        return f"{self.name} {done[-1] if done else 0} % after {time.monotonic() - self.began_s:.0f} s"
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+
+
+def main() -> int:
+    """The exit code: 0 when all has passed, 1, or 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="scripts/run_tests.py", description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="without slow tests and real servers")
+    parser.add_argument("options", nargs="*", metavar="...", help="behind --: more for each pytest")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    fast = " and not slow and not real" if asked.quick else ""
+    jobs = [Job(name, [*paths, "-m", f"not timed{fast}", *asked.options]) for name, paths in paths_of_jobs()]
+    timed = Job("what measures times", ["tests", "-m", f"timed{fast}", *asked.options])
+    try:
+        run(jobs, at_once=SIDE_BY_SIDE)
+        run([timed], at_once=1)
+    except KeyboardInterrupt:
+        return 130
+    show_slowest(*jobs, timed)
+    failed = [job.name for job in (*jobs, timed) if job.failed]
+    if failed:
+        print(f"FAILED: {', '.join(failed)}", flush=True)
+    return 1 if failed else 0
+
+
+def paths_of_jobs(jobs: dict[str, tuple[str, ...]] = JOBS) -> Iterator[tuple[str, list[str]]]:
+    """Job -> arguments of pytest that lead to its tests. A path is of the job that names it most exactly; each test is of one."""
+    named = [path for paths in jobs.values() for path in paths]
+    for name, paths in jobs.items():
+        others = [path for path in named if path not in paths and path.startswith(tuple(f"{own}/" for own in paths))]
+        yield name, [*paths, *(f"--ignore={path}" for path in others)]
+    yield "the others", ["tests", *(f"--ignore={path}" for path in named)]
+
+
+def run(jobs: Sequence[Job], *, at_once: int) -> None:
+    """All of them, so many at a time, in order. Each one's output is printed when it ends. Ctrl-C ends those that run, and is raised."""
+    waiting, running, said_s = list(jobs), list[Job](), time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(waiting.pop(0))
+                running[-1].start()
+            for job in [job for job in running if job.process.poll() is not None]:
+                running.remove(job)
+                show(job)
+            if running and time.monotonic() - said_s > _SAY_EVERY_S:
+                said_s = time.monotonic()
+                print("   ", "; ".join(job.progress() for job in running), flush=True)
+            time.sleep(_LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        end(running)
+        raise
+
+
+def end(jobs: Sequence[Job]) -> None:
+    """Interrupts them, waits until their fixtures are gone, and shows what they say."""
+    for job in jobs:
+        job.interrupt()
+    deadline = time.monotonic() + _END_S
+    for job in jobs:
+        try:
+            job.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+            job.process.wait()
+        show(job)
+
+
+def show(job: Job) -> None:
+    """Its output, without durations: they come at the end, of all jobs."""
+    text = _DURATIONS_FRAME.sub("", _DURATION.sub("", job.so_far()))
+    print(f"\n-- {job.name}, {time.monotonic() - job.began_s:.0f} s\n{text}", flush=True)
+
+
+def show_slowest(*jobs: Job) -> None:
+    """The slowest tests, and how long each took to be made ready, to run and to be cleaned up after."""
+    found: list[tuple[float, str]] = [(float(line[1]), line[0]) for job in jobs for line in _DURATION.finditer(job.so_far())]
+    print(f"\nthe slowest {SLOWEST}")
+    print("".join(line for _, line in sorted(found, reverse=True)[:SLOWEST]), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""What `scripts/test` runs its tests with: every test in one job, a failure of any job is one of the run, and Ctrl-C ends all."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import run_tests
+
+ROOT = Path(__file__).parents[1]
+GOOD = "def test_good():\n    pass\n"
+BAD = "def test_bad():\n    assert 'planted' == {}\n"
+TIMED = "import pytest\n@pytest.mark.timed\ndef test_timed():\n    {}\n"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Runs the script in a checkout with these tests; its process."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/run_tests.py", tmp_path / "scripts")
+    markers = 'markers = ["timed: x", "slow: x", "real: x"]\ntestpaths = ["tests"]'
+    (tmp_path / "pyproject.toml").write_text(f'[tool.pytest.ini_options]\naddopts = "-q -p no:cacheprovider"\n{markers}\n')
+
+    def begin(**texts):
+        for room in ("deploy", "journeys", "knchat", "measure", "servers", "backends", "schemas"):
+            (tmp_path / "tests" / room).mkdir(parents=True)
+            (tmp_path / "tests" / room / f"test_{room}.py").write_text(texts.get(room, GOOD))
+        (tmp_path / "tests/deploy/test_kafka_users.py").write_text(GOOD)
+        return subprocess.Popen(
+            [sys.executable, "scripts/run_tests.py"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # most of a start
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return begin
+
+
+def test_each_test_is_of_one_job():
+    """A new folder of tests too."""
+    of = {}
+    for name, arguments in run_tests.paths_of_jobs():
+        paths = [ROOT / path for path in arguments if not path.startswith("--ignore=")]
+        ignored = [ROOT / path.removeprefix("--ignore=") for path in arguments if path.startswith("--ignore=")]
+        for found in (ROOT / "tests").rglob("test_*.py"):
+            above = {found, *found.parents}
+            if above & set(paths) and not above & set(ignored):
+                of.setdefault(found, []).append(name)
+
+    assert {path for path in (ROOT / "tests").rglob("test_*.py") if len(of.get(path, ())) != 1} == set()
+    assert all((ROOT / path).exists() for paths in run_tests.JOBS.values() for path in paths)
+
+
+def test_a_failure_of_any_job_is_one_of_the_run(start):
+    """The others go on, the output of each is shown whole, and what measures times comes after them, alone."""
+    running = start(deploy=BAD.format("'d'"), schemas=BAD.format("'s'"), backends=TIMED.format("assert False"))
+    out, _ = running.communicate(timeout=120)
+
+    assert running.returncode == 1
+    assert "FAILED: deploy, the others, what measures times\n" in out
+    assert "assert 'planted' == 'd'" in out
+    assert "assert 'planted' == 's'" in out
+    assert out.index("\n-- the others") < out.index("\n-- what measures times")
+    assert "the slowest 40" in out
+
+
+def test_all_that_passes_is_0(start):
+    """Jobs of which marks leave nothing too."""
+    running = start()
+    out, _ = running.communicate(timeout=120)
+
+    assert running.returncode == 0, out
+    assert out.count(" passed in ") == 4
+
+
+def test_ctrl_c_ends_all_jobs(start, tmp_path):
+    """Their fixtures are ended, and what they have said is shown."""
+    waits = (
+        "import pathlib, pytest, time\n"
+        "@pytest.fixture\ndef held():\n"
+        "    pathlib.Path(__file__).with_suffix('.began').touch()\n    yield\n    pathlib.Path(__file__).with_suffix('.ended').touch()\n"
+        "def test_waits(held):\n    time.sleep(60)\n"
+    )
+    running = start(deploy=waits, journeys=waits)
+    while len(list((tmp_path / "tests").glob("*/*.began"))) < 2:
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=60)
+
+    assert running.returncode == 130
+    assert len(list((tmp_path / "tests").glob("*/*.ended"))) == 2
+    assert "\n-- deploy" in out
+    assert "\n-- products" in out
