@@ -1,4 +1,4 @@
-"""What `test` runs for its tests: two pytest processes side by side, and at the end, alone, what measures times.
+"""What `test` runs for its tests: pytest processes side by side, and at the end, alone, what measures times.
 
 Each job is one pytest process; its output is printed whole when it ends. At the very end come the slowest tests of all jobs.
 """
@@ -20,14 +20,16 @@ from typing import IO, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 JOBS: Final = {
-    "deploy": ("tests/deploy",),
-    # Only one product at a time runs on the real servers (knchat/real.py locks them), and these start it. The users of the secure Kafka
-    # join its groups.
+    # One product at a time runs on the real servers (knchat locks them), and these start it. The
+    # users of the secure Kafka join its groups.
     "products": ("tests/journeys", "tests/knchat", "tests/measure", "tests/servers", "tests/deploy/test_kafka_users.py"),
+    # These two wait for API servers, each for one of its own.
+    "deploy": ("tests/deploy",),
+    "Terraform and images": ("tests/deploy/test_images.py", "tests/deploy/test_terraform.py", "tests/deploy/test_terraform_cluster.py"),
     "backends": ("tests/backends",),
 }
 """Job -> its paths, the longest first. What is named by none is a job of its own."""
-SIDE_BY_SIDE: Final = 2
+SIDE_BY_SIDE: Final = 3
 SLOWEST: Final = 40
 _SAY_EVERY_S: Final = 60.0
 _LOOK_EVERY_S: Final = 0.2
