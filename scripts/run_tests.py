@@ -19,16 +19,22 @@ from typing import IO, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
+PRODUCTS: Final = "products"
 JOBS: Final = {
-    # One product at a time runs on the real servers (knchat locks them), and these start it. The
-    # users of the secure Kafka join its groups.
-    "products": ("tests/journeys", "tests/knchat", "tests/measure", "tests/servers", "tests/deploy/test_kafka_users.py"),
-    # These two wait for API servers, each for one of its own.
+    # These start products on the real servers; the users of the secure Kafka join its groups.
+    PRODUCTS: ("tests/journeys", "tests/knchat", "tests/measure", "tests/servers", "tests/deploy/test_kafka_users.py"),
     "deploy": ("tests/deploy",),
-    "Terraform and images": ("tests/deploy/test_images.py", "tests/deploy/test_terraform.py", "tests/deploy/test_terraform_cluster.py"),
     "backends": ("tests/backends",),
+    "Terraform and images": ("tests/deploy/test_images.py", "tests/deploy/test_terraform.py", "tests/deploy/test_terraform_cluster.py"),
 }
-"""Job -> its paths, the longest first. What is named by none is a job of its own."""
+"""Job -> its paths, in the order of their start: long ones first, and what waits beside what works."""
+THE_OTHERS: Final = "the others"
+"""A job of what is named by none; it starts first."""
+ON_REAL_PARTS: Final = {
+    "journeys on the real parts": ("tests/journeys", "--real"),
+    "journeys on the real parts, through a sink": ("tests/journeys", "--real", "--sink"),
+}
+"""Jobs that run tests of another once more."""
 SIDE_BY_SIDE: Final = 3
 SLOWEST: Final = 40
 _SAY_EVERY_S: Final = 60.0
@@ -47,6 +53,8 @@ class Job:
 
     name: str
     arguments: Sequence[str]
+    starts_products: bool = False
+    """One product at a time runs on the real servers: knchat locks them."""
     process: subprocess.Popen[bytes] = field(init=False)
     began_s: float = field(init=False)
     _output: IO[bytes] = field(init=False)
@@ -89,7 +97,11 @@ def main() -> int:
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     fast = " and not slow and not real" if asked.quick else ""
-    jobs = [Job(name, [*paths, "-m", f"not timed{fast}", *asked.options]) for name, paths in paths_of_jobs()]
+    jobs = [
+        Job(name, [*paths, "-m", f"not timed{fast}", *asked.options], starts_products=name == PRODUCTS) for name, paths in paths_of_jobs()
+    ]
+    if not asked.quick:
+        jobs += [Job(name, [*words, *asked.options], starts_products=True) for name, words in ON_REAL_PARTS.items()]
     timed = Job("what measures times", ["tests", "-m", f"timed{fast}", *asked.options])
     try:
         run(jobs, at_once=SIDE_BY_SIDE)
@@ -103,13 +115,13 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def paths_of_jobs(jobs: dict[str, tuple[str, ...]] = JOBS) -> Iterator[tuple[str, list[str]]]:
+def paths_of_jobs() -> Iterator[tuple[str, list[str]]]:
     """Job -> arguments of pytest that lead to its tests. A path is of the job that names it most exactly; each test is of one."""
-    named = [path for paths in jobs.values() for path in paths]
-    for name, paths in jobs.items():
+    named = [path for paths in JOBS.values() for path in paths]
+    yield THE_OTHERS, ["tests", *(f"--ignore={path}" for path in named)]
+    for name, paths in JOBS.items():
         others = [path for path in named if path not in paths and path.startswith(tuple(f"{own}/" for own in paths))]
         yield name, [*paths, *(f"--ignore={path}" for path in others)]
-    yield "the others", ["tests", *(f"--ignore={path}" for path in named)]
 
 
 def run(jobs: Sequence[Job], *, at_once: int) -> None:
@@ -117,9 +129,10 @@ def run(jobs: Sequence[Job], *, at_once: int) -> None:
     waiting, running, said_s = list(jobs), list[Job](), time.monotonic()
     try:
         while waiting or running:
-            while waiting and len(running) < at_once:
-                running.append(waiting.pop(0))
-                running[-1].start()
+            while len(running) < at_once and (job := _next(waiting, running)):
+                waiting.remove(job)
+                running.append(job)
+                job.start()
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
                 show(job)
@@ -130,6 +143,12 @@ def run(jobs: Sequence[Job], *, at_once: int) -> None:
     except KeyboardInterrupt:
         end(running)
         raise
+
+
+def _next(waiting: Sequence[Job], running: Sequence[Job]) -> Job | None:
+    """The first that may start."""
+    is_taken = any(job.starts_products for job in running)
+    return next((job for job in waiting if not (is_taken and job.starts_products)), None)
 
 
 def end(jobs: Sequence[Job]) -> None:

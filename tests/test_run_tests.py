@@ -11,6 +11,7 @@ import pytest
 import run_tests
 
 ROOT = Path(__file__).parents[1]
+OPTIONS = "def pytest_addoption(parser):\n    for name in ('--real', '--sink'):\n        parser.addoption(name, action='store_true')\n"
 GOOD = "def test_good():\n    pass\n"
 BAD = "def test_bad():\n    assert 'planted' == {}\n"
 TIMED = "import pytest\n@pytest.mark.timed\ndef test_timed():\n    {}\n"
@@ -21,6 +22,7 @@ def start(tmp_path):
     """Runs the script in a checkout with these tests; its process."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts/run_tests.py", tmp_path / "scripts")
+    (tmp_path / "conftest.py").write_text(OPTIONS)
     markers = 'markers = ["timed: x", "slow: x", "real: x"]\ntestpaths = ["tests"]'
     (tmp_path / "pyproject.toml").write_text(f'[tool.pytest.ini_options]\naddopts = "-q -p no:cacheprovider"\n{markers}\n')
 
@@ -62,7 +64,7 @@ def test_a_failure_of_any_job_is_one_of_the_run(start):
     out, _ = running.communicate(timeout=120)
 
     assert running.returncode == 1
-    assert "FAILED: deploy, the others, what measures times\n" in out
+    assert "FAILED: the others, deploy, what measures times\n" in out
     assert "assert 'planted' == 'd'" in out
     assert "assert 'planted' == 's'" in out
     assert out.index("\n-- the others") < out.index("\n-- what measures times")
@@ -75,7 +77,7 @@ def test_all_that_passes_is_0(start):
     out, _ = running.communicate(timeout=120)
 
     assert running.returncode == 0, out
-    assert out.count(" passed in ") == 5
+    assert out.count(" passed in ") == 7
 
 
 def test_ctrl_c_ends_all_jobs(start, tmp_path):
@@ -96,3 +98,4 @@ def test_ctrl_c_ends_all_jobs(start, tmp_path):
     assert len(list((tmp_path / "tests").glob("*/*.ended"))) == 2
     assert "\n-- deploy" in out
     assert "\n-- products" in out
+    assert "real parts" not in out
