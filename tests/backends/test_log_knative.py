@@ -24,8 +24,9 @@ from knchat.develop.sink import serving
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from schemas.wire import from_kafka
-from tests.backends.pumped import PATIENCE_S, event
+from tests.backends.pumped import event
 from tests.proxy import proxy_to
+from tests.support.until import until
 
 SHORT_S = 0.2
 
@@ -82,12 +83,6 @@ async def stored(behind, topic=COMMANDS):
     partitions = range(await behind.partitions(topic))
     found = [record for partition in partitions for record in await behind.read(topic, partition, 0, max_records=99)]
     return [from_kafka(record.headers, record.value) for record in found]
-
-
-async def until(condition):
-    async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
-            await asyncio.sleep(0)
 
 
 async def test_commands_and_questions_go_to_their_sinks(appends, behind):

@@ -33,6 +33,7 @@ from schemas.topics import COMMANDS, DEAD_LETTERS, HISTORY_RETRIES, MESSAGES, RE
 from tests.backends.keyspaces import Keyspaces
 from tests.backends.postgres import Postgres
 from tests.real import NEEDS, topic_prefix
+from tests.support.until import until
 
 SOURCES = {trigger.topic: trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
 STORES = ("embedded", "kafka", "cassandra")
@@ -154,11 +155,6 @@ class Line:
             await asyncio.gather(*(pump.stop(within_s=5) for pump in pumps))
             await asyncio.gather(*tasks)
 
-    async def until(self, condition, within_s=60):
-        async with asyncio.timeout(within_s):
-            while not await condition():
-                await asyncio.sleep(0.05)
-
 
 @pytest.fixture
 async def line(stores, doors):
@@ -215,7 +211,7 @@ async def test_a_thousand_commands_dropped_between_log_and_send_are_in_history_o
         async def all_there():
             return len(await line.history()) >= MANY
 
-        await line.until(all_there)
+        await until(all_there, within_s=60)
     assert await line.history() == [command.id for command in reversed(said)]
     again = await line.audit()
     assert (again.of("sound"), again.of("repaired")) == ({"commands": 990, "messages": 990}, {})
@@ -380,7 +376,7 @@ async def test_rows_that_nobody_asked_for_are_told(line):
     first, unasked, young, last = said = line.commands(4)
     await line.decide([first, last])
     until_ms = line.backends.clock.now_ms() + 1
-    await line.until(lambda: _passed(line.backends.clock, until_ms))
+    await until(lambda: _passed(line.backends.clock, until_ms), within_s=60)
     await line.decide([young])
     await line.persist(said)
     await line.commit(MESSAGES)
@@ -402,7 +398,7 @@ async def test_an_outcome_that_seems_older_than_its_command_counts(line, monkeyp
     said = line.commands(5)
     await line.decide(said)
     at_ms = line.backends.clock.now_ms()
-    await line.until(lambda: _passed(line.backends.clock, at_ms + 20))
+    await until(lambda: _passed(line.backends.clock, at_ms + 20), within_s=60)
     await line.log(said)
     await line.commit(COMMANDS, RETRIES)
     tally = await line.audit()
@@ -424,7 +420,7 @@ async def test_several_audits_and_the_functions_at_once_double_nothing(line):
         async def all_there():
             return len(await line.history()) >= 500
 
-        await line.until(all_there)
+        await until(all_there, within_s=60)
 
     assert await line.history() == [command.id for command in reversed(said + later)]
     assert all(tally.whole for tally in tallies)

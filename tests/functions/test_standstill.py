@@ -16,6 +16,7 @@ from functions.serve import event_app
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat
 from schemas.topics import COMMANDS, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, MESSAGES, RETRIES
+from tests.support.until import until
 
 PATIENCE_S = 20
 
@@ -77,12 +78,6 @@ def away():
     yield refuse
     for patch in patches:
         patch.undo()
-
-
-async def until(condition):
-    async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.timed

@@ -34,6 +34,7 @@ from schemas.topics import (
 )
 from tests.gateway.people import deliver, event, id_now, message
 from tests.gateway.wire import ALLOWED, NOW_S, claims
+from tests.support.until import until
 
 ANN, BEN = 11, 22
 PARTITIONS = range(12)
@@ -92,12 +93,6 @@ async def accepted_of(publisher, command):
     asked.CopyFrom(command)
     publisher.submit(asked, outcome.set_result)
     return await outcome
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_the_ring_is_filled_by_reading_back(delivery, hub, backends):

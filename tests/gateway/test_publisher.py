@@ -21,6 +21,7 @@ from schemas.ids import UserId, first_id_at
 from schemas.topics import COMMANDS, MAX_BATCH, MAX_BATCH_BYTES
 from tests.clock import Clock
 from tests.gateway.faults import broken, held_up
+from tests.support.until import until
 
 ANN = 11
 
@@ -200,12 +201,6 @@ async def test_a_crash_before_the_append_keeps_the_id(publishers, backends, sett
 
     assert again.duplicate
     assert [each.id for each in await commands(backends) if each.key == "k"] == [again.id]
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def publishing(publisher):

@@ -16,6 +16,7 @@ from gateway.delivery import Delivery
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import COMMANDS, DELIVERIES, user_partition
 from tests.gateway.people import SEND, Person, appended, deliver, http, id_now, message
+from tests.support.until import until
 
 PATIENCE_S = 10
 ALL = range(12)
@@ -53,12 +54,6 @@ async def person(backends):
     yield connect
     for made in people:
         await made.leave()
-
-
-async def until(condition):
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def mine(gateway):
