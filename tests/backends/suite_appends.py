@@ -16,8 +16,7 @@ from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES, partition_of
 from schemas.wire import from_kafka
 from tests.backends.suite_log import EVENT_KEY, PATIENCE_S, ends, event, ids, sent
-
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+from tests.support.traces import TRACE
 
 
 def records(count, key="17", topic=COMMANDS):

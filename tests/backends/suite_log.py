@@ -19,6 +19,7 @@ from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
 from schemas.wire import Event, from_kafka
+from tests.support.traces import TRACE
 
 EVENT_KEY = b"0123456789abcdef"
 """Adapters under test sign with it."""
@@ -148,7 +149,7 @@ class LogSuite:
             subject="a",
             dataschema="urn:x",
             extensions={"partitionkey": "17"},
-            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            traceparent=TRACE,
         )
         partition = partition_of(b"17", await log.reads.partitions(COMMANDS))
         end = (await ends(log.reads, COMMANDS))[partition]

@@ -20,6 +20,7 @@ from schemas.errors import Malformed, Unavailable
 from schemas.signatures import check_signature
 from schemas.topics import COMMANDS, TOPICS
 from tests.backends.pumped import PATIENCE_S, Failing, Function, Naps, append, committed, crash, dead_letters, end, event
+from tests.support.traces import TRACE
 
 PATIENT = Delivery(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=2)
 """The delivery block under which the table was measured."""
@@ -345,7 +346,7 @@ async def test_every_try_is_a_span_of_its_own(embedded, start):
         return 503 if len(traces) == 1 else 200
 
     function = Function(*[refuse_once] * 4)
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    trace = TRACE
     for number, given in enumerate((trace, None, "strange")):
         await append(embedded, event(number, traceparent=given))
         pump = await start(function)

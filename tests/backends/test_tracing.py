@@ -16,8 +16,8 @@ from backends.logs import _Line
 from schemas.errors import Malformed, Unavailable
 from schemas.wire import trace_of
 from tests.collector import Collector
+from tests.support.traces import TRACE
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = f"{TRACE[:-2]}00"
 
 

@@ -12,8 +12,7 @@ from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.ids import direct_chat
 from schemas.topics import COMMANDS_ISSUED, DELIVERIES, MAX_RECORD_BYTES, MESSAGES, RETRIES, user_partition
-
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-e5578a12a78bc65b-01"
+from tests.support.traces import TRACE
 
 
 def test_samples_and_rooms_agree(doors):

@@ -10,6 +10,7 @@ from schemas import chat_pb2 as pb
 from schemas import topics
 from schemas.signatures import sign
 from schemas.wire import Event
+from tests.support.traces import TRACE
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -80,7 +81,7 @@ FULL = sign(
         dataschema=topics.COMMANDS_ISSUED.dataschema,
         subject="sample",
         extensions={"partitionkey": "1001"},
-        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        traceparent=TRACE,
     ),
     topics.COMMANDS,
     KEYS,

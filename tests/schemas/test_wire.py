@@ -29,9 +29,9 @@ from schemas.wire import (
 )
 from tests.captured import CAPTURES
 from tests.schemas.samples import EVENTS, FULL, GOLDEN, PAYLOADS, record_of, request_of
+from tests.support.traces import TRACE
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40)
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACES = st.builds("00-{:032x}-{:016x}-{:02x}".format, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255))
 EVENT = st.builds(
     Event,
