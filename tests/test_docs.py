@@ -159,11 +159,11 @@ def test_every_record_has_its_form_and_stands_in_the_index():
     wrong = []
     for number, path in sorted(records().items()):
         text = path.read_text()
-        title = text.splitlines()[0]
+        listed, _, replacement = " ".join(index.pop(number, "").split()).partition(" (replaced by ")
         form = (r"^Dates?: 20\d\d-\d\d-\d\d", r"^## Context$", r"^## Decision$")
-        if title != f"# {number}. {' '.join(index.pop(number, '').split())}" or not all(
-            re.search(part, text, re.MULTILINE) for part in form
-        ):
+        is_formed = all(re.search(part, text, re.MULTILINE) for part in form)
+        is_replaced = f"Replaced by [{replacement[:4]}](" in " ".join(text.split()) if replacement else "Replaced by" not in text
+        if text.splitlines()[0] != f"# {number}. {listed}" or not is_formed or not is_replaced:
             wrong.append(path.name)
 
     assert (wrong, index) == ([], {})
