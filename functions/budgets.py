@@ -32,7 +32,7 @@ DENIED: Final = Allowance(units=120, per_s=10)
 """Calls of an address, without a token that counts, that are answered at once; counted by this process alone."""
 REFUSAL_S: Final = 0.1
 """What each refusal of a caller takes of its turn, so that asking on costs little."""
-EACH: Final = 4
+EACH: Final = 2
 """Calls of one user, or of an address where calls are open, that are under way at once: what others wait for."""
 AT_ONCE: Final = 256
 WAITING: Final = 4_096

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -34,6 +36,8 @@ PARALLELISM: Final = 1
 
 AT_ONCE: Final = min(4, len(os.sched_getaffinity(0)))
 """More than there are cores would only wait in memory: 4 x 19 MiB at most."""
+NICE: Final = 10
+"""Of the threads that hash."""
 WAITING: Final = 512
 """Two cores work this off in 5 s, half of what a call has."""
 WAITING_EACH: Final = 64
@@ -165,7 +169,13 @@ def _common() -> frozenset[str]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords")
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords", initializer=_give_way)
+
+
+def _give_way() -> None:
+    """Where threads have priorities of their own (Linux), hashing leaves the cores to everything that takes milliseconds."""
+    with suppress(AttributeError, OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 async def _in_a_thread(work: Callable[[], T]) -> T:

@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 # First tries only: retries have places of their own, so that what fails never takes those of what works.
 POLL_RECORDS: Final = 50
 RETRIES_AT_ONCE: Final = 50
-# A retry that failed keeps its place for so long, where there is no end to them: at most 50 a second, however many events wait.
+# A retry that failed keeps its place for so long on average, where there is no end to them: 50 a second, however many events wait.
 RETRY_APART_S: Final = 1.0
 # Between two tries of what was acknowledged, at most: so soon after a store's return everything is tried again.
-LONGEST_S: Final = 10.0
+LONGEST_S: Final = 5.0
 # In memory at once, in a try or between two: with more, or more bytes, nothing is polled. An event costs 7 KB beside its bytes (measured).
 HELD_EVENTS: Final = 10_000
 HELD_BYTES: Final = 64 * 2**20
@@ -178,7 +178,7 @@ class Pump:
     def _give_back(self, *, later: bool) -> None:
         """The place of a retry."""
         if later:
-            asyncio.get_running_loop().call_later(RETRY_APART_S, self._retrying.release)
+            asyncio.get_running_loop().call_later(jittered(1.5 * RETRY_APART_S, least=1 / 3), self._retrying.release)
         else:
             self._retrying.release()
 

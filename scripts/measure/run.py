@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from array import array
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -165,11 +166,14 @@ class Run:
 
     async def _check(self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str) -> checker.Verdict:
         chats = [device.chat for device in devices]
+        owed = Counter(chats[plan.senders[row]] for row in range(record.slots) if record.acked[row])
         deadline = time.monotonic() + self.settle_s
+        mine: dict[str, list[tuple[int, str]]] = {}
+        lacking = list(zip(self.users[::2], chats[::2], strict=True))
         while True:
-            mine = await self.target.history(self.users[::2], chats[::2])
-            stored = sum(key.startswith(f"{run}-") for messages in mine.values() for _, key in messages)
-            if stored >= sum(1 for acked in record.acked if acked) or time.monotonic() > deadline:
+            mine |= await self.target.history([user for user, _ in lacking], [chat for _, chat in lacking])
+            lacking = [(user, chat) for user, chat in lacking if sum(key.startswith(f"{run}-") for _, key in mine[chat]) < owed[chat]]
+            if not lacking or time.monotonic() > deadline:
                 break
             await asyncio.sleep(1)
         self.kept_ns = time.monotonic_ns()

@@ -80,7 +80,7 @@ async def test_one_device_may_not_spend_all_at_once(still, ann, backends):
 
 
 async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
-    """Of 64 at once four are under way; somebody else's comes between them."""
+    """Of 64 at once two are under way; somebody else's comes between them."""
     ben = await (await Caller(backends, address="192.0.2.2").register()).log_in()
     done = []
 
@@ -134,7 +134,7 @@ async def test_budgets_hold_while_the_cache_is_away(ann, backends):
 
 
 async def test_calls_without_a_good_token_become_slow(ann, backends, monkeypatch):
-    """Whoever is logged out and asks on takes little from others: past 120 each answer takes a tenth of a second, four at once."""
+    """Whoever is logged out and asks on takes little from others: past 120 each answer takes a tenth of a second, two at once."""
     monkeypatch.setattr(budgets_module, "DENIED", Allowance(2, 0.001))
     nobody = Caller(backends, address="192.0.2.9")
     began_s = time.monotonic()

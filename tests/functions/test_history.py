@@ -355,3 +355,14 @@ async def test_who_asks_much_keeps_nobody_waiting(doors, topics, people, busy):
     assert len({event.id for event in events}) == len(events) == 4
     told = [[(answer.session, answer.re) for answer in wire.parse(event, pb.Answers).answers] for event in events]
     assert sorted(told) == [[("s-a", n) for n in range(4)], [("s-a", n) for n in range(4, 8)], [("s-a", 8), ("s-a", 9)], [("s-b", 1)]]
+
+
+async def test_a_turn_holds_few_great_pages(doors, topics, people):
+    """Of those who ask for as much as they may each question is a turn; others' answers come after the first."""
+    alices = [pb.Query(user=doors.ALICE, session="s-a", re=n, deadline_ms=FOR_EVER, **history(doors.CHAT, limit=256)) for n in range(3)]
+    bobs = pb.Query(user=doors.BOB, session="s-b", re=1, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=256))
+    await doors.post("history", [*alices, bobs])
+
+    events = [event for _, event in await topics.events(SESSION_DELIVERIES)]
+    told = [[(answer.session, answer.re) for answer in wire.parse(event, pb.Answers).answers] for event in events]
+    assert sorted(told) == [[("s-a", 0)], [("s-a", 1)], [("s-a", 2)], [("s-b", 1)]]
