@@ -27,6 +27,7 @@ PART_OF: Final = "app.kubernetes.io/part-of=kn-chat"
 WAVE: Final = "kn-chat.dev/wave"
 _OWN_LABEL: Final = "app.kubernetes.io/managed-by=kn-chat"
 _AGAIN_S: Final = 2.0
+_FIRST_PAUSE_S: Final = 0.1
 
 _AWAY: Final = re.compile(
     r"was refused|connection refused|no such host|i/o timeout|Unable to connect|TLS handshake timeout|currently unable to handle"
@@ -193,7 +194,11 @@ class Kubectl:
 
 
 def poll(question: Callable[[], bool], *, deadline: float, every_s: float) -> bool:
-    """Asks until it is true; False when the deadline (monotonic) comes first. An API server that is away for a moment is asked again."""
+    """Asks until it is true, soon at first; False when the deadline (monotonic) comes first.
+
+    An API server that is away for a moment is asked again.
+    """
+    pause_s = min(_FIRST_PAUSE_S, every_s)
     while True:
         try:
             if question():
@@ -203,7 +208,8 @@ def poll(question: Callable[[], bool], *, deadline: float, every_s: float) -> bo
                 raise
         if time.monotonic() > deadline:
             return False
-        time.sleep(every_s)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, every_s)
 
 
 def _error_of(text: str) -> exits.Ended | Unavailable:
