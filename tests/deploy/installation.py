@@ -54,8 +54,8 @@ class Installation:
         """The namespaces that are there before us, and the Secrets that the overlay names; nothing runs that would read them."""
         kubectl = Kubectl(kubeconfig=self.kubeconfig)
         things = kubectl.render(str(DEV))
-        self.spaces = sorted({thing["metadata"].get("namespace", "default") for thing in things} - {"default"})
-        for space in self.spaces:
+        spaces = sorted({thing["metadata"].get("namespace", "default") for thing in things} - {"default"})
+        for space in spaces:
             self.kubectl("create", "namespace", space)
         for entry, keys, _ in missing(kubectl, things):
             values = [f"--from-literal={key}=a-test" for key in sorted(keys or {"any"})]

@@ -17,8 +17,10 @@ import pytest
 from clusters.api import Api
 from knchat.operate.kubectl import Kubectl
 from knchat.operate.needed_secrets import needed
-from tests.deploy.cluster import items, tool, with_paths
+from knchat.operate.waves import ASK_EVERY_S
+from tests.deploy.cluster import items, kinds, tool, with_paths
 from tests.deploy.controllers import controllers
+from tests.knchat.command import Running
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ROOT / "knative/overlays"
@@ -44,24 +46,10 @@ class Ours:
             self.api.call("POST", f"/api/v1/namespaces/{secret.namespace}/secrets", {"metadata": {"name": secret.name}, "data": data})
         return standing
 
-    def kinds(self):
-        """The paths of all kinds that can be listed, each in one version: some are not in their group's preferred one."""
-        groups = [["/api/v1"], *([f"/apis/{one['groupVersion']}" for one in group["versions"]] for group in self._get("/apis")["groups"])]
-        for versions in groups:
-            found = {}
-            for version in versions:
-                for kind in self._get(version)["resources"]:
-                    if "list" in kind["verbs"] and kind["name"] != "events":
-                        found.setdefault(kind["name"], f"{version}/{kind['name']}")
-            yield from found.values()
-
-    def _get(self, path):
-        return self.api.call("GET", path)
-
     def objects(self):
         """All with our label, of every kind, by path; what controllers have made of them (pods, revisions) is left out."""
         found = {}
-        for path in self.kinds():
+        for path in kinds(self.api):
             for thing in with_paths(self.api, path, _OURS):
                 if not thing["metadata"].get("ownerReferences"):
                     found[thing["path"]] = thing
@@ -73,9 +61,19 @@ class Ours:
 
     def run(self, *words, timeout_s=250):
         """`kn-chat WORDS` on this cluster."""
-        environ = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
-        words = [sys.executable, "-m", "knchat", *map(str, words)]
-        return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(self._command(words), env=self._environ, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    def start(self, *words):
+        """The same, under way."""
+        pipe = subprocess.PIPE
+        return Running(subprocess.Popen(self._command(words), env=self._environ, stdin=pipe, stdout=pipe, stderr=pipe))
+
+    def _command(self, words):
+        return [sys.executable, "-m", "knchat", *map(str, words)]
+
+    @property
+    def _environ(self):
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
 
 
 @pytest.fixture
@@ -135,18 +133,23 @@ def test_deploy_ends_in_time_with_what_it_waits_for_and_goes_on_later(ours):
     assert later.returncode == 0, later.stderr
 
 
-@pytest.mark.parametrize(
-    ("kind", "named", "later"), [("Job", "Job chat/migrate", "statefulsets"), ("Service", "Service chat/send", "kafkasources")]
-)
-def test_nothing_is_applied_before_what_it_needs(ours, kind, named, later):
+def test_nothing_is_applied_before_what_it_needs(ours):
     """Functions wait for the migration, sources for functions."""
     ours.prepare(OVERLAYS / "dev")
-    with controllers(ours.kubeconfig, hold={kind}):
-        done = ours.run("deploy", OVERLAYS / "dev", "--timeout", 15)
+    with controllers(ours.kubeconfig, hold={"Job", "Service"}) as played:
+        running = ours.start("deploy", OVERLAYS / "dev")
+        try:
+            for kind, named, later in (("Job", "Job chat/migrate", "statefulsets"), ("Service", "Service chat/send", "kafkasources")):
+                running.err(f"{named} waits for")
+                with pytest.raises(subprocess.TimeoutExpired):
+                    running.process.wait(3 * ASK_EVERY_S)
+                assert not [path for path in ours.objects() if f"/{later}/" in path]
+                played.release(kind)
+            ended = running.end()
+        finally:
+            running.stop()
 
-    assert done.returncode == 5, done.stderr
-    assert f"{named} waits for" in done.stderr
-    assert not [path for path in ours.objects() if f"/{later}/" in path]
+    assert ended.code == 0, ended.err
 
 
 def test_a_deploy_that_was_killed_goes_on(ours):

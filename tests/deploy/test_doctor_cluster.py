@@ -24,9 +24,11 @@ import pytest
 from backends.log import Record
 from backends.settings import Settings
 from backends.wiring import Backends
+from clusters.api import Api
 from knchat.operate.doctor import CHECKS
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import Event
+from tests.deploy.cluster import sweep
 from tests.deploy.controllers import controllers
 from tests.deploy.installation import Installation
 
@@ -43,7 +45,7 @@ def installed(cluster, tmp_path_factory):
         yield here
         played.held.clear()
         removed = here.knchat("remove", "--yes", "--timeout", "120")
-    here.kubectl("delete", "namespace", *here.spaces, "--ignore-not-found")
+    sweep(Api(cluster))
     assert removed.code == 0, removed.err
 
 
