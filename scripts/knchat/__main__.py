@@ -1,43 +1,76 @@
 """The command `kn-chat`: finds the subcommand's file in COMMANDS, runs it, and turns errors into one line and an exit code.
 
-A subcommand's file has `add(subparsers)`, which declares its arguments, and `run(args)`, which returns an exit code (None is 0). Only the
-file that is asked for is imported; what is slow to import it imports in `run`.
+Only the file that is asked for is imported, for its `run` (`command.py` says how it is made); `--help` imports none.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
 
 from knchat import exits
 from schemas.errors import ChatError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class Entry(NamedTuple):
+    """Where a subcommand is, and what it does, for the list of all."""
+
+    folder: str
+    summary: str
+
+
 COMMANDS: Final = {
-    "dev": "knchat.develop.dev",
-    "register": "knchat.user.register",
-    "login": "knchat.user.login",
-    "send": "knchat.user.send",
-    "chat": "knchat.user.chat",
-    "history": "knchat.user.history",
-    "tail": "knchat.user.tail",
-    "dead-letters": "knchat.operate.dead_letters",
-    "audit": "knchat.operate.audit",
-    "pump": "knchat.develop.pump",
-    "migrate": "knchat.operate.migrate",
-    "topics": "knchat.operate.topics",
-    "keys": "knchat.operate.keys",
-    "hosts": "knchat.operate.hosts",
-    "deploy": "knchat.operate.deploy",
-    "status": "knchat.operate.status",
-    "upgrade": "knchat.operate.upgrade",
-    "remove": "knchat.operate.remove",
-    "doctor": "knchat.operate.doctor",
+    "register": Entry("user", "make an account"),
+    "login": Entry("user", "log in, so that other commands need no password"),
+    "send": Entry("user", "send a message"),
+    "chat": Entry("user", "talk with somebody, line by line"),
+    "history": Entry("user", "read what was said"),
+    "tail": Entry("user", "print everything that is pushed, as JSON lines"),
+    "keys": Entry("operate", "make the keys of an installation, as files"),
+    "hosts": Entry("operate", "print the hosts, routes and certificates of an overlay"),
+    "migrate": Entry("operate", "bring the stores to what this version needs"),
+    "topics": Entry("operate", "make or check the topics on Kafka"),
+    "deploy": Entry("operate", "bring everything to a Knative cluster"),
+    "status": Entry("operate", "show what is on a Knative cluster"),
+    "upgrade": Entry("operate", "bring a new version to a Knative cluster"),
+    "remove": Entry("operate", "take everything off a Knative cluster"),
+    "doctor": Entry("operate", "find what is wrong on a Knative cluster, and say what to do"),
+    "dead-letters": Entry("operate", "list, show and re-drive what could not be processed"),
+    "audit": Entry("operate", "find and repair what was acknowledged and then lost on the way"),
+    "dev": Entry("develop", "start everything on this machine, in one process"),
+    "pump": Entry("develop", "bring the events of one source to their function, without Knative"),
 }
-"""Subcommand -> its file, in the order of `--help`."""
+"""Subcommand -> its entry, in the order of `--help`."""
+
+BRINGS: Final = {"user": "kn-chat-client", "operate": "kn-chat[operate]", "develop": "kn-chat[dev]"}
+"""Folder -> what is installed for its subcommands."""
+BRINGS_DRIVER: Final = {
+    "aiokafka": "kn-chat[kafka]",
+    "crc32c": "kn-chat[kafka]",
+    "kafka": "kn-chat[kafka]",
+    "aiohttp": "kn-chat[knative]",
+    "multidict": "kn-chat[knative]",
+    "yarl": "kn-chat[knative]",
+    "cassandra": "kn-chat[cassandra]",
+    "pg8000": "kn-chat[postgres]",
+    "scramp": "kn-chat[postgres]",
+    "redis": "kn-chat[redis]",
+    "opentelemetry": "kn-chat[otlp]",
+}
+"""Module -> what is installed for it, whatever the subcommand: which stores there are is said by the settings."""
+
+_HEADINGS: Final = {"user": "Talk", "operate": "Operate", "develop": "Develop"}
+
+_COMPLETION: Final = "_KN_CHAT_COMPLETE"
+"""Set by the shell that wants to complete a line: click's name for it."""
 
 _EXAMPLES: Final = f"""\
 examples:
@@ -53,51 +86,73 @@ examples:
   kn-chat COMMAND --help               more examples
 
 As a plugin of kn: kn chat dev, kn chat send, ...
+Completion by Tab: eval "$(_KN_CHAT_COMPLETE=bash_source kn-chat)" in ~/.bashrc (zsh_source in ~/.zshrc)
 
 {exits.TABLE}"""
+
+
+class _KnChat(click.Group):
+    """All subcommands. It imports a file when its subcommand is asked for, and none for the list of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - see above
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = import_module(f"knchat.{COMMANDS[cmd_name].folder}.{cmd_name.replace('-', '_')}").run
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - see above
+        for folder, heading in _HEADINGS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items() if entry.folder == folder])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - see above
+        formatter.write(f"\n{_EXAMPLES}\n")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - a shell asks for it, and nobody else
+
+        named = [CompletionItem(name, help=entry.summary) for name, entry in COMMANDS.items() if name.startswith(incomplete)]
+        return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+@click.group(cls=_KnChat, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="kn-chat", prog_name="kn-chat", message="%(prog)s %(version)s")
+def kn_chat() -> None:
+    """A serverless chat engine: run it, use it, look after it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="kn-chat",
-        description="A serverless chat engine: run it, use it, look after it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="store_true", help="show the version and end")
-    if arguments[:1] == ["--version"]:
-        from importlib.metadata import version  # noqa: PLC0415 - nothing else needs it
+    if asked := os.environ.get(_COMPLETION):
+        from click.shell_completion import shell_complete  # noqa: PLC0415 - see `_KnChat.shell_complete`
 
-        print(f"kn-chat {version('kn-chat')}")
-        return exits.OK
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    named = arguments[0] if arguments and arguments[0] in COMMANDS else None
-    for name in [named] if named else COMMANDS:
-        import_module(COMMANDS[name]).add(subparsers)
-    args, left = parser.parse_known_args(arguments)
-    # argparse takes words in a row only, and people write `send bob --user alice Hello`.
-    if left and hasattr(args, "words") and not any(word.startswith("-") for word in left):
-        args.words += left
-    elif left:
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        return exits.USAGE
-    return _run(args)
-
-
-def _run(args: argparse.Namespace) -> int:
+        return shell_complete(kn_chat, {}, "kn-chat", _COMPLETION, asked)
     try:
-        code: int | None = import_module(COMMANDS[args.command]).run(args)
+        # Not click's `main`: it has words and exit codes of its own for what `exits` says.
+        with kn_chat.make_context("kn-chat", arguments) as context:
+            code: int | None = kn_chat.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:  # --help, --version
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return exits.USAGE
+    except click.UsageError as error:
+        print(f"kn-chat: {_line_of(error)}", file=sys.stderr)
+        return exits.USAGE
     except exits.Ended as end:
         print(f"kn-chat: {end}", file=sys.stderr)
         return end.code
     except ChatError as error:
         print(f"kn-chat: {exits.line_of(error)}", file=sys.stderr)
         return exits.code_of(error)
+    except ModuleNotFoundError as error:
+        print(f"kn-chat: {_what_to_install(error, arguments[0])}", file=sys.stderr)
+        return exits.MISSING
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except BrokenPipeError:
@@ -105,6 +160,20 @@ def _run(args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILED
     return code or exits.OK
+
+
+def _line_of(error: click.UsageError) -> str:
+    """What is wrong with the words of the command line, and where to read what is right."""
+    text = " ".join(error.format_message().split()).removesuffix(".")
+    return f"{text} ({error.ctx.command_path if error.ctx else 'kn-chat'} --help)"
+
+
+def _what_to_install(error: ModuleNotFoundError, name: str) -> str:
+    """What brings the module that a subcommand needs. Raises the error when it is one of ours: that is a bug."""
+    module = (error.name or "").partition(".")[0]
+    if module in {"", "schemas", "backends", "functions", "gateway", "knchat"}:
+        raise error
+    return f"{name} needs {module}: pip install '{BRINGS_DRIVER.get(module, BRINGS[COMMANDS[name].folder])}'"
 
 
 if __name__ == "__main__":

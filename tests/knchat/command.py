@@ -53,10 +53,7 @@ class Command:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            try:
-                code = main(arguments)
-            except SystemExit as end:  # argparse
-                code = end.code
+            code = main(arguments)
         return Ran(code, out.getvalue(), err.getvalue())
 
     def start(self, *arguments: str) -> Running:

@@ -89,10 +89,10 @@ def test_a_folder_that_is_no_overlay_is_told(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("upgrade", "OVERLAY", "--canary", "100"), "--canary is 0 to 99"),
-        (("upgrade", "OVERLAY", "--hold", "-1"), "--hold 0 or more"),
-        (("deploy", "OVERLAY", "--timeout", "0"), "--timeout is 1 or more"),
-        (("remove", "--timeout", "0"), "--timeout is 1 or more"),
+        (("upgrade", "OVERLAY", "--canary", "100"), "'--canary': 100 is not in the range 0<=x<=99"),
+        (("upgrade", "OVERLAY", "--hold", "-1"), "'--hold': -1 is not in the range x>=0"),
+        (("deploy", "OVERLAY", "--timeout", "0"), "'--timeout': 0 is not in the range x>=1"),
+        (("remove", "--timeout", "0"), "'--timeout': 0 is not in the range x>=1"),
         (("doctor", "--gateway", "gw-0.chat.example"), "gw-0.chat.example is no URL"),
     ],
 )

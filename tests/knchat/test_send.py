@@ -85,7 +85,7 @@ def test_a_key_is_sent_once(knchat, people):
         (["--chat", "x", "hi"], exits.USAGE, "(malformed)"),
         (["--to", "ann", "--chat", "x", "hi"], exits.USAGE, "not allowed with"),
         (["hi"], exits.USAGE, "nothing to send"),
-        ([], exits.USAGE, "usage"),
+        ([], exits.USAGE, "'[NAME] TEXT'"),
     ],
 )
 def test_what_cannot_be_sent(knchat, people, arguments, code, text):

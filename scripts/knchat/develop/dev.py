@@ -6,7 +6,6 @@ users. Source: design.md sections 1 and 5, D22.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -19,10 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 from backends import logs, tracing
 from backends.concurrency import watch_signals
 from backends.settings import Settings
 from knchat import exits
+from knchat.command import command, exclusive
 from schemas.demo import DEMO_USERS
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.topics import COMMANDS
@@ -53,75 +55,74 @@ says their pids and ports. KNCHAT_KAFKA and KNCHAT_DATABASE must name the stores
 starts them unless KNCHAT_KAFKA is set. Those stores run on at the end, until scripts/services down. One --real at a time uses a Kafka."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "dev",
-        help="start everything on this machine, in one process",
-        description="The whole product in one process, on a data folder. Nothing else is needed. With --real: processes, on real stores.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--http-port", type=_port, metavar="PORT", help="of the HTTP functions (KNCHAT_HTTP_PORT, else 8080); 0: any")
-    parser.add_argument(
-        "--gateway-port", type=_port, metavar="PORT", help="of the (first) gateway (KNCHAT_GATEWAY_PORT, else 8081); 0: any"
-    )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--data", type=_folder, metavar="DIR", help="data folder, made if missing (KNCHAT_DATA, else .run/data)")
-    where.add_argument("--memory", action="store_true", help="a temporary data folder, gone at the end")
-    parser.add_argument("--real", action="store_true", help="each part a process of its own, on the stores that the KNCHAT_ variables name")
-    parser.add_argument("--gateways", type=_count, default=1, metavar="N", help="with --real: so many; the ports count up from the first")
-    parser.add_argument("--sink", action="store_true", help="with --real: gateways post to a receiver, as on Knative, not to Kafka")
-    parser.add_argument("--in-process", action="store_true", help="with --real: event functions run in their pumps, without HTTP between")
-    parser.add_argument(
-        "--from-zero", action="store_true", help="with --real: a function starts with the first request for it, as on Knative"
-    )
-    parser.add_argument(
-        "--pump", action="append", default=[], metavar="FLAG", help="with --real: of every `kn-chat pump`, like --pump=--strict"
-    )
-    parser.add_argument("--no-demo", action="store_true", help=f"do not register the demo users {' and '.join(DEMO_USERS)}")
-
-
-def run(args: argparse.Namespace) -> int:
-    given = {name: getattr(args, name) for name in ("http_port", "gateway_port", "data") if getattr(args, name) is not None}
-    if not args.real and (args.gateways > 1 or args.sink or args.in_process or args.from_zero or args.pump):
-        raise exits.Ended("--gateways, --sink, --in-process, --from-zero and --pump belong to --real", exits.USAGE)
-    if args.in_process and args.from_zero:
-        raise exits.Ended("with --in-process there are no processes of functions that --from-zero could leave out", exits.USAGE)
-    import uvloop  # noqa: PLC0415 - other subcommands do without
-
-    os.umask(0o077)  # whatever it and its processes write is this user's alone
-    with tempfile.TemporaryDirectory(prefix="kn-chat-") if args.memory else contextlib.nullcontext() as folder:
-        if folder is not None:
-            given["data"] = Path(folder)
-        settings, processes = replace(Settings.from_env(), **given), None
-        if args.real:
-            from knchat.develop.real import Processes, settings_of  # noqa: PLC0415 - see above
-
-            settings, environ = settings_of(os.environ, **given)
-            logs.set_up(settings.log_level)
-            kind = {"sink": args.sink, "in_process": args.in_process, "from_zero": args.from_zero, "pump_flags": args.pump}
-            processes = Processes(settings, environ, gateways=args.gateways, **kind)
-        logs.set_up(settings.log_level)
-        uvloop.run(_Dev(settings, demo=not args.no_demo, processes=processes).run())
-    return exits.OK
-
-
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 64):
-        raise argparse.ArgumentTypeError("a number from 1 to 64")
+        raise click.BadParameter("a number from 1 to 64")
     return int(text)
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
-        raise argparse.ArgumentTypeError("a port is a number from 0 (any free one) to 65535")
+        raise click.BadParameter("a port is a number from 0 (any free one) to 65535")
     return int(text)
 
 
 def _folder(text: str) -> Path:
     if not text:  # a variable of a script that is not set; files of ours do not belong into just any folder
-        raise argparse.ArgumentTypeError("a folder's name must not be empty")
+        raise click.BadParameter("a folder's name must not be empty")
     return Path(text)
+
+
+@command(_EXAMPLES)
+@exclusive("data", "memory")
+@click.option("--http-port", type=_port, metavar="PORT", help="of the HTTP functions (KNCHAT_HTTP_PORT, else 8080); 0: any")
+@click.option("--gateway-port", type=_port, metavar="PORT", help="of the (first) gateway (KNCHAT_GATEWAY_PORT, else 8081); 0: any")
+@click.option("--data", type=_folder, metavar="DIR", help="data folder, made if missing (KNCHAT_DATA, else .run/data)")
+@click.option("--memory", is_flag=True, help="a temporary data folder, gone at the end")
+@click.option("--real", is_flag=True, help="each part a process of its own, on the stores that the KNCHAT_ variables name")
+@click.option("--gateways", type=_count, default="1", metavar="N", help="with --real: so many; the ports count up from the first")
+@click.option("--sink", is_flag=True, help="with --real: gateways post to a receiver, as on Knative, not to Kafka")
+@click.option("--in-process", is_flag=True, help="with --real: event functions run in their pumps, without HTTP between")
+@click.option("--from-zero", is_flag=True, help="with --real: a function starts with the first request for it, as on Knative")
+@click.option("--pump", multiple=True, metavar="FLAG", help="with --real: of every `kn-chat pump`, like --pump=--strict")
+@click.option("--no-demo", is_flag=True, help=f"do not register the demo users {' and '.join(DEMO_USERS)}")
+def run(
+    http_port: int | None,
+    gateway_port: int | None,
+    data: Path | None,
+    memory: bool,
+    real: bool,
+    gateways: int,
+    sink: bool,
+    in_process: bool,
+    from_zero: bool,
+    pump: tuple[str, ...],
+    no_demo: bool,
+) -> int:
+    """The whole product in one process, on a data folder. Nothing else is needed. With --real: processes, on real stores."""
+    asked = {"http_port": http_port, "gateway_port": gateway_port, "data": data}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if not real and (gateways > 1 or sink or in_process or from_zero or pump):
+        raise exits.Ended("--gateways, --sink, --in-process, --from-zero and --pump belong to --real", exits.USAGE)
+    if in_process and from_zero:
+        raise exits.Ended("with --in-process there are no processes of functions that --from-zero could leave out", exits.USAGE)
+    import uvloop  # noqa: PLC0415 - other subcommands do without
+
+    os.umask(0o077)  # whatever it and its processes write is this user's alone
+    with tempfile.TemporaryDirectory(prefix="kn-chat-") if memory else contextlib.nullcontext() as folder:
+        if folder is not None:
+            given["data"] = Path(folder)
+        settings, processes = replace(Settings.from_env(), **given), None
+        if real:
+            from knchat.develop.real import Processes, settings_of  # noqa: PLC0415 - see above
+
+            settings, environ = settings_of(os.environ, **given)
+            logs.set_up(settings.log_level)
+            kind = {"sink": sink, "in_process": in_process, "from_zero": from_zero}
+            processes = Processes(settings, environ, gateways=gateways, pump_flags=pump, **kind)
+        logs.set_up(settings.log_level)
+        uvloop.run(_Dev(settings, demo=not no_demo, processes=processes).run())
+    return exits.OK
 
 
 class _Dev:

@@ -6,11 +6,12 @@ owner). What it imitates is the pump's to say. Source: design.md D12, D22.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
+
+import click
 
 from backends import logs, tracing
 from backends.concurrency import watch_signals
@@ -18,6 +19,7 @@ from backends.dispatcher.pump import LOG_BACKOFF, POLL_RECORDS, Pump, Source
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents
 from knchat import exits
+from knchat.command import command
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -44,41 +46,33 @@ It prints one line on stdout, `ready <group>`, when it pumps. SIGTERM or Ctrl-C 
 it at once: what was not committed comes again. A log that is away is waited for. Settings are KNCHAT_ variables."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "pump",
-        help="bring the events of one source to their function, without Knative",
-        description="Reads one topic as a member of a consumer group and posts each event to one function, as Knative's KafkaSource does.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--group", required=True, choices=SOURCES, metavar="GROUP", help="which source: one of the groups below")
-    parser.add_argument("--url", metavar="URL", help="where the function listens; without it the function runs in this process")
-    parser.add_argument("--strict", action="store_true", help="as the dispatcher: retries end, what waits holds a place")
-    parser.add_argument("--pace", type=pace, default=1.0, metavar="X", help="for tests: every wait takes so much of its time (default 1)")
-
-
-def pace(text: str) -> float:
+def _pace(text: str) -> float:
     """A share, as `--pace` takes it."""
     try:
         share = float(text)
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError("a number above 0 and up to 1")
+        raise click.BadParameter("a number above 0 and up to 1")
     return share
 
 
-def run(args: argparse.Namespace) -> int:
+@command(_EXAMPLES)
+@click.option("--group", required=True, type=click.Choice(list(SOURCES)), metavar="GROUP", help="which source: one of the groups below")
+@click.option("--url", metavar="URL", help="where the function listens; without it the function runs in this process")
+@click.option("--strict", is_flag=True, help="as the dispatcher: retries end, what waits holds a place")
+@click.option("--pace", type=_pace, default=1.0, metavar="X", help="for tests: every wait takes so much of its time (default 1)")
+def run(group: str, url: str | None, strict: bool, pace: float) -> int:
+    """Reads one topic as a member of a consumer group and posts each event to one function, as Knative's KafkaSource does."""
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     import uvloop  # noqa: PLC0415 - `--help` does without
 
-    uvloop.run(_serve(settings, SOURCES[args.group], args))
+    uvloop.run(_serve(settings, SOURCES[group], url=url, strict=strict, pace=pace))
     return exits.OK
 
 
-async def _serve(settings: Settings, trigger: OnEvents, args: argparse.Namespace) -> None:
+async def _serve(settings: Settings, trigger: OnEvents, *, url: str | None, strict: bool, pace: float) -> None:
     """Pumps until a signal. Raises what is wrong with the settings, and what ended the pump."""
     from backends.wiring import Backends  # noqa: PLC0415 - see run
 
@@ -90,15 +84,15 @@ async def _serve(settings: Settings, trigger: OnEvents, args: argparse.Namespace
         stack.push_async_callback(backends.close)
         backends.own()  # embedded: its groups have one member, in one process
         await backends.health.check(("reads", "appends"))
-        post = _over_http(args.url, stack) if args.url else _in_this_process(trigger.target, backends, stack)
-        dest = args.url or f"http://{trigger.target.replace('_', '-')}"
-        acknowledged = trigger.acknowledged and not args.strict
+        post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
+        dest = url or f"http://{trigger.target.replace('_', '-')}"
+        acknowledged = trigger.acknowledged and not strict
         source = Source(topic=trigger.topic, group=trigger.group, url=dest, delivery=trigger.delivery, acknowledged=acknowledged)
 
         async def sleep(seconds: float) -> None:
-            await asyncio.sleep(seconds * args.pace)
+            await asyncio.sleep(seconds * pace)
 
-        held = POLL_RECORDS if args.strict else None
+        held = POLL_RECORDS if strict else None
         pump = Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep, held_events=held)
         working = asyncio.create_task(_keep_running(pump, trigger.group))
         announcing = asyncio.create_task(_announce(pump, trigger.group))

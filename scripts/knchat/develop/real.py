@@ -65,7 +65,7 @@ def settings_of(environ: Mapping[str, str], **given: object) -> tuple[Settings, 
     ours.setdefault("KNCHAT_PUBLISH_APART_MS", "20")
     if "KNCHAT_CASSANDRA" in ours:
         ours.setdefault("KNCHAT_CHATS", "cassandra")
-    settings = replace(Settings.from_env(ours), **given)  # type: ignore[arg-type] # fields of Settings, from argparse
+    settings = replace(Settings.from_env(ours), **given)  # type: ignore[arg-type] # fields of Settings, from click
     if settings.log == "embedded":
         raise Malformed(
             "KNCHAT_LOG is embedded, which belongs to one process: --real needs kafka, or knative with a K_SINK", field="KNCHAT_LOG"

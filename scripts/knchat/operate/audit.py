@@ -6,7 +6,6 @@ Source: design.md D12b.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
@@ -17,9 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 from backends import logs
 from backends.settings import Settings
 from knchat import exits
+from knchat.command import command
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import parse_id_or_time, time_text, unix_ms_of
 
@@ -64,40 +66,28 @@ way. It may run at any time, beside a `dev` on the same folder and beside other 
 one goes on where it was. Exit code 0: nothing is missing any more; 1: something is; 5: a store is away, and nothing was passed over."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "audit",
-        help="find and repair what was acknowledged and then lost on the way",
-        description="Compares the log with what came of it: each command has an outcome, each accepted one its effect in history.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--repair", action="store_true", help="do again what is missing")
-    parser.add_argument(
-        "--since", metavar="WHEN", help="a time (RFC 3339, UTC), or how long ago: 30m, 24h, 7d (default: the last --repair)"
-    )
-    parser.add_argument("--until", metavar="WHEN", help="the same (default: now, less --age)")
-    parser.add_argument("--age", type=int, metavar="S", help="leave out what is younger (KNCHAT_AUDIT_AGE_S, else 1200)")
-    parser.add_argument("--rate", type=int, default=RATE, metavar="N", help=f"look at no more than N a second (default {RATE})")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)")
-
-
-def run(args: argparse.Namespace) -> int:
-    if args.rate < 1 or (args.age is not None and args.age < 0):
-        raise exits.Ended("--rate is 1 or more, --age is 0 or more", exits.USAGE)
+@command(_EXAMPLES)
+@click.option("--repair", is_flag=True, help="do again what is missing")
+@click.option("--since", metavar="WHEN", help="a time (RFC 3339, UTC), or how long ago: 30m, 24h, 7d (default: the last --repair)")
+@click.option("--until", metavar="WHEN", help="the same (default: now, less --age)")
+@click.option("--age", type=click.IntRange(min=0), metavar="S", help="leave out what is younger (KNCHAT_AUDIT_AGE_S, else 1200)")
+@click.option("--rate", type=click.IntRange(min=1), default=RATE, metavar="N", help=f"look at no more than N a second (default {RATE})")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)")
+def run(repair: bool, since: str | None, until: str | None, age: int | None, rate: int, as_json: bool, data: Path | None) -> int:
+    """Compares the log with what came of it: each command has an outcome, each accepted one its effect in history."""
     settings = Settings.from_env()
-    if args.data is not None:
-        settings = replace(settings, data=args.data)
-    if args.age is not None:
-        settings = replace(settings, audit_age_s=args.age)
+    if data is not None:
+        settings = replace(settings, data=data)
+    if age is not None:
+        settings = replace(settings, audit_age_s=age)
     if settings.log == "embedded" and not (settings.data / "log.db").exists():
         raise exits.Ended(f"there is no log in {settings.data}; name the data folder with --data")
     logs.set_up(settings.log_level)
-    return asyncio.run(_run(args, settings))
+    return asyncio.run(_run(settings, repair=repair, since=since, until=until, rate=rate, as_json=as_json))
 
 
-async def _run(args: argparse.Namespace, settings: Settings) -> int:
+async def _run(settings: Settings, *, repair: bool, since: str | None, until: str | None, rate: int, as_json: bool) -> int:
     from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
 
     backends = Backends(settings)
@@ -105,12 +95,12 @@ async def _run(args: argparse.Namespace, settings: Settings) -> int:
         await backends.clock.follow(backends.chats)  # by this machine's, what is under way might lie long enough ago
         now_ms = backends.clock.now_ms()
         until_ms = now_ms - settings.audit_age_s * 1_000
-        since_ms = None if args.since is None else _when(args.since, now_ms, option="--since")
-        if args.until is not None:
-            until_ms = min(until_ms, _when(args.until, now_ms, option="--until"))
+        since_ms = None if since is None else _when(since, now_ms, option="--since")
+        if until is not None:
+            until_ms = min(until_ms, _when(until, now_ms, option="--until"))
         started_s = time.monotonic()
-        tally = await audited(backends, repair=args.repair, rate=args.rate, since_ms=since_ms, until_ms=until_ms, progress=_Progress())
-        _say(tally, until_ms=until_ms, took_s=time.monotonic() - started_s, as_json=args.json)
+        tally = await audited(backends, repair=repair, rate=rate, since_ms=since_ms, until_ms=until_ms, progress=_Progress())
+        _say(tally, until_ms=until_ms, took_s=time.monotonic() - started_s, as_json=as_json)
         return exits.OK if tally.whole else exits.FAILED
     finally:
         await backends.close()

@@ -5,29 +5,33 @@ A `dev` may run on that folder meanwhile.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import binascii
 import heapq
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import click
 
 from backends.dead_letters import revived
 from backends.log import Reads, Record, Stored
 from backends.logs import escaped
 from backends.settings import Settings
-from backends.wiring import Backends
 from knchat import exits
+from knchat.command import group
 from schemas import topics, wire
 from schemas.errors import Malformed
 from schemas.ids import time_text
 from schemas.signatures import check_signature
 from schemas.wire import Event
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
 
 INBOX: Final = {
     topics.COMMANDS_ISSUED.type: topics.RETRIES,
@@ -65,53 +69,62 @@ class Letter:
         return "" if self.event is None else self.event.extensions.get(name, "")
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "dead-letters",
-        help="list, show and re-drive what could not be processed",
-        description="Events that a function refused for good, or could not take within its retries.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(parser=parser)
-    actions = parser.add_subparsers(dest="action", metavar="list|show|redrive", required=True)
-    folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument("--data", type=Path, metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)")
-    listing = actions.add_parser("list", parents=[folder], help="one line each, oldest first")
-    listing.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default 50)")
-    showing = actions.add_parser("show", parents=[folder], help="one with all attributes and its data")
-    showing.add_argument("position", metavar="PARTITION/OFFSET")
-    redriving = actions.add_parser("redrive", parents=[folder], help="append again to the topic that the failed function reads")
-    redriving.add_argument("positions", nargs="*", metavar="PARTITION/OFFSET")
-    redriving.add_argument("--all", action="store_true", help="all there are")
-    redriving.add_argument("--yes", action="store_true", help="do not ask before --all")
+_data_option = click.option(
+    "--data", "folder", type=click.Path(path_type=Path), metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)"
+)
 
 
-def run(args: argparse.Namespace) -> int:
-    if args.action == "list" and args.limit < 1:
-        raise exits.Ended("--limit is 1 or more", exits.USAGE)
-    if args.action == "redrive" and bool(args.positions) == args.all:
+@group(_EXAMPLES)
+def run() -> None:
+    """Events that a function refused for good, or could not take within its retries."""
+
+
+@run.command("list", epilog=_EXAMPLES)
+@click.option("--limit", type=click.IntRange(min=1), default=50, metavar="N", help="the newest N (default 50)")
+@_data_option
+def _run_list(limit: int, folder: Path | None) -> int:
+    """One line each, oldest first."""
+    return _ask(folder, lambda backends: _list(backends.reads, limit))
+
+
+@run.command("show", epilog=_EXAMPLES)
+@click.argument("position", metavar="PARTITION/OFFSET")
+@_data_option
+def _run_show(position: str, folder: Path | None) -> int:
+    """One with all attributes and its data."""
+    return _ask(folder, lambda backends: _show(backends.reads, position))
+
+
+@run.command("redrive", epilog=_EXAMPLES)
+@click.argument("positions", nargs=-1, metavar="[PARTITION/OFFSET]...")
+@click.option("--all", "everything", is_flag=True, help="all there are")
+@click.option("--yes", is_flag=True, help="do not ask before --all")
+@_data_option
+def _run_redrive(positions: tuple[str, ...], everything: bool, yes: bool, folder: Path | None) -> int:
+    """Append again to the topic that the failed function reads."""
+    if bool(positions) == everything:
         raise exits.Ended("say which: PARTITION/OFFSET ..., or --all", exits.USAGE)
+    return _ask(folder, lambda backends: _redrive(backends, positions, ask=not yes))
+
+
+def _ask(folder: Path | None, question: Callable[[Backends], Coroutine[None, None, int]]) -> int:
+    """What it answers on the log of this folder, or of the settings."""
     settings = Settings.from_env()
-    if args.data is not None:
-        settings = replace(settings, data=args.data)
+    if folder is not None:
+        settings = replace(settings, data=folder)
     if settings.log == "embedded" and not (settings.data / "log.db").exists():
         raise exits.Ended(f"there is no log in {settings.data}; name the data folder with --data")
-    return asyncio.run(_run(args, settings))
 
+    async def work() -> int:
+        from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
 
-async def _run(args: argparse.Namespace, settings: Settings) -> int:
-    backends = Backends(settings)
-    try:
-        match args.action:
-            case "list":
-                return await _list(backends.reads, args.limit)
-            case "show":
-                return await _show(backends.reads, args.position)
-            case _:
-                return await _redrive(backends, args.positions, ask=not args.yes)
-    finally:
-        await backends.close()
+        backends = Backends(settings)
+        try:
+            return await question(backends)
+        finally:
+            await backends.close()
+
+    return asyncio.run(work())
 
 
 async def _list(reads: Reads, limit: int) -> int:

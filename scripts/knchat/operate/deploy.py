@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+import click
+
 from knchat import exits
+from knchat.command import Act, command, declared
+from knchat.operate import kubectl as cluster
 from knchat.operate import needed_secrets
-from knchat.operate.kubectl import Failed, Kubectl, Object, Ref, add_options, at, ref, wave
+from knchat.operate.kubectl import Failed, Kubectl, Object, Ref, at, ref, wave
 from knchat.operate.waves import WHAT, await_all, await_gone, condition, holds_up, say
 
 TIMEOUT_S: Final = 600
@@ -37,31 +40,26 @@ class Release:
     force: bool
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "deploy",
-        help="bring everything to a Knative cluster",
-        description="Applies an overlay in the right order, and waits until everything is ready.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_release_options(parser)
-
-
-def add_release_options(parser: argparse.ArgumentParser) -> None:
+def release_options(act: Act) -> Act:
     """What `deploy` and `upgrade` share."""
-    parser.add_argument("folder", metavar="OVERLAY", help="the folder of the overlay")
-    parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="let the API server check everything, say what would change, and keep nothing"
+    return declared(
+        act,
+        click.argument("folder", metavar="OVERLAY", help="the folder of the overlay"),
+        click.option(
+            "--timeout", type=click.IntRange(min=1), default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})"
+        ),
+        click.option("--dry-run", is_flag=True, help="let the API server check everything, say what would change, and keep nothing"),
+        click.option("--force-conflicts", is_flag=True, help="take over fields that another tool has set"),
+        cluster.options,
     )
-    parser.add_argument("--force-conflicts", action="store_true", help="take over fields that another tool has set")
-    add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    release = prepare(args)
-    if args.dry_run:
+@command(_EXAMPLES)
+@release_options
+def run(folder: str, timeout: int, dry_run: bool, force_conflicts: bool, kubectl: Kubectl) -> int:
+    """Applies an overlay in the right order, and waits until everything is ready."""
+    release = prepare(kubectl, folder, timeout_s=timeout, force=force_conflicts)
+    if dry_run:
         return show_changes(release)
     for number, things in waves_of(release.things):
         take(release, number, things)
@@ -70,17 +68,14 @@ def run(args: argparse.Namespace) -> int:
     return exits.OK
 
 
-def prepare(args: argparse.Namespace) -> Release:
+def prepare(kubectl: Kubectl, folder: str, *, timeout_s: int, force: bool) -> Release:
     """The overlay, after the checks that come before any change: the cluster answers and knows all kinds, and the Secrets are there."""
-    if args.timeout < 1:
-        raise exits.Ended("--timeout is 1 or more", exits.USAGE)
-    kubectl = Kubectl.of(args)
     say(f"cluster: {kubectl.context()}")
-    things = kubectl.render(args.folder)
+    things = kubectl.render(folder)
     kubectl.live(things)
     _refuse_without_namespaces(kubectl, things)
     needed_secrets.refuse_without(kubectl, things)
-    return Release(kubectl, things, time.monotonic() + args.timeout, args.force_conflicts)
+    return Release(kubectl, things, time.monotonic() + timeout_s, force)
 
 
 def _refuse_without_namespaces(kubectl: Kubectl, things: Sequence[Object]) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import click
+
 from knchat import exits
+from knchat.command import command
+from knchat.operate import kubectl as cluster
 from knchat.operate import needed_secrets
 from knchat.operate.checkup import Check, Finding, Seen, answers, topics_and_sources, workloads
 from knchat.operate.installed import look
 from knchat.operate.kafka_view import KafkaView
-from knchat.operate.kubectl import Kubectl, add_options
+from knchat.operate.kubectl import Kubectl
 from knchat.operate.waves import KINDS
 from schemas.errors import ChatError
 
@@ -34,29 +37,20 @@ value is shown. The exit code is 0 when all is well, 6 when something was found,
 Each finding has its page in docs/operations/runbook.md."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "doctor",
-        help="find what is wrong on a Knative cluster, and say what to do",
-        description="Compares what is on the cluster with what the code needs.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--http", action="append", default=[], metavar="URL", help="a function's process, for its /readyz; may be repeated")
-    parser.add_argument("--gateway", action="append", default=[], metavar="URL", help="a gateway, for its /readyz; may be repeated")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    add_options(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    for url in (*args.http, *args.gateway):
+@command(_EXAMPLES)
+@click.option("--http", multiple=True, metavar="URL", help="a function's process, for its /readyz; may be repeated")
+@click.option("--gateway", multiple=True, metavar="URL", help="a gateway, for its /readyz; may be repeated")
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+@cluster.options
+def run(http: tuple[str, ...], gateway: tuple[str, ...], as_json: bool, kubectl: Kubectl) -> int:
+    """Compares what is on the cluster with what the code needs."""
+    for url in (*http, *gateway):
         if not url.startswith(("http://", "https://", "ws://", "wss://")):
             raise exits.Ended(f"{url} is no URL: http://HOST:PORT, https://, ws:// or wss://", exits.USAGE)
-    kubectl = Kubectl.of(args)
     context = kubectl.context()
-    seen = _see(kubectl, [*args.http, *args.gateway], context)
+    seen = _see(kubectl, [*http, *gateway], context)
     found = {check: list(check.look(seen)) for check in CHECKS}
-    (_print_json if args.json else _print)(context, seen, found)
+    (_print_json if as_json else _print)(context, seen, found)
     return exits.UNWELL if any(found.values()) else exits.OK
 
 

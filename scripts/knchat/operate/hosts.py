@@ -5,13 +5,16 @@ One host for the HTTP functions, and one for each gateway: a client is sent to t
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
+import click
+
 from knchat import exits
+from knchat.command import command
 
 MOST_GATEWAYS: Final = 62
 """A Gateway has at most 64 listeners, and two are not gateways'."""
@@ -28,62 +31,66 @@ examples:
 Run it again when the number of gateways changes (`replicas` of the overlay's kustomization.yaml), and commit what it prints."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "hosts",
-        help="print the hosts, routes and certificates of an overlay",
-        description="Prints YAML: a Gateway with a listener for each host, Services and routes of the gateways, the route of the HTTP API.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--domain", required=True, help="clients use chat.DOMAIN and gw-0.DOMAIN, gw-1.DOMAIN, ...")
-    parser.add_argument("--gateways", required=True, type=int, metavar="N", help=f"how many gateways there are, 1 to {MOST_GATEWAYS}")
-    parser.add_argument("--namespace", default="chat", help="where kn-chat runs (default chat)")
-    parser.add_argument(
-        "--ingress",
-        default="knative-serving/kourier-internal",
-        metavar="NAMESPACE/SERVICE",
-        help="what cluster-local functions are reached by (default knative-serving/kourier-internal)",
-    )
-    parser.add_argument("--gateway-class", default="kn-chat", metavar="NAME", help="the GatewayClass (default kn-chat)")
-    parser.add_argument("--issuer", default="kn-chat", metavar="NAME", help="cert-manager's ClusterIssuer (default kn-chat)")
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the objects depend on."""
+
+    domain: str
+    gateways: int
+    namespace: str
+    ingress: str
+    gateway_class: str
+    issuer: str
 
 
-def run(args: argparse.Namespace) -> int:
-    if not _DOMAIN.fullmatch(args.domain):
+@command(_EXAMPLES)
+@click.option("--domain", required=True, metavar="DOMAIN", help="clients use chat.DOMAIN and gw-0.DOMAIN, gw-1.DOMAIN, ...")
+@click.option("--gateways", required=True, type=int, metavar="N", help=f"how many gateways there are, 1 to {MOST_GATEWAYS}")
+@click.option("--namespace", default="chat", metavar="NAME", help="where kn-chat runs (default chat)")
+@click.option(
+    "--ingress",
+    default="knative-serving/kourier-internal",
+    metavar="NAMESPACE/SERVICE",
+    help="what cluster-local functions are reached by (default knative-serving/kourier-internal)",
+)
+@click.option("--gateway-class", default="kn-chat", metavar="NAME", help="the GatewayClass (default kn-chat)")
+@click.option("--issuer", default="kn-chat", metavar="NAME", help="cert-manager's ClusterIssuer (default kn-chat)")
+def run(domain: str, gateways: int, namespace: str, ingress: str, gateway_class: str, issuer: str) -> int:
+    """Prints YAML: a Gateway with a listener for each host, Services and routes of the gateways, the route of the HTTP API."""
+    if not _DOMAIN.fullmatch(domain):
         raise exits.Ended("--domain is a domain in small letters, like example.org", exits.USAGE)
-    if not 1 <= args.gateways <= MOST_GATEWAYS:
+    if not 1 <= gateways <= MOST_GATEWAYS:
         raise exits.Ended(
-            f"--gateways is 1 to {MOST_GATEWAYS}; more need a second Gateway, or one listener *.{args.domain} with a wildcard certificate",
+            f"--gateways is 1 to {MOST_GATEWAYS}; more need a second Gateway, or one listener *.{domain} with a wildcard certificate",
             exits.USAGE,
         )
-    names = [args.namespace, args.gateway_class, args.issuer, *args.ingress.split("/")]
+    names = [namespace, gateway_class, issuer, *ingress.split("/")]
     if len(names) != 5 or not all(_NAME.fullmatch(name) for name in names):
         raise exits.Ended("names of Kubernetes are small letters, digits and dashes, and --ingress is NAMESPACE/SERVICE", exits.USAGE)
-    words = f"--domain {args.domain} --gateways {args.gateways}"
-    print(f"# Printed by `kn-chat hosts {words}`; a change here is lost at the next time.")
-    print("\n---\n".join(_yaml(thing) for thing in objects(args)))
+    print(f"# Printed by `kn-chat hosts --domain {domain} --gateways {gateways}`; a change here is lost at the next time.")
+    asked = Asked(domain, gateways, namespace, ingress, gateway_class, issuer)
+    print("\n---\n".join(_yaml(thing) for thing in objects(asked)))
     return exits.OK
 
 
-def objects(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def objects(asked: Asked) -> Iterator[dict[str, Any]]:
     """All of them, in the order in which they are printed."""
-    hosts = [f"gw-{ordinal}" for ordinal in range(args.gateways)]
-    yield _gateway(args, ["chat", *hosts])
-    yield _https_only(args)
-    yield from _api(args)
+    hosts = [f"gw-{ordinal}" for ordinal in range(asked.gateways)]
+    yield _gateway(asked, ["chat", *hosts])
+    yield _https_only(asked)
+    yield from _api(asked)
     for ordinal, host in enumerate(hosts):
-        yield _pod_service(args, host, ordinal)
-        yield _pod_route(args, host)
+        yield _pod_service(asked, host, ordinal)
+        yield _pod_route(asked, host)
 
 
-def _gateway(args: argparse.Namespace, hosts: list[str]) -> dict[str, Any]:
-    annotations = {"cert-manager.io/cluster-issuer": args.issuer}
+def _gateway(asked: Asked, hosts: list[str]) -> dict[str, Any]:
+    annotations = {"cert-manager.io/cluster-issuer": asked.issuer}
     here = {"namespaces": {"from": "Same"}}
     listeners = [
         {
             "name": f"https-{host}",
-            "hostname": f"{host}.{args.domain}",
+            "hostname": f"{host}.{asked.domain}",
             "port": 443,
             "protocol": "HTTPS",
             "tls": {"mode": "Terminate", "certificateRefs": [{"kind": "Secret", "name": "kn-chat-tls"}]},
@@ -94,57 +101,57 @@ def _gateway(args: argparse.Namespace, hosts: list[str]) -> dict[str, Any]:
     # Port 80 without a host: the issuer's challenges come there, and people who forgot the s. Calls are not sent on: a program that called
     # without TLS would go on doing so, and show its tokens and passwords to everybody on the way each time.
     plain = {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": here}
-    spec = {"gatewayClassName": args.gateway_class, "listeners": [plain, *listeners]}
-    return _object("gateway.networking.k8s.io/v1", "Gateway", "chat", args.namespace, spec, annotations=annotations)
+    spec = {"gatewayClassName": asked.gateway_class, "listeners": [plain, *listeners]}
+    return _object("gateway.networking.k8s.io/v1", "Gateway", "chat", asked.namespace, spec, annotations=annotations)
 
 
-def _https_only(args: argparse.Namespace) -> dict[str, Any]:
+def _https_only(asked: Asked) -> dict[str, Any]:
     page = {"path": {"type": "Exact", "value": "/"}}
     redirect = {"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}
     spec = {"parentRefs": [{"name": "chat", "sectionName": "http"}], "rules": [{"matches": [page], "filters": [redirect]}]}
-    return _object("gateway.networking.k8s.io/v1", "HTTPRoute", "https-only", args.namespace, spec)
+    return _object("gateway.networking.k8s.io/v1", "HTTPRoute", "https-only", asked.namespace, spec)
 
 
-def _api(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _api(asked: Asked) -> Iterator[dict[str, Any]]:
     from functions.main import TRIGGERS, OnHttp  # noqa: PLC0415 - `--help` does without
 
-    namespace, service = args.ingress.split("/")
+    namespace, service = asked.ingress.split("/")
     # Functions are cluster-local: the ingress knows them by their name inside the cluster.
     rules = [
         {
             "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in trigger.paths],
-            "filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": f"{trigger.target}.{args.namespace}.svc.cluster.local"}}],
+            "filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": f"{trigger.target}.{asked.namespace}.svc.cluster.local"}}],
             "backendRefs": [{"kind": "Service", "name": service, "namespace": namespace, "port": 80}],
             "timeouts": {"request": "60s"},
         }
         for trigger in TRIGGERS
         if isinstance(trigger, OnHttp)
     ]
-    spec = {"parentRefs": [{"name": "chat", "sectionName": "https-chat"}], "hostnames": [f"chat.{args.domain}"], "rules": rules}
-    yield _object("gateway.networking.k8s.io/v1", "HTTPRoute", "api", args.namespace, spec)
+    spec = {"parentRefs": [{"name": "chat", "sectionName": "https-chat"}], "hostnames": [f"chat.{asked.domain}"], "rules": rules}
+    yield _object("gateway.networking.k8s.io/v1", "HTTPRoute", "api", asked.namespace, spec)
     allowed = {
-        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": args.namespace}],
+        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": asked.namespace}],
         "to": [{"group": "", "kind": "Service", "name": service}],
     }
     yield _object("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "kn-chat", namespace, allowed)
 
 
-def _pod_service(args: argparse.Namespace, host: str, ordinal: int) -> dict[str, Any]:
+def _pod_service(asked: Asked, host: str, ordinal: int) -> dict[str, Any]:
     spec = {
         "selector": {"statefulset.kubernetes.io/pod-name": f"gateway-{ordinal}"},
         "ports": [{"name": "http", "port": 8081, "targetPort": "http"}],
     }
-    return _object("v1", "Service", host, args.namespace, spec)
+    return _object("v1", "Service", host, asked.namespace, spec)
 
 
-def _pod_route(args: argparse.Namespace, host: str) -> dict[str, Any]:
+def _pod_route(asked: Asked, host: str) -> dict[str, Any]:
     rule = {
         "matches": [{"path": {"type": "Exact", "value": "/v1/socket"}}],
         "backendRefs": [{"kind": "Service", "name": host, "port": 8081}],
         "timeouts": {"request": "0s"},  # a session lasts for hours
     }
-    spec = {"parentRefs": [{"name": "chat", "sectionName": f"https-{host}"}], "hostnames": [f"{host}.{args.domain}"], "rules": [rule]}
-    return _object("gateway.networking.k8s.io/v1", "HTTPRoute", host, args.namespace, spec)
+    spec = {"parentRefs": [{"name": "chat", "sectionName": f"https-{host}"}], "hostnames": [f"{host}.{asked.domain}"], "rules": [rule]}
+    return _object("gateway.networking.k8s.io/v1", "HTTPRoute", host, asked.namespace, spec)
 
 
 def _object(

@@ -5,7 +5,6 @@ What signs events, what signs access tokens, and the public half of that. Nothin
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import os
@@ -13,9 +12,12 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+import click
+
 from backends.keys import KEY_FILE, SigningKey
 from backends.settings import Settings
 from knchat import exits
+from knchat.command import command
 
 EVENT_KEYS: Final = "event-keys"
 JWKS: Final = "jwks.json"
@@ -28,28 +30,20 @@ examples:
 Keep the folder where you keep secrets, or delete it when the Secret is there. A file that is there already is left as it is."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "keys",
-        help="make the keys of an installation, as files",
-        description="Makes the keys that sign events and access tokens, for the Secret kn-chat-keys.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, help="where they are written; made if it is missing")
-
-
-def run(args: argparse.Namespace) -> int:
+@command(_EXAMPLES)
+@click.argument("folder", type=click.Path(path_type=Path), help="where they are written; made if it is missing")
+def run(folder: Path) -> int:
+    """Makes the keys that sign events and access tokens, for the Secret kn-chat-keys."""
     try:
-        args.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key = SigningKey.of(Settings(data=args.folder))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = SigningKey.of(Settings(data=folder))
         made = [
-            _write(args.folder / EVENT_KEYS, base64.b64encode(secrets.token_bytes(32)).decode()),
-            _write(args.folder / JWKS, json.dumps({"keys": [dict(key.jwk)]})),
+            _write(folder / EVENT_KEYS, base64.b64encode(secrets.token_bytes(32)).decode()),
+            _write(folder / JWKS, json.dumps({"keys": [dict(key.jwk)]})),
         ]
     except OSError as error:
-        raise exits.Ended(f"{args.folder}: {error.strerror}") from error
-    print("\n".join([str(args.folder / KEY_FILE), *made]))
+        raise exits.Ended(f"{folder}: {error.strerror}") from error
+    print("\n".join([str(folder / KEY_FILE), *made]))
     return exits.OK
 
 

@@ -5,17 +5,19 @@ Every call has a limit. It knows nothing of what the objects are for; `waves` an
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, Final
 
+import click
+
 from knchat import exits
+from knchat.command import Act, declared
 from schemas.errors import Unavailable
 
 Object = dict[str, Any]
@@ -97,10 +99,18 @@ def at(thing: Any, *path: str | int) -> Any:
     return thing
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Which cluster."""
-    parser.add_argument("--context", metavar="NAME", help="the cluster: a context of your kubeconfig (default: its current one)")
-    parser.add_argument("--kubeconfig", metavar="FILE", help="another kubeconfig (default: KUBECONFIG, else ~/.kube/config)")
+def options(act: Act) -> Act:
+    """Which cluster: the command gets `kubectl` for it."""
+
+    @wraps(act)
+    def with_kubectl(context: str | None, kubeconfig: str | None, **given: Any) -> int | None:
+        return act(**given, kubectl=Kubectl(context=context, kubeconfig=kubeconfig))
+
+    return declared(
+        with_kubectl,
+        click.option("--context", metavar="NAME", help="the cluster: a context of your kubeconfig (default: its current one)"),
+        click.option("--kubeconfig", metavar="FILE", help="another kubeconfig (default: KUBECONFIG, else ~/.kube/config)"),
+    )
 
 
 class Kubectl:
@@ -109,11 +119,6 @@ class Kubectl:
     def __init__(self, *, context: str | None = None, kubeconfig: str | None = None) -> None:
         self._cluster = [*([f"--context={context}"] if context else []), *([f"--kubeconfig={kubeconfig}"] if kubeconfig else [])]
         self._context = context
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Kubectl:
-        """By the options of `add_options`."""
-        return cls(context=args.context, kubeconfig=args.kubeconfig)
 
     def context(self) -> str:
         """The name of the cluster's context."""

@@ -5,15 +5,17 @@ Run it once before the processes of a new version start; PostgreSQL and Cassandr
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import time
 from typing import Final
 
+import click
+
 from backends import logs
 from backends.settings import Settings
 from knchat import exits
+from knchat.command import command
 from schemas.errors import Unavailable
 
 AGAIN_S: Final = 1.0
@@ -27,23 +29,13 @@ It says what it did, line by line; nothing to do is success. Any number may run 
 newer one has migrated; processes that run already go on."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "migrate",
-        help="bring the stores to what this version needs",
-        description="Makes or changes the tables of PostgreSQL (or data.db), and of Cassandra with KNCHAT_CHATS=cassandra.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--wait", type=int, default=0, metavar="S", help="how long to wait for a store that is away (default 0)")
-
-
-def run(args: argparse.Namespace) -> int:
-    if args.wait < 0:
-        raise exits.Ended("--wait is 0 or more", exits.USAGE)
+@command(_EXAMPLES)
+@click.option("--wait", type=click.IntRange(min=0), default=0, metavar="S", help="how long to wait for a store that is away (default 0)")
+def run(wait: int) -> int:
+    """Makes or changes the tables of PostgreSQL (or data.db), and of Cassandra with KNCHAT_CHATS=cassandra."""
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
-    lines = asyncio.run(_migrate(settings, wait_s=args.wait))
+    lines = asyncio.run(_migrate(settings, wait_s=wait))
     print("\n".join(lines) if lines else "nothing to do")
     return exits.OK
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from typing import Final
 
+import click
+
 from knchat import exits
+from knchat.command import command
+from knchat.operate import kubectl as cluster
 from knchat.operate.deploy import waves_of
 from knchat.operate.installed import objects
-from knchat.operate.kubectl import Kubectl, Object, add_options
+from knchat.operate.kubectl import Kubectl, Object
 from knchat.operate.waves import WHAT, await_gone, say
 
 TIMEOUT_S: Final = 300
@@ -28,36 +31,27 @@ History and accounts lie in your stores and are not touched; but the namespace g
 put there."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "remove",
-        help="take everything off a Knative cluster",
-        description="Deletes what `deploy` made, sources first and topics last, and waits until it is gone.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--keep-topics", action="store_true", help="leave the topics, and what they hold")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--timeout", type=int, default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})")
-    add_options(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    if args.timeout < 1:
-        raise exits.Ended("--timeout is 1 or more", exits.USAGE)
-    kubectl = Kubectl.of(args)
+@command(_EXAMPLES)
+@click.option("--keep-topics", is_flag=True, help="leave the topics, and what they hold")
+@click.option("--yes", is_flag=True, help="do not ask")
+@click.option(
+    "--timeout", type=click.IntRange(min=1), default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})"
+)
+@cluster.options
+def run(keep_topics: bool, yes: bool, timeout: int, kubectl: Kubectl) -> int:
+    """Deletes what `deploy` made, sources first and topics last, and waits until it is gone."""
     context = kubectl.context()
     found = objects(kubectl)
-    things = [thing for thing in found if thing["kind"] != "KafkaTopic" or not args.keep_topics]
+    things = [thing for thing in found if thing["kind"] != "KafkaTopic" or not keep_topics]
     # A namespace goes with all that is in it, topics too.
     kept = {thing["metadata"]["namespace"] for thing in found if thing not in things}
     things = [thing for thing in things if thing["kind"] != "Namespace" or thing["metadata"]["name"] not in kept]
     if not things:
         say(f"nothing of kn-chat is on the cluster {context}")
         return exits.OK
-    if not args.yes:
-        _ask(context, things, keeps_topics=args.keep_topics)
-    deadline = time.monotonic() + args.timeout
+    if not yes:
+        _ask(context, things, keeps_topics=keep_topics)
+    deadline = time.monotonic() + timeout
     for number, members in reversed(waves_of(things)):
         say(f"wave {number}, {WHAT.get(number, 'more')}: {len(members)} objects go")
         # Namespaces after what lies in them: else a controller's finalizer would find its own object's Secret gone.
@@ -67,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         ):
             kubectl.delete(part)
             await_gone(kubectl, part, deadline=deadline)
-    say("everything is gone" + (", but the topics" if args.keep_topics else ""))
+    say("everything is gone" + (", but the topics" if keep_topics else ""))
     return exits.OK
 
 

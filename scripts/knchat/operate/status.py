@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+import click
+
 from knchat import exits
+from knchat.command import command
+from knchat.operate import kubectl as cluster
 from knchat.operate.installed import Installed, look
 from knchat.operate.kafka_view import KafkaView
-from knchat.operate.kubectl import Kubectl, Object, add_options, at, ref, wave
+from knchat.operate.kubectl import Kubectl, Object, at, ref, wave
 from knchat.operate.needed_secrets import pod_of
 from knchat.operate.waves import Waiting, has_rule, say, waits_for
 from schemas.errors import ChatError
@@ -27,27 +30,18 @@ READY is `-` for kinds that do not become ready, like a ConfigMap. The exit code
 What is wrong and what to do: kn-chat doctor."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "status",
-        help="show what is on a Knative cluster",
-        description="Objects, revisions, gateways, lag and dead letters.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="for programs")
-    add_options(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    kubectl = Kubectl.of(args)
+@command(_EXAMPLES)
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+@cluster.options
+def run(as_json: bool, kubectl: Kubectl) -> int:
+    """Objects, revisions, gateways, lag and dead letters."""
     context = kubectl.context()
     found = look(kubectl)
     if not found.things:
         raise exits.Ended(f"nothing of kn-chat is on the cluster {context}: kn-chat deploy OVERLAY")
     rows = [_row(thing) for thing in found.things]
     told: dict[str, Any] = {"cluster": context, "objects": rows, "functions": _functions(found), "pods": _pods(found), "kafka": _kafka()}
-    if args.json:
+    if as_json:
         print(json.dumps(told, indent=2))
     else:
         _show(told)

@@ -5,14 +5,16 @@ Run `create` once before anything else starts, and `check` whenever somebody has
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 from typing import Final
 
+import click
+
 from backends import logs
 from backends.settings import Settings
 from knchat import exits
+from knchat.command import command
 
 _EXAMPLES: Final = """\
 examples:
@@ -23,24 +25,16 @@ How many partitions and copies they get: KNCHAT_DELIVERY_PARTITIONS and KNCHAT_K
 may run any number of times. The embedded log makes its topics itself."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "topics",
-        help="make or check the topics on Kafka",
-        description="The topics on Kafka: partitions, retention, copies, and what else acknowledged messages rely on.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("action", choices=("create", "check"), metavar="create|check")
-
-
-def run(args: argparse.Namespace) -> int:
+@command(_EXAMPLES)
+@click.argument("action", type=click.Choice(["create", "check"]), metavar="create|check")
+def run(action: str) -> int:
+    """The topics on Kafka: partitions, retention, copies, and what else acknowledged messages rely on."""
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     if settings.log == "embedded":
         print("the embedded log makes its topics itself: there is nothing to do (KNCHAT_LOG=kafka or knative means Kafka)")
         return exits.OK
-    return asyncio.run(_create(settings) if args.action == "create" else _check(settings))
+    return asyncio.run(_create(settings) if action == "create" else _check(settings))
 
 
 async def _create(settings: Settings) -> int:

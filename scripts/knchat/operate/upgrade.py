@@ -5,16 +5,18 @@ A function that fails goes back to its old revision at once, and so do those tha
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import click
+
 from knchat import exits
-from knchat.operate.deploy import Release, add_release_options, apply, finish, prepare, show_changes, take, waves_of
+from knchat.command import command
+from knchat.operate.deploy import Release, apply, finish, prepare, release_options, show_changes, take, waves_of
 from knchat.operate.kafka_view import KafkaView
-from knchat.operate.kubectl import Object, at, poll, ref, wave
+from knchat.operate.kubectl import Kubectl, Object, at, poll, ref, wave
 from knchat.operate.waves import Waiting, await_all, condition, is_function, say, waits_for
 from schemas.errors import ChatError, Unavailable
 
@@ -58,32 +60,24 @@ class Canary:
     moved: list[Move] = field(default_factory=list)
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "upgrade",
-        help="bring a new version to a Knative cluster",
-        description="Migrates the stores, moves the functions by canaries, and restarts the gateways one at a time.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--canary", type=int, default=CANARY, metavar="P", help=f"per cent for a new revision at first (default {CANARY})")
-    parser.add_argument("--hold", type=int, default=HOLD_S, metavar="S", help=f"how long a canary is watched (default {HOLD_S})")
-    add_release_options(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    if not 0 <= args.canary < 100 or args.hold < 0:
-        raise exits.Ended("--canary is 0 to 99, --hold 0 or more", exits.USAGE)
-    release = prepare(args)
+@command(_EXAMPLES)
+@click.option(
+    "--canary", type=click.IntRange(0, 99), default=CANARY, metavar="P", help=f"per cent for a new revision at first (default {CANARY})"
+)
+@click.option("--hold", type=click.IntRange(min=0), default=HOLD_S, metavar="S", help=f"how long a canary is watched (default {HOLD_S})")
+@release_options
+def run(folder: str, canary: int, hold: int, timeout: int, dry_run: bool, force_conflicts: bool, kubectl: Kubectl) -> int:
+    """Migrates the stores, moves the functions by canaries, and restarts the gateways one at a time."""
+    release = prepare(kubectl, folder, timeout_s=timeout, force=force_conflicts)
     functions = [thing for thing in release.things if is_function(thing)]
     gateways = [thing for thing in release.things if thing["kind"] == "StatefulSet" and wave(thing) == 4]
     live = release.kubectl.live(functions)
     if not live:
         raise exits.Ended("nothing is there to upgrade: kn-chat deploy")
-    if args.dry_run:
+    if dry_run:
         return show_changes(release)
-    canary = Canary(args.canary, args.hold, KafkaView.of_environment())
-    if canary.kafka is None and canary.percent:
+    trial = Canary(canary, hold, KafkaView.of_environment())
+    if trial.kafka is None and trial.percent:
         say("dead letters are not watched: KNCHAT_KAFKA says no brokers")
     for number, things in waves_of(release.things):
         if number != 4:
@@ -92,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         apart = [ref(thing) for thing in (*functions, *gateways)]
         take(release, number, [thing for thing in things if ref(thing) not in apart])
         for function in functions:
-            _move(release, canary, function, live.get(ref(function)))
+            _move(release, trial, function, live.get(ref(function)))
         for gateway in gateways:
             _restart(release, gateway)
     finish(release)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -10,7 +9,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from knchat import exits
+from knchat.command import command
 from knchat.user import logins
 from schemas.ids import LATEST, time_of
 
@@ -30,27 +32,18 @@ examples:
 /quit or Ctrl-D ends; a text that begins with / is typed with two. Lost lines are taken up again; what was typed meanwhile is sent then."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "chat",
-        help="talk with somebody, line by line",
-        description="Shows what was said last and what is said now, and sends what you type.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("with_whom", metavar="NAME", help="the other person's name or id")
-    parser.add_argument(
-        "--limit", type=int, choices=range(257), default=20, metavar="N", help="show the last N messages first (0-256, default 20)"
-    )
-    logins.add_options(parser)
+@command(_EXAMPLES)
+@click.argument("with_whom", metavar="NAME", help="the other person's name or id")
+@click.option("--limit", type=click.IntRange(0, 256), default=20, metavar="N", help="show the last N messages first (0-256, default 20)")
+@logins.options()
+def run(with_whom: str, limit: int, kept: logins.Kept) -> int:
+    """Shows what was said last and what is said now, and sends what you type."""
 
-
-def run(args: argparse.Namespace) -> int:
     async def work() -> None:
-        async with logins.Kept(args).client(args) as client:
-            peer = await logins.person(client, args.with_whom)
+        async with kept.client() as client:
+            peer = await logins.person(client, with_whom)
             await client.connect()
-            await _Talk(client, peer).run(args.limit)
+            await _Talk(client, peer).run(limit)
 
     return logins.act(work)
 

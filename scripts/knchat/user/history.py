@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from knchat import exits
+from knchat.command import command, exclusive
 from knchat.user import logins
 
 if TYPE_CHECKING:
@@ -25,40 +28,51 @@ examples:
 Oldest first: time, id, who, text. --json prints each message as the server has it, one a line."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "history",
-        help="read what was said",
-        description="Messages of a chat: the newest, or those before, after or around an id or a time (RFC 3339, UTC).",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("with_whom", nargs="?", metavar="NAME", help="the other person's name or id, unless --chat says it")
-    parser.add_argument("--chat", metavar="ID", help="a chat")
-    position = parser.add_mutually_exclusive_group()
-    for name in ("before", "after", "around"):
-        position.add_argument(f"--{name}", metavar="ID|TIME")
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    logins.add_options(parser)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which messages: one of the three points at most, each an id or a time."""
+
+    before: str | None
+    after: str | None
+    around: str | None
+    limit: int
 
 
-def run(args: argparse.Namespace) -> int:
-    if (args.with_whom is None) == (args.chat is None):
+@command(_EXAMPLES)
+@exclusive("before", "after", "around")
+@click.argument("with_whom", required=False, metavar="NAME", help="the other person's name or id, unless --chat says it")
+@click.option("--chat", metavar="ID", help="a chat")
+@click.option("--before", metavar="ID|TIME")
+@click.option("--after", metavar="ID|TIME")
+@click.option("--around", metavar="ID|TIME")
+@click.option("--limit", type=click.IntRange(min=1), default=50, metavar="N", help="at most so many (default 50)")
+@click.option("--json", is_flag=True, help="one JSON object a line")
+@logins.options()
+def run(
+    with_whom: str | None,
+    chat: str | None,
+    before: str | None,
+    after: str | None,
+    around: str | None,
+    limit: int,
+    json: bool,
+    kept: logins.Kept,
+) -> int:
+    """Messages of a chat: the newest, or those before, after or around an id or a time (RFC 3339, UTC)."""
+    if (with_whom is None) == (chat is None):
         raise exits.Ended("say with whom, or which --chat", exits.USAGE)
-    if args.limit < 1:
-        raise exits.Ended("--limit is at least 1", exits.USAGE)
+    wanted = _Wanted(before, after, around, limit)
 
     async def work() -> None:
-        from msgspec import json  # noqa: PLC0415 - `--help` does without
+        import msgspec  # noqa: PLC0415 - `--help` does without
 
-        async with logins.Kept(args).client(args, listen=False, background=True) as client:
-            chat = args.chat or client.chat_with((await logins.person(client, args.with_whom)).user)
+        async with kept.client(listen=False, background=True) as client:
+            asked = chat or client.chat_with((await logins.person(client, with_whom or "")).user)
             await client.connect()
-            messages = await _messages(client, chat, args)
-            if args.json:
+            messages = await _messages(client, asked, wanted)
+            if json:
                 for message in messages:
-                    print(json.encode(message).decode())
+                    print(msgspec.json.encode(message).decode())
                 return
             names = await names_of(client, [message.sender for message in messages])
             for message in messages:
@@ -78,15 +92,15 @@ async def names_of(client: Client, users: list[str]) -> dict[str, str]:
     return {user: known.get(user, user) for user in ids}
 
 
-async def _messages(client: Client, chat: str, args: argparse.Namespace) -> list[HistoryMessage]:
+async def _messages(client: Client, chat: str, wanted: _Wanted) -> list[HistoryMessage]:
     """Oldest first. A page ends at 256 messages or 48 KiB, so more may be needed; what lies around a point is one page."""
-    if args.around is not None:
-        page = await client.history(chat, around=args.around, limit=min(args.limit, _PAGE))
+    if wanted.around is not None:
+        page = await client.history(chat, around=wanted.around, limit=min(wanted.limit, _PAGE))
         return page.messages[::-1]
     found: list[HistoryMessage] = []
-    before, after = args.before, args.after
-    while len(found) < args.limit:
-        page = await client.history(chat, before=before, after=after, limit=min(args.limit - len(found), _PAGE))
+    before, after = wanted.before, wanted.after
+    while len(found) < wanted.limit:
+        page = await client.history(chat, before=before, after=after, limit=min(wanted.limit - len(found), _PAGE))
         messages = page.messages[::-1]
         found = found + messages if after is not None else messages + found
         if not messages or not (page.more_after if after is not None else page.more_before):

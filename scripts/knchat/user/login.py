@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import socket
 from pathlib import Path
 from typing import Final
 
+import click
+
 from knchat import exits
+from knchat.command import command
 from knchat.user import logins
 
 _DEVICES: Final = 2
@@ -25,33 +27,21 @@ Tokens are kept in $XDG_CONFIG_HOME/kn-chat (else ~/.config/kn-chat), readable b
 user become the defaults of the other commands; --profile keeps sets of log-ins apart. Prints the user's id."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "login",
-        help="log in, so that other commands need no password",
-        description="Logs this machine in as a user.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("user_name", metavar="NAME")
-    parser.add_argument(
-        "--devices", type=int, choices=range(1, 17), default=_DEVICES, metavar="N", help="commands at once (1-16, default 2)"
-    )
-    logins.add_password(parser)
-    logins.add_options(parser, user=False)
-
-
-def run(args: argparse.Namespace) -> int:
-    password = logins.password_of(args)
-    kept = logins.Kept(args)
-    user_name = args.user_name.lower()
+@command(_EXAMPLES)
+@click.argument("user_name", metavar="NAME")
+@click.option("--devices", type=click.IntRange(1, 16), default=_DEVICES, metavar="N", help=f"commands at once (1-16, default {_DEVICES})")
+@logins.password()
+@logins.options(user=False)
+def run(user_name: str, devices: int, password: str, kept: logins.Kept) -> int:
+    """Logs this machine in as a user."""
+    user_name = user_name.lower()
 
     async def work() -> None:
         user = ""
-        for path in _devices(kept, user_name, args.devices):
+        for path in _devices(kept, user_name, devices):
             user = await _log_in(kept.http, path, user_name, password) or user
         if not user:
-            raise exits.Ended(f"all {args.devices} devices of {user_name} are busy here, and so logged in")
+            raise exits.Ended(f"all {devices} devices of {user_name} are busy here, and so logged in")
         kept.remember(user_name)
         print(user)
         logins.note(f"logged in as {user_name} at {kept.http}")

@@ -6,7 +6,6 @@ running command takes one device for itself (two sessions of one device would en
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import getpass
 import json
@@ -14,10 +13,14 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 from knchat import exits
+from knchat.command import Act, declared, exclusive
 
 if TYPE_CHECKING:
     from knchat_client import Client, FileTokens, Profile
@@ -28,32 +31,53 @@ _STEERING: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 _PROFILE: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]{0,63}", re.ASCII)
 
 
-def add_options(parser: argparse.ArgumentParser, *, user: bool = True) -> None:
-    """--http and --profile, and --user where somebody must be logged in."""
-    parser.add_argument("--http", metavar="URL", type=_url, help=f"the server (default: the one used last, else {DEFAULT_HTTP})")
-    parser.add_argument("--profile", metavar="NAME", type=_profile, default="default", help="a set of log-ins of its own")
-    if user:
-        parser.add_argument("--user", metavar="NAME", help="act for this user (default: who logged in last)")
+def options(*, user: bool = True) -> Callable[[Act], Act]:
+    """--http and --profile, and --user where somebody must be logged in: the command gets `kept`."""
+
+    def of(act: Act) -> Act:
+        @wraps(act)
+        def with_kept(http: str | None, profile: str, user: str | None = None, **given: Any) -> int | None:
+            return act(**given, kept=Kept(http, profile, user))
+
+        shared = [
+            click.option("--http", metavar="URL", type=_url, help=f"the server (default: the one used last, else {DEFAULT_HTTP})"),
+            click.option("--profile", metavar="NAME", type=_profile, default="default", help="a set of log-ins of its own"),
+        ]
+        if user:
+            shared.append(click.option("--user", metavar="NAME", help="act for this user (default: who logged in last)"))
+        return declared(with_kept, *shared)
+
+    return of
 
 
-def add_password(parser: argparse.ArgumentParser) -> None:
-    """How a password is given: asked for, unless one of these is there."""
-    given = parser.add_mutually_exclusive_group()
-    given.add_argument("--password-file", metavar="FILE", help="read the password from the first line of a file; -: from stdin")
-    given.add_argument("--password", help="the password itself; others on this machine can see it, so for demonstrations only")
+def password(*, twice: bool = False) -> Callable[[Act], Act]:
+    """How a password is given: asked for, unless one of two options is there. The command has a `user_name`, and gets `password`."""
+
+    def of(act: Act) -> Act:
+        @wraps(act)
+        def with_password(user_name: str, password_file: str | None, password: str | None, **given: Any) -> int | None:
+            return act(user_name=user_name, password=_password(user_name, password_file, password, twice=twice), **given)
+
+        return declared(
+            exclusive("password_file", "password")(with_password),
+            click.option("--password-file", metavar="FILE", help="read the password from the first line of a file; -: from stdin"),
+            click.option("--password", metavar="TEXT", help="the password itself; others here can see it, so for demonstrations only"),
+        )
+
+    return of
 
 
-def password_of(args: argparse.Namespace, *, twice: bool = False) -> str:
+def _password(user_name: str, file: str | None, given: str | None, *, twice: bool) -> str:
     """The password, as it was given or asked for. Never printed."""
-    if args.password is not None:
-        return str(args.password)
-    if args.password_file not in {None, "-"}:
+    if given is not None:
+        return given
+    if file not in {None, "-"}:
         try:
-            return Path(args.password_file).read_text(encoding="utf-8").partition("\n")[0]
+            return Path(str(file)).read_text(encoding="utf-8").partition("\n")[0]
         except (OSError, UnicodeDecodeError) as error:
             raise exits.Ended(f"the password cannot be read: {error}", exits.USAGE) from error
-    if args.password_file is None and sys.stdin.isatty():
-        password = getpass.getpass(f"Password of {args.user_name}: ", stream=sys.stderr)
+    if file is None and sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {user_name}: ", stream=sys.stderr)
         if twice and getpass.getpass("The same again: ", stream=sys.stderr) != password:
             raise exits.Ended("the two passwords differ", exits.USAGE)
         return password
@@ -82,25 +106,26 @@ def note(text: str) -> None:
 class Kept:
     """The log-ins of one profile."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, http: str | None, profile: str, user: str | None) -> None:
         base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-        self._folder = base / "kn-chat" / str(args.profile)
+        self._folder = base / "kn-chat" / profile
         try:
             self._remembered: dict[str, str] = json.loads((self._folder / "profile.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             self._remembered = {}
-        self.http: str = args.http or self._remembered.get("http") or DEFAULT_HTTP
+        self._user = user
+        self.http: str = http or self._remembered.get("http") or DEFAULT_HTTP
 
     def remember(self, user_name: str) -> None:
         """This server and this user are the defaults from now on."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folder / "profile.json").write_text(json.dumps({"http": self.http, "user": user_name}) + "\n", encoding="utf-8")
 
-    def client(self, args: argparse.Namespace, **options: Any) -> Client:
+    def client(self, **options: Any) -> Client:
         """A client on a device of the user that no other command uses."""
         from knchat_client import Client  # noqa: PLC0415 - `--help` does without
 
-        user_name = (args.user or self._remembered.get("user", "")).lower()
+        user_name = (self._user or self._remembered.get("user", "")).lower()
         if not user_name:
             raise exits.Ended("nobody is logged in: kn-chat login NAME")
         in_use = 0
@@ -158,11 +183,11 @@ async def person(client: Client, name: str) -> Profile:
 
 def _url(text: str) -> str:
     if not re.match(r"https?://[^/\s]+", text):
-        raise argparse.ArgumentTypeError("a server is named like http://127.0.0.1:8080")
+        raise click.BadParameter("a server is named like http://127.0.0.1:8080")
     return text.rstrip("/")
 
 
 def _profile(text: str) -> str:
     if not _PROFILE.fullmatch(text):
-        raise argparse.ArgumentTypeError("a profile's name has letters, digits, . _ -")
+        raise click.BadParameter("a profile's name has letters, digits, . _ -")
     return text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Final
 
+import click
+
+from knchat.command import command
 from knchat.user import logins
 
 _EXAMPLES: Final = """\
@@ -17,30 +19,21 @@ examples:
 Prints the new user's id. Then: kn-chat login carol"""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "register",
-        help="make an account",
-        description="A new account. The name has 3 to 32 of a-z 0-9 . _ -, the password 8 to 256 characters.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("user_name", metavar="NAME")
-    parser.add_argument("--display-name", metavar="TEXT", help="what others see (default: the name)")
-    parser.add_argument("--email", metavar="ADDRESS")
-    parser.add_argument("--phone", metavar="NUMBER")
-    logins.add_password(parser)
-    logins.add_options(parser, user=False)
-
-
-def run(args: argparse.Namespace) -> int:
-    password = logins.password_of(args, twice=True)
+@command(_EXAMPLES)
+@click.argument("user_name", metavar="NAME")
+@click.option("--display-name", metavar="TEXT", help="what others see (default: the name)")
+@click.option("--email", metavar="ADDRESS")
+@click.option("--phone", metavar="NUMBER")
+@logins.password(twice=True)
+@logins.options(user=False)
+def run(user_name: str, display_name: str | None, email: str | None, phone: str | None, password: str, kept: logins.Kept) -> int:
+    """A new account. The name has 3 to 32 of a-z 0-9 . _ -, the password 8 to 256 characters."""
 
     async def work() -> None:
         from knchat_client import Client  # noqa: PLC0415 - `--help` does without
 
-        async with Client(logins.Kept(args).http) as client:
-            profile = await client.register(args.user_name, password, display_name=args.display_name, email=args.email, phone=args.phone)
+        async with Client(kept.http) as client:
+            profile = await client.register(user_name, password, display_name=display_name, email=email, phone=phone)
         print(profile.user)
         logins.note(f"registered; next: kn-chat login {profile.user_name}")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from typing import Final
 
+import click
+
+from knchat.command import command, exclusive
 from knchat.user import logins
 
 _EXAMPLES: Final = """\
@@ -20,45 +22,38 @@ Lines have the fields of the protocol. {"type": "reload"} means: more was missed
 to the line (connected, lost) is told on stderr."""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "tail",
-        help="print everything that is pushed, as JSON lines",
-        description="Messages, receipts, unread counts and refusals as they come. Survives lost lines without loss or copies.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--count", type=int, metavar="N", help="end after so many lines")
-    parser.add_argument("--timeout", type=float, metavar="S", help="end after so many seconds, with code 5 if --count was not reached")
-    parser.add_argument("--types", metavar="T,T", help="these types of push alone")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--recent", action="store_true", help="begin with what the server pushes again to a new session: some minutes")
-    start.add_argument("--resume", metavar="CURSOR", help="begin after the push that had this cursor")
-    logins.add_options(parser)
+@command(_EXAMPLES)
+@exclusive("recent", "resume")
+@click.option("--count", type=int, metavar="N", help="end after so many lines")
+@click.option("--timeout", type=float, metavar="S", help="end after so many seconds, with code 5 if --count was not reached")
+@click.option("--types", metavar="T,T", help="these types of push alone")
+@click.option("--recent", is_flag=True, help="begin with what the server pushes again to a new session: some minutes")
+@click.option("--resume", metavar="CURSOR", help="begin after the push that had this cursor")
+@logins.options()
+def run(count: int | None, timeout: float | None, types: str | None, recent: bool, resume: str | None, kept: logins.Kept) -> int:
+    """Messages, receipts, unread counts and refusals as they come. Survives lost lines without loss or copies."""
+    chosen = None if types is None else set(types.split(","))
 
-
-def run(args: argparse.Namespace) -> int:
     async def work() -> None:
         from knchat_client import Unavailable  # noqa: PLC0415 - `--help` does without
 
         try:
-            async with asyncio.timeout(args.timeout):
-                await _tail(args)
+            async with asyncio.timeout(timeout):
+                await _tail(kept, chosen, count=count, recent=recent, resume=resume)
         except TimeoutError:
-            if args.count is not None:
-                raise Unavailable(f"there was less to print within {args.timeout:g} s than --count says") from None
+            if count is not None:
+                raise Unavailable(f"there was less to print within {timeout:g} s than --count says") from None
 
     return logins.act(work)
 
 
-async def _tail(args: argparse.Namespace) -> None:
+async def _tail(kept: logins.Kept, types: set[str] | None, *, count: int | None, recent: bool, resume: str | None) -> None:
     import msgspec  # noqa: PLC0415 - `--help` does without
 
     from knchat_client import Connected, Disconnected, Reload, Replaced, frames  # noqa: PLC0415 - see above
 
-    types = None if args.types is None else set(args.types.split(","))
-    printed, listening = 0, args.recent or args.resume is not None
-    async with logins.Kept(args).client(args, resume=args.resume) as client:
+    printed, listening = 0, recent or resume is not None
+    async with kept.client(resume=resume) as client:
         await client.connect()
         async for event in client.events():
             match event:
@@ -78,5 +73,5 @@ async def _tail(args: argparse.Namespace) -> None:
                     if types is None or msgspec.json.decode(line)["type"] in types:
                         print(line, flush=True)
                         printed += 1
-            if printed == args.count:
+            if printed == count:
                 return
