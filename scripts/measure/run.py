@@ -17,7 +17,7 @@ import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from hdrh.histogram import HdrHistogram
@@ -168,7 +168,7 @@ class Run:
         chats = [device.chat for device in devices]
         owed = Counter(chats[plan.senders[row]] for row in range(record.slots) if record.acked[row])
         deadline = time.monotonic() + self.settle_s
-        mine: dict[str, list[tuple[int, str]]] = {}
+        mine: dict[str, Sequence[tuple[int, str]]] = {}
         lacking = list(zip(self.users[::2], chats[::2], strict=True))
         while True:
             mine |= await self.target.history([user for user, _ in lacking], [chat for _, chat in lacking])
