@@ -158,6 +158,11 @@ def test_help_needs_no_extra(make):
     assert names_of(PROJECT["dependencies"]) <= environment.packages().keys()
     assert environment.packages().keys() & {"sqlalchemy", "httpx", "kn-chat-client", *NOT_OF_THE_GATEWAY} == set()
     assert "kn-chat dev" in environment.run("kn-chat", "--help")
+    for words, needed in ((["dev", "--memory"], "kn-chat[dev]"), (["login", "alice", "--password", "x"], "kn-chat-client")):
+        with environment.popen("kn-chat", *words, stderr=subprocess.PIPE) as process:
+            _, err = process.communicate(timeout=PATIENCE_S)
+        (line,) = err.splitlines()
+        assert (process.returncode != 0, needed in line) == (True, True)
 
 
 @pytest.mark.slow
