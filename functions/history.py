@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from functions.context import Context
 
 QUESTION_S: Final = 8.0
-"""What a question may take: the handler has 10 s, and who asked waits as long."""
+"""What the questions of an event may take: the handler has 10 s, and who asked waits as long."""
 TOGETHER_S: Final = 0.05
 """So long a quick answer waits for those that were asked with it: a record costs more than an answer."""
 TURN: Final = 256
-"""Items of one user that are answered before others' questions. Beside a flood of whole pages others' p99 is 11 ms, with four a turn 19."""
+"""About so many items of one user are answered before others' questions: beside a flood of whole pages others' p99 is 11 ms, else 19."""
 LEAST: Final = 64
 """Of them for each question, so that at most four are one turn: as many as an app asks when it starts."""
 
@@ -41,13 +41,16 @@ async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends
     Raises Unavailable when a store or the log does not answer; what could be answered has been by then, and an answer may come twice.
     """
     waiting = [query for query in queries if query.deadline_ms > now_ms]
+    until_s = asyncio.get_running_loop().time() + QUESTION_S
     count("knchat_queries_total", len(queries) - len(waiting), answer="expired")
     failed: BaseException | None = None
     turns, pending = iter(_turns(waiting)), dict[asyncio.Task[pb.Answer], UserId]()
     try:
         for number in itertools.count():
             asked = [] if isinstance(failed, Unavailable) else next(turns, [])  # a store that is away will not answer the others either
-            turn = {asyncio.create_task(_within(query, backends.chats, now_ms=now_ms)): UserId(query.user) for query in asked}
+            turn = {
+                asyncio.create_task(_within(query, backends.chats, now_ms=now_ms, until_s=until_s)): UserId(query.user) for query in asked
+            }
             pending |= turn
             if turn:
                 done, _ = await asyncio.wait(turn, timeout=TOGETHER_S)
@@ -70,7 +73,7 @@ async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends
 
 
 def _turns(queries: Sequence[pb.Query]) -> list[list[pb.Query]]:
-    """The first questions of each user, TURN items of them, then the next of each, ...: others never wait for all that one asked."""
+    """The first questions of each user, about TURN items of them, then the next of each, ...: others never wait for all that one asked."""
     asked = Counter[int]()
     turns: list[list[pb.Query]] = []
     for query in queries:
@@ -93,14 +96,14 @@ def _items(query: pb.Query) -> int:
             return TURN
 
 
-async def _within(query: pb.Query, chats: Chats, *, now_ms: int) -> pb.Answer:
-    """The answer; `unavailable` when it takes too long, which costs nobody else anything."""
-    seconds = min(QUESTION_S, (query.deadline_ms - now_ms) / 1_000)
+async def _within(query: pb.Query, chats: Chats, *, now_ms: int, until_s: float) -> pb.Answer:
+    """The answer; `unavailable` when it takes too long, which costs nobody else anything. No question lasts beyond `until_s`."""
+    seconds = min(until_s - asyncio.get_running_loop().time(), (query.deadline_ms - now_ms) / 1_000)
     try:
         async with asyncio.timeout(seconds):
             return await _answer(query, chats)
     except TimeoutError:
-        late = Unavailable(f"no answer within {seconds:.0f} s, ask again")
+        late = Unavailable("no answer in time, ask again")
         return pb.Answer(session=query.session, re=query.re, refused=pb.QueryRefused(code=late.code, message=late.message))
 
 

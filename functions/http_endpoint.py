@@ -100,11 +100,15 @@ def endpoint(
 
     def declare(handler: Handler) -> Endpoint:
         hints = get_type_hints(handler)
+        if "return" not in hints:
+            raise TypeError(f"the handler of {method} {path} does not say what it returns")
         answer = hints.pop("return")
         in_path = dict.fromkeys(_IN_PATH.findall(path), str)
+        if taken := in_path.keys() & {"body", "query", *GIVEN}:
+            raise TypeError(f"{path} names {', '.join(sorted(taken))}, which handlers are given otherwise")
         expected = GIVEN | in_path
         for name, hint in hints.items():
-            if name not in {"body", "query"} and expected.get(name) is not hint:
+            if not (hasattr(hint, "read") if name in {"body", "query"} else expected.get(name) is hint):
                 raise TypeError(f"{method} {path} brings no {name}: {hint}")
         if missing := in_path.keys() - hints.keys():
             raise TypeError(f"the handler of {method} {path} does not take {', '.join(sorted(missing))}")

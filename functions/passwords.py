@@ -39,7 +39,7 @@ AT_ONCE: Final = min(4, len(os.sched_getaffinity(0)))
 NICE: Final = 10
 """Of the threads that hash."""
 WAITING: Final = 512
-"""Two cores work this off in 5 s, half of what a call has."""
+"""Two idle cores work this off in 5 s, half of what a call has."""
 WAITING_EACH: Final = 64
 """Of one user or address."""
 LOCAL: Final = 10_000
@@ -174,8 +174,8 @@ def _threads() -> ThreadPoolExecutor:
 
 def _give_way() -> None:
     """Where threads have priorities of their own (Linux), hashing leaves the cores to everything that takes milliseconds."""
-    with suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 async def _in_a_thread(work: Callable[[], T]) -> T:

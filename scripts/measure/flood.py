@@ -214,7 +214,7 @@ class Flood:
             "measure.flooder",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            preexec_fn=lambda: os.nice(19),  # it has a machine of its own elsewhere
+            preexec_fn=lambda: os.nice(19),  # it has a machine of its own elsewhere; it asks as often as at 5
         )
         told = asyncio.create_task(process.communicate(json.dumps(task).encode()))
         await asyncio.sleep(0.3)  # it starts

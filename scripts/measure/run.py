@@ -172,11 +172,14 @@ class Run:
         lacking = list(zip(self.users[::2], chats[::2], strict=True))
         while True:
             mine |= await self.target.history([user for user, _ in lacking], [chat for _, chat in lacking])
-            lacking = [(user, chat) for user, chat in lacking if sum(key.startswith(f"{run}-") for _, key in mine[chat]) < owed[chat]]
+            lacking = [
+                (user, chat) for user, chat in lacking if len({key for _, key in mine[chat] if key.startswith(f"{run}-")}) < owed[chat]
+            ]
             if not lacking or time.monotonic() > deadline:
                 break
             await asyncio.sleep(1)
         self.kept_ns = time.monotonic_ns()
+        mine = await self.target.history(self.users[::2], chats[::2])
         theirs = await self.target.history(self.users[1::2], chats[1::2])
         return checker.check(record, plan, chats, run=run, mine=mine, theirs=theirs, resets=[device.resets for device in devices])
 

@@ -179,13 +179,11 @@ def test_a_second_signal_ends_the_process_at_once():
 
 # ---- one mechanism each ------------------------------------------------------------------------------------------------------------------
 
-# Each with what it is: no wait of ours, or the client, which comes without server code.
+# Each with what it is: no wait of ours.
 OTHERS = {
     "backends/dispatcher/sink.py": "a disturbance that a receiver plays",
     "gateway/hub.py": "what clients are told of their return",
     "gateway/server.py": "what clients are told of their return",
-    "gateway/client/comeback.py": "the client",
-    "gateway/client/link.py": "the client",
     "scripts/knchat/develop/real.py": "picks free ports",
 }
 WRITTEN_OUT = re.compile(

@@ -144,3 +144,8 @@ async def test_calls_without_a_good_token_become_slow(ann, backends, monkeypatch
     assert answers == [401] * 4
     assert took_s >= 2 * budgets_module.REFUSAL_S
     assert (await ann.get("/v1/me")).status_code == 200
+
+
+def test_refusals_are_told_in_time():
+    """However many calls of one caller wait for their refusal."""
+    assert budgets_module.WAITING_EACH * budgets_module.REFUSAL_S / budgets_module.EACH < door.HANDLER_S

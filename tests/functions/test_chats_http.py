@@ -111,6 +111,7 @@ async def test_a_whole_page_is_not_cut_to_a_frame(ann, bob, doors):
         ({"limit": 0}, "limit"),
         ({"limit": 257}, "limit"),
         ({"limit": "ten"}, "limit"),
+        ({"limit": "1e1"}, "limit"),
     ],
 )
 async def test_a_wrong_position_is_named(ann, talk, query, field):

@@ -366,3 +366,18 @@ async def test_a_turn_holds_few_great_pages(doors, topics, people):
     events = [event for _, event in await topics.events(SESSION_DELIVERIES)]
     told = [[(answer.session, answer.re) for answer in wire.parse(event, pb.Answers).answers] for event in events]
     assert sorted(told) == [[("s-a", 0)], [("s-a", 1)], [("s-a", 2)], [("s-b", 1)]]
+
+
+async def test_many_great_pages_of_a_store_that_hangs_are_refused_in_time(doors, said, backends, monkeypatch):
+    """All have their answer within the handler's time, so the event does not come again."""
+
+    async def hang(chat, **asked):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(backends.chats, "page", hang)
+    monkeypatch.setattr("functions.history.QUESTION_S", 0.5)
+    monkeypatch.setattr("functions.door.HANDLER_S", 1.5)
+    queries = [pb.Query(user=doors.ALICE, session="s", re=n, deadline_ms=FOR_EVER, **history(doors.CHAT, limit=256)) for n in range(48)]
+    answer = await doors.post("history", queries)
+
+    assert answer.status == 200
