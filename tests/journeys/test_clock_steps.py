@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from knchat_client import Client, Disconnected, Reload
-from schemas import frames
+from knchat_client import Client, Disconnected, Reload, frames
 from tests.journeys.conftest import PASSWORD, Dev, real_dev
 from tests.journeys.shim import Shim
 
