@@ -50,7 +50,11 @@ class Dev:
         ]
         self.log = (self.log_folder / f"{self.folder.name}.stderr").open("a")
         self.process = subprocess.Popen(
-            [*command, *self._flags], stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **self._environ}
+            [*command, *self._flags],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **self._environ},
         )
         line = self.process.stdout.readline()
         assert line.startswith("ready "), (line, Path(self.log.name).read_text())
@@ -71,6 +75,10 @@ class Dev:
     def _ended(self) -> int:
         try:
             return self.process.wait(60)  # several processes one after the other take longer than one
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # what each thread was doing stands in the log then
+            self.process.wait(60)
+            raise AssertionError(f"it did not end:\n{Path(self.log.name).read_text()[-8_000:]}") from None
         finally:
             self.process.stdout.close()
             self.log.close()
