@@ -5,6 +5,7 @@ Only the file that is asked for is imported, for its `run` (`command.py` says ho
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -158,6 +159,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output has gone (`| head`). What Python still holds for it must not fail once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.FAILED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"kn-chat: the output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
         return exits.FAILED
     return code or exits.OK
 

@@ -226,6 +226,15 @@ def test_the_shell_completes_subcommands_and_options(line, offered, monkeypatch,
     assert {word.partition(",")[2] for word in capsys.readouterr().out.splitlines()} == offered
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_is_one_line():
+    """Where the output goes to."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "knchat", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (exits.FAILED, "kn-chat: the output cannot be written: No space left on device\n")
+
+
 def test_a_reader_that_goes_away_is_no_crash(tmp_path):
     """`kn-chat ... | head -1` ends quietly."""
     endless = """
