@@ -179,7 +179,7 @@ class Run:
                 break
             await asyncio.sleep(1)
         self.kept_ns = time.monotonic_ns()
-        mine = await self.target.history(self.users[::2], chats[::2])
+        mine |= await self.target.history(self.users[::2], chats[::2])
         theirs = await self.target.history(self.users[1::2], chats[1::2])
         return checker.check(record, plan, chats, run=run, mine=mine, theirs=theirs, resets=[device.resets for device in devices])
 
