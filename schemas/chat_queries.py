@@ -28,7 +28,7 @@ class Query(Struct, kw_only=True, frozen=True):
     @classmethod
     def read(cls, fields: Mapping[str, str]) -> Self:
         """The query, checked; unknown fields are ignored. Raises Malformed naming the first field that is wrong."""
-        if not fields.get("limit", "0").isdecimal():
+        if "limit" in cls.__struct_fields__ and not fields.get("limit", "0").isdecimal():
             raise Malformed("limit: Expected `int`", field="limit")  # `1e1` is one to msgspec, and to no other call
         try:
             return msgspec.convert(fields, cls, strict=False)
