@@ -22,6 +22,7 @@ from backends import logs
 from backends.settings import Settings
 from knchat import exits
 from knchat.command import command
+from knchat.operate import data_folder
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import parse_id_or_time, time_text, unix_ms_of
 
@@ -73,16 +74,12 @@ one goes on where it was. Exit code 0: nothing is missing any more; 1: something
 @click.option("--age", type=click.IntRange(min=0), metavar="S", help="leave out what is younger (KNCHAT_AUDIT_AGE_S, else 1200)")
 @click.option("--rate", type=click.IntRange(min=1), default=RATE, metavar="N", help=f"look at no more than N a second (default {RATE})")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)")
-def run(repair: bool, since: str | None, until: str | None, age: int | None, rate: int, as_json: bool, data: Path | None) -> int:
+@data_folder.option
+def run(repair: bool, since: str | None, until: str | None, age: int | None, rate: int, as_json: bool, folder: Path | None) -> int:
     """Compares the log with what came of it: each command has an outcome, each accepted one its effect in history."""
-    settings = Settings.from_env()
-    if data is not None:
-        settings = replace(settings, data=data)
+    settings = data_folder.settings_of(folder)
     if age is not None:
         settings = replace(settings, audit_age_s=age)
-    if settings.log == "embedded" and not (settings.data / "log.db").exists():
-        raise exits.Ended(f"there is no log in {settings.data}; name the data folder with --data")
     logs.set_up(settings.log_level)
     return asyncio.run(_run(settings, repair=repair, since=since, until=until, rate=rate, as_json=as_json))
 

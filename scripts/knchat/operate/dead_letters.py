@@ -21,9 +21,9 @@ import click
 from backends.dead_letters import revived
 from backends.log import Reads, Record, Stored
 from backends.logs import escaped
-from backends.settings import Settings
 from knchat import exits
 from knchat.command import group
+from knchat.operate import data_folder
 from schemas import topics, wire
 from schemas.errors import Malformed
 from schemas.ids import time_text
@@ -69,11 +69,6 @@ class Letter:
         return "" if self.event is None else self.event.extensions.get(name, "")
 
 
-_data_option = click.option(
-    "--data", "folder", type=click.Path(path_type=Path), metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)"
-)
-
-
 @group(_EXAMPLES)
 def run() -> None:
     """Events that a function refused for good, or could not take within its retries."""
@@ -81,7 +76,7 @@ def run() -> None:
 
 @run.command("list", epilog=_EXAMPLES)
 @click.option("--limit", type=click.IntRange(min=1), default=50, metavar="N", help="the newest N (default 50)")
-@_data_option
+@data_folder.option
 def _run_list(limit: int, folder: Path | None) -> int:
     """One line each, oldest first."""
     return _ask(folder, lambda backends: _list(backends.reads, limit))
@@ -89,7 +84,7 @@ def _run_list(limit: int, folder: Path | None) -> int:
 
 @run.command("show", epilog=_EXAMPLES)
 @click.argument("position", metavar="PARTITION/OFFSET")
-@_data_option
+@data_folder.option
 def _run_show(position: str, folder: Path | None) -> int:
     """One with all attributes and its data."""
     return _ask(folder, lambda backends: _show(backends.reads, position))
@@ -99,7 +94,7 @@ def _run_show(position: str, folder: Path | None) -> int:
 @click.argument("positions", nargs=-1, metavar="[PARTITION/OFFSET]...")
 @click.option("--all", "everything", is_flag=True, help="all there are")
 @click.option("--yes", is_flag=True, help="do not ask before --all")
-@_data_option
+@data_folder.option
 def _run_redrive(positions: tuple[str, ...], everything: bool, yes: bool, folder: Path | None) -> int:
     """Append again to the topic that the failed function reads."""
     if bool(positions) == everything:
@@ -109,11 +104,7 @@ def _run_redrive(positions: tuple[str, ...], everything: bool, yes: bool, folder
 
 def _ask(folder: Path | None, question: Callable[[Backends], Coroutine[None, None, int]]) -> int:
     """What it answers on the log of this folder, or of the settings."""
-    settings = Settings.from_env()
-    if folder is not None:
-        settings = replace(settings, data=folder)
-    if settings.log == "embedded" and not (settings.data / "log.db").exists():
-        raise exits.Ended(f"there is no log in {settings.data}; name the data folder with --data")
+    settings = data_folder.settings_of(folder)
 
     async def work() -> int:
         from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
