@@ -156,15 +156,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exits.MISSING
     except KeyboardInterrupt:
         return exits.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`). What Python still holds for it must not fail once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.FAILED
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in {errno.EPIPE, errno.ENOSPC}:
             raise
-        print(f"kn-chat: the output cannot be written: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
+        if error.errno == errno.ENOSPC:  # else the reader of our output has gone (`| head`)
+            print(f"kn-chat: the output cannot be written: {error.strerror}", file=sys.stderr)
+        # What Python still holds for it must not fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILED
     return code or exits.OK
 
