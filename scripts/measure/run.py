@@ -17,7 +17,7 @@ import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 
 from hdrh.histogram import HdrHistogram
@@ -167,19 +167,24 @@ class Run:
     async def _check(self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str) -> checker.Verdict:
         chats = [device.chat for device in devices]
         owed = Counter(chats[plan.senders[row]] for row in range(record.slots) if record.acked[row])
+        user_of = dict(zip(chats[::2], self.users[::2], strict=True))
         deadline = time.monotonic() + self.settle_s
-        mine: dict[str, Sequence[tuple[int, str]]] = {}
-        lacking = list(zip(self.users[::2], chats[::2], strict=True))
-        while True:
-            mine |= await self.target.history([user for user, _ in lacking], [chat for _, chat in lacking])
-            lacking = [
-                (user, chat) for user, chat in lacking if len({key for _, key in mine[chat] if key.startswith(f"{run}-")}) < owed[chat]
-            ]
-            if not lacking or time.monotonic() > deadline:
-                break
+
+        async def read(some: Collection[str]) -> checker.History:
+            return await self.target.history([user_of[chat] for chat in some], [*some])
+
+        def lacking(found: checker.History) -> list[str]:
+            return [chat for chat in found if len({key for _, key in found[chat] if key.startswith(f"{run}-")}) < owed[chat]]
+
+        mine = await read(user_of)
+        left = lacking(mine)
+        was_whole = not left
+        while left and time.monotonic() <= deadline:
             await asyncio.sleep(1)
+            left = lacking(await read(left))
         self.kept_ns = time.monotonic_ns()
-        mine |= await self.target.history(self.users[::2], chats[::2])
+        if not was_whole:
+            mine = await read(user_of)  # as late as `theirs`
         theirs = await self.target.history(self.users[1::2], chats[1::2])
         return checker.check(record, plan, chats, run=run, mine=mine, theirs=theirs, resets=[device.resets for device in devices])
 
