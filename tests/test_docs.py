@@ -1,18 +1,14 @@
 """Pages that cannot rot: every link, anchor and citation leads somewhere, and pages keep their form."""
 
 import re
-from collections import Counter
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.pages import HEADING, LINK, ROOT, anchors, text_of
+
 DOCS = ROOT / "docs"
 
-_FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]+))?\)")
-_HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 # `design.md D3, D8 and section 6`: what is cited of the page, up to the first other word.
 _CITED = re.compile(r"\b(design|protocol)\.md((?:,? (?:and |to )?(?:D\d+b?|sections? \d+|\d+(?=[ ,.;:)]))\b)*)")
 _DECISION = re.compile(r"\bD\d{1,2}b?\b")
@@ -23,29 +19,10 @@ _PAGE = re.compile(r"(?<![\w./-])\w[\w./-]*\.md\b")
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")] if "node_modules" not in path.parts)
 
 
-@cache
-def text_of(path):
-    """A page without its code blocks, in which `#` and `[` mean something else."""
-    return _FENCE.sub("", path.read_text())
-
-
-@cache
-def anchors(path):
-    """The anchors of a page's headings, as GitHub makes them."""
-    seen = Counter()
-    made = set()
-    for heading in _HEADING.findall(text_of(path)):
-        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
-        anchor = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
-        made.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
-        seen[anchor] += 1
-    return made
-
-
 def broken_links(page):
     """Relative links of a page whose file or anchor is not there."""
     broken = []
-    for name, anchor in _LINK.findall(text_of(page)):
+    for name, anchor in LINK.findall(text_of(page)):
         target = (page.parent / name).resolve() if name else page
         if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
             broken.append(f"{name}#{anchor}" if anchor else name)
@@ -65,12 +42,12 @@ def sources():
 
 def numbers(page):
     """The numbers of the sections of a page of docs/: `3` for `## 3. Decisions`."""
-    return {match[1] for heading in _HEADING.findall(text_of(DOCS / page)) if (match := re.match(r"(\d+)\. ", heading))}
+    return {match[1] for _, heading in HEADING.findall(text_of(DOCS / page)) if (match := re.match(r"(\d+)\. ", heading))}
 
 
 def decisions():
     """The numbers of the decisions that docs/design.md has headings for."""
-    return {match[1] for heading in _HEADING.findall(text_of(DOCS / "design.md")) if (match := re.match(r"(D\d+b?)\. ", heading))}
+    return {match[1] for _, heading in HEADING.findall(text_of(DOCS / "design.md")) if (match := re.match(r"(D\d+b?)\. ", heading))}
 
 
 def records():
@@ -172,7 +149,7 @@ def test_every_record_has_its_form_and_stands_in_the_index():
 
 def test_lines_of_pages_end_by_column_100():
     """Only tables and links may be longer."""
-    pages = [path for path in PAGES if path.name in {"README.md", "CONTRIBUTING.md"} or DOCS in path.parents]
+    pages = [path for path in PAGES if path.name in {"README.md", "CHANGELOG.md", "CONTRIBUTING.md"} or DOCS in path.parents]
     wide = [
         (path.relative_to(ROOT).as_posix(), line)
         for path in pages

@@ -8,23 +8,17 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[1]
+from tests.support.pages import HEADING, LINK, ROOT, anchors, text_of
+
 CLICKS: Final = 2
-_LINK: Final = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def section(page: Path, anchor: str | None) -> str:
     """What stands under a heading, up to the next of its level or above; the whole page without an anchor."""
     if page.suffix != ".md" or anchor is None:
         return page.read_text()
-    text = page.read_text()
-    headings = list(re.finditer(r"^(#+) (.+)$", text, re.MULTILINE))
-    begin = next(heading for heading in headings if _anchor(heading[2]) == anchor)
-    after = (heading.start() for heading in headings if heading.start() > begin.start() and len(heading[1]) <= len(begin[1]))
+    text, begin = text_of(page), anchors(page)[anchor]
+    after = (heading.start() for heading in HEADING.finditer(text, begin.end()) if len(heading[1]) <= len(begin[1]))
     return text[begin.start() : next(after, len(text))]
 
 
@@ -34,7 +28,7 @@ def places() -> dict[tuple[Path, str | None], int]:
     for clicks in range(1, CLICKS + 1):
         pages = {page for (page, _), after in reached.items() if after == clicks - 1 and page.suffix == ".md" and page.is_file()}
         for page in pages:
-            for name, anchor in _LINK.findall(page.read_text()):
+            for name, anchor in LINK.findall(text_of(page)):
                 reached.setdefault(((page.parent / name).resolve() if name else page, anchor or None), clicks)
     return reached
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
@@ -13,27 +12,19 @@ from functions import documents, main
 from gateway import acts, framing
 from schemas import frames
 from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES
+from tests.support.pages import rows
 
-ROOT: Final = Path(__file__).parents[1]
+PAGE: Final = "docs/protocol.md"
 PLANNED: Final = "*planned*"
 _UNDESCRIBED: Final = {"GET /v1/openapi.json", "GET /v1/docs"}
 """Served beside the calls, which are described there."""
-
-
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the table under a heading of any level, without its first two lines."""
-    text = (ROOT / "docs/protocol.md").read_text()
-    section = re.split(r"^#+ ", re.split(rf"^#+ {re.escape(heading)}\n", text, flags=re.MULTILINE)[1], flags=re.MULTILINE)[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(lines) > 2, f"docs/protocol.md has no table under {heading}"
-    return [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in lines[2:]]
 
 
 def split(heading: str) -> tuple[dict[str, str], dict[str, str]]:
     """The rows under a heading of the protocol page that are served, and those that are planned: names in the first cell -> the rest."""
     served: dict[str, str] = {}
     planned: dict[str, str] = {}
-    for first, *rest in rows(heading):
+    for first, *rest in rows(PAGE, heading):
         group = planned if first.startswith(PLANNED) else served
         names = re.findall(r"`([^`]+)`", first) or re.split(r", ?", first.removeprefix(PLANNED).strip())
         group.update(dict.fromkeys(names, " | ".join(rest)))
@@ -99,7 +90,7 @@ def test_the_close_codes_of_the_page_are_those_of_the_code():
     """1005 and 1006 are never sent: they stand for a close without a code, and for none at all."""
     codes = {value for module in (acts, framing) for value in vars(module).values() if isinstance(value, int) and 1000 <= value < 5000}
 
-    assert {int(first) for first, *_ in rows("Close codes")} == codes - {framing.NO_CODE, framing.VANISHED}
+    assert {int(first) for first, *_ in rows(PAGE, "Close codes")} == codes - {framing.NO_CODE, framing.VANISHED}
 
 
 def test_the_error_codes_of_the_page_are_those_of_the_code():

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -13,17 +12,7 @@ from backends.telemetry import METRICS
 from functions.main import TRIGGERS, OnEvents, OnHttp
 from measure import capacity
 from schemas.topics import TOPICS
-
-ROOT = Path(__file__).parents[1]
-
-
-def rows(readme, heading):
-    """The cells of the table under a heading, without its first two lines."""
-    text = (ROOT / readme).read_text()
-    section = re.split(r"^## ", text.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(lines) > 2, f"{readme} has no table under {heading}"
-    return [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in lines[2:]]
+from tests.support.pages import ROOT, rows
 
 
 def _value(value):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.test_readmes import ROOT, rows
+from tests.support.pages import ROOT, rows
 
 _ROOMS = ("backends", "clients", "functions", "gateway", "schemas", "scripts")
 _READS = re.compile(
