@@ -62,7 +62,7 @@ class Job:
     def start(self) -> None:
         """In a group of its own, so that Ctrl-C reaches it through us, once."""
         self.began_s = time.monotonic()
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `output`
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - read until the end of the run
         command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", f"--durations={SLOWEST}", "--durations-min=1", *self.arguments]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, process_group=0
