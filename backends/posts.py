@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
 ERROR_DATA_BYTES: Final = 1024
-"""So much of an answer's body stands in `knativeerrordata`; more of it nobody reads."""
+"""The length of `knativeerrordata`: the dispatcher copies only so much of an answer's body into it."""
 
 _AGAIN: Final = frozenset({404, 408, 409, 429})  # and 500 and above
 

@@ -1,7 +1,7 @@
 """The frames that the strict decoder refuses: read again with care, understood where protocol.md allows it, else explained.
 
-Allowed are null for a field that is left out, whole numbers as floats, and anything at all in fields that nobody reads: half a surrogate
-pair too, which JSON and MessagePack can carry and UTF-8 cannot. A way that is slow and seldom gone.
+Allowed are null for a field that is left out, whole numbers as floats, and any value in fields that the protocol does not name: half a
+surrogate pair too, which JSON and MessagePack can carry and UTF-8 cannot. This way is slow, and few frames need it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Part = bytes | Raw | dict[str, Any]
 
 
 class UnknownType(Exception):
-    """A well-formed frame whose type nobody here knows; `re` is its number, if it had one."""
+    """A well-formed frame of a type that this version does not know; `re` is its number, if it had one."""
 
     def __init__(self, name: str, re: int | UnsetType) -> None:
         super().__init__(name)
@@ -59,7 +59,7 @@ class Lenient:
         self._kinds = kinds
         self._names = {name: frozenset(field.encode_name for field in structs.fields(kind)) for name, kind in kinds.items()}
         names = sorted(frozenset({"type", "id"}).union(*self._names.values()))
-        # The fields as they came; those that nobody knows are passed over unread.
+        # The fields as they came; the decoder skips those that the protocol does not name.
         raw = msgspec.defstruct("Raw", [(f"f{at}", Raw | UnsetType, UNSET) for at in range(len(names))], rename=lambda f: names[int(f[1:])])
         self._raw = None if text else msgspec.msgpack.Decoder(raw)
 

@@ -212,7 +212,7 @@ class Message(Push, tag="message", kw_only=True):
 
 
 class Receipt(Push, tag="receipt", kw_only=True):
-    """How far somebody has received or read a chat."""
+    """How far a user has received or read a chat."""
 
     chat: str
     user: str

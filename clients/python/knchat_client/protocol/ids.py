@@ -1,5 +1,5 @@
 # Copied from schemas/ids.py by scripts/generate; change that file.
-"""Message ids: a snowflake used as a hybrid logical clock. Whoever mints ids, or reads a time out of one, uses this.
+"""Message ids: a snowflake used as a hybrid logical clock. This module makes ids, and reads the time of one.
 
 Layout, from the top: 41 bits milliseconds since 2024-01-01 UTC, 12 bits generator, 10 bits sequence; below 2^63.
 Ids sort by time; a process that has seen an id mints only greater ones, so a reply sorts after its question.
