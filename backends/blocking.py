@@ -1,6 +1,6 @@
 """Runs a driver's blocking calls on a few threads, with a bound on what waits, a deadline for each call, and a turn for each caller.
 
-SQL (`backends/database.py`) and questions to Kafka (`backends/log/kafka.py`) use it. It knows no driver and no statement; errors of a call
+SQL (`backends/sql/`) and questions to Kafka (`backends/log/kafka/`) use it. It knows no driver and no statement; errors of a call
 pass through as they are.
 """
 
@@ -12,16 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from backends.fair import HOUSE, FairQueue, worked_for
+from backends.fair import SYSTEM, FairQueue, worked_for
 from schemas.errors import Unavailable
 
 T = TypeVar("T")
 
-# One event of 256 commands makes at most 256 calls, and the pump posts at most 99 events at once. What waits beyond this could not be
-# served within the deadline (a read takes about 0.2 ms), so it is told at once.
-WAITING: Final = 4_096
-EACH: Final = 512
-"""Of them calls for one user or address, so that nobody fills the queue alone."""
+# One event of 256 commands makes at most 256 calls, and the local dispatcher posts at most 99 events at once. What waits beyond this could
+# not be served within the deadline (a read takes about 0.2 ms), so it is told at once.
+MAX_WAITING: Final = 4_096
+MAX_WAITING_EACH: Final = 512
+"""Of them calls for one user or address, so that no caller fills the queue alone."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Blocking:
     What waits is begun in turn: one call for each whom the callers work for (`backends.fair`), then the next of each.
     """
 
-    def __init__(self, name: str, *, threads: int, timeout_s: float, waiting: int = WAITING, whom: str = "the database") -> None:
+    def __init__(self, name: str, *, threads: int, timeout_s: float, waiting: int = MAX_WAITING, whom: str = "the database") -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._timeout_s = timeout_s
         self._whom = whom
@@ -55,7 +55,7 @@ class Blocking:
         if self._closed:
             raise Unavailable(f"{self._whom} is closed")
         who, asked = worked_for(), _Call(call)
-        if len(self._under_way) >= self._waiting or (who != HOUSE and self._queue.waiting(who) >= EACH):
+        if len(self._under_way) >= self._waiting or (who != SYSTEM and self._queue.waiting(who) >= MAX_WAITING_EACH):
             raise Unavailable(f"too much waits for {self._whom}")
         self._queue.put(who, asked)
         self._executor.submit(self._next)
@@ -80,7 +80,7 @@ class Blocking:
 
     def _ended(self, future: asyncio.Future[Any]) -> None:
         self._under_way.discard(future)
-        future.exception()  # a call that was given up has nobody left to hear of its error
+        future.exception()  # the error of a cancelled call is not retrieved
 
     async def close(self) -> None:
         """Takes no more calls, and waits for those under way: at most the timeout."""

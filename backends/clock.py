@@ -1,7 +1,7 @@
 """The one clock of a process: the time that orders, expires and refuses.
 
 A machine's wall clock may be wrong and may be set at any moment. This one follows the database, which all processes share: its time at
-the last reading, and what has passed since by CLOCK_BOOTTIME, which nobody sets and which counts while the machine is suspended. Where
+the last reading, and what has passed since by CLOCK_BOOTTIME, which cannot be set and which counts while the machine is suspended. Where
 the database lies in a file of this machine there is no better clock than the wall clock; then it is the wall clock at the start and what
 has passed since, corrected towards the wall clock only forwards and by at most CORRECTED_S a minute.
 
@@ -21,12 +21,12 @@ from functools import partial
 from typing import Final, Protocol
 
 from backends.concurrency import jittered
-from backends.telemetry import gauge
+from backends.telemetry.metrics import gauge
 from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-READ_EVERY_S: Final = 60.0
+READ_INTERVAL_S: Final = 60.0
 """How often a store's clock is read. What passes in between is measured to some milliseconds."""
 CORRECTED_S: Final = 1.0
 """So far a minute a clock without a store follows the wall clock: a wrong one cannot expire anything, a right one is reached in time."""
@@ -34,8 +34,8 @@ OFF_S: Final = 60.0
 """A wall clock that differs by more is worth a word to the operator: one of the two is wrong."""
 BELOW_MS: Final = 900
 """How far below the newest id a reading of a store may set this clock. A mint runs up to 1 s ahead of it, so ids go on rising."""
-_AGAIN_S: Final = 5.0
-_LOOK_EVERY_S: Final = 10.0
+_RETRY_DELAY_S: Final = 5.0
+_CHECK_INTERVAL_S: Final = 10.0
 _SLICE_S: Final = 1.0
 
 
@@ -77,7 +77,7 @@ class Clock:
             self._told.set()
         self._setting = threading.Lock()
         self._looked_s = elapsed()
-        self._look_s = self._looked_s + _LOOK_EVERY_S
+        self._look_s = self._looked_s + _CHECK_INTERVAL_S
         self._offset_s = wall() - self._looked_s
         self._off = False
 
@@ -124,21 +124,21 @@ class Clock:
             self.synchronise(await store.read_clock(self))
 
     async def keep(self, store: TellsTime) -> None:
-        """Does that for ever, where it is not alone. While the store is away it goes on by itself."""
+        """Does that until cancelled, where it is not alone. While the store is unavailable it goes on by itself."""
         while not self._alone:
             try:
                 await self.follow(store)
-                wait_s = READ_EVERY_S
+                wait_s = READ_INTERVAL_S
             except Unavailable as error:
                 log.info("the store's clock cannot be read, again in a moment", extra={"error": error.message})
-                wait_s = _AGAIN_S
+                wait_s = _RETRY_DELAY_S
             await self.sleep(jittered(wait_s, least=0.8))
 
     def _look(self, passed_s: float) -> None:
         """Compares it with the wall clock, and follows that a little where there is nothing better."""
         with self._setting:
             since_s, self._looked_s = max(0.0, passed_s - self._looked_s), passed_s
-            self._look_s = passed_s + _LOOK_EVERY_S
+            self._look_s = passed_s + _CHECK_INTERVAL_S
             off_s = self._wall() - (passed_s + self._offset_s)
             if self._alone or not self._told.is_set():
                 self._offset_s += max(0.0, min(off_s, since_s * CORRECTED_S / 60))

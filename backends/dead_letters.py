@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from backends.log import Stored
-from backends.posts import verdict
+from backends.log import ConsumerRecord
+from backends.requests import verdict
 from schemas import wire
 from schemas.wire import Event
 
 
-def event_of(record: Stored) -> Event:
+def event_of(record: ConsumerRecord) -> Event:
     """The event in the record, with its place as extensions. Raises Malformed when it holds none."""
     event = wire.from_kafka(record.headers, record.value)
     return replace(event, extensions={**event.extensions, **place_of(record)})
 
 
-def for_now(letter: Event) -> bool:
-    """Whether it died because something was away: of no answer, or of one that means later. 500 is a bug's."""
+def is_transient(letter: Event) -> bool:
+    """Whether it died because something was unavailable: of no answer, or of one that means later. 500 is a bug's."""
     code = letter.extensions.get("knativeerrorcode", "503")
     return code.isdecimal() and code != "500" and verdict(int(code)) == "again"
 
@@ -31,6 +31,6 @@ def revived(letter: Event) -> Event:
     )
 
 
-def place_of(record: Stored) -> Mapping[str, str]:
+def place_of(record: ConsumerRecord) -> Mapping[str, str]:
     """The extensions that say where a record lies."""
     return {"knativekafkapartition": str(record.partition), "knativekafkaoffset": str(record.offset)}

@@ -1,6 +1,6 @@
-"""Fair queues: whoever waits for something scarce waits for the others' next one, never for all that one of them has asked for.
+"""Fair queues: a caller that waits for something scarce waits for one item of each other caller, never for all items of one.
 
-`Blocking` (SQL) and the password hashing use it. For whom a task works is said once, by the doors, with `work_for`.
+`Blocking` (SQL) and the password hashing use it. For whom a task works is said once, by the endpoints, with `work_for`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final, Generic, TypeVar
 
 from schemas.errors import Unavailable
 
-HOUSE: Final = ""
-"""Whoever asks for nobody in particular: events of many users at once, housekeeping. One among the others, without a bound of its own."""
+SYSTEM: Final = ""
+"""The caller of what is done for no user alone: events of many users, maintenance. One among the others, without a bound of its own."""
 
-_works_for: ContextVar[str] = ContextVar("works_for", default=HOUSE)
+_works_for: ContextVar[str] = ContextVar("works_for", default=SYSTEM)
 
 Item = TypeVar("Item")
 
@@ -63,7 +63,7 @@ class FairQueue(Generic[Item]):
 class Turns:
     """At most `at_once` at the same time; others wait, in turn, `waiting` of them at most. Belongs to one event loop.
 
-    Nobody gets all places, nor fills the queue: of each at most `each` are inside, and `each_waiting` wait.
+    No caller gets all places, nor fills the queue: of each at most `each` are inside, and `each_waiting` wait.
     """
 
     def __init__(self, at_once: int, *, each: int, waiting: int, each_waiting: int, busy: str) -> None:
@@ -90,7 +90,7 @@ class Turns:
             self._free -= 1
             self._inside[who] += 1
             return
-        if sum(map(len, self._waiting.values())) >= self._most or (who != HOUSE and len(self._waiting.get(who, ())) >= self._most_of_each):
+        if sum(map(len, self._waiting.values())) >= self._most or (who != SYSTEM and len(self._waiting.get(who, ())) >= self._most_of_each):
             raise Unavailable(self._busy)
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(who, deque()).append(called)
@@ -124,7 +124,7 @@ class Turns:
             self._inside[who] += 1
 
     def _may(self, who: str) -> bool:
-        return who == HOUSE or self._inside[who] < self._each
+        return who == SYSTEM or self._inside[who] < self._each
 
     def _forget(self, who: str, called: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(who)

@@ -1,4 +1,4 @@
-"""The data folder and its databases, which nobody but us reads: what people wrote lies in them in clear text."""
+"""The data folder and its databases, which only this user reads: what people wrote lies in them in clear text."""
 
 from __future__ import annotations
 

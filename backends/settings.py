@@ -1,4 +1,4 @@
-"""Static settings: every `KNCHAT_*` environment variable, read once at the start by `wiring` or a command, and by nobody else.
+"""Static settings: every `KNCHAT_*` environment variable, read once at the start by `wiring` or a command alone.
 
 An empty environment runs the embedded default. A wrong value stops the start and is named. The table in docs/operations/settings.md is
 made from here. A secret may be given in a file: `KNCHAT_REDIS_PASSWORD_FILE` names one that holds `KNCHAT_REDIS_PASSWORD`.
@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backends import forms
-from backends.forms import Form
+from backends import parsers
+from backends.parsers import Form
 from schemas.errors import Malformed
 
 # Servers that listen everywhere are reached over the loopback of their family.
@@ -51,10 +51,13 @@ class Settings:
     gateway_port: int = _setting(8081, "port", "where the gateway listens; 0: any free one", least=0, most=65_535)
     host: str = _setting("127.0.0.1", "address", "what the servers bind to; 0.0.0.0 in containers")
     public_url: str = _setting(
-        "", "ws URL", "the gateway's whole URL for clients, {ordinal} is its number; empty: made from host and port", form=forms.SOCKET_URL
+        "",
+        "ws URL",
+        "the gateway's whole URL for clients, {ordinal} is its number; empty: made from host and port",
+        form=parsers.SOCKET_URL,
     )
     allowed_origins: tuple[str, ...] = _setting(
-        (), "origins, comma", "browser origins allowed on the socket and by CORS; *: all; empty: own host", form=forms.ORIGIN
+        (), "origins, comma", "browser origins allowed on the socket and by CORS; *: all; empty: own host", form=parsers.ORIGIN
     )
     event_keys: tuple[bytes, ...] = _setting(
         (), "base64, comma", "keys that sign events; the first signs, all (at most two) are accepted", secret=True
@@ -63,7 +66,7 @@ class Settings:
         "", "file", "Ed25519 private key (PEM) that signs tokens; empty: made in the data folder at the first start"
     )
     jwks: str = _setting(
-        "", "file or URL", "public keys that gateways and functions check tokens with; empty: those of the data folder", form=forms.JWKS
+        "", "file or URL", "public keys that gateways and functions check tokens with; empty: those of the data folder", form=parsers.JWKS
     )
     token_s: int = _setting(900, "s", "life of an access token", least=5, most=86_400)
     log_in_idle_days: int = _setting(60, "days", "without a refresh after which a log-in is over", least=1, most=3_650)
@@ -83,7 +86,7 @@ class Settings:
         (),
         "networks, comma",
         "proxies before the HTTP functions whose X-Forwarded-For is believed, 127.0.0.0/8,10.244.0.0/16; empty: none",
-        form=forms.NETWORK,
+        form=parsers.NETWORK,
     )
     ping_s: int = _setting(30, "s", "heartbeat of idle sessions; closed 4002 after two without an answer", least=1, most=300)
     drain_s: int = _setting(5, "s", "what a stopping gateway gives its clients between `drain` and close 1012", least=0, most=300)
@@ -111,7 +114,7 @@ class Settings:
     metrics: bool = _setting(True, "0 or 1", "serve /metrics, on the ports of gateways and functions")
     log_level: str = _setting("INFO", "level", "DEBUG, INFO, WARNING or ERROR", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     otlp_endpoint: str = _setting(
-        "", "URL", "where spans go, by OTLP over http, like http://collector:4318; empty: nowhere", form=forms.COLLECTOR
+        "", "URL", "where spans go, by OTLP over http, like http://collector:4318; empty: nowhere", form=parsers.COLLECTOR
     )
     trace_ratio: float = _setting(0.01, "0 to 1", "share of the traces beginning in this process whose spans are sent")
 
@@ -121,7 +124,7 @@ class Settings:
         "the log: embedded; kafka; knative (appends by POST to K_SINK, reads from Kafka)",
         choices=("embedded", "kafka", "knative"),
     )
-    kafka: tuple[str, ...] = _setting((), "host:port, comma", "brokers to begin with", form=forms.PLACE)
+    kafka: tuple[str, ...] = _setting((), "host:port, comma", "brokers to begin with", form=parsers.PLACE)
     kafka_security: str = _setting(
         "plaintext", "choice", "plaintext, ssl, sasl_plaintext or sasl_ssl", choices=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
     )
@@ -133,24 +136,26 @@ class Settings:
         12, "partitions", "of chat-deliveries and session-deliveries; at least 4 for each gateway ever planned", least=1, most=4_096
     )
     gateway_name: str = _setting(
-        "", "name", "this gateway, like gateway-0: its place in the group, and {ordinal}; empty: host name", form=forms.MEMBER
+        "", "name", "this gateway, like gateway-0: its place in the group, and {ordinal}; empty: host name", form=parsers.MEMBER
     )
-    sink: str = _setting("", "URL", "with log knative: where commands are posted; set by a SinkBinding", form=forms.SINK, variable="K_SINK")
+    sink: str = _setting(
+        "", "URL", "with log knative: where commands are posted; set by a SinkBinding", form=parsers.SINK, variable="K_SINK"
+    )
     sink_overrides: str = _setting("", "JSON", "extensions for what is posted; set by a SinkBinding", variable="K_CE_OVERRIDES")
     sink_ca: str = _setting("", "PEM", "authorities of an https sink; set by a SinkBinding; empty: the system's", variable="K_CA_CERTS")
-    sink_queries: str = _setting("", "URL", "with log knative: where questions are posted", form=forms.SINK)
+    sink_queries: str = _setting("", "URL", "with log knative: where questions are posted", form=parsers.SINK)
 
     database: str = _setting(
         "",
         "URL",
         "accounts: postgresql://user@host:port/name (PostgreSQL, YugabyteDB); empty: data.db in the data folder",
-        form=forms.DATABASE,
+        form=parsers.DATABASE,
     )
     database_password: str = _setting("", "secret", "password of the database's user", secret=True)
     database_ca: str = _setting("", "file", "authorities (PEM) that the database's certificate is checked with; empty: no TLS")
     chats: str = _setting("sql", "choice", "history: sql (the database above) or cassandra", choices=("sql", "cassandra"))
-    cassandra: tuple[str, ...] = _setting((), "host:port, comma", "nodes to begin with", form=forms.PLACE)
-    cassandra_keyspace: str = _setting("knchat", "name", "keyspace of messages and chat states", form=forms.KEYSPACE)
+    cassandra: tuple[str, ...] = _setting((), "host:port, comma", "nodes to begin with", form=parsers.PLACE)
+    cassandra_keyspace: str = _setting("knchat", "name", "keyspace of messages and chat states", form=parsers.KEYSPACE)
     cassandra_datacenter: str = _setting("", "name", "the data centre to talk to; empty: that of the first node")
     cassandra_replication: int = _setting(3, "copies", "replication of a keyspace made by `kn-chat migrate`", least=1, most=9)
     cassandra_consistency: str = _setting(
@@ -166,11 +171,11 @@ class Settings:
         "",
         "URL",
         "the cache: redis://user@host:port/0, or rediss:// for TLS (Redis, Valkey); empty: in log.db and memory",
-        form=forms.REDIS,
+        form=parsers.REDIS,
     )
     redis_password: str = _setting("", "secret", "its password", secret=True)
     redis_ca: str = _setting("", "file", "authorities (PEM) that its certificate is checked with; empty: the system's")
-    store_timeout_s: int = _setting(5, "s", "patience with Cassandra and the database", least=1, most=60)
+    store_timeout_s: int = _setting(5, "s", "timeout of Cassandra and the database", least=1, most=60)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -184,7 +189,7 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        """What one variable demands of another: never less safety than somebody asked for."""
+        """What one variable demands of another: never less safety than was asked for."""
         security = f"KNCHAT_KAFKA_SECURITY={self.kafka_security}"
         sasl, tls = self.kafka_security.startswith("sasl"), self.kafka_security.endswith("ssl")
         for needed, by, there in (
@@ -205,29 +210,29 @@ class Settings:
             if not right:
                 raise Malformed(f"{wrong} must {must}, as {by} is set", field=wrong)
         for open_one, must, safe in (
-            ("KNCHAT_KAFKA_SECURITY", "be ssl or sasl_ssl", tls or not forms.leave_this_machine(*self.kafka)),
+            ("KNCHAT_KAFKA_SECURITY", "be ssl or sasl_ssl", tls or not parsers.leave_this_machine(*self.kafka)),
             (
                 "KNCHAT_DATABASE_CA",
                 "name the authorities of its certificate",
-                self.database_ca or not forms.leave_this_machine(self.database),
+                self.database_ca or not parsers.leave_this_machine(self.database),
             ),
             (
                 "KNCHAT_CASSANDRA_CA",
                 "name the authorities of the nodes' certificates",
-                self.cassandra_ca or not forms.leave_this_machine(*self.cassandra),
+                self.cassandra_ca or not parsers.leave_this_machine(*self.cassandra),
             ),
-            ("KNCHAT_REDIS", "begin with rediss://", self.redis.startswith("rediss:") or not forms.leave_this_machine(self.redis)),
-            ("KNCHAT_JWKS", "begin with https://", not self.jwks.startswith("http:") or not forms.leave_this_machine(self.jwks)),
+            ("KNCHAT_REDIS", "begin with rediss://", self.redis.startswith("rediss:") or not parsers.leave_this_machine(self.redis)),
+            ("KNCHAT_JWKS", "begin with https://", not self.jwks.startswith("http:") or not parsers.leave_this_machine(self.jwks)),
         ):
             if not safe and self.log != "embedded" and not self.insecure:
                 raise Malformed(f"{open_one} must {must}: clear text would leave this machine ({_INSECURE})", field=open_one)
 
     def check_event_keys(self) -> None:
         """For processes that append to the log or read it: raises Malformed when anybody could speak for any user (design.md D23)."""
-        if self.log != "embedded" and not self.event_keys and not self.insecure and forms.leave_this_machine(*self.kafka):
+        if self.log != "embedded" and not self.event_keys and not self.insecure and parsers.leave_this_machine(*self.kafka):
             name = "KNCHAT_EVENT_KEYS"
             raise Malformed(
-                f"{name} is missing: whoever reaches a function could speak for any user; kn-chat keys ({_INSECURE})", field=name
+                f"{name} is missing: a caller that reaches a function could act as any user; kn-chat keys ({_INSECURE})", field=name
             )
 
     def url(self, scheme: str, port: int) -> str:
@@ -247,7 +252,7 @@ def _given(environ: Mapping[str, str], fields: Mapping[str, dataclasses.Field[An
                 raise Malformed(f"{name} is no setting; see docs/operations/settings.md", field=name)
             if name.removesuffix("_FILE") in environ:
                 raise Malformed(f"{name} and {name.removesuffix('_FILE')} are both set; one of them says the secret", field=name)
-            yield name.removesuffix("_FILE"), forms.content(name, text).rstrip("\r\n")
+            yield name.removesuffix("_FILE"), parsers.content(name, text).rstrip("\r\n")
 
 
 def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
@@ -256,21 +261,21 @@ def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
         raise Malformed(f"{name} must not be empty; without it: {item.default}", field=name)
     match item.type:
         case "int":
-            return forms.whole(name, text, item.metadata["least"], item.metadata["most"])
+            return parsers.integer(name, text, item.metadata["least"], item.metadata["most"])
         case "float":
-            return forms.share(name, text)
+            return parsers.ratio(name, text)
         case "bool":
-            return forms.yes_or_no(name, text)
+            return parsers.boolean(name, text)
         case "Path":
             return Path(text)
         case "tuple[bytes, ...]":
-            return forms.keys(name, text)
+            return parsers.keys(name, text)
         case "tuple[str, ...]":
-            return forms.several(text, partial(form.check, name))
+            return parsers.comma_separated(text, partial(form.check, name))
     if choices:
-        return forms.one_of(name, text, choices)
+        return parsers.one_of(name, text, choices)
     if form and text:
         return form.check(name, text)
     if text and item.name.endswith("_ca") and item.metadata["unit"] == "file":
-        forms.content(name, text)
+        parsers.content(name, text)
     return text

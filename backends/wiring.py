@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING
 from backends.clock import Clock
 from backends.health import Health
 from backends.settings import Settings
-from backends.tracing import in_spans
+from backends.telemetry.tracing import in_spans
 from schemas.topics import COMMANDS, DELIVERIES, QUERIES, SESSION_DELIVERIES
 
 if TYPE_CHECKING:
-    from backends.accounts import Accounts, Generators, LogIns, Owners
+    from backends.accounts import Accounts, LogIns
     from backends.cache import Cache
     from backends.chats import Chats
     from backends.chats.cassandra import CassandraChats
-    from backends.database import Database
-    from backends.keys import PublicKeys, SigningKey
-    from backends.log import Appends, Reads, Topics
-    from backends.log.embedded import EmbeddedLog
-    from backends.log.kafka import KafkaLog
-    from backends.log.kafka_brokers import Brokers
-    from backends.log.knative import KnativeAppends
+    from backends.coordination import GeneratorLeases, PartitionOwners
+    from backends.log import LogProducer, LogReader, Topics
+    from backends.log.embedded.log import EmbeddedLog
+    from backends.log.kafka.brokers import Brokers
+    from backends.log.kafka.log import KafkaLog
+    from backends.log.knative import KnativeLogProducer
+    from backends.signing import PublicKeys, SigningKey
+    from backends.sql.database import Database
 
 
 class Backends:
@@ -38,7 +39,7 @@ class Backends:
 
     @cached_property
     def _log(self) -> EmbeddedLog:
-        from backends.log.embedded import EmbeddedLog  # noqa: PLC0415 - opened at first use
+        from backends.log.embedded.log import EmbeddedLog  # noqa: PLC0415 - opened at first use
 
         settings = self.settings
         partitions = dict.fromkeys((DELIVERIES, SESSION_DELIVERIES), settings.delivery_partitions)
@@ -52,7 +53,7 @@ class Backends:
 
     @cached_property
     def _database(self) -> Database:
-        from backends.database import Database  # noqa: PLC0415 - opened at first use
+        from backends.sql.database import Database  # noqa: PLC0415 - opened at first use
 
         settings = self.settings
         if not settings.database:
@@ -63,7 +64,7 @@ class Backends:
 
     @cached_property
     def _brokers(self) -> Brokers:
-        from backends.log.kafka_brokers import Brokers  # noqa: PLC0415 - opened at first use
+        from backends.log.kafka.brokers import Brokers  # noqa: PLC0415 - opened at first use
 
         settings = self.settings
         return Brokers(
@@ -77,21 +78,21 @@ class Backends:
 
     @cached_property
     def _kafka(self) -> KafkaLog:
-        from backends.log.kafka import KafkaLog  # noqa: PLC0415 - opened at first use
+        from backends.log.kafka.log import KafkaLog  # noqa: PLC0415 - opened at first use
 
         return KafkaLog(self._brokers, event_keys=self.settings.event_keys)
 
     @cached_property
-    def _sinks(self) -> KnativeAppends:
-        from backends.log.knative import KnativeAppends  # noqa: PLC0415 - opened at first use
+    def _sinks(self) -> KnativeLogProducer:
+        from backends.log.knative import KnativeLogProducer  # noqa: PLC0415 - opened at first use
 
         settings = self.settings
         sinks = {COMMANDS: settings.sink, QUERIES: settings.sink_queries}
-        return KnativeAppends(sinks, overrides=settings.sink_overrides, ca=settings.sink_ca, event_keys=settings.event_keys)
+        return KnativeLogProducer(sinks, overrides=settings.sink_overrides, ca=settings.sink_ca, event_keys=settings.event_keys)
 
     @cached_property
     @in_spans
-    def appends(self) -> Appends:
+    def appends(self) -> LogProducer:
         """Where events are appended."""
         match self.settings.log:
             case "knative":
@@ -102,14 +103,14 @@ class Backends:
                 return self._log
 
     @property
-    def reads(self) -> Reads:
+    def reads(self) -> LogReader:
         """Where topics are read."""
         return self._log if self.settings.log == "embedded" else self._kafka
 
     @cached_property
     def topics(self) -> Topics:
         """What makes and checks the topics on Kafka. The embedded log makes its own: ask `settings.log` first."""
-        from backends.log.kafka_topics import KafkaTopics  # noqa: PLC0415 - opened at first use
+        from backends.log.kafka.topics import KafkaTopics  # noqa: PLC0415 - opened at first use
 
         settings = self.settings
         return KafkaTopics(self._brokers, replication=settings.kafka_replication, delivery_partitions=settings.delivery_partitions)
@@ -173,30 +174,30 @@ class Backends:
         return SqlLogIns(self._database)
 
     @cached_property
-    def generators(self) -> Generators:
+    def generators(self) -> GeneratorLeases:
         """Leased id generators."""
-        from backends.accounts.generators import SqlGenerators  # noqa: PLC0415 - opened at first use
+        from backends.coordination.generators import SqlGeneratorLeases  # noqa: PLC0415 - opened at first use
 
-        return SqlGenerators(self._database, self.clock)
+        return SqlGeneratorLeases(self._database, self.clock)
 
     @cached_property
-    def owners(self) -> Owners:
+    def owners(self) -> PartitionOwners:
         """Partition owners."""
-        from backends.accounts.owners import SqlOwners  # noqa: PLC0415 - opened at first use
+        from backends.coordination.owners import SqlPartitionOwners  # noqa: PLC0415 - opened at first use
 
-        return SqlOwners(self._database)
+        return SqlPartitionOwners(self._database)
 
     @cached_property
     def public_keys(self) -> PublicKeys:
         """What access tokens are checked with."""
-        from backends.keys import PublicKeys  # noqa: PLC0415 - opened at first use
+        from backends.signing import PublicKeys  # noqa: PLC0415 - opened at first use
 
         return PublicKeys(self.settings, clock=self.clock.elapsed_s)
 
     @cached_property
     def signing_key(self) -> SigningKey:
         """What access tokens are signed with; `accounts` alone uses it."""
-        from backends.keys import SigningKey  # noqa: PLC0415 - opened at first use
+        from backends.signing import SigningKey  # noqa: PLC0415 - opened at first use
 
         return SigningKey.of(self.settings)
 
@@ -216,7 +217,7 @@ class Backends:
     async def migrate(self) -> list[str]:
         """Brings the stores to what this version needs, and says in lines what was done; any number may do it at once.
 
-        Raises Malformed when a setting is wrong, Unavailable when a store is away or was made by a newer version.
+        Raises Malformed when a setting is wrong, Unavailable when a store is unavailable or was made by a newer version.
         """
         done = await self._database.migrate()
         if self.settings.chats == "cassandra":

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from backends.log import Stored
-from backends.log.in_time import Span
-from backends.telemetry import count
+from backends.log import ConsumerRecord
+from backends.log.by_time import OffsetRange
+from backends.telemetry.metrics import count
 from functions.audit_log import LONG_SKEW_MS, SKEW_MS, AuditLog, Scope, event_of
 from functions.audit_rows import Keep, Rows
 from functions.records import Writer
@@ -180,14 +180,14 @@ class Audit:
         self.tally.add("commands", "missing", sorted({*forged, *(left.keys() - set(appended))}))
 
 
-def _is_at(place: _Place | None, record: Stored) -> bool:
+def _is_at(place: _Place | None, record: ConsumerRecord) -> bool:
     return place is not None and place[1:] == (record.topic, record.partition, record.offset)
 
 
-def _spans_of(places: Iterable[_Place]) -> list[Span]:
+def _spans_of(places: Iterable[_Place]) -> list[OffsetRange]:
     """Stretches that hold all these places."""
     ends: dict[tuple[str, int], tuple[int, int]] = {}
     for _, topic, partition, offset in places:
         begin, end = ends.get((topic, partition), (offset, offset))
         ends[topic, partition] = min(begin, offset), max(end, offset)
-    return [Span(topic, partition, begin, end + 1) for (topic, partition), (begin, end) in ends.items()]
+    return [OffsetRange(topic, partition, begin, end + 1) for (topic, partition), (begin, end) in ends.items()]

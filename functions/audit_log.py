@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from backends.dead_letters import for_now
-from backends.log import Stored
-from backends.log.in_time import Span, in_time
+from backends.dead_letters import is_transient
+from backends.log import ConsumerRecord
+from backends.log.by_time import OffsetRange, read_by_time
 from functions.main import TRIGGERS, OnEvents
 from schemas import chat_pb2 as pb
 from schemas import wire
@@ -82,7 +82,7 @@ class AuditLog:
         self.under_way = 0
         """Records old enough that their function has not done with yet: it will, and then they are looked at."""
 
-    async def due(self, topic: str) -> list[Span]:
+    async def due(self, topic: str) -> list[OffsetRange]:
         """What is to be audited of a topic: old enough, and done with as far as its consumer group says. The rest is under way."""
         partitions = range(await self._reads.partitions(topic))
         held = await self._reads.bounds(topic, partitions)
@@ -97,7 +97,7 @@ class AuditLog:
             begin = first if not first <= begin <= last else begin
             end = max(begin, min(old[partition], done.get(partition, first)))
             self.under_way += max(0, old[partition] - end)
-            spans.append(Span(topic, partition, begin, end))
+            spans.append(OffsetRange(topic, partition, begin, end))
         return spans
 
     async def strike(self, ids: dict[int, Item], *, near_ms: int, far_ms: int, accepted: bool = False) -> None:
@@ -110,7 +110,7 @@ class AuditLog:
         if ids:
             await self._strike(ids, await self.from_time(MESSAGES, far_ms, to=near), accepted=accepted)
 
-    async def _strike(self, ids: dict[int, Item], spans: Iterable[Span], *, accepted: bool) -> None:
+    async def _strike(self, ids: dict[int, Item], spans: Iterable[OffsetRange], *, accepted: bool) -> None:
         async for _, outcomes in self.outcomes(spans):
             for outcome in outcomes:
                 if not (accepted and outcome.refused):
@@ -124,23 +124,23 @@ class AuditLog:
         first = [await self._reads.read(topic, partition, one.begin, max_records=1) for partition, one in held.items() if one.begin]
         return max((record.at_ms for records in first for record in records), default=0)
 
-    async def from_time(self, topic: str, at_ms: int, *, to: Iterable[Span] = ()) -> list[Span]:
+    async def from_time(self, topic: str, at_ms: int, *, to: Iterable[OffsetRange] = ()) -> list[OffsetRange]:
         """From that time to the end, or to where those spans begin."""
         begins = await self._reads.offsets_at(topic, at_ms)
         ends = {span.partition: span.begin for span in to}
         ends = ends or {partition: held.end for partition, held in (await self._reads.bounds(topic, [*begins])).items()}
-        return [Span(topic, partition, begin, ends[partition]) for partition, begin in begins.items()]
+        return [OffsetRange(topic, partition, begin, ends[partition]) for partition, begin in begins.items()]
 
-    async def commands(self, spans: Iterable[Span]) -> AsyncIterator[tuple[Stored, Sequence[pb.Command]]]:
+    async def commands(self, spans: Iterable[OffsetRange]) -> AsyncIterator[tuple[ConsumerRecord, Sequence[pb.Command]]]:
         """Records with the commands in them, oldest first. What holds none of ours is passed over: its function has set it aside."""
-        async for record in in_time(self._reads, spans):
+        async for record in read_by_time(self._reads, spans):
             if found := _payload(record, COMMANDS_ISSUED.type, pb.Commands):
                 await self._pace(len(found.commands), record)
                 yield record, found.commands
 
-    async def outcomes(self, spans: Iterable[Span]) -> AsyncIterator[tuple[Stored, Sequence[pb.Outcome]]]:
+    async def outcomes(self, spans: Iterable[OffsetRange]) -> AsyncIterator[tuple[ConsumerRecord, Sequence[pb.Outcome]]]:
         """The same for outcomes."""
-        async for record in in_time(self._reads, spans):
+        async for record in read_by_time(self._reads, spans):
             if found := _payload(record, OUTCOMES_DECIDED.type, pb.Outcomes):
                 await self._pace(len(found.outcomes), record)
                 yield record, found.outcomes
@@ -149,7 +149,7 @@ class AuditLog:
         """What dead letters say, from that time on or longer."""
         if self._letters is None or from_ms < self._letters_from_ms:
             self._letters, self._letters_from_ms = Letters(), from_ms
-            async for record in in_time(self._reads, await self.from_time(DEAD_LETTERS, from_ms)):
+            async for record in read_by_time(self._reads, await self.from_time(DEAD_LETTERS, from_ms)):
                 if len(self._letters.commands) + len(self._letters.outcomes) >= MAX_LETTERS:
                     log.warning("too many dead letters for the audit to know them all", extra={"known": MAX_LETTERS})
                     break
@@ -163,7 +163,7 @@ class AuditLog:
         for topic in {topic for topic, _ in places}:
             await self._reads.commit(GROUP, topic, {partition: offset for (where, partition), offset in places.items() if where == topic})
 
-    async def _pace(self, items: int, record: Stored) -> None:
+    async def _pace(self, items: int, record: ConsumerRecord) -> None:
         self.looked_at += items
         self._progress(self.looked_at, record.at_ms)
         now_s = self._clock.elapsed_s()
@@ -174,12 +174,12 @@ class AuditLog:
             await asyncio.sleep(max(0.0, self._free_s - now_s))
 
 
-def event_of(record: Stored) -> wire.Event:
+def event_of(record: ConsumerRecord) -> wire.Event:
     """The event in a record. Raises Malformed when it holds none."""
     return wire.from_kafka(record.headers, record.value)
 
 
-def _payload(record: Stored, event_type: str, payload: type[Payload]) -> Payload | None:
+def _payload(record: ConsumerRecord, event_type: str, payload: type[Payload]) -> Payload | None:
     try:
         named = next((raw for name, raw in record.headers if name == "ce_type"), None)
         if named is None:  # it may be a structured event
@@ -192,11 +192,11 @@ def _payload(record: Stored, event_type: str, payload: type[Payload]) -> Payload
         return None
 
 
-def _note(record: Stored, letters: Letters) -> None:
+def _note(record: ConsumerRecord, letters: Letters) -> None:
     """What was refused for good is an answer. What was given up goes round again, and the commands of a dead batch do, one by one."""
     try:
         event = event_of(record)
-        if for_now(event):
+        if is_transient(event):
             return
         match event.type:
             case COMMANDS_ISSUED.type:

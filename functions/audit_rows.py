@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from backends.chats import Pointers, Stretch
-from backends.log import Stored
+from backends.log import ConsumerRecord
 from functions.audit_log import LONG_SKEW_MS, SKEW_MS, AuditLog, event_of
 from functions.records import Writer
 from schemas import chat_pb2 as pb
@@ -54,7 +54,7 @@ class _Accepted(NamedTuple):
     what: Literal["messages", "marks"]
     command: pb.Command
     members: tuple[UserId, ...] | None
-    record: Stored
+    record: ConsumerRecord
 
 
 class Rows:
@@ -86,7 +86,7 @@ class Rows:
         await self._judge_unasked()
         await self._log.keep_place({(span.topic, span.partition): span.end for span in spans})
 
-    def _accepted(self, command: pb.Command, record: Stored) -> _Accepted:
+    def _accepted(self, command: pb.Command, record: ConsumerRecord) -> _Accepted:
         chat = command.chat
         if chat not in self._members:
             if len(self._members) >= MAX_CHATS:
@@ -154,7 +154,7 @@ class Rows:
             await keep([pb.Outcome(command=one.command) for one in ours], writer, self._backends)
         return await self._missing(missing)
 
-    def _is_ours(self, record: Stored) -> bool:
+    def _is_ours(self, record: ConsumerRecord) -> bool:
         try:
             check_signature(event_of(record), [MESSAGES], self._backends.settings.event_keys, now_ms=self._backends.clock.now_ms())
         except Malformed:
@@ -188,7 +188,7 @@ class Rows:
             self._tally.add(what, became, [one.command.id for one in some if one.what == what])
 
 
-def _place(record: Stored) -> tuple[int, str, int, int]:
+def _place(record: ConsumerRecord) -> tuple[int, str, int, int]:
     return record.at_ms, record.topic, record.partition, record.offset
 
 

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from backends.fair import Turns
-from backends.limits import Allowance, Buckets
-from backends.telemetry import count
+from backends.rate_limits import Allowance, Buckets
+from backends.telemetry.metrics import count
 from schemas.costs import HASH
 from schemas.errors import Refused, Unavailable
 

@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from backends.accounts import Device, Ending, Profile
-from backends.telemetry import count
+from backends.telemetry.metrics import count
 from functions.context import Context
 from functions.guard import BELIEVED_S, set_valid_since, valid_since
 from functions.http_endpoint import endpoint

@@ -23,8 +23,8 @@ import functions_framework.aio
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from backends import tracing
-from backends.telemetry import count, observe
+from backends.telemetry import tracing
+from backends.telemetry.metrics import count, observe
 from functions.context import Context
 from schemas import wire
 from schemas.errors import ChatError, Malformed, Unavailable
@@ -64,8 +64,8 @@ def current() -> Context:
     Raises Unavailable when the environment is wrong: no event is to blame for that.
     """
     if _context is None:
-        from backends import logs  # noqa: PLC0415 - not needed where `use` was called
         from backends.settings import Settings  # noqa: PLC0415 - see above
+        from backends.telemetry import logs  # noqa: PLC0415 - not needed where `use` was called
         from backends.wiring import Backends  # noqa: PLC0415 - see above
 
         try:

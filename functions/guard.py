@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from backends.telemetry import count
+from backends.telemetry.metrics import count
 from schemas.errors import Refused, Unavailable
 from schemas.ids import UserId
 from schemas.tokens import Claims

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from backends.fair import work_for
-from backends.telemetry import count
+from backends.telemetry.metrics import count
 from functions.door import on_event
 from functions.reading import read_digest, read_page, read_states
 from functions.records import Writer

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from backends.dead_letters import event_of, for_now, revived
-from backends.log import Record, Stored
-from backends.telemetry import count
+from backends.dead_letters import event_of, is_transient, revived
+from backends.log import ConsumerRecord, ProducerRecord
+from backends.telemetry.metrics import count
 from functions.door import on_dead_letter
 from functions.records import Writer
 from schemas import chat_pb2 as pb
@@ -48,14 +48,14 @@ async def _became(letter: Event, writer: Writer, backends: Backends) -> str:
         return "old"
     now = time_text(backends.clock.now_ms())
     if letter.type == OUTCOMES_DECIDED.type:
-        if not for_now(letter):
+        if not is_transient(letter):
             return "kept"
-        await backends.appends.append([Record(HISTORY_RETRIES, writer.again(revived(letter), now))])
+        await backends.appends.append([ProducerRecord(HISTORY_RETRIES, writer.again(revived(letter), now))])
         return "retried"
     commands = wire.parse(letter, pb.Commands).commands
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
-    if len(commands) > 1 or for_now(letter):
+    if len(commands) > 1 or is_transient(letter):
         await backends.appends.append([writer.retry(command, now) for command in commands])
         return "retried"
     return await _tell(commands[0], writer, backends)
@@ -106,7 +106,7 @@ async def _answered(command: pb.Command, partition: int, backends: Backends) -> 
     return False
 
 
-def _tells(record: Stored, command: pb.Command) -> bool:
+def _tells(record: ConsumerRecord, command: pb.Command) -> bool:
     try:
         deliveries = wire.parse(event_of(record), pb.Deliveries).deliveries
     except Malformed:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from backends.retries import Delivery
+from backends.retry_policy import RetryPolicy
 from schemas import topics
 
 
@@ -21,7 +21,7 @@ from schemas import topics
 class OnEvents:
     """A source: the records of `topic` go to the target `target` of functions/`file`.py; what fails goes to chat-dead-letters.
 
-    `acknowledged`: what is in the events was acknowledged, so that no number of tries decides about it (`backends.dispatcher.pump.Source`).
+    `acknowledged`: what is in the events was acknowledged, so that no number of tries decides about it (`backends.dispatcher.Source`).
     `needs`: the ports without which the target can do nothing, and so is not ready. `uses`: those that it goes on without for a while; they
     are asked once, at the start, where a wrong setting is found early.
     """
@@ -30,7 +30,7 @@ class OnEvents:
     file: str
     topic: str
     group: str
-    delivery: Delivery
+    delivery: RetryPolicy
     needs: tuple[str, ...]
     uses: tuple[str, ...] = ()
     acknowledged: bool = True
@@ -51,10 +51,10 @@ class OnHttp:
 
 
 # What Knative's dispatcher is told (design.md D12): 60 linear steps of 0.5 s are 15 min, and after a return at most 30 s are waited. What
-# is set aside then goes round again (`lost`). Our own pump has no such end for what was acknowledged, and waits less.
-_PATIENT: Final = Delivery(retry=60, backoff_delay_s=0.5)
-_RETRIES: Final = Delivery(retry=40, backoff_delay_s=0.1)  # strangers wait for SQL's return: at most 4 s too long, and 82 s a round
-_HISTORY: Final = Delivery(retry=2, backoff_delay_s=0.5)  # whoever asked has soon stopped waiting
+# is set aside then goes round again (`lost`). The local dispatcher has no such end for what was acknowledged, and waits less.
+_PATIENT: Final = RetryPolicy(retry=60, backoff_delay_s=0.5)
+_RETRIES: Final = RetryPolicy(retry=40, backoff_delay_s=0.1)  # strangers wait for SQL's return: at most 4 s too long, and 82 s a round
+_HISTORY: Final = RetryPolicy(retry=2, backoff_delay_s=0.5)  # whoever asked has soon stopped waiting
 
 # `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes to chat-retries (design.md D11b).
 # Who signs, refuses or lets go by time needs the clock: where there is a store with a better one than the machine's, it was read.

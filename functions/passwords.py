@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from backends.fair import Turns
-from backends.limits import Allowance, Buckets
-from backends.telemetry import count
+from backends.rate_limits import Allowance, Buckets
+from backends.telemetry.metrics import count
 from schemas.errors import Malformed, Refused, Unavailable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from backends.chats import HistoryMessage, Watermark
-from backends.telemetry import count
+from backends.telemetry.metrics import count
 from functions.door import on_event, reason_of
 from functions.records import Writer
 from functions.rows import row_of

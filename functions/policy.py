@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from backends.concurrency import BoundedDict
-from backends.telemetry import count
+from backends.telemetry.metrics import count
 from schemas.checks import check_own
 from schemas.errors import Refused, Unavailable
 from schemas.ids import ChatId, UserId, direct_members

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from backends import tracing
-from backends.log import Record
+from backends.log import ProducerRecord
+from backends.telemetry import tracing
 from schemas import chat_pb2 as pb
 from schemas.ids import UserId
 from schemas.topics import (
@@ -51,7 +51,7 @@ class Writer:
         self._source = f"{_SOURCE}{function}"
         self._cause = cause
 
-    def deliveries(self, deliveries: Iterable[pb.Delivery], partitions: int) -> list[Record]:
+    def deliveries(self, deliveries: Iterable[pb.Delivery], partitions: int) -> list[ProducerRecord]:
         """For chat-deliveries, which has so many partitions: each partition gets one record with all that its users are told."""
         told: dict[int, list[pb.Delivery]] = {}
         for delivery in deliveries:
@@ -65,13 +65,13 @@ class Writer:
             )
         ]
 
-    def outcomes(self, outcomes: Sequence[pb.Outcome]) -> list[Record]:
+    def outcomes(self, outcomes: Sequence[pb.Outcome]) -> list[ProducerRecord]:
         """For chat-messages; none for none."""
         if not outcomes:
             return []
         return list(self._records(MESSAGES, OUTCOMES_DECIDED, "o", outcomes, lambda items: pb.Outcomes(schema=1, outcomes=items)))
 
-    def answers(self, answers: Iterable[tuple[UserId, pb.Answer]], partitions: int, *, turn: int = 0) -> list[Record]:
+    def answers(self, answers: Iterable[tuple[UserId, pb.Answer]], partitions: int, *, turn: int = 0) -> list[ProducerRecord]:
         """For session-deliveries, which has so many partitions: each partition gets the answers for its users. `turn`: of one event."""
         ids = f"a{turn}." if turn else "a"
         given: dict[int, list[pb.Answer]] = {}
@@ -85,22 +85,22 @@ class Writer:
             )
         ]
 
-    def retry(self, command: pb.Command, time: str | None = None) -> Record:
+    def retry(self, command: pb.Command, time: str | None = None) -> ProducerRecord:
         """One command alone, for chat-retries. `time`: of the event, else the cause's."""
         event = self._event(COMMANDS_ISSUED, str(command.id), pb.Commands(schema=1, commands=[command]))
         if self._cause.id.endswith(f".{command.id}"):  # it has gone round before: its name does not grow
             event = replace(event, id=self._cause.id)
-        return Record(RETRIES, event if time is None else replace(event, time=time))
+        return ProducerRecord(RETRIES, event if time is None else replace(event, time=time))
 
     def again(self, event: Event, time: str) -> Event:
         """The event once more, as of this time."""
         return replace(event, source=self._source, time=time, traceparent=tracing.traceparent())
 
-    def dead_letter(self, outcome: pb.Outcome, reason: str) -> Record:
+    def dead_letter(self, outcome: pb.Outcome, reason: str) -> ProducerRecord:
         """One outcome alone, for chat-dead-letters, with the attributes that the dispatcher gives a dead letter."""
         extensions = {"knativeerrordest": self._source, "knativeerrorcode": "422", "reason": reason}
         data = pb.Outcomes(schema=1, outcomes=[outcome])
-        return Record(DEAD_LETTERS, self._event(OUTCOMES_DECIDED, str(outcome.command.id), data, extensions))
+        return ProducerRecord(DEAD_LETTERS, self._event(OUTCOMES_DECIDED, str(outcome.command.id), data, extensions))
 
     def _event(self, event_type: EventType, suffix: str, message: Message, extensions: Mapping[str, str] | None = None) -> Event:
         return Event(
@@ -122,10 +122,10 @@ class Writer:
         items: Sequence[Item],
         message: Callable[[Sequence[Item]], Message],
         partition: int | None = None,
-    ) -> Iterator[Record]:
+    ) -> Iterator[ProducerRecord]:
         event = self._event(event_type, suffix, message(items))
         if len(event.data) <= MAX_RECORD_BYTES or len(items) == 1:
-            yield Record(topic, event, partition)
+            yield ProducerRecord(topic, event, partition)
             return
         middle = len(items) // 2
         yield from self._records(topic, event_type, f"{suffix}.1", items[:middle], message, partition)

@@ -18,9 +18,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
-from backends import tracing
 from backends.fair import work_for
-from backends.telemetry import count, observe
+from backends.telemetry import tracing
+from backends.telemetry.metrics import count, observe
 from functions import door
 from functions.addresses import NOBODYS, address_of
 from functions.guard import authenticate

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from backends.telemetry import count
+from backends.telemetry.metrics import count
 from functions.door import on_event, reason_of
 from functions.policy import check_known, members_of
 from functions.records import Writer, was_set_aside

@@ -19,8 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
-from backends import tracing
-from backends.telemetry import count, render
+from backends.telemetry import tracing
+from backends.telemetry.metrics import count, render
 from functions import door, main
 from functions.main import TRIGGERS, OnHttp
 from schemas.errors import ChatError, Malformed, Refused, Unavailable

@@ -7,10 +7,10 @@ import sys
 
 import uvloop
 
-from backends import logs, tracing
 from backends.concurrency import watch_signals
 from backends.log import Evicted
 from backends.settings import Settings
+from backends.telemetry import logs, tracing
 from backends.wiring import Backends
 from gateway.server import Gateway, spare_the_collector
 from schemas.errors import ChatError, Malformed

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from backends.telemetry import count
+from backends.telemetry.metrics import count
 from schemas.errors import Malformed
 from schemas.topics import MAX_BATCH, MAX_BATCH_BYTES
 

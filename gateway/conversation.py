@@ -16,8 +16,8 @@ from typing import Any, Final, assert_never
 from msgspec import UNSET, UnsetType
 
 from backends.clock import Clock
-from backends.keys import PublicKeys
-from backends.telemetry import count
+from backends.signing import PublicKeys
+from backends.telemetry.metrics import count
 from gateway.acts import (
     BAD_TOKEN,
     EXPIRED,

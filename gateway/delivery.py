@@ -15,8 +15,8 @@ from typing import Final
 
 from backends.clock import Clock
 from backends.concurrency import jittered
-from backends.log import Bounds, Follower, Reads, Stored
-from backends.telemetry import count, gauge
+from backends.log import Bounds, ConsumerRecord, LogReader, PartitionConsumer
+from backends.telemetry.metrics import count, gauge
 from gateway.hub import Hub
 from gateway.minting import Minting
 from gateway.records import Record, parse
@@ -40,7 +40,7 @@ class Delivery:
 
     def __init__(
         self,
-        reads: Reads,
+        reads: LogReader,
         hub: Hub,
         minting: Minting,
         lost: Callable[[int, str], None],
@@ -69,7 +69,7 @@ class Delivery:
         self._epochs = ("", "")
         self._ends: dict[int, int] = {}
         """Of session-deliveries: partition -> next offset to read, for all that is followed."""
-        self._followers: dict[str, Follower] = {}
+        self._followers: dict[str, PartitionConsumer] = {}
         self._at_work = asyncio.Lock()
         self._not_read: dict[int, tuple[int, int]] = {}
         """Partition -> from and to where log-outs are still to be looked for."""
@@ -154,11 +154,11 @@ class Delivery:
         """Gives for ever each answer to the session that waits for it."""
         await self._follow(SESSION_DELIVERIES, self._answer)
 
-    async def _follow(self, topic: str, take: Callable[[Sequence[Stored]], Awaitable[None]]) -> None:
+    async def _follow(self, topic: str, take: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> None:
         while True:
             try:
                 jumped = self._jumped if topic == DELIVERIES else None
-                async with self._reads.follow(topic, self._offsets(topic), jumped=jumped) as follower:
+                async with self._reads.follow(topic, self._offsets(topic), on_offset_reset=jumped) as follower:
                     self._followers[topic] = follower
                     try:
                         await follower.assign(self._offsets(topic))  # what was opened or dropped meanwhile
@@ -185,7 +185,7 @@ class Delivery:
     async def _assign(self) -> None:
         await asyncio.gather(*(self._assign_to(topic, follower) for topic, follower in self._followers.items()))
 
-    async def _assign_to(self, topic: str, follower: Follower) -> None:
+    async def _assign_to(self, topic: str, follower: PartitionConsumer) -> None:
         with suppress(Unavailable):  # the next one begins with this
             await follower.assign(self._offsets(topic))
 
@@ -196,7 +196,7 @@ class Delivery:
 
     # ---- what was read -------------------------------------------------------------------------------------------------------------------
 
-    async def _push(self, batch: Sequence[Stored]) -> None:
+    async def _push(self, batch: Sequence[ConsumerRecord]) -> None:
         async with self._at_work:
             # A partition that was dropped and opened again while this follower began may come from where it was held before.
             new = [
@@ -204,7 +204,7 @@ class Delivery:
             ]
             await self._deliver([self.record(stored, DELIVERIES_MADE, traced=True) for stored in new])
 
-    def record(self, stored: Stored, event_type: EventType, *, traced: bool = False) -> Record:
+    def record(self, stored: ConsumerRecord, event_type: EventType, *, traced: bool = False) -> Record:
         """What is kept of it; nothing where it is not to be believed."""
         return Record.of(stored, event_type, keys=self._event_keys, now_ms=self._ago_ms(0), traced=traced)
 
@@ -235,7 +235,7 @@ class Delivery:
         self._hub.deliver(record.partition, record.offset, record.at_ms, deliveries)
         return ahead
 
-    async def _answer(self, batch: Sequence[Stored]) -> None:
+    async def _answer(self, batch: Sequence[ConsumerRecord]) -> None:
         for stored in batch:
             if stored.partition not in self._ends:  # dropped, and what was on its way must not bring it back
                 continue

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from backends.accounts import Owners
+from backends.coordination import PartitionOwners
 from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ BELIEVED_S: Final = 3.0
 class Directory:
     """Belongs to one event loop; `clock` is monotonic."""
 
-    def __init__(self, owners: Owners, *, clock: Callable[[], float]) -> None:
+    def __init__(self, owners: PartitionOwners, *, clock: Callable[[], float]) -> None:
         self._owners = owners
         self._clock = clock
         self._asked: dict[int, tuple[float, asyncio.Task[str | None]]] = {}

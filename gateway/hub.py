@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
 
-from backends.limits import Allowance, Bucket
-from backends.telemetry import count
+from backends.rate_limits import Allowance, Bucket
+from backends.telemetry.metrics import count
 from gateway.acts import EXPIRED, NO_PONG, REPLACED, REVOKED, TOO_MANY_SESSIONS, TOO_SLOW, Deed, End, Pause, Ping, Say
 from gateway.ring import Cursor, Missed, Position, Ring
 from gateway.session import STUCK_S, Phase, Session

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from backends.clock import Clock
-from backends.log import Reads, Stored
-from backends.telemetry import gauge
+from backends.log import ConsumerRecord, LogReader
+from backends.telemetry.metrics import gauge
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import unix_ms_of
@@ -27,7 +27,7 @@ EVERY_S: Final = 10.0
 class HistoryLag:
     """Belongs to one event loop."""
 
-    def __init__(self, reads: Reads, *, clock: Clock) -> None:
+    def __init__(self, reads: LogReader, *, clock: Clock) -> None:
         self._reads = reads
         self._clock = clock
         self.seconds = 0.0
@@ -67,7 +67,7 @@ class HistoryLag:
         return waiting
 
 
-def _since_ms(record: Stored) -> int:
+def _since_ms(record: ConsumerRecord) -> int:
     """An outcome that goes round is older than its record."""
     try:
         outcomes = parse(from_kafka(record.headers, record.value), pb.Outcomes)

@@ -9,10 +9,10 @@ import asyncio
 import logging
 from typing import Final
 
-from backends.accounts import Generators, Lease
 from backends.clock import Clock
 from backends.concurrency import jittered
-from backends.telemetry import count
+from backends.coordination import GeneratorLeases, Lease
+from backends.telemetry.metrics import count
 from schemas.errors import Refused, Unavailable
 from schemas.ids import MAX_AHEAD_MS, MessageId, Mint, unix_ms_of
 
@@ -29,7 +29,7 @@ LEASE_MARGIN_S: Final = 5.0
 class Minting:
     """Mints for one gateway, and sets its clock by the database's. Belongs to one event loop."""
 
-    def __init__(self, generators: Generators, holder: str, *, clock: Clock) -> None:
+    def __init__(self, generators: GeneratorLeases, holder: str, *, clock: Clock) -> None:
         self._generators = generators
         self._holder = holder
         self._clock = clock

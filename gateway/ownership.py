@@ -12,11 +12,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from backends.accounts import Owner, Owners
 from backends.clock import Clock
 from backends.concurrency import jittered
-from backends.log import Reads
-from backends.telemetry import gauge
+from backends.coordination import PartitionOwner, PartitionOwners
+from backends.log import LogReader
+from backends.telemetry.metrics import gauge
 from gateway.acts import RESTART, STARTING
 from gateway.delivery import Delivery
 from gateway.directory import Directory
@@ -48,8 +48,8 @@ class Ownership:
 
     def __init__(
         self,
-        reads: Reads,
-        owners: Owners,
+        reads: LogReader,
+        owners: PartitionOwners,
         hub: Hub,
         delivery: Delivery,
         *,
@@ -125,7 +125,7 @@ class Ownership:
         """Is a member of the group for ever; when it is cancelled, it leaves. Raises Evicted."""
         while True:
             try:
-                async with self._reads.share(GROUP, DELIVERIES, member=self._name) as sharing:
+                async with self._reads.join(GROUP, DELIVERIES, member=self._name) as sharing:
                     async for mine in sharing:
                         self.owns(mine)
             except Unavailable as error:
@@ -224,7 +224,7 @@ class Ownership:
         stand = await asyncio.gather(*(self._owners.owner_of(partition) for partition in partitions))
         now_ms = self._clock.now_ms()
         wrong = [
-            Owner(partition, self._url(), now_ms if there is None else max(now_ms, there.generation + 1))
+            PartitionOwner(partition, self._url(), now_ms if there is None else max(now_ms, there.generation + 1))
             for partition, there in zip(partitions, stand, strict=True)
             if there is None or there.url != self._url()
         ]

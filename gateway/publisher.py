@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from backends import tracing
 from backends.cache import Cache, Claim, Held
 from backends.concurrency import Backoff, BoundedDict
-from backends.log import Appends, Record
-from backends.telemetry import count, observe
+from backends.log import LogProducer, ProducerRecord
+from backends.telemetry import tracing
+from backends.telemetry.metrics import count, observe
 from gateway.batches import PATIENCE_S, Batches, in_halves
 from gateway.keys import REMEMBERED, Accepted, Keys, Known, Pending, Waiter
 from gateway.minting import Minting
@@ -43,7 +43,7 @@ class Publisher:
     """One queue of commands and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
 
     def __init__(
-        self, appends: Appends, cache: Cache, minting: Minting, *, in_flight: int, apart_s: float = 0.0, clock: Callable[[], float]
+        self, appends: LogProducer, cache: Cache, minting: Minting, *, in_flight: int, apart_s: float = 0.0, clock: Callable[[], float]
     ) -> None:
         self._appends = appends
         self._cache = cache
@@ -195,7 +195,7 @@ class Publisher:
             return False
         return True
 
-    def _record(self, batch: Sequence[Pending], span: tracing.Span) -> Record:
+    def _record(self, batch: Sequence[Pending], span: tracing.Span) -> ProducerRecord:
         self._published += 1
         data = pb.Commands(schema=1, commands=[pending.command for pending in batch]).SerializeToString()
         event = Event(
@@ -209,7 +209,7 @@ class Publisher:
             traceparent=span.traceparent,
         )
         tracing.note_published(span, COMMANDS, event, len(batch))
-        return Record(COMMANDS, event)
+        return ProducerRecord(COMMANDS, event)
 
     async def _append(self, span: tracing.Span, batch: Sequence[Pending]) -> None:
         """Returns when the log has these commands, in one record, and those who wait have been told. Raises Malformed: it never takes them.

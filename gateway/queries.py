@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from backends import tracing
-from backends.log import Appends, Record
-from backends.telemetry import count
+from backends.log import LogProducer, ProducerRecord
+from backends.telemetry import tracing
+from backends.telemetry.metrics import count
 from gateway.batches import Batches, in_halves
 from gateway.minting import Minting
 from schemas import chat_pb2 as pb
@@ -41,7 +41,7 @@ class _Asked:
 class Queries:
     """One queue of questions and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
 
-    def __init__(self, appends: Appends, minting: Minting, *, in_flight: int, apart_s: float = 0.0, clock: Callable[[], float]) -> None:
+    def __init__(self, appends: LogProducer, minting: Minting, *, in_flight: int, apart_s: float = 0.0, clock: Callable[[], float]) -> None:
         self._appends = appends
         self._minting = minting
         self._clock = clock
@@ -72,7 +72,7 @@ class Queries:
 
     async def _append(self, span: tracing.Span, batch: Sequence[_Asked]) -> None:
         try:
-            await self._appends.append([Record(QUERIES, self._event(batch, span))])
+            await self._appends.append([ProducerRecord(QUERIES, self._event(batch, span))])
         except Unavailable as error:
             span.fail(error.code)
             count("knchat_publish_failures_total")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from backends import tracing
-from backends.log import Stored
-from backends.telemetry import count
+from backends.log import ConsumerRecord
+from backends.telemetry import tracing
+from backends.telemetry.metrics import count
 from schemas import wire
 from schemas.errors import Malformed
 from schemas.signatures import is_signed
@@ -40,7 +40,9 @@ class Record(NamedTuple):
     trace: str | None
 
     @classmethod
-    def of(cls, stored: Stored, event_type: EventType, *, keys: Sequence[bytes] = (), now_ms: int = 0, traced: bool = False) -> Record:
+    def of(
+        cls, stored: ConsumerRecord, event_type: EventType, *, keys: Sequence[bytes] = (), now_ms: int = 0, traced: bool = False
+    ) -> Record:
         """The part of it that is kept; `traced` when its trace is of interest. With event keys nothing is kept of what is not signed."""
         data = stored.value or b""
         if keys and not is_signed(stored.headers, data, stored.topic, keys, now_ms=now_ms):
@@ -60,7 +62,7 @@ class Record(NamedTuple):
         return span
 
 
-def _data_of(stored: Stored, event_type: EventType) -> bytes:
+def _data_of(stored: ConsumerRecord, event_type: EventType) -> bytes:
     """The data of a record in another form than ours; empty, and counted, when it is something else: nobody can be told of it."""
     reason = "type"
     try:
@@ -73,7 +75,7 @@ def _data_of(stored: Stored, event_type: EventType) -> bytes:
     return b""
 
 
-def _skipped(stored: Stored, reason: str) -> None:
+def _skipped(stored: ConsumerRecord, reason: str) -> None:
     count("knchat_records_skipped_total", topic=stored.topic)
     log.warning("record skipped", extra={"topic": stored.topic, "partition": stored.partition, "offset": stored.offset, "reason": reason})
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from backends.log import Reads
+from backends.log import LogReader
 from gateway.delivery import Delivery
 from gateway.hub import Hub
 from gateway.records import Record, parse
@@ -52,7 +52,7 @@ class _Waiter:
 class Resume:
     """Belongs to one event loop. `records`: how far behind the ring a cursor may lie; `delivery` knows which records are believed."""
 
-    def __init__(self, reads: Reads, hub: Hub, delivery: Delivery, *, records: int) -> None:
+    def __init__(self, reads: LogReader, hub: Hub, delivery: Delivery, *, records: int) -> None:
         self._reads = reads
         self._hub = hub
         self._delivery = delivery

@@ -17,9 +17,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from backends.concurrency import jittered
-from backends.limits import Allowance
+from backends.rate_limits import Allowance
 from backends.settings import Settings
-from backends.telemetry import count, gauge, render
+from backends.telemetry.metrics import count, gauge, render
 from backends.wiring import Backends
 from gateway import websocket
 from gateway.acts import RESTART

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, assert_never
 
-from backends.limits import Allowance, Bucket
-from backends.telemetry import count
+from backends.rate_limits import Allowance, Bucket
+from backends.telemetry.metrics import count
 from gateway.acts import (
     EXPIRED,
     MALFORMED,

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from backends.log import Stored
+from backends.log import ConsumerRecord
 
 CAPTURES = Path(__file__).parent / "captures"
 EVENT_KEY = b"test-key"
@@ -17,7 +17,7 @@ EVENT_KEY = b"test-key"
 FOREIGN = frozenset({"plain", "plain-bare", "not-a-cloudevent-bad-time"})
 """Records that the dispatcher wraps: no CloudEvents."""
 FOR_DOORS = FOREIGN | {"structured-json", "structured-json-base64", "422-kne-name-with-hyphen"}
-"""Of these only requests are compared: the pump sets foreign records aside instead, and a `kne-` name that would wedge a partition."""
+"""Of these only requests are compared: ours dead-letters foreign records instead, and a `kne-` name that would wedge a partition."""
 
 
 class Message(NamedTuple):
@@ -38,7 +38,7 @@ def recorded(name: str) -> dict:
     return record_of(CAPTURES / f"{name}.record.json")
 
 
-def stored(record: dict) -> Stored:
+def stored(record: dict) -> ConsumerRecord:
     """The record of a record file."""
 
     def raw(text):
@@ -46,7 +46,9 @@ def stored(record: dict) -> Stored:
 
     headers = [(header["name"], raw(header["value_base64"])) for header in record["headers"]]
     value = _large(record["value_length"]) if record.get("value_omitted") else raw(record["value_base64"])
-    return Stored(record["topic"], record["partition"], record["offset"], record["timestamp_ms"], raw(record["key_base64"]), headers, value)
+    return ConsumerRecord(
+        record["topic"], record["partition"], record["offset"], record["timestamp_ms"], raw(record["key_base64"]), headers, value
+    )
 
 
 def bytes_of(file: str) -> bytes:
@@ -113,6 +115,6 @@ def meaning(headers: dict[str, str]) -> dict[str, object]:
     return meant
 
 
-def meaning_of_record(record: Stored) -> dict[str, object]:
+def meaning_of_record(record: ConsumerRecord) -> dict[str, object]:
     """The same of a record's headers."""
     return meaning({name: value.decode() for name, value in record.headers})

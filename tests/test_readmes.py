@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from backends.settings import Settings
-from backends.telemetry import METRICS
+from backends.telemetry.metrics import METRICS
 from functions.main import TRIGGERS, OnEvents, OnHttp
 from measure import capacity
 from schemas.topics import TOPICS

@@ -1,7 +1,7 @@
-"""People, their log-ins, and the two small tables that gateways need: leased id generators and partition owners.
+"""People and their log-ins.
 
-One SQL database behind all four ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every method raises Unavailable when the
-database does not answer within the settings' timeout (default 5 s). Source: design.md D3, D8, D17, D19.
+One SQL database behind both ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every method raises Unavailable when the
+database does not answer within the settings' timeout (default 5 s). Source: design.md D17, D19.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from backends.clock import Clock, Reading
 from schemas import chat_pb2 as pb
 from schemas.ids import UserId
 
-DEVICES_PER_USER: Final = 50
+MAX_DEVICES_PER_USER: Final = 50
 """A new log-in beyond ends the device that was unused longest. Who had more before there was this limit keeps them."""
 
 
@@ -78,7 +78,7 @@ class Accounts(Protocol):
         ...
 
     async def close(self) -> None:
-        """Waits for calls under way, then lets go of connections."""
+        """Waits for calls under way, then closes connections."""
         ...
 
 
@@ -86,7 +86,7 @@ class Accounts(Protocol):
 class Device:
     """One installation of a client that is logged in, and where its refresh tokens stand.
 
-    `family` names the log-in: random, 128 bits, known to nobody but the holder of a token. `generation` counts rotations from 1, the last
+    `family` names the log-in: random, 128 bits, known to the holder of a token alone. `generation` counts rotations from 1, the last
     at `rotated_ms`; `token_hash` is the SHA-256 of the newest secret, `previous_hash` of the one before, and `salt` what the newest was
     made with. `epoch` is the account's session epoch when it logged in: once the account has a higher one, the device is logged out.
     """
@@ -133,7 +133,7 @@ class LogIns(Protocol):
     """
 
     async def begin(self, device: Device) -> tuple[Device, Sequence[Ending]] | None:
-        """A log-in, and what it ends: the device's older one and, beyond DEVICES_PER_USER, the device that was unused longest.
+        """A log-in, and what it ends: the device's older one and, beyond MAX_DEVICES_PER_USER, the device that was unused longest.
 
         Its times are moved behind all that the older one was issued. None, and nothing is written, when `device.epoch` is not the account's
         session epoch (any longer): the password has been changed meanwhile.
@@ -173,54 +173,4 @@ class LogIns(Protocol):
 
     async def told(self, endings: Sequence[Ending]) -> None:
         """The log has these now."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A generator number lent to one process until `until_ms` by the database's clock, of which `reading` is what it said then.
-
-    `holder` is what the claim was made for and a random end, so that two claims for one name are never taken for each other.
-    """
-
-    generator: int
-    holder: str
-    until_ms: int
-    reading: Reading
-
-
-class Generators(Protocol):
-    """Leased generators of message ids: no two live leases share a number (design.md D3)."""
-
-    async def claim(self, holder: str, *, lease_s: int = 900) -> Lease:
-        """A number whose lease has run out by the database's clock. Raises Unavailable when all 4,096 are lent."""
-        ...
-
-    async def renew(self, lease: Lease, *, lease_s: int = 900) -> Lease:
-        """The same number for longer. Raises Refused stale when it has been lost to somebody else: mint nothing more with it."""
-        ...
-
-    async def release(self, lease: Lease) -> None:
-        """Gives the number back. It is lent again only when a claim's clock is past every id the old holder can have minted (2 s)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Which gateway reads a partition. A newer generation wins."""
-
-    partition: int
-    url: str
-    generation: int
-
-
-class Owners(Protocol):
-    """Who serves which partition of chat-deliveries; log-in and `moved` read it. It only saves reading, it is no lock (design.md D8)."""
-
-    async def own(self, owners: Sequence[Owner]) -> None:
-        """Writes each, unless a newer generation is there."""
-        ...
-
-    async def owner_of(self, partition: int) -> Owner | None:
-        """Who owns it now, as far as the database knows."""
         ...

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from backends.accounts import DEVICES_PER_USER, Device, Ending
+from backends.accounts import MAX_DEVICES_PER_USER, Device, Ending
 from backends.accounts.sql import ACCOUNTS
-from backends.database import METADATA, Database
+from backends.sql.database import METADATA, Database
 from schemas.ids import UserId
 
 DEVICES: Final = sa.Table(
@@ -46,7 +46,7 @@ ENDINGS: Final = sa.Table(
 )
 
 # Rows of ended log-ins that are swept out in one transaction, which takes about 2 ms then; more wait for the user's next log-in.
-_SWEPT: Final = 500
+_MAX_SWEPT: Final = 500
 
 _DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
 _ENDING: Final = [ENDINGS.c[name] for name in Ending.__slots__]
@@ -87,8 +87,8 @@ class SqlLogIns:
     def _one_too_many(self, connection: sa.Connection, device: Device) -> Ending | None:
         """What ends so that the user has no device more than before."""
         mine = sa.and_(DEVICES.c.user == device.user, DEVICES.c.epoch == device.epoch)
-        some = sa.select(sa.literal_column("1")).where(mine).limit(DEVICES_PER_USER).subquery()
-        if connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one() < DEVICES_PER_USER:
+        some = sa.select(sa.literal_column("1")).where(mine).limit(MAX_DEVICES_PER_USER).subquery()
+        if connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one() < MAX_DEVICES_PER_USER:
             return None
         unused = sa.select(DEVICES.c.device, DEVICES.c.seen_ms).where(mine).order_by(DEVICES.c.seen_ms, DEVICES.c.device).limit(1)
         name, seen_ms = connection.execute(unused).one()
@@ -173,7 +173,7 @@ class SqlLogIns:
 
     def _sweep(self, connection: sa.Connection, user: UserId, epoch: int) -> None:
         """By their keys: a subquery with a limit may be asked anew for each row, which took PostgreSQL over 5 s for 20,000 (measured)."""
-        over = sa.select(DEVICES.c.device).where(DEVICES.c.user == user, DEVICES.c.epoch < epoch).limit(_SWEPT)
+        over = sa.select(DEVICES.c.device).where(DEVICES.c.user == user, DEVICES.c.epoch < epoch).limit(_MAX_SWEPT)
         if names := list(connection.execute(over).scalars()):
             connection.execute(sa.delete(DEVICES).where(DEVICES.c.user == user, self._among), {"names": names})
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from backends.accounts import Profile
 from backends.clock import Clock, Reading
-from backends.database import METADATA, Database
+from backends.sql.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
 from schemas.ids import LATEST, UserId
 
@@ -32,7 +32,7 @@ ACCOUNTS: Final = sa.Table(
     # Counts the times at which all log-ins ended at once.
     sa.Column("session_epoch", sa.BigInteger, nullable=False, server_default="0"),
 )
-# Two names that differ in capitals only are one, whoever forgot to fold them.
+# Two names that differ in capitals only are one, whichever caller forgot to fold them.
 sa.Index("accounts_user_name", sa.func.lower(ACCOUNTS.c.user_name), unique=True)
 
 _LIKE: Final = re.compile(r"[%_/]")
@@ -126,7 +126,7 @@ class SqlAccounts:
         await self._database.ping()
 
     async def close(self) -> None:
-        """Nothing: whoever made the database closes it, and that waits for our calls."""
+        """Nothing: the owner of the database closes it, and that waits for our calls."""
 
     async def _first(self, query: sa.Select[*tuple[Any, ...]]) -> Any:
         return await self._database.read(lambda connection: connection.execute(query).first())
@@ -145,5 +145,5 @@ def _named(user_name: str) -> sa.ColumnElement[bool]:
 
 
 def _possible(users: Collection[UserId]) -> list[UserId]:
-    """Those that fit into a column; ids beyond belong to nobody, and the drivers would raise."""
+    """Those that fit into a column; ids beyond belong to no user, and the drivers would raise."""
     return [user for user in users if user <= LATEST]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from backends.limits import Allowance
+from backends.rate_limits import Allowance
 from schemas.ids import MessageId, UserId
 
 KEY_TTL_S: Final = 24 * 3600
@@ -60,7 +60,7 @@ class Cache(Protocol):
     async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
         """Draws so many units from all of these buckets, or from none: 0.0, or in how many seconds there will be enough in each.
 
-        One round trip, one step to all others. A bucket nobody has drawn from is full; one that is forgotten is full again.
+        One round trip, one step to all others. A bucket that was not drawn from is full; one that is forgotten is full again.
         """
         ...
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final
 
 from backends.cache import KEY_TTL_S, Claim, Held
 from backends.concurrency import BoundedDict
-from backends.limits import Allowance, Buckets
+from backends.rate_limits import Allowance, Buckets
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import UserId
 
 if TYPE_CHECKING:
-    from backends.log.embedded import EmbeddedLog
+    from backends.log.embedded.log import EmbeddedLog
 
-VALUE_BYTES: Final = 4_096
+MAX_VALUE_BYTES: Final = 4_096
 # At most 40 MiB of values, about 20 MiB of counters and 25 MiB of buckets; the oldest go first.
-_VALUES: Final = 10_000
-_COUNTERS: Final = 100_000
+_MAX_VALUES: Final = 10_000
+_MAX_COUNTERS: Final = 100_000
 # Rows in one statement: six parameters each, and older SQLites take 32,766.
 _ROWS: Final = 256
 # What a claim counts in the log's queue.
@@ -49,20 +49,20 @@ class EmbeddedCache:
     def __init__(self, log: EmbeddedLog) -> None:
         self._log = log
         self._unwritten: dict[Name, Held] = {}
-        self._buckets = Buckets(_COUNTERS)
-        self._counters = BoundedDict[str, tuple[int, int]](_COUNTERS)
-        self._values = BoundedDict[str, tuple[float, bytes]](_VALUES)
+        self._buckets = Buckets(_MAX_COUNTERS)
+        self._counters = BoundedDict[str, tuple[int, int]](_MAX_COUNTERS)
+        self._values = BoundedDict[str, tuple[float, bytes]](_MAX_VALUES)
 
     async def reserve(self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()) -> Sequence[Held]:
-        """See `Cache`. A key's 24 h begin with its reservation or confirmation; a confirmation of a key that nobody holds takes it.
+        """See `Cache`. A key's 24 h begin with its reservation or confirmation; a confirmation of a key that is not held takes it.
 
         Costs neither an fsync nor a hop to another thread.
         """
         names = {(claim.user, claim.key) for claim in (*confirm, *claims)}
         holders = {name: held for name in names if (held := self._unwritten.get(name)) is not None}
         if unknown := [*(names - holders.keys())]:
-            holders |= await self._log.glance(partial(_find, names=unknown, now_ms=self._now_ms()))
-            # Somebody else may have reserved while the log was opened.
+            holders |= await self._log.query_inline(partial(_find, names=unknown, now_ms=self._now_ms()))
+            # Another call may have reserved while the log was opened.
             holders |= {name: held for name in unknown if (held := self._unwritten.get(name)) is not None}
         changed: dict[Name, Held] = {}
         for claim in confirm:
@@ -82,7 +82,7 @@ class EmbeddedCache:
     async def release(self, user: UserId, key: str) -> None:
         """See `Cache`. Durable on return."""
         name = user, key
-        found = await self._log.glance(partial(_find, names=[name], now_ms=self._now_ms()))
+        found = await self._log.query_inline(partial(_find, names=[name], now_ms=self._now_ms()))
         held = self._unwritten.get(name) or found.get(name)
         if held is not None and held.confirmed:
             self._write({name: Held(held.id, held.content, confirmed=False, fresh=False)})
@@ -103,7 +103,7 @@ class EmbeddedCache:
 
         expires_ms = self._now_ms() + KEY_TTL_S * 1000
         rows = [(user, key, held.id, held.content, int(held.confirmed), expires_ms) for (user, key), held in changed.items()]
-        self._log.ride(partial(_insert, rows=rows), size=_CLAIM_BYTES * len(rows), ended=ended)
+        self._log.defer_to_next_commit(partial(_insert, rows=rows), size=_CLAIM_BYTES * len(rows), ended=ended)
         self._unwritten |= changed
 
     def _now_ms(self) -> int:
@@ -124,8 +124,8 @@ class EmbeddedCache:
 
     async def put(self, name: str, value: bytes, *, ttl_s: int) -> None:
         """See `Cache`. In this process only. Raises Malformed when the value is longer than 4 KiB."""
-        if len(value) > VALUE_BYTES:
-            raise Malformed(f"a cached value holds at most {VALUE_BYTES} bytes, not {len(value)}")
+        if len(value) > MAX_VALUE_BYTES:
+            raise Malformed(f"a cached value holds at most {MAX_VALUE_BYTES} bytes, not {len(value)}")
         self._values[name] = self._log.clock() + ttl_s, value
         self._values.move_to_end(name)
 

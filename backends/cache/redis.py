@@ -15,15 +15,15 @@ from typing import Any, Final
 from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
 from backends.cache import KEY_TTL_S, Claim, Held
-from backends.cache.redis_line import Line
-from backends.limits import Allowance
+from backends.cache.redis_connection import RedisConnection
+from backends.rate_limits import Allowance
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.ids import MessageId, UserId
 
-CALL_S: Final = 0.05
+CALL_TIMEOUT_S: Final = 0.05
 """Of network time, for every call but `ping`."""
-PING_S: Final = 2.0
-VALUE_BYTES: Final = 4_096
+PING_TIMEOUT_S: Final = 2.0
+MAX_VALUE_BYTES: Final = 4_096
 
 
 class _Script:
@@ -82,7 +82,7 @@ for i, name in ipairs(KEYS) do
 end
 return '0'
 """)
-# INCR and EXPIRE apart would leave a counter for ever when the line ends between them.
+# INCR and EXPIRE apart would leave a counter without expiry when the connection ends between them.
 _HIT: Final = _Script("""
 local hits = redis.call('INCR', KEYS[1])
 if hits == 1 then
@@ -99,11 +99,11 @@ class RedisCache:
 
     def __init__(self, url: str, *, password: str = "", ca: str = "", prefix: str = "knchat:") -> None:
         """`url`: redis:// or rediss://, as in the settings; `ca`: a PEM file; `prefix`: of every key in Redis."""
-        self._line = Line(url, password=password, ca=ca)
+        self._connection = RedisConnection(url, password=password, ca=ca)
         self._prefix = prefix
 
     async def reserve(self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()) -> Sequence[Held]:
-        """See `Cache`. A key's 24 h begin with its reservation or confirmation; a confirmation of a key that nobody holds takes it.
+        """See `Cache`. A key's 24 h begin with its reservation or confirmation; a confirmation of a key that is not held takes it.
 
         One script, so the whole batch is one step to all others.
         """
@@ -135,8 +135,8 @@ class RedisCache:
 
     async def put(self, name: str, value: bytes, *, ttl_s: int) -> None:
         """See `Cache`. Raises Malformed when the value is longer than 4 KiB."""
-        if len(value) > VALUE_BYTES:
-            raise Malformed(f"a cached value holds at most {VALUE_BYTES} bytes, not {len(value)}")
+        if len(value) > MAX_VALUE_BYTES:
+            raise Malformed(f"a cached value holds at most {MAX_VALUE_BYTES} bytes, not {len(value)}")
         await self._call("SET", f"{self._prefix}v:{name}", value, "EX", ttl_s)
 
     async def get(self, name: str) -> bytes | None:
@@ -150,48 +150,48 @@ class RedisCache:
         Raises Malformed when Redis refuses our credentials, or shows a certificate that our authorities did not sign.
         """
         try:
-            await self._try(_HIT, [f"{self._prefix}n:ping"], 60, limit_s=PING_S)
+            await self._try(_HIT, [f"{self._prefix}n:ping"], 60, limit_s=PING_TIMEOUT_S)
         except TimeoutError as error:
-            raise Unavailable(f"the cache does not answer within {PING_S:.0f} s") from error
+            raise Unavailable(f"the cache does not answer within {PING_TIMEOUT_S:.0f} s") from error
         except RedisError as error:
             raise _told(error) from error
 
     async def close(self) -> None:
         """See `Cache`."""
-        await self._line.close()
+        await self._connection.close()
 
     def _key(self, user: UserId, key: str) -> str:
         return f"{self._prefix}k:{user}:{key}"
 
     async def _run(self, script: _Script, keys: list[str], *arguments: bytes | int) -> Any:
         try:
-            return await self._try(script, keys, *arguments, limit_s=CALL_S)
+            return await self._try(script, keys, *arguments, limit_s=CALL_TIMEOUT_S)
         except (TimeoutError, RedisError) as error:
             raise self._away(error) from error
 
     async def _try(self, script: _Script, keys: list[str], *arguments: bytes | int, limit_s: float) -> Any:
         try:
-            return await self._line.call("EVALSHA", script.hash, len(keys), *keys, *arguments, limit_s=limit_s)
+            return await self._connection.call("EVALSHA", script.hash, len(keys), *keys, *arguments, limit_s=limit_s)
         except NoScriptError:
-            return await self._line.call("EVAL", script.text, len(keys), *keys, *arguments, limit_s=limit_s)
+            return await self._connection.call("EVAL", script.text, len(keys), *keys, *arguments, limit_s=limit_s)
 
     async def _call(self, *words: str | bytes | int) -> Any:
         try:
-            return await self._line.call(*words, limit_s=CALL_S)
+            return await self._connection.call(*words, limit_s=CALL_TIMEOUT_S)
         except (TimeoutError, RedisError) as error:
             raise self._away(error) from error
 
     def _away(self, error: Exception) -> Unavailable:
         """A wrong setting too, but for `ping`: callers go on without the cache, whatever is wrong with it."""
         if isinstance(error, TimeoutError):
-            return Unavailable(f"the cache does not answer within {CALL_S * 1_000:.0f} ms")
+            return Unavailable(f"the cache does not answer within {CALL_TIMEOUT_S * 1_000:.0f} ms")
         if isinstance(error, ReadOnlyError) or "READONLY" in str(error):  # the text: a script's error before Redis 7
-            self._line.drop()  # a primary that was demoted: the name may lead to another one by now
+            self._connection.drop()  # a primary that was demoted: the name may lead to another one by now
         return Unavailable(_told(error).message)
 
 
 def _told(error: Exception) -> ChatError:
-    """What a failure means: a setting that is wrong, or a server that is away."""
+    """What a failure means: a setting that is wrong, or a server that is unavailable."""
     if isinstance(error, AuthenticationError):
         return Malformed(f"Redis refuses our user or password (KNCHAT_REDIS_PASSWORD): {error}", field="KNCHAT_REDIS_PASSWORD")
     if "DB index" in str(error):

@@ -1,4 +1,4 @@
-"""History and chat states. `persist` writes, `history` and `chats` read; nobody else.
+"""History and chat states. `persist` writes, `history` and `chats` read; no other function.
 
 Everything written may be written again, in any order, with the same end state: rows are keyed by message id, a write carries its id or
 version and the newest wins, pointers only move forward (design.md D5). What is read reflects every write that had returned before.
@@ -122,7 +122,7 @@ class Chats(Protocol):
 
         A store may end before the limit where many chats have much that is unread.
 
-        A chat that gets a message between two calls may be missed by the second and was news to the user anyway. Of somebody with more than
+        A chat that gets a message between two calls may be missed by the second and was news to the user anyway. Of a user with more than
         10,000 chats a store may leave some out.
         Raises Malformed for an `after` that was not given by this call.
         """
@@ -152,5 +152,5 @@ class Chats(Protocol):
         ...
 
     async def close(self) -> None:
-        """Waits for calls under way, then lets go of files and connections."""
+        """Waits for calls under way, then closes files and connections."""
         ...

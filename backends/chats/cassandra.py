@@ -23,21 +23,22 @@ from schemas.frames import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
 
 BUCKET_MS: Final = 10 * 24 * 3_600_000
-# All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of somebody who has more, some are not listed.
+# All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of a user who has more, some are not listed.
 MAX_CHATS: Final = 10_000
 # Buckets that this process has written lately, so it need not again: of most messages one row less. About 200 bytes each.
-KNOWN_BUCKETS: Final = 32_768
-# And for so long: where Cassandra is restored from a copy meanwhile, messages lie in buckets that nobody lists. Less than the 20 min after
-# which the audit puts again what a copy lacked, and so lists them.
-KNOWN_S: Final = 600.0
-# Unread messages are looked for up to FEW in each chat of a list, and to the end in MANY of those that have more: where the next such chat
-# comes, the list ends and goes on with the next call. 256 chats with 999 unread each were 250,000 rows in one answer.
-FEW: Final = 100
-MANY: Final = 16
+MAX_KNOWN_BUCKETS: Final = 32_768
+# And for so long: where Cassandra is restored from a copy meanwhile, messages lie in buckets that are not listed. Less than the 20 min
+# after which the audit puts again what a copy lacked, and so lists them.
+KNOWN_BUCKETS_TTL_S: Final = 600.0
+# Unread messages are looked for up to MAX_QUICK_UNREAD in each chat of a list, and to the end in MAX_FULL_COUNTS of those that have more:
+# where the next such chat comes, the list ends and goes on with the next call. 256 chats with 999 unread each were 250,000 rows in one
+# answer.
+MAX_QUICK_UNREAD: Final = 100
+MAX_FULL_COUNTS: Final = 16
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
-AT_ONCE: Final = 1_000
+MAX_ROWS: Final = 1_000
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ... up to this.
-WIDEST: Final = 16
+MAX_CONCURRENT_BUCKETS: Final = 16
 
 _COLUMNS: Final = "id, chat, sender, key, text, reply_to, version"
 _OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
@@ -94,7 +95,7 @@ class CassandraChats:
         statements = {name: text.format(keyspace=nodes.keyspace) for name, text in STATEMENTS.items()}
         self._session = CassandraSession(nodes, statements, check=lambda session: check(session, nodes.keyspace))
         self._clock = clock
-        self._known = BoundedDict[tuple[ChatId, int], float](KNOWN_BUCKETS)
+        self._known = BoundedDict[tuple[ChatId, int], float](MAX_KNOWN_BUCKETS)
         """Chat and bucket -> since when; the oldest first."""
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
@@ -107,7 +108,7 @@ class CassandraChats:
             bucket = bucket_of(message)
             values = (message, chat, row.sender, row.key, row.text, row.reply_to, row.version, bucket, row.version)
             writes.append(("put", values))
-            if now_s - self._known.get((chat, bucket), float("-inf")) >= KNOWN_S:
+            if now_s - self._known.get((chat, bucket), float("-inf")) >= KNOWN_BUCKETS_TTL_S:
                 buckets[chat, bucket] = message
         writes += [("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()]
         await self._session.write(writes + _moves(states))
@@ -141,18 +142,18 @@ class CassandraChats:
         return digest_of(search.rows)
 
     async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
-        """All of the user's rows, sorted here; then the newest messages and the unread counts of those shown, as far as MANY allows."""
+        """All of the user's rows, sorted here; then newest messages and unread counts of those shown, as far as MAX_FULL_COUNTS allows."""
         place = place_of(after)
         [rows] = await self._session.read([("states", (within(user), MAX_CHATS))])
         places = sorted(((row[1] or 0, row[0], row) for row in rows if row[1] and (row[1], row[0]) < place), reverse=True)
         shown = [row for _, _, row in places[:limit]]
         messages, unread = await asyncio.gather(
             self._session.read([("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in shown]),
-            self._unread(user, shown, most=FEW),
+            self._unread(user, shown, most=MAX_QUICK_UNREAD),
         )
-        many = [number for number, ids in enumerate(unread) if len(ids) == FEW]
-        shown = shown[: many[MANY]] if len(many) > MANY else shown
-        for number, ids in zip(many, await self._unread(user, [shown[number] for number in many[:MANY]]), strict=False):
+        many = [number for number, ids in enumerate(unread) if len(ids) == MAX_QUICK_UNREAD]
+        shown = shown[: many[MAX_FULL_COUNTS]] if len(many) > MAX_FULL_COUNTS else shown
+        for number, ids in zip(many, await self._unread(user, [shown[number] for number in many[:MAX_FULL_COUNTS]]), strict=False):
             unread[number] = ids
         states = [_state(row, ids, *_messages(found)) for row, ids, found in zip(shown, unread, messages, strict=False)]
         return states, after_of(states[-1]) if len(places) > len(states) else None
@@ -176,9 +177,9 @@ class CassandraChats:
             asked += [(one.chat, bucket, first, last) for (bucket,) in listed[one.chat] if bucket in buckets]
         there: set[tuple[ChatId, MessageId]] = set()
         while asked:
-            found = await self._session.read([("range", (*place, AT_ONCE)) for place in asked])
+            found = await self._session.read([("range", (*place, MAX_ROWS)) for place in asked])
             there.update((place[0], row[0]) for place, rows in zip(asked, found, strict=True) for row in rows)
-            asked = [(*place[:3], rows[-1][0] - 1) for place, rows in zip(asked, found, strict=True) if len(rows) == AT_ONCE]
+            asked = [(*place[:3], rows[-1][0] - 1) for place, rows in zip(asked, found, strict=True) if len(rows) == MAX_ROWS]
         return there
 
     async def pointers(self, states: Collection[tuple[UserId, ChatId]]) -> Mapping[tuple[UserId, ChatId], Pointers]:
@@ -208,7 +209,7 @@ class CassandraChats:
         return await self._session.once(lambda session: migrate(session, self._nodes.keyspace, replication=self._nodes.replication))
 
     async def close(self) -> None:
-        """Waits for calls under way, then lets go of the connections."""
+        """Waits for calls under way, then closes the connections."""
         await self._session.close()
 
     async def _buckets(self, chat: ChatId) -> list[int]:
@@ -226,7 +227,7 @@ class CassandraChats:
                 search.rows += rows[: search.left]
             for search in going:
                 search.buckets = search.buckets[width:]
-            width = min(2 * width, WIDEST)
+            width = min(2 * width, MAX_CONCURRENT_BUCKETS)
 
     async def _unread(self, user: UserId, rows: Sequence[Sequence[Any]], *, most: int = UNREAD_SHOWN) -> list[list[int]]:
         """For each state, the ids of the other person's messages above its read pointer, newest first, at most `most`."""

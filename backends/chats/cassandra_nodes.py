@@ -20,7 +20,8 @@ from cassandra.query import tuple_factory
 
 from schemas.errors import ChatError, Malformed, Unavailable
 
-# While nodes are away the driver writes a line per try, some with a traceback. What matters comes back to us as an error, and is told here.
+# While nodes are unavailable the driver writes a line per try, some with a traceback. What matters comes back to us as an error, and is
+# told here.
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 RECONNECT_S: Final = (0.25, 1.0)
@@ -110,6 +111,6 @@ def error_of(error: BaseException) -> ChatError:
                 return Malformed("the node's certificate is not of an authority in KNCHAT_CASSANDRA_CA", field="KNCHAT_CASSANDRA_CA")
             case Unauthorized():
                 return Malformed("KNCHAT_CASSANDRA_USER may not use KNCHAT_CASSANDRA_KEYSPACE", field="KNCHAT_CASSANDRA_USER")
-            case InvalidRequest():  # such as a guardrail that somebody has set: the text says which, and holds none of our values
+            case InvalidRequest():  # such as a guardrail: the text says which, and holds none of our values
                 return Unavailable(f"Cassandra refuses a request: {cause}")
     return Unavailable(f"Cassandra does not answer ({type(error).__name__})")

@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS {keyspace}.chat_states (
 STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),)
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
-STATEMENT_S: Final = 30.0  # making a table took 2.5 s on two busy cores, and all nodes must agree on it
+STATEMENT_TIMEOUT_S: Final = 30.0  # making a table took 2.5 s on two busy cores, and all nodes must agree on it
 VERSION: Final = len(STEPS)
 VERSION_OF: Final = "SELECT step FROM {keyspace}.schema_steps WHERE name = 'chats' LIMIT 1"
 
@@ -66,7 +66,7 @@ def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
     node = min(session.get_pool_state(), key=lambda host: host.host_id)
 
     def run(statement: str) -> ResultSet:
-        return session.execute(statement.format(keyspace=keyspace, options=_OPTIONS), host=node, timeout=STATEMENT_S)
+        return session.execute(statement.format(keyspace=keyspace, options=_OPTIONS), host=node, timeout=STATEMENT_TIMEOUT_S)
 
     done = []
     if keyspace not in session.cluster.metadata.keyspaces:

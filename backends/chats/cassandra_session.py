@@ -32,18 +32,18 @@ Rows = list[tuple[Any, ...]]
 
 PING_TIMEOUT_S: Final = 2.0
 # Requests of one call that are under way together, and calls that are: enough for many nodes, and far from a connection's 32,768 streams.
-GROUP: Final = 64
-CALLS: Final = 8
-WAITING: Final = 4_096  # calls, as in blocking.py
+MAX_CONCURRENT_REQUESTS: Final = 64
+MAX_CONCURRENT_CALLS: Final = 8
+MAX_WAITING: Final = 4_096  # calls, as in blocking.py
 # Statements that share a request cost the client a quarter of what they cost alone (decisions/0018). Cassandra warns in its log of
 # batches over more than 10 partitions or 5 KiB.
-BATCH: Final = 10
-BATCH_BYTES: Final = 4_096
-# The driver reconnects by itself, but not for ever: not after a log-in that failed while the nodes were starting, not when all nodes
-# have new addresses. After this long without any node the session is made anew, from the settings.
-SILENCE_S: Final = 5.0
-RETRY_S: Final = 0.5
-ONCE_S: Final = 60.0
+MAX_BATCH_STATEMENTS: Final = 10
+MAX_BATCH_BYTES: Final = 4_096
+# The driver reconnects by itself, but not always: not after a log-in that failed while the nodes were starting, not when all nodes
+# have new addresses. After this long without any node another session is made, from the settings.
+SILENCE_TIMEOUT_S: Final = 5.0
+RETRY_DELAY_S: Final = 0.5
+ONCE_TIMEOUT_S: Final = 60.0
 
 
 class _Group:
@@ -99,7 +99,7 @@ class CassandraSession:
         self._failed: tuple[float, ChatError] | None = None
         self._silent_since: float | None = None
         self._thread = Blocking("cassandra", threads=1, timeout_s=nodes.timeout_s)
-        self._gate = asyncio.Semaphore(CALLS)
+        self._gate = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         self._calls = 0
         self._idle = asyncio.Event()
         self._closed = False
@@ -128,14 +128,14 @@ class CassandraSession:
             finally:
                 cluster.shutdown()
 
-        return await self._thread.run(connected, timeout_s=ONCE_S)
+        return await self._thread.run(connected, timeout_s=ONCE_TIMEOUT_S)
 
     async def _call(
         self, statements: Sequence[Statement], *, batched: bool, timeout_s: float | None = None, pinging: bool = False
     ) -> list[Rows]:
         if not statements:
             return []
-        if self._closed or self._calls >= WAITING:
+        if self._closed or self._calls >= MAX_WAITING:
             raise Unavailable("too much waits for Cassandra" if not self._closed else "Cassandra's session is closed")
         self._calls += 1
         try:
@@ -146,8 +146,8 @@ class CassandraSession:
                     live = await self._thread.run(self._open)
                 requests = _batches(live.prepared, statements) if batched else [_bound(live.prepared, one) for one in statements]
                 rows: list[Rows] = []
-                for start in range(0, len(requests), GROUP):
-                    rows += await self._run(live, requests[start : start + GROUP])
+                for start in range(0, len(requests), MAX_CONCURRENT_REQUESTS):
+                    rows += await self._run(live, requests[start : start + MAX_CONCURRENT_REQUESTS])
                 return rows
         except TimeoutError as error:
             raise Unavailable("Cassandra does not answer in time") from error
@@ -166,18 +166,18 @@ class CassandraSession:
             live.session.execute_async(request).add_callbacks(group.answered, group.failed, callback_args=(number,))
         await group.done
         if group.error is not None:
-            self._lament(live, group.error)
+            self._record_failure(live, group.error)
             raise error_of(group.error) from group.error
         self._silent_since = None
         return group.rows
 
-    def _lament(self, live: _Live, error: BaseException) -> None:
+    def _record_failure(self, live: _Live, error: BaseException) -> None:
         """Sets the session aside when no node has been there for a while."""
         if not isinstance(error, NoHostAvailable):
             return
         now = time.monotonic()
         self._silent_since = self._silent_since or now
-        if now - self._silent_since >= SILENCE_S and self._live is live:
+        if now - self._silent_since >= SILENCE_TIMEOUT_S and self._live is live:
             log.info("no node of Cassandra for a while, connecting anew")
             self._live = self._silent_since = None
             threading.Thread(target=live.cluster.shutdown, name="cassandra-shutdown", daemon=True).start()
@@ -185,7 +185,7 @@ class CassandraSession:
     def _open(self) -> _Live:
         if self._live is not None:
             return self._live
-        if self._failed is not None and time.monotonic() < self._failed[0] + RETRY_S:
+        if self._failed is not None and time.monotonic() < self._failed[0] + RETRY_DELAY_S:
             raise self._failed[1]  # of the callers that wait together one tries
         try:
             cluster, session = self._nodes.connect()
@@ -211,7 +211,7 @@ class CassandraSession:
         return self._live
 
     async def close(self) -> None:
-        """Takes no more calls, waits for those under way (at most the timeout), then lets go of connections."""
+        """Takes no more calls, waits for those under way (at most the timeout), then closes connections."""
         self._closed = True
         if self._calls:
             try:
@@ -220,7 +220,7 @@ class CassandraSession:
                 log.info("closing before Cassandra has answered", extra={"calls": self._calls})
         live, self._live = self._live, None
         if live is not None:
-            with suppress(Unavailable):  # of a node that stands still
+            with suppress(Unavailable):  # of a node that does not answer
                 await self._thread.run(live.cluster.shutdown)
         await self._thread.close()
 
@@ -231,13 +231,13 @@ def _bound(prepared: Mapping[str, Any], statement: Statement) -> Any:
 
 
 def _batches(prepared: Mapping[str, Any], statements: Sequence[Statement]) -> list[Any]:
-    """Requests of at most BATCH statements and about BATCH_BYTES: a single one as it is, several as an unlogged batch."""
+    """Requests of at most MAX_BATCH_STATEMENTS and about MAX_BATCH_BYTES: a single one as it is, several as an unlogged batch."""
     requests: list[Any] = []
     together: list[Statement] = []
     size = 0
     for statement in statements:
         more = sum(len(value) if isinstance(value, str) else 8 for value in statement[1])
-        if together and (len(together) == BATCH or size + more > BATCH_BYTES):
+        if together and (len(together) == MAX_BATCH_STATEMENTS or size + more > MAX_BATCH_BYTES):
             requests.append(_request(prepared, together))
             together, size = [], 0
         together.append(statement)

@@ -68,7 +68,7 @@ def _check_ids(*ids: int) -> None:
 
 
 def within(number: int) -> int:
-    """A number that fits into a column. LATEST is nobody's id, so what is beyond it, where drivers would raise, finds nothing either."""
+    """A number that fits into a column. LATEST is no id, so what is beyond it, where drivers would raise, finds nothing either."""
     return min(number, LATEST)
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Pointers, Stretch, Watermark
 from backends.chats.rules import MAX_DIGEST, Messages, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
 from backends.clock import Clock, Reading
-from backends.database import METADATA, Database
+from backends.sql.database import METADATA, Database
 from schemas.frames import UNREAD_SHOWN
 from schemas.ids import ChatId, MessageId, UserId
 
@@ -198,7 +198,7 @@ class SqlChats:
         await self._database.ping()
 
     async def close(self) -> None:
-        """Nothing: whoever made the database closes it, and that waits for our calls."""
+        """Nothing: the owner of the database closes it, and that waits for our calls."""
 
 
 def _state(row: sa.Row[Any], newest_message: HistoryMessage | None) -> ChatState:

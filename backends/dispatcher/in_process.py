@@ -1,6 +1,6 @@
 """A `Post` that calls an ASGI app in this process: what a server does for one request, without a socket.
 
-`kn-chat dev` gives one to each pump. As behind a server, a handler that overstays its request goes on, and may see `http.disconnect`.
+`kn-chat dev` gives one to each dispatcher. As behind a server, a handler that overstays its request goes on, and may see `http.disconnect`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from backends.posts import Answer, Headers, Post
+from backends.requests import Headers, HttpResponse, Post
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def in_process(app: App) -> Post:
     """Posts to the app's root path. An app that raises before it has answered is a 500, as under uvicorn."""
     running: set[asyncio.Task[None]] = set()
 
-    async def post(headers: Headers, body: bytes) -> Answer:
+    async def post(headers: Headers, body: bytes) -> HttpResponse:
         call = _Call(body)
         scope: MutableMapping[str, Any] = {
             "type": "http",
@@ -39,7 +39,7 @@ def in_process(app: App) -> Post:
             "server": ("127.0.0.1", 80),
         }
         task = asyncio.ensure_future(call.run(app, scope))
-        running.add(task)  # a task that nobody holds may be collected
+        running.add(task)  # a task without a reference may be collected
         task.add_done_callback(running.discard)
         return await call.answered
 
@@ -47,12 +47,12 @@ def in_process(app: App) -> Post:
 
 
 class _Call:
-    """One request and its answer. `answered` is cancelled when nobody waits any longer."""
+    """One request and its answer. `answered` is cancelled when its request is."""
 
     __slots__ = ("_headers", "_parts", "_request", "_status", "answered")
 
     def __init__(self, body: bytes) -> None:
-        self.answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.answered: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         self._request: Message | None = {"type": "http.request", "body": body, "more_body": False}
         self._status = 0
         self._headers: Headers = ()
@@ -67,7 +67,7 @@ class _Call:
             if self._status:
                 self.answered.set_exception(ConnectionError("the answer was not completed"))
             else:
-                self.answered.set_result(Answer(500, (), b"Internal Server Error"))
+                self.answered.set_result(HttpResponse(500, (), b"Internal Server Error"))
 
     async def _receive(self) -> Message:
         request, self._request = self._request, None
@@ -83,4 +83,4 @@ class _Call:
             return
         self._parts.append(message.get("body", b""))
         if not message.get("more_body", False) and not self.answered.done():
-            self.answered.set_result(Answer(self._status, self._headers, b"".join(self._parts)))
+            self.answered.set_result(HttpResponse(self._status, self._headers, b"".join(self._parts)))

@@ -1,6 +1,6 @@
 """Which offsets a reader may commit that is done with records in any order: of each partition those before the oldest that is still open.
 
-Pure. The pump calls it. Source: the measured dispatcher (design.md D22).
+Pure. The local dispatcher calls it. Source: the measured dispatcher (design.md D22).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Prefixes:
         """The partition's prefix, with the record open in it: discard it from `open` when it is done."""
         prefix = self._of.get(partition)
         if prefix is None or offset < prefix.end:
-            # A partition that was another reader's for a while begins again where somebody committed. What is still under way from before
+            # A partition that was another reader's for a while begins again where that one committed. What is still under way from before
             # says nothing about that; its records come again, if they are not among those committed.
             prefix = self._of[partition] = Prefix(offset, offset)
         elif offset > prefix.end:  # what lies between was another's, who has committed so far

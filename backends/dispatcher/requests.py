@@ -1,7 +1,7 @@
 """Requests and dead letters as Knative's dispatcher makes them.
 
-Pure; the pump calls it. Foreign records are not wrapped and redirects not followed. Source: the measured dispatcher (design.md D12, D22);
-`tests/captures` holds its recorded requests, and the tests compare.
+Pure; the local dispatcher calls it. Foreign records are not wrapped and redirects not followed. Source: the measured dispatcher (design.md
+D12, D22); `tests/captures` holds its recorded requests, and the tests compare.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import replace
 from typing import Final
 
 from backends.dead_letters import place_of
-from backends.log import Stored
-from backends.posts import ERROR_DATA_BYTES, Answer, Headers
+from backends.log import ConsumerRecord
+from backends.requests import MAX_ERROR_DATA_BYTES, Headers, HttpResponse
 from schemas import wire
 from schemas.wire import Event
 
 log = logging.getLogger(__name__)
 
 FOREIGN: Final = "dev.knative.kafka.event"
-"""Type of the dead letter of a record that is no CloudEvent: what the dispatcher wraps it as."""
+"""Type of the dead letter of a record that is no CloudEvent: what Knative's dispatcher wraps it as."""
 FOREIGN_REASON: Final = "not-a-cloudevent"
 
 _KNE: Final = re.compile(rb"kne-([a-z0-9]+)")
@@ -35,7 +35,7 @@ def request_of(event: Event, *, url: str, namespace: str) -> tuple[Headers, byte
         (b"user-agent", b"Vert.x-WebClient/4.5.21 kn-chat-pump"),
         (b"prefer", b"reply"),
         (b"kn-namespace", namespace.encode()),
-        # Outside Latin-1 the dispatcher sends question marks, too (measured).
+        # Outside Latin-1 Knative's dispatcher sends question marks, too (measured).
         *[(name.encode(), value.encode("latin-1", "replace")) for name, value in fields],
         (b"host", url.partition("://")[2].partition("/")[0].encode()),
     ]
@@ -44,24 +44,24 @@ def request_of(event: Event, *, url: str, namespace: str) -> tuple[Headers, byte
     return headers, body
 
 
-def dead_letter(event: Event, *, url: str, answer: Answer | None) -> Event:
-    """The event as it is set aside after its last try at `url`, and what was answered (None: no answer).
+def dead_letter(event: Event, *, url: str, response: HttpResponse | None) -> Event:
+    """The event as it is dead-lettered after its last try at `url`, and what was answered (None: no answer).
 
     All attributes stay. On a second failure they are overwritten, never removed: an old code, data or reason stays when the new has none.
     """
     named = {"knativeerrordest": url}
-    if answer is not None:
-        named["knativeerrorcode"] = str(answer.status)
-        if answer.body:
-            named["knativeerrordata"] = base64.b64encode(answer.body[:ERROR_DATA_BYTES]).decode()
-        named.update(_own_extensions(answer.headers))
+    if response is not None:
+        named["knativeerrorcode"] = str(response.status)
+        if response.body:
+            named["knativeerrordata"] = base64.b64encode(response.body[:MAX_ERROR_DATA_BYTES]).decode()
+        named.update(_own_extensions(response.headers))
     return replace(event, extensions={**event.extensions, **named})
 
 
-def foreign_dead_letter(record: Stored, *, url: str) -> Event:
+def foreign_dead_letter(record: ConsumerRecord, *, url: str) -> Event:
     """The dead letter of a record that is no CloudEvent.
 
-    The dispatcher delivers it wrapped, and a door answers 422 to the unknown type: the same end, without the way.
+    Knative's dispatcher delivers it wrapped, and an event handler answers 422 to the unknown type: the same end, without the way.
     """
     return Event(
         id=f"partition:{record.partition}/offset:{record.offset}",

@@ -1,8 +1,9 @@
 """A stand-in for the receiver of Knative's KafkaSinks, over any log of ours.
 
 `kn-chat dev --real --sink` serves it before Kafka (`knchat.develop.sink`), the tests of the Knative log in their own process. It answers
-and stores as the measured receiver does; the moods are what that one does on bad days. Not imitated: tracestate and baggage, which no port
-of ours takes, specversion 0.3, and records between 512 KiB and 1 MiB, which this one refuses like larger ones. Production has the real one.
+and stores as the measured receiver does; `Faults` are what that one does when its broker fails. Not imitated: tracestate and baggage, which
+no port of ours takes, specversion 0.3, and records between 512 KiB and 1 MiB, which this one refuses like larger ones. Production has the
+real one.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from backends.log import Appends, Record
+from backends.log import LogProducer, ProducerRecord
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import TOPICS
 from schemas.wire import Event, from_kafka
 
-MOST_BYTES: Final = 1 << 20
-SHUFFLE_S: Final = 0.02
+MAX_BYTES: Final = 1 << 20
+MAX_SHUFFLE_S: Final = 0.02
 
 _PROBES: Final = {"/healthz", "/readyz"}
 _TRAILING_ZEROS: Final = re.compile(r"(\.\d*?)0+(?=[Zz+-])")
@@ -31,29 +32,29 @@ Receive = Callable[[], Awaitable[Message]]
 
 
 @dataclass(kw_only=True)
-class Moods:
+class Faults:
     """What the receiver does to every `every`-th event that it would take; all may be changed while it serves."""
 
     every: int = 1
     hang_s: float = 0.0
-    """Waits before it stores, as with a broker that stands still."""
+    """Waits before it stores, as with a broker that is paused."""
     copies: bool = False
     """Stores each twice, and those that come together in any order, as its producer does around a broker's pause: answered 202."""
     status: int = 202
     """Stores, and then answers this: 503 is what a producer says that has given up a moment too early."""
     silent: bool = False
     """Stores, and never answers."""
-    most_bytes: int = MOST_BYTES
+    max_bytes: int = MAX_BYTES
     """Larger bodies are answered 413, as by a proxy before it, whatever `every` says."""
 
 
 class Receiver:
     """An ASGI app. `appends` must not sign: a forged event would become a true one here."""
 
-    def __init__(self, appends: Appends, moods: Moods | None = None) -> None:
-        self.moods = moods or Moods()
+    def __init__(self, appends: LogProducer, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
         self.taken = 0
-        """Events that were valid, in whatever mood they were met."""
+        """Events that were valid, with or without a fault."""
         self._appends = appends
 
     async def __call__(self, scope: Message, receive: Receive, send: Callable[[Message], Awaitable[None]]) -> None:
@@ -74,24 +75,24 @@ class Receiver:
                 return 404
         body = await _body(receive)
         if body is None:
-            return 503  # for ever, though it looks as if it would pass
-        if len(body) > self.moods.most_bytes:
+            return 503  # always, though it looks as if it would pass
+        if len(body) > self.faults.max_bytes:
             return 413
         try:
             event = received(scope["headers"], body)
         except Malformed:
             return 400
         self.taken += 1
-        moods = self.moods if self.taken % self.moods.every == 0 else Moods()
-        await asyncio.sleep(moods.hang_s + (random.uniform(0, SHUFFLE_S) if moods.copies else 0))  # noqa: S311 - no secret
+        faults = self.faults if self.taken % self.faults.every == 0 else Faults()
+        await asyncio.sleep(faults.hang_s + (random.uniform(0, MAX_SHUFFLE_S) if faults.copies else 0))  # noqa: S311 - no secret
         try:
-            for _ in range(1 + moods.copies):
-                await self._appends.append([Record(topic, event)])
+            for _ in range(1 + faults.copies):
+                await self._appends.append([ProducerRecord(topic, event)])
         except (Malformed, Unavailable):
             return 503
-        if moods.silent:
+        if faults.silent:
             await asyncio.Event().wait()
-        return moods.status
+        return faults.status
 
 
 def received(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Event:
@@ -117,7 +118,7 @@ async def _body(receive: Receive) -> bytes | None:
         message = await receive()
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size >= MOST_BYTES:
+        if size >= MAX_BYTES:
             return None
         if not message.get("more_body", False):
             return b"".join(parts)

@@ -1,7 +1,7 @@
-"""The log: topics of CloudEvents in numbered partitions, appended to by everybody, read by offset, by followers and by consumer groups.
+"""The log: topics of CloudEvents in numbered partitions, read by offset, by consumers of given partitions and by consumer groups.
 
-Two ports, since a gateway on Knative appends over HTTP but reads Kafka: `Appends` (embedded, kafka, knative) and `Reads` (embedded, kafka).
-Everything acknowledged is durable: replicated on Kafka, fsynced on the embedded log. Source: design.md D6 to D9.
+Two ports, since a gateway on Knative appends over HTTP but reads Kafka: `LogProducer` (embedded, kafka, knative) and `LogReader`
+(embedded, kafka). Everything acknowledged is durable: replicated on Kafka, fsynced on the embedded log. Source: design.md D6 to D9.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from schemas.wire import Event
 
 
 class Evicted(Exception):
-    """Another process has taken this one's place in a group for good. What it thinks it owns is no longer its own: it must end."""
+    """Another process has taken this member's place in a group. Its assignments are no longer valid: the process must end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ProducerRecord:
     """One event on its way into the log. `partition` None: by the event's partitionkey (murmur2), or any where it has none."""
 
     topic: str
@@ -28,7 +28,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class ConsumerRecord:
     """One record of the log, where it lies and since when (Unix milliseconds, the log's clock).
 
     `headers` and `value` are the Kafka form; `schemas.wire.from_kafka` reads them. They are left unread here because a record may be no
@@ -52,17 +52,17 @@ class Bounds:
     end: int
 
 
-Jumped = Callable[[int, int], None]
-"""Is told that records were dropped before they were read: the partition, and the offset at which its reader goes on."""
+OnOffsetReset = Callable[[int, int], None]
+"""Called when records were dropped before they were read: with the partition, and the offset at which its consumer goes on."""
 
 
-class Appends(Protocol):
+class LogProducer(Protocol):
     """The writing side. Safe to call from many tasks at once: concurrent appends share one fsync or one request."""
 
-    async def append(self, records: Sequence[Record], *, then: Sequence[Record] = ()) -> None:
+    async def append(self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()) -> None:
         """Returns when all records are durable. Records of one call and one partition keep their order.
 
-        No record of `then` is in the log before all of `records` are durable: whoever finds one may rely on those.
+        No record of `then` is in the log before all of `records` are durable: a reader that finds one may rely on those.
 
         Repeating a call appends again: readers are idempotent by event content (design.md D5).
         Errors: Unavailable when the log does not confirm within 10 s, is full or cannot be written; some, all or none of the records may
@@ -76,12 +76,12 @@ class Appends(Protocol):
         ...
 
     async def close(self) -> None:
-        """Waits for appends under way (at most 10 s), then lets go of files and connections."""
+        """Waits for appends under way (at most 10 s), then closes files and connections."""
         ...
 
 
-class Follower(Protocol):
-    """Reads some partitions of one topic by hand, from given offsets on, for ever."""
+class PartitionConsumer(Protocol):
+    """Reads given partitions of one topic, from given offsets on, until cancelled."""
 
     async def assign(self, offsets: Mapping[int, int]) -> None:
         """Follows these partitions from now on. One that is followed already goes on where it is, whatever its offset here.
@@ -90,21 +90,21 @@ class Follower(Protocol):
         """
         ...
 
-    def __aiter__(self) -> AsyncIterator[Sequence[Stored]]:
+    def __aiter__(self) -> AsyncIterator[Sequence[ConsumerRecord]]:
         """Batches as they come, in order within a partition; at most 500 records and about 1 MiB each. Waits when there is nothing new.
 
-        Errors: Unavailable when the log cannot be read; the caller starts a new follower where it left off.
+        Errors: Unavailable when the log cannot be read; the caller starts a new consumer where it left off.
         """
         ...
 
 
-class Member(Protocol):
+class GroupConsumer(Protocol):
     """One member of a consumer group on one topic. Every partition is given to one member at a time.
 
-    The embedded log keeps what a group has not committed, from its first member on, whatever its age (`embedded_retention`).
+    The embedded log keeps what a group has not committed, from its first member on, whatever its age (`embedded/retention.py`).
     """
 
-    async def poll(self, *, max_records: int = 500) -> Sequence[Stored]:
+    async def poll(self, *, max_records: int = 500) -> Sequence[ConsumerRecord]:
         """New records of my partitions, in order within each, from the committed offsets on. Waits up to 1 s; then an empty sequence.
 
         A partition that was another member's for a while begins again where it was committed: lower than before, or higher.
@@ -119,20 +119,20 @@ class Member(Protocol):
         ...
 
 
-class Sharing(Protocol):
-    """A member of a group among whose members a topic's partitions are shared out. It reads nothing: who owns is apart from who reads."""
+class Assignments(Protocol):
+    """The partitions of a topic that are assigned to one member of a group. It reads nothing: owning is apart from reading."""
 
     def __aiter__(self) -> AsyncIterator[frozenset[int]]:
         """My partitions, now and after each change. Only what must move moves.
 
-        Every partition is one member's, but for the moments between a member giving it up and another taking it; a member that stood still
-        may for a moment think that it still owns what another has taken. A log that is away changes nothing.
+        Every partition is one member's, but for the moments between its revocation and its next assignment; a member whose event loop
+        was stalled may for a moment believe that it owns what is assigned to another. An unavailable log changes nothing.
         Errors: Unavailable when the group cannot be joined. Evicted when another process has taken this member's place for good: end.
         """
         ...
 
 
-class Reads(Protocol):
+class LogReader(Protocol):
     """The reading side."""
 
     async def partitions(self, topic: str) -> int:
@@ -157,25 +157,30 @@ class Reads(Protocol):
         """
         ...
 
-    async def read(self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20) -> Sequence[Stored]:
+    async def read(
+        self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20
+    ) -> Sequence[ConsumerRecord]:
         """Records from `offset` on, as far as there are any; at least one, if there is one, whatever its size. Never waits for new ones.
 
         An offset below `begin` starts at `begin`: the caller compares the first record's offset with what it asked for.
         """
         ...
 
-    def follow(self, topic: str, offsets: Mapping[int, int], *, jumped: Jumped | None = None) -> AbstractAsyncContextManager[Follower]:
+    def follow(
+        self, topic: str, offsets: Mapping[int, int], *, on_offset_reset: OnOffsetReset | None = None
+    ) -> AbstractAsyncContextManager[PartitionConsumer]:
         """Follows partitions from these offsets on (partition -> next offset to read).
 
-        Where retention was faster it goes on at the oldest record, which is counted and logged; `jumped` is told before that record comes.
+        Where retention was faster it goes on at the oldest record, which is counted and logged; `on_offset_reset` is called before that
+        record comes.
         """
         ...
 
-    def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AbstractAsyncContextManager[Member]:
+    def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AbstractAsyncContextManager[GroupConsumer]:
         """Joins a group. `start` says where a group without committed offsets begins."""
         ...
 
-    def share(self, group: str, topic: str, *, member: str) -> AbstractAsyncContextManager[Sharing]:
+    def join(self, group: str, topic: str, *, member: str) -> AbstractAsyncContextManager[Assignments]:
         """Joins a group as this member, a name that its replacement after a crash uses too and then has the same partitions at once.
 
         Leaving the context leaves the group: the others take over within about a second, after a crash within about ten.
@@ -187,7 +192,7 @@ class Reads(Protocol):
         ...
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-        """Partition -> next offset to read, for a group without members: a reader that goes where it likes keeps its place so.
+        """Partition -> next offset to read, for a group without members: a reader that does not join keeps its position so.
 
         Durable on return. Errors: Unavailable when the group has members, whose own commits count.
         """
@@ -198,12 +203,12 @@ class Reads(Protocol):
         ...
 
     async def close(self) -> None:
-        """Ends followers and members, then lets go of files and connections."""
+        """Ends consumers, then closes files and connections."""
         ...
 
 
 class Topics(Protocol):
-    """The topics of `schemas.topics` as somebody has to make them, where the log does not make them itself (Kafka)."""
+    """The topics of `schemas.topics`, which have to be created where the log does not make them itself (Kafka)."""
 
     async def create(self) -> Sequence[str]:
         """Makes those that are missing, as they ought to be, and returns their names. Changes nothing of those that are there.

@@ -17,15 +17,15 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from backends.http_post import HttpPost
-from backends.log import Record
-from backends.posts import Headers
+from backends.log import ProducerRecord
+from backends.requests import Headers
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES
 from schemas.wire import Event, to_http
 
-DEADLINE_S: Final = 10.0
-PING_S: Final = 2.0
+TIMEOUT_S: Final = 10.0
+PING_TIMEOUT_S: Final = 2.0
 
 _REFUSALS: Final = frozenset({400, 413, 422})
 """What says that this very event is never taken: it is malformed or too large for the sink, or for a proxy before it."""
@@ -39,8 +39,8 @@ _NOT_TO_OVERRIDE: Final = frozenset(
 )
 
 
-class KnativeAppends:
-    """Implements `Appends` for the topics that a gateway writes. Belongs to one event loop.
+class KnativeLogProducer:
+    """Implements `LogProducer` for the topics that a gateway writes. Belongs to one event loop.
 
     `sinks`: topic -> URL, empty where a SinkBinding has not said it yet: then nothing is ready. `overrides`: the JSON of K_CE_OVERRIDES.
     `ca`: authorities (PEM) of https sinks; empty: the system's. Records of one call go one after the other, each when the one before is
@@ -59,8 +59,8 @@ class KnativeAppends:
         """Topics whose sink has taken nothing since it refused: since when, last when, with what status."""
         self._closed = False
 
-    async def append(self, records: Sequence[Record], *, then: Sequence[Record] = ()) -> None:
-        """See `Appends`. A sink that is not there (404, 405) is as unavailable as one that is silent: no event is to blame for it.
+    async def append(self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()) -> None:
+        """See `LogProducer`. A sink that is not there (404, 405) is as unavailable as one that is silent: no event is to blame for it.
 
         Malformed (of 413: too_large) when a sink says that it never takes this event: those before it in the call are in the log. And for
         what a sink would take and spoil: attributes beyond printable ASCII, an empty partitionkey, a chosen partition; nothing is sent.
@@ -71,18 +71,18 @@ class KnativeAppends:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(done)
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 for topic, headers, body in requests:
                     await self._send(topic, headers, body)
         except TimeoutError as error:
             self._failed_at_s = _now_s()
-            raise Unavailable(f"the sink did not confirm within {DEADLINE_S:.0f} s") from error
+            raise Unavailable(f"the sink did not confirm within {TIMEOUT_S:.0f} s") from error
         finally:
             self._under_way.discard(done)
             done.set_result(None)
 
     async def ping(self) -> None:
-        """See `Appends`. Ready is: both sinks are named and take connections, and no append has failed within the last 10 s.
+        """See `LogProducer`. Ready is: both sinks are named and take connections, and no append has failed within the last 10 s.
 
         Unfit when a sink refuses everything: a limit there is set wrong. Malformed when its certificate is of no authority that we know.
         """
@@ -91,14 +91,14 @@ class KnativeAppends:
         if missing := [variable for topic, variable in _VARIABLES.items() if topic not in self._posts]:
             raise Unavailable(f"{' and '.join(missing)} not set: is there a SinkBinding?")
         await asyncio.gather(*(self._connect(topic) for topic in self._posts))
-        if _now_s() - self._failed_at_s < DEADLINE_S:
+        if _now_s() - self._failed_at_s < TIMEOUT_S:
             raise Unavailable("the last append failed")
         for topic, (since_s, last_s, status) in self._refused.items():
-            if last_s - since_s >= _REFUSES_S and _now_s() - last_s < DEADLINE_S:
+            if last_s - since_s >= _REFUSES_S and _now_s() - last_s < TIMEOUT_S:
                 raise Unfit(f"the sink of {topic} refuses everything ({status}): look at its limits, and at those of what is before it")
 
     async def close(self) -> None:
-        """See `Appends`."""
+        """See `LogProducer`."""
         self._closed = True
         if self._under_way:
             await asyncio.wait(self._under_way)
@@ -129,7 +129,7 @@ class KnativeAppends:
         place = urlsplit(self._urls[topic])
         tls = self._tls if place.scheme == "https" else None
         try:
-            async with asyncio.timeout(PING_S):
+            async with asyncio.timeout(PING_TIMEOUT_S):
                 _, writer = await asyncio.open_connection(place.hostname, place.port or (443 if tls else 80), ssl=tls)
         except ssl.SSLCertVerificationError as error:
             raise Malformed(
@@ -141,13 +141,13 @@ class KnativeAppends:
         with suppress(OSError):
             await writer.wait_closed()
 
-    def _request(self, record: Record) -> tuple[Headers, bytes]:
+    def _request(self, record: ProducerRecord) -> tuple[Headers, bytes]:
         """Headers and body. Raises Malformed for what must not be sent."""
         if record.topic not in _VARIABLES:
             raise Malformed(f"there is no sink for {record.topic}", field="topic")
         if record.partition is not None:
             raise Malformed("a sink chooses the partition itself", field="partition")
-        if len(record.event.data) > MAX_RECORD_BYTES:  # a sink answers 503 to 1 MiB, for ever
+        if len(record.event.data) > MAX_RECORD_BYTES:  # a sink answers 503 to 1 MiB, always
             raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
         fields, body = to_http(sign(self._overridden(record.event), record.topic, self._event_keys))
         for name, value in fields:

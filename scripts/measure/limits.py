@@ -17,7 +17,7 @@ import uvloop
 from hdrh.histogram import HdrHistogram
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-from backends.log import Record as LogRecord
+from backends.log import ProducerRecord as LogRecord
 from backends.settings import Settings
 from backends.wiring import Backends
 from measure import schedule

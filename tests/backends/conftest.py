@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from backends.database import Database
-from backends.log.embedded import EmbeddedLog
+from backends.log.embedded.log import EmbeddedLog
+from backends.sql.database import Database
 from tests.backends.keyspaces import Keyspaces
 from tests.backends.postgres import Postgres
 from tests.clock import Clock
 
 # The suites' assertions explain themselves too.
-pytest.register_assert_rewrite("tests.backends.suite_appends", "tests.backends.suite_log", "tests.backends.suite_cache")
+pytest.register_assert_rewrite("tests.backends.suite_log_producer", "tests.backends.suite_log", "tests.backends.suite_cache")
 
 DATABASES = ("sqlite", "postgres")
 

@@ -6,9 +6,9 @@ import secrets
 
 import sqlalchemy as sa
 
-from backends.database import Database
-from backends.migrations import migrate
-from backends.postgresql import Server, engine_of
+from backends.sql.database import Database
+from backends.sql.migrations import migrate
+from backends.sql.postgresql import Server, engine_of
 
 # Making a database takes 150 ms, this 10 (measured).
 EMPTY = [f"DELETE FROM {table}" for table in ("accounts", "devices", "owners", "messages", "chat_states")]  # noqa: S608 - our own names
@@ -53,7 +53,7 @@ class Postgres:
                 connection.execute(sa.text(statement))
 
     def make(self, options=""):
-        """The URL of a database of the test's own; nobody has migrated it."""
+        """The URL of a database of the test's own, not migrated."""
         name = f"test_{secrets.token_hex(8)}"
         self.run(f"CREATE DATABASE {name} {options}")
         self._made.append(name)
@@ -71,7 +71,7 @@ class Postgres:
             connection.execute(sa.text(end), {"name": self._shared.rpartition("/")[2]})
 
     def close(self):
-        """Drops all databases that were made, whoever uses them."""
+        """Drops all databases that were made, used or not."""
         self._cleaner.dispose()
         self.run(*(f"DROP DATABASE {name} WITH (FORCE)" for name in self._made))
         self._admin.dispose()

@@ -9,14 +9,14 @@ import uuid
 import pytest
 
 from backends.cache import Claim, Held
-from backends.limits import Allowance
+from backends.rate_limits import Allowance
 from schemas.errors import Malformed
 
 _ids = itertools.count(1 << 40)
 
 
 def claim(key=None, user=7, content=b"12345678"):
-    """A claim with a new id; a key nobody used unless one is given."""
+    """A claim with a new id; an unused key unless one is given."""
     return Claim(user=user, key=key or str(uuid.uuid4()), id=next(_ids), content=content)
 
 
@@ -26,7 +26,7 @@ def fresh(claimed):
 
 
 def held(claimed, *, confirmed=False):
-    """What everybody after is told."""
+    """What all later callers are told."""
     return Held(claimed.id, claimed.content, confirmed=confirmed, fresh=False)
 
 
@@ -172,7 +172,7 @@ class CacheSuite:
         assert await cache.draw(buckets[:1], 1) == 0.0
 
     async def test_what_costs_more_than_a_bucket_holds_takes_all_of_it(self, cache):
-        """Else nobody could ever pay for it."""
+        """Else it could never be paid for."""
         name, allowance = str(uuid.uuid4()), Allowance(units=10, per_s=0.01)
 
         assert await cache.draw([(name, allowance)], 40) == 0.0

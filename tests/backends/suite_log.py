@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from backends.log import Appends, Evicted, Reads, Record
-from backends.telemetry import value_of
+from backends.log import Evicted, LogProducer, LogReader, ProducerRecord
+from backends.telemetry.metrics import value_of
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
@@ -35,8 +35,8 @@ _numbers = itertools.count()
 class Ports:
     """Two ports on one log."""
 
-    appends: Appends
-    reads: Reads
+    appends: LogProducer
+    reads: LogReader
 
 
 def event(data=b"\x08\x01", **attributes):
@@ -46,7 +46,7 @@ def event(data=b"\x08\x01", **attributes):
 
 def records(count, partition=0, topic=DEAD_LETTERS):
     """New events for one partition."""
-    return [Record(topic, event(), partition) for _ in range(count)]
+    return [ProducerRecord(topic, event(), partition) for _ in range(count)]
 
 
 def ids(stored):
@@ -105,7 +105,7 @@ class Members:
         self.tasks[member] = asyncio.create_task(self._be(member, name or member))
 
     async def _be(self, member, name):
-        async with self._reads.share(self._group, DEAD_LETTERS, member=name) as sharing:
+        async with self._reads.join(self._group, DEAD_LETTERS, member=name) as sharing:
             async for mine in sharing:
                 async with self._changed:
                     self.shares[member].append(mine)
@@ -138,7 +138,7 @@ class LogSuite:
 
     @pytest.fixture
     def group(self):
-        """A consumer group that nobody used before."""
+        """A consumer group that was not used before."""
         return f"suite-{uuid.uuid4()}"
 
     async def test_an_appended_event_is_read_back_as_it_was(self, log):
@@ -153,7 +153,7 @@ class LogSuite:
         )
         partition = partition_of(b"17", await log.reads.partitions(COMMANDS))
         end = (await ends(log.reads, COMMANDS))[partition]
-        await log.appends.append([Record(COMMANDS, appended)])
+        await log.appends.append([ProducerRecord(COMMANDS, appended)])
         (stored,) = await log.reads.read(COMMANDS, partition, end, max_records=10)
         read = from_kafka(stored.headers, stored.value)
         check_signature(read, [COMMANDS], [EVENT_KEY], now_ms=VERSION_1_UNTIL_MS)
@@ -173,7 +173,7 @@ class LogSuite:
     async def test_an_event_without_data_and_key_has_a_null_value_and_some_partition(self, log):
         """Without a key any partition will do; no data is a null value, as in Kafka."""
         before = await ends(log.reads)
-        await log.appends.append([Record(DEAD_LETTERS, event(b""))])
+        await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b""))])
         after = await ends(log.reads)
         (partition,) = [number for number, end in after.items() if end == before[number] + 1]
         (stored,) = await log.reads.read(DEAD_LETTERS, partition, before[partition], max_records=1)
@@ -201,7 +201,7 @@ class LogSuite:
         assert [ids(stored) for stored in read] == [sent(even), sent(odd)]
         assert [stored.offset for stored in read[1]] == list(range(before[1], before[1] + 50))
 
-    async def test_whoever_finds_what_came_then_finds_what_came_first(self, log):
+    async def test_a_reader_of_what_came_then_finds_what_came_first(self, log):
         """A reader of the later records may rely on the earlier ones, in whatever partitions both lie."""
         before, began = await ends(log.reads), await ends(log.reads, COMMANDS)
         first, later = records(8, 1), records(8, 2, COMMANDS)
@@ -238,10 +238,10 @@ class LogSuite:
     @pytest.mark.parametrize(
         "wrong",
         [
-            Record("no-such-topic", event()),
-            Record(DEAD_LETTERS, event(), 99),
-            Record(DEAD_LETTERS, event(), -1),
-            Record(DEAD_LETTERS, event(b"x" * (MAX_RECORD_BYTES + 1)), 0),
+            ProducerRecord("no-such-topic", event()),
+            ProducerRecord(DEAD_LETTERS, event(), 99),
+            ProducerRecord(DEAD_LETTERS, event(), -1),
+            ProducerRecord(DEAD_LETTERS, event(b"x" * (MAX_RECORD_BYTES + 1)), 0),
         ],
         ids=["topic", "partition", "negative partition", "size"],
     )
@@ -256,7 +256,7 @@ class LogSuite:
     async def test_the_largest_record_passes(self, log):
         """The limit itself is allowed."""
         end = (await ends(log.reads))[0]
-        await log.appends.append([Record(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)])
+        await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)])
         (stored,) = await log.reads.read(DEAD_LETTERS, 0, end, max_records=1, max_bytes=1)
 
         assert len(stored.value) == MAX_RECORD_BYTES
@@ -264,7 +264,7 @@ class LogSuite:
     async def test_a_read_ends_with_its_limits(self, log):
         """Most records, most bytes, but at least one; at the end nothing, without waiting."""
         end = (await ends(log.reads))[0]
-        await log.appends.append([Record(DEAD_LETTERS, event(b"x" * 1000), 0) for _ in range(4)])
+        await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 1000), 0) for _ in range(4)])
 
         assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=3)) == 3
         assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=9, max_bytes=3000)) == 2
@@ -353,7 +353,7 @@ class LogSuite:
         start = await ends(log.reads)
         async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as live:
             await log.appends.append(records(700))
-            await log.appends.append([Record(DEAD_LETTERS, event(b"x" * 400_000), 0) for _ in range(6)])
+            await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 400_000), 0) for _ in range(6)])
             async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as late:
                 for follower in (live, late):
                     found = []
@@ -492,7 +492,7 @@ class LogSuite:
     async def test_a_group_on_an_unknown_topic_is_unavailable(self, log, group):
         """It may be made at any time, so a member may try again."""
         with pytest.raises(Unavailable):
-            async with log.reads.share(group, "x", member="one") as sharing:
+            async with log.reads.join(group, "x", member="one") as sharing:
                 await anext(aiter(sharing))
 
     @pytest.mark.parametrize("start", ["begin", "end"])
@@ -510,14 +510,14 @@ class LogSuite:
         assert first.offset == (begin if start == "begin" else old)
 
     async def test_a_follower_whose_next_records_were_dropped_says_so_and_goes_on_at_the_oldest(self, log, drop):
-        """Before it hands that one over: whoever reads may have to tell somebody that something is missing."""
+        """Before it hands that one over: its user may have to report that something is missing."""
         before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
         start = (await ends(log.reads))[1]
         some = records(6, 1)
         await log.appends.append(some)
         await drop(log, 1, start + 4)
         told = []
-        async with log.reads.follow(DEAD_LETTERS, {1: start}, jumped=lambda *where: told.append(where)) as follower:
+        async with log.reads.follow(DEAD_LETTERS, {1: start}, on_offset_reset=lambda *where: told.append(where)) as follower:
             async with asyncio.timeout(PATIENCE_S):
                 first = await anext(follower)
             assert told == [(1, start + 4)]
@@ -530,7 +530,7 @@ class LogSuite:
         assert value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS) == before + 4
 
     async def test_a_member_whose_next_records_were_dropped_counts_them_and_goes_on_at_the_oldest(self, log, drop, group):
-        """They were acknowledged, and nobody will ever work on them."""
+        """They were acknowledged, and will never be worked on."""
         before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
         start = (await ends(log.reads))[1]
         some = records(6, 1)
@@ -633,11 +633,11 @@ class LogSuite:
         assert (await ends(connect().reads))[0] == end + 20
 
     async def test_a_closed_log_ends_followers_and_refuses_the_rest(self, log, group):
-        """A follower ends, and so does who shares; a member is told so, and nothing waits for ever."""
+        """A partition consumer ends, and so do assignments; a group consumer raises, and nothing waits without end."""
         async with (
             log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as follower,
             log.reads.member(group, DEAD_LETTERS) as member,
-            log.reads.share(f"{group}-owners", DEAD_LETTERS, member="one") as sharing,
+            log.reads.join(f"{group}-owners", DEAD_LETTERS, member="one") as sharing,
         ):
             following = asyncio.create_task(anext(aiter(follower), None))
             shares = aiter(sharing)

@@ -96,7 +96,7 @@ async def test_a_password_is_replaced_only_if_it_still_is_the_old_one(accounts):
 
 
 async def test_known_tells_who_exists(accounts):
-    """Ids that fit into no column belong to nobody."""
+    """Ids that fit into no column belong to no user."""
     anna, ben = profile(), profile()
     await accounts.register(anna, "hash")
     await accounts.register(ben, "hash")
@@ -152,7 +152,7 @@ async def test_search_finds_substrings_of_both_names_in_any_case(accounts):
 
 
 async def test_an_exact_user_name_comes_first(accounts):
-    """Whoever knows the whole name finds its account, however many contain it."""
+    """The whole name finds its account, however many contain it."""
     mark = secrets.token_hex(6)
     others = sorted([f"a.{mark}", f"{mark}.z", f".{mark}"])
     for name in (*others, mark):
@@ -199,7 +199,7 @@ async def test_ping_answers(accounts):
 
 async def test_a_search_ends_in_time(database, monkeypatch):
     """What would read for long is given up, says what to do, and leaves its connection as it was."""
-    monkeypatch.setattr("backends.database.SEARCH_S", 0.01)
+    monkeypatch.setattr("backends.sql.database.SEARCH_TIMEOUT_S", 0.01)
     slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT count(*) FROM n"
     with pytest.raises(Unavailable, match="give more of the name"):
         await database.search(lambda connection: connection.exec_driver_sql(slow).scalar())

@@ -83,7 +83,7 @@ async def test_a_call_that_was_given_up_in_the_queue_never_runs(held):
 
 
 async def test_a_cancelled_caller_leaves_its_queued_call_out(held):
-    """Nobody waits for it any more."""
+    """No caller waits for it any more."""
     blocking = Blocking("test", threads=1, timeout_s=LONG_S)
     ran = []
     first = asyncio.create_task(blocking.run(held))
@@ -115,7 +115,7 @@ async def test_too_many_waiting_calls_are_unavailable_at_once(held):
     await blocking.close()
 
 
-async def test_an_error_after_the_deadline_is_heard_by_nobody(held, caplog):
+async def test_an_error_after_the_deadline_is_dropped(held, caplog):
     """It was told as Unavailable before."""
     blocking = Blocking("test", threads=1, timeout_s=LONG_S)
 
@@ -158,7 +158,7 @@ async def test_close_ends_though_a_thread_hangs(held):
 
 
 async def test_what_waits_is_begun_in_turn(held):
-    """One user's fifty calls let another user's one, and the house's, through after the first of them."""
+    """One user's fifty calls let another user's one, and the system's, through after the first of them."""
     blocking = Blocking("test", threads=1, timeout_s=LONG_S)
     first = asyncio.create_task(blocking.run(held))
     await begun(held)
@@ -179,9 +179,9 @@ async def test_what_waits_is_begun_in_turn(held):
     assert ran[4:] == [f"ann{number}" for number in range(2, 50)]
 
 
-async def test_nobody_fills_the_queue_alone(held, monkeypatch):
+async def test_no_caller_fills_the_queue_alone(held, monkeypatch):
     """Who has too much waiting is told so; others are served."""
-    monkeypatch.setattr(blocking_module, "EACH", 2)
+    monkeypatch.setattr(blocking_module, "MAX_WAITING_EACH", 2)
     blocking = Blocking("test", threads=1, timeout_s=LONG_S)
     first = asyncio.create_task(blocking.run(held))
     await begun(held)

@@ -9,7 +9,7 @@ import pytest
 from backends.cache import KEY_TTL_S, embedded
 from backends.cache.embedded import EmbeddedCache
 from backends.cache.redis import RedisCache
-from backends.log.embedded import EmbeddedLog
+from backends.log.embedded.log import EmbeddedLog
 from schemas.errors import Unavailable
 from tests.backends.suite_cache import CacheSuite, claim, fresh, held
 from tests.real import NEEDS
@@ -75,7 +75,7 @@ def timed(log):
 
 
 async def test_a_key_is_held_for_a_day(timed, clock, log):
-    """To the last moment; then somebody else may have it, whether it was swept or not."""
+    """To the last moment; then another may have it, whether it was swept or not."""
     first = claim()
     await timed.reserve([first])
     await log.run(lambda _: None, durable=False)  # writes it
@@ -132,8 +132,8 @@ async def test_a_value_ends_with_its_time(timed, clock):
 
 async def test_memory_is_bounded(tmp_path, log, monkeypatch):
     """What was put or counted longest ago goes first."""
-    monkeypatch.setattr(embedded, "_VALUES", 2)
-    monkeypatch.setattr(embedded, "_COUNTERS", 2)
+    monkeypatch.setattr(embedded, "_MAX_VALUES", 2)
+    monkeypatch.setattr(embedded, "_MAX_COUNTERS", 2)
     small = EmbeddedCache(log)
     for name in ("a", "b", "a", "c"):
         await small.put(name, name.encode(), ttl_s=60)

@@ -12,8 +12,8 @@ import uuid
 import pytest
 import redis
 
-from backends.cache import KEY_TTL_S, redis_line
-from backends.cache.redis import CALL_S, RedisCache
+from backends.cache import KEY_TTL_S, redis_connection
+from backends.cache.redis import CALL_TIMEOUT_S, RedisCache
 from schemas.errors import Malformed, Unavailable
 from tests.backends.suite_cache import claim, fresh, held
 from tests.proxy import proxy_to
@@ -67,7 +67,7 @@ async def unavailable(*calls):
         with pytest.raises(Unavailable):
             await call
 
-        assert time.monotonic() - began_s < 2 * CALL_S + 0.05
+        assert time.monotonic() - began_s < 2 * CALL_TIMEOUT_S + 0.05
 
 
 async def answering(cache):
@@ -119,7 +119,7 @@ async def test_after_a_loss_of_memory_keys_are_taken_again(cache, admin):
 
 
 async def test_a_server_that_hangs_costs_a_call_its_patience_and_no_more(cache, server):
-    """Answers that come late are nobody's: those after them still go to whom they belong."""
+    """Answers that come late are dropped: those after them still go to whom they belong."""
     await cache.put("name", b"value", ttl_s=60)
     server.pause("redis")
     await unavailable(*all_calls(cache))
@@ -131,15 +131,15 @@ async def test_a_server_that_hangs_costs_a_call_its_patience_and_no_more(cache, 
 
 async def test_a_line_that_is_dead_is_given_up(cache, server, monkeypatch, admin):
     """The machine behind it went without a word: nothing ends the connection but us."""
-    monkeypatch.setattr(redis_line, "DEAF_S", 2 * CALL_S)
+    monkeypatch.setattr(redis_connection, "SILENCE_TIMEOUT_S", 2 * CALL_TIMEOUT_S)
     await cache.ping()
-    before = cache._line._connection
+    before = cache._connection._connection
     server.pause("redis")
     await unavailable(*all_calls(cache))
     server.resume("redis")
     await cache.ping()
 
-    assert cache._line._connection is not before
+    assert cache._connection._connection is not before
 
 
 async def test_a_server_that_hangs_at_the_start_is_unavailable(connect, server):
@@ -158,7 +158,7 @@ async def test_a_server_that_hangs_at_the_start_is_unavailable(connect, server):
 
 async def test_waiting_calls_are_bounded(cache, server, monkeypatch):
     """Those that were given up count until they are answered: the server has them to do still."""
-    monkeypatch.setattr(redis_line, "WAITING", 3)
+    monkeypatch.setattr(redis_connection, "MAX_WAITING", 3)
     await cache.ping()
     server.pause("redis")
     results = await asyncio.gather(*[cache.get("name") for _ in range(5)], return_exceptions=True)
@@ -170,9 +170,9 @@ async def test_waiting_calls_are_bounded(cache, server, monkeypatch):
 
 
 async def test_a_dead_line_with_too_many_who_wait_is_given_up_too(cache, server, monkeypatch):
-    """Nobody waits for the bound to go away: silence is what ends the line."""
-    monkeypatch.setattr(redis_line, "WAITING", 1)
-    monkeypatch.setattr(redis_line, "DEAF_S", CALL_S)
+    """No call waits for room: silence ends the connection."""
+    monkeypatch.setattr(redis_connection, "MAX_WAITING", 1)
+    monkeypatch.setattr(redis_connection, "SILENCE_TIMEOUT_S", CALL_TIMEOUT_S)
     await cache.ping()
     server.pause("redis")
     await unavailable(cache.get("name"), cache.get("name"))
@@ -188,7 +188,7 @@ async def test_a_loop_that_stood_still_does_not_take_the_server_for_silent(cache
     for _ in range(3):
         call = asyncio.create_task(cache.hit("name", window_s=60))
         await asyncio.sleep(0)  # it is written now
-        time.sleep(3 * CALL_S)
+        time.sleep(3 * CALL_TIMEOUT_S)
 
         assert await call > 0
 
@@ -200,7 +200,7 @@ async def test_a_connection_may_take_longer_than_a_call(connect, server):
         proxy.hold()
         await unavailable(*all_calls(cache))
         proxy.release()
-        await cache._line._opening
+        await cache._connection._opening
 
         assert await cache.hit("name", window_s=60) == 1
 
@@ -211,7 +211,7 @@ async def test_a_connection_may_take_longer_than_a_call(connect, server):
     ids=["default user", "user", "none"],
 )
 async def test_a_wrong_password_is_a_wrong_setting(url, password, connect, server, admin):
-    """`ping` names it, which stops a start; calls go on without the cache. The secret is told to nobody."""
+    """`ping` names it, which stops a start; calls go on without the cache. The secret is in no text."""
     admin.execute_command("ACL SETUSER knchat on >right ~* +@all")
     admin.config_set("requirepass", "right")
     try:
@@ -224,7 +224,7 @@ async def test_a_wrong_password_is_a_wrong_setting(url, password, connect, serve
 
     assert refusal.value.field == "KNCHAT_REDIS_PASSWORD"
     assert "KNCHAT_REDIS_PASSWORD" in refusal.value.message
-    assert "canary" not in f"{refusal.value!r} {refusal.value.__cause__!r} {cache!r} {cache._line._connection!r}"
+    assert "canary" not in f"{refusal.value!r} {refusal.value.__cause__!r} {cache!r} {cache._connection._connection!r}"
 
 
 async def test_a_password_of_a_user_is_taken(connect, server, admin):
@@ -274,7 +274,7 @@ async def test_a_full_server_is_unavailable(cache, admin):
 async def test_a_primary_that_was_demoted_is_left(cache, admin):
     """Its name may lead to the new one: it is asked for again."""
     await cache.ping()
-    before = cache._line._connection
+    before = cache._connection._connection
     admin.replicaof("127.0.0.1", "1")
     try:
         with pytest.raises(Unavailable):
@@ -283,11 +283,11 @@ async def test_a_primary_that_was_demoted_is_left(cache, admin):
         admin.replicaof("NO", "ONE")
     await cache.ping()
 
-    assert cache._line._connection is not before
+    assert cache._connection._connection is not before
 
 
 async def test_everything_ends_with_its_time(cache, admin):
-    """Nothing in Redis is for ever: not a key, not a counter, not a value."""
+    """All in Redis expires: keys, counters, values."""
     first, second = claim(), claim()
     await cache.reserve([first])
     await cache.reserve([second], confirm=[first])

@@ -1,4 +1,4 @@
-"""The pump and the log on Knative over real sockets, beside the requests that the real dispatcher sent and the real sink received.
+"""The dispatcher and the log on Knative over real sockets, beside the requests that the real dispatcher sent and the real sink received.
 
 Records go into the log as they were recorded, functions answer with the recorded bytes; `captures/comparing.md` says what is compared how.
 """
@@ -15,20 +15,20 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
-from backends.dispatcher.pump import Pump, Source
+from backends.dispatcher.dispatcher import Dispatcher, Source
 from backends.http_post import HttpPost
-from backends.log import Record, Stored
-from backends.log.embedded import EmbeddedLog
-from backends.log.kafka import KafkaLog
-from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_topics import KafkaTopics
-from backends.log.knative import KnativeAppends
-from backends.retries import Delivery
+from backends.log import ConsumerRecord, ProducerRecord
+from backends.log.embedded.log import EmbeddedLog
+from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.log import KafkaLog
+from backends.log.kafka.topics import KafkaTopics
+from backends.log.knative import KnativeLogProducer
+from backends.retry_policy import RetryPolicy
 from schemas.signatures import SIGNATURE, signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from schemas.wire import from_kafka
-from tests.backends.pumped import Naps, end
-from tests.backends.pumped import event as any_event
+from tests.backends.dispatched import Naps, end
+from tests.backends.dispatched import event as any_event
 from tests.captured import (
     DEAD,
     DISPATCHED,
@@ -46,10 +46,10 @@ from tests.captured import (
 from tests.real import NEEDS, topic_prefix
 
 PATIENCE_S = 60  # Kafka's groups form in seconds
-PUMPED = [name for name in DISPATCHED if name not in FOR_DOORS]
+DISPATCHED_HERE = [name for name in DISPATCHED if name not in FOR_DOORS]
 TOO = "dead-letter-that-fails-too"
 POSTED = [file for file in TO_SINKS if file.startswith("receive-binary-")]
-DELIVERY = Delivery(retry=3, backoff_delay_s=0.2, timeout_s=1)
+RETRY_POLICY = RetryPolicy(retry=3, backoff_delay_s=0.2, timeout_s=1)
 """That of the captures; half its patience."""
 TAKEN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
 REFUSED = b"HTTP/1.1 422 Unprocessable Entity\r\nkne-reason: bad-dead-letter\r\ncontent-length: 13\r\n\r\nno such event"
@@ -99,7 +99,7 @@ async def recording(answer):
 async def embedded(folder, _settings, records):
     """A log that holds these records as they are: nothing of ours would write all of them."""
     log = EmbeddedLog(folder / "log.db")
-    await log.append([Record(COMMANDS, any_event(number), record.partition) for number, record in enumerate(records)])
+    await log.append([ProducerRecord(COMMANDS, any_event(number), record.partition) for number, record in enumerate(records)])
     await log.close()
     with contextlib.closing(sqlite3.connect(folder / "log.db", isolation_level=None)) as raw:
         for row, headers in raw.execute("SELECT id, headers FROM records").fetchall():
@@ -128,7 +128,7 @@ async def kafka(_folder, settings, records):
 ADAPTERS = {"embedded": embedded, "kafka": kafka}
 
 
-def id_of(record: Stored) -> str:
+def id_of(record: ConsumerRecord) -> str:
     return dict(record.headers)["ce_id"].decode()
 
 
@@ -147,24 +147,26 @@ def answers(records):
 
 @pytest.fixture(params=ADAPTERS)
 async def log(request, tmp_path):
-    """The log with all records that are pumped, each in its partition."""
+    """The log with all records that are dispatched, each in its partition."""
     settings = request.getfixturevalue(NEEDS[request.param]) if request.param in NEEDS else None
-    records = [stored(recorded(f"dispatch-{name}")) for name in PUMPED]
+    records = [stored(recorded(f"dispatch-{name}")) for name in DISPATCHED_HERE]
     made = await ADAPTERS[request.param](tmp_path, settings, records)
     yield made
     await made.close()
 
 
 @contextlib.asynccontextmanager
-async def pumping(log, topic, group, url):
-    """A pump from the topic to the URL."""
+async def dispatching(log, topic, group, url):
+    """A dispatcher from the topic to the URL."""
     post = HttpPost(url)
-    pump = Pump(Source(topic=topic, group=group, url=url, delivery=DELIVERY), reads=log, appends=log, post=post, sleep=Naps())
-    pump.task = asyncio.create_task(pump.run())
+    dispatcher = Dispatcher(
+        Source(topic=topic, group=group, url=url, retry_policy=RETRY_POLICY), reads=log, appends=log, post=post, sleep=Naps()
+    )
+    dispatcher.task = asyncio.create_task(dispatcher.run())
     try:
-        yield pump
+        yield dispatcher
     finally:
-        await end(pump)
+        await end(dispatcher)
         await post.close()
 
 
@@ -184,7 +186,7 @@ async def everything_is_done(log, group, topic, count):
             await asyncio.sleep(0.02)
 
 
-def as_sent(wanted: Message, url: str, record: Stored | None = None, **more):
+def as_sent(wanted: Message, url: str, record: ConsumerRecord | None = None, **more):
     """What is compared of a captured request, had it been sent to this URL, of this record."""
     ours = {"host": url.partition("://")[2], **more}
     if record is not None:
@@ -201,17 +203,17 @@ def span(headers):
     return headers["traceparent"].split("-")[2] if "traceparent" in headers else None
 
 
-async def test_what_is_pumped_is_what_the_dispatcher_sent(log):
+async def test_what_is_sent_is_what_the_dispatcher_sent(log):
     """Each try of each record, header by header; the dead letters as records; and their requests, of those that fail too as well."""
-    records = {name: recorded(f"dispatch-{name}") for name in PUMPED}
+    records = {name: recorded(f"dispatch-{name}") for name in DISPATCHED_HERE}
     ids = {name: id_of(stored(record)) for name, record in records.items()}
 
     def at_report_lost(event, tried):
         return REFUSED if event == ids[TOO] and tried == 1 else TAKEN
 
     async with recording(answers(records)) as (send, send_url), recording(at_report_lost) as (report_lost, lost_url):
-        async with pumping(log, COMMANDS, "send", send_url), pumping(log, DEAD_LETTERS, "report-lost", lost_url):
-            await everything_is_done(log, "send", COMMANDS, len(PUMPED))
+        async with dispatching(log, COMMANDS, "send", send_url), dispatching(log, DEAD_LETTERS, "report-lost", lost_url):
+            await everything_is_done(log, "send", COMMANDS, len(DISPATCHED_HERE))
             await everything_is_done(log, "report-lost", DEAD_LETTERS, len(DEAD) + 2)
         commands, letters = await read(log, COMMANDS), await read(log, DEAD_LETTERS)
 
@@ -246,8 +248,8 @@ async def test_what_a_gateway_posts_is_what_was_posted_to_the_sink(file):
     given = [(name.replace("ce-", "ce_"), value.encode()) for name, value in wanted.headers.items() if name != f"ce-{SIGNATURE}"]
     event = from_kafka(given, wanted.body)
     async with recording(lambda *_: b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n") as (recorder, url):
-        appends = KnativeAppends({COMMANDS: f"{url}/chat/chat-commands", QUERIES: ""}, event_keys=(EVENT_KEY,))
-        await appends.append([Record(COMMANDS, event)])
+        appends = KnativeLogProducer({COMMANDS: f"{url}/chat/chat-commands", QUERIES: ""}, event_keys=(EVENT_KEY,))
+        await appends.append([ProducerRecord(COMMANDS, event)])
         await appends.close()
     ((_, request),) = recorder.requests[event.id]
 

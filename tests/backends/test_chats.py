@@ -95,7 +95,7 @@ async def test_the_newest_version_of_a_message_wins(chats, pair, order):
 
 
 async def test_the_last_ids_there_are_can_be_versions_and_marks(chats, pair):
-    """2^63 - 1 is nobody's id, but a version or a mark may say it."""
+    """2^63 - 1 is no id, but a version or a mark may say it."""
     await chats.put([pair.message(LATEST - 1, text="last", version=LATEST), pair.message(LATEST - 1)])
     await chats.mark([Watermark(pair.ben, pair.chat, received=LATEST, read=1)])
 
@@ -153,7 +153,7 @@ async def test_a_page_is_what_a_sorted_list_would_give(chats, ids, direction, an
 
 
 async def test_around_holds_the_anchor_itself_and_both_sides(chats, pair):
-    """The message that somebody jumps to stands in the middle."""
+    """The message that a user jumps to stands in the middle."""
     await chats.put(pair.messages(range(NOW, NOW + 100)))
     page = await chats.page(pair.chat, direction="around", anchor=NOW + 50, limit=10)
 
@@ -161,7 +161,7 @@ async def test_around_holds_the_anchor_itself_and_both_sides(chats, pair):
 
 
 async def test_a_chat_without_messages_is_an_empty_page(chats, pair):
-    """Nobody has written yet."""
+    """No message was written yet."""
     assert await newest(chats, pair.chat) == Page([], more_before=False, more_after=False)
 
 
@@ -456,7 +456,7 @@ async def test_many_puts_and_marks_at_once_lose_nothing(chats, pair):
     )
 
 
-async def test_numbers_that_are_nobodys_ids_find_nothing(chats, pair):
+async def test_numbers_that_are_no_ids_find_nothing(chats, pair):
     """A fixed64 of an event may be greater than every id."""
     beyond = (1 << 64) - 1
     await chats.put(pair.messages([NOW]))

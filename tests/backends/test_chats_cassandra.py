@@ -82,9 +82,9 @@ async def test_a_bucket_is_listed_again_after_cassandra_was_restored(keyspaces, 
     try:
         await chats.put([pair.message(NOW)])
         keyspaces.run(*(f"TRUNCATE {name}.{table}" for table in ("messages", "chat_buckets", "chat_states")))
-        clock.now_s += cassandra.KNOWN_S / 2
+        clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
         await chats.put([pair.message(NOW + 1)])
-        clock.now_s += cassandra.KNOWN_S / 2
+        clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
         await chats.put([pair.message(NOW)])
 
         assert ids_of(await newest(chats, pair.chat)) == [NOW + 1, NOW]
@@ -94,8 +94,8 @@ async def test_a_bucket_is_listed_again_after_cassandra_was_restored(keyspaces, 
 
 async def test_a_list_of_chats_reads_only_so_much(connect, monkeypatch):
     """Where many chats have much that is unread it ends early and goes on; every count is right."""
-    monkeypatch.setattr(cassandra, "FEW", 10)
-    monkeypatch.setattr(cassandra, "MANY", 2)
+    monkeypatch.setattr(cassandra, "MAX_QUICK_UNREAD", 10)
+    monkeypatch.setattr(cassandra, "MAX_FULL_COUNTS", 2)
     chats, me, sizes = connect(), random_id(), [3, 20, 9, 10, 0, 30, 11, 15, 1]
     for place, size in enumerate(sizes):
         first = NOW - 1_000 * place
@@ -161,7 +161,7 @@ async def test_a_bucket_is_known_only_when_it_has_been_written(chats, proxy, pai
 
 async def test_the_memory_of_known_buckets_is_bounded(connect, monkeypatch):
     """What is forgotten is written again."""
-    monkeypatch.setattr(cassandra, "KNOWN_BUCKETS", 2)
+    monkeypatch.setattr(cassandra, "MAX_KNOWN_BUCKETS", 2)
     chats, pairs = connect(), [Pair() for _ in range(5)]
     for _ in range(2):
         await chats.put([pair.message(NOW) for pair in pairs])
@@ -219,7 +219,7 @@ async def test_any_number_may_migrate_at_once(connect, keyspaces):
     assert [table for (table,) in rows] == ["chat_buckets", "chat_states", "messages", "schema_steps"]
 
 
-async def test_a_keyspace_that_somebody_made_keeps_its_replication(connect, keyspaces):
+async def test_a_keyspace_that_was_there_keeps_its_replication(connect, keyspaces):
     """Operators with several data centres make it themselves."""
     name = keyspaces.name()
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
@@ -281,7 +281,7 @@ async def test_away_at_start_is_unavailable_and_it_works_when_it_comes(chats, pr
 
 async def test_many_vain_tries_leave_no_threads(chats, proxy, monkeypatch):
     """An outage may last for days."""
-    monkeypatch.setattr(cassandra_session, "RETRY_S", 0.0)
+    monkeypatch.setattr(cassandra_session, "RETRY_DELAY_S", 0.0)
     proxy.refusing = True
     counts = []
     for _ in range(8):
@@ -294,7 +294,7 @@ async def test_many_vain_tries_leave_no_threads(chats, proxy, monkeypatch):
 
 
 async def test_connecting_does_not_hold_up_the_event_loop(chats, proxy):
-    """A node that accepts and says nothing costs the callers their patience, and nobody else anything."""
+    """A node that accepts and says nothing costs its callers a timeout, and no others anything."""
     proxy.hold()
     ping = asyncio.create_task(chats.ping())
     turns = 0
@@ -335,8 +335,8 @@ async def test_connections_that_break_are_made_again(chats, proxy, pair):
 
 
 async def test_after_a_long_silence_the_session_is_made_anew(chats, proxy, pair, monkeypatch):
-    """The driver gives up for ever in some cases, such as a log-in refused by a node that is starting."""
-    monkeypatch.setattr(cassandra_session, "SILENCE_S", 0.1)
+    """The driver gives up for good in some cases, such as a log-in refused by a node that is starting."""
+    monkeypatch.setattr(cassandra_session, "SILENCE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(cassandra_nodes, "RECONNECT_S", (600.0, 600.0))
     await chats.put([pair.message(NOW)])
     proxy.refusing = True
@@ -365,7 +365,7 @@ async def test_close_waits_for_what_is_under_way(connect, pair):
     assert len(ids_of(await newest(connect(), pair.chat))) == 256
 
 
-async def test_close_does_not_wait_for_ever(chats, proxy, pair):
+async def test_close_has_a_timeout(chats, proxy, pair):
     """A node that is silent when the process ends."""
     await chats.ping()
     proxy.hold()
@@ -380,7 +380,7 @@ async def test_close_does_not_wait_for_ever(chats, proxy, pair):
 
 
 async def test_a_cancelled_call_leaves_nothing_behind(chats, proxy, pair):
-    """Its answer, when it comes, finds nobody and hurts nobody."""
+    """Its answer, when it comes, is dropped."""
     await chats.ping()
     proxy.hold()
     put = asyncio.create_task(chats.put([pair.message(NOW)]))
@@ -397,7 +397,7 @@ async def test_too_many_callers_are_told_at_once(chats, proxy, monkeypatch):
     """The queue has an end."""
     await chats.ping()
     proxy.hold()
-    monkeypatch.setattr(cassandra_session, "WAITING", 20)
+    monkeypatch.setattr(cassandra_session, "MAX_WAITING", 20)
     calls = [asyncio.create_task(chats.ping()) for _ in range(25)]
     done, waiting = await asyncio.wait(calls, timeout=TIMEOUT_S / 2)
 

@@ -124,7 +124,7 @@ def test_a_database_that_falls_back_stops_no_ids():
         assert clock.now_s() - machine.true_s() == pytest.approx(max(-4.0, -minute * BELOW_MS / 1_000), abs=0.01)
         newest_ms = clock.now_ms()
     clock.synchronise(machine.reading(wrong_s=-3_600.0), newest_ms=newest_ms - 3_600_000)
-    assert clock.now_s() - machine.true_s() == pytest.approx(-3_600.0, abs=0.01), "nobody has made an id for an hour"
+    assert clock.now_s() - machine.true_s() == pytest.approx(-3_600.0, abs=0.01), "no id was made for an hour"
 
 
 async def test_it_says_why_it_cannot_be_trusted():
@@ -143,7 +143,7 @@ async def test_it_says_why_it_cannot_be_trusted():
     assert alone.remark == ""
 
 
-async def test_it_follows_a_store_for_ever(monkeypatch):
+async def test_it_follows_a_store_until_cancelled(monkeypatch):
     """One that is away is asked again, and meanwhile time goes on."""
     machine = Machine(300.0)
     clock = machine.clock(alone=False)

@@ -15,7 +15,7 @@ from backends.accounts.log_ins import SqlLogIns
 from backends.accounts.sql import SqlAccounts
 from backends.chats import HistoryMessage, Watermark
 from backends.chats.sql import MESSAGES, SqlChats
-from backends.database import Database
+from backends.sql.database import Database
 from schemas.errors import Unavailable
 from schemas.ids import EPOCH_MS, LATEST, ChatId, MessageId, UserId, direct_chat, first_id_at
 
@@ -80,7 +80,7 @@ async def test_a_folder_in_place_of_the_file_is_unavailable(tmp_path):
 
 
 async def test_an_error_of_the_driver_is_unavailable_with_its_cause(tmp_path):
-    """Whoever reads the log sees what it was, without what people wrote; clients see nothing of it."""
+    """The log says what it was, without what people wrote; clients see nothing of it."""
     database = Database.sqlite(tmp_path / "data.db")
     with pytest.raises(Unavailable) as error:
         await database.read(lambda connection: connection.execute(sa.text("SELECT :text FROM missing"), {"text": "a secret"}))
@@ -164,7 +164,7 @@ async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
     await chats.put([message(NOW)])
     statements = []
     sa.event.listen(
-        database._engine,  # nobody else knows what is really asked
+        database._engine,  # only the engine knows what is really asked
         "before_cursor_execute",
         lambda _connection, _cursor, statement, values, _context, _many: statements.append((statement, values)),
     )
@@ -264,7 +264,7 @@ import asyncio, sys
 from pathlib import Path
 from backends.chats import HistoryMessage, Watermark
 from backends.chats.sql import SqlChats
-from backends.database import Database
+from backends.sql.database import Database
 from schemas.ids import direct_chat
 
 async def main():

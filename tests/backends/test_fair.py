@@ -1,4 +1,4 @@
-"""Fair queues: one of each in turn, bounds for each, and places that nobody gets all of."""
+"""Fair queues: one of each in turn, bounds for each, and places that no caller gets all of."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from backends.fair import HOUSE, FairQueue, Turns, work_for
+from backends.fair import SYSTEM, FairQueue, Turns, work_for
 from schemas.errors import Unavailable
 
 
 def test_one_of_each_in_turn():
     """Who has put in a hundred waits between them for each of the others'."""
     queue = FairQueue[str]()
-    for who, item in (("ann", "a1"), ("ann", "a2"), ("ann", "a3"), ("ben", "b1"), (HOUSE, "h1"), ("ben", "b2")):
+    for who, item in (("ann", "a1"), ("ann", "a2"), ("ann", "a3"), ("ben", "b1"), (SYSTEM, "h1"), ("ben", "b2")):
         queue.put(who, item)
 
     assert queue.waiting("ann") == 3
@@ -22,7 +22,7 @@ def test_one_of_each_in_turn():
 
 
 class Visit:
-    """Somebody who enters, and stays until told to go."""
+    """A caller that enters, and stays until told to leave."""
 
     def __init__(self, turns, who, order):
         self.go, self.inside = asyncio.Event(), False
@@ -60,13 +60,13 @@ async def test_a_place_stays_for_others():
 async def test_those_who_wait_are_called_in_turn():
     """A second user does not wait for all that the first has asked for."""
     turns, order = Turns(1, each=1, waiting=8, each_waiting=8, busy="full"), []
-    visits = [Visit(turns, who, order) for who in ("ann", "ann", "ann", "ben", HOUSE)]
+    visits = [Visit(turns, who, order) for who in ("ann", "ann", "ann", "ben", SYSTEM)]
     await settle()
     for visit in visits:
         visit.go.set()
     await asyncio.gather(*(visit.task for visit in visits))
 
-    assert order == ["ann", "ann", "ben", HOUSE, "ann"]
+    assert order == ["ann", "ann", "ben", SYSTEM, "ann"]
 
 
 async def test_the_queue_is_bounded_for_each_and_for_all():

@@ -1,4 +1,4 @@
-"""The suite of the `Generators` port, over all databases. Nobody waits for a lease to end: leases of no or negative length end at once."""
+"""The suite of the `GeneratorLeases` port, over all databases. No test waits for a lease: those of no or negative length end at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from backends.accounts.generators import GENERATORS, REST_MS, SqlGenerators
 from backends.clock import Clock, elapsed_s
+from backends.coordination.generators import COOLDOWN_MS, GENERATORS, SqlGeneratorLeases
 from schemas.errors import Refused, Unavailable
 
 
@@ -24,15 +24,15 @@ def clock(database):
 
 @pytest.fixture
 async def generators(database, clock):
-    return SqlGenerators(database, clock)
+    return SqlGeneratorLeases(database, clock)
 
 
 @pytest.fixture
 async def only_one(database, clock):
-    """All numbers but 77 are lent to somebody else, for long."""
+    """All numbers but 77 are leased to others, for long."""
     others = sa.update(GENERATORS).where(GENERATORS.c.generator != 77).values(holder="others", until_ms=1 << 60)
     await database.write(lambda connection: connection.execute(others))
-    return SqlGenerators(database, clock)
+    return SqlGeneratorLeases(database, clock)
 
 
 def now_ms():
@@ -106,7 +106,7 @@ def test_processes_that_claim_at_once_get_different_numbers(tmp_path):
 
 
 def test_gateways_that_claim_on_one_server_at_once_get_different_numbers(postgres):
-    """Eight processes on PostgreSQL: rows that another has locked are passed over, so nobody waits and nobody shares."""
+    """Eight processes on PostgreSQL: rows that another has locked are passed over, so none waits and none shares."""
     numbers = claimed_by(8, 8, postgres.environ(postgres.empty()))
 
     assert len(numbers) == len(set(numbers)) == 256
@@ -127,7 +127,7 @@ async def test_a_lent_number_is_not_lent_again(only_one):
 
 
 async def test_a_number_rests_after_its_lease(only_one):
-    """Its holder may have minted ids a second ahead of the database's clock, so nobody mints with it in that time."""
+    """Its holder may have minted ids a second ahead of the database's clock, so it is not leased in that time."""
     lease = await only_one.claim("first", lease_s=0)
     with pytest.raises(Unavailable):
         await only_one.claim("second")
@@ -137,7 +137,7 @@ async def test_a_number_rests_after_its_lease(only_one):
 
 async def test_a_number_whose_lease_and_rest_are_over_is_lent_again(only_one):
     """And its old holder is told so; nothing that it says touches the new lease."""
-    old = await only_one.claim("pod", lease_s=-REST_MS // 1_000)
+    old = await only_one.claim("pod", lease_s=-COOLDOWN_MS // 1_000)
     new = await only_one.claim("pod")
     with pytest.raises(Refused):
         await only_one.renew(old)
@@ -163,7 +163,7 @@ async def test_a_released_number_rests_before_it_is_lent_again(only_one, databas
     await only_one.release(lease)
     with pytest.raises(Unavailable):
         await only_one.claim("second")
-    rested = sa.update(GENERATORS).where(GENERATORS.c.generator == 77).values(until_ms=GENERATORS.c.until_ms - REST_MS)
+    rested = sa.update(GENERATORS).where(GENERATORS.c.generator == 77).values(until_ms=GENERATORS.c.until_ms - COOLDOWN_MS)
     await database.write(lambda connection: connection.execute(rested))
 
     assert (await only_one.claim("second")).generator == 77

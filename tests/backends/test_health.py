@@ -71,7 +71,7 @@ async def test_a_store_of_another_version_says_what_to_do(tmp_path):
 
 
 async def test_an_unfit_store_is_unavailable(backends, answer):
-    """To everybody but operators it is a store that is away."""
+    """To all but operators it is an unavailable store."""
     answer("chats", Unfit("the keyspace knchat is not there: run `kn-chat migrate`"))
 
     assert await backends.health.missing(["chats"]) == ["chats (sql): the keyspace knchat is not there: run `kn-chat migrate`"]
@@ -105,8 +105,8 @@ async def test_a_package_that_is_not_installed_is_named(backends, answer):
 
 
 async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
-    """Nobody waits longer than a probe may, and however many probes come, one ping is under way."""
-    monkeypatch.setattr(health, "READY_S", 0.02)
+    """No caller waits longer than a probe may, and however many probes come, one ping is under way."""
+    monkeypatch.setattr(health, "READY_TIMEOUT_S", 0.02)
     pings, answers = [], asyncio.Event()
 
     async def hang():
@@ -127,7 +127,7 @@ async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
 
 async def test_a_start_has_more_patience_than_a_probe(backends, answer, monkeypatch):
     """A busy machine takes its time to load drivers: a wrong setting that is told only then still stops the start."""
-    monkeypatch.setattr(health, "READY_S", 0.02)
+    monkeypatch.setattr(health, "READY_TIMEOUT_S", 0.02)
     loaded = asyncio.Event()
 
     async def refuse():

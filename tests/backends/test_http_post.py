@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from backends.dispatcher.requests import request_of
-from backends.http_post import CONNECTIONS, HttpPost
+from backends.http_post import MAX_CONNECTIONS, HttpPost
 from schemas.errors import Malformed
-from tests.backends.pumped import PATIENCE_S, event
+from tests.backends.dispatched import PATIENCE_S, event
 
 NO_ANSWER = OSError  # whatever the reason: that is the promise of `Post`
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
@@ -104,7 +104,7 @@ async def test_what_was_answered(post):
 
 
 async def test_of_a_long_answer_the_beginning(post):
-    """A function that says too much fills nobody's memory: its connection is closed."""
+    """A function that says too much fills no memory: its connection is closed."""
     endless = b"HTTP/1.1 500 Oh\r\ncontent-length: 99999999\r\n\r\n" + b"ab" * 4_000
     async with Server(endless) as server:
         answer = await post(server.url)([], b"x")
@@ -122,12 +122,12 @@ async def test_a_line_serves_many_requests(post):
             await send([], b"x")
         assert server.connections == 1
 
-        server.answers = [None] * (CONNECTIONS + 1)
-        sending = [asyncio.create_task(send([], b"x")) for _ in range(CONNECTIONS + 1)]
+        server.answers = [None] * (MAX_CONNECTIONS + 1)
+        sending = [asyncio.create_task(send([], b"x")) for _ in range(MAX_CONNECTIONS + 1)]
         async with asyncio.timeout(PATIENCE_S):
-            for _ in range(CONNECTIONS):
+            for _ in range(MAX_CONNECTIONS):
                 await server.waiting.acquire()
-        assert server.connections == CONNECTIONS
+        assert server.connections == MAX_CONNECTIONS
         sending[0].cancel()
         async with asyncio.timeout(PATIENCE_S):
             await server.waiting.acquire()
@@ -137,7 +137,7 @@ async def test_a_line_serves_many_requests(post):
 
 
 async def test_who_is_cancelled_closes_the_connection(post):
-    """So the function can notice that nobody waits any longer."""
+    """So the function can notice that its caller is gone."""
     async with Server(None) as server:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -148,7 +148,7 @@ async def test_who_is_cancelled_closes_the_connection(post):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_an_answer(post, status):
-    """It is not followed, and so nobody is sent anywhere else."""
+    """It is not followed, and so no request goes anywhere else."""
     async with Server(b"HTTP/1.1 %d No\r\nlocation: /other\r\nset-cookie: a=b\r\ncontent-length: 0\r\n\r\n" % status) as server:
         send = post(server.url)
 
@@ -177,8 +177,8 @@ async def test_what_is_no_answer_is_an_error(post, answer):
             await post(server.url)([], b"x")
 
 
-async def test_nobody_there(post):
-    """Refused, or a name that nobody knows: OSError too."""
+async def test_no_server_there(post):
+    """Refused, or an unknown name: OSError too."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     for url in (f"http://127.0.0.1:{port}", "http://no-such-host.invalid"):

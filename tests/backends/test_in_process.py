@@ -85,7 +85,7 @@ async def test_a_handler_goes_on_after_the_timeout_and_may_notice():
     async def app(scope, receive, send):
         await receive()
         assert await receive() == {"type": "http.disconnect"}
-        await answering({"status": 200}, {"body": b"nobody reads this"})(scope, receive, send)
+        await answering({"status": 200}, {"body": b"not read"})(scope, receive, send)
         noticed.set()
 
     with pytest.raises(TimeoutError):

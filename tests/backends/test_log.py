@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from kafka.structs import TopicPartition
 
-from backends.log.embedded import EmbeddedLog
-from backends.log.embedded_file import OFFSET_BITS
-from backends.log.kafka import KafkaLog
-from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_topics import KafkaTopics
+from backends.log.embedded.file import OFFSET_BITS
+from backends.log.embedded.log import EmbeddedLog
+from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.log import KafkaLog
+from backends.log.kafka.topics import KafkaTopics
 from schemas.topics import DEAD_LETTERS
 from tests.backends.suite_log import EVENT_KEY, LogSuite, Ports
 from tests.real import NEEDS, topic_prefix

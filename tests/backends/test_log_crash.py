@@ -9,7 +9,7 @@ import sys
 
 from backends.cache import Claim
 from backends.cache.embedded import EmbeddedCache
-from backends.log.embedded import EmbeddedLog
+from backends.log.embedded.log import EmbeddedLog
 from schemas.topics import DEAD_LETTERS
 from tests.backends.suite_log import ends, ids
 
@@ -20,8 +20,8 @@ PROGRAM = """
 import asyncio, pathlib, sys
 from backends.cache import Claim
 from backends.cache.embedded import EmbeddedCache
-from backends.log import Record
-from backends.log.embedded import EmbeddedLog
+from backends.log import ProducerRecord
+from backends.log.embedded.log import EmbeddedLog
 from schemas.wire import Event
 
 async def append(task, log, cache, first):
@@ -30,7 +30,7 @@ async def append(task, log, cache, first):
         await cache.reserve([Claim(task, name, number + 1, b"content")])
         print("reserved", task, name, number + 1, flush=True)
         event = Event(id=name, source="/crash", type="t", data=name.encode() * 100)
-        await log.append([Record("chat-dead-letters", event, task % 3)])
+        await log.append([ProducerRecord("chat-dead-letters", event, task % 3)])
         print("appended", name, flush=True)
 
 async def commit(log):

@@ -15,9 +15,10 @@ from functools import partial
 import pytest
 
 from backends.clock import Clock as WallClock
-from backends.log import Bounds, Record, embedded_writer
-from backends.log.embedded import EmbeddedLog
-from backends.telemetry import value_of
+from backends.log import Bounds, ProducerRecord
+from backends.log.embedded import writer as embedded_writer
+from backends.log.embedded.log import EmbeddedLog
+from backends.telemetry.metrics import value_of
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, MESSAGES, SESSION_DELIVERIES, TOPICS
 from tests.backends.suite_log import batches, ends, event, ids, polled, records, sent
@@ -48,7 +49,7 @@ async def test_one_fsync_serves_all_who_wait(log, monkeypatch):
 
 
 async def test_only_what_must_be_durable_waits_for_the_disk(log):
-    """SQLite syncs the transactions of appends and commits (2, FULL); those of reservations ride on the next one (1, NORMAL)."""
+    """SQLite syncs the transactions of appends and commits (2, FULL); those of reservations are deferred to the next one (1, NORMAL)."""
 
     def synchronous(connection):
         return connection.execute("PRAGMA synchronous").fetchone()[0]
@@ -61,7 +62,7 @@ async def test_only_what_must_be_durable_waits_for_the_disk(log):
     ]
 
 
-async def test_a_step_that_cannot_be_bound_hurts_nobody_else(log):
+async def test_a_step_that_cannot_be_bound_hurts_no_other(log):
     """One impossible number among good appends of the same group fails alone."""
     good = records(20)
     results = await asyncio.gather(
@@ -76,8 +77,8 @@ async def test_a_step_that_cannot_be_bound_hurts_nobody_else(log):
 
 
 async def test_more_than_the_queue_holds_is_refused(log):
-    """Whoever appends faster than the disk takes it hears so at once, and what was taken is written."""
-    big = [Record(DEAD_LETTERS, event(b"x" * 500_000), 0) for _ in range(60)]
+    """A caller that appends faster than the disk is told at once, and what was taken is written."""
+    big = [ProducerRecord(DEAD_LETTERS, event(b"x" * 500_000), 0) for _ in range(60)]
     results = await asyncio.gather(*[log.append([record]) for record in big], return_exceptions=True)
     refused = [result for result in results if isinstance(result, Unavailable)]
 
@@ -95,7 +96,7 @@ async def test_an_append_gives_up_after_its_deadline_and_is_not_written_later(lo
         loop.call_soon_threadsafe(started.set)
         go_on.wait(10)
 
-    monkeypatch.setattr(embedded_writer, "DEADLINE_S", 0.1)
+    monkeypatch.setattr(embedded_writer, "TIMEOUT_S", 0.1)
     sitting = asyncio.create_task(log.run(sit, durable=False))
     await started.wait()
     with pytest.raises(Unavailable, match="did not confirm"):
@@ -126,9 +127,9 @@ async def test_an_append_waits_for_another_process(log, tmp_path):
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=1)) == sent(some)
 
 
-async def test_an_append_does_not_wait_for_another_process_for_ever(log, tmp_path, monkeypatch):
+async def test_an_append_waits_for_another_process_with_a_timeout(log, tmp_path, monkeypatch):
     """A process that sits on the file makes appends unavailable, until it lets go."""
-    monkeypatch.setattr(embedded_writer, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(embedded_writer, "_LOCK_TIMEOUT_S", 0.05)
     await log.ping()
     other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -141,7 +142,7 @@ async def test_an_append_does_not_wait_for_another_process_for_ever(log, tmp_pat
 
 async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplog):
     """A bug of ours in the thread: `dev` would stay alive and do nothing. Who waited is told, and the next append is written."""
-    monkeypatch.setattr(embedded_writer, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(embedded_writer, "_RETRY_DELAY_S", 0.01)
     commit, keep = embedded_writer.Writer._write, embedded_writer.Writer._keep_wal_short
     bugs = ["in writing", "beside it"]
 
@@ -171,7 +172,7 @@ async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplo
 
 async def test_a_ping_does_not_wait_longer_than_2_s(log, tmp_path, monkeypatch):
     """Readiness must answer."""
-    monkeypatch.setattr("backends.log.embedded.PING_S", 0.05)
+    monkeypatch.setattr("backends.log.embedded.log.PING_TIMEOUT_S", 0.05)
     await log.append(records(1))
     other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -200,7 +201,7 @@ async def test_a_damaged_file_cannot_be_read(log, tmp_path):
 async def test_the_write_ahead_log_stays_short(log, tmp_path):
     """80 MiB through it leave a few MiB of it, while appends go on."""
     for _ in range(20):
-        await asyncio.gather(*[log.append([Record(DEAD_LETTERS, event(b"x" * 100_000), 0)]) for _ in range(40)])
+        await asyncio.gather(*[log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0)]) for _ in range(40)])
     written = (tmp_path / "data" / "log.db-wal").stat().st_size
 
     assert written < 40 * 2**20
@@ -260,14 +261,14 @@ async def test_a_reader_overtaken_by_retention_goes_on_at_the_oldest_record(log,
     await log.append(records(4))
     clock.now_s += 15 * DAY_S
     told = []
-    async with log.follow(DEAD_LETTERS, {0: 0}, jumped=lambda *where: told.append(where)) as early:
+    async with log.follow(DEAD_LETTERS, {0: 0}, on_offset_reset=lambda *where: told.append(where)) as early:
         (first,) = await early.next(1, 1 << 20)  # it knows now that three more are there
         await log.expire()
         waiting = asyncio.create_task(batches(early, 2))
         await log.bounds(DEAD_LETTERS, [0])  # by now it has found nothing
         new = records(2)
         await log.append(new)
-        async with log.follow(DEAD_LETTERS, {0: 0}, jumped=lambda *where: told.append(where)) as late:
+        async with log.follow(DEAD_LETTERS, {0: 0}, on_offset_reset=lambda *where: told.append(where)) as late:
             found = [await waiting, await batches(late, 2)]
 
     assert first.offset == 0
@@ -305,7 +306,7 @@ async def test_a_group_that_was_given_up_does_not_fill_the_disk(log, clock, monk
     async with log.member("send", DEAD_LETTERS) as member:
         await member.commit({0: 1})
     clock.now_s += 15 * DAY_S
-    monkeypatch.setattr("backends.log.embedded_retention.HELD_BYTES", 1)
+    monkeypatch.setattr("backends.log.embedded.retention.MAX_HELD_BYTES", 1)
     before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
     with caplog.at_level(logging.ERROR):
         await log.expire()
@@ -325,11 +326,11 @@ async def test_a_slow_follower_costs_bounded_memory_and_misses_nothing(log):
     """What it leaves behind beyond 1 MiB is read from the file again, in order."""
     async with log.follow(DEAD_LETTERS, {0: 0, 1: 0}) as follower:
         for _ in range(20):
-            await log.append([Record(DEAD_LETTERS, event(b"x" * 100_000), 0), *records(1, 1)])
-        line = follower._tail.line(0 + (await log._place(DEAD_LETTERS)).first_slot)
-        held = line.size
+            await log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0), *records(1, 1)])
+        recent = follower._tail.recent(0 + (await log._place(DEAD_LETTERS)).first_slot)
+        held = recent.size
         found = await batches(follower, 40)
-        left = len(line.held)
+        left = len(recent.held)
 
     assert held <= 1 << 20
     assert [stored.offset for stored in found if stored.partition == 0] == list(range(20))
@@ -387,7 +388,7 @@ async def test_an_append_that_is_handed_over_late_takes_nothing_back(log, make):
 
 async def test_the_log_expires_by_itself(log, clock, monkeypatch):
     """Each minute; a try that fails is not the last."""
-    monkeypatch.setattr("backends.log.embedded._EXPIRY_EVERY_S", 0.01)
+    monkeypatch.setattr("backends.log.embedded.log._EXPIRY_INTERVAL_S", 0.01)
     tries = []
 
     async def expire():
@@ -441,7 +442,7 @@ async def test_a_full_disk_refuses_and_recovers(small_disk, clock):
     log = EmbeddedLog(folder / "log.db", clock=clock)
     acknowledged, refused = [], []
     while len(refused) < 20:  # meanwhile checkpoints begin to fail as well
-        calls = [[Record(DEAD_LETTERS, event(b"x" * 20_000), 0), Record(DEAD_LETTERS, event(b"y"), 0)] for _ in range(5)]
+        calls = [[ProducerRecord(DEAD_LETTERS, event(b"x" * 20_000), 0), ProducerRecord(DEAD_LETTERS, event(b"y"), 0)] for _ in range(5)]
         for call, result in zip(calls, await asyncio.gather(*[log.append(call) for call in calls], return_exceptions=True), strict=True):
             assert result is None or isinstance(result, Unavailable)
             (refused if result else acknowledged).append(sent(call))
@@ -466,7 +467,7 @@ async def test_a_stretch_of_time_is_a_stretch_of_a_partition_though_clocks_jump(
     start = clock.now_s
     for step_s in (0, 50, -300, 20, 1000, -2000, 5):
         clock.now_s += step_s
-        await log.append([Record(DEAD_LETTERS, event(), 0)])
+        await log.append([ProducerRecord(DEAD_LETTERS, event(), 0)])
     offsets = [(await log.offsets_at(DEAD_LETTERS, int((start + moment) * 1000)))[0] for moment in range(-3000, 3000, 10)]
 
     assert offsets == sorted(offsets)

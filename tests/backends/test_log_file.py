@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from backends.log.embedded import EmbeddedLog
+from backends.log.embedded.log import EmbeddedLog
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Unavailable
@@ -45,14 +45,14 @@ def modes(folder):
 
 @pytest.fixture
 def open_umask():
-    """The widest there is: what is not asked for by name is everybody's."""
+    """The widest there is: what is not asked for by name is open to all."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
 @pytest.mark.usefixtures("open_umask")
-async def test_nobody_else_reads_the_data_folder(tmp_path):
+async def test_no_other_user_reads_the_data_folder(tmp_path):
     """What people wrote lies in it in clear text, while it is open too."""
     settings = Settings(data=tmp_path / "a" / "data")
     backends = Backends(settings)
@@ -70,7 +70,7 @@ async def test_nobody_else_reads_the_data_folder(tmp_path):
 
 @pytest.mark.usefixtures("open_umask")
 async def test_files_of_an_older_version_are_closed_to_others(tmp_path):
-    """Both databases, at their first use. The folder may be somebody's who shares it, and stays as it is."""
+    """Both databases, at their first use. The folder may be shared by its owner, and stays as it is."""
     settings = Settings(data=tmp_path)
     tmp_path.chmod(0o755)
     for name in ("log.db", "data.db"):
@@ -89,7 +89,7 @@ async def test_several_processes_may_make_the_file_at_once(tmp_path):
     """All end up with the same epochs."""
     code = (
         "import asyncio, sys, pathlib\n"
-        "from backends.log.embedded import EmbeddedLog\n"
+        "from backends.log.embedded.log import EmbeddedLog\n"
         "async def main():\n"
         "    log = EmbeddedLog(pathlib.Path(sys.argv[1]))\n"
         "    sys.stdin.readline()\n"
@@ -140,7 +140,7 @@ async def test_a_topic_that_came_with_an_upgrade_is_added(log, make, tmp_path):
     assert (await ends(upgraded, "of-old"))[23] == 0
 
 
-async def test_a_file_of_somebody_else_is_refused(make, tmp_path):
+async def test_a_file_of_another_program_is_refused(make, tmp_path):
     """It is named, and what to do."""
     path = tmp_path / "log.db"
     path.write_text("dear diary, " * 1000)
@@ -183,7 +183,7 @@ async def test_an_owner_that_was_killed_leaves_the_folder_free(tmp_path):
     """The lock is the operating system's: it dies with its process. A lone function works beside it."""
     code = (
         "import sys, pathlib\n"
-        "from backends.log.embedded import EmbeddedLog\n"
+        "from backends.log.embedded.log import EmbeddedLog\n"
         "log = EmbeddedLog(pathlib.Path(sys.argv[1]))\n"
         "log.own()\n"
         "print('mine', flush=True)\n"

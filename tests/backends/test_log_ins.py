@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from backends.accounts import DEVICES_PER_USER, Device, Ending, Profile
+from backends.accounts import MAX_DEVICES_PER_USER, Device, Ending, Profile
 from backends.accounts.log_ins import DEVICES, SqlLogIns
 from backends.accounts.sql import SqlAccounts
 from schemas.ids import random_id
@@ -29,7 +29,7 @@ async def accounts(database):
 
 @pytest.fixture
 async def user(accounts):
-    """Somebody with an account."""
+    """A user with an account."""
     anna = Profile(random_id(), f"u{secrets.token_hex(8)}", "Anna", version=1)
     await accounts.register(anna, "old")
     return anna.user
@@ -86,7 +86,7 @@ async def test_a_new_log_in_ends_the_older_one_of_that_device(log_ins, user):
 
 
 async def test_a_log_in_of_an_older_epoch_does_not_begin(log_ins, user, accounts):
-    """The password was changed meanwhile: whoever knew the old one only gets nothing."""
+    """The password was changed meanwhile: the old one gets nothing."""
     await log_ins.change_password(user, "new", was="old", kept=device(user))
 
     assert await log_ins.begin(device(user, "late")) is None
@@ -96,25 +96,25 @@ async def test_a_log_in_of_an_older_epoch_does_not_begin(log_ins, user, accounts
 
 async def test_beyond_the_limit_the_device_unused_longest_ends(log_ins, user):
     """One for each new one; a log-in on a device that is there ends no other."""
-    for number in range(DEVICES_PER_USER):
+    for number in range(MAX_DEVICES_PER_USER):
         await log_ins.begin(device(user, f"d{number}", seen_ms=5_000 - number, created_ms=1))
     again = await log_ins.begin(device(user, "d0", seen_ms=6_000))
     _, ended = await log_ins.begin(device(user, "new", seen_ms=6_000))
 
     assert [one.device for one in again[1]] == ["d0"]
-    assert ended == [Ending(user, f"d{DEVICES_PER_USER - 1}", 6_001)]
+    assert ended == [Ending(user, f"d{MAX_DEVICES_PER_USER - 1}", 6_001)]
     names = {one.device for one in await log_ins.devices(user)}
-    assert names == {*(f"d{number}" for number in range(DEVICES_PER_USER - 1)), "new"}
+    assert names == {*(f"d{number}" for number in range(MAX_DEVICES_PER_USER - 1)), "new"}
 
 
 async def test_who_had_more_devices_than_the_limit_keeps_them(log_ins, user, database):
-    """A new log-in ends one, as for everybody."""
-    rows = [{**_values(device(user, f"old{number}", seen_ms=2_000 + number))} for number in range(DEVICES_PER_USER + 20)]
+    """A new log-in ends one, as for all."""
+    rows = [{**_values(device(user, f"old{number}", seen_ms=2_000 + number))} for number in range(MAX_DEVICES_PER_USER + 20)]
     await database.write(lambda connection: connection.execute(DEVICES.insert(), rows))
     _, ended = await log_ins.begin(device(user, "new"))
 
     assert [one.device for one in ended] == ["old0"]
-    assert len(await log_ins.devices(user)) == DEVICES_PER_USER + 20
+    assert len(await log_ins.devices(user)) == MAX_DEVICES_PER_USER + 20
 
 
 def _values(one):
@@ -168,7 +168,7 @@ async def test_an_ended_device_is_gone(log_ins, user):
 
 
 async def test_a_log_in_is_ended_only_if_it_still_is_that_one(log_ins, user):
-    """Whoever shows a dead token of an older log-in does not end the newer one."""
+    """A dead token of an older log-in does not end the newer one."""
     old, new = device(user), device(user)
     await log_ins.begin(old)
     await log_ins.begin(new)
@@ -211,7 +211,7 @@ async def test_a_new_password_ends_every_log_in_but_the_one_that_asks(log_ins, u
 
 
 async def test_of_two_new_passwords_one_wins(log_ins, user):
-    """The other changes nothing and ends nobody."""
+    """The other changes nothing and ends no log-in."""
     await log_ins.begin(device(user, "tablet"))
     results = await asyncio.gather(*(log_ins.change_password(user, f"new{n}", was="old", kept=device(user, f"d{n}")) for n in range(4)))
 
@@ -221,7 +221,7 @@ async def test_of_two_new_passwords_one_wins(log_ins, user):
 
 
 async def test_a_device_of_an_older_epoch_is_logged_out(log_ins, user, database):
-    """Whoever wrote it: the epoch is compared wherever a device is asked for."""
+    """By any writer: the epoch is compared wherever a device is asked for."""
     await log_ins.change_password(user, "new", was="old", kept=device(user))
     late = device(user, "late")
     await database.write(lambda connection: connection.execute(DEVICES.insert().values(**_values(late))))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.log import Record
-from backends.log.kafka import KafkaLog
-from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_topics import KafkaTopics
+from backends.log import ProducerRecord
+from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.log import KafkaLog
+from backends.log.kafka.topics import KafkaTopics
 from schemas.topics import DEAD_LETTERS, partition_of
 from schemas.wire import Event
 from servers.kafka import _JARS
@@ -60,7 +60,7 @@ async def test_java_reads_what_we_append(java, kafka_settings):
     await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
     event = Event(id="1", source="/suite", type="knchat.commands.issued.v1", data=b"\x08\x01\xff", extensions={"partitionkey": "7"})
     log = KafkaLog(brokers)
-    await log.append([Record(DEAD_LETTERS, event, 1)])
+    await log.append([ProducerRecord(DEAD_LETTERS, event, 1)])
     await log.close()
 
     *headers, value = java("Reader.java", kafka_settings["kafka"][0], brokers.topic(DEAD_LETTERS), "1")

@@ -15,10 +15,13 @@ from kafka.admin import ConfigResource
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
-from backends.log import Bounds, Record, kafka_questions, kafka_sharing, kafka_thread
-from backends.log.kafka import KafkaLog
-from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_topics import KafkaTopics
+from backends.log import Bounds, ProducerRecord
+from backends.log.kafka import assignments as kafka_assignments
+from backends.log.kafka import consumer_thread as kafka_consumer_thread
+from backends.log.kafka import questions as kafka_questions
+from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.log import KafkaLog
+from backends.log.kafka.topics import KafkaTopics
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, DELIVERIES, MAX_RECORD_BYTES, TOPICS
 from tests.backends.suite_log import batches, ends, event, ids, records, sent
@@ -91,7 +94,7 @@ async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothin
     some = records(2)
     await log.append(some[:1])
     with pytest.raises(Malformed) as refused:
-        await log.append([Record(DEAD_LETTERS, event(b"x" * 30_000), 0)])
+        await log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 30_000), 0)])
     await log.append(some[1:])
 
     assert refused.value.code == "too_large"
@@ -113,14 +116,14 @@ async def test_tls_and_scram_work(secure, open_log):
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(some)
 
 
-@pytest.mark.parametrize(("use", "told"), [("ping", Malformed), ("share", Malformed), ("read", Unavailable), ("append", Unavailable)])
+@pytest.mark.parametrize(("use", "told"), [("ping", Malformed), ("join", Malformed), ("read", Unavailable), ("append", Unavailable)])
 async def test_a_wrong_password_is_named_and_not_shown(secure, open_log, use, told):
-    """Whoever starts with it must end. But no event may be set aside for it: what functions call says that Kafka is away."""
+    """A start with it must end. But no event may be dead-lettered for it: what functions call says that Kafka is unavailable."""
     wrong = secrets.token_hex(8)
     log = open_log(Brokers(**secure | {"password": wrong}))
     asked = {
         "ping": log.ping,
-        "share": lambda: log.share("g", DEAD_LETTERS, member="one").__aenter__(),
+        "join": lambda: log.join("g", DEAD_LETTERS, member="one").__aenter__(),
         "read": lambda: log.partitions(DEAD_LETTERS),
         "append": lambda: log.append(records(1)),
     }
@@ -141,7 +144,7 @@ async def test_a_certificate_of_another_authority_is_named(secure, open_log):
 
 
 async def test_scram_to_brokers_without_it_is_named(kafka_settings, open_log):
-    """They take everybody, and say so."""
+    """They accept all, and say so."""
     log = open_log(Brokers(kafka_settings["kafka"], security="sasl_plaintext", user="knchat", password="x"))
     with pytest.raises(Malformed) as raised:
         await log.ping()
@@ -204,7 +207,7 @@ async def test_more_copies_than_brokers_are_refused_in_words(brokers):
         await KafkaTopics(brokers, replication=3, delivery_partitions=12).create()
 
 
-async def test_check_finds_what_somebody_has_changed(brokers, topics):
+async def test_check_finds_what_was_changed(brokers, topics):
     """More is fine; less, and anything else, is told with what to do."""
     await topics.create()
     wrong = {"retention.ms": "1000", "unclean.leader.election.enable": "true", "cleanup.policy": "compact", "max.message.bytes": "1000"}
@@ -259,9 +262,9 @@ async def test_readers_go_on_at_the_oldest_record_that_is_left(brokers, log):
         assert ids(await batches(follower, 4)) == sent(some)[6:]
 
 
-async def test_a_question_that_hangs_holds_up_nobody_for_long(log, monkeypatch, caplog):
+async def test_a_question_that_hangs_holds_up_no_other_for_long(log, monkeypatch, caplog):
     """kafka-python may forget its own deadlines: probes have a thread of their own, and another takes the place of what hangs."""
-    monkeypatch.setattr(kafka_questions, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(kafka_questions, "TIMEOUT_S", 0.5)
     await log.ping()
     hung, go_on = threading.Event(), threading.Event()
 
@@ -289,18 +292,18 @@ async def test_a_question_that_hangs_holds_up_nobody_for_long(log, monkeypatch, 
 
 
 async def test_a_member_that_hangs_gives_its_place_to_another_try(log, monkeypatch):
-    """The group forgets one whose thread hangs: to go on as if its partitions were its own would hold up their users for ever."""
-    monkeypatch.setattr(kafka_sharing, "LOOK_S", 0.5)
-    monkeypatch.setattr(kafka_thread, "_END_S", 0.1)
+    """The group forgets one whose thread hangs: to go on as if its partitions were its own would hold up their users without end."""
+    monkeypatch.setattr(kafka_assignments, "POLL_INTERVAL_S", 0.5)
+    monkeypatch.setattr(kafka_consumer_thread, "_END_TIMEOUT_S", 0.1)
     go_on = threading.Event()
     try:
-        async with log.share("owners", DEAD_LETTERS, member="one") as sharing:
+        async with log.join("owners", DEAD_LETTERS, member="one") as sharing:
             assert await anext(aiter(sharing)) == frozenset(range(3))
             sharing._thread._commands.put(lambda _consumer: go_on.wait(60))
             async with asyncio.timeout(30):
                 with pytest.raises(Unavailable, match="hangs"):
                     await anext(aiter(sharing))
-        async with asyncio.timeout(30), log.share("owners", DEAD_LETTERS, member="one") as sharing:
+        async with asyncio.timeout(30), log.join("owners", DEAD_LETTERS, member="one") as sharing:
             assert await anext(aiter(sharing)) == frozenset(range(3))
     finally:
         go_on.set()
@@ -308,21 +311,21 @@ async def test_a_member_that_hangs_gives_its_place_to_another_try(log, monkeypat
 
 async def test_what_was_read_once_is_not_fetched_on(log):
     """The client's own thread fetches ahead whatever it holds: a gateway that looks at history's lag would fetch all of chat-messages."""
-    await log.append([Record(DELIVERIES, event(), 3)])
+    await log.append([ProducerRecord(DELIVERIES, event(), 3)])
     assert len(await log.read(DELIVERIES, 3, 0, max_records=1)) == 1
 
-    assert log._questions._line.reader._consumer.assignment() == set()
+    assert log._questions._worker.reader._consumer.assignment() == set()
 
 
 @pytest.fixture
 def soon(monkeypatch):
     """Watches look twice a second."""
-    monkeypatch.setattr("backends.log.kafka_watch.LOOK_S", 0.5)
+    monkeypatch.setattr("backends.log.kafka.fetch_watch.POLL_INTERVAL_S", 0.5)
 
 
 @pytest.mark.usefixtures("soon")
 async def test_a_follower_whose_fetch_task_has_ended_is_told(log):
-    """It would wait for ever, with everybody's messages behind it. One that has nothing to fetch does not stand still."""
+    """It would wait without end, with all messages behind it. One that has nothing to fetch is not stalled."""
     offset = 0
 
     async def read(follower):
@@ -338,7 +341,7 @@ async def test_a_follower_whose_fetch_task_has_ended_is_told(log):
         follower._consumer._fetcher._fetch_task.cancel()
         await log.append(records(1))
         async with asyncio.timeout(20):
-            with pytest.raises(Unavailable, match="stands still"):
+            with pytest.raises(Unavailable, match="stalled"):
                 await reading
     async with log.follow(DEAD_LETTERS, {0: offset}) as follower:
         assert len(await batches(follower, 1)) == 1
@@ -354,12 +357,12 @@ async def test_a_member_whose_fetch_task_has_ended_joins_anew(log):
                 await member.commit({0: polled[-1].offset + 1})
                 await log.append(records(1))  # what was fetched before may still come
 
-    async with log.member("pump", DEAD_LETTERS) as member:
+    async with log.member("dispatcher", DEAD_LETTERS) as member:
         assert await member.poll() == []
         member._consumer._fetcher._fetch_task.cancel()
         await log.append(records(1))
         async with asyncio.timeout(40):
-            with pytest.raises(Unavailable, match="stands still"):
+            with pytest.raises(Unavailable, match="stalled"):
                 await poll(member)
             while not (found := await member.poll()):
                 pass
@@ -371,7 +374,7 @@ async def test_a_follower_beyond_the_end_is_told(log):
     """The topic was deleted and made again: what it has read before is another log's."""
     await log.append(records(3))
     async with log.follow(DEAD_LETTERS, {0: 50}) as follower:
-        with pytest.raises(Unavailable, match="made anew"):
+        with pytest.raises(Unavailable, match="recreated"):
             async with asyncio.timeout(10):
                 await anext(aiter(follower))
 
@@ -435,7 +438,7 @@ async def test_the_marks_of_transactions_are_no_records(brokers, kafka_settings,
 
 
 async def test_headers_without_a_value_are_empty(brokers, kafka_settings, log):
-    """Anybody may have written them."""
+    """Any program may have written them."""
     producer = KafkaProducer(bootstrap_servers=kafka_settings["kafka"])
     topic = brokers.topic(DEAD_LETTERS)
     await asyncio.to_thread(lambda: producer.send(topic, b"x", headers=[("a", b"1")], partition=0).get(10))
@@ -447,7 +450,7 @@ async def test_headers_without_a_value_are_empty(brokers, kafka_settings, log):
 
 async def test_too_much_at_once_is_unavailable_at_once(log):
     """What waits for confirmation is bounded; what was under way is confirmed, and then there is room again."""
-    large = Record(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)
+    large = ProducerRecord(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)
     calls = [asyncio.create_task(log.append([large] * 10)) for _ in range(12)]
     done = await asyncio.gather(*calls, return_exceptions=True)
     refused = [error for error in done if error is not None]

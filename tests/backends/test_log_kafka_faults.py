@@ -1,4 +1,4 @@
-"""The log on Kafka while its broker is killed, comes back, and stands still: what was acknowledged is there, and everybody goes on alone.
+"""The log on Kafka while its broker is killed, comes back, and is paused: what was acknowledged is there, and all go on by themselves.
 
 A broker of the test's own, since the others' must live.
 """
@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from backends.log import Record
-from backends.log.kafka import KafkaLog
-from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_topics import KafkaTopics
+from backends.log import ProducerRecord
+from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.log import KafkaLog
+from backends.log.kafka.topics import KafkaTopics
 from backends.settings import Settings
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS
@@ -38,7 +38,7 @@ async def brokers(fragile):
 
 
 class Users:
-    """Everybody who uses a log, as gateways and pumps do: three who append, a follower, a member of a group, one who shares."""
+    """All users of a log, as gateways and dispatchers are: three producers, a partition consumer, a group consumer, assignments."""
 
     def __init__(self, brokers):
         self.log = KafkaLog(brokers)
@@ -62,7 +62,7 @@ class Users:
             while True:
                 began = time.monotonic()
                 try:
-                    await self.log.append([Record(DEAD_LETTERS, Event(id=name, source="/faults", type="t", data=b"x"), partition)])
+                    await self.log.append([ProducerRecord(DEAD_LETTERS, Event(id=name, source="/faults", type="t", data=b"x"), partition)])
                 except Unavailable:
                     self.failures += 1
                     await asyncio.sleep(0.1)
@@ -96,7 +96,7 @@ class Users:
                     await asyncio.sleep(0.1)
 
     async def _share(self):
-        async with self.log.share("owners", DEAD_LETTERS, member="one") as sharing:
+        async with self.log.join("owners", DEAD_LETTERS, member="one") as sharing:
             async for mine in sharing:
                 self.shares.append(mine)
 

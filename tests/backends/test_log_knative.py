@@ -1,6 +1,6 @@
 """What is Knative's own about the log's writing side: sinks that hang, copy, refuse or are not there; overrides, https, what is not sent.
 
-The receiver stores in an embedded log here; `test_log_appends` has it before Kafka.
+The receiver stores in an embedded log here; `test_log_producer` has it before Kafka.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from backends.dispatcher.sink import Moods, Receiver
-from backends.log import Record
+from backends.dispatcher.sink import Faults, Receiver
+from backends.log import ProducerRecord
 from backends.log import knative as adapter
-from backends.log.embedded import EmbeddedLog
-from backends.log.knative import KnativeAppends
+from backends.log.embedded.log import EmbeddedLog
+from backends.log.knative import KnativeLogProducer
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat.develop.sink import serving
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from schemas.wire import from_kafka
-from tests.backends.pumped import event
+from tests.backends.dispatched import event
 from tests.proxy import proxy_to
 from tests.support.until import until
 
@@ -60,7 +60,7 @@ async def make():
     made = []
 
     def another(*args, **kwargs):
-        made.append(KnativeAppends(*args, **kwargs))
+        made.append(KnativeLogProducer(*args, **kwargs))
         return made[-1]
 
     yield another
@@ -75,7 +75,7 @@ def appends(make, url):
 
 @pytest.fixture
 def hurried(monkeypatch):
-    monkeypatch.setattr(adapter, "DEADLINE_S", SHORT_S)
+    monkeypatch.setattr(adapter, "TIMEOUT_S", SHORT_S)
 
 
 async def stored(behind, topic=COMMANDS):
@@ -87,9 +87,9 @@ async def stored(behind, topic=COMMANDS):
 
 async def test_commands_and_questions_go_to_their_sinks(appends, behind):
     """K_SINK for commands, the other for questions; nothing else has one."""
-    await appends.append([Record(COMMANDS, event(1)), Record(QUERIES, event(2))])
+    await appends.append([ProducerRecord(COMMANDS, event(1)), ProducerRecord(QUERIES, event(2))])
     with pytest.raises(Malformed):
-        await appends.append([Record(DEAD_LETTERS, event(3))])
+        await appends.append([ProducerRecord(DEAD_LETTERS, event(3))])
 
     assert [each.id for each in await stored(behind)] == ["1"]
     assert [each.id for each in await stored(behind, QUERIES)] == ["2"]
@@ -98,28 +98,28 @@ async def test_commands_and_questions_go_to_their_sinks(appends, behind):
 @pytest.mark.parametrize("status", [200, 202, 204])
 async def test_any_success_is_durable(status, appends, receiver):
     """The sink has said so."""
-    receiver.moods = Moods(status=status)
+    receiver.faults = Faults(status=status)
 
-    await appends.append([Record(COMMANDS, event())])
+    await appends.append([ProducerRecord(COMMANDS, event())])
 
 
 @pytest.mark.parametrize("status", [301, 303, 401, 404, 405, 429, 500, 503])
 async def test_everything_else_is_in_doubt_and_never_the_command_s_fault(status, appends, receiver, behind):
-    """A 503 may mean stored: here it does. Whoever sends the same bytes again has a copy, which readers expect."""
-    receiver.moods = Moods(status=status)
+    """A 503 may mean stored: here it does. A caller that sends the same bytes again makes a copy, which readers expect."""
+    receiver.faults = Faults(status=status)
     with pytest.raises(Unavailable, match=str(status)):
-        await appends.append([Record(COMMANDS, event())])
-    receiver.moods = Moods()
-    await appends.append([Record(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event())])
+    receiver.faults = Faults()
+    await appends.append([ProducerRecord(COMMANDS, event())])
 
     assert [each.id for each in await stored(behind)] == ["1", "1"]
 
 
 async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_the_same(hurried, appends, receiver, behind):
-    """As measured: whoever gave up after 1 s found all records stored. Unavailable says "unknown", not "failed"."""
-    receiver.moods = Moods(hang_s=2 * SHORT_S)
+    """As measured: a caller that gave up after 1 s found all records stored. Unavailable says "unknown", not "failed"."""
+    receiver.faults = Faults(hang_s=2 * SHORT_S)
     with pytest.raises(Unavailable, match="did not confirm"):
-        await appends.append([Record(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event())])
 
     async def arrived():
         return len(await stored(behind)) == 1
@@ -127,21 +127,23 @@ async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_t
     await until(arrived)
 
 
-async def test_a_sink_that_never_answers_holds_up_nobody_else(hurried, appends, receiver, behind):
+async def test_a_sink_that_never_answers_holds_up_no_other(hurried, appends, receiver, behind):
     """Its connection is closed at the deadline."""
-    receiver.moods = Moods(silent=True)
+    receiver.faults = Faults(silent=True)
     with pytest.raises(Unavailable):
-        await appends.append([Record(COMMANDS, event(1))])
-    receiver.moods = Moods()
-    await appends.append([Record(COMMANDS, event(2))])
+        await appends.append([ProducerRecord(COMMANDS, event(1))])
+    receiver.faults = Faults()
+    await appends.append([ProducerRecord(COMMANDS, event(2))])
 
     assert sorted(each.id for each in await stored(behind)) == ["1", "2"]
 
 
 async def test_copies_in_any_order_are_no_error(appends, receiver, behind):
     """The sink's producer is not idempotent: what was answered 202 may lie there twice and elsewhere. Nothing is missing."""
-    receiver.moods = Moods(copies=True)
-    await asyncio.gather(*[appends.append([Record(COMMANDS, event(number, extensions={"partitionkey": "1"}))]) for number in range(12)])
+    receiver.faults = Faults(copies=True)
+    await asyncio.gather(
+        *[appends.append([ProducerRecord(COMMANDS, event(number, extensions={"partitionkey": "1"}))]) for number in range(12)]
+    )
     found = [int(each.id) for each in await stored(behind)]
 
     assert sorted(found) == sorted([*range(12), *range(12)])
@@ -150,19 +152,19 @@ async def test_copies_in_any_order_are_no_error(appends, receiver, behind):
 
 async def test_records_of_one_call_wait_for_each_other(appends, receiver, behind):
     """In doubt about the first, the second is not sent."""
-    receiver.moods = Moods(status=503)
+    receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
-        await appends.append([Record(COMMANDS, event(1))], then=[Record(COMMANDS, event(2))])
+        await appends.append([ProducerRecord(COMMANDS, event(1))], then=[ProducerRecord(COMMANDS, event(2))])
 
     assert [each.id for each in await stored(behind)] == ["1"]
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, "malformed"), (413, "too_large"), (422, "malformed")])
 async def test_what_a_sink_never_takes_is_malformed(status, code, appends, receiver):
-    """That event is to blame, and no other: whoever sends the same bytes again would do so for ever."""
-    receiver.moods = Moods(status=status)
+    """That event is to blame, and no other: the same bytes would be refused without end."""
+    receiver.faults = Faults(status=status)
     with pytest.raises(Malformed, match=str(status)) as refused:
-        await appends.append([Record(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event())])
 
     assert refused.value.code == code
     await appends.ping()  # one event says nothing of the sink
@@ -172,23 +174,23 @@ async def test_what_a_sink_never_takes_is_malformed(status, code, appends, recei
 async def test_a_ping_tells_of_a_sink_that_refuses_everything(topic, appends, receiver, monkeypatch):
     """Until it takes something: one that refuses without an end has a limit that is set wrong, and operators must see which."""
     monkeypatch.setattr(adapter, "_REFUSES_S", 0.0)
-    receiver.moods = Moods(most_bytes=0)
+    receiver.faults = Faults(max_bytes=0)
     with pytest.raises(Malformed):
-        await appends.append([Record(topic, event())])
+        await appends.append([ProducerRecord(topic, event())])
     with pytest.raises(Unfit, match=f"sink of {topic} refuses everything .413."):
         await appends.ping()
-    receiver.moods = Moods()
-    await appends.append([Record(topic, event())])
+    receiver.faults = Faults()
+    await appends.append([ProducerRecord(topic, event())])
 
     await appends.ping()
 
 
 async def test_a_line_that_is_cut_is_in_doubt(url, make, receiver, behind):
-    """Stored or not: nobody knows."""
+    """Stored or not: it is unknown."""
     async with proxy_to("127.0.0.1", int(url.rpartition(":")[2])) as proxy:
         appends = make(sinks(f"http://127.0.0.1:{proxy.port}"))
-        receiver.moods = Moods(silent=True)
-        appending = asyncio.create_task(appends.append([Record(COMMANDS, event())]))
+        receiver.faults = Faults(silent=True)
+        appending = asyncio.create_task(appends.append([ProducerRecord(COMMANDS, event())]))
 
         async def arrived():
             return len(await stored(behind)) == 1
@@ -203,17 +205,17 @@ async def test_a_line_that_is_cut_is_in_doubt(url, make, receiver, behind):
     ("given", "named", "works"),
     [((), "K_SINK and KNCHAT_SINK_QUERIES", ()), ((COMMANDS,), "KNCHAT_SINK_QUERIES", (COMMANDS,)), ((QUERIES,), "K_SINK", (QUERIES,))],
 )
-async def test_a_sink_that_nobody_named_is_not_ready(given, named, works, url, make):
+async def test_a_sink_that_is_not_named_is_not_ready(given, named, works, url, make):
     """A pod that was made before its SinkBinding waits for the one that replaces it."""
     appends = make({topic: sink if topic in given else "" for topic, sink in sinks(url).items()})
     with pytest.raises(Unavailable, match=f"^{named} not set"):
         await appends.ping()
     for topic in (COMMANDS, QUERIES):
         if topic in works:
-            await appends.append([Record(topic, event())])
+            await appends.append([ProducerRecord(topic, event())])
         else:
             with pytest.raises(Unavailable, match="not set"):
-                await appends.append([Record(topic, event())])
+                await appends.append([ProducerRecord(topic, event())])
 
 
 async def test_a_ping_tells_of_a_sink_that_cannot_be_reached(url, make):
@@ -226,23 +228,23 @@ async def test_a_ping_tells_of_a_sink_that_cannot_be_reached(url, make):
 
 
 async def test_a_ping_tells_of_the_last_append(appends, receiver):
-    """For as long as an append may take: who is not asked to append any more must not stay away for ever."""
-    receiver.moods = Moods(status=503)
+    """For as long as an append may take: one that is not asked to append any more must become ready again."""
+    receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
-        await appends.append([Record(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event())])
     with pytest.raises(Unavailable, match="the last append failed"):
         await appends.ping()
-    receiver.moods = Moods()
-    await appends.append([Record(COMMANDS, event())])
+    receiver.faults = Faults()
+    await appends.append([ProducerRecord(COMMANDS, event())])
 
     await appends.ping()
 
 
 async def test_a_failure_is_forgotten_after_a_while(hurried, appends, receiver):
     """See above."""
-    receiver.moods = Moods(status=503)
+    receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
-        await appends.append([Record(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event())])
 
     async def ready():
         try:
@@ -258,19 +260,19 @@ async def test_a_failure_is_forgotten_after_a_while(hurried, appends, receiver):
 @pytest.mark.parametrize(
     "wrong",
     [
-        Record(COMMANDS, event("caf\xe9")),
-        Record(COMMANDS, event(subject="line\nbreak")),
-        Record(COMMANDS, event(subject=" space ")),
-        Record(COMMANDS, event(extensions={"partitionkey": ""})),
-        Record(COMMANDS, event(), 3),
-        Record("no-such-topic", event()),
+        ProducerRecord(COMMANDS, event("caf\xe9")),
+        ProducerRecord(COMMANDS, event(subject="line\nbreak")),
+        ProducerRecord(COMMANDS, event(subject=" space ")),
+        ProducerRecord(COMMANDS, event(extensions={"partitionkey": ""})),
+        ProducerRecord(COMMANDS, event(), 3),
+        ProducerRecord("no-such-topic", event()),
     ],
     ids=["not ASCII", "line break", "space around", "empty key", "a partition", "topic"],
 )
 async def test_what_a_sink_would_spoil_is_not_sent(wrong, appends, receiver):
     """Nor is anything else of that call."""
     with pytest.raises(Malformed):
-        await appends.append([Record(COMMANDS, event())], then=[wrong])
+        await appends.append([ProducerRecord(COMMANDS, event())], then=[wrong])
 
     assert receiver.taken == 0
 
@@ -278,7 +280,7 @@ async def test_what_a_sink_would_spoil_is_not_sent(wrong, appends, receiver):
 async def test_overrides_are_applied(make, url, behind):
     """K_CE_OVERRIDES adds extensions, and replaces those that are there; the signature is of what is sent."""
     appends = make(sinks(url), overrides=json.dumps({"extensions": {"tenant": "a", "zone": "b"}}), event_keys=[b"k" * 16])
-    await appends.append([Record(COMMANDS, event(extensions={"zone": "x", "partitionkey": "1"}))])
+    await appends.append([ProducerRecord(COMMANDS, event(extensions={"zone": "x", "partitionkey": "1"}))])
     (found,) = await stored(behind)
 
     assert {name: found.extensions[name] for name in ("tenant", "zone", "partitionkey")} == {
@@ -292,7 +294,7 @@ async def test_overrides_are_applied(make, url, behind):
 @pytest.mark.parametrize("none", ["", "{}", '{"extensions": null}', '{"extensions": {}}'])
 def test_no_overrides(none):
     """A SinkBinding without any says so in several ways."""
-    KnativeAppends({}, overrides=none)
+    KnativeLogProducer({}, overrides=none)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_no_overrides(none):
 def test_wrong_overrides_are_refused_by_name(wrong):
     """At the first use, not with the first event; an event keeps its own attributes."""
     with pytest.raises(Malformed) as refused:
-        KnativeAppends({}, overrides=wrong)
+        KnativeLogProducer({}, overrides=wrong)
 
     assert refused.value.field == "K_CE_OVERRIDES"
 
@@ -322,7 +324,7 @@ def test_wrong_overrides_are_refused_by_name(wrong):
 def test_a_wrong_url_is_refused_by_name(topic, field):
     """And not shown: it may hold a password."""
     with pytest.raises(Malformed) as refused:
-        KnativeAppends({topic: "kafka://user:secret@sink"})
+        KnativeLogProducer({topic: "kafka://user:secret@sink"})
 
     assert refused.value.field == field
     assert "secret" not in str(refused.value)
@@ -360,11 +362,11 @@ async def test_a_sink_behind_https_is_checked_with_the_given_authorities(tmp_pat
     async with serving(receiver, certificate=ours.certificate) as url:
         good, bad = make(sinks(url), ca=ours.pem), make(sinks(url), ca=others.pem)
         await good.ping()
-        await good.append([Record(COMMANDS, event())])
+        await good.append([ProducerRecord(COMMANDS, event())])
         with pytest.raises(Malformed) as refused:
             await bad.ping()
         with pytest.raises(Unavailable):
-            await bad.append([Record(COMMANDS, event())])
+            await bad.append([ProducerRecord(COMMANDS, event())])
 
     assert refused.value.field == "K_CA_CERTS"
     assert len(await stored(behind)) == 1
@@ -374,7 +376,7 @@ async def test_a_sink_behind_https_is_checked_with_the_given_authorities(tmp_pat
 def test_authorities_that_are_none_are_refused_by_name(wrong):
     """At the first use."""
     with pytest.raises(Malformed) as refused:
-        KnativeAppends({COMMANDS: "https://sink"}, ca=wrong)
+        KnativeLogProducer({COMMANDS: "https://sink"}, ca=wrong)
 
     assert refused.value.field == "K_CA_CERTS"
 
@@ -388,7 +390,7 @@ async def test_the_settings_of_a_gateway_on_knative_lead_there(url, tmp_path, be
     )
     backends = Backends(settings)
     await backends.appends.ping()
-    await backends.appends.append([Record(COMMANDS, event())])
+    await backends.appends.append([ProducerRecord(COMMANDS, event())])
     await backends.close()
 
     assert [each.extensions for each in await stored(behind)] == [{"tenant": "a"}]

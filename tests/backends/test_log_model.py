@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from backends.log import Bounds, Record
-from backends.log.embedded import EmbeddedLog
+from backends.log import Bounds, ProducerRecord
+from backends.log.embedded.log import EmbeddedLog
 from schemas.topics import DEAD_LETTERS, TOPICS
 from tests.backends.suite_log import PATIENCE_S, event, ids
 
@@ -46,14 +46,14 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(load=loads, process=st.integers(0, 1))
     def append(self, load, process):
-        some = [Record(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load]
+        some = [ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load]
         self.wait(self.logs[process].append(some))
         for record in some:
             self.model[record.partition].append((record.event.id, self.now))
 
     @rule(loads=st.lists(loads, min_size=2, max_size=4))
     def append_at_once(self, loads):
-        calls = [[Record(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load] for load in loads]
+        calls = [[ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load] for load in loads]
 
         async def both():
             await asyncio.gather(*[self.logs[number % 2].append(call) for number, call in enumerate(calls)])

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.log import Record
-from backends.log.kafka import KafkaLog
-from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_topics import KafkaTopics
+from backends.log import ProducerRecord
+from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.log import KafkaLog
+from backends.log.kafka.topics import KafkaTopics
 from schemas import chat_pb2 as pb
 from schemas.topics import MESSAGES, OUTCOMES_DECIDED
 from schemas.wire import Event
@@ -35,7 +35,7 @@ async def brokers(kafka_settings):
     data = pb.Outcomes(schema=1, outcomes=[REFUSED, MARKED, ACCEPTED]).SerializeToString()
     unknown = Event(id="1", source="/new", type="knchat.outcomes.decided.v2", data=b"\x08\x02")
     for event in (unknown, Event(id="2", source="/send", type=OUTCOMES_DECIDED.type, data=data)):
-        await log.append([Record(MESSAGES, event, 3)])
+        await log.append([ProducerRecord(MESSAGES, event, 3)])
     await log.close()
     return brokers
 

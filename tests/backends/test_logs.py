@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import logging, sys
-from backends import logs
+from backends.telemetry import logs
 logs.set_up("INFO")
 logs.set_up("DEBUG")
 log = logging.getLogger("functions.test")
@@ -56,8 +56,8 @@ def test_a_traceback_follows_its_line(lines):
 
 
 def test_what_is_set_up_already_stays(monkeypatch):
-    """Whoever has configured logging is not overruled."""
-    from backends import logs  # noqa: PLC0415 - the root logger of the tests is looked at
+    """Logging that is configured is not overruled."""
+    from backends.telemetry import logs  # noqa: PLC0415 - the root logger of the tests is looked at
 
     before = list(logging.getLogger().handlers)
     logs.set_up("DEBUG")

@@ -16,13 +16,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-import backends.accounts.generators
 import backends.accounts.log_ins
-import backends.accounts.owners
 import backends.accounts.sql
 import backends.chats.sql
-from backends import migrations
-from backends.database import METADATA, Database
+import backends.coordination.generators
+import backends.coordination.owners
+from backends.sql import migrations
+from backends.sql.database import METADATA, Database
 from schemas.errors import Unavailable
 from schemas.ids import GENERATORS, random_id
 
@@ -55,7 +55,7 @@ async def test_messages_and_states_are_clustered_by_their_keys(tmp_path):
 
 async def test_all_generators_are_there_from_the_start(database):
     """12 bits of an id."""
-    table = backends.accounts.generators.GENERATORS
+    table = backends.coordination.generators.GENERATORS
     query = sa.select(sa.func.count(), sa.func.min(table.c.generator), sa.func.max(table.c.generator))
 
     assert await database.read(lambda connection: connection.execute(query).one()) == (GENERATORS, 0, GENERATORS - 1)
@@ -137,7 +137,7 @@ OPENER = """
 import asyncio, sys
 from pathlib import Path
 from backends.accounts.sql import SqlAccounts
-from backends.database import Database
+from backends.sql.database import Database
 
 async def main():
     database = Database.sqlite(Path(sys.argv[1]))
@@ -180,8 +180,8 @@ async def test_several_databases_of_one_process_may_be_made_at_once(tmp_path):
     databases = [Database.sqlite(tmp_path / str(number % 2) / "data.db") for number in range(4)]
     await asyncio.gather(*(database.read(lambda connection: None) for database in databases))
     user = random_id()
-    await databases[0].write(lambda connection: connection.execute(backends.accounts.owners.OWNERS.insert().values([(1, "u", user)])))
-    generation = sa.select(backends.accounts.owners.OWNERS.c.generation)
+    await databases[0].write(lambda connection: connection.execute(backends.coordination.owners.OWNERS.insert().values([(1, "u", user)])))
+    generation = sa.select(backends.coordination.owners.OWNERS.c.generation)
 
     assert [await database.read(lambda connection: connection.execute(generation).scalar()) for database in databases] == [
         user,

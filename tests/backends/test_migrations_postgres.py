@@ -1,4 +1,4 @@
-"""Migrations of PostgreSQL: nobody changes tables but `migrate`, and whoever needs them says what to do."""
+"""Migrations of PostgreSQL: only `migrate` changes tables, and what needs them says what to do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from backends import migrations
 from backends.accounts import Profile
 from backends.accounts.sql import SqlAccounts
+from backends.sql import migrations
 from schemas.errors import Malformed, Unavailable
 from tests.backends.test_migrations import OLDER, check_upgraded, made_at
 
@@ -19,7 +19,7 @@ INDEXES = "SELECT indexname FROM pg_indexes WHERE indexname LIKE '%trigrams' ORD
 
 @pytest.fixture
 async def empty(postgres):
-    """A database that nobody has migrated."""
+    """A database that is not migrated."""
     database = postgres.open(postgres.make())
     yield database
     await database.close()
@@ -91,7 +91,7 @@ async def test_a_migration_is_all_or_nothing(postgres):
 
 
 async def test_without_pg_trgm_the_search_works_and_migrate_says_what_it_lacks(postgres):
-    """A role that may not create the extension; when somebody has created it, the next `migrate` makes the indexes."""
+    """A role that may not create the extension; when it was created, the next `migrate` makes the indexes."""
     url = postgres.make()
     engine, name = postgres.engine(url), url.rpartition("/")[2]
     with engine.connect() as connection:  # no right to create in the database: then an extension cannot be had, tables in `public` can

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.accounts import Owner
-from backends.accounts.owners import SqlOwners
+from backends.coordination import PartitionOwner
+from backends.coordination.owners import SqlPartitionOwners
 
 
 @pytest.fixture
 async def owners(database):
-    return SqlOwners(database)
+    return SqlPartitionOwners(database)
 
 
-async def test_nobody_owns_a_partition_at_first(owners):
+async def test_no_gateway_owns_a_partition_at_first(owners):
     """Until a gateway says so."""
     await owners.own([])
 
@@ -27,23 +27,23 @@ async def test_nobody_owns_a_partition_at_first(owners):
 
 async def test_a_gateway_owns_several_partitions(owners):
     """All that it was assigned, in one call."""
-    mine = [Owner(partition, "wss://one/v1/socket", generation=7) for partition in (1, 2, 3)]
+    mine = [PartitionOwner(partition, "wss://one/v1/socket", generation=7) for partition in (1, 2, 3)]
     await owners.own(mine)
 
     assert [await owners.owner_of(partition) for partition in (1, 2, 3)] == mine
 
 
-@given(writes=st.permutations([Owner(5, f"wss://{generation}", generation) for generation in (1, 2, 3)] * 2), calls=st.booleans())
+@given(writes=st.permutations([PartitionOwner(5, f"wss://{generation}", generation) for generation in (1, 2, 3)] * 2), calls=st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 async def test_the_newest_generation_wins_in_any_order(owners, writes, calls):
-    """A gateway that was slow to say that it owned a partition takes it from nobody."""
+    """A gateway that was slow to say that it owned a partition takes it from no other."""
     if calls:
         await owners.own(writes)
     else:
         for one in writes:
             await owners.own([one])
 
-    assert await owners.owner_of(5) == Owner(5, "wss://3", 3)
+    assert await owners.owner_of(5) == PartitionOwner(5, "wss://3", 3)
 
 
 async def test_the_newest_generation_wins_among_many_at_once(owners):
@@ -51,16 +51,18 @@ async def test_the_newest_generation_wins_among_many_at_once(owners):
     partitions = range(12)
 
     def mine(generation):
-        return [Owner(partition, f"wss://{generation}", generation) for partition in random.sample(partitions, len(partitions))]
+        return [PartitionOwner(partition, f"wss://{generation}", generation) for partition in random.sample(partitions, len(partitions))]
 
     await asyncio.gather(*(owners.own(mine(generation)) for generation in random.sample(range(40), 40)))
 
-    assert {await owners.owner_of(partition) for partition in partitions} == {Owner(partition, "wss://39", 39) for partition in partitions}
+    assert {await owners.owner_of(partition) for partition in partitions} == {
+        PartitionOwner(partition, "wss://39", 39) for partition in partitions
+    }
 
 
 async def test_the_owner_may_change_its_url(owners):
     """The same generation again is no older one."""
-    await owners.own([Owner(6, "wss://old", 4)])
-    await owners.own([Owner(6, "wss://new", 4)])
+    await owners.own([PartitionOwner(6, "wss://old", 4)])
+    await owners.own([PartitionOwner(6, "wss://new", 4)])
 
-    assert await owners.owner_of(6) == Owner(6, "wss://new", 4)
+    assert await owners.owner_of(6) == PartitionOwner(6, "wss://new", 4)

@@ -14,7 +14,7 @@ from backends.accounts.log_ins import SqlLogIns
 from backends.accounts.sql import SqlAccounts
 from backends.chats import HistoryMessage, Watermark
 from backends.chats.sql import SqlChats
-from backends.database import Database
+from backends.sql.database import Database
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
 from tests.backends.postgres import Postgres, ask
@@ -125,7 +125,7 @@ async def test_a_server_that_the_authority_does_not_vouch_for_is_refused(secure,
 
 
 async def test_a_server_by_another_name_is_refused(secure):
-    """Its certificate is good, and of somebody else: 127.1 leads to 127.0.0.1, and does not stand in it."""
+    """Its certificate is good, and of another: 127.1 leads to 127.0.0.1, and does not stand in it."""
     elsewhere = secure.empty().replace("127.0.0.1", "127.1")
 
     assert (await refusal(secure.open(elsewhere))).field == "KNCHAT_DATABASE_CA"
@@ -151,11 +151,11 @@ async def test_a_file_that_holds_no_authorities_is_a_wrong_setting(postgres, tmp
 
 
 @pytest.mark.timed
-async def test_a_port_where_nobody_listens_is_told_at_once(postgres):
-    """Refused connections cost nobody time, and for a moment nobody tries again."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        database = Database.postgresql(f"postgresql://a@127.0.0.1:{nobody.getsockname()[1]}/b")
+async def test_a_port_without_a_server_is_told_at_once(postgres):
+    """Refused connections cost no time, and for a moment none is tried again."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database.postgresql(f"postgresql://a@127.0.0.1:{unused.getsockname()[1]}/b")
         began = time.monotonic()
         calls = await asyncio.gather(*(database.read(ask("SELECT 1")) for _ in range(100)), return_exceptions=True)
         took_s = time.monotonic() - began
@@ -179,7 +179,7 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_given_up(post
     assert took_s < 3
 
 
-async def test_whoever_speaks_something_else_is_unavailable(postgres):
+async def test_a_server_of_another_protocol_is_unavailable(postgres):
     """A web server, say, at a wrong port."""
 
     async def answer(_reader, writer):
@@ -222,7 +222,7 @@ async def test_every_query_of_a_hot_path_can_be_served_by_an_index(database):
     await chats.put([HistoryMessage(NOW, chat, 1, "key", "hello", 0, NOW)])
     statements = []
     sa.event.listen(
-        database._engine,  # nobody else knows what is really asked
+        database._engine,  # only the engine knows what is really asked
         "before_cursor_execute",
         lambda _connection, _cursor, statement, values, _context, _many: statements.append((statement, values)),
     )

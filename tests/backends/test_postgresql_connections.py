@@ -10,10 +10,10 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from backends.accounts import Owner
-from backends.accounts.owners import OWNERS, SqlOwners
 from backends.accounts.sql import SqlAccounts
-from backends.postgresql import PREPARED, Server, engine_of
+from backends.coordination import PartitionOwner
+from backends.coordination.owners import OWNERS, SqlPartitionOwners
+from backends.sql.postgresql import MAX_PREPARED, Server, engine_of
 from schemas.errors import Unavailable
 from schemas.ids import random_id
 from tests.backends.postgres import ask
@@ -38,12 +38,12 @@ async def test_connections_that_were_ended_meanwhile_are_made_anew_unseen(postgr
     postgres.end_connections()
     reads = await asyncio.gather(*(database.read(ask(f"SELECT {number}")) for number in range(8)))
     postgres.end_connections()
-    await SqlOwners(database).own([Owner(1, "wss://one", 1)])
-    owner = await SqlOwners(database).owner_of(1)
+    await SqlPartitionOwners(database).own([PartitionOwner(1, "wss://one", 1)])
+    owner = await SqlPartitionOwners(database).owner_of(1)
     await database.close()
 
     assert reads == [*range(8)]
-    assert owner == Owner(1, "wss://one", 1)
+    assert owner == PartitionOwner(1, "wss://one", 1)
 
 
 @contextlib.asynccontextmanager
@@ -73,7 +73,7 @@ async def test_a_line_that_is_cut_in_the_middle_of_a_question_is_asked_again(pos
 
 
 async def test_a_line_that_goes_silent_is_dropped(postgres):
-    """Its answer may come yet: whoever is given that line next must not take it for theirs."""
+    """Its answer may come yet: the next user of the connection must not take it for its own."""
     async with through_proxy(postgres) as (proxy, url):
         engine = engine_of(Server(url, **postgres.options), connections=1, timeout_s=0.3)
 
@@ -91,7 +91,7 @@ async def test_a_line_that_goes_silent_is_dropped(postgres):
     assert error.value.connection_invalidated
 
 
-async def test_work_whose_commit_nobody_answered_is_not_done_again(database):
+async def test_work_whose_commit_was_not_answered_is_not_done_again(database):
     """It may have been committed: the caller, who knows what a repeat means, is told."""
     ran = []
 
@@ -133,45 +133,45 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres):
 async def test_a_write_waits_for_anothers_lock_and_gives_up_in_time(postgres):
     """Then what it wanted is not there, and the next one works."""
     url = postgres.empty()
-    database, owners = postgres.open(url, timeout_s=1), SqlOwners(postgres.open(url))
-    mine = SqlOwners(database)
-    await mine.own([Owner(1, "wss://one", 1)])
+    database, owners = postgres.open(url, timeout_s=1), SqlPartitionOwners(postgres.open(url))
+    mine = SqlPartitionOwners(database)
+    await mine.own([PartitionOwner(1, "wss://one", 1)])
     engine = postgres.engine(url)
     with engine.connect().execution_options(writing=True) as holder, holder.begin():
         holder.exec_driver_sql("UPDATE owners SET generation = 5")
         with pytest.raises(Unavailable):
-            await mine.own([Owner(1, "wss://two", 6)])
+            await mine.own([PartitionOwner(1, "wss://two", 6)])
         during = await mine.owner_of(1)
     after = await mine.owner_of(1)
-    await mine.own([Owner(1, "wss://three", 7)])
+    await mine.own([PartitionOwner(1, "wss://three", 7)])
     engine.dispose()
 
-    assert (during, after) == (Owner(1, "wss://one", 1), Owner(1, "wss://one", 5))
-    assert await owners.owner_of(1) == Owner(1, "wss://three", 7)
+    assert (during, after) == (PartitionOwner(1, "wss://one", 1), PartitionOwner(1, "wss://one", 5))
+    assert await owners.owner_of(1) == PartitionOwner(1, "wss://three", 7)
     await database.close()
     await owners._database.close()
 
 
-async def test_what_somebody_who_vanished_had_locked_is_free_again(postgres):
+async def test_what_a_vanished_client_had_locked_is_free_again(postgres):
     """A process that was cut off in the middle of a transaction says nothing more; the server ends it."""
     url = postgres.empty()
     database, vanished = postgres.open(url), engine_of(Server(url, **postgres.options), connections=1, timeout_s=0.5)
-    mine = SqlOwners(database)
-    await mine.own([Owner(1, "wss://one", 1)])
+    mine = SqlPartitionOwners(database)
+    await mine.own([PartitionOwner(1, "wss://one", 1)])
     with vanished.connect().execution_options(writing=True) as holder:
         transaction = holder.begin()
         holder.exec_driver_sql("UPDATE owners SET generation = 5")
-        await mine.own([Owner(1, "wss://two", 2)])
+        await mine.own([PartitionOwner(1, "wss://two", 2)])
         with pytest.raises(sa.exc.DBAPIError):
             transaction.commit()
     vanished.dispose()
 
-    assert await mine.owner_of(1) == Owner(1, "wss://two", 2)
+    assert await mine.owner_of(1) == PartitionOwner(1, "wss://two", 2)
     await database.close()
 
 
 def test_a_peer_that_vanishes_is_noticed(postgres):
-    """Within a minute, also by a connection that nobody uses."""
+    """Within a minute, also by an unused connection."""
     connection = Server(postgres.empty(), **postgres.options).connect(5)
     line = connection._usock
     kept = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
@@ -199,7 +199,7 @@ async def test_a_transaction_that_was_rolled_back_for_another_runs_again(databas
     assert await database.read(lambda connection: connection.exec_driver_sql("SELECT partition FROM owners").scalars().all()) == [4]
 
 
-async def test_it_does_not_run_again_for_ever(database):
+async def test_it_does_not_run_again_without_end(database):
     """After some tries the caller is told."""
     ran = []
 
@@ -215,7 +215,7 @@ async def test_it_does_not_run_again_for_ever(database):
 
 async def test_two_transactions_that_wait_for_each_other_both_succeed(database):
     """The server ends one of them, and it runs again."""
-    await SqlOwners(database).own([Owner(1, "", 0), Owner(2, "", 0)])
+    await SqlPartitionOwners(database).own([PartitionOwner(1, "", 0), PartitionOwner(2, "", 0)])
     both = asyncio.Barrier(2)
     loop = asyncio.get_running_loop()
     met, more = [], OWNERS.update().values(generation=OWNERS.c.generation + 1)
@@ -243,8 +243,8 @@ async def test_a_table_that_changes_under_prepared_statements_is_read_on(postgre
     url = postgres.make()
     database = postgres.open(url)
     await database.migrate()
-    owners = SqlOwners(database)
-    await owners.own([Owner(1, "wss://one", 1)])
+    owners = SqlPartitionOwners(database)
+    await owners.own([PartitionOwner(1, "wss://one", 1)])
     for _ in range(8):
         await owners.owner_of(1)
     engine = postgres.engine(url)
@@ -254,7 +254,7 @@ async def test_a_table_that_changes_under_prepared_statements_is_read_on(postgre
     found = await asyncio.gather(*(owners.owner_of(1) for _ in range(8)))
     await database.close()
 
-    assert found == [Owner(1, "wss://one", 1)] * 8
+    assert found == [PartitionOwner(1, "wss://one", 1)] * 8
 
 
 async def test_a_statement_is_prepared_once_and_their_number_is_bounded(database):
@@ -265,11 +265,11 @@ async def test_a_statement_is_prepared_once_and_their_number_is_bounded(database
     prepared = await database.read(ask("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%accounts%'"))
 
     def many(connection):
-        values = [connection.execute(sa.text(f"SELECT :n + {number}"), {"n": 1}).scalar() for number in range(PREPARED + 20)]
+        values = [connection.execute(sa.text(f"SELECT :n + {number}"), {"n": 1}).scalar() for number in range(MAX_PREPARED + 20)]
         return values, connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar()
 
     values, after = await database.read(many)
 
     assert prepared <= 1
-    assert values == [1 + number for number in range(PREPARED + 20)]
-    assert after == PREPARED
+    assert values == [1 + number for number in range(MAX_PREPARED + 20)]
+    assert after == MAX_PREPARED

@@ -11,9 +11,9 @@ import pytest
 
 from backends.chats import HistoryMessage
 from backends.chats.sql import SqlChats
-from backends.database import Database
-from backends.postgresql import PAUSE_S
 from backends.settings import Settings
+from backends.sql.database import Database
+from backends.sql.postgresql import COOLDOWN_S
 from schemas.errors import Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
 from tests.backends.postgres import ask
@@ -64,7 +64,7 @@ async def until_it_answers(database):
 
 @pytest.mark.timed
 async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(fragile, database):
-    """No call waits for it, however many there are, and nobody has to restart us."""
+    """No call waits for it, however many there are, and no restart is needed."""
     chats = SqlChats(database)
     await chats.put([message(0)])
     fragile.stop("postgres")
@@ -75,7 +75,7 @@ async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(fragi
     page = await chats.page(CHAT, direction="before", anchor=LATEST, limit=9)
 
     assert max(waited) < 1
-    assert back_s < PAUSE_S + 1
+    assert back_s < COOLDOWN_S + 1
     assert [found.id for found in page.messages] == [NOW + 1, NOW]
 
 
@@ -112,7 +112,7 @@ WRITER = """
 import asyncio, sys
 from backends.chats import HistoryMessage
 from backends.chats.sql import SqlChats
-from backends.database import Database
+from backends.sql.database import Database
 from backends.settings import Settings
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat

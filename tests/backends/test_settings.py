@@ -239,7 +239,7 @@ OPEN = (
 
 
 @pytest.mark.parametrize(("given", "named"), OPEN)
-def test_clear_text_leaves_this_machine_only_when_somebody_asks_for_it(given, named):
+def test_clear_text_leaves_this_machine_only_when_asked_for(given, named):
     """With Kafka behind it; on one machine, and with the embedded log, nothing has to be encrypted."""
     with pytest.raises(Malformed, match=f"{named}.*KNCHAT_INSECURE=1") as refusal:
         Settings.from_env(CLUSTER | given)
@@ -310,7 +310,7 @@ CANARY = "canary-4711"
 
 
 def test_secrets_are_not_shown():
-    """Whoever logs the settings shows none, nor a part of one."""
+    """Logged settings show none, nor a part of one."""
     key = CANARY.encode() * 2
     shown = repr(Settings(**{name: (key,) if name == "event_keys" else CANARY for name in SECRETS}))
 
@@ -353,7 +353,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(name, text):
     ],
 )
 def test_a_server_that_listens_everywhere_is_reached_over_the_loopback(host, url):
-    """IPv6 addresses stand in brackets, and an address that stands for all is nobody's to connect to."""
+    """IPv6 addresses stand in brackets, and an address that stands for all is none to connect to."""
     assert Settings(host=host).url("ws", 8081) == url
 
 

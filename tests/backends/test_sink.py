@@ -7,10 +7,10 @@ import asyncio
 
 import pytest
 
-from backends.dispatcher.sink import MOST_BYTES, Moods, Receiver
+from backends.dispatcher.sink import MAX_BYTES, Faults, Receiver
 from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from tests.backends.pumped import PATIENCE_S
+from tests.backends.dispatched import PATIENCE_S
 from tests.captured import CAPTURES, TO_SINKS, bytes_of, captured, meaning_of_record, message, recorded, stored
 
 NOT_KEPT = {"tracestate", "baggage"}
@@ -84,7 +84,7 @@ async def test_it_answers_and_stores_as_recorded(file, post, embedded):
         (request(method="OPTIONS"), 405),
         (request(path="/healthz", method="GET"), 200),
         (request(path="/readyz", method="GET"), 200),
-        (request(body=b"x" * MOST_BYTES), 503),
+        (request(body=b"x" * MAX_BYTES), 503),
     ],
 )
 async def test_statuses_are_those_of_the_measured_table(raw, status, post):
@@ -113,7 +113,7 @@ async def test_the_key_is_the_partitionkey_as_it_came(extra, key, post, embedded
 
 async def test_a_mood_meets_every_nth_event(post, receiver):
     """So a test can have one bad answer among good ones."""
-    receiver.moods = Moods(every=3, status=503)
+    receiver.faults = Faults(every=3, status=503)
     answers = [int((await post(request()))[0].split()[1]) for _ in range(6)]
 
     assert answers == [202, 202, 503, 202, 202, 503]
@@ -121,7 +121,7 @@ async def test_a_mood_meets_every_nth_event(post, receiver):
 
 async def test_copies_are_stored_twice(post, receiver, embedded):
     """As a producer that is not idempotent does around a broker's pause; the answer is 202 all the same."""
-    receiver.moods.copies = True
+    receiver.faults.copies = True
     start, _ = await post(request())
 
     assert start == "HTTP/1.1 202 Accepted"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backends.telemetry import METRICS, count, gauge, observe, render, value_of
+from backends.telemetry.metrics import METRICS, count, gauge, observe, render, value_of
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def shown():
 
 
 def test_a_counter_adds_up_over_threads(shown):
-    """No count is lost, whoever counts."""
+    """No count is lost, in any thread."""
     before = value_of("knchat_policy_stale_total")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: count("knchat_policy_stale_total"), range(1000)))

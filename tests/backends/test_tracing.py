@@ -1,4 +1,4 @@
-"""Traces: what is carried where nobody takes spans, and what reaches a collector that takes them."""
+"""Traces: what is carried where spans are not sent, and what reaches a collector that takes them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends import telemetry, tracing
-from backends.logs import _Line
+from backends.telemetry import metrics, tracing
+from backends.telemetry.logs import _Line
 from schemas.errors import Malformed, Unavailable
 from schemas.wire import trace_of
 from tests.collector import Collector
@@ -43,10 +43,10 @@ async def take(collector, monkeypatch):
 
 
 def spans_counted() -> dict[str, float]:
-    return {became: telemetry.value_of("knchat_spans_total", became=became) for became in ("exported", "failed", "dropped")}
+    return {became: metrics.value_of("knchat_spans_total", became=became) for became in ("exported", "failed", "dropped")}
 
 
-# ---- nobody takes spans ------------------------------------------------------------------------------------------------------------------
+# ---- spans are not sent ------------------------------------------------------------------------------------------------------------------
 
 
 @given(st.none() | st.text() | st.just(TRACE) | st.just(UNSAMPLED))
@@ -82,7 +82,7 @@ def test_a_span_ends_where_it_was_left():
 
 
 async def test_a_task_that_lives_on_is_in_no_span():
-    """A part that was started inside a span does not belong to it for ever."""
+    """A part that was started inside a span does not belong to it without end."""
     ended = asyncio.Event()
 
     async def live_on() -> str | None:
@@ -109,14 +109,14 @@ def test_a_log_line_says_its_event_and_trace():
     assert "trace=" not in line.format(record)
 
 
-def test_a_port_is_itself_where_nobody_takes_spans():
+def test_a_port_is_itself_where_spans_are_not_sent():
     """Then a call costs nothing more."""
     port = Port()
 
     assert tracing.in_spans(lambda _: port)(None) is port
 
 
-# ---- somebody takes them -----------------------------------------------------------------------------------------------------------------
+# ---- spans are sent ----------------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_recorded_span_arrives_with_all_that_was_said_of_it(take):
@@ -158,7 +158,7 @@ async def test_a_failed_span_says_why_without_the_text(error, why, take, collect
     ],
 )
 async def test_who_decides_whether_a_trace_is_recorded(ratio, given, recorded, take, monkeypatch):
-    """Whoever began it: all of a trace is recorded, or nothing. Strangers do not decide what we do."""
+    """Wherever it began: all of a trace is recorded, or nothing. Strangers do not decide what we do."""
     monkeypatch.setattr(tracing, "_ratio", ratio)
     with tracing.span("work", "server", **given) as span:
         assert span.recorded is recorded
@@ -184,7 +184,7 @@ async def test_the_ratio_is_a_share_of_the_traces(take, monkeypatch):
     ],
 )
 async def test_the_trace_of_a_record_is_looked_at_where_it_would_be_recorded(headers, found, take):
-    """Sampled and well-formed; and only while somebody takes spans."""
+    """Sampled and well-formed; and only while spans are sent."""
     assert tracing.recorded_parent(headers) == found
     await take()
     assert tracing.recorded_parent(headers) is None
@@ -255,7 +255,7 @@ async def test_a_wrong_otel_variable_stops_the_start(collector, monkeypatch):
 
 async def test_a_missing_package_stops_the_start(collector, monkeypatch):
     """Images without the extra `otlp` do not lose spans in silence."""
-    monkeypatch.delitem(sys.modules, "backends.otlp", raising=False)
+    monkeypatch.delitem(sys.modules, "backends.telemetry.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
 
     with pytest.raises(Malformed, match="opentelemetry"):
@@ -281,7 +281,7 @@ async def test_what_is_refused_is_counted_and_said_once(take, collector, caplog)
 
 async def test_a_collector_that_hangs_costs_spans_and_nothing_else(collector, monkeypatch, caplog):
     """The queue has its bound, what does not fit is counted, and the end does not wait for longer than it says."""
-    from backends.otlp import QUEUE  # noqa: PLC0415 - the module is not loaded before it is needed
+    from backends.telemetry.otlp import MAX_QUEUE  # noqa: PLC0415 - the module is not loaded before it is needed
 
     collector._answers += ["hang"] * 9
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -289,11 +289,11 @@ async def test_a_collector_that_hangs_costs_spans_and_nothing_else(collector, mo
     before = spans_counted()
     tracing.span("first", "server").end()
     await asyncio.to_thread(collector.wait_for_requests, 1)
-    for _ in range(QUEUE + 100):
+    for _ in range(MAX_QUEUE + 100):
         tracing.span("work", "server").end()
     began_s = time.monotonic()
     await tracing.close()
 
-    assert time.monotonic() - began_s < 2 * tracing.CLOSE_S
+    assert time.monotonic() - began_s < 2 * tracing.CLOSE_TIMEOUT_S
     assert spans_counted()["dropped"] - before["dropped"] == 100
     assert not [line for line in caplog.records if line.name.startswith("opentelemetry")]

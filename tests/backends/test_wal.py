@@ -1,4 +1,4 @@
-"""The write-ahead logs of both files stay short, however steadily somebody reads."""
+"""The write-ahead logs of both files stay short, however steadily they are read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager, closing
 import pytest
 import sqlalchemy as sa
 
-from backends import wal
-from backends.database import Database
-from backends.log import Record
+from backends.log import ProducerRecord
+from backends.sql import wal
+from backends.sql.database import Database
 from schemas.topics import DELIVERIES
 from tests.backends.suite_log import event
 
@@ -23,13 +23,13 @@ PATIENCE_S = 60
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """A tenth of what it is, so that the tests need to write little."""
-    monkeypatch.setattr(wal, "LONG_BYTES", LONG)
-    monkeypatch.setattr(wal, "AGAIN_BYTES", LONG // 4)
-    monkeypatch.setattr(wal, "TOO_LONG_BYTES", 2 * LONG)
+    monkeypatch.setattr(wal, "CUT_BYTES", LONG)
+    monkeypatch.setattr(wal, "RETRY_BYTES", LONG // 4)
+    monkeypatch.setattr(wal, "WARN_BYTES", 2 * LONG)
 
 
 @asynccontextmanager
-async def for_ever(*calls):
+async def endless(*calls):
     """Each is called again and again meanwhile."""
 
     async def again(call):
@@ -75,24 +75,24 @@ async def test_of_data_db_while_six_read_without_a_pause(database):
     async def read():
         await database.read(lambda connection: connection.exec_driver_sql("SELECT sum(length(hex(body))) FROM things").scalar_one())
 
-    async with asyncio.timeout(PATIENCE_S), for_ever(*[read] * 6):
+    async with asyncio.timeout(PATIENCE_S), endless(*[read] * 6):
         most = await grow(database, 3 * LONG // 65_536)
 
     assert most < 1.5 * LONG
 
 
 async def test_of_log_db_while_two_processes_read_without_a_pause(make, tmp_path):
-    """The same, and appends wait for nobody longer than for a page."""
+    """The same, and appends wait for no reader longer than for a page."""
     log, other = make(), make()
     path = tmp_path / "data" / "log.db"
-    some = [Record(DELIVERIES, event(bytes(65_536)), 0) for _ in range(8)]
+    some = [ProducerRecord(DELIVERIES, event(bytes(65_536)), 0) for _ in range(8)]
     await log.append(some)
     most = 0
 
     def reads(of):
         return lambda: of.read(DELIVERIES, 0, 0, max_records=500)
 
-    async with asyncio.timeout(PATIENCE_S), for_ever(*[reads(log)] * 3, *[reads(other)] * 3):
+    async with asyncio.timeout(PATIENCE_S), endless(*[reads(log)] * 3, *[reads(other)] * 3):
         for _ in range(4 * LONG // (8 * 65_536)):
             await log.append(some)
             most = max(most, size_of(path))
@@ -102,7 +102,7 @@ async def test_of_log_db_while_two_processes_read_without_a_pause(make, tmp_path
 
 async def test_a_read_without_an_end_is_told_of_once(database, caplog, monkeypatch):
     """Nothing waits for it but half a second now and then; when it is over the file is cut."""
-    monkeypatch.setattr("backends.database.CUT_MS", 20)
+    monkeypatch.setattr("backends.sql.database.CUT_TIMEOUT_MS", 20)
     with closing(sqlite3.connect(database._place, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM things").fetchone()
@@ -113,4 +113,4 @@ async def test_a_read_without_an_end_is_told_of_once(database, caplog, monkeypat
     await grow(database, LONG // 65_536)
 
     assert size_of(database._place) < LONG
-    assert [record.message for record in caplog.records] == ["somebody reads without an end, and so a file grows"]
+    assert [record.message for record in caplog.records] == ["a reader does not end, and so a file grows"]

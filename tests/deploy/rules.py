@@ -10,8 +10,8 @@ import tempfile
 import tomllib
 from pathlib import Path, PurePosixPath
 
-from backends.log.kafka_topics import KafkaTopics
-from backends.retries import Delivery
+from backends.log.kafka.topics import KafkaTopics
+from backends.retry_policy import RetryPolicy
 from backends.settings import Settings
 from functions.main import TRIGGERS, OnEvents, OnHttp
 from knchat.operate import waves
@@ -98,7 +98,7 @@ def triggers_are_called(things):
     for source in of_kind(things, "KafkaSource"):
         spec, delivery = source["spec"], source["spec"].get("delivery", {})
         spans = [_SECONDS.fullmatch(str(delivery.get(key))) for key in ("backoffDelay", "timeout")]
-        block = Delivery(
+        block = RetryPolicy(
             retry=delivery.get("retry", 0),
             backoff_policy=delivery.get("backoffPolicy", ""),
             backoff_delay_s=float(spans[0]["seconds"]) if spans[0] else -1,

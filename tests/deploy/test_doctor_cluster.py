@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from backends.log import Record
+from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
 from clusters.api import Api
@@ -400,7 +400,7 @@ def kafka(kafka_settings, monkeypatch):
 def test_dead_letters_that_come_are_found(installed, kafka):
     """With how many there are, and how old the newest is."""
     event = Event(id="1", source="/tests", type="tests", data=base64.b64decode(b"AAAA"))
-    kafka(lambda backends: backends.appends.append([Record(DEAD_LETTERS, event)]))
+    kafka(lambda backends: backends.appends.append([ProducerRecord(DEAD_LETTERS, event)]))
     found = findings(installed.knchat("doctor", "--json"))
 
     assert found["dead-letters"][0]["where"] == "chat-dead-letters"

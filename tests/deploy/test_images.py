@@ -171,7 +171,8 @@ def not_loaded(image):
     adapters = sorted({part.module for part in inside if isinstance(part, ast.ImportFrom)})
     program = f"""
 import importlib
-from backends import postgresql, tracing
+from backends.sql import postgresql
+from backends.telemetry import tracing
 tracing.set_up("http://127.0.0.1:9", ratio=0.0, service="test")
 for name in {adapters}:
     try:

@@ -21,7 +21,7 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from backends.log import Record
+from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
 from gateway.lag import HistoryLag
@@ -99,7 +99,7 @@ async def as_user(settings):
 
 def record(topic):
     event = Event(id=secrets.token_hex(8), source="/tests", type="knchat.tests.said.v1", data=b"\x08\x01", time="2026-11-29T00:00:00.000Z")
-    return Record(topic, event, 0)
+    return ProducerRecord(topic, event, 0)
 
 
 async def may_write(backends, topic):
@@ -149,7 +149,7 @@ async def test_gateways_read_deliveries_and_write_nothing(as_user):
     assert {topic for topic in topics.TOPICS if await may_read(gateway, topic)} == read
     assert await as_user("kn-chat-functions").appends.append([record(topic) for topic in topics.HISTORY_GROUPS]) is None
     await HistoryLag(gateway.reads, clock=gateway.clock).look()
-    async with gateway.reads.share("gateways", topics.DELIVERIES, member="gateway-0") as sharing:
+    async with gateway.reads.join("gateways", topics.DELIVERIES, member="gateway-0") as sharing:
         assert sharing
     assert not await may_write(gateway, topics.DELIVERIES)
     assert not await may_write(gateway, topics.COMMANDS)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from backends.log import Record
+from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.topics import DEAD_LETTERS, TOPICS
@@ -163,7 +163,7 @@ def test_a_canary_that_makes_dead_letters_is_rolled_back(deployed, kafka_setting
         backends = Backends(settings)
         try:
             await backends.topics.create()
-            await backends.appends.append([Record(DEAD_LETTERS, Event(id="1", source="/tests", type="tests", data=b"\x08\x01"))])
+            await backends.appends.append([ProducerRecord(DEAD_LETTERS, Event(id="1", source="/tests", type="tests", data=b"\x08\x01"))])
         finally:
             await backends.close()
 

@@ -1,4 +1,4 @@
-"""The real function apps on real embedded stores in a folder of the test's own; requests go in the way the pump sends them."""
+"""The real function apps on real embedded stores in a folder of the test's own; requests go in the way the dispatcher sends them."""
 
 from __future__ import annotations
 

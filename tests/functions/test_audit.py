@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from backends.dispatcher.dispatcher import Dispatcher, Source
 from backends.dispatcher.in_process import in_process
-from backends.dispatcher.pump import Pump, Source
-from backends.log import Record
-from backends.log.kafka_brokers import Brokers
-from backends.log.kafka_topics import KafkaTopics
+from backends.log import ProducerRecord
+from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.topics import KafkaTopics
 from backends.settings import Settings
-from backends.telemetry import value_of
+from backends.telemetry.metrics import value_of
 from backends.wiring import Backends
 from functions import audit, audit_log, audit_rows, door
 from functions.audit import Audit
@@ -101,7 +101,7 @@ class Line:
         for start in range(0, len(commands), in_one * 50):
             await self.backends.appends.append(
                 [
-                    Record(topic, self.doors.event(commands[at : at + in_one]))
+                    ProducerRecord(topic, self.doors.event(commands[at : at + in_one]))
                     for at in range(start, min(start + in_one * 50, len(commands)), in_one)
                 ]
             )
@@ -140,19 +140,19 @@ class Line:
             anchor = found[-1]
 
     @asynccontextmanager
-    async def pumping(self, *topics):
+    async def dispatching(self, *topics):
         """As in `dev`."""
-        pumps, tasks = [], []
+        dispatchers, tasks = [], []
         for topic in topics:
             trigger = SOURCES[topic]
-            source = Source(topic=topic, group=trigger.group, url=f"http://{trigger.target}", delivery=trigger.delivery)
+            source = Source(topic=topic, group=trigger.group, url=f"http://{trigger.target}", retry_policy=trigger.delivery)
             post = in_process(event_app(trigger.target))
-            pumps.append(Pump(source, reads=self.backends.reads, appends=self.backends.appends, post=post))
-            tasks.append(asyncio.create_task(pumps[-1].run()))
+            dispatchers.append(Dispatcher(source, reads=self.backends.reads, appends=self.backends.appends, post=post))
+            tasks.append(asyncio.create_task(dispatchers[-1].run()))
         try:
             yield
         finally:
-            await asyncio.gather(*(pump.stop(within_s=5) for pump in pumps))
+            await asyncio.gather(*(dispatcher.stop(within_s=5) for dispatcher in dispatchers))
             await asyncio.gather(*tasks)
 
 
@@ -206,7 +206,7 @@ async def test_a_thousand_commands_dropped_between_log_and_send_are_in_history_o
     tally = await line.audit()
     assert (tally.of("repaired"), tally.whole) == ({"commands": 990, "messages": 10}, True)
 
-    async with line.pumping(RETRIES, MESSAGES):
+    async with line.dispatching(RETRIES, MESSAGES):
 
         async def all_there():
             return len(await line.history()) >= MANY
@@ -285,7 +285,7 @@ async def test_an_outcome_that_goes_round_is_audited_where_it_lies(line):
     said = line.commands(3)
     await line.decide(said)
     await line.commit(MESSAGES)
-    again = [Record(HISTORY_RETRIES, line.doors.event([pb.Outcome(command=command)])) for command in said[1:]]
+    again = [ProducerRecord(HISTORY_RETRIES, line.doors.event([pb.Outcome(command=command)])) for command in said[1:]]
     await line.backends.appends.append(again)
     tally = await line.audit()
     assert (tally.of("repaired"), tally.under_way) == ({"messages": 1}, 2)
@@ -342,9 +342,9 @@ async def test_what_died_is_told_and_not_repaired(line, topics_of):
     await line.log(batch)
     for commands, code in (([alone], "422"), (batch, "422"), ([given_up], "503")):
         dead = {"knativeerrordest": "http://send", "knativeerrorcode": code}
-        await line.backends.appends.append([Record(DEAD_LETTERS, line.doors.event(commands, extensions=dead))])
+        await line.backends.appends.append([ProducerRecord(DEAD_LETTERS, line.doors.event(commands, extensions=dead))])
     outcomes = [pb.Outcome(command=command) for command in impossible]
-    await line.backends.appends.append([Record(MESSAGES, line.doors.event(outcomes))])
+    await line.backends.appends.append([ProducerRecord(MESSAGES, line.doors.event(outcomes))])
     assert (await line.doors.post("persist", outcomes)).status == 200
     await line.commit(COMMANDS, RETRIES, MESSAGES)
     tally = await line.audit()
@@ -360,7 +360,7 @@ async def test_what_died_is_told_and_not_repaired(line, topics_of):
 async def test_a_message_that_history_cannot_hold_is_set_aside_and_said_to_be_missing(line, topics_of):
     """`persist` has never seen it: what it would have done with it is done now."""
     await line.backends.appends.append(
-        [Record(MESSAGES, line.doors.event([pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]))]
+        [ProducerRecord(MESSAGES, line.doors.event([pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]))]
     )
     await line.commit(MESSAGES)
     tally = await line.audit()
@@ -413,7 +413,7 @@ async def test_several_audits_and_the_functions_at_once_double_nothing(line):
     await line.log(said)
     await line.decide(said[:100])
     await line.commit(COMMANDS, RETRIES, MESSAGES)
-    async with line.pumping(COMMANDS, RETRIES, MESSAGES):
+    async with line.dispatching(COMMANDS, RETRIES, MESSAGES):
         later = line.commands(200)
         tallies, *_ = await asyncio.gather(asyncio.gather(*(line.audit() for _ in range(3))), line.log(later))
 
@@ -537,7 +537,7 @@ async def test_what_we_did_not_sign_is_not_appended_again(line, topics_of, tmp_p
 async def test_what_is_no_event_of_ours_is_passed_over(line):
     """Its function has set it aside."""
     await line.backends.appends.append(
-        [Record(COMMANDS, wire.Event("1", "/x", "foreign", b"{}")), Record(MESSAGES, wire.Event("2", "/x", "y", b""))]
+        [ProducerRecord(COMMANDS, wire.Event("1", "/x", "foreign", b"{}")), ProducerRecord(MESSAGES, wire.Event("2", "/x", "y", b""))]
     )
     await line.commit(COMMANDS, MESSAGES)
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from backends.limits import Allowance
+from backends.rate_limits import Allowance
 from backends.settings import Settings
-from backends.telemetry import value_of
+from backends.telemetry.metrics import value_of
 from functions import accounts, chats, devices, documents, door
 from functions import budgets as budgets_module
 from schemas.errors import Refused, Unavailable

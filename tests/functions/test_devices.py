@@ -10,8 +10,8 @@ import time
 import argon2
 import pytest
 
-from backends.accounts import Owner
 from backends.clock import Clock
+from backends.coordination import PartitionOwner
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions import devices, door, endings, passwords
@@ -43,7 +43,7 @@ async def test_a_log_in_gives_all_that_a_device_needs(backends, settings):
 async def test_the_gateway_is_the_owner_of_the_user(ann, backends):
     """As far as the database knows; every log-in, renewal and question says the same."""
     partition = user_partition(int(ann.user), await backends.reads.partitions(DELIVERIES))
-    await backends.owners.own([Owner(partition, "wss://g7.chat.test/v1/socket", 1)])
+    await backends.owners.own([PartitionOwner(partition, "wss://g7.chat.test/v1/socket", 1)])
 
     said = [
         (await ann.get("/v1/gateways", user=ann.user)).json()["gateway"],
@@ -279,7 +279,7 @@ async def test_a_user_has_fifty_devices_at_most(ann, backends, topics):
 async def test_with_the_log_away_log_in_and_refresh_wait_for_nothing(ann, backends):
     """Where to connect is known without it."""
     partition = user_partition(int(ann.user), backends.settings.delivery_partitions)
-    await backends.owners.own([Owner(partition, "wss://g7.chat.test/v1/socket", 1)])
+    await backends.owners.own([PartitionOwner(partition, "wss://g7.chat.test/v1/socket", 1)])
 
     async def away(topic):
         raise AssertionError(f"{topic} was asked for")

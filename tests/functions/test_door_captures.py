@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backends import telemetry
 from backends.dead_letters import event_of
 from backends.dispatcher import sink
 from backends.dispatcher.requests import FOREIGN as FOREIGN_TYPE
 from backends.settings import Settings
+from backends.telemetry import metrics
 from backends.wiring import Backends
 from functions import door
 from schemas import wire
@@ -121,12 +121,12 @@ async def test_a_recorded_dead_letter_keeps_its_signature(file, tmp_path, doors)
     request = captured(file)
     door.use(Backends(Settings(data=tmp_path, event_keys=(EVENT_KEY,))))
     counts = ("kept", "unreadable")
-    before = [telemetry.value_of("knchat_dead_letters_total", became=became) for became in counts]
+    before = [metrics.value_of("knchat_dead_letters_total", became=became) for became in counts]
 
     await doors.post_raw("report_lost", request.headers, request.body)
     door.use(None)
 
-    after = [telemetry.value_of("knchat_dead_letters_total", became=became) for became in counts]
+    after = [metrics.value_of("knchat_dead_letters_total", became=became) for became in counts]
     assert [now - then for now, then in zip(after, before, strict=True)] == [1, 0]
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from cloudevents.http import CloudEvent, from_http
 
-from backends import telemetry
 from backends.clock import Clock, Reading
 from backends.dispatcher.sink import received
 from backends.http_post import HttpPost
 from backends.settings import Settings
+from backends.telemetry import metrics
 from backends.wiring import Backends
 from functions import door
 from functions.main import TRIGGERS, OnEvents
@@ -23,7 +23,7 @@ from schemas.errors import Malformed
 from schemas.ids import time_text
 from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, DELIVERIES, TOPICS
-from tests.backends.test_pump_verdicts import serving
+from tests.backends.test_dispatcher_verdicts import serving
 
 SAMPLES = Path(__file__).parents[2] / "functions" / "samples"
 TARGETS = sorted({trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)})
@@ -95,9 +95,9 @@ def test_there_is_a_sample_for_every_door():
 @pytest.mark.parametrize("target", TARGETS)
 async def test_an_event_that_is_not_ours_is_refused_at_every_door(target, forge, post):
     """422, never again, and nothing comes of it. At report_lost 200: it is counted and never appended again."""
-    before = telemetry.value_of("knchat_dead_letters_total", became="unreadable")
+    before = metrics.value_of("knchat_dead_letters_total", became="unreadable")
     status, reason, appended = await post(target, forge(sample(target)), (NEW_KEY,))
-    counted = telemetry.value_of("knchat_dead_letters_total", became="unreadable") - before
+    counted = metrics.value_of("knchat_dead_letters_total", became="unreadable") - before
 
     assert not any(appended.values())
     if target == "report_lost":
@@ -110,7 +110,7 @@ async def test_an_event_that_is_not_ours_is_refused_at_every_door(target, forge,
 async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
     """First doors accept both, then writers sign with the new one, then the old one is over: no event is lost on the way."""
     old, new = signed(sample(target), OLD_KEY), signed(sample(target), NEW_KEY)
-    unreadable = telemetry.value_of("knchat_dead_letters_total", became="unreadable")
+    unreadable = metrics.value_of("knchat_dead_letters_total", became="unreadable")
     for event, keys in (
         (old, (OLD_KEY,)),
         (old, (OLD_KEY, NEW_KEY)),
@@ -121,7 +121,7 @@ async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
         status, _, _ = await post(target, event, keys)
 
         assert status == 200
-    assert telemetry.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
+    assert metrics.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "report_lost"])

@@ -42,7 +42,7 @@ BROUGHT = {"a1_coverage", "coverage", "cython_runtime", "sitecustomize"}
 # Those that are heavy, or belong to another function.
 OURS_NEVER = {
     "backends.dispatcher",
-    "backends.migrations.env",
+    "backends.sql.migrations.env",
     "functions.accounts",
     "functions.chats",
     "functions.passwords",

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from backends.settings import Settings
-from backends.telemetry import value_of
+from backends.telemetry.metrics import value_of
 from tests.functions.callers import Caller, problem
 
 # A log-in asks Redis three times, 50 ms each; the rest is argon2 on a busy machine. Waiting for Redis would take over 12 s.

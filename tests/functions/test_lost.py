@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backends.dead_letters import event_of
-from backends.log import Record
+from backends.log import ProducerRecord
 from backends.wiring import Backends
 from functions import door
 from functions.lost import RECENT_MS
@@ -34,7 +34,7 @@ def set_aside(backends, doors):
     """The events as the dispatcher delivers them once they lie in chat-dead-letters."""
 
     async def letters(*events):
-        appended = [Record(DEAD_LETTERS, event, 1) for event in events]
+        appended = [ProducerRecord(DEAD_LETTERS, event, 1) for event in events]
         begin = (await backends.reads.bounds(DEAD_LETTERS, [1]))[1].end
         await backends.appends.append(appended)
         return [event_of(record) for record in await backends.reads.read(DEAD_LETTERS, 1, begin, max_records=len(events))]

@@ -359,7 +359,7 @@ async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch)
     await backends.accounts.ping()
     backends.clock = Clock(alone=False, wall=lambda: 1_800_003_600.0, elapsed=lambda: 0.0)
     assert "clock" in (await ready_of("accounts")).json()["message"]
-    monkeypatch.setattr("backends.health.READY_S", 30)
+    monkeypatch.setattr("backends.health.READY_TIMEOUT_S", 30)
     assert (await ready_of("send")).status_code == 200
 
     backends.clock.synchronise(Reading(1_800_000_000_000, 0.0, 0.0))

@@ -1,4 +1,4 @@
-"""Functions behind pumps while a store is away: what works goes on at once, and what was acknowledged is done when the store is back."""
+"""Functions behind dispatchers while a store is away: what works goes on at once; what was acknowledged is done when it is back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from backends.dispatcher.dispatcher import COMMIT_INTERVAL_S, MAX_POLL_RECORDS, Dispatcher, Source
 from backends.dispatcher.in_process import in_process
-from backends.dispatcher.pump import COMMIT_S, POLL_RECORDS, Pump, Source
-from backends.log import Record
+from backends.log import ProducerRecord
 from functions import door
 from functions.main import TRIGGERS, OnEvents
 from functions.serve import event_app
@@ -23,16 +23,16 @@ PATIENCE_S = 20
 
 @pytest.fixture
 def strict():
-    """Whether the pumps give up as Knative's dispatcher does."""
+    """Whether the dispatchers give up as Knative's do."""
     return False
 
 
 @pytest.fixture
-async def pumps(backends, strict):
-    """All event functions behind their pumps, whose waits take a hundredth of their time, a thousandth where they give up."""
+async def dispatchers(backends, strict):
+    """All event functions behind their dispatchers, whose waits take a hundredth of their time, a thousandth where they give up."""
 
     async def sleep(seconds):
-        await asyncio.sleep(seconds if seconds == COMMIT_S else seconds / (1_000 if strict else 100))
+        await asyncio.sleep(seconds if seconds == COMMIT_INTERVAL_S else seconds / (1_000 if strict else 100))
 
     running = []
     for trigger in TRIGGERS:
@@ -46,18 +46,18 @@ async def pumps(backends, strict):
             )
             post = in_process(event_app(trigger.target))
             running.append(
-                Pump(
+                Dispatcher(
                     source,
                     reads=backends.reads,
                     appends=backends.appends,
                     post=post,
                     sleep=sleep,
-                    held_events=POLL_RECORDS if strict else None,
+                    held_events=MAX_POLL_RECORDS if strict else None,
                 )
             )
-    tasks = [asyncio.create_task(pump.run()) for pump in running]
+    tasks = [asyncio.create_task(dispatcher.run()) for dispatcher in running]
     yield running
-    await asyncio.gather(*(pump.stop(within_s=1) for pump in running))
+    await asyncio.gather(*(dispatcher.stop(within_s=1) for dispatcher in running))
     await asyncio.gather(*tasks)
 
 
@@ -81,23 +81,23 @@ def away():
 
 
 @pytest.mark.timed
-async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, doors, topics, pumps, away):
-    """Three times as many lone commands as the pump has slots cannot be decided: the next one takes no second, and all come at last."""
+async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, doors, topics, dispatchers, away):
+    """Three times as many lone commands as there are slots cannot be decided: the next one takes no second, and all come at last."""
     await door.current().policy.known({doors.BOB}, backends.accounts)
     back = away(backends.accounts, "known")
     strangers = [doors.text(chat=direct_chat(doors.ALICE, 4_000 + number)) for number in range(300)]
-    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in strangers])
+    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in strangers])
     friends = doors.text()
 
     async def decided(*commands):
         return {command.id for command in commands} <= {outcome.command.id for outcome in await topics.items(MESSAGES)}
 
-    async def stalled():  # every pump has had its share of them
-        return len(pumps[0]._held) == 0 and len(pumps[1]._held) == len(strangers)
+    async def stalled():  # every dispatcher has had its share of them
+        return len(dispatchers[0]._held) == 0 and len(dispatchers[1]._held) == len(strangers)
 
     await until(stalled)
     began = time.monotonic()
-    await backends.appends.append([Record(COMMANDS, doors.event([friends]))])
+    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([friends]))])
     await until(lambda: decided(friends))
     took_s = time.monotonic() - began
     back()
@@ -109,17 +109,17 @@ async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, b
 
 
 @pytest.mark.parametrize("method", ["put", "mark"])
-async def test_history_is_whole_when_its_store_was_away_for_long(people, backends, doors, topics, pumps, away, method):
+async def test_history_is_whole_when_its_store_was_away_for_long(people, backends, doors, topics, dispatchers, away, method):
     """Longer than all retries of the dispatcher last; and what one kind of write waits for holds up no other kind."""
     back = away(backends.chats, method)
     sent = [doors.text(f"number {n}") for n in range(150)]
     marks = [doors.mark(user=doors.BOB, read=sent[-1].id)]
     held, free = (sent, marks) if method == "put" else (marks * 150, sent)
-    pump = next(pump for pump in pumps if pump._source.group == "persist")
-    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in held])
+    dispatcher = next(dispatcher for dispatcher in dispatchers if dispatcher._source.group == "persist")
+    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in held])
 
     async def tried():
-        return len(pump._held) >= len(held)
+        return len(dispatcher._held) >= len(held)
 
     async def kept():
         page = await backends.chats.page(doors.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
@@ -131,7 +131,7 @@ async def test_history_is_whole_when_its_store_was_away_for_long(people, backend
         return pointers is not None and pointers.read == sent[-1].id
 
     await until(tried)
-    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in free])
+    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in free])
     await until(kept if method == "mark" else read)
     back()
     await until(kept)
@@ -141,11 +141,11 @@ async def test_history_is_whole_when_its_store_was_away_for_long(people, backend
 
 
 @pytest.mark.parametrize("strict", [True])
-async def test_history_is_whole_although_the_dispatcher_gives_up(people, backends, doors, topics, pumps, away):
+async def test_history_is_whole_although_the_dispatcher_gives_up(people, backends, doors, topics, dispatchers, away):
     """Several times, for each event: what it sets aside goes round until the store is back, and nobody has to re-drive it."""
     back = away(backends.chats, "put")
     sent = [doors.text(f"number {n}") for n in range(7)]
-    await backends.appends.append([Record(COMMANDS, doors.event([command])) for command in sent])
+    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in sent])
 
     async def gone_round():
         return len(await topics.events(HISTORY_RETRIES)) > 2 * len(sent)
@@ -162,11 +162,11 @@ async def test_history_is_whole_although_the_dispatcher_gives_up(people, backend
 
 
 @pytest.mark.parametrize("strict", [True])
-async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, backends, doors, topics, pumps, away):
+async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, backends, doors, topics, dispatchers, away):
     """And nobody is told that his message is lost."""
     back = away(backends.accounts, "known")
     command = doors.text()
-    await backends.appends.append([Record(COMMANDS, doors.event([command]))])
+    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command]))])
 
     async def gone_round():
         return len(await topics.events(RETRIES)) > 3

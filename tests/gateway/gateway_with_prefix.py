@@ -3,7 +3,7 @@
 import functools
 import sys
 
-from backends.log import kafka_brokers
+from backends.log.kafka import brokers as kafka_brokers
 from gateway.__main__ import main
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import urllib.request
 import msgspec
 import websockets
 
-from backends.log import Record
+from backends.log import ProducerRecord
 from schemas import chat_pb2 as pb
 from schemas import wire
 from schemas.ids import direct_chat, first_id_at
@@ -133,7 +133,7 @@ async def deliver(backends, *deliveries):
             parts.setdefault(partition, []).append(part)
     await backends.appends.append(
         [
-            Record(DELIVERIES, event(DELIVERIES_MADE, pb.Deliveries(schema=1, deliveries=made)), partition)
+            ProducerRecord(DELIVERIES, event(DELIVERIES_MADE, pb.Deliveries(schema=1, deliveries=made)), partition)
             for partition, made in parts.items()
         ]
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backends.telemetry import value_of
+from backends.telemetry.metrics import value_of
 from gateway.batches import PATIENCE_S, QUEUE_BYTES, WIDER_ABOVE, Batches, distance_s, in_halves
 from schemas.errors import Malformed
 from schemas.topics import MAX_BATCH, MAX_BATCH_BYTES

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from backends.clock import Clock
-from backends.log import Record
-from backends.log.embedded import EmbeddedLog
-from backends.telemetry import value_of
+from backends.log import ProducerRecord
+from backends.log.embedded.log import EmbeddedLog
+from backends.telemetry.metrics import value_of
 from gateway.delivery import Delivery
 from gateway.hub import Hub
 from gateway.lag import HistoryLag
@@ -243,7 +243,7 @@ async def test_an_answer_on_its_way_does_not_bring_back_what_is_dropped(delivery
 
     async def late():
         for partition in (3, 4):
-            await backends.appends.append([Record(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1)), partition)])
+            await backends.appends.append([ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1)), partition)])
         await until(lambda: delivery._ends[4] == 1)
         await assign()
 
@@ -358,7 +358,7 @@ async def test_records_that_are_nothing_of_ours(delivery, hub, backends):
     unmarked = replace(event(DELIVERIES_MADE, data), data=good.SerializeToString())
     good_event = event(DELIVERIES_MADE, data)
     before = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of("knchat_records_skipped_total", topic="Deliveries")
-    await backends.appends.append([Record(DELIVERIES, each, partition) for each in (foreign, damaged, unmarked, good_event)])
+    await backends.appends.append([ProducerRecord(DELIVERIES, each, partition) for each in (foreign, damaged, unmarked, good_event)])
 
     await fill(delivery)
 
@@ -408,7 +408,7 @@ async def test_answers_go_to_the_session_that_waits(delivery, hub, backends):
         pb.Answer(session=session.id, re=2),
         pb.Answer(session=session.id, re=1, digest=pb.Digest(count=3, hash=255)),
     ]
-    await backends.appends.append([Record(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1, answers=answers)), 0)])
+    await backends.appends.append([ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1, answers=answers)), 0)])
     await until(lambda: wire.frames)
 
     assert [(frame.re, frame.count, frame.hash) for frame in wire.frames] == [(1, 3, "00000000000000ff")]
@@ -422,7 +422,7 @@ async def test_how_far_history_is_behind(backends):
     lag = HistoryLag(backends.reads, clock=backends.clock)
     await lag.look()
     assert lag.seconds == 0
-    await backends.appends.append([Record(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 3)])
+    await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 3)])
 
     lag._clock = ahead
     await lag.look()
@@ -439,7 +439,7 @@ async def test_what_goes_round_counts_from_its_first_day(backends):
     now_s = time.time()
     lag = HistoryLag(backends.reads, clock=backends.clock)
     old = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(now_s * 1_000) - 600_000)))])
-    await backends.appends.append([Record(HISTORY_RETRIES, event(OUTCOMES_DECIDED, old), 1)])
+    await backends.appends.append([ProducerRecord(HISTORY_RETRIES, event(OUTCOMES_DECIDED, old), 1)])
 
     await lag.look()
     assert 599 < lag.seconds < 602

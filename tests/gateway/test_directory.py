@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from backends.accounts import Owner
+from backends.coordination import PartitionOwner
 from gateway.directory import BELIEVED_S, Directory
 from tests.clock import Clock
 
@@ -24,12 +24,12 @@ def directory(backends, clock):
 async def test_an_answer_is_believed_for_a_while(directory, backends, clock):
     """Also that nobody is known; then, or when told to forget it, it asks again."""
     assert await directory.url_of(3) is None
-    await backends.owners.own([Owner(3, "ws://one/v1/socket", 1)])
+    await backends.owners.own([PartitionOwner(3, "ws://one/v1/socket", 1)])
     assert await directory.url_of(3) is None
     clock.now_s += BELIEVED_S
     assert await directory.url_of(3) == "ws://one/v1/socket"
 
-    await backends.owners.own([Owner(3, "ws://two/v1/socket", 2)])
+    await backends.owners.own([PartitionOwner(3, "ws://two/v1/socket", 2)])
     assert await directory.url_of(3) == "ws://one/v1/socket"
     directory.forget([2, 3])
     assert await directory.url_of(3) == "ws://two/v1/socket"
@@ -37,7 +37,7 @@ async def test_an_answer_is_believed_for_a_while(directory, backends, clock):
 
 async def test_a_crowd_asks_once(directory, backends, monkeypatch):
     """One who gives up waiting does not take the answer from the others."""
-    await backends.owners.own([Owner(3, "ws://one/v1/socket", 1)])
+    await backends.owners.own([PartitionOwner(3, "ws://one/v1/socket", 1)])
     questions, let_go, ask = [], asyncio.Event(), backends.owners.owner_of
 
     async def slow(partition):
@@ -57,7 +57,7 @@ async def test_a_crowd_asks_once(directory, backends, monkeypatch):
 
 async def test_a_database_that_is_away(directory, backends, settings):
     """Nobody is known then."""
-    await backends.owners.own([Owner(3, "ws://one/v1/socket", 1)])
+    await backends.owners.own([PartitionOwner(3, "ws://one/v1/socket", 1)])
     with closing(sqlite3.connect(settings.data / "data.db", isolation_level=None)) as connection:
         connection.execute("ALTER TABLE owners RENAME TO away")
         assert await directory.url_of(3) is None

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from backends.telemetry import value_of
+from backends.telemetry.metrics import value_of
 from gateway.minting import DEAD_RETRY_S, LEASE_MARGIN_S, RENEW_S, RETRY_S, Minting
 from schemas.errors import Unavailable
 from schemas.ids import first_id_at, unix_ms_of

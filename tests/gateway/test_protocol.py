@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from backends.log import Record
-from backends.telemetry import value_of
+from backends.log import ProducerRecord
+from backends.telemetry.metrics import value_of
 from gateway.session import HELLO_S, QUERY_S
 from gateway.wheel import TICK_S
 from schemas import chat_pb2 as pb
@@ -46,7 +46,7 @@ async def test_the_first_hello_hears_how_far_history_is_behind(make, backends):
     """Of those who come back after a crash, and are there before the gateway is ready."""
     now = time.time()
     backends.reads.clock = lambda: now - 300
-    await backends.appends.append([Record(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 0)])
+    await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 0)])
     gateway = make()
     ann = Person(ANN, "phone", gateway, backends)
     starting = asyncio.create_task(gateway.start())
@@ -76,7 +76,7 @@ async def test_history_that_is_hardly_behind_is_not_reloaded(person, gateway):
 async def test_history_that_is_further_behind_than_a_short_ring_reaches(make, backends, ring_bytes, said):
     """What the ring has let go is not pushed, and history does not hold it yet: the client must look again, after seconds even."""
     waiting = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(time.time() * 1_000) - 4_000)))])
-    await backends.appends.append([Record(MESSAGES, event(OUTCOMES_DECIDED, waiting), 0)])
+    await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, waiting), 0)])
     for _ in range(300):
         await deliver(backends, message(id_now(), ANN, ANN, "x" * 4_000))
     gateway = make(ring_bytes=ring_bytes)
@@ -198,7 +198,7 @@ async def test_a_question_and_its_answer(person, backends):
 
     page = pb.Page(chat=CHAT, messages=[pb.HistoryMessage(message=message(5, ANN, BEN).message, version=5)], more_before=True)
     answers = pb.Answers(schema=1, answers=[pb.Answer(session=query.session, re=query.re, page=page)])
-    await backends.appends.append([Record(SESSION_DELIVERIES, event(ANSWERS_GIVEN, answers), 0)])
+    await backends.appends.append([ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, answers), 0)])
     reply = await ann.hear("page")
 
     assert (reply["re"], reply["first"], reply["last"], reply["more_before"], reply["more_after"]) == (7, "5", "5", True, False)

@@ -7,7 +7,7 @@ import pytest
 
 from backends.cache import KEY_TTL_S, Claim
 from backends.clock import Clock as WallClock
-from backends.telemetry import value_of
+from backends.telemetry.metrics import value_of
 from gateway.batches import PATIENCE_S, QUEUE_BYTES
 from gateway.keys import Accepted
 from gateway.minting import Minting

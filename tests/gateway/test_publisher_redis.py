@@ -7,7 +7,7 @@ import time
 import pytest
 
 from backends.settings import Settings
-from backends.telemetry import value_of
+from backends.telemetry.metrics import value_of
 from backends.wiring import Backends
 from gateway.minting import Minting
 from gateway.publisher import CACHE_REST_S, CONFIRMS, Publisher

@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from backends.dispatcher.sink import Moods, Receiver
+from backends.dispatcher.sink import Faults, Receiver
 from backends.log import knative
-from backends.log.knative import KnativeAppends
-from backends.telemetry import value_of
+from backends.log.knative import KnativeLogProducer
+from backends.telemetry.metrics import value_of
 from gateway.minting import Minting
 from gateway.publisher import Publisher
 from gateway.queries import Queries
@@ -22,11 +22,11 @@ from tests.clock import Clock
 ANN = 11
 ROUNDS, AT_ONCE = 12, 5
 SHORT_S = 0.3
-MOODS = {
-    "stored, answered 503": Moods(every=3, status=503),
-    "stored, never answered": Moods(every=4, silent=True),
-    "stored after we gave up": Moods(every=4, hang_s=2 * SHORT_S),
-    "stored twice, in any order": Moods(copies=True),
+FAULTS = {
+    "stored, answered 503": Faults(every=3, status=503),
+    "stored, never answered": Faults(every=4, silent=True),
+    "stored after we gave up": Faults(every=4, hang_s=2 * SHORT_S),
+    "stored twice, in any order": Faults(copies=True),
 }
 
 
@@ -34,15 +34,15 @@ def command(key):
     return pb.Command(user=ANN, device="phone", key=key, chat="d-11-22", send=pb.Send(text=key))
 
 
-@pytest.mark.parametrize("moods", MOODS.values(), ids=MOODS)
-async def test_what_was_accepted_is_in_the_log_under_its_one_id(moods, backends, monkeypatch):
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+async def test_what_was_accepted_is_in_the_log_under_its_one_id(faults, backends, monkeypatch):
     """Copies there are, as everywhere behind a sink; a key has the same id in all of them, and it is the one that was told."""
-    monkeypatch.setattr(knative, "DEADLINE_S", SHORT_S)
+    monkeypatch.setattr(knative, "TIMEOUT_S", SHORT_S)
     minting = Minting(backends.generators, "test", clock=backends.clock)
     await minting.claim()
     told = {}
-    async with serving(Receiver(backends.appends, moods)) as url:
-        appends = KnativeAppends({COMMANDS: f"{url}/chat/{COMMANDS}"})
+    async with serving(Receiver(backends.appends, faults)) as url:
+        appends = KnativeLogProducer({COMMANDS: f"{url}/chat/{COMMANDS}"})
         publisher = Publisher(appends, backends.cache, minting, in_flight=2, clock=Clock())
         for number in range(ROUNDS):
             outcomes = {}
@@ -72,9 +72,9 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
     """
     minting = Minting(backends.generators, "test", clock=backends.clock)
     await minting.claim()
-    receiver = Receiver(backends.appends, Moods(most_bytes=20_000))
+    receiver = Receiver(backends.appends, Faults(max_bytes=20_000))
     async with serving(receiver) as url:
-        appends = KnativeAppends({COMMANDS: f"{url}/chat/{COMMANDS}"})
+        appends = KnativeLogProducer({COMMANDS: f"{url}/chat/{COMMANDS}"})
         publisher = Publisher(appends, backends.cache, minting, in_flight=2, clock=Clock())
 
         def submit(key, size):
@@ -89,7 +89,7 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
         async with asyncio.timeout(30):
             told = await asyncio.gather(*outcomes)
             refused = told.pop(7)
-            receiver.moods = Moods()
+            receiver.faults = Faults()
             again = await submit("07", 25_000)
         await publisher.finish()
         await publisher.close()
@@ -113,8 +113,8 @@ async def test_a_question_that_is_too_large_fails_alone(backends):
     minting = Minting(backends.generators, "test", clock=backends.clock)
     await minting.claim()
     failed = {}
-    async with serving(Receiver(backends.appends, Moods(most_bytes=2_000))) as url:
-        appends = KnativeAppends({QUERIES: f"{url}/chat/{QUERIES}"})
+    async with serving(Receiver(backends.appends, Faults(max_bytes=2_000))) as url:
+        appends = KnativeLogProducer({QUERIES: f"{url}/chat/{QUERIES}"})
         queries = Queries(appends, minting, in_flight=2, clock=Clock())
         for number in range(8):
             query = pb.Query(re=number, session="s" * (3_000 if number == 2 else 100))

@@ -11,8 +11,8 @@ from unittest.mock import ANY
 import pytest
 import websockets
 
-from backends.log import Record
-from backends.log.embedded_file import OFFSET_BITS
+from backends.log import ProducerRecord
+from backends.log.embedded.file import OFFSET_BITS
 from backends.wiring import Backends
 from gateway.delivery import Delivery
 from gateway.server import Gateway
@@ -105,7 +105,7 @@ async def test_as_many_partitions_as_the_setting_says(settings):
     ann = Person(ANN, "phone", gateway, backends)
     await ann.connect()
     data = pb.Deliveries(schema=1, deliveries=[message(id_now(), BEN, ANN)])
-    await backends.appends.append([Record(DELIVERIES, event(DELIVERIES_MADE, data), user_partition(ANN, 5))])
+    await backends.appends.append([ProducerRecord(DELIVERIES, event(DELIVERIES_MADE, data), user_partition(ANN, 5))])
 
     assert await backends.reads.partitions(DELIVERIES) == 5
     assert (await ann.hear("message"))["sender"] == str(BEN)
@@ -178,7 +178,7 @@ async def test_a_database_that_is_away_at_the_start(make, settings, backends, mo
 async def test_keys_that_cannot_be_read_at_the_start(settings, backends, monkeypatch, caplog):
     """A gateway that could let nobody in is not ready and says why, and serves when the JWKS is there."""
     monkeypatch.setattr("gateway.server.AGAIN_S", 0.05)
-    monkeypatch.setattr("backends.keys.RETRY_S", 0.05)
+    monkeypatch.setattr("backends.signing.RETRY_DELAY_S", 0.05)
     jwks = settings.data / "jwks.json"
     missing = Backends(replace(settings, jwks=str(jwks)))
     gateway = Gateway(missing, missing.settings)
@@ -224,7 +224,7 @@ async def test_drain(start, backends, token):
 async def test_a_stop_waits_until_the_group_is_left(start, backends, monkeypatch):
     """Also when the last client leaves at once, and so the stop comes in the middle of it: the others take over without a pause."""
     left = asyncio.Event()
-    share = backends.reads.share
+    share = backends.reads.join
 
     @asynccontextmanager
     async def slowly(*args, **kwargs):
@@ -236,7 +236,7 @@ async def test_a_stop_waits_until_the_group_is_left(start, backends, monkeypatch
                 await asyncio.sleep(3 * TICK_S)
                 left.set()
 
-    monkeypatch.setattr(backends.reads, "share", slowly)
+    monkeypatch.setattr(backends.reads, "join", slowly)
     gateway = await start(drain_s=10)
     ann = Person(ANN, "phone", gateway, backends)
     await ann.connect()

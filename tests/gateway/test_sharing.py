@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.accounts import Owner
+from backends.coordination import PartitionOwner
 from backends.log import Evicted
 from gateway.delivery import Delivery
 from schemas.errors import Malformed, Unavailable
@@ -93,7 +93,7 @@ async def test_they_share_the_partitions(gateways, backends):
 async def test_one_that_has_started_is_written_down(gateways, backends, monkeypatch):
     """Who logs in as soon as it says `ready` is not sent to the owner of before, who may be gone for good; also where SQL is slow."""
     own = backends.owners.own
-    await own([Owner(partition, "ws://gone/v1/socket", 1) for partition in ALL])
+    await own([PartitionOwner(partition, "ws://gone/v1/socket", 1) for partition in ALL])
 
     async def slowly(owners):
         await asyncio.sleep(0.1)
@@ -130,7 +130,7 @@ async def test_an_owner_that_is_not_known(two, person, backends, settings):
     """Nobody written down, this one itself, or a database that is away: 4006, and never a loop."""
     first, second = two
     partition = min(mine(second))
-    await backends.owners.own([Owner(partition, first.url, 2**60)])
+    await backends.owners.own([PartitionOwner(partition, first.url, 2**60)])
     first._ownership._directory.forget([partition])
     itself = await person(USERS[partition], at=first)
     with closing(sqlite3.connect(settings.data / "data.db", isolation_level=None)) as connection:
@@ -398,7 +398,7 @@ async def test_what_a_stale_owner_wrote_does_not_stay(monkeypatch, gateways, bac
     monkeypatch.setattr("gateway.ownership.CERTAIN_S", 0.1)
     first = await gateways()
     await owned(backends, first)
-    stale = Owner(3, "ws://stale/v1/socket", 2**60)  # by a clock that is far ahead
+    stale = PartitionOwner(3, "ws://stale/v1/socket", 2**60)  # by a clock that is far ahead
     await backends.owners.own([stale])
     monkeypatch.setattr(backends.reads, "ping", ping)
     await owned(backends, first)
@@ -408,7 +408,7 @@ async def test_what_a_stale_owner_wrote_does_not_stay(monkeypatch, gateways, bac
 
 async def test_what_was_written_by_a_clock_ahead_does_not_stay(gateways, backends):
     """A new owner outdoes it at once."""
-    await backends.owners.own([Owner(partition, "ws://gone/v1/socket", 2**60) for partition in ALL])
+    await backends.owners.own([PartitionOwner(partition, "ws://gone/v1/socket", 2**60) for partition in ALL])
     first = await gateways()
 
     await owned(backends, first)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.log.kafka_brokers import Brokers
+from backends.log.kafka.brokers import Brokers
 from backends.wiring import Backends
 from gateway.server import Gateway
 from schemas.topics import DELIVERIES, user_partition

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from backends.limits import Allowance
+from backends.rate_limits import Allowance
 from gateway.hub import Allowed, Hub
 from gateway.ring import Ring
 from gateway.session import Rules, Session

@@ -8,8 +8,8 @@ import time
 import httpx
 import pytest
 
-from backends.keys import SigningKey
 from backends.settings import Settings
+from backends.signing import SigningKey
 from backends.wiring import Backends
 from functions.main import TRIGGERS
 

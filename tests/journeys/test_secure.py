@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import websockets
 
-from backends.keys import KEY_FILE
+from backends.signing import KEY_FILE
 from servers.certificates import Certificates
 from servers.services import SERVERS, Services
 from tests.journeys.conftest import PASSWORD, PATIENCE_S, Dev, Device, new_user

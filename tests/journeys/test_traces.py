@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.log import Bounds, Reads
-from backends.log.embedded import EmbeddedLog
+from backends.log import Bounds, LogReader
+from backends.log.embedded.log import EmbeddedLog
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas import chat_pb2 as pb
@@ -48,12 +48,12 @@ def serve(tmp_path):
         server.stop()
 
 
-async def bounds_of(reads: Reads, topic: str) -> Mapping[int, Bounds]:
+async def bounds_of(reads: LogReader, topic: str) -> Mapping[int, Bounds]:
     """What all partitions of a topic hold."""
     return await reads.bounds(topic, range(await reads.partitions(topic)))
 
 
-async def traces_of(reads: Reads, topic: str, message_id: int, *, since: Mapping[int, Bounds] | None = None) -> set[str]:
+async def traces_of(reads: LogReader, topic: str, message_id: int, *, since: Mapping[int, Bounds] | None = None) -> set[str]:
     """The traceparents of the records of a topic that this message stands in; of those that came after `since`."""
     found = set()
     for partition, held in (await bounds_of(reads, topic)).items():
@@ -89,7 +89,7 @@ def above(span: Span, spans: dict[str, list[Span]]) -> list[str]:
     return names
 
 
-async def send_and_follow(http: str, open_device: Callable, reads: Reads, collector: Collector, *also: str) -> dict[str, list[Span]]:
+async def send_and_follow(http: str, open_device: Callable, reads: LogReader, collector: Collector, *also: str) -> dict[str, list[Span]]:
     """Sends a message to a server whose parts all trace everything; its spans, when the trace has been found in all records of it.
 
     Needs a server's URL, a way to read its log, and the collector that it reports to: whatever the server's parts are. `also`: spans that
@@ -249,5 +249,5 @@ async def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded(serve, ope
     assert len({trace[:35] for trace in traces}) == 1
     assert {trace[53:] for trace in traces} == {"00"}
     imported = Path(server.log.name).read_text()
-    assert "backends.tracing" in imported
+    assert "backends.telemetry.tracing" in imported
     assert "opentelemetry" not in imported

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from backends.log import Record
+from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits
@@ -49,10 +49,10 @@ class Folder:
 
     async def _drop(self, commands, outcomes):
         backends = Backends(Settings(data=self.path))
-        records = [Record(COMMANDS, event(COMMANDS_ISSUED, pb.Commands(schema=1, commands=[one]))) for one in commands]
+        records = [ProducerRecord(COMMANDS, event(COMMANDS_ISSUED, pb.Commands(schema=1, commands=[one]))) for one in commands]
         for one in outcomes:
             decided = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=one)])
-            records.append(Record(MESSAGES, event(OUTCOMES_DECIDED, decided)))
+            records.append(ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, decided)))
         await backends.appends.append(records)
         for topic, group in GROUPS.items():
             held = await backends.reads.bounds(topic, range(await backends.reads.partitions(topic)))

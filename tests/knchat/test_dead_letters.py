@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from backends.log import Record
+from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits
@@ -42,7 +42,7 @@ def folder(tmp_path):
     async def append(topic, *events, keys=()):
         backends = Backends(Settings(data=tmp_path, event_keys=keys))
         for event in events:
-            await backends.appends.append([Record(topic, event, 0)])
+            await backends.appends.append([ProducerRecord(topic, event, 0)])
         await backends.close()
 
     async def read(topic):

@@ -250,11 +250,11 @@ async def test_a_part_that_fails_ends_the_whole(caplog):
         raise RuntimeError("a bug")
 
     running = _Dev(Settings(), demo=False)
-    running._part(asyncio.Event().wait(), "the pump of persist")
-    running._part(fail(), "the pump of send")
+    running._part(asyncio.Event().wait(), "the dispatcher of persist")
+    running._part(fail(), "the dispatcher of send")
     with pytest.raises(exits.Ended) as end:
         await running._watch(asyncio.Event())
 
-    assert (end.value.code, str(end.value)) == (exits.FAILED, "the pump of send has failed; the log above says why")
+    assert (end.value.code, str(end.value)) == (exits.FAILED, "the dispatcher of send has failed; the log above says why")
     assert "a bug" in caplog.text
     running._parts[0].cancel()

@@ -2,8 +2,8 @@
 
 import stat
 
-from backends.keys import SigningKey
 from backends.settings import Settings
+from backends.signing import SigningKey
 from knchat.__main__ import main
 from schemas import tokens
 

@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from backends.log.embedded import EmbeddedLog
+from backends.log.embedded.log import EmbeddedLog
 from knchat import exits
-from tests.backends.pumped import Function, append, committed, dead_letters, event
-from tests.backends.test_pump_verdicts import serving
+from tests.backends.dispatched import Function, append, committed, dead_letters, event
+from tests.backends.test_dispatcher_verdicts import serving
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 async def log(folder):
-    """The log, to append to and look into beside a pump."""
+    """The log, to append to and look into beside a dispatcher."""
     log = EmbeddedLog(folder / "log.db")
     yield log
     await log.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backends.accounts import Owner
+from backends.coordination import PartitionOwner
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits
@@ -301,12 +301,12 @@ async def test_users_are_let_in_when_every_gateway_owns_some(tmp_path):
     everything = range(settings.delivery_partitions)
     backends = Backends(settings)
     try:
-        await backends.owners.own([Owner(partition, first, 1) for partition in everything])
+        await backends.owners.own([PartitionOwner(partition, first, 1) for partition in everything])
 
         waiting = asyncio.create_task(processes.shared_out(backends.owners))
         done, _ = await asyncio.wait([waiting], timeout=5 * ASK_EVERY_S)
         assert not done
-        await backends.owners.own([Owner(partition, second, 2) for partition in everything[1::2]])
+        await backends.owners.own([PartitionOwner(partition, second, 2) for partition in everything[1::2]])
         async with asyncio.timeout(5):
             await waiting
     finally:

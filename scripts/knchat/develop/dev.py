@@ -1,4 +1,4 @@
-"""`kn-chat dev`: the whole product in one process on a data folder: the log, the functions behind pumps and over HTTP, a gateway.
+"""`kn-chat dev`: the whole product in one process on a data folder: the log, the functions behind dispatchers and over HTTP, a gateway.
 
 With `--real` the same product as processes on real stores (`real.py`). It composes what the rooms offer and adds nothing but the demo
 users. Source: design.md sections 1 and 5, D22.
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from backends import logs, tracing
 from backends.concurrency import watch_signals
 from backends.settings import Settings
+from backends.telemetry import logs, tracing
 from knchat import exits
 from knchat.command import command, exclusive
 from schemas.demo import DEMO_USERS
@@ -153,7 +153,7 @@ class _Dev:
 
     async def _start_real(self, processes: Processes, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
         """Prepares the stores and starts all processes. The HTTP URL and the first gateway's."""
-        from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
+        from backends.signing import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
         from functions.context import Context  # noqa: PLC0415 - see above
         from knchat.develop.real import alone, prepare  # noqa: PLC0415 - see above
@@ -182,7 +182,7 @@ class _Dev:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
         """Starts all parts, each after what it needs, and leaves their ends on the stack. The HTTP URL and the gateway's."""
-        from backends.keys import SigningKey  # noqa: PLC0415 - `--help` does without them all
+        from backends.signing import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
         from functions import door  # noqa: PLC0415 - see above
         from functions.main import TRIGGERS, OnEvents  # noqa: PLC0415 - see above
@@ -233,20 +233,22 @@ class _Dev:
         return settings.url("http", listener.getsockname()[1]), gateway.url
 
     async def _start_pumps(self, backends: Backends, triggers: list[Any], stack: contextlib.AsyncExitStack) -> None:
+        from backends.dispatcher.dispatcher import Dispatcher, Source  # noqa: PLC0415 - see _start
         from backends.dispatcher.in_process import in_process  # noqa: PLC0415 - see _start
-        from backends.dispatcher.pump import Pump, Source  # noqa: PLC0415 - see _start
         from functions.serve import event_app  # noqa: PLC0415 - see _start
 
-        pumps = []
+        dispatchers = []
         for trigger in triggers:
             url = f"http://{trigger.target.replace('_', '-')}"
-            source = Source(topic=trigger.topic, group=trigger.group, url=url, delivery=trigger.delivery, acknowledged=trigger.acknowledged)
-            pump = Pump(source, reads=backends.reads, appends=backends.appends, post=in_process(event_app(trigger.target)))
-            pumps.append((pump, self._part(pump.run(), f"the pump of {trigger.group}")))
+            source = Source(
+                topic=trigger.topic, group=trigger.group, url=url, retry_policy=trigger.delivery, acknowledged=trigger.acknowledged
+            )
+            dispatcher = Dispatcher(source, reads=backends.reads, appends=backends.appends, post=in_process(event_app(trigger.target)))
+            dispatchers.append((dispatcher, self._part(dispatcher.run(), f"the dispatcher of {trigger.group}")))
 
         async def stop() -> None:
-            await asyncio.gather(*(pump.stop(within_s=STOP_S) for pump, _ in pumps))
-            await _ended([task for _, task in pumps])
+            await asyncio.gather(*(dispatcher.stop(within_s=STOP_S) for dispatcher, _ in dispatchers))
+            await _ended([task for _, task in dispatchers])
 
         stack.push_async_callback(stop)
 

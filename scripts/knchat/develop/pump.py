@@ -1,7 +1,7 @@
 """`kn-chat pump`: brings the events of one source to their function by POST, where there is no Knative to do it.
 
 A process a source, as `functions.main.TRIGGERS` lists them; several of one group share its partitions (on Kafka: the embedded log has one
-owner). What it imitates is the pump's to say. Source: design.md D12, D22.
+owner). What it imitates is the dispatcher's to say. Source: design.md D12, D22.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from backends import logs, tracing
 from backends.concurrency import watch_signals
-from backends.dispatcher.pump import LOG_BACKOFF, POLL_RECORDS, Pump, Source
+from backends.dispatcher.dispatcher import MAX_POLL_RECORDS, RETRY_LOG, Dispatcher, Source
 from backends.settings import Settings
+from backends.telemetry import logs, tracing
 from functions.main import TRIGGERS, OnEvents
 from knchat import exits
 from knchat.command import command
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
-    from backends.posts import Post
+    from backends.requests import Post
     from backends.wiring import Backends
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def run(group: str, url: str | None, strict: bool, pace: float) -> int:
 
 
 async def _serve(settings: Settings, trigger: OnEvents, *, url: str | None, strict: bool, pace: float) -> None:
-    """Pumps until a signal. Raises what is wrong with the settings, and what ended the pump."""
+    """Pumps until a signal. Raises what is wrong with the settings, and what ended the dispatcher."""
     from backends.wiring import Backends  # noqa: PLC0415 - see run
 
     stopping = watch_signals()
@@ -87,44 +87,44 @@ async def _serve(settings: Settings, trigger: OnEvents, *, url: str | None, stri
         post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
         dest = url or f"http://{trigger.target.replace('_', '-')}"
         acknowledged = trigger.acknowledged and not strict
-        source = Source(topic=trigger.topic, group=trigger.group, url=dest, delivery=trigger.delivery, acknowledged=acknowledged)
+        source = Source(topic=trigger.topic, group=trigger.group, url=dest, retry_policy=trigger.delivery, acknowledged=acknowledged)
 
         async def sleep(seconds: float) -> None:
             await asyncio.sleep(seconds * pace)
 
-        held = POLL_RECORDS if strict else None
-        pump = Pump(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep, held_events=held)
-        working = asyncio.create_task(_keep_running(pump, trigger.group))
-        announcing = asyncio.create_task(_announce(pump, trigger.group))
+        held = MAX_POLL_RECORDS if strict else None
+        dispatcher = Dispatcher(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep, held_events=held)
+        working = asyncio.create_task(_keep_running(dispatcher, trigger.group))
+        announcing = asyncio.create_task(_announce(dispatcher, trigger.group))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
         announcing.cancel()
         if working.done():
             working.result()
         log.info("stopping", extra={"group": trigger.group})
-        if pump.up.is_set():
-            await pump.stop(within_s=STOP_S)
+        if dispatcher.up.is_set():
+            await dispatcher.stop(within_s=STOP_S)
         else:
             working.cancel()
         await asyncio.gather(working, return_exceptions=True)
 
 
-async def _keep_running(pump: Pump, group: str) -> None:
+async def _keep_running(dispatcher: Dispatcher, group: str) -> None:
     failures = 0
     while True:
         try:
-            await pump.run()
+            await dispatcher.run()
         except Unavailable as error:
             failures += 1
-            wait_s = LOG_BACKOFF.delay_s(failures)
+            wait_s = RETRY_LOG.delay_s(failures)
             log.warning("the group cannot be joined", extra={"group": group, "cause": error.message, "again_in_s": round(wait_s, 2)})
             await asyncio.sleep(wait_s)
         else:
             return
 
 
-async def _announce(pump: Pump, group: str) -> None:
-    await pump.up.wait()
+async def _announce(dispatcher: Dispatcher, group: str) -> None:
+    await dispatcher.up.wait()
     print(f"ready {group}", flush=True)
 
 

@@ -33,7 +33,7 @@ from knchat.develop.serving import listen
 from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
-    from backends.accounts import Owners
+    from backends.coordination import PartitionOwners
     from backends.wiring import Backends
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class Processes:
         """The pumps too. Last, so that what clients send is answered."""
         await self._start(self.pumps + self.gateways)
 
-    async def shared_out(self, owners: Owners) -> None:
+    async def shared_out(self, owners: PartitionOwners) -> None:
         """Returns when every partition is owned by one of the gateways, and every gateway owns some.
 
         A moment before, log-ins still name those of the run before; or the first one that came owns all, and users would be moved at once.

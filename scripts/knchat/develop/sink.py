@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import uvloop
 
-from backends import logs
 from backends.concurrency import watch_signals
 from backends.dispatcher.sink import Receiver
 from backends.settings import Settings
+from backends.telemetry import logs
 from backends.wiring import Backends
 from knchat import exits
 from knchat.develop.serving import HttpServer, listen

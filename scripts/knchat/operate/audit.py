@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from backends import logs
 from backends.settings import Settings
+from backends.telemetry import logs
 from knchat import exits
 from knchat.command import command
 from knchat.operate import data_folder

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from backends.dead_letters import revived
-from backends.log import Reads, Record, Stored
-from backends.logs import escaped
+from backends.log import ConsumerRecord, LogReader, ProducerRecord
+from backends.telemetry.logs import escaped
 from knchat import exits
 from knchat.command import group
 from knchat.operate import data_folder
@@ -58,7 +58,7 @@ Dead letters stay in their topic for 14 days, re-driven or not. Re-driving twice
 class Letter:
     """One record of chat-dead-letters. `event` is None when it is no CloudEvent."""
 
-    record: Stored
+    record: ConsumerRecord
     event: Event | None
 
     @property
@@ -118,7 +118,7 @@ def _ask(folder: Path | None, question: Callable[[Backends], Coroutine[None, Non
     return asyncio.run(work())
 
 
-async def _list(reads: Reads, limit: int) -> int:
+async def _list(reads: LogReader, limit: int) -> int:
     newest: list[tuple[int, int, int, Letter]] = []  # a heap with the oldest on top
     count = 0
     async for letter in _letters(reads):
@@ -137,7 +137,7 @@ async def _list(reads: Reads, limit: int) -> int:
     return exits.OK
 
 
-async def _show(reads: Reads, position: str) -> int:
+async def _show(reads: LogReader, position: str) -> int:
     letter = await _letter(reads, position)
     print(f"{'position':<20}  {letter.position}\n{'set aside at':<20}  {time_text(letter.record.at_ms)}")
     event = letter.event
@@ -177,7 +177,7 @@ async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -
     return exits.OK
 
 
-def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> Record:
+def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> ProducerRecord:
     """The event as it was before it failed. Raises Ended when it cannot or must not be tried anew.
 
     The log signs what it appends, so a forged event must be found here; what is re-driven on purpose has a time of its own, or it would
@@ -191,7 +191,7 @@ def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> Record:
     except Malformed as error:
         why = "it is forged, or KNCHAT_EVENT_KEYS has changed since"
         raise exits.Ended(f"{letter.position} is not signed: {why}") from error
-    return Record(INBOX[event.type], replace(revived(event), time=time_text(now_ms)))
+    return ProducerRecord(INBOX[event.type], replace(revived(event), time=time_text(now_ms)))
 
 
 def _agreed(question: str) -> bool:
@@ -201,7 +201,7 @@ def _agreed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-async def _letters(reads: Reads) -> AsyncIterator[Letter]:
+async def _letters(reads: LogReader) -> AsyncIterator[Letter]:
     """All dead letters that were there at the start, partition by partition."""
     partitions = range(await reads.partitions(topics.DEAD_LETTERS))
     for partition, bounds in (await reads.bounds(topics.DEAD_LETTERS, partitions)).items():
@@ -215,7 +215,7 @@ async def _letters(reads: Reads) -> AsyncIterator[Letter]:
             offset = records[-1].offset + 1
 
 
-async def _letter(reads: Reads, position: str) -> Letter:
+async def _letter(reads: LogReader, position: str) -> Letter:
     match = _POSITION.fullmatch(position)
     if match is None:
         raise exits.Ended(f"{position} is no position: PARTITION/OFFSET, as `list` shows it", exits.USAGE)
@@ -227,7 +227,7 @@ async def _letter(reads: Reads, position: str) -> Letter:
     raise exits.Ended(f"there is no dead letter at {position}")
 
 
-def _read(record: Stored) -> Letter:
+def _read(record: ConsumerRecord) -> Letter:
     try:
         return Letter(record, wire.from_kafka(record.headers, record.value))
     except Malformed:

@@ -14,8 +14,8 @@ from typing import Final
 
 import click
 
-from backends.keys import KEY_FILE, SigningKey
 from backends.settings import Settings
+from backends.signing import KEY_FILE, SigningKey
 from knchat import exits
 from knchat.command import command
 

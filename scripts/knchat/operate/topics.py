@@ -11,8 +11,8 @@ from typing import Final
 
 import click
 
-from backends import logs
 from backends.settings import Settings
+from backends.telemetry import logs
 from knchat import exits
 from knchat.command import command
 

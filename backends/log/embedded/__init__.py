@@ -1,0 +1,1 @@
+"""The log on one SQLite file, for one machine without Kafka."""
