@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from backends.log import ConsumerRecord
 from backends.requests import verdict
-from schemas import wire
-from schemas.wire import Event
+from schemas import cloudevents
+from schemas.cloudevents import Event
 
 
 def event_of(record: ConsumerRecord) -> Event:
     """The event in the record, with its place as extensions. Raises Malformed when it holds none."""
-    event = wire.from_kafka(record.headers, record.value)
+    event = cloudevents.from_kafka(record.headers, record.value)
     return replace(event, extensions={**event.extensions, **place_of(record)})
 
 

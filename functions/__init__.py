@@ -1,1 +1,1 @@
-"""What happens: stateless functions, a subject per file. The rule stands on top, its door below."""
+"""What happens: stateless functions, a subject per file. The rule is on top, its target below."""

@@ -14,10 +14,10 @@ from backends.clock import Clock
 from backends.log import ConsumerRecord, LogReader
 from backends.telemetry.metrics import gauge
 from schemas import chat_pb2 as pb
+from schemas.cloudevents import from_kafka, parse
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import unix_ms_of
 from schemas.topics import HISTORY_GROUPS
-from schemas.wire import from_kafka, parse
 
 log = logging.getLogger(__name__)
 

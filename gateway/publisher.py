@@ -21,11 +21,11 @@ from gateway.batches import PATIENCE_S, Batches, in_halves
 from gateway.keys import REMEMBERED, Accepted, Keys, Known, Pending, Waiter
 from gateway.minting import Minting
 from schemas import chat_pb2 as pb
+from schemas.cloudevents import Event
 from schemas.commands import content_hash
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import MessageId, UserId, time_text
 from schemas.topics import COMMANDS, COMMANDS_ISSUED
-from schemas.wire import Event
 
 log = logging.getLogger(__name__)
 

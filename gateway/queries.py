@@ -16,10 +16,10 @@ from backends.telemetry.metrics import count
 from gateway.batches import Batches, in_halves
 from gateway.minting import Minting
 from schemas import chat_pb2 as pb
+from schemas.cloudevents import Event
 from schemas.errors import ChatError, Unavailable
 from schemas.ids import random_id, time_text
 from schemas.topics import QUERIES, QUERIES_ASKED
-from schemas.wire import Event
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from backends.log import ConsumerRecord
 from backends.telemetry import tracing
 from backends.telemetry.metrics import count
-from schemas import wire
+from schemas import cloudevents
 from schemas.errors import Malformed
 from schemas.signatures import is_signed
 from schemas.topics import EventType
@@ -49,7 +49,7 @@ class Record(NamedTuple):
             _skipped(stored, "not-signed")
             return cls(stored.partition, stored.offset, stored.at_ms, b"", None)
         # Reading the attributes costs 7 us, and all but one are for others.
-        if ("ce_type", event_type.type.encode()) not in stored.headers or not data.startswith(wire.MARK):
+        if ("ce_type", event_type.type.encode()) not in stored.headers or not data.startswith(cloudevents.MARK):
             data = _data_of(stored, event_type)
         return cls(stored.partition, stored.offset, stored.at_ms, data, tracing.recorded_parent(stored.headers) if traced else None)
 
@@ -66,8 +66,8 @@ def _data_of(stored: ConsumerRecord, event_type: EventType) -> bytes:
     """The data of a record in another form than ours; empty, and counted, when it is something else: nobody can be told of it."""
     reason = "type"
     try:
-        event = wire.from_kafka(stored.headers, stored.value)
-        if event.type == event_type.type and event.data.startswith(wire.MARK):
+        event = cloudevents.from_kafka(stored.headers, stored.value)
+        if event.type == event_type.type and event.data.startswith(cloudevents.MARK):
             return event.data
     except Malformed as error:
         reason = error.field or "event"

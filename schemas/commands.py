@@ -12,9 +12,9 @@ from msgspec import UNSET, UnsetType
 
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.checks import check_fits, check_own
 from schemas.errors import Malformed
 from schemas.ids import ChatId, UserId, direct_chat, parse_anchor, parse_chat, parse_id, parse_user
+from schemas.validation import check_fits, check_own
 
 
 def chat_of(frame: frames.Send | frames.Mark | frames.History | frames.DigestAsk, user: UserId) -> ChatId:

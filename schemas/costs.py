@@ -1,6 +1,6 @@
-"""What a call or a client frame costs, in units of a budget: about what a message costs the house is 1.
+"""What a call or a client frame costs, in units of a budget: about what a message costs in all is 1.
 
-Declared with each HTTP endpoint (`Endpoint.cost`, functions/http_endpoint.py) and here for each frame; who may spend how many units is a
+Declared with each HTTP endpoint (`Endpoint.cost`) and here for each frame; who may spend how many units is a
 setting. Source: protocol.md section 2, `rate_limited`.
 """
 

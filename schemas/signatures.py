@@ -1,6 +1,6 @@
-"""Signatures of events: who holds no event key can neither make an event that our doors take, nor post an old one elsewhere or later.
+"""Signatures of events: who holds no event key can neither make an event that our functions take, nor post an old one elsewhere or later.
 
-The log's adapters sign what they append, into its inbox; doors and gateways check. Pure. Source: design.md D23.
+The log's adapters sign what they append, into its inbox; functions and gateways check. Pure. Source: design.md D23.
 
     knchatsig = "2." base64url(HMAC-SHA256(key, "2" LF inbox LF type LF source LF id LF time LF partitionkey LF data))
 
@@ -18,9 +18,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from schemas.cloudevents import Event
 from schemas.errors import Malformed
 from schemas.topics import TOPICS
-from schemas.wire import Event
 
 SIGNATURE: Final = "knchatsig"
 """The attribute that holds it."""
@@ -35,7 +35,7 @@ _MS: Final = timedelta(milliseconds=1)
 def sign(event: Event, inbox: str, keys: Sequence[bytes]) -> Event:
     """The event with its signature under the first key, for this topic; as it is when there are no keys.
 
-    An event that a dispatcher took out of the log and sets aside keeps the signature it came with, or none: else the dead letter of a
+    An event that a dispatcher took out of the log and dead-letters keeps the signature it came with, or none: else the dead letter of a
     forged event would be a true one.
     """
     if not keys or "knativekafkaoffset" in event.extensions:
@@ -88,7 +88,7 @@ def is_signed(headers: Sequence[tuple[str, bytes]], value: bytes, inbox: str, ke
 
 
 def check_age(event: Event, inboxes: Collection[str], *, now_ms: int) -> None:
-    """Refuses an event that is older than these inboxes can hold: somebody has kept it. What is read once more on purpose is signed anew.
+    """Refuses an event that is older than these inboxes can hold: it was kept outside. What is read once more on purpose is signed anew.
 
     Raises Malformed.
     """

@@ -45,7 +45,7 @@ class BadToken(Refused):
 
 
 class UnknownKey(BadToken):
-    """Signed, it says, with a key that is not among ours: perhaps a new one, so whoever holds the keys may read them again."""
+    """Signed, it says, with a key that is not among ours: perhaps a new one, so the keys may be read again."""
 
 
 class ExpiredToken(BadToken):

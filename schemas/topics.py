@@ -27,7 +27,7 @@ _HOUR_S: Final = 3_600
 _DAY_S: Final = 24 * _HOUR_S
 
 MAX_RECORD_BYTES: Final = 512 * 1024
-"""No record's data exceeds this (design.md D6): `send` splits. The sink refuses 1 MiB for ever."""
+"""No record's data exceeds this (design.md D6): `send` splits. The sink never takes 1 MiB."""
 MAX_BATCH_BYTES: Final = 256 * 1024
 MAX_BATCH: Final = 256
 

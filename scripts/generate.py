@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas import chat_pb2 as pb
-from schemas import wire
+from schemas import cloudevents
 from schemas.demo import DEMO_USERS
 from schemas.ids import direct_chat, first_id_at, time_text
 from schemas.topics import COMMANDS_ISSUED, EVENT_TYPES, OUTCOMES_DECIDED, QUERIES_ASKED
@@ -52,19 +52,19 @@ def samples() -> dict[str, bytes]:
         "send": commands,
         "persist": _event(OUTCOMES_DECIDED.message, pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)])),
         "history": _event(QUERIES_ASKED.message, pb.Queries(schema=1, queries=[page, chats])),
-        "report_lost": replace(commands, extensions=failure),
+        "report_failed": replace(commands, extensions=failure),
     }
     files: dict[str, bytes] = {}
     for name, event in events.items():
-        headers, body = wire.to_http(event)
+        headers, body = cloudevents.to_http(event)
         files[f"functions/samples/{name}.headers"] = "".join(f"{key}: {value}\n" for key, value in headers).encode()
         files[f"functions/samples/{name}.bin"] = body
     return files
 
 
-def _event(message: str, payload: pb.Commands | pb.Outcomes | pb.Queries) -> wire.Event:
+def _event(message: str, payload: pb.Commands | pb.Outcomes | pb.Queries) -> cloudevents.Event:
     event_type = EVENT_TYPES[message]
-    return wire.Event(
+    return cloudevents.Event(
         id=f"sample-{message.lower()}",
         source="/samples",
         type=event_type.type,

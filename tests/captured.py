@@ -16,7 +16,7 @@ EVENT_KEY = b"test-key"
 """Under which the recorded events are signed."""
 FOREIGN = frozenset({"plain", "plain-bare", "not-a-cloudevent-bad-time"})
 """Records that the dispatcher wraps: no CloudEvents."""
-FOR_DOORS = FOREIGN | {"structured-json", "structured-json-base64", "422-kne-name-with-hyphen"}
+FOR_EVENT_HANDLERS = FOREIGN | {"structured-json", "structured-json-base64", "422-kne-name-with-hyphen"}
 """Of these only requests are compared: ours dead-letters foreign records instead, and a `kne-` name that would wedge a partition."""
 
 

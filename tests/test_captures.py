@@ -4,7 +4,7 @@ import re
 from itertools import chain
 
 from tests.backends.test_captures_sent import DISPATCHED_HERE, POSTED
-from tests.captured import CAPTURES, DEAD, DISPATCHED, FOR_DOORS, FOREIGN, TO_FUNCTIONS, TO_SINKS, record_behind, recorded
+from tests.captured import CAPTURES, DEAD, DISPATCHED, FOR_EVENT_HANDLERS, FOREIGN, TO_FUNCTIONS, TO_SINKS, record_behind, recorded
 
 HERE = {path.name for path in CAPTURES.iterdir() if path.suffix in {".http", ".json"}}
 FAILS_TOO = {f"dead-letter-that-fails-too.{hop}.http" for hop in (1, 2)}
@@ -39,16 +39,16 @@ def test_the_readme_lists_what_is_there():
 
 
 def test_what_is_there_is_compared():
-    """By the doors, the dispatcher, the gateway's posts, and the stand-in for the receiver.
+    """By the event handlers, the dispatcher, the gateway's posts, and the stand-in for the receiver.
 
-    That is `functions/test_door_captures`, `backends/test_captures_sent`, `backends/test_requests`, and `backends/test_sink`.
+    That is `functions/test_event_handler_captures`, `backends/test_captures_sent`, `backends/test_requests`, and `backends/test_sink`.
     """
-    doors = {*TO_FUNCTIONS, *records(filter(None, map(record_behind, TO_FUNCTIONS)))}
+    event_handlers = {*TO_FUNCTIONS, *records(filter(None, map(record_behind, TO_FUNCTIONS)))}
     pump = records(f"dispatch-{name}" for name in DISPATCHED_HERE) | records(f"dead-letter-{name}" for name in DEAD)
     pump |= {tried["file"] for name in DISPATCHED_HERE for tried in recorded(f"dispatch-{name}")["delivered_as"]}
     sink = {*TO_SINKS, *(file.replace(".http", ".response.http") for file in TO_SINKS)}
     sink |= HERE & records(file.removesuffix(".http") for file in TO_SINKS)
 
-    assert doors | pump | sink | FAILS_TOO | {"receive-503-over-1mib.request.json"} == HERE
-    assert set(DISPATCHED) - set(DISPATCHED_HERE) == FOR_DOORS >= FOREIGN
+    assert event_handlers | pump | sink | FAILS_TOO | {"receive-503-over-1mib.request.json"} == HERE
+    assert set(DISPATCHED) - set(DISPATCHED_HERE) == FOR_EVENT_HANDLERS >= FOREIGN
     assert {file for file in TO_SINKS if "receive-binary" in file} == set(POSTED)

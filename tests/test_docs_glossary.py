@@ -10,9 +10,10 @@ from typing import Final, get_args
 import msgspec
 
 from backends.settings import Settings
-from functions import documents, main
+from functions import triggers
+from functions.runtime import openapi
 from knchat.__main__ import COMMANDS
-from schemas import bodies, chat_queries, frames
+from schemas import chat_queries, endpoints, frames
 from schemas.topics import TOPICS
 
 GLOSSARY: Final = (Path(__file__).parents[1] / "docs/glossary.md").read_text()
@@ -22,15 +23,17 @@ def _names() -> dict[str, str]:
     """Every word that a name of the public API is made of -> one name that holds it."""
     queries = [chat_queries.ChatsQuery, chat_queries.MessagesQuery, chat_queries.DigestQuery]
     structs = [*get_args(frames.Incoming), *get_args(frames.Outgoing), frames.HistoryMessage, frames.ChatState, frames.Limits, *queries]
-    models = [model for model in vars(bodies).values() if isinstance(model, type) and issubclass(model, bodies.Body | bodies.Query)]
+    models = [
+        model for model in vars(endpoints).values() if isinstance(model, type) and issubclass(model, endpoints.Body | endpoints.Query)
+    ]
     names = [
         *(struct.__struct_config__.tag for struct in structs if struct.__struct_config__.tag),
         *(field.encode_name for struct in structs for field in msgspec.structs.fields(struct)),
-        *(call.path for call in documents.endpoints()),
+        *(call.path for call in openapi.described_endpoints()),
         *(field.alias or name for model in models for name, field in model.model_fields.items()),
         *COMMANDS,
         *TOPICS,
-        *(trigger.target for trigger in main.TRIGGERS),
+        *(trigger.target for trigger in triggers.TRIGGERS),
         *(item.metadata["variable"] or item.name for item in dataclasses.fields(Settings)),
     ]
     return {word: name for name in names for word in re.findall(r"[a-z]+", name.lower())}
@@ -50,8 +53,8 @@ def test_the_glossary_has_every_noun_of_the_public_api():
 
 def test_the_glossary_explains_frames_calls_topics_commands_and_functions_by_name():
     """Whole, as they are written on the wire."""
-    names = {*frames.CLIENT_TYPES, *frames.SERVER_TYPES, *TOPICS, *COMMANDS, *(trigger.target for trigger in main.TRIGGERS)}
-    paths = {part for call in documents.endpoints() for part in call.path.split("/") if part and not part.startswith("{")} - {"v1"}
+    names = {*frames.CLIENT_TYPES, *frames.SERVER_TYPES, *TOPICS, *COMMANDS, *(trigger.target for trigger in triggers.TRIGGERS)}
+    paths = {part for call in openapi.described_endpoints() for part in call.path.split("/") if part and not part.startswith("{")} - {"v1"}
 
     assert {name for name in names | paths if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", GLOSSARY)} == set()
 

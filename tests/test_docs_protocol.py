@@ -8,7 +8,8 @@ from typing import Final, get_args
 import msgspec
 import pytest
 
-from functions import documents, main
+from functions import triggers
+from functions.runtime import openapi
 from gateway import acts, framing
 from schemas import frames
 from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES
@@ -61,12 +62,12 @@ def test_the_frames_of_the_page_are_those_of_the_code(heading, union):
 def test_the_calls_of_the_page_are_those_of_the_code():
     """Method and path of each; what may come in stands in its row; what is planned has no call."""
     served, planned = split("1. HTTP (functions)")
-    calls = {call.name: call for call in documents.endpoints()}
+    calls = {call.name: call for call in openapi.described_endpoints()}
 
     assert set(served) == set(calls) | _UNDESCRIBED
     assert not set(planned) & set(served)
     for name, call in calls.items():
-        query = {given["name"] for given in documents.parameters(call) if given["in"] == "query"}
+        query = {given["name"] for given in openapi.parameters(call) if given["in"] == "query"}
         fields = set(call.body.model_fields) if call.body else query
         words = _said(served[name])
         assert fields <= words[0], name
@@ -75,7 +76,7 @@ def test_the_calls_of_the_page_are_those_of_the_code():
 
 
 def _prefixes() -> list[str]:
-    return [path for trigger in main.TRIGGERS if isinstance(trigger, main.OnHttp) for path in trigger.paths]
+    return [path for trigger in triggers.TRIGGERS if isinstance(trigger, triggers.OnHttp) for path in trigger.paths]
 
 
 def test_the_limits_of_the_page_are_those_of_the_code():

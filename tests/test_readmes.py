@@ -9,7 +9,7 @@ import pytest
 
 from backends.settings import Settings
 from backends.telemetry.metrics import METRICS
-from functions.main import TRIGGERS, OnEvents, OnHttp
+from functions.triggers import TRIGGERS, OnEvents, OnHttp
 from measure import capacity
 from schemas.topics import TOPICS
 from tests.support.pages import ROOT, rows
@@ -97,7 +97,7 @@ def test_every_trigger_stands_in_the_table_as_it_is():
     expected = []
     for trigger in TRIGGERS:
         if isinstance(trigger, OnEvents):
-            delay = f"{trigger.delivery.retry} x {trigger.delivery.backoff_delay_s:g} s"
+            delay = f"{trigger.retry_policy.retry} x {trigger.retry_policy.backoff_delay_s:g} s"
             expected.append((f"`{trigger.target}`", f"topic {trigger.topic}", trigger.group, delay))
         else:
             assert isinstance(trigger, OnHttp)

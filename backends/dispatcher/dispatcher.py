@@ -1,6 +1,6 @@
 """The local dispatcher: brings the records of one topic to one function by POST, as Knative's KafkaSource does where there is Knative.
 
-`kn-chat dev` runs one for each event row of `functions.main.TRIGGERS`, `kn-chat pump` one alone. It knows the log and a `Post`, never what
+`kn-chat dev` runs one for each event row of `functions.triggers`, `kn-chat pump` one alone. It knows the log and a `Post`, never what
 is in the events. It imitates the measured dispatcher: retries, back-off, unordered dispatch, prefix commits; not ordered mode. Two things
 it does better: an event that waits for its next try delays no other, and what was acknowledged is tried for as long as a store is
 unavailable. Several dispatchers of one group share its partitions as far as the log lets them. Source: design.md D2, D12, D22.
@@ -22,9 +22,9 @@ from backends.log import ConsumerRecord, GroupConsumer, LogProducer, LogReader, 
 from backends.requests import Headers, HttpResponse, Post, Unreached, verdict
 from backends.retry_policy import RetryPolicy
 from backends.telemetry import metrics, tracing
+from schemas.cloudevents import Event
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS
-from schemas.wire import Event
 
 log = logging.getLogger(__name__)
 

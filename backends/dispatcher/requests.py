@@ -16,8 +16,8 @@ from typing import Final
 from backends.dead_letters import place_of
 from backends.log import ConsumerRecord
 from backends.requests import MAX_ERROR_DATA_BYTES, Headers, HttpResponse
-from schemas import wire
-from schemas.wire import Event
+from schemas import cloudevents
+from schemas.cloudevents import Event
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _KNE: Final = re.compile(rb"kne-([a-z0-9]+)")
 
 def request_of(event: Event, *, url: str, namespace: str) -> tuple[Headers, bytes]:
     """Headers (small letters, as ASGI wants them) and body of the event's POST, but for the `traceparent`: each try has one of its own."""
-    fields, body = wire.to_http(replace(event, traceparent=None))
+    fields, body = cloudevents.to_http(replace(event, traceparent=None))
     headers = [
         (b"user-agent", b"Vert.x-WebClient/4.5.21 kn-chat-pump"),
         (b"prefer", b"reply"),

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from backends.log import LogProducer, ProducerRecord
+from schemas.cloudevents import Event, from_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import TOPICS
-from schemas.wire import Event, from_kafka
 
 MAX_BYTES: Final = 1 << 20
 MAX_SHUFFLE_S: Final = 0.02

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from schemas.wire import Event
+from schemas.cloudevents import Event
 
 
 class Evicted(Exception):
@@ -31,7 +31,7 @@ class ProducerRecord:
 class ConsumerRecord:
     """One record of the log, where it lies and since when (Unix milliseconds, the log's clock).
 
-    `headers` and `value` are the Kafka form; `schemas.wire.from_kafka` reads them. They are left unread here because a record may be no
+    `headers` and `value` are the Kafka form; `cloudevents.from_kafka` reads them. They are left unread here because a record may be no
     CloudEvent at all, and then it is its reader's to refuse.
     """
 

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from backends.http_post import HttpPost
 from backends.log import ProducerRecord
 from backends.requests import Headers
+from schemas.cloudevents import Event, to_http
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES
-from schemas.wire import Event, to_http
 
 TIMEOUT_S: Final = 10.0
 PING_TIMEOUT_S: Final = 2.0

@@ -14,14 +14,14 @@ from inspect import iscoroutinefunction
 from random import getrandbits, random
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar, cast
 
+from schemas.cloudevents import trace_of
 from schemas.errors import ChatError, Malformed
-from schemas.wire import trace_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from backends.telemetry.otlp import Exporting
-    from schemas.wire import Event
+    from schemas.cloudevents import Event
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """What the spans that are left at the end get to be sent."""

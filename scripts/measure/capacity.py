@@ -78,7 +78,7 @@ class Inputs:
     reconnect_s: float = _given(120, "seconds over which a lost zone's clients come back", "the client's jitter")
     connects: float = _given(1_500, "connects a second and core, with a token", DESIGN)
 
-    stages: float = _given(2, "functions that an event passes: send, persist", "functions.main")
+    stages: float = _given(2, "functions that an event passes: send, persist", "functions.triggers")
     function_us: float = _given(303, "functions, for a message, all stages", RUNS)
     function_event_us: float = _given(3_650, "functions, for an event, all stages", RUNS)
     component_us: float = _given(400, "Knative's parts, for a call: queue-proxy alone; twice to three times with an activator", ASSUMED)
@@ -89,7 +89,7 @@ class Inputs:
     concurrency: float = _given(8, "calls at once in a pod for which another is added", MANIFESTS)
     partitions: float = _given(360, "partitions of chat-commands", DESIGN)
 
-    log_copies: float = _given(2, "times a message is written before delivery: command, outcome", "functions.main")
+    log_copies: float = _given(2, "times a message is written before delivery: command, outcome", "functions.triggers")
     delivery_records: float = _given(1.8, "delivery records of a message alone in its event", "measured")
     log_us: float = _given(0, "clients of the log, for a message, where not counted with their process", "counted with it")
     replication: float = _given(3, "copies of each record and row", DESIGN)

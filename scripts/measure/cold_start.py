@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   scripts/bench cold-start --rounds 20"""
 
 SAMPLES = Path(__file__).resolve().parents[2] / "functions" / "samples"
-TARGETS = ("send", "persist", "history", "report_lost")
+TARGETS = ("send", "persist", "history", "report_failed")
 FLOOR_RATIO = {"send": 3.0, "persist": 4.5, "history": 4.5}
 FLOOR_MS = 700.0
 DEADLINE_S = 20.0
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if name in TARGETS:
                     headers, body = _sample(name)
                     environ = {"FUNCTION_TARGET": name, "KNCHAT_DATA": folder, "FUNCTION_SOURCE": str(SAMPLES.parent / "main.py")}
-                    elapsed = once("functions.serve:app", environ, headers, body)
+                    elapsed = once("functions.runtime.asgi:app", environ, headers, body)
                 else:
                     elapsed = once("measure.cold_start:hello", {}, {}, b"")
                 if number:

@@ -23,8 +23,9 @@ from typing import Any, Final
 
 import uvloop
 
-from functions import accounts, chats, devices, documents
-from functions.http_endpoint import Endpoint
+from functions.endpoints import accounts, chats, devices
+from functions.runtime import openapi
+from functions.runtime.http_endpoint import Endpoint
 from measure.flooder import Http, Line
 from measure.process import ahead_of_others
 from measure.product import Product
@@ -141,7 +142,7 @@ def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
         chats.get_digest: "?from=1&to=9223372036854775807",
     }
     found: dict[str, dict[str, Any]] = {}
-    for call in documents.endpoints():
+    for call in openapi.described_endpoints():
         path = call.path.replace("{user}", flooder.user).replace("{device}", "gone").replace("{chat}", chat) + queries.get(call, "")
         body = bodies[call] if call.body else None
         found[call.name] = {"method": call.method, "path": path, "body": body, "at_once": AT_ONCE}

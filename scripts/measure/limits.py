@@ -22,7 +22,7 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from measure import schedule
 from schemas import topics
-from schemas.wire import Event
+from schemas.cloudevents import Event
 
 
 class _Relay(WSListener):

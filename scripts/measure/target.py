@@ -1,4 +1,4 @@
-"""The product under load, over its HTTP doors: registers users, logs them in, reads history."""
+"""The product under load, over HTTP: registers users, logs them in, reads history."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import pytest
 
 from backends.dispatcher.dispatcher import COMMIT_INTERVAL_S
 from backends.log import ProducerRecord
+from schemas.cloudevents import Event, from_kafka
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from schemas.wire import Event, from_kafka
 
 PATIENCE_S = 10
 

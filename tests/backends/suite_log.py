@@ -15,10 +15,10 @@ import pytest
 
 from backends.log import Evicted, LogProducer, LogReader, ProducerRecord
 from backends.telemetry.metrics import value_of
+from schemas.cloudevents import Event, from_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
-from schemas.wire import Event, from_kafka
 from tests.support.traces import TRACE
 
 EVENT_KEY = b"0123456789abcdef"

@@ -11,10 +11,10 @@ from datetime import datetime
 import pytest
 
 from backends.log import ProducerRecord
+from schemas.cloudevents import from_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES, partition_of
-from schemas.wire import from_kafka
 from tests.backends.suite_log import EVENT_KEY, PATIENCE_S, ends, event, ids, sent
 from tests.support.traces import TRACE
 

@@ -24,16 +24,16 @@ from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
 from backends.log.knative import KnativeLogProducer
 from backends.retry_policy import RetryPolicy
+from schemas.cloudevents import from_kafka
 from schemas.signatures import SIGNATURE, signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
-from schemas.wire import from_kafka
 from tests.backends.dispatched import Naps, end
 from tests.backends.dispatched import event as any_event
 from tests.captured import (
     DEAD,
     DISPATCHED,
     EVENT_KEY,
-    FOR_DOORS,
+    FOR_EVENT_HANDLERS,
     TO_SINKS,
     Message,
     captured,
@@ -46,7 +46,7 @@ from tests.captured import (
 from tests.real import NEEDS, topic_prefix
 
 PATIENCE_S = 60  # Kafka's groups form in seconds
-DISPATCHED_HERE = [name for name in DISPATCHED if name not in FOR_DOORS]
+DISPATCHED_HERE = [name for name in DISPATCHED if name not in FOR_EVENT_HANDLERS]
 TOO = "dead-letter-that-fails-too"
 POSTED = [file for file in TO_SINKS if file.startswith("receive-binary-")]
 RETRY_POLICY = RetryPolicy(retry=3, backoff_delay_s=0.2, timeout_s=1)

@@ -12,8 +12,8 @@ from backends.dispatcher.dispatcher import COMMIT_INTERVAL_S, Dispatcher, Source
 from backends.dispatcher.in_process import in_process
 from backends.log import ConsumerRecord
 from backends.retry_policy import RetryPolicy
+from schemas.cloudevents import to_kafka
 from schemas.topics import COMMANDS
-from schemas.wire import to_kafka
 from tests.backends.dispatched import PATIENCE_S, Function, end, event
 
 FIRST, SECOND = 0, 1

@@ -22,7 +22,7 @@ from backends.cache import Claim
 from backends.cache.embedded import EmbeddedCache
 from backends.log import ProducerRecord
 from backends.log.embedded.log import EmbeddedLog
-from schemas.wire import Event
+from schemas.cloudevents import Event
 
 async def append(task, log, cache, first):
     for number in range(first, first + 1_000_000):

@@ -14,8 +14,8 @@ from backends.log import ProducerRecord
 from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
+from schemas.cloudevents import Event
 from schemas.topics import DEAD_LETTERS, partition_of
-from schemas.wire import Event
 from servers.kafka import _JARS
 from servers.packages import JAVA
 

@@ -16,9 +16,9 @@ from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
 from backends.settings import Settings
+from schemas.cloudevents import Event
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS
-from schemas.wire import Event
 from tests.backends.suite_log import ALL, ids
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]

@@ -21,9 +21,9 @@ from backends.log.knative import KnativeLogProducer
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat.develop.sink import serving
+from schemas.cloudevents import from_kafka
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
-from schemas.wire import from_kafka
 from tests.backends.dispatched import event
 from tests.proxy import proxy_to
 from tests.support.until import until

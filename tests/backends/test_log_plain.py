@@ -16,8 +16,8 @@ from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
 from schemas import chat_pb2 as pb
+from schemas.cloudevents import Event
 from schemas.topics import MESSAGES, OUTCOMES_DECIDED
-from schemas.wire import Event
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 

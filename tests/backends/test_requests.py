@@ -12,8 +12,8 @@ from backends.dead_letters import event_of
 from backends.dispatcher.requests import dead_letter, foreign_dead_letter, request_of
 from backends.log import ConsumerRecord
 from backends.requests import HttpResponse, verdict
+from schemas.cloudevents import Event, to_kafka
 from schemas.errors import Malformed
-from schemas.wire import Event, to_kafka
 from tests.captured import DEAD, DISPATCHED, FOREIGN, captured, meaning, meaning_of_record, message, recorded, stored
 
 SEND = "http://127.0.0.1:18081"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from backends.telemetry import metrics, tracing
 from backends.telemetry.logs import _Line
+from schemas.cloudevents import trace_of
 from schemas.errors import Malformed, Unavailable
-from schemas.wire import trace_of
 from tests.collector import Collector
 from tests.support.traces import TRACE
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from backends.log.kafka.topics import KafkaTopics
 from backends.retry_policy import RetryPolicy
 from backends.settings import Settings
-from functions.main import TRIGGERS, OnEvents, OnHttp
+from functions.triggers import TRIGGERS, OnEvents, OnHttp
 from knchat.operate import waves
 from knchat.operate.needed_secrets import pod_of
 from schemas.errors import Malformed
@@ -91,9 +91,9 @@ def sources_say_everything(things):
 
 
 def triggers_are_called(things):
-    """functions/main.TRIGGERS, the KafkaSources and the routes say the same."""
+    """functions/triggers.TRIGGERS, the KafkaSources and the routes say the same."""
     events = [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)]
-    expected = {trigger.group: (trigger.topic, trigger.target.replace("_", "-"), trigger.delivery) for trigger in events}
+    expected = {trigger.group: (trigger.topic, trigger.service, trigger.delivery) for trigger in events}
     given = {}
     for source in of_kind(things, "KafkaSource"):
         spec, delivery = source["spec"], source["spec"].get("delivery", {})
@@ -110,12 +110,12 @@ def triggers_are_called(things):
     for group in expected.keys() | given.keys():
         if expected.get(group) != given.get(group):
             yield f"group {group}: TRIGGERS say {expected.get(group)}, the sources {given.get(group)}"
-    targets = {trigger.target for trigger in TRIGGERS}
+    targets = {trigger.service: trigger.target for trigger in TRIGGERS}
     served = {}
     for function in of_kind(things, "Function"):
         (container,) = function["spec"]["template"]["spec"]["containers"]
         served[name(function)] = environment(things, container).get("FUNCTION_TARGET")
-    if served != {target.replace("_", "-"): target for target in targets}:
+    if served != targets:
         yield f"Services and their FUNCTION_TARGET are {served}"
     routes = {}
     for rule in one(things, "HTTPRoute", "api")["spec"]["rules"]:

@@ -26,8 +26,8 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from clusters.api import Api
 from knchat.operate.doctor import CHECKS
+from schemas.cloudevents import Event
 from schemas.topics import DEAD_LETTERS
-from schemas.wire import Event
 from tests.deploy.cluster import sweep
 from tests.deploy.controllers import controllers
 from tests.deploy.installation import Installation
@@ -137,13 +137,13 @@ MISTAKES = (
         "source-inbox",
         "kafkasource/send",
         setting("/spec/topics", ["chat-queries"]),
-        "has topics chat-queries, and functions/main.py says chat-commands",
+        "has topics chat-queries, and functions/triggers.py says chat-commands",
     ),
     Mistake(
         "source-inbox",
         "kafkasource/persist",
         setting("/spec/consumerGroup", "mine"),
-        "has consumerGroup mine, and functions/main.py says persist",
+        "has consumerGroup mine, and functions/triggers.py says persist",
     ),
     Mistake(
         "source-delivery",
@@ -297,7 +297,7 @@ def function(target, folder, **environ):
     """A process of a function, as in production; its base URL."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "functions.serve:app", "--port", str(port), "--log-level", "warning"],
+        [sys.executable, "-m", "uvicorn", "functions.runtime.asgi:app", "--port", str(port), "--log-level", "warning"],
         env={**os.environ, "FUNCTION_TARGET": target, "KNCHAT_DATA": str(folder), **environ},
     )
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from functions.main import TRIGGERS, OnEvents
+from functions.triggers import TRIGGERS, OnEvents
 from tests.deploy.cluster import unless_had
 from tests.deploy.dockerfile import Engine, instructions, may_make_roots, stages
 

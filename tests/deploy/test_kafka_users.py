@@ -26,8 +26,8 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from gateway.lag import HistoryLag
 from schemas import topics
+from schemas.cloudevents import Event
 from schemas.errors import ChatError
-from schemas.wire import Event
 from tests.deploy.stacks import Terraform, copied
 
 pytestmark = pytest.mark.slow

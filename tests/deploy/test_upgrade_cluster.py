@@ -11,8 +11,8 @@ import pytest
 from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
+from schemas.cloudevents import Event
 from schemas.topics import DEAD_LETTERS, TOPICS
-from schemas.wire import Event
 from tests.deploy.controllers import controllers
 from tests.deploy.installation import Installation
 

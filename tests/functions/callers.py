@@ -1,4 +1,4 @@
-"""Somebody who calls the HTTP functions: the real app on real embedded stores, in this process."""
+"""A client of the HTTP functions: the real app on real embedded stores, in this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from backends.wiring import Backends
-from functions.serve import http_app
+from functions.runtime.asgi import http_app
 from schemas.topics import DELIVERIES
 
 PASSWORD = "correct horse battery"

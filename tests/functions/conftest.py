@@ -11,10 +11,10 @@ from backends.accounts import Profile
 from backends.dispatcher.in_process import in_process
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions import door
-from functions.serve import event_app
+from functions.runtime.asgi import event_app
+from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
-from schemas import wire
+from schemas import cloudevents
 from schemas.demo import DEMO_USERS
 from schemas.ids import direct_chat, first_id_at
 from schemas.topics import EVENT_TYPES
@@ -33,11 +33,11 @@ def settings(tmp_path):
 
 @pytest.fixture
 async def backends(settings):
-    """Opened stores that all doors use; empty."""
+    """Opened stores that all functions use; empty."""
     opened = Backends(settings)
-    door.use(opened)
+    use_backends(opened)
     yield opened
-    door.use(None)
+    use_backends(None)
     await opened.close()
 
 
@@ -50,11 +50,11 @@ async def people(backends):
 
 @pytest.fixture
 async def ann(backends):
-    """Somebody who is logged in on a phone."""
+    """A user who is logged in on a phone."""
     return await (await Caller(backends).register("ann")).log_in()
 
 
-class Doors:
+class EventTargets:
     """Makes events and posts them to targets."""
 
     ALICE, BOB, CAROL, CHAT = ALICE, BOB, CAROL, direct_chat(ALICE, BOB)
@@ -76,7 +76,7 @@ class Doors:
         """A command to move a watermark."""
         return pb.Command(id=self.mint(), user=user, device="phone", chat=chat, mark=pb.Mark(read=read, received=received))
 
-    def event(self, payload, **changes) -> wire.Event:
+    def event(self, payload, **changes) -> cloudevents.Event:
         """The event that holds commands, outcomes or queries; a list of them is put into their message."""
         if isinstance(payload, list):
             name, items = {
@@ -87,13 +87,13 @@ class Doors:
             payload = getattr(pb, name)(schema=1, **{items: payload})
         kind = EVENT_TYPES[payload.DESCRIPTOR.name]
         data = payload.SerializeToString()
-        return replace(wire.Event(f"e{self.mint()}", "/tests", kind.type, data, dataschema=kind.dataschema), **changes)
+        return replace(cloudevents.Event(f"e{self.mint()}", "/tests", kind.type, data, dataschema=kind.dataschema), **changes)
 
     async def post(self, target, event):
         """The answer of the target to an event, or to a list of commands, outcomes or queries."""
-        if not isinstance(event, wire.Event):
+        if not isinstance(event, cloudevents.Event):
             event = self.event(event)
-        headers, body = wire.to_http(event)
+        headers, body = cloudevents.to_http(event)
         return await self.post_raw(target, dict(headers), body)
 
     async def post_raw(self, target, headers: Mapping[str, str], body: bytes):
@@ -103,8 +103,8 @@ class Doors:
 
 
 @pytest.fixture
-def doors():
-    return Doors()
+def event_targets():
+    return EventTargets()
 
 
 class Topics:
@@ -113,13 +113,13 @@ class Topics:
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
 
-    async def events(self, topic) -> list[tuple[int, wire.Event]]:
+    async def events(self, topic) -> list[tuple[int, cloudevents.Event]]:
         """Partition and event of each record."""
         reads = self._backends.reads
         found = []
         for partition in range(await reads.partitions(topic)):
             records = await reads.read(topic, partition, 0, max_records=10_000, max_bytes=1 << 30)
-            found += [(partition, wire.from_kafka(record.headers, record.value)) for record in records]
+            found += [(partition, cloudevents.from_kafka(record.headers, record.value)) for record in records]
         return found
 
     async def items(self, topic) -> list:
@@ -127,7 +127,7 @@ class Topics:
         names = {kind.type: kind.message for kind in EVENT_TYPES.values()}
         items = []
         for _, event in await self.events(topic):
-            payload = wire.parse(event, PAYLOADS[names[event.type]])
+            payload = cloudevents.parse(event, PAYLOADS[names[event.type]])
             items += next(value for field, value in payload.ListFields() if field.name != "schema")
         return items
 

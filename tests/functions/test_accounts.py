@@ -8,16 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from functions import accounts, door
-from functions.accounts import register
-from schemas import bodies
+from functions.endpoints import accounts
+from functions.endpoints.accounts import register
+from functions.runtime.context import current_context
+from schemas import endpoints
 from schemas.ids import UserId
 from tests.functions.callers import PASSWORD, Caller, problem
 
 
 @pytest.fixture
 async def ann(backends):
-    """Somebody who is logged in."""
+    """A user who is logged in."""
     return await (await Caller(backends).register("ann", display_name="Ann Ash", phone="+49 30 1", email="ann@example.org")).log_in()
 
 
@@ -121,15 +122,15 @@ async def test_a_password_is_the_same_on_every_keyboard(backends):
 
 async def test_a_given_id_registers_once(backends):
     """A demonstration user is the same after every start, and keeps what was changed meanwhile."""
-    body = bodies.NewUser(user_name="dora", password=PASSWORD)
-    first = await register(body, door.current(), user=UserId(1009))
+    body = endpoints.NewUser(user_name="dora", password=PASSWORD)
+    first = await register(body, current_context(), user=UserId(1009))
     await backends.accounts.change_profile(replace(first, display_name="Dora", version=2))
 
-    again = await register(body, door.current(), user=UserId(1009))
+    again = await register(body, current_context(), user=UserId(1009))
 
     assert (again.user, again.display_name, again.version) == (1009, "Dora", 2)
     with pytest.raises(accounts.Refused, match="taken"):
-        await register(body, door.current(), user=UserId(1010))
+        await register(body, current_context(), user=UserId(1010))
 
 
 # ---- profiles ----------------------------------------------------------------------------------------------------------------------------

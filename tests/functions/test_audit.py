@@ -19,15 +19,16 @@ from backends.log.kafka.topics import KafkaTopics
 from backends.settings import Settings
 from backends.telemetry.metrics import value_of
 from backends.wiring import Backends
-from functions import audit, audit_log, audit_rows, door
-from functions.audit import Audit
-from functions.audit_log import Scope
-from functions.main import TRIGGERS, OnEvents
-from functions.persist import keep
-from functions.rows import row_of
-from functions.serve import event_app
+from functions.domain import audit, audit_log, audit_rows
+from functions.domain.audit import Audit
+from functions.domain.audit_log import Scope
+from functions.domain.history_rows import row_of
+from functions.events.persist import keep
+from functions.runtime.asgi import event_app
+from functions.runtime.context import use_backends
+from functions.triggers import TRIGGERS, OnEvents
 from schemas import chat_pb2 as pb
-from schemas import wire
+from schemas import cloudevents
 from schemas.ids import LATEST, first_id_at
 from schemas.topics import COMMANDS, DEAD_LETTERS, HISTORY_RETRIES, MESSAGES, RETRIES
 from tests.backends.keyspaces import Keyspaces
@@ -59,7 +60,7 @@ def keyspaces(cassandra_settings):
 
 @pytest.fixture(params=STORES)
 async def stores(request, tmp_path):
-    """Opened stores that all doors use."""
+    """Opened stores that all functions use."""
     settings = {"data": tmp_path}
     if request.param != "embedded":
         settings |= {"log": "kafka", **request.getfixturevalue(NEEDS["kafka"])}
@@ -75,17 +76,17 @@ async def stores(request, tmp_path):
         await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
     if request.param == "kafka":
         await opened.migrate()
-    door.use(opened)
+    use_backends(opened)
     yield opened
-    door.use(None)
+    use_backends(None)
     await opened.close()
 
 
 class Line:
     """The way from the log to history, on which a test drops what it likes."""
 
-    def __init__(self, backends: Backends, doors) -> None:
-        self.backends, self.doors = backends, doors
+    def __init__(self, backends: Backends, event_targets) -> None:
+        self.backends, self.event_targets = backends, event_targets
         self._made = first_id_at(time.time_ns() // 1_000_000)
 
     def commands(self, count, **fields):
@@ -93,7 +94,7 @@ class Line:
         made = []
         for _ in range(count):
             self._made += 1
-            made.append(self.doors.text(f"number {len(made)}", id=self._made, **fields))
+            made.append(self.event_targets.text(f"number {len(made)}", id=self._made, **fields))
         return made
 
     async def log(self, commands, topic=COMMANDS, *, in_one=10):
@@ -101,7 +102,7 @@ class Line:
         for start in range(0, len(commands), in_one * 50):
             await self.backends.appends.append(
                 [
-                    ProducerRecord(topic, self.doors.event(commands[at : at + in_one]))
+                    ProducerRecord(topic, self.event_targets.event(commands[at : at + in_one]))
                     for at in range(start, min(start + in_one * 50, len(commands)), in_one)
                 ]
             )
@@ -110,12 +111,12 @@ class Line:
         """`send` has decided them, in events of so many."""
         events = [commands[at : at + in_one] for at in range(0, len(commands), in_one)]
         for at in range(0, len(events), 50):
-            answers = await asyncio.gather(*(self.doors.post("send", event) for event in events[at : at + 50]))
+            answers = await asyncio.gather(*(self.event_targets.post("send", event) for event in events[at : at + 50]))
             assert {answer.status for answer in answers} == {200}
 
     async def persist(self, commands):
         """`persist` has written them."""
-        assert (await self.doors.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
+        assert (await self.event_targets.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
 
     async def commit(self, *topics):
         """The functions' groups stand at the end, whatever became of it."""
@@ -126,14 +127,14 @@ class Line:
     async def audit(self, *, repair=True, until_ms=None, since_ms=None, **options):
         """The tally of an audit of all that is there, however young."""
         until_ms = self.backends.clock.now_ms() + 5_000 if until_ms is None else until_ms
-        scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=1_000_000, keeps_place=repair and since_ms is None)
+        scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=1_000_000, commits=repair and since_ms is None)
         return await Audit(self.backends, scope, keep=keep if repair else None, **options).run()
 
     async def history(self):
         """Ids of the chat, newest first, page by page."""
         found, anchor = [], LATEST
         while True:
-            page = await self.backends.chats.page(self.doors.CHAT, direction="before", anchor=anchor, limit=256)
+            page = await self.backends.chats.page(self.event_targets.CHAT, direction="before", anchor=anchor, limit=256)
             found += [message.id for message in page.messages]
             if not page.more_before:
                 return found
@@ -145,7 +146,7 @@ class Line:
         dispatchers, tasks = [], []
         for topic in topics:
             trigger = SOURCES[topic]
-            source = Source(topic=topic, group=trigger.group, url=f"http://{trigger.target}", retry_policy=trigger.delivery)
+            source = Source(topic=topic, group=trigger.group, url=f"http://{trigger.target}", retry_policy=trigger.retry_policy)
             post = in_process(event_app(trigger.target))
             dispatchers.append(Dispatcher(source, reads=self.backends.reads, appends=self.backends.appends, post=post))
             tasks.append(asyncio.create_task(dispatchers[-1].run()))
@@ -157,13 +158,15 @@ class Line:
 
 
 @pytest.fixture
-async def line(stores, doors):
+async def line(stores, event_targets):
     """The line over each kind of stores; Alice and Bob are there."""
-    line = Line(stores, doors)
-    line.doors.ALICE, line.doors.BOB = await registered(stores), await registered(stores)
-    line.doors.CHAT = f"d-{min(line.doors.ALICE, line.doors.BOB)}-{max(line.doors.ALICE, line.doors.BOB)}"
+    line = Line(stores, event_targets)
+    line.event_targets.ALICE, line.event_targets.BOB = await registered(stores), await registered(stores)
+    line.event_targets.CHAT = (
+        f"d-{min(line.event_targets.ALICE, line.event_targets.BOB)}-{max(line.event_targets.ALICE, line.event_targets.BOB)}"
+    )
     make = line.commands
-    line.commands = lambda count, **fields: make(count, **{"sender": line.doors.ALICE, "chat": line.doors.CHAT, **fields})
+    line.commands = lambda count, **fields: make(count, **{"sender": line.event_targets.ALICE, "chat": line.event_targets.CHAT, **fields})
     return line
 
 
@@ -192,7 +195,7 @@ async def test_a_thousand_events_dropped_between_log_and_persist_are_in_history_
     assert await line.history() == [command.id for command in reversed(said)]
     assert (tally.of("repaired"), tally.of("missing"), tally.whole) == ({"messages": 900}, {}, True)
     assert tally.of("sound") == {"commands": 1000, "messages": 100}
-    [state] = await line.backends.chats.unread(line.doors.BOB, [line.doors.CHAT])
+    [state] = await line.backends.chats.unread(line.event_targets.BOB, [line.event_targets.CHAT])
     assert (state.newest, state.unread) == (said[-1].id, 999)
     assert (await line.audit(since_ms=0)).of("sound") == {"commands": 1000, "messages": 1000}
 
@@ -239,7 +242,7 @@ async def test_what_is_whole_is_left_alone(line, topics_of, caplog):
     await line.log(said)
     await line.decide(said, in_one=7)
     await line.persist(said)
-    mark = line.doors.mark(user=line.doors.BOB, chat=line.doors.CHAT, read=said[3].id)
+    mark = line.event_targets.mark(user=line.event_targets.BOB, chat=line.event_targets.CHAT, read=said[3].id)
     await line.log([mark])
     await line.decide([mark])
     await line.persist([mark])
@@ -285,7 +288,7 @@ async def test_an_outcome_that_goes_round_is_audited_where_it_lies(line):
     said = line.commands(3)
     await line.decide(said)
     await line.commit(MESSAGES)
-    again = [ProducerRecord(HISTORY_RETRIES, line.doors.event([pb.Outcome(command=command)])) for command in said[1:]]
+    again = [ProducerRecord(HISTORY_RETRIES, line.event_targets.event([pb.Outcome(command=command)])) for command in said[1:]]
     await line.backends.appends.append(again)
     tally = await line.audit()
     assert (tally.of("repaired"), tally.under_way) == ({"messages": 1}, 2)
@@ -300,13 +303,13 @@ async def test_marks_that_were_dropped_move(line, topics_of):
     """And the reader's devices hear what is unread, as from `persist`."""
     said = line.commands(3)
     await line.persist(said)
-    mark = line.doors.mark(user=line.doors.BOB, chat=line.doors.CHAT, read=said[1].id)
+    mark = line.event_targets.mark(user=line.event_targets.BOB, chat=line.event_targets.CHAT, read=said[1].id)
     await line.decide([mark])
     await line.commit(MESSAGES)
     tally = await line.audit()
 
     assert tally.of("repaired") == {"marks": 1}
-    [state] = await line.backends.chats.unread(line.doors.BOB, [line.doors.CHAT])
+    [state] = await line.backends.chats.unread(line.event_targets.BOB, [line.event_targets.CHAT])
     assert (state.read, state.received, state.unread) == (said[1].id, said[1].id, 1)
 
 
@@ -316,7 +319,7 @@ async def test_half_a_write_is_made_whole_and_never_brings_back_what_was(line):
     said = line.commands(2)
     await line.decide(said)
     await line.persist(said)
-    edited = row_of(line.doors.text("as it is now", id=said[0].id, sender=line.doors.ALICE, chat=line.doors.CHAT))
+    edited = row_of(line.event_targets.text("as it is now", id=said[0].id, sender=line.event_targets.ALICE, chat=line.event_targets.CHAT))
     await line.backends.chats.put(
         [type(edited)(**{name: getattr(edited, name) for name in edited.__slots__} | {"version": said[1].id + 9})]
     )
@@ -327,9 +330,9 @@ async def test_half_a_write_is_made_whole_and_never_brings_back_what_was(line):
     tally = await line.audit()
 
     assert tally.of("repaired") == {"messages": 2}
-    page = await line.backends.chats.page(line.doors.CHAT, direction="before", anchor=LATEST, limit=9)
+    page = await line.backends.chats.page(line.event_targets.CHAT, direction="before", anchor=LATEST, limit=9)
     assert [message.text for message in page.messages] == [said[1].send.text, "as it is now"]
-    assert (await line.backends.chats.states(line.doors.BOB, after=None, limit=9))[0][0].newest == said[1].id
+    assert (await line.backends.chats.states(line.event_targets.BOB, after=None, limit=9))[0][0].newest == said[1].id
 
 
 @embedded
@@ -342,10 +345,10 @@ async def test_what_died_is_told_and_not_repaired(line, topics_of):
     await line.log(batch)
     for commands, code in (([alone], "422"), (batch, "422"), ([given_up], "503")):
         dead = {"knativeerrordest": "http://send", "knativeerrorcode": code}
-        await line.backends.appends.append([ProducerRecord(DEAD_LETTERS, line.doors.event(commands, extensions=dead))])
+        await line.backends.appends.append([ProducerRecord(DEAD_LETTERS, line.event_targets.event(commands, extensions=dead))])
     outcomes = [pb.Outcome(command=command) for command in impossible]
-    await line.backends.appends.append([ProducerRecord(MESSAGES, line.doors.event(outcomes))])
-    assert (await line.doors.post("persist", outcomes)).status == 200
+    await line.backends.appends.append([ProducerRecord(MESSAGES, line.event_targets.event(outcomes))])
+    assert (await line.event_targets.post("persist", outcomes)).status == 200
     await line.commit(COMMANDS, RETRIES, MESSAGES)
     tally = await line.audit()
 
@@ -357,10 +360,10 @@ async def test_what_died_is_told_and_not_repaired(line, topics_of):
 
 
 @embedded
-async def test_a_message_that_history_cannot_hold_is_set_aside_and_said_to_be_missing(line, topics_of):
+async def test_a_message_that_history_cannot_hold_is_dead_lettered_and_said_to_be_missing(line, topics_of):
     """`persist` has never seen it: what it would have done with it is done now."""
     await line.backends.appends.append(
-        [ProducerRecord(MESSAGES, line.doors.event([pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]))]
+        [ProducerRecord(MESSAGES, line.event_targets.event([pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]))]
     )
     await line.commit(MESSAGES)
     tally = await line.audit()
@@ -393,7 +396,7 @@ async def _passed(clock, until_ms):
 
 @embedded
 async def test_an_outcome_that_seems_older_than_its_command_counts(line, monkeypatch):
-    """Two machines date the records, and somebody's clock was set."""
+    """Two machines date the records, and one of their clocks was set."""
     monkeypatch.setattr(audit, "SKEW_MS", 0)
     said = line.commands(5)
     await line.decide(said)
@@ -432,8 +435,8 @@ async def test_several_audits_and_the_functions_at_once_double_nothing(line):
 async def test_a_killed_audit_goes_on(line, monkeypatch, part):
     """From the last place it kept; what it had in hand is done again."""
     monkeypatch.setattr(audit, "MAX_WAITING", 50)
-    monkeypatch.setattr(audit_rows, "AT_ONCE", 20)
-    monkeypatch.setattr(audit_rows, "PLACE_EVERY", 50)
+    monkeypatch.setattr(audit_rows, "MAX_BATCH", 20)
+    monkeypatch.setattr(audit_rows, "COMMIT_INTERVAL", 50)
     said = line.commands(500)
     await line.log(said)
     await line.decide(said, in_one=10)
@@ -462,8 +465,8 @@ async def test_a_killed_audit_goes_on(line, monkeypatch, part):
 async def test_commands_by_the_many_and_holes_anywhere(line, monkeypatch):
     """Looked up some at a time, they are struck out wherever their outcomes lie, in any order."""
     monkeypatch.setattr(audit, "MAX_WAITING", 30)
-    monkeypatch.setattr(audit, "AT_ONCE", 7)
-    monkeypatch.setattr(audit_rows, "AT_ONCE", 13)
+    monkeypatch.setattr(audit, "MAX_BATCH", 7)
+    monkeypatch.setattr(audit_rows, "MAX_BATCH", 13)
     said = line.commands(400)
     await line.log(said, in_one=3)
     dice = random.Random(7)  # noqa: S311 - any will do
@@ -495,7 +498,7 @@ async def test_it_says_and_counts_that_it_had_to_repair(line, caplog):
         await line.audit(repair=False)
         await line.audit()
 
-    (missing, repaired) = [record for record in caplog.records if record.name == "functions.audit"]
+    (missing, repaired) = [record for record in caplog.records if record.name == "functions.domain.audit"]
     assert (missing.levelname, missing.getMessage(), missing.messages) == ("ERROR", "audit: something is missing", 4)
     assert (repaired.levelname, repaired.getMessage(), repaired.messages) == ("WARNING", "audit: repaired what was missing", 4)
     assert str(said[0].id) in repaired.examples
@@ -524,7 +527,7 @@ async def test_what_we_did_not_sign_is_not_appended_again(line, topics_of, tmp_p
     await line.decide(line.commands(1))
     await line.commit(COMMANDS, RETRIES, MESSAGES)
     await line.backends.close()
-    strict = Line(Backends(Settings(data=tmp_path, event_keys=(b"0123456789abcdef",))), line.doors)
+    strict = Line(Backends(Settings(data=tmp_path, event_keys=(b"0123456789abcdef",))), line.event_targets)
     tally = await strict.audit()
     appended = await topics_of(strict.backends).events(RETRIES)
     await strict.backends.close()
@@ -537,7 +540,10 @@ async def test_what_we_did_not_sign_is_not_appended_again(line, topics_of, tmp_p
 async def test_what_is_no_event_of_ours_is_passed_over(line):
     """Its function has set it aside."""
     await line.backends.appends.append(
-        [ProducerRecord(COMMANDS, wire.Event("1", "/x", "foreign", b"{}")), ProducerRecord(MESSAGES, wire.Event("2", "/x", "y", b""))]
+        [
+            ProducerRecord(COMMANDS, cloudevents.Event("1", "/x", "foreign", b"{}")),
+            ProducerRecord(MESSAGES, cloudevents.Event("2", "/x", "y", b"")),
+        ]
     )
     await line.commit(COMMANDS, MESSAGES)
 

@@ -10,8 +10,10 @@ import pytest
 from backends.rate_limits import Allowance
 from backends.settings import Settings
 from backends.telemetry.metrics import value_of
-from functions import accounts, chats, devices, documents, door
-from functions import budgets as budgets_module
+from functions.endpoints import accounts, chats, devices
+from functions.runtime import budgets as budgets_module
+from functions.runtime import event_handler, openapi
+from functions.runtime.context import current_context
 from schemas.errors import Refused, Unavailable
 from tests.functions.callers import PASSWORD, Caller, problem
 
@@ -38,10 +40,10 @@ async def still(ann, backends):
 
 
 async def spend(caller, cost):
-    await door.current().budgets.draw(cost, user=caller.user)
+    await current_context().budgets.draw(cost, user=caller.user)
 
 
-@pytest.mark.parametrize("call", [call for call in documents.endpoints() if not call.is_open], ids=lambda call: call.name)
+@pytest.mark.parametrize("call", [call for call in openapi.described_endpoints() if not call.is_open], ids=lambda call: call.name)
 async def test_every_call_of_a_user_is_drawn_from_the_budget(call, still, ann, backends):
     """With nothing left each is refused, before it does anything, with the time after which it is taken."""
     ben = await (await Caller(backends, address="192.0.2.2").register()).log_in()
@@ -72,7 +74,7 @@ async def test_one_device_may_not_spend_all_at_once(still, ann, backends):
     """What one device has spent of its own another of that user has still."""
     tablet = await ann.on("tablet")
     assert [(await ann.get("/v1/me")).status_code for _ in range(3)] == [200] * 3
-    await door.current().budgets.draw(37, device=f"{ann.user}:phone")
+    await current_context().budgets.draw(37, device=f"{ann.user}:phone")
     still[0] += 0.1
 
     assert (await ann.get("/v1/me")).status_code == 429
@@ -80,7 +82,7 @@ async def test_one_device_may_not_spend_all_at_once(still, ann, backends):
 
 
 async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
-    """Of 64 at once two are under way; somebody else's comes between them."""
+    """Of 64 at once two are under way; another user's comes between them."""
     ben = await (await Caller(backends, address="192.0.2.2").register()).log_in()
     done = []
 
@@ -99,7 +101,7 @@ async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
 async def test_one_log_in_renews_so_often(still, ann, backends):
     """However many there are of its user: 60 times at once, then every 2 s. Others at the same address go on."""
     for _ in range(60):
-        await door.current().budgets.draw(devices.refresh_tokens.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
+        await current_context().budgets.draw(devices.refresh_tokens.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
     refused = await ann.renew()
     ben = await (await Caller(backends).register()).log_in()
 
@@ -120,7 +122,7 @@ async def test_budgets_hold_while_the_cache_is_away(ann, backends):
 
     backends.reads.clock = no_clock
     skipped = value_of("knchat_cache_skipped_total", use="limits")
-    budgets = door.current().budgets
+    budgets = current_context().budgets
     await budgets.draw(40, user=ann.user)
 
     with pytest.raises(Refused, match="too much") as refusal:
@@ -128,24 +130,27 @@ async def test_budgets_hold_while_the_cache_is_away(ann, backends):
     assert refusal.value.retry_after_s == pytest.approx(0.5, abs=0.2)
     assert len(asked) == 1
     assert value_of("knchat_cache_skipped_total", use="limits") == skipped + 2
-    budgets._rests_until_s = asyncio.get_running_loop().time()
+    budgets._cooldown_until_s = asyncio.get_running_loop().time()
     backends.reads.clock = lambda: NOW_S
     await budgets.draw(1, user=ann.user)
 
 
 async def test_calls_without_a_good_token_become_slow(ann, backends, monkeypatch):
-    """Whoever is logged out and asks on takes little from others: past 120 each answer takes a tenth of a second, two at once."""
-    monkeypatch.setattr(budgets_module, "DENIED", Allowance(2, 0.001))
-    nobody = Caller(backends, address="192.0.2.9")
+    """A client that is logged out and asks on takes little from others: past 120 each answer takes a tenth of a second, two at once."""
+    monkeypatch.setattr(budgets_module, "UNAUTHORIZED", Allowance(2, 0.001))
+    stranger = Caller(backends, address="192.0.2.9")
     began_s = time.monotonic()
-    answers = [(await nobody.get("/v1/me")).status_code for _ in range(4)]
+    answers = [(await stranger.get("/v1/me")).status_code for _ in range(4)]
     took_s = time.monotonic() - began_s
 
     assert answers == [401] * 4
-    assert took_s >= 2 * budgets_module.REFUSAL_S
+    assert took_s >= 2 * budgets_module.REFUSAL_DELAY_S
     assert (await ann.get("/v1/me")).status_code == 200
 
 
 def test_refusals_are_told_in_time():
     """However many calls of one caller wait for their refusal."""
-    assert budgets_module.WAITING_EACH * budgets_module.REFUSAL_S / budgets_module.EACH < door.HANDLER_S
+    assert (
+        budgets_module.MAX_WAITING_EACH * budgets_module.REFUSAL_DELAY_S / budgets_module.MAX_CONCURRENT_EACH
+        < event_handler.HANDLER_TIMEOUT_S
+    )

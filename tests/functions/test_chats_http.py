@@ -1,4 +1,4 @@
-"""Chats over HTTP: the same rules and objects as on the socket, for whoever is in the chat."""
+"""Chats over HTTP: the same rules and objects as on the socket, for its people."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ async def bob(backends):
 
 
 @pytest.fixture
-async def talk(ann, bob, doors):
+async def talk(ann, bob, event_targets):
     """Twelve messages of Ann and Bob, a second apart, through the real `persist`: the chat and their ids."""
     chat = direct_chat(UserId(int(ann.user)), UserId(int(bob.user)))
     ids = [first_id_at(START_MS + 1_000 * n) + n for n in range(12)]
     commands = [
-        doors.text(f"text {n}", id=number, sender=int((ann, bob)[n % 2].user), chat=chat, key=f"k{n}") for n, number in enumerate(ids)
+        event_targets.text(f"text {n}", id=number, sender=int((ann, bob)[n % 2].user), chat=chat, key=f"k{n}")
+        for n, number in enumerate(ids)
     ]
-    assert (await doors.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
+    assert (await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
     return chat, ids
 
 
@@ -84,11 +85,11 @@ async def test_pages_before_after_and_around(ann, talk):
     assert await page(before=LATEST, limit=256) == ids[::-1]
 
 
-async def test_a_whole_page_is_not_cut_to_a_frame(ann, bob, doors):
+async def test_a_whole_page_is_not_cut_to_a_frame(ann, bob, event_targets):
     """A frame ends at 48 KiB; an HTTP answer holds all that was asked for."""
     chat = direct_chat(UserId(int(ann.user)), UserId(int(bob.user)))
-    commands = [doors.text("x" * 4_000, sender=int(ann.user), chat=chat) for _ in range(40)]
-    await doors.post("persist", [pb.Outcome(command=command) for command in commands])
+    commands = [event_targets.text("x" * 4_000, sender=int(ann.user), chat=chat) for _ in range(40)]
+    await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])
 
     answer = await ann.get(f"/v1/chats/{chat}/messages", limit=40)
 
@@ -134,11 +135,11 @@ async def test_a_strangers_chat_is_unknown(backends, talk, path):
         assert problem(await eve.get(f"/v1/chats/{chat}/{path}")) == (404, "unknown_chat", "chat")
 
 
-async def test_the_list_of_chats_goes_on_where_it_ended(ann, bob, backends, doors, talk):
+async def test_the_list_of_chats_goes_on_where_it_ended(ann, bob, backends, event_targets, talk):
     """Newest first, part by part, with unread counts and the newest message."""
     carl = await Caller(backends).register("carl")
     other = direct_chat(UserId(int(ann.user)), UserId(int(carl.user)))
-    await doors.post("persist", [pb.Outcome(command=doors.text("later", sender=int(carl.user), chat=other))])
+    await event_targets.post("persist", [pb.Outcome(command=event_targets.text("later", sender=int(carl.user), chat=other))])
 
     first = (await ann.get("/v1/chats", limit=1)).json()
     second = (await ann.get("/v1/chats", limit=1, after=first["after"])).json()

@@ -12,8 +12,8 @@ import pytest
 
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions import door
-from functions.policy import ASK_S, FRESH_S
+from functions.domain.policy import FRESH_TTL_S, QUERY_TIMEOUT_S
+from functions.runtime.context import current_context, use_backends
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat
 from schemas.topics import MESSAGES, RETRIES
@@ -31,12 +31,12 @@ def settings(fragile, tmp_path):
 
 @pytest.fixture
 async def backends(settings, fragile):
-    """Opened stores that all doors use, with all tables."""
+    """Opened stores that all functions use, with all tables."""
     opened = Backends(settings)
     await opened.migrate()
-    door.use(opened)
+    use_backends(opened)
     yield opened
-    door.use(None)
+    use_backends(None)
     fragile.start("postgres")
     await opened.close()
 
@@ -59,28 +59,32 @@ async def timed(call):
 
 @pytest.mark.timed
 @pytest.mark.parametrize("how", ["stop", "pause"])
-async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(fragile, backends, doors, topics, how):
+async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(
+    fragile, backends, event_targets, topics, how
+):
     """Stopped or hanging: no call waits long, nothing is lost, and it is as before by itself when the database is back."""
     ann, ben, cem = [await (await Caller(backends).register()).log_in() for _ in range(3)]
     friends, strangers = direct_chat(int(ann.user), int(ben.user)), direct_chat(int(ann.user), int(cem.user))
 
     def text(chat):
-        return doors.text(sender=int(ann.user), chat=chat)
+        return event_targets.text(sender=int(ann.user), chat=chat)
 
-    before = await doors.post("send", [text(friends)])
-    door.current().policy._confirmed = {user: at - FRESH_S for user, at in door.current().policy._confirmed.items()}  # a minute later
+    before = await event_targets.post("send", [text(friends)])
+    current_context().policy._confirmed = {
+        user: at - FRESH_TTL_S for user, at in current_context().policy._confirmed.items()
+    }  # a minute later
     getattr(fragile, how)("postgres")
-    first, first_s = await timed(doors.post("send", [text(friends)]))
-    alone, alone_s = await timed(doors.post("send", [text(strangers)]))
-    mixed, mixed_s = await timed(doors.post("send", [text(friends), text(strangers), text(friends)]))
+    first, first_s = await timed(event_targets.post("send", [text(friends)]))
+    alone, alone_s = await timed(event_targets.post("send", [text(strangers)]))
+    mixed, mixed_s = await timed(event_targets.post("send", [text(friends), text(strangers), text(friends)]))
     wants_in, wants_in_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
     again, again_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
     if how == "pause":
         fragile.resume("postgres")
     fragile.start("postgres")
     await until_it_answers(backends)
-    door.current().policy._ask_from = 0.0  # its pause is over
-    retried = [await doors.post("send", event) for _, event in await topics.events(RETRIES)]
+    current_context().policy._cooldown_until = 0.0  # its pause is over
+    retried = [await event_targets.post("send", event) for _, event in await topics.events(RETRIES)]
     back = await ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"})
     outcomes = await topics.items(MESSAGES)
 
@@ -89,5 +93,5 @@ async def test_while_the_database_is_away_friends_write_and_others_are_told_when
     assert [answer.headers["retry-after"] for answer in (wants_in, again)] == ["1"] * 2
     assert back.status_code == 201
     assert Counter((outcome.command.chat, outcome.refused) for outcome in outcomes) == {(friends, ""): 4, (strangers, ""): 2}
-    assert max(first_s, alone_s, mixed_s) < ASK_S + 0.5
+    assert max(first_s, alone_s, mixed_s) < QUERY_TIMEOUT_S + 0.5
     assert max(wants_in_s, again_s) < backends.settings.store_timeout_s + 0.5

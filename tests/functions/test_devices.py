@@ -14,7 +14,9 @@ from backends.clock import Clock
 from backends.coordination import PartitionOwner
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions import devices, door, endings, passwords
+from functions.domain import outbox, passwords
+from functions.endpoints import devices
+from functions.runtime.context import current_context, use_backends
 from schemas.errors import Unavailable
 from schemas.ids import UserId, parse_id_or_time, unix_ms_of
 from schemas.tokens import verify
@@ -57,25 +59,25 @@ async def test_the_gateway_is_the_owner_of_the_user(ann, backends):
 async def test_without_an_owner_the_public_url_is_said(tmp_path):
     """And with the log away too: who can still read history must be able to log in."""
     backends = Backends(Settings(data=tmp_path, public_url="wss://chat.test/v1/socket"))
-    door.use(backends)
+    use_backends(backends)
     ann = await (await Caller(backends).register()).log_in()
     said = ann.login["gateway"]
     await backends.reads.close()
 
     assert said == "wss://chat.test/v1/socket" == (await ann.log_in()).login["gateway"]
-    door.use(None)
+    use_backends(None)
     await backends.close()
 
 
 async def test_a_wrong_name_and_a_wrong_password_look_the_same(ann):
-    """Nobody learns from a log-in who has an account."""
+    """A log-in does not say who has an account."""
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
 
     wrong = await ann.call("POST", "/v1/sessions", {**body, "password": PASSWORD + "!"})
-    nobody = await ann.call("POST", "/v1/sessions", {**body, "user_name": "nobody"})
+    unknown = await ann.call("POST", "/v1/sessions", {**body, "user_name": "nobody"})
 
     assert problem(wrong) == (401, "unauthorized", None)
-    assert (wrong.status_code, wrong.content, wrong.headers) == (nobody.status_code, nobody.content, nobody.headers)
+    assert (wrong.status_code, wrong.content, wrong.headers) == (unknown.status_code, unknown.content, unknown.headers)
     assert wrong.headers["www-authenticate"] == "Bearer"
 
 
@@ -123,7 +125,7 @@ async def test_a_log_in_on_the_same_device_ends_the_older_one(ann, backends, top
 
 
 async def test_a_log_in_that_the_password_change_overtook_does_not_stand(ann, backends, monkeypatch):
-    """The new hash was there before the log-in's device: whoever knew the old password only gets nothing."""
+    """The new hash was there before the log-in's device: who knew the old password only gets nothing."""
     user, loop, verify_one = UserId(int(ann.user)), asyncio.get_running_loop(), passwords._verify
     kept = await backends.accounts.password_hash(user)
     begun, go_on = asyncio.Event(), threading.Event()
@@ -209,7 +211,7 @@ async def test_a_removal_counts_though_the_log_is_away_and_is_told_when_it_is_ba
     removed = await laptop.call("DELETE", "/v1/devices/phone")
     refused = [await ann.get("/v1/me"), await ann.renew()]
     again = Backends(settings)  # a process that knows nothing of the first try
-    door.use(again)
+    use_backends(again)
     assert [ending.device for ending in await again.log_ins.untold(limit=9)] == ["phone"]
 
     assert (await laptop.call("DELETE", "/v1/sessions/current")).status_code == 204
@@ -222,7 +224,7 @@ async def test_a_removal_counts_though_the_log_is_away_and_is_told_when_it_is_ba
 
 
 async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monkeypatch):
-    """Nobody has to ask a second time."""
+    """No second call is needed."""
     append, tries = backends.appends.append, []
 
     async def away(records):
@@ -231,18 +233,18 @@ async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monke
             raise Unavailable("the log is away")
         return await append(records)
 
-    monkeypatch.setattr(endings, "WAIT_S", 0.0)
+    monkeypatch.setattr(outbox, "TIMEOUT_S", 0.0)
     monkeypatch.setattr(backends.appends, "append", away)
 
     assert (await ann.call("DELETE", "/v1/sessions/current")).status_code == 204
     async with asyncio.timeout(10):
-        await door.current().endings._telling
+        await current_context().outbox._publishing
 
     assert await revoked(topics) == [(int(ann.user), "phone")]
 
 
 async def test_a_device_that_is_renewed_while_it_is_ended_is_ended_with_its_new_tokens(ann, backends, topics, monkeypatch):
-    """Whoever holds a stolen phone and asks for tokens again and again gets none that outlive it."""
+    """A stolen phone that asks for tokens again and again gets none that outlive the log-in."""
     laptop = await ann.on("laptop")
     end = backends.log_ins.end
     renewed = []
@@ -292,7 +294,7 @@ async def test_with_the_log_away_log_in_and_refresh_wait_for_nothing(ann, backen
 
 
 async def test_nobody_elses_gateway_is_told(ann, backends):
-    """Where somebody is connected is nobody's business; every client asks for its own."""
+    """Where another user is connected is not told; every client asks for its own."""
     other = await Caller(backends).register()
 
     assert problem(await ann.get("/v1/gateways", user=other.user)) == (403, "forbidden", "user")
@@ -317,13 +319,13 @@ async def test_a_machine_that_was_a_day_ahead_before_its_restart_lets_its_device
     """Its own rows say what time it was: time goes on from there, so that new tokens are good at once."""
     backends = Backends(Settings(data=tmp_path))
     backends.clock = Clock(alone=True, wall=lambda: time.time() + 90_000)
-    door.use(backends)
+    use_backends(backends)
     ann = await (await Caller(backends).register()).log_in()
     await backends.close()
     restarted = Backends(Settings(data=tmp_path))
-    door.use(restarted)
+    use_backends(restarted)
 
     ann.login |= (await ann.renew()).json()
     assert (await ann.get("/v1/me")).status_code == 200
-    door.use(None)
+    use_backends(None)
     await restarted.close()

@@ -1,4 +1,4 @@
-"""Events cannot be forged (design.md D23): every event door over HTTP, before events that are ours, nobody's, and no longer ours."""
+"""Events cannot be forged (design.md D23): every event handler over HTTP, before events that are ours, foreign, and no longer ours."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from backends.http_post import HttpPost
 from backends.settings import Settings
 from backends.telemetry import metrics
 from backends.wiring import Backends
-from functions import door
-from functions.main import TRIGGERS, OnEvents
-from functions.serve import event_app
-from schemas import wire
+from functions.runtime import event_handler
+from functions.runtime.asgi import event_app
+from functions.runtime.context import use_backends
+from functions.triggers import TRIGGERS, OnEvents
+from schemas import cloudevents
 from schemas.errors import Malformed
 from schemas.ids import time_text
 from schemas.signatures import SIGNATURE, sign
@@ -30,17 +31,17 @@ TARGETS = sorted({trigger.target for trigger in TRIGGERS if isinstance(trigger, 
 OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"nobody's key, 16"
 
 
-def sample(target: str) -> wire.Event:
+def sample(target: str) -> cloudevents.Event:
     """An event that the target takes."""
     lines = (SAMPLES / f"{target}.headers").read_bytes().splitlines()
     return received([tuple(line.split(b": ", 1)) for line in lines], (SAMPLES / f"{target}.bin").read_bytes())
 
 
-INBOX = {trigger.target: trigger.topic for trigger in TRIGGERS if isinstance(trigger, OnEvents)} | {"report_lost": COMMANDS}
-"""Where the sample of each target was written to; that of report_lost is a command that has failed."""
+INBOX = {trigger.target: trigger.topic for trigger in TRIGGERS if isinstance(trigger, OnEvents)} | {"report_failed": COMMANDS}
+"""Where the sample of each target was written to; that of report_failed is a command that has failed."""
 
 
-def signed(event: wire.Event, key: bytes = NEW_KEY, *, inbox: str | None = None) -> wire.Event:
+def signed(event: cloudevents.Event, key: bytes = NEW_KEY, *, inbox: str | None = None) -> cloudevents.Event:
     return sign(event, inbox or next(INBOX[target] for target in TARGETS if event.data == sample(target).data), [key])
 
 
@@ -62,15 +63,15 @@ FORGED = {
 
 @pytest.fixture
 async def post(tmp_path):
-    """Posts an event over HTTP to a target whose doors want signatures under these keys; status, reason, and what is in the log."""
+    """Posts an event over HTTP to a target that wants signatures under these keys; status, reason, and what is in the log."""
     folder = tmp_path / "data"
 
-    async def posted(target: str, event: wire.Event, keys: tuple[bytes, ...]) -> tuple[int, str | None, Mapping[str, int]]:
+    async def posted(target: str, event: cloudevents.Event, keys: tuple[bytes, ...]) -> tuple[int, str | None, Mapping[str, int]]:
         backends = Backends(Settings(data=folder, event_keys=keys))
-        door.use(backends)
+        use_backends(backends)
         try:
             async with serving(event_app(target)) as url:
-                headers, body = wire.to_http(event)
+                headers, body = cloudevents.to_http(event)
                 send = HttpPost(url)
                 answer = await send([(name.encode(), value.encode()) for name, value in headers], body)
                 await send.close()
@@ -79,28 +80,28 @@ async def post(tmp_path):
                 held = await backends.reads.bounds(topic, range(await backends.reads.partitions(topic)))
                 appended[topic] = sum(bounds.end for bounds in held.values())
         finally:
-            door.use(None)
+            use_backends(None)
             await backends.close()
         return answer.status, dict(answer.headers).get(b"kne-reason"), appended
 
     return posted
 
 
-def test_there_is_a_sample_for_every_door():
-    """The list of doors is that of the triggers."""
-    assert TARGETS == ["history", "persist", "report_lost", "send"]
+def test_there_is_a_sample_for_every_event_handler():
+    """The list of event handlers is that of the triggers."""
+    assert TARGETS == ["history", "persist", "report_failed", "send"]
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("target", TARGETS)
-async def test_an_event_that_is_not_ours_is_refused_at_every_door(target, forge, post):
-    """422, never again, and nothing comes of it. At report_lost 200: it is counted and never appended again."""
+async def test_an_event_that_is_not_ours_is_refused_by_every_event_handler(target, forge, post):
+    """422, never again, and nothing comes of it. At report_failed 200: it is counted and never appended again."""
     before = metrics.value_of("knchat_dead_letters_total", became="unreadable")
     status, reason, appended = await post(target, forge(sample(target)), (NEW_KEY,))
     counted = metrics.value_of("knchat_dead_letters_total", became="unreadable") - before
 
     assert not any(appended.values())
-    if target == "report_lost":
+    if target == "report_failed":
         assert (status, reason, counted) == (200, None, 1)
     else:
         assert (status, reason) == (422, b"malformed-knchatsig")
@@ -108,7 +109,7 @@ async def test_an_event_that_is_not_ours_is_refused_at_every_door(target, forge,
 
 @pytest.mark.parametrize("target", TARGETS)
 async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
-    """First doors accept both, then writers sign with the new one, then the old one is over: no event is lost on the way."""
+    """First event handlers accept both, then writers sign with the new one, then the old one is over: no event is lost on the way."""
     old, new = signed(sample(target), OLD_KEY), signed(sample(target), NEW_KEY)
     unreadable = metrics.value_of("knchat_dead_letters_total", became="unreadable")
     for event, keys in (
@@ -124,7 +125,7 @@ async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
     assert metrics.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
 
 
-@pytest.mark.parametrize("target", [target for target in TARGETS if target != "report_lost"])
+@pytest.mark.parametrize("target", [target for target in TARGETS if target != "report_failed"])
 async def test_an_event_that_somebody_has_kept_is_refused(target, tmp_path):
     """Older than its inbox can hold: signed once, and shown again later. The embedded log is reached over no network, and keeps longer."""
     event = sample(target)
@@ -136,15 +137,15 @@ async def test_an_event_that_somebody_has_kept_is_refused(target, tmp_path):
             given = sdk(signed(replace(event, time=time_text(now_ms - age_s * 1_000)), inbox=INBOX[target]))
             if refused:
                 with pytest.raises(Malformed) as refusal:
-                    door.read(given, backends, [INBOX[target]])
+                    event_handler.read(given, backends, [INBOX[target]])
                 assert refusal.value.field == "time"
             else:
-                assert door.read(given, backends, [INBOX[target]]).id == event.id
+                assert event_handler.read(given, backends, [INBOX[target]]).id == event.id
         await backends.close()
 
 
-def sdk(event: wire.Event) -> CloudEvent:
-    headers, body = wire.to_http(event)
+def sdk(event: cloudevents.Event) -> CloudEvent:
+    headers, body = cloudevents.to_http(event)
     return from_http(dict(headers), body, data_unmarshaller=lambda data: data)
 
 
@@ -159,8 +160,8 @@ async def test_no_event_is_refused_by_a_clock_that_nobody_has_set(tmp_path):
     backends.clock = Clock(alone=False, wall=lambda: true.now_s() + ahead_s)
     event = replace(sample("send"), time=time_text(true.now_ms()))
     given = sdk(signed(event, inbox=INBOX["send"]))
-    assert door.read(given, backends, [INBOX["send"]]).id == event.id
+    assert event_handler.read(given, backends, [INBOX["send"]]).id == event.id
 
     backends.clock.synchronise(Reading(true.now_ms(), true.elapsed_s(), true.elapsed_s()))
-    assert door.read(given, backends, [INBOX["send"]]).id == event.id
+    assert event_handler.read(given, backends, [INBOX["send"]]).id == event.id
     await backends.close()

@@ -1,4 +1,4 @@
-"""History at a time: whatever the moment and the door, each message lies on one side of it, and pages walk the whole chat both ways."""
+"""History at a time: whatever the moment and the way, each message lies on one side of it, and pages walk the whole chat both ways."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ async def bob(ann):
 
 
 @pytest.fixture
-async def chat(ann, bob, doors):
+async def chat(ann, bob, event_targets):
     """A chat of Ann and Bob that holds IDS."""
     chat = direct_chat(UserId(int(ann.user)), UserId(int(bob.user)))
-    commands = [doors.text(str(number), id=number, sender=int(ann.user), chat=chat) for number in IDS]
-    assert (await doors.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
+    commands = [event_targets.text(str(number), id=number, sender=int(ann.user), chat=chat) for number in IDS]
+    assert (await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
     return chat
 
 
 @pytest.fixture(params=["socket", "http"])
-def page(request, ann, chat, doors, topics):
-    """A page through a door: its ids, newest first, and whether more lies before and after it."""
+def page(request, ann, chat, event_targets, topics):
+    """A page over HTTP or from an event handler: its ids, newest first, and whether more lies before and after it."""
     codec = frames.CODECS[frames.JSON]
 
     async def over_socket(**asked):
-        frame = codec.incoming(msgspec.json.encode({"type": "history", "id": doors.mint() % 2**31, "chat": chat, **asked}))
+        frame = codec.incoming(msgspec.json.encode({"type": "history", "id": event_targets.mint() % 2**31, "chat": chat, **asked}))
         query = query_of(frame, user=UserId(int(ann.user)), session="s", deadline_ms=4_102_444_800_000)
-        assert (await doors.post("history", [query])).status == 200
+        assert (await event_targets.post("history", [query])).status == 200
         (said,) = [answer for answer in await topics.items(SESSION_DELIVERIES) if answer.re == query.re]
         return [item.message.id for item in said.page.messages], said.page.more_before, said.page.more_after
 

@@ -12,10 +12,10 @@ import pytest
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from functions import accounts, chats
-from functions.context import Context
-from functions.http_endpoint import GIVEN, endpoint
-from schemas import bodies, chat_queries, costs, frames
+from functions.endpoints import accounts, chats
+from functions.runtime.context import Context
+from functions.runtime.http_endpoint import GIVEN, endpoint
+from schemas import chat_queries, costs, endpoints, frames
 from schemas.tokens import Claims
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +26,13 @@ def test_a_handler_declares_what_a_call_takes_and_gives():
     """The parameters are the only place where it is said."""
 
     @endpoint("PUT", "/v1/things/{thing}", cost=costs.WRITE, errors=("stale",))
-    async def put_thing(thing: str, body: bodies.NewUser, query: bodies.GatewayQuery, caller: Claims, context: Context) -> bodies.Users:
+    async def put_thing(
+        thing: str, body: endpoints.NewUser, query: endpoints.GatewayQuery, caller: Claims, context: Context
+    ) -> endpoints.Users:
         """Puts a thing."""
 
     assert (put_thing.name, put_thing.summary, put_thing.status) == ("PUT /v1/things/{thing}", "Puts a thing.", 200)
-    assert (put_thing.body, put_thing.query, put_thing.answer) == (bodies.NewUser, bodies.GatewayQuery, bodies.Users)
+    assert (put_thing.body, put_thing.query, put_thing.answer) == (endpoints.NewUser, endpoints.GatewayQuery, endpoints.Users)
     assert put_thing.parameters == ("thing", "body", "query", "caller", "context")
     assert put_thing.all_errors == ("malformed", "too_large", "unauthorized", "rate_limited", "unavailable", "stale")
     assert put_thing.is_described
@@ -94,16 +96,18 @@ def test_a_handler_is_typed(call):
     models = [model for model in (call.body, call.query, call.answer) if model is not None]
 
     assert Any not in hints.values()
-    assert hints.get("body") is None or issubclass(hints["body"], bodies.Body)
-    assert hints.get("query") is None or issubclass(hints["query"], bodies.Query | chat_queries.Query)
+    assert hints.get("body") is None or issubclass(hints["body"], endpoints.Body)
+    assert hints.get("query") is None or issubclass(hints["query"], endpoints.Query | chat_queries.Query)
     assert {*hints} - {*GIVEN} <= {"return", "body", "query", *call.path_parameters}
     assert all(issubclass(model, BaseModel) for model in models) or all(issubclass(model, msgspec.Struct) for model in models)
-    assert all(issubclass(call.answer, bodies.Body | frames.ServerFrame) for _ in models if call.answer is not None)
+    assert all(issubclass(call.answer, endpoints.Body | frames.ServerFrame) for _ in models if call.answer is not None)
 
 
 def test_chats_are_served_without_pydantic():
     """Its models take 0.1 s of CPU, which a cold start would wait for."""
-    program = "import sys, functions.chats, functions.serve; print(sorted({'pydantic', 'schemas.bodies'} & set(sys.modules)))"
+    program = (
+        "import sys, functions.endpoints.chats, functions.runtime.asgi; print(sorted({'pydantic', 'schemas.endpoints'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"

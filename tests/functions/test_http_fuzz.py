@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from backends.accounts import Device, Profile
 from backends.settings import Settings
-from functions import accounts, chats, devices, documents
-from functions.http_endpoint import Endpoint
-from functions.passwords import NOBODY
-from functions.serve import http_app
-from schemas import bodies
+from functions.domain.passwords import DUMMY_HASH
+from functions.endpoints import accounts, chats, devices
+from functions.runtime import openapi
+from functions.runtime.asgi import http_app
+from functions.runtime.http_endpoint import Endpoint
+from schemas import endpoints
 from schemas.errors import STATUS_OF_CODE
 from schemas.ids import UserId
 from schemas.tokens import claims_of
@@ -61,7 +62,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 async def app(backends):
-    await backends.accounts.register(Profile(ANN, "ann", "Ann", 1), NOBODY)
+    await backends.accounts.register(Profile(ANN, "ann", "Ann", 1), DUMMY_HASH)
     return http_app(["https://chat.test"])
 
 
@@ -93,7 +94,7 @@ def quoted(text: str) -> str:
 @st.composite
 def queries_of(draw, call: Endpoint) -> bytes:
     """Fields of the call and others, once or twice, quoted or not."""
-    names = [given["name"] for given in documents.parameters(call) if given["in"] == "query"] or ["x"]
+    names = [given["name"] for given in openapi.parameters(call) if given["in"] == "query"] or ["x"]
     fields = list(GOOD_QUERIES.get(call, {}).items()) if draw(st.booleans()) else []
     fields += draw(st.lists(st.tuples(st.sampled_from(names) | TEXT, TEXT | st.integers().map(str)), max_size=3))
     return draw(st.just("&".join(f"{quoted(name)}={quoted(value)}" for name, value in fields).encode()) | st.binary(max_size=20))
@@ -102,7 +103,7 @@ def queries_of(draw, call: Endpoint) -> bytes:
 @st.composite
 def requests(draw):
     """A call, and what is sent for it."""
-    call = draw(st.sampled_from(documents.endpoints()))
+    call = draw(st.sampled_from(openapi.described_endpoints()))
     method = draw(st.just(call.method) | st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "X"]))
     path = "/".join(draw(IDS) if part.startswith("{") else part for part in call.path.split("/"))
     path = draw(st.just(path) | st.builds(lambda tail: f"{path}{tail}", TEXT))
@@ -180,9 +181,9 @@ async def test_no_request_is_a_crash(backends, app, request):
 def check_answer(content: bytes) -> None:
     """It is one of the objects that are promised."""
     fields = json.loads(content)
-    for answer in {call.answer for call in documents.endpoints() if call.answer is not None}:
+    for answer in {call.answer for call in openapi.described_endpoints() if call.answer is not None}:
         try:
-            if issubclass(answer, bodies.Body):
+            if issubclass(answer, endpoints.Body):
                 answer.model_validate_json(content)
             else:
                 msgspec.convert({"type": answer.__struct_config__.tag, **fields}, answer)

@@ -32,7 +32,7 @@ FRAMEWORK = {
 }
 """functions-framework with what it brings, and our own codecs."""
 THIRD_PARTY = {
-    "report_lost": FRAMEWORK,
+    "report_failed": FRAMEWORK,
     "send": FRAMEWORK | {"sqlalchemy"},
     "persist": FRAMEWORK | {"sqlalchemy"},
     "history": FRAMEWORK | {"sqlalchemy"},
@@ -43,12 +43,11 @@ BROUGHT = {"a1_coverage", "coverage", "cython_runtime", "sitecustomize"}
 OURS_NEVER = {
     "backends.dispatcher",
     "backends.sql.migrations.env",
-    "functions.accounts",
-    "functions.chats",
-    "functions.passwords",
-    "functions.routes",
+    "functions.domain.passwords",
+    "functions.endpoints",
+    "functions.runtime.router",
     "gateway",
-    "schemas.bodies",
+    "schemas.endpoints",
     "schemas.tokens",
 }
 
@@ -56,14 +55,14 @@ PROGRAM = """
 import asyncio, pathlib, sys
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions import door
-from functions.serve import event_app
+from functions.runtime.context import use_backends
+from functions.runtime.asgi import event_app
 
 target, data, samples = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 
 async def main():
     stores = Backends(Settings(data=data))
-    door.use(stores)
+    use_backends(stores)
     headers = [tuple(part.encode() for part in line.split(": ", 1)) for line in (samples / f"{target}.headers").read_text().splitlines()]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": "", "headers": headers}
     answer = []
@@ -104,16 +103,15 @@ def test_a_function_imports_what_it_needs_and_nothing_else(target, data):
     """From exec to the 200 of the sample event no other package is loaded, and no module of another function."""
     modules = modules_of(target, data)
     tops = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"backends", "functions", "schemas"} - BROUGHT
-    file = {"report_lost": "lost"}.get(target, target)
 
     assert {name for name in tops if not name.startswith("_")} == THIRD_PARTY[target]
     assert not modules & OURS_NEVER
-    assert modules & {f"functions.{other}" for other in ("send", "persist", "history", "lost")} == {f"functions.{file}"}
+    assert modules & {f"functions.events.{other}" for other in THIRD_PARTY} == {f"functions.events.{target}"}
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_file_is_called_like_a_standard_module(room):
     """functions-framework runs a source under its bare name: a `profile.py` would stand in for the standard library's."""
-    names = {path.stem for path in (ROOT / room).rglob("*.py")}
+    names = {name for path in (ROOT / room).rglob("*.py") for name in (path.stem, path.parent.name)}
 
     assert not names & set(sys.stdlib_module_names)

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from backends.settings import Settings
-from functions import door, passwords
+from functions.domain import passwords
+from functions.runtime.context import current_context
 from schemas.errors import Unavailable
 from tests.functions.callers import PASSWORD, Caller, problem
 
@@ -83,7 +84,7 @@ async def test_a_known_device_passes_beside_who_guesses_from_its_network(ann, ba
 
 
 async def test_guesses_at_a_change_of_the_password_are_counted_on_their_own(ann, backends):
-    """A stolen device cannot try for ever, and log-ins are none of its business."""
+    """A stolen device cannot try without end, and log-ins are none of its business."""
     backends.reads.clock = lambda: NOW_S
     body = {"password": "wrong password", "new_password": "another good one"}
 
@@ -99,7 +100,7 @@ async def test_guesses_at_once_are_limited_too(ann):
 
     answers = await asyncio.gather(*(ann.call("POST", "/v1/sessions", body) for _ in range(20)))
 
-    assert sum(answer.status_code == 401 for answer in answers) <= 3 + passwords.AT_ONCE
+    assert sum(answer.status_code == 401 for answer in answers) <= 3 + passwords.MAX_CONCURRENT
     assert {answer.status_code for answer in answers} == {401, 429}
 
 
@@ -132,7 +133,7 @@ async def test_one_address_is_limited(ann, backends):
 
 
 async def test_with_the_cache_away_log_ins_go_on(ann, backends):
-    """Guesses are counted by this process meanwhile, nobody else is stopped, and SQL says which devices stand."""
+    """Guesses are counted by this process meanwhile, no other log-in is stopped, and SQL says which devices stand."""
 
     def no_clock() -> float:
         raise Unavailable("the cache does not answer")
@@ -151,7 +152,7 @@ async def test_with_the_cache_away_log_ins_go_on(ann, backends):
 
 async def test_more_than_can_wait_are_sent_away(ann, backends):
     """A flood of log-ins costs bounded memory and answers at once."""
-    door.current().passwords._turns._most = 3
+    current_context().passwords._turns._most = 3
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
 
     callers = [Caller(backends, address=f"192.0.2.{n}") for n in range(10)]  # of one address few come so far at once

@@ -8,7 +8,7 @@ import pytest
 from functions_framework import _function_registry as registry
 
 from functions import main
-from functions.main import TRIGGERS, OnEvents, OnHttp
+from functions.triggers import TRIGGERS, OnEvents, OnHttp
 from schemas.topics import TOPICS
 
 EVENTS = [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)]
@@ -49,9 +49,9 @@ def test_every_source_has_a_topic_of_ours_and_a_group_of_its_own():
         ("history", 2, 0.5, 0),
     ],
 )
-def test_patience_is_the_design_s(group, retry, delay_s, minutes):
+def test_retries_are_the_design_s(group, retry, delay_s, minutes):
     """The delivery block of each source is as design.md D12 says, and so long is waited in all."""
-    (delivery,) = [trigger.delivery for trigger in EVENTS if trigger.group == group]
+    (delivery,) = [trigger.retry_policy for trigger in EVENTS if trigger.group == group]
 
     assert (delivery.retry, delivery.backoff_policy, delivery.backoff_delay_s, delivery.timeout_s) == (retry, "linear", delay_s, 15.0)
     assert sum(map(delivery.wait_s, range(1, retry + 1))) // 60 == minutes

@@ -1,4 +1,4 @@
-"""Names and settings of people: whatever script they are written in, nobody hides behind one or breaks what is shown beside it."""
+"""Names and settings of people: whatever script they are written in, none hides its owner or breaks what is shown beside it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_name_is_found_however_its_accents_are_written(ann, backends):
     ],
 )
 async def test_names_that_show_nothing_or_turn_the_text_are_refused(ann, name):
-    """Nobody can be told from nobody by them, or they change how the line after them reads."""
+    """No two users can be told apart by them, or they change how the line after them reads."""
     assert problem(await ann.call("PATCH", "/v1/me", {"version": "1", "display_name": name})) == (400, "malformed", "display_name")
     assert problem(await ann.call("POST", "/v1/users", {"user_name": "ben", "password": PASSWORD, "display_name": name}))[0] == 400
 

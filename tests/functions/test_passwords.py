@@ -9,7 +9,8 @@ import argon2
 import pytest
 
 from backends.accounts import Profile
-from functions import door, passwords
+from functions.domain import passwords
+from functions.runtime.context import current_context
 from schemas.errors import Unavailable
 from schemas.ids import UserId
 from schemas.topics import DELIVERIES
@@ -22,7 +23,7 @@ async def test_passwords_are_kept_as_argon2id(ann, backends):
     parameters = argon2.extract_parameters(kept)
 
     assert (parameters.type, parameters.time_cost, parameters.memory_cost, parameters.parallelism) == (argon2.Type.ID, 2, 19_456, 1)
-    assert argon2.extract_parameters(passwords.NOBODY) == parameters
+    assert argon2.extract_parameters(passwords.DUMMY_HASH) == parameters
 
 
 async def test_old_parameters_are_renewed_at_the_next_log_in(ann, backends):
@@ -77,7 +78,7 @@ async def test_a_new_password_ends_a_thief_on_the_same_device(ann):
 
 
 async def test_a_repeat_of_a_change_whose_answer_was_lost_gives_the_same_outcome(ann, backends, monkeypatch, topics):
-    """The database has done it and nobody heard of it: the same call, with the token that it ended, gives new tokens."""
+    """The database has done it and the answer was lost: the same call, with the token that it ended, gives new tokens."""
     change = backends.log_ins.change_password
 
     async def done_unheard(*args, **more):
@@ -112,7 +113,7 @@ async def test_who_is_logged_out_changes_no_password(ann):
 
 
 async def test_a_new_password_counts_though_the_log_is_away(ann, backends):
-    """All in one step: the answer is a success, and whoever has the old tokens is out."""
+    """All in one step: the answer is a success, and the old tokens are dead."""
     laptop = await ann.on("laptop")
     await backends.appends.close()
 
@@ -135,14 +136,14 @@ async def test_what_is_guessed_first_is_no_password(ann, backends, password):
     assert problem(registered) == (400, "malformed", "password")
     assert problem(changed) == (400, "malformed", "new_password")
     assert await backends.accounts.credentials("annabelle") is None
-    weak = await door.current().passwords.hash("password")
+    weak = await current_context().passwords.hash("password")
     await backends.accounts.register(Profile(7, "weak", "Weak", 1), weak)
     assert (await caller.call("POST", "/v1/sessions", {"user_name": "weak", "password": "password", "device": "x"})).status_code == 201
 
 
 @pytest.mark.parametrize("name", ["e\u0301" * 5 + "abc", "e\u0301" * 256])
 async def test_the_length_of_a_password_counts_when_it_is_composed(backends, name):
-    """A keyboard that writes accents apart is as good as another: 8 to 256 of what comes of it, at every door."""
+    """A keyboard that writes accents apart is as good as another: 8 to 256 of what comes of it, at every endpoint."""
     caller = Caller(backends)
     composed = unicodedata.normalize("NFC", name)
     for number, chosen in enumerate((name, composed)):

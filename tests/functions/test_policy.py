@@ -8,9 +8,9 @@ import pytest
 
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions import policy
-from functions.context import Context
-from functions.policy import FRESH_S, PAUSE_S, STALE_S, Policy, check_known, members_of
+from functions.domain import policy
+from functions.domain.policy import COOLDOWN_S, FRESH_TTL_S, STALE_TTL_S, Policy, check_known, members_of
+from functions.runtime.context import Context
 from schemas.errors import Refused, Unavailable
 from tests.clock import Clock
 
@@ -29,11 +29,11 @@ async def away(tmp_path):
     await opened.close()
 
 
-async def test_those_who_exist_are_known(people, backends, clock, doors):
-    """A stranger is not, and neither is nobody."""
-    known = await Policy(clock).known({doors.ALICE, doors.BOB, 4711}, backends.accounts)
+async def test_those_who_exist_are_known(people, backends, clock, event_targets):
+    """A stranger is not."""
+    known = await Policy(clock).known({event_targets.ALICE, event_targets.BOB, 4711}, backends.accounts)
 
-    assert known == {doors.ALICE: True, doors.BOB: True, 4711: False}
+    assert known == {event_targets.ALICE: True, event_targets.BOB: True, 4711: False}
 
 
 async def test_a_no_is_never_remembered(people, backends, clock):
@@ -47,44 +47,44 @@ async def test_a_no_is_never_remembered(people, backends, clock):
     assert (before, await remembering.known({4711}, backends.accounts)) == ({4711: False}, {4711: True})
 
 
-async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(people, backends, away, clock, doors):
-    """Fresh answers ask nobody; stale ones serve for 15 min while SQL is away; then nobody can say."""
+async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(people, backends, away, clock, event_targets):
+    """Fresh answers ask no store; stale ones serve for 15 min while SQL is unavailable; then it is unknown."""
     remembering = Policy(clock)
     start = clock.now_s
-    await remembering.known({doors.BOB}, backends.accounts)
+    await remembering.known({event_targets.BOB}, backends.accounts)
     told = {}
-    for seconds in (0, FRESH_S - 1, FRESH_S, STALE_S - 1, STALE_S):
+    for seconds in (0, FRESH_TTL_S - 1, FRESH_TTL_S, STALE_TTL_S - 1, STALE_TTL_S):
         clock.now_s = start + seconds
-        told[seconds] = (await remembering.known({doors.BOB}, away))[doors.BOB]
+        told[seconds] = (await remembering.known({event_targets.BOB}, away))[event_targets.BOB]
 
-    assert told == {0: True, FRESH_S - 1: True, FRESH_S: True, STALE_S - 1: True, STALE_S: None}
+    assert told == {0: True, FRESH_TTL_S - 1: True, FRESH_TTL_S: True, STALE_TTL_S - 1: True, STALE_TTL_S: None}
 
 
-async def test_sql_that_is_away_is_left_alone_for_a_while(people, backends, away, clock, doors):
-    """After a failure nobody waits for the next one; after the pause SQL is asked again."""
+async def test_sql_that_is_away_is_left_alone_for_a_while(people, backends, away, clock, event_targets):
+    """After a failure no event waits for the next one; after the cooldown SQL is asked again."""
     remembering = Policy(clock)
-    nobody_can_say = await remembering.known({doors.BOB}, away)
-    still = await remembering.known({doors.BOB}, backends.accounts)
-    clock.now_s += PAUSE_S
-    again = await remembering.known({doors.BOB}, backends.accounts)
+    unknown = await remembering.known({event_targets.BOB}, away)
+    still = await remembering.known({event_targets.BOB}, backends.accounts)
+    clock.now_s += COOLDOWN_S
+    again = await remembering.known({event_targets.BOB}, backends.accounts)
 
-    assert (nobody_can_say, still, again) == ({doors.BOB: None}, {doors.BOB: None}, {doors.BOB: True})
+    assert (unknown, still, again) == ({event_targets.BOB: None}, {event_targets.BOB: None}, {event_targets.BOB: True})
 
 
-async def test_who_is_not_patient_does_not_wait_for_sql_that_was_away(people, backends, clock, doors):
+async def test_who_does_not_wait_is_not_held_up_by_sql_that_was_away(people, backends, clock, event_targets):
     """It may hang: he is told what is remembered, one question is asked behind him, and its answer is for those who come after."""
     remembering, asked = Policy(clock), Hanging(backends.accounts)
-    await remembering.known({doors.BOB}, backends.accounts)
-    clock.now_s += FRESH_S
-    await remembering.known({doors.BOB}, Hanging(None))
-    clock.now_s += PAUSE_S
-    told = [await remembering.known({doors.BOB, doors.CAROL}, asked, patient=False) for _ in range(3)]
+    await remembering.known({event_targets.BOB}, backends.accounts)
+    clock.now_s += FRESH_TTL_S
+    await remembering.known({event_targets.BOB}, Hanging(None))
+    clock.now_s += COOLDOWN_S
+    told = [await remembering.known({event_targets.BOB, event_targets.CAROL}, asked, wait=False) for _ in range(3)]
     asked.going_on.set()
     async with asyncio.timeout(10):
-        while (await remembering.known({doors.CAROL}, backends.accounts, patient=False))[doors.CAROL] is None:
+        while (await remembering.known({event_targets.CAROL}, backends.accounts, wait=False))[event_targets.CAROL] is None:
             await asyncio.sleep(0)
 
-    assert told == [{doors.BOB: True, doors.CAROL: None}] * 3
+    assert told == [{event_targets.BOB: True, event_targets.CAROL: None}] * 3
     assert asked.times == 1
 
 
@@ -102,14 +102,18 @@ class Hanging:
         return await self._accounts.known(users)
 
 
-async def test_memory_is_bounded(people, backends, away, clock, doors, monkeypatch):
+async def test_memory_is_bounded(people, backends, away, clock, event_targets, monkeypatch):
     """The user confirmed longest ago is forgotten first."""
-    monkeypatch.setattr(policy, "REMEMBERED", 2)
+    monkeypatch.setattr(policy, "MAX_ENTRIES", 2)
     remembering = Policy(clock)
-    for user in (doors.ALICE, doors.BOB, doors.CAROL):
+    for user in (event_targets.ALICE, event_targets.BOB, event_targets.CAROL):
         await remembering.known({user}, backends.accounts)
 
-    assert await remembering.known({doors.ALICE, doors.BOB, doors.CAROL}, away) == {doors.ALICE: None, doors.BOB: True, doors.CAROL: True}
+    assert await remembering.known({event_targets.ALICE, event_targets.BOB, event_targets.CAROL}, away) == {
+        event_targets.ALICE: None,
+        event_targets.BOB: True,
+        event_targets.CAROL: True,
+    }
 
 
 async def test_who_asks_nobody_needs_no_store(away, clock):
@@ -135,7 +139,7 @@ def test_what_is_known_decides():
 
 
 def test_only_its_people_know_a_chat():
-    """A stranger, and whoever asks for a group, hears that there is none."""
+    """A stranger, and who asks for a group, hears that there is none."""
     assert members_of("d-1-2", 2) == (1, 2)
     for chat in ("d-1-2", "g-1"):
         with pytest.raises(Refused) as refusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from functions import devices
+from functions.endpoints import devices
 from schemas.ids import UserId, parse_id_or_time, unix_ms_of
 from tests.functions.callers import PASSWORD, at, problem, revoked
 
@@ -23,7 +23,7 @@ async def test_a_refresh_token_gives_new_tokens(ann):
 
 
 async def test_a_lost_answer_can_be_asked_for_again(ann, backends, monkeypatch):
-    """For 2 minutes after the first use, so a cut connection logs nobody out."""
+    """For 2 minutes after the first use, so a cut connection logs no device out."""
     first, again = [(await ann.renew()).json()["refresh_token"] for _ in range(2)]
     at(backends, monkeypatch, 119)
     third = (await ann.renew()).json()["refresh_token"]
@@ -33,7 +33,7 @@ async def test_a_lost_answer_can_be_asked_for_again(ann, backends, monkeypatch):
 
 
 async def test_after_two_minutes_the_token_before_ends_the_device(ann, backends, monkeypatch, topics):
-    """Whoever still has it was robbed, or is the thief; repeats meanwhile do not make the time longer."""
+    """Its holder was robbed, or is the thief; repeats meanwhile do not make the time longer."""
     stolen = ann.login["refresh_token"]
     for seconds in (0, 100):
         at(backends, monkeypatch, seconds)
@@ -94,8 +94,8 @@ async def test_many_uses_at_once_give_one_token(ann):
 
 
 async def test_a_use_that_others_overtake_every_time_asks_to_try_again(ann, monkeypatch):
-    """The tries are bounded; nobody is logged out for being unlucky."""
-    monkeypatch.setattr(devices, "_TRIES", 0)
+    """The tries are bounded; no device is logged out for being unlucky."""
+    monkeypatch.setattr(devices, "_MAX_RETRIES", 0)
     unlucky = await ann.renew()
     monkeypatch.undo()
 
@@ -117,7 +117,7 @@ async def test_a_chain_of_tokens_goes_on(ann, backends):
 
 
 async def test_a_dead_token_ends_the_device(ann, topics, backends):
-    """Somebody has stolen one: nobody can tell who, so both are out, and the gateway is told."""
+    """One was stolen: no server can tell by which of the two, so both are out, and the gateway is told."""
     stolen = ann.login["refresh_token"]
     second = (await ann.renew()).json()
     third = (await ann.renew(second["refresh_token"])).json()
@@ -163,7 +163,7 @@ async def test_tokens_of_nobody_are_refused_and_end_nothing(ann, topics):
 
 
 async def test_only_hashes_of_secrets_are_kept(ann, settings):
-    """Whoever reads the database cannot renew."""
+    """A reader of the database cannot renew."""
     token = ann.login["refresh_token"]
     secret = token.split(".")[2].encode()
 

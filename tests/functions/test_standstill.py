@@ -10,9 +10,9 @@ import pytest
 from backends.dispatcher.dispatcher import COMMIT_INTERVAL_S, MAX_POLL_RECORDS, Dispatcher, Source
 from backends.dispatcher.in_process import in_process
 from backends.log import ProducerRecord
-from functions import door
-from functions.main import TRIGGERS, OnEvents
-from functions.serve import event_app
+from functions.runtime.asgi import event_app
+from functions.runtime.context import current_context
+from functions.triggers import TRIGGERS, OnEvents
 from schemas.errors import Unavailable
 from schemas.ids import direct_chat
 from schemas.topics import COMMANDS, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, MESSAGES, RETRIES
@@ -41,7 +41,7 @@ async def dispatchers(backends, strict):
                 topic=trigger.topic,
                 group=trigger.group,
                 url=f"http://{trigger.target}",
-                delivery=trigger.delivery,
+                retry_policy=trigger.retry_policy,
                 acknowledged=trigger.acknowledged and not strict,
             )
             post = in_process(event_app(trigger.target))
@@ -81,13 +81,13 @@ def away():
 
 
 @pytest.mark.timed
-async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, doors, topics, dispatchers, away):
+async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, event_targets, topics, dispatchers, away):
     """Three times as many lone commands as there are slots cannot be decided: the next one takes no second, and all come at last."""
-    await door.current().policy.known({doors.BOB}, backends.accounts)
+    await current_context().policy.known({event_targets.BOB}, backends.accounts)
     back = away(backends.accounts, "known")
-    strangers = [doors.text(chat=direct_chat(doors.ALICE, 4_000 + number)) for number in range(300)]
-    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in strangers])
-    friends = doors.text()
+    strangers = [event_targets.text(chat=direct_chat(event_targets.ALICE, 4_000 + number)) for number in range(300)]
+    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in strangers])
+    friends = event_targets.text()
 
     async def decided(*commands):
         return {command.id for command in commands} <= {outcome.command.id for outcome in await topics.items(MESSAGES)}
@@ -97,11 +97,11 @@ async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, b
 
     await until(stalled)
     began = time.monotonic()
-    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([friends]))])
+    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([friends]))])
     await until(lambda: decided(friends))
     took_s = time.monotonic() - began
     back()
-    door.current().policy._ask_from = 0.0
+    current_context().policy._cooldown_until = 0.0
     await until(lambda: decided(friends, *strangers))
 
     assert took_s < 1
@@ -109,29 +109,29 @@ async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, b
 
 
 @pytest.mark.parametrize("method", ["put", "mark"])
-async def test_history_is_whole_when_its_store_was_away_for_long(people, backends, doors, topics, dispatchers, away, method):
+async def test_history_is_whole_when_its_store_was_away_for_long(people, backends, event_targets, topics, dispatchers, away, method):
     """Longer than all retries of the dispatcher last; and what one kind of write waits for holds up no other kind."""
     back = away(backends.chats, method)
-    sent = [doors.text(f"number {n}") for n in range(150)]
-    marks = [doors.mark(user=doors.BOB, read=sent[-1].id)]
+    sent = [event_targets.text(f"number {n}") for n in range(150)]
+    marks = [event_targets.mark(user=event_targets.BOB, read=sent[-1].id)]
     held, free = (sent, marks) if method == "put" else (marks * 150, sent)
     dispatcher = next(dispatcher for dispatcher in dispatchers if dispatcher._source.group == "persist")
-    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in held])
+    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in held])
 
     async def tried():
         return len(dispatcher._held) >= len(held)
 
     async def kept():
-        page = await backends.chats.page(doors.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
+        page = await backends.chats.page(event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
         return {command.id for command in sent} == {message.id for message in page.messages}
 
     async def read():
-        state = (doors.BOB, doors.CHAT)
+        state = (event_targets.BOB, event_targets.CHAT)
         pointers = (await backends.chats.pointers({state})).get(state)
         return pointers is not None and pointers.read == sent[-1].id
 
     await until(tried)
-    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in free])
+    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in free])
     await until(kept if method == "mark" else read)
     back()
     await until(kept)
@@ -141,17 +141,17 @@ async def test_history_is_whole_when_its_store_was_away_for_long(people, backend
 
 
 @pytest.mark.parametrize("strict", [True])
-async def test_history_is_whole_although_the_dispatcher_gives_up(people, backends, doors, topics, dispatchers, away):
-    """Several times, for each event: what it sets aside goes round until the store is back, and nobody has to re-drive it."""
+async def test_history_is_whole_although_the_dispatcher_gives_up(people, backends, event_targets, topics, dispatchers, away):
+    """Several times, for each event: what it parks is tried again until the store is back, and no operator has to re-drive it."""
     back = away(backends.chats, "put")
-    sent = [doors.text(f"number {n}") for n in range(7)]
-    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command])) for command in sent])
+    sent = [event_targets.text(f"number {n}") for n in range(7)]
+    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in sent])
 
     async def gone_round():
         return len(await topics.events(HISTORY_RETRIES)) > 2 * len(sent)
 
     async def kept():
-        page = await backends.chats.page(doors.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
+        page = await backends.chats.page(event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
         return {command.id for command in sent} == {message.id for message in page.messages}
 
     await until(gone_round)
@@ -162,11 +162,11 @@ async def test_history_is_whole_although_the_dispatcher_gives_up(people, backend
 
 
 @pytest.mark.parametrize("strict", [True])
-async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, backends, doors, topics, dispatchers, away):
-    """And nobody is told that his message is lost."""
+async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, backends, event_targets, topics, dispatchers, away):
+    """And no sender is told that a message is lost."""
     back = away(backends.accounts, "known")
-    command = doors.text()
-    await backends.appends.append([ProducerRecord(COMMANDS, doors.event([command]))])
+    command = event_targets.text()
+    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command]))])
 
     async def gone_round():
         return len(await topics.events(RETRIES)) > 3
@@ -176,7 +176,7 @@ async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, ba
 
     await until(gone_round)
     back()
-    door.current().policy._ask_from = 0.0
+    current_context().policy._cooldown_until = 0.0
     await until(decided)
 
     assert not [delivery for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")]

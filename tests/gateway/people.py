@@ -12,11 +12,11 @@ import websockets
 
 from backends.log import ProducerRecord
 from schemas import chat_pb2 as pb
-from schemas import wire
+from schemas import cloudevents
+from schemas.cloudevents import Event
 from schemas.ids import direct_chat, first_id_at
 from schemas.tokens import claims_of
 from schemas.topics import DELIVERIES, DELIVERIES_MADE, TOPICS, EventType, user_partition
-from schemas.wire import Event
 
 PATIENCE_S = 10
 JSON, MSGPACK = "knchat.v1.json", "knchat.v1.msgpack"
@@ -148,7 +148,7 @@ async def appended(backends, topic):
 async def payloads(backends, topic, kind):
     """What lies in a topic."""
     return [
-        wire.parse(wire.from_kafka(record.headers, record.value), kind)
+        cloudevents.parse(cloudevents.from_kafka(record.headers, record.value), kind)
         for partition in range(TOPICS[topic].partitions)
         for record in await backends.reads.read(topic, partition, 0, max_records=1_000)
     ]

@@ -14,7 +14,7 @@ from gateway.minting import Minting
 from gateway.publisher import CACHE_REST_S, Publisher
 from gateway.queries import Queries
 from schemas import chat_pb2 as pb
-from schemas import wire
+from schemas import cloudevents
 from schemas.commands import content_hash
 from schemas.errors import Unavailable
 from schemas.ids import UserId, first_id_at
@@ -75,8 +75,8 @@ async def published(backends):
     events = []
     for partition in bounds:
         records = await backends.reads.read(COMMANDS, partition, 0, max_records=1_000)
-        events += [(record.at_ms, record.offset, wire.from_kafka(record.headers, record.value)) for record in records]
-    return [wire.parse(event, pb.Commands).commands for *_, event in sorted(events, key=lambda entry: entry[2].id)]
+        events += [(record.at_ms, record.offset, cloudevents.from_kafka(record.headers, record.value)) for record in records]
+    return [cloudevents.parse(event, pb.Commands).commands for *_, event in sorted(events, key=lambda entry: entry[2].id)]
 
 
 async def commands(backends):

@@ -14,7 +14,7 @@ from gateway.publisher import Publisher
 from gateway.queries import Queries
 from knchat.develop.sink import serving
 from schemas import chat_pb2 as pb
-from schemas import wire
+from schemas import cloudevents
 from schemas.errors import Malformed
 from schemas.topics import COMMANDS, QUERIES
 from tests.clock import Clock
@@ -58,7 +58,7 @@ async def test_what_was_accepted_is_in_the_log_under_its_one_id(faults, backends
     found = {}
     for partition in range(await backends.reads.partitions(COMMANDS)):
         for record in await backends.reads.read(COMMANDS, partition, 0, max_records=1_000):
-            for each in wire.parse(wire.from_kafka(record.headers, record.value), pb.Commands).commands:
+            for each in cloudevents.parse(cloudevents.from_kafka(record.headers, record.value), pb.Commands).commands:
                 found.setdefault(each.key, []).append(each.id)
     assert {key: set(ids) for key, ids in found.items()} == {key: {told_id} for key, told_id in told.items()}
     assert len(told) == ROUNDS * AT_ONCE
@@ -102,7 +102,7 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
         (each.id, each.key)
         for partition in range(await backends.reads.partitions(COMMANDS))
         for record in await backends.reads.read(COMMANDS, partition, 0, max_records=1_000)
-        for each in wire.parse(wire.from_kafka(record.headers, record.value), pb.Commands).commands
+        for each in cloudevents.parse(cloudevents.from_kafka(record.headers, record.value), pb.Commands).commands
     ]
     keys = [f"{number:02}" for number in range(20) if number != 7]
     assert sorted(found) == sorted([*zip([outcome.id for outcome in told], keys, strict=True), (again.id, "07")])
@@ -129,6 +129,6 @@ async def test_a_question_that_is_too_large_fails_alone(backends):
         each.re
         for partition in range(await backends.reads.partitions(QUERIES))
         for record in await backends.reads.read(QUERIES, partition, 0, max_records=1_000)
-        for each in wire.parse(wire.from_kafka(record.headers, record.value), pb.Queries).queries
+        for each in cloudevents.parse(cloudevents.from_kafka(record.headers, record.value), pb.Queries).queries
     ]
     assert sorted(asked) == [0, 1, 3, 4, 5, 6, 7]

@@ -1,4 +1,4 @@
-"""Journeys go client to client, over the public doors of a running server, with a WebSocket client that is not ours.
+"""Journeys go client to client, over the public interfaces of a running server, with a WebSocket client that is not ours.
 
 By default they start their own `kn-chat dev`; with `--real` one with two gateways on real parts, with `--sink` too a sink before Kafka.
 `--http URL` runs them against a server that is already there.

@@ -89,14 +89,14 @@ async def test_send_and_persist_alone_reach_a_dev_on_the_same_data(alone):
     await tablet.close()
 
 
-@pytest.mark.parametrize("target", ["history", "report_lost"])
+@pytest.mark.parametrize("target", ["history", "report_failed"])
 def test_the_other_functions_take_their_sample_alone(alone, target):
     """200 and nothing else."""
     with function(target, alone.folder) as url:
         assert curl(url, target) == "200"
 
 
-@pytest.mark.parametrize(("target", "expected"), [("send", 422), ("persist", 422), ("history", 422), ("report_lost", 200)])
+@pytest.mark.parametrize(("target", "expected"), [("send", 422), ("persist", 422), ("history", 422), ("report_failed", 200)])
 def test_garbage_is_refused_for_good(alone, target, expected):
     """Garbage and unknown types are 422, but for the last resort, which never makes a dead letter of a dead letter."""
     headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/x", "content-type": "application/protobuf"}

@@ -59,7 +59,7 @@ async def test_pages_before_after_and_around_a_time(people, open_device):
 
 
 async def test_http_and_socket_tell_the_same_page(people, open_device):
-    """One rule, two doors."""
+    """One rule, over socket and HTTP."""
     ann, ben = people
     phone = await open_device(ann, "phone")
     chat, ids = await _written(phone, ben, ["a", "b", "c"])
@@ -97,7 +97,7 @@ async def test_a_digest_proves_that_nothing_is_missing(people, open_device):
 
 
 async def test_the_list_of_chats_shows_what_is_new(people, open_device):
-    """Newest first, with the unread count and the newest message, over both doors."""
+    """Newest first, with the unread count and the newest message, over socket and HTTP."""
     ann, ben = people
     anns, bens = await open_device(ann, "phone"), await open_device(ben, "tablet")
     chat, ids = await _written(anns, ben, ["a", "b"])

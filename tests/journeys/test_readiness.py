@@ -11,10 +11,10 @@ import pytest
 from backends.settings import Settings
 from backends.signing import SigningKey
 from backends.wiring import Backends
-from functions.main import TRIGGERS
+from functions.triggers import TRIGGERS
 
 TARGETS = list(dict.fromkeys(trigger.target for trigger in TRIGGERS))
-LOG = dict.fromkeys(("gateway", "send", "persist", "history", "report_lost"), "log (kafka)")
+LOG = dict.fromkeys(("gateway", "send", "persist", "history", "report_failed"), "log (kafka)")
 CHATS = dict.fromkeys(("persist", "history", "chats"), "chats (cassandra)")
 NEEDED = {"kafka": LOG, "cassandra": CHATS, "postgres": {"accounts": "accounts (sql)"}, "redis": {}}
 """Server -> process -> what it says is missing."""
@@ -33,7 +33,7 @@ class Process:
         command, own = ["-m", "gateway"], {"KNCHAT_GATEWAY_PORT": str(port)}
         if self.name != "gateway":
             command, own = (
-                ["-m", "uvicorn", "functions.serve:app", "--port", str(port), "--log-level", "warning"],
+                ["-m", "uvicorn", "functions.runtime.asgi:app", "--port", str(port), "--log-level", "warning"],
                 {"FUNCTION_TARGET": self.name},
             )
         self.url = f"http://127.0.0.1:{port}"

@@ -70,7 +70,7 @@ def talk(variables, tmp_path_factory):
 
 
 async def _talk(server):
-    """Two people, one message, its history by both doors; and what people do wrong."""
+    """Two people, one message, its history over socket and HTTP; and what people do wrong."""
     ann, ben = new_user(server.http, "ann"), new_user(server.http, "ben")
     text, wrong = f"text-{secrets.token_hex(8)}", f"wrong-{secrets.token_hex(8)}"
     phone, desk = Device(ann, "phone"), Device(ben, "desk", packed=True)
@@ -117,7 +117,7 @@ def test_people_talk_over_tls(talk):
     assert talk.heard["text"] == talk.secret["text"]
 
 
-def test_history_is_there_by_both_doors(talk):
+def test_history_is_there_over_socket_and_http(talk):
     """What was said is in Cassandra, and read over the socket and over HTTP."""
     for page in (talk.over_socket, talk.over_http):
         assert [(message["message"], message["text"]) for message in page["messages"]] == [(talk.sent["message"], talk.secret["text"])]
@@ -165,7 +165,9 @@ STARTS = {
     "topics": [*KN_CHAT, "topics", "check"],
     "pump": [*KN_CHAT, "pump", "--group", "persist"],
     "gateway": [sys.executable, "-m", "gateway"],
-    **{target: [sys.executable, "-m", "uvicorn", "functions.serve:app", "--port", "0"] for target in ("send", "persist", "accounts")},
+    **{
+        target: [sys.executable, "-m", "uvicorn", "functions.runtime.asgi:app", "--port", "0"] for target in ("send", "persist", "accounts")
+    },
 }
 """How each process is started; functions by their target."""
 

@@ -14,7 +14,7 @@ from backends.log.embedded.log import EmbeddedLog
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas import chat_pb2 as pb
-from schemas import wire
+from schemas import cloudevents
 from schemas.topics import COMMANDS, DELIVERIES, MESSAGES
 from servers.services import Services
 from tests.collector import Collector, Span
@@ -60,8 +60,8 @@ async def traces_of(reads: LogReader, topic: str, message_id: int, *, since: Map
         offset = held.begin if since is None else since[partition].end
         while offset < held.end and (records := await reads.read(topic, partition, offset, max_records=500)):
             for record in records:
-                event = wire.from_kafka(record.headers, record.value)
-                if message_id in _ids(wire.parse(event, TOPICS[topic])):
+                event = cloudevents.from_kafka(record.headers, record.value)
+                if message_id in _ids(cloudevents.parse(event, TOPICS[topic])):
                     found.add(event.traceparent)
             offset = records[-1].offset + 1
     return found

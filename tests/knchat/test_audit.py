@@ -14,10 +14,10 @@ from backends.wiring import Backends
 from knchat import exits
 from knchat.__main__ import main
 from schemas import chat_pb2 as pb
+from schemas.cloudevents import Event
 from schemas.demo import DEMO_USERS
 from schemas.ids import LATEST, direct_chat, first_id_at
 from schemas.topics import COMMANDS, COMMANDS_ISSUED, MESSAGES, OUTCOMES_DECIDED, RETRIES
-from schemas.wire import Event
 from tests.journeys.conftest import Dev
 
 ALICE, BOB = DEMO_USERS["alice"], DEMO_USERS["bob"]

@@ -12,9 +12,9 @@ from backends.wiring import Backends
 from knchat import exits
 from knchat.__main__ import main
 from schemas import chat_pb2 as pb
+from schemas.cloudevents import Event, from_kafka
 from schemas.signatures import signature
 from schemas.topics import COMMANDS, COMMANDS_ISSUED, DEAD_LETTERS, HISTORY_RETRIES, OUTCOMES_DECIDED, RETRIES
-from schemas.wire import Event, from_kafka
 
 KEY = b"0123456789abcdef"
 SEND = pb.Commands(schema=1, commands=[pb.Command(id=5, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="Grüße \x1b[31m"))])

@@ -283,12 +283,12 @@ def test_functions_in_their_pumps_cannot_be_left_out(knchat, tmp_path):
 
 
 def test_pumps_name_their_functions(tmp_path):
-    """In the URL: it stands in dead letters, and `report_lost` would take its own for others'."""
+    """In the URL: it stands in dead letters, and `report_failed` would take its own for others'."""
     settings = replace(Settings(), data=tmp_path, http_port=0, gateway_port=0)
     processes = Processes(settings, {}, gateways=1, sink=False, in_process=False)
     named = {child.name: child.command[-1] for child in processes.pumps}
 
-    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/report_lost", named["pump-report-lost"])
+    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/report_failed", named["pump-report-lost"])
 
 
 async def test_users_are_let_in_when_every_gateway_owns_some(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from starlette.responses import PlainTextResponse
 
-from functions import connections
+from functions.runtime import http_protocol
 from knchat.develop import serving
 
 PATIENCE_S = 10
@@ -99,8 +99,8 @@ async def test_what_is_no_http(connect):
 )
 async def test_a_request_that_does_not_become_whole(connect, monkeypatch, begin):
     """However slowly it goes on: the connection ends, also after a request that was whole."""
-    monkeypatch.setattr(connections, "REQUEST_S", SHORT_S)
-    monkeypatch.setattr(connections, "SILENT_S", SHORT_S)
+    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_S", SHORT_S)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT_S", SHORT_S)
     reader, writer = await connect()
     writer.write(begin)
 
@@ -118,7 +118,7 @@ async def test_a_request_that_does_not_become_whole(connect, monkeypatch, begin)
 
 async def test_whole_requests_are_not_hurried(connect, monkeypatch):
     """A connection that waits between its requests stays, and so do those behind each other in one packet."""
-    monkeypatch.setattr(connections, "REQUEST_S", SHORT_S)
+    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_S", SHORT_S)
     reader, writer = await connect()
     writer.write((GET + b"\r\n") * 5_000)
     for _ in range(5_000):

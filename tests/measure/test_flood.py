@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from functions import documents
+from functions.runtime import openapi
 from measure import flood
 from schemas import frames
 
@@ -20,7 +20,7 @@ def test_every_call_and_frame_can_be_flooded_with():
     """A new one cannot be without its row."""
     names = set(flood.tasks(NOBODY))
 
-    assert {call.name for call in documents.endpoints()} <= names
+    assert {call.name for call in openapi.described_endpoints()} <= names
     assert {str(kind.__struct_config__.tag) for kind in get_args(frames.Incoming)} - {"hello"} <= names
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from schemas import chat_pb2 as pb
 from schemas import topics
+from schemas.cloudevents import Event
 from schemas.signatures import sign
-from schemas.wire import Event
 from tests.support.traces import TRACE
 
 GOLDEN = Path(__file__).parent / "golden"

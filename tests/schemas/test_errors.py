@@ -31,7 +31,7 @@ def test_the_codes_of_the_protocol():
     assert STATUS_OF_CODE.keys() >= TEMPORARY_CODES
 
 
-def test_an_error_carries_what_a_door_shows():
+def test_an_error_carries_what_a_caller_is_shown():
     """Code, status, whether to try again, and the place of the mistake."""
     malformed = Malformed("text must not be empty", field="text")
     too_large = Malformed("too long", field="text", code="too_large")
@@ -53,7 +53,7 @@ def test_an_error_carries_what_a_door_shows():
 
 
 def test_an_error_has_one_shape_over_http():
-    """Body and Retry-After are the same at every door; no wait is shorter than a second."""
+    """Body and Retry-After are the same at every endpoint; no wait is shorter than a second."""
     assert Malformed("no", field="text").problem == {"code": "malformed", "message": "no", "details": {"field": "text"}}
     assert Malformed("no").retry_after is None
     assert [Unavailable("no", retry_after_s=seconds).retry_after for seconds in (0.2, 1.6, 60)] == ["1", "2", "60"]

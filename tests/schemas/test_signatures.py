@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.cloudevents import Event, from_kafka, to_kafka
 from schemas.errors import Malformed
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_age, check_signature, is_signed, sign, signature
 from schemas.topics import COMMANDS, DELIVERIES, MESSAGES, RETRIES, TOPICS
-from schemas.wire import Event, from_kafka, to_kafka
 from tests.captured import CAPTURES
 from tests.schemas.samples import FULL, KEYS, record_of
 
@@ -21,7 +21,7 @@ DAY_MS = 24 * 3_600_000
 
 
 def taken(event, keys=KEYS, inboxes=(COMMANDS,), now_ms=LATER_MS):
-    """Whether a door takes it; the gateway's quicker way must say the same."""
+    """Whether an event handler takes it; the gateway's quicker way must say the same."""
     try:
         check_signature(event, inboxes, keys, now_ms=now_ms)
     except Malformed as refusal:
@@ -58,7 +58,7 @@ def test_a_signature_is_checked_under_all_keys():
         replace(FULL, extensions={**FULL.extensions, SIGNATURE: ""}),
         replace(FULL, extensions={**FULL.extensions, SIGNATURE: FULL.extensions[SIGNATURE].removeprefix("2.")}),
         replace(FULL, extensions={**FULL.extensions, SIGNATURE: "é"}),
-        sign(FULL, COMMANDS, [b"a-key-that-nobody-knows"]),
+        sign(FULL, COMMANDS, [b"a-key-of-no-process-here"]),
         sign(FULL, MESSAGES, KEYS),
     ],
 )
@@ -90,7 +90,7 @@ def test_what_changes_on_the_way_is_not_covered():
 
 
 def test_version_1_is_taken_for_a_while():
-    """What an older version wrote lies in the topics for 14 days; afterwards nobody has a reason to show such an event."""
+    """What an older version wrote lies in the topics for 14 days; afterwards there is no reason to show such an event."""
     event = from_kafka(*record_of(CAPTURES / "dead-letter-422-kne-reason.record.json")[1:])
 
     assert taken(event, [b"test-key"], now_ms=NOW_MS)
@@ -99,7 +99,7 @@ def test_version_1_is_taken_for_a_while():
 
 
 def test_attributes_cannot_lend_their_ends_to_each_other():
-    """They are kept apart by line feeds, which no attribute may hold; in a record that somebody else wrote one may."""
+    """They are kept apart by line feeds, which no attribute may hold; in a foreign record one may."""
     one = Event(id="b", source="s", type="a", data=b"c")
     other = Event(id="c", source="s", type="a", data=b"b")
     assert signature(one, COMMANDS, KEYS[0]) != signature(other, COMMANDS, KEYS[0])
@@ -112,14 +112,14 @@ def test_attributes_cannot_lend_their_ends_to_each_other():
 
 @pytest.mark.parametrize("time", [b"yesterday", b"\xff", b"", b"2026-11-24T22:40:00"])
 def test_a_record_whose_time_is_none_is_not_signed(time):
-    """Whoever may write to the topic must not stop its reader with one."""
+    """A writer of the topic must not stop its reader with one."""
     _, headers, value = to_kafka(FULL)
     forged = [(name, time if name == "ce_time" else text) for name, text in headers]
 
     assert not is_signed(forged, value, COMMANDS, KEYS, now_ms=LATER_MS)
 
 
-def test_an_event_that_is_set_aside_is_not_signed_anew():
+def test_an_event_that_is_dead_lettered_is_not_signed_again():
     """What was unsigned when it came out of the log stays unsigned: a dead letter makes no forged event true."""
     forged = replace(FULL, extensions={"knativekafkaoffset": "7"})
 

@@ -49,7 +49,7 @@ def text64(raw: bytes | str | dict[str, Any]) -> str:
 
 
 def signed(header: dict[str, Any] | str | None = None, payload: dict[str, Any] | str | bytes = "", *, key: Ed25519PrivateKey = KEY) -> str:
-    """Any header and payload, really signed: what only somebody with a key could make."""
+    """Any header and payload, really signed: what only the holder of a key could make."""
     whole = {"alg": "EdDSA", "typ": "JWT", "kid": KID} if header is None else header
     body = f"{text64(whole)}.{text64(payload or FIELDS)}"
     return f"{body}.{text64(key.sign(body.encode()))}"
@@ -246,7 +246,7 @@ def test_a_token_ends_at_its_second(now_s, accepted):
 
 @pytest.mark.parametrize("early", [{"iat": NOW_S + 61, "iat_ms": NOW_S * 1_000 + 61_000}, {"nbf": NOW_S + 300}], ids=["iat", "nbf"])
 def test_a_token_whose_time_has_not_come_is_refused_for_now(early):
-    """A clock is wrong, and nobody knows whose: whoever shows it comes again, and is not told to log in."""
+    """A clock is wrong, and it is unknown which: the client comes again, and is not told to log in."""
     token = signed(payload=fields(**early))
     with pytest.raises(tokens.EarlyToken) as refused:
         tokens.verify(token, KEYS, NOW_S)

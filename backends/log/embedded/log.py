@@ -25,10 +25,10 @@ from backends.log.embedded.assignments import Group
 from backends.log.embedded.retention import Retention
 from backends.log.embedded.tail import EmbeddedPartitionConsumer, Tail
 from backends.log.embedded.writer import TIMEOUT_S, Result, Step, Writer
+from schemas.cloudevents import to_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import sign
 from schemas.topics import MAX_RECORD_BYTES, partition_of
-from schemas.wire import to_kafka
 
 log = logging.getLogger(__name__)
 

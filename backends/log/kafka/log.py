@@ -21,10 +21,10 @@ from backends.log.kafka.partition_consumer import KafkaPartitionConsumer
 from backends.log.kafka.producer import Prepared, Producer
 from backends.log.kafka.questions import TIMEOUT_S, Questions
 from backends.log.kafka.reader import Reader
+from schemas.cloudevents import to_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import sign
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, TOPICS, partition_of
-from schemas.wire import to_kafka
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from schemas.topics import COMMANDS
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
-    from functions.context import Context
+    from functions.runtime.context import Context
     from knchat.develop.real import Processes
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class _Dev:
         """Prepares the stores and starts all processes. The HTTP URL and the first gateway's."""
         from backends.signing import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
-        from functions.context import Context  # noqa: PLC0415 - see above
+        from functions.runtime.context import Context  # noqa: PLC0415 - see above
         from knchat.develop.real import alone, prepare  # noqa: PLC0415 - see above
 
         stack.enter_context(alone(self._settings))
@@ -184,9 +184,9 @@ class _Dev:
         """Starts all parts, each after what it needs, and leaves their ends on the stack. The HTTP URL and the gateway's."""
         from backends.signing import SigningKey  # noqa: PLC0415 - `--help` does without them all
         from backends.wiring import Backends  # noqa: PLC0415 - see above
-        from functions import door  # noqa: PLC0415 - see above
-        from functions.main import TRIGGERS, OnEvents  # noqa: PLC0415 - see above
-        from functions.serve import http_app, needs, probed  # noqa: PLC0415 - see above
+        from functions.runtime.asgi import http_app, needs, probed  # noqa: PLC0415 - see above
+        from functions.runtime.context import current_context, use_backends  # noqa: PLC0415 - see above
+        from functions.triggers import TRIGGERS, OnEvents  # noqa: PLC0415 - see above
         from gateway.server import Gateway, spare_the_collector  # noqa: PLC0415 - see above
         from knchat.develop.serving import HttpServer, listen  # noqa: PLC0415 - see above
         from knchat.operate.audit import keep_auditing  # noqa: PLC0415 - see above
@@ -202,9 +202,9 @@ class _Dev:
         # The first questions open the log and the database, and so migrate them or refuse them.
         await backends.reads.partitions(COMMANDS)
         await backends.accounts.known(DEMO_USERS.values())
-        door.use(backends)
-        stack.callback(door.use, None)
-        self._demo = await _register_demo(door.current(), wanted=self._demo)
+        use_backends(backends)
+        stack.callback(use_backends, None)
+        self._demo = await _register_demo(current_context(), wanted=self._demo)
 
         await self._start_pumps(backends, [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)], stack)
 
@@ -235,11 +235,11 @@ class _Dev:
     async def _start_pumps(self, backends: Backends, triggers: list[Any], stack: contextlib.AsyncExitStack) -> None:
         from backends.dispatcher.dispatcher import Dispatcher, Source  # noqa: PLC0415 - see _start
         from backends.dispatcher.in_process import in_process  # noqa: PLC0415 - see _start
-        from functions.serve import event_app  # noqa: PLC0415 - see _start
+        from functions.runtime.asgi import event_app  # noqa: PLC0415 - see _start
 
         dispatchers = []
         for trigger in triggers:
-            url = f"http://{trigger.target.replace('_', '-')}"
+            url = f"http://{trigger.service}"
             source = Source(
                 topic=trigger.topic, group=trigger.group, url=url, retry_policy=trigger.delivery, acknowledged=trigger.acknowledged
             )
@@ -283,9 +283,9 @@ async def _register_demo(context: Context, *, wanted: bool) -> bool:
 
     Their passwords are known to everybody, so they live where nobody but this machine is let in.
     """
-    from functions.accounts import register  # noqa: PLC0415 - see _start
-    from functions.passwords import NOBODY  # noqa: PLC0415 - see _start
-    from schemas.bodies import NewUser  # noqa: PLC0415 - see _start
+    from functions.domain.passwords import DUMMY_HASH  # noqa: PLC0415 - see _start
+    from functions.endpoints.accounts import register  # noqa: PLC0415 - see _start
+    from schemas.endpoints import NewUser  # noqa: PLC0415 - see _start
 
     backends = context.backends
     if backends.settings.host not in {"127.0.0.1", "::1", "localhost"}:
@@ -304,15 +304,15 @@ async def _register_demo(context: Context, *, wanted: bool) -> bool:
             except Refused:
                 _say(f"no demo users: somebody else is called {name}")
                 return False
-        elif kept == NOBODY:
-            await backends.accounts.set_password_hash(user, await context.passwords.hash(_demo_password(name)), was=NOBODY)
+        elif kept == DUMMY_HASH:
+            await backends.accounts.set_password_hash(user, await context.passwords.hash(_demo_password(name)), was=DUMMY_HASH)
     return True
 
 
 async def _close_demo(context: Context) -> None:
     """Takes the known passwords from those that an earlier start has left, and ends their log-ins. What they wrote stays."""
-    from functions import devices  # noqa: PLC0415 - see _start
-    from functions.passwords import NOBODY  # noqa: PLC0415 - see _start
+    from functions.domain.passwords import DUMMY_HASH  # noqa: PLC0415 - see _start
+    from functions.endpoints import devices  # noqa: PLC0415 - see _start
 
     backends = context.backends
     for name, user in DEMO_USERS.items():
@@ -320,10 +320,10 @@ async def _close_demo(context: Context) -> None:
         if kept is None or not await context.passwords.check_change(user, _demo_password(name), kept):
             continue
         nothing, _ = devices.new_device(user, "none", "", now_ms=backends.clock.now_ms())
-        changed = await backends.log_ins.change_password(user, NOBODY, was=kept, kept=nothing)
+        changed = await backends.log_ins.change_password(user, DUMMY_HASH, was=kept, kept=nothing)
         if changed is not None:
-            await devices.told([changed[1]], context, why="password")
-            await devices.remove(user, "none", context, why="removed", now_ms=backends.clock.now_ms())
+            await devices.publish_ended([changed[1]], context, why="password")
+            await devices.log_out(user, "none", context, why="removed", now_ms=backends.clock.now_ms())
 
 
 def _demo_password(name: str) -> str:

@@ -1,6 +1,6 @@
 """`kn-chat pump`: brings the events of one source to their function by POST, where there is no Knative to do it.
 
-A process a source, as `functions.main.TRIGGERS` lists them; several of one group share its partitions (on Kafka: the embedded log has one
+A process a source, as `functions.triggers` lists them; several of one group share its partitions (on Kafka: the embedded log has one
 owner). What it imitates is the dispatcher's to say. Source: design.md D12, D22.
 """
 
@@ -17,7 +17,7 @@ from backends.concurrency import watch_signals
 from backends.dispatcher.dispatcher import MAX_POLL_RECORDS, RETRY_LOG, Dispatcher, Source
 from backends.settings import Settings
 from backends.telemetry import logs, tracing
-from functions.main import TRIGGERS, OnEvents
+from functions.triggers import TRIGGERS, OnEvents
 from knchat import exits
 from knchat.command import command
 from schemas.errors import Unavailable
@@ -38,7 +38,7 @@ groups:
 {_GROUPS}
 
 examples:
-  FUNCTION_TARGET=send uvicorn functions.serve:app --port 9000 --timeout-keep-alive 75
+  FUNCTION_TARGET=send uvicorn functions.runtime.asgi:app --port 9000 --timeout-keep-alive 75
   kn-chat pump --group send --url http://127.0.0.1:9000
   kn-chat pump --group persist             the function runs in this process
 
@@ -85,7 +85,7 @@ async def _serve(settings: Settings, trigger: OnEvents, *, url: str | None, stri
         backends.own()  # embedded: its groups have one member, in one process
         await backends.health.check(("reads", "appends"))
         post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
-        dest = url or f"http://{trigger.target.replace('_', '-')}"
+        dest = url or f"http://{trigger.service}"
         acknowledged = trigger.acknowledged and not strict
         source = Source(topic=trigger.topic, group=trigger.group, url=dest, retry_policy=trigger.delivery, acknowledged=acknowledged)
 
@@ -138,11 +138,11 @@ def _over_http(url: str, stack: contextlib.AsyncExitStack) -> Post:
 
 def _in_this_process(target: str, backends: Backends, stack: contextlib.AsyncExitStack) -> Post:
     from backends.dispatcher.in_process import in_process  # noqa: PLC0415 - see run
-    from functions import door  # noqa: PLC0415 - see run
-    from functions.serve import event_app, keep_time  # noqa: PLC0415 - see run
+    from functions.runtime.asgi import event_app, keep_time  # noqa: PLC0415 - see run
+    from functions.runtime.context import use_backends  # noqa: PLC0415 - see run
 
-    door.use(backends)
-    stack.callback(door.use, None)
+    use_backends(backends)
+    stack.callback(use_backends, None)
     if (keeping := keep_time(backends, [target])) is not None:
         stack.callback(keeping.cancel)
     return in_process(event_app(target))

@@ -244,7 +244,7 @@ class Processes:
         draft.replace(self._settings.data / PROCESSES)
 
     def _make_functions(self, *, in_process: bool) -> None:
-        from functions.main import TRIGGERS, OnEvents, OnHttp  # noqa: PLC0415 - `--help` does without
+        from functions.triggers import TRIGGERS, OnEvents, OnHttp  # noqa: PLC0415 - `--help` does without
 
         targets = [] if in_process else list(dict.fromkeys(trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)))
         urls = {}
@@ -257,7 +257,7 @@ class Processes:
         for trigger in TRIGGERS:
             if isinstance(trigger, OnEvents):
                 command = [sys.executable, "-m", "knchat", "pump", "--group", trigger.group, *self._pump_flags]
-                # By its path too: dead letters name the function that failed, and `report_lost` knows its own by that.
+                # By its path too: dead letters name the function that failed, and `report_failed` knows its own by that.
                 command += [] if in_process else ["--url", f"{urls[trigger.target]}/{trigger.target}"]
                 self.pumps.append(Child(f"pump-{trigger.group}", command, self._environ))
 
@@ -266,7 +266,7 @@ class Processes:
         flags = ["--host", host, "--port", str(port)] if listener is None else ["--fd", str(listener.fileno())]
         flags += [
             "--http",
-            "functions.connections:Bounded",
+            "functions.runtime.http_protocol:BoundedHttpProtocol",
             "--no-proxy-headers",
             "--timeout-keep-alive",
             "75",
@@ -276,7 +276,7 @@ class Processes:
             "--timeout-graceful-shutdown",
             "10",
         ]
-        command = [sys.executable, "-m", "uvicorn", "functions.serve:app", *flags]
+        command = [sys.executable, "-m", "uvicorn", "functions.runtime.asgi:app", *flags]
         url = replace(self._settings, host=host).url("http", port)
         environ = {**self._environ, "FUNCTION_TARGET": target}
         return Child(f"function-{name}", command, environ, url=url, port=port, listener=listener)

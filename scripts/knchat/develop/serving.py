@@ -1,6 +1,6 @@
 """The HTTP server of `dev`: uvicorn on a socket and a loop of ours, without signals of its own. In production it is its own process.
 
-There a proxy stands before it; what a connection may cost is bounded here as there (`functions.connections`).
+There a proxy stands before it; what a connection may cost is bounded here as there (`functions.runtime.http_protocol`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from functions.connections import Bounded
+from functions.runtime.http_protocol import BoundedHttpProtocol
 from knchat import exits
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Bounded,
+                http=BoundedHttpProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -1,6 +1,6 @@
 """`kn-chat audit`: finds and repairs what was acknowledged and then lost on the way: commands without an outcome, messages not in history.
 
-`dev` keeps auditing by itself (`keep_auditing`), on Knative a CronJob does. What is looked at and how is for `functions.audit` to say.
+`dev` keeps auditing by itself (`keep_auditing`), on Knative a CronJob does. What is looked at and how `functions.domain.audit` says.
 Source: design.md D12b.
 """
 
@@ -28,7 +28,7 @@ from schemas.ids import parse_id_or_time, time_text, unix_ms_of
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
-    from functions.audit import Tally
+    from functions.domain.audit import Tally
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +110,13 @@ async def audited(
 
     Raises Unavailable when the log or a store is away.
     """
-    from functions.audit import Audit  # noqa: PLC0415 - `--help` does without
-    from functions.audit_log import Scope  # noqa: PLC0415 - see above
-    from functions.persist import keep  # noqa: PLC0415 - see above
+    from functions.domain.audit import Audit  # noqa: PLC0415 - `--help` does without
+    from functions.domain.audit_log import Scope  # noqa: PLC0415 - see above
+    from functions.events.persist import keep  # noqa: PLC0415 - see above
 
     if until_ms is None:
         until_ms = backends.clock.now_ms() - backends.settings.audit_age_s * 1_000
-    scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=rate, keeps_place=repair and since_ms is None)
+    scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=rate, commits=repair and since_ms is None)
     return await Audit(backends, scope, keep=keep if repair else None, progress=progress or (lambda *_: None)).run()
 
 

@@ -24,11 +24,11 @@ from backends.telemetry.logs import escaped
 from knchat import exits
 from knchat.command import group
 from knchat.operate import data_folder
-from schemas import topics, wire
+from schemas import cloudevents, topics
+from schemas.cloudevents import Event
 from schemas.errors import Malformed
 from schemas.ids import time_text
 from schemas.signatures import check_signature
-from schemas.wire import Event
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -229,7 +229,7 @@ async def _letter(reads: LogReader, position: str) -> Letter:
 
 def _read(record: ConsumerRecord) -> Letter:
     try:
-        return Letter(record, wire.from_kafka(record.headers, record.value))
+        return Letter(record, cloudevents.from_kafka(record.headers, record.value))
     except Malformed:
         return Letter(record, None)
 
@@ -250,7 +250,7 @@ def _data(event: Event) -> str:
     messages = {event_type.type: name for name, event_type in topics.EVENT_TYPES.items()}
     try:
         name = messages[event.type]
-        text = text_format.MessageToString(wire.parse(event, getattr(pb, name)), as_utf8=True)
+        text = text_format.MessageToString(cloudevents.parse(event, getattr(pb, name)), as_utf8=True)
     except (KeyError, Malformed):
         return f"data, {len(event.data)} bytes\n{event.data!r}"
     shown = escaped(text.rstrip(), keep="\n")

@@ -113,7 +113,7 @@ def _https_only(asked: Asked) -> dict[str, Any]:
 
 
 def _api(asked: Asked) -> Iterator[dict[str, Any]]:
-    from functions.main import TRIGGERS, OnHttp  # noqa: PLC0415 - `--help` does without
+    from functions.triggers import TRIGGERS, OnHttp  # noqa: PLC0415 - `--help` does without
 
     namespace, service = asked.ingress.split("/")
     # Functions are cluster-local: the ingress knows them by their name inside the cluster.

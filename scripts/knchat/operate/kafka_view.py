@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from backends.settings import Settings
-from functions.main import TRIGGERS, OnEvents
+from functions.triggers import TRIGGERS, OnEvents
 from schemas import topics
 from schemas.errors import Unavailable
 

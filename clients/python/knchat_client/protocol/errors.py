@@ -41,7 +41,7 @@ TEMPORARY_CODES: Final = frozenset({"rate_limited", "unavailable", "starting"})
 
 
 class ChatError(Exception):
-    """Base of all errors that a door may show to a caller."""
+    """Base of all errors that may be shown to a caller."""
 
     def __init__(self, code: str, message: str, *, field: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from functions.main import TRIGGERS, OnEvents
+from functions.triggers import TRIGGERS, OnEvents
 from knchat.operate.checkup import Check, Finding, Seen, named
 from knchat.operate.kubectl import INSTALLED_BY, Object, at
 from knchat.operate.needed_secrets import containers_of, pod_of
@@ -150,14 +150,14 @@ def source_inbox(seen: Seen) -> Iterator[Finding]:
         wanted: tuple[tuple[str, Any, Any], ...] = (
             ("topics", at(thing, "spec", "topics"), [trigger.topic]),
             ("consumerGroup", at(thing, "spec", "consumerGroup"), trigger.group),
-            ("sink.ref.name", at(thing, "spec", "sink", "ref", "name"), trigger.target.replace("_", "-")),
+            ("sink.ref.name", at(thing, "spec", "sink", "ref", "name"), trigger.service),
         )
         for place, given, right in wanted:
             if given != right:
                 told, asked = (", ".join(text) if isinstance(text, list) else text for text in (given, right))
                 yield Finding(
                     named(thing),
-                    f"has {place} {told}, and functions/main.py says {asked}",
+                    f"has {place} {told}, and functions/triggers.py says {asked}",
                     f"set spec.{place} to {asked}; a consumerGroup cannot be changed: delete the source first, and kn-chat deploy",
                 )
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
-from functions.main import TRIGGERS
+from functions.triggers import TRIGGERS
 from knchat.operate.checkup import Check, Finding, Seen, named
 from knchat.operate.checkup.topics_and_sources import delivery_partitions
 from knchat.operate.kubectl import Object, at, ref
@@ -32,7 +32,7 @@ def not_ready(seen: Seen) -> Iterator[Finding]:
 def function_missing(seen: Seen) -> Iterator[Finding]:
     """Targets without their Knative Service, and gateways that are not there."""
     there = {thing["metadata"]["name"] for thing in seen.installed.of_kind("Function")}
-    for name in dict.fromkeys(trigger.target.replace("_", "-") for trigger in TRIGGERS):
+    for name in dict.fromkeys(trigger.service for trigger in TRIGGERS):
         if name not in there:
             yield Finding(f"the function {name}", "is missing", "kn-chat deploy your overlay")
     if seen.gateways is None:
@@ -98,7 +98,7 @@ def audit(seen: Seen) -> Iterator[Finding]:
 
 def event_keys(seen: Seen) -> Iterator[Finding]:
     """Event keys that are not set, or not the same everywhere: what one signs another refuses."""
-    signing = {trigger.target.replace("_", "-") for trigger in TRIGGERS if "appends" in (*trigger.needs, *trigger.uses)}
+    signing = {trigger.service for trigger in TRIGGERS if "appends" in (*trigger.needs, *trigger.uses)}
     places: dict[str, list[str]] = {}
     for thing in seen.workloads:
         if thing["kind"] in {"StatefulSet", "CronJob"} or (is_function(thing) and thing["metadata"]["name"] in signing):

@@ -1,0 +1,112 @@
+"""What callers of the HTTP functions may spend: a user, an address where a call is open, and the log-in that a refresh token renews.
+
+`router` draws once for every call, by the cost that the call declares. The buckets lie in the cache, where all functions share them, and
+in this process while the cache is unavailable: then each process counts for itself. Source: design.md D19.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from backends.fair import Turns
+from backends.rate_limits import Allowance, Buckets
+from backends.telemetry.metrics import count
+from schemas.costs import HASH
+from schemas.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+
+# A device renews once in a token's life, and again when an answer was lost.
+LOG_IN: Final = Allowance(units=120, per_s=1)
+"""What one log-in may spend on renewing itself: 60 times at once, and every 2 s in the long run."""
+MAX_LOCAL: Final = 10_000
+"""Buckets kept in this process while the cache is unavailable: 2 MiB."""
+COOLDOWN_S: Final = 1.0
+"""So long the cache is not asked again after it did not answer: each question may take its whole timeout."""
+
+UNAUTHORIZED: Final = Allowance(units=120, per_s=10)
+"""Calls of an address, without a token that counts, that are answered at once; counted by this process alone."""
+REFUSAL_DELAY_S: Final = 0.1
+"""What each refusal of a caller takes of its turn, so that asking on costs little."""
+MAX_CONCURRENT_EACH: Final = 2
+"""Calls of one user, or of an address where calls are open, that are under way at once: what others wait for."""
+MAX_CONCURRENT: Final = 256
+MAX_WAITING: Final = 4_096
+MAX_WAITING_EACH: Final = 128
+"""Of one caller. Refused one after another, MAX_CONCURRENT_EACH at once, they take 6.4 s: less than a handler has."""
+
+_TOLD: Final = {
+    "device": "you ask for too much at once",
+    "user": "you ask for too much at once",
+    "address": "too much is asked from your address",
+    "log_in": "this device renews its tokens too often",
+}
+
+
+class Budgets:
+    """The buckets of one process's callers. `Context` makes it."""
+
+    def __init__(self, backends: Backends) -> None:
+        settings = backends.settings
+        hashes = HASH.units * settings.logins_per_minute
+        self._allowed = {
+            "device": Allowance(settings.device_units, settings.user_units_per_s),
+            "user": Allowance(settings.user_units, settings.user_units_per_s),
+            "address": Allowance(hashes, hashes / 60),
+            "log_in": LOG_IN,
+        }
+        self._cache = backends.cache
+        self._local, self._unauthorized = Buckets(MAX_LOCAL), Buckets(MAX_LOCAL)
+        self._cooldown_until_s = 0.0
+        self._turns = Turns(
+            MAX_CONCURRENT, each=MAX_CONCURRENT_EACH, waiting=MAX_WAITING, each_waiting=MAX_WAITING_EACH, busy="too many calls at once"
+        )
+
+    @asynccontextmanager
+    async def spend(self, cost: float, **whose: str) -> AsyncIterator[None]:
+        """Draws, and then lets the call happen: of each caller few at once, in turn with the others' (`backends.fair`).
+
+        Raises as `draw` does; Unavailable when too many wait. A refusal takes REFUSAL_DELAY_S
+        of its caller's turn: so asking on costs little.
+        """
+        async with self._turns.turn():
+            try:
+                await self.draw(cost, **whose)
+            except Refused:
+                await asyncio.sleep(REFUSAL_DELAY_S)
+                raise
+            yield
+
+    async def on_unauthorized(self, address: str) -> None:
+        """Call it before a token is refused: after UNAUTHORIZED of them each takes REFUSAL_DELAY_S of the address's turn."""
+        if self._unauthorized.draw([(address, UNAUTHORIZED)], 1, asyncio.get_running_loop().time()):
+            count("knchat_rate_limited_total", whose="address")
+            async with self._turns.turn():
+                await asyncio.sleep(REFUSAL_DELAY_S)
+
+    async def draw(self, cost: float, **whose: str) -> None:
+        """Draws from the buckets of these: `device`, `user`, `address`, `log_in`, each with its name.
+
+        Raises Refused rate_limited, with the time after which there is enough.
+        """
+        if not whose or not cost:
+            return
+        buckets = [(f"{kind}:{name}", self._allowed[kind]) for kind, name in whose.items()]
+        if wait_s := await self._wait_s(buckets, cost):
+            kind = next(iter(whose))
+            count("knchat_rate_limited_total", whose=kind)
+            raise Refused("rate_limited", _TOLD[kind], retry_after_s=wait_s)
+
+    async def _wait_s(self, buckets: list[tuple[str, Allowance]], cost: float) -> float:
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._cooldown_until_s:
+            try:
+                return await self._cache.draw(buckets, cost)
+            except Unavailable:
+                self._cooldown_until_s = now_s + COOLDOWN_S
+        count("knchat_cache_skipped_total", use="limits")
+        return self._local.draw(buckets, cost, now_s)

@@ -1,0 +1,89 @@
+"""What the functions of one process work with: its stores, and what is kept beside them. Made once a process, by `use_backends`.
+
+Parts are made and imported when they are asked for first: an event function must not load what only log-ins need (design.md D21).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from backends.telemetry import tracing
+from schemas.errors import Malformed, Unavailable
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
+    from functions.domain.outbox import Outbox
+    from functions.domain.passwords import Passwords
+    from functions.domain.policy import Policy
+    from functions.runtime.budgets import Budgets
+
+log = logging.getLogger(__name__)
+
+_context: Context | None = None
+
+
+def use_backends(backends: Backends | None) -> None:
+    """Makes all functions of this process work on these stores. None: on those of the environment, opened at the next event."""
+    global _context  # noqa: PLW0603 - functions-framework calls a target with the event alone
+    _context = None if backends is None else Context(backends)
+
+
+def current_context() -> Context:
+    """The context of this process, made of the environment when `use_backends` was given no stores. Call it inside the running loop.
+
+    Raises Unavailable when the environment is wrong: no event is to blame for that.
+    """
+    if _context is None:
+        from backends.settings import Settings  # noqa: PLC0415 - see above
+        from backends.telemetry import logs  # noqa: PLC0415 - not needed where `use_backends` was called
+        from backends.wiring import Backends  # noqa: PLC0415 - see above
+
+        try:
+            settings = Settings.from_env()
+            service = os.environ.get("FUNCTION_TARGET", "functions")
+            tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service=service)
+        except Malformed as error:
+            log.critical("a setting is wrong", extra={"setting": error.field})
+            raise Unavailable(error.message) from error
+        logs.set_up(settings.log_level)
+        use_backends(Backends(settings))
+    assert _context is not None  # noqa: S101 - `use_backends` was just called
+    return _context
+
+
+class Context:
+    """One for each Backends."""
+
+    def __init__(self, backends: Backends) -> None:
+        self.backends = backends
+
+    @cached_property
+    def policy(self) -> Policy:
+        """Who exists, as far as SQL was asked."""
+        from functions.domain.policy import Policy  # noqa: PLC0415 - see above
+
+        return Policy(self.backends.clock.elapsed_s)
+
+    @cached_property
+    def passwords(self) -> Passwords:
+        """Hashing under a limit."""
+        from functions.domain.passwords import Passwords  # noqa: PLC0415 - see above
+
+        return Passwords(self.backends)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """What callers over HTTP may spend."""
+        from functions.runtime.budgets import Budgets  # noqa: PLC0415 - see above
+
+        return Budgets(self.backends)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What gateways are told of log-ins that have ended."""
+        from functions.domain.outbox import Outbox  # noqa: PLC0415 - see above
+
+        return Outbox(self.backends)

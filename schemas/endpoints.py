@@ -1,0 +1,293 @@
+"""Bodies, queries and answers of the HTTP endpoints: pydantic models that validate what comes in and describe themselves to OpenAPI.
+
+They are parameters and results of the endpoints in functions/; calls about chats have those of schemas/chat_queries.py and frames.py.
+Fields without a value are left out of answers, never sent as null; unknown fields in requests are ignored.
+Source: protocol.md sections 1 and 3.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from schemas.errors import Malformed
+
+IDS_AT_ONCE: Final = 256
+SETTINGS_BYTES: Final = 4_096
+
+# Stores cannot hold U+0000, no name needs the other control characters, and two separators break lines wherever a name is shown.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Characters that turn the direction of whatever is shown after a name.
+_BIDIRECTIONAL: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Letters and signs by their category that show nothing (Unicode, Default_Ignorable_Code_Point, and the empty braille cell).
+_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\u17b4\u17b5")
+_JOINERS: Final = "\u200c\u200d"
+
+
+def _plain(text: str) -> str:
+    if _CONTROL.search(text) or _BIDIRECTIONAL.search(text):
+        raise ValueError("control characters are not allowed, nor characters that turn the direction of text")
+    return text
+
+
+def _shown(name: str) -> str:
+    if not any(map(_visible, name)):
+        raise ValueError("there is nothing in it that can be seen")
+    for at, character in enumerate(name):
+        if character in _JOINERS:
+            before = name[:at].rstrip("\ufe0e\ufe0f")[-1:]  # an emoji's variation is no sign of its own
+            if not (_visible(before) or _mark(before)) or not _visible(name[at + 1 : at + 2]):
+                raise ValueError("a joiner (U+200C, U+200D) stands between what can be seen, or not at all")
+    return name
+
+
+def _visible(character: str) -> bool:
+    return character != "" and unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
+
+
+def _mark(character: str) -> bool:
+    return character != "" and unicodedata.combining(character) != 0
+
+
+def _folded(text: object) -> object:
+    """Capitals A-Z become small; other letters stay, and are refused: the alphabet of user names is ASCII."""
+    return text.translate(_SMALL) if isinstance(text, str) else text
+
+
+def _composed(text: object) -> object:
+    """Keyboards compose accents differently; the same text must be the same bytes (RFC 8265). Lengths count what comes of it."""
+    return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
+
+
+def _storable(settings: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(settings, allow_nan=False)
+    if len(text) > SETTINGS_BYTES or _NUL.search(text):
+        raise ValueError(f"at most {SETTINGS_BYTES} bytes of JSON, without U+0000")
+    return settings
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+# U+0000 as JSON writes it; a backslash that is itself written so, before the letter u, is none.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SMALL: Final = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
+
+Composed = BeforeValidator(_composed)
+Plain = AfterValidator(_plain)
+UserName = Annotated[
+    str, BeforeValidator(_folded), Field(pattern=r"^[a-z0-9_.\-]{3,32}$", description="capitals are folded", examples=["alice"])
+]
+Password = Annotated[str, Composed, Field(min_length=8, max_length=256, description="length in code points, composed (NFC)")]
+DisplayName = Annotated[str, Composed, Field(min_length=1, max_length=64), Plain, AfterValidator(_shown)]
+Phone = Annotated[str, Field(min_length=1, max_length=32), Plain]
+Email = Annotated[str, Field(min_length=3, max_length=254), Plain]
+DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-]{1,64}$", description="chosen and kept by the client", examples=["phone"])]
+DeviceName = Annotated[str, Composed, Field(max_length=64), Plain]
+Settings = Annotated[
+    dict[str, Any], AfterValidator(_storable), Field(description=f"the client's own; at most {SETTINGS_BYTES} bytes of JSON")
+]
+Id = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["4611686018427387903"])]
+Version = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["1"])]
+Time = Annotated[str, Field(description="RFC 3339, UTC, milliseconds", examples=["2026-01-31T23:59:59.000Z"])]
+Limit = Annotated[int, Field(ge=1, le=256)]
+
+
+class Body(BaseModel):
+    """What comes in or goes out."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @classmethod
+    def read(cls, content: bytes) -> Self:
+        """The body, checked. Raises Malformed naming the first field that is wrong."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise _malformed(error, place="body") from None
+
+    def to_json(self) -> bytes:
+        """How it is sent."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @property
+    def log_in(self) -> str | None:
+        """The log-in whose budget the call is drawn from, beside its caller's; None: there is none."""
+        return None
+
+
+class Query(BaseModel):
+    """What stands behind the question mark: texts, so numbers are parsed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def read(cls, fields: Mapping[str, str]) -> Self:
+        """The query, checked. Raises Malformed naming the first field that is wrong."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise _malformed(error, place="query") from None
+
+
+def _malformed(error: ValidationError, *, place: str) -> Malformed:
+    # Never the input itself: it may be a password.
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"])) or place
+    return Malformed(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field)
+
+
+# ---- requests ----------------------------------------------------------------------------------------------------------------------------
+
+
+class NewUser(Body):
+    """A new user."""
+
+    user_name: UserName
+    password: Password
+    display_name: DisplayName | None = Field(None, description="the user name, unless given")
+    phone: Phone | None = None
+    email: Email | None = None
+
+
+class LogIn(Body):
+    """A log-in on a device, new or known."""
+
+    user_name: UserName
+    password: Password
+    device: DeviceId
+    device_name: DeviceName | None = None
+
+
+class Renewal(Body):
+    """A device that wants a new access token."""
+
+    refresh_token: Annotated[str, Field(min_length=1, max_length=256)]
+
+    @property
+    def log_in(self) -> str:
+        """Which log-in it says it is of: the part before the first dot."""
+        return self.refresh_token.partition(".")[0][:64]
+
+
+class ProfileChange(Body):
+    """What changes in my profile; what is left out stays, null takes phone, email or settings away. `version` is the one that I know."""
+
+    version: Version
+    # Text or absent, never null. The default is never used: a change takes the fields that were set.
+    display_name: DisplayName = Field("", json_schema_extra=_without_default)
+    phone: Phone | None = None
+    email: Email | None = None
+    settings: Settings | None = None
+
+
+class PasswordChange(Body):
+    """My password now, and the next one. My other devices are logged out."""
+
+    password: Password
+    new_password: Password
+
+
+class UsersQuery(Query):
+    """One of both: a part of a name, or ids."""
+
+    search: Annotated[str, Composed, Field(min_length=3, max_length=64), Plain] | None = Field(
+        None, description="3 characters or more of a user name or display name, any case"
+    )
+    ids: Annotated[str, Field(min_length=1, max_length=IDS_AT_ONCE * 20)] | None = Field(
+        None, description=f"at most {IDS_AT_ONCE} user ids, comma between", examples=["1001,1002"]
+    )
+    limit: Limit = 50
+
+
+class GatewayQuery(Query):
+    """Whose gateway."""
+
+    user: Id
+
+
+# ---- answers -----------------------------------------------------------------------------------------------------------------------------
+
+
+class PublicProfile(Body):
+    """What all users may see of a user."""
+
+    user: Id
+    user_name: str
+    display_name: str
+    version: Version
+
+
+class OwnProfile(PublicProfile):
+    """What I see of myself."""
+
+    phone: str | None = None
+    email: str | None = None
+    settings: dict[str, Any] | None = None
+
+
+class Session(Body):
+    """A device that is logged in. Tokens are opaque. `gateway`: where its WebSocket connects."""
+
+    user: Id
+    access_token: str
+    access_expires: Time
+    refresh_token: str
+    gateway: str = Field(examples=["ws://127.0.0.1:8081/v1/socket"])
+    profile: OwnProfile
+
+
+class PasswordChanged(OwnProfile):
+    """My profile, and new tokens for this device: all older ones are dead."""
+
+    access_token: str
+    access_expires: Time
+    refresh_token: str
+
+
+class Device(Body):
+    """One of my devices. `seen`: when it last got a token."""
+
+    device: DeviceId
+    device_name: str
+    created: Time
+    seen: Time
+    current: bool
+
+
+class Devices(Body):
+    """My devices, the newest log-in first."""
+
+    devices: list[Device]
+
+
+class Users(Body):
+    """Users who were found."""
+
+    users: list[PublicProfile]
+
+
+class Gateway(Body):
+    """The gateway that owns a user."""
+
+    gateway: str = Field(examples=["ws://127.0.0.1:8081/v1/socket"])
+
+
+class Keys(Body):
+    """A JWKS: the public keys of access tokens."""
+
+    keys: list[dict[str, str]]
+
+
+class Problem(Body):
+    """What every answer of 400 and above holds. `details.field` names the place of a mistake, where there is one."""
+
+    code: str
+    message: str
+    details: dict[str, str]
