@@ -12,7 +12,7 @@ from backends.log import Evicted
 from backends.settings import Settings
 from backends.telemetry import logs, tracing
 from backends.wiring import Backends
-from gateway.server import Gateway, spare_the_collector
+from gateway.app import Gateway, tune_garbage_collector
 from schemas.errors import ChatError, Malformed
 
 
@@ -42,7 +42,7 @@ async def serve(settings: Settings) -> None:
 
 async def _work(gateway: Gateway) -> None:
     await gateway.start()
-    spare_the_collector()
+    tune_garbage_collector()
     print(f"ready {gateway.url}", flush=True)  # noqa: T201 - the one line that who started it waits for
     await gateway.watch()
 

@@ -127,17 +127,17 @@ def random_id() -> int:
 
 
 @dataclass(slots=True)
-class Mint:
-    """Mints ids for one generator. Not for several threads: it belongs to one event loop.
+class Snowflake:
+    """Makes ids for one generator. Not for several threads: it belongs to one event loop.
 
-    `mint` never repeats and always increases. `advance` moves it past an id seen elsewhere.
+    `next_id` never repeats and always increases. `advance` moves it past an id seen elsewhere.
     """
 
     generator: int
     _ms: int = field(default=0)
     _sequence: int = field(default=-1)
 
-    def mint(self, now_ms: int) -> MessageId:
+    def next_id(self, now_ms: int) -> MessageId:
         """The next id. Raises Unavailable when the logical clock is more than MAX_AHEAD_MS ahead of `now_ms`."""
         if now_ms > self._ms:
             self._ms, self._sequence = now_ms, -1

@@ -36,7 +36,7 @@ def places() -> dict[tuple[Path, str | None], int]:
 @pytest.mark.parametrize(
     ("page", "anchor", "said"),
     [
-        ("gateway/publisher.py", None, "ok"),
+        ("gateway/publishing/publisher.py", None, "ok"),
         ("docs/design.md", "d1-adaptive-micro-batches", "log"),
         ("docs/operations/runbook.md", "what-happens-when-a-store-is-unavailable", r"\| Cassandra"),
         ("CONTRIBUTING.md", "how-to-add", "### A message kind"),

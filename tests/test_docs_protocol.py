@@ -10,7 +10,8 @@ import pytest
 
 from functions import triggers
 from functions.runtime import openapi
-from gateway import acts, framing
+from gateway.sessions import close
+from gateway.transport import framing
 from schemas import frames
 from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES
 from tests.support.pages import rows
@@ -89,7 +90,8 @@ def test_the_limits_of_the_page_are_those_of_the_code():
 
 def test_the_close_codes_of_the_page_are_those_of_the_code():
     """1005 and 1006 are never sent: they stand for a close without a code, and for none at all."""
-    codes = {value for module in (acts, framing) for value in vars(module).values() if isinstance(value, int) and 1000 <= value < 5000}
+    ours = {value.code for value in vars(close).values() if isinstance(value, close.Close)}
+    codes = ours | {value for value in vars(framing).values() if isinstance(value, int) and 1000 <= value < 5000}
 
     assert {int(first) for first, *_ in rows(PAGE, "Close codes")} == codes - {framing.NO_CODE, framing.VANISHED}
 

@@ -78,7 +78,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("knchat_hellos_total", "counter", "sessions", "welcomes said: new, resumed, reset", ("result",)),
         Metric("knchat_closes_total", "counter", "sessions", "closes by the gateway, by close code", ("code",)),
         Metric("knchat_pushes_total", "counter", "pushes", "durable pushes to sessions"),
-        Metric("knchat_pauses_total", "counter", "pauses", "sessions that were too slow for a while, and go on from the ring"),
+        Metric("knchat_pauses_total", "counter", "pauses", "sessions that were too slow for a while, and go on from the replay buffer"),
         Metric("knchat_read_pauses_total", "counter", "pauses", "sessions that said too much at once, and are read on a moment later"),
         Metric("knchat_turned_away_total", "counter", "requests", "WebSockets refused since too many are open, or wait for their hello"),
         Metric("knchat_publishes_total", "counter", "events", "micro-batches of commands that the log has confirmed"),
@@ -88,7 +88,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(
             "knchat_refused_commands_total", "counter", "commands", "commands that the log never takes, each alone; their senders were told"
         ),
-        Metric("knchat_batches_restarted_total", "counter", "restarts", "queues that stood still with nothing under way: a bug"),
+        Metric("knchat_batches_restarted_total", "counter", "restarts", "queues that stalled with nothing under way: a bug"),
         Metric("knchat_cache_away_total", "counter", "calls", "calls that the cache did not answer; it is left alone for a while"),
         Metric("knchat_ids_ahead_total", "counter", "ids", "ids over a second in the future, not followed: a clock is wrong", ("where",)),
         Metric("knchat_lease_failures_total", "counter", "tries", "renewals of the id generator that failed"),

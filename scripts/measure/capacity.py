@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
-from gateway.batches import WIDER_ABOVE, WIDEST
+from gateway.publishing.micro_batcher import WIDER_ABOVE, WIDEST
 
 EXAMPLES = """examples:
   scripts/capacity                                          10 million connected users, with what was measured
@@ -297,7 +297,8 @@ def columns(inputs: Inputs) -> dict[str, Plan]:
     """The plans beside each other: a message an event, what the distance between micro-batches gives, and the batch that was asked for."""
     alone = plan(inputs, 1)
     apart = inputs.messages / alone.gateways_all_zones * inputs.apart_ms / 1000
-    # What comes while the distance lasts, at random; or, when nothing did, the next one alone. It grows as gateway.batches.distance_s does.
+    # What comes while the distance lasts, at random; or, when nothing did, the next one alone. It grows as
+    # gateway.publishing.micro_batcher.distance_s does.
     as_set = apart * min(max(apart / WIDER_ABOVE, 1), WIDEST) + math.exp(-apart)
     return {"alone": alone, "as set": plan(inputs, as_set), "batched": plan(inputs, inputs.batch)}
 

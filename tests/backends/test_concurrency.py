@@ -182,8 +182,8 @@ def test_a_second_signal_ends_the_process_at_once():
 # Each with what it is: no wait of ours.
 OTHERS = {
     "backends/dispatcher/sink.py": "a disturbance that a receiver plays",
-    "gateway/hub.py": "what clients are told of their return",
-    "gateway/server.py": "what clients are told of their return",
+    "gateway/sessions/hub.py": "what clients are told of their return",
+    "gateway/app.py": "what clients are told of their return",
     "scripts/knchat/develop/real.py": "picks free ports",
 }
 WRITTEN_OUT = re.compile(

@@ -11,8 +11,8 @@ from collections import Counter
 
 import kosoku
 
-from gateway.sockets import Accept, Limits, Request, Response
-from gateway.websocket import listen
+from gateway.transport.interface import Accept, Limits, Request, Response
+from gateway.transport.websocket import listen
 from tests.gateway.raw_socket import BINARY, CLOSE, RawSocket, Recorder, fragments, frame
 
 LEFT_OUT = ["9.*", "12.*", "13.*"]

@@ -93,7 +93,7 @@ def sources_say_everything(things):
 def triggers_are_called(things):
     """functions/triggers.TRIGGERS, the KafkaSources and the routes say the same."""
     events = [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)]
-    expected = {trigger.group: (trigger.topic, trigger.service, trigger.delivery) for trigger in events}
+    expected = {trigger.group: (trigger.topic, trigger.service, trigger.retry_policy) for trigger in events}
     given = {}
     for source in of_kind(things, "KafkaSource"):
         spec, delivery = source["spec"], source["spec"].get("delivery", {})

@@ -24,7 +24,7 @@ from kafka.admin import (
 from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
-from gateway.lag import HistoryLag
+from gateway.partitions.history_lag import HistoryLag
 from schemas import topics
 from schemas.cloudevents import Event
 from schemas.errors import ChatError

@@ -8,7 +8,7 @@ import uvloop
 
 from backends.settings import Settings
 from backends.wiring import Backends
-from gateway.server import Gateway
+from gateway.app import Gateway
 from schemas.tokens import claims_of
 from tests.gateway.people import Person
 

@@ -8,7 +8,7 @@ import itertools
 import socket
 from collections.abc import Iterable
 
-from gateway.sockets import Socket
+from gateway.transport.interface import Socket
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the pair of RFC 6455, 1.3
@@ -153,26 +153,26 @@ class Recorder:
         self._fails = fails
         self._calls: asyncio.Queue[str] = asyncio.Queue()
 
-    def opened(self, socket: Socket) -> None:
+    def on_open(self, socket: Socket) -> None:
         self.socket = socket
         self._told("opened")
 
-    def frame(self, payload: bytes, *, text: bool) -> None:
+    def on_message(self, payload: bytes, *, text: bool) -> None:
         self.messages.append((payload, text))
         self._told("frame")
         if self._echo:
             self.socket.send(payload, text=text)
 
-    def writable(self) -> None:
+    def on_writable(self) -> None:
         self._told("writable")
 
-    def heard(self) -> None:
+    def on_activity(self) -> None:
         self._told("heard")
 
-    def flooded(self) -> None:
+    def on_flood(self) -> None:
         self._told("flooded")
 
-    def closed(self, code: int, reason: str) -> None:
+    def on_close(self, code: int, reason: str) -> None:
         self.ends.append((code, reason))
         self._told("closed")
 

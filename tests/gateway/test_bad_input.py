@@ -157,7 +157,7 @@ async def test_something_else_before_hello(gateway, backends, first):
 
 async def test_no_hello(gateway, backends, monkeypatch):
     """4404 when its time is over."""
-    monkeypatch.setattr("gateway.session.HELLO_S", 0.2)
+    monkeypatch.setattr("gateway.sessions.protocol.HELLO_TIMEOUT_S", 0.2)
     ann = Person(ANN, "phone", gateway, backends)
     await ann.open()
 

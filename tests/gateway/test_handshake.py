@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from gateway.sockets import Accept, Limits, Request, Response
-from gateway.websocket import Listener, listen
+from gateway.transport.interface import Accept, Limits, Request, Response
+from gateway.transport.websocket import Listener, listen
 from tests.gateway.raw_socket import ACCEPT, TEXT, RawSocket, Recorder, frame, request
 
 
@@ -292,7 +292,7 @@ async def test_of_too_many_who_hold_back_their_request_the_oldest_ends(door):
     assert await silent[0].rest() == b""
     peer.send(frame(TEXT, b"hi"))
     assert await peer.frame() == (TEXT, b"hi")
-    assert len(listener.links) == 3
+    assert len(listener.connections) == 3
     await asyncio.gather(listener.close(), *(one.hang_up() for one in (peer, *silent)))
 
 

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.acts import Say
-from gateway.session import QUIET_S, STUCK_S, Session
+from gateway.sessions.close import Close
+from gateway.sessions.effects import SendFrame
+from gateway.sessions.protocol import CURSOR_INTERVAL_S, STUCK_TIMEOUT_S, Session
 from schemas import chat_pb2 as pb
 from schemas import frames
 from tests.gateway.wire import NOW_MS, NOW_S, RULES, Wire, claims, connect, hub
@@ -68,9 +69,9 @@ def test_whoever_resumes_gets_exactly_what_was_missed():
     "resume", ["epoch-2.0.100.0", "epoch-1.1.100.0", "epoch-1.0.99.9", "epoch-1.0.102.1", "epoch-1.0.103.0", "nonsense"]
 )
 def test_a_cursor_that_leads_nowhere_is_a_reset(resume):
-    """Another epoch, another partition, before the ring or behind the log's end: reload from history, and here are the last two minutes.
+    """Another epoch, another partition, before the buffer or behind the log's end: reload from history; the last two minutes are pushed.
 
-    What is only outside the ring has been waited for by then (test_resume.py).
+    What is only outside the replay buffer has been waited for by then (test_resume.py).
     """
     at = hub()
     at.deliver(0, 100, NOW_MS - 121_000, [message(1)])
@@ -82,7 +83,7 @@ def test_a_cursor_that_leads_nowhere_is_a_reset(resume):
 
 
 def test_a_slow_session_waits_and_misses_nothing():
-    """It takes no more while its outbox is full, and goes on from its position in the ring when there is room."""
+    """It takes no more while its outbox is full, and goes on from its position in the replay buffer when there is room."""
     at = hub()
     _, wire = connect(at, ANN)
     wire.congested = True
@@ -91,7 +92,7 @@ def test_a_slow_session_waits_and_misses_nothing():
     assert shown(wire) == []
 
     wire.congested = False
-    at.writable(next(iter(at._everybody)))
+    at.on_writable(next(iter(at._sessions)))
     at.deliver(0, 102, NOW_MS, [message(4)])
 
     assert shown(wire) == ["1", "2", "3", "4"]
@@ -114,7 +115,7 @@ def test_a_slow_session_costs_the_others_nothing():
 def test_all_are_not_closed_in_one_turn():
     """Whoever is connected elsewhere on this loop goes on meanwhile; those who are to be closed are told nothing any more."""
     waiting = []
-    at = hub(soon=waiting.append)
+    at = hub(call_soon=waiting.append)
     wires = [connect(at, user)[1] for user in range(1, 201)]
     at.drain(0)
     told = [sum(isinstance(wire.frames[-1], frames.Drain) for wire in wires)]
@@ -125,14 +126,14 @@ def test_all_are_not_closed_in_one_turn():
     assert set(at.by_partition()) == {0}
     assert len(at.by_partition()[0]) == 200
 
-    at.end_all(1012, "restart")
-    assert (at.connections, at.by_partition(), at.ending) == (0, {}, 1)
+    at.close_all(Close(1012, "restart"))
+    assert (at.connections, at.by_partition(), at.closing) == (0, {}, 1)
     at.deliver(0, 100, NOW_MS, [message(1, range(1, 201))])
     closed = [sum(wire.closed is not None for wire in wires)]
     while waiting:
         waiting.pop(0)()
         closed.append(sum(wire.closed is not None for wire in wires))
-    assert (closed, at.ending) == ([64, 128, 192, 200], 0)
+    assert (closed, at.closing) == ([64, 128, 192, 200], 0)
     assert not any(isinstance(wire.frames[-1], frames.Message) for wire in wires)
 
 
@@ -140,9 +141,9 @@ def test_a_partition_is_closed_alone():
     """In turns too."""
     at = hub(partitions=(0, 1))
     _, here = connect(at, ANN)
-    at.end_partition(1, 4006, "elsewhere")
+    at.close_partition(1, Close(4006, "elsewhere"))
     assert here.closed is None
-    at.end_partition(0, 4006, "elsewhere")
+    at.close_partition(0, Close(4006, "elsewhere"))
 
     assert here.closed == (4006, "elsewhere")
     assert at.by_partition() == {}
@@ -151,7 +152,7 @@ def test_a_partition_is_closed_alone():
 def test_who_has_missed_much_takes_turns():
     """An array at a time, and whatever else there is to do comes between; what is new waits behind what was missed."""
     waiting = []
-    at = hub(soon=waiting.append)
+    at = hub(call_soon=waiting.append)
     _, ben = connect(at, BEN)
     at.deliver(0, 100, NOW_MS, [message(number) for number in range(1, 151)])
     _, ann = connect(at, ANN)
@@ -175,10 +176,10 @@ def test_a_session_that_takes_nothing_for_half_a_minute_is_closed():
     wire.congested = True
     at.deliver(0, 100, NOW_MS, [message(1)])
 
-    session.heard(NOW_S + STUCK_S - 1)
-    at.tick(NOW_S + STUCK_S - 0.5)
+    session.on_activity(NOW_S + STUCK_TIMEOUT_S - 1)
+    at.tick(NOW_S + STUCK_TIMEOUT_S - 0.5)
     assert wire.closed is None
-    at.tick(NOW_S + STUCK_S + 0.25)
+    at.tick(NOW_S + STUCK_TIMEOUT_S + 0.25)
     assert wire.closed[0] == 4003
 
 
@@ -192,7 +193,7 @@ def test_a_session_that_falls_behind_the_ring_is_closed():
     at.forget(NOW_MS + 300_000)
 
     wire.congested = False
-    at.writable(session)
+    at.on_writable(session)
 
     assert wire.closed[0] == 4003
     assert shown(wire) == []
@@ -214,7 +215,7 @@ def test_missed_pushes_stop_at_a_full_outbox():
     while session.position is not None:
         turns += 1
         wire.congested = False
-        at.writable(session)
+        at.on_writable(session)
 
     assert shown(wire) == [str(number) for number in range(100, 400)]
     assert turns > 5
@@ -264,7 +265,7 @@ def test_a_message_that_comes_again_is_not_told_again():
 
 
 def test_a_partition_that_is_taken_over_again_is_filled_again():
-    """What was told of it before is no reason to leave it out of the ring."""
+    """What was told of it before is no reason to leave it out of the replay buffer."""
     at = hub()
     at.deliver(0, 100, NOW_MS, [message(1), receipt(read=4)])
     at.drop(0)
@@ -303,9 +304,9 @@ def test_a_newer_session_of_a_device_replaces_the_older():
     at.deliver(0, 100, NOW_MS, [message(1)])
     assert (shown(older), shown(tablet), shown(newer)) == ([], ["1"], ["1"])
 
-    for session in tuple(at._everybody):
-        at.left(session)
-    at.left(newer_session)
+    for session in tuple(at._sessions):
+        at.remove(session)
+    at.remove(newer_session)
     assert (at.connections, at._by_user, at._by_id) == (0, {}, {})
 
 
@@ -339,13 +340,13 @@ def test_a_revocation_ends_sessions_and_refuses_older_tokens():
     at.deliver(0, 100, NOW_MS, [pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=NOW_MS))])
 
     assert [wire.closed and wire.closed[0] for wire in (phone, tablet, ben)] == [4403, None, None]
-    assert at.revoked(claims(ANN, "phone", issued_ms=NOW_MS - 1))
-    assert not at.revoked(claims(ANN, "phone", issued_ms=NOW_MS))
-    assert not at.revoked(claims(ANN, "tablet", issued_ms=NOW_MS - 1))
+    assert at.revocation_of(claims(ANN, "phone", issued_ms=NOW_MS - 1))
+    assert not at.revocation_of(claims(ANN, "phone", issued_ms=NOW_MS))
+    assert not at.revocation_of(claims(ANN, "tablet", issued_ms=NOW_MS - 1))
     at.forget(NOW_MS + 899_000)
-    assert at.revoked(claims(ANN, "phone", issued_ms=NOW_MS - 1))
+    assert at.revocation_of(claims(ANN, "phone", issued_ms=NOW_MS - 1))
     at.forget(NOW_MS + 900_001)
-    assert not at.revoked(claims(ANN, "phone", issued_ms=NOW_MS - 1))
+    assert not at.revocation_of(claims(ANN, "phone", issued_ms=NOW_MS - 1))
 
 
 def test_a_revocation_lasts_as_long_as_a_token_from_a_faster_clock():
@@ -355,7 +356,7 @@ def test_a_revocation_lasts_as_long_as_a_token_from_a_faster_clock():
     at.deliver(0, 100, NOW_MS, [pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=NOW_MS + 50_000))])
 
     at.forget(NOW_MS + 940_000)
-    assert at.revoked(claims(ANN, "phone", issued_ms=NOW_MS + 49_999))
+    assert at.revocation_of(claims(ANN, "phone", issued_ms=NOW_MS + 49_999))
 
 
 def test_a_revocation_without_a_device_ends_them_all():
@@ -366,7 +367,7 @@ def test_a_revocation_without_a_device_ends_them_all():
     at.deliver(0, 100, NOW_MS, [pb.Delivery(users=[ANN], revoked=pb.Revoked(before_ms=NOW_MS))])
 
     assert [wire.closed[0] for wire in wires] == [4403, 4403]
-    assert at.revoked(claims(ANN, "new", issued_ms=NOW_MS - 1))
+    assert at.revocation_of(claims(ANN, "new", issued_ms=NOW_MS - 1))
 
 
 def test_the_budget_of_a_user():
@@ -377,12 +378,12 @@ def test_the_budget_of_a_user():
     assert [session.budget.draw(200, NOW_S) for session in (phone, tablet, phone)] == [0.0] * 3
     assert tablet.budget.draw(10, NOW_S) == pytest.approx(1)
     assert other.budget.draw(1, NOW_S) == 0.0
-    at.left(phone)
-    at.left(tablet)
+    at.remove(phone)
+    at.remove(tablet)
     at.tick(NOW_S + 59)
     at.forget(NOW_MS)
     assert connect(at, ANN)[0].budget is phone.budget
-    at.left(at._by_user[ANN][0])
+    at.remove(at._by_user[ANN][0])
     at.tick(NOW_S + 61)
     at.forget(NOW_MS)
     assert connect(at, ANN)[0].budget is not phone.budget
@@ -398,7 +399,7 @@ def test_heartbeats():
     at.tick(NOW_S + 30.25)
     at.tick(NOW_S + 31)
     assert wire.pings == 1
-    session.heard(NOW_S + 50)
+    session.on_activity(NOW_S + 50)
     at.tick(NOW_S + 79)
     assert wire.pings == 1
     at.tick(NOW_S + 80.25)
@@ -416,7 +417,7 @@ def test_a_token_ends():
     wire.take()
 
     for second in range(1, 300):
-        session.heard(NOW_S + second)
+        session.on_activity(NOW_S + second)
         at.tick(NOW_S + second)
     assert [type(frame) for frame in wire.frames] == [frames.Expiring]
     assert wire.closed is None
@@ -428,12 +429,12 @@ def test_a_refresh_moves_the_end():
     """And the next warning comes before the new end."""
     at = hub()
     session, wire = connect(at, ANN, token_s=300)
-    session.heard(NOW_S + 240)
+    session.on_activity(NOW_S + 240)
     at.tick(NOW_S + 241)
     session.renew(claims(ANN, "phone", issued_ms=NOW_MS + 250_000, token_s=300), now_s=NOW_S + 250, now_ms=NOW_MS + 250_000)
 
     for second in range(251, 550):
-        session.heard(NOW_S + second)
+        session.on_activity(NOW_S + second)
         at.tick(NOW_S + second)
 
     assert [type(frame) for frame in wire.frames] == [frames.Live, frames.Expiring, frames.Expiring]
@@ -464,17 +465,17 @@ def test_a_quiet_session_is_told_how_far_it_is():
     wire.take()
 
     def pass_by(seconds):
-        start = session.heard_s
+        start = session.last_activity_s
         for step in range(int(seconds)):
-            session.heard(start + step)
+            session.on_activity(start + step)
             at.tick(start + step)
 
-    pass_by(QUIET_S + 2)
+    pass_by(CURSOR_INTERVAL_S + 2)
     assert wire.take() == []
     at.deliver(0, 100, NOW_MS, [message(1, [BEN])])
-    pass_by(QUIET_S + 2)
+    pass_by(CURSOR_INTERVAL_S + 2)
     assert [frame.cursor for frame in wire.take()] == ["epoch-1.0.101.0"]
-    pass_by(QUIET_S + 2)
+    pass_by(CURSOR_INTERVAL_S + 2)
     assert wire.take() == []
 
 
@@ -483,9 +484,9 @@ def test_nobody_stays_without_a_hello():
     at = hub()
     wire = Wire()
     session = Session(wire, wire.codec, RULES, now_s=NOW_S)
-    at.connected(session)
+    at.add(session)
 
-    session.heard(NOW_S + 4)
+    session.on_activity(NOW_S + 4)
     at.tick(NOW_S + 4.75)
     assert wire.closed is None
     at.tick(NOW_S + 5.25)
@@ -493,19 +494,19 @@ def test_nobody_stays_without_a_hello():
 
 
 def test_replies_to_a_slow_session_are_bounded():
-    """Who asks and does not read is closed at twice its outbox."""
+    """A slow consumer, which asks and does not read its replies, is closed at twice its outbox."""
     at = hub()
     session, wire = connect(at, ANN)
     wire.congested = True
 
     said = 0
     while wire.closed is None:
-        at.do(session, Say(frames.Pong(time="x" * 100)))
+        at.execute(session, SendFrame(frames.Pong(time="x" * 100)))
         said += 1
 
     assert wire.closed[0] == 4003
     assert said < 200
-    at.do(session, Say(frames.Pong(time="never said")))
+    at.execute(session, SendFrame(frames.Pong(time="never said")))
     assert len(wire.frames) <= said + 1
 
 
@@ -545,12 +546,12 @@ def test_drain_spreads_the_returns():
     times = [wire.frames[-1].reconnect_after_ms for wire in wires]
     assert all(0 <= time <= 5_000 for time in times)
     assert len(set(times)) > 30
-    at.end_all(1012, "restart")
+    at.close_all(Close(1012, "restart"))
     assert [wire.closed[0] for wire in wires] == [1012] * 50
 
 
 class Deliveries(RuleBasedStateMachine):
-    """Everybody's screen against the whole log, over slow peers, cuts, resumes and a ring that forgets.
+    """Everybody's screen against the whole log, over slow peers, cuts, resumes and a replay buffer that forgets.
 
     Whatever happens, a device sees its user's deliveries without hole or repetition from its last cursor on, or is told so.
     """
@@ -593,7 +594,7 @@ class Deliveries(RuleBasedStateMachine):
     def cut(self, user, device):
         if (user, device) in self.devices:
             self._look(user, device)
-            self.hub.left(self.devices[user, device]["session"])
+            self.hub.remove(self.devices[user, device]["session"])
 
     @rule(user=st.sampled_from((ANN, BEN)), device=st.sampled_from(("phone", "tablet")), slow=st.booleans())
     def slow_down(self, user, device, slow):
@@ -602,13 +603,13 @@ class Deliveries(RuleBasedStateMachine):
             held["wire"].congested = slow
             held["wire"].buffered_bytes = 0
             if not slow:
-                self.hub.writable(held["session"])
+                self.hub.on_writable(held["session"])
 
     @rule(seconds=st.integers(0, 20))
     def wait(self, seconds):
         self.now_s += seconds
         for held in self.devices.values():
-            held["session"].heard(self.now_s)
+            held["session"].on_activity(self.now_s)
         self.hub.tick(self.now_s)
         self.hub.forget(NOW_MS + round((self.now_s - NOW_S) * 1_000))
 
@@ -633,7 +634,7 @@ class Deliveries(RuleBasedStateMachine):
                     assert expected[0][0] == place
                 held["next"] = (place[0], place[1] + 1)
                 held["cursor"] = frame.cursor
-        live = held["session"] in self.hub._everybody and held["session"].position is None
+        live = held["session"] in self.hub._sessions and held["session"].position is None
         if live and held["next"] is not None:
             assert not [place for place, each in self.log if user in each.users and place >= held["next"]]
 

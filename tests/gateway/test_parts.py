@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import check_origin, codec_name, problem
-from gateway.keys import Accepted, Keys, Known, Pending
-from gateway.marks import HELD, HELD_EACH, HOLD_S, Marks
-from gateway.sockets import Request
-from gateway.wheel import TICK_S, Wheel
+from gateway.publishing.coalescer import HOLD_INTERVAL_S, MAX_HELD, MAX_HELD_PER_USER, MarkCoalescer
+from gateway.publishing.idempotency import Accepted, IdempotencyKeys, Known, Pending
+from gateway.sessions.timers import TICK_S, TimerWheel
+from gateway.transport.admission import check_origin, codec_name, problem
+from gateway.transport.interface import Request
 from schemas import chat_pb2 as pb
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 
@@ -20,7 +20,7 @@ ANN = 11
 
 def test_the_key_used_longest_ago_is_forgotten():
     """A use counts; one that is under way is never forgotten."""
-    keys = Keys(limit=3)
+    keys = IdempotencyKeys(limit=3)
     pending = Known(1, b"", 0.0)
     pending.pending = Pending(pb.Command(), 1, 0.0, pending)
     keys.put(ANN, "pending", pending)
@@ -53,28 +53,28 @@ def mark(read=0, received=0, *, chat="d-11-22", user=ANN, device="phone"):
 
 def test_the_newest_watermarks_go_on_after_a_second():
     """Per user and chat; each of the two only moves forward, and all who asked are told."""
-    marks, told = Marks(), []
+    marks, told = MarkCoalescer(), []
     marks.hold(mark(5, 9), lambda outcome: told.append(("first", outcome)), 10.0)
     marks.hold(mark(7, 7, device="tablet"), lambda outcome: told.append(("second", outcome)), 10.9)
     marks.hold(mark(1, chat="d-11-33"), lambda _: None, 10.5)
 
-    assert marks.due(10.9) == []
-    (held,) = marks.due(10.0 + HOLD_S)
+    assert marks.pop_due(10.9) == []
+    (held,) = marks.pop_due(10.0 + HOLD_INTERVAL_S)
     assert (held.command.mark.read, held.command.mark.received, held.command.device) == (7, 9, "tablet")
     held.settle(Accepted(1, duplicate=False))
     assert [name for name, _ in told] == ["first", "second"]
-    assert [each.command.chat for each in marks.due(12.0)] == ["d-11-33"]
-    assert marks.due(99.0) == []
+    assert [each.command.chat for each in marks.pop_due(12.0)] == ["d-11-33"]
+    assert marks.pop_due(99.0) == []
 
 
 def test_a_mark_that_says_nothing_new_goes_no_further():
     """A device that comes late, or marks again: it is told at once what was marked, and the log, the store and the others are spared."""
-    marks, told = Marks(), []
+    marks, told = MarkCoalescer(), []
     marks.hold(mark(7, 9), lambda _: None, 10.0)
-    (held,) = marks.due(11.0)
+    (held,) = marks.pop_due(11.0)
     marks.hold(mark(1, 1, device="late"), told.append, 11.5)
     assert told == []  # what the log has not confirmed may be lost
-    assert len(marks.due(12.5)) == 1
+    assert len(marks.pop_due(12.5)) == 1
 
     held.settle(Accepted(1, duplicate=False))
     for number, late in enumerate([mark(1, 1), mark(7, 9), mark(0, 8)], 1):
@@ -84,7 +84,7 @@ def test_a_mark_that_says_nothing_new_goes_no_further():
         marks.hold(news, told.append, 13.0)
 
     assert len(told) == 3
-    assert [(each.command.user, each.command.chat, each.command.mark.read) for each in marks.due(14.0)] == [
+    assert [(each.command.user, each.command.chat, each.command.mark.read) for each in marks.pop_due(14.0)] == [
         (ANN, "d-11-22", 8),
         (22, "d-11-22", 1),
         (ANN, "d-11-33", 1),
@@ -93,80 +93,80 @@ def test_a_mark_that_says_nothing_new_goes_no_further():
 
 def test_a_mark_that_failed_is_not_known():
     """The next one goes on."""
-    marks = Marks()
+    marks = MarkCoalescer()
     marks.hold(mark(7, 9), lambda _: None, 10.0)
-    marks.due(11.0)[0].settle(Unavailable("the log is away"))
+    marks.pop_due(11.0)[0].settle(Unavailable("the log is away"))
     marks.hold(mark(7, 9), lambda _: None, 12.0)
 
-    assert len(marks.due(13.0)) == 1
+    assert len(marks.pop_due(13.0)) == 1
 
 
 def test_marks_on_hold_are_bounded():
     """Beyond that the client is told to mark again."""
-    marks = Marks()
-    for number in range(HELD):
+    marks = MarkCoalescer()
+    for number in range(MAX_HELD):
         marks.hold(mark(1, user=number + 1), lambda _: None, 0.0)
 
     with pytest.raises(Unavailable):
-        marks.hold(mark(1, user=HELD + 1), lambda _: None, 0.0)
+        marks.hold(mark(1, user=MAX_HELD + 1), lambda _: None, 0.0)
     marks.hold(mark(2, user=1), lambda _: None, 0.0)
 
 
 def test_one_user_does_not_hold_all_marks():
     """512 chats in a second are enough for one; others go on, and a second later there is room again."""
-    marks = Marks()
-    for number in range(HELD_EACH):
+    marks = MarkCoalescer()
+    for number in range(MAX_HELD_PER_USER):
         marks.hold(mark(1, chat=f"d-{ANN}-{number + 100}"), lambda _: None, 0.0)
 
     with pytest.raises(Refused) as refusal:
         marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, 0.0)
-    assert (refusal.value.code, refusal.value.retry_after_s) == ("rate_limited", HOLD_S)
+    assert (refusal.value.code, refusal.value.retry_after_s) == ("rate_limited", HOLD_INTERVAL_S)
     marks.hold(mark(1, user=ANN + 1), lambda _: None, 0.0)
-    assert len(marks.due(HOLD_S)) == HELD_EACH + 1
-    marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, HOLD_S)
+    assert len(marks.pop_due(HOLD_INTERVAL_S)) == MAX_HELD_PER_USER + 1
+    marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, HOLD_INTERVAL_S)
 
 
 # ---- the wheel ---------------------------------------------------------------------------------------------------------------------------
 
 
-class Guest:
+class Entry:
     def __init__(self):
-        self.visit_tick = -1
+        self.timer_tick = -1
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5)), max_size=30))
 def test_a_visit_is_neither_early_nor_late(steps):
     """Whatever the order: at its time or at most a tick after, and an earlier visit replaces a later one."""
-    wheel, now_s = Wheel(0.0), 0.0
+    timers, now_s = TimerWheel(0.0), 0.0
     planned = {}
     for after_s, step_s in steps:
-        guest = Guest()
-        wheel.visit_at(guest, now_s + after_s)
-        planned[guest] = now_s + after_s
+        entry = Entry()
+        timers.schedule(entry, now_s + after_s)
+        planned[entry] = now_s + after_s
         now_s += step_s
-        for due in wheel.due(now_s):
+        for due in timers.pop_due(now_s):
             at_s = planned.pop(due)
             assert at_s <= now_s
         assert all(at_s > now_s - 2 * TICK_S for at_s in planned.values())
 
     while planned:
         now_s += TICK_S
-        for due in wheel.due(now_s):
+        for due in timers.pop_due(now_s):
             del planned[due]
         assert now_s < 10_000
 
 
 def test_an_earlier_visit_replaces_a_later_one():
     """One visit, at the earlier time; after it another can be planned."""
-    wheel, guest = Wheel(0.0), Guest()
-    wheel.visit_at(guest, 10.0)
-    wheel.visit_at(guest, 5.0)
-    wheel.visit_at(guest, 7.0)
+    timers, entry = TimerWheel(0.0), Entry()
+    timers.schedule(entry, 10.0)
+    timers.schedule(entry, 5.0)
+    timers.schedule(entry, 7.0)
 
-    assert wheel.due(5.25) == [guest]
-    assert wheel.due(20.0) == []
-    wheel.visit_at(guest, 1.0)
-    assert wheel.due(20.25) == [guest]
+    assert timers.pop_due(5.25) == [entry]
+    assert timers.pop_due(20.0) == []
+    timers.schedule(entry, 1.0)
+    assert timers.pop_due(20.25) == [entry]
 
 
 # ---- who may come in ---------------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 
 from backends.log import ProducerRecord
 from backends.telemetry.metrics import value_of
-from gateway.session import HELLO_S, QUERY_S
-from gateway.wheel import TICK_S
+from gateway.sessions.protocol import HELLO_TIMEOUT_S, QUERY_TIMEOUT_S
+from gateway.sessions.timers import TICK_S
 from schemas import chat_pb2 as pb
 from schemas.ids import first_id_at, unix_ms_of
 from schemas.topics import (
@@ -63,9 +63,9 @@ async def test_the_first_hello_hears_how_far_history_is_behind(make, backends):
 
 async def test_history_that_is_hardly_behind_is_not_reloaded(person, gateway):
     """What was written a moment ago is not committed yet, on any busy day; and it is pushed anyway."""
-    gateway._desk.lag.seconds = 5.2
+    gateway._context.history_lag.seconds = 5.2
     ann = await person(ANN)
-    gateway._desk.lag.seconds = 11.26
+    gateway._context.history_lag.seconds = 11.26
     ben = await person(BEN)
 
     assert "history_lag_s" not in ann.welcome
@@ -74,7 +74,7 @@ async def test_history_that_is_hardly_behind_is_not_reloaded(person, gateway):
 
 @pytest.mark.parametrize(("ring_bytes", "said"), [(2**20, True), (2**26, False)])
 async def test_history_that_is_further_behind_than_a_short_ring_reaches(make, backends, ring_bytes, said):
-    """What the ring has let go is not pushed, and history does not hold it yet: the client must look again, after seconds even."""
+    """What the replay buffer has let go is not pushed, and history does not hold it yet: the client must look again, after seconds even."""
     waiting = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(time.time() * 1_000) - 4_000)))])
     await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, waiting), 0)])
     for _ in range(300):
@@ -257,7 +257,7 @@ async def test_resume_brings_exactly_what_was_missed(person, backends):
 
 
 async def test_resume_at_a_gateway_that_started_later(person, start, backends, settings):
-    """It has read its ring back; keys hold as well."""
+    """It has read its replay buffer back; keys hold as well."""
     first = await start()
     ann = await person(ANN, at=first)
     await ann.until_live()
@@ -465,21 +465,21 @@ async def test_a_question_that_nobody_answers_is_planned_to_be_told(person, gate
     """Its session's next visit is no later than 10 s from now, however long the heartbeat is."""
     ann = await person(ANN)
     await ann.until_live()
-    (session,) = gateway._desk.hub.by_partition()[user_partition(ANN, 12)]
-    gateway._desk.hub.tick(gateway._desk.clock.elapsed_s() + HELLO_S + 1)
-    planned = session.visit_tick
+    (session,) = gateway._context.hub.by_partition()[user_partition(ANN, 12)]
+    gateway._context.hub.tick(gateway._context.clock.elapsed_s() + HELLO_TIMEOUT_S + 1)
+    planned = session.timer_tick
     await ann.say({"type": "chats", "id": 1})
     await ann.ask({"type": "ping", "id": 2})
 
-    assert session.visit_tick < planned
-    assert session.visit_tick <= (gateway._desk.clock.elapsed_s() + QUERY_S) / TICK_S + 1
+    assert session.timer_tick < planned
+    assert session.timer_tick <= (gateway._context.clock.elapsed_s() + QUERY_TIMEOUT_S) / TICK_S + 1
 
 
 async def test_a_shorter_token_is_planned_to_end(person, gateway, token):
     """A refresh may bring the end nearer."""
     ann = await person(ANN)
     await ann.until_live()
-    (session,) = gateway._desk.hub.by_partition()[user_partition(ANN, 12)]
+    (session,) = gateway._context.hub.by_partition()[user_partition(ANN, 12)]
     await ann.ask({"type": "refresh", "id": 1, "token": token(ANN, token_s=20)})
 
-    assert session.visit_tick <= (gateway._desk.clock.elapsed_s() + 20) / TICK_S
+    assert session.timer_tick <= (gateway._context.clock.elapsed_s() + 20) / TICK_S

@@ -8,11 +8,11 @@ import pytest
 from backends.cache import KEY_TTL_S, Claim
 from backends.clock import Clock as WallClock
 from backends.telemetry.metrics import value_of
-from gateway.batches import PATIENCE_S, QUEUE_BYTES
-from gateway.keys import Accepted
-from gateway.minting import Minting
-from gateway.publisher import CACHE_REST_S, Publisher
-from gateway.queries import Queries
+from gateway.publishing.idempotency import Accepted
+from gateway.publishing.message_ids import MessageIds
+from gateway.publishing.micro_batcher import MAX_QUEUE_BYTES, TIMEOUT_S
+from gateway.publishing.publisher import CACHE_COOLDOWN_S, Publisher
+from gateway.publishing.queries import Queries
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.commands import content_hash
@@ -32,19 +32,19 @@ def clock():
 
 
 @pytest.fixture
-async def minting(backends):
-    made = Minting(backends.generators, "test", clock=backends.clock)
+async def message_ids(backends):
+    made = MessageIds(backends.generators, "test", clock=backends.clock)
     await made.claim()
     return made
 
 
 @pytest.fixture
-async def publishers(backends, minting, clock):
+async def publishers(backends, message_ids, clock):
     """Makes publishers on the same log, as gateways that come and go: `publishers()`."""
     made = []
 
     def another(on=backends):
-        made.append(Publisher(on.appends, on.cache, minting, in_flight=2, clock=clock))
+        made.append(Publisher(on.appends, on.cache, message_ids, in_flight=2, clock=clock))
         made[-1].failures = value_of("knchat_publish_failures_total")
         return made[-1]
 
@@ -120,7 +120,7 @@ async def test_at_most_two_batches_are_under_way(publisher, backends, settings):
             outcomes.append(submit(publisher, command(f"k{number}")))
             for _ in range(3):
                 await asyncio.sleep(0)
-        assert len(publisher._batches.under_way) == 2
+        assert len(publisher._batcher.under_way) == 2
     await asyncio.gather(*outcomes)
 
     assert sorted(map(len, await published(backends))) == [1, 1, 1, 3]
@@ -205,7 +205,7 @@ async def test_a_crash_before_the_append_keeps_the_id(publishers, backends, sett
 
 def publishing(publisher):
     """Whether its reservation is done and its append has failed at least once."""
-    return publisher._batches.under_way and value_of("knchat_publish_failures_total") > publisher.failures
+    return publisher._batcher.under_way and value_of("knchat_publish_failures_total") > publisher.failures
 
 
 async def test_the_log_is_away_for_a_while(publisher, backends, settings):
@@ -226,8 +226,8 @@ async def test_nobody_waits_for_ever(publisher, backends, clock, settings):
     await submit(publisher, command("open the log"))
     with broken(settings.data, "records"):
         under_way = [submit(publisher, command(key)) for key in ("a", "b")]
-        await until(lambda: len(publisher._batches.under_way) >= 1)
-        clock.now_s += PATIENCE_S - 1
+        await until(lambda: len(publisher._batcher.under_way) >= 1)
+        clock.now_s += TIMEOUT_S - 1
         publisher.tick(clock.now_s)
         assert not under_way[0].done()
         clock.now_s += 1.1
@@ -250,11 +250,11 @@ async def test_what_never_left_is_forgotten(publisher, backends, clock, settings
     await submit(publisher, command("open the log"))
     with held_up(settings.data):
         first = [submit(publisher, command(key)) for key in ("a", "b")]
-        await until(lambda: len(publisher._batches.under_way) == 1)
+        await until(lambda: len(publisher._batcher.under_way) == 1)
         second = submit(publisher, command("c"))
         await asyncio.sleep(0)
         third = submit(publisher, command("d"))
-        clock.now_s += PATIENCE_S
+        clock.now_s += TIMEOUT_S
         publisher.tick(clock.now_s)
         assert (await third).code == "unavailable"
     await publisher.flush()
@@ -269,7 +269,7 @@ async def test_a_full_queue(publisher, settings):
     """Over 4 MiB wait: `unavailable` at once, and everything that was taken is answered."""
     await submit(publisher, command("open the log"))
     with held_up(settings.data):
-        outcomes = [submit(publisher, command(f"k{number}", "x" * 4_000)) for number in range(QUEUE_BYTES // 4_000 + 100)]
+        outcomes = [submit(publisher, command(f"k{number}", "x" * 4_000)) for number in range(MAX_QUEUE_BYTES // 4_000 + 100)]
         refused = [outcome for outcome in outcomes if outcome.done()]
         assert refused
     told = await asyncio.gather(*outcomes)
@@ -285,10 +285,10 @@ async def test_without_the_cache_it_goes_on_alone(publisher, publishers, backend
         first = await submit(publisher, command())
         assert await submit(publisher, command()) == Accepted(first.id, duplicate=True)
         await submit(publisher, command("second"))
-        assert publisher._cache_rests(clock.now_s)
+        assert publisher._is_cache_cooling(clock.now_s)
     await submit(publisher, command("third"))
-    assert publisher._cache_rests(clock.now_s)
-    clock.now_s += CACHE_REST_S
+    assert publisher._is_cache_cooling(clock.now_s)
+    clock.now_s += CACHE_COOLDOWN_S
     await submit(publisher, command("fourth"))
     await publisher.flush()
 
@@ -371,18 +371,18 @@ async def test_a_command_without_a_key_is_always_new(publisher, backends):
 
 async def test_without_a_generator_nothing_is_accepted(backends, clock):
     """`unavailable`: no ids can be made, and nothing is remembered of the key."""
-    minting = Minting(backends.generators, "test", clock=backends.clock)
-    publisher = Publisher(backends.appends, backends.cache, minting, in_flight=2, clock=clock)
+    message_ids = MessageIds(backends.generators, "test", clock=backends.clock)
+    publisher = Publisher(backends.appends, backends.cache, message_ids, in_flight=2, clock=clock)
     assert (await submit(publisher, command())).code == "unavailable"
 
-    await minting.claim()
+    await message_ids.claim()
     assert not (await submit(publisher, command())).duplicate
     await publisher.close()
 
 
-async def test_an_id_from_another_gateway_pulls_the_clock(publishers, backends, minting):
+async def test_an_id_from_another_gateway_pulls_the_clock(publishers, backends, message_ids):
     """The next `ok` has a greater id than a repeat that was answered with a foreign one."""
-    other = Minting(backends.generators, "other", clock=WallClock(alone=True, wall=lambda: time.time() + 0.5))
+    other = MessageIds(backends.generators, "other", clock=WallClock(alone=True, wall=lambda: time.time() + 0.5))
     await other.claim()
     ahead = Publisher(backends.appends, backends.cache, other, in_flight=2, clock=time.monotonic)
     foreign = await submit(ahead, command())
@@ -419,10 +419,10 @@ async def test_at_the_end_nothing_more_is_taken(publisher, backends):
     assert len(await commands(backends)) == 1
 
 
-async def test_an_id_far_ahead_is_not_followed(publishers, backends, minting):
+async def test_an_id_far_ahead_is_not_followed(publishers, backends, message_ids):
     """A key that a gateway with a wrong clock reserved is answered with its id, which is counted and does not move our clock."""
     before = value_of("knchat_ids_ahead_total", where="cache")
-    far = first_id_at(minting.now_ms() + 60_000)
+    far = first_id_at(message_ids.now_ms() + 60_000)
     await backends.cache.reserve([Claim(UserId(ANN), "k", far, content_hash(command()))])
 
     assert (await submit(publishers(), command())).id == far
@@ -432,7 +432,7 @@ async def test_an_id_far_ahead_is_not_followed(publishers, backends, minting):
 
 async def test_lost_keys_are_bounded(publishers, monkeypatch):
     """The oldest is forgotten: its repeat is answered as a duplicate."""
-    monkeypatch.setattr("gateway.publisher.REMEMBERED", 2)
+    monkeypatch.setattr("gateway.publishing.publisher.MAX_ENTRIES", 2)
     publisher = publishers()
     for key in ("a", "b", "c"):
         publisher.lost(ANN, key)
@@ -456,9 +456,9 @@ class Buggy:
         await self._appends.append(records, then=then)
 
 
-async def test_a_bug_in_an_append_is_told_and_stops_nobody_else(backends, minting, clock):
+async def test_a_bug_in_an_append_is_told_and_stops_nobody_else(backends, message_ids, clock):
     """`unavailable`: nobody knows. What waited meanwhile leaves without another put, and a repeat has its one id."""
-    publisher = Publisher(Buggy(backends.appends), backends.cache, minting, in_flight=1, clock=clock)
+    publisher = Publisher(Buggy(backends.appends), backends.cache, message_ids, in_flight=1, clock=clock)
     first = submit(publisher, command("a"))
     await asyncio.sleep(0)
     second = submit(publisher, command("b"))
@@ -472,14 +472,14 @@ async def test_a_bug_in_an_append_is_told_and_stops_nobody_else(backends, mintin
     assert [each.id for each in await commands(backends) if each.key == "a"] == [again.id]
 
 
-async def test_a_bug_in_asking_is_told(backends, minting, clock):
+async def test_a_bug_in_asking_is_told(backends, message_ids, clock):
     """Once, and the next question goes."""
     failed = []
-    queries = Queries(Buggy(backends.appends), minting, in_flight=1, clock=clock)
+    queries = Queries(Buggy(backends.appends), message_ids, in_flight=1, clock=clock)
     queries.ask(pb.Query(re=1), failed.append)
     await asyncio.sleep(0)
     queries.ask(pb.Query(re=2), failed.append)
     async with asyncio.timeout(5):
-        await queries._batches.flush()
+        await queries._batcher.flush()
 
     assert [error.code for error in failed] == ["unavailable"]

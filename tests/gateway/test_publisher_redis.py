@@ -9,8 +9,8 @@ import pytest
 from backends.settings import Settings
 from backends.telemetry.metrics import value_of
 from backends.wiring import Backends
-from gateway.minting import Minting
-from gateway.publisher import CACHE_REST_S, CONFIRMS, Publisher
+from gateway.publishing.message_ids import MessageIds
+from gateway.publishing.publisher import CACHE_COOLDOWN_S, MAX_CONFIRMS, Publisher
 from schemas import chat_pb2 as pb
 from tests.clock import Clock
 
@@ -42,12 +42,12 @@ def clock():
 @pytest.fixture
 async def publishers(backends, clock):
     """Makes publishers on the same log and Redis, as gateways that come and go."""
-    minting = Minting(backends.generators, "test", clock=backends.clock)
-    await minting.claim()
+    message_ids = MessageIds(backends.generators, "test", clock=backends.clock)
+    await message_ids.claim()
     made = []
 
     def another(on=backends):
-        made.append(Publisher(on.appends, on.cache, minting, in_flight=2, clock=clock))
+        made.append(Publisher(on.appends, on.cache, message_ids, in_flight=2, clock=clock))
         return made[-1]
 
     yield another
@@ -92,7 +92,7 @@ async def test_sends_go_on_without_redis(fault, publishers, user, server, clock,
     assert value_of("knchat_cache_away_total") == away + 1
 
     (server.resume if fault == "pause" else server.start)("redis")
-    clock.now_s += CACHE_REST_S
+    clock.now_s += CACHE_COOLDOWN_S
     await submit(publisher, user, "after")
     await publisher.flush()
     elsewhere = Backends(settings)
@@ -107,13 +107,13 @@ async def test_what_redis_missed_is_told_in_parts(publishers, user, server, cloc
     """A minute's keys in one call would take longer than a call may, each time again."""
     publisher = publishers()
     server.pause("redis")
-    await asyncio.gather(*[submit(publisher, user, f"key {number}") for number in range(2 * CONFIRMS + 10)])
+    await asyncio.gather(*[submit(publisher, user, f"key {number}") for number in range(2 * MAX_CONFIRMS + 10)])
     server.resume("redis")
     await backends.cache.ping()
-    clock.now_s += CACHE_REST_S
+    clock.now_s += CACHE_COOLDOWN_S
     left = [len(publisher._unconfirmed)]
     while publisher._unconfirmed:
         await publisher._confirm()
         left.append(len(publisher._unconfirmed))
 
-    assert left == [2 * CONFIRMS + 10, CONFIRMS + 10, 10, 0]
+    assert left == [2 * MAX_CONFIRMS + 10, MAX_CONFIRMS + 10, 10, 0]

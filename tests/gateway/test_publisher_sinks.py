@@ -9,9 +9,9 @@ from backends.dispatcher.sink import Faults, Receiver
 from backends.log import knative
 from backends.log.knative import KnativeLogProducer
 from backends.telemetry.metrics import value_of
-from gateway.minting import Minting
-from gateway.publisher import Publisher
-from gateway.queries import Queries
+from gateway.publishing.message_ids import MessageIds
+from gateway.publishing.publisher import Publisher
+from gateway.publishing.queries import Queries
 from knchat.develop.sink import serving
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
@@ -38,12 +38,12 @@ def command(key):
 async def test_what_was_accepted_is_in_the_log_under_its_one_id(faults, backends, monkeypatch):
     """Copies there are, as everywhere behind a sink; a key has the same id in all of them, and it is the one that was told."""
     monkeypatch.setattr(knative, "TIMEOUT_S", SHORT_S)
-    minting = Minting(backends.generators, "test", clock=backends.clock)
-    await minting.claim()
+    message_ids = MessageIds(backends.generators, "test", clock=backends.clock)
+    await message_ids.claim()
     told = {}
     async with serving(Receiver(backends.appends, faults)) as url:
         appends = KnativeLogProducer({COMMANDS: f"{url}/chat/{COMMANDS}"})
-        publisher = Publisher(appends, backends.cache, minting, in_flight=2, clock=Clock())
+        publisher = Publisher(appends, backends.cache, message_ids, in_flight=2, clock=Clock())
         for number in range(ROUNDS):
             outcomes = {}
             for part in range(AT_ONCE):
@@ -70,12 +70,12 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
 
     That one may come again when the proxy takes it. Two such batches blocked a gateway for good.
     """
-    minting = Minting(backends.generators, "test", clock=backends.clock)
-    await minting.claim()
+    message_ids = MessageIds(backends.generators, "test", clock=backends.clock)
+    await message_ids.claim()
     receiver = Receiver(backends.appends, Faults(max_bytes=20_000))
     async with serving(receiver) as url:
         appends = KnativeLogProducer({COMMANDS: f"{url}/chat/{COMMANDS}"})
-        publisher = Publisher(appends, backends.cache, minting, in_flight=2, clock=Clock())
+        publisher = Publisher(appends, backends.cache, message_ids, in_flight=2, clock=Clock())
 
         def submit(key, size):
             outcome = asyncio.get_running_loop().create_future()
@@ -110,17 +110,17 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
 
 async def test_a_question_that_is_too_large_fails_alone(backends):
     """Those that came with it are asked."""
-    minting = Minting(backends.generators, "test", clock=backends.clock)
-    await minting.claim()
+    message_ids = MessageIds(backends.generators, "test", clock=backends.clock)
+    await message_ids.claim()
     failed = {}
     async with serving(Receiver(backends.appends, Faults(max_bytes=2_000))) as url:
         appends = KnativeLogProducer({QUERIES: f"{url}/chat/{QUERIES}"})
-        queries = Queries(appends, minting, in_flight=2, clock=Clock())
+        queries = Queries(appends, message_ids, in_flight=2, clock=Clock())
         for number in range(8):
             query = pb.Query(re=number, session="s" * (3_000 if number == 2 else 100))
             queries.ask(query, partial(failed.__setitem__, number))
         async with asyncio.timeout(30):
-            await queries._batches.flush()
+            await queries._batcher.flush()
         await queries.close()
         await appends.close()
 

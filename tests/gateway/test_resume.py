@@ -1,12 +1,12 @@
-"""Cursors outside the ring: ahead of a new owner's, and behind what a gateway still holds."""
+"""Cursors outside the replay buffer: ahead of a new owner's, and behind what a gateway still holds."""
 
 import asyncio
 from types import SimpleNamespace
 
 import pytest
 
-from gateway import resume as module
-from gateway.ring import Cursor
+from gateway.deliveries import resume as module
+from gateway.sessions.replay_buffer import Cursor
 from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
 from schemas.topics import DELIVERIES, user_partition
@@ -19,16 +19,16 @@ PARTITION = user_partition(ANN, 12)
 @pytest.fixture
 def follower(monkeypatch):
     """A follower of deliveries that a test holds back."""
-    from gateway.delivery import Delivery  # noqa: PLC0415 - patched here alone
+    from gateway.deliveries.reader import DeliveryReader  # noqa: PLC0415 - patched here alone
 
-    push, held = Delivery._push, SimpleNamespace(go_on=asyncio.Event())
+    push, held = DeliveryReader._push, SimpleNamespace(go_on=asyncio.Event())
     held.go_on.set()
 
     async def wait(delivery, batch):
         await held.go_on.wait()
         await push(delivery, batch)
 
-    monkeypatch.setattr(Delivery, "_push", wait)
+    monkeypatch.setattr(DeliveryReader, "_push", wait)
     return held
 
 
@@ -43,7 +43,7 @@ async def test_a_cursor_ahead_of_the_ring_waits_for_the_follower(follower, perso
     follower.go_on.clear()
     await deliver(backends, *(message(id_now(), BEN, ANN) for _ in range(3)))
     coming = asyncio.create_task(person(ANN, resume=await cursor_at_the_end(backends)))
-    await asyncio.wait({coming}, timeout=2 * module.SOON_S)
+    await asyncio.wait({coming}, timeout=2 * module.FOLLOWER_DELAY_S)
     assert not coming.done()
     follower.go_on.set()
     ann = await coming
@@ -54,7 +54,7 @@ async def test_a_cursor_ahead_of_the_ring_waits_for_the_follower(follower, perso
 
 async def test_a_cursor_that_the_follower_does_not_reach_is_told_to_come_later(follower, person, backends, monkeypatch):
     """4006: it is right, and must not be a reset."""
-    monkeypatch.setattr("gateway.conversation.START_S", 0.5)
+    monkeypatch.setattr("gateway.sessions.connection.START_TIMEOUT_S", 0.5)
     follower.go_on.clear()
     await deliver(backends, message(id_now(), BEN, ANN))
     ann = await person(ANN, resume=await cursor_at_the_end(backends))
@@ -69,15 +69,15 @@ async def test_a_cursor_beyond_the_log_s_end_is_a_reset(person, backends, gatewa
     ann = await person(ANN, resume=f"{cursor.epoch}.{PARTITION}.{cursor.position[0] + 1}.0")
 
     assert ann.welcome["result"] == "reset"
-    assert not any(gateway._desk.hub._awaited.values())
+    assert not any(gateway._context.hub._awaited.values())
 
 
-# ---- behind the ring -----------------------------------------------------------------------------------------------------------------
+# ---- behind the replay buffer ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def missed(person, backends, gateway):
-    """Ann has read one message and missed 300 to her and Ben, of which the ring holds the last ones."""
+    """Ann has read one message and missed 300 to her and Ben, of which the replay buffer holds the last ones."""
     ann = await person(ANN)
     await deliver(backends, message(id_now(), BEN, ANN))
     cursor = (await ann.hear("message"))["cursor"]
@@ -86,11 +86,11 @@ async def missed(person, backends, gateway):
     numbers = [first + number for number in range(300)]
     for start in range(0, 300, 2):
         await deliver(backends, *(message(number, BEN, ANN) for number in numbers[start : start + 2]))
-    hub = gateway._desk.hub
+    hub = gateway._context.hub
     async with asyncio.timeout(10):
-        while hub.ring.end(PARTITION) < Cursor.parse(await cursor_at_the_end(backends)).position:
+        while hub.replay_buffer.end(PARTITION) < Cursor.parse(await cursor_at_the_end(backends)).position:
             await asyncio.sleep(0.01)
-    held = hub.ring._partitions[PARTITION].segments
+    held = hub.replay_buffer._partitions[PARTITION].segments
     begin = held[-1].offsets[-10]
     hub.open(PARTITION, begin)  # as after a take-over with little room
     for stored in await backends.reads.read(DELIVERIES, PARTITION, begin, max_records=100):
@@ -100,7 +100,7 @@ async def missed(person, backends, gateway):
 
 
 async def test_what_the_ring_no_longer_holds_is_read_back(missed, person):
-    """All of it, in order, once, before what the ring holds and what comes; for all who wait in one pass."""
+    """All of it, in order, once, before what the replay buffer holds and what comes; for all who wait in one pass."""
     phone, tablet = await asyncio.gather(person(ANN, resume=missed.cursor), person(ANN, "tablet", resume=missed.cursor))
 
     for device in (phone, tablet):
@@ -122,12 +122,12 @@ async def test_somebody_who_missed_nothing_there_resumes_too(missed, person, bac
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [("resume._records", 100), ("KEPT_BYTES", 1_000), ("PASS_BYTES", 1_000), ("PASS_S", 0.0)], ids=str
+    ("place", "value"), [("resume._records", 100), ("MAX_MISSED_BYTES", 1_000), ("MAX_PASS_BYTES", 1_000), ("PASS_TIMEOUT_S", 0.0)], ids=str
 )
 async def test_too_far_too_much_or_too_long_is_a_reset(missed, person, gateway, monkeypatch, place, value):
     """Never a part of it: the client reloads from history."""
     if place == "resume._records":
-        monkeypatch.setattr(gateway._desk.resume, "_records", value)
+        monkeypatch.setattr(gateway._context.resume, "_records", value)
     else:
         monkeypatch.setattr(module, place, value)
     ann = await person(ANN, resume=missed.cursor)
@@ -166,7 +166,7 @@ async def test_a_log_that_cannot_be_read_is_4006(missed, person, backends, monke
 
 async def test_what_is_not_signed_is_not_read_back(missed, person, gateway, monkeypatch):
     """Whoever may write to the topic could else speak for anybody, to who comes late."""
-    monkeypatch.setattr(gateway._delivery, "_event_keys", (b"k" * 32,))
+    monkeypatch.setattr(gateway._delivery_reader, "_event_keys", (b"k" * 32,))
     ann = await person(ANN, resume=missed.cursor)
 
     held = [push["message"] for push in await ann.until_live()]

@@ -1,4 +1,4 @@
-"""From a client's bytes to acts: each mistake has its error or its close code, and no bytes can break a session."""
+"""From a client's bytes to effects: each mistake has its error or its close code, and no bytes can break a session."""
 
 import json
 from dataclasses import replace
@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.acts import Ask, End, Greet, Hold, Pause, Publish, Renew, Say
-from gateway.session import EARLY_FRAMES, PAUSE_S, QUERIES, QUERY_S, Phase, Session
+from gateway.sessions.close import Close
+from gateway.sessions.effects import Authenticate, Coalesce, PauseReading, Publish, Query, RefreshToken, SendFrame
+from gateway.sessions.protocol import MAX_EARLY_FRAMES, MAX_QUERIES, MIN_PAUSE_S, QUERY_TIMEOUT_S, Phase, Session
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.frames import CODECS, JSON, MSGPACK
@@ -35,17 +36,17 @@ def say(session, value, *, now_s=NOW_S, text=None):
     return session.receive(payload, text=session.codec.text if text is None else text, now_s=now_s, now_ms=NOW_MS)
 
 
-def ended(acts):
-    assert len(acts) == 1
-    assert isinstance(acts[0], End), acts
-    return acts[0].code
+def ended(effects):
+    assert len(effects) == 1
+    assert isinstance(effects[0], Close), effects
+    return effects[0].code
 
 
-def told(acts):
+def told(effects):
     """Code, `re` and field of the one error."""
-    assert len(acts) == 1
-    assert isinstance(acts[0], Say), acts
-    frame = acts[0].frame
+    assert len(effects) == 1
+    assert isinstance(effects[0], SendFrame), effects
+    frame = effects[0].frame
     details = None if frame.details is frames.UNSET else frame.details["field"]
     return frame.code, None if frame.re is frames.UNSET else frame.re, details
 
@@ -55,10 +56,10 @@ def test_hello_comes_first(codec):
     """And only then is there anything else to do."""
     session = fresh(codec)
 
-    acts = say(session, HELLO)
+    effects = say(session, HELLO)
 
-    assert [type(act) for act in acts] == [Greet]
-    assert acts[0].hello.device == "phone"
+    assert [type(effect) for effect in effects] == [Authenticate]
+    assert effects[0].hello.device == "phone"
 
 
 @pytest.mark.parametrize(
@@ -175,14 +176,14 @@ def test_a_mistake_gets_its_error_and_the_socket_stays(frame, code, field, codec
     error = told(say(session, frame))
 
     assert error == (code, number if isinstance(number, int) and 0 < number < 2**53 else None, field)
-    assert [type(act) for act in say(session, {"type": "ping", "id": 8})] == [Say]
+    assert [type(effect) for effect in say(session, {"type": "ping", "id": 8})] == [SendFrame]
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
 def test_frames_become_what_they_ask_for(codec):
     """Alone or in an array, in order; unknown fields are ignored."""
     session = opened(codec)
-    acts = say(
+    effects = say(
         session,
         [
             {**SEND, "later": True},
@@ -193,32 +194,32 @@ def test_frames_become_what_they_ask_for(codec):
         ],
     )
 
-    assert [type(act) for act in acts] == [Publish, Hold, Ask, Renew, Say]
-    assert (acts[0].command.chat, acts[0].command.send.text, acts[0].command.key, acts[0].re) == (CHAT, "hi", "k", 1)
-    assert (acts[1].command.mark.read, acts[1].command.mark.received, acts[1].re) == (5, 5, frames.UNSET)
-    assert (acts[2].query.session, acts[2].query.user, acts[2].query.re) == (session.id, ANN, 1)
-    assert acts[2].query.deadline_ms == NOW_MS + QUERY_S * 1_000
-    assert acts[4].frame.re == 4
+    assert [type(effect) for effect in effects] == [Publish, Coalesce, Query, RefreshToken, SendFrame]
+    assert (effects[0].command.chat, effects[0].command.send.text, effects[0].command.key, effects[0].re) == (CHAT, "hi", "k", 1)
+    assert (effects[1].command.mark.read, effects[1].command.mark.received, effects[1].re) == (5, 5, frames.UNSET)
+    assert (effects[2].query.session, effects[2].query.user, effects[2].query.re) == (session.id, ANN, 1)
+    assert effects[2].query.deadline_ms == NOW_MS + QUERY_TIMEOUT_S * 1_000
+    assert effects[4].frame.re == 4
 
 
 def test_nothing_counts_behind_an_end():
     """What stands before the bad frame in an array is done, what stands behind it is not."""
-    acts = say(opened(), b'[{"type":"ping","id":1},5,{"type":"ping","id":2}]')
+    effects = say(opened(), b'[{"type":"ping","id":1},5,{"type":"ping","id":2}]')
 
-    assert [type(act) for act in acts] == [Say, End]
+    assert [type(effect) for effect in effects] == [SendFrame, Close]
 
 
 def test_what_is_said_before_welcome_waits():
     """In the same array or later; it is taken in order when the session is open."""
     session = fresh()
-    assert [type(act) for act in say(session, [HELLO, {"type": "ping", "id": 1}])] == [Greet]
+    assert [type(effect) for effect in say(session, [HELLO, {"type": "ping", "id": 1}])] == [Authenticate]
     assert say(session, {"type": "ping", "id": 2}) == []
 
     session.phase = Phase.OPEN
-    acts = session.admitted(NOW_S, NOW_MS)
+    effects = session.on_admitted(NOW_S, NOW_MS)
 
-    assert [act.frame.re for act in acts] == [1, 2]
-    assert session.admitted(NOW_S, NOW_MS) == []
+    assert [effect.frame.re for effect in effects] == [1, 2]
+    assert session.on_admitted(NOW_S, NOW_MS) == []
 
 
 def test_not_too_much_is_said_before_welcome():
@@ -226,28 +227,28 @@ def test_not_too_much_is_said_before_welcome():
     session = fresh()
     say(session, HELLO)
 
-    for _ in range(EARLY_FRAMES - 2):
+    for _ in range(MAX_EARLY_FRAMES - 2):
         assert say(session, SEND) == []
-    assert session.idle(NOW_S) == []
+    assert session.on_idle_frame(NOW_S) == []
     assert ended(say(session, SEND)) == 4005
 
 
-def paused(acts):
-    return [act.seconds for act in acts if isinstance(act, Pause)]
+def paused(effects):
+    return [effect.seconds for effect in effects if isinstance(effect, PauseReading)]
 
 
 def test_too_many_messages_are_read_later():
     """What is beyond 500 a second, counting those in arrays, is taken and then waited for; nobody is closed and nothing is lost."""
     session = opened()
     for _ in range(7):
-        acts = say(session, [{"type": "ping"}] * 64)
-        assert (len(acts), paused(acts)) == (64, [])
+        effects = say(session, [{"type": "ping"}] * 64)
+        assert (len(effects), paused(effects)) == (64, [])
 
-    acts = say(session, [{"type": "ping"}] * 64)
-    assert len(acts) == 65
-    assert paused(acts) == [PAUSE_S]
+    effects = say(session, [{"type": "ping"}] * 64)
+    assert len(effects) == 65
+    assert paused(effects) == [MIN_PAUSE_S]
     assert paused(say(session, [{"type": "ping"}] * 64)) == [76 / 500]
-    assert paused(say(session, {"type": "ping"}, now_s=NOW_S + 76 / 500)) == [PAUSE_S]
+    assert paused(say(session, {"type": "ping"}, now_s=NOW_S + 76 / 500)) == [MIN_PAUSE_S]
     assert paused(say(session, {"type": "ping"}, now_s=NOW_S + 1)) == []
 
 
@@ -258,7 +259,7 @@ def test_long_messages_count_for_more():
 
     for _ in range(33):
         assert paused(say(session, large)) == []
-    assert paused(say(session, large)) == [PAUSE_S]
+    assert paused(say(session, large)) == [MIN_PAUSE_S]
 
 
 def test_a_pause_of_reading_is_no_silence():
@@ -267,7 +268,7 @@ def test_a_pause_of_reading_is_no_silence():
     session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
 
     assert paused(say(session, [{"type": "ping"}] * 64)) == [63.0]
-    assert session.visit(NOW_S + 62, (0, 0)) == []
+    assert session.on_timer(NOW_S + 62, (0, 0)) == []
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
@@ -276,16 +277,16 @@ def test_too_many_frames_that_say_nothing(codec):
     session = opened(codec)
     for second in range(3):
         for number in range(100):
-            assert (session.idle(NOW_S + second) if number % 2 else say(session, [], now_s=NOW_S + second)) == []
+            assert (session.on_idle_frame(NOW_S + second) if number % 2 else say(session, [], now_s=NOW_S + second)) == []
 
     assert ended(say(session, [], now_s=NOW_S + 2.9)) == 4005
-    assert ended(session.idle(NOW_S + 2.9)) == 4005
+    assert ended(session.on_idle_frame(NOW_S + 2.9)) == 4005
 
 
 def test_an_ended_session_takes_nothing():
     """Frames that were on their way when it was closed."""
     session = opened()
-    session.phase = Phase.ENDED
+    session.phase = Phase.CLOSED
 
     assert say(session, SEND) == []
 
@@ -294,23 +295,23 @@ def test_questions_have_numbers_a_limit_and_an_end():
     """16 may wait; one number waits once; without an answer in 10 s there is an error, which its number may be used for again."""
     at = hub()
     session, wire = connect(at, ANN)
-    for number in range(1, QUERIES + 1):
-        assert [type(act) for act in say(session, {"type": "chats", "id": number})] == [Ask]
+    for number in range(1, MAX_QUERIES + 1):
+        assert [type(effect) for effect in say(session, {"type": "chats", "id": number})] == [Query]
     assert told(say(session, {"type": "chats", "id": 1})) == ("malformed", 1, "id")
     assert told(say(session, {"type": "chats", "id": 99})) == ("rate_limited", 99, None)
-    assert session.answered(3) == 3
-    assert session.answered(3) is None
-    assert [type(act) for act in say(session, {"type": "chats", "id": 99})] == [Ask]
+    assert session.pop_question(3) == 3
+    assert session.pop_question(3) is None
+    assert [type(effect) for effect in say(session, {"type": "chats", "id": 99})] == [Query]
     wire.take()
 
-    at.plan(session)
-    at.tick(NOW_S + QUERY_S + 0.25)
+    at.schedule(session)
+    at.tick(NOW_S + QUERY_TIMEOUT_S + 0.25)
 
     late = wire.take()
     assert [(frame.re, frame.code, frame.temporary) for frame in late] == [
         (number, "unavailable", True) for number in (1, 2, *range(4, 17), 99)
     ]
-    assert session.answered(1) is None
+    assert session.pop_question(1) is None
 
 
 def test_a_late_answer_is_not_taken_for_a_newer_question():
@@ -318,9 +319,9 @@ def test_a_late_answer_is_not_taken_for_a_newer_question():
     at = hub()
     session, wire = connect(at, ANN)
     (first,) = say(session, {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "2"})
-    at.plan(session)
-    at.tick(NOW_S + QUERY_S + 0.25)
-    (second,) = say(session, {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "9"}, now_s=NOW_S + QUERY_S + 1)
+    at.schedule(session)
+    at.tick(NOW_S + QUERY_TIMEOUT_S + 0.25)
+    (second,) = say(session, {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "9"}, now_s=NOW_S + QUERY_TIMEOUT_S + 1)
     wire.take()
 
     for ask, count in ((first, 2), (second, 9)):
@@ -348,12 +349,12 @@ typed = st.builds(lambda value, kind: {**value, "type": kind}, fields, st.sample
 @example(payload=b'{"type":"ping","id":' + b"9" * 5_000 + b"}", is_open=True, codec=JSON)
 @example(payload=b'{"type":"' + b"[" * 5_000, is_open=True, codec=JSON)
 def test_no_bytes_break_a_session(payload, is_open, codec):
-    """Whatever comes, acts come of it."""
+    """Whatever comes, effects come of it."""
     session = opened(codec) if is_open else fresh(codec)
 
-    acts = say(session, payload)
+    effects = say(session, payload)
 
-    assert all(isinstance(act, Say | End | Greet | Publish | Hold | Ask | Renew) for act in acts)
+    assert all(isinstance(effect, SendFrame | Close | Authenticate | Publish | Coalesce | Query | RefreshToken) for effect in effects)
 
 
 @settings(max_examples=400, deadline=None)
@@ -366,10 +367,10 @@ def test_no_fields_break_a_session(value, codec):
     except (OverflowError, UnicodeEncodeError):
         return
 
-    for act in say(session, payload):
-        if isinstance(act, Publish | Hold):
-            act.command.SerializeToString()
-        elif isinstance(act, Ask):
-            act.query.SerializeToString()
-        elif isinstance(act, Say):
-            session.codec.encode(act.frame)
+    for effect in say(session, payload):
+        if isinstance(effect, Publish | Coalesce):
+            effect.command.SerializeToString()
+        elif isinstance(effect, Query):
+            effect.query.SerializeToString()
+        elif isinstance(effect, SendFrame):
+            session.codec.encode(effect.frame)

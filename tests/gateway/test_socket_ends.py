@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from gateway.sockets import Limits
+from gateway.transport.interface import Limits
 from tests.gateway.echo_server import LIMITS, Server, refusal
 from tests.gateway.raw_socket import BINARY, CLOSE, PING, PONG, TEXT, RawSocket, Recorder, close_frame, frame
 
@@ -97,8 +97,8 @@ async def test_a_handler_may_close_while_it_is_told_of_a_frame(server):
     """The frames behind it, already read, are not delivered."""
 
     class Closes(Recorder):
-        def frame(self, payload, *, text):
-            super().frame(payload, text=text)
+        def on_message(self, payload, *, text):
+            super().on_message(payload, text=text)
             self.socket.close(4400)
 
     peer, handler = await server.connect(Closes(echo=False))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from backends.rate_limits import Allowance
-from gateway.hub import Allowed, Hub
-from gateway.ring import Ring
-from gateway.session import Rules, Session
+from gateway.sessions.hub import Allowed, Hub
+from gateway.sessions.protocol import Rules, Session
+from gateway.sessions.replay_buffer import ReplayBuffer
 from schemas.frames import CODECS, JSON
 from schemas.ids import EPOCH_MS
 from schemas.tokens import Claims
@@ -54,11 +54,11 @@ class Wire:
         return taken
 
 
-def hub(*, limit_bytes=2**20, kept_s=900, partitions=(0,), offset=100, soon=None):
-    made = Hub(Ring(limit_bytes=limit_bytes, kept_s=kept_s), ALLOWED, now_s=NOW_S, soon=soon)
+def hub(*, limit_bytes=2**20, kept_s=900, partitions=(0,), offset=100, call_soon=None):
+    made = Hub(ReplayBuffer(limit_bytes=limit_bytes, kept_s=kept_s), ALLOWED, now_s=NOW_S, call_soon=call_soon)
     made.epoch = "epoch-1"
     for partition in partitions:
-        made.ring.open(partition, offset)
+        made.replay_buffer.open(partition, offset)
     return made
 
 
@@ -70,7 +70,7 @@ def connect(at, user, device="phone", *, resume=None, background=False, codec=JS
     """A session of this user that has said hello; its wire has what came of it."""
     wire = wire or Wire(CODECS[codec])
     session = Session(wire, CODECS[codec], RULES, now_s=now_s)
-    at.connected(session)
+    at.add(session)
     _, position = at.place(partition, resume, NOW_MS)
     session.open(
         claims(user, device, **token),
@@ -81,9 +81,9 @@ def connect(at, user, device="phone", *, resume=None, background=False, codec=JS
         now_s=now_s,
         now_ms=NOW_MS + round((now_s - NOW_S) * 1_000),
     )
-    refusal = at.joined(session)
+    refusal = at.register(session)
     if refusal is None:
         at.catch_up(session)
     else:
-        at.do(session, refusal)
+        at.execute(session, refusal)
     return session, wire

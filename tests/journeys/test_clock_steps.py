@@ -72,7 +72,7 @@ class Person:
                 assert not isinstance(event, frames.Refused | frames.Lost), event
 
     async def has(self, message: str, chat: str) -> None:
-        """It was pushed, or is read where the server has said that more was missed than it holds: after 20 minutes its ring is empty."""
+        """It was pushed, or is read where the server has said that more was missed than it holds: after 20 minutes it holds nothing."""
         pushed = self.there.setdefault(message, asyncio.Event())
         while not pushed.is_set():
             if self.reload.is_set() and message in {one.message for one in (await self.client.history(chat)).messages}:

@@ -14,7 +14,7 @@ from schemas.ids import (
     GENERATORS,
     LATEST,
     MAX_AHEAD_MS,
-    Mint,
+    Snowflake,
     direct_chat,
     direct_members,
     first_id_at,
@@ -38,11 +38,11 @@ MOMENTS_MS = st.integers(EPOCH_MS, EPOCH_MS + 2**41 - 1)
 @given(GENERATOR, st.lists(st.one_of(st.none(), IDS, st.integers(-3_000, 3_000)), max_size=60))
 def test_a_mint_only_goes_up(generator, steps):
     """Whatever the clock does and whatever ids are seen, each id is greater than all before it, and names its generator."""
-    mint, now_ms, highest = Mint(generator), NOW_MS, -1
+    snowflake, now_ms, highest = Snowflake(generator), NOW_MS, -1
     for step in steps:
         if step is None:
             try:
-                minted = mint.mint(now_ms)
+                minted = snowflake.next_id(now_ms)
             except Unavailable:
                 continue
             assert minted > highest
@@ -51,7 +51,7 @@ def test_a_mint_only_goes_up(generator, steps):
             highest = minted
         elif abs(step) <= 3_000:
             now_ms += step  # the clock runs on, stands, or is set back
-        elif mint.advance(step, now_ms):
+        elif snowflake.advance(step, now_ms):
             highest = max(highest, step)
 
 
@@ -59,35 +59,35 @@ def test_a_mint_only_goes_up(generator, steps):
 def test_an_id_seen_makes_later_ids_greater(mine, others, ahead_ms, sequence):
     """A reply sorts after its question, whichever generator and sequence the question has."""
     seen = first_id_at(NOW_MS + ahead_ms) | others << 10 | sequence
-    mint = Mint(mine)
+    snowflake = Snowflake(mine)
 
-    assert mint.advance(seen, NOW_MS)
-    assert mint.mint(NOW_MS) > seen
+    assert snowflake.advance(seen, NOW_MS)
+    assert snowflake.next_id(NOW_MS) > seen
 
 
 def test_an_id_too_far_ahead_is_not_followed():
     """One wrong clock does not drag the others along: over MAX_AHEAD_MS nothing changes."""
-    mint = Mint(7)
-    before = mint.mint(NOW_MS)
+    snowflake = Snowflake(7)
+    before = snowflake.next_id(NOW_MS)
 
-    assert not mint.advance(first_id_at(NOW_MS + MAX_AHEAD_MS + 1), NOW_MS)
-    assert mint.mint(NOW_MS) == before + 1
+    assert not snowflake.advance(first_id_at(NOW_MS + MAX_AHEAD_MS + 1), NOW_MS)
+    assert snowflake.next_id(NOW_MS) == before + 1
 
 
 def test_an_id_of_my_own_past_stays_behind():
     """Seeing an older id again changes nothing."""
-    mint = Mint(7)
-    first = mint.mint(NOW_MS)
-    second = mint.mint(NOW_MS)
+    snowflake = Snowflake(7)
+    first = snowflake.next_id(NOW_MS)
+    second = snowflake.next_id(NOW_MS)
 
-    assert mint.advance(first, NOW_MS)
-    assert mint.mint(NOW_MS) == second + 1
+    assert snowflake.advance(first, NOW_MS)
+    assert snowflake.next_id(NOW_MS) == second + 1
 
 
 def test_a_full_millisecond_flows_into_the_next():
     """1,024 ids fit a millisecond; the next one takes the next millisecond, the clock notwithstanding."""
-    mint = Mint(0)
-    minted = [mint.mint(NOW_MS) for _ in range(1025)]
+    snowflake = Snowflake(0)
+    minted = [snowflake.next_id(NOW_MS) for _ in range(1025)]
 
     assert [unix_ms_of(minted[1023]), unix_ms_of(minted[1024])] == [NOW_MS, NOW_MS + 1]
     assert minted == sorted(set(minted))
@@ -95,15 +95,15 @@ def test_a_full_millisecond_flows_into_the_next():
 
 def test_the_mint_waits_for_a_clock_that_stands():
     """The logical clock runs at most MAX_AHEAD_MS ahead; then Unavailable, until the real one has moved on; nothing is lost."""
-    mint = Mint(0)
-    assert mint.advance(first_id_at(NOW_MS + MAX_AHEAD_MS) | 1022, NOW_MS)
-    last = mint.mint(NOW_MS)
+    snowflake = Snowflake(0)
+    assert snowflake.advance(first_id_at(NOW_MS + MAX_AHEAD_MS) | 1022, NOW_MS)
+    last = snowflake.next_id(NOW_MS)
     for _ in range(3):
         with pytest.raises(Unavailable) as refusal:
-            mint.mint(NOW_MS)
+            snowflake.next_id(NOW_MS)
         assert refusal.value.temporary
 
-    assert mint.mint(NOW_MS + 1) == first_id_at(NOW_MS + 1 + MAX_AHEAD_MS) > last
+    assert snowflake.next_id(NOW_MS + 1) == first_id_at(NOW_MS + 1 + MAX_AHEAD_MS) > last
 
 
 @given(MOMENTS_MS)

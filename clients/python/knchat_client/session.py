@@ -23,7 +23,7 @@ from knchat_client.protocol.lenient import BadFrame, Unparsable
 
 CLIENT: Final = frames.ClientInfo(name="kn-chat-python", version=version("kn-chat-client"))
 _OPEN_S: Final = 10.0
-# After its start a gateway may have to fill its ring before it says welcome.
+# After its start a gateway may have to fill its replay buffer before it says welcome.
 _WELCOME_S: Final = 20.0
 _CLOSE_S: Final = 2.0
 _PONG_S: Final = 5.0

@@ -187,7 +187,7 @@ class _Dev:
         from functions.runtime.asgi import http_app, needs, probed  # noqa: PLC0415 - see above
         from functions.runtime.context import current_context, use_backends  # noqa: PLC0415 - see above
         from functions.triggers import TRIGGERS, OnEvents  # noqa: PLC0415 - see above
-        from gateway.server import Gateway, spare_the_collector  # noqa: PLC0415 - see above
+        from gateway.app import Gateway, tune_garbage_collector  # noqa: PLC0415 - see above
         from knchat.develop.serving import HttpServer, listen  # noqa: PLC0415 - see above
         from knchat.operate.audit import keep_auditing  # noqa: PLC0415 - see above
 
@@ -229,7 +229,7 @@ class _Dev:
             stack.push_async_callback(_ended, [auditing])
             stack.callback(auditing.cancel)
         # At 1,000 messages a second full collections were the longest waits of all: 85 ms (measured; 25 to 50 ms are left without them).
-        spare_the_collector()
+        tune_garbage_collector()
         return settings.url("http", listener.getsockname()[1]), gateway.url
 
     async def _start_pumps(self, backends: Backends, triggers: list[Any], stack: contextlib.AsyncExitStack) -> None:
@@ -241,7 +241,7 @@ class _Dev:
         for trigger in triggers:
             url = f"http://{trigger.service}"
             source = Source(
-                topic=trigger.topic, group=trigger.group, url=url, retry_policy=trigger.delivery, acknowledged=trigger.acknowledged
+                topic=trigger.topic, group=trigger.group, url=url, retry_policy=trigger.retry_policy, acknowledged=trigger.acknowledged
             )
             dispatcher = Dispatcher(source, reads=backends.reads, appends=backends.appends, post=in_process(event_app(trigger.target)))
             dispatchers.append((dispatcher, self._part(dispatcher.run(), f"the dispatcher of {trigger.group}")))

@@ -87,7 +87,7 @@ async def _serve(settings: Settings, trigger: OnEvents, *, url: str | None, stri
         post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
         dest = url or f"http://{trigger.service}"
         acknowledged = trigger.acknowledged and not strict
-        source = Source(topic=trigger.topic, group=trigger.group, url=dest, retry_policy=trigger.delivery, acknowledged=acknowledged)
+        source = Source(topic=trigger.topic, group=trigger.group, url=dest, retry_policy=trigger.retry_policy, acknowledged=acknowledged)
 
         async def sleep(seconds: float) -> None:
             await asyncio.sleep(seconds * pace)

@@ -167,14 +167,14 @@ def source_delivery(seen: Seen) -> Iterator[Finding]:
     for thing, trigger in _paired(seen):
         delivery = at(thing, "spec", "delivery") or {}
         wanted = {
-            "retry": trigger.delivery.retry,
+            "retry": trigger.retry_policy.retry,
             "backoffPolicy": "linear",
-            "backoffDelay": f"PT{trigger.delivery.backoff_delay_s:g}S",
+            "backoffDelay": f"PT{trigger.retry_policy.backoff_delay_s:g}S",
             "timeout": TIMEOUT,
         }
         for name, right in wanted.items():
             if (given := delivery.get(name)) != right and not (
-                name == "backoffDelay" and given == f"PT{trigger.delivery.backoff_delay_s}S"
+                name == "backoffDelay" and given == f"PT{trigger.retry_policy.backoff_delay_s}S"
             ):
                 yield Finding(
                     named(thing),

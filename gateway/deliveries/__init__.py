@@ -1,0 +1,1 @@
+"""What comes out of the log, for the hub to push."""

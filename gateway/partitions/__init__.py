@@ -1,0 +1,1 @@
+"""Which partitions this gateway serves, and how users come to the gateway that serves theirs."""

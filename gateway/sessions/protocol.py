@@ -1,0 +1,436 @@
+"""One WebSocket's protocol (docs/protocol.md): from a client's bytes to effects, from deliveries to a client's bytes.
+
+No I/O and no clock: bytes and times are passed in, and what is to be done is returned as effects, which the hub and the client's connection
+execute. Who else is connected, the log and the stores are not known here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, assert_never
+
+from backends.rate_limits import Allowance, Bucket
+from backends.telemetry.metrics import count
+from gateway.sessions import close
+from gateway.sessions.close import Close
+from gateway.sessions.effects import (
+    Authenticate,
+    Coalesce,
+    Effect,
+    PauseReading,
+    Ping,
+    Publish,
+    Query,
+    RefreshToken,
+    SendFrame,
+    SocketEffect,
+    error_of,
+)
+from gateway.sessions.replay_buffer import Behind, Position
+from gateway.transport.interface import Socket
+from schemas import frames
+from schemas.commands import command_of, query_of
+from schemas.costs import OF_FRAMES
+from schemas.errors import ChatError, Malformed, Refused, Unavailable
+from schemas.ids import UserId, time_text
+from schemas.lenient import BadFrame, Part, UnknownType, Unparsable
+from schemas.tokens import Claims
+
+HELLO_TIMEOUT_S: Final = 5.0
+STUCK_TIMEOUT_S: Final = 30.0
+CURSOR_INTERVAL_S: Final = 300.0
+"""How often a session that gets nothing is sent its cursor."""
+EXPIRY_WARNING_S: Final = 60.0
+EXPIRY_WARNING_PART: Final = 3
+"""`expiring` comes EXPIRY_WARNING_S before the end, and only in the last third of its life: short ones would be refreshed all the time."""
+QUERY_TIMEOUT_S: Final = 10.0
+MAX_OWED: Final = 64
+"""Commands of one session on their way into the log above which it is read later: other writers wait for so many at most."""
+REFUSED_PAUSE_S: Final = 0.1
+"""A session that gets `rate_limited` is read so much later, so that asking on costs little."""
+MAX_QUERIES: Final = 16
+"""Questions of one session that may wait for an answer."""
+MAX_EARLY_BYTES: Final = 8_192
+MAX_EARLY_FRAMES: Final = 10
+"""What a client may send before its hello is answered: bytes on the wire, and WebSocket frames of any kind."""
+MIN_PAUSE_S: Final = 0.1
+"""A session that is too fast is not read for so long at least: stopping and starting for each message would cost more than it says."""
+MESSAGE_BYTES: Final = 4_096
+"""Longer ones count once for each of these, whatever they say."""
+MAX_IDLE_FRAMES: Final = 100
+"""WebSocket frames a second without a message: pings, pongs, fragments, empty arrays."""
+
+WAKING: Final = (frames.Message, frames.Refused, frames.Lost)
+"""All that a background session gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every session of this gateway."""
+
+    text_bytes: int
+    frames_per_second: int
+    ping_s: int
+
+
+class Phase(Enum):
+    """How far a session has come."""
+
+    NEW = auto()  # no hello yet
+    AUTHENTICATING = auto()  # the hello is being looked at
+    OPEN = auto()  # welcome was said
+    CLOSED = auto()
+
+
+class Session:
+    """The state of one WebSocket. `socket` is written to by the hub alone."""
+
+    __slots__ = (
+        "_asked",
+        "_cursor_start",
+        "_early",
+        "_early_frames",
+        "_heavy",
+        "_idle",
+        "_idle_since_s",
+        "_questions",
+        "_refused",
+        "_room",
+        "_room_s",
+        "_rules",
+        "_warn_s",
+        "_warned",
+        "arrival",
+        "background",
+        "behind",
+        "budget",
+        "claims",
+        "codec",
+        "cursor_position",
+        "cursor_s",
+        "expires_s",
+        "id",
+        "last_activity_s",
+        "live_sent",
+        "n",
+        "owed",
+        "partition",
+        "phase",
+        "pinged",
+        "position",
+        "socket",
+        "stuck_since_s",
+        "timer_tick",
+    )
+
+    def __init__(self, socket: Socket, codec: frames.Codec, rules: Rules, *, now_s: float) -> None:
+        self.id = secrets.token_hex(8)
+        self.socket = socket
+        self.codec = codec
+        self._rules = rules
+        self.phase = Phase.NEW
+        self.claims = NO_CLAIMS
+        self.arrival = 0
+        """The order in which the WebSockets of this gateway were opened."""
+        self.partition = -1
+        self.background = False
+        self.budget = UNLIMITED
+        """Its user's, which all sessions of that user draw from; the hub sets it."""
+        self._refused = False
+        self._heavy = 0.0
+        self.n = 0
+        self.owed = 0
+        """Commands that are on their way into the log: so many `ok`s it still waits for."""
+        self.position: Position | None = None
+        """What is to be pushed next, while it is behind. None: it is live, and gets what comes as it comes."""
+        self.behind: Behind | None = None
+        """What the replay buffer no longer holds and is to be pushed before anything else."""
+        self.live_sent = False
+        self.cursor_position: Position = (0, 0)
+        """The newest cursor it has, since `told_s`."""
+        self.cursor_s = now_s
+        self.last_activity_s = now_s
+        self.stuck_since_s: float | None = None
+        """Since when it has taken nothing, though there is something for it."""
+        self.expires_s = now_s + HELLO_TIMEOUT_S
+        """When it ends unless it shows a token, or a newer one, before."""
+        self.timer_tick = -1
+        self.pinged = False
+        """It was pinged, and nothing has come since."""
+        self._warn_s = 0.0
+        self._warned = False
+        self._idle = 0
+        self._idle_since_s = now_s
+        self._room = float(rules.frames_per_second)
+        """Messages that it may still say at once, as of `_room_s`. Below zero: it is read again when it is back there."""
+        self._room_s = now_s
+        self._asked: dict[int, tuple[int, float]] | None = None
+        self._questions = 0
+        self._early: list[Part] = []
+        self._early_frames = 0
+        self._cursor_start = ""
+
+    # ---- what the client sends -----------------------------------------------------------------------------------------------------------
+
+    def receive(self, payload: bytes, *, text: bool, now_s: float, now_ms: int) -> list[Effect]:
+        """What one WebSocket message leads to, in order. Never raises, whatever the bytes."""
+        self.on_activity(now_s)
+        if text is not self.codec.text:
+            return [close.WRONG_OPCODE]
+        try:
+            parts = self.codec.split(payload)
+        except Unparsable as error:
+            return [close.MALFORMED.because(str(error))]
+        if not parts:
+            return self.on_idle_frame(now_s)
+        if self.phase is not Phase.OPEN and (end := self._early_close()) is not None:
+            return [end]
+        effects = self._take_all(parts, now_s, now_ms)
+        if (wait_s := max(self._say_later(max(len(parts), len(payload) // MESSAGE_BYTES), now_s), self._held_up())) > 0:
+            self.last_activity_s += wait_s  # nothing can come from it meanwhile
+            effects.append(PauseReading(wait_s))
+        return effects
+
+    def on_idle_frame(self, now_s: float) -> list[Effect]:
+        """A WebSocket frame without a message: few are needed to show that the client is there."""
+        self.on_activity(now_s)
+        if now_s - self._idle_since_s >= 1.0:
+            self._idle, self._idle_since_s = 0, now_s
+        self._idle += 1
+        if self._idle > MAX_IDLE_FRAMES:
+            return [close.TOO_MANY_FRAMES.filled(limit=MAX_IDLE_FRAMES)]
+        end = None if self.phase is Phase.OPEN else self._early_close()
+        return [] if end is None else [end]
+
+    def on_activity(self, now_s: float) -> None:
+        """Something came: the client is there."""
+        self.last_activity_s = now_s
+        self.pinged = False
+
+    def _early_close(self) -> Close | None:
+        self._early_frames += 1
+        return close.TOO_MUCH_EARLY if self._early_frames > MAX_EARLY_FRAMES else None
+
+    def _say_later(self, said: int, now_s: float) -> float:
+        """For how many seconds it is not read after so many messages, so that the rate stays what it is. A page counts as what it costs."""
+        rate = self._rules.frames_per_second
+        self._room = min(self._room + (now_s - self._room_s) * rate, rate) - said - self._heavy
+        self._room_s, self._heavy = now_s, 0.0
+        return max(MIN_PAUSE_S, -self._room / rate) if self._room < 0 else 0.0
+
+    def _held_up(self) -> float:
+        """For how many seconds it is not read because the log is behind with it, or because it asks on though its budget is spent."""
+        if self._refused:
+            self._refused = False
+            return REFUSED_PAUSE_S
+        return MIN_PAUSE_S if self.owed > MAX_OWED else 0.0
+
+    def on_admitted(self, now_s: float, now_ms: int) -> list[Effect]:
+        """What the client said while its hello was being looked at."""
+        early, self._early = self._early, []
+        return self._take_all(early, now_s, now_ms)
+
+    def _take_all(self, parts: Sequence[Part], now_s: float, now_ms: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for part in parts:
+            effect = self._take(part, now_s, now_ms)
+            if effect is not None:
+                effects.append(effect)
+                if isinstance(effect, Close):
+                    break
+        return effects
+
+    def _take(self, part: Part, now_s: float, now_ms: int) -> Effect | None:
+        if self.phase is Phase.OPEN:
+            return self._open(part, now_s, now_ms)
+        if self.phase is Phase.AUTHENTICATING:
+            self._early.append(part)
+            return None
+        if self.phase is Phase.NEW:
+            return self._first(part)
+        return None
+
+    def _first(self, part: Part) -> Effect:
+        try:
+            frame = self.codec.incoming(part)
+        except BadFrame as error:
+            return close.MALFORMED.because(error.message) if error.type == "hello" else close.HELLO_FIRST
+        except UnknownType:
+            return close.HELLO_FIRST
+        except Unparsable as error:
+            return close.MALFORMED.because(str(error))
+        if not isinstance(frame, frames.Hello):
+            return close.HELLO_FIRST
+        self.phase = Phase.AUTHENTICATING
+        return Authenticate(frame)
+
+    def _open(self, part: Part, now_s: float, now_ms: int) -> Effect:
+        try:
+            frame = self.codec.incoming(part)
+        except BadFrame as error:
+            return SendFrame(error_of(error, error.re))
+        except UnknownType as unknown:
+            return SendFrame(error_of(Malformed(f"{unknown.name!r} is no type of frame", code="unknown_type", field="type"), unknown.re))
+        except Unparsable as error:
+            return close.MALFORMED.because(str(error))
+        try:
+            return self._act(frame, now_s, now_ms)
+        except ChatError as error:
+            return SendFrame(error_of(error, frame.id))
+
+    def _act(self, frame: frames.Incoming, now_s: float, now_ms: int) -> Effect:
+        user, device = self.claims.user, self.claims.device
+        cost = OF_FRAMES[type(frame)]
+        units = cost.of(frame.limit) if isinstance(frame, _LISTS) else cost.units
+        if wait_s := self.budget.draw(units, now_s):
+            count("knchat_rate_limited_total", whose="user")
+            self._refused = True
+            raise Refused("rate_limited", "you ask for too much at once", retry_after_s=wait_s)
+        if units > 1:
+            self._heavy += units - 1
+        match frame:
+            case frames.Send():
+                return Publish(command_of(frame, user=user, device=device, text_bytes=self._rules.text_bytes), frame.id)
+            case frames.Mark():
+                return Coalesce(command_of(frame, user=user, device=device), frame.id)
+            case frames.History() | frames.Chats() | frames.DigestAsk():
+                return self._ask(frame, now_s, now_ms)
+            case frames.Refresh():
+                return RefreshToken(frame.token, frame.id)
+            case frames.Ping():
+                return SendFrame(frames.Pong(re=frame.id, time=time_text(now_ms)))
+            case frames.Hello():
+                return close.DUPLICATE_HELLO
+            case _:
+                assert_never(frame)
+
+    def _ask(self, frame: frames.Ask, now_s: float, now_ms: int) -> Effect:
+        query = query_of(frame, user=self.claims.user, session=self.id, deadline_ms=now_ms + int(QUERY_TIMEOUT_S * 1_000))
+        if self._asked is None:
+            self._asked = {}
+        re = query.re
+        if any(re == waiting for waiting, _ in self._asked.values()):
+            raise Malformed("a question with this id still waits for its answer", field="id")
+        if len(self._asked) >= MAX_QUERIES:
+            refused = Refused("rate_limited", f"{MAX_QUERIES} questions wait for their answers", retry_after_s=1.0)
+            return SendFrame(error_of(refused, re))
+        # A number of our own: the client may use its own again after the error that there is no answer, which may come all the same.
+        self._questions += 1
+        query.re = self._questions
+        self._asked[query.re] = (re, now_s + QUERY_TIMEOUT_S)
+        return Query(query)
+
+    def pop_question(self, question: int) -> int | None:
+        """Takes a question off the list: the client's number of it. None when it is no longer on it: the answer is not wanted."""
+        re, _ = (self._asked or {}).pop(question, (None, 0.0))
+        return re
+
+    # ---- what the client is sent ---------------------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        claims: Claims,
+        *,
+        partition: int,
+        epoch: str,
+        position: Position,
+        behind: Behind | None = None,
+        background: bool,
+        now_s: float,
+        now_ms: int,
+    ) -> None:
+        """The hello was right: from now on it is this user's, and is behind by what comes after `position`."""
+        self.phase = Phase.OPEN
+        self.partition = partition
+        self.background = background
+        self.position = self.cursor_position = position
+        self.behind = behind
+        self.advance()
+        self.cursor_s = now_s
+        self._cursor_start = f"{epoch}.{partition}."
+        self.renew(claims, now_s=now_s, now_ms=now_ms)
+
+    def advance(self) -> None:
+        """What lies before its position has been pushed: the replay buffer goes on where nothing is left before it."""
+        if self.behind is not None and self.position is not None:
+            self.position = self.behind.advance(self.position)
+            if not self.behind.missed:
+                self.behind = None
+
+    def renew(self, claims: Claims, *, now_s: float, now_ms: int) -> None:
+        """A newer token of the same user and device."""
+        self.claims = claims
+        self.expires_s = now_s + (claims.expires_ms - now_ms) / 1_000
+        self._warn_s = self.expires_s - min(EXPIRY_WARNING_S, (claims.expires_ms - claims.issued_ms) / 1_000 / EXPIRY_WARNING_PART)
+        self._warned = False
+
+    def cursor(self, position: Position) -> str:
+        """What the client resumes with from there."""
+        return f"{self._cursor_start}{position[0]}.{position[1]}"
+
+    def wants(self, frame: frames.Push) -> bool:
+        """Whether this session gets such pushes."""
+        return not self.background or isinstance(frame, WAKING)
+
+    def push(self, frame: frames.Push, after: Position) -> bytes:
+        """The bytes of a durable push, counted; `after` is the position just behind it."""
+        self.n += 1
+        self.cursor_position = after
+        frame.n = self.n
+        frame.cursor = self.cursor(after)
+        return self.codec.encode(frame)
+
+    # ---- what happens with time ----------------------------------------------------------------------------------------------------------
+
+    def on_timer(self, now_s: float, end: Position) -> list[SocketEffect]:
+        """What is due now. `end`: how far the log is known in this session's partition."""
+        if self.phase is Phase.NEW:
+            return [close.HELLO_TIMEOUT.filled(seconds=HELLO_TIMEOUT_S)] if now_s >= self.expires_s else []
+        if self.phase is not Phase.OPEN:
+            return []
+        if now_s >= self.expires_s:
+            return [close.EXPIRED]
+        if now_s - self.last_activity_s >= 2 * self._rules.ping_s:
+            return [close.PONG_TIMEOUT]
+        if self.stuck_since_s is not None and now_s - self.stuck_since_s >= STUCK_TIMEOUT_S:
+            return [close.NOTHING_READ.filled(seconds=STUCK_TIMEOUT_S)]
+        effects: list[SocketEffect] = []
+        if now_s - self.last_activity_s >= self._rules.ping_s and not self.pinged:
+            self.pinged = True
+            effects.append(Ping())
+        if now_s >= self._warn_s and not self._warned:
+            self._warned = True
+            effects.append(SendFrame(frames.Expiring(at=time_text(self.claims.expires_ms))))
+        if now_s - self.cursor_s >= CURSOR_INTERVAL_S:
+            self.cursor_s = now_s
+            if self.position is None and end > self.cursor_position:
+                self.cursor_position = end
+                effects.append(SendFrame(frames.Cursor(cursor=self.cursor(end))))
+        late = Unavailable(f"no answer within {QUERY_TIMEOUT_S:.0f} s")
+        for question, re in [(question, re) for question, (re, until_s) in (self._asked or {}).items() if now_s >= until_s]:
+            self.pop_question(question)
+            effects.append(SendFrame(error_of(late, re)))
+        return effects
+
+    def next_timer_s(self) -> float:
+        """When something may be due again."""
+        if self.phase is not Phase.OPEN:
+            return self.expires_s
+        times = [
+            self.expires_s if self._warned else self._warn_s,
+            self.last_activity_s + self._rules.ping_s * (2 if self.pinged else 1),
+            self.cursor_s + CURSOR_INTERVAL_S,
+        ]
+        if self.stuck_since_s is not None:
+            times.append(self.stuck_since_s + STUCK_TIMEOUT_S)
+        if self._asked:
+            times.append(next(iter(self._asked.values()))[1])
+        return min(times)
+
+
+NO_CLAIMS: Final = Claims(UserId(0), "", 0, 0)
+UNLIMITED: Final = Bucket(Allowance(1e12, 1e12))
+_LISTS: Final = (frames.History, frames.Chats)
