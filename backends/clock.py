@@ -1,9 +1,11 @@
 """The one clock of a process: the time that orders, expires and refuses.
 
-A machine's wall clock may be wrong and may be set at any moment. This one follows the database, which all processes share: its time at
-the last reading, and what has passed since by CLOCK_BOOTTIME, which cannot be set and which counts while the machine is suspended. Where
-the database lies in a file of this machine there is no better clock than the wall clock; then it is the wall clock at the start and what
-has passed since, corrected towards the wall clock only forwards and by at most CORRECTED_S a minute.
+A machine's wall clock may be wrong and may be set at any moment. This one follows the database,
+which all processes share: its time at the last reading, and what has passed since by
+CLOCK_BOOTTIME, which cannot be set and which counts while the machine is suspended. Where the
+database lies in a file of this machine there is no better clock than the wall clock; then it is the
+wall clock at the start and what has passed since, corrected towards the wall clock only forwards
+and by at most CORRECTED_S a minute.
 
 Nothing else reads the wall clock, but for what docs/clocks.md lists. Source: design.md D3.
 """
@@ -29,23 +31,35 @@ log = logging.getLogger(__name__)
 READ_INTERVAL_S: Final = 60.0
 """How often a store's clock is read. What passes in between is measured to some milliseconds."""
 CORRECTED_S: Final = 1.0
-"""So far a minute a clock without a store follows the wall clock: a wrong one cannot expire anything, a right one is reached in time."""
+"""So far a minute a clock without a store follows the wall clock: a wrong one cannot expire
+anything, a right one is reached in time.
+"""
 OFF_S: Final = 60.0
 """A wall clock that differs by more is worth a word to the operator: one of the two is wrong."""
 BELOW_MS: Final = 900
-"""How far below the newest id a reading of a store may set this clock. A mint runs up to 1 s ahead of it, so ids go on rising."""
+"""How far below the newest id a reading of a store may set this clock.
+
+A mint runs up to 1 s ahead of it, so ids go on rising.
+"""
 _RETRY_DELAY_S: Final = 5.0
 _CHECK_INTERVAL_S: Final = 10.0
 _SLICE_S: Final = 1.0
 
 
-elapsed_s: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-"""Seconds since the machine started. They also pass while it is suspended, which `time.monotonic` sleeps through on Linux."""
+elapsed_s: Final = partial(
+    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
+"""Seconds since the machine started.
+
+They also pass while it is suspended, which `time.monotonic` sleeps through on Linux.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a store's clock said (Unix milliseconds) at some time between the question and its answer (`elapsed_s`)."""
+    """What a store's clock said (Unix milliseconds) at some time between the question and its
+    answer (`elapsed_s`).
+    """
 
     store_ms: int
     asked_s: float
@@ -63,11 +77,18 @@ class TellsTime(Protocol):
 class Clock:
     """The clock of one process. Any thread may ask it; it is set on the event loop.
 
-    `alone`: there is no store with a better clock than this machine's. It never goes back, unless a store's clock says so, and then at
-    most to BELOW_MS before the newest id that was made or followed here.
+    `alone`: there is no store with a better clock than this machine's. It never goes back, unless a
+    store's clock says so, and then at most to BELOW_MS before the newest id that was made or
+    followed here.
     """
 
-    def __init__(self, *, alone: bool, wall: Callable[[], float] = time.time, elapsed: Callable[[], float] = elapsed_s) -> None:
+    def __init__(
+        self,
+        *,
+        alone: bool,
+        wall: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = elapsed_s,
+    ) -> None:
         self.elapsed_s: Final = elapsed
         """Seconds by CLOCK_BOOTTIME, for durations and deadlines within this process."""
         self._wall = wall
@@ -95,25 +116,38 @@ class Clock:
             self._look(passed_s)
         return int((passed_s + self._offset_s) * 1_000)
 
-    # ---- how it is set -------------------------------------------------------------------------------------------------------------------
+    # ---- how it is set ---------------------------------------------------------------------------
 
     def synchronise(self, reading: Reading, *, newest_ms: int = 0) -> None:
-        """Sets the clock by a store's, as far as the reading is exact. `newest_ms`: the time of the newest id that was made or followed.
+        """Sets the clock by a store's, as far as the reading is exact.
 
-        Does nothing where the store's clock is this machine's.
+        `newest_ms`: the time of the newest id that was made or followed. Does nothing where the
+        store's clock is this machine's.
         """
         if self._alone:
             return
-        earliest_s, latest_s = reading.store_ms / 1_000 - reading.answered_s, reading.store_ms / 1_000 - reading.asked_s
+        earliest_s, latest_s = (
+            reading.store_ms / 1_000 - reading.answered_s,
+            reading.store_ms / 1_000 - reading.asked_s,
+        )
         with self._setting:
-            offset_s = min(max(self._offset_s, earliest_s), latest_s) if self._told.is_set() else (earliest_s + latest_s) / 2
+            offset_s = (
+                min(max(self._offset_s, earliest_s), latest_s)
+                if self._told.is_set()
+                else (earliest_s + latest_s) / 2
+            )
             if offset_s < self._offset_s:
-                offset_s = min(self._offset_s, max(offset_s, (newest_ms - BELOW_MS) / 1_000 - self.elapsed_s()))
+                offset_s = min(
+                    self._offset_s, max(offset_s, (newest_ms - BELOW_MS) / 1_000 - self.elapsed_s())
+                )
             self._offset_s = offset_s
         self._told.set()
 
     def not_below(self, unix_ms: int) -> None:
-        """Sets the clock forwards to what this machine has written down before as a time. Only where it is alone."""
+        """Sets the clock forwards to what this machine has written down before as a time.
+
+        Only where it is alone.
+        """
         with self._setting:
             if self._alone:
                 self._offset_s = max(self._offset_s, unix_ms / 1_000 - self.elapsed_s())
@@ -124,18 +158,26 @@ class Clock:
             self.synchronise(await store.read_clock(self))
 
     async def keep(self, store: TellsTime) -> None:
-        """Does that until cancelled, where it is not alone. While the store is unavailable it goes on by itself."""
+        """Does that until cancelled, where it is not alone.
+
+        While the store is unavailable it goes on by itself.
+        """
         while not self._alone:
             try:
                 await self.follow(store)
                 wait_s = READ_INTERVAL_S
             except Unavailable as error:
-                log.info("the store's clock cannot be read, again in a moment", extra={"error": error.message})
+                log.info(
+                    "the store's clock cannot be read, again in a moment",
+                    extra={"error": error.message},
+                )
                 wait_s = _RETRY_DELAY_S
             await self.sleep(jittered(wait_s, least=0.8))
 
     def _look(self, passed_s: float) -> None:
-        """Compares it with the wall clock, and follows that a little where there is nothing better."""
+        """Compares it with the wall clock, and follows that a little where there
+        is nothing better.
+        """
         with self._setting:
             since_s, self._looked_s = max(0.0, passed_s - self._looked_s), passed_s
             self._look_s = passed_s + _CHECK_INTERVAL_S
@@ -145,13 +187,19 @@ class Clock:
             self._off, was_off = abs(off_s) > OFF_S, self._off
         gauge("knchat_clock_off_seconds", off_s)
         if self._off is not was_off:
-            text = "this machine's clock is wrong, it is not followed" if self._off else "this machine's clock is right again"
+            text = (
+                "this machine's clock is wrong, it is not followed"
+                if self._off
+                else "this machine's clock is right again"
+            )
             log.warning(text, extra={"ahead_s": round(off_s, 1)})
 
-    # ---- whether it can be trusted -------------------------------------------------------------------------------------------------------
+    # ---- whether it can be trusted ---------------------------------------------------------------
 
     async def ping(self) -> None:
-        """Returns as soon as this clock can be trusted: a store's clock was read, or there is none."""
+        """Returns as soon as this clock can be trusted: a store's clock was
+        read, or there is none.
+        """
         await self._told.wait()
 
     @property
@@ -166,14 +214,18 @@ class Clock:
         if abs(off_s) <= OFF_S:
             return ""
         than = "what has passed since the start" if self._alone else "the database's"
-        return f"clock: this machine's is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} {than}"
+        return (
+            f"clock: this machine's is {abs(off_s):.0f} s "
+            f"{'ahead of' if off_s > 0 else 'behind'} {than}"
+        )
 
-    # ---- waiting -------------------------------------------------------------------------------------------------------------------------
+    # ---- waiting ---------------------------------------------------------------------------------
 
     async def sleep(self, seconds: float, *, unless: asyncio.Event | None = None) -> bool:
-        """Sleeps, counting what a suspended machine sleeps too: `asyncio.sleep` does not. Wakes up to a second after the machine does.
+        """Sleeps, counting what a suspended machine sleeps too: `asyncio.sleep` does not.
 
-        `unless` this is set, and no longer than until it is; says whether it slept to the end.
+        Wakes up to a second after the machine does. `unless` this is set, and no longer than until
+        it is; says whether it slept to the end.
         """
         until_s, woken = self.elapsed_s() + seconds, unless or asyncio.Event()
         while (left_s := until_s - self.elapsed_s()) > 0:

@@ -1,6 +1,8 @@
-"""Fair queues: a caller that waits for something scarce waits for one item of each other caller, never for all items of one.
+"""Fair queues: a caller that waits for something scarce waits for one item of each other caller,
+never for all items of one.
 
-`Blocking` (SQL) and the password hashing use it. For whom a task works is said once, by the endpoints, with `work_for`.
+`Blocking` (SQL) and the password hashing use it. For whom a task works is said once, by the
+endpoints, with `work_for`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from typing import Final, Generic, TypeVar
 from schemas.errors import Unavailable
 
 SYSTEM: Final = ""
-"""The caller of what is done for no user alone: events of many users, maintenance. One among the others, without a bound of its own."""
+"""The caller of what is done for no user alone: events of many users, maintenance.
+
+One among the others, without a bound of its own.
+"""
 
 _works_for: ContextVar[str] = ContextVar("works_for", default=SYSTEM)
 
@@ -61,12 +66,15 @@ class FairQueue(Generic[Item]):
 
 
 class Turns:
-    """At most `at_once` at the same time; others wait, in turn, `waiting` of them at most. Belongs to one event loop.
+    """At most `at_once` at the same time; others wait, in turn, `waiting` of them at most.
 
-    No caller gets all places, nor fills the queue: of each at most `each` are inside, and `each_waiting` wait.
+    Belongs to one event loop. No caller gets all places, nor fills the queue: of each at most
+    `each` are inside, and `each_waiting` wait.
     """
 
-    def __init__(self, at_once: int, *, each: int, waiting: int, each_waiting: int, busy: str) -> None:
+    def __init__(
+        self, at_once: int, *, each: int, waiting: int, each_waiting: int, busy: str
+    ) -> None:
         """`busy`: what is told when too many wait."""
         self._free = at_once
         self._each = each
@@ -90,7 +98,9 @@ class Turns:
             self._free -= 1
             self._inside[who] += 1
             return
-        if sum(map(len, self._waiting.values())) >= self._most or (who != SYSTEM and len(self._waiting.get(who, ())) >= self._most_of_each):
+        if sum(map(len, self._waiting.values())) >= self._most or (
+            who != SYSTEM and len(self._waiting.get(who, ())) >= self._most_of_each
+        ):
             raise Unavailable(self._busy)
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(who, deque()).append(called)
@@ -112,7 +122,10 @@ class Turns:
 
     def _call(self) -> None:
         """Calls in whom there is a place for, the one who was called longest ago first."""
-        while self._free and (who := next((who for who in self._waiting if self._may(who)), None)) is not None:
+        while (
+            self._free
+            and (who := next((who for who in self._waiting if self._may(who)), None)) is not None
+        ):
             waiting = self._waiting.pop(who)
             called = waiting.popleft()
             if waiting:

@@ -1,6 +1,8 @@
-"""Whether what a process needs is there: `/readyz` of gateways and functions asks, and every process once at its start.
+"""Whether what a process needs is there: `/readyz` of gateways and functions asks, and every
+process once at its start.
 
-Each port is asked by one `ping` at a time, however many ask for it, and no probe waits for it longer than READY_TIMEOUT_S.
+Each port is asked by one `ping` at a time, however many ask for it, and no probe waits for it
+longer than READY_TIMEOUT_S.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ log = logging.getLogger(__name__)
 READY_TIMEOUT_S: Final = 1.5
 """A probe has its answer within 2 s, also from a busy process."""
 START_TIMEOUT_S: Final = 5.0
-"""At the start drivers are loaded too, which takes a second on a busy machine; pings themselves end within 2 s."""
+"""At the start drivers are loaded too, which takes a second on a busy machine; pings themselves end
+within 2 s.
+"""
 
 
 class Health:
@@ -31,23 +35,33 @@ class Health:
         self._asking: dict[str, asyncio.Task[ChatError | None]] = {}
 
     async def missing(self, ports: Collection[str]) -> list[str]:
-        """What of these does not answer, in operators' words: the part, its technology, and what to do where waiting does not help."""
+        """What of these does not answer, in operators' words: the part, its technology, and what to
+        do where waiting does not help.
+        """
         wrong = await self._ask_all(ports, within_s=READY_TIMEOUT_S)
         return list(dict.fromkeys(self._said(port, error) for port, error in wrong.items()))
 
     async def check(self, ports: Collection[str]) -> None:
-        """For the start: raises Malformed when a setting of one of these ports is wrong. An unavailable one is logged, and comes later."""
+        """For the start: raises Malformed when a setting of one of these ports is wrong.
+
+        An unavailable one is logged, and comes later.
+        """
         if {"appends", "reads"} & {*ports}:
             self._backends.settings.check_event_keys()
         wrong = await self._ask_all(ports, within_s=START_TIMEOUT_S)
         for port, error in wrong.items():
             if isinstance(error, Malformed):
                 raise error
-            log.warning("started without a part that is unavailable", extra={"part": self._word(port), "error": error.message})
+            log.warning(
+                "started without a part that is unavailable",
+                extra={"part": self._word(port), "error": error.message},
+            )
 
     async def _ask_all(self, ports: Collection[str], *, within_s: float) -> dict[str, ChatError]:
         answers = await asyncio.gather(*(self._ask(port, within_s) for port in ports))
-        return {port: error for port, error in zip(ports, answers, strict=True) if error is not None}
+        return {
+            port: error for port, error in zip(ports, answers, strict=True) if error is not None
+        }
 
     async def _ask(self, port: str, within_s: float) -> ChatError | None:
         asking = self._asking.get(port)
@@ -64,13 +78,19 @@ class Health:
             return Malformed(f"the package {error.name} is not installed here")
         except Malformed as error:
             named = error.field is None or error.field in error.message
-            return error if named else Malformed(f"{error.field}: {error.message}", field=error.field)
+            return (
+                error if named else Malformed(f"{error.field}: {error.message}", field=error.field)
+            )
         except ChatError as error:
             return error
         return None
 
     def _said(self, port: str, error: ChatError) -> str:
-        return f"{self._word(port)}: {error.message}" if isinstance(error, Malformed | Unfit) else self._word(port)
+        return (
+            f"{self._word(port)}: {error.message}"
+            if isinstance(error, Malformed | Unfit)
+            else self._word(port)
+        )
 
     def _word(self, port: str) -> str:
         settings = self._backends.settings

@@ -1,6 +1,8 @@
-"""The forms of settings: how the text of a variable becomes its value, and what is said when it cannot.
+"""The forms of settings: how the text of a variable becomes its value, and what is said when it
+cannot.
 
-`settings` declares which form a setting has. Nothing here repeats a text in an error: it may hold a secret that stands in the wrong place.
+`settings` declares which form a setting has. Nothing here repeats a text in an error: it may hold a
+secret that stands in the wrong place.
 """
 
 from __future__ import annotations
@@ -39,8 +41,14 @@ class Form:
     def check(self, name: str, text: str) -> str:
         """The text itself. Raises Malformed, with the way out."""
         if _PASSWORD.search(text):
-            where = f"put it into {self.instead} or a file named by {self.instead}_FILE" if self.instead else "there is no place for one"
-            raise Malformed(f"{name} must not hold a password, which logs would show: {where}", field=name)
+            where = (
+                f"put it into {self.instead} or a file named by {self.instead}_FILE"
+                if self.instead
+                else "there is no place for one"
+            )
+            raise Malformed(
+                f"{name} must not hold a password, which logs would show: {where}", field=name
+            )
         match = re.fullmatch(self.pattern, text, re.ASCII)
         if match is None or not _is_port(match.groupdict().get("port")) or not self.right(text):
             raise Malformed(f"{name} must be like {self.like}", field=name)
@@ -59,27 +67,49 @@ def _is_network(text: str) -> bool:
 ORIGIN: Final = Form(
     r"\*|null|https?://(?:[a-z0-9.\-]+|\[[0-9a-f:]+\])(?::(?!(?:80|443)$)(?P<port>[0-9]{1,5}))?"
     r"|(?!https?:)[a-z][a-z0-9+.\-]*://[A-Za-z0-9._~\-]*(?::[0-9]{1,5})?",
-    "https://app.example.org, as browsers send it: small letters, no path, no default port; capacitor://localhost, file:// and null too",
+    "https://app.example.org, as browsers send it: small letters, no path, no default port; "
+    "capacitor://localhost, file:// and null too",
 )
-PLACE: Final = Form(_HOST + _PORT, "kafka-0.example.org:9092, a host and a port; several with commas")
-SOCKET_URL: Final = Form(r"wss?://[^\s/?#@]+/(?:[^\s?#]+/)?v1/socket", "wss://chat.example.org/v1/socket, the whole URL")
+PLACE: Final = Form(
+    _HOST + _PORT, "kafka-0.example.org:9092, a host and a port; several with commas"
+)
+SOCKET_URL: Final = Form(
+    r"wss?://[^\s/?#@]+/(?:[^\s?#]+/)?v1/socket", "wss://chat.example.org/v1/socket, the whole URL"
+)
 DATABASE: Final = Form(
-    rf"postgresql://{_USER}{_HOST}(?:{_PORT})?/[^\s/?#]+", "postgresql://user@host:5432/name", instead="KNCHAT_DATABASE_PASSWORD"
+    rf"postgresql://{_USER}{_HOST}(?:{_PORT})?/[^\s/?#]+",
+    "postgresql://user@host:5432/name",
+    instead="KNCHAT_DATABASE_PASSWORD",
 )
 REDIS: Final = Form(
     rf"rediss?://(?:{_USER})?{_HOST}(?:{_PORT})?(?:/[0-9]{{1,4}})?",
     "redis://user@host:6379/0, or rediss:// for TLS",
     instead="KNCHAT_REDIS_PASSWORD",
 )
-SINK: Final = Form(rf"https?://{_HOST}(?:{_PORT})?(?:[/?][^\s#]*)?", "http://kafka-sink-ingress.example/namespace/name")
-COLLECTOR: Final = Form(rf"https?://{_HOST}(?:{_PORT})?(?:/[^\s?#]*)?", "http://collector:4318, the base URL of a collector")
-JWKS: Final = Form(
-    rf"https?://{_HOST}(?:{_PORT})?(?:/[^\s#]*)?|(?![A-Za-z0-9+.\-]+://).+", "a file, or a URL that begins with https:// or http://"
+SINK: Final = Form(
+    rf"https?://{_HOST}(?:{_PORT})?(?:[/?][^\s#]*)?",
+    "http://kafka-sink-ingress.example/namespace/name",
 )
-KEYSPACE: Final = Form(r"[a-z][a-z0-9_]{0,47}", "knchat: a letter, then up to 47 letters, digits or _, all small")
-NETWORK: Final = Form(r"(?:[0-9.]+/[0-9]{1,2}|[0-9A-Fa-f:.]+/[0-9]{1,3})", "10.244.0.0/16, networks with commas between", right=_is_network)
+COLLECTOR: Final = Form(
+    rf"https?://{_HOST}(?:{_PORT})?(?:/[^\s?#]*)?",
+    "http://collector:4318, the base URL of a collector",
+)
+JWKS: Final = Form(
+    rf"https?://{_HOST}(?:{_PORT})?(?:/[^\s#]*)?|(?![A-Za-z0-9+.\-]+://).+",
+    "a file, or a URL that begins with https:// or http://",
+)
+KEYSPACE: Final = Form(
+    r"[a-z][a-z0-9_]{0,47}", "knchat: a letter, then up to 47 letters, digits or _, all small"
+)
+NETWORK: Final = Form(
+    r"(?:[0-9.]+/[0-9]{1,2}|[0-9A-Fa-f:.]+/[0-9]{1,3})",
+    "10.244.0.0/16, networks with commas between",
+    right=_is_network,
+)
 # Kafka's rule for a static member's name; every host name keeps it.
-MEMBER: Final = Form(r"[A-Za-z0-9._\-]{1,249}", "gateway-0: letters, digits, dots, dashes and underscores")
+MEMBER: Final = Form(
+    r"[A-Za-z0-9._\-]{1,249}", "gateway-0: letters, digits, dots, dashes and underscores"
+)
 
 
 def integer(name: str, text: str, least: int | None, most: int | None) -> int:
@@ -135,12 +165,21 @@ def content(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise Malformed(f"{name}: {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}", field=name) from None
+        raise Malformed(
+            f"{name}: {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}",
+            field=name,
+        ) from None
 
 
 def leave_this_machine(*places: str) -> bool:
-    """Whether one of these (HOST:PORT or URLs, already checked) lies elsewhere: what goes there crosses a network."""
-    return not all(_is_loopback(host) for place in places if (host := urlsplit(place if "//" in place else f"//{place}").hostname))
+    """Whether one of these (HOST:PORT or URLs, already checked) lies elsewhere: what goes there
+    crosses a network.
+    """
+    return not all(
+        _is_loopback(host)
+        for place in places
+        if (host := urlsplit(place if "//" in place else f"//{place}").hostname)
+    )
 
 
 def _is_loopback(host: str) -> bool:

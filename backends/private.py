@@ -1,4 +1,6 @@
-"""The data folder and its databases, which only this user reads: what people wrote lies in them in clear text."""
+"""The data folder and its databases, which only this user reads: what people wrote lies in them in
+clear text.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,10 @@ from pathlib import Path
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Makes the folder for us alone (0700), and those above it that are missing; says which were made. One that is there stays as it is.
+    """Makes the folder for us alone (0700), and those above it that are missing; says which were
+    made.
 
-    Raises OSError.
+    One that is there stays as it is. Raises OSError.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -18,13 +21,16 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def make_file(file: Path) -> None:
-    """Makes the file, empty and for us alone (0600), if it is missing; takes others' rights from one that an older version made.
+    """Makes the file, empty and for us alone (0600), if it is missing; takes others' rights from
+    one that an older version made.
 
     What SQLite puts beside it (-wal, -shm) gets the rights of the database. Raises OSError.
     """
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:  # not opened: closing it would take SQLite's locks from this process, should it have it open
+    except (
+        FileExistsError
+    ):  # not opened: closing it would take SQLite's locks from this process, should it have it open
         for path in (file, *(file.with_name(f"{file.name}-{part}") for part in ("wal", "shm"))):
             with suppress(FileNotFoundError):
                 held = path.stat()

@@ -1,6 +1,7 @@
-"""What a caller may spend: buckets of units that fill with time. The gateway, the caches and the HTTP functions draw from them.
+"""What a caller may spend: buckets of units that fill with time.
 
-What a call or frame costs is declared in schemas/costs.py. Pure: time is passed in, in seconds of a clock that does not go back.
+The gateway, the caches and the HTTP functions draw from them. What a call or frame costs is
+declared in schemas/costs.py. Pure: time is passed in, in seconds of a clock that does not go back.
 """
 
 from __future__ import annotations
@@ -29,21 +30,33 @@ class Allowance:
 
 
 class Bucket:
-    """One bucket, full at first. Its state is one number: when it will be full again (the generic cell rate algorithm)."""
+    """One bucket, full at first.
+
+    Its state is one number: when it will be full again (the generic cell rate algorithm).
+    """
 
     __slots__ = ("_fills_s", "_per_s", "_units", "full_s")
 
     def __init__(self, allowance: Allowance) -> None:
-        self._units, self._per_s, self._fills_s = allowance.units, allowance.per_s, allowance.fills_s
+        self._units, self._per_s, self._fills_s = (
+            allowance.units,
+            allowance.per_s,
+            allowance.fills_s,
+        )
         self.full_s = 0.0
 
     def wait_s(self, cost: float, now_s: float) -> float:
-        """After how many seconds so much can be drawn; 0.0: now. What costs more than a full bucket takes all of it."""
+        """After how many seconds so much can be drawn; 0.0: now.
+
+        What costs more than a full bucket takes all of it.
+        """
         wait_s = self._after(cost, now_s) - now_s - self._fills_s
         return wait_s if wait_s > _LEAST_S else 0.0
 
     def draw(self, cost: float, now_s: float) -> float:
-        """Takes so much and returns 0.0; or takes nothing, and says in how many seconds there will be enough."""
+        """Takes so much and returns 0.0; or takes nothing, and says in how many seconds there will
+        be enough.
+        """
         full_s = self._after(cost, now_s)
         wait_s = full_s - now_s - self._fills_s
         if wait_s > _LEAST_S:
@@ -52,7 +65,10 @@ class Bucket:
         return 0.0
 
     def _after(self, cost: float, now_s: float) -> float:
-        """When it would be full again if so much were taken. Never emptier than empty, also after a clock went back."""
+        """When it would be full again if so much were taken.
+
+        Never emptier than empty, also after a clock went back.
+        """
         full_s = self.full_s
         if full_s < now_s:
             full_s = now_s
@@ -62,7 +78,9 @@ class Bucket:
 
 
 class Buckets:
-    """Buckets by name, at most so many of them; the one that was used longest ago goes first, and is full again by that."""
+    """Buckets by name, at most so many of them; the one that was used longest ago goes first, and
+    is full again by that.
+    """
 
     def __init__(self, most: int) -> None:
         self._buckets = BoundedDict[str, Bucket](most)
@@ -77,8 +95,14 @@ class Buckets:
         return wait_s
 
     def wait_s(self, named: Sequence[tuple[str, Allowance]], cost: float, now_s: float) -> float:
-        """After how many seconds so much could be drawn from all of these; 0.0: now. Nothing is drawn."""
-        return max((self._named(name, allowance).wait_s(cost, now_s) for name, allowance in named), default=0.0)
+        """After how many seconds so much could be drawn from all of these; 0.0: now.
+
+        Nothing is drawn.
+        """
+        return max(
+            (self._named(name, allowance).wait_s(cost, now_s) for name, allowance in named),
+            default=0.0,
+        )
 
     def _named(self, name: str, allowance: Allowance) -> Bucket:
         bucket = self._buckets.get(name)

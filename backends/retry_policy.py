@@ -1,4 +1,6 @@
-"""How a KafkaSource tries again: data that the triggers of functions state, and that manifests and the local dispatcher go by."""
+"""How a KafkaSource tries again: data that the triggers of functions state, and that manifests and
+the local dispatcher go by.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """The `delivery` block of a KafkaSource: `retry` tries after the first; the n-th waits delay * n (linear) or delay * 2^n."""
+    """The `delivery` block of a KafkaSource: `retry` tries after the first; the n-th waits delay *
+    n (linear) or delay * 2^n.
+    """
 
     retry: int
     backoff_delay_s: float

@@ -1,7 +1,9 @@
-"""Static settings: every `KNCHAT_*` environment variable, read once at the start by `wiring` or a command alone.
+"""Static settings: every `KNCHAT_*` environment variable, read once at the start by `wiring` or a
+command alone.
 
-An empty environment runs the embedded default. A wrong value stops the start and is named. The table in docs/operations/settings.md is
-made from here. A secret may be given in a file: `KNCHAT_REDIS_PASSWORD_FILE` names one that holds `KNCHAT_REDIS_PASSWORD`.
+An empty environment runs the embedded default. A wrong value stops the start and is named. The
+table in docs/operations/settings.md is made from here. A secret may be given in a file:
+`KNCHAT_REDIS_PASSWORD_FILE` names one that holds `KNCHAT_REDIS_PASSWORD`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from schemas.errors import Malformed
 # Servers that listen everywhere are reached over the loopback of their family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _INSECURE = "KNCHAT_INSECURE=1 allows it, for tests and trials"
-_OF_THE_TESTS = {"KNCHAT_CRDS"}  # where scripts/cluster finds Kubernetes' definitions; may stand in the same shell
+_OF_THE_TESTS = {
+    "KNCHAT_CRDS"
+}  # where scripts/cluster finds Kubernetes' definitions; may stand in the same shell
 
 
 def _setting(
@@ -36,8 +40,19 @@ def _setting(
     secret: bool = False,
     variable: str = "",
 ) -> Any:
-    metadata = {"unit": unit, "meaning": meaning, "least": least, "most": most, "choices": choices, "form": form}
-    return field(default=default, metadata={**metadata, "secret": secret, "variable": variable}, repr=not secret)
+    metadata = {
+        "unit": unit,
+        "meaning": meaning,
+        "least": least,
+        "most": most,
+        "choices": choices,
+        "form": form,
+    }
+    return field(
+        default=default,
+        metadata={**metadata, "secret": secret, "variable": variable},
+        repr=not secret,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,76 +62,179 @@ class Settings:
     data: Path = _setting(  # noqa: RUF009 - it returns a `field`, whose default is immutable
         Path(".run/data"), "folder", "embedded stores: log.db, data.db, and the signing key"
     )
-    http_port: int = _setting(8080, "port", "where `dev` serves the HTTP functions; 0: any free one", least=0, most=65_535)
-    gateway_port: int = _setting(8081, "port", "where the gateway listens; 0: any free one", least=0, most=65_535)
+    http_port: int = _setting(
+        8080, "port", "where `dev` serves the HTTP functions; 0: any free one", least=0, most=65_535
+    )
+    gateway_port: int = _setting(
+        8081, "port", "where the gateway listens; 0: any free one", least=0, most=65_535
+    )
     host: str = _setting("127.0.0.1", "address", "what the servers bind to; 0.0.0.0 in containers")
     public_url: str = _setting(
         "",
         "ws URL",
-        "the gateway's whole URL for clients, {ordinal} is its number; empty: made from host and port",
+        "the gateway's whole URL for clients, {ordinal} is its number; empty: made from host and "
+        "port",
         form=parsers.SOCKET_URL,
     )
     allowed_origins: tuple[str, ...] = _setting(
-        (), "origins, comma", "browser origins allowed on the socket and by CORS; *: all; empty: own host", form=parsers.ORIGIN
+        (),
+        "origins, comma",
+        "browser origins allowed on the socket and by CORS; *: all; empty: own host",
+        form=parsers.ORIGIN,
     )
     event_keys: tuple[bytes, ...] = _setting(
-        (), "base64, comma", "keys that sign events; the first signs, all (at most two) are accepted", secret=True
+        (),
+        "base64, comma",
+        "keys that sign events; the first signs, all (at most two) are accepted",
+        secret=True,
     )
     signing_key: str = _setting(
-        "", "file", "Ed25519 private key (PEM) that signs tokens; empty: made in the data folder at the first start"
+        "",
+        "file",
+        "Ed25519 private key (PEM) that signs tokens; empty: made in the data folder at the first "
+        "start",
     )
     jwks: str = _setting(
-        "", "file or URL", "public keys that gateways and functions check tokens with; empty: those of the data folder", form=parsers.JWKS
+        "",
+        "file or URL",
+        "public keys that gateways and functions check tokens with; empty: those of the data "
+        "folder",
+        form=parsers.JWKS,
     )
     token_s: int = _setting(900, "s", "life of an access token", least=5, most=86_400)
-    log_in_idle_days: int = _setting(60, "days", "without a refresh after which a log-in is over", least=1, most=3_650)
-    log_in_days: int = _setting(365, "days", "after which a log-in is over in any case", least=1, most=36_500)
-    text_bytes: int = _setting(4_096, "bytes", "longest text of a message; in JSON it may take 40,960 at most", least=1, most=32_768)
-    user_units: int = _setting(3_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1)
-    user_units_per_s: int = _setting(100, "1/s", "what a user gets back of it, and each device", least=1)
-    device_units: int = _setting(300, "units", "what one device of a user may spend at once of it over HTTP", least=1)
+    log_in_idle_days: int = _setting(
+        60, "days", "without a refresh after which a log-in is over", least=1, most=3_650
+    )
+    log_in_days: int = _setting(
+        365, "days", "after which a log-in is over in any case", least=1, most=36_500
+    )
+    text_bytes: int = _setting(
+        4_096,
+        "bytes",
+        "longest text of a message; in JSON it may take 40,960 at most",
+        least=1,
+        most=32_768,
+    )
+    user_units: int = _setting(
+        3_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1
+    )
+    user_units_per_s: int = _setting(
+        100, "1/s", "what a user gets back of it, and each device", least=1
+    )
+    device_units: int = _setting(
+        300, "units", "what one device of a user may spend at once of it over HTTP", least=1
+    )
     failed_logins_per_minute: int = _setting(
         20,
         "1/min",
-        "failed log-ins of a user name from one network (and 5 times as many an hour from all) before they are slowed down",
+        "failed log-ins of a user name from one network (and 5 times as many an hour from all) "
+        "before they are slowed down",
         least=1,
     )
-    logins_per_minute: int = _setting(3_000, "1/min", "log-ins and registrations of one address before rate_limited", least=1)
+    logins_per_minute: int = _setting(
+        3_000, "1/min", "log-ins and registrations of one address before rate_limited", least=1
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         "networks, comma",
-        "proxies before the HTTP functions whose X-Forwarded-For is believed, 127.0.0.0/8,10.244.0.0/16; empty: none",
+        "proxies before the HTTP functions whose X-Forwarded-For is believed, "
+        "127.0.0.0/8,10.244.0.0/16; empty: none",
         form=parsers.NETWORK,
     )
-    ping_s: int = _setting(30, "s", "heartbeat of idle sessions; closed 4002 after two without an answer", least=1, most=300)
-    drain_s: int = _setting(5, "s", "what a stopping gateway gives its clients between `drain` and close 1012", least=0, most=300)
-    publishes_in_flight: int = _setting(2, "events", "micro-batches a gateway has under way at once", least=1, most=16)
-    publish_apart_ms: int = _setting(
-        10, "ms", "from a micro-batch of a gateway to the next, up to twice as much under load; 0: as they come", least=0, most=1_000
+    ping_s: int = _setting(
+        30,
+        "s",
+        "heartbeat of idle sessions; closed 4002 after two without an answer",
+        least=1,
+        most=300,
     )
-    ring_bytes: int = _setting(64 * 2**20, "bytes", "deliveries a gateway keeps to resume from, in all", least=2**20)
+    drain_s: int = _setting(
+        5,
+        "s",
+        "what a stopping gateway gives its clients between `drain` and close 1012",
+        least=0,
+        most=300,
+    )
+    publishes_in_flight: int = _setting(
+        2, "events", "micro-batches a gateway has under way at once", least=1, most=16
+    )
+    publish_apart_ms: int = _setting(
+        10,
+        "ms",
+        "from a micro-batch of a gateway to the next, up to twice as much under load; 0: as they "
+        "come",
+        least=0,
+        most=1_000,
+    )
+    ring_bytes: int = _setting(
+        64 * 2**20, "bytes", "deliveries a gateway keeps to resume from, in all", least=2**20
+    )
     ring_s: int = _setting(900, "s", "how long a gateway keeps deliveries to resume from", least=10)
-    resume_records: int = _setting(20_000, "records", "how far behind those a gateway reads back for who resumes", least=0, most=1_000_000)
-    outbox_bytes: int = _setting(256 * 1024, "bytes", "what one slow session may have waiting before it is paused", least=131_072)
+    resume_records: int = _setting(
+        20_000,
+        "records",
+        "how far behind those a gateway reads back for who resumes",
+        least=0,
+        most=1_000_000,
+    )
+    outbox_bytes: int = _setting(
+        256 * 1024,
+        "bytes",
+        "what one slow session may have waiting before it is paused",
+        least=131_072,
+    )
     sessions_per_user: int = _setting(20, "sessions", "more are closed with 4429", least=1)
-    connections: int = _setting(20_000, "WebSockets", "of one gateway; more are told 503 at the handshake (about 12 KiB each)", least=1)
+    connections: int = _setting(
+        20_000,
+        "WebSockets",
+        "of one gateway; more are told 503 at the handshake (about 12 KiB each)",
+        least=1,
+    )
     connections_waiting: int = _setting(
-        4_000, "WebSockets", "of these, those without `welcome`; more are told 503 at the handshake", least=1
+        4_000,
+        "WebSockets",
+        "of these, those without `welcome`; more are told 503 at the handshake",
+        least=1,
     )
     frames_per_second: int = _setting(
-        500, "1/s", "messages of one session, long ones once for each 4 KiB; those beyond are read later", least=1
+        500,
+        "1/s",
+        "messages of one session, long ones once for each 4 KiB; those beyond are read later",
+        least=1,
     )
-    audit_every_s: int = _setting(600, "s", "how often `dev` looks for what was lost on the way, and repairs it; 0: never", least=0)
-    audit_age_s: int = _setting(1_200, "s", "records that are younger are not audited: they may be under way", least=0)
+    audit_every_s: int = _setting(
+        600,
+        "s",
+        "how often `dev` looks for what was lost on the way, and repairs it; 0: never",
+        least=0,
+    )
+    audit_age_s: int = _setting(
+        1_200, "s", "records that are younger are not audited: they may be under way", least=0
+    )
     insecure: bool = _setting(
-        False, "0 or 1", "with log kafka or knative: go on without event keys, and without TLS to other machines; for tests and trials"
+        False,
+        "0 or 1",
+        "with log kafka or knative: go on without event keys, and without TLS to other machines; "
+        "for tests and trials",
     )
-    metrics: bool = _setting(True, "0 or 1", "serve /metrics, on the ports of gateways and functions")
-    log_level: str = _setting("INFO", "level", "DEBUG, INFO, WARNING or ERROR", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    metrics: bool = _setting(
+        True, "0 or 1", "serve /metrics, on the ports of gateways and functions"
+    )
+    log_level: str = _setting(
+        "INFO",
+        "level",
+        "DEBUG, INFO, WARNING or ERROR",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    )
     otlp_endpoint: str = _setting(
-        "", "URL", "where spans go, by OTLP over http, like http://collector:4318; empty: nowhere", form=parsers.COLLECTOR
+        "",
+        "URL",
+        "where spans go, by OTLP over http, like http://collector:4318; empty: nowhere",
+        form=parsers.COLLECTOR,
     )
-    trace_ratio: float = _setting(0.01, "0 to 1", "share of the traces beginning in this process whose spans are sent")
+    trace_ratio: float = _setting(
+        0.01, "0 to 1", "share of the traces beginning in this process whose spans are sent"
+    )
 
     log: str = _setting(
         "embedded",
@@ -124,40 +242,93 @@ class Settings:
         "the log: embedded; kafka; knative (appends by POST to K_SINK, reads from Kafka)",
         choices=("embedded", "kafka", "knative"),
     )
-    kafka: tuple[str, ...] = _setting((), "host:port, comma", "brokers to begin with", form=parsers.PLACE)
-    kafka_security: str = _setting(
-        "plaintext", "choice", "plaintext, ssl, sasl_plaintext or sasl_ssl", choices=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
+    kafka: tuple[str, ...] = _setting(
+        (), "host:port, comma", "brokers to begin with", form=parsers.PLACE
     )
-    kafka_ca: str = _setting("", "file", "authorities (PEM) that the brokers' certificates are checked with; empty: the system's")
+    kafka_security: str = _setting(
+        "plaintext",
+        "choice",
+        "plaintext, ssl, sasl_plaintext or sasl_ssl",
+        choices=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
+    )
+    kafka_ca: str = _setting(
+        "",
+        "file",
+        "authorities (PEM) that the brokers' certificates are checked with; empty: the system's",
+    )
     kafka_user: str = _setting("", "name", "user of SASL (SCRAM-SHA-512)")
     kafka_password: str = _setting("", "secret", "its password", secret=True)
-    kafka_replication: int = _setting(3, "copies", "replication of topics; acknowledged by one copy less; 1: development", least=1, most=9)
+    kafka_replication: int = _setting(
+        3,
+        "copies",
+        "replication of topics; acknowledged by one copy less; 1: development",
+        least=1,
+        most=9,
+    )
     delivery_partitions: int = _setting(
-        12, "partitions", "of chat-deliveries and session-deliveries; at least 4 for each gateway ever planned", least=1, most=4_096
+        12,
+        "partitions",
+        "of chat-deliveries and session-deliveries; at least 4 for each gateway ever planned",
+        least=1,
+        most=4_096,
     )
     gateway_name: str = _setting(
-        "", "name", "this gateway, like gateway-0: its place in the group, and {ordinal}; empty: host name", form=parsers.MEMBER
+        "",
+        "name",
+        "this gateway, like gateway-0: its place in the group, and {ordinal}; empty: host name",
+        form=parsers.MEMBER,
     )
     sink: str = _setting(
-        "", "URL", "with log knative: where commands are posted; set by a SinkBinding", form=parsers.SINK, variable="K_SINK"
+        "",
+        "URL",
+        "with log knative: where commands are posted; set by a SinkBinding",
+        form=parsers.SINK,
+        variable="K_SINK",
     )
-    sink_overrides: str = _setting("", "JSON", "extensions for what is posted; set by a SinkBinding", variable="K_CE_OVERRIDES")
-    sink_ca: str = _setting("", "PEM", "authorities of an https sink; set by a SinkBinding; empty: the system's", variable="K_CA_CERTS")
-    sink_queries: str = _setting("", "URL", "with log knative: where questions are posted", form=parsers.SINK)
+    sink_overrides: str = _setting(
+        "", "JSON", "extensions for what is posted; set by a SinkBinding", variable="K_CE_OVERRIDES"
+    )
+    sink_ca: str = _setting(
+        "",
+        "PEM",
+        "authorities of an https sink; set by a SinkBinding; empty: the system's",
+        variable="K_CA_CERTS",
+    )
+    sink_queries: str = _setting(
+        "", "URL", "with log knative: where questions are posted", form=parsers.SINK
+    )
 
     database: str = _setting(
         "",
         "URL",
-        "accounts: postgresql://user@host:port/name (PostgreSQL, YugabyteDB); empty: data.db in the data folder",
+        "accounts: postgresql://user@host:port/name (PostgreSQL, YugabyteDB); empty: data.db in "
+        "the data folder",
         form=parsers.DATABASE,
     )
     database_password: str = _setting("", "secret", "password of the database's user", secret=True)
-    database_ca: str = _setting("", "file", "authorities (PEM) that the database's certificate is checked with; empty: no TLS")
-    chats: str = _setting("sql", "choice", "history: sql (the database above) or cassandra", choices=("sql", "cassandra"))
-    cassandra: tuple[str, ...] = _setting((), "host:port, comma", "nodes to begin with", form=parsers.PLACE)
-    cassandra_keyspace: str = _setting("knchat", "name", "keyspace of messages and chat states", form=parsers.KEYSPACE)
-    cassandra_datacenter: str = _setting("", "name", "the data centre to talk to; empty: that of the first node")
-    cassandra_replication: int = _setting(3, "copies", "replication of a keyspace made by `kn-chat migrate`", least=1, most=9)
+    database_ca: str = _setting(
+        "",
+        "file",
+        "authorities (PEM) that the database's certificate is checked with; empty: no TLS",
+    )
+    chats: str = _setting(
+        "sql",
+        "choice",
+        "history: sql (the database above) or cassandra",
+        choices=("sql", "cassandra"),
+    )
+    cassandra: tuple[str, ...] = _setting(
+        (), "host:port, comma", "nodes to begin with", form=parsers.PLACE
+    )
+    cassandra_keyspace: str = _setting(
+        "knchat", "name", "keyspace of messages and chat states", form=parsers.KEYSPACE
+    )
+    cassandra_datacenter: str = _setting(
+        "", "name", "the data centre to talk to; empty: that of the first node"
+    )
+    cassandra_replication: int = _setting(
+        3, "copies", "replication of a keyspace made by `kn-chat migrate`", least=1, most=9
+    )
     cassandra_consistency: str = _setting(
         "LOCAL_QUORUM",
         "level",
@@ -166,21 +337,34 @@ class Settings:
     )
     cassandra_user: str = _setting("", "name", "user; empty: none")
     cassandra_password: str = _setting("", "secret", "its password", secret=True)
-    cassandra_ca: str = _setting("", "file", "authorities (PEM) that the nodes' certificates are checked with; empty: no TLS")
+    cassandra_ca: str = _setting(
+        "", "file", "authorities (PEM) that the nodes' certificates are checked with; empty: no TLS"
+    )
     redis: str = _setting(
         "",
         "URL",
-        "the cache: redis://user@host:port/0, or rediss:// for TLS (Redis, Valkey); empty: in log.db and memory",
+        "the cache: redis://user@host:port/0, or rediss:// for TLS (Redis, Valkey); empty: in "
+        "log.db and memory",
         form=parsers.REDIS,
     )
     redis_password: str = _setting("", "secret", "its password", secret=True)
-    redis_ca: str = _setting("", "file", "authorities (PEM) that its certificate is checked with; empty: the system's")
-    store_timeout_s: int = _setting(5, "s", "timeout of Cassandra and the database", least=1, most=60)
+    redis_ca: str = _setting(
+        "", "file", "authorities (PEM) that its certificate is checked with; empty: the system's"
+    )
+    store_timeout_s: int = _setting(
+        5, "s", "timeout of Cassandra and the database", least=1, most=60
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Settings of this environment. Raises Malformed naming the variable that is wrong, missing or unknown."""
-        fields = {item.metadata["variable"] or f"KNCHAT_{item.name.upper()}": item for item in dataclasses.fields(cls)}
+        """Settings of this environment.
+
+        Raises Malformed naming the variable that is wrong, missing or unknown.
+        """
+        fields = {
+            item.metadata["variable"] or f"KNCHAT_{item.name.upper()}": item
+            for item in dataclasses.fields(cls)
+        }
         values: dict[str, Any] = {}
         for name, text in _given(environ, fields):
             values[fields[name].name] = _parse(name, text, fields[name])
@@ -196,21 +380,52 @@ class Settings:
             ("KNCHAT_KAFKA", f"KNCHAT_LOG={self.log}", self.log == "embedded" or self.kafka),
             ("KNCHAT_KAFKA_USER", security, not sasl or self.kafka_user),
             ("KNCHAT_KAFKA_PASSWORD", security, not sasl or self.kafka_password),
-            ("KNCHAT_CASSANDRA", f"KNCHAT_CHATS={self.chats}", self.chats == "sql" or self.cassandra),
-            ("KNCHAT_CASSANDRA_PASSWORD", "KNCHAT_CASSANDRA_USER", not self.cassandra_user or self.cassandra_password),
-            ("KNCHAT_CASSANDRA_USER", "KNCHAT_CASSANDRA_PASSWORD", not self.cassandra_password or self.cassandra_user),
+            (
+                "KNCHAT_CASSANDRA",
+                f"KNCHAT_CHATS={self.chats}",
+                self.chats == "sql" or self.cassandra,
+            ),
+            (
+                "KNCHAT_CASSANDRA_PASSWORD",
+                "KNCHAT_CASSANDRA_USER",
+                not self.cassandra_user or self.cassandra_password,
+            ),
+            (
+                "KNCHAT_CASSANDRA_USER",
+                "KNCHAT_CASSANDRA_PASSWORD",
+                not self.cassandra_password or self.cassandra_user,
+            ),
         ):
             if not there:
                 raise Malformed(f"{needed} is missing, which {by} asks for", field=needed)
         for wrong, must, by, right in (
-            ("KNCHAT_KAFKA_SECURITY", "be ssl or sasl_ssl", "KNCHAT_KAFKA_CA", tls or not self.kafka_ca),
-            ("KNCHAT_KAFKA_SECURITY", "be sasl_ssl (or sasl_plaintext)", "KNCHAT_KAFKA_PASSWORD", sasl or not self.kafka_password),
-            ("KNCHAT_REDIS", "begin with rediss://", "KNCHAT_REDIS_CA", not self.redis_ca or self.redis.startswith("rediss:")),
+            (
+                "KNCHAT_KAFKA_SECURITY",
+                "be ssl or sasl_ssl",
+                "KNCHAT_KAFKA_CA",
+                tls or not self.kafka_ca,
+            ),
+            (
+                "KNCHAT_KAFKA_SECURITY",
+                "be sasl_ssl (or sasl_plaintext)",
+                "KNCHAT_KAFKA_PASSWORD",
+                sasl or not self.kafka_password,
+            ),
+            (
+                "KNCHAT_REDIS",
+                "begin with rediss://",
+                "KNCHAT_REDIS_CA",
+                not self.redis_ca or self.redis.startswith("rediss:"),
+            ),
         ):
             if not right:
                 raise Malformed(f"{wrong} must {must}, as {by} is set", field=wrong)
         for open_one, must, safe in (
-            ("KNCHAT_KAFKA_SECURITY", "be ssl or sasl_ssl", tls or not parsers.leave_this_machine(*self.kafka)),
+            (
+                "KNCHAT_KAFKA_SECURITY",
+                "be ssl or sasl_ssl",
+                tls or not parsers.leave_this_machine(*self.kafka),
+            ),
             (
                 "KNCHAT_DATABASE_CA",
                 "name the authorities of its certificate",
@@ -221,18 +436,38 @@ class Settings:
                 "name the authorities of the nodes' certificates",
                 self.cassandra_ca or not parsers.leave_this_machine(*self.cassandra),
             ),
-            ("KNCHAT_REDIS", "begin with rediss://", self.redis.startswith("rediss:") or not parsers.leave_this_machine(self.redis)),
-            ("KNCHAT_JWKS", "begin with https://", not self.jwks.startswith("http:") or not parsers.leave_this_machine(self.jwks)),
+            (
+                "KNCHAT_REDIS",
+                "begin with rediss://",
+                self.redis.startswith("rediss:") or not parsers.leave_this_machine(self.redis),
+            ),
+            (
+                "KNCHAT_JWKS",
+                "begin with https://",
+                not self.jwks.startswith("http:") or not parsers.leave_this_machine(self.jwks),
+            ),
         ):
             if not safe and self.log != "embedded" and not self.insecure:
-                raise Malformed(f"{open_one} must {must}: clear text would leave this machine ({_INSECURE})", field=open_one)
+                raise Malformed(
+                    f"{open_one} must {must}: clear text would leave this machine ({_INSECURE})",
+                    field=open_one,
+                )
 
     def check_event_keys(self) -> None:
-        """For processes that append to the log or read it: raises Malformed when anybody could speak for any user (design.md D23)."""
-        if self.log != "embedded" and not self.event_keys and not self.insecure and parsers.leave_this_machine(*self.kafka):
+        """For processes that append to the log or read it: raises Malformed when anybody could
+        speak for any user (design.md D23).
+        """
+        if (
+            self.log != "embedded"
+            and not self.event_keys
+            and not self.insecure
+            and parsers.leave_this_machine(*self.kafka)
+        ):
             name = "KNCHAT_EVENT_KEYS"
             raise Malformed(
-                f"{name} is missing: a caller that reaches a function could act as any user; kn-chat keys ({_INSECURE})", field=name
+                f"{name} is missing: a caller that reaches a function could act as any user; "
+                f"kn-chat keys ({_INSECURE})",
+                field=name,
             )
 
     def url(self, scheme: str, port: int) -> str:
@@ -241,7 +476,9 @@ class Settings:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _given(environ: Mapping[str, str], fields: Mapping[str, dataclasses.Field[Any]]) -> Iterator[tuple[str, str]]:
+def _given(
+    environ: Mapping[str, str], fields: Mapping[str, dataclasses.Field[Any]]
+) -> Iterator[tuple[str, str]]:
     """Our variables and their texts, those that stand in files too."""
     for name, text in environ.items():
         if name in fields:
@@ -249,9 +486,15 @@ def _given(environ: Mapping[str, str], fields: Mapping[str, dataclasses.Field[An
         elif name.startswith("KNCHAT_") and name not in _OF_THE_TESTS:
             item = fields.get(name.removesuffix("_FILE"))
             if item is None or not item.metadata["secret"]:
-                raise Malformed(f"{name} is no setting; see docs/operations/settings.md", field=name)
+                raise Malformed(
+                    f"{name} is no setting; see docs/operations/settings.md", field=name
+                )
             if name.removesuffix("_FILE") in environ:
-                raise Malformed(f"{name} and {name.removesuffix('_FILE')} are both set; one of them says the secret", field=name)
+                raise Malformed(
+                    f"{name} and {name.removesuffix('_FILE')} are both set; one of them says the "
+                    "secret",
+                    field=name,
+                )
             yield name.removesuffix("_FILE"), parsers.content(name, text).rstrip("\r\n")
 
 

@@ -1,7 +1,8 @@
 """The key that signs access tokens, and the public keys that check them.
 
-`accounts` holds a SigningKey; every gateway and HTTP function holds PublicKeys, which follow a JWKS by file or URL and keep the last
-good ones while it cannot be read. No other function sees a private key. Source: design.md D19.
+`accounts` holds a SigningKey; every gateway and HTTP function holds PublicKeys, which follow a JWKS
+by file or URL and keep the last good ones while it cannot be read. No other function sees a private
+key. Source: design.md D19.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from schemas import tokens
 from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +35,20 @@ KEY_FILE: Final = "signing-key.pem"
 REREAD_INTERVAL_S: Final = 300.0
 """A key that was taken out of the JWKS stops counting after so long."""
 RETRY_DELAY_S: Final = 10.0
-"""Between two readings, whatever unknown kids arrive: strangers' tokens must not become requests to the JWKS."""
+"""Between two readings, whatever unknown kids arrive: strangers' tokens must not become requests to
+the JWKS.
+"""
 READ_TIMEOUT_S: Final = 2.0
 MAX_JWKS_BYTES: Final = 65_536
 MAX_ENTRIES: Final = 16_384
-"""Tokens that were found right: about 400 bytes each. A client shows its token again and again, and a signature costs 150 us."""
+"""Tokens that were found right: about 400 bytes each.
+
+A client shows its token again and again, and a signature costs 150 us.
+"""
 MAX_CONCURRENT: Final = 8
-"""Signatures that are checked in one turn of the event loop: a crowd of hellos lets everybody else go on."""
+"""Signatures that are checked in one turn of the event loop: a crowd of hellos lets everybody else
+go on.
+"""
 
 
 class SigningKey:
@@ -50,9 +61,11 @@ class SigningKey:
 
     @classmethod
     def of(cls, settings: Settings) -> SigningKey:
-        """The key that the settings name, or the data folder's, made if it is missing: mode 0600, all or nothing, one for all processes.
+        """The key that the settings name, or the data folder's, made if it is missing: mode 0600,
+        all or nothing, one for all processes.
 
-        Raises Malformed when the file holds no Ed25519 key, Unavailable when it cannot be read or written.
+        Raises Malformed when the file holds no Ed25519 key, Unavailable when it cannot be read or
+        written.
         """
         file = Path(settings.signing_key) if settings.signing_key else settings.data / KEY_FILE
         try:
@@ -79,18 +92,26 @@ def _private_key(file: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(file.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Malformed(f"{file} holds no private key in PEM form", field="KNCHAT_SIGNING_KEY") from error
+        raise Malformed(
+            f"{file} holds no private key in PEM form", field="KNCHAT_SIGNING_KEY"
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise Malformed(f"{file} holds a private key that is not Ed25519", field="KNCHAT_SIGNING_KEY")
+        raise Malformed(
+            f"{file} holds a private key that is not Ed25519", field="KNCHAT_SIGNING_KEY"
+        )
     return key
 
 
 def _make(file: Path) -> None:
-    """Writes a new key beside the file and links it there: a process that comes second finds the first one's."""
+    """Writes a new key beside the file and links it there: a process that comes second finds the
+    first one's.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - see _private_key
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415 - see _private_key
 
-    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
     private.make_folder(file.parent)
     draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
     try:
@@ -107,7 +128,10 @@ def _make(file: Path) -> None:
 
 
 class PublicKeys:
-    """The keys that access tokens are checked with. Belongs to one event loop; safe for many tasks."""
+    """The keys that access tokens are checked with.
+
+    Belongs to one event loop; safe for many tasks.
+    """
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = elapsed_s) -> None:
         self._settings = settings
@@ -123,10 +147,14 @@ class PublicKeys:
     async def verify(self, token: str, now_s: float) -> tokens.Claims:
         """What `schemas.tokens.verify` says, under the keys as they are now.
 
-        Raises as it does, and Unavailable when no keys could be read yet. Waits at most READ_TIMEOUT_S, and hardly ever: for the
-        first reading, for one each REREAD_INTERVAL_S while the source answers, and for one each RETRY_DELAY_S when a kid is unknown.
+        Raises as it does, and Unavailable when no keys could be read yet. Waits at most
+        READ_TIMEOUT_S, and hardly ever: for the first reading, for one each REREAD_INTERVAL_S while
+        the source answers, and for one each RETRY_DELAY_S when a kid is unknown.
         """
-        await self._refresh(after_s=RETRY_DELAY_S if not self._good else REREAD_INTERVAL_S, wait=self._good or not self._keys)
+        await self._refresh(
+            after_s=RETRY_DELAY_S if not self._good else REREAD_INTERVAL_S,
+            wait=self._good or not self._keys,
+        )
         if not self._keys:
             raise Unavailable("the public keys cannot be read yet", retry_after_s=RETRY_DELAY_S)
         name = sha256(token.encode(errors="replace")).digest()
@@ -154,7 +182,8 @@ class PublicKeys:
         """The keys as they are known now, as JWKs; none while they cannot be read."""
         # A URL is not waited for: it may be the very place where these are asked for.
         await self._refresh(
-            after_s=REREAD_INTERVAL_S if self._good else RETRY_DELAY_S, wait=not self._settings.jwks.startswith(("http://", "https://"))
+            after_s=REREAD_INTERVAL_S if self._good else RETRY_DELAY_S,
+            wait=not self._settings.jwks.startswith(("http://", "https://")),
         )
         return [{**tokens.jwk_of(key), "kid": kid} for kid, key in self._keys.items()]
 
@@ -171,7 +200,9 @@ class PublicKeys:
             raise Unavailable("the public keys cannot be read yet", retry_after_s=RETRY_DELAY_S)
 
     async def _refresh(self, *, after_s: float, wait: bool) -> bool:
-        """Reads the keys again if the last reading began over `after_s` ago, or is still under way; says whether one was waited for."""
+        """Reads the keys again if the last reading began over `after_s` ago, or is still under way;
+        says whether one was waited for.
+        """
         if self._reading is None:
             if self._clock() - self._read_at < after_s:
                 return False
@@ -190,7 +221,11 @@ class PublicKeys:
             self._good = False
             log.warning(
                 "public keys cannot be read, the last good ones stay",
-                extra={"source": source, "error": str(error) or type(error).__name__, "keys": len(self._keys)},
+                extra={
+                    "source": source,
+                    "error": str(error) or type(error).__name__,
+                    "keys": len(self._keys),
+                },
             )
         else:
             self._good = True

@@ -1,6 +1,7 @@
 """Puts ports and adapters together: the only file that names adapters.
 
-Everything is opened at its first use, so that a function loads only the drivers that its target needs (design.md D21).
+Everything is opened at its first use, so that a function loads only the drivers that its target
+needs (design.md D21).
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Backends:
         if not settings.database:
             return Database.sqlite(settings.data / "data.db")
         return Database.postgresql(
-            settings.database, password=settings.database_password, ca=settings.database_ca, timeout_s=settings.store_timeout_s
+            settings.database,
+            password=settings.database_password,
+            ca=settings.database_ca,
+            timeout_s=settings.store_timeout_s,
         )
 
     @cached_property
@@ -88,7 +92,12 @@ class Backends:
 
         settings = self.settings
         sinks = {COMMANDS: settings.sink, QUERIES: settings.sink_queries}
-        return KnativeLogProducer(sinks, overrides=settings.sink_overrides, ca=settings.sink_ca, event_keys=settings.event_keys)
+        return KnativeLogProducer(
+            sinks,
+            overrides=settings.sink_overrides,
+            ca=settings.sink_ca,
+            event_keys=settings.event_keys,
+        )
 
     @cached_property
     @in_spans
@@ -109,11 +118,18 @@ class Backends:
 
     @cached_property
     def topics(self) -> Topics:
-        """What makes and checks the topics on Kafka. The embedded log makes its own: ask `settings.log` first."""
+        """What makes and checks the topics on Kafka.
+
+        The embedded log makes its own: ask `settings.log` first.
+        """
         from backends.log.kafka.topics import KafkaTopics  # noqa: PLC0415 - opened at first use
 
         settings = self.settings
-        return KafkaTopics(self._brokers, replication=settings.kafka_replication, delivery_partitions=settings.delivery_partitions)
+        return KafkaTopics(
+            self._brokers,
+            replication=settings.kafka_replication,
+            delivery_partitions=settings.delivery_partitions,
+        )
 
     @cached_property
     @in_spans
@@ -122,7 +138,11 @@ class Backends:
         if self.settings.redis:
             from backends.cache.redis import RedisCache  # noqa: PLC0415 - opened at first use
 
-            return RedisCache(self.settings.redis, password=self.settings.redis_password, ca=self.settings.redis_ca)
+            return RedisCache(
+                self.settings.redis,
+                password=self.settings.redis_password,
+                ca=self.settings.redis_ca,
+            )
         from backends.cache.embedded import EmbeddedCache  # noqa: PLC0415 - opened at first use
 
         return EmbeddedCache(self._log)
@@ -207,7 +227,8 @@ class Backends:
         return Health(self)
 
     def own(self) -> None:
-        """Makes this process the owner of the data folder until `close`, where the log lies in it: `dev` does, a lone function need not.
+        """Makes this process the owner of the data folder until `close`, where the log lies in it:
+        `dev` does, a lone function need not.
 
         Raises Unavailable, in one line, when another process owns it or it cannot be written.
         """
@@ -215,9 +236,11 @@ class Backends:
             self._log.own()
 
     async def migrate(self) -> list[str]:
-        """Brings the stores to what this version needs, and says in lines what was done; any number may do it at once.
+        """Brings the stores to what this version needs, and says in lines what was done; any number
+        may do it at once.
 
-        Raises Malformed when a setting is wrong, Unavailable when a store is unavailable or was made by a newer version.
+        Raises Malformed when a setting is wrong, Unavailable when a store is unavailable or was
+        made by a newer version.
         """
         done = await self._database.migrate()
         if self.settings.chats == "cassandra":

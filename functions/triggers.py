@@ -1,6 +1,7 @@
 """TRIGGERS: what calls each function, and how often a call is repeated. Data only.
 
-`main`, `dev`, the manifests and a test read it, so that a laptop and Knative do the same. To add a function: its file, and a row here.
+`main`, `dev`, the manifests and a test read it, so that a laptop and Knative do the same. To add a
+function: its file, and a row here.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from schemas import topics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnEvents:
-    """A source: the records of `topic` go to the target `target` of the module `module`; what fails goes to chat-dead-letters.
+    """A source: the records of `topic` go to the target `target` of the module `module`; what fails
+    goes to chat-dead-letters.
 
-    `acknowledged`: what is in the events was acknowledged, so that no number of tries decides about it (`backends.dispatcher.Source`).
-    `needs`: the ports without which the target can do nothing, and so is not ready. `uses`: those that it goes on without for a while; they
-    are asked once, at the start, where a wrong setting is found early.
+    `acknowledged`: what is in the events was acknowledged, so that no number of tries decides about
+    it (`backends.dispatcher.Source`). `needs`: the ports without which the target can do nothing,
+    and so is not ready. `uses`: those that it goes on without for a while; they are asked once, at
+    the start, where a wrong setting is found early.
     """
 
     target: str
@@ -38,7 +41,8 @@ class OnEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnHttp:
-    """An HTTP target: requests whose path is one of `paths`, or lies below one, go to the target `target` of the module `module`.
+    """An HTTP target: requests whose path is one of `paths`, or lies below one, go to the target
+    `target` of the module `module`.
 
     `needs` and `uses` as above.
     """
@@ -55,17 +59,22 @@ class OnHttp:
         return _SERVICES.get(self.target, self.target)
 
 
-# What Knative's dispatcher is told (design.md D12): 60 linear steps of 0.5 s are 15 min, and after a return at most 30 s are waited. What
-# is dead-lettered then is tried again (`report_failed`). The local dispatcher has no such end for what was acknowledged, and waits less.
+# What Knative's dispatcher is told (design.md D12): 60 linear steps of 0.5 s are 15 min, and after
+# a return at most 30 s are waited. What is dead-lettered then is tried again (`report_failed`). The
+# local dispatcher has no such end for what was acknowledged, and waits less.
 _PATIENT: Final = RetryPolicy(retry=60, backoff_delay_s=0.5)
-_RETRIES: Final = RetryPolicy(retry=40, backoff_delay_s=0.1)  # strangers wait for SQL's return: at most 4 s too long, and 82 s a round
+_RETRIES: Final = RetryPolicy(
+    retry=40, backoff_delay_s=0.1
+)  # strangers wait for SQL's return: at most 4 s too long, and 82 s a round
 _HISTORY: Final = RetryPolicy(retry=2, backoff_delay_s=0.5)  # the caller has soon stopped waiting
 _SERVICES: Final = {"report_failed": "report-lost"}
 """Knative Services that keep an older name than their target."""
 
-# `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes to chat-retries (design.md D11b).
-# What signs, refuses or expires by time needs the clock: where there is a store with a better one than the machine's, it was read.
-# `accounts` is ready without log and cache: people log in and read without either, and what gateways must hear is refused call by call.
+# `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes
+# to chat-retries (design.md D11b). What signs, refuses or expires by time needs the clock: where
+# there is a store with a better one than the machine's, it was read. `accounts` is ready without
+# log and cache: people log in and read without either, and what gateways must hear is refused call
+# by call.
 TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
     OnEvents(
         target="send",
@@ -86,7 +95,14 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         uses=("accounts",),
     ),
     *(
-        OnEvents(target="persist", module="events.persist", topic=topic, group=group, retry_policy=_PATIENT, needs=("appends", "chats"))
+        OnEvents(
+            target="persist",
+            module="events.persist",
+            topic=topic,
+            group=group,
+            retry_policy=_PATIENT,
+            needs=("appends", "chats"),
+        )
         for topic, group in topics.HISTORY_GROUPS.items()
     ),
     OnEvents(
@@ -124,6 +140,10 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         uses=("appends", "cache"),
     ),
     OnHttp(
-        target="chats", module="endpoints.chats", paths=("/v1/chats",), needs=("chats", "public_keys", "clock"), uses=("accounts", "cache")
+        target="chats",
+        module="endpoints.chats",
+        paths=("/v1/chats",),
+        needs=("chats", "public_keys", "clock"),
+        uses=("accounts", "cache"),
     ),
 )

@@ -1,4 +1,7 @@
-"""`python -m gateway`: one gateway alone, as in a container. Settings are KNCHAT_ variables; SIGTERM drains it, a second one ends it."""
+"""`python -m gateway`: one gateway alone, as in a container.
+
+Settings are KNCHAT_ variables; SIGTERM drains it, a second one ends it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ async def serve(settings: Settings) -> None:
     if settings.log == "embedded":
         backends.own()  # two gateways on one folder would not see each other's keys
     elif not settings.redis:
-        text = f"KNCHAT_REDIS is missing, which KNCHAT_LOG={settings.log} asks for: gateways must share what they know of clients' keys"
+        text = (
+            f"KNCHAT_REDIS is missing, which KNCHAT_LOG={settings.log} asks for: gateways must "
+            "share what they know of clients' keys"
+        )
         raise Malformed(text, field="KNCHAT_REDIS")
     gateway = Gateway(backends, settings)
     stopping = asyncio.create_task(watch_signals().wait())

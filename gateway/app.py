@@ -1,6 +1,7 @@
 """The gateway as a whole: listens, admits, starts what runs beside the connections, and drains.
 
-`kn-chat dev` has one in its process, `python -m gateway` is one alone. The only place of this room where its parts are put together.
+`kn-chat dev` has one in its process, `python -m gateway` is one alone. The only place of this room
+where its parts are put together.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ from schemas.errors import ChatError, Malformed, Refused, Unavailable
 log = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S: Final = 10.0
-"""What the log gets at the end to confirm what was sent. After that the outcome is unknown, and clients repeat with their keys."""
+"""What the log gets at the end to confirm what was sent.
+
+After that the outcome is unknown, and clients repeat with their keys.
+"""
 REQUIRED_PORTS: Final = ("appends", "reads")
 """The ports without which a gateway is not ready."""
 USED_PORTS: Final = (*REQUIRED_PORTS, "accounts", "cache")
@@ -56,14 +60,19 @@ RETRY_AFTER_S: Final = (2.0, 10.0)
 CLEANUP_INTERVAL_S: Final = 60.0
 RETRY_DELAY_S: Final = 1.0
 ANNOUNCE_TIMEOUT_S: Final = 3.0
-"""How long the start waits for its partitions to be announced. It serves meanwhile, and goes on when the database is unavailable."""
+"""How long the start waits for its partitions to be announced.
+
+It serves meanwhile, and goes on when the database is unavailable.
+"""
 
 
 class Gateway:
     """One gateway. Belongs to one event loop."""
 
     def __init__(self, backends: Backends, settings: Settings) -> None:
-        """Raises Malformed when `public_url` asks for a number that the gateway's name does not end with."""
+        """Raises Malformed when `public_url` asks for a number that the gateway's name does not end
+        with.
+        """
         self._backends = backends
         self._settings = settings
         name = settings.gateway_name or socket.gethostname()
@@ -81,10 +90,21 @@ class Gateway:
             now_s=self._elapsed_s(),
             call_soon=lambda call: asyncio.get_running_loop().call_soon(call),
         )
-        message_ids = MessageIds(backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock)
+        message_ids = MessageIds(
+            backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock
+        )
         in_flight, apart_s = settings.publishes_in_flight, settings.publish_apart_ms / 1_000
-        publisher = Publisher(backends.appends, backends.cache, message_ids, in_flight=in_flight, apart_s=apart_s, clock=self._elapsed_s)
-        self._stall_detector = StallDetector(lambda: hub.close_all(close.STALLED), clock=self._elapsed_s)
+        publisher = Publisher(
+            backends.appends,
+            backends.cache,
+            message_ids,
+            in_flight=in_flight,
+            apart_s=apart_s,
+            clock=self._elapsed_s,
+        )
+        self._stall_detector = StallDetector(
+            lambda: hub.close_all(close.STALLED), clock=self._elapsed_s
+        )
         self._delivery_reader = DeliveryReader(
             backends.reads,
             hub,
@@ -113,16 +133,30 @@ class Gateway:
             partitions=settings.delivery_partitions,
             message_ids=message_ids,
             publisher=publisher,
-            queries=Queries(backends.appends, message_ids, in_flight=in_flight, apart_s=apart_s, clock=self._elapsed_s),
-            resume=Resume(backends.reads, hub, self._delivery_reader, records=settings.resume_records),
+            queries=Queries(
+                backends.appends,
+                message_ids,
+                in_flight=in_flight,
+                apart_s=apart_s,
+                clock=self._elapsed_s,
+            ),
+            resume=Resume(
+                backends.reads, hub, self._delivery_reader, records=settings.resume_records
+            ),
             coalescer=MarkCoalescer(),
             public_keys=backends.public_keys,
             history_lag=HistoryLag(backends.reads, clock=clock),
-            rules=Rules(text_bytes=settings.text_bytes, frames_per_second=settings.frames_per_second, ping_s=settings.ping_s),
+            rules=Rules(
+                text_bytes=settings.text_bytes,
+                frames_per_second=settings.frames_per_second,
+                ping_s=settings.ping_s,
+            ),
             limits=frames.Limits(
                 frame_bytes=frames.FRAME_BYTES,
                 text_bytes=settings.text_bytes,
-                send_per_minute=round(settings.user_units_per_s * 60 / OF_FRAMES[frames.Send].units),
+                send_per_minute=round(
+                    settings.user_units_per_s * 60 / OF_FRAMES[frames.Send].units
+                ),
                 frames_per_second=settings.frames_per_second,
             ),
             clock=clock,
@@ -142,26 +176,46 @@ class Gateway:
         return self._public_url or f"{self._settings.url('ws', self.port)}{frames.SOCKET_PATH}"
 
     async def start(self) -> None:
-        """Returns when it serves. Stores that are unavailable are waited for; meanwhile it listens and is not ready.
+        """Returns when it serves.
 
-        Raises Malformed when a setting of one of its parts is wrong, or the log's topics do not fit; Unavailable when the port is taken;
-        Evicted when another process has this gateway's name.
+        Stores that are unavailable are waited for; meanwhile it listens and is not ready. Raises
+        Malformed when a setting of one of its parts is wrong, or the log's topics do not fit;
+        Unavailable when the port is taken; Evicted when another process has this gateway's name.
         """
         await self._backends.health.check(USED_PORTS)
         settings = self._settings
         high = settings.outbox_bytes - frames.FRAME_BYTES
-        limits = Limits(frame_bytes=frames.FRAME_BYTES, early_bytes=MAX_EARLY_BYTES, write_high_bytes=high, write_low_bytes=high // 4)
+        limits = Limits(
+            frame_bytes=frames.FRAME_BYTES,
+            early_bytes=MAX_EARLY_BYTES,
+            write_high_bytes=high,
+            write_low_bytes=high // 4,
+        )
         try:
-            self._listener = await websocket.listen(settings.host, settings.gateway_port, admit=self._admit, http=self._http, limits=limits)
+            self._listener = await websocket.listen(
+                settings.host,
+                settings.gateway_port,
+                admit=self._admit,
+                http=self._http,
+                limits=limits,
+            )
         except OSError as error:
             why = str(error.strerror).partition(" (while")[0]  # Python names the address once more
-            raise Unavailable(f"the gateway cannot listen on {settings.host} port {settings.gateway_port}: {why}") from error
-        context, delivery_reader, assignment = self._context, self._delivery_reader, self._assignment
+            raise Unavailable(
+                f"the gateway cannot listen on {settings.host} port {settings.gateway_port}: {why}"
+            ) from error
+        context, delivery_reader, assignment = (
+            self._context,
+            self._delivery_reader,
+            self._assignment,
+        )
         self._part(self._tick())
         await _until_done(assignment.check_partitions)
         await _until_done(context.public_keys.ping)
         await _until_done(context.message_ids.claim)
-        await _until_done(context.history_lag.look)  # the first hellos after a crash are those that must hear of it
+        await _until_done(
+            context.history_lag.look
+        )  # the first hellos after a crash are those that must hear of it
         for part in (context.message_ids.keep, context.history_lag.watch, context.resume.work):
             self._part(part())
         for part in (
@@ -172,7 +226,12 @@ class Gateway:
         ):
             self._part(part())
         self._part(watch_endings(self._backends.log_ins, context.hub, self._backends.clock))
-        for part in (assignment.run, assignment.announce, assignment.hand_over, assignment.watch_epoch):
+        for part in (
+            assignment.run,
+            assignment.announce,
+            assignment.hand_over,
+            assignment.watch_epoch,
+        ):
             self._part(part())
         self._joining = self._part(assignment.join())  # last: others give up what this gateway gets
         context.started.set()
@@ -180,17 +239,20 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANNOUNCE_TIMEOUT_S):
                 await self._or_failure(assignment.announced.wait())
-        log.info("gateway serves", extra={"url": self.url, "generator": context.message_ids.generator})
+        log.info(
+            "gateway serves", extra={"url": self.url, "generator": context.message_ids.generator}
+        )
 
     async def watch(self) -> None:
         """Never returns; raises what ended one of the parts that should run until cancelled."""
         await self._or_failure(asyncio.Event().wait())
 
     async def drain_and_stop(self) -> None:
-        """Ends gracefully: nothing that was sent is lost silently, and clients come back spread over time.
+        """Ends gracefully: nothing that was sent is lost silently, and clients come back spread
+        over time.
 
-        It leaves the group first and serves on what it had, so that clients are sent to the new owners as soon as those are there; new
-        connections are sent on too.
+        It leaves the group first and serves on what it had, so that clients are sent to the new
+        owners as soon as those are there; new connections are sent on too.
         """
         context = self._context
         context.draining = True
@@ -204,7 +266,9 @@ class Gateway:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends every session now, after what was sent has been confirmed: clients come back somewhere at once."""
+        """Ends every session now, after what was sent has been confirmed: clients come back
+        somewhere at once.
+        """
         context, listener = self._context, self._listener
         context.draining = True
         if listener is not None:
@@ -221,7 +285,8 @@ class Gateway:
         if listener is not None:
             await listener.close()
         for part in (*self._parts, *context.tasks):
-            # Not twice: the task that leaves the group is cancelled already, and a second time would interrupt it.
+            # Not twice: the task that leaves the group is cancelled already, and a second time
+            # would interrupt it.
             if not part.cancelling():
                 part.cancel()
         await asyncio.gather(*self._parts, *context.tasks, return_exceptions=True)
@@ -230,7 +295,7 @@ class Gateway:
         await context.message_ids.release()
         log.info("gateway stopped")
 
-    # ---- requests ------------------------------------------------------------------------------------------------------------------------
+    # ---- requests --------------------------------------------------------------------------------
 
     def _admit(self, request: Request) -> Accept | Response:
         try:
@@ -248,7 +313,10 @@ class Gateway:
         hub, settings = self._context.hub, self._settings
         if hub.connections >= settings.connections or hub.waiting >= settings.connections_waiting:
             count("knchat_turned_away_total")
-            raise Unavailable("too many are connected here, come back later", retry_after_s=random.uniform(*RETRY_AFTER_S))  # noqa: S311 - jitter
+            raise Unavailable(
+                "too many are connected here, come back later",
+                retry_after_s=random.uniform(*RETRY_AFTER_S),  # noqa: S311 - jitter
+            )
 
     async def _http(self, request: Request) -> Response:
         match request.path:
@@ -284,9 +352,11 @@ class Gateway:
         missing += await self._backends.health.missing(REQUIRED_PORTS)
         if missing:
             return problem(Unavailable(f"not ready: {', '.join(missing)}", code="starting"))
-        return Response(200, "".join(f"{line}\n" for line in ("ok", context.clock.remark) if line).encode())
+        return Response(
+            200, "".join(f"{line}\n" for line in ("ok", context.clock.remark) if line).encode()
+        )
 
-    # ---- beside the connections ----------------------------------------------------------------------------------------------------------
+    # ---- beside the connections ------------------------------------------------------------------
 
     def _part(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._parts.append(asyncio.create_task(work))
@@ -296,7 +366,9 @@ class Gateway:
         """Returns when the work is done; raises what ended one of the parts before."""
         working = asyncio.ensure_future(work)
         try:
-            done, _ = await asyncio.wait([working, *self._parts], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                [working, *self._parts], return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             working.cancel()
         for part in done:
@@ -327,13 +399,17 @@ class Gateway:
 
 
 def _public_url(public_url: str, name: str) -> str:
-    """The URL with this gateway's number in it; empty when there is none. Raises Malformed when the name has no number."""
+    """The URL with this gateway's number in it; empty when there is none.
+
+    Raises Malformed when the name has no number.
+    """
     ordinal = re.search(r"[0-9]+$", name)
     if "{ordinal}" not in public_url:
         return public_url
     if ordinal is None:
         raise Malformed(
-            f"KNCHAT_GATEWAY_NAME must end with a number, like gateway-0, since KNCHAT_PUBLIC_URL holds {{ordinal}}; it is {name!r}",
+            "KNCHAT_GATEWAY_NAME must end with a number, like gateway-0, since KNCHAT_PUBLIC_URL "
+            f"holds {{ordinal}}; it is {name!r}",
             field="KNCHAT_GATEWAY_NAME",
         )
     return public_url.replace("{ordinal}", ordinal[0])
@@ -342,8 +418,9 @@ def _public_url(public_url: str, name: str) -> str:
 def tune_garbage_collector() -> None:
     """Keeps Python's cyclic garbage collector from looking at everything again and again.
 
-    That costs up to two thirds of the accept rate at 20,000 sessions (measured). What is here now is never looked at again, and the rest
-    seldom. For a process that is all gateway, when it has started.
+    That costs up to two thirds of the accept rate at 20,000 sessions (measured). What is here now
+    is never looked at again, and the rest seldom. For a process that is all gateway, when it has
+    started.
     """
     gc.collect()
     gc.freeze()

@@ -1,6 +1,7 @@
 """Queries of the HTTP calls that answer with the objects of frames: msgspec structs, as those are.
 
-So no request passes msgspec and pydantic, and the target `chats` starts without pydantic. Source: protocol.md section 1.
+So no request passes msgspec and pydantic, and the target `chats` starts without pydantic. Source:
+protocol.md section 1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from schemas.frames import Limit
 Position = Annotated[str, Meta(max_length=64)]
 Id = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["4611686018427387903"])]
 
-# How msgspec names a field at the end of what it says: "Expected `int` - at `$.limit`", "Object missing required field `to`".
+# How msgspec names a field at the end of what it says: "Expected `int` - at `$.limit`", "Object
+# missing required field `to`".
 _FIELD: Final = re.compile(r"(?: - at)? `(?:\$\.)?(\w+)`$")
 
 
@@ -27,9 +29,14 @@ class Query(Struct, kw_only=True, frozen=True):
 
     @classmethod
     def read(cls, fields: Mapping[str, str]) -> Self:
-        """The query, checked; unknown fields are ignored. Raises Malformed naming the first field that is wrong."""
+        """The query, checked; unknown fields are ignored.
+
+        Raises Malformed naming the first field that is wrong.
+        """
         if "limit" in cls.__struct_fields__ and not fields.get("limit", "0").isdecimal():
-            raise Malformed("limit: Expected `int`", field="limit")  # `1e1` is one to msgspec, and to no other call
+            raise Malformed(
+                "limit: Expected `int`", field="limit"
+            )  # `1e1` is one to msgspec, and to no other call
         try:
             return msgspec.convert(fields, cls, strict=False)
         except msgspec.ValidationError as error:
@@ -42,12 +49,16 @@ class Query(Struct, kw_only=True, frozen=True):
 class ChatsQuery(Query, kw_only=True, frozen=True):
     """Which part of my list of chats."""
 
-    after: Annotated[str, Meta(max_length=256, description="what the part before gave")] | None = None
+    after: Annotated[str, Meta(max_length=256, description="what the part before gave")] | None = (
+        None
+    )
     limit: Limit = 50
 
 
 class MessagesQuery(Query, kw_only=True, frozen=True):
-    """Which page of a chat: at most one of before, after and around, each an id or a time; none means the newest."""
+    """Which page of a chat: at most one of before, after and around, each an id or a time; none
+    means the newest.
+    """
 
     before: Position | None = None
     after: Position | None = None

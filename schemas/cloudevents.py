@@ -1,9 +1,10 @@
 """The only codec of our events: a CloudEvent between code, HTTP requests and Kafka records.
 
-Binary mode goes out; binary and structured come in. HTTP requests to functions are parsed by functions-framework with the cloudevents
-SDK, and `from_sdk` takes over from there; the rest is written here, because the SDK 1.12 drops `ce_partitionkey`, guesses JSON from any
-body and gives structured records a wrong content type (measured). Golden files pin the bytes.
-Source: design.md D13, CloudEvents 1.0 HTTP and Kafka bindings.
+Binary mode goes out; binary and structured come in. HTTP requests to functions are parsed by
+functions-framework with the cloudevents SDK, and `from_sdk` takes over from there; the rest is
+written here, because the SDK 1.12 drops `ce_partitionkey`, guesses JSON from any body and gives
+structured records a wrong content type (measured). Golden files pin the bytes. Source: design.md
+D13, CloudEvents 1.0 HTTP and Kafka bindings.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ STRUCTURED: Final = "application/cloudevents+json"
 _CONTEXT: Final = ("specversion", "id", "source", "type")
 _NAME: Final = re.compile(r"[a-z0-9]+", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})", re.ASCII)
+_TIME: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+_TRACE: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})", re.ASCII
+)
 MARK: Final = b"\x08\x01"  # field 1, varint 1: `schema = 1` of every event message
 
 
@@ -36,9 +41,9 @@ MARK: Final = b"\x08\x01"  # field 1, varint 1: `schema = 1` of every event mess
 class Event:
     """One CloudEvent 1.0. Attributes are ASCII; `data` are bytes, empty when there are none.
 
-    `extensions` holds what is not named here (`partitionkey`, `knchatsig`, `knativeerrorcode`, ...), names in small letters.
-    `traceparent` travels as a plain header, not as an attribute, the way Knative carries it. What was read is well-formed, or None: no
-    event fails for its trace.
+    `extensions` holds what is not named here (`partitionkey`, `knchatsig`, `knativeerrorcode`,
+    ...), names in small letters. `traceparent` travels as a plain header, not as an attribute, the
+    way Knative carries it. What was read is well-formed, or None: no event fails for its trace.
     """
 
     id: str
@@ -80,7 +85,10 @@ def to_http(event: Event) -> tuple[list[tuple[str, str]], bytes]:
 
 
 def to_kafka(event: Event) -> tuple[bytes | None, list[tuple[str, bytes]], bytes | None]:
-    """Key, headers and value of a binary-mode record. The key is the partitionkey, also kept as an attribute; no data is a null value."""
+    """Key, headers and value of a binary-mode record.
+
+    The key is the partitionkey, also kept as an attribute; no data is a null value.
+    """
     headers = [(f"ce_{name}", value.encode()) for name, value in _attributes(event)]
     if event.datacontenttype is not None:
         headers.append(("content-type", event.datacontenttype.encode()))
@@ -91,19 +99,26 @@ def to_kafka(event: Event) -> tuple[bytes | None, list[tuple[str, bytes]], bytes
 
 
 def from_kafka(headers: Sequence[tuple[str, bytes]], value: bytes | None) -> Event:
-    """The event in a record, binary or structured JSON. The record's key is not looked at: a partitionkey is an attribute.
+    """The event in a record, binary or structured JSON.
 
-    Raises Malformed when it is no CloudEvent 1.0.
+    The record's key is not looked at: a partitionkey is an attribute. Raises Malformed when it is
+    no CloudEvent 1.0.
     """
     named = [(name.lower(), raw) for name, raw in headers]
     try:
         # Headers that are not ours may hold anything.
-        texts = {name: raw.decode() for name, raw in named if name.startswith("ce_") or name == "content-type"}
+        texts = {
+            name: raw.decode()
+            for name, raw in named
+            if name.startswith("ce_") or name == "content-type"
+        }
     except UnicodeDecodeError as error:
         raise Malformed("a header is not UTF-8") from error
     content_type = texts.get("content-type")
     trace = next((raw.decode("latin-1") for name, raw in named if name == "traceparent"), None)
-    if content_type is not None and (media_type := _media_type(content_type)).startswith("application/cloudevents"):
+    if content_type is not None and (media_type := _media_type(content_type)).startswith(
+        "application/cloudevents"
+    ):
         if media_type != STRUCTURED:
             raise Malformed(f"event format {content_type} is not understood", field="content-type")
         return _from_structured(value or b"", trace)
@@ -112,7 +127,9 @@ def from_kafka(headers: Sequence[tuple[str, bytes]], value: bytes | None) -> Eve
 
 
 class SdkEvent(Protocol):
-    """What we use of the cloudevents SDK's event, which functions-framework hands to its targets."""
+    """What we use of the cloudevents SDK's event, which functions-framework
+    hands to its targets.
+    """
 
     data: Any
 
@@ -124,7 +141,8 @@ class SdkEvent(Protocol):
 def from_sdk(event: SdkEvent) -> Event:
     """The event that functions-framework parsed.
 
-    Raises Malformed when its data are not bytes: the SDK takes any body that looks like JSON for JSON.
+    Raises Malformed when its data are not bytes: the SDK takes any body that looks like JSON for
+    JSON.
     """
     data = event.data
     if data is None:
@@ -132,7 +150,9 @@ def from_sdk(event: SdkEvent) -> Event:
     if not isinstance(data, bytes):
         raise Malformed("the data must be binary protobuf that starts with 08 01", field="data")
     attributes = {
-        name: value if isinstance(value, str) else str(value) for name, value in event.get_attributes().items() if value is not None
+        name: value if isinstance(value, str) else str(value)
+        for name, value in event.get_attributes().items()
+        if value is not None
     }
     if attributes.get("time") == "":  # so `asgi` keeps the SDK from inventing one
         del attributes["time"]
@@ -161,12 +181,15 @@ def _from_structured(body: bytes, trace: str | None) -> Event:
     return _event(attributes, raw, attributes.pop("datacontenttype", None), trace)
 
 
-def _event(attributes: dict[str, str], data: bytes, content_type: str | None, trace: str | None) -> Event:
+def _event(
+    attributes: dict[str, str], data: bytes, content_type: str | None, trace: str | None
+) -> Event:
     for name in attributes:
         if not _NAME.fullmatch(name):
             raise Malformed("the name of an attribute is not of a-z 0-9", field=name[:64])
     for name, text in (*attributes.items(), ("content-type", content_type)):
-        # A line break would become a header of its own in the next hop's request, or a second text of the same signature.
+        # A line break would become a header of its own in the next hop's request, or a second text
+        # of the same signature.
         if text is not None and _CONTROL.search(text):
             raise Malformed(f"{name} holds control characters", field=name)
     for name in _CONTEXT:
@@ -191,7 +214,10 @@ def _event(attributes: dict[str, str], data: bytes, content_type: str | None, tr
 
 
 def trace_of(text: str) -> str | None:
-    """A `traceparent` in the form that we pass on: 55 characters, version 00. None when it is malformed: then the trace begins anew."""
+    """A `traceparent` in the form that we pass on: 55 characters, version 00.
+
+    None when it is malformed: then the trace begins anew.
+    """
     # Versions to come may hold more behind what we understand.
     if len(text) != 55 and (text[55:56] != "-" or text.startswith("00")):
         return None
@@ -200,7 +226,9 @@ def trace_of(text: str) -> str | None:
 
 
 def check_time(text: str) -> None:
-    """Refuses a `time` that is no RFC 3339 time with an offset: the dispatcher would wrap such an event, not deliver it."""
+    """Refuses a `time` that is no RFC 3339 time with an offset: the dispatcher would wrap such an
+    event, not deliver it.
+    """
     if not _TIME.fullmatch(text):
         raise Malformed("time is not RFC 3339 with an offset", field="time")
     try:
@@ -217,7 +245,10 @@ Payload = TypeVar("Payload", bound="Message")
 
 
 def parse(event: Event, payload: type[Payload]) -> Payload:
-    """The protobuf message in the event. Raises Malformed unless it is one of ours: binary protobuf whose first bytes are 08 01."""
+    """The protobuf message in the event.
+
+    Raises Malformed unless it is one of ours: binary protobuf whose first bytes are 08 01.
+    """
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - keeps this module light for those who only pass events on
 
     if _media_type(event.datacontenttype or "") != PROTOBUF:

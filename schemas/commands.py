@@ -1,6 +1,7 @@
-"""From a client's frame to what goes into the log: commands and queries. A new kind needs one arm here on the way in, no more.
+"""From a client's frame to what goes into the log: commands and queries.
 
-The gateway calls this after the codec; it checks what the types cannot say. Raises Malformed or Refused, shown as `error`.
+A new kind needs one arm here on the way in, no more. The gateway calls this after the codec; it
+checks what the types cannot say. Raises Malformed or Refused, shown as `error`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ from schemas.ids import ChatId, UserId, direct_chat, parse_anchor, parse_chat, p
 from schemas.validation import check_fits, check_own
 
 
-def chat_of(frame: frames.Send | frames.Mark | frames.History | frames.DigestAsk, user: UserId) -> ChatId:
-    """The chat that a frame names. Raises Malformed, or unknown_chat for a direct chat without the user."""
+def chat_of(
+    frame: frames.Send | frames.Mark | frames.History | frames.DigestAsk, user: UserId
+) -> ChatId:
+    """The chat that a frame names.
+
+    Raises Malformed, or unknown_chat for a direct chat without the user.
+    """
     if isinstance(frame, frames.Send) and not isinstance(frame.to, UnsetType):
         if not isinstance(frame.chat, UnsetType):
             raise Malformed("give chat or to, not both", field="to")
@@ -31,7 +37,11 @@ def chat_of(frame: frames.Send | frames.Mark | frames.History | frames.DigestAsk
 
 
 def check_text(text: str, text_bytes: int) -> None:
-    """A message's text: 1 to `text_bytes` bytes of UTF-8, without U+0000, which PostgreSQL cannot store. Raises Malformed, or too_large."""
+    """A message's text: 1 to `text_bytes` bytes of UTF-8, without U+0000, which PostgreSQL cannot
+    store.
+
+    Raises Malformed, or too_large.
+    """
     if not text:
         raise Malformed("text must not be empty", field="text")
     if "\0" in text:
@@ -41,11 +51,19 @@ def check_text(text: str, text_bytes: int) -> None:
     except UnicodeEncodeError as error:
         raise Malformed("text holds half of a surrogate pair", field="text") from error
     if size > text_bytes:
-        raise Malformed(f"text has {size} bytes, {text_bytes} are allowed", field="text", code="too_large")
+        raise Malformed(
+            f"text has {size} bytes, {text_bytes} are allowed", field="text", code="too_large"
+        )
     check_fits(text)
 
 
-def command_of(frame: frames.Send | frames.Mark, *, user: UserId, device: str, text_bytes: int = frames.TEXT_BYTES) -> pb.Command:
+def command_of(
+    frame: frames.Send | frames.Mark,
+    *,
+    user: UserId,
+    device: str,
+    text_bytes: int = frames.TEXT_BYTES,
+) -> pb.Command:
     """The command of a frame, without its id. Raises Malformed or Refused."""
     command = pb.Command(user=user, device=device, chat=chat_of(frame, user))
     match frame:
@@ -63,7 +81,11 @@ def command_of(frame: frames.Send | frames.Mark, *, user: UserId, device: str, t
             if isinstance(frame.received, UnsetType) and isinstance(frame.read, UnsetType):
                 raise Malformed("received or read is missing", field="read")
             read = 0 if isinstance(frame.read, UnsetType) else parse_id(frame.read, name="read")
-            received = 0 if isinstance(frame.received, UnsetType) else parse_id(frame.received, name="received")
+            received = (
+                0
+                if isinstance(frame.received, UnsetType)
+                else parse_id(frame.received, name="received")
+            )
             command.mark.read, command.mark.received = read, max(read, received)
         case _:
             assert_never(frame)
@@ -71,11 +93,15 @@ def command_of(frame: frames.Send | frames.Mark, *, user: UserId, device: str, t
 
 
 def content_hash(command: pb.Command) -> bytes:
-    """8 bytes that two commands share only if they ask for the same: a key reused with another is `key_reused`."""
+    """8 bytes that two commands share only if they ask for the same: a key reused with another is
+    `key_reused`.
+    """
     body = command.WhichOneof("body")
     assert body is not None  # noqa: S101 - made by `command_of`
     content = getattr(command, body).SerializeToString(deterministic=True)
-    return blake2b(b"%b\n%b\n%b" % (command.chat.encode(), body.encode(), content), digest_size=8).digest()
+    return blake2b(
+        b"%b\n%b\n%b" % (command.chat.encode(), body.encode(), content), digest_size=8
+    ).digest()
 
 
 def query_of(frame: frames.Ask, *, user: UserId, session: str, deadline_ms: int) -> pb.Query:
@@ -87,7 +113,11 @@ def query_of(frame: frames.Ask, *, user: UserId, session: str, deadline_ms: int)
         case frames.History():
             query.history.chat = chat_of(frame, user)
             query.history.limit = frame.limit
-            positions = [(name, value) for name in ("before", "after", "around") if (value := getattr(frame, name)) is not UNSET]
+            positions = [
+                (name, value)
+                for name in ("before", "after", "around")
+                if (value := getattr(frame, name)) is not UNSET
+            ]
             if len(positions) > 1:
                 raise Malformed("give one of before, after and around", field=positions[1][0])
             for name, value in positions:

@@ -1,7 +1,8 @@
-"""What a call or a client frame costs, in units of a budget: about what a message costs in all is 1.
+"""What a call or a client frame costs, in units of a budget: about what a message costs in all is
+1.
 
-Declared with each HTTP endpoint (`Endpoint.cost`) and here for each frame; who may spend how many units is a
-setting. Source: protocol.md section 2, `rate_limited`.
+Declared with each HTTP endpoint (`Endpoint.cost`) and here for each frame; who may spend how many
+units is a setting. Source: protocol.md section 2, `rate_limited`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from schemas import frames
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`units`, and `per_item` for each item that may be asked for: the call's or frame's `limit`."""
+    """`units`, and `per_item` for each item that may be asked for: the call's
+    or frame's `limit`.
+    """
 
     units: float
     per_item: float = 0.0
@@ -49,4 +52,6 @@ OF_FRAMES: Final[dict[type[frames.ClientFrame], Cost]] = {
 }
 
 if missing := set(get_args(frames.Incoming)) - OF_FRAMES.keys():
-    raise TypeError(f"frames without a cost in schemas/costs.py: {sorted(kind.__name__ for kind in missing)}")
+    raise TypeError(
+        f"frames without a cost in schemas/costs.py: {sorted(kind.__name__ for kind in missing)}"
+    )

@@ -1,6 +1,7 @@
-"""From the log to a client's frame: deliveries and answers. One arm per kind here is all that a new kind needs on the way out.
+"""From the log to a client's frame: deliveries and answers.
 
-The gateway calls this once per device; `send`, `persist` and the others make deliveries. Source: protocol.md section 2.
+One arm per kind here is all that a new kind needs on the way out. The gateway calls this once per
+device; `send`, `persist` and the others make deliveries. Source: protocol.md section 2.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from schemas.ids import ChatId, direct_members, time_text, unix_ms_of
 
 
 def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
-    """The push for a device of `user`, without its `n` and cursor; None for what is not shown (a revocation) or not known here."""
+    """The push for a device of `user`, without its `n` and cursor; None for what is not shown (a
+    revocation) or not known here.
+    """
     match delivery.WhichOneof("body"):
         case "message":
             message = delivery.message
@@ -38,10 +41,17 @@ def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
             )
         case "unread":
             unread = delivery.unread
-            return frames.Unread(chat=unread.chat, unread=unread.unread, read=str(unread.read), upto=str(unread.upto or unread.read))
+            return frames.Unread(
+                chat=unread.chat,
+                unread=unread.unread,
+                read=str(unread.read),
+                upto=str(unread.upto or unread.read),
+            )
         case "refused":
             refused = delivery.refused
-            return frames.Refused(chat=refused.chat, message=str(refused.message), key=refused.key, code=refused.code)
+            return frames.Refused(
+                chat=refused.chat, message=str(refused.message), key=refused.key, code=refused.code
+            )
         case "lost":
             return frames.Lost(message=str(delivery.lost.message), key=delivery.lost.key)
         case _:
@@ -49,7 +59,9 @@ def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
 
 
 def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:
-    """What a push makes older ones of the same name superfluous by, before they were written; None for those that all count."""
+    """What a push makes older ones of the same name superfluous by, before they were written; None
+    for those that all count.
+    """
     match delivery.WhichOneof("body"):
         case "receipt":
             return ("receipt", delivery.receipt.chat, delivery.receipt.user)
@@ -60,12 +72,18 @@ def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:
 
 
 def outdates(newer: pb.Delivery, older: pb.Delivery) -> bool:
-    """Whether whoever gets the newer push needs the older no more. Marks are processed in any order, so a later one may say less."""
+    """Whether whoever gets the newer push needs the older no more.
+
+    Marks are processed in any order, so a later one may say less.
+    """
     if replaces(older) is None or replaces(newer) != replaces(older):
         return False
     if newer.HasField("unread"):
         return (newer.unread.read, newer.unread.upto) >= (older.unread.read, older.unread.upto)
-    return newer.receipt.read >= older.receipt.read and newer.receipt.received >= older.receipt.received
+    return (
+        newer.receipt.read >= older.receipt.read
+        and newer.receipt.received >= older.receipt.received
+    )
 
 
 def history_message(item: pb.HistoryMessage) -> frames.HistoryMessage:
@@ -95,7 +113,9 @@ def chat_state(state: pb.ChatState) -> frames.ChatState:
         read=str(state.read),
         received=str(state.received),
         others=[str(other) for other in state.others] if direct else UNSET,
-        newest_message=history_message(state.newest_message) if state.HasField("newest_message") else UNSET,
+        newest_message=history_message(state.newest_message)
+        if state.HasField("newest_message")
+        else UNSET,
     )
 
 
@@ -114,7 +134,9 @@ def page_of(page: pb.Page) -> frames.Page:
 
 def chats_of(states: pb.ChatStates) -> frames.ChatList:
     """A list of chats, newest first."""
-    return frames.ChatList(chats=[chat_state(state) for state in states.chats], after=states.after or UNSET)
+    return frames.ChatList(
+        chats=[chat_state(state) for state in states.chats], after=states.after or UNSET
+    )
 
 
 def digest_of(digest: pb.Digest) -> frames.Digest:
@@ -136,7 +158,9 @@ def answer_of(answer: pb.Answer) -> frames.ServerFrame | None:
             refused = answer.refused
             details = {"field": refused.field} if refused.field else UNSET
             temporary = refused.code in TEMPORARY_CODES
-            frame = frames.Error(code=refused.code, message=refused.message, temporary=temporary, details=details)
+            frame = frames.Error(
+                code=refused.code, message=refused.message, temporary=temporary, details=details
+            )
         case _:
             return None
     frame.re = answer.re

@@ -1,4 +1,6 @@
-"""The people of a demonstration: `dev` registers them, and the sample events of functions/samples speak for them."""
+"""The people of a demonstration: `dev` registers them, and the sample events of functions/samples
+speak for them.
+"""
 
 from __future__ import annotations
 
@@ -7,4 +9,8 @@ from typing import Final
 from schemas.ids import UserId
 
 DEMO_USERS: Final = {"alice": UserId(1001), "bob": UserId(1002)}
-"""User name -> id. Fixed, so that a sample event is accepted wherever these users exist; real ids are random and far larger."""
+"""User name -> id.
+
+Fixed, so that a sample event is accepted wherever these users exist; real ids are random and far
+larger.
+"""

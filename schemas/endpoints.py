@@ -1,8 +1,9 @@
-"""Bodies, queries and answers of the HTTP endpoints: pydantic models that validate what comes in and describe themselves to OpenAPI.
+"""Bodies, queries and answers of the HTTP endpoints: pydantic models that validate what comes in
+and describe themselves to OpenAPI.
 
-They are parameters and results of the endpoints in functions/; calls about chats have those of schemas/chat_queries.py and frames.py.
-Fields without a value are left out of answers, never sent as null; unknown fields in requests are ignored.
-Source: protocol.md sections 1 and 3.
+They are parameters and results of the endpoints in functions/; calls about chats have those of
+schemas/chat_queries.py and frames.py. Fields without a value are left out of answers, never sent as
+null; unknown fields in requests are ignored. Source: protocol.md sections 1 and 3.
 """
 
 from __future__ import annotations
@@ -20,18 +21,22 @@ from schemas.errors import Malformed
 IDS_AT_ONCE: Final = 256
 SETTINGS_BYTES: Final = 4_096
 
-# Stores cannot hold U+0000, no name needs the other control characters, and two separators break lines wherever a name is shown.
+# Stores cannot hold U+0000, no name needs the other control characters, and two separators break
+# lines wherever a name is shown.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Characters that turn the direction of whatever is shown after a name.
 _BIDIRECTIONAL: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# Letters and signs by their category that show nothing (Unicode, Default_Ignorable_Code_Point, and the empty braille cell).
+# Letters and signs by their category that show nothing (Unicode, Default_Ignorable_Code_Point, and
+# the empty braille cell).
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\u17b4\u17b5")
 _JOINERS: Final = "\u200c\u200d"
 
 
 def _plain(text: str) -> str:
     if _CONTROL.search(text) or _BIDIRECTIONAL.search(text):
-        raise ValueError("control characters are not allowed, nor characters that turn the direction of text")
+        raise ValueError(
+            "control characters are not allowed, nor characters that turn the direction of text"
+        )
     return text
 
 
@@ -40,14 +45,20 @@ def _shown(name: str) -> str:
         raise ValueError("there is nothing in it that can be seen")
     for at, character in enumerate(name):
         if character in _JOINERS:
-            before = name[:at].rstrip("\ufe0e\ufe0f")[-1:]  # an emoji's variation is no sign of its own
+            before = name[:at].rstrip("\ufe0e\ufe0f")[
+                -1:
+            ]  # an emoji's variation is no sign of its own
             if not (_visible(before) or _mark(before)) or not _visible(name[at + 1 : at + 2]):
-                raise ValueError("a joiner (U+200C, U+200D) stands between what can be seen, or not at all")
+                raise ValueError(
+                    "a joiner (U+200C, U+200D) stands between what can be seen, or not at all"
+                )
     return name
 
 
 def _visible(character: str) -> bool:
-    return character != "" and unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
+    return (
+        character != "" and unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
+    )
 
 
 def _mark(character: str) -> bool:
@@ -55,12 +66,17 @@ def _mark(character: str) -> bool:
 
 
 def _folded(text: object) -> object:
-    """Capitals A-Z become small; other letters stay, and are refused: the alphabet of user names is ASCII."""
+    """Capitals A-Z become small; other letters stay, and are refused: the alphabet of user names is
+    ASCII.
+    """
     return text.translate(_SMALL) if isinstance(text, str) else text
 
 
 def _composed(text: object) -> object:
-    """Keyboards compose accents differently; the same text must be the same bytes (RFC 8265). Lengths count what comes of it."""
+    """Keyboards compose accents differently; the same text must be the same bytes (RFC 8265).
+
+    Lengths count what comes of it.
+    """
     return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
 
 
@@ -82,20 +98,39 @@ _SMALL: Final = {capital: capital + 32 for capital in range(ord("A"), ord("Z") +
 Composed = BeforeValidator(_composed)
 Plain = AfterValidator(_plain)
 UserName = Annotated[
-    str, BeforeValidator(_folded), Field(pattern=r"^[a-z0-9_.\-]{3,32}$", description="capitals are folded", examples=["alice"])
+    str,
+    BeforeValidator(_folded),
+    Field(pattern=r"^[a-z0-9_.\-]{3,32}$", description="capitals are folded", examples=["alice"]),
 ]
-Password = Annotated[str, Composed, Field(min_length=8, max_length=256, description="length in code points, composed (NFC)")]
-DisplayName = Annotated[str, Composed, Field(min_length=1, max_length=64), Plain, AfterValidator(_shown)]
+Password = Annotated[
+    str,
+    Composed,
+    Field(min_length=8, max_length=256, description="length in code points, composed (NFC)"),
+]
+DisplayName = Annotated[
+    str, Composed, Field(min_length=1, max_length=64), Plain, AfterValidator(_shown)
+]
 Phone = Annotated[str, Field(min_length=1, max_length=32), Plain]
 Email = Annotated[str, Field(min_length=3, max_length=254), Plain]
-DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-]{1,64}$", description="chosen and kept by the client", examples=["phone"])]
+DeviceId = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9._:\-]{1,64}$",
+        description="chosen and kept by the client",
+        examples=["phone"],
+    ),
+]
 DeviceName = Annotated[str, Composed, Field(max_length=64), Plain]
 Settings = Annotated[
-    dict[str, Any], AfterValidator(_storable), Field(description=f"the client's own; at most {SETTINGS_BYTES} bytes of JSON")
+    dict[str, Any],
+    AfterValidator(_storable),
+    Field(description=f"the client's own; at most {SETTINGS_BYTES} bytes of JSON"),
 ]
 Id = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["4611686018427387903"])]
 Version = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["1"])]
-Time = Annotated[str, Field(description="RFC 3339, UTC, milliseconds", examples=["2026-01-31T23:59:59.000Z"])]
+Time = Annotated[
+    str, Field(description="RFC 3339, UTC, milliseconds", examples=["2026-01-31T23:59:59.000Z"])
+]
 Limit = Annotated[int, Field(ge=1, le=256)]
 
 
@@ -118,7 +153,9 @@ class Body(BaseModel):
 
     @property
     def log_in(self) -> str | None:
-        """The log-in whose budget the call is drawn from, beside its caller's; None: there is none."""
+        """The log-in whose budget the call is drawn from, beside its caller's;
+        None: there is none.
+        """
         return None
 
 
@@ -143,7 +180,7 @@ def _malformed(error: ValidationError, *, place: str) -> Malformed:
     return Malformed(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field)
 
 
-# ---- requests ----------------------------------------------------------------------------------------------------------------------------
+# ---- requests ------------------------------------------------------------------------------------
 
 
 class NewUser(Body):
@@ -177,10 +214,14 @@ class Renewal(Body):
 
 
 class ProfileChange(Body):
-    """What changes in my profile; what is left out stays, null takes phone, email or settings away. `version` is the one that I know."""
+    """What changes in my profile; what is left out stays, null takes phone, email or settings away.
+
+    `version` is the one that I know.
+    """
 
     version: Version
-    # Text or absent, never null. The default is never used: a change takes the fields that were set.
+    # Text or absent, never null. The default is never used: a change takes the fields that were
+    # set.
     display_name: DisplayName = Field("", json_schema_extra=_without_default)
     phone: Phone | None = None
     email: Email | None = None
@@ -212,7 +253,7 @@ class GatewayQuery(Query):
     user: Id
 
 
-# ---- answers -----------------------------------------------------------------------------------------------------------------------------
+# ---- answers -------------------------------------------------------------------------------------
 
 
 class PublicProfile(Body):
@@ -286,7 +327,10 @@ class Keys(Body):
 
 
 class Problem(Body):
-    """What every answer of 400 and above holds. `details.field` names the place of a mistake, where there is one."""
+    """What every answer of 400 and above holds.
+
+    `details.field` names the place of a mistake, where there is one.
+    """
 
     code: str
     message: str

@@ -42,7 +42,14 @@ TEMPORARY_CODES: Final = frozenset({"rate_limited", "unavailable", "starting"})
 class ChatError(Exception):
     """Base of all errors that may be shown to a caller."""
 
-    def __init__(self, code: str, message: str, *, field: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         assert code in STATUS_OF_CODE, code  # noqa: S101 - a code that is not in the table is a bug of ours, not bad input
         self.code = code
@@ -72,7 +79,9 @@ class ChatError(Exception):
 
     @property
     def retry_after(self) -> str | None:
-        """The Retry-After of its HTTP answer: whole seconds, never too few, at least 1; None: no such header."""
+        """The Retry-After of its HTTP answer: whole seconds, never too few, at least 1; None: no
+        such header.
+        """
         return None if self.retry_after_s is None else str(max(1, math.ceil(self.retry_after_s)))
 
 
@@ -88,14 +97,20 @@ class Malformed(Refused):
 
 
 class Unavailable(ChatError):
-    """A part we need does not answer, or is full. The outcome is unknown unless the text says otherwise: try again."""
+    """A part we need does not answer, or is full.
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, code: str = "unavailable") -> None:
+    The outcome is unknown unless the text says otherwise: try again.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float = 1.0, code: str = "unavailable"
+    ) -> None:
         super().__init__(code, message, retry_after_s=retry_after_s)
 
 
 class Unfit(Unavailable):
-    """A part answers, and does not fit us: a store of another version, a sink that refuses everything.
+    """A part answers, and does not fit us: a store of another version, a sink that refuses
+    everything.
 
     The text says what an operator has to do; `/readyz` shows it.
     """

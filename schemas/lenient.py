@@ -1,7 +1,9 @@
-"""The frames that the strict decoder refuses: read again with care, understood where protocol.md allows it, else explained.
+"""The frames that the strict decoder refuses: read again with care, understood where protocol.md
+allows it, else explained.
 
-Allowed are null for a field that is left out, whole numbers as floats, and any value in fields that the protocol does not name: half a
-surrogate pair too, which JSON and MessagePack can carry and UTF-8 cannot. This way is slow, and few frames need it.
+Allowed are null for a field that is left out, whole numbers as floats, and any value in fields that
+the protocol does not name: half a surrogate pair too, which JSON and MessagePack can carry and
+UTF-8 cannot. This way is slow, and few frames need it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from msgspec import UNSET, Raw, Struct, UnsetType, structs
 from schemas.errors import Malformed
 
 Part = bytes | Raw | dict[str, Any]
-"""One frame on its way in: its bytes, or its fields where the strict decoder could not take it out of its array."""
+"""One frame on its way in: its bytes, or its fields where the strict decoder could not take it out
+of its array.
+"""
 
 
 class UnknownType(Exception):
-    """A well-formed frame of a type that this version does not know; `re` is its number, if it had one."""
+    """A well-formed frame of a type that this version does not know; `re` is its number, if it had
+    one.
+    """
 
     def __init__(self, name: str, re: int | UnsetType) -> None:
         super().__init__(name)
@@ -31,7 +37,10 @@ class UnknownType(Exception):
 
 
 class BadFrame(Malformed):
-    """A known type with a missing, mistyped or out-of-range field. `type` and `re` are the frame's own."""
+    """A known type with a missing, mistyped or out-of-range field.
+
+    `type` and `re` are the frame's own.
+    """
 
     def __init__(self, message: str, *, field: str | None, type: str, re: int | UnsetType) -> None:  # noqa: A002 - the wire's own word
         super().__init__(message, field=field)
@@ -57,20 +66,37 @@ class Lenient:
 
     def __init__(self, kinds: Mapping[str, type[Struct]], *, text: bool) -> None:
         self._kinds = kinds
-        self._names = {name: frozenset(field.encode_name for field in structs.fields(kind)) for name, kind in kinds.items()}
+        self._names = {
+            name: frozenset(field.encode_name for field in structs.fields(kind))
+            for name, kind in kinds.items()
+        }
         names = sorted(frozenset({"type", "id"}).union(*self._names.values()))
         # The fields as they came; the decoder skips those that the protocol does not name.
-        raw = msgspec.defstruct("Raw", [(f"f{at}", Raw | UnsetType, UNSET) for at in range(len(names))], rename=lambda f: names[int(f[1:])])
+        raw = msgspec.defstruct(
+            "Raw",
+            [(f"f{at}", Raw | UnsetType, UNSET) for at in range(len(names))],
+            rename=lambda f: names[int(f[1:])],
+        )
         self._raw = None if text else msgspec.msgpack.Decoder(raw)
 
     def read(self, frame: Part) -> Struct:
         """The frame. Raises Unparsable, UnknownType or BadFrame."""
         try:
-            fields = frame if isinstance(frame, dict) else json_of(frame) if self._raw is None else _unpacked(self._raw.decode(frame))
+            fields = (
+                frame
+                if isinstance(frame, dict)
+                else json_of(frame)
+                if self._raw is None
+                else _unpacked(self._raw.decode(frame))
+            )
             number, name = _plain(fields.get("id")), fields.get("type")
         except (*BROKEN, ValueError, AttributeError) as error:
             raise Unparsable("not an object with a text `type`") from error
-        re_ = number if isinstance(number, int) and not isinstance(number, bool) and 1 <= number < 2**53 else UNSET
+        re_ = (
+            number
+            if isinstance(number, int) and not isinstance(number, bool) and 1 <= number < 2**53
+            else UNSET
+        )
         if not isinstance(name, str):
             raise Unparsable("not an object with a text `type`")
         if _SURROGATE.search(name) is not None:
@@ -79,7 +105,14 @@ class Lenient:
         if kind is None:
             raise UnknownType(name[:64], re_)
         try:
-            made = msgspec.convert({key: _plain(fields[key]) for key in self._names[name] & fields.keys() if fields[key] is not None}, kind)
+            made = msgspec.convert(
+                {
+                    key: _plain(fields[key])
+                    for key in self._names[name] & fields.keys()
+                    if fields[key] is not None
+                },
+                kind,
+            )
             half = _half_in(msgspec.to_builtins(made))
         except (msgspec.ValidationError, RecursionError) as error:
             text = str(error)
@@ -87,14 +120,19 @@ class Lenient:
             if missing is not None:
                 text = f"{missing[1]} is missing"
             where = missing or place
-            raise BadFrame(_PLACE.sub("", text), field=where and where[1], type=name, re=re_) from error
+            raise BadFrame(
+                _PLACE.sub("", text), field=where and where[1], type=name, re=re_
+            ) from error
         if half is not None:
             raise BadFrame(f"{half} holds half a surrogate pair", field=half, type=name, re=re_)
         return made
 
 
 def json_of(payload: bytes | Raw) -> Any:
-    """JSON by its grammar, with halves of surrogate pairs where the text has them. Raises ValueError or RecursionError."""
+    """JSON by its grammar, with halves of surrogate pairs where the text has them.
+
+    Raises ValueError or RecursionError.
+    """
     return json.loads(bytes(payload).decode(), parse_int=_whole, parse_constant=_no_json)
 
 
@@ -108,7 +146,9 @@ def _no_json(word: str) -> None:
 
 
 def _unpacked(raw: Struct) -> dict[str, Any]:
-    """The fields of a MessagePack object; one that cannot be read holds half a surrogate pair, or is as wrong as that."""
+    """The fields of a MessagePack object; one that cannot be read holds half a surrogate pair, or
+    is as wrong as that.
+    """
     fields: dict[str, Any] = {}
     for name, attribute in zip(raw.__struct_encode_fields__, raw.__struct_fields__, strict=True):
         if (value := getattr(raw, attribute)) is not UNSET:
@@ -129,7 +169,9 @@ def _plain(value: Any) -> Any:
 
 
 def _half_in(value: Any) -> str | None:
-    """The name of the first field that UTF-8 cannot carry, dotted; empty for a text that is one itself."""
+    """The name of the first field that UTF-8 cannot carry, dotted; empty for a text that is one
+    itself.
+    """
     if isinstance(value, str):
         return None if _SURROGATE.search(value) is None else ""
     if isinstance(value, dict):

@@ -1,12 +1,15 @@
-"""Signatures of events: who holds no event key can neither make an event that our functions take, nor post an old one elsewhere or later.
+"""Signatures of events: who holds no event key can neither make an event that our functions take,
+nor post an old one elsewhere or later.
 
-The log's adapters sign what they append, into its inbox; functions and gateways check. Pure. Source: design.md D23.
+The log's adapters sign what they append, into its inbox; functions and gateways check. Pure.
+Source: design.md D23.
 
     knchatsig = "2." base64url(HMAC-SHA256(key, "2" LF inbox LF type LF source LF id LF time LF partitionkey LF data))
 
-`inbox` is the topic that the event is written to, `time` milliseconds since 1970, since Knative's parts write it in a form of their own.
-Attributes hold no line feeds, so no two events have one text. What the dispatcher adds (`knative...`), the trace and the schema's name
-are not covered: they change on the way, or mean nothing to a rule.
+`inbox` is the topic that the event is written to, `time` milliseconds since 1970, since Knative's
+parts write it in a form of their own. Attributes hold no line feeds, so no two events have one
+text. What the dispatcher adds (`knative...`), the trace and the schema's name are not covered: they
+change on the way, or mean nothing to a rule.
 """
 
 from __future__ import annotations
@@ -25,7 +28,11 @@ from schemas.topics import TOPICS
 SIGNATURE: Final = "knchatsig"
 """The attribute that holds it."""
 VERSION_1_UNTIL_MS: Final = 1_801_440_000_000
-"""2027-02-01. Until then signatures are taken, too, that version 1 made (of type, id and data alone): they lie in topics for 14 days."""
+"""2027-02-01.
+
+Until then signatures are taken, too, that version 1 made (of type, id and data alone): they lie in
+topics for 14 days.
+"""
 
 _VERSION: Final = "2."
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,14 +40,17 @@ _MS: Final = timedelta(milliseconds=1)
 
 
 def sign(event: Event, inbox: str, keys: Sequence[bytes]) -> Event:
-    """The event with its signature under the first key, for this topic; as it is when there are no keys.
+    """The event with its signature under the first key, for this topic; as it is when there are no
+    keys.
 
-    An event that a dispatcher took out of the log and dead-letters keeps the signature it came with, or none: else the dead letter of a
-    forged event would be a true one.
+    An event that a dispatcher took out of the log and dead-letters keeps the signature it came
+    with, or none: else the dead letter of a forged event would be a true one.
     """
     if not keys or "knativekafkaoffset" in event.extensions:
         return event
-    return replace(event, extensions={**event.extensions, SIGNATURE: signature(event, inbox, keys[0])})
+    return replace(
+        event, extensions={**event.extensions, SIGNATURE: signature(event, inbox, keys[0])}
+    )
 
 
 def signature(event: Event, inbox: str, key: bytes) -> str:
@@ -50,8 +60,11 @@ def signature(event: Event, inbox: str, key: bytes) -> str:
     return _VERSION + _mac(attributes.encode(), event.data, key)
 
 
-def check_signature(event: Event, inboxes: Collection[str], keys: Sequence[bytes], *, now_ms: int) -> None:
-    """Refuses an event that is not signed for one of these topics under one of the keys (two are valid during a rotation).
+def check_signature(
+    event: Event, inboxes: Collection[str], keys: Sequence[bytes], *, now_ms: int
+) -> None:
+    """Refuses an event that is not signed for one of these topics under one of the keys (two are
+    valid during a rotation).
 
     No keys: nothing is checked. Raises Malformed.
     """
@@ -64,11 +77,22 @@ def check_signature(event: Event, inboxes: Collection[str], keys: Sequence[bytes
     elif now_ms < VERSION_1_UNTIL_MS:
         right = (_mac(f"{event.type}\n{event.id}\n".encode(), event.data, key) for key in keys)
     if not any(hmac.compare_digest(given.encode(), one.encode()) for one in right):
-        raise Malformed("the event is not signed with a key of ours, for this inbox", field=SIGNATURE)
+        raise Malformed(
+            "the event is not signed with a key of ours, for this inbox", field=SIGNATURE
+        )
 
 
-def is_signed(headers: Sequence[tuple[str, bytes]], value: bytes, inbox: str, keys: Sequence[bytes], *, now_ms: int) -> bool:
-    """Whether the record, as the log gives it, is signed for its topic: `check_signature` at a fifth of the cost."""
+def is_signed(
+    headers: Sequence[tuple[str, bytes]],
+    value: bytes,
+    inbox: str,
+    keys: Sequence[bytes],
+    *,
+    now_ms: int,
+) -> bool:
+    """Whether the record, as the log gives it, is signed for its topic: `check_signature` at a
+    fifth of the cost.
+    """
     named = dict(headers)
     given = named.get(f"ce_{SIGNATURE}", b"")
     kind, identity = named.get("ce_type", b""), named.get("ce_id", b"")
@@ -81,20 +105,32 @@ def is_signed(headers: Sequence[tuple[str, bytes]], value: bytes, inbox: str, ke
         except (ValueError, TypeError):  # no time, or one without an offset: none of ours
             return False
         source, partition_key = named.get("ce_source", b""), named.get("ce_partitionkey", b"")
-        text = b"2\n%b\n%b\n%b\n%b\n%b\n%b\n" % (inbox.encode(), kind, source, identity, time, partition_key)
+        text = b"2\n%b\n%b\n%b\n%b\n%b\n%b\n" % (
+            inbox.encode(),
+            kind,
+            source,
+            identity,
+            time,
+            partition_key,
+        )
         lines, right = 7, (_VERSION + _mac(text, value, key) for key in keys)
     # An attribute with a line feed of its own could lend its end to the data.
-    return text.count(b"\n") == lines and any(hmac.compare_digest(given, one.encode()) for one in right)
+    return text.count(b"\n") == lines and any(
+        hmac.compare_digest(given, one.encode()) for one in right
+    )
 
 
 def check_age(event: Event, inboxes: Collection[str], *, now_ms: int) -> None:
-    """Refuses an event that is older than these inboxes can hold: it was kept outside. What is read once more on purpose is signed anew.
+    """Refuses an event that is older than these inboxes can hold: it was kept outside.
 
-    Raises Malformed.
+    What is read once more on purpose is signed anew. Raises Malformed.
     """
     oldest_s = max(TOPICS[inbox].oldest_s for inbox in inboxes)
     if event.time is None or _ms_of(event.time) < now_ms - oldest_s * 1_000:
-        raise Malformed(f"the event is older than {oldest_s // 3_600} h, which no record of this inbox can be", field="time")
+        raise Malformed(
+            f"the event is older than {oldest_s // 3_600} h, which no record of this inbox can be",
+            field="time",
+        )
 
 
 def _mac(attributes: bytes, data: bytes, key: bytes) -> str:

@@ -1,8 +1,9 @@
-"""Access tokens and the public keys that prove them: EdDSA JWTs, 15 min, bound to one device. Pure: time and keys are passed in.
+"""Access tokens and the public keys that prove them: EdDSA JWTs, 15 min, bound to one device.
 
-`accounts` signs; the gateways and the HTTP functions verify, at each hello and request (about 0.1 ms). Only a header that we can have
-written is taken: nothing in a token names an algorithm, a key or a place to fetch one from.
-Source: design.md D19; RFC 8725, RFC 7638, RFC 8037.
+Pure: time and keys are passed in. `accounts` signs; the gateways and the HTTP functions verify, at
+each hello and request (about 0.1 ms). Only a header that we can have written is taken: nothing in a
+token names an algorithm, a key or a place to fetch one from. Source: design.md D19; RFC 8725, RFC
+7638, RFC 8037.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId, parse_user
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
     from jwt import PyJWS
 
 ISSUER: Final = "kn-chat"
@@ -38,14 +42,19 @@ _FORM: Final = re.compile(r"[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+", 
 
 
 class BadToken(Refused):
-    """Not a token of ours, or altered: HTTP 401, close 4401. The text never says which check failed."""
+    """Not a token of ours, or altered: HTTP 401, close 4401.
+
+    The text never says which check failed.
+    """
 
     def __init__(self, message: str = "the access token is not valid") -> None:
         super().__init__("unauthorized", message)
 
 
 class UnknownKey(BadToken):
-    """Signed, it says, with a key that is not among ours: perhaps a new one, so the keys may be read again."""
+    """Signed, it says, with a key that is not among ours: perhaps a new one, so the keys may be
+    read again.
+    """
 
 
 class ExpiredToken(BadToken):
@@ -56,10 +65,15 @@ class ExpiredToken(BadToken):
 
 
 class EarlyToken(Unavailable):
-    """One of ours whose time has not come, so one of two clocks is wrong: HTTP 503, close 4006. It is good later."""
+    """One of ours whose time has not come, so one of two clocks is wrong: HTTP 503, close 4006.
+
+    It is good later.
+    """
 
     def __init__(self) -> None:
-        super().__init__("the access token's time has not come, a clock is wrong: try again", retry_after_s=5.0)
+        super().__init__(
+            "the access token's time has not come, a clock is wrong: try again", retry_after_s=5.0
+        )
 
 
 class Twins(ValueError):
@@ -68,9 +82,11 @@ class Twins(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Who a token speaks for, and when it was issued and ends (Unix milliseconds; the end is a whole second).
+    """Who a token speaks for, and when it was issued and ends (Unix milliseconds; the end is a
+    whole second).
 
-    `epoch` is the account's session epoch at the log-in: a token of a lower one than the account's is dead.
+    `epoch` is the account's session epoch at the log-in: a token of a lower one than the account's
+    is dead.
     """
 
     user: UserId
@@ -98,13 +114,20 @@ def sign(claims: Claims, key: Ed25519PrivateKey, kid: str) -> str:
         "iat_ms": claims.issued_ms,
         "epoch": claims.epoch,
     }
-    return _jws().encode(json.dumps(payload, separators=(",", ":")).encode(), key, algorithm="EdDSA", headers={"kid": kid})
+    return _jws().encode(
+        json.dumps(payload, separators=(",", ":")).encode(),
+        key,
+        algorithm="EdDSA",
+        headers={"kid": kid},
+    )
 
 
 def verify(token: str, keys: Mapping[str, Ed25519PublicKey], now_s: float) -> Claims:
-    """The claims of a token that was signed with one of the keys (kid -> key) and whose time is not over.
+    """The claims of a token that was signed with one of the keys (kid -> key) and whose time is not
+    over.
 
-    Raises BadToken, UnknownKey, ExpiredToken or EarlyToken. Whether the device was revoked since is the caller's question.
+    Raises BadToken, UnknownKey, ExpiredToken or EarlyToken. Whether the device was revoked since is
+    the caller's question.
     """
     from jwt.exceptions import PyJWTError  # noqa: PLC0415 - 50 ms, and most functions check no token
 
@@ -128,10 +151,19 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
     try:
         fields = json.loads(payload, object_pairs_hook=without_twins)
         user = parse_user(fields["sub"], name="sub")
-        device, issued_ms, expires_ms = fields["dev"], _whole(fields["iat_ms"]), _whole(fields["exp"]) * 1_000
+        device, issued_ms, expires_ms = (
+            fields["dev"],
+            _whole(fields["iat_ms"]),
+            _whole(fields["exp"]) * 1_000,
+        )
         epoch = _whole(fields.get("epoch", 0))  # tokens of 0.1.0 have none
         starts_ms = max(issued_ms, _whole(fields.get("nbf", 0)) * 1_000)
-        ours = fields["iss"] == ISSUER and fields["aud"] == AUDIENCE and DEVICE.fullmatch(device) and fields["iat"] == issued_ms // 1_000
+        ours = (
+            fields["iss"] == ISSUER
+            and fields["aud"] == AUDIENCE
+            and DEVICE.fullmatch(device)
+            and fields["iat"] == issued_ms // 1_000
+        )
     except (Malformed, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadToken from error
     if not ours:
@@ -144,7 +176,10 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
 
 
 def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For json.loads: an object whose names occur once. Raises Twins: of two readers each might believe another one."""
+    """For json.loads: an object whose names occur once.
+
+    Raises Twins: of two readers each might believe another one.
+    """
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise Twins("a name occurs twice")
@@ -164,13 +199,15 @@ def _jws() -> PyJWS:
     return PyJWS(algorithms=["EdDSA"])
 
 
-# ---- public keys -------------------------------------------------------------------------------------------------------------------------
+# ---- public keys ---------------------------------------------------------------------------------
 
 
 def jwk_of(key: Ed25519PublicKey) -> dict[str, str]:
     """The key as a JWK; its kid is the key's thumbprint."""
     essence = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(key.public_bytes_raw())}
-    thumbprint = sha256(json.dumps(essence, separators=(",", ":"), sort_keys=True).encode()).digest()
+    thumbprint = sha256(
+        json.dumps(essence, separators=(",", ":"), sort_keys=True).encode()
+    ).digest()
     return {**essence, "kid": _base64url(thumbprint), "use": "sig", "alg": "EdDSA"}
 
 
@@ -190,8 +227,17 @@ def keys_of(document: bytes) -> dict[str, Ed25519PublicKey]:
                 and jwk.get("use", "sig") == "sig"
                 and isinstance(jwk.get("kid"), str)
             ):
-                keys[jwk["kid"]] = Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(jwk["x"] + "=="))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
+                keys[jwk["kid"]] = Ed25519PublicKey.from_public_bytes(
+                    base64.urlsafe_b64decode(jwk["x"] + "==")
+                )
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        binascii.Error,
+    ) as error:
         raise Malformed("this is no JWKS", field="keys") from error
     if not keys:
         raise Malformed("the JWKS holds no Ed25519 key with a kid", field="keys")

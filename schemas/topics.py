@@ -1,7 +1,9 @@
-"""The topics: who writes what into which inbox, how long it is kept, and which partition a key falls into.
+"""The topics: who writes what into which inbox, how long it is kept, and which partition a key
+falls into.
 
-`partition_of` computes what Java producers, and so Knative's KafkaSink, compute; the log's adapters and the gateways rely on it.
-Source: design.md D7 and section 4; the partitioner of Kafka's Java client (murmur2, seed 0x9747b28c).
+`partition_of` computes what Java producers, and so Knative's KafkaSink, compute; the log's adapters
+and the gateways rely on it. Source: design.md D7 and section 4; the partitioner of Kafka's Java
+client (murmur2, seed 0x9747b28c).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ QUERIES: Final = "chat-queries"
 DEAD_LETTERS: Final = "chat-dead-letters"
 
 HISTORY_GROUPS: Final = {MESSAGES: "persist", HISTORY_RETRIES: "persist-retries"}
-"""The consumer groups that write history, each on its topic: what they have committed can be read there."""
+"""The consumer groups that write history, each on its topic: what they have committed can be read
+there.
+"""
 
 _HOUR_S: Final = 3_600
 _DAY_S: Final = 24 * _HOUR_S
@@ -36,7 +40,8 @@ MAX_BATCH: Final = 256
 class Topic:
     """One topic: default partition count, and how long its records are kept.
 
-    `before_s`: how old a cause may be already when what follows from it is written here, since an event has the time of its cause.
+    `before_s`: how old a cause may be already when what follows from it is written here, since an
+    event has the time of its cause.
     """
 
     name: str
@@ -71,7 +76,10 @@ INBOXES: Final = (COMMANDS, RETRIES, MESSAGES, HISTORY_RETRIES, QUERIES, DEAD_LE
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A CloudEvent type of ours and the protobuf message its data holds. A new meaning is a new type version."""
+    """A CloudEvent type of ours and the protobuf message its data holds.
+
+    A new meaning is a new type version.
+    """
 
     type: str
     message: str
@@ -88,7 +96,14 @@ DELIVERIES_MADE: Final = EventType("knchat.deliveries.made.v1", "Deliveries")
 QUERIES_ASKED: Final = EventType("knchat.queries.asked.v1", "Queries")
 ANSWERS_GIVEN: Final = EventType("knchat.answers.given.v1", "Answers")
 EVENT_TYPES: Final[dict[str, EventType]] = {
-    event_type.message: event_type for event_type in (COMMANDS_ISSUED, OUTCOMES_DECIDED, DELIVERIES_MADE, QUERIES_ASKED, ANSWERS_GIVEN)
+    event_type.message: event_type
+    for event_type in (
+        COMMANDS_ISSUED,
+        OUTCOMES_DECIDED,
+        DELIVERIES_MADE,
+        QUERIES_ASKED,
+        ANSWERS_GIVEN,
+    )
 }
 """Our event types by the name of their protobuf message."""
 
@@ -116,5 +131,8 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 @lru_cache(maxsize=65_536)
 def user_partition(user: int, partitions: int) -> int:
-    """The partition of a user's deliveries: the key is the decimal user id. 1.2 us computed, 0.1 us remembered."""
+    """The partition of a user's deliveries: the key is the decimal user id.
+
+    1.2 us computed, 0.1 us remembered.
+    """
     return partition_of(str(user).encode(), partitions)

@@ -1,4 +1,6 @@
-"""What `scripts/generate` does: makes the files that are made from others, or says which of them are stale."""
+"""What `scripts/generate` does: makes the files that are made from others, or says which of them
+are stale.
+"""
 
 from __future__ import annotations
 
@@ -24,40 +26,76 @@ def protobuf() -> dict[str, bytes]:
     """The Python code and its types for schemas/chat.proto."""
     with tempfile.TemporaryDirectory(prefix="kn-chat-") as folder:
         protoc = Path(sys.executable).parent / "protoc"
-        subprocess.run([protoc, f"--python_out={folder}", f"--pyi_out={folder}", "schemas/chat.proto"], cwd=ROOT, check=True)
+        subprocess.run(
+            [protoc, f"--python_out={folder}", f"--pyi_out={folder}", "schemas/chat.proto"],
+            cwd=ROOT,
+            check=True,
+        )
         made = {path.name: path.read_bytes() for path in Path(folder, "schemas").iterdir()}
     return {f"schemas/{name}": content for name, content in made.items()}
 
 
 def client_protocol() -> dict[str, bytes]:
-    """The modules of `schemas` that the Python client shares with the server: it is a distribution of its own and imports none of ours."""
+    """The modules of `schemas` that the Python client shares with the server: it is a distribution
+    of its own and imports none of ours.
+    """
     files = {}
     for name in ("errors", "frames", "ids", "lenient"):
-        text = re.sub(r"^from schemas\.", "from knchat_client.protocol.", (ROOT / f"schemas/{name}.py").read_text(), flags=re.MULTILINE)
+        text = re.sub(
+            r"^from schemas\.",
+            "from knchat_client.protocol.",
+            (ROOT / f"schemas/{name}.py").read_text(),
+            flags=re.MULTILINE,
+        )
         head = f"# Copied from schemas/{name}.py by scripts/generate; change that file.\n"
         files[f"clients/python/knchat_client/protocol/{name}.py"] = (head + text).encode()
     return files
 
 
 def samples() -> dict[str, bytes]:
-    """An event for each event function, as `curl -H @NAME.headers --data-binary @NAME.bin` posts it."""
+    """An event for each event function, as `curl -H @NAME.headers --data-binary @NAME.bin` posts
+    it.
+    """
     alice, bob = DEMO_USERS["alice"], DEMO_USERS["bob"]
     chat, said_at = direct_chat(alice, bob), first_id_at(AT_MS)
-    command = pb.Command(id=said_at, user=alice, device="laptop", key="sample-1", chat=chat, send=pb.Send(text="Hello from a sample event"))
+    command = pb.Command(
+        id=said_at,
+        user=alice,
+        device="laptop",
+        key="sample-1",
+        chat=chat,
+        send=pb.Send(text="Hello from a sample event"),
+    )
     commands = _event(COMMANDS_ISSUED.message, pb.Commands(schema=1, commands=[command]))
-    failure = {"knativeerrordest": "http://send.chat.svc.cluster.local", "knativeerrorcode": "422", "reason": "malformed-chat"}
-    page = pb.Query(user=alice, session="sample", re=1, deadline_ms=NEVER_MS, history=pb.HistoryQuery(chat=chat, limit=50))
-    chats = pb.Query(user=alice, session="sample", re=2, deadline_ms=NEVER_MS, chats=pb.ChatsQuery(limit=50))
+    failure = {
+        "knativeerrordest": "http://send.chat.svc.cluster.local",
+        "knativeerrorcode": "422",
+        "reason": "malformed-chat",
+    }
+    page = pb.Query(
+        user=alice,
+        session="sample",
+        re=1,
+        deadline_ms=NEVER_MS,
+        history=pb.HistoryQuery(chat=chat, limit=50),
+    )
+    chats = pb.Query(
+        user=alice, session="sample", re=2, deadline_ms=NEVER_MS, chats=pb.ChatsQuery(limit=50)
+    )
     events = {
         "send": commands,
-        "persist": _event(OUTCOMES_DECIDED.message, pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)])),
+        "persist": _event(
+            OUTCOMES_DECIDED.message, pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)])
+        ),
         "history": _event(QUERIES_ASKED.message, pb.Queries(schema=1, queries=[page, chats])),
         "report_failed": replace(commands, extensions=failure),
     }
     files: dict[str, bytes] = {}
     for name, event in events.items():
         headers, body = cloudevents.to_http(event)
-        files[f"functions/samples/{name}.headers"] = "".join(f"{key}: {value}\n" for key, value in headers).encode()
+        files[f"functions/samples/{name}.headers"] = "".join(
+            f"{key}: {value}\n" for key, value in headers
+        ).encode()
         files[f"functions/samples/{name}.bin"] = body
     return files
 
@@ -77,9 +115,16 @@ def _event(message: str, payload: pb.Commands | pb.Outcomes | pb.Queries) -> clo
 def main(arguments: list[str]) -> int:
     """Writes the files; with --check only compares, and 1 means that some are stale."""
     files = protobuf() | samples() | client_protocol()
-    stale = [name for name, content in files.items() if not (ROOT / name).exists() or (ROOT / name).read_bytes() != content]
+    stale = [
+        name
+        for name, content in files.items()
+        if not (ROOT / name).exists() or (ROOT / name).read_bytes() != content
+    ]
     for name in stale:
-        print(f"{name} is stale: run scripts/generate" if "--check" in arguments else name, file=sys.stderr)
+        print(
+            f"{name} is stale: run scripts/generate" if "--check" in arguments else name,
+            file=sys.stderr,
+        )
         if "--check" not in arguments:
             (ROOT / name).write_bytes(files[name])
     return int(bool(stale) and "--check" in arguments)

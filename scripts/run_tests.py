@@ -1,6 +1,8 @@
-"""What `test` runs for its tests: pytest processes side by side, and at the end, alone, what measures times.
+"""What `test` runs for its tests: pytest processes side by side, and at the end, alone, what
+measures times.
 
-Each job is one pytest process; its output is printed whole when it ends. At the very end come the slowest tests of all jobs.
+Each job is one pytest process; its output is printed whole when it ends. At the very end come the
+slowest tests of all jobs.
 """
 
 from __future__ import annotations
@@ -22,12 +24,23 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PRODUCTS: Final = "products"
 JOBS: Final = {
     # These start products on the real servers; the users of the secure Kafka join its groups.
-    PRODUCTS: ("tests/journeys", "tests/knchat", "tests/measure", "tests/servers", "tests/deploy/test_kafka_users.py"),
+    PRODUCTS: (
+        "tests/journeys",
+        "tests/knchat",
+        "tests/measure",
+        "tests/servers",
+        "tests/deploy/test_kafka_users.py",
+    ),
     "deploy": ("tests/deploy",),
     "backends": ("tests/backends",),
-    "Terraform and images": ("tests/deploy/test_images.py", "tests/deploy/test_terraform.py", "tests/deploy/test_terraform_cluster.py"),
+    "Terraform and images": (
+        "tests/deploy/test_images.py",
+        "tests/deploy/test_terraform.py",
+        "tests/deploy/test_terraform_cluster.py",
+    ),
 }
-"""Job -> its paths, in the order of their start: long ones first, and what waits beside what works."""
+"""Job -> its paths, in the order of their start: long ones first, and what waits beside what works.
+"""
 THE_OTHERS: Final = "the others"
 """A job of what is named by none; it starts first."""
 ON_REAL_PARTS: Final = {
@@ -44,7 +57,9 @@ _END_S: Final = 90.0
 
 _NO_TESTS: Final = 5
 _DURATION: Final = re.compile(r"^ *(\d+\.\d\d)s (?:setup|call|teardown) +\S.*\n", re.MULTILINE)
-_DURATIONS_FRAME: Final = re.compile(r"^(=+ slowest .*durations =+|\(\d+ durations < .* hidden\..*\))\n", re.MULTILINE)
+_DURATIONS_FRAME: Final = re.compile(
+    r"^(=+ slowest .*durations =+|\(\d+ durations < .* hidden\..*\))\n", re.MULTILINE
+)
 
 
 @dataclass(slots=True)
@@ -63,9 +78,24 @@ class Job:
         """In a group of its own, so that Ctrl-C reaches it through us, once."""
         self.began_s = time.monotonic()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - read until the end of the run
-        command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", f"--durations={SLOWEST}", "--durations-min=1", *self.arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "coverage",
+            "run",
+            "-m",
+            "pytest",
+            f"--durations={SLOWEST}",
+            "--durations-min=1",
+            *self.arguments,
+        ]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, process_group=0
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
         )
 
     @property
@@ -81,7 +111,9 @@ class Job:
     def progress(self) -> str:
         """How far it is, in words."""
         done = re.findall(r"\[ *(\d+)%\]$", self.so_far(), re.MULTILINE)
-        return f"{self.name} {done[-1] if done else 0} % after {time.monotonic() - self.began_s:.0f} s"
+        return (
+            f"{self.name} {done[-1] if done else 0} % after {time.monotonic() - self.began_s:.0f} s"
+        )
 
     def interrupt(self) -> None:
         """As Ctrl-C does."""
@@ -91,17 +123,27 @@ class Job:
 
 def main() -> int:
     """The exit code: 0 when all has passed, 1, or 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="scripts/run_tests.py", description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="scripts/run_tests.py", description=__doc__.partition("\n")[0] if __doc__ else ""
+    )
     parser.add_argument("--quick", action="store_true", help="without slow tests and real servers")
     parser.add_argument("options", nargs="*", metavar="...", help="behind --: more for each pytest")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     fast = " and not slow and not real" if asked.quick else ""
     jobs = [
-        Job(name, [*paths, "-m", f"not timed{fast}", *asked.options], starts_products=name == PRODUCTS) for name, paths in paths_of_jobs()
+        Job(
+            name,
+            [*paths, "-m", f"not timed{fast}", *asked.options],
+            starts_products=name == PRODUCTS,
+        )
+        for name, paths in paths_of_jobs()
     ]
     if not asked.quick:
-        jobs += [Job(name, [*words, *asked.options], starts_products=True) for name, words in ON_REAL_PARTS.items()]
+        jobs += [
+            Job(name, [*words, *asked.options], starts_products=True)
+            for name, words in ON_REAL_PARTS.items()
+        ]
     timed = Job("what measures times", ["tests", "-m", f"timed{fast}", *asked.options])
     try:
         run(jobs, at_once=SIDE_BY_SIDE)
@@ -116,16 +158,26 @@ def main() -> int:
 
 
 def paths_of_jobs() -> Iterator[tuple[str, list[str]]]:
-    """Job -> arguments of pytest that lead to its tests. A path is of the job that names it most exactly; each test is of one."""
+    """Job -> arguments of pytest that lead to its tests.
+
+    A path is of the job that names it most exactly; each test is of one.
+    """
     named = [path for paths in JOBS.values() for path in paths]
     yield THE_OTHERS, ["tests", *(f"--ignore={path}" for path in named)]
     for name, paths in JOBS.items():
-        others = [path for path in named if path not in paths and path.startswith(tuple(f"{own}/" for own in paths))]
+        others = [
+            path
+            for path in named
+            if path not in paths and path.startswith(tuple(f"{own}/" for own in paths))
+        ]
         yield name, [*paths, *(f"--ignore={path}" for path in others)]
 
 
 def run(jobs: Sequence[Job], *, at_once: int) -> None:
-    """All of them, so many at a time, in order. Each one's output is printed when it ends. Ctrl-C ends those that run, and is raised."""
+    """All of them, so many at a time, in order.
+
+    Each one's output is printed when it ends. Ctrl-C ends those that run, and is raised.
+    """
     waiting, running, said_s = list(jobs), list[Job](), time.monotonic()
     try:
         while waiting or running:
@@ -172,8 +224,12 @@ def show(job: Job) -> None:
 
 
 def show_slowest(*jobs: Job) -> None:
-    """The slowest tests, and how long each took to be made ready, to run and to be cleaned up after."""
-    found: list[tuple[float, str]] = [(float(line[1]), line[0]) for job in jobs for line in _DURATION.finditer(job.so_far())]
+    """The slowest tests, and how long each took to be made ready, to run and to be cleaned up
+    after.
+    """
+    found: list[tuple[float, str]] = [
+        (float(line[1]), line[0]) for job in jobs for line in _DURATION.finditer(job.so_far())
+    ]
     print(f"\nthe slowest {SLOWEST}")
     print("".join(line for _, line in sorted(found, reverse=True)[:SLOWEST]), flush=True)
 

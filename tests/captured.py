@@ -1,6 +1,8 @@
-"""What Knative's real data plane sent and stored, read from `captures/`, and what of it is compared how.
+"""What Knative's real data plane sent and stored, read from `captures/`, and what of it is compared
+how.
 
-The README in that folder says what each file is and which fields vary from run to run; `meaning` is that table as code.
+The README in that folder says what each file is and which fields vary from run to run; `meaning` is
+that table as code.
 """
 
 import base64
@@ -16,8 +18,14 @@ EVENT_KEY = b"test-key"
 """Under which the recorded events are signed."""
 FOREIGN = frozenset({"plain", "plain-bare", "not-a-cloudevent-bad-time"})
 """Records that the dispatcher wraps: no CloudEvents."""
-FOR_EVENT_HANDLERS = FOREIGN | {"structured-json", "structured-json-base64", "422-kne-name-with-hyphen"}
-"""Of these only requests are compared: ours dead-letters foreign records instead, and a `kne-` name that would wedge a partition."""
+FOR_EVENT_HANDLERS = FOREIGN | {
+    "structured-json",
+    "structured-json-base64",
+    "422-kne-name-with-hyphen",
+}
+"""Of these only requests are compared: ours dead-letters foreign records instead, and a `kne-` name
+that would wedge a partition.
+"""
 
 
 class Message(NamedTuple):
@@ -45,9 +53,19 @@ def stored(record: dict) -> ConsumerRecord:
         return None if text is None else base64.b64decode(text)
 
     headers = [(header["name"], raw(header["value_base64"])) for header in record["headers"]]
-    value = _large(record["value_length"]) if record.get("value_omitted") else raw(record["value_base64"])
+    value = (
+        _large(record["value_length"])
+        if record.get("value_omitted")
+        else raw(record["value_base64"])
+    )
     return ConsumerRecord(
-        record["topic"], record["partition"], record["offset"], record["timestamp_ms"], raw(record["key_base64"]), headers, value
+        record["topic"],
+        record["partition"],
+        record["offset"],
+        record["timestamp_ms"],
+        raw(record["key_base64"]),
+        headers,
+        value,
     )
 
 
@@ -78,7 +96,10 @@ def captured(file: str) -> Message:
 
 
 def record_behind(file: str) -> str | None:
-    """The name of the record that a request to a function was made of. None: it was not kept, of a dead letter that fails too."""
+    """The name of the record that a request to a function was made of.
+
+    None: it was not kept, of a dead letter that fails too.
+    """
     name = file.removesuffix(".http").partition(".try")[0]
     if name.startswith("loop-"):
         return name.removesuffix(".dispatched").replace("loop-", "receive-")
@@ -86,18 +107,30 @@ def record_behind(file: str) -> str | None:
     return name if (CAPTURES / f"{name}.record.json").exists() else None
 
 
-TO_FUNCTIONS = sorted(path.name for path in [*CAPTURES.glob("dispatch-*.http"), *CAPTURES.glob("loop-*.http")])
+TO_FUNCTIONS = sorted(
+    path.name for path in [*CAPTURES.glob("dispatch-*.http"), *CAPTURES.glob("loop-*.http")]
+)
 """The requests that functions received."""
-TO_SINKS = sorted(path.name.replace(".response.http", ".http") for path in CAPTURES.glob("*.response.http"))
+TO_SINKS = sorted(
+    path.name.replace(".response.http", ".http") for path in CAPTURES.glob("*.response.http")
+)
 """The requests that the sink received, and answered."""
-DISPATCHED = sorted(path.name.removeprefix("dispatch-").removesuffix(".record.json") for path in CAPTURES.glob("dispatch-*.record.json"))
+DISPATCHED = sorted(
+    path.name.removeprefix("dispatch-").removesuffix(".record.json")
+    for path in CAPTURES.glob("dispatch-*.record.json")
+)
 """The records that were delivered."""
-DEAD = sorted(path.name.removeprefix("dead-letter-").removesuffix(".record.json") for path in CAPTURES.glob("dead-letter-*.record.json"))
+DEAD = sorted(
+    path.name.removeprefix("dead-letter-").removesuffix(".record.json")
+    for path in CAPTURES.glob("dead-letter-*.record.json")
+)
 """Those of them that became dead letters."""
 
 
 def meaning(headers: dict[str, str]) -> dict[str, object]:
-    """Headers with what varies replaced by its meaning: times as times, spans only checked, our name behind the dispatcher's."""
+    """Headers with what varies replaced by its meaning: times as times, spans only checked, our
+    name behind the dispatcher's.
+    """
     meant: dict[str, object] = {}
     for name, value in headers.items():
         match name.removeprefix("ce_").removeprefix("ce-"):

@@ -1,4 +1,6 @@
-"""Clocks that a test moves on: STARTED_S is in January 2027, and as good as any other for a monotonic one."""
+"""Clocks that a test moves on: STARTED_S is in January 2027, and as good as any other for a
+monotonic one.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,13 @@ class Machine:
         return clock.Clock(alone=alone, wall=self.wall, elapsed=self.elapsed)
 
     def reading(self, *, late_s=0.0, took_s=0.0, wrong_s=0.0):
-        """Of a database with the true time, `wrong_s` aside, which answered after `late_s` of the `took_s` that the question took."""
+        """Of a database with the true time, `wrong_s` aside, which answered after `late_s` of the
+        `took_s` that the question took.
+        """
         asked_s = self.passed_s
         self.passed_s += took_s
-        return clock.Reading(round((STARTED_S + asked_s + min(late_s, took_s) + wrong_s) * 1_000), asked_s, self.passed_s)
+        return clock.Reading(
+            round((STARTED_S + asked_s + min(late_s, took_s) + wrong_s) * 1_000),
+            asked_s,
+            self.passed_s,
+        )

@@ -1,4 +1,6 @@
-"""A collector of spans for tests: takes OTLP over http as the protocol has it, protobuf plain or compressed, and keeps what came."""
+"""A collector of spans for tests: takes OTLP over http as the protocol has it, protobuf plain or
+compressed, and keeps what came.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -33,7 +38,10 @@ class Span:
 
 
 class Collector:
-    """Listens until `close`. `answers` are given to the next requests, then 200 for ever; "hang" means none before the end."""
+    """Listens until `close`.
+
+    `answers` are given to the next requests, then 200 for ever; "hang" means none before the end.
+    """
 
     def __init__(self, *answers: int | str) -> None:
         self.spans: list[Span] = []
@@ -62,7 +70,9 @@ class Collector:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}
+        )
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -78,7 +88,9 @@ class Collector:
             return 404, b""
         if answer != 200:
             return (503, b"") if answer == "hang" else (answer, b"")
-        request = ExportTraceServiceRequest.FromString(UNPACK[named.get("content-encoding", "")](body))
+        request = ExportTraceServiceRequest.FromString(
+            UNPACK[named.get("content-encoding", "")](body)
+        )
         with self._came:
             self.spans += [
                 _span(span, _values(resource.resource.attributes))
@@ -90,7 +102,10 @@ class Collector:
         return 200, ExportTraceServiceResponse().SerializeToString()
 
     def wait(self, trace: str, names: Iterable[str]) -> dict[str, list[Span]]:
-        """The spans of a trace by name, when each of these has come at least once. Blocks: call it in a thread."""
+        """The spans of a trace by name, when each of these has come at least once.
+
+        Blocks: call it in a thread.
+        """
         wanted = set(names)
         until = time.monotonic() + PATIENCE_S
         with self._came:
@@ -101,12 +116,16 @@ class Collector:
                         found.setdefault(span.name, []).append(span)
                 if wanted <= found.keys():
                     return found
-                assert self._came.wait(until - time.monotonic()), f"{wanted - found.keys()} did not come, {found.keys()} did"
+                assert self._came.wait(until - time.monotonic()), (
+                    f"{wanted - found.keys()} did not come, {found.keys()} did"
+                )
 
     def wait_for(self, name: str) -> list[Span]:
         """The spans of this name, of any trace, when there is one. Blocks."""
         with self._came:
-            assert self._came.wait_for(lambda: any(span.name == name for span in self.spans), PATIENCE_S), f"{name} did not come"
+            assert self._came.wait_for(
+                lambda: any(span.name == name for span in self.spans), PATIENCE_S
+            ), f"{name} did not come"
             return [span for span in self.spans if span.name == name]
 
     def wait_for_requests(self, number: int) -> None:
@@ -134,5 +153,7 @@ def _span(span: trace_pb2.Span, resource: dict[str, Any]) -> Span:
         span=span.span_id.hex(),
         parent=span.parent_span_id.hex(),
         attributes=_values(span.attributes),
-        failed=span.status.message if span.status.code == trace_pb2.Status.STATUS_CODE_ERROR else None,
+        failed=span.status.message
+        if span.status.code == trace_pb2.Status.STATUS_CODE_ERROR
+        else None,
     )

@@ -1,4 +1,6 @@
-"""What all tests share: programs that they start can be interrupted, whoever started the tests; and the real servers and API server."""
+"""What all tests share: programs that they start can be interrupted, whoever started the tests; and
+the real servers and API server.
+"""
 
 import signal
 
@@ -8,17 +10,21 @@ pytest_plugins = ["tests.real", "tests.deploy.cluster"]
 
 
 def pytest_configure():
-    """A shell that runs us in the background has SIGINT ignored, and a program would inherit that."""
+    """A shell that runs us in the background has SIGINT ignored, and a program
+    would inherit that.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
-    """A test that needs real servers has two tries: on a crowded machine they now and then need longer than a test waits.
+    """A test that needs real servers has two tries: on a crowded machine they now and then need
+    longer than a test waits.
 
-    So has one that starts the product itself: once in a hundred times, on a crowded machine, it did not end within a minute, for a reason
-    that is not found yet. The error then holds what its threads were doing.
-    The report shows the second one as an R, and by name at its end; what fails twice fails.
+    So has one that starts the product itself: once in a hundred times, on a crowded machine, it did
+    not end within a minute, for a reason that is not found yet. The error then holds what its
+    threads were doing. The report shows the second one as an R, and by name at its end; what fails
+    twice fails.
     """
     for item in items:
         needs = {"cluster", "own_dev"} & set(item.fixturenames)

@@ -1,4 +1,7 @@
-"""A TCP proxy between a client and its server, to cut the line, hold it, or lead it elsewhere. Runs in the test's own event loop."""
+"""A TCP proxy between a client and its server, to cut the line, hold it, or lead it elsewhere.
+
+Runs in the test's own event loop.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ class Proxy:
             self._lines.add(line)
             await self._tell()
             try:
-                ways = [asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(there, writer))]
+                ways = [
+                    asyncio.create_task(self._pass(reader, back)),
+                    asyncio.create_task(self._pass(there, writer)),
+                ]
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 for way in ways:
                     way.cancel()

@@ -1,11 +1,14 @@
-"""The real servers in tests: session fixtures that start them, the marker `real`, and the table of suites by adapter.
+"""The real servers in tests: session fixtures that start them, the marker `real`, and the table of
+suites by adapter.
 
-`kafka_settings`, `cassandra_settings`, `postgres_settings` and `redis_settings` are dicts of Settings fields that lead to a server which is
-ready. The servers run on after the tests, since the next run wants them; one that cannot be had fails the test.
-`secure_settings("kafka", ...)` gives the same for the set with TLS and passwords. `fragile` is one of the tests' own, to hurt.
+`kafka_settings`, `cassandra_settings`, `postgres_settings` and `redis_settings` are dicts of
+Settings fields that lead to a server which is ready. The servers run on after the tests, since the
+next run wants them; one that cannot be had fails the test. `secure_settings("kafka", ...)` gives
+the same for the set with TLS and passwords. `fragile` is one of the tests' own, to hurt.
 
-A test is marked `real` by itself when it asks for one of these fixtures, or is parametrised with the name of an adapter that needs a server
-(the keys of NEEDS): then its fixture starts the server by `request.getfixturevalue(NEEDS[request.param])`. Loaded by `tests/conftest.py`.
+A test is marked `real` by itself when it asks for one of these fixtures, or is parametrised with
+the name of an adapter that needs a server (the keys of NEEDS): then its fixture starts the server
+by `request.getfixturevalue(NEEDS[request.param])`. Loaded by `tests/conftest.py`.
 """
 
 from __future__ import annotations
@@ -66,7 +69,9 @@ _PREFIXES = []
 
 
 def topic_prefix():
-    """A new one, for topics of one test module or one test: others use the same broker at the same time."""
+    """A new one, for topics of one test module or one test: others use the same broker at the same
+    time.
+    """
     _PREFIXES.append(f"test-{uuid.uuid4().hex[:8]}-")
     return _PREFIXES[-1]
 
@@ -97,7 +102,10 @@ def secure_settings():
 
 @pytest.fixture(scope="session")
 def fragile(tmp_path_factory):
-    """Services that nobody else uses: `start`, `stop`, `kill`, `pause` and `resume` them. A test that hurt one leaves it running."""
+    """Services that nobody else uses: `start`, `stop`, `kill`, `pause` and `resume` them.
+
+    A test that hurt one leaves it running.
+    """
     services = Services(tmp_path_factory.mktemp("fragile"))
     yield services
     for name in SERVERS:
@@ -107,7 +115,9 @@ def fragile(tmp_path_factory):
 def adapter_of(item):
     """The adapter that a test is parametrised with, or None."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return next((value for value in parameters if isinstance(value, str) and value in _ADAPTERS), None)
+    return next(
+        (value for value in parameters if isinstance(value, str) and value in _ADAPTERS), None
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

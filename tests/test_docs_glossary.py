@@ -22,9 +22,18 @@ GLOSSARY: Final = (Path(__file__).parents[1] / "docs/glossary.md").read_text()
 def _names() -> dict[str, str]:
     """Every word that a name of the public API is made of -> one name that holds it."""
     queries = [chat_queries.ChatsQuery, chat_queries.MessagesQuery, chat_queries.DigestQuery]
-    structs = [*get_args(frames.Incoming), *get_args(frames.Outgoing), frames.HistoryMessage, frames.ChatState, frames.Limits, *queries]
+    structs = [
+        *get_args(frames.Incoming),
+        *get_args(frames.Outgoing),
+        frames.HistoryMessage,
+        frames.ChatState,
+        frames.Limits,
+        *queries,
+    ]
     models = [
-        model for model in vars(endpoints).values() if isinstance(model, type) and issubclass(model, endpoints.Body | endpoints.Query)
+        model
+        for model in vars(endpoints).values()
+        if isinstance(model, type) and issubclass(model, endpoints.Body | endpoints.Query)
     ]
     names = [
         *(struct.__struct_config__.tag for struct in structs if struct.__struct_config__.tag),
@@ -44,19 +53,43 @@ _PLAIN: Final = frozenset({"v", "k", "s", "ms", "in", "per", "at", "from", "to"}
 
 
 def test_the_glossary_has_every_noun_of_the_public_api():
-    """Frames and their fields, calls and bodies, commands, topics, functions and settings; singular or plural."""
+    """Frames and their fields, calls and bodies, commands, topics, functions and settings; singular
+    or plural.
+    """
     said = set(re.findall(r"[a-z]+", GLOSSARY.lower()))
-    forms = {word: {word, word.removesuffix("s"), word.removesuffix("es"), f"{word}s"} for word in _names()}
+    forms = {
+        word: {word, word.removesuffix("s"), word.removesuffix("es"), f"{word}s"}
+        for word in _names()
+    }
 
-    assert {word: _names()[word] for word, either in forms.items() if not either & said and word not in _PLAIN} == {}
+    assert {
+        word: _names()[word]
+        for word, either in forms.items()
+        if not either & said and word not in _PLAIN
+    } == {}
 
 
 def test_the_glossary_explains_frames_calls_topics_commands_and_functions_by_name():
     """Whole, as they are written on the wire."""
-    names = {*frames.CLIENT_TYPES, *frames.SERVER_TYPES, *TOPICS, *COMMANDS, *(trigger.target for trigger in triggers.TRIGGERS)}
-    paths = {part for call in openapi.described_endpoints() for part in call.path.split("/") if part and not part.startswith("{")} - {"v1"}
+    names = {
+        *frames.CLIENT_TYPES,
+        *frames.SERVER_TYPES,
+        *TOPICS,
+        *COMMANDS,
+        *(trigger.target for trigger in triggers.TRIGGERS),
+    }
+    paths = {
+        part
+        for call in openapi.described_endpoints()
+        for part in call.path.split("/")
+        if part and not part.startswith("{")
+    } - {"v1"}
 
-    assert {name for name in names | paths if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", GLOSSARY)} == set()
+    assert {
+        name
+        for name in names | paths
+        if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", GLOSSARY)
+    } == set()
 
 
 def test_a_word_of_the_glossary_has_one_row():

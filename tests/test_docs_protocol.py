@@ -1,4 +1,6 @@
-"""The page docs/protocol.md and its marks "planned" are compared with the code: frames, calls, limits, close codes, error codes."""
+"""The page docs/protocol.md and its marks "planned" are compared with the code: frames, calls,
+limits, close codes, error codes.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,16 @@ _UNDESCRIBED: Final = {"GET /v1/openapi.json", "GET /v1/docs"}
 
 
 def split(heading: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The rows under a heading of the protocol page that are served, and those that are planned: names in the first cell -> the rest."""
+    """The rows under a heading of the protocol page that are served, and those that are planned:
+    names in the first cell -> the rest.
+    """
     served: dict[str, str] = {}
     planned: dict[str, str] = {}
     for first, *rest in rows(PAGE, heading):
         group = planned if first.startswith(PLANNED) else served
-        names = re.findall(r"`([^`]+)`", first) or re.split(r", ?", first.removeprefix(PLANNED).strip())
+        names = re.findall(r"`([^`]+)`", first) or re.split(
+            r", ?", first.removeprefix(PLANNED).strip()
+        )
         group.update(dict.fromkeys(names, " | ".join(rest)))
     return served, planned
 
@@ -46,9 +52,14 @@ def _said(cell: str) -> tuple[set[str], set[str]]:
     )
 
 
-@pytest.mark.parametrize(("heading", "union"), [("Client to server", frames.Incoming), ("Server to client", frames.Outgoing)])
+@pytest.mark.parametrize(
+    ("heading", "union"),
+    [("Client to server", frames.Incoming), ("Server to client", frames.Outgoing)],
+)
 def test_the_frames_of_the_page_are_those_of_the_code(heading, union):
-    """Each frame that is served has a row with all its fields; what is planned, rows and fields, is not there yet."""
+    """Each frame that is served has a row with all its fields; what is planned, rows and fields, is
+    not there yet.
+    """
     served, planned = split(heading)
     kinds = {kind.__struct_config__.tag: kind for kind in get_args(union)}
 
@@ -73,11 +84,18 @@ def test_the_calls_of_the_page_are_those_of_the_code():
         words = _said(served[name])
         assert fields <= words[0], name
         assert not fields & words[1], name
-    assert all(any(path.split(" ")[1].startswith(prefix) for prefix in _prefixes()) for path in served)
+    assert all(
+        any(path.split(" ")[1].startswith(prefix) for prefix in _prefixes()) for path in served
+    )
 
 
 def _prefixes() -> list[str]:
-    return [path for trigger in triggers.TRIGGERS if isinstance(trigger, triggers.OnHttp) for path in trigger.paths]
+    return [
+        path
+        for trigger in triggers.TRIGGERS
+        if isinstance(trigger, triggers.OnHttp)
+        for path in trigger.paths
+    ]
 
 
 def test_the_limits_of_the_page_are_those_of_the_code():
@@ -91,9 +109,14 @@ def test_the_limits_of_the_page_are_those_of_the_code():
 def test_the_close_codes_of_the_page_are_those_of_the_code():
     """1005 and 1006 are never sent: they stand for a close without a code, and for none at all."""
     ours = {value.code for value in vars(close).values() if isinstance(value, close.Close)}
-    codes = ours | {value for value in vars(framing).values() if isinstance(value, int) and 1000 <= value < 5000}
+    codes = ours | {
+        value for value in vars(framing).values() if isinstance(value, int) and 1000 <= value < 5000
+    }
 
-    assert {int(first) for first, *_ in rows(PAGE, "Close codes")} == codes - {framing.NO_CODE, framing.VANISHED}
+    assert {int(first) for first, *_ in rows(PAGE, "Close codes")} == codes - {
+        framing.NO_CODE,
+        framing.VANISHED,
+    }
 
 
 def test_the_error_codes_of_the_page_are_those_of_the_code():
@@ -101,7 +124,8 @@ def test_the_error_codes_of_the_page_are_those_of_the_code():
     served, planned = split("Error codes")
 
     assert [tuple(row.split(" | ")[:2]) for row in served.values()] == [
-        (str(status), "yes" if code in TEMPORARY_CODES else "no") for code, status in STATUS_OF_CODE.items()
+        (str(status), "yes" if code in TEMPORARY_CODES else "no")
+        for code, status in STATUS_OF_CODE.items()
     ]
     assert list(served) == list(STATUS_OF_CODE)
     assert not set(planned) & set(STATUS_OF_CODE)

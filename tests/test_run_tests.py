@@ -1,4 +1,6 @@
-"""What `scripts/test` runs its tests with: every test in one job, a failure of any job is one of the run, and Ctrl-C ends all."""
+"""What `scripts/test` runs its tests with: every test in one job, a failure of any job is one of
+the run, and Ctrl-C ends all.
+"""
 
 import os
 import shutil
@@ -11,7 +13,10 @@ import pytest
 import run_tests
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = "def pytest_addoption(parser):\n    for name in ('--real', '--sink'):\n        parser.addoption(name, action='store_true')\n"
+OPTIONS = (
+    "def pytest_addoption(parser):\n    for name in ('--real', '--sink'):\n        "
+    "parser.addoption(name, action='store_true')\n"
+)
 GOOD = "def test_good():\n    pass\n"
 BAD = "def test_bad():\n    assert 'planted' == {}\n"
 TIMED = "import pytest\n@pytest.mark.timed\ndef test_timed():\n    {}\n"
@@ -24,11 +29,18 @@ def start(tmp_path):
     shutil.copy(ROOT / "scripts/run_tests.py", tmp_path / "scripts")
     (tmp_path / "conftest.py").write_text(OPTIONS)
     markers = 'markers = ["timed: x", "slow: x", "real: x"]\ntestpaths = ["tests"]'
-    (tmp_path / "pyproject.toml").write_text(f'[tool.pytest.ini_options]\naddopts = "-q -p no:cacheprovider"\n{markers}\n')
+    (tmp_path / "pyproject.toml").write_text(
+        f'[tool.pytest.ini_options]\naddopts = "-q -p no:cacheprovider"\n{markers}\n'
+    )
 
     def begin(**texts):
-        for path in ("tests/schemas", *(path for paths in run_tests.JOBS.values() for path in paths)):
-            file = tmp_path / (path if path.endswith(".py") else f"{path}/test_{Path(path).name}.py")
+        for path in (
+            "tests/schemas",
+            *(path for paths in run_tests.JOBS.values() for path in paths),
+        ):
+            file = tmp_path / (
+                path if path.endswith(".py") else f"{path}/test_{Path(path).name}.py"
+            )
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(texts.get(Path(path).name, GOOD))
         return subprocess.Popen(
@@ -48,19 +60,29 @@ def test_each_test_is_of_one_job():
     of = {}
     for name, arguments in run_tests.paths_of_jobs():
         paths = [ROOT / path for path in arguments if not path.startswith("--ignore=")]
-        ignored = [ROOT / path.removeprefix("--ignore=") for path in arguments if path.startswith("--ignore=")]
+        ignored = [
+            ROOT / path.removeprefix("--ignore=")
+            for path in arguments
+            if path.startswith("--ignore=")
+        ]
         for found in (ROOT / "tests").rglob("test_*.py"):
             above = {found, *found.parents}
             if above & set(paths) and not above & set(ignored):
                 of.setdefault(found, []).append(name)
 
-    assert {path for path in (ROOT / "tests").rglob("test_*.py") if len(of.get(path, ())) != 1} == set()
+    assert {
+        path for path in (ROOT / "tests").rglob("test_*.py") if len(of.get(path, ())) != 1
+    } == set()
     assert all((ROOT / path).exists() for paths in run_tests.JOBS.values() for path in paths)
 
 
 def test_a_failure_of_any_job_is_one_of_the_run(start):
-    """The others go on, the output of each is shown whole, and what measures times comes after them, alone."""
-    running = start(deploy=BAD.format("'d'"), schemas=BAD.format("'s'"), backends=TIMED.format("assert False"))
+    """The others go on, the output of each is shown whole, and what measures times comes after
+    them, alone.
+    """
+    running = start(
+        deploy=BAD.format("'d'"), schemas=BAD.format("'s'"), backends=TIMED.format("assert False")
+    )
     out, _ = running.communicate(timeout=120)
 
     assert running.returncode == 1
@@ -85,7 +107,8 @@ def test_ctrl_c_ends_all_jobs(start, tmp_path):
     waits = (
         "import pathlib, pytest, time\n"
         "@pytest.fixture\ndef held():\n"
-        "    pathlib.Path(__file__).with_suffix('.began').touch()\n    yield\n    pathlib.Path(__file__).with_suffix('.ended').touch()\n"
+        "    pathlib.Path(__file__).with_suffix('.began').touch()\n    yield\n    "
+        "pathlib.Path(__file__).with_suffix('.ended').touch()\n"
         "def test_waits(held):\n    time.sleep(60)\n"
     )
     running = start(deploy=waits, journeys=waits)

@@ -1,4 +1,6 @@
-"""What reads a clock that somebody may set stands in a table, with its reason: everything else goes by backends/clock.py."""
+"""What reads a clock that somebody may set stands in a table, with its reason: everything else goes
+by backends/clock.py.
+"""
 
 import re
 from pathlib import Path
@@ -7,11 +9,14 @@ from tests.support.pages import ROOT, rows
 
 _ROOMS = ("backends", "clients", "functions", "gateway", "schemas", "scripts")
 _READS = re.compile(
-    r"\btime\.time\b|time_ns\(|CLOCK_REALTIME|from time import|gmtime|localtime|\.now\(|utcnow|\.today\(|formatdate\("
+    r"\btime\.time\b|time_ns\(|CLOCK_REALTIME|from time "
+    r"import|gmtime|localtime|\.now\(|utcnow|\.today\(|formatdate\("
     r"|record\.created|time\.ctime|time\.strftime"
     r"|CURRENT_TIME|clock_timestamp|\bnow\(\)|julianday|func\.now|'TIME'"
 )
-_NOT_THE_TIME = re.compile(r"monotonic_ns\(|clock_gettime_ns\(|process_time_ns\(|thread_time_ns\(|perf_counter_ns\(")
+_NOT_THE_TIME = re.compile(
+    r"monotonic_ns\(|clock_gettime_ns\(|process_time_ns\(|thread_time_ns\(|perf_counter_ns\("
+)
 
 
 def reading_files(root):

@@ -1,7 +1,8 @@
 """People and their log-ins.
 
-One SQL database behind both ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every method raises Unavailable when the
-database does not answer within the settings' timeout (default 5 s). Source: design.md D17, D19.
+One SQL database behind both ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every
+method raises Unavailable when the database does not answer within the settings' timeout (default 5
+s). Source: design.md D17, D19.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ from schemas import chat_pb2 as pb
 from schemas.ids import UserId
 
 MAX_DEVICES_PER_USER: Final = 50
-"""A new log-in beyond ends the device that was unused longest. Who had more before there was this limit keeps them."""
+"""A new log-in beyond ends the device that was unused longest.
+
+Who had more before there was this limit keeps them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One account. `version` counts its changes from 1; phone, email and settings are shown to the owner only."""
+    """One account.
+
+    `version` counts its changes from 1; phone, email and settings are shown to the owner only.
+    """
 
     user: UserId
     user_name: str
@@ -35,7 +42,11 @@ class Accounts(Protocol):
     """Users and their passwords' hashes."""
 
     async def register(self, profile: Profile, password_hash: str) -> None:
-        """A new account. Raises Refused name_taken when the user name is taken, Unavailable when the id is (mint another)."""
+        """A new account.
+
+        Raises Refused name_taken when the user name is taken, Unavailable when the id is (mint
+        another).
+        """
         ...
 
     async def credentials(self, user_name: str) -> tuple[Profile, str, int] | None:
@@ -47,7 +58,10 @@ class Accounts(Protocol):
         ...
 
     async def set_password_hash(self, user: UserId, password_hash: str, *, was: str) -> bool:
-        """Replaces the hash if it still is `was`; says whether it did. For another hash of the same password: no log-in ends."""
+        """Replaces the hash if it still is `was`; says whether it did.
+
+        For another hash of the same password: no log-in ends.
+        """
         ...
 
     async def profiles(self, users: Collection[UserId]) -> Mapping[UserId, Profile]:
@@ -55,22 +69,31 @@ class Accounts(Protocol):
         ...
 
     async def search(self, text: str, *, limit: int) -> Sequence[Profile]:
-        """Accounts whose user name or display name contains the text (3 characters or more, any case).
+        """Accounts whose user name or display name contains the text (3 characters or more, any
+        case).
 
         First the one whose user name it is, then by user name, in the order of its bytes.
         """
         ...
 
     async def change_profile(self, profile: Profile) -> bool:
-        """Writes the profile if the stored version is `profile.version - 1`; says whether it did. Raises Refused name_taken."""
+        """Writes the profile if the stored version is `profile.version - 1`; says whether it did.
+
+        Raises Refused name_taken.
+        """
         ...
 
     async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
-        """Which of these users exist. `send` asks this for each recipient it has not seen for a while."""
+        """Which of these users exist.
+
+        `send` asks this for each recipient it has not seen for a while.
+        """
         ...
 
     async def read_clock(self, clock: Clock) -> Reading:
-        """What the database's clock says, for the clock of this process; where that has none of its own, what this one says."""
+        """What the database's clock says, for the clock of this process; where that has none of its
+        own, what this one says.
+        """
         ...
 
     async def ping(self) -> None:
@@ -86,9 +109,11 @@ class Accounts(Protocol):
 class Device:
     """One installation of a client that is logged in, and where its refresh tokens stand.
 
-    `family` names the log-in: random, 128 bits, known to the holder of a token alone. `generation` counts rotations from 1, the last
-    at `rotated_ms`; `token_hash` is the SHA-256 of the newest secret, `previous_hash` of the one before, and `salt` what the newest was
-    made with. `epoch` is the account's session epoch when it logged in: once the account has a higher one, the device is logged out.
+    `family` names the log-in: random, 128 bits, known to the holder of a token alone. `generation`
+    counts rotations from 1, the last at `rotated_ms`; `token_hash` is the SHA-256 of the newest
+    secret, `previous_hash` of the one before, and `salt` what the newest was made with. `epoch` is
+    the account's session epoch when it logged in: once the account has a higher one, the device is
+    logged out.
     """
 
     user: UserId
@@ -107,10 +132,11 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Log-ins of one user that have ended: of a device, those with tokens issued before `before_ms` (Unix milliseconds).
+    """Log-ins of one user that have ended: of a device, those with tokens issued before `before_ms`
+    (Unix milliseconds).
 
-    With an `epoch` above 0 the device is empty and all log-ins of a lower epoch have ended; `kept` is the device that goes on, with
-    tokens of this epoch.
+    With an `epoch` above 0 the device is empty and all log-ins of a lower epoch have ended; `kept`
+    is the device that goes on, with tokens of this epoch.
     """
 
     user: UserId
@@ -122,21 +148,26 @@ class Ending:
     @property
     def delivery(self) -> pb.Delivery:
         """How the user's gateway is told."""
-        revoked = pb.Revoked(device=self.device, before_ms=self.before_ms, epoch=self.epoch, kept=self.kept)
+        revoked = pb.Revoked(
+            device=self.device, before_ms=self.before_ms, epoch=self.epoch, kept=self.kept
+        )
         return pb.Delivery(users=[self.user], revoked=revoked)
 
 
 class LogIns(Protocol):
-    """Devices that are logged in, and how that ends. Times are Unix milliseconds and come from the caller.
+    """Devices that are logged in, and how that ends.
 
-    Whatever ends log-ins writes down in the same transaction that the gateways have to hear of it: `untold` holds it until `told`.
+    Times are Unix milliseconds and come from the caller. Whatever ends log-ins writes down in the
+    same transaction that the gateways have to hear of it: `untold` holds it until `told`.
     """
 
     async def begin(self, device: Device) -> tuple[Device, Sequence[Ending]] | None:
-        """A log-in, and what it ends: the device's older one and, beyond MAX_DEVICES_PER_USER, the device that was unused longest.
+        """A log-in, and what it ends: the device's older one and, beyond MAX_DEVICES_PER_USER, the
+        device that was unused longest.
 
-        Its times are moved behind all that the older one was issued. None, and nothing is written, when `device.epoch` is not the account's
-        session epoch (any longer): the password has been changed meanwhile.
+        Its times are moved behind all that the older one was issued. None, and nothing is written,
+        when `device.epoch` is not the account's session epoch (any longer): the password has been
+        changed meanwhile.
         """
         ...
 
@@ -153,17 +184,25 @@ class LogIns(Protocol):
         ...
 
     async def rotate(self, device: Device, *, was_generation: int) -> bool:
-        """Writes generation, hashes, salt, rotated_ms and seen_ms if the generation still is `was_generation`; says whether it did."""
+        """Writes generation, hashes, salt, rotated_ms and seen_ms if the generation still is
+        `was_generation`; says whether it did.
+        """
         ...
 
-    async def end(self, user: UserId, name: str, *, now_ms: int, family: str | None = None) -> Ending | None:
+    async def end(
+        self, user: UserId, name: str, *, now_ms: int, family: str | None = None
+    ) -> Ending | None:
         """Ends a device, with the family only if it still is that log-in. None: there was none."""
         ...
 
-    async def change_password(self, user: UserId, password_hash: str, *, was: str, kept: Device) -> tuple[Device, Ending] | None:
-        """Replaces the hash if it still is `was`, raises the session epoch, and ends every log-in but `kept`, which begins anew.
+    async def change_password(
+        self, user: UserId, password_hash: str, *, was: str, kept: Device
+    ) -> tuple[Device, Ending] | None:
+        """Replaces the hash if it still is `was`, raises the session epoch, and ends every log-in
+        but `kept`, which begins anew.
 
-        One transaction, whose cost hardly grows with the number of devices. None, and nothing is written, when the hash is another.
+        One transaction, whose cost hardly grows with the number of devices. None, and nothing is
+        written, when the hash is another.
         """
         ...
 

@@ -1,7 +1,9 @@
-"""The `LogIns` port on SQL: devices that are logged in, and the endings that the log does not have yet.
+"""The `LogIns` port on SQL: devices that are logged in, and the endings that the log does not have
+yet.
 
-A log-in counts while its epoch is its account's: every question here asks for both, so raising the epoch ends all of them, however many
-there are. Whatever begins or ends log-ins is one transaction; those that must not overlap take the account's row first.
+A log-in counts while its epoch is its account's: every question here asks for both, so raising the
+epoch ends all of them, however many there are. Whatever begins or ends log-ins is one transaction;
+those that must not overlap take the account's row first.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ DEVICES: Final = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-# What gateways are still to be told. Hardly ever more than a few rows, so nothing but the key is indexed.
+# What gateways are still to be told. Hardly ever more than a few rows, so nothing but the key is
+# indexed.
 ENDINGS: Final = sa.Table(
     "endings",
     METADATA,
@@ -45,14 +48,17 @@ ENDINGS: Final = sa.Table(
     sa.Column("kept", sa.Text, nullable=False),
 )
 
-# Rows of ended log-ins that are swept out in one transaction, which takes about 2 ms then; more wait for the user's next log-in.
+# Rows of ended log-ins that are swept out in one transaction, which takes about 2 ms then; more
+# wait for the user's next log-in.
 _MAX_SWEPT: Final = 500
 
 _DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
 _ENDING: Final = [ENDINGS.c[name] for name in Ending.__slots__]
 _ROTATED: Final = ("generation", "token_hash", "previous_hash", "salt", "seen_ms", "rotated_ms")
 _STANDING: Final = sa.select(*_DEVICE).join_from(
-    DEVICES, ACCOUNTS, sa.and_(ACCOUNTS.c.user == DEVICES.c.user, ACCOUNTS.c.session_epoch == DEVICES.c.epoch)
+    DEVICES,
+    ACCOUNTS,
+    sa.and_(ACCOUNTS.c.user == DEVICES.c.user, ACCOUNTS.c.session_epoch == DEVICES.c.epoch),
 )
 
 
@@ -67,11 +73,17 @@ class SqlLogIns:
         """Locks the account, so that no change of the password comes between."""
 
         def work(connection: sa.Connection) -> tuple[Device, Sequence[Ending]] | None:
-            account = sa.select(ACCOUNTS.c.session_epoch).where(ACCOUNTS.c.user == device.user).with_for_update()
+            account = (
+                sa.select(ACCOUNTS.c.session_epoch)
+                .where(ACCOUNTS.c.user == device.user)
+                .with_for_update()
+            )
             if connection.execute(account).scalar() != device.epoch:
                 return None
             self._sweep(connection, device.user, device.epoch)
-            was = connection.execute(sa.select(DEVICES.c.seen_ms).where(_is(device.user, device.device))).scalar()
+            was = connection.execute(
+                sa.select(DEVICES.c.seen_ms).where(_is(device.user, device.device))
+            ).scalar()
             begun, ended = device, []
             if was is not None:
                 begun = _after(device, was)
@@ -88,9 +100,17 @@ class SqlLogIns:
         """What ends so that the user has no device more than before."""
         mine = sa.and_(DEVICES.c.user == device.user, DEVICES.c.epoch == device.epoch)
         some = sa.select(sa.literal_column("1")).where(mine).limit(MAX_DEVICES_PER_USER).subquery()
-        if connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one() < MAX_DEVICES_PER_USER:
+        if (
+            connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+            < MAX_DEVICES_PER_USER
+        ):
             return None
-        unused = sa.select(DEVICES.c.device, DEVICES.c.seen_ms).where(mine).order_by(DEVICES.c.seen_ms, DEVICES.c.device).limit(1)
+        unused = (
+            sa.select(DEVICES.c.device, DEVICES.c.seen_ms)
+            .where(mine)
+            .order_by(DEVICES.c.seen_ms, DEVICES.c.device)
+            .limit(1)
+        )
         name, seen_ms = connection.execute(unused).one()
         connection.execute(sa.delete(DEVICES).where(_is(device.user, name)))
         return Ending(device.user, name, max(device.seen_ms, seen_ms) + 1)
@@ -105,7 +125,9 @@ class SqlLogIns:
 
     async def devices(self, user: UserId) -> Sequence[Device]:
         """One SELECT."""
-        query = _STANDING.where(DEVICES.c.user == user).order_by(DEVICES.c.created_ms.desc(), DEVICES.c.device)
+        query = _STANDING.where(DEVICES.c.user == user).order_by(
+            DEVICES.c.created_ms.desc(), DEVICES.c.device
+        )
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [Device(*row) for row in rows]
 
@@ -116,14 +138,24 @@ class SqlLogIns:
             .where(DEVICES.c.family == device.family, DEVICES.c.generation == was_generation)
             .values({name: getattr(device, name) for name in _ROTATED})
         )
-        return await self._database.write(lambda connection: bool(connection.execute(update).rowcount))
+        return await self._database.write(
+            lambda connection: bool(connection.execute(update).rowcount)
+        )
 
-    async def end(self, user: UserId, name: str, *, now_ms: int, family: str | None = None) -> Ending | None:
+    async def end(
+        self, user: UserId, name: str, *, now_ms: int, family: str | None = None
+    ) -> Ending | None:
         """One DELETE, and a note of it."""
-        which = _is(user, name) if family is None else sa.and_(_is(user, name), DEVICES.c.family == family)
+        which = (
+            _is(user, name)
+            if family is None
+            else sa.and_(_is(user, name), DEVICES.c.family == family)
+        )
 
         def work(connection: sa.Connection) -> Ending | None:
-            seen_ms = connection.execute(sa.delete(DEVICES).where(which).returning(DEVICES.c.seen_ms)).scalar()
+            seen_ms = connection.execute(
+                sa.delete(DEVICES).where(which).returning(DEVICES.c.seen_ms)
+            ).scalar()
             if seen_ms is None:
                 return None
             ending = Ending(user, name, max(now_ms, seen_ms) + 1)
@@ -132,7 +164,9 @@ class SqlLogIns:
 
         return await self._database.write(work)
 
-    async def change_password(self, user: UserId, password_hash: str, *, was: str, kept: Device) -> tuple[Device, Ending] | None:
+    async def change_password(
+        self, user: UserId, password_hash: str, *, was: str, kept: Device
+    ) -> tuple[Device, Ending] | None:
         """One UPDATE decides and ends, whatever is swept out only now or later."""
         update = (
             sa.update(ACCOUNTS)
@@ -145,7 +179,9 @@ class SqlLogIns:
             epoch = connection.execute(update).scalar()
             if epoch is None:
                 return None
-            older = connection.execute(sa.select(DEVICES.c.seen_ms).where(_is(user, kept.device))).scalar()
+            older = connection.execute(
+                sa.select(DEVICES.c.seen_ms).where(_is(user, kept.device))
+            ).scalar()
             begun = replace(kept if older is None else _after(kept, older), epoch=epoch)
             self._sweep(connection, user, epoch)
             connection.execute(self._put(begun))
@@ -164,18 +200,31 @@ class SqlLogIns:
     async def told(self, endings: Sequence[Ending]) -> None:
         """What has ended again meanwhile is another ending, and stays."""
         known = sa.and_(*(column == sa.bindparam(f"told_{column.name}") for column in _ENDING))
-        rows = [{f"told_{name}": getattr(ending, name) for name in Ending.__slots__} for ending in endings]
-        await self._database.write(lambda connection: connection.execute(sa.delete(ENDINGS).where(known), rows))
+        rows = [
+            {f"told_{name}": getattr(ending, name) for name in Ending.__slots__}
+            for ending in endings
+        ]
+        await self._database.write(
+            lambda connection: connection.execute(sa.delete(ENDINGS).where(known), rows)
+        )
 
     async def _first(self, query: sa.Select[*tuple[Any, ...]]) -> Device | None:
         row = await self._database.read(lambda connection: connection.execute(query).first())
         return None if row is None else Device(*row)
 
     def _sweep(self, connection: sa.Connection, user: UserId, epoch: int) -> None:
-        """By their keys: a subquery with a limit may be asked anew for each row, which took PostgreSQL over 5 s for 20,000 (measured)."""
-        over = sa.select(DEVICES.c.device).where(DEVICES.c.user == user, DEVICES.c.epoch < epoch).limit(_MAX_SWEPT)
+        """By their keys: a subquery with a limit may be asked anew for each row, which took
+        PostgreSQL over 5 s for 20,000 (measured).
+        """
+        over = (
+            sa.select(DEVICES.c.device)
+            .where(DEVICES.c.user == user, DEVICES.c.epoch < epoch)
+            .limit(_MAX_SWEPT)
+        )
         if names := list(connection.execute(over).scalars()):
-            connection.execute(sa.delete(DEVICES).where(DEVICES.c.user == user, self._among), {"names": names})
+            connection.execute(
+                sa.delete(DEVICES).where(DEVICES.c.user == user, self._among), {"names": names}
+            )
 
     def _put(self, device: Device) -> sa.Insert:
         values = {name: getattr(device, name) for name in Device.__slots__}
@@ -187,8 +236,15 @@ class SqlLogIns:
             values = {name: getattr(ending, name) for name in Ending.__slots__}
             insert = self._database.insert(ENDINGS).values(**values)
             # Whose clock was behind must not take back what was noted before.
-            later = sa.case((ENDINGS.c.before_ms > ending.before_ms, ENDINGS.c.before_ms), else_=ending.before_ms)
-            connection.execute(insert.on_conflict_do_update(index_elements=list(ENDINGS.primary_key), set_={**values, "before_ms": later}))
+            later = sa.case(
+                (ENDINGS.c.before_ms > ending.before_ms, ENDINGS.c.before_ms),
+                else_=ending.before_ms,
+            )
+            connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=list(ENDINGS.primary_key), set_={**values, "before_ms": later}
+                )
+            )
 
 
 def _is(user: UserId, name: str) -> sa.ColumnElement[bool]:
@@ -196,6 +252,8 @@ def _is(user: UserId, name: str) -> sa.ColumnElement[bool]:
 
 
 def _after(device: Device, seen_ms: int) -> Device:
-    """The log-in, begun later than anything that was issued to the device at `seen_ms` or before."""
+    """The log-in, begun later than anything that was issued to the device at
+    `seen_ms` or before.
+    """
     later_ms = max(device.seen_ms, seen_ms + 1)
     return replace(device, created_ms=later_ms, seen_ms=later_ms, rotated_ms=later_ms)

@@ -1,6 +1,7 @@
-"""The `Accounts` port on SQL: people and their passwords' hashes. Only `wiring` and the port's suite name it.
+"""The `Accounts` port on SQL: people and their passwords' hashes.
 
-`send` needs `known` and nothing else, so this file imports and prepares no more than its table.
+Only `wiring` and the port's suite name it. `send` needs `known` and nothing else, so this file
+imports and prepares no more than its table.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from backends.sql.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
 from schemas.ids import LATEST, UserId
 
-# SQLite's full-text index names accounts by their rowid, which the key is only if its type says INTEGER.
+# SQLite's full-text index names accounts by their rowid, which the key is only if its type says
+# INTEGER.
 ACCOUNTS: Final = sa.Table(
     "accounts",
     METADATA,
-    sa.Column("user", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column(
+        "user",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
     sa.Column("user_name", sa.Text, nullable=False),
     sa.Column("display_name", sa.Text, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -45,16 +52,28 @@ class SqlAccounts:
     def __init__(self, database: Database) -> None:
         self._database = database
         among = database.among(ACCOUNTS.c.user, "users")
-        self._known, self._profiles = sa.select(ACCOUNTS.c.user).where(among), sa.select(*_PROFILE).where(among)
+        self._known, self._profiles = (
+            sa.select(ACCOUNTS.c.user).where(among),
+            sa.select(*_PROFILE).where(among),
+        )
 
     async def register(self, profile: Profile, password_hash: str) -> None:
         """One INSERT decides; when it inserts nothing, a look at the name tells why."""
-        insert = self._database.insert(ACCOUNTS).values(**_values(profile), password_hash=password_hash).on_conflict_do_nothing()
+        insert = (
+            self._database.insert(ACCOUNTS)
+            .values(**_values(profile), password_hash=password_hash)
+            .on_conflict_do_nothing()
+        )
 
         def work(connection: sa.Connection) -> None:
             if connection.execute(insert).rowcount:
                 return
-            if connection.execute(sa.select(ACCOUNTS.c.user).where(_named(profile.user_name))).first() is not None:
+            if (
+                connection.execute(
+                    sa.select(ACCOUNTS.c.user).where(_named(profile.user_name))
+                ).first()
+                is not None
+            ):
                 raise Refused("name_taken", "this user name is taken", field="user_name")
             raise Unavailable("this user id is taken: mint another")
 
@@ -62,7 +81,11 @@ class SqlAccounts:
 
     async def credentials(self, user_name: str) -> tuple[Profile, str, int] | None:
         """Found whatever the capitals."""
-        row = await self._first(sa.select(*_PROFILE, ACCOUNTS.c.password_hash, ACCOUNTS.c.session_epoch).where(_named(user_name)))
+        row = await self._first(
+            sa.select(*_PROFILE, ACCOUNTS.c.password_hash, ACCOUNTS.c.session_epoch).where(
+                _named(user_name)
+            )
+        )
         return None if row is None else (_profile(row), row.password_hash, row.session_epoch)
 
     async def password_hash(self, user: UserId) -> str | None:
@@ -72,17 +95,28 @@ class SqlAccounts:
 
     async def set_password_hash(self, user: UserId, password_hash: str, *, was: str) -> bool:
         """One UPDATE."""
-        update = sa.update(ACCOUNTS).where(ACCOUNTS.c.user == user, ACCOUNTS.c.password_hash == was).values(password_hash=password_hash)
-        return await self._database.write(lambda connection: bool(connection.execute(update).rowcount))
+        update = (
+            sa.update(ACCOUNTS)
+            .where(ACCOUNTS.c.user == user, ACCOUNTS.c.password_hash == was)
+            .values(password_hash=password_hash)
+        )
+        return await self._database.write(
+            lambda connection: bool(connection.execute(update).rowcount)
+        )
 
     async def profiles(self, users: Collection[UserId]) -> Mapping[UserId, Profile]:
         """One SELECT."""
         values = {"users": _possible(users)}
-        rows = await self._database.read(lambda connection: connection.execute(self._profiles, values).all())
+        rows = await self._database.read(
+            lambda connection: connection.execute(self._profiles, values).all()
+        )
         return {row.user: _profile(row) for row in rows}
 
     async def search(self, text: str, *, limit: int) -> Sequence[Profile]:
-        """By trigrams: SQLite's full-text index, or PostgreSQL's pg_trgm behind LIKE. No character of `text` has a meaning of its own."""
+        """By trigrams: SQLite's full-text index, or PostgreSQL's pg_trgm behind LIKE.
+
+        No character of `text` has a meaning of its own.
+        """
         if "\0" in text:  # no name holds it, and no query may
             return []
         order = sa.case((_named(text), 0), else_=1), ACCOUNTS.c.user_name
@@ -92,17 +126,31 @@ class SqlAccounts:
 
     def _contains(self, text: str) -> sa.ColumnElement[bool]:
         if self._database.dialect == "postgresql":
-            # Not `icontains`: that is ILIKE, and the indexes of trigrams are of the lower-case names.
+            # Not `icontains`: that is ILIKE, and the indexes of trigrams are of the lower-case
+            # names.
             pattern = sa.func.lower("%" + _LIKE.sub(r"/\g<0>", text) + "%")
-            return sa.or_(*(sa.func.lower(name).like(pattern, escape="/") for name in (ACCOUNTS.c.user_name, ACCOUNTS.c.display_name)))
+            return sa.or_(
+                *(
+                    sa.func.lower(name).like(pattern, escape="/")
+                    for name in (ACCOUNTS.c.user_name, ACCOUNTS.c.display_name)
+                )
+            )
         phrase = '"' + text.replace('"', '""') + '"'
-        matching = sa.text("SELECT rowid FROM account_names WHERE account_names MATCH :phrase").bindparams(phrase=phrase)
-        return ACCOUNTS.c.user.in_(matching.columns(sa.column("rowid", sa.BigInteger)).scalar_subquery())
+        matching = sa.text(
+            "SELECT rowid FROM account_names WHERE account_names MATCH :phrase"
+        ).bindparams(phrase=phrase)
+        return ACCOUNTS.c.user.in_(
+            matching.columns(sa.column("rowid", sa.BigInteger)).scalar_subquery()
+        )
 
     async def change_profile(self, profile: Profile) -> bool:
         """One UPDATE. Raises Refused name_taken when it would take another's user name."""
         was = profile.version - 1
-        update = sa.update(ACCOUNTS).where(ACCOUNTS.c.user == profile.user, ACCOUNTS.c.version == was).values(**_values(profile))
+        update = (
+            sa.update(ACCOUNTS)
+            .where(ACCOUNTS.c.user == profile.user, ACCOUNTS.c.version == was)
+            .values(**_values(profile))
+        )
 
         def work(connection: sa.Connection) -> bool:
             try:
@@ -115,11 +163,15 @@ class SqlAccounts:
     async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
         """One SELECT."""
         values = {"users": _possible(users)}
-        return await self._database.read(lambda connection: frozenset(connection.execute(self._known, values).scalars()))
+        return await self._database.read(
+            lambda connection: frozenset(connection.execute(self._known, values).scalars())
+        )
 
     async def read_clock(self, clock: Clock) -> Reading:
         """Asks the database."""
-        return await self._database.read(lambda connection: self._database.read_clock(connection, clock))
+        return await self._database.read(
+            lambda connection: self._database.read_clock(connection, clock)
+        )
 
     async def ping(self) -> None:
         """Asks the database."""

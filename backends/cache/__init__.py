@@ -1,7 +1,9 @@
-"""What is remembered for a while: idempotency keys, counters for limits, small values. Losing it degrades, it never loses a message.
+"""What is remembered for a while: idempotency keys, counters for limits, small values.
 
-The gateway's publisher keeps keys here (design.md D4); `accounts` counts log-ins and remembers revocations. Embedded, keys lie in
-`log.db` and hold over kill -9; the rest lies in memory. On Redis everything is shared, and holds as long as that Redis does.
+Losing it degrades, it never loses a message. The gateway's publisher keeps keys here (design.md
+D4); `accounts` counts log-ins and remembers revocations. Embedded, keys lie in `log.db` and hold
+over kill -9; the rest lies in memory. On Redis everything is shared, and holds as long as that
+Redis does.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Who holds a key after `reserve`: the claim itself (`fresh`), or an older one with its id and content.
+    """Who holds a key after `reserve`: the claim itself (`fresh`), or an older one with its id and
+    content.
 
     Confirmed: its command is in the log.
     """
@@ -41,31 +44,44 @@ class Held:
 
 
 class Cache(Protocol):
-    """Bounded in time: every method answers or raises Unavailable within 50 ms of network time (embedded: its own disk's time)."""
+    """Bounded in time: every method answers or raises Unavailable within 50 ms of network time
+    (embedded: its own disk's time).
+    """
 
-    async def reserve(self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()) -> Sequence[Held]:
-        """Confirms the claims of the batch before (their commands are in the log), then reserves these: set if absent, for KEY_TTL_S.
+    async def reserve(
+        self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()
+    ) -> Sequence[Held]:
+        """Confirms the claims of the batch before (their commands are in the log), then reserves
+        these: set if absent, for KEY_TTL_S.
 
-        One round trip. In the order of `claims`; a key that occurs twice among them is fresh once. Each claim's step is atomic over all
-        processes (embedded: the one that owns the data folder). Embedded, a reservation is durable no later than any append that begins
-        after it returned; a Redis that restarts or fails over may forget it, and then each gateway has its own memory of keys, and clients
-        have the key itself, to tell a repeat by.
+        One round trip. In the order of `claims`; a key that occurs twice among them is fresh once.
+        Each claim's step is atomic over all processes (embedded: the one that owns the data
+        folder). Embedded, a reservation is durable no later than any append that begins after it
+        returned; a Redis that restarts or fails over may forget it, and then each gateway has its
+        own memory of keys, and clients have the key itself, to tell a repeat by.
         """
         ...
 
     async def release(self, user: UserId, key: str) -> None:
-        """Sets a confirmed key back to reserved: its command turned out lost, so a repeat must append again. Unknown keys are ignored."""
+        """Sets a confirmed key back to reserved: its command turned out lost, so a repeat must
+        append again.
+
+        Unknown keys are ignored.
+        """
         ...
 
     async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
-        """Draws so many units from all of these buckets, or from none: 0.0, or in how many seconds there will be enough in each.
+        """Draws so many units from all of these buckets, or from none: 0.0, or in how many seconds
+        there will be enough in each.
 
-        One round trip, one step to all others. A bucket that was not drawn from is full; one that is forgotten is full again.
+        One round trip, one step to all others. A bucket that was not drawn from is full; one that
+        is forgotten is full again.
         """
         ...
 
     async def hit(self, name: str, *, window_s: int) -> int:
-        """Counts one more event under this name and says how many there were in the current fixed window, this one included.
+        """Counts one more event under this name and says how many there were in the current fixed
+        window, this one included.
 
         Windows begin by the clock or with their first event, as the adapter likes.
         """
@@ -80,9 +96,9 @@ class Cache(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raises Unavailable when the cache does not answer, Malformed when a setting is wrong. Answers within 2 s.
+        """Raises Unavailable when the cache does not answer, Malformed when a setting is wrong.
 
-        The other methods say Unavailable for both: their callers go on without.
+        Answers within 2 s. The other methods say Unavailable for both: their callers go on without.
         """
         ...
 

@@ -1,6 +1,8 @@
-"""The embedded cache: idempotency keys in the embedded log's file, where they hold over kill -9; counters and values in memory.
+"""The embedded cache: idempotency keys in the embedded log's file, where they hold over kill -9;
+counters and values in memory.
 
-One process's memory only: counters and values are not shared with a lone function beside a running `dev`. Made by `wiring`.
+One process's memory only: counters and values are not shared with a lone function beside a running
+`dev`. Made by `wiring`.
 """
 
 from __future__ import annotations
@@ -34,16 +36,20 @@ _FIND: Final = """
 WITH asked (user, key) AS (VALUES {})
 SELECT user, key, id, content, confirmed FROM asked CROSS JOIN keys USING (user, key) WHERE expires_ms > ?
 """
-_WRITE: Final = "INSERT OR REPLACE INTO keys (user, key, id, content, confirmed, expires_ms) VALUES {}"
+_WRITE: Final = (
+    "INSERT OR REPLACE INTO keys (user, key, id, content, confirmed, expires_ms) VALUES {}"
+)
 
 Name = tuple[UserId, str]
 """User and key."""
 
 
 class EmbeddedCache:
-    """Implements `Cache`. Keys are written by the log's writing thread, in the transactions of the appends that follow.
+    """Implements `Cache`.
 
-    They belong to one process, which owns the data folder, as the one gateway does: what was not written yet is looked up in its memory.
+    Keys are written by the log's writing thread, in the transactions of the appends that follow.
+    They belong to one process, which owns the data folder, as the one gateway does: what was not
+    written yet is looked up in its memory.
     """
 
     def __init__(self, log: EmbeddedLog) -> None:
@@ -53,27 +59,38 @@ class EmbeddedCache:
         self._counters = BoundedDict[str, tuple[int, int]](_MAX_COUNTERS)
         self._values = BoundedDict[str, tuple[float, bytes]](_MAX_VALUES)
 
-    async def reserve(self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()) -> Sequence[Held]:
-        """See `Cache`. A key's 24 h begin with its reservation or confirmation; a confirmation of a key that is not held takes it.
+    async def reserve(
+        self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()
+    ) -> Sequence[Held]:
+        """See `Cache`.
 
-        Costs neither an fsync nor a hop to another thread.
+        A key's 24 h begin with its reservation or confirmation; a confirmation of a key that is not
+        held takes it. Costs neither an fsync nor a hop to another thread.
         """
         names = {(claim.user, claim.key) for claim in (*confirm, *claims)}
         holders = {name: held for name in names if (held := self._unwritten.get(name)) is not None}
         if unknown := [*(names - holders.keys())]:
-            holders |= await self._log.query_inline(partial(_find, names=unknown, now_ms=self._now_ms()))
+            holders |= await self._log.query_inline(
+                partial(_find, names=unknown, now_ms=self._now_ms())
+            )
             # Another call may have reserved while the log was opened.
-            holders |= {name: held for name in unknown if (held := self._unwritten.get(name)) is not None}
+            holders |= {
+                name: held for name in unknown if (held := self._unwritten.get(name)) is not None
+            }
         changed: dict[Name, Held] = {}
         for claim in confirm:
             name = claim.user, claim.key
             if (held := holders.get(name)) is None or (held.id == claim.id and not held.confirmed):
-                holders[name] = changed[name] = Held(claim.id, claim.content, confirmed=True, fresh=False)
+                holders[name] = changed[name] = Held(
+                    claim.id, claim.content, confirmed=True, fresh=False
+                )
         answers = []
         for claim in claims:
             name = claim.user, claim.key
             if (held := holders.get(name)) is None:
-                holders[name] = changed[name] = Held(claim.id, claim.content, confirmed=False, fresh=False)
+                holders[name] = changed[name] = Held(
+                    claim.id, claim.content, confirmed=False, fresh=False
+                )
                 held = Held(claim.id, claim.content, confirmed=False, fresh=True)
             answers.append(held)
         self._write(changed)
@@ -94,16 +111,25 @@ class EmbeddedCache:
             return
 
         def ended(written: bool) -> None:
-            mine = {name: held for name, held in changed.items() if self._unwritten.get(name) is held}
+            mine = {
+                name: held for name, held in changed.items() if self._unwritten.get(name) is held
+            }
             for name in mine:
                 del self._unwritten[name]
             if not written:
-                with suppress(Unavailable):  # closed, or too much waits: the gateway's own memory of keys is all there is then
+                with suppress(
+                    Unavailable
+                ):  # closed, or too much waits: the gateway's own memory of keys is all there is then
                     self._write(mine)
 
         expires_ms = self._now_ms() + KEY_TTL_S * 1000
-        rows = [(user, key, held.id, held.content, int(held.confirmed), expires_ms) for (user, key), held in changed.items()]
-        self._log.defer_to_next_commit(partial(_insert, rows=rows), size=_CLAIM_BYTES * len(rows), ended=ended)
+        rows = [
+            (user, key, held.id, held.content, int(held.confirmed), expires_ms)
+            for (user, key), held in changed.items()
+        ]
+        self._log.defer_to_next_commit(
+            partial(_insert, rows=rows), size=_CLAIM_BYTES * len(rows), ended=ended
+        )
         self._unwritten |= changed
 
     def _now_ms(self) -> int:
@@ -123,9 +149,14 @@ class EmbeddedCache:
         return count
 
     async def put(self, name: str, value: bytes, *, ttl_s: int) -> None:
-        """See `Cache`. In this process only. Raises Malformed when the value is longer than 4 KiB."""
+        """See `Cache`.
+
+        In this process only. Raises Malformed when the value is longer than 4 KiB.
+        """
         if len(value) > MAX_VALUE_BYTES:
-            raise Malformed(f"a cached value holds at most {MAX_VALUE_BYTES} bytes, not {len(value)}")
+            raise Malformed(
+                f"a cached value holds at most {MAX_VALUE_BYTES} bytes, not {len(value)}"
+            )
         self._values[name] = self._log.clock() + ttl_s, value
         self._values.move_to_end(name)
 
@@ -142,16 +173,22 @@ class EmbeddedCache:
         """Nothing of its own to let go of: the log has the file."""
 
 
-def _find(connection: sqlite3.Connection, *, names: Sequence[Name], now_ms: int) -> dict[Name, Held]:
+def _find(
+    connection: sqlite3.Connection, *, names: Sequence[Name], now_ms: int
+) -> dict[Name, Held]:
     found = {}
     for start in range(0, len(names), _ROWS):
         part = names[start : start + _ROWS]
-        for user, key, id_, content, confirmed in connection.execute(_text(_FIND, 2, len(part)), (*chain.from_iterable(part), now_ms)):
+        for user, key, id_, content, confirmed in connection.execute(
+            _text(_FIND, 2, len(part)), (*chain.from_iterable(part), now_ms)
+        ):
             found[user, key] = Held(id_, content, bool(confirmed), fresh=False)
     return found
 
 
-def _insert(connection: sqlite3.Connection, *, rows: Sequence[tuple[int | str | bytes, ...]]) -> None:
+def _insert(
+    connection: sqlite3.Connection, *, rows: Sequence[tuple[int | str | bytes, ...]]
+) -> None:
     for start in range(0, len(rows), _ROWS):
         part = rows[start : start + _ROWS]
         connection.execute(_text(_WRITE, 6, len(part)), [*chain.from_iterable(part)])

@@ -1,7 +1,8 @@
-"""The cache on Redis or Valkey (6.2 or later, one primary): shared by all gateways and functions. Made by `wiring`.
+"""The cache on Redis or Valkey (6.2 or later, one primary): shared by all gateways and functions.
 
-A key is one small string under `knchat:k:`, a counter under `knchat:n:`, a value under `knchat:v:`, a bucket under `knchat:b:`, all with
-a time to live. Losing Redis, or its memory, degrades as the port says; what that means to operators stands in docs/decisions (0023).
+Made by `wiring`. A key is one small string under `knchat:k:`, a counter under `knchat:n:`, a value
+under `knchat:v:`, a bucket under `knchat:b:`, all with a time to live. Losing Redis, or its memory,
+degrades as the port says; what that means to operators stands in docs/decisions (0023).
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any, Final
 
-from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+)
 
 from backends.cache import KEY_TTL_S, Claim, Held
 from backends.cache.redis_connection import RedisConnection
@@ -34,9 +41,10 @@ class _Script:
         self.hash = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-# One script for the whole batch, with all values in one argument and all answers in one string: 74 us of our CPU for one claim, 127 us for
-# 16, 840 us for 256, with as many confirmations. A pipeline of SET NX GET costs 155 us to 9.2 ms, most for replies, and needs Redis 7.
-# A value is a letter (r reserved, c confirmed), 8 bytes of id, 8 of content; f answers for a claim that was just reserved.
+# One script for the whole batch, with all values in one argument and all answers in one string: 74
+# us of our CPU for one claim, 127 us for 16, 840 us for 256, with as many confirmations. A pipeline
+# of SET NX GET costs 155 us to 9.2 ms, most for replies, and needs Redis 7. A value is a letter (r
+# reserved, c confirmed), 8 bytes of id, 8 of content; f answers for a claim that was just reserved.
 _RESERVE: Final = _Script("""
 local confirmations, ttl, asked = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local answers = {}
@@ -63,7 +71,8 @@ if held and string.sub(held, 1, 1) == 'c' then
 end
 return 1
 """)
-# As `limits.Bucket` does it, by Redis's own clock, so that all processes mean the same time: a value is when the bucket is full again.
+# As `limits.Bucket` does it, by Redis's own clock, so that all processes mean the same time: a
+# value is when the bucket is full again.
 _DRAW: Final = _Script("""
 local time = redis.call('TIME')
 local now, cost, longest, full = time[1] + time[2] / 1000000, tonumber(ARGV[1]), 0, {}
@@ -95,25 +104,43 @@ _HELD: Final = struct.Struct(">cQ8s")
 
 
 class RedisCache:
-    """Implements `Cache`. Connects at the first call, and again after a loss; nothing is tried twice: the caller goes on without."""
+    """Implements `Cache`.
 
-    def __init__(self, url: str, *, password: str = "", ca: str = "", prefix: str = "knchat:") -> None:
-        """`url`: redis:// or rediss://, as in the settings; `ca`: a PEM file; `prefix`: of every key in Redis."""
+    Connects at the first call, and again after a loss; nothing is tried twice: the caller goes on
+    without.
+    """
+
+    def __init__(
+        self, url: str, *, password: str = "", ca: str = "", prefix: str = "knchat:"
+    ) -> None:
+        """`url`: redis:// or rediss://, as in the settings; `ca`: a PEM file; `prefix`: of every
+        key in Redis.
+        """
         self._connection = RedisConnection(url, password=password, ca=ca)
         self._prefix = prefix
 
-    async def reserve(self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()) -> Sequence[Held]:
-        """See `Cache`. A key's 24 h begin with its reservation or confirmation; a confirmation of a key that is not held takes it.
+    async def reserve(
+        self, claims: Sequence[Claim], *, confirm: Sequence[Claim] = ()
+    ) -> Sequence[Held]:
+        """See `Cache`.
 
-        One script, so the whole batch is one step to all others.
+        A key's 24 h begin with its reservation or confirmation; a confirmation of a key that is not
+        held takes it. One script, so the whole batch is one step to all others.
         """
         if not claims and not confirm:
             return []
         both = (*confirm, *claims)
         asked = b"".join([_ASKED.pack(claim.id, claim.content) for claim in both])
-        answer: bytes = await self._run(_RESERVE, [self._key(claim.user, claim.key) for claim in both], len(confirm), KEY_TTL_S, asked)
+        answer: bytes = await self._run(
+            _RESERVE,
+            [self._key(claim.user, claim.key) for claim in both],
+            len(confirm),
+            KEY_TTL_S,
+            asked,
+        )
         return [
-            Held(MessageId(id_), content, confirmed=state == b"c", fresh=state == b"f") for state, id_, content in _HELD.iter_unpack(answer)
+            Held(MessageId(id_), content, confirmed=state == b"c", fresh=state == b"f")
+            for state, id_, content in _HELD.iter_unpack(answer)
         ]
 
     async def release(self, user: UserId, key: str) -> None:
@@ -124,7 +151,11 @@ class RedisCache:
         """See `Cache`."""
         if not buckets:
             return 0.0
-        limits = [repr(float(number)).encode() for _, allowance in buckets for number in (allowance.units, allowance.per_s)]
+        limits = [
+            repr(float(number)).encode()
+            for _, allowance in buckets
+            for number in (allowance.units, allowance.per_s)
+        ]
         names = [f"{self._prefix}b:{name}" for name, _ in buckets]
         return float(await self._run(_DRAW, names, repr(float(cost)).encode(), *limits))
 
@@ -136,7 +167,9 @@ class RedisCache:
     async def put(self, name: str, value: bytes, *, ttl_s: int) -> None:
         """See `Cache`. Raises Malformed when the value is longer than 4 KiB."""
         if len(value) > MAX_VALUE_BYTES:
-            raise Malformed(f"a cached value holds at most {MAX_VALUE_BYTES} bytes, not {len(value)}")
+            raise Malformed(
+                f"a cached value holds at most {MAX_VALUE_BYTES} bytes, not {len(value)}"
+            )
         await self._call("SET", f"{self._prefix}v:{name}", value, "EX", ttl_s)
 
     async def get(self, name: str) -> bytes | None:
@@ -145,9 +178,11 @@ class RedisCache:
         return value
 
     async def ping(self) -> None:
-        """See `Cache`. Counts a hit: a server that answers but takes no writes, or runs no scripts, is of no use.
+        """See `Cache`.
 
-        Raises Malformed when Redis refuses our credentials, or shows a certificate that our authorities did not sign.
+        Counts a hit: a server that answers but takes no writes, or runs no scripts, is of no use.
+        Raises Malformed when Redis refuses our credentials, or shows a certificate that our
+        authorities did not sign.
         """
         try:
             await self._try(_HIT, [f"{self._prefix}n:ping"], 60, limit_s=PING_TIMEOUT_S)
@@ -169,11 +204,17 @@ class RedisCache:
         except (TimeoutError, RedisError) as error:
             raise self._away(error) from error
 
-    async def _try(self, script: _Script, keys: list[str], *arguments: bytes | int, limit_s: float) -> Any:
+    async def _try(
+        self, script: _Script, keys: list[str], *arguments: bytes | int, limit_s: float
+    ) -> Any:
         try:
-            return await self._connection.call("EVALSHA", script.hash, len(keys), *keys, *arguments, limit_s=limit_s)
+            return await self._connection.call(
+                "EVALSHA", script.hash, len(keys), *keys, *arguments, limit_s=limit_s
+            )
         except NoScriptError:
-            return await self._connection.call("EVAL", script.text, len(keys), *keys, *arguments, limit_s=limit_s)
+            return await self._connection.call(
+                "EVAL", script.text, len(keys), *keys, *arguments, limit_s=limit_s
+            )
 
     async def _call(self, *words: str | bytes | int) -> Any:
         try:
@@ -182,10 +223,14 @@ class RedisCache:
             raise self._away(error) from error
 
     def _away(self, error: Exception) -> Unavailable:
-        """A wrong setting too, but for `ping`: callers go on without the cache, whatever is wrong with it."""
+        """A wrong setting too, but for `ping`: callers go on without the cache, whatever is wrong
+        with it.
+        """
         if isinstance(error, TimeoutError):
             return Unavailable(f"the cache does not answer within {CALL_TIMEOUT_S * 1_000:.0f} ms")
-        if isinstance(error, ReadOnlyError) or "READONLY" in str(error):  # the text: a script's error before Redis 7
+        if isinstance(error, ReadOnlyError) or "READONLY" in str(
+            error
+        ):  # the text: a script's error before Redis 7
             self._connection.drop()  # a primary that was demoted: the name may lead to another one by now
         return Unavailable(_told(error).message)
 
@@ -193,16 +238,29 @@ class RedisCache:
 def _told(error: Exception) -> ChatError:
     """What a failure means: a setting that is wrong, or a server that is unavailable."""
     if isinstance(error, AuthenticationError):
-        return Malformed(f"Redis refuses our user or password (KNCHAT_REDIS_PASSWORD): {error}", field="KNCHAT_REDIS_PASSWORD")
+        return Malformed(
+            f"Redis refuses our user or password (KNCHAT_REDIS_PASSWORD): {error}",
+            field="KNCHAT_REDIS_PASSWORD",
+        )
     if "DB index" in str(error):
-        return Malformed(f"Redis has no such database as KNCHAT_REDIS names: {error}", field="KNCHAT_REDIS")
+        return Malformed(
+            f"Redis has no such database as KNCHAT_REDIS names: {error}", field="KNCHAT_REDIS"
+        )
     if isinstance(error, NoPermissionError):
-        return Malformed(f"Redis does not let our user do what is needed (KNCHAT_REDIS): {error}", field="KNCHAT_REDIS")
+        return Malformed(
+            f"Redis does not let our user do what is needed (KNCHAT_REDIS): {error}",
+            field="KNCHAT_REDIS",
+        )
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Malformed(f"the certificate of Redis is not good (KNCHAT_REDIS_CA): {cause.verify_message}", field="KNCHAT_REDIS_CA")
+            return Malformed(
+                f"the certificate of Redis is not good (KNCHAT_REDIS_CA): {cause.verify_message}",
+                field="KNCHAT_REDIS_CA",
+            )
         if isinstance(cause, ssl.SSLError) and cause.library == "X509":
-            return Malformed("the file that KNCHAT_REDIS_CA names holds no authorities", field="KNCHAT_REDIS_CA")
+            return Malformed(
+                "the file that KNCHAT_REDIS_CA names holds no authorities", field="KNCHAT_REDIS_CA"
+            )
         cause = cause.__cause__ or cause.__context__
     return Unavailable(f"the cache does not answer: {error}")

@@ -1,7 +1,8 @@
 """One connection to Redis that all calls of a process share, by redis-py. `cache/redis.py` uses it.
 
-Calls are written at once and answered in their order, so that a slow answer costs its caller a timeout and not a connection: a pool would
-make new ones just when the server is overloaded. It connects at a call, one attempt at a time, which no caller's timeout ends.
+Calls are written at once and answered in their order, so that a slow answer costs its caller a
+timeout and not a connection: a pool would make new ones just when the server is overloaded. It
+connects at a call, one attempt at a time, which no caller's timeout ends.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from redis.exceptions import RedisError, ResponseError
 CONNECT_TIMEOUT_S: Final = 2.0
 """For the name, TCP, TLS and the log-in: over a long distance more than one call's timeout."""
 SILENCE_TIMEOUT_S: Final = 2.0
-"""So long without any answer while a call waits: the server is gone without a word, and a new connection is made."""
+"""So long without any answer while a call waits: the server is gone without a word, and a new
+connection is made.
+"""
 MAX_WAITING: Final = 1_024
 """Calls without an answer, those included whose callers have gone."""
 
@@ -52,7 +55,10 @@ class RedisConnection:
         self._closed = False
 
     async def call(self, *words: str | bytes | int, limit_s: float) -> Any:
-        """The answer to one command. Raises RedisError, or TimeoutError after `limit_s`: whether it was done is then unknown."""
+        """The answer to one command.
+
+        Raises RedisError, or TimeoutError after `limit_s`: whether it was done is then unknown.
+        """
         if self._closed:
             raise RedisConnectionError("closed")
         now_s = asyncio.get_running_loop().time()
@@ -65,7 +71,9 @@ class RedisConnection:
         async with _Timeout(limit_s):
             connection = self._connection or await self._connected()
             if connection is not self._connection or not connection.is_connected:
-                raise RedisConnectionError("the connection was lost")  # else redis-py would connect by itself, without a reader of answers
+                raise RedisConnectionError(
+                    "the connection was lost"
+                )  # else redis-py would connect by itself, without a reader of answers
             packed = connection.pack_command(*words)
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._asked.append(answer)
@@ -153,8 +161,9 @@ def _opened(task: asyncio.Task[Connection]) -> None:
 class _Timeout:
     """asyncio.timeout, counted in five steps.
 
-    A stalled event loop (a collection of garbage, a busy machine) uses up one step, and then first reads what has come meanwhile. With
-    one timer the server would be taken for silent because we were.
+    A stalled event loop (a collection of garbage, a busy machine) uses up one step, and then first
+    reads what has come meanwhile. With one timer the server would be taken for silent because we
+    were.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -167,7 +176,12 @@ class _Timeout:
         self._loop = asyncio.get_running_loop()
         self._next = self._loop.call_later(self._step_s, self._step)
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._next.cancel()
         await self._timeout.__aexit__(kind, error, trace)
 

@@ -1,7 +1,8 @@
 """History and chat states. `persist` writes, `history` and `chats` read; no other function.
 
-Everything written may be written again, in any order, with the same end state: rows are keyed by message id, a write carries its id or
-version and the newest wins, pointers only move forward (design.md D5). What is read reflects every write that had returned before.
+Everything written may be written again, in any order, with the same end state: rows are keyed by
+message id, a write carries its id or version and the newest wins, pointers only move forward
+(design.md D5). What is read reflects every write that had returned before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from schemas.ids import ChatId, MessageId, UserId
 
 @dataclass(frozen=True, slots=True)
 class HistoryMessage:
-    """One message as history holds it. `version` is its newest change, else its id. `reply_to` 0: none."""
+    """One message as history holds it.
+
+    `version` is its newest change, else its id. `reply_to` 0: none.
+    """
 
     id: MessageId
     chat: ChatId
@@ -39,7 +43,9 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some neighbouring messages of a chat, newest first, and whether there are more on either side."""
+    """Some neighbouring messages of a chat, newest first, and whether there are more on either
+    side.
+    """
 
     messages: Sequence[HistoryMessage]
     more_before: bool
@@ -48,7 +54,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ChatState:
-    """One chat of one user. `unread` counts others' messages above `read`, at most 999; `upto` is the newest of them, `read` for none."""
+    """One chat of one user.
+
+    `unread` counts others' messages above `read`, at most 999; `upto` is the newest of them, `read`
+    for none.
+    """
 
     chat: ChatId
     newest: MessageId
@@ -61,7 +71,9 @@ class ChatState:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Count of the messages in a range, and the XOR of the first 8 bytes of SHA-256("message:version") of each."""
+    """Count of the messages in a range, and the XOR of the first 8 bytes of
+    SHA-256("message:version") of each.
+    """
 
     count: int
     hash: int
@@ -89,42 +101,59 @@ Direction = Literal["before", "after", "around"]
 
 
 class Chats(Protocol):
-    """Messages and chat states. Every method raises Unavailable when the store does not answer within its timeout (default 5 s)."""
+    """Messages and chat states.
+
+    Every method raises Unavailable when the store does not answer within its timeout (default 5 s).
+    """
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """Stores messages of direct chats, makes each chat known to both people, and moves its newest id forward.
+        """Stores messages of direct chats, makes each chat known to both people, and moves its
+        newest id forward.
 
         All of them or, on Unavailable, maybe some.
-        Raises Malformed, and nothing is written, if one of them can never be stored: its id is not in 1 to LATEST - 1, its version is below
-        its id, its chat is not direct. The caller sets that one aside and puts the others again.
+        Raises Malformed, and nothing is written, if one of them can never be stored: its id is not
+        in 1 to LATEST - 1, its version is below its id, its chat is not direct. The caller sets
+        that one aside and puts the others again.
         """
         ...
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
-        """Moves watermarks forward. A read watermark moves the received one too. Raises Malformed as `put` does."""
+        """Moves watermarks forward.
+
+        A read watermark moves the received one too. Raises Malformed as `put` does.
+        """
         ...
 
-    async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
+    async def page(
+        self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int
+    ) -> Page:
         """Messages next to `anchor`, newest first, at most `limit` (1 to 256).
 
-        before: ids below it, the nearest; after: ids above it, the nearest; around: about half with ids from `anchor` on, the rest below.
-        `before` LATEST is the newest page. Years of silence cost nothing: a store with buckets reads only those that hold messages.
-        Source: CecoChat's history at a random point in time.
+        before: ids below it, the nearest; after: ids above it, the nearest; around: about half with
+        ids from `anchor` on, the rest below. `before` LATEST is the newest page. Years of silence
+        cost nothing: a store with buckets reads only those that hold messages. Source: CecoChat's
+        history at a random point in time.
         """
         ...
 
     async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
-        """Digest of the messages with first <= id <= last. Raises Malformed when there are more than 1,024."""
+        """Digest of the messages with first <= id <= last.
+
+        Raises Malformed when there are more than 1,024.
+        """
         ...
 
-    async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
-        """The user's chats by newest id, newest first, at most `limit` (1 to 256), and the text for the next call (None: that was the end).
+    async def states(
+        self, user: UserId, *, after: str | None, limit: int
+    ) -> tuple[Sequence[ChatState], str | None]:
+        """The user's chats by newest id, newest first, at most `limit` (1 to 256), and the text for
+        the next call (None: that was the end).
 
         A store may end before the limit where many chats have much that is unread.
 
-        A chat that gets a message between two calls may be missed by the second and was news to the user anyway. Of a user with more than
-        10,000 chats a store may leave some out.
-        Raises Malformed for an `after` that was not given by this call.
+        A chat that gets a message between two calls may be missed by the second and was news to the
+        user anyway. Of a user with more than 10,000 chats a store may leave some out. Raises
+        Malformed for an `after` that was not given by this call.
         """
         ...
 
@@ -133,22 +162,31 @@ class Chats(Protocol):
         ...
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
-        """Which messages there are in these stretches, so that a page would show them. For the audit: all chats in few questions.
+        """Which messages there are in these stretches, so that a page would show them.
 
-        They are all in memory at once, so the caller keeps stretches short.
+        For the audit: all chats in few questions. They are all in memory at once, so the caller
+        keeps stretches short.
         """
         ...
 
-    async def pointers(self, states: Collection[tuple[UserId, ChatId]]) -> Mapping[tuple[UserId, ChatId], Pointers]:
+    async def pointers(
+        self, states: Collection[tuple[UserId, ChatId]]
+    ) -> Mapping[tuple[UserId, ChatId], Pointers]:
         """How far these states have come; those of which nothing was ever written are left out."""
         ...
 
     async def read_clock(self, clock: Clock) -> Reading:
-        """What the store's clock says, for the clock of this process; where that has none of its own, what this one says."""
+        """What the store's clock says, for the clock of this process; where that has none of its
+        own, what this one says.
+        """
         ...
 
     async def ping(self) -> None:
-        """Raises Unavailable when the store does not answer, Malformed when it refuses a setting: that one is named. Answers within 2 s."""
+        """Raises Unavailable when the store does not answer, Malformed when it refuses a setting:
+        that one is named.
+
+        Answers within 2 s.
+        """
         ...
 
     async def close(self) -> None:

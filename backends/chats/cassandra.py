@@ -1,8 +1,10 @@
 """The `Chats` port on Cassandra. Only `wiring` and the port's suite name it.
 
-Messages lie in partitions of one chat and 10 days, newest first; `chat_buckets` tells which of them there are, so that years of silence
-cost nothing. Every write carries its id, version or pointer as its timestamp: the newest wins in whatever order writes come, however often,
-and none uses a clock. Which rows go into one table, and why, stands in `cassandra_schema.py`. Source: design.md D5 and section 6.
+Messages lie in partitions of one chat and 10 days, newest first; `chat_buckets` tells which of them
+there are, so that years of silence cost nothing. Every write carries its id, version or pointer as
+its timestamp: the newest wins in whatever order writes come, however often, and none uses a clock.
+Which rows go into one table, and why, stands in `cassandra_schema.py`. Source: design.md D5 and
+section 6.
 """
 
 from __future__ import annotations
@@ -12,45 +14,75 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Pointers, Stretch, Watermark
+from backends.chats import (
+    ChatState,
+    Digest,
+    Direction,
+    HistoryMessage,
+    Page,
+    Pointers,
+    Stretch,
+    Watermark,
+)
 from backends.chats.cassandra_nodes import Nodes
 from backends.chats.cassandra_schema import VERSION_OF, check, migrate
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
-from backends.chats.rules import MAX_DIGEST, States, after_of, around, digest_of, mark_rows, page_of, place_of, put_rows, within
+from backends.chats.rules import (
+    MAX_DIGEST,
+    States,
+    after_of,
+    around,
+    digest_of,
+    mark_rows,
+    page_of,
+    place_of,
+    put_rows,
+    within,
+)
 from backends.clock import Clock, Reading, elapsed_s
 from backends.concurrency import BoundedDict
 from schemas.frames import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
 
 BUCKET_MS: Final = 10 * 24 * 3_600_000
-# All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of a user who has more, some are not listed.
+# All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of a user
+# who has more, some are not listed.
 MAX_CHATS: Final = 10_000
-# Buckets that this process has written lately, so it need not again: of most messages one row less. About 200 bytes each.
+# Buckets that this process has written lately, so it need not again: of most messages one row less.
+# About 200 bytes each.
 MAX_KNOWN_BUCKETS: Final = 32_768
-# And for so long: where Cassandra is restored from a copy meanwhile, messages lie in buckets that are not listed. Less than the 20 min
-# after which the audit puts again what a copy lacked, and so lists them.
+# And for so long: where Cassandra is restored from a copy meanwhile, messages lie in buckets that
+# are not listed. Less than the 20 min after which the audit puts again what a copy lacked, and so
+# lists them.
 KNOWN_BUCKETS_TTL_S: Final = 600.0
-# Unread messages are looked for up to MAX_QUICK_UNREAD in each chat of a list, and to the end in MAX_FULL_COUNTS of those that have more:
-# where the next such chat comes, the list ends and goes on with the next call. 256 chats with 999 unread each were 250,000 rows in one
-# answer.
+# Unread messages are looked for up to MAX_QUICK_UNREAD in each chat of a list, and to the end in
+# MAX_FULL_COUNTS of those that have more: where the next such chat comes, the list ends and goes on
+# with the next call. 256 chats with 999 unread each were 250,000 rows in one answer.
 MAX_QUICK_UNREAD: Final = 100
 MAX_FULL_COUNTS: Final = 16
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 MAX_ROWS: Final = 1_000
-# Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ... up to this.
+# Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
+# up to this.
 MAX_CONCURRENT_BUCKETS: Final = 16
 
 _COLUMNS: Final = "id, chat, sender, key, text, reply_to, version"
 _OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
 
 STATEMENTS: Final = {
-    "put": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, bucket) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "put": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
+    "bucket) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     " USING TIMESTAMP ?",
-    "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING TIMESTAMP ?",
-    "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND chat = ?",
-    "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? AND chat = ?",
-    "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat = ?",
-    "received_and_read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ?, read = ? WHERE user = ? AND chat = ?",
+    "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING "
+    "TIMESTAMP ?",
+    "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND "
+    "chat = ?",
+    "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? "
+    "AND chat = ?",
+    "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat "
+    "= ?",
+    "received_and_read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ?, read = "
+    "? WHERE user = ? AND chat = ?",
     "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
     "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
     "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",
@@ -58,8 +90,10 @@ STATEMENTS: Final = {
     "message": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id = ?",
     # It filters within one partition, as far as the limit: one's own messages are passed over.
     "unread": f"SELECT id {_OF_BUCKET} AND id > ? AND sender = ? LIMIT ? ALLOW FILTERING",
-    "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? LIMIT ?",
-    "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? AND chat IN ?",
+    "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
+    "LIMIT ?",
+    "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
+    "AND chat IN ?",
     "clock": "SELECT toUnixTimestamp(now()) FROM system.local",
     "version": VERSION_OF,
 }
@@ -72,7 +106,10 @@ def bucket_of(message: int) -> int:
 
 @dataclass(slots=True)
 class _Search:
-    """At most `most` rows of one statement over a chat's buckets, taken in their order. `values` stand between bucket and limit."""
+    """At most `most` rows of one statement over a chat's buckets, taken in their order.
+
+    `values` stand between bucket and limit.
+    """
 
     statement: str
     chat: ChatId
@@ -92,25 +129,45 @@ class CassandraChats:
 
     def __init__(self, nodes: Nodes, *, clock: Callable[[], float] = elapsed_s) -> None:
         self._nodes = nodes
-        statements = {name: text.format(keyspace=nodes.keyspace) for name, text in STATEMENTS.items()}
-        self._session = CassandraSession(nodes, statements, check=lambda session: check(session, nodes.keyspace))
+        statements = {
+            name: text.format(keyspace=nodes.keyspace) for name, text in STATEMENTS.items()
+        }
+        self._session = CassandraSession(
+            nodes, statements, check=lambda session: check(session, nodes.keyspace)
+        )
         self._clock = clock
         self._known = BoundedDict[tuple[ChatId, int], float](MAX_KNOWN_BUCKETS)
         """Chat and bucket -> since when; the oldest first."""
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """A row per message, one per chat and person, and one for each bucket not written lately; all side by side."""
+        """A row per message, one per chat and person, and one for each bucket not written lately;
+        all side by side.
+        """
         newest_version, states = put_rows(messages)
         now_s = self._clock()
         writes: list[Statement] = []
         buckets: dict[tuple[ChatId, int], MessageId] = {}
-        for (chat, message), row in sorted(newest_version.items()):  # neighbours share partitions and requests
+        for (chat, message), row in sorted(
+            newest_version.items()
+        ):  # neighbours share partitions and requests
             bucket = bucket_of(message)
-            values = (message, chat, row.sender, row.key, row.text, row.reply_to, row.version, bucket, row.version)
+            values = (
+                message,
+                chat,
+                row.sender,
+                row.key,
+                row.text,
+                row.reply_to,
+                row.version,
+                bucket,
+                row.version,
+            )
             writes.append(("put", values))
             if now_s - self._known.get((chat, bucket), float("-inf")) >= KNOWN_BUCKETS_TTL_S:
                 buckets[chat, bucket] = message
-        writes += [("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()]
+        writes += [
+            ("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()
+        ]
         await self._session.write(writes + _moves(states))
         self._remember(buckets, now_s)
 
@@ -123,39 +180,73 @@ class CassandraChats:
         """A write per pointer, since each has its own timestamp."""
         await self._session.write(_moves(mark_rows(watermarks)))
 
-    async def page(self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int) -> Page:
-        """The chat's buckets, then those on both sides of the anchor until there is enough: for a lively chat two requests in a row."""
+    async def page(
+        self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int
+    ) -> Page:
+        """The chat's buckets, then those on both sides of the anchor until there is enough: for a
+        lively chat two requests in a row.
+        """
         pivot, below_most, above_most = around(direction, anchor, limit)
         buckets = await self._buckets(chat)
         here = bucket_of(pivot)
-        below = _Search("below", chat, [bucket for bucket in buckets if bucket <= here], (pivot,), below_most)
-        above = _Search("from", chat, [bucket for bucket in reversed(buckets) if bucket >= here], (pivot,), above_most)
+        below = _Search(
+            "below", chat, [bucket for bucket in buckets if bucket <= here], (pivot,), below_most
+        )
+        above = _Search(
+            "from",
+            chat,
+            [bucket for bucket in reversed(buckets) if bucket >= here],
+            (pivot,),
+            above_most,
+        )
         await self._find([below, above])
-        return page_of(_messages(below.rows), _messages(above.rows), direction=direction, limit=limit)
+        return page_of(
+            _messages(below.rows), _messages(above.rows), direction=direction, limit=limit
+        )
 
     async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
         """The buckets of the range until there are too many messages."""
         lowest, highest = within(first), within(last)
-        buckets = [bucket for bucket in await self._buckets(chat) if bucket_of(lowest) <= bucket <= bucket_of(highest)]
+        buckets = [
+            bucket
+            for bucket in await self._buckets(chat)
+            if bucket_of(lowest) <= bucket <= bucket_of(highest)
+        ]
         search = _Search("range", chat, buckets, (lowest, highest), MAX_DIGEST + 1)
         await self._find([search])
         return digest_of(search.rows)
 
-    async def states(self, user: UserId, *, after: str | None, limit: int) -> tuple[Sequence[ChatState], str | None]:
-        """All of the user's rows, sorted here; then newest messages and unread counts of those shown, as far as MAX_FULL_COUNTS allows."""
+    async def states(
+        self, user: UserId, *, after: str | None, limit: int
+    ) -> tuple[Sequence[ChatState], str | None]:
+        """All of the user's rows, sorted here; then newest messages and unread counts of those
+        shown, as far as MAX_FULL_COUNTS allows.
+        """
         place = place_of(after)
         [rows] = await self._session.read([("states", (within(user), MAX_CHATS))])
-        places = sorted(((row[1] or 0, row[0], row) for row in rows if row[1] and (row[1], row[0]) < place), reverse=True)
+        places = sorted(
+            ((row[1] or 0, row[0], row) for row in rows if row[1] and (row[1], row[0]) < place),
+            reverse=True,
+        )
         shown = [row for _, _, row in places[:limit]]
         messages, unread = await asyncio.gather(
-            self._session.read([("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in shown]),
+            self._session.read(
+                [("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in shown]
+            ),
             self._unread(user, shown, most=MAX_QUICK_UNREAD),
         )
         many = [number for number, ids in enumerate(unread) if len(ids) == MAX_QUICK_UNREAD]
         shown = shown[: many[MAX_FULL_COUNTS]] if len(many) > MAX_FULL_COUNTS else shown
-        for number, ids in zip(many, await self._unread(user, [shown[number] for number in many[:MAX_FULL_COUNTS]]), strict=False):
+        for number, ids in zip(
+            many,
+            await self._unread(user, [shown[number] for number in many[:MAX_FULL_COUNTS]]),
+            strict=False,
+        ):
             unread[number] = ids
-        states = [_state(row, ids, *_messages(found)) for row, ids, found in zip(shown, unread, messages, strict=False)]
+        states = [
+            _state(row, ids, *_messages(found))
+            for row, ids, found in zip(shown, unread, messages, strict=False)
+        ]
         return states, after_of(states[-1]) if len(places) > len(states) else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
@@ -164,30 +255,55 @@ class CassandraChats:
             return []
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
-        return [_state(row, ids) for row, ids in zip(shown, await self._unread(user, shown), strict=True)]
+        return [
+            _state(row, ids)
+            for row, ids in zip(shown, await self._unread(user, shown), strict=True)
+        ]
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
-        """The buckets of the chats, then those of the stretches, all side by side; more of those that hold more than is read at once."""
+        """The buckets of the chats, then those of the stretches, all side by side; more of those
+        that hold more than is read at once.
+        """
         chats = list({one.chat for one in stretches})
-        listed = dict(zip(chats, await self._session.read([("buckets", (chat,)) for chat in chats]), strict=True))
+        listed = dict(
+            zip(
+                chats,
+                await self._session.read([("buckets", (chat,)) for chat in chats]),
+                strict=True,
+            )
+        )
         asked = []
         for one in stretches:
             first, last = within(one.first), within(one.last)
             buckets = range(bucket_of(first), bucket_of(last) + 1)
-            asked += [(one.chat, bucket, first, last) for (bucket,) in listed[one.chat] if bucket in buckets]
+            asked += [
+                (one.chat, bucket, first, last)
+                for (bucket,) in listed[one.chat]
+                if bucket in buckets
+            ]
         there: set[tuple[ChatId, MessageId]] = set()
         while asked:
             found = await self._session.read([("range", (*place, MAX_ROWS)) for place in asked])
-            there.update((place[0], row[0]) for place, rows in zip(asked, found, strict=True) for row in rows)
-            asked = [(*place[:3], rows[-1][0] - 1) for place, rows in zip(asked, found, strict=True) if len(rows) == MAX_ROWS]
+            there.update(
+                (place[0], row[0]) for place, rows in zip(asked, found, strict=True) for row in rows
+            )
+            asked = [
+                (*place[:3], rows[-1][0] - 1)
+                for place, rows in zip(asked, found, strict=True)
+                if len(rows) == MAX_ROWS
+            ]
         return there
 
-    async def pointers(self, states: Collection[tuple[UserId, ChatId]]) -> Mapping[tuple[UserId, ChatId], Pointers]:
+    async def pointers(
+        self, states: Collection[tuple[UserId, ChatId]]
+    ) -> Mapping[tuple[UserId, ChatId], Pointers]:
         """The rows of each user, side by side."""
         of_user: dict[UserId, list[ChatId]] = {}
         for user, chat in states:
             of_user.setdefault(user, []).append(chat)
-        found = await self._session.read([("some_states", (within(user), chats)) for user, chats in of_user.items()])
+        found = await self._session.read(
+            [("some_states", (within(user), chats)) for user, chats in of_user.items()]
+        )
         return {
             (user, chat): Pointers(*(MessageId(pointer or 0) for pointer in pointers))
             for user, rows in zip(of_user, found, strict=True)
@@ -205,8 +321,15 @@ class CassandraChats:
         await self._session.ping(("version", ()))
 
     async def migrate(self) -> list[str]:
-        """Makes or upgrades the keyspace and its tables, and says in lines what was done. Raises as `ping` does."""
-        return await self._session.once(lambda session: migrate(session, self._nodes.keyspace, replication=self._nodes.replication))
+        """Makes or upgrades the keyspace and its tables, and says in lines what was done.
+
+        Raises as `ping` does.
+        """
+        return await self._session.once(
+            lambda session: migrate(
+                session, self._nodes.keyspace, replication=self._nodes.replication
+            )
+        )
 
     async def close(self) -> None:
         """Waits for calls under way, then closes the connections."""
@@ -218,19 +341,30 @@ class CassandraChats:
         return [bucket for (bucket,) in rows]
 
     async def _find(self, searches: Collection[_Search]) -> None:
-        """Runs all searches side by side, each on more and more buckets at once, until it has its rows or no bucket is left."""
+        """Runs all searches side by side, each on more and more buckets at once, until it has its
+        rows or no bucket is left.
+        """
         width = 1
         while going := [search for search in searches if search.left > 0 and search.buckets]:
             asked = [(search, bucket) for search in going for bucket in search.buckets[:width]]
-            found = await self._session.read([(one.statement, (one.chat, bucket, *one.values, one.left)) for one, bucket in asked])
+            found = await self._session.read(
+                [
+                    (one.statement, (one.chat, bucket, *one.values, one.left))
+                    for one, bucket in asked
+                ]
+            )
             for (search, _), rows in zip(asked, found, strict=True):
                 search.rows += rows[: search.left]
             for search in going:
                 search.buckets = search.buckets[width:]
             width = min(2 * width, MAX_CONCURRENT_BUCKETS)
 
-    async def _unread(self, user: UserId, rows: Sequence[Sequence[Any]], *, most: int = UNREAD_SHOWN) -> list[list[int]]:
-        """For each state, the ids of the other person's messages above its read pointer, newest first, at most `most`."""
+    async def _unread(
+        self, user: UserId, rows: Sequence[Sequence[Any]], *, most: int = UNREAD_SHOWN
+    ) -> list[list[int]]:
+        """For each state, the ids of the other person's messages above its read pointer, newest
+        first, at most `most`.
+        """
         searches: dict[int, _Search] = {}
         for number, (chat, newest, _, read) in enumerate(rows):
             others = [member for member in direct_members(chat) or () if member != user]
@@ -241,13 +375,21 @@ class CassandraChats:
         behind = [one for one in searches.values() if bucket_of(one.values[0]) < one.buckets[0]]
         found = await self._session.read([("buckets", (one.chat,)) for one in behind])
         for search, buckets in zip(behind, found, strict=True):
-            search.buckets = [bucket for (bucket,) in buckets if bucket >= bucket_of(search.values[0])]
+            search.buckets = [
+                bucket for (bucket,) in buckets if bucket >= bucket_of(search.values[0])
+            ]
         await self._find(searches.values())
-        return [[row[0] for row in searches[number].rows] if number in searches else [] for number in range(len(rows))]
+        return [
+            [row[0] for row in searches[number].rows] if number in searches else []
+            for number in range(len(rows))
+        ]
 
 
 def _moves(states: States) -> list[Statement]:
-    """The writes that move pointers forward. A pointer's timestamp is its value, so what lies behind another never shows."""
+    """The writes that move pointers forward.
+
+    A pointer's timestamp is its value, so what lies behind another never shows.
+    """
     moves: list[Statement] = []
     for (user, chat), (newest, received, read) in sorted(states.items()):
         if newest:
@@ -266,7 +408,17 @@ def _messages(rows: Rows) -> list[HistoryMessage]:
     return [HistoryMessage(*row) for row in rows]
 
 
-def _state(row: Sequence[Any], unread: Sequence[int], newest_message: HistoryMessage | None = None) -> ChatState:
+def _state(
+    row: Sequence[Any], unread: Sequence[int], newest_message: HistoryMessage | None = None
+) -> ChatState:
     chat, newest, received, read = row
     upto = unread[0] if unread else read or 0
-    return ChatState(chat, newest, newest_message, len(unread), MessageId(upto), MessageId(read or 0), MessageId(received or 0))
+    return ChatState(
+        chat,
+        newest,
+        newest_message,
+        len(unread),
+        MessageId(upto),
+        MessageId(read or 0),
+        MessageId(received or 0),
+    )

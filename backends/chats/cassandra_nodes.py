@@ -14,18 +14,30 @@ from typing import Final
 
 from cassandra import AuthenticationFailed, ConsistencyLevel, InvalidRequest, Unauthorized
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    ExecutionProfile,
+    NoHostAvailable,
+    Session,
+)
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
+    TokenAwarePolicy,
+)
 from cassandra.query import tuple_factory
 
 from schemas.errors import ChatError, Malformed, Unavailable
 
-# While nodes are unavailable the driver writes a line per try, some with a traceback. What matters comes back to us as an error, and is
-# told here.
+# While nodes are unavailable the driver writes a line per try, some with a traceback. What matters
+# comes back to us as an error, and is told here.
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 RECONNECT_S: Final = (0.25, 1.0)
-"""First and longest pause between two tries of the driver to reach a node again; it tries without end."""
+"""First and longest pause between two tries of the driver to reach a node again; it tries without
+end.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +55,21 @@ class Nodes:
     timeout_s: float = 5.0
 
     def connect(self) -> tuple[Cluster, Session]:
-        """A new session; blocks. Raises Malformed for a setting that the nodes refuse, Unavailable when none answers."""
+        """A new session; blocks.
+
+        Raises Malformed for a setting that the nodes refuse, Unavailable when none answers.
+        """
         cluster = Cluster(
-            [(host.strip("[]"), int(port)) for host, _, port in (place.rpartition(":") for place in self.places)],
+            [
+                (host.strip("[]"), int(port))
+                for host, _, port in (place.rpartition(":") for place in self.places)
+            ],
             port=int(self.places[0].rpartition(":")[2]),  # of nodes that the first ones tell us of
             auth_provider=PlainTextAuthProvider(self.user, self.password) if self.user else None,
             ssl_context=_tls(self.ca) if self.ca else None,
             protocol_version=4,  # what every Cassandra since 2.2 speaks; 5 costs more here, and finding out costs two connections
-            # The driver's policy of retries stays: from a node that fails to the next, each at most once, and never at a lower consistency.
+            # The driver's policy of retries stays: from a node that fails to the next, each at most
+            # once, and never at a lower consistency.
             execution_profiles={
                 EXEC_PROFILE_DEFAULT: ExecutionProfile(
                     TokenAwarePolicy(DCAwareRoundRobinPolicy(self.datacenter)),
@@ -60,7 +79,8 @@ class Nodes:
                 )
             },
             reconnection_policy=ExponentialReconnectionPolicy(*RECONNECT_S, max_attempts=None),
-            # Without it a second request waits until the node's kernel has acknowledged the first, which it puts off for 40 ms (measured).
+            # Without it a second request waits until the node's kernel has acknowledged the first,
+            # which it puts off for 40 ms (measured).
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             connect_timeout=self.timeout_s,
             # A node that has vanished without a word is noticed by this.
@@ -75,7 +95,8 @@ class Nodes:
             cluster.shutdown()
             if known and self.datacenter and self.datacenter not in known:
                 raise Malformed(
-                    f"KNCHAT_CASSANDRA_DATACENTER: there is no data centre {self.datacenter!r}, but {', '.join(sorted(known))}",
+                    f"KNCHAT_CASSANDRA_DATACENTER: there is no data centre {self.datacenter!r}, "
+                    f"but {', '.join(sorted(known))}",
                     field="KNCHAT_CASSANDRA_DATACENTER",
                 ) from error
             raise error_of(error) from error
@@ -88,29 +109,47 @@ def _tls(ca: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca)
     except OSError as error:
-        raise Malformed(f"KNCHAT_CASSANDRA_CA: {ca} holds no certificates", field="KNCHAT_CASSANDRA_CA") from error
-    # The driver reaches nodes by addresses that they tell each other, and in Kubernetes no certificate can name those. So the authority
-    # must be one that signs Cassandra's nodes only.
+        raise Malformed(
+            f"KNCHAT_CASSANDRA_CA: {ca} holds no certificates", field="KNCHAT_CASSANDRA_CA"
+        ) from error
+    # The driver reaches nodes by addresses that they tell each other, and in Kubernetes no
+    # certificate can name those. So the authority must be one that signs Cassandra's nodes only.
     context.check_hostname = False
     return context
 
 
 def error_of(error: BaseException) -> ChatError:
-    """What the driver's error means for a caller: Malformed names the setting that is wrong, all else is Unavailable."""
-    causes = error.errors.values() if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping) else [error]
+    """What the driver's error means for a caller: Malformed names the setting that is wrong, all
+    else is Unavailable.
+    """
+    causes = (
+        error.errors.values()
+        if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping)
+        else [error]
+    )
     for cause in causes:
         match cause:
             case ChatError():
                 return cause
-            # A node that is starting, or has lost the others, cannot read its users and says this too.
+            # A node that is starting, or has lost the others, cannot read its users and says this
+            # too.
             case AuthenticationFailed() if "Unable to perform authentication" not in str(cause):
                 return Malformed(
-                    "Cassandra refuses KNCHAT_CASSANDRA_USER with KNCHAT_CASSANDRA_PASSWORD", field="KNCHAT_CASSANDRA_PASSWORD"
+                    "Cassandra refuses KNCHAT_CASSANDRA_USER with KNCHAT_CASSANDRA_PASSWORD",
+                    field="KNCHAT_CASSANDRA_PASSWORD",
                 )
-            case OSError() if "CERTIFICATE_VERIFY_FAILED" in str(cause):  # the driver keeps no more of it
-                return Malformed("the node's certificate is not of an authority in KNCHAT_CASSANDRA_CA", field="KNCHAT_CASSANDRA_CA")
+            case OSError() if "CERTIFICATE_VERIFY_FAILED" in str(
+                cause
+            ):  # the driver keeps no more of it
+                return Malformed(
+                    "the node's certificate is not of an authority in KNCHAT_CASSANDRA_CA",
+                    field="KNCHAT_CASSANDRA_CA",
+                )
             case Unauthorized():
-                return Malformed("KNCHAT_CASSANDRA_USER may not use KNCHAT_CASSANDRA_KEYSPACE", field="KNCHAT_CASSANDRA_USER")
+                return Malformed(
+                    "KNCHAT_CASSANDRA_USER may not use KNCHAT_CASSANDRA_KEYSPACE",
+                    field="KNCHAT_CASSANDRA_USER",
+                )
             case InvalidRequest():  # such as a guardrail: the text says which, and holds none of our values
                 return Unavailable(f"Cassandra refuses a request: {cause}")
     return Unavailable(f"Cassandra does not answer ({type(error).__name__})")

@@ -1,4 +1,5 @@
-"""Cassandra's tables for chats, made and upgraded by `kn-chat migrate`, and the refusal of a keyspace that does not fit this version.
+"""Cassandra's tables for chats, made and upgraded by `kn-chat migrate`, and the refusal of a
+keyspace that does not fit this version.
 
 All calls block: `cassandra_session.py` makes them in its thread.
 """
@@ -12,8 +13,9 @@ from cassandra.cluster import ResultSet, Session
 
 from schemas.errors import Unfit
 
-# No strategy by time: it would take our timestamps, which are message ids, for microseconds. A chat's rows come in over ten days, and
-# levels keep a partition in one file each, where tiers would spread it over dozens (decisions/0018).
+# No strategy by time: it would take our timestamps, which are message ids, for microseconds. A
+# chat's rows come in over ten days, and levels keep a partition in one file each, where tiers would
+# spread it over dozens (decisions/0018).
 _OPTIONS: Final = "compaction = {'class': 'LeveledCompactionStrategy'}"
 
 _MESSAGES: Final = """
@@ -35,14 +37,19 @@ CREATE TABLE IF NOT EXISTS {keyspace}.chat_states (
 STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),)
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
-STATEMENT_TIMEOUT_S: Final = 30.0  # making a table took 2.5 s on two busy cores, and all nodes must agree on it
+STATEMENT_TIMEOUT_S: Final = (
+    30.0  # making a table took 2.5 s on two busy cores, and all nodes must agree on it
+)
 VERSION: Final = len(STEPS)
 VERSION_OF: Final = "SELECT step FROM {keyspace}.schema_steps WHERE name = 'chats' LIMIT 1"
 
 _STEPS_TABLE: Final = """
 CREATE TABLE IF NOT EXISTS {keyspace}.schema_steps (name text, step int, PRIMARY KEY (name, step))
 WITH CLUSTERING ORDER BY (step DESC)"""
-_STEP_TAKEN: Final = "INSERT INTO {keyspace}.schema_steps (name, step) VALUES ('chats', {step}) USING TIMESTAMP {step}"
+_STEP_TAKEN: Final = (
+    "INSERT INTO {keyspace}.schema_steps (name, step) VALUES ('chats', {step}) "
+    "USING TIMESTAMP {step}"
+)
 
 
 def check(session: Session, keyspace: str) -> None:
@@ -50,23 +57,33 @@ def check(session: Session, keyspace: str) -> None:
     try:
         version = _version(session.execute(VERSION_OF.format(keyspace=keyspace)))
     except InvalidRequest as error:
-        raise Unfit(f"the keyspace {keyspace} is not there, or without tables: run `kn-chat migrate`") from error
+        raise Unfit(
+            f"the keyspace {keyspace} is not there, or without tables: run `kn-chat migrate`"
+        ) from error
     _refuse_newer(version, keyspace)
     if version < VERSION:
-        raise Unfit(f"the keyspace {keyspace} is of an older kn-chat (its schema is {version}): run `kn-chat migrate`")
+        raise Unfit(
+            f"the keyspace {keyspace} is of an older kn-chat (its schema is {version}): run "
+            "`kn-chat migrate`"
+        )
 
 
 def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
     """Makes or upgrades keyspace and tables, and says in lines what was done.
 
-    A keyspace that exists keeps its replication; a new one lies in the session's data centre. Any number may do it at once.
-    Raises Unfit for a newer schema; the driver's errors pass through.
+    A keyspace that exists keeps its replication; a new one lies in the session's data centre. Any
+    number may do it at once. Raises Unfit for a newer schema; the driver's errors pass through.
     """
-    # Two nodes that make a table at once make it twice, under two ids. So all who migrate ask the same node, which does one at a time.
+    # Two nodes that make a table at once make it twice, under two ids. So all who migrate ask the
+    # same node, which does one at a time.
     node = min(session.get_pool_state(), key=lambda host: host.host_id)
 
     def run(statement: str) -> ResultSet:
-        return session.execute(statement.format(keyspace=keyspace, options=_OPTIONS), host=node, timeout=STATEMENT_TIMEOUT_S)
+        return session.execute(
+            statement.format(keyspace=keyspace, options=_OPTIONS),
+            host=node,
+            timeout=STATEMENT_TIMEOUT_S,
+        )
 
     done = []
     if keyspace not in session.cluster.metadata.keyspaces:
@@ -80,7 +97,10 @@ def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
         for statement in statements:
             run(statement)
         run(_STEP_TAKEN.replace("{step}", str(number)))
-        done.append(f"keyspace {keyspace}: tables {f'brought from {number - 1} to' if number > 1 else 'made, schema'} {number}")
+        done.append(
+            f"keyspace {keyspace}: tables "
+            f"{f'brought from {number - 1} to' if number > 1 else 'made, schema'} {number}"
+        )
     return done
 
 
@@ -92,6 +112,7 @@ def _version(rows: ResultSet) -> int:
 def _refuse_newer(version: int, keyspace: str) -> None:
     if version > VERSION:
         raise Unfit(
-            f"the keyspace {keyspace} was made by a newer kn-chat (its schema is {version}, this one knows up to {VERSION}): "
+            f"the keyspace {keyspace} was made by a newer kn-chat (its schema is {version}, this "
+            f"one knows up to {VERSION}): "
             "upgrade kn-chat, or choose another keyspace"
         )

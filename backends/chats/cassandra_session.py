@@ -1,7 +1,8 @@
 """A session with Cassandra as awaitables: connecting, prepared statements, bounds and deadlines.
 
-`cassandra.py` calls it with statements by name; it knows no table. The driver works in threads of its own: connecting, which blocks, runs
-in one of ours, and answers come back to the event loop once per group of requests. Source: design.md D18.
+`cassandra.py` calls it with statements by name; it knows no table. The driver works in threads of
+its own: connecting, which blocks, runs in one of ours, and answers come back to the event loop once
+per group of requests. Source: design.md D18.
 """
 
 from __future__ import annotations
@@ -31,23 +32,29 @@ Statement = tuple[str, Sequence[Any]]
 Rows = list[tuple[Any, ...]]
 
 PING_TIMEOUT_S: Final = 2.0
-# Requests of one call that are under way together, and calls that are: enough for many nodes, and far from a connection's 32,768 streams.
+# Requests of one call that are under way together, and calls that are: enough for many nodes, and
+# far from a connection's 32,768 streams.
 MAX_CONCURRENT_REQUESTS: Final = 64
 MAX_CONCURRENT_CALLS: Final = 8
 MAX_WAITING: Final = 4_096  # calls, as in blocking.py
-# Statements that share a request cost the client a quarter of what they cost alone (decisions/0018). Cassandra warns in its log of
-# batches over more than 10 partitions or 5 KiB.
+# Statements that share a request cost the client a quarter of what they cost alone
+# (decisions/0018). Cassandra warns in its log of batches over more than 10 partitions or 5 KiB.
 MAX_BATCH_STATEMENTS: Final = 10
 MAX_BATCH_BYTES: Final = 4_096
-# The driver reconnects by itself, but not always: not after a log-in that failed while the nodes were starting, not when all nodes
-# have new addresses. After this long without any node another session is made, from the settings.
+# The driver reconnects by itself, but not always: not after a log-in that failed while the nodes
+# were starting, not when all nodes have new addresses. After this long without any node another
+# session is made, from the settings.
 SILENCE_TIMEOUT_S: Final = 5.0
 RETRY_DELAY_S: Final = 0.5
 ONCE_TIMEOUT_S: Final = 60.0
 
 
 class _Group:
-    """Answers to some requests. `done` becomes ready on the event loop when the last one has come; the driver's threads call the rest."""
+    """Answers to some requests.
+
+    `done` becomes ready on the event loop when the last one has come; the driver's threads call the
+    rest.
+    """
 
     def __init__(self, size: int) -> None:
         self.rows: list[Rows] = [[]] * size
@@ -88,9 +95,14 @@ class _Live:
 
 
 class CassandraSession:
-    """One keyspace as one process uses it. Connects at the first call, in a thread. Belongs to one event loop."""
+    """One keyspace as one process uses it.
 
-    def __init__(self, nodes: Nodes, statements: Mapping[str, str], *, check: Callable[[Session], None]) -> None:
+    Connects at the first call, in a thread. Belongs to one event loop.
+    """
+
+    def __init__(
+        self, nodes: Nodes, statements: Mapping[str, str], *, check: Callable[[Session], None]
+    ) -> None:
         """`check` is called with each new session, blocking, before statements are prepared."""
         self._nodes = nodes
         self._statements = statements
@@ -113,11 +125,22 @@ class CassandraSession:
         await self._call(statements, batched=True)
 
     async def ping(self, statement: Statement) -> None:
-        """Reads one statement within 2 s. Raises Malformed, naming it, for a setting that Cassandra refuses."""
-        await self._call([statement], batched=False, timeout_s=min(PING_TIMEOUT_S, self._nodes.timeout_s), pinging=True)
+        """Reads one statement within 2 s.
+
+        Raises Malformed, naming it, for a setting that Cassandra refuses.
+        """
+        await self._call(
+            [statement],
+            batched=False,
+            timeout_s=min(PING_TIMEOUT_S, self._nodes.timeout_s),
+            pinging=True,
+        )
 
     async def once(self, work: Callable[[Session], T]) -> T:
-        """What blocking work returns, run on a session of its own, without statements or check. Raises Malformed, Unavailable."""
+        """What blocking work returns, run on a session of its own, without statements or check.
+
+        Raises Malformed, Unavailable.
+        """
 
         def connected() -> T:
             cluster, session = self._nodes.connect()
@@ -131,20 +154,36 @@ class CassandraSession:
         return await self._thread.run(connected, timeout_s=ONCE_TIMEOUT_S)
 
     async def _call(
-        self, statements: Sequence[Statement], *, batched: bool, timeout_s: float | None = None, pinging: bool = False
+        self,
+        statements: Sequence[Statement],
+        *,
+        batched: bool,
+        timeout_s: float | None = None,
+        pinging: bool = False,
     ) -> list[Rows]:
         if not statements:
             return []
         if self._closed or self._calls >= MAX_WAITING:
-            raise Unavailable("too much waits for Cassandra" if not self._closed else "Cassandra's session is closed")
+            raise Unavailable(
+                "too much waits for Cassandra"
+                if not self._closed
+                else "Cassandra's session is closed"
+            )
         self._calls += 1
         try:
             # A ping asks whether Cassandra is there, not whether we are busy.
-            async with asyncio.timeout(timeout_s or self._nodes.timeout_s), nullcontext() if pinging else self._gate:
+            async with (
+                asyncio.timeout(timeout_s or self._nodes.timeout_s),
+                nullcontext() if pinging else self._gate,
+            ):
                 live = self._live
                 if live is None:
                     live = await self._thread.run(self._open)
-                requests = _batches(live.prepared, statements) if batched else [_bound(live.prepared, one) for one in statements]
+                requests = (
+                    _batches(live.prepared, statements)
+                    if batched
+                    else [_bound(live.prepared, one) for one in statements]
+                )
                 rows: list[Rows] = []
                 for start in range(0, len(requests), MAX_CONCURRENT_REQUESTS):
                     rows += await self._run(live, requests[start : start + MAX_CONCURRENT_REQUESTS])
@@ -154,7 +193,9 @@ class CassandraSession:
         except Malformed as error:
             if pinging:
                 raise
-            raise Unavailable(error.message) from error  # to who writes, Malformed would mean that the row is impossible
+            raise Unavailable(
+                error.message
+            ) from error  # to who writes, Malformed would mean that the row is impossible
         finally:
             self._calls -= 1
             if self._closed and not self._calls:
@@ -163,7 +204,9 @@ class CassandraSession:
     async def _run(self, live: _Live, requests: Sequence[Any]) -> list[Rows]:
         group = _Group(len(requests))
         for number, request in enumerate(requests):
-            live.session.execute_async(request).add_callbacks(group.answered, group.failed, callback_args=(number,))
+            live.session.execute_async(request).add_callbacks(
+                group.answered, group.failed, callback_args=(number,)
+            )
         await group.done
         if group.error is not None:
             self._record_failure(live, group.error)
@@ -180,7 +223,9 @@ class CassandraSession:
         if now - self._silent_since >= SILENCE_TIMEOUT_S and self._live is live:
             log.info("no node of Cassandra for a while, connecting anew")
             self._live = self._silent_since = None
-            threading.Thread(target=live.cluster.shutdown, name="cassandra-shutdown", daemon=True).start()
+            threading.Thread(
+                target=live.cluster.shutdown, name="cassandra-shutdown", daemon=True
+            ).start()
 
     def _open(self) -> _Live:
         if self._live is not None:
@@ -204,14 +249,19 @@ class CassandraSession:
             raise failure from error
         for statement in prepared.values():
             statement.is_idempotent = True
-        log.info("connected to Cassandra", extra={"keyspace": self._nodes.keyspace, "nodes": len(session.get_pool_state())})
+        log.info(
+            "connected to Cassandra",
+            extra={"keyspace": self._nodes.keyspace, "nodes": len(session.get_pool_state())},
+        )
         self._live = _Live(cluster, session, prepared)
         if self._closed:
             cluster.shutdown()
         return self._live
 
     async def close(self) -> None:
-        """Takes no more calls, waits for those under way (at most the timeout), then closes connections."""
+        """Takes no more calls, waits for those under way (at most the timeout), then closes
+        connections.
+        """
         self._closed = True
         if self._calls:
             try:
@@ -231,7 +281,9 @@ def _bound(prepared: Mapping[str, Any], statement: Statement) -> Any:
 
 
 def _batches(prepared: Mapping[str, Any], statements: Sequence[Statement]) -> list[Any]:
-    """Requests of at most MAX_BATCH_STATEMENTS and about MAX_BATCH_BYTES: a single one as it is, several as an unlogged batch."""
+    """Requests of at most MAX_BATCH_STATEMENTS and about MAX_BATCH_BYTES: a single one as it is,
+    several as an unlogged batch.
+    """
     requests: list[Any] = []
     together: list[Statement] = []
     size = 0

@@ -1,6 +1,7 @@
 """What every adapter of `Chats` does alike, and without a store.
 
-Which rows can be written, how the rows of one call melt together, where a page ends, what a digest is. It knows no adapter.
+Which rows can be written, how the rows of one call melt together, where a page ends, what a digest
+is. It knows no adapter.
 """
 
 from __future__ import annotations
@@ -43,11 +44,19 @@ def mark_rows(watermarks: Iterable[Watermark]) -> States:
     states: States = {}
     for mark in watermarks:
         _check_ids(mark.user, mark.received, mark.read)
-        _move(states, mark.user, parse_chat(mark.chat), received=max(mark.received, mark.read), read=mark.read)
+        _move(
+            states,
+            mark.user,
+            parse_chat(mark.chat),
+            received=max(mark.received, mark.read),
+            read=mark.read,
+        )
     return states
 
 
-def _move(states: States, user: UserId, chat: ChatId, *, newest: int = 0, received: int = 0, read: int = 0) -> None:
+def _move(
+    states: States, user: UserId, chat: ChatId, *, newest: int = 0, received: int = 0, read: int = 0
+) -> None:
     was = states.get((user, chat), (0, 0, 0))
     states[user, chat] = max(was[0], newest), max(was[1], received), max(was[2], read)
 
@@ -68,18 +77,29 @@ def _check_ids(*ids: int) -> None:
 
 
 def within(number: int) -> int:
-    """A number that fits into a column. LATEST is no id, so what is beyond it, where drivers would raise, finds nothing either."""
+    """A number that fits into a column.
+
+    LATEST is no id, so what is beyond it, where drivers would raise, finds nothing either.
+    """
     return min(number, LATEST)
 
 
 def around(direction: Direction, anchor: MessageId, limit: int) -> tuple[int, int, int]:
-    """The id that divides a page, and how many messages to read below it and from it on: one more than is shown tells of more."""
+    """The id that divides a page, and how many messages to read below it and from it on: one more
+    than is shown tells of more.
+    """
     below = 1 if direction == "after" else limit + 1
     above = 1 if direction == "before" else limit + 1
     return within(anchor + (direction == "after")), below, above
 
 
-def page_of(below: Sequence[HistoryMessage], above: Sequence[HistoryMessage], *, direction: Direction, limit: int) -> Page:
+def page_of(
+    below: Sequence[HistoryMessage],
+    above: Sequence[HistoryMessage],
+    *,
+    direction: Direction,
+    limit: int,
+) -> Page:
     """The page out of what was read by `around`: `below` newest first, `above` oldest first."""
     if direction == "before":
         older, newer = min(len(below), limit), 0
@@ -88,7 +108,11 @@ def page_of(below: Sequence[HistoryMessage], above: Sequence[HistoryMessage], *,
     else:  # half and half, and what one side lacks the other may fill
         newer = min(len(above), max((limit + 1) // 2, limit - len(below)))
         older = min(len(below), limit - newer)
-    return Page([*reversed(above[:newer]), *below[:older]], more_before=len(below) > older, more_after=len(above) > newer)
+    return Page(
+        [*reversed(above[:newer]), *below[:older]],
+        more_before=len(below) > older,
+        more_after=len(above) > newer,
+    )
 
 
 def digest_of(rows: Sequence[Sequence[int]]) -> Digest:
@@ -102,7 +126,10 @@ def digest_of(rows: Sequence[Sequence[int]]) -> Digest:
 
 
 def place_of(after: str | None) -> tuple[MessageId, ChatId]:
-    """Newest id and chat of the last state that was shown; the next ones are below it. Raises Malformed for a text not of `after_of`."""
+    """Newest id and chat of the last state that was shown; the next ones are below it.
+
+    Raises Malformed for a text not of `after_of`.
+    """
     if after is None:
         return LATEST, ChatId("")
     if (match := _AFTER.fullmatch(after)) is None:

@@ -1,7 +1,8 @@
 """What gateways agree on: leased numbers of id generators, and which gateway reads which partition.
 
-One SQL database behind both ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every method raises Unavailable when the
-database does not answer within the settings' timeout (default 5 s). Source: design.md D3, D8.
+One SQL database behind both ports (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every
+method raises Unavailable when the database does not answer within the settings' timeout (default 5
+s). Source: design.md D3, D8.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from backends.clock import Reading
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A generator number leased to one process until `until_ms` by the database's clock, of which `reading` is what it said then.
+    """A generator number leased to one process until `until_ms` by the database's clock, of which
+    `reading` is what it said then.
 
-    `holder` is what the claim was made for and a random end, so that two claims for one name are never taken for each other.
+    `holder` is what the claim was made for and a random end, so that two claims for one name are
+    never taken for each other.
     """
 
     generator: int
@@ -30,15 +33,25 @@ class GeneratorLeases(Protocol):
     """Leased generators of message ids: no two live leases share a number (design.md D3)."""
 
     async def claim(self, holder: str, *, lease_s: int = 900) -> Lease:
-        """A number whose lease has run out by the database's clock. Raises Unavailable when all 4,096 are leased."""
+        """A number whose lease has run out by the database's clock.
+
+        Raises Unavailable when all 4,096 are leased.
+        """
         ...
 
     async def renew(self, lease: Lease, *, lease_s: int = 900) -> Lease:
-        """The same number for longer. Raises Refused stale when it has been leased to another process: mint nothing more with it."""
+        """The same number for longer.
+
+        Raises Refused stale when it has been leased to another process: mint nothing more with it.
+        """
         ...
 
     async def release(self, lease: Lease) -> None:
-        """Releases the number. It is leased again only when a claim's clock is past every id the old holder can have minted (2 s)."""
+        """Releases the number.
+
+        It is leased again only when a claim's clock is past every id the old holder can have minted
+        (2 s).
+        """
         ...
 
 
@@ -52,7 +65,10 @@ class PartitionOwner:
 
 
 class PartitionOwners(Protocol):
-    """Which gateway serves a partition of deliveries; log-in and `moved` read it. It only saves reading, it is no lock (design.md D8)."""
+    """Which gateway serves a partition of deliveries; log-in and `moved` read it.
+
+    It only saves reading, it is no lock (design.md D8).
+    """
 
     async def own(self, owners: Sequence[PartitionOwner]) -> None:
         """Writes each, unless a newer generation is there."""

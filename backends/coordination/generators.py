@@ -1,4 +1,7 @@
-"""The `GeneratorLeases` port on SQL: id generators, leased by the database's clock. Only `wiring` and the port's suite name it."""
+"""The `GeneratorLeases` port on SQL: id generators, leased by the database's clock.
+
+Only `wiring` and the port's suite name it.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from backends.coordination import Lease
 from backends.sql.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
 
-# A holder mints up to 1 s ahead of the database's clock (ids.MAX_AHEAD_MS), which it knows to some milliseconds. So long after its lease a
-# number rests, and who gets it next mints above everything that was minted with it.
+# A holder mints up to 1 s ahead of the database's clock (ids.MAX_AHEAD_MS), which it knows to some
+# milliseconds. So long after its lease a number rests, and who gets it next mints above everything
+# that was minted with it.
 COOLDOWN_MS: Final = 2_000
 
-# One row for each number, made by the migration. `holder` is empty and `until_ms` in the past when it is free.
+# One row for each number, made by the migration. `holder` is empty and `until_ms` in the past when
+# it is free.
 GENERATORS: Final = sa.Table(
     "generators",
     METADATA,
@@ -35,7 +40,10 @@ class SqlGeneratorLeases:
         self._clock = clock
 
     async def claim(self, holder: str, *, lease_s: int = 900) -> Lease:
-        """The number that has been free longest. The lease's `holder` gets a random end, so that two claims of one holder stay apart."""
+        """The number that has been free longest.
+
+        The lease's `holder` gets a random end, so that two claims of one holder stay apart.
+        """
         holder = f"{holder}/{secrets.token_hex(8)}"
 
         def work(connection: sa.Connection) -> Lease:
@@ -46,14 +54,18 @@ class SqlGeneratorLeases:
                 .where(GENERATORS.c.until_ms <= now_ms - COOLDOWN_MS)
                 .order_by(GENERATORS.c.until_ms, GENERATORS.c.generator)
                 .limit(1)
-                .with_for_update(skip_locked=True)  # PostgreSQL: two claims at once take two rows; SQLite has one writer anyway
+                .with_for_update(
+                    skip_locked=True
+                )  # PostgreSQL: two claims at once take two rows; SQLite has one writer anyway
             )
             generator = connection.execute(free).scalar()
             if generator is None:
                 raise Unavailable("all generators of ids are leased")
             lease = Lease(generator, holder, until_ms=now_ms + lease_s * 1_000, reading=reading)
             connection.execute(
-                sa.update(GENERATORS).where(GENERATORS.c.generator == generator).values(holder=holder, until_ms=lease.until_ms)
+                sa.update(GENERATORS)
+                .where(GENERATORS.c.generator == generator)
+                .values(holder=holder, until_ms=lease.until_ms)
             )
             return lease
 
@@ -76,11 +88,15 @@ class SqlGeneratorLeases:
 
         def work(connection: sa.Connection) -> None:
             now_ms = self._database.read_clock(connection, self._clock).store_ms
-            ended_ms = sa.case((GENERATORS.c.until_ms > now_ms, now_ms), else_=GENERATORS.c.until_ms)
+            ended_ms = sa.case(
+                (GENERATORS.c.until_ms > now_ms, now_ms), else_=GENERATORS.c.until_ms
+            )
             connection.execute(_held(lease).values(holder="", until_ms=ended_ms))
 
         await self._database.write(work)
 
 
 def _held(lease: Lease) -> sa.Update:
-    return sa.update(GENERATORS).where(GENERATORS.c.generator == lease.generator, GENERATORS.c.holder == lease.holder)
+    return sa.update(GENERATORS).where(
+        GENERATORS.c.generator == lease.generator, GENERATORS.c.holder == lease.holder
+    )

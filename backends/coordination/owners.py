@@ -1,4 +1,7 @@
-"""The `PartitionOwners` port on SQL: which gateway reads which partition. Only `wiring` and the port's suite name it."""
+"""The `PartitionOwners` port on SQL: which gateway reads which partition.
+
+Only `wiring` and the port's suite name it.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,25 @@ class SqlPartitionOwners:
 
     async def own(self, owners: Sequence[PartitionOwner]) -> None:
         """All in one statement."""
-        # One row a partition, the newest; in their order, so that two gateways never wait for each other crosswise.
-        newest = {owner.partition: owner for owner in sorted(owners, key=lambda owner: (owner.partition, owner.generation))}
-        rows = [{"partition": owner.partition, "url": owner.url, "generation": owner.generation} for owner in newest.values()]
+        # One row a partition, the newest; in their order, so that two gateways never wait for each
+        # other crosswise.
+        newest = {
+            owner.partition: owner
+            for owner in sorted(owners, key=lambda owner: (owner.partition, owner.generation))
+        }
+        rows = [
+            {"partition": owner.partition, "url": owner.url, "generation": owner.generation}
+            for owner in newest.values()
+        ]
         if rows:
-            await self._database.write(lambda connection: connection.execute(self._own, self._database.many(rows)))
+            await self._database.write(
+                lambda connection: connection.execute(self._own, self._database.many(rows))
+            )
 
     async def owner_of(self, partition: int) -> PartitionOwner | None:
         """One SELECT."""
-        query = sa.select(OWNERS.c.partition, OWNERS.c.url, OWNERS.c.generation).where(OWNERS.c.partition == partition)
+        query = sa.select(OWNERS.c.partition, OWNERS.c.url, OWNERS.c.generation).where(
+            OWNERS.c.partition == partition
+        )
         row = await self._database.read(lambda connection: connection.execute(query).first())
         return None if row is None else PartitionOwner(*row)

@@ -1,9 +1,12 @@
-"""The local dispatcher: brings the records of one topic to one function by POST, as Knative's KafkaSource does where there is Knative.
+"""The local dispatcher: brings the records of one topic to one function by POST, as Knative's
+KafkaSource does where there is Knative.
 
-`kn-chat dev` runs one for each event row of `functions.triggers`, `kn-chat pump` one alone. It knows the log and a `Post`, never what
-is in the events. It imitates the measured dispatcher: retries, back-off, unordered dispatch, prefix commits; not ordered mode. Two things
-it does better: an event that waits for its next try delays no other, and what was acknowledged is tried for as long as a store is
-unavailable. Several dispatchers of one group share its partitions as far as the log lets them. Source: design.md D2, D12, D22.
+`kn-chat dev` runs one for each event row of `functions.triggers`, `kn-chat pump` one alone. It
+knows the log and a `Post`, never what is in the events. It imitates the measured dispatcher:
+retries, back-off, unordered dispatch, prefix commits; not ordered mode. Two things it does better:
+an event that waits for its next try delays no other, and what was acknowledged is tried for as long
+as a store is unavailable. Several dispatchers of one group share its partitions as far as the log
+lets them. Source: design.md D2, D12, D22.
 """
 
 from __future__ import annotations
@@ -28,19 +31,23 @@ from schemas.topics import DEAD_LETTERS
 
 log = logging.getLogger(__name__)
 
-# max.poll.records of Knative's dispatcher as shipped: it polls again when fewer are in flight, so there are at most 2 x 50 - 1 at once
-# (measured). First tries only: retries have places of their own, so that what fails never takes those of what works.
+# max.poll.records of Knative's dispatcher as shipped: it polls again when fewer are in flight, so
+# there are at most 2 x 50 - 1 at once (measured). First tries only: retries have places of their
+# own, so that what fails never takes those of what works.
 MAX_POLL_RECORDS: Final = 50
 MAX_CONCURRENT_RETRIES: Final = 50
-# A retry that failed keeps its place for so long on average, where there is no end to them: 50 a second, however many events wait.
+# A retry that failed keeps its place for so long on average, where there is no end to them: 50 a
+# second, however many events wait.
 RETRY_COOLDOWN_S: Final = 1.0
-# Between two tries of what was acknowledged, at most: so soon after a store's return everything is tried again.
+# Between two tries of what was acknowledged, at most: so soon after a store's return everything is
+# tried again.
 MAX_RETRY_DELAY_S: Final = 5.0
-# In memory at once, in a try or between two: with more, or more bytes, nothing is polled. An event costs 7 KB beside its bytes (measured).
+# In memory at once, in a try or between two: with more, or more bytes, nothing is polled. An event
+# costs 7 KB beside its bytes (measured).
 MAX_HELD_EVENTS: Final = 10_000
 MAX_HELD_BYTES: Final = 64 * 2**20
-# Knative's dispatcher commits every 5 s. A crash repeats what was done since, which is harmless; a commit costs an fsync, which appends
-# share.
+# Knative's dispatcher commits every 5 s. A crash repeats what was done since, which is harmless; a
+# commit costs an fsync, which appends share.
 COMMIT_INTERVAL_S: Final = 1.0
 # Between attempts at a log that does not answer.
 RETRY_LOG: Final = Backoff(first_s=0.1, max_s=5.0)
@@ -48,10 +55,12 @@ RETRY_LOG: Final = Backoff(first_s=0.1, max_s=5.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One KafkaSource. `url` names the function: it is the `host` of requests and the `knativeerrordest` of dead letters.
+    """One KafkaSource.
 
-    `acknowledged`: clients were told that what is in the events is safe. They are tried without end while the function says that something
-    is unavailable (503), or is itself not there, at most MAX_RETRY_DELAY_S apart. False: the retries end, as those of Knative's do.
+    `url` names the function: it is the `host` of requests and the `knativeerrordest` of dead
+    letters. `acknowledged`: clients were told that what is in the events is safe. They are tried
+    without end while the function says that something is unavailable (503), or is itself not there,
+    at most MAX_RETRY_DELAY_S apart. False: the retries end, as those of Knative's do.
     """
 
     topic: str
@@ -62,7 +71,11 @@ class Source:
 
 
 class Dispatcher:
-    """One source. Run it as a task; `stop` ends it in order. Cancelling the task is a crash: uncommitted records come again."""
+    """One source.
+
+    Run it as a task; `stop` ends it in order. Cancelling the task is a crash: uncommitted records
+    come again.
+    """
 
     def __init__(
         self,
@@ -75,14 +88,19 @@ class Dispatcher:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         held_events: int | None = None,
     ) -> None:
-        """`held_events`: with so many in memory nothing is polled; left out: MAX_HELD_EVENTS. Knative's has MAX_POLL_RECORDS."""
+        """`held_events`: with so many in memory nothing is polled; left out: MAX_HELD_EVENTS.
+
+        Knative's has MAX_POLL_RECORDS.
+        """
         self._source, self._reads, self._appends, self._post = source, reads, appends, post
         self._namespace, self._sleep = namespace, sleep
         self._held_events = MAX_HELD_EVENTS if held_events is None else held_events
         self._prefixes = Prefixes()
         self.up = asyncio.Event()
         """Set when it has joined its group."""
-        self._held: dict[asyncio.Task[None], int] = {}  # events in memory, each by the task that delivers it, and their bytes
+        self._held: dict[
+            asyncio.Task[None], int
+        ] = {}  # events in memory, each by the task that delivers it, and their bytes
         self._held_bytes = 0
         self._first: set[asyncio.Task[None]] = set()  # those of them that are in their first try
         self._resting: set[asyncio.Task[None]] = set()  # those that wait for their next
@@ -93,17 +111,27 @@ class Dispatcher:
         self._stopping = False
 
     async def run(self) -> None:
-        """Dispatches until `stop`. Raises Unavailable when the group cannot be joined; later trouble with the log is waited out."""
+        """Dispatches until `stop`.
+
+        Raises Unavailable when the group cannot be joined; later trouble with the log is waited
+        out.
+        """
         async with self._reads.member(self._source.group, self._source.topic) as member:
             if self._stopping:
                 return
             self.up.set()
             async with asyncio.TaskGroup() as tasks:
-                self._serving = [tasks.create_task(self._dispatch(member, tasks)), tasks.create_task(self._keep_committing(member))]
+                self._serving = [
+                    tasks.create_task(self._dispatch(member, tasks)),
+                    tasks.create_task(self._keep_committing(member)),
+                ]
             try:
                 await self._commit(member)
             except Unavailable as error:
-                log.warning("stopped without a last commit: what was done since comes again", extra={"cause": error.message})
+                log.warning(
+                    "stopped without a last commit: what was done since comes again",
+                    extra={"cause": error.message},
+                )
 
     async def stop(self, *, within_s: float) -> None:
         """Polls no more, gives what is in flight so many seconds, and lets `run` commit and return.
@@ -121,7 +149,11 @@ class Dispatcher:
     async def _dispatch(self, member: GroupConsumer, tasks: asyncio.TaskGroup) -> None:
         failures = 0
         while True:
-            while len(self._first) >= MAX_POLL_RECORDS or len(self._held) >= self._held_events or self._held_bytes >= MAX_HELD_BYTES:
+            while (
+                len(self._first) >= MAX_POLL_RECORDS
+                or len(self._held) >= self._held_events
+                or self._held_bytes >= MAX_HELD_BYTES
+            ):
                 self._room.clear()
                 await self._room.wait()
             try:
@@ -132,7 +164,9 @@ class Dispatcher:
                 continue
             failures = 0
             for record in records:
-                task = tasks.create_task(self._deliver(record, self._prefixes.opened(record.partition, record.offset)))
+                task = tasks.create_task(
+                    self._deliver(record, self._prefixes.opened(record.partition, record.offset))
+                )
                 self._held[task] = len(record.value or b"")
                 self._held_bytes += self._held[task]
                 self._first.add(task)
@@ -144,26 +178,41 @@ class Dispatcher:
         self._room.set()
 
     async def _deliver(self, record: ConsumerRecord, prefix: Prefix) -> None:
-        """Returns when the function has taken the event or its dead letter is safe: then the offset may be committed."""
+        """Returns when the function has taken the event or its dead letter is safe: then the offset
+        may be committed.
+        """
         try:
             event = event_of(record)
         except Malformed as error:
-            await self._append_dead_letter(record, foreign_dead_letter(record, url=self._source.url), error.message)
+            await self._append_dead_letter(
+                record, foreign_dead_letter(record, url=self._source.url), error.message
+            )
         else:
             refusal = await self._try(record, event)
             if refusal is not None:
                 response, cause = refusal
-                await self._append_dead_letter(record, dead_letter(event, url=self._source.url, response=response), cause)
+                await self._append_dead_letter(
+                    record, dead_letter(event, url=self._source.url, response=response), cause
+                )
         prefix.open.discard(record.offset)
         self._uncommitted.set()
 
-    async def _try(self, record: ConsumerRecord, event: Event) -> tuple[HttpResponse | None, str] | None:
-        """Posts until there is a verdict. None: the event was taken; else the last answer (None: there was none) and the cause."""
+    async def _try(
+        self, record: ConsumerRecord, event: Event
+    ) -> tuple[HttpResponse | None, str] | None:
+        """Posts until there is a verdict.
+
+        None: the event was taken; else the last answer (None: there was none) and the cause.
+        """
         retry_policy, tries, counted = self._source.retry_policy, 0, 0
         request = request_of(event, url=self._source.url, namespace=self._namespace)
         while True:
             response, meaning, cause = await self._once(event, *request)
-            metrics.count("knchat_pump_tries_total", group=self._source.group, verdict="again" if meaning == "away" else meaning)
+            metrics.count(
+                "knchat_pump_tries_total",
+                group=self._source.group,
+                verdict="again" if meaning == "away" else meaning,
+            )
             if tries:
                 self._release_retry(later=meaning != "taken" and self._source.acknowledged)
             counted += meaning == "again" or not self._source.acknowledged
@@ -172,20 +221,28 @@ class Dispatcher:
             if meaning == "never" or counted > retry_policy.retry:
                 return response, cause
             if not tries:
-                log.info("event not taken, trying again", extra=self._place(record) | {"cause": cause})
+                log.info(
+                    "event not taken, trying again", extra=self._place(record) | {"cause": cause}
+                )
             tries += 1
             await self._rest(self._wait_s(tries), self._retrying.acquire)
 
     def _release_retry(self, *, later: bool) -> None:
         """The place of a retry."""
         if later:
-            asyncio.get_running_loop().call_later(jittered(1.5 * RETRY_COOLDOWN_S, least=1 / 3), self._retrying.release)
+            asyncio.get_running_loop().call_later(
+                jittered(1.5 * RETRY_COOLDOWN_S, least=1 / 3), self._retrying.release
+            )
         else:
             self._retrying.release()
 
     def _wait_s(self, tries: int) -> float:
-        """Seconds after so many tries: as the policy says, and where there is no end to them, not for long and not for all at once."""
-        wait_s = self._source.retry_policy.wait_s(min(tries, max(1, self._source.retry_policy.retry)))
+        """Seconds after so many tries: as the policy says, and where there is no end to them, not
+        for long and not for all at once.
+        """
+        wait_s = self._source.retry_policy.wait_s(
+            min(tries, max(1, self._source.retry_policy.retry))
+        )
         if not self._source.acknowledged:
             return wait_s
         return jittered(min(MAX_RETRY_DELAY_S, wait_s))
@@ -193,7 +250,9 @@ class Dispatcher:
     async def _once(
         self, event: Event, headers: Headers, body: bytes
     ) -> tuple[HttpResponse | None, Literal["taken", "again", "never", "away"], str]:
-        """One try: the answer, if there was one, what it means, and in a word why. away: not this event's fault, ever."""
+        """One try: the answer, if there was one, what it means, and in a word why. away: not this
+        event's fault, ever.
+        """
         try:
             async with asyncio.timeout(self._source.retry_policy.timeout_s):
                 response = await self._traced(event, headers, body)
@@ -201,26 +260,44 @@ class Dispatcher:
             return None, "away", str(error)
         except OSError as error:  # TimeoutError is one
             return None, "again", type(error).__name__
-        return response, "away" if response.status == 503 else verdict(response.status), str(response.status)
+        return (
+            response,
+            "away" if response.status == 503 else verdict(response.status),
+            str(response.status),
+        )
 
     async def _traced(self, event: Event, headers: Headers, body: bytes) -> HttpResponse:
-        """Posts, in a span of its own where the event has a trace. No trace in, none out, as with Knative's dispatcher."""
+        """Posts, in a span of its own where the event has a trace.
+
+        No trace in, none out, as with Knative's dispatcher.
+        """
         if event.traceparent is None:
             return await self._post(headers, body)
-        with tracing.span(f"post {self._source.group}", "client", parent=event.traceparent, event=event.id) as span:
-            response = await self._post([*headers, (b"traceparent", span.traceparent.encode())], body)
-            span.note({"messaging.destination.name": self._source.topic, "http.response.status_code": response.status})
+        with tracing.span(
+            f"post {self._source.group}", "client", parent=event.traceparent, event=event.id
+        ) as span:
+            response = await self._post(
+                [*headers, (b"traceparent", span.traceparent.encode())], body
+            )
+            span.note(
+                {
+                    "messaging.destination.name": self._source.topic,
+                    "http.response.status_code": response.status,
+                }
+            )
             return response
 
     async def _append_dead_letter(self, record: ConsumerRecord, letter: Event, cause: str) -> None:
         """Appends the dead letter.
 
-        Knative's dispatcher gives up after as many retries as for the function and drops the event (measured). This log is the only one
-        there is, so we never do: what cannot be dead-lettered holds its place in the partition until the log takes it, or until a restart
-        tries it anew.
+        Knative's dispatcher gives up after as many retries as for the function and drops the event
+        (measured). This log is the only one there is, so we never do: what cannot be dead-lettered
+        holds its place in the partition until the log takes it, or until a restart tries it anew.
         """
         metrics.count("knchat_pump_dead_letters_total", group=self._source.group)
-        log.warning("event dead-lettered", extra=self._place(record) | {"type": letter.type, "cause": cause})
+        log.warning(
+            "event dead-lettered", extra=self._place(record) | {"type": letter.type, "cause": cause}
+        )
         failures = 0
         while True:
             try:
@@ -229,7 +306,11 @@ class Dispatcher:
                 await self._wait_for_the_log("a dead letter cannot be appended", error, failures)
                 failures += 1
             except Malformed:
-                log.exception("a dead letter cannot be appended, ever: the record stays in its own topic only", extra=self._place(record))
+                log.exception(
+                    "a dead letter cannot be appended, ever: the record stays in its own topic "
+                    "only",
+                    extra=self._place(record),
+                )
                 return
             else:
                 return
@@ -257,11 +338,23 @@ class Dispatcher:
                 prefix.committed = max(prefix.committed, done)
 
     async def _wait_for_the_log(self, what: str, error: Unavailable, failures: int) -> None:
-        log.warning(what, extra={"topic": self._source.topic, "group": self._source.group, "cause": error.message})
+        log.warning(
+            what,
+            extra={
+                "topic": self._source.topic,
+                "group": self._source.group,
+                "cause": error.message,
+            },
+        )
         await self._rest(RETRY_LOG.delay_s(failures))
 
-    async def _rest(self, seconds: float, then: Callable[[], Awaitable[object]] | None = None) -> None:
-        """Sleeps, and waits for what comes `then`. Meanwhile the event holds no place of a try, and `stop` does not wait for it."""
+    async def _rest(
+        self, seconds: float, then: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        """Sleeps, and waits for what comes `then`.
+
+        Meanwhile the event holds no place of a try, and `stop` does not wait for it.
+        """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - only coroutines rest
         self._first.discard(task)
@@ -275,4 +368,9 @@ class Dispatcher:
             self._resting.discard(task)
 
     def _place(self, record: ConsumerRecord) -> dict[str, object]:
-        return {"topic": record.topic, "partition": record.partition, "offset": record.offset, "group": self._source.group}
+        return {
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "group": self._source.group,
+        }

@@ -1,6 +1,8 @@
-"""A `Post` that calls an ASGI app in this process: what a server does for one request, without a socket.
+"""A `Post` that calls an ASGI app in this process: what a server does for one request, without a
+socket.
 
-`kn-chat dev` gives one to each dispatcher. As behind a server, a handler that overstays its request goes on, and may see `http.disconnect`.
+`kn-chat dev` gives one to each dispatcher. As behind a server, a handler that overstays its request
+goes on, and may see `http.disconnect`.
 """
 
 from __future__ import annotations
@@ -15,11 +17,21 @@ from backends.requests import Headers, HttpResponse, Post
 log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
-App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+App = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[Message]],
+        Callable[[Message], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
 
 
 def in_process(app: App) -> Post:
-    """Posts to the app's root path. An app that raises before it has answered is a 500, as under uvicorn."""
+    """Posts to the app's root path.
+
+    An app that raises before it has answered is a 500, as under uvicorn.
+    """
     running: set[asyncio.Task[None]] = set()
 
     async def post(headers: Headers, body: bytes) -> HttpResponse:
@@ -83,4 +95,6 @@ class _Call:
             return
         self._parts.append(message.get("body", b""))
         if not message.get("more_body", False) and not self.answered.done():
-            self.answered.set_result(HttpResponse(self._status, self._headers, b"".join(self._parts)))
+            self.answered.set_result(
+                HttpResponse(self._status, self._headers, b"".join(self._parts))
+            )

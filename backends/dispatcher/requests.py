@@ -1,7 +1,8 @@
 """Requests and dead letters as Knative's dispatcher makes them.
 
-Pure; the local dispatcher calls it. Foreign records are not wrapped and redirects not followed. Source: the measured dispatcher (design.md
-D12, D22); `tests/captures` holds its recorded requests, and the tests compare.
+Pure; the local dispatcher calls it. Foreign records are not wrapped and redirects not followed.
+Source: the measured dispatcher (design.md D12, D22); `tests/captures` holds its recorded requests,
+and the tests compare.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from schemas.cloudevents import Event
 log = logging.getLogger(__name__)
 
 FOREIGN: Final = "dev.knative.kafka.event"
-"""Type of the dead letter of a record that is no CloudEvent: what Knative's dispatcher wraps it as."""
+"""Type of the dead letter of a record that is no CloudEvent: what Knative's dispatcher wraps it as.
+"""
 FOREIGN_REASON: Final = "not-a-cloudevent"
 
 _KNE: Final = re.compile(rb"kne-([a-z0-9]+)")
 
 
 def request_of(event: Event, *, url: str, namespace: str) -> tuple[Headers, bytes]:
-    """Headers (small letters, as ASGI wants them) and body of the event's POST, but for the `traceparent`: each try has one of its own."""
+    """Headers (small letters, as ASGI wants them) and body of the event's POST, but for the
+    `traceparent`: each try has one of its own.
+    """
     fields, body = cloudevents.to_http(replace(event, traceparent=None))
     headers = [
         (b"user-agent", b"Vert.x-WebClient/4.5.21 kn-chat-pump"),
@@ -45,15 +49,19 @@ def request_of(event: Event, *, url: str, namespace: str) -> tuple[Headers, byte
 
 
 def dead_letter(event: Event, *, url: str, response: HttpResponse | None) -> Event:
-    """The event as it is dead-lettered after its last try at `url`, and what was answered (None: no answer).
+    """The event as it is dead-lettered after its last try at `url`, and what was answered (None: no
+    answer).
 
-    All attributes stay. On a second failure they are overwritten, never removed: an old code, data or reason stays when the new has none.
+    All attributes stay. On a second failure they are overwritten, never removed: an old code, data
+    or reason stays when the new has none.
     """
     named = {"knativeerrordest": url}
     if response is not None:
         named["knativeerrorcode"] = str(response.status)
         if response.body:
-            named["knativeerrordata"] = base64.b64encode(response.body[:MAX_ERROR_DATA_BYTES]).decode()
+            named["knativeerrordata"] = base64.b64encode(
+                response.body[:MAX_ERROR_DATA_BYTES]
+            ).decode()
         named.update(_own_extensions(response.headers))
     return replace(event, extensions={**event.extensions, **named})
 
@@ -61,7 +69,8 @@ def dead_letter(event: Event, *, url: str, response: HttpResponse | None) -> Eve
 def foreign_dead_letter(record: ConsumerRecord, *, url: str) -> Event:
     """The dead letter of a record that is no CloudEvent.
 
-    Knative's dispatcher delivers it wrapped, and an event handler answers 422 to the unknown type: the same end, without the way.
+    Knative's dispatcher delivers it wrapped, and an event handler answers 422 to the unknown type:
+    the same end, without the way.
     """
     return Event(
         id=f"partition:{record.partition}/offset:{record.offset}",
@@ -70,7 +79,12 @@ def foreign_dead_letter(record: ConsumerRecord, *, url: str) -> Event:
         data=record.value or b"",
         subject=f"partition:{record.partition}#{record.offset}",
         datacontenttype=None,
-        extensions={**place_of(record), "knativeerrordest": url, "knativeerrorcode": "422", "reason": FOREIGN_REASON},
+        extensions={
+            **place_of(record),
+            "knativeerrordest": url,
+            "knativeerrorcode": "422",
+            "reason": FOREIGN_REASON,
+        },
     )
 
 
@@ -81,5 +95,8 @@ def _own_extensions(headers: Headers) -> Mapping[str, str]:
             if match := _KNE.fullmatch(name):
                 named[match[1].decode()] = value.decode("latin-1")
             else:  # measured: it wedges the partition of a real dispatcher for good. Not imitated, but said aloud.
-                log.error("a kne- header is not named a-z0-9: on Knative this partition would stop", extra={"header": repr(name)})
+                log.error(
+                    "a kne- header is not named a-z0-9: on Knative this partition would stop",
+                    extra={"header": repr(name)},
+                )
     return named

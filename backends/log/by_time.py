@@ -27,13 +27,21 @@ class OffsetRange:
     end: int
 
 
-async def read_by_time(reads: LogReader, spans: Iterable[OffsetRange]) -> AsyncIterator[ConsumerRecord]:
-    """The records of these spans, oldest first; those of a partition in their order, whatever times they have.
+async def read_by_time(
+    reads: LogReader, spans: Iterable[OffsetRange]
+) -> AsyncIterator[ConsumerRecord]:
+    """The records of these spans, oldest first; those of a partition in their order, whatever times
+    they have.
 
-    What retention has dropped meanwhile is passed over. Errors: Unavailable when the log cannot be read.
+    What retention has dropped meanwhile is passed over. Errors: Unavailable when the log cannot be
+    read.
     """
     cursors = [_Cursor(reads, span) for span in spans]
-    heads = [(record.at_ms, number, record) for number, cursor in enumerate(cursors) if (record := await cursor.next())]
+    heads = [
+        (record.at_ms, number, record)
+        for number, cursor in enumerate(cursors)
+        if (record := await cursor.next())
+    ]
     heapq.heapify(heads)
     while heads:
         _, number, record = heads[0]
@@ -59,7 +67,9 @@ class _Cursor:
             if self._offset >= self._span.end:
                 return None
             topic, partition = self._span.topic, self._span.partition
-            self._held = await self._reads.read(topic, partition, self._offset, max_records=MAX_RECORDS, max_bytes=MAX_BYTES)
+            self._held = await self._reads.read(
+                topic, partition, self._offset, max_records=MAX_RECORDS, max_bytes=MAX_BYTES
+            )
             self._at = 0
             if not self._held:
                 return None

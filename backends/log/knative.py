@@ -1,7 +1,9 @@
-"""The log's writing side on Knative: each record is a binary CloudEvent, posted to a KafkaSink: commands to one, questions to the other.
+"""The log's writing side on Knative: each record is a binary CloudEvent, posted to a KafkaSink:
+commands to one, questions to the other.
 
-Gateways append this way and read from Kafka. What a sink answers was measured at the real receiver: 202 after the broker has acknowledged;
-503 or no answer mean that the record may have been stored, even twice; its probes say nothing of the broker. Source: design.md D1, D6, D13.
+Gateways append this way and read from Kafka. What a sink answers was measured at the real receiver:
+202 after the broker has acknowledged; 503 or no answer mean that the record may have been stored,
+even twice; its probes say nothing of the broker. Source: design.md D1, D6, D13.
 """
 
 from __future__ import annotations
@@ -28,26 +30,49 @@ TIMEOUT_S: Final = 10.0
 PING_TIMEOUT_S: Final = 2.0
 
 _REFUSALS: Final = frozenset({400, 413, 422})
-"""What says that this very event is never taken: it is malformed or too large for the sink, or for a proxy before it."""
+"""What says that this very event is never taken: it is malformed or too large for the sink, or for
+a proxy before it.
+"""
 _REFUSES_S: Final = 5.0
-"""A sink that has taken nothing between refusals of so long refuses everything: no single event is to blame any more."""
+"""A sink that has taken nothing between refusals of so long refuses everything: no single event is
+to blame any more.
+"""
 
 _VARIABLES: Final = {COMMANDS: "K_SINK", QUERIES: "KNCHAT_SINK_QUERIES"}
 _EXTENSION: Final = re.compile(r"[a-z0-9]+", re.ASCII)
 _NOT_TO_OVERRIDE: Final = frozenset(
-    {"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "data", SIGNATURE}
+    {
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "time",
+        "subject",
+        "datacontenttype",
+        "dataschema",
+        "data",
+        SIGNATURE,
+    }
 )
 
 
 class KnativeLogProducer:
     """Implements `LogProducer` for the topics that a gateway writes. Belongs to one event loop.
 
-    `sinks`: topic -> URL, empty where a SinkBinding has not said it yet: then nothing is ready. `overrides`: the JSON of K_CE_OVERRIDES.
-    `ca`: authorities (PEM) of https sinks; empty: the system's. Records of one call go one after the other, each when the one before is
-    durable. Where the record goes is the sink's to choose, by the partitionkey.
+    `sinks`: topic -> URL, empty where a SinkBinding has not said it yet: then nothing is ready.
+    `overrides`: the JSON of K_CE_OVERRIDES. `ca`: authorities (PEM) of https sinks; empty: the
+    system's. Records of one call go one after the other, each when the one before is durable. Where
+    the record goes is the sink's to choose, by the partitionkey.
     """
 
-    def __init__(self, sinks: Mapping[str, str], *, overrides: str = "", ca: str = "", event_keys: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        sinks: Mapping[str, str],
+        *,
+        overrides: str = "",
+        ca: str = "",
+        event_keys: Sequence[bytes] = (),
+    ) -> None:
         self._overrides = _extensions(overrides)
         self._event_keys = event_keys
         self._tls = _tls(ca) if any(url.startswith("https:") for url in sinks.values()) else None
@@ -59,11 +84,16 @@ class KnativeLogProducer:
         """Topics whose sink has taken nothing since it refused: since when, last when, with what status."""
         self._closed = False
 
-    async def append(self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()) -> None:
-        """See `LogProducer`. A sink that is not there (404, 405) is as unavailable as one that is silent: no event is to blame for it.
+    async def append(
+        self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()
+    ) -> None:
+        """See `LogProducer`.
 
-        Malformed (of 413: too_large) when a sink says that it never takes this event: those before it in the call are in the log. And for
-        what a sink would take and spoil: attributes beyond printable ASCII, an empty partitionkey, a chosen partition; nothing is sent.
+        A sink that is not there (404, 405) is as unavailable as one that is silent: no event is to
+        blame for it. Malformed (of 413: too_large) when a sink says that it never takes this event:
+        those before it in the call are in the log. And for what a sink would take and spoil:
+        attributes beyond printable ASCII, an empty partitionkey, a chosen partition; nothing is
+        sent.
         """
         requests = [(record.topic, *self._request(record)) for record in (*records, *then)]
         if self._closed:
@@ -82,20 +112,27 @@ class KnativeLogProducer:
             done.set_result(None)
 
     async def ping(self) -> None:
-        """See `LogProducer`. Ready is: both sinks are named and take connections, and no append has failed within the last 10 s.
+        """See `LogProducer`.
 
-        Unfit when a sink refuses everything: a limit there is set wrong. Malformed when its certificate is of no authority that we know.
+        Ready is: both sinks are named and take connections, and no append has failed within the
+        last 10 s. Unfit when a sink refuses everything: a limit there is set wrong. Malformed when
+        its certificate is of no authority that we know.
         """
         if self._closed:
             raise Unavailable("the log is closed")
-        if missing := [variable for topic, variable in _VARIABLES.items() if topic not in self._posts]:
+        if missing := [
+            variable for topic, variable in _VARIABLES.items() if topic not in self._posts
+        ]:
             raise Unavailable(f"{' and '.join(missing)} not set: is there a SinkBinding?")
         await asyncio.gather(*(self._connect(topic) for topic in self._posts))
         if _now_s() - self._failed_at_s < TIMEOUT_S:
             raise Unavailable("the last append failed")
         for topic, (since_s, last_s, status) in self._refused.items():
             if last_s - since_s >= _REFUSES_S and _now_s() - last_s < TIMEOUT_S:
-                raise Unfit(f"the sink of {topic} refuses everything ({status}): look at its limits, and at those of what is before it")
+                raise Unfit(
+                    f"the sink of {topic} refuses everything ({status}): look at its limits, and "
+                    "at those of what is before it"
+                )
 
     async def close(self) -> None:
         """See `LogProducer`."""
@@ -113,12 +150,16 @@ class KnativeLogProducer:
             status = (await post(headers, body)).status
         except OSError as error:
             self._failed_at_s = _now_s()
-            raise Unavailable(f"the sink of {topic} gave no answer: {type(error).__name__}") from error
+            raise Unavailable(
+                f"the sink of {topic} gave no answer: {type(error).__name__}"
+            ) from error
         if status in _REFUSALS:
             since_s = self._refused.get(topic, (_now_s(),))[0]
             self._refused[topic] = (since_s, _now_s(), status)
             code = "too_large" if status == 413 else "malformed"
-            raise Malformed(f"the sink of {topic} refuses an event of {len(body)} bytes ({status})", code=code)
+            raise Malformed(
+                f"the sink of {topic} refuses an event of {len(body)} bytes ({status})", code=code
+            )
         if status >= 300:
             self._failed_at_s = _now_s()
             raise Unavailable(f"the sink of {topic} answered {status}")
@@ -130,13 +171,19 @@ class KnativeLogProducer:
         tls = self._tls if place.scheme == "https" else None
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
-                _, writer = await asyncio.open_connection(place.hostname, place.port or (443 if tls else 80), ssl=tls)
+                _, writer = await asyncio.open_connection(
+                    place.hostname, place.port or (443 if tls else 80), ssl=tls
+                )
         except ssl.SSLCertVerificationError as error:
             raise Malformed(
-                f"the certificate of the sink of {topic} cannot be verified: {error.verify_message}", field="K_CA_CERTS"
+                f"the certificate of the sink of {topic} cannot be verified: "
+                f"{error.verify_message}",
+                field="K_CA_CERTS",
             ) from error
         except OSError as error:  # TimeoutError is one
-            raise Unavailable(f"the sink of {topic} cannot be reached: {type(error).__name__}") from error
+            raise Unavailable(
+                f"the sink of {topic} cannot be reached: {type(error).__name__}"
+            ) from error
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
@@ -148,37 +195,62 @@ class KnativeLogProducer:
         if record.partition is not None:
             raise Malformed("a sink chooses the partition itself", field="partition")
         if len(record.event.data) > MAX_RECORD_BYTES:  # a sink answers 503 to 1 MiB, always
-            raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
+            raise Malformed(
+                f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not "
+                f"{len(record.event.data)}",
+                field="data",
+            )
         fields, body = to_http(sign(self._overridden(record.event), record.topic, self._event_keys))
         for name, value in fields:
             if not (value.isascii() and value.isprintable() and value == value.strip()):
-                raise Malformed(f"{name} is more than printable ASCII", field=name.removeprefix("ce-"))
-            if name == "ce-partitionkey" and not value:  # it would be an empty key: one partition for all
+                raise Malformed(
+                    f"{name} is more than printable ASCII", field=name.removeprefix("ce-")
+                )
+            if (
+                name == "ce-partitionkey" and not value
+            ):  # it would be an empty key: one partition for all
                 raise Malformed("the partitionkey is empty", field="partitionkey")
         # Said also of an empty body: proxies on the way may refuse a POST of no known length.
-        return [*((name.encode(), value.encode()) for name, value in fields), (b"content-length", b"%d" % len(body))], body
+        return [
+            *((name.encode(), value.encode()) for name, value in fields),
+            (b"content-length", b"%d" % len(body)),
+        ], body
 
     def _overridden(self, event: Event) -> Event:
-        return replace(event, extensions={**event.extensions, **self._overrides}) if self._overrides else event
+        return (
+            replace(event, extensions={**event.extensions, **self._overrides})
+            if self._overrides
+            else event
+        )
 
 
 def _post(topic: str, url: str, tls: ssl.SSLContext | None) -> HttpPost:
     try:
         return HttpPost(url, tls=tls)
     except Malformed as error:
-        raise Malformed(f"{_VARIABLES[topic]} is no http or https URL", field=_VARIABLES[topic]) from error
+        raise Malformed(
+            f"{_VARIABLES[topic]} is no http or https URL", field=_VARIABLES[topic]
+        ) from error
 
 
 def _tls(ca: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cadata=ca or None)
     except (ssl.SSLError, ValueError) as error:
-        raise Malformed("K_CA_CERTS holds no certificates in PEM form", field="K_CA_CERTS") from error
+        raise Malformed(
+            "K_CA_CERTS holds no certificates in PEM form", field="K_CA_CERTS"
+        ) from error
 
 
 def _extensions(overrides: str) -> Mapping[str, str]:
-    """The extensions that K_CE_OVERRIDES asks for. Raises Malformed: an event must not lose its own attributes or its signature to them."""
-    wrong = Malformed('K_CE_OVERRIDES is not {"extensions": {name: text}} of extensions of its own', field="K_CE_OVERRIDES")
+    """The extensions that K_CE_OVERRIDES asks for.
+
+    Raises Malformed: an event must not lose its own attributes or its signature to them.
+    """
+    wrong = Malformed(
+        'K_CE_OVERRIDES is not {"extensions": {name: text}} of extensions of its own',
+        field="K_CE_OVERRIDES",
+    )
     if not overrides:
         return {}
     try:
@@ -188,7 +260,12 @@ def _extensions(overrides: str) -> Mapping[str, str]:
         raise wrong from error
     for name, value in pairs:
         if (
-            not (_EXTENSION.fullmatch(name) and isinstance(value, str) and value.isascii() and value.isprintable())
+            not (
+                _EXTENSION.fullmatch(name)
+                and isinstance(value, str)
+                and value.isascii()
+                and value.isprintable()
+            )
             or name in _NOT_TO_OVERRIDE
         ):
             raise wrong

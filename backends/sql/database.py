@@ -1,7 +1,9 @@
-"""One SQL database (SQLite, or PostgreSQL by the same statements) behind all adapters of `chats` and `accounts`.
+"""One SQL database (SQLite, or PostgreSQL by the same statements) behind all adapters of `chats`
+and `accounts`.
 
-Each adapter hands `read` or `write` a function of one connection, which runs in a thread as one transaction. The adapters' tables register
-in METADATA; what the dialects spell differently stands here. This file knows no table. Source: design.md D17.
+Each adapter hands `read` or `write` a function of one connection, which runs in a thread as one
+transaction. The adapters' tables register in METADATA; what the dialects spell differently stands
+here. This file knows no table. Source: design.md D17.
 """
 
 from __future__ import annotations
@@ -40,16 +42,23 @@ METADATA: Final = sa.MetaData()
 TIMEOUT_S: Final = 5.0
 PING_TIMEOUT_S: Final = 2.0
 SEARCH_TIMEOUT_S: Final = 0.3
-"""What one search may take: three letters that half of all names hold make the database read half of all names."""
+"""What one search may take: three letters that half of all names hold make the database read half
+of all names.
+"""
 CUT_TIMEOUT_MS: Final = 500
-"""What a write waits now and then for those who read SQLite, so that its write-ahead log can be cut."""
+"""What a write waits now and then for those who read SQLite, so that its write-ahead log can be
+cut.
+"""
 MIGRATION_TIMEOUT_S: Final = 600.0
 RETRY: Final = Backoff(first_s=0.005, max_s=0.08, least=0.0)
-"""Between tries of one transaction: two that met do not meet again, and 5 tries wait 0.155 s at most."""
+"""Between tries of one transaction: two that met do not meet again, and 5 tries wait 0.155 s at
+most.
+"""
 READERS: Final = {"sqlite": 3, "postgresql": 4}
-# SQLite takes one writer at a time: waiting in our queue is fair, waiting inside SQLite means polling with sleeps of up to 100 ms.
-# PostgreSQL: a second writer doubles what 16 callers write (0.6 ms a message against 1.0), more of either brought nothing that could be
-# told from noise, and each is a connection that the server keeps for each of our processes (measured).
+# SQLite takes one writer at a time: waiting in our queue is fair, waiting inside SQLite means
+# polling with sleeps of up to 100 ms. PostgreSQL: a second writer doubles what 16 callers write
+# (0.6 ms a message against 1.0), more of either brought nothing that could be told from noise, and
+# each is a connection that the server keeps for each of our processes (measured).
 WRITERS: Final = {"sqlite": 1, "postgresql": 2}
 SEARCHERS: Final = 1
 """Apart from the readers: however many search, everything else is read at once."""
@@ -60,7 +69,8 @@ _NOW_MS: Final = sa.text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 10
 class Database:
     """One database as one process uses it, opened by the first call. Belongs to one event loop.
 
-    SQLite is migrated then if it is older; PostgreSQL only by `migrate`, so that of many processes none changes tables by surprise.
+    SQLite is migrated then if it is older; PostgreSQL only by `migrate`, so that of many processes
+    none changes tables by surprise.
     """
 
     def __init__(self, place: Path | Server, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -77,50 +87,74 @@ class Database:
             self._wal = WriteAheadLog(place)
         self._reads = Blocking("database-read", threads=READERS[self.dialect], timeout_s=timeout_s)
         self._searches = Blocking("database-search", threads=SEARCHERS, timeout_s=timeout_s)
-        self._writes = Blocking("database-write", threads=WRITERS[self.dialect], timeout_s=timeout_s)
+        self._writes = Blocking(
+            "database-write", threads=WRITERS[self.dialect], timeout_s=timeout_s
+        )
 
     @classmethod
     def sqlite(cls, path: Path, *, timeout_s: float = TIMEOUT_S) -> Database:
-        """The database in this file, made if missing with its folder. Several processes may share it."""
+        """The database in this file, made if missing with its folder.
+
+        Several processes may share it.
+        """
         return cls(path, timeout_s=timeout_s)
 
     @classmethod
-    def postgresql(cls, url: str, *, password: str = "", ca: str = "", timeout_s: float = TIMEOUT_S) -> Database:
-        """The database at postgresql://user@host:port/name. `ca`: a file of authorities, with which TLS is spoken; else it is not.
+    def postgresql(
+        cls, url: str, *, password: str = "", ca: str = "", timeout_s: float = TIMEOUT_S
+    ) -> Database:
+        """The database at postgresql://user@host:port/name.
 
-        Raises Malformed for a URL that is none.
+        `ca`: a file of authorities, with which TLS is spoken; else it is not. Raises Malformed for
+        a URL that is none.
         """
         from backends.sql.postgresql import Server  # noqa: PLC0415 - who has SQLite does without the driver
 
         return cls(Server(url, password=password, ca=ca), timeout_s=timeout_s)
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """What `work` returns. All that it reads is of one moment (SQLite) or committed (PostgreSQL, statement by statement).
+        """What `work` returns.
 
-        Raises Unavailable when the database cannot be opened, fails, does not answer within the timeout, is not migrated or was made by a
-        newer version; also when a setting is wrong, for which no event must be dead-lettered. `work` may run again after it has failed.
+        All that it reads is of one moment (SQLite) or committed (PostgreSQL, statement by
+        statement). Raises Unavailable when the database cannot be opened, fails, does not answer
+        within the timeout, is not migrated or was made by a newer version; also when a setting is
+        wrong, for which no event must be dead-lettered. `work` may run again after it has failed.
         """
         return await self._reads.run(lambda: self._transaction(work, writing=False))
 
     async def search(self, work: Callable[[sa.Connection], T]) -> T:
-        """As `read`, for what may be long: by a connection apart, and for SEARCH_TIMEOUT_S at most; then Unavailable too."""
+        """As `read`, for what may be long: by a connection apart, and for SEARCH_TIMEOUT_S at most;
+        then Unavailable too.
+        """
         # PostgreSQL's limit is a transaction's, and what only reads has none there.
         transaction = self.dialect == "postgresql"
-        return await self._searches.run(lambda: self._transaction(lambda connection: self._in_time(work, connection), writing=transaction))
+        return await self._searches.run(
+            lambda: self._transaction(
+                lambda connection: self._in_time(work, connection), writing=transaction
+            )
+        )
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """What `work` returns; what it wrote is committed, and fsynced, or not there at all. Raises as `read` does: then either may be.
+        """What `work` returns; what it wrote is committed, and fsynced, or not there at all.
 
-        `work` may run again when what it had done was rolled back, so it must change nothing but the database.
+        Raises as `read` does: then either may be. `work` may run again when what it had done was
+        rolled back, so it must change nothing but the database.
         """
         return await self._writes.run(lambda: self._transaction(work, writing=True))
 
     async def ping(self) -> None:
-        """Raises Unavailable when the database does not answer within 2 s, Malformed (with the setting's name) when a setting is wrong."""
-        await self._reads.run(lambda: self._transaction(_ping, writing=False, pinging=True), timeout_s=PING_TIMEOUT_S)
+        """Raises Unavailable when the database does not answer within 2 s, Malformed (with the
+        setting's name) when a setting is wrong.
+        """
+        await self._reads.run(
+            lambda: self._transaction(_ping, writing=False, pinging=True), timeout_s=PING_TIMEOUT_S
+        )
 
     async def migrate(self) -> list[str]:
-        """Makes or upgrades the tables, and says in lines what was done. Raises as `ping` does. Any number may do it at once."""
+        """Makes or upgrades the tables, and says in lines what was done.
+
+        Raises as `ping` does. Any number may do it at once.
+        """
         return await self._writes.run(self._migrate, timeout_s=MIGRATION_TIMEOUT_S)
 
     async def close(self) -> None:
@@ -137,17 +171,24 @@ class Database:
     def read_clock(self, connection: sa.Connection, clock: Clock) -> Reading:
         """What the database's clock says. SQLite has none that is better than the process's."""
         asked_s = clock.elapsed_s()
-        store_ms = clock.now_ms() if self.dialect == "sqlite" else connection.execute(_NOW_MS).scalar_one()
+        store_ms = (
+            clock.now_ms() if self.dialect == "sqlite" else connection.execute(_NOW_MS).scalar_one()
+        )
         return Reading(store_ms, asked_s, clock.elapsed_s())
 
     def insert(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
-        """The dialect's own INSERT, the one that has `on_conflict_do_update` and `on_conflict_do_nothing`."""
+        """The dialect's own INSERT, the one that has `on_conflict_do_update` and
+        `on_conflict_do_nothing`.
+        """
         insert: Callable[[sa.Table], SqliteInsert | PostgresqlInsert]
         insert = import_module(f"sqlalchemy.dialects.{self.dialect}").insert
         return insert(table)
 
     def insert_many(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
-        """The same for many rows: run it with `many(rows)`. PostgreSQL gets them as one array a column, and so in one question."""
+        """The same for many rows: run it with `many(rows)`.
+
+        PostgreSQL gets them as one array a column, and so in one question.
+        """
         insert = self.insert(table)
         if self.dialect == "sqlite":
             return insert
@@ -157,23 +198,39 @@ class Database:
         return insert.from_select(names, sa.select(*rows.c))
 
     def many(self, rows: Sequence[Mapping[str, Any]]) -> Any:
-        """The values of these rows (at least one, all with the same keys) for a statement of `insert_many`."""
-        return rows if self.dialect == "sqlite" else {name: [row[name] for row in rows] for name in rows[0]}
+        """The values of these rows (at least one, all with the same keys) for a statement of
+        `insert_many`.
+        """
+        return (
+            rows
+            if self.dialect == "sqlite"
+            else {name: [row[name] for row in rows] for name in rows[0]}
+        )
 
     def among(self, column: sa.Column[T], values: str) -> sa.ColumnElement[bool]:
-        """Whether the column is among the values of this parameter, a list. One statement, whatever its length."""
+        """Whether the column is among the values of this parameter, a list.
+
+        One statement, whatever its length.
+        """
         if self.dialect == "sqlite":
             return column.in_(sa.bindparam(values, expanding=True))
         return column == sa.any_(sa.bindparam(values, type_=sa.ARRAY(column.type)))
 
     def given(self, **columns: TypeEngine[Any]) -> sa.FromClause:
-        """Rows that the caller brings, as a table to join with: one statement, whatever their number. Run it with `giving(rows)`."""
+        """Rows that the caller brings, as a table to join with: one statement, whatever their
+        number.
+
+        Run it with `giving(rows)`.
+        """
         if self.dialect == "sqlite":
             each = sa.func.json_each(sa.bindparam("given")).table_valued("value")
             values = (
-                sa.type_coerce(sa.func.json_extract(each.c.value, f"$[{place}]"), kind) for place, kind in enumerate(columns.values())
+                sa.type_coerce(sa.func.json_extract(each.c.value, f"$[{place}]"), kind)
+                for place, kind in enumerate(columns.values())
             )
-            return sa.select(*(value.label(name) for name, value in zip(columns, values, strict=True))).subquery("given")
+            return sa.select(
+                *(value.label(name) for name, value in zip(columns, values, strict=True))
+            ).subquery("given")
         arrays = (sa.bindparam(name, type_=sa.ARRAY(kind)) for name, kind in columns.items())
         return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
 
@@ -185,12 +242,16 @@ class Database:
 
     # ---- in a thread ----
 
-    def _transaction(self, work: Callable[[sa.Connection], T], *, writing: bool, pinging: bool = False) -> T:
+    def _transaction(
+        self, work: Callable[[sa.Connection], T], *, writing: bool, pinging: bool = False
+    ) -> T:
         again = 0
         while True:
             done: list[T] = []
             try:
-                with self._connection(pinging=pinging).execution_options(writing=writing) as connection:
+                with self._connection(pinging=pinging).execution_options(
+                    writing=writing
+                ) as connection:
                     with connection.begin():
                         done.append(work(connection))
                     if writing and self._wal is not None:
@@ -210,7 +271,9 @@ class Database:
         until_s = time.monotonic() + SEARCH_TIMEOUT_S
         driver = connection.connection.driver_connection
         if self.dialect == "postgresql":
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(SEARCH_TIMEOUT_S * 1_000)}")
+            connection.exec_driver_sql(
+                f"SET LOCAL statement_timeout = {round(SEARCH_TIMEOUT_S * 1_000)}"
+            )
         else:
             driver.set_progress_handler(lambda: time.monotonic() > until_s, 10_000)  # type: ignore[union-attr] # sqlite3's
         try:
@@ -236,7 +299,8 @@ class Database:
         except Malformed as error:
             if pinging:
                 raise
-            # An event whose function meets a wrong setting must be tried again and not be dead-lettered.
+            # An event whose function meets a wrong setting must be tried again and not be
+            # dead-lettered.
             raise Unavailable(error.message) from error
 
     def _migrate(self) -> list[str]:
@@ -281,8 +345,8 @@ class Database:
             private.make_file(self._place)
         except OSError as error:
             raise Unavailable(f"the database cannot be opened: {error.strerror}") from error
-        # Errors go into logs, and what people wrote must not. Waiting for another process's lock must end before our own deadline, so that
-        # the thread is free again.
+        # Errors go into logs, and what people wrote must not. Waiting for another process's lock
+        # must end before our own deadline, so that the thread is free again.
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(self._place)),
             pool_size=connections,
@@ -302,16 +366,19 @@ def _busy_ms(timeout_s: float) -> int:
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves: the driver would do it late, and commit before some statements
     connection.execute("PRAGMA journal_mode = WAL")
-    # `persist` returns 200 after its writes, and then the log's offset moves on: they must have reached the disk (FULL fsyncs each commit).
+    # `persist` returns 200 after its writes, and then the log's offset moves on: they must have
+    # reached the disk (FULL fsyncs each commit).
     connection.execute("PRAGMA synchronous = FULL")
-    # 16 MiB of log before it is folded into the file, and as much of pages in memory: the many small writes of chats meet the same pages
-    # again, and folding four times as seldom as by default costs each message a quarter less time (measured).
+    # 16 MiB of log before it is folded into the file, and as much of pages in memory: the many
+    # small writes of chats meet the same pages again, and folding four times as seldom as by
+    # default costs each message a quarter less time (measured).
     connection.execute("PRAGMA wal_autocheckpoint = 4096")
     connection.execute("PRAGMA cache_size = -16384")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer takes the lock at once: taking it after a read fails, without waiting, if another process has written in between.
+    # A writer takes the lock at once: taking it after a read fails, without waiting, if another
+    # process has written in between.
     writing = connection.get_execution_options().get("writing", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 

@@ -1,7 +1,9 @@
-"""How `Database` reaches PostgreSQL (or YugabyteDB): its URL, its connections, and what its errors ask for. It knows no table.
+"""How `Database` reaches PostgreSQL (or YugabyteDB): its URL, its connections, and what its errors
+ask for.
 
-The driver, pg8000, asks the server three times for one statement (parse, describe, execute) and three times for a COMMIT. Connections here
-prepare a statement when they first meet it and ask once from then on. Passwords and what people wrote are in no error.
+It knows no table. The driver, pg8000, asks the server three times for one statement (parse,
+describe, execute) and three times for a COMMIT. Connections here prepare a statement when they
+first meet it and ask once from then on. Passwords and what people wrote are in no error.
 """
 
 from __future__ import annotations
@@ -26,23 +28,30 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 2.0
 """Of each step of a new connection: a healthy server takes about 10 ms for all of them."""
 COOLDOWN_S: Final = 1.0
-"""After a connection could not be made no other is tried for so long: callers get the error at once."""
+"""After a connection could not be made no other is tried for so long: callers get the error at
+once.
+"""
 MAX_PREPARED: Final = 100
-"""Statements that one connection keeps prepared; ours are about 30. What comes after them is parsed each time."""
+"""Statements that one connection keeps prepared; ours are about 30.
+
+What comes after them is parsed each time.
+"""
 
 # A peer that has vanished is noticed within a minute: 30 s of silence, then three questions.
 _KEEPALIVE: Final = {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-# The wrong password; no way in for this user (its name, or pg_hba.conf); no such database; no right to connect to it.
+# The wrong password; no way in for this user (its name, or pg_hba.conf); no such database; no right
+# to connect to it.
 _WRONG_SETTING: Final = {
     "28P01": "KNCHAT_DATABASE_PASSWORD",
     "28000": "KNCHAT_DATABASE",
     "3D000": "KNCHAT_DATABASE",
     "42501": "KNCHAT_DATABASE",
 }
-# Serialization failure and deadlock: the transaction was rolled back so that another could go on. YugabyteDB says it often.
+# Serialization failure and deadlock: the transaction was rolled back so that another could go on.
+# YugabyteDB says it often.
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
-# The connection will not do again what it did: its prepared statement is gone, or of a table that has changed since, or its server has
-# become a read-only copy.
+# The connection will not do again what it did: its prepared statement is gone, or of a table that
+# has changed since, or its server has become a read-only copy.
 _WORN_OUT: Final = frozenset({"26000", "0A000", "25006"})
 
 
@@ -50,14 +59,24 @@ class Server:
     """One database of one server, as one user."""
 
     def __init__(self, url: str, *, password: str = "", ca: str = "") -> None:
-        """Raises Malformed for a URL that is none. `ca` is a file of authorities: then TLS is spoken, and the server's name is checked."""
+        """Raises Malformed for a URL that is none.
+
+        `ca` is a file of authorities: then TLS is spoken, and the server's name is checked.
+        """
         try:
             parsed = sa.make_url(url)
         except (sa.exc.ArgumentError, ValueError):
             parsed = sa.make_url("none://")
-        plain = parsed.drivername == "postgresql" and not (parsed.password or parsed.query) and 0 < (parsed.port or 5432) <= 65_535
+        plain = (
+            parsed.drivername == "postgresql"
+            and not (parsed.password or parsed.query)
+            and 0 < (parsed.port or 5432) <= 65_535
+        )
         if not (plain and parsed.username and parsed.host and parsed.database):
-            raise Malformed("KNCHAT_DATABASE is like postgresql://user@host:5432/name, without the password", field="KNCHAT_DATABASE")
+            raise Malformed(
+                "KNCHAT_DATABASE is like postgresql://user@host:5432/name, without the password",
+                field="KNCHAT_DATABASE",
+            )
         self.name: Final = parsed.database
         self._user, self._host, self._port = parsed.username, parsed.host, parsed.port or 5432
         self._password = password
@@ -67,16 +86,22 @@ class Server:
         self._left_alone_until = 0.0
 
     def connect(self, timeout_s: float) -> Connection:
-        """A new connection with this timeout. Raises Malformed when a setting is wrong, Unavailable when the server is unavailable.
+        """A new connection with this timeout.
 
-        One thread tries at a time: while the server is unavailable the others learn it from that one try, and for COOLDOWN_S none tries
-        again.
+        Raises Malformed when a setting is wrong, Unavailable when the server is unavailable. One
+        thread tries at a time: while the server is unavailable the others learn it from that one
+        try, and for COOLDOWN_S none tries again.
         """
         with self._turn:
             if self._failed is None or time.monotonic() >= self._left_alone_until:
                 try:
                     connection = self._connected(timeout_s)
-                except (OSError, pg8000.Error, scramp.ScramException, KeyError) as error:  # KeyError: no PostgreSQL speaks there
+                except (
+                    OSError,
+                    pg8000.Error,
+                    scramp.ScramException,
+                    KeyError,
+                ) as error:  # KeyError: no PostgreSQL speaks there
                     self._failed, self._left_alone_until = error, time.monotonic() + COOLDOWN_S
                 else:
                     self._failed = None
@@ -111,15 +136,21 @@ class Server:
         try:
             return ssl.create_default_context(cafile=self._ca) if self._ca else False
         except OSError as error:
-            raise Malformed(f"KNCHAT_DATABASE_CA: {self._ca} holds no authorities", field="KNCHAT_DATABASE_CA") from error
+            raise Malformed(
+                f"KNCHAT_DATABASE_CA: {self._ca} holds no authorities", field="KNCHAT_DATABASE_CA"
+            ) from error
 
     def _verdict(self, error: Exception) -> ChatError:
         at = f"the database at {self._host}:{self._port}"
         cause = error if isinstance(error, ssl.SSLError) else error.__cause__
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Malformed(f"{at} is not trusted: {cause.verify_message}", field="KNCHAT_DATABASE_CA")
+            return Malformed(
+                f"{at} is not trusted: {cause.verify_message}", field="KNCHAT_DATABASE_CA"
+            )
         if str(error) == "Server refuses SSL":
-            return Malformed(f"{at} speaks no TLS, which KNCHAT_DATABASE_CA asks for", field="KNCHAT_DATABASE_CA")
+            return Malformed(
+                f"{at} speaks no TLS, which KNCHAT_DATABASE_CA asks for", field="KNCHAT_DATABASE_CA"
+            )
         code, text = _said(error)
         if code in _WRONG_SETTING:
             return Malformed(f"{at} refuses: {text}", field=_WRONG_SETTING[code])
@@ -137,7 +168,9 @@ class Connection(pg8000.Connection):  # type: ignore[misc] # pg8000 has no types
         """How long the server may be silent from now on."""
         self._usock.settimeout(timeout_s)
 
-    def execute_unnamed(self, statement: str, vals: Sequence[Any] = (), oids: Sequence[int] = (), stream: Any = None) -> Any:
+    def execute_unnamed(
+        self, statement: str, vals: Sequence[Any] = (), oids: Sequence[int] = (), stream: Any = None
+    ) -> Any:
         """What a cursor calls for each statement with values."""
         prepared = self._prepared.get(statement)
         if prepared is None:
@@ -158,22 +191,30 @@ class Connection(pg8000.Connection):  # type: ignore[misc] # pg8000 has no types
             self.execute_simple("rollback")
 
     def close(self) -> None:
-        """A connection that is broken is closed like any other; else the error that broke it would be lost."""
+        """A connection that is broken is closed like any other; else the error that broke it would
+        be lost.
+        """
         with suppress(pg8000.InterfaceError, OSError):
             super().close()
 
     def handle_messages(self, context: Any) -> None:
-        """A line that breaks or stays silent becomes an error of the driver: SQLAlchemy then drops it, for its answers may come yet."""
+        """A line that breaks or stays silent becomes an error of the driver: SQLAlchemy then drops
+        it, for its answers may come yet.
+        """
         try:
             super().handle_messages(context)
         except OSError as error:
             raise pg8000.InterfaceError("network error") from error
 
     def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: N802 - the driver's name
-        """Errors go into logs: of what the server says only code and message are kept, for details quote rows."""
+        """Errors go into logs: of what the server says only code and message are kept, for details
+        quote rows.
+        """
         super().handle_ERROR_RESPONSE(data, context)
         said = {field: context.error.args[0].get(field, "") for field in "CM"}
-        context.error = (pg8000.IntegrityError if said["C"].startswith("23") else pg8000.DatabaseError)(said)
+        context.error = (
+            pg8000.IntegrityError if said["C"].startswith("23") else pg8000.DatabaseError
+        )(said)
 
 
 def engine_of(server: Server, *, connections: int, timeout_s: float) -> sa.Engine:
@@ -193,14 +234,18 @@ def engine_of(server: Server, *, connections: int, timeout_s: float) -> sa.Engin
 
 
 def may_run_again(error: sa.exc.DBAPIError, *, worked: bool, again: int) -> bool:
-    """Whether a transaction that failed so for the `again`th time (from 0) has certainly left nothing, and may succeed now.
+    """Whether a transaction that failed so for the `again`th time (from 0) has certainly left
+    nothing, and may succeed now.
 
-    `worked`: all its statements had been answered, so that it failed in COMMIT: on a broken connection its outcome is unknown.
+    `worked`: all its statements had been answered, so that it failed in COMMIT: on a broken
+    connection its outcome is unknown.
     """
     if _said(error.orig)[0] in _ROLLED_BACK:
         return again < 5
     cause = error.orig and error.orig.__cause__
-    waited = isinstance(cause, TimeoutError) and cause.errno is None  # not what the kernel says of a peer that has vanished
+    waited = (
+        isinstance(cause, TimeoutError) and cause.errno is None
+    )  # not what the kernel says of a peer that has vanished
     return error.connection_invalidated and not worked and not waited and again == 0
 
 
@@ -208,7 +253,8 @@ def _startup_params(timeout_s: float) -> dict[str, str]:
     ms = round(timeout_s * 1_000)
     return {
         "client_encoding": "UTF8",
-        # The server gives up before we do: then the connection is still good, and nothing runs on unseen.
+        # The server gives up before we do: then the connection is still good, and nothing runs on
+        # unseen.
         "statement_timeout": str(ms * 4 // 5),
         # What a process that has vanished had locked is free again.
         "idle_in_transaction_session_timeout": str(ms * 2),
@@ -216,7 +262,8 @@ def _startup_params(timeout_s: float) -> dict[str, str]:
 
 
 def _begin(connection: sa.Connection) -> None:
-    # What only reads needs no transaction: with READ COMMITTED each statement sees what is committed then, inside one too.
+    # What only reads needs no transaction: with READ COMMITTED each statement sees what is
+    # committed then, inside one too.
     line: Any = connection.connection.dbapi_connection
     line.autocommit = not connection.get_execution_options().get("writing", False)
 

@@ -1,7 +1,9 @@
-"""Counters, gauges and histograms of one process: declared once here, kept in plain numbers, shown as Prometheus text.
+"""Counters, gauges and histograms of one process: declared once here, kept in plain numbers, shown
+as Prometheus text.
 
-Everybody calls `count`, `gauge` and `observe`; `/metrics` of gateways and functions calls `render`. A name that is not in METRICS is a bug
-and raises KeyError. Nothing is imported for it until the text is asked for (design.md D21).
+Everybody calls `count`, `gauge` and `observe`; `/metrics` of gateways and functions calls `render`.
+A name that is not in METRICS is a bug and raises KeyError. Nothing is imported for it until the
+text is asked for (design.md D21).
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-# From a local append to the timeout of an endpoint (10 s): three steps a decade are enough to read a p99 from.
+# From a local append to the timeout of an endpoint (10 s): three steps a decade are enough to read
+# a p99 from.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One declared metric. A counter's name ends in `_total`; the unit stands in the name where it is not a plain number."""
+    """One declared metric.
+
+    A counter's name ends in `_total`; the unit stands in the name where it is not a plain number.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -35,14 +41,46 @@ METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
     for metric in (
         # functions
-        Metric("knchat_events_total", "counter", "events", "events a target answered, by verdict (200, 422, 503)", ("target", "verdict")),
-        Metric("knchat_event_seconds", "histogram", "s", "from an event's arrival to its verdict", ("target",)),
         Metric(
-            "knchat_commands_total", "counter", "commands", "what became of commands: accepted, a refusal's code, set_aside", ("became",)
+            "knchat_events_total",
+            "counter",
+            "events",
+            "events a target answered, by verdict (200, 422, 503)",
+            ("target", "verdict"),
         ),
-        Metric("knchat_queries_total", "counter", "queries", "answers given: page, chats, digest, refused, expired", ("answer",)),
-        Metric("knchat_rows_set_aside_total", "counter", "outcomes", "outcomes that `persist` could not write and dead-lettered alone"),
-        Metric("knchat_counts_left_out_total", "counter", "counts", "unread counts after a mark that were not made in time, and not told"),
+        Metric(
+            "knchat_event_seconds",
+            "histogram",
+            "s",
+            "from an event's arrival to its verdict",
+            ("target",),
+        ),
+        Metric(
+            "knchat_commands_total",
+            "counter",
+            "commands",
+            "what became of commands: accepted, a refusal's code, set_aside",
+            ("became",),
+        ),
+        Metric(
+            "knchat_queries_total",
+            "counter",
+            "queries",
+            "answers given: page, chats, digest, refused, expired",
+            ("answer",),
+        ),
+        Metric(
+            "knchat_rows_set_aside_total",
+            "counter",
+            "outcomes",
+            "outcomes that `persist` could not write and dead-lettered alone",
+        ),
+        Metric(
+            "knchat_counts_left_out_total",
+            "counter",
+            "counts",
+            "unread counts after a mark that were not made in time, and not told",
+        ),
         Metric(
             "knchat_dead_letters_total",
             "counter",
@@ -50,62 +88,210 @@ METRICS: Final[dict[str, Metric]] = {
             "dead letters: retried, told, decided, old, kept, unreadable, bug",
             ("became",),
         ),
-        Metric("knchat_policy_stale_total", "counter", "answers", "who-exists answers given from memory while SQL was down"),
+        Metric(
+            "knchat_policy_stale_total",
+            "counter",
+            "answers",
+            "who-exists answers given from memory while SQL was down",
+        ),
         Metric(
             "knchat_audited_total",
             "counter",
             "items",
-            "commands, messages, marks and unasked rows that an audit met: sound, repaired, missing, dead",
+            "commands, messages, marks and unasked rows that an audit met: sound, repaired, "
+            "missing, dead",
             ("what", "became"),
         ),
         # HTTP functions
-        Metric("knchat_http_requests_total", "counter", "requests", "HTTP calls answered, by call and status", ("call", "status")),
-        Metric("knchat_http_seconds", "histogram", "s", "from a request's arrival to its answer", ("call",)),
-        Metric("knchat_log_ins_total", "counter", "log-ins", "log-ins: done, wrong, limited", ("became",)),
+        Metric(
+            "knchat_http_requests_total",
+            "counter",
+            "requests",
+            "HTTP calls answered, by call and status",
+            ("call", "status"),
+        ),
+        Metric(
+            "knchat_http_seconds",
+            "histogram",
+            "s",
+            "from a request's arrival to its answer",
+            ("call",),
+        ),
+        Metric(
+            "knchat_log_ins_total",
+            "counter",
+            "log-ins",
+            "log-ins: done, wrong, limited",
+            ("became",),
+        ),
         Metric(
             "knchat_devices_ended_total",
             "counter",
             "log-ins",
-            "log-ins ended: log_out, removed, log_in, reuse, expired, password (once for all of a user)",
+            "log-ins ended: log_out, removed, log_in, reuse, expired, password (once for all of a "
+            "user)",
             ("why",),
         ),
         Metric(
-            "knchat_rate_limited_total", "counter", "calls", "calls and frames over a budget: user, device, address, log_in", ("whose",)
+            "knchat_rate_limited_total",
+            "counter",
+            "calls",
+            "calls and frames over a budget: user, device, address, log_in",
+            ("whose",),
         ),
-        Metric("knchat_cache_skipped_total", "counter", "calls", "gone on without the cache: limits, revocations", ("use",)),
+        Metric(
+            "knchat_cache_skipped_total",
+            "counter",
+            "calls",
+            "gone on without the cache: limits, revocations",
+            ("use",),
+        ),
         # gateway
         Metric("knchat_sessions", "gauge", "sessions", "open WebSockets"),
-        Metric("knchat_hellos_total", "counter", "sessions", "welcomes said: new, resumed, reset", ("result",)),
-        Metric("knchat_closes_total", "counter", "sessions", "closes by the gateway, by close code", ("code",)),
+        Metric(
+            "knchat_hellos_total",
+            "counter",
+            "sessions",
+            "welcomes said: new, resumed, reset",
+            ("result",),
+        ),
+        Metric(
+            "knchat_closes_total",
+            "counter",
+            "sessions",
+            "closes by the gateway, by close code",
+            ("code",),
+        ),
         Metric("knchat_pushes_total", "counter", "pushes", "durable pushes to sessions"),
-        Metric("knchat_pauses_total", "counter", "pauses", "sessions that were too slow for a while, and go on from the replay buffer"),
-        Metric("knchat_read_pauses_total", "counter", "pauses", "sessions that said too much at once, and are read on a moment later"),
-        Metric("knchat_turned_away_total", "counter", "requests", "WebSockets refused since too many are open, or wait for their hello"),
-        Metric("knchat_publishes_total", "counter", "events", "micro-batches of commands that the log has confirmed"),
+        Metric(
+            "knchat_pauses_total",
+            "counter",
+            "pauses",
+            "sessions that were too slow for a while, and go on from the replay buffer",
+        ),
+        Metric(
+            "knchat_read_pauses_total",
+            "counter",
+            "pauses",
+            "sessions that said too much at once, and are read on a moment later",
+        ),
+        Metric(
+            "knchat_turned_away_total",
+            "counter",
+            "requests",
+            "WebSockets refused since too many are open, or wait for their hello",
+        ),
+        Metric(
+            "knchat_publishes_total",
+            "counter",
+            "events",
+            "micro-batches of commands that the log has confirmed",
+        ),
         Metric("knchat_published_commands_total", "counter", "commands", "commands in them"),
-        Metric("knchat_publish_seconds", "histogram", "s", "from the first append of a micro-batch to the log's answer"),
-        Metric("knchat_publish_failures_total", "counter", "tries", "appends that the log did not confirm; those of commands go again"),
         Metric(
-            "knchat_refused_commands_total", "counter", "commands", "commands that the log never takes, each alone; their senders were told"
+            "knchat_publish_seconds",
+            "histogram",
+            "s",
+            "from the first append of a micro-batch to the log's answer",
         ),
-        Metric("knchat_batches_restarted_total", "counter", "restarts", "queues that stalled with nothing under way: a bug"),
-        Metric("knchat_cache_away_total", "counter", "calls", "calls that the cache did not answer; it is left alone for a while"),
-        Metric("knchat_ids_ahead_total", "counter", "ids", "ids over a second in the future, not followed: a clock is wrong", ("where",)),
-        Metric("knchat_lease_failures_total", "counter", "tries", "renewals of the id generator that failed"),
-        Metric("knchat_read_failures_total", "counter", "tries", "times that reading a topic failed and began again", ("topic",)),
         Metric(
-            "knchat_records_dropped_unread_total", "counter", "records", "records that retention dropped before they were read", ("topic",)
+            "knchat_publish_failures_total",
+            "counter",
+            "tries",
+            "appends that the log did not confirm; those of commands go again",
         ),
-        Metric("knchat_records_skipped_total", "counter", "records", "records that are nothing a gateway understands", ("topic",)),
-        Metric("knchat_partitions", "gauge", "partitions", "partitions of chat-deliveries that the gateway owns and serves"),
+        Metric(
+            "knchat_refused_commands_total",
+            "counter",
+            "commands",
+            "commands that the log never takes, each alone; their senders were told",
+        ),
+        Metric(
+            "knchat_batches_restarted_total",
+            "counter",
+            "restarts",
+            "queues that stalled with nothing under way: a bug",
+        ),
+        Metric(
+            "knchat_cache_away_total",
+            "counter",
+            "calls",
+            "calls that the cache did not answer; it is left alone for a while",
+        ),
+        Metric(
+            "knchat_ids_ahead_total",
+            "counter",
+            "ids",
+            "ids over a second in the future, not followed: a clock is wrong",
+            ("where",),
+        ),
+        Metric(
+            "knchat_lease_failures_total",
+            "counter",
+            "tries",
+            "renewals of the id generator that failed",
+        ),
+        Metric(
+            "knchat_read_failures_total",
+            "counter",
+            "tries",
+            "times that reading a topic failed and began again",
+            ("topic",),
+        ),
+        Metric(
+            "knchat_records_dropped_unread_total",
+            "counter",
+            "records",
+            "records that retention dropped before they were read",
+            ("topic",),
+        ),
+        Metric(
+            "knchat_records_skipped_total",
+            "counter",
+            "records",
+            "records that are nothing a gateway understands",
+            ("topic",),
+        ),
+        Metric(
+            "knchat_partitions",
+            "gauge",
+            "partitions",
+            "partitions of chat-deliveries that the gateway owns and serves",
+        ),
         Metric("knchat_ring_bytes", "gauge", "bytes", "deliveries held to resume from"),
-        Metric("knchat_clock_off_seconds", "gauge", "s", "how far the machine's clock is ahead of the time that this process goes by"),
-        Metric("knchat_history_lag_seconds", "gauge", "s", "age of the oldest outcome that history does not hold"),
-        Metric("knchat_spans_total", "counter", "spans", "spans recorded, by what became of them: exported, failed, dropped", ("became",)),
-        # dispatcher
-        Metric("knchat_pump_tries_total", "counter", "requests", "events posted, by verdict: taken, again, never", ("group", "verdict")),
         Metric(
-            "knchat_pump_dead_letters_total", "counter", "events", "events that the local dispatcher gave up and dead-lettered", ("group",)
+            "knchat_clock_off_seconds",
+            "gauge",
+            "s",
+            "how far the machine's clock is ahead of the time that this process goes by",
+        ),
+        Metric(
+            "knchat_history_lag_seconds",
+            "gauge",
+            "s",
+            "age of the oldest outcome that history does not hold",
+        ),
+        Metric(
+            "knchat_spans_total",
+            "counter",
+            "spans",
+            "spans recorded, by what became of them: exported, failed, dropped",
+            ("became",),
+        ),
+        # dispatcher
+        Metric(
+            "knchat_pump_tries_total",
+            "counter",
+            "requests",
+            "events posted, by verdict: taken, again, never",
+            ("group", "verdict"),
+        ),
+        Metric(
+            "knchat_pump_dead_letters_total",
+            "counter",
+            "events",
+            "events that the local dispatcher gave up and dead-lettered",
+            ("group",),
         ),
     )
 }
@@ -166,17 +352,31 @@ class _Collector:
     """Our numbers in prometheus_client's terms."""
 
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily  # noqa: PLC0415 - see render
+        from prometheus_client.core import (  # noqa: PLC0415 - see render
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
 
         families: dict[str, Any] = {}
-        made = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+        made = {
+            "counter": CounterMetricFamily,
+            "gauge": GaugeMetricFamily,
+            "histogram": HistogramMetricFamily,
+        }
         for metric in METRICS.values():
-            families[metric.name] = made[metric.kind](metric.name, f"{metric.meaning} ({metric.unit})", labels=metric.labels)
+            families[metric.name] = made[metric.kind](
+                metric.name, f"{metric.meaning} ({metric.unit})", labels=metric.labels
+            )
         with _lock:
             for (name, labels), number in _values.numbers.items():
                 families[name].add_metric(labels, number)
             for (name, labels), histogram in _values.histograms.items():
-                families[name].add_metric(labels, _cumulated(METRICS[name].buckets, histogram.counts), sum_value=histogram.sum)
+                families[name].add_metric(
+                    labels,
+                    _cumulated(METRICS[name].buckets, histogram.counts),
+                    sum_value=histogram.sum,
+                )
         yield from families.values()
 
 
@@ -198,7 +398,10 @@ def _registry() -> CollectorRegistry:
 
 
 def render() -> tuple[bytes, str]:
-    """All metrics and the process's CPU and memory: the text and its content type. Loads prometheus_client (51 ms) at the first call."""
+    """All metrics and the process's CPU and memory: the text and its content type.
+
+    Loads prometheus_client (51 ms) at the first call.
+    """
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - only needed here
 
     return generate_latest(_registry()), CONTENT_TYPE_LATEST

@@ -1,7 +1,8 @@
-"""Spans by opentelemetry-sdk, sent in batches by OTLP over http. `tracing` alone loads this, where an endpoint is set.
+"""Spans by opentelemetry-sdk, sent in batches by OTLP over http.
 
-A collector that is slow or away costs spans, which are counted, and never anything else: a thread sends them out of a bounded queue.
-The SDK reads its own OTEL_ variables; which of them have an effect stands in docs/operations/metrics.md.
+`tracing` alone loads this, where an endpoint is set. A collector that is slow or away costs spans,
+which are counted, and never anything else: a thread sends them out of a bounded queue. The SDK
+reads its own OTEL_ variables; which of them have an effect stands in docs/operations/metrics.md.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from backends.telemetry import tracing
 from backends.telemetry.metrics import count
 
 MAX_QUEUE: Final = 2_048
-"""Spans that wait to be sent, about 2 MB. At one trace in a hundred that is minutes; what comes on top is dropped."""
+"""Spans that wait to be sent, about 2 MB.
+
+At one trace in a hundred that is minutes; what comes on top is dropped.
+"""
 LOG_INTERVAL_S: Final = 60.0
 
 
@@ -40,7 +44,9 @@ class Recorded(tracing.Span):
 
     def __init__(self, span: trace.Span, event: str) -> None:
         made = span.get_span_context()
-        super().__init__(f"00-{made.trace_id:032x}-{made.span_id:016x}-{made.trace_flags:02x}", event)
+        super().__init__(
+            f"00-{made.trace_id:032x}-{made.span_id:016x}-{made.trace_flags:02x}", event
+        )
         self._span = span
 
     def note(self, attributes: Mapping[str, tracing.Value], *, name: str | None = None) -> None:
@@ -60,7 +66,10 @@ class Recorded(tracing.Span):
 
 
 class Exporting:
-    """Where the spans of this process go: to the collector at `endpoint`, a base URL. Raises ValueError or OSError for OTEL_ variables."""
+    """Where the spans of this process go: to the collector at `endpoint`, a base URL.
+
+    Raises ValueError or OSError for OTEL_ variables.
+    """
 
     def __init__(self, endpoint: str, *, service: str) -> None:
         ours = {
@@ -69,10 +78,17 @@ class Exporting:
             "service.version": version("kn-chat"),
             "service.instance.id": gethostname(),
         }
-        resource = Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())  # the last one wins
-        # Whether a trace is recorded was decided before anything of the SDK is called. At exit the SDK would wait for 30 s.
-        self._provider = TracerProvider(resource=resource, sampler=ALWAYS_ON, shutdown_on_exit=False)
-        self._provider.add_span_processor(_Bounded(_Counted(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
+        resource = (
+            Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())
+        )  # the last one wins
+        # Whether a trace is recorded was decided before anything of the SDK is called. At exit the
+        # SDK would wait for 30 s.
+        self._provider = TracerProvider(
+            resource=resource, sampler=ALWAYS_ON, shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(
+            _Bounded(_Counted(endpoint=f"{endpoint.rstrip('/')}/v1/traces"))
+        )
         self._tracer = self._provider.get_tracer("kn-chat")
         logging.getLogger(trace_exporter.__name__).addFilter(_Seldom())
 
@@ -81,14 +97,19 @@ class Exporting:
         context = Context()
         if parent is not None:
             flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-            above = trace.SpanContext(int(parent[3:35], 16), int(parent[36:52], 16), is_remote=True, trace_flags=flags)
+            above = trace.SpanContext(
+                int(parent[3:35], 16), int(parent[36:52], 16), is_remote=True, trace_flags=flags
+            )
             context = trace.set_span_in_context(trace.NonRecordingSpan(above), context)
         return Recorded(self._tracer.start_span(name, context, trace.SpanKind[kind.upper()]), event)
 
     async def close(self, within_s: float) -> None:
         """Sends what is left, as far as that goes within so many seconds."""
-        # The SDK's own limit is 30 s, and a thread of asyncio would be waited for at the end of the process.
-        closing = threading.Thread(target=self._provider.shutdown, name="spans-closing", daemon=True)
+        # The SDK's own limit is 30 s, and a thread of asyncio would be waited for at the end of the
+        # process.
+        closing = threading.Thread(
+            target=self._provider.shutdown, name="spans-closing", daemon=True
+        )
         closing.start()
         await asyncio.to_thread(closing.join, within_s)
 
@@ -101,12 +122,18 @@ class _Counted(trace_exporter.OTLPSpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
         result = super().export(spans)
-        count("knchat_spans_total", len(spans), became="exported" if result is SpanExportResult.SUCCESS else "failed")
+        count(
+            "knchat_spans_total",
+            len(spans),
+            became="exported" if result is SpanExportResult.SUCCESS else "failed",
+        )
         return result
 
 
 class _Bounded(BatchSpanProcessor):
-    """The SDK's queue, which it is never let to overflow: it would drop its oldest spans uncounted, with a log line for each."""
+    """The SDK's queue, which it is never let to overflow: it would drop its oldest spans uncounted,
+    with a log line for each.
+    """
 
     def __init__(self, exporter: _Counted) -> None:
         super().__init__(exporter, max_queue_size=MAX_QUEUE)

@@ -1,8 +1,10 @@
-"""Traces: W3C trace context carried from the gateway through the log and the functions, and spans of what happens on the way.
+"""Traces: W3C trace context carried from the gateway through the log and the functions, and spans
+of what happens on the way.
 
-What handles an event, or answers a call, opens a `span` around it; what it writes carries the span's `traceparent`, and its
-log lines the trace. A span is recorded when `set_up` named an endpoint and its trace is sampled; else it is a few random numbers, and
-nothing of OpenTelemetry is loaded (design.md D21). Source: W3C Trace Context; OpenTelemetry's conventions for messaging.
+What handles an event, or answers a call, opens a `span` around it; what it writes carries the
+span's `traceparent`, and its log lines the trace. A span is recorded when `set_up` named an
+endpoint and its trace is sampled; else it is a few random numbers, and nothing of OpenTelemetry is
+loaded (design.md D21). Source: W3C Trace Context; OpenTelemetry's conventions for messaging.
 """
 
 from __future__ import annotations
@@ -39,10 +41,12 @@ _entered: ContextVar[Span | None] = ContextVar("span", default=None)
 
 
 def set_up(endpoint: str, *, ratio: float, service: str) -> None:
-    """Sends spans to this OTLP endpoint from now on, of so many of the traces that begin in this process (0 to 1). Empty: nowhere.
+    """Sends spans to this OTLP endpoint from now on, of so many of the traces that begin in this
+    process (0 to 1).
 
-    Call it before the ports are opened. Loads OpenTelemetry, which takes about 0.15 s (measured).
-    Raises Malformed when that fails: its packages are not installed, or an OTEL_ variable is wrong.
+    Empty: nowhere. Call it before the ports are opened. Loads OpenTelemetry, which takes about 0.15
+    s (measured). Raises Malformed when that fails: its packages are not installed, or an OTEL_
+    variable is wrong.
     """
     global _exporting, _ratio  # noqa: PLW0603 - like the metrics, spans of a process go to one place
     if not endpoint:
@@ -52,7 +56,9 @@ def set_up(endpoint: str, *, ratio: float, service: str) -> None:
 
         _exporting = Exporting(endpoint, service=service)
     except (ImportError, ValueError, OSError) as error:
-        raise Malformed(f"spans cannot be exported: {error}", field="KNCHAT_OTLP_ENDPOINT") from error
+        raise Malformed(
+            f"spans cannot be exported: {error}", field="KNCHAT_OTLP_ENDPOINT"
+        ) from error
     _ratio = ratio
 
 
@@ -65,7 +71,10 @@ async def close() -> None:
 
 
 class Span:
-    """One thing that is done, from `with` to its end. An exception that leaves it makes it failed."""
+    """One thing that is done, from `with` to its end.
+
+    An exception that leaves it makes it failed.
+    """
 
     __slots__ = ("_token", "event", "over", "traceparent")
 
@@ -87,7 +96,10 @@ class Span:
         return self.traceparent[3:35]
 
     def note(self, attributes: Mapping[str, Value], *, name: str | None = None) -> None:
-        """Says more of it, and its name where that was not known before. Never texts of messages, passwords or tokens."""
+        """Says more of it, and its name where that was not known before.
+
+        Never texts of messages, passwords or tokens.
+        """
 
     def fail(self, why: str) -> None:
         """It failed, without an exception. `why` is a code or the name of a class, not a text."""
@@ -99,7 +111,12 @@ class Span:
         self._token = _entered.set(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
         _entered.reset(self._token)
         self.over = True
         if error is not None:
@@ -107,11 +124,14 @@ class Span:
         self.end()
 
 
-def span(name: str, kind: Kind, *, parent: str | None = None, event: str = "", stranger: bool = False) -> Span:
-    """A span inside the trace of `parent`, a traceparent as it came, or of a new trace where that is None or malformed.
+def span(
+    name: str, kind: Kind, *, parent: str | None = None, event: str = "", stranger: bool = False
+) -> Span:
+    """A span inside the trace of `parent`, a traceparent as it came, or of a new trace where that
+    is None or malformed.
 
-    The parent says whether it is recorded. Not that of a stranger, who would make us record all that he does: there the trace goes on, and
-    is sampled like one that begins here.
+    The parent says whether it is recorded. Not that of a stranger, who would make us record all
+    that he does: there the trace goes on, and is sampled like one that begins here.
     """
     trace = None if parent is None else trace_of(parent)
     sampled = random() < _ratio if trace is None or stranger else trace[-1] in _SAMPLED  # noqa: S311 - a sample
@@ -149,12 +169,24 @@ def note_published(span: Span, topic: str, event: Event, items: int) -> None:
     """Says of a producer's span what it appends: one event of so many commands or questions."""
     span.event = event.id
     if span.recorded:
-        said = {"messaging.system": "kafka", "messaging.operation.type": "send", "messaging.destination.name": topic}
-        span.note({**said, "messaging.message.body.size": len(event.data), "cloudevents.event_id": event.id, "knchat.items": items})
+        said = {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": topic,
+        }
+        span.note(
+            {
+                **said,
+                "messaging.message.body.size": len(event.data),
+                "cloudevents.event_id": event.id,
+                "knchat.items": items,
+            }
+        )
 
 
 def in_spans(opened: Callable[[Owner], Port]) -> Callable[[Owner], Port]:
-    """For what opens a port: puts a client span around each call of the port that is made inside a recorded span.
+    """For what opens a port: puts a client span around each call of the port that is made inside a
+    recorded span.
 
     Where nothing is recorded it is the port itself, at no cost.
     """
@@ -181,7 +213,9 @@ class _Traced:
         setattr(self, name, traced)  # found without __getattr__ the next time
         return traced
 
-    def _in_span(self, call: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
+    def _in_span(
+        self, call: Callable[..., Awaitable[Any]], name: str
+    ) -> Callable[..., Awaitable[Any]]:
         adapter = type(self._port).__name__
 
         @wraps(call)
@@ -189,9 +223,16 @@ class _Traced:
             around = current()
             if around is None or not around.recorded:
                 return await call(*args, **kwargs)
-            with span(f"{self._name}.{name}", "client", parent=around.traceparent, event=around.event) as inner:
+            with span(
+                f"{self._name}.{name}", "client", parent=around.traceparent, event=around.event
+            ) as inner:
                 counted = args and isinstance(args[0], Sized) and not isinstance(args[0], str)
-                inner.note({"knchat.adapter": adapter, **({"knchat.items": len(args[0])} if counted else {})})
+                inner.note(
+                    {
+                        "knchat.adapter": adapter,
+                        **({"knchat.items": len(args[0])} if counted else {}),
+                    }
+                )
                 return await call(*args, **kwargs)
 
         return traced

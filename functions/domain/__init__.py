@@ -1,1 +1,4 @@
-"""Rules that several targets share. Nothing here knows functions-framework, Starlette or uvicorn."""
+"""Rules that several targets share.
+
+Nothing here knows functions-framework, Starlette or uvicorn.
+"""

@@ -1,8 +1,11 @@
-"""The audit: each command in the log has its outcome, each accepted outcome its effect in history, each row of history its outcome.
+"""The audit: each command in the log has its outcome, each accepted outcome its effect in history,
+each row of history its outcome.
 
-So nothing acknowledged depends on a counter of retries (design.md D12b). `kn-chat audit` and `dev` call it. It looks at what is old
-enough and done with, as the offsets of `send` and `persist` say; the rest is under way. Everything that it repairs is done again under the
-same ids, so it may run at any time, twice at once, and be killed (D5). Memory is bounded: MAX_WAITING ids, or a few hundred outcomes.
+So nothing acknowledged depends on a counter of retries (design.md D12b). `kn-chat audit` and `dev`
+call it. It looks at what is old enough and done with, as the offsets of `send` and `persist` say;
+the rest is under way. Everything that it repairs is done again under the same ids, so it may run at
+any time, twice at once, and be killed (D5). Memory is bounded: MAX_WAITING ids, or a few hundred
+outcomes.
 """
 
 from __future__ import annotations
@@ -30,16 +33,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 50_000
-"""Commands that are looked up together: 8 MiB with all the rest (measured). A killed audit begins again with at most so many."""
+"""Commands that are looked up together: 8 MiB with all the rest (measured).
+
+A killed audit begins again with at most so many.
+"""
 MAX_EXAMPLES: Final = 100
 MAX_BATCH: Final = 100  # commands appended in one call
 
 
 @dataclass(slots=True)
 class Tally:
-    """What an audit has found, by kind (`commands`, `messages`, `marks`, `unasked`) and what became of it.
+    """What an audit has found, by kind (`commands`, `messages`, `marks`, `unasked`) and what became
+    of it.
 
-    sound: as it ought to be; repaired; missing: not repaired; dead: its dead letter says why, and a command's sender was told so.
+    sound: as it ought to be; repaired; missing: not repaired; dead: its dead letter says why, and a
+    command's sender was told so.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -55,16 +63,27 @@ class Tally:
         if number:
             self.counts[what, became] += number
             count("knchat_audited_total", number, what=what, became=became)
-            self.examples += [f"{what} {became} {one}" for one in found[: MAX_EXAMPLES - len(self.examples)]]
+            self.examples += [
+                f"{what} {became} {one}" for one in found[: MAX_EXAMPLES - len(self.examples)]
+            ]
 
     def of(self, became: str) -> dict[str, int]:
         """Kind -> how many became that, where there are any."""
-        return {what: number for (what, how), number in sorted(self.counts.items()) if how == became}
+        return {
+            what: number for (what, how), number in sorted(self.counts.items()) if how == became
+        }
 
     @property
     def whole(self) -> bool:
-        """Nothing is missing, or no longer. A command that died and was told is not; an outcome that history refused is."""
-        return not self.of("missing") and not self.counts["messages", "dead"] and not self.counts["marks", "dead"]
+        """Nothing is missing, or no longer.
+
+        A command that died and was told is not; an outcome that history refused is.
+        """
+        return (
+            not self.of("missing")
+            and not self.counts["messages", "dead"]
+            and not self.counts["marks", "dead"]
+        )
 
 
 class _Place(NamedTuple):
@@ -87,13 +106,19 @@ class Audit:
         keep: Keep | None,
         progress: Callable[[int, int], None] = lambda _looked_at, _at_ms: None,
     ) -> None:
-        """`keep`: what `persist` does with outcomes; None: nothing is repaired. `progress`: see `AuditLog`."""
+        """`keep`: what `persist` does with outcomes; None: nothing is repaired.
+
+        `progress`: see `AuditLog`.
+        """
         self._backends, self._scope, self._keep = backends, scope, keep
         self._log = AuditLog(backends, scope, progress=progress)
         self.tally = Tally()
 
     async def run(self) -> Tally:
-        """Looks at all that is due, and repairs it. Raises Unavailable when the log or a store is: a later run goes on from there."""
+        """Looks at all that is due, and repairs it.
+
+        Raises Unavailable when the log or a store is: a later run goes on from there.
+        """
         await self._commands()
         rows = Rows(self._backends, self._log, self.tally, self._keep)
         await rows.run()
@@ -133,10 +158,16 @@ class Audit:
         looked_at = len(waiting)
         began_ms = min(place.at_ms for place in waiting.values())
         made_ms = min(unix_ms_of(command) for command in waiting)
-        await self._log.strike(waiting, near_ms=began_ms - SKEW_MS, far_ms=min(began_ms, made_ms) - LONG_SKEW_MS)
+        await self._log.strike(
+            waiting, near_ms=began_ms - SKEW_MS, far_ms=min(began_ms, made_ms) - LONG_SKEW_MS
+        )
         if waiting:
             await self._strike_handed_on(waiting, began_ms)
-        dead = waiting.keys() & (await self._log.letters(began_ms - SKEW_MS)).commands if waiting else set()
+        dead = (
+            waiting.keys() & (await self._log.letters(began_ms - SKEW_MS)).commands
+            if waiting
+            else set()
+        )
         left = {command: place for command, place in waiting.items() if command not in dead}
         self.tally.add("commands", "dead", sorted(dead))
         self.tally.add("commands", "sound", n=looked_at - len(waiting))
@@ -147,14 +178,18 @@ class Audit:
 
     async def _strike_handed_on(self, waiting: dict[int, _Place], began_ms: int) -> None:
         """A command that lies in chat-retries later on is audited there, or under way."""
-        async for record, commands in self._log.commands(await self._log.from_time(RETRIES, began_ms - SKEW_MS)):
+        async for record, commands in self._log.commands(
+            await self._log.from_time(RETRIES, began_ms - SKEW_MS)
+        ):
             place = _Place(record.at_ms, record.topic, record.partition, record.offset)
             for command in commands:
                 if waiting.get(command.id, place) < place:
                     del waiting[command.id]
 
     async def _append_again(self, left: Mapping[int, _Place]) -> None:
-        """To chat-retries, each alone, with a time of its own: `send` decides as if it had just come."""
+        """To chat-retries, each alone, with a time of its own: `send` decides as if it had just
+        come.
+        """
         appended, forged = [], []
         records = []
         async for record, commands in self._log.commands(_spans_of(left.values())):
@@ -163,7 +198,12 @@ class Audit:
                 continue
             try:
                 event = event_of(record)
-                check_signature(event, [record.topic], self._backends.settings.event_keys, now_ms=self._backends.clock.now_ms())
+                check_signature(
+                    event,
+                    [record.topic],
+                    self._backends.settings.event_keys,
+                    now_ms=self._backends.clock.now_ms(),
+                )
             except Malformed:
                 forged += [command.id for command in mine]
                 continue
@@ -190,4 +230,7 @@ def _spans_of(places: Iterable[_Place]) -> list[OffsetRange]:
     for _, topic, partition, offset in places:
         begin, end = ends.get((topic, partition), (offset, offset))
         ends[topic, partition] = min(begin, offset), max(end, offset)
-    return [OffsetRange(topic, partition, begin, end + 1) for (topic, partition), (begin, end) in ends.items()]
+    return [
+        OffsetRange(topic, partition, begin, end + 1)
+        for (topic, partition), (begin, end) in ends.items()
+    ]

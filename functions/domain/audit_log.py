@@ -1,6 +1,7 @@
-"""What the audit reads of the log, how fast, and how far it has come. What is missing is for `audit` and `audit_rows` to say.
+"""What the audit reads of the log, how fast, and how far it has come.
 
-Its place is that of a consumer group without members, `audit`: Kafka's tools show its lag, and a recreated topic begins anew.
+What is missing is for `audit` and `audit_rows` to say. Its place is that of a consumer group
+without members, `audit`: Kafka's tools show its lag, and a recreated topic begins anew.
 """
 
 from __future__ import annotations
@@ -33,14 +34,21 @@ GROUP: Final = "audit"
 SKEW_MS: Final = 10_000
 """Records are dated by who appends them: an outcome may so seem older than its command."""
 LONG_SKEW_MS: Final = 600_000
-"""Before anything is taken for missing, its outcome is searched from so long before its id was made: a clock may have been set."""
+"""Before anything is taken for missing, its outcome is searched from so long before its id was
+made: a clock may have been set.
+"""
 MAX_LETTERS: Final = 100_000
-"""Ids in dead letters that are held in memory: 8 MiB. Those beyond are tried again, in vain and without harm."""
+"""Ids in dead letters that are held in memory: 8 MiB.
+
+Those beyond are tried again, in vain and without harm.
+"""
 
 Payload = TypeVar("Payload", bound="Message")
 Item = TypeVar("Item")
 
-_WORKERS: Final = {trigger.topic: trigger.group for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
+_WORKERS: Final = {
+    trigger.topic: trigger.group for trigger in TRIGGERS if isinstance(trigger, OnEvents)
+}
 _BURST_S: Final = 0.1
 _PAUSE_S: Final = 0.01
 _UNBROKEN: Final = 200
@@ -49,9 +57,11 @@ _UNBROKEN: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What an audit looks at. Times are Unix milliseconds; `since_ms` None: from where the last one that repaired has got to.
+    """What an audit looks at.
 
-    `rate`: commands and outcomes a second, at most. `commits`: the next one goes on where this one has been.
+    Times are Unix milliseconds; `since_ms` None: from where the last one that repaired has got to.
+    `rate`: commands and outcomes a second, at most. `commits`: the next one goes on where this one
+    has been.
     """
 
     until_ms: int
@@ -62,7 +72,9 @@ class Scope:
 
 @dataclass(slots=True)
 class Letters:
-    """Ids in dead letters of what was refused for good: commands, whose senders were told, and outcomes."""
+    """Ids in dead letters of what was refused for good: commands, whose senders were told, and
+    outcomes.
+    """
 
     commands: set[int] = field(default_factory=set)
     outcomes: set[int] = field(default_factory=set)
@@ -71,9 +83,18 @@ class Letters:
 class AuditLog:
     """The log as one run of the audit sees it."""
 
-    def __init__(self, backends: Backends, scope: Scope, *, progress: Callable[[int, int], None]) -> None:
-        """`progress` hears, with each record, how many items were looked at and the time of the record."""
-        self._reads, self._clock, self._scope, self._progress = backends.reads, backends.clock, scope, progress
+    def __init__(
+        self, backends: Backends, scope: Scope, *, progress: Callable[[int, int], None]
+    ) -> None:
+        """`progress` hears, with each record, how many items were looked at and the time of the
+        record.
+        """
+        self._reads, self._clock, self._scope, self._progress = (
+            backends.reads,
+            backends.clock,
+            scope,
+            progress,
+        )
         self._free_s = self._clock.elapsed_s()
         self._unbroken = 0
         self._letters: Letters | None = None
@@ -83,13 +104,21 @@ class AuditLog:
         """Records old enough that their function has not done with yet: it will, and then they are looked at."""
 
     async def due(self, topic: str) -> list[OffsetRange]:
-        """What is to be audited of a topic: old enough, and done with as far as its consumer group says. The rest is under way."""
+        """What is to be audited of a topic: old enough, and done with as far as its consumer group
+        says.
+
+        The rest is under way.
+        """
         partitions = range(await self._reads.partitions(topic))
         held = await self._reads.bounds(topic, partitions)
         done = await self._reads.committed(_WORKERS[topic], topic)
         old = await self._reads.offsets_at(topic, self._scope.until_ms)
         since = self._scope.since_ms
-        begins = await (self._reads.committed(GROUP, topic) if since is None else self._reads.offsets_at(topic, since))
+        begins = await (
+            self._reads.committed(GROUP, topic)
+            if since is None
+            else self._reads.offsets_at(topic, since)
+        )
         spans = []
         for partition in partitions:
             first, last = held[partition].begin, held[partition].end
@@ -100,17 +129,24 @@ class AuditLog:
             spans.append(OffsetRange(topic, partition, begin, end))
         return spans
 
-    async def strike(self, ids: dict[int, Item], *, near_ms: int, far_ms: int, accepted: bool = False) -> None:
-        """Takes out what has an outcome (`accepted`: that accepted it), searching from `near_ms` to the log's end, then back to `far_ms`.
+    async def strike(
+        self, ids: dict[int, Item], *, near_ms: int, far_ms: int, accepted: bool = False
+    ) -> None:
+        """Takes out what has an outcome (`accepted`: that accepted it), searching from `near_ms` to
+        the log's end, then back to `far_ms`.
 
         It stops when nothing is left, which is soon where nothing is missing.
         """
         near = await self.from_time(MESSAGES, near_ms)
         await self._strike(ids, near, accepted=accepted)
         if ids:
-            await self._strike(ids, await self.from_time(MESSAGES, far_ms, to=near), accepted=accepted)
+            await self._strike(
+                ids, await self.from_time(MESSAGES, far_ms, to=near), accepted=accepted
+            )
 
-    async def _strike(self, ids: dict[int, Item], spans: Iterable[OffsetRange], *, accepted: bool) -> None:
+    async def _strike(
+        self, ids: dict[int, Item], spans: Iterable[OffsetRange], *, accepted: bool
+    ) -> None:
         async for _, outcomes in self.outcomes(spans):
             for outcome in outcomes:
                 if not (accepted and outcome.refused):
@@ -121,24 +157,43 @@ class AuditLog:
     async def kept_since(self, topic: str) -> int:
         """From this time on (Unix milliseconds) retention has dropped nothing of the topic."""
         held = await self._reads.bounds(topic, range(await self._reads.partitions(topic)))
-        first = [await self._reads.read(topic, partition, one.begin, max_records=1) for partition, one in held.items() if one.begin]
+        first = [
+            await self._reads.read(topic, partition, one.begin, max_records=1)
+            for partition, one in held.items()
+            if one.begin
+        ]
         return max((record.at_ms for records in first for record in records), default=0)
 
-    async def from_time(self, topic: str, at_ms: int, *, to: Iterable[OffsetRange] = ()) -> list[OffsetRange]:
+    async def from_time(
+        self, topic: str, at_ms: int, *, to: Iterable[OffsetRange] = ()
+    ) -> list[OffsetRange]:
         """From that time to the end, or to where those spans begin."""
         begins = await self._reads.offsets_at(topic, at_ms)
         ends = {span.partition: span.begin for span in to}
-        ends = ends or {partition: held.end for partition, held in (await self._reads.bounds(topic, [*begins])).items()}
-        return [OffsetRange(topic, partition, begin, ends[partition]) for partition, begin in begins.items()]
+        ends = ends or {
+            partition: held.end
+            for partition, held in (await self._reads.bounds(topic, [*begins])).items()
+        }
+        return [
+            OffsetRange(topic, partition, begin, ends[partition])
+            for partition, begin in begins.items()
+        ]
 
-    async def commands(self, spans: Iterable[OffsetRange]) -> AsyncIterator[tuple[ConsumerRecord, Sequence[pb.Command]]]:
-        """Records with the commands in them, oldest first. What holds none of ours is passed over: its function has dead-lettered it."""
+    async def commands(
+        self, spans: Iterable[OffsetRange]
+    ) -> AsyncIterator[tuple[ConsumerRecord, Sequence[pb.Command]]]:
+        """Records with the commands in them, oldest first.
+
+        What holds none of ours is passed over: its function has dead-lettered it.
+        """
         async for record in read_by_time(self._reads, spans):
             if found := _payload(record, COMMANDS_ISSUED.type, pb.Commands):
                 await self._pace(len(found.commands), record)
                 yield record, found.commands
 
-    async def outcomes(self, spans: Iterable[OffsetRange]) -> AsyncIterator[tuple[ConsumerRecord, Sequence[pb.Outcome]]]:
+    async def outcomes(
+        self, spans: Iterable[OffsetRange]
+    ) -> AsyncIterator[tuple[ConsumerRecord, Sequence[pb.Outcome]]]:
         """The same for outcomes."""
         async for record in read_by_time(self._reads, spans):
             if found := _payload(record, OUTCOMES_DECIDED.type, pb.Outcomes):
@@ -149,19 +204,35 @@ class AuditLog:
         """What dead letters say, from that time on or longer."""
         if self._letters is None or from_ms < self._letters_from_ms:
             self._letters, self._letters_from_ms = Letters(), from_ms
-            async for record in read_by_time(self._reads, await self.from_time(DEAD_LETTERS, from_ms)):
+            async for record in read_by_time(
+                self._reads, await self.from_time(DEAD_LETTERS, from_ms)
+            ):
                 if len(self._letters.commands) + len(self._letters.outcomes) >= MAX_LETTERS:
-                    log.warning("too many dead letters for the audit to know them all", extra={"known": MAX_LETTERS})
+                    log.warning(
+                        "too many dead letters for the audit to know them all",
+                        extra={"known": MAX_LETTERS},
+                    )
                     break
                 _note(record, self._letters)
         return self._letters
 
     async def commit(self, places: Mapping[tuple[str, int], int]) -> None:
-        """The next audit begins at these offsets. Durable on return; nothing where this one keeps no place."""
+        """The next audit begins at these offsets.
+
+        Durable on return; nothing where this one keeps no place.
+        """
         if not self._scope.commits:
             return
         for topic in {topic for topic, _ in places}:
-            await self._reads.commit(GROUP, topic, {partition: offset for (where, partition), offset in places.items() if where == topic})
+            await self._reads.commit(
+                GROUP,
+                topic,
+                {
+                    partition: offset
+                    for (where, partition), offset in places.items()
+                    if where == topic
+                },
+            )
 
     async def _pace(self, items: int, record: ConsumerRecord) -> None:
         self.looked_at += items
@@ -185,15 +256,24 @@ def _payload(record: ConsumerRecord, event_type: str, payload: type[Payload]) ->
         if named is None:  # it may be a structured event
             event = event_of(record)
             return cloudevents.parse(event, payload) if event.type == event_type else None
-        if named != event_type.encode() or record.value is None or not record.value.startswith(cloudevents.MARK):
+        if (
+            named != event_type.encode()
+            or record.value is None
+            or not record.value.startswith(cloudevents.MARK)
+        ):
             return None
-        return payload.FromString(record.value)  # a fifth of what the whole event costs, and three are read for each message
+        return payload.FromString(
+            record.value
+        )  # a fifth of what the whole event costs, and three are read for each message
     except (Malformed, DecodeError):
         return None
 
 
 def _note(record: ConsumerRecord, letters: Letters) -> None:
-    """What was refused for good is an answer. What was given up is tried again, and so are the commands of a dead batch, one by one."""
+    """What was refused for good is an answer.
+
+    What was given up is tried again, and so are the commands of a dead batch, one by one.
+    """
     try:
         event = event_of(record)
         if is_transient(event):
@@ -203,6 +283,8 @@ def _note(record: ConsumerRecord, letters: Letters) -> None:
                 commands = cloudevents.parse(event, pb.Commands).commands
                 letters.commands.update(command.id for command in commands if len(commands) == 1)
             case OUTCOMES_DECIDED.type:
-                letters.outcomes.update(outcome.command.id for outcome in cloudevents.parse(event, pb.Outcomes).outcomes)
+                letters.outcomes.update(
+                    outcome.command.id for outcome in cloudevents.parse(event, pb.Outcomes).outcomes
+                )
     except Malformed:
         return

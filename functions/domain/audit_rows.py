@@ -1,4 +1,5 @@
-"""The audit's second half: what outcomes have accepted is in history, and what is in history was accepted.
+"""The audit's second half: what outcomes have accepted is in history, and what is in history was
+accepted.
 
 Chats are asked in stretches of ids, many in one question. Source: design.md D12b.
 """
@@ -36,9 +37,13 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 COMMIT_INTERVAL: Final = 10_000
 """Outcomes after which the place is kept: a killed audit looks at so many again."""
 APART_MS: Final = 10_000
-"""Ids of a chat that are further apart are no stretch: between them may lie any number of messages, and all are read."""
+"""Ids of a chat that are further apart are no stretch: between them may lie any number of messages,
+and all are read.
+"""
 MAX_UNASKED: Final = 10_000
-"""Rows whose outcome did not come along with their neighbours': so many are noted before the log is searched for them."""
+"""Rows whose outcome did not come along with their neighbours': so many are noted before the log is
+searched for them.
+"""
 RECENT: Final = 20
 """So many times MAX_BATCH outcomes are remembered, since their rows may be met a little later."""
 MAX_CHATS: Final = 10_000
@@ -49,7 +54,9 @@ _NOTHING: Final = Pointers(MessageId(0), MessageId(0), MessageId(0))
 
 
 class _Accepted(NamedTuple):
-    """An accepted command, where its outcome lies, and who is in its chat; None: no chat that history can hold."""
+    """An accepted command, where its outcome lies, and who is in its chat; None: no chat that
+    history can hold.
+    """
 
     what: Literal["messages", "marks"]
     command: pb.Command
@@ -73,7 +80,11 @@ class Rows:
         some: list[_Accepted] = []
         size = since = 0
         async for record, outcomes in self._log.outcomes(spans):
-            some += [self._accepted(outcome.command, record) for outcome in outcomes if not outcome.refused]
+            some += [
+                self._accepted(outcome.command, record)
+                for outcome in outcomes
+                if not outcome.refused
+            ]
             size, since = size + len(record.value or b""), since + len(outcomes)
             places[record.topic, record.partition] = record.offset + 1
             if len(some) >= MAX_BATCH or size >= MAX_BATCH_BYTES:
@@ -92,7 +103,12 @@ class Rows:
             if len(self._members) >= MAX_CHATS:
                 self._members.clear()
             self._members[chat] = _members(chat)
-        return _Accepted("marks" if command.HasField("mark") else "messages", command, self._members[chat], record)
+        return _Accepted(
+            "marks" if command.HasField("mark") else "messages",
+            command,
+            self._members[chat],
+            record,
+        )
 
     async def _check(self, some: Sequence[_Accepted]) -> None:
         if not some:
@@ -104,7 +120,9 @@ class Rows:
         if missing:
             dead = (await self._log.letters(missing[0].record.at_ms - SKEW_MS)).outcomes
             self._add("dead", [one for one in missing if one.command.id in dead])
-            missing = await self._not_handed_on([one for one in missing if one.command.id not in dead])
+            missing = await self._not_handed_on(
+                [one for one in missing if one.command.id not in dead]
+            )
         if missing and self._keep is not None:
             still = await self._persist_again(missing, self._keep)
             ids = {(one.what, one.command.id) for one in still}
@@ -115,17 +133,29 @@ class Rows:
             await self._check_unasked()
 
     async def _not_handed_on(self, missing: Sequence[_Accepted]) -> list[_Accepted]:
-        """Without those whose outcome lies in chat-history-retries later on: they are audited there, or under way."""
+        """Without those whose outcome lies in chat-history-retries later on: they are audited
+        there, or under way.
+        """
         if not missing:
             return []
         last: dict[int, tuple[int, str, int, int]] = {}
         since_ms = min(one.record.at_ms for one in missing) - SKEW_MS
-        async for record, outcomes in self._log.outcomes(await self._log.from_time(HISTORY_RETRIES, since_ms)):
+        async for record, outcomes in self._log.outcomes(
+            await self._log.from_time(HISTORY_RETRIES, since_ms)
+        ):
             last.update((outcome.command.id, _place(record)) for outcome in outcomes)
-        return [one for one in missing if last.get(one.command.id, _place(one.record)) <= _place(one.record)]
+        return [
+            one
+            for one in missing
+            if last.get(one.command.id, _place(one.record)) <= _place(one.record)
+        ]
 
-    async def _missing(self, some: Sequence[_Accepted], *, looking_for_more: bool = False) -> list[_Accepted]:
-        """Those of which history lacks anything that `persist` writes: the row, the states of both people, the watermarks."""
+    async def _missing(
+        self, some: Sequence[_Accepted], *, looking_for_more: bool = False
+    ) -> list[_Accepted]:
+        """Those of which history lacks anything that `persist` writes: the row, the states of both
+        people, the watermarks.
+        """
         messages: set[Place] = set()
         states: set[tuple[UserId, ChatId]] = set()
         for what, command, members, _ in some:
@@ -137,34 +167,52 @@ class Rows:
                 else:
                     states.add((UserId(command.user), chat))
         chats = self._backends.chats
-        there, come = await asyncio.gather(chats.present(_stretches(messages)), chats.pointers(states))
+        there, come = await asyncio.gather(
+            chats.present(_stretches(messages)), chats.pointers(states)
+        )
         if looking_for_more:
             self._note(messages, there)
         return [one for one in some if _lacks(one, there, come)]
 
     async def _persist_again(self, missing: Sequence[_Accepted], keep: Keep) -> list[_Accepted]:
-        """Does what `persist` does, and returns those that are missing nevertheless: nothing can hold them, or we did not sign them.
+        """Does what `persist` does, and returns those that are missing nevertheless: nothing can
+        hold them, or we did not sign them.
 
-        `put` decides: what was changed or deleted since is there in a newer version, which wins (D5), and so never comes back.
+        `put` decides: what was changed or deleted since is there in a newer version, which wins
+        (D5), and so never comes back.
         """
         ours = [one for one in missing if self._is_ours(one.record)]
         if ours:
             cause = event_of(ours[0].record)
             writer = Writer(
-                "audit", cloudevents.Event(cause.id, cause.source, cause.type, b"", time=time_text(self._backends.clock.now_ms()))
+                "audit",
+                cloudevents.Event(
+                    cause.id,
+                    cause.source,
+                    cause.type,
+                    b"",
+                    time=time_text(self._backends.clock.now_ms()),
+                ),
             )
             await keep([pb.Outcome(command=one.command) for one in ours], writer, self._backends)
         return await self._missing(missing)
 
     def _is_ours(self, record: ConsumerRecord) -> bool:
         try:
-            check_signature(event_of(record), [MESSAGES], self._backends.settings.event_keys, now_ms=self._backends.clock.now_ms())
+            check_signature(
+                event_of(record),
+                [MESSAGES],
+                self._backends.settings.event_keys,
+                now_ms=self._backends.clock.now_ms(),
+            )
         except Malformed:
             return False
         return True
 
     def _note(self, messages: AbstractSet[Place], there: AbstractSet[Place]) -> None:
-        """Rows without an outcome, as far as is known: their outcome may lie a little before or after."""
+        """Rows without an outcome, as far as is known: their outcome may lie a little before or
+        after.
+        """
         self._unasked -= messages
         self._unasked |= there - messages
         for recent in self._recent if self._unasked else ():
@@ -172,17 +220,25 @@ class Rows:
         self._recent.append(messages)
 
     async def _check_unasked(self) -> None:
-        """Searches the log for the outcomes of rows that came without; those that have none are told, and left as they are."""
+        """Searches the log for the outcomes of rows that came without; those that have none are
+        told, and left as they are.
+        """
         if not self._unasked:
             return
-        kept_ms = await self._log.kept_since(MESSAGES) + LONG_SKEW_MS  # outcomes of older ones may be gone
+        kept_ms = (
+            await self._log.kept_since(MESSAGES) + LONG_SKEW_MS
+        )  # outcomes of older ones may be gone
         unasked = sorted(id_ for _, id_ in self._unasked if unix_ms_of(id_) >= kept_ms)
         self._unasked = set()
         while unasked:
             made_ms = unix_ms_of(unasked[0])
-            together: dict[int, None] = {id_: None for id_ in unasked if unix_ms_of(id_) <= made_ms + TOGETHER_MS}
+            together: dict[int, None] = {
+                id_: None for id_ in unasked if unix_ms_of(id_) <= made_ms + TOGETHER_MS
+            }
             unasked = unasked[len(together) :]
-            await self._log.strike(together, near_ms=made_ms - SKEW_MS, far_ms=made_ms - LONG_SKEW_MS, accepted=True)
+            await self._log.strike(
+                together, near_ms=made_ms - SKEW_MS, far_ms=made_ms - LONG_SKEW_MS, accepted=True
+            )
             self._tally.add("unasked", "missing", together)
 
     def _add(self, became: str, some: Iterable[_Accepted]) -> None:
@@ -201,7 +257,9 @@ def _members(chat: str) -> tuple[UserId, ...] | None:
         return None
 
 
-def _lacks(one: _Accepted, there: AbstractSet[Place], come: Mapping[tuple[UserId, ChatId], Pointers]) -> bool:
+def _lacks(
+    one: _Accepted, there: AbstractSet[Place], come: Mapping[tuple[UserId, ChatId], Pointers]
+) -> bool:
     command, chat = one.command, ChatId(one.command.chat)
     if one.members is None:
         return True

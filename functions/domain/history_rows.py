@@ -15,8 +15,12 @@ def row_of(command: pb.Command) -> HistoryMessage | Watermark:
     match command.WhichOneof("body"):
         case "send":
             message_id, reply_to = MessageId(command.id), MessageId(command.send.reply_to)
-            return HistoryMessage(message_id, chat, user, command.key, command.send.text, reply_to, version=message_id)
+            return HistoryMessage(
+                message_id, chat, user, command.key, command.send.text, reply_to, version=message_id
+            )
         case "mark":
-            return Watermark(user, chat, MessageId(command.mark.received), MessageId(command.mark.read))
+            return Watermark(
+                user, chat, MessageId(command.mark.received), MessageId(command.mark.read)
+            )
         case _:
             raise Malformed("this version knows no such command", field="body")

@@ -1,8 +1,10 @@
-"""The outbox of ended log-ins: gateways are told by the log, at once and again until the log has it.
+"""The outbox of ended log-ins: gateways are told by the log, at once and again until the log has
+it.
 
-`devices` and `accounts` call `publish` after the transaction that ended them, which has written down what is to be told. So a log that is
-unavailable delays no call for long, and what a process has not told when it dies the next one tells; gateways read it in the database too.
-Source: design.md D19.
+`devices` and `accounts` call `publish` after the transaction that ended them, which has written
+down what is to be told. So a log that is unavailable delays no call for long, and what a process
+has not told when it dies the next one tells; gateways read it in the database too. Source:
+design.md D19.
 """
 
 from __future__ import annotations
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIMEOUT_S: Final = 1.0
-"""How long a call waits for the log. Longer is no use to its caller: the log-ins have ended already."""
+"""How long a call waits for the log.
+
+Longer is no use to its caller: the log-ins have ended already.
+"""
 MAX_BATCH: Final = 256
 RETRY: Final = Backoff(first_s=0.2, max_s=5.0)
 MAX_RETRIES: Final = 200
-"""About a token's life. After that no token is left to be refused, and the next ending tries again anyway."""
+"""About a token's life.
+
+After that no token is left to be refused, and the next ending tries again anyway.
+"""
 
 
 class Outbox:
@@ -46,14 +54,18 @@ class Outbox:
         self._publishing: asyncio.Task[None] | None = None
 
     async def publish(self, endings: Sequence[Ending]) -> None:
-        """Returns when caches and the log have been told, or have not answered for TIMEOUT_S: then publishing goes on behind."""
+        """Returns when caches and the log have been told, or have not answered for TIMEOUT_S: then
+        publishing goes on behind.
+        """
         if not endings:
             return
         for ending in endings:
             if ending.epoch:
                 await set_epoch(self._cache, ending.user, ending.epoch, ttl_s=self._token_s)
             else:
-                await set_valid_since(self._cache, ending.user, ending.device, ending.before_ms, ttl_s=self._token_s)
+                await set_valid_since(
+                    self._cache, ending.user, ending.device, ending.before_ms, ttl_s=self._token_s
+                )
         self._wanted = True
         if self._publishing is None or self._publishing.done():
             self._publishing = asyncio.create_task(self._publish())
@@ -70,7 +82,10 @@ class Outbox:
             except Unavailable as error:
                 self._wanted = True
                 if not tries:
-                    log.warning("endings of log-ins cannot be told yet, again in a moment", extra={"error": error.message})
+                    log.warning(
+                        "endings of log-ins cannot be told yet, again in a moment",
+                        extra={"error": error.message},
+                    )
                 await asyncio.sleep(RETRY.delay_s(tries))
                 tries += 1
 
@@ -84,4 +99,8 @@ class Outbox:
             time=time_text(self._clock.now_ms()),
         )
         partitions = await self._reads.partitions(DELIVERIES)
-        await self._appends.append(Writer("accounts", cause).deliveries([ending.delivery for ending in endings], partitions))
+        await self._appends.append(
+            Writer("accounts", cause).deliveries(
+                [ending.delivery for ending in endings], partitions
+            )
+        )

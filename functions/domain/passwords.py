@@ -1,9 +1,10 @@
-"""Passwords: argon2id in threads, few at a time, the limits before it, and which may be chosen. `accounts` and `devices` ask.
+"""Passwords: argon2id in threads, few at a time, the limits before it, and which may be chosen.
 
-A hash costs about 20 ms of a core and 19 MiB: how many run at once bounds what log-ins can take from everything else. Wrong passwords are
-counted by name and network, and by name alone; too many slow further tries down and never refuse for good, or any client could lock
-any user out. A device that is logged in, and a change of the password, are counted on their own.
-Source: design.md D19, NIST SP 800-63B-4 (sections 3.1.1 and 3.2.2).
+`accounts` and `devices` ask. A hash costs about 20 ms of a core and 19 MiB: how many run at once
+bounds what log-ins can take from everything else. Wrong passwords are counted by name and network,
+and by name alone; too many slow further tries down and never refuse for good, or any client could
+lock any user out. A device that is logged in, and a change of the password, are counted on their
+own. Source: design.md D19, NIST SP 800-63B-4 (sections 3.1.1 and 3.2.2).
 """
 
 from __future__ import annotations
@@ -46,14 +47,19 @@ MAX_LOCAL: Final = 10_000
 """Names whose wrong passwords this process counts for itself."""
 WINDOW_S: Final = 60
 RETRY_INTERVAL_S: Final = 5
-"""From one try to the next where too many passwords were wrong within a minute, for a minute: of a name from one network, of a device."""
+"""From one try to the next where too many passwords were wrong within a minute, for a minute: of a
+name from one network, of a device.
+"""
 FROM_ALL: Final = 5
-"""So many times as many wrong ones of a name within an hour, from all networks together, slow every network down that tries it."""
+"""So many times as many wrong ones of a name within an hour, from all networks together, slow every
+network down that tries it.
+"""
 RETRY_INTERVAL_FOR_ALL_S: Final = 30
 HOUR_S: Final = 3_600
 COMMON: Final = Path(__file__).with_name("common-passwords.txt")
 
-# Of no user's password, with the parameters above: an unknown user's log-in costs what a known one's does.
+# Of no user's password, with the parameters above: an unknown user's log-in costs what a known
+# one's does.
 DUMMY_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$dvzG8qJnDeKAwCJooKRmVQ$evZFlb1pLwT1evWoTJ2aAuYaN9li3opItz4I+fQuSmI"
 
 
@@ -93,12 +99,21 @@ class Passwords:
             return await _in_a_thread(partial(hasher().hash, password))
 
     async def check_log_in(
-        self, user_name: str, password: str, kept: str | None, *, network: str, device: str, known: Callable[[], Awaitable[bool]]
+        self,
+        user_name: str,
+        password: str,
+        kept: str | None,
+        *,
+        network: str,
+        device: str,
+        known: Callable[[], Awaitable[bool]],
     ) -> bool:
-        """Whether it is the password of `kept`, in the same time whether there is such a user or not (None).
+        """Whether it is the password of `kept`, in the same time whether there is such a user or
+        not (None).
 
-        `known` is asked, where a try from this network had to wait, whether the device is one of the user's. Raises Refused rate_limited
-        when it has to wait, before any hashing; Unavailable when too many wait.
+        `known` is asked, where a try from this network had to wait, whether the device is one of
+        the user's. Raises Refused rate_limited when it has to wait, before any hashing; Unavailable
+        when too many wait.
         """
         async with self._turns.turn():
             by, name = f"{user_name}@{network}", user_name
@@ -110,27 +125,43 @@ class Passwords:
             return await self._checked(password, kept, by=by, name=name, pause_s=pause_s)
 
     async def check_change(self, user: UserId, password: str, kept: str) -> bool:
-        """Whether it is the password of `kept`, asked by a device that is logged in. Raises as `check_log_in` does."""
+        """Whether it is the password of `kept`, asked by a device that is logged in.
+
+        Raises as `check_log_in` does.
+        """
         async with self._turns.turn():
             by = f"change:{user}"
-            return await self._checked(password, kept, by=by, name="", pause_s=await self._pause_s(by))
+            return await self._checked(
+                password, kept, by=by, name="", pause_s=await self._pause_s(by)
+            )
 
-    async def _checked(self, password: str, kept: str | None, *, by: str, name: str, pause_s: int) -> bool:
+    async def _checked(
+        self, password: str, kept: str | None, *, by: str, name: str, pause_s: int
+    ) -> bool:
         if pause_s and await self._hits(f"try:{by}", pause_s) > 1:
             count("knchat_log_ins_total", became="limited")
-            raise Refused("rate_limited", f"too many wrong passwords: one try in {pause_s} s", retry_after_s=pause_s)
-        right = await _in_a_thread(partial(_verify, kept or DUMMY_HASH, password)) and kept is not None
+            raise Refused(
+                "rate_limited",
+                f"too many wrong passwords: one try in {pause_s} s",
+                retry_after_s=pause_s,
+            )
+        right = (
+            await _in_a_thread(partial(_verify, kept or DUMMY_HASH, password)) and kept is not None
+        )
         if not right:
             limit = self._settings.failed_logins_per_minute
             await self._count_wrong(by, limit=limit, window_s=WINDOW_S, pause_s=RETRY_INTERVAL_S)
             if name:
-                await self._count_wrong(name, limit=FROM_ALL * limit, window_s=HOUR_S, pause_s=RETRY_INTERVAL_FOR_ALL_S)
+                await self._count_wrong(
+                    name, limit=FROM_ALL * limit, window_s=HOUR_S, pause_s=RETRY_INTERVAL_FOR_ALL_S
+                )
         return right
 
     async def _pause_s(self, by: str) -> int:
         """Seconds between two tries of who was wrong too often; 0: no pause.
 
-        With the cache away this process alone has counted; then it raises Refused rate_limited itself.
+        With the cache away this process alone has counted; then it raises Refused rate_limited
+        itself.
         """
         try:
             pause_s = await self._cache.get(f"slow:{by}")
@@ -138,7 +169,9 @@ class Passwords:
             count("knchat_cache_skipped_total", use="limits")
             if wait_s := self._local.wait_s([(by, self._wrong)], 1, self._elapsed_s()):
                 count("knchat_log_ins_total", became="limited")
-                raise Refused("rate_limited", "too many wrong passwords", retry_after_s=wait_s) from None
+                raise Refused(
+                    "rate_limited", "too many wrong passwords", retry_after_s=wait_s
+                ) from None
             return 0
         return int(pause_s or 0)
 
@@ -161,10 +194,15 @@ class Passwords:
 
 
 def check_choice(password: str, user_name: str, *, field: str) -> None:
-    """Checks that this password may be chosen. Raises Malformed for the commonest 10,000 and the user's own name, in any case."""
+    """Checks that this password may be chosen.
+
+    Raises Malformed for the commonest 10,000 and the user's own name, in any case.
+    """
     folded = password.casefold()
     if folded == user_name or folded in _common():
-        raise Malformed(f"{field}: too easy to guess, it is among those that are tried first", field=field)
+        raise Malformed(
+            f"{field}: too easy to guess, it is among those that are tried first", field=field
+        )
 
 
 @cache
@@ -179,9 +217,15 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _give_way() -> None:
-    """Where threads have priorities of their own (Linux), hashing leaves the cores to everything that takes milliseconds."""
+    """Where threads have priorities of their own (Linux), hashing leaves the cores to everything
+    that takes milliseconds.
+    """
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+        os.setpriority(
+            os.PRIO_PROCESS,
+            threading.get_native_id(),
+            max(NICE, os.getpriority(os.PRIO_PROCESS, 0)),
+        )
 
 
 async def _in_a_thread(work: Callable[[], T]) -> T:

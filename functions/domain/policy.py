@@ -1,6 +1,7 @@
-"""Who may write to whom, and who is in a chat: decided here and nowhere else. `send` asks for every command, the readers for every chat.
+"""Who may write to whom, and who is in a chat: decided here and nowhere else.
 
-In this version each user may write to any user that exists. What SQL said is remembered, so that a database that is unavailable stops no
+`send` asks for every command, the readers for every chat. In this version each user may write to
+any user that exists. What SQL said is remembered, so that a database that is unavailable stops no
 message between people who have written to each other lately (design.md D11b).
 """
 
@@ -22,15 +23,22 @@ if TYPE_CHECKING:
 FRESH_TTL_S: Final = 60.0
 STALE_TTL_S: Final = 900.0
 QUERY_TIMEOUT_S: Final = 2.0
-"""Less than the store's own timeout: what is remembered is a good answer too, and messages wait for it."""
+"""Less than the store's own timeout: what is remembered is a good answer too, and messages wait for
+it.
+"""
 COOLDOWN_S: Final = 1.0
-"""After SQL did not answer it is left alone for so long: else each event would wait for its timeout."""
+"""After SQL did not answer it is left alone for so long: else each event would wait for its
+timeout.
+"""
 MAX_ENTRIES: Final = 65_536
 """Users that are remembered; the one confirmed longest ago goes first. About 11 MB."""
 
 
 def members_of(chat: ChatId, user: UserId) -> tuple[UserId, ...]:
-    """The people of a chat that `user` is in, `user` among them. Raises Refused unknown_chat to a stranger, whom existence is not told."""
+    """The people of a chat that `user` is in, `user` among them.
+
+    Raises Refused unknown_chat to a stranger, whom existence is not told.
+    """
     check_own(chat, user)
     members = direct_members(chat)
     if members is None:
@@ -39,7 +47,11 @@ def members_of(chat: ChatId, user: UserId) -> tuple[UserId, ...]:
 
 
 def check_known(users: Iterable[UserId], known: Mapping[UserId, bool | None]) -> None:
-    """Refuses (unknown_user) when one of them does not exist; raises Unavailable when that is unknown. `known`: of `Policy.known`."""
+    """Refuses (unknown_user) when one of them does not exist; raises Unavailable when that is
+    unknown.
+
+    `known`: of `Policy.known`.
+    """
     for user in users:
         exists = known[user]
         if exists is None:
@@ -58,14 +70,20 @@ class Policy:
         self._cooldown_until = 0.0
         self._probe: asyncio.Task[frozenset[UserId] | None] | None = None
 
-    async def known(self, users: Collection[UserId], accounts: Accounts, *, wait: bool = True) -> Mapping[UserId, bool | None]:
-        """Whether each of these users exists; None: unknown, because SQL is unavailable and the user was not seen within STALE_TTL_S.
+    async def known(
+        self, users: Collection[UserId], accounts: Accounts, *, wait: bool = True
+    ) -> Mapping[UserId, bool | None]:
+        """Whether each of these users exists; None: unknown, because SQL is unavailable and the
+        user was not seen within STALE_TTL_S.
 
-        One SQL query at most. A yes is believed for FRESH_TTL_S; a no is never remembered, since that user may register the next moment.
-        Without `wait` SQL is waited for only while it answers: after a failure it is asked in the background.
+        One SQL query at most. A yes is believed for FRESH_TTL_S; a no is never remembered, since
+        that user may register the next moment. Without `wait` SQL is waited for only while it
+        answers: after a failure it is asked in the background.
         """
         now = self._clock()
-        asked = [user for user in users if now - self._confirmed.get(user, -STALE_TTL_S) >= FRESH_TTL_S]
+        asked = [
+            user for user in users if now - self._confirmed.get(user, -STALE_TTL_S) >= FRESH_TTL_S
+        ]
         answered: frozenset[UserId] | None = frozenset()
         if asked and self._away and not wait:
             answered = None
@@ -74,12 +92,17 @@ class Policy:
         elif asked:
             answered = await self._query(asked, accounts, now)
         if answered is None:
-            stale = {user: now - self._confirmed.get(user, -STALE_TTL_S) < STALE_TTL_S or None for user in asked}
+            stale = {
+                user: now - self._confirmed.get(user, -STALE_TTL_S) < STALE_TTL_S or None
+                for user in asked
+            }
             count("knchat_policy_stale_total", sum(map(bool, stale.values())))
             return dict.fromkeys(users, True) | stale
         return dict.fromkeys(users, True) | {user: user in answered for user in asked}
 
-    async def _query(self, users: Collection[UserId], accounts: Accounts, now: float) -> frozenset[UserId] | None:
+    async def _query(
+        self, users: Collection[UserId], accounts: Accounts, now: float
+    ) -> frozenset[UserId] | None:
         if now < self._cooldown_until:
             return None
         try:

@@ -1,6 +1,7 @@
-"""Reading chats as one of their people: pages, lists of chats, digests. The event target `history` and the HTTP target `chats` share it.
+"""Reading chats as one of their people: pages, lists of chats, digests.
 
-It checks membership and limits, and cuts what would not fit a client's frame. How an answer travels is for the targets to say.
+The event target `history` and the HTTP target `chats` share it. It checks membership and limits,
+and cuts what would not fit a client's frame. How an answer travels is for the targets to say.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from backends.chats import Chats, ChatState, Direction, HistoryMessage
 
 MAX_LIMIT: Final = 256
-# Type, number, chat (43 characters at most), first, last and two flags of a page; its list included: 229 bytes at the longest.
+# Type, number, chat (43 characters at most), first, last and two flags of a page; its list
+# included: 229 bytes at the longest.
 _ENVELOPE_BYTES: Final = 256
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -39,9 +41,10 @@ async def read_page(
 ) -> pb.Page:
     """A page for one of the chat's people; `before` LATEST is the newest.
 
-    It ends at `limit` or at `max_bytes` of its JSON frame (MessagePack is smaller; None: no end), but holds a message if there is one. What
-    lies nearest to the anchor is kept, and more_before and more_after tell of what was cut.
-    Raises Refused unknown_chat, Malformed for a limit outside 1 to 256, Unavailable.
+    It ends at `limit` or at `max_bytes` of its JSON frame (MessagePack is smaller; None: no end),
+    but holds a message if there is one. What lies nearest to the anchor is kept, and more_before
+    and more_after tell of what was cut. Raises Refused unknown_chat, Malformed for a limit outside
+    1 to 256, Unavailable.
     """
     _check_limit(limit)
     members_of(chat, user)
@@ -50,7 +53,11 @@ async def read_page(
     first, last = 0, len(messages)
     if max_bytes is not None:
         sizes = [len(_encode(history_message(message))) + 1 for message in messages]
-        first, last = _nearest(sizes, sum(message.message.id >= anchor for message in messages), max_bytes - _ENVELOPE_BYTES)
+        first, last = _nearest(
+            sizes,
+            sum(message.message.id >= anchor for message in messages),
+            max_bytes - _ENVELOPE_BYTES,
+        )
     return pb.Page(
         chat=chat,
         messages=messages[first:last],
@@ -59,10 +66,13 @@ async def read_page(
     )
 
 
-async def read_states(chats: Chats, user: UserId, after: str | None, limit: int, *, max_bytes: int | None = PAGE_BYTES) -> pb.ChatStates:
-    """The user's chats, newest first, from `after` on (None: from the start). It ends at `limit` or `max_bytes`, as `read_page` does.
+async def read_states(
+    chats: Chats, user: UserId, after: str | None, limit: int, *, max_bytes: int | None = PAGE_BYTES
+) -> pb.ChatStates:
+    """The user's chats, newest first, from `after` on (None: from the start).
 
-    Raises Malformed for a limit outside 1 to 256 or an `after` that no list gave, Unavailable.
+    It ends at `limit` or `max_bytes`, as `read_page` does. Raises Malformed for a limit outside 1
+    to 256 or an `after` that no list gave, Unavailable.
     """
     _check_limit(limit)
     while True:
@@ -71,17 +81,22 @@ async def read_states(chats: Chats, user: UserId, after: str | None, limit: int,
         fit = len(states)
         if max_bytes is not None:
             _, fit = _nearest(
-                [len(_encode(chat_state(state))) + 1 for state in states], 0, max_bytes - _ENVELOPE_BYTES - len(following or "")
+                [len(_encode(chat_state(state))) + 1 for state in states],
+                0,
+                max_bytes - _ENVELOPE_BYTES - len(following or ""),
             )
         if fit == len(states):
             return pb.ChatStates(chats=states, after=following or "")
         limit = fit  # only the store can say where the shorter list goes on
 
 
-async def read_digest(chats: Chats, user: UserId, chat: ChatId, first: MessageId, last: MessageId) -> pb.Digest:
+async def read_digest(
+    chats: Chats, user: UserId, chat: ChatId, first: MessageId, last: MessageId
+) -> pb.Digest:
     """Count and hash of the messages from `first` to `last`, both inclusive.
 
-    Raises Refused unknown_chat, Malformed when the range is empty the wrong way round or holds over 1,024 messages, Unavailable.
+    Raises Refused unknown_chat, Malformed when the range is empty the wrong way round or holds over
+    1,024 messages, Unavailable.
     """
     members_of(chat, user)
     if first > last:
@@ -96,7 +111,9 @@ def _check_limit(limit: int) -> None:
 
 
 def _nearest(sizes: Sequence[int], anchor: int, budget: int) -> tuple[int, int]:
-    """The longest stretch around the gap before place `anchor` that fits the budget, grown by turns on both sides; at least one item."""
+    """The longest stretch around the gap before place `anchor` that fits the budget, grown by turns
+    on both sides; at least one item.
+    """
     first = last = anchor
     while first > 0 or last < len(sizes):
         upwards = first > 0 and (last == len(sizes) or anchor - first <= last - anchor)
@@ -110,7 +127,8 @@ def _nearest(sizes: Sequence[int], anchor: int, budget: int) -> tuple[int, int]:
 def _message(item: HistoryMessage) -> pb.HistoryMessage:
     body = pb.Send(text=item.text, reply_to=item.reply_to)
     return pb.HistoryMessage(
-        message=pb.Message(id=item.id, chat=item.chat, sender=item.sender, key=item.key, body=body), version=item.version
+        message=pb.Message(id=item.id, chat=item.chat, sender=item.sender, key=item.key, body=body),
+        version=item.version,
     )
 
 

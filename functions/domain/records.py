@@ -1,7 +1,8 @@
 """What a rule decided, as records for the log: grouped by partition, split below the record limit.
 
-Every function that appends calls this. The ids are made from the event that caused them, so a repeated event makes the same records again
-and readers of the topics can tell. What the messages mean is not known here.
+Every function that appends calls this. The ids are made from the event that caused them, so a
+repeated event makes the same records again and readers of the topics can tell. What the messages
+mean is not known here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ _SOURCE: Final = "/functions/"
 
 
 def was_parked(event: Event) -> bool:
-    """Whether a function wrote the event: as an event of commands it comes from chat-retries then, gateways write the others."""
+    """Whether a function wrote the event: as an event of commands it comes from chat-retries then,
+    gateways write the others.
+    """
     return event.source.startswith(_SOURCE)
 
 
@@ -51,17 +54,28 @@ class Writer:
         self._source = f"{_SOURCE}{function}"
         self._cause = cause
 
-    def deliveries(self, deliveries: Iterable[pb.Delivery], partitions: int) -> list[ProducerRecord]:
-        """For chat-deliveries, which has so many partitions: each partition gets one record with all that its users are told."""
+    def deliveries(
+        self, deliveries: Iterable[pb.Delivery], partitions: int
+    ) -> list[ProducerRecord]:
+        """For chat-deliveries, which has so many partitions: each partition gets one record with
+        all that its users are told.
+        """
         told: dict[int, list[pb.Delivery]] = {}
         for delivery in deliveries:
             for partition, users in _by_partition(delivery.users, partitions).items():
-                told.setdefault(partition, []).append(delivery if len(users) == len(delivery.users) else _only_for(users, delivery))
+                told.setdefault(partition, []).append(
+                    delivery if len(users) == len(delivery.users) else _only_for(users, delivery)
+                )
         return [
             record
             for partition, parts in told.items()
             for record in self._records(
-                DELIVERIES, DELIVERIES_MADE, f"d{partition}", parts, lambda items: pb.Deliveries(schema=1, deliveries=items), partition
+                DELIVERIES,
+                DELIVERIES_MADE,
+                f"d{partition}",
+                parts,
+                lambda items: pb.Deliveries(schema=1, deliveries=items),
+                partition,
             )
         ]
 
@@ -69,10 +83,24 @@ class Writer:
         """For chat-messages; none for none."""
         if not outcomes:
             return []
-        return list(self._records(MESSAGES, OUTCOMES_DECIDED, "o", outcomes, lambda items: pb.Outcomes(schema=1, outcomes=items)))
+        return list(
+            self._records(
+                MESSAGES,
+                OUTCOMES_DECIDED,
+                "o",
+                outcomes,
+                lambda items: pb.Outcomes(schema=1, outcomes=items),
+            )
+        )
 
-    def answers(self, answers: Iterable[tuple[UserId, pb.Answer]], partitions: int, *, turn: int = 0) -> list[ProducerRecord]:
-        """For session-deliveries, which has so many partitions: each partition gets the answers for its users. `turn`: of one event."""
+    def answers(
+        self, answers: Iterable[tuple[UserId, pb.Answer]], partitions: int, *, turn: int = 0
+    ) -> list[ProducerRecord]:
+        """For session-deliveries, which has so many partitions: each partition gets the answers for
+        its users.
+
+        `turn`: of one event.
+        """
         ids = f"a{turn}." if turn else "a"
         given: dict[int, list[pb.Answer]] = {}
         for user, answer in answers:
@@ -81,14 +109,23 @@ class Writer:
             record
             for partition, parts in given.items()
             for record in self._records(
-                SESSION_DELIVERIES, ANSWERS_GIVEN, f"{ids}{partition}", parts, lambda items: pb.Answers(schema=1, answers=items), partition
+                SESSION_DELIVERIES,
+                ANSWERS_GIVEN,
+                f"{ids}{partition}",
+                parts,
+                lambda items: pb.Answers(schema=1, answers=items),
+                partition,
             )
         ]
 
     def retry(self, command: pb.Command, time: str | None = None) -> ProducerRecord:
         """One command alone, for chat-retries. `time`: of the event, else the cause's."""
-        event = self._event(COMMANDS_ISSUED, str(command.id), pb.Commands(schema=1, commands=[command]))
-        if self._cause.id.endswith(f".{command.id}"):  # it has gone round before: its name does not grow
+        event = self._event(
+            COMMANDS_ISSUED, str(command.id), pb.Commands(schema=1, commands=[command])
+        )
+        if self._cause.id.endswith(
+            f".{command.id}"
+        ):  # it has gone round before: its name does not grow
             event = replace(event, id=self._cause.id)
         return ProducerRecord(RETRIES, event if time is None else replace(event, time=time))
 
@@ -97,12 +134,22 @@ class Writer:
         return replace(event, source=self._source, time=time, traceparent=tracing.traceparent())
 
     def dead_letter(self, outcome: pb.Outcome, reason: str) -> ProducerRecord:
-        """One outcome alone, for chat-dead-letters, with the attributes that the dispatcher gives a dead letter."""
+        """One outcome alone, for chat-dead-letters, with the attributes that the dispatcher gives a
+        dead letter.
+        """
         extensions = {"knativeerrordest": self._source, "knativeerrorcode": "422", "reason": reason}
         data = pb.Outcomes(schema=1, outcomes=[outcome])
-        return ProducerRecord(DEAD_LETTERS, self._event(OUTCOMES_DECIDED, str(outcome.command.id), data, extensions))
+        return ProducerRecord(
+            DEAD_LETTERS, self._event(OUTCOMES_DECIDED, str(outcome.command.id), data, extensions)
+        )
 
-    def _event(self, event_type: EventType, suffix: str, message: Message, extensions: Mapping[str, str] | None = None) -> Event:
+    def _event(
+        self,
+        event_type: EventType,
+        suffix: str,
+        message: Message,
+        extensions: Mapping[str, str] | None = None,
+    ) -> Event:
         return Event(
             id=f"{self._cause.id}.{suffix}",
             source=self._source,
@@ -128,8 +175,12 @@ class Writer:
             yield ProducerRecord(topic, event, partition)
             return
         middle = len(items) // 2
-        yield from self._records(topic, event_type, f"{suffix}.1", items[:middle], message, partition)
-        yield from self._records(topic, event_type, f"{suffix}.2", items[middle:], message, partition)
+        yield from self._records(
+            topic, event_type, f"{suffix}.1", items[:middle], message, partition
+        )
+        yield from self._records(
+            topic, event_type, f"{suffix}.2", items[middle:], message, partition
+        )
 
 
 def _by_partition(users: Iterable[int], partitions: int) -> dict[int, list[int]]:

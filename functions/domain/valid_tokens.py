@@ -1,7 +1,8 @@
-"""Which tokens of a device count, as far as the cache knows: from which time of issue on, and from which epoch of the account.
+"""Which tokens of a device count, as far as the cache knows: from which time of issue on, and from
+which epoch of the account.
 
-`auth` reads it for every request; what begins and ends log-ins writes it. SQL says the same, and is asked where the cache knows nothing
-(design.md D19).
+`auth` reads it for every request; what begins and ends log-ins writes it. SQL says the same, and is
+asked where the cache knows nothing (design.md D19).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from backends.accounts import Device
     from backends.cache import Cache
 
-# What SQL said is believed for so long. An end is written to the cache too, so this is the delay only where the cache was away, or is
-# another process's own memory; it equals what protocol.md grants to disconnect a device.
+# What SQL said is believed for so long. An end is written to the cache too, so this is the delay
+# only where the cache was away, or is another process's own memory; it equals what protocol.md
+# grants to disconnect a device.
 TTL_S: Final = 5
 
 
@@ -28,17 +30,24 @@ def is_of_log_in(claims: Claims, device: Device) -> bool:
 
 
 async def valid_since(cache: Cache, user: UserId, device: str) -> int | None:
-    """From which time of issue on (Unix milliseconds) a device's tokens count; None when the cache does not know."""
+    """From which time of issue on (Unix milliseconds) a device's tokens count; None when the cache
+    does not know.
+    """
     return await _known(cache, _name(user, device))
 
 
-async def set_valid_since(cache: Cache, user: UserId, device: str, since_ms: int, *, ttl_s: int) -> None:
+async def set_valid_since(
+    cache: Cache, user: UserId, device: str, since_ms: int, *, ttl_s: int
+) -> None:
     """Remembers it. With the cache away SQL says the same, up to TTL_S later."""
     await _remember(cache, _name(user, device), since_ms, ttl_s=ttl_s)
 
 
 async def set_epoch(cache: Cache, user: UserId, epoch: int, *, ttl_s: int) -> None:
-    """Remembers that the user's tokens of lower epochs are dead. With the cache away SQL says the same, up to TTL_S later."""
+    """Remembers that the user's tokens of lower epochs are dead.
+
+    With the cache away SQL says the same, up to TTL_S later.
+    """
     await _remember(cache, _epoch_name(user), epoch, ttl_s=ttl_s)
 
 

@@ -1,1 +1,4 @@
-"""HTTP functions: endpoints by subject, rules on top. They import `runtime`, `domain` and each other, never an event function."""
+"""HTTP functions: endpoints by subject, rules on top.
+
+They import `runtime`, `domain` and each other, never an event function.
+"""

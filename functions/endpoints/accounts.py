@@ -1,6 +1,7 @@
-"""Accounts over HTTP: people register, change and find profiles. The target serves their devices and `meta` too.
+"""Accounts over HTTP: people register, change and find profiles.
 
-Rules on top, endpoints below, the target at the end. `dev` calls `register` as well, for its demonstration users.
+The target serves their devices and `meta` too. Rules on top, endpoints below, the target at the
+end. `dev` calls `register` as well, for its demonstration users.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from backends.wiring import Backends
 
 
-async def register(body: endpoints.NewUser, context: Context, *, user: UserId | None = None) -> Profile:
+async def register(
+    body: endpoints.NewUser, context: Context, *, user: UserId | None = None
+) -> Profile:
     """A new account, under a random id unless one is given. Raises Refused name_taken, Unavailable.
 
-    With an id given, a repeat finds the account as it is now and changes nothing. Raises Malformed for a password that is among the
-    commonest, or the user name.
+    With an id given, a repeat finds the account as it is now and changes nothing. Raises Malformed
+    for a password that is among the commonest, or the user name.
     """
     backends = context.backends
     check_choice(body.password, body.user_name, field="password")
@@ -59,22 +62,30 @@ async def register(body: endpoints.NewUser, context: Context, *, user: UserId | 
     return profile
 
 
-async def change_profile(user: UserId, change: endpoints.ProfileChange, backends: Backends) -> Profile:
+async def change_profile(
+    user: UserId, change: endpoints.ProfileChange, backends: Backends
+) -> Profile:
     """The changed profile. Raises Refused stale when the version is not the newest."""
     profile = await _profile(user, backends)
     given = {name: getattr(change, name) for name in change.model_fields_set if name != "version"}
     changed = replace(profile, **given, version=profile.version + 1)
-    if parse_id(change.version, name="version") != profile.version or not await backends.accounts.change_profile(changed):
+    if parse_id(
+        change.version, name="version"
+    ) != profile.version or not await backends.accounts.change_profile(changed):
         raise Refused("stale", "the profile has changed since: read it again", field="version")
     return changed
 
 
-async def change_password(claims: Claims, change: endpoints.PasswordChange, context: Context, *, now_ms: int) -> LogIn:
-    """Sets a new password and ends all log-ins in the same step; the device that asks begins a new one.
+async def change_password(
+    claims: Claims, change: endpoints.PasswordChange, context: Context, *, now_ms: int
+) -> LogIn:
+    """Sets a new password and ends all log-ins in the same step; the device that asks begins a new
+    one.
 
-    A repeat, with the token that the first try has ended, gives new tokens again: who knows the new password may have them.
-    Raises Refused unauthorized when the device is logged out, forbidden when the old password is wrong, rate_limited, stale when another
-    change came between; Malformed when the new one is among the commonest.
+    A repeat, with the token that the first try has ended, gives new tokens again: who knows the new
+    password may have them. Raises Refused unauthorized when the device is logged out, forbidden
+    when the old password is wrong, rate_limited, stale when another change came between; Malformed
+    when the new one is among the commonest.
     """
     user, backends, passwords = claims.user, context.backends, context.passwords
     was = await backends.log_ins.device(user, claims.device)
@@ -84,11 +95,15 @@ async def change_password(claims: Claims, change: endpoints.PasswordChange, cont
     check_choice(change.new_password, profile.user_name, field="new_password")
     kept = await backends.accounts.password_hash(user)
     done = not is_of_log_in(claims, was)
-    if kept is None or not await passwords.check_change(user, change.new_password if done else change.password, kept):
+    if kept is None or not await passwords.check_change(
+        user, change.new_password if done else change.password, kept
+    ):
         if done:
             raise Refused("unauthorized", "this device was logged out since: log in again")
         raise Refused("forbidden", "that is not your password", field="password")
-    device, secret = devices.new_device(user, claims.device, was.device_name, now_ms=now_ms, epoch=was.epoch)
+    device, secret = devices.new_device(
+        user, claims.device, was.device_name, now_ms=now_ms, epoch=was.epoch
+    )
     if done:
         begun = await backends.log_ins.begin(device)
     else:
@@ -125,11 +140,14 @@ async def _profile(user: UserId, backends: Backends) -> Profile:
 
 def _public(profile: Profile) -> endpoints.PublicProfile:
     return endpoints.PublicProfile(
-        user=str(profile.user), user_name=profile.user_name, display_name=profile.display_name, version=str(profile.version)
+        user=str(profile.user),
+        user_name=profile.user_name,
+        display_name=profile.display_name,
+        version=str(profile.version),
     )
 
 
-# ---- endpoints ---------------------------------------------------------------------------------------------------------------------------
+# ---- endpoints -----------------------------------------------------------------------------------
 
 
 @endpoint("POST", "/v1/users", cost=costs.HASH, status=201, is_open=True, errors=("name_taken",))
@@ -145,22 +163,36 @@ async def get_me(caller: Claims, context: Context) -> endpoints.OwnProfile:
 
 
 @endpoint("PATCH", "/v1/me", cost=costs.WRITE, errors=("stale",))
-async def change_me(body: endpoints.ProfileChange, caller: Claims, context: Context) -> endpoints.OwnProfile:
+async def change_me(
+    body: endpoints.ProfileChange, caller: Claims, context: Context
+) -> endpoints.OwnProfile:
     """Changes my profile."""
     return own_profile(await change_profile(caller.user, body, context.backends))
 
 
-@endpoint("PUT", "/v1/me/password", cost=costs.TWO_HASHES, accepts_ended_token=True, errors=("forbidden", "stale"))
-async def set_password(body: endpoints.PasswordChange, caller: Claims, context: Context, now_ms: int) -> endpoints.PasswordChanged:
+@endpoint(
+    "PUT",
+    "/v1/me/password",
+    cost=costs.TWO_HASHES,
+    accepts_ended_token=True,
+    errors=("forbidden", "stale"),
+)
+async def set_password(
+    body: endpoints.PasswordChange, caller: Claims, context: Context, now_ms: int
+) -> endpoints.PasswordChanged:
     """Changes my password and ends all log-ins; this device gets new tokens."""
     login = await change_password(caller, body, context, now_ms=now_ms)
-    return endpoints.PasswordChanged(**own_profile(login.profile).model_dump() | devices.tokens_of(login, context.backends))
+    return endpoints.PasswordChanged(
+        **own_profile(login.profile).model_dump() | devices.tokens_of(login, context.backends)
+    )
 
 
 @endpoint("GET", "/v1/users", cost=costs.PAGE)
 async def list_users(query: endpoints.UsersQuery, context: Context) -> endpoints.Users:
     """Finds users."""
-    return endpoints.Users(users=[_public(profile) for profile in await find_users(query, context.backends)])
+    return endpoints.Users(
+        users=[_public(profile) for profile in await find_users(query, context.backends)]
+    )
 
 
 @endpoint("GET", "/v1/users/{user}", cost=costs.ONE, errors=("unknown_user",))

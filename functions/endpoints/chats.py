@@ -1,4 +1,7 @@
-"""Chats over HTTP: my chats, pages, digests. The rules are those of the event function `history`, and so are the objects."""
+"""Chats over HTTP: my chats, pages, digests.
+
+The rules are those of the event function `history`, and so are the objects.
+"""
 
 from __future__ import annotations
 
@@ -27,30 +30,56 @@ if TYPE_CHECKING:
 @endpoint("GET", "/v1/chats", cost=costs.PAGE)
 async def list_chats(query: ChatsQuery, caller: Claims, context: Context) -> frames.ChatList:
     """My chats, newest first."""
-    return chats_of(await read_states(context.backends.chats, caller.user, query.after, query.limit, max_bytes=None))
+    return chats_of(
+        await read_states(
+            context.backends.chats, caller.user, query.after, query.limit, max_bytes=None
+        )
+    )
 
 
 @endpoint("GET", "/v1/chats/{chat}/messages", cost=costs.PAGE, errors=("unknown_chat",))
-async def get_messages(chat: str, query: MessagesQuery, caller: Claims, context: Context) -> frames.Page:
+async def get_messages(
+    chat: str, query: MessagesQuery, caller: Claims, context: Context
+) -> frames.Page:
     """A page of a chat, newest first."""
     direction, anchor = _position(query)
-    page = await read_page(context.backends.chats, caller.user, parse_chat(chat), direction, anchor, query.limit, max_bytes=None)
+    page = await read_page(
+        context.backends.chats,
+        caller.user,
+        parse_chat(chat),
+        direction,
+        anchor,
+        query.limit,
+        max_bytes=None,
+    )
     return page_of(page)
 
 
 def _position(query: MessagesQuery) -> tuple[Direction, MessageId]:
-    positions: tuple[tuple[Direction, str | None], ...] = (("before", query.before), ("after", query.after), ("around", query.around))
-    given = [(direction, parse_anchor(text, name=direction)) for direction, text in positions if text is not None]
+    positions: tuple[tuple[Direction, str | None], ...] = (
+        ("before", query.before),
+        ("after", query.after),
+        ("around", query.around),
+    )
+    given = [
+        (direction, parse_anchor(text, name=direction))
+        for direction, text in positions
+        if text is not None
+    ]
     if len(given) > 1:
         raise Malformed("give one of before, after and around", field=given[1][0])
     return given[0] if given else ("before", LATEST)
 
 
 @endpoint("GET", "/v1/chats/{chat}/digest", cost=costs.DIGEST, errors=("unknown_chat",))
-async def get_digest(chat: str, query: DigestQuery, caller: Claims, context: Context) -> frames.Digest:
+async def get_digest(
+    chat: str, query: DigestQuery, caller: Claims, context: Context
+) -> frames.Digest:
     """Count and hash of a range: proves that a client holds all of it."""
     first, last = parse_id(query.from_, name="from"), parse_id(query.to, name="to")
-    return digest_of(await read_digest(context.backends.chats, caller.user, parse_chat(chat), first, last))
+    return digest_of(
+        await read_digest(context.backends.chats, caller.user, parse_chat(chat), first, last)
+    )
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_chats, get_messages, get_digest)

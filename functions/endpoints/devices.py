@@ -1,8 +1,9 @@
 """Devices: log-in, refresh tokens, log-out. What `accounts` lets a device do, and how it ends.
 
-A refresh token is `family.generation.secret`. The family is one log-in; each use makes the next secret out of the last one and a new
-random salt, so a use whose answer was lost can be repeated for GRACE_S and gives the same token again. Only hashes of secrets are kept.
-Source: design.md D19, RFC 9700 section 4.14.
+A refresh token is `family.generation.secret`. The family is one log-in; each use makes the next
+secret out of the last one and a new random salt, so a use whose answer was lost can be repeated for
+GRACE_S and gives the same token again. Only hashes of secrets are kept. Source: design.md D19, RFC
+9700 section 4.14.
 """
 
 from __future__ import annotations
@@ -36,16 +37,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE_MS: Final = 120_000
-"""So long after a rotation the token before gives the same successor: a client that did not get the answer asks again within minutes."""
+"""So long after a rotation the token before gives the same successor: a client that did not get the
+answer asks again within minutes.
+"""
 _DAY_MS: Final = 86_400_000
-_TOKEN: Final = re.compile(r"([A-Za-z0-9_\-]{22})\.([1-9][0-9]{0,9})\.([A-Za-z0-9_\-]{43})", re.ASCII)
+_TOKEN: Final = re.compile(
+    r"([A-Za-z0-9_\-]{22})\.([1-9][0-9]{0,9})\.([A-Za-z0-9_\-]{43})", re.ASCII
+)
 _MAX_RETRIES: Final = 5
-"""Two uses of one token at once: the second finds what the first wrote. More in a row means that a client misbehaves."""
+"""Two uses of one token at once: the second finds what the first wrote.
+
+More in a row means that a client misbehaves.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class LogIn:
-    """A device that may go on, and what it is given for it. The access token is issued at the device's `seen_ms`."""
+    """A device that may go on, and what it is given for it.
+
+    The access token is issued at the device's `seen_ms`.
+    """
 
     device: Device
     profile: Profile
@@ -53,25 +64,36 @@ class LogIn:
 
 
 async def log_in(body: endpoints.LogIn, context: Context, *, now_ms: int, network: str) -> LogIn:
-    """A log-in by password, which replaces what the user's device of that name held before. `network`: where it is asked from.
+    """A log-in by password, which replaces what the user's device of that name held before.
 
-    Raises Refused unauthorized (the same for a wrong name and a wrong password) or rate_limited, Unavailable.
+    `network`: where it is asked from. Raises Refused unauthorized (the same for a wrong name and a
+    wrong password) or rate_limited, Unavailable.
     """
     backends, passwords = context.backends, context.passwords
     profile, kept, epoch = await backends.accounts.credentials(body.user_name) or (None, None, 0)
 
     async def known() -> bool:
-        return profile is not None and await backends.log_ins.device(profile.user, body.device) is not None
+        return (
+            profile is not None
+            and await backends.log_ins.device(profile.user, body.device) is not None
+        )
 
-    right = await passwords.check_log_in(body.user_name, body.password, kept, network=network, device=body.device, known=known)
+    right = await passwords.check_log_in(
+        body.user_name, body.password, kept, network=network, device=body.device, known=known
+    )
     if not right or profile is None or kept is None:
         count("knchat_log_ins_total", became="wrong")
         raise Refused("unauthorized", "user name or password is wrong")
     if hasher().check_needs_rehash(kept):
-        await backends.accounts.set_password_hash(profile.user, await passwords.hash(body.password), was=kept)
-    # Never before the time from which on this device's tokens count: the one who ended it may have had a faster clock.
+        await backends.accounts.set_password_hash(
+            profile.user, await passwords.hash(body.password), was=kept
+        )
+    # Never before the time from which on this device's tokens count: the one who ended it may have
+    # had a faster clock.
     began_ms = max(now_ms, await valid_since(backends.cache, profile.user, body.device) or 0)
-    device, secret = new_device(profile.user, body.device, body.device_name or "", now_ms=began_ms, epoch=epoch)
+    device, secret = new_device(
+        profile.user, body.device, body.device_name or "", now_ms=began_ms, epoch=epoch
+    )
     begun = await backends.log_ins.begin(device)
     if begun is None:
         raise Unavailable("the password has just been changed: log in again")
@@ -83,11 +105,17 @@ async def log_in(body: endpoints.LogIn, context: Context, *, now_ms: int, networ
 
 
 async def accept_tokens(device: Device, backends: Backends) -> None:
-    """From now on the device's new tokens count, whatever the cache knows of an older log-in on it."""
-    await set_valid_since(backends.cache, device.user, device.device, device.created_ms, ttl_s=TTL_S)
+    """From now on the device's new tokens count, whatever the cache knows of an
+    older log-in on it.
+    """
+    await set_valid_since(
+        backends.cache, device.user, device.device, device.created_ms, ttl_s=TTL_S
+    )
 
 
-def new_device(user: UserId, name: str, device_name: str, *, now_ms: int, epoch: int = 0) -> tuple[Device, str]:
+def new_device(
+    user: UserId, name: str, device_name: str, *, now_ms: int, epoch: int = 0
+) -> tuple[Device, str]:
     """A device at the beginning of a log-in, and the secret of its first refresh token."""
     secret = _text(secrets.token_bytes(32))
     device = Device(
@@ -108,10 +136,11 @@ def new_device(user: UserId, name: str, device_name: str, *, now_ms: int, epoch:
 
 
 async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
-    """New tokens for a device. The token before gives the newest again, for GRACE_MS after it was used first.
+    """New tokens for a device.
 
-    Raises Refused unauthorized. A dead token was stolen, by who shows it or by who used it: its device is logged out. So is a
-    device that was away, or logged in, for too long.
+    The token before gives the newest again, for GRACE_MS after it was used first. Raises Refused
+    unauthorized. A dead token was stolen, by who shows it or by who used it: its device is logged
+    out. So is a device that was away, or logged in, for too long.
     """
     match = _TOKEN.fullmatch(token)
     if match is None:
@@ -122,14 +151,19 @@ async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
         device = await backends.log_ins.device_of(family)
         if device is None:
             raise Refused("unauthorized", "this device is logged out: log in again")
-        backends.clock.not_below(device.seen_ms)  # else its token's time would not have come: this machine was ahead before a restart
+        backends.clock.not_below(
+            device.seen_ms
+        )  # else its token's time would not have come: this machine was ahead before a restart
         if now_ms >= ends_ms(device, backends.settings):
             await _log_out(device, context, why="expired", now_ms=now_ms)
             raise Refused("unauthorized", "this log-in is over: log in again")
         renewed, following = _renewed(device, generation, secret, now_ms=now_ms)
         if renewed is None:
             if generation < device.generation:
-                log.warning("dead refresh token used, device logged out", extra={"user_id": device.user, "device": device.device})
+                log.warning(
+                    "dead refresh token used, device logged out",
+                    extra={"user_id": device.user, "device": device.device},
+                )
                 await _log_out(device, context, why="reuse", now_ms=now_ms)
             raise Refused("unauthorized", "this refresh token is dead: log in again")
         if await backends.log_ins.rotate(renewed, was_generation=device.generation):
@@ -138,8 +172,12 @@ async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
     raise Unavailable("this token is being used by others at the same time")
 
 
-def _renewed(device: Device, generation: int, secret: str, *, now_ms: int) -> tuple[Device | None, str]:
-    """The row after this token was used, and the secret to give out; no row when the token is dead."""
+def _renewed(
+    device: Device, generation: int, secret: str, *, now_ms: int
+) -> tuple[Device | None, str]:
+    """The row after this token was used, and the secret to give out; no row
+    when the token is dead.
+    """
     seen_ms = max(now_ms, device.seen_ms)
     if generation == device.generation and hmac.compare_digest(_hash(secret), device.token_hash):
         salt = secrets.token_bytes(32)
@@ -165,17 +203,28 @@ def _renewed(device: Device, generation: int, secret: str, *, now_ms: int) -> tu
 
 
 def _following(secret: str, salt: bytes) -> str:
-    """The secret after this one. Without both it is random: the salt is drawn for each rotation and kept for no other."""
+    """The secret after this one.
+
+    Without both it is random: the salt is drawn for each rotation and kept for no other.
+    """
     return _text(hmac.digest(salt, secret.encode(), "sha256"))
 
 
 def ends_ms(device: Device, settings: Settings) -> int:
-    """When a log-in is over unless it gets new tokens, and when in any case: whichever comes first."""
-    return min(device.seen_ms + settings.log_in_idle_days * _DAY_MS, device.created_ms + settings.log_in_days * _DAY_MS)
+    """When a log-in is over unless it gets new tokens, and when in any case:
+    whichever comes first.
+    """
+    return min(
+        device.seen_ms + settings.log_in_idle_days * _DAY_MS,
+        device.created_ms + settings.log_in_days * _DAY_MS,
+    )
 
 
 async def log_out(user: UserId, name: str, context: Context, *, why: str, now_ms: int) -> None:
-    """Logs one device of a user out: none of its tokens is good any longer. Raises Refused not_found, Unavailable."""
+    """Logs one device of a user out: none of its tokens is good any longer.
+
+    Raises Refused not_found, Unavailable.
+    """
     ending = await context.backends.log_ins.end(user, name, now_ms=now_ms)
     if ending is None:
         raise Refused("not_found", "you have no such device", field="device")
@@ -183,27 +232,37 @@ async def log_out(user: UserId, name: str, context: Context, *, why: str, now_ms
 
 
 async def _log_out(device: Device, context: Context, *, why: str, now_ms: int) -> None:
-    ending = await context.backends.log_ins.end(device.user, device.device, now_ms=now_ms, family=device.family)
+    ending = await context.backends.log_ins.end(
+        device.user, device.device, now_ms=now_ms, family=device.family
+    )
     await publish_ended([] if ending is None else [ending], context, why=why)
 
 
 async def publish_ended(endings: Sequence[Ending], context: Context, *, why: str) -> None:
-    """Counts what has ended and publishes it: it waits at most a second for the log; the outbox goes on after that."""
+    """Counts what has ended and publishes it: it waits at most a second for the log; the outbox
+    goes on after that.
+    """
     count("knchat_devices_ended_total", len(endings), why=why)
     await context.outbox.publish(endings)
 
 
 async def gateway_of(user: UserId, backends: Backends) -> str:
-    """The whole ws URL of the gateway that owns a user, or of any if that is not known: it will say `moved`."""
+    """The whole ws URL of the gateway that owns a user, or of any if that is not known: it will say
+    `moved`.
+    """
     settings = backends.settings
     try:
-        # The log is not asked how many partitions it has: it may be away, and no gateway serves with another number than the setting's.
+        # The log is not asked how many partitions it has: it may be away, and no gateway serves
+        # with another number than the setting's.
         owner = await backends.owners.owner_of(user_partition(user, settings.delivery_partitions))
     except Unavailable:
         owner = None
     if owner is not None:
         return owner.url
-    return settings.public_url.replace("{ordinal}", "0") or f"{settings.url('ws', settings.gateway_port)}{frames.SOCKET_PATH}"
+    return (
+        settings.public_url.replace("{ordinal}", "0")
+        or f"{settings.url('ws', settings.gateway_port)}{frames.SOCKET_PATH}"
+    )
 
 
 def own_profile(profile: Profile) -> endpoints.OwnProfile:
@@ -242,10 +301,15 @@ async def _session(login: LogIn, backends: Backends) -> endpoints.Session:
 
 
 def tokens_of(login: LogIn, backends: Backends) -> dict[str, str]:
-    """What the device is given: its tokens, and the end of the first. An access token never outlives its log-in."""
+    """What the device is given: its tokens, and the end of the first.
+
+    An access token never outlives its log-in.
+    """
     device, settings = login.device, backends.settings
     life_s = min(settings.token_s, (ends_ms(device, settings) - device.seen_ms) // 1_000)
-    claims = claims_of(device.user, device.device, issued_ms=device.seen_ms, token_s=life_s, epoch=device.epoch)
+    claims = claims_of(
+        device.user, device.device, issued_ms=device.seen_ms, token_s=life_s, epoch=device.epoch
+    )
     return {
         "access_token": backends.signing_key.sign(claims),
         "access_expires": time_text(claims.expires_ms),
@@ -253,19 +317,34 @@ def tokens_of(login: LogIn, backends: Backends) -> dict[str, str]:
     }
 
 
-# ---- endpoints ---------------------------------------------------------------------------------------------------------------------------
+# ---- endpoints -----------------------------------------------------------------------------------
 
 
-@endpoint("POST", "/v1/sessions", cost=costs.HASH, status=201, is_open=True, errors=("unauthorized",))
-async def create_session(body: endpoints.LogIn, context: Context, now_ms: int, address: str) -> endpoints.Session:
+@endpoint(
+    "POST", "/v1/sessions", cost=costs.HASH, status=201, is_open=True, errors=("unauthorized",)
+)
+async def create_session(
+    body: endpoints.LogIn, context: Context, now_ms: int, address: str
+) -> endpoints.Session:
     """Logs a device in. A log-in on a device that is logged in replaces the older one."""
-    return await _session(await log_in(body, context, now_ms=now_ms, network=address), context.backends)
+    return await _session(
+        await log_in(body, context, now_ms=now_ms, network=address), context.backends
+    )
 
 
-@endpoint("POST", "/v1/tokens", cost=costs.WRITE, status=201, is_open=True, errors=("unauthorized",))
-async def refresh_tokens(body: endpoints.Renewal, context: Context, now_ms: int) -> endpoints.Session:
-    """New tokens for a refresh token. It gives the same ones for 2 minutes; using it later, or an older one, logs the device out."""
-    return await _session(await refresh(body.refresh_token, context, now_ms=now_ms), context.backends)
+@endpoint(
+    "POST", "/v1/tokens", cost=costs.WRITE, status=201, is_open=True, errors=("unauthorized",)
+)
+async def refresh_tokens(
+    body: endpoints.Renewal, context: Context, now_ms: int
+) -> endpoints.Session:
+    """New tokens for a refresh token.
+
+    It gives the same ones for 2 minutes; using it later, or an older one, logs the device out.
+    """
+    return await _session(
+        await refresh(body.refresh_token, context, now_ms=now_ms), context.backends
+    )
 
 
 @endpoint("DELETE", "/v1/sessions/current", cost=costs.WRITE)
@@ -301,7 +380,9 @@ async def end_device(device: str, caller: Claims, context: Context, now_ms: int)
 
 
 @endpoint("GET", "/v1/gateways", cost=costs.ONE, errors=("forbidden",))
-async def get_gateway(query: endpoints.GatewayQuery, caller: Claims, context: Context) -> endpoints.Gateway:
+async def get_gateway(
+    query: endpoints.GatewayQuery, caller: Claims, context: Context
+) -> endpoints.Gateway:
     """Where my sockets connect."""
     if parse_user(query.user, name="user") != caller.user:
         raise Refused("forbidden", "only your own gateway is told", field="user")

@@ -1,6 +1,7 @@
-"""The calls about the calls: the OpenAPI document, the page that shows it, and the public keys. Part of the target `accounts`.
+"""The calls about the calls: the OpenAPI document, the page that shows it, and the public keys.
 
-The page is made of the installed swagger-ui-bundle: nothing comes from outside.
+Part of the target `accounts`. The page is made of the installed swagger-ui-bundle: nothing comes
+from outside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from schemas import endpoints
 from schemas.costs import ONE
 from schemas.errors import Refused
 
-_ASSETS: Final = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon-32x32.png": "image/png"}
+_ASSETS: Final = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+}
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>kn-chat</title>
@@ -31,7 +36,8 @@ _START: Final = """SwaggerUIBundle({
 """
 # The page can load from this server and call it, and no other.
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' "
+    "data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
@@ -57,7 +63,11 @@ async def get_asset(file: str) -> Response:
         raise Refused("not_found", "there is nothing here")
     from swagger_ui_bundle import swagger_ui_path  # noqa: PLC0415 - only for those who look
 
-    return FileResponse(str(swagger_ui_path / file), media_type=_ASSETS[file], headers={"cache-control": "public, max-age=86400"})
+    return FileResponse(
+        str(swagger_ui_path / file),
+        media_type=_ASSETS[file],
+        headers={"cache-control": "public, max-age=86400"},
+    )
 
 
 @endpoint("GET", "/.well-known/jwks.json", cost=ONE, is_open=True)
@@ -66,4 +76,6 @@ async def get_keys(context: Context) -> endpoints.Keys:
     own = context.backends.signing_key.jwk
     # All that tokens are checked with, and the one that signs, which may be newer than those.
     others = await context.backends.public_keys.jwks()
-    return endpoints.Keys(keys=[dict(own), *(dict(jwk) for jwk in others if jwk["kid"] != own["kid"])])
+    return endpoints.Keys(
+        keys=[dict(own), *(dict(jwk) for jwk in others if jwk["kid"] != own["kid"])]
+    )

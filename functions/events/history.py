@@ -1,4 +1,7 @@
-"""Questions about chats, answered to the session that asks: pages, lists of chats, digests. A mistake of the user's is an answer too."""
+"""Questions about chats, answered to the session that asks: pages, lists of chats, digests.
+
+A mistake of the user's is an answer too.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,27 @@ if TYPE_CHECKING:
 QUERY_TIMEOUT_S: Final = 8.0
 """What the questions of an event may take: the handler has 10 s, and who asked waits as long."""
 MAX_DELAY_S: Final = 0.05
-"""So long a quick answer waits for those that were asked with it: a record costs more than an answer."""
+"""So long a quick answer waits for those that were asked with it: a record costs more than an
+answer.
+"""
 MAX_ITEMS_EACH_TURN: Final = 256
-"""About so many items of one user are answered before others' questions: beside a flood of whole pages others' p99 is 11 ms, else 19."""
+"""About so many items of one user are answered before others' questions: beside a flood of whole
+pages others' p99 is 11 ms, else 19.
+"""
 MIN_ITEMS_EACH_QUERY: Final = 64
-"""Of them for each question, so that at most four are one turn: as many as an app asks when it starts."""
+"""Of them for each question, so that at most four are one turn: as many as an app asks when it
+starts.
+"""
 
 
-async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends, *, now_ms: int) -> None:
+async def answer(
+    queries: Sequence[pb.Query], writer: Writer, backends: Backends, *, now_ms: int
+) -> None:
     """Appends the answers to all queries whose client still waits at `now_ms` (Unix milliseconds).
 
-    Each question has a time of its own, and answers go out as they come: those that come within MAX_DELAY_S in one record a partition.
-    Raises Unavailable when a store or the log does not answer; what could be answered has been by then, and an answer may come twice.
+    Each question has a time of its own, and answers go out as they come: those that come within
+    MAX_DELAY_S in one record a partition. Raises Unavailable when a store or the log does not
+    answer; what could be answered has been by then, and an answer may come twice.
     """
     waiting = [query for query in queries if query.deadline_ms > now_ms]
     until_s = asyncio.get_running_loop().time() + QUERY_TIMEOUT_S
@@ -51,7 +63,10 @@ async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends
                 [] if isinstance(failed, Unavailable) else next(turns, [])
             )  # a store that is unavailable will not answer the others either
             turn = {
-                asyncio.create_task(_within(query, backends.chats, now_ms=now_ms, until_s=until_s)): UserId(query.user) for query in asked
+                asyncio.create_task(
+                    _within(query, backends.chats, now_ms=now_ms, until_s=until_s)
+                ): UserId(query.user)
+                for query in asked
             }
             pending |= turn
             if turn:
@@ -64,7 +79,11 @@ async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends
             failed = failed or next(filter(None, (task.exception() for _, task in given)), None)
             answers = [(user, task.result()) for user, task in given if task.exception() is None]
             if answers:
-                await backends.appends.append(writer.answers(answers, await backends.reads.partitions(SESSION_DELIVERIES), turn=number))
+                await backends.appends.append(
+                    writer.answers(
+                        answers, await backends.reads.partitions(SESSION_DELIVERIES), turn=number
+                    )
+                )
             for _, one in answers:
                 count("knchat_queries_total", answer=one.WhichOneof("body") or "")
     finally:
@@ -75,7 +94,9 @@ async def answer(queries: Sequence[pb.Query], writer: Writer, backends: Backends
 
 
 def _turns(queries: Sequence[pb.Query]) -> list[list[pb.Query]]:
-    """The first questions of each user, about MAX_ITEMS_EACH_TURN items, then the next of each, ...: none waits for all that one asked."""
+    """The first questions of each user, about MAX_ITEMS_EACH_TURN items, then the next of each,
+    ...: none waits for all that one asked.
+    """
     asked = Counter[int]()
     turns: list[list[pb.Query]] = []
     for query in queries:
@@ -99,14 +120,21 @@ def _items(query: pb.Query) -> int:
 
 
 async def _within(query: pb.Query, chats: Chats, *, now_ms: int, until_s: float) -> pb.Answer:
-    """The answer; `unavailable` when it takes too long, which costs no other question anything. No question lasts beyond `until_s`."""
+    """The answer; `unavailable` when it takes too long, which costs no other question anything.
+
+    No question lasts beyond `until_s`.
+    """
     seconds = min(until_s - asyncio.get_running_loop().time(), (query.deadline_ms - now_ms) / 1_000)
     try:
         async with asyncio.timeout(seconds):
             return await _answer(query, chats)
     except TimeoutError:
         late = Unavailable("no answer in time, ask again")
-        return pb.Answer(session=query.session, re=query.re, refused=pb.QueryRefused(code=late.code, message=late.message))
+        return pb.Answer(
+            session=query.session,
+            re=query.re,
+            refused=pb.QueryRefused(code=late.code, message=late.message),
+        )
 
 
 async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:
@@ -117,14 +145,28 @@ async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:
             case "history":
                 said.page.CopyFrom(await _page(query, chats))
             case "chats":
-                said.chats.CopyFrom(await read_states(chats, UserId(query.user), query.chats.after or None, query.chats.limit))
+                said.chats.CopyFrom(
+                    await read_states(
+                        chats, UserId(query.user), query.chats.after or None, query.chats.limit
+                    )
+                )
             case "digest":
-                chat, first, last = parse_chat(query.digest.chat), getattr(query.digest, "from"), query.digest.to
-                said.digest.CopyFrom(await read_digest(chats, UserId(query.user), chat, _id(first), _id(last)))
+                chat, first, last = (
+                    parse_chat(query.digest.chat),
+                    getattr(query.digest, "from"),
+                    query.digest.to,
+                )
+                said.digest.CopyFrom(
+                    await read_digest(chats, UserId(query.user), chat, _id(first), _id(last))
+                )
             case _:
                 raise Malformed("this version knows no such query", code="unknown_type")
     except Refused as refusal:
-        said.refused.code, said.refused.message, said.refused.field = refusal.code, refusal.message, refusal.field or ""
+        said.refused.code, said.refused.message, said.refused.field = (
+            refusal.code,
+            refusal.message,
+            refusal.field or "",
+        )
     return said
 
 
@@ -140,7 +182,9 @@ async def _page(query: pb.Query, chats: Chats) -> pb.Page:
             direction, anchor = "before", history.before
         case _:
             direction, anchor = "before", LATEST
-    return await read_page(chats, UserId(query.user), parse_chat(history.chat), direction, _id(anchor), history.limit)
+    return await read_page(
+        chats, UserId(query.user), parse_chat(history.chat), direction, _id(anchor), history.limit
+    )
 
 
 def _id(number: int) -> MessageId:
@@ -149,5 +193,13 @@ def _id(number: int) -> MessageId:
 
 @on_event(pb.Queries, QUERIES)
 async def history(queries: pb.Queries, event: Event, context: Context) -> None:
-    """Target: inbox `chat-queries`. Answers go to `session-deliveries`, for the asking session only."""
-    await answer(queries.queries, Writer("history", event), context.backends, now_ms=context.backends.clock.now_ms())
+    """Target: inbox `chat-queries`.
+
+    Answers go to `session-deliveries`, for the asking session only.
+    """
+    await answer(
+        queries.queries,
+        Writer("history", event),
+        context.backends,
+        now_ms=context.backends.clock.now_ms(),
+    )

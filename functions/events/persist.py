@@ -1,6 +1,8 @@
-"""Outcomes into history and chat states: what was accepted is written, watermarks move, and their owner is told what is unread now.
+"""Outcomes into history and chat states: what was accepted is written, watermarks move, and their
+owner is told what is unread now.
 
-Every write can be repeated and reordered without harm (design.md D5), so an event that fails half way is simply done again.
+Every write can be repeated and reordered without harm (design.md D5), so an event that fails half
+way is simply done again.
 """
 
 from __future__ import annotations
@@ -31,15 +33,18 @@ log = logging.getLogger(__name__)
 Row = TypeVar("Row")
 
 MAX_CONCURRENT: Final = 16
-"""Users whose unread messages are counted side by side: 256 marks on a store of 45 ms a read are a second, not twelve."""
+"""Users whose unread messages are counted side by side: 256 marks on a store of 45 ms a read are a
+second, not twelve.
+"""
 COUNT_TIMEOUT_S: Final = 3.0
 """Of the 10 s of a handler: the counts of a slow store must not fail what is written already."""
 
 
 async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backends) -> None:
-    """Writes what was accepted and appends `unread` deliveries for those who have read. An impossible row becomes a dead letter alone.
+    """Writes what was accepted and appends `unread` deliveries for those who have read.
 
-    Raises Unavailable when a store or the log does not answer: then everything is done again.
+    An impossible row becomes a dead letter alone. Raises Unavailable when a store or the log does
+    not answer: then everything is done again.
     """
     messages: list[tuple[pb.Outcome, HistoryMessage]] = []
     marks: list[tuple[pb.Outcome, Watermark]] = []
@@ -59,17 +64,26 @@ async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backend
     impossible += await _write(messages, backends.chats.put)
     impossible += await _write(marks, backends.chats.mark)
     records = [writer.dead_letter(outcome, reason) for outcome, reason in impossible]
-    if unread := await _unread({(mark.user, mark.chat) for _, mark in marks if mark.read}, backends.chats):
+    if unread := await _unread(
+        {(mark.user, mark.chat) for _, mark in marks if mark.read}, backends.chats
+    ):
         records += writer.deliveries(unread, await backends.reads.partitions(DELIVERIES))
     if records:
         await backends.appends.append(records)
     for outcome, reason in impossible:
         count("knchat_rows_set_aside_total")
-        log.warning("outcome dead-lettered, it can never be written", extra={"command": outcome.command.id, "reason": reason})
+        log.warning(
+            "outcome dead-lettered, it can never be written",
+            extra={"command": outcome.command.id, "reason": reason},
+        )
 
 
-async def _write(rows: Sequence[tuple[pb.Outcome, Row]], write: Callable[[Sequence[Row]], Awaitable[None]]) -> list[tuple[pb.Outcome, str]]:
-    """Writes all rows in one call; where that is impossible, in halves, down to those that can not be written: returned, with why."""
+async def _write(
+    rows: Sequence[tuple[pb.Outcome, Row]], write: Callable[[Sequence[Row]], Awaitable[None]]
+) -> list[tuple[pb.Outcome, str]]:
+    """Writes all rows in one call; where that is impossible, in halves, down to those that can not
+    be written: returned, with why.
+    """
     if not rows:
         return []
     try:
@@ -85,7 +99,8 @@ async def _write(rows: Sequence[tuple[pb.Outcome, Row]], write: Callable[[Sequen
 async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[pb.Delivery]:
     """What each user who has read is told, on all devices: how much of the chat is unread now.
 
-    Who could not be counted within COUNT_TIMEOUT_S is told nothing this time: the watermarks are written, and the next mark counts again.
+    Who could not be counted within COUNT_TIMEOUT_S is told nothing this time: the watermarks are
+    written, and the next mark counts again.
     """
     of_user: dict[UserId, list[ChatId]] = {}
     for user, chat in sorted(read):
@@ -98,11 +113,18 @@ async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[p
         async with gate:
             states = await chats.unread(user, chats_read)
         return [
-            pb.Delivery(users=[user], unread=pb.Unread(chat=state.chat, unread=state.unread, read=state.read, upto=state.upto))
+            pb.Delivery(
+                users=[user],
+                unread=pb.Unread(
+                    chat=state.chat, unread=state.unread, read=state.read, upto=state.upto
+                ),
+            )
             for state in states
         ]
 
-    counting = [asyncio.create_task(counted(user, chats_read)) for user, chats_read in of_user.items()]
+    counting = [
+        asyncio.create_task(counted(user, chats_read)) for user, chats_read in of_user.items()
+    ]
     try:
         await asyncio.wait(counting, timeout=COUNT_TIMEOUT_S)
     finally:
@@ -123,5 +145,8 @@ async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[p
 
 @on_event(pb.Outcomes, *HISTORY_GROUPS)
 async def persist(outcomes: pb.Outcomes, event: Event, context: Context) -> None:
-    """Target: inboxes `chat-messages` and `chat-history-retries`. Writes history and chat states."""
+    """Target: inboxes `chat-messages` and `chat-history-retries`.
+
+    Writes history and chat states.
+    """
     await keep(outcomes.outcomes, Writer("persist", event), context.backends)

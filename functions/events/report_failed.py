@@ -1,8 +1,10 @@
-"""Dead letters: what failed because a store was unavailable is tried again, as often as it takes; senders of what failed for good are told.
+"""Dead letters: what failed because a store was unavailable is tried again, as often as it takes;
+senders of what failed for good are told.
 
-Nothing is deleted: dead letters stay in their topic for `kn-chat dead-letters` and the audit. This is where failures end, so it must never
-make one itself: whatever comes, the answer is 200, or 503 while the log is unavailable (design.md D11b). Reading the whole topic again does
-no harm: what has an outcome, or was dead-lettered more than an hour ago, is left alone.
+Nothing is deleted: dead letters stay in their topic for `kn-chat dead-letters` and the audit. This
+is where failures end, so it must never make one itself: whatever comes, the answer is 200, or 503
+while the log is unavailable (design.md D11b). Reading the whole topic again does no harm: what has
+an outcome, or was dead-lettered more than an hour ago, is left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from schemas import cloudevents
 from schemas.cloudevents import Event
 from schemas.errors import Malformed
 from schemas.ids import time_text, unix_ms_of
-from schemas.topics import COMMANDS_ISSUED, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, OUTCOMES_DECIDED, user_partition
+from schemas.topics import (
+    COMMANDS_ISSUED,
+    DEAD_LETTERS,
+    DELIVERIES,
+    HISTORY_RETRIES,
+    OUTCOMES_DECIDED,
+    user_partition,
+)
 from schemas.validation import check_command
 
 if TYPE_CHECKING:
@@ -27,16 +36,19 @@ if TYPE_CHECKING:
     from functions.runtime.context import Context
 
 RECENT_MS: Final = 3_600_000
-"""What was dead-lettered longer ago is news to no client: the topic is being read again, and the audit finds what is missing."""
+"""What was dead-lettered longer ago is news to no client: the topic is being read again, and the
+audit finds what is missing.
+"""
 _MAX_CLOCK_SKEW_MS: Final = 60_000  # between the gateway that made an id and the log
 
 
 async def report(letter: Event, writer: Writer, backends: Backends) -> None:
     """Does what is still to be done for a dead letter, and counts what that was.
 
-    A dead batch's commands go to chat-retries one by one, and so does a single one, or a dead event of outcomes to chat-history-retries,
-    that failed because a store was unavailable. The sender of a command that died for good is told `lost`, unless it has an outcome.
-    Raises Malformed when the data are unreadable, Unavailable when the log does not answer.
+    A dead batch's commands go to chat-retries one by one, and so does a single one, or a dead event
+    of outcomes to chat-history-retries, that failed because a store was unavailable. The sender of
+    a command that died for good is told `lost`, unless it has an outcome. Raises Malformed when the
+    data are unreadable, Unavailable when the log does not answer.
     """
     count("knchat_dead_letters_total", became=await _outcome_of(letter, writer, backends))
 
@@ -50,7 +62,9 @@ async def _outcome_of(letter: Event, writer: Writer, backends: Backends) -> str:
     if letter.type == OUTCOMES_DECIDED.type:
         if not is_transient(letter):
             return "kept"
-        await backends.appends.append([ProducerRecord(HISTORY_RETRIES, writer.again(revived(letter), now))])
+        await backends.appends.append(
+            [ProducerRecord(HISTORY_RETRIES, writer.again(revived(letter), now))]
+        )
         return "retried"
     commands = cloudevents.parse(letter, pb.Commands).commands
     if not commands:
@@ -77,8 +91,13 @@ async def _report_failure(command: pb.Command, writer: Writer, backends: Backend
 
 
 async def _is_recent(letter: Event, backends: Backends) -> bool:
-    """Whether this lies in chat-dead-letters where it says, and not for long. What was never dead-lettered says no such place."""
-    place = [letter.extensions.get(name, "") for name in ("knativekafkapartition", "knativekafkaoffset")]
+    """Whether this lies in chat-dead-letters where it says, and not for long.
+
+    What was never dead-lettered says no such place.
+    """
+    place = [
+        letter.extensions.get(name, "") for name in ("knativekafkapartition", "knativekafkaoffset")
+    ]
     if "knativeerrordest" not in letter.extensions or not all(part.isdecimal() for part in place):
         return False
     partition, offset = map(int, place)
@@ -92,9 +111,13 @@ async def _is_recent(letter: Event, backends: Backends) -> bool:
 
 
 async def _has_outcome(command: pb.Command, partition: int, backends: Backends) -> bool:
-    """Whether the sender was told what became of the command: each outcome is a delivery to him first, and in this partition."""
+    """Whether the sender was told what became of the command: each outcome is a delivery to him
+    first, and in this partition.
+    """
     reads = backends.reads
-    offset = (await reads.offsets_at(DELIVERIES, unix_ms_of(command.id) - _MAX_CLOCK_SKEW_MS))[partition]
+    offset = (await reads.offsets_at(DELIVERIES, unix_ms_of(command.id) - _MAX_CLOCK_SKEW_MS))[
+        partition
+    ]
     end = (await reads.bounds(DELIVERIES, [partition]))[partition].end
     while offset < end:
         records = await reads.read(DELIVERIES, partition, offset, max_records=500)
@@ -112,7 +135,9 @@ def _is_outcome(record: ConsumerRecord, command: pb.Command) -> bool:
     except Malformed:
         return False
     return any(
-        command.id in (told.message.id, told.refused.message, told.lost.message) and command.user in told.users for told in deliveries
+        command.id in (told.message.id, told.refused.message, told.lost.message)
+        and command.user in told.users
+        for told in deliveries
     )
 
 

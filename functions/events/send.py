@@ -1,8 +1,10 @@
-"""Commands: who may ask for what, and who is told. `send` is the one way from what clients want to what is so.
+"""Commands: who may ask for what, and who is told.
 
-Deliveries are appended and confirmed first, outcomes after them: who finds an outcome in chat-messages may take it that people were told.
-Verdicts are per command (design.md D11b): one that cannot be decided now, or ever, never holds up others. What has to wait does so in
-chat-retries, whose source is another's: there only those wait for each other that cannot be decided.
+`send` is the one way from what clients want to what is so. Deliveries are appended and confirmed
+first, outcomes after them: who finds an outcome in chat-messages may take it that people were told.
+Verdicts are per command (design.md D11b): one that cannot be decided now, or ever, never holds up
+others. What has to wait does so in chat-retries, whose source is another's: there only those wait
+for each other that cannot be decided.
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def decide(commands: Sequence[pb.Command], writer: Writer, context: Context, *, again: bool = False) -> None:
+async def decide(
+    commands: Sequence[pb.Command], writer: Writer, context: Context, *, again: bool = False
+) -> None:
     """Decides each command, appends what follows, and returns when the log has confirmed it.
 
-    A command that cannot be decided now, because a store does not answer, goes alone to chat-retries; one that came alone from there
-    (`again`) raises Unavailable. One that raises anything else goes there too when others came with it; alone in its event it raises here.
-    Raises Unavailable when the log does not confirm: then everything is done again, with the same ids.
+    A command that cannot be decided now, because a store does not answer, goes alone to
+    chat-retries; one that came alone from there (`again`) raises Unavailable. One that raises
+    anything else goes there too when others came with it; alone in its event it raises here. Raises
+    Unavailable when the log does not confirm: then everything is done again, with the same ids.
     """
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
@@ -66,15 +71,22 @@ async def decide(commands: Sequence[pb.Command], writer: Writer, context: Contex
 def _others(command: pb.Command) -> list[UserId] | Refused:
     """Whom the command is for besides who asks; what is wrong with it, for when its turn comes."""
     try:
-        return [member for member in members_of(check_command(command), UserId(command.user)) if member != command.user]
+        return [
+            member
+            for member in members_of(check_command(command), UserId(command.user))
+            if member != command.user
+        ]
     except Refused as refusal:
         return refusal
 
 
-def _decide(command: pb.Command, others: list[UserId] | Refused, known: Mapping[UserId, bool | None]) -> tuple[list[pb.Delivery], str]:
+def _decide(
+    command: pb.Command, others: list[UserId] | Refused, known: Mapping[UserId, bool | None]
+) -> tuple[list[pb.Delivery], str]:
     """Who is told what, and the code of the refusal, empty when there is none.
 
-    Raises Malformed for what no gateway writes, Unavailable when a store has to be asked and does not answer.
+    Raises Malformed for what no gateway writes, Unavailable when a store has to be asked and does
+    not answer.
     """
     if command.ByteSize() > MAX_BATCH_BYTES:
         raise Malformed("the command is greater than a whole batch may be")
@@ -93,12 +105,22 @@ def _delivery(command: pb.Command, members: Sequence[UserId]) -> pb.Delivery:
     match command.WhichOneof("body"):
         case "send":
             message = pb.Message(
-                id=command.id, chat=command.chat, sender=command.user, key=command.key, device=command.device, body=command.send
+                id=command.id,
+                chat=command.chat,
+                sender=command.user,
+                key=command.key,
+                device=command.device,
+                body=command.send,
             )
             return pb.Delivery(users=members, message=message)
         case "mark":
             mark = command.mark
-            receipt = pb.Receipt(chat=command.chat, user=command.user, received=max(mark.received, mark.read), read=mark.read)
+            receipt = pb.Receipt(
+                chat=command.chat,
+                user=command.user,
+                received=max(mark.received, mark.read),
+                read=mark.read,
+            )
             return pb.Delivery(users=members, receipt=receipt)
         case _:
             raise Malformed("this version knows no such command", field="body")
@@ -117,12 +139,18 @@ def _log_parked(command: pb.Command, error: Exception) -> None:
         case Unavailable():
             log.info("command parked for retry, a store does not answer", extra=place)
         case Refused():
-            log.warning("command parked for retry, it can never be right", extra={**place, "reason": reason_of(error)})
+            log.warning(
+                "command parked for retry, it can never be right",
+                extra={**place, "reason": reason_of(error)},
+            )
         case _:
             log.error("bug: command parked for retry", extra=place, exc_info=error)
 
 
 @on_event(pb.Commands, COMMANDS, RETRIES)
 async def send(commands: pb.Commands, event: Event, context: Context) -> None:
-    """Target: inboxes `chat-commands` and `chat-retries`. Tells people, and writes what became of each command."""
+    """Target: inboxes `chat-commands` and `chat-retries`.
+
+    Tells people, and writes what became of each command.
+    """
     await decide(commands.commands, Writer("send", event), context, again=was_parked(event))

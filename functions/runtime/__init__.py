@@ -1,1 +1,3 @@
-"""What stands between functions-framework and a rule: context, event handler, HTTP endpoints, auth, OpenAPI, ASGI apps."""
+"""What stands between functions-framework and a rule: context, event handler, HTTP endpoints, auth,
+OpenAPI, ASGI apps.
+"""

@@ -1,7 +1,9 @@
-"""The functions as ASGI apps: `uvicorn functions.runtime.asgi:app --timeout-keep-alive 75` in production, the others for `dev` and tests.
+"""The functions as ASGI apps: `uvicorn functions.runtime.asgi:app --timeout-keep-alive 75` in
+production, the others for `dev` and tests.
 
-functions-framework makes each app; what is added here is what it lacks: `/livez`, `/readyz` and `/metrics`, CORS, the trace of the request,
-and the promise that `report_failed` never makes a dead letter of a dead letter. The rules are not known here.
+functions-framework makes each app; what is added here is what it lacks: `/livez`, `/readyz` and
+`/metrics`, CORS, the trace of the request, and the promise that `report_failed` never makes a dead
+letter of a dead letter. The rules are not known here.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """The target that FUNCTION_TARGET names, behind its probes; of HTTP targets several, with commas. A wrong setting stops the start."""
+    """The target that FUNCTION_TARGET names, behind its probes; of HTTP targets several, with
+    commas.
+
+    A wrong setting stops the start.
+    """
     if scope["type"] == "lifespan":
         await _live(receive, send)
     else:
@@ -51,14 +57,23 @@ def event_app(target: str) -> ASGIApp:
     inner = _framework_app(target)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["headers"] = [*scope["headers"], *_trace(scope["headers"]), *_no_time(scope["headers"])]
-        await inner(scope, _cut(receive), _never_refusing(send) if target == "report_failed" else send)
+        scope["headers"] = [
+            *scope["headers"],
+            *_trace(scope["headers"]),
+            *_no_time(scope["headers"]),
+        ]
+        await inner(
+            scope, _cut(receive), _never_refusing(send) if target == "report_failed" else send
+        )
 
     return handle
 
 
 def http_app(allowed_origins: Iterable[str], *targets: str) -> ASGIApp:
-    """The app of these HTTP targets, by the paths of their triggers; of all when none is named. Origins: see settings.allowed_origins."""
+    """The app of these HTTP targets, by the paths of their triggers; of all when none is named.
+
+    Origins: see settings.allowed_origins.
+    """
     places = [
         (path, _framework_app(trigger.target))
         for trigger in TRIGGERS
@@ -68,12 +83,20 @@ def http_app(allowed_origins: Iterable[str], *targets: str) -> ASGIApp:
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        found = next((inner for place, inner in places if path == place or path.startswith(f"{place}/")), None)
-        # functions-framework would answer these two itself, in plain text: a line break in the path, and methods that it does not route.
+        found = next(
+            (inner for place, inner in places if path == place or path.startswith(f"{place}/")),
+            None,
+        )
+        # functions-framework would answer these two itself, in plain text: a line break in the
+        # path, and methods that it does not route.
         if found is None or "\n" in path:
-            await problem_response(Refused("not_found", "there is nothing here"))(scope, receive, send)
+            await problem_response(Refused("not_found", "there is nothing here"))(
+                scope, receive, send
+            )
         else:
-            method = scope["method"] if scope["method"] in _METHODS else "OPTIONS"  # which no call has: 405 with Allow
+            method = (
+                scope["method"] if scope["method"] in _METHODS else "OPTIONS"
+            )  # which no call has: 405 with Allow
             await found({**scope, "method": method}, receive, send)
 
     return CORSMiddleware(
@@ -86,7 +109,9 @@ def http_app(allowed_origins: Iterable[str], *targets: str) -> ASGIApp:
 
 
 def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
-    """The app with `/livez`, `/readyz`, which names those of the ports that do not answer, and, unless the settings say no, `/metrics`."""
+    """The app with `/livez`, `/readyz`, which names those of the ports that do not answer, and,
+    unless the settings say no, `/metrics`.
+    """
     ports = list(ports)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,8 +123,14 @@ def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
                 case "/readyz":
                     backends = current_context().backends
                     missing = await backends.health.missing(ports)
-                    ready = PlainTextResponse("\n".join(filter(None, ("ok", backends.clock.remark))))
-                    answer = problem_response(Unavailable(f"not ready: {', '.join(missing)}")) if missing else ready
+                    ready = PlainTextResponse(
+                        "\n".join(filter(None, ("ok", backends.clock.remark)))
+                    )
+                    answer = (
+                        problem_response(Unavailable(f"not ready: {', '.join(missing)}"))
+                        if missing
+                        else ready
+                    )
                 case "/metrics" if current_context().backends.settings.metrics:
                     text, kind = render()
                     answer = Response(text, headers={"content-type": kind})
@@ -112,39 +143,65 @@ def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
 
 def needs(*targets: str) -> list[str]:
     """The ports without which these targets can do nothing."""
-    return sorted({port for trigger in TRIGGERS if trigger.target in targets for port in trigger.needs})
+    return sorted(
+        {port for trigger in TRIGGERS if trigger.target in targets for port in trigger.needs}
+    )
 
 
 def uses(*targets: str) -> list[str]:
     """All ports that these targets ask, those that they can do without for a while too."""
-    return sorted({port for trigger in TRIGGERS if trigger.target in targets for port in (*trigger.needs, *trigger.uses)})
+    return sorted(
+        {
+            port
+            for trigger in TRIGGERS
+            if trigger.target in targets
+            for port in (*trigger.needs, *trigger.uses)
+        }
+    )
 
 
 def keep_time(backends: Backends, targets: Collection[str]) -> asyncio.Task[None] | None:
-    """Sets the clock by a store that the targets ask anyway: its driver is loaded. None where they ask none. Cancel it at the end."""
+    """Sets the clock by a store that the targets ask anyway: its driver is loaded.
+
+    None where they ask none. Cancel it at the end.
+    """
     asked = (*needs(*targets), *uses(*targets))
     store = next((port for port in asked if port in {"accounts", "chats"}), None)
-    return None if store is None else asyncio.create_task(backends.clock.keep(getattr(backends, store)))
+    return (
+        None
+        if store is None
+        else asyncio.create_task(backends.clock.keep(getattr(backends, store)))
+    )
 
 
 @cache
 def _own_app(named: str) -> ASGIApp:
-    # Imports make many objects and hardly any garbage: with the default thresholds looking for it takes a tenth of a cold start.
+    # Imports make many objects and hardly any garbage: with the default thresholds looking for it
+    # takes a tenth of a cold start.
     gc.set_threshold(50_000, 20, 100)
     of_http = {trigger.target: isinstance(trigger, OnHttp) for trigger in TRIGGERS}
     targets = named.split(",")
     if unknown := [target for target in targets if target not in of_http]:
-        raise Malformed(f"FUNCTION_TARGET must be one of {', '.join(sorted(of_http))}, not {unknown[0]!r}", field="FUNCTION_TARGET")
+        raise Malformed(
+            f"FUNCTION_TARGET must be one of {', '.join(sorted(of_http))}, not {unknown[0]!r}",
+            field="FUNCTION_TARGET",
+        )
     if all(of_http[target] for target in targets):
-        return probed(http_app(current_context().backends.settings.allowed_origins, *targets), needs(*targets))
+        return probed(
+            http_app(current_context().backends.settings.allowed_origins, *targets), needs(*targets)
+        )
     if len(targets) > 1:
-        raise Malformed(f"FUNCTION_TARGET names one event target, not {named!r}", field="FUNCTION_TARGET")
+        raise Malformed(
+            f"FUNCTION_TARGET names one event target, not {named!r}", field="FUNCTION_TARGET"
+        )
     return probed(event_app(named), needs(named))
 
 
 @cache
 def _framework_app(target: str) -> ASGIApp:
-    """Made of the module itself and not of its path: the path would be run again, and its folder would be put on sys.path."""
+    """Made of the module itself and not of its path: the path would be run again, and its folder
+    would be put on sys.path.
+    """
     made: ASGIApp = functions_framework.aio.create_asgi_app_from_module(  # type: ignore[no-untyped-call] # the framework has no types
         target, main.__file__, None, main, main.__spec__
     )
@@ -181,13 +238,21 @@ async def _close(keeping: asyncio.Task[None] | None) -> None:
 
 
 def _trace(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The trace as an attribute of the event: functions-framework shows its targets the event alone, and Knative sends a plain header."""
+    """The trace as an attribute of the event: functions-framework shows its targets the event
+    alone, and Knative sends a plain header.
+    """
     named = dict(headers)
-    return [(b"ce-traceparent", named[b"traceparent"])] if b"traceparent" in named and b"ce-traceparent" not in named else []
+    return (
+        [(b"ce-traceparent", named[b"traceparent"])]
+        if b"traceparent" in named and b"ce-traceparent" not in named
+        else []
+    )
 
 
 def _no_time(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """An empty time for an event without one: the SDK would invent one for each try, and what is made of the event would differ."""
+    """An empty time for an event without one: the SDK would invent one for each try, and what is
+    made of the event would differ.
+    """
     named = {name for name, _ in headers}
     return [(b"ce-time", b"")] if b"ce-specversion" in named and b"ce-time" not in named else []
 
@@ -204,15 +269,23 @@ def _cut(receive: Receive) -> Receive:
         message = await receive()
         size += len(message.get("body", b""))
         if size > MAX_EVENT_BYTES:
-            error = Malformed(f"an event holds at most {MAX_EVENT_BYTES} bytes", field="data", code="too_large")
-            raise HTTPException(422, error.message, {event_handler.REASON: event_handler.reason_of(error), "connection": "close"})
+            error = Malformed(
+                f"an event holds at most {MAX_EVENT_BYTES} bytes", field="data", code="too_large"
+            )
+            raise HTTPException(
+                422,
+                error.message,
+                {event_handler.REASON: event_handler.reason_of(error), "connection": "close"},
+            )
         return message
 
     return some
 
 
 def _never_refusing(send: Send) -> Send:
-    """Turns the refusal of what is no CloudEvent, or too long, into a 200: a dead letter that was refused would come back without end."""
+    """Turns the refusal of what is no CloudEvent, or too long, into a 200: a dead letter that was
+    refused would come back without end.
+    """
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] in {400, 422}:

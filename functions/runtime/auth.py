@@ -1,7 +1,7 @@
 """Who asks over HTTP: the access token of a request, and whether its device is still logged in.
 
-`router` asks for every call that is not open. A token counts if the log-in that it came from has not ended:
-the cache answers, and SQL where the cache knows nothing (design.md D19).
+`router` asks for every call that is not open. A token counts if the log-in that it came from has
+not ended: the cache answers, and SQL where the cache knows nothing (design.md D19).
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 _SCHEME: Final = "bearer "
 
 
-async def authenticate(authorization: str, backends: Backends, *, now_ms: int, ended: bool = False) -> Claims:
-    """Who a request speaks for. Raises Refused unauthorized, or Unavailable when a part that has to be asked does not answer.
+async def authenticate(
+    authorization: str, backends: Backends, *, now_ms: int, ended: bool = False
+) -> Claims:
+    """Who a request speaks for.
 
-    `ended`: the log-in need not stand any longer, and the handler that allows it checks that (`is_of_log_in`).
+    Raises Refused unauthorized, or Unavailable when a part that has to be asked does not answer.
+    `ended`: the log-in need not stand any longer, and the handler that allows it checks that
+    (`is_of_log_in`).
     """
     if not authorization[: len(_SCHEME)].lower() == _SCHEME:
         raise Refused("unauthorized", "give an access token: Authorization: Bearer ...")
-    claims = await backends.public_keys.verify(authorization[len(_SCHEME) :].strip(), now_ms / 1_000)
+    claims = await backends.public_keys.verify(
+        authorization[len(_SCHEME) :].strip(), now_ms / 1_000
+    )
     if ended:
         return claims
     since_ms, epoch = await _standing(claims, backends)
@@ -36,9 +42,14 @@ async def authenticate(authorization: str, backends: Backends, *, now_ms: int, e
 
 
 async def _standing(claims: Claims, backends: Backends) -> tuple[int, int]:
-    """From which time of issue and from which epoch on the device's tokens count. Raises Refused when it is not logged in."""
+    """From which time of issue and from which epoch on the device's tokens count.
+
+    Raises Refused when it is not logged in.
+    """
     cache = backends.cache
-    since_ms, epoch = await asyncio.gather(valid_since(cache, claims.user, claims.device), epoch_of(cache, claims.user))
+    since_ms, epoch = await asyncio.gather(
+        valid_since(cache, claims.user, claims.device), epoch_of(cache, claims.user)
+    )
     if since_ms is None:
         device = await backends.log_ins.device(claims.user, claims.device)
         if device is None:

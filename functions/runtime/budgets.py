@@ -1,7 +1,9 @@
-"""What callers of the HTTP functions may spend: a user, an address where a call is open, and the log-in that a refresh token renews.
+"""What callers of the HTTP functions may spend: a user, an address where a call is open, and the
+log-in that a refresh token renews.
 
-`router` draws once for every call, by the cost that the call declares. The buckets lie in the cache, where all functions share them, and
-in this process while the cache is unavailable: then each process counts for itself. Source: design.md D19.
+`router` draws once for every call, by the cost that the call declares. The buckets lie in the
+cache, where all functions share them, and in this process while the cache is unavailable: then each
+process counts for itself. Source: design.md D19.
 """
 
 from __future__ import annotations
@@ -26,18 +28,27 @@ LOG_IN: Final = Allowance(units=120, per_s=1)
 MAX_LOCAL: Final = 10_000
 """Buckets kept in this process while the cache is unavailable: 2 MiB."""
 COOLDOWN_S: Final = 1.0
-"""So long the cache is not asked again after it did not answer: each question may take its whole timeout."""
+"""So long the cache is not asked again after it did not answer: each question may take its whole
+timeout.
+"""
 
 UNAUTHORIZED: Final = Allowance(units=120, per_s=10)
-"""Calls of an address, without a token that counts, that are answered at once; counted by this process alone."""
+"""Calls of an address, without a token that counts, that are answered at once; counted by this
+process alone.
+"""
 REFUSAL_DELAY_S: Final = 0.1
 """What each refusal of a caller takes of its turn, so that asking on costs little."""
 MAX_CONCURRENT_EACH: Final = 2
-"""Calls of one user, or of an address where calls are open, that are under way at once: what others wait for."""
+"""Calls of one user, or of an address where calls are open, that are under way at once: what others
+wait for.
+"""
 MAX_CONCURRENT: Final = 256
 MAX_WAITING: Final = 4_096
 MAX_WAITING_EACH: Final = 128
-"""Of one caller. Refused one after another, MAX_CONCURRENT_EACH at once, they take 6.4 s: less than a handler has."""
+"""Of one caller.
+
+Refused one after another, MAX_CONCURRENT_EACH at once, they take 6.4 s: less than a handler has.
+"""
 
 _TOLD: Final = {
     "device": "you ask for too much at once",
@@ -63,12 +74,17 @@ class Budgets:
         self._local, self._unauthorized = Buckets(MAX_LOCAL), Buckets(MAX_LOCAL)
         self._cooldown_until_s = 0.0
         self._turns = Turns(
-            MAX_CONCURRENT, each=MAX_CONCURRENT_EACH, waiting=MAX_WAITING, each_waiting=MAX_WAITING_EACH, busy="too many calls at once"
+            MAX_CONCURRENT,
+            each=MAX_CONCURRENT_EACH,
+            waiting=MAX_WAITING,
+            each_waiting=MAX_WAITING_EACH,
+            busy="too many calls at once",
         )
 
     @asynccontextmanager
     async def spend(self, cost: float, **whose: str) -> AsyncIterator[None]:
-        """Draws, and then lets the call happen: of each caller few at once, in turn with the others' (`backends.fair`).
+        """Draws, and then lets the call happen: of each caller few at once, in turn with the
+        others' (`backends.fair`).
 
         Raises as `draw` does; Unavailable when too many wait. A refusal takes REFUSAL_DELAY_S
         of its caller's turn: so asking on costs little.
@@ -82,14 +98,17 @@ class Budgets:
             yield
 
     async def on_unauthorized(self, address: str) -> None:
-        """Call it before a token is refused: after UNAUTHORIZED of them each takes REFUSAL_DELAY_S of the address's turn."""
+        """Call it before a token is refused: after UNAUTHORIZED of them each takes REFUSAL_DELAY_S
+        of the address's turn.
+        """
         if self._unauthorized.draw([(address, UNAUTHORIZED)], 1, asyncio.get_running_loop().time()):
             count("knchat_rate_limited_total", whose="address")
             async with self._turns.turn():
                 await asyncio.sleep(REFUSAL_DELAY_S)
 
     async def draw(self, cost: float, **whose: str) -> None:
-        """Draws from the buckets of these: `device`, `user`, `address`, `log_in`, each with its name.
+        """Draws from the buckets of these: `device`, `user`, `address`, `log_in`, each with its
+        name.
 
         Raises Refused rate_limited, with the time after which there is enough.
         """

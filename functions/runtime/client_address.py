@@ -1,7 +1,9 @@
-"""Whose address a request comes from, and what counts as one address: the limits of calls without a token are by it.
+"""Whose address a request comes from, and what counts as one address: the limits of calls without a
+token are by it.
 
-Behind proxies the peer is a proxy, and any client can write any header: only those are believed that KNCHAT_TRUSTED_PROXIES names.
-`router` asks. Source: RFC 7239 section 8.1, on the forwarded addresses that a client can forge.
+Behind proxies the peer is a proxy, and any client can write any header: only those are believed
+that KNCHAT_TRUSTED_PROXIES names. `router` asks. Source: RFC 7239 section 8.1, on the forwarded
+addresses that a client can forge.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ Address = IPv4Address | IPv6Address
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: tuple[str, ...]) -> str:
-    """The address that made a request, as the limits count it: an IPv4 address, or the /64 that an IPv6 customer has.
+    """The address that made a request, as the limits count it: an IPv4 address, or the /64 that an
+    IPv6 customer has.
 
-    `forwarded`: the request's X-Forwarded-For headers, to whose end each proxy puts the address that it was called from; so they are read
-    from the right, up to the first that is no trusted proxy. `trusted`: networks. Without any no header is believed; a private peer that
-    sends one is then a proxy that the setting does not name, and the address is UNKNOWN_ADDRESS.
+    `forwarded`: the request's X-Forwarded-For headers, to whose end each proxy puts the address
+    that it was called from; so they are read from the right, up to the first that is no trusted
+    proxy. `trusted`: networks. Without any no header is believed; a private peer that sends one is
+    then a proxy that the setting does not name, and the address is UNKNOWN_ADDRESS.
     """
     address = _parsed(peer)
     if address is None:
@@ -63,7 +67,11 @@ def _parsed(text: str) -> Address | None:
 
 
 def _counted(address: Address) -> str:
-    return str(address) if address.version == 4 else str(ipaddress.ip_network((address.packed, 64), strict=False))
+    return (
+        str(address)
+        if address.version == 4
+        else str(ipaddress.ip_network((address.packed, 64), strict=False))
+    )
 
 
 def _among(address: Address, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
@@ -77,4 +85,7 @@ def _networks(trusted: tuple[str, ...]) -> Sequence[IPv4Network | IPv6Network]:
 
 @lru_cache(maxsize=1)
 def _warn() -> None:
-    log.warning("a proxy stands before this process and KNCHAT_TRUSTED_PROXIES does not name it: there is no limit by address")
+    log.warning(
+        "a proxy stands before this process and KNCHAT_TRUSTED_PROXIES does not name it: there is "
+        "no limit by address"
+    )

@@ -1,6 +1,7 @@
-"""What the functions of one process work with: its stores, and what is kept beside them. Made once a process, by `use_backends`.
+"""What the functions of one process work with: its stores, and what is kept beside them.
 
-Parts are made and imported when they are asked for first: an event function must not load what only log-ins need (design.md D21).
+Made once a process, by `use_backends`. Parts are made and imported when they are asked for first:
+an event function must not load what only log-ins need (design.md D21).
 """
 
 from __future__ import annotations
@@ -26,15 +27,19 @@ _context: Context | None = None
 
 
 def use_backends(backends: Backends | None) -> None:
-    """Makes all functions of this process work on these stores. None: on those of the environment, opened at the next event."""
+    """Makes all functions of this process work on these stores.
+
+    None: on those of the environment, opened at the next event.
+    """
     global _context  # noqa: PLW0603 - functions-framework calls a target with the event alone
     _context = None if backends is None else Context(backends)
 
 
 def current_context() -> Context:
-    """The context of this process, made of the environment when `use_backends` was given no stores. Call it inside the running loop.
+    """The context of this process, made of the environment when `use_backends` was given no stores.
 
-    Raises Unavailable when the environment is wrong: no event is to blame for that.
+    Call it inside the running loop. Raises Unavailable when the environment is wrong: no event is
+    to blame for that.
     """
     if _context is None:
         from backends.settings import Settings  # noqa: PLC0415 - see above

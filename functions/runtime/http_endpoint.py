@@ -1,10 +1,14 @@
-'''HTTP endpoints: what is declared of each (method, path, cost, who may ask), and a handler whose parameters are what a request brings.
+'''HTTP endpoints: what is declared of each (method, path, cost, who may ask), and a handler whose
+parameters are what a request brings.
 
     @endpoint("PATCH", "/v1/me", cost=costs.WRITE, errors=("stale",))
-    async def change_me(body: endpoints.ProfileChange, caller: Claims, context: Context) -> endpoints.OwnProfile:
+    async def change_me(
+        body: endpoints.ProfileChange, caller: Claims, context: Context
+    ) -> endpoints.OwnProfile:
         """Changes my profile."""
 
-Nothing is said twice: `router` reads and checks by the parameters, `openapi` describes by them, and the docstring is the summary.
+Nothing is said twice: `router` reads and checks by the parameters, `openapi` describes by them, and
+the docstring is the summary.
 A target lists its own in ENDPOINTS. Source: protocol.md section 1.
 '''
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     Answer = endpoints.Body | frames.ServerFrame
     Handler = Callable[..., Awaitable[Answer | Response | None]]
 
-# Beside these: `body` and `query`, of the model that reads them, and the parameters of the path, as texts.
+# Beside these: `body` and `query`, of the model that reads them, and the path's parameters, as texts.
 GIVEN: Final = {"caller": Claims, "context": Context, "now_ms": int, "address": str}
 """The names that a handler's parameters may have, and their types."""
 _IN_PATH: Final = re.compile(r"{(\w+)}")
@@ -38,9 +42,11 @@ _IN_PATH: Final = re.compile(r"{(\w+)}")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Endpoint:
-    """One call. `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No `answer`: 204.
+    """One call.
 
-    `parameters` are the names of the handler's. `is_described`: it stands in the OpenAPI document; the others answer with pages and files.
+    `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No
+    `answer`: 204. `parameters` are the names of the handler's. `is_described`: it stands in the
+    OpenAPI document; the others answer with pages and files.
     """
 
     method: str
@@ -82,6 +88,11 @@ class Endpoint:
         return tuple(dict.fromkeys([*implied, *self.errors]))
 
 
+def prose(documented: object) -> str:
+    """The docstring on one line, for the OpenAPI document."""
+    return " ".join((documented.__doc__ or "").split())
+
+
 def endpoint(
     method: str,
     path: str,
@@ -92,10 +103,12 @@ def endpoint(
     accepts_ended_token: bool = False,
     errors: tuple[str, ...] = (),
 ) -> Callable[[Handler], Endpoint]:
-    """Makes a handler the endpoint of a call. Raises TypeError when its parameters are not what a request can bring.
+    """Makes a handler the endpoint of a call.
 
-    `cost` is drawn from who asks: the user, or the address where the call `is_open`, which is without a token. `accepts_ended_token`: a
-    token that this very call has ended will do for its repeat; the handler asks for more than the token.
+    Raises TypeError when its parameters are not what a request can bring. `cost` is drawn from who
+    asks: the user, or the address where the call `is_open`, which is without a token.
+    `accepts_ended_token`: a token that this very call has ended will do for its repeat; the handler
+    asks for more than the token.
     """
 
     def declare(handler: Handler) -> Endpoint:
@@ -105,20 +118,26 @@ def endpoint(
         answer = hints.pop("return")
         in_path = dict.fromkeys(_IN_PATH.findall(path), str)
         if taken := in_path.keys() & {"body", "query", *GIVEN}:
-            raise TypeError(f"{path} names {', '.join(sorted(taken))}, which handlers are given otherwise")
+            raise TypeError(
+                f"{path} names {', '.join(sorted(taken))}, which handlers are given otherwise"
+            )
         expected = GIVEN | in_path
         for name, hint in hints.items():
-            if not (hasattr(hint, "read") if name in {"body", "query"} else expected.get(name) is hint):
+            if not (
+                hasattr(hint, "read") if name in {"body", "query"} else expected.get(name) is hint
+            ):
                 raise TypeError(f"{method} {path} brings no {name}: {hint}")
         if missing := in_path.keys() - hints.keys():
-            raise TypeError(f"the handler of {method} {path} does not take {', '.join(sorted(missing))}")
+            raise TypeError(
+                f"the handler of {method} {path} does not take {', '.join(sorted(missing))}"
+            )
         if is_open and "caller" in hints:
             raise TypeError(f"{method} {path} is open: there is no caller with a token")
         is_described = not issubclass(answer, Response)
         return Endpoint(
             method=method,
             path=path,
-            summary=(handler.__doc__ or "").strip(),
+            summary=prose(handler),
             cost=cost,
             handler=handler,
             parameters=tuple(hints),

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP connections with bounds, for `dev` and the image: `uvicorn --http functions.runtime.http_protocol:BoundedHttpProtocol`.
+"""uvicorn's HTTP connections with bounds, for `dev` and the image: `uvicorn --http
+functions.runtime.http_protocol:BoundedHttpProtocol`.
 
 uvicorn alone takes heads of any length, and waits for the rest of a request without end.
 """
@@ -18,18 +19,22 @@ if TYPE_CHECKING:
     from schemas.errors import ChatError
 
 MAX_HEAD_BYTES: Final = 65_536
-"""Request line and headers. uvicorn alone takes any number: one endless header filled the memory (measured)."""
+"""Request line and headers. uvicorn alone takes any number: one endless header filled the memory
+(measured).
+"""
 # Longer than a call may take, so a body that comes too slowly has had its answer by then.
 REQUEST_TIMEOUT_S: Final = 15.0
 """From the first byte of a request to its last."""
-# As long as between requests (`--timeout-keep-alive`): Go's proxies keep a connection ready that they have not used yet, and a request on
-# one that is just being closed is a 502.
+# As long as between requests (`--timeout-keep-alive`): Go's proxies keep a connection ready that
+# they have not used yet, and a request on one that is just being closed is a 502.
 IDLE_TIMEOUT_S: Final = 75.0
 """From the start of a connection to the first byte on it."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's connection, which ends when a request does not become whole: too long a head, or too slow."""
+    """uvicorn's connection, which ends when a request does not become whole: too long a head, or
+    too slow.
+    """
 
     _late: asyncio.TimerHandle | None = None
     _head_bytes = 0
@@ -55,9 +60,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._expect(REQUEST_TIMEOUT_S)
         self._heads, was_in_body = 0, self._in_body
         super().data_received(data)
-        self._head_bytes = 0 if self._heads or self._in_body or was_in_body else self._head_bytes + len(data)
+        self._head_bytes = (
+            0 if self._heads or self._in_body or was_in_body else self._head_bytes + len(data)
+        )
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(Malformed(f"the head of a request holds at most {MAX_HEAD_BYTES} bytes", code="too_large"))
+            self._refuse(
+                Malformed(
+                    f"the head of a request holds at most {MAX_HEAD_BYTES} bytes", code="too_large"
+                )
+            )
 
     def on_headers_complete(self) -> None:
         """A head is whole."""
@@ -77,8 +88,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ChatError) -> None:
         body = json.dumps(error.problem)
-        head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
-        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode())
+        head = (
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: "
+            "application/json\r\n"
+        )
+        self.transport.write(
+            f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode()
+        )
         self.transport.close()
 
     def _expect(self, within_s: float) -> None:

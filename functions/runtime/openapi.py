@@ -1,6 +1,7 @@
 """The OpenAPI document of all HTTP calls, made from the endpoints, whose models also validate.
 
-The Swagger UI of the installed swagger-ui-bundle reads OpenAPI 3.0, so the models' JSON Schemas are put into its words.
+The Swagger UI of the installed swagger-ui-bundle reads OpenAPI 3.0, so the models' JSON Schemas are
+put into its words.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from functions.runtime.http_endpoint import Endpoint
+from functions.runtime.http_endpoint import Endpoint, prose
 from functions.triggers import TRIGGERS, OnHttp
 from schemas import endpoints, frames
 from schemas.errors import STATUS_OF_CODE
@@ -36,7 +37,11 @@ _MEANING: Final = {
 @cache
 def described_endpoints() -> Sequence[Endpoint]:
     """The endpoints of all HTTP targets that stand in the document."""
-    files = [import_module(f"functions.{trigger.module}") for trigger in TRIGGERS if isinstance(trigger, OnHttp)]
+    files = [
+        import_module(f"functions.{trigger.module}")
+        for trigger in TRIGGERS
+        if isinstance(trigger, OnHttp)
+    ]
     return [call for file in files for call in file.ENDPOINTS if call.is_described]
 
 
@@ -48,13 +53,23 @@ def document() -> dict[str, Any]:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
     return {
         "openapi": "3.0.3",
-        "info": {"title": "kn-chat", "version": "1", "description": "Ids and versions are decimal strings; times are RFC 3339, UTC."},
+        "info": {
+            "title": "kn-chat",
+            "version": "1",
+            "description": "Ids and versions are decimal strings; times are RFC 3339, UTC.",
+        },
         # From where this document lies: it may be served below a prefix.
         "servers": [{"url": ".."}],
         "paths": paths,
         "components": {
             "schemas": _schemas(),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "the access token of a log-in"}},
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "the access token of a log-in",
+                }
+            },
         },
     }
 
@@ -82,7 +97,7 @@ def _json(model: type[Any]) -> dict[str, Any]:
 def _response(call: Endpoint) -> dict[str, Any]:
     if call.answer is None:
         return {"description": "Done."}
-    return {"description": (call.answer.__doc__ or "").strip(), "content": _json(call.answer)}
+    return {"description": prose(call.answer), "content": _json(call.answer)}
 
 
 def _problems(call: Endpoint) -> dict[str, Any]:
@@ -90,7 +105,10 @@ def _problems(call: Endpoint) -> dict[str, Any]:
     for code in call.all_errors:
         codes.setdefault(STATUS_OF_CODE[code], []).append(f"`{code}`")
     return {
-        str(status): {"description": f"{', '.join(names)}. {_MEANING[status]}", "content": _json(endpoints.Problem)}
+        str(status): {
+            "description": f"{', '.join(names)}. {_MEANING[status]}",
+            "content": _json(endpoints.Problem),
+        }
         for status, names in sorted(codes.items())
     }
 
@@ -117,28 +135,42 @@ def parameters(call: Endpoint) -> Iterable[dict[str, Any]]:
 
 
 def _schemas() -> dict[str, Any]:
-    models: set[type[Any]] = {model for call in described_endpoints() for model in (call.body, call.answer) if model is not None} | {
-        endpoints.Problem
-    }
+    models: set[type[Any]] = {
+        model
+        for call in described_endpoints()
+        for model in (call.body, call.answer)
+        if model is not None
+    } | {endpoints.Problem}
     structs = [model for model in models if issubclass(model, frames.ServerFrame)]
     ours = [model for model in models if issubclass(model, BaseModel)]
-    _, described = models_json_schema([(model, "validation") for model in ours], ref_template=f"{_REF}{{model}}")
+    _, described = models_json_schema(
+        [(model, "validation") for model in ours], ref_template=f"{_REF}{{model}}"
+    )
     _, framed = msgspec.json.schema_components(structs, ref_template=f"{_REF}{{name}}")
     for struct in structs:  # over HTTP without what belongs to a frame
         schema = framed[struct.__name__]
         for name in ("type", "re"):
             del schema["properties"][name]
         schema["required"].remove("type")
-    return {name: _in_words_of_3_0(schema) for name, schema in sorted({**described["$defs"], **framed}.items())}
+    return {
+        name: _in_words_of_3_0(schema)
+        for name, schema in sorted({**described["$defs"], **framed}.items())
+    }
 
 
 def _in_words_of_3_0(schema: Any) -> Any:
-    """JSON Schema 2020-12 in the words of OpenAPI 3.0: `nullable` for a union with null, one `example`, no titles."""
+    """JSON Schema 2020-12 in the words of OpenAPI 3.0: `nullable` for a union with null, one
+    `example`, no titles.
+    """
     if isinstance(schema, list):
         return [_in_words_of_3_0(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    words = {name: _in_words_of_3_0(value) for name, value in schema.items() if not (name == "title" and isinstance(value, str))}
+    words = {
+        name: _in_words_of_3_0(value)
+        for name, value in schema.items()
+        if not (name == "title" and isinstance(value, str))
+    }
     if "examples" in words:
         words["example"] = words.pop("examples")[0]
     if {"type": "null"} in words.get("anyOf", ()):

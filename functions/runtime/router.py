@@ -1,7 +1,8 @@
-"""What lies before the endpoints of the HTTP functions: finds the one asked for, checks who asks and what comes in, answers in one shape.
+"""What lies before the endpoints of the HTTP functions: finds the one asked for, checks who asks
+and what comes in, answers in one shape.
 
-`accounts` and `chats` answer with the router of their endpoints. An endpoint's handler returns its answer or raises a ChatError; statuses,
-headers and error bodies are made here and nowhere else.
+`accounts` and `chats` answer with the router of their endpoints. An endpoint's handler returns its
+answer or raises a ChatError; statuses, headers and error bodies are made here and nowhere else.
 """
 
 from __future__ import annotations
@@ -41,15 +42,21 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 65_536
 BODY_TIMEOUT_S: Final = 2.0
-"""From the head of a request to the end of its body. Who sends more slowly keeps nothing busy but a connection."""
+"""From the head of a request to the end of its body.
+
+Who sends more slowly keeps nothing busy but a connection.
+"""
 
 
 def router_of(endpoints: Iterable[Endpoint]) -> Router:
-    """Starlette's router to these. functions-framework calls what a target returns with the request, as it does with a response."""
+    """Starlette's router to these. functions-framework calls what a target returns with the
+    request, as it does with a response.
+    """
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-    # One route a path: Starlette's own 405 names the methods of one route, and has not the shape that errors have.
+    # One route a path: Starlette's own 405 names the methods of one route, and has not the shape
+    # that errors have.
     routes = [Route(path, _Resource(methods)) for path, methods in by_path.items()]
     return Router(routes, redirect_slashes=False, default=_Resource({}))
 
@@ -62,10 +69,18 @@ class _Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        with tracing.span(request.method, "server", parent=request.headers.get("traceparent"), stranger=True) as span:
+        with tracing.span(
+            request.method, "server", parent=request.headers.get("traceparent"), stranger=True
+        ) as span:
             name, response = await _answer(request, self._endpoints)
             if span.recorded:
-                span.note({"http.request.method": request.method, "http.response.status_code": response.status_code}, name=name)
+                span.note(
+                    {
+                        "http.request.method": request.method,
+                        "http.response.status_code": response.status_code,
+                    },
+                    name=name,
+                )
             if response.status_code >= 500:
                 span.fail(str(response.status_code))
         await response(scope, receive, send)
@@ -85,7 +100,9 @@ async def _answer(request: Request, endpoints: Mapping[str, Endpoint]) -> tuple[
         if isinstance(error, _LateBody):
             response.headers["connection"] = "close"
     except TimeoutError:
-        response = problem_response(Unavailable(f"not done within {event_handler.HANDLER_TIMEOUT_S:.0f} s"))
+        response = problem_response(
+            Unavailable(f"not done within {event_handler.HANDLER_TIMEOUT_S:.0f} s")
+        )
     except ClientDisconnect:
         response = problem_response(Malformed("the body ended early", field="body"))
     except _NoSuchMethod as error:
@@ -104,7 +121,9 @@ async def _answer(request: Request, endpoints: Mapping[str, Endpoint]) -> tuple[
 
 
 class _LateBody(Unavailable):
-    """Nothing was done; the connection ends, since the rest of it would be taken for the next request's."""
+    """Nothing was done; the connection ends, since the rest of it would be taken for the next
+    request's.
+    """
 
 
 class _NoSuchMethod(Exception):
@@ -125,13 +144,20 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
     context = current_context()
     backends = context.backends
     now_ms = backends.clock.now_ms()
-    peer, forwarded = request.client.host if request.client else "", request.headers.getlist("x-forwarded-for")
+    peer, forwarded = (
+        request.client.host if request.client else "",
+        request.headers.getlist("x-forwarded-for"),
+    )
     address = client_address(peer, forwarded, backends.settings.trusted_proxies)
     work_for(address)
     authorization = request.headers.get("authorization", "")
     try:
         caller = (
-            None if endpoint.is_open else await authenticate(authorization, backends, now_ms=now_ms, ended=endpoint.accepts_ended_token)
+            None
+            if endpoint.is_open
+            else await authenticate(
+                authorization, backends, now_ms=now_ms, ended=endpoint.accepts_ended_token
+            )
         )
     except Refused:
         await context.budgets.on_unauthorized(address)
@@ -149,7 +175,9 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
         "now_ms": now_ms,
         "address": address,
     }
-    async with context.budgets.spend(endpoint.cost.of(getattr(query, "limit", 0)), **_whose(caller, body, address)):
+    async with context.budgets.spend(
+        endpoint.cost.of(getattr(query, "limit", 0)), **_whose(caller, body, address)
+    ):
         answer = await endpoint.handler(**{name: given[name] for name in endpoint.parameters})
     match answer:
         case None:
@@ -171,11 +199,17 @@ def _whose(caller: Claims | None, body: endpoints.Body | None, address: str) -> 
     if caller is not None:
         return {"device": f"{caller.user}:{caller.device}", "user": str(caller.user)}
     log_in = None if body is None else body.log_in
-    return {**({} if log_in is None else {"log_in": log_in}), **({} if address == UNKNOWN_ADDRESS else {"address": address})}
+    return {
+        **({} if log_in is None else {"log_in": log_in}),
+        **({} if address == UNKNOWN_ADDRESS else {"address": address}),
+    }
 
 
 async def _body(request: Request) -> bytes:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if (
+        request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        != "application/json"
+    ):
         raise Malformed("the content type must be application/json", field="content-type")
     body = bytearray()
     try:
@@ -183,9 +217,15 @@ async def _body(request: Request) -> bytes:
             async for part in request.stream():
                 body += part
                 if len(body) > MAX_BODY_BYTES:
-                    raise Malformed(f"a body holds at most {MAX_BODY_BYTES} bytes", field="body", code="too_large")
+                    raise Malformed(
+                        f"a body holds at most {MAX_BODY_BYTES} bytes",
+                        field="body",
+                        code="too_large",
+                    )
     except TimeoutError:
-        raise _LateBody(f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again") from None
+        raise _LateBody(
+            f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again"
+        ) from None
     try:
         json.loads(body, object_pairs_hook=without_twins)
     except Twins as error:

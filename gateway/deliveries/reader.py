@@ -1,8 +1,8 @@
-"""What comes out of the log: deliveries into the replay buffer and to the sessions of their users, answers to the sessions that asked.
+"""What comes out of the log: deliveries into the replay buffer and to the sessions of their users,
+answers to the sessions that asked.
 
-`assignment` opens and drops partitions: one that is opened is filled by reading back, then followed. What a delivery says is not known
-here.
-Source: design.md D9 and section 2.
+`assignment` opens and drops partitions: one that is opened is filled by reading back, then
+followed. What a delivery says is not known here. Source: design.md D9 and section 2.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from schemas.topics import ANSWERS_GIVEN, DELIVERIES, DELIVERIES_MADE, SESSION_D
 log = logging.getLogger(__name__)
 
 RETRY_DELAY_S: Final = 1.0
-# Records that are pushed in one turn of the event loop: about 2 ms, so that frames and acknowledgements never wait long behind a burst.
+# Records that are pushed in one turn of the event loop: about 2 ms, so that frames and
+# acknowledgements never wait long behind a burst.
 MAX_PER_TURN: Final = 64
-# How many records are read back at once: the first guess, and the bytes that the next guesses aim at.
+# How many records are read back at once: the first guess, and the bytes that the next guesses aim
+# at.
 READ_BACK_RECORDS: Final = 128
 READ_BACK_BYTES: Final = 2**20
 
@@ -55,7 +57,8 @@ class DeliveryReader:
     ) -> None:
         """`lost` is told of commands that were lost (user, key), `beat` before anything is pushed.
 
-        With event keys only what is signed under one of them is believed: else any writer of the topic could speak for any user.
+        With event keys only what is signed under one of them is believed: else any writer of the
+        topic could speak for any user.
         """
         self._reads = reads
         self._hub = hub
@@ -83,10 +86,12 @@ class DeliveryReader:
         return frozenset(self._ends)
 
     async def open(self, partitions: Collection[int], wanted: Callable[[int], bool]) -> int | None:
-        """Takes over one of these partitions, the one that holds least: fills the replay buffer by reading back, then follows it.
+        """Takes over one of these partitions, the one that holds least: fills the replay buffer by
+        reading back, then follows it.
 
-        What one leaves over of the replay buffer's bytes is for those that come after it. Says which it was; None when it was no longer
-        `wanted` meanwhile, and is not followed. Raises Unavailable; nothing is left of it then.
+        What one leaves over of the replay buffer's bytes is for those that come after it. Says
+        which it was; None when it was no longer `wanted` meanwhile, and is not followed. Raises
+        Unavailable; nothing is left of it then.
         """
         held = await self._reads.bounds(DELIVERIES, [*partitions])
         partition = min(held, key=lambda number: held[number].end - held[number].begin)
@@ -96,7 +101,9 @@ class DeliveryReader:
             self._epochs = await self._read_epochs()
             self._hub.epoch = self._epochs[0]
         begin, records = await self._fill(partition, bounds, self._room(len(partitions)), wanted)
-        self._hub.open(partition, begin, records[0].at_ms if records and begin > bounds.begin else 0)
+        self._hub.open(
+            partition, begin, records[0].at_ms if records and begin > bounds.begin else 0
+        )
         await self._deliver(records)
         self._hub.replay_buffer.set_end(partition, bounds.end)
         if not wanted(partition):
@@ -107,12 +114,19 @@ class DeliveryReader:
         self._more.set()
         self._opened.set()  # not waited for: sessions get what comes, a moment later
         log.info(
-            "partition taken over", extra={"partition": partition, "records": len(records), "ring_bytes": self._hub.replay_buffer.bytes}
+            "partition taken over",
+            extra={
+                "partition": partition,
+                "records": len(records),
+                "ring_bytes": self._hub.replay_buffer.bytes,
+            },
         )
         return partition
 
     async def drop(self, partitions: Collection[int]) -> None:
-        """Drops these partitions: on return nothing of them is pushed any more, and the replay buffer does not hold them."""
+        """Drops these partitions: on return nothing of them is pushed any more, and the replay
+        buffer does not hold them.
+        """
         for partition in partitions:
             del self._ends[partition]
             self._not_read.pop(partition, None)
@@ -126,13 +140,19 @@ class DeliveryReader:
         return bool(self._ends) and self._epochs != await self._read_epochs()
 
     async def read_revocations(self) -> None:
-        """Reads what lies before the replay buffer, for log-outs of devices whose tokens may still be valid. Raises Unavailable."""
+        """Reads what lies before the replay buffer, for log-outs of devices whose tokens may still
+        be valid.
+
+        Raises Unavailable.
+        """
         while self._not_read:
             partition, (begin, until) = next(iter(self._not_read.items()))
             since_ms = self._ago_ms(self._token_s)
             async for _, chunk in self._back(partition, begin, until):
                 for record in chunk:
-                    self._hub.apply_revocations(parse(record.data, pb.Deliveries).deliveries, record.at_ms)
+                    self._hub.apply_revocations(
+                        parse(record.data, pb.Deliveries).deliveries, record.at_ms
+                    )
                 if chunk and chunk[0].at_ms < since_ms:
                     break
             if self._not_read.get(partition) == (begin, until):
@@ -150,21 +170,30 @@ class DeliveryReader:
                 await self._more.wait()
 
     async def follow_deliveries(self) -> None:
-        """Pushes what comes, until cancelled. While the log is unavailable it waits; then it goes on where it stopped."""
+        """Pushes what comes, until cancelled.
+
+        While the log is unavailable it waits; then it goes on where it stopped.
+        """
         await self._follow(DELIVERIES, self._push)
 
     async def follow_answers(self) -> None:
         """Gives each answer to the session that waits for it, until cancelled."""
         await self._follow(SESSION_DELIVERIES, self._answer)
 
-    async def _follow(self, topic: str, take: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> None:
+    async def _follow(
+        self, topic: str, take: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
+    ) -> None:
         while True:
             try:
                 jumped = self._on_jump if topic == DELIVERIES else None
-                async with self._reads.follow(topic, self._offsets(topic), on_offset_reset=jumped) as follower:
+                async with self._reads.follow(
+                    topic, self._offsets(topic), on_offset_reset=jumped
+                ) as follower:
                     self._followers[topic] = follower
                     try:
-                        await follower.assign(self._offsets(topic))  # what was opened or dropped meanwhile
+                        await follower.assign(
+                            self._offsets(topic)
+                        )  # what was opened or dropped meanwhile
                         async for batch in follower:
                             self._beat()
                             await take(batch)
@@ -174,7 +203,9 @@ class DeliveryReader:
                 await _pause(topic, error)
 
     def _on_jump(self, partition: int, offset: int) -> None:
-        """Closes the partition's sessions: what comes next would hide from them that something is missing."""
+        """Closes the partition's sessions: what comes next would hide from them that something is
+        missing.
+        """
         if partition in self._ends and offset > self._hub.replay_buffer.end(partition)[0]:
             self._hub.on_jump(partition, offset)
 
@@ -189,7 +220,9 @@ class DeliveryReader:
             await self._assign()
 
     async def _assign(self) -> None:
-        await asyncio.gather(*(self._assign_to(topic, follower) for topic, follower in self._followers.items()))
+        await asyncio.gather(
+            *(self._assign_to(topic, follower) for topic, follower in self._followers.items())
+        )
 
     async def _assign_to(self, topic: str, follower: PartitionConsumer) -> None:
         with suppress(Unavailable):  # the next one begins with this
@@ -200,21 +233,29 @@ class DeliveryReader:
             return dict(self._ends)
         return {partition: self._hub.replay_buffer.end(partition)[0] for partition in self._ends}
 
-    # ---- what was read -------------------------------------------------------------------------------------------------------------------
+    # ---- what was read ---------------------------------------------------------------------------
 
     async def _push(self, batch: Sequence[ConsumerRecord]) -> None:
         async with self._delivering:
-            # A partition that was dropped and opened again while this follower began may come from where it was held before.
+            # A partition that was dropped and opened again while this follower began may come from
+            # where it was held before.
             new = [
                 stored
                 for stored in batch
-                if stored.partition in self._ends and stored.offset >= self._hub.replay_buffer.end(stored.partition)[0]
+                if stored.partition in self._ends
+                and stored.offset >= self._hub.replay_buffer.end(stored.partition)[0]
             ]
-            await self._deliver([self.record(stored, DELIVERIES_MADE, traced=True) for stored in new])
+            await self._deliver(
+                [self.record(stored, DELIVERIES_MADE, traced=True) for stored in new]
+            )
 
-    def record(self, stored: ConsumerRecord, event_type: EventType, *, traced: bool = False) -> ReceivedRecord:
+    def record(
+        self, stored: ConsumerRecord, event_type: EventType, *, traced: bool = False
+    ) -> ReceivedRecord:
         """What is kept of it; nothing where it is not to be believed."""
-        return ReceivedRecord.of(stored, event_type, keys=self._event_keys, now_ms=self._ago_ms(0), traced=traced)
+        return ReceivedRecord.of(
+            stored, event_type, keys=self._event_keys, now_ms=self._ago_ms(0), traced=traced
+        )
 
     async def _deliver(self, records: Iterable[ReceivedRecord]) -> None:
         ahead = 0
@@ -233,11 +274,13 @@ class DeliveryReader:
         ahead = 0
         deliveries = parse(record.data, pb.Deliveries).deliveries
         for delivery in deliveries:
-            # Before anything is pushed: a reply may come before the next record does. One by one: a wrong id must not hide the others.
+            # Before anything is pushed: a reply may come before the next record does. One by one: a
+            # wrong id must not hide the others.
             if not self._message_ids.advance(delivery.message.id):
                 ahead = delivery.message.id
             if delivery.HasField("lost"):
-                # Also when the replay buffer is filled: the gateway that read it first may have died before it told the cache.
+                # Also when the replay buffer is filled: the gateway that read it first may have
+                # died before it told the cache.
                 for user in delivery.users:
                     self._lost(user, delivery.lost.key)
         self._hub.deliver(record.partition, record.offset, record.at_ms, deliveries)
@@ -245,29 +288,38 @@ class DeliveryReader:
 
     async def _answer(self, batch: Sequence[ConsumerRecord]) -> None:
         for stored in batch:
-            if stored.partition not in self._ends:  # dropped, and what was on its way must not bring it back
+            if (
+                stored.partition not in self._ends
+            ):  # dropped, and what was on its way must not bring it back
                 continue
             self._ends[stored.partition] = stored.offset + 1
             record = self.record(stored, ANSWERS_GIVEN, traced=True)
             with record.span(SESSION_DELIVERIES):
                 for answer in parse(record.data, pb.Answers).answers:
-                    if self._hub.has_session(answer.session) and (frame := answer_of(answer)) is not None:
+                    if (
+                        self._hub.has_session(answer.session)
+                        and (frame := answer_of(answer)) is not None
+                    ):
                         self._hub.answer(answer, frame)
 
-    # ---- reading back --------------------------------------------------------------------------------------------------------------------
+    # ---- reading back ----------------------------------------------------------------------------
 
     async def _read_epochs(self) -> tuple[str, str]:
         return await self._reads.epoch(DELIVERIES), await self._reads.epoch(SESSION_DELIVERIES)
 
     def _room(self, gained: int) -> float:
-        """Bytes of the replay buffer for the next of so many partitions: its share, or what is left over if that is more."""
+        """Bytes of the replay buffer for the next of so many partitions: its share, or what is left
+        over if that is more.
+        """
         share = self._ring_bytes / (gained + len(self._ends))
         return max(share, (self._ring_bytes - self._hub.replay_buffer.bytes) / gained)
 
     async def _fill(
         self, partition: int, bounds: Bounds, room_bytes: float, wanted: Callable[[int], bool]
     ) -> tuple[int, Sequence[ReceivedRecord]]:
-        """Where the replay buffer begins, as far back as its time and its bytes go, and the records from there on."""
+        """Where the replay buffer begins, as far back as its time and its bytes go, and the records
+        from there on.
+        """
         records: deque[ReceivedRecord] = deque()
         size, begin = 0, bounds.end
         since_ms = self._ago_ms(self._ring_s)
@@ -279,22 +331,36 @@ class DeliveryReader:
                 break
         return begin, records
 
-    async def _back(self, partition: int, begin: int, until: int) -> AsyncIterator[tuple[int, list[ReceivedRecord]]]:
-        """Chunks of records, the newest chunk first, each oldest first, with the offset where it starts."""
+    async def _back(
+        self, partition: int, begin: int, until: int
+    ) -> AsyncIterator[tuple[int, list[ReceivedRecord]]]:
+        """Chunks of records, the newest chunk first, each oldest first, with the offset where it
+        starts.
+        """
         step = READ_BACK_RECORDS
         while until > begin:
             start = max(begin, until - step)
             chunk: list[ReceivedRecord] = []
             offset = start
             while offset < until:
-                found = await self._reads.read(DELIVERIES, partition, offset, max_records=until - offset)
-                if not chunk and found and found[0].offset > start:  # retention was faster: there is nothing older
+                found = await self._reads.read(
+                    DELIVERIES, partition, offset, max_records=until - offset
+                )
+                if (
+                    not chunk and found and found[0].offset > start
+                ):  # retention was faster: there is nothing older
                     begin = start = min(found[0].offset, until)
-                chunk += [self.record(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
+                chunk += [
+                    self.record(stored, DELIVERIES_MADE)
+                    for stored in found
+                    if stored.offset < until
+                ]
                 offset = found[-1].offset + 1 if found else until
             yield start, chunk
             step = (
-                min(2 * step, 8 * READ_BACK_RECORDS) if sum(len(record.data) for record in chunk) < READ_BACK_BYTES else max(step // 2, 1)
+                min(2 * step, 8 * READ_BACK_RECORDS)
+                if sum(len(record.data) for record in chunk) < READ_BACK_BYTES
+                else max(step // 2, 1)
             )
             until = start
 
@@ -304,5 +370,7 @@ class DeliveryReader:
 
 async def _pause(topic: str, error: Unavailable) -> None:
     count("knchat_read_failures_total", topic=topic)
-    log.warning("the log cannot be read, again in a moment", extra={"topic": topic, "error": error.message})
+    log.warning(
+        "the log cannot be read, again in a moment", extra={"topic": topic, "error": error.message}
+    )
     await asyncio.sleep(jittered(RETRY_DELAY_S))

@@ -1,4 +1,5 @@
-"""What a gateway keeps of a record out of the log, and how it reads it: cheaply where it is ours, with care where it is not.
+"""What a gateway keeps of a record out of the log, and how it reads it: cheaply where it is ours,
+with care where it is not.
 
 `reader` and `resume` use it.
 """
@@ -31,7 +32,10 @@ Payload = TypeVar("Payload", bound="Message")
 
 
 class ReceivedRecord(NamedTuple):
-    """What is kept of a record while it waits. `data` is empty where it is nothing of ours; `trace` is None where it is not recorded."""
+    """What is kept of a record while it waits.
+
+    `data` is empty where it is nothing of ours; `trace` is None where it is not recorded.
+    """
 
     partition: int
     offset: int
@@ -41,29 +45,54 @@ class ReceivedRecord(NamedTuple):
 
     @classmethod
     def of(
-        cls, stored: ConsumerRecord, event_type: EventType, *, keys: Sequence[bytes] = (), now_ms: int = 0, traced: bool = False
+        cls,
+        stored: ConsumerRecord,
+        event_type: EventType,
+        *,
+        keys: Sequence[bytes] = (),
+        now_ms: int = 0,
+        traced: bool = False,
     ) -> ReceivedRecord:
-        """The part of it that is kept; `traced` when its trace is of interest. With event keys nothing is kept of what is not signed."""
+        """The part of it that is kept; `traced` when its trace is of interest.
+
+        With event keys nothing is kept of what is not signed.
+        """
         data = stored.value or b""
         if keys and not is_signed(stored.headers, data, stored.topic, keys, now_ms=now_ms):
             _skipped(stored, "not-signed")
             return cls(stored.partition, stored.offset, stored.at_ms, b"", None)
         # Reading the attributes costs 7 us, and all but one are for others.
-        if ("ce_type", event_type.type.encode()) not in stored.headers or not data.startswith(cloudevents.MARK):
+        if ("ce_type", event_type.type.encode()) not in stored.headers or not data.startswith(
+            cloudevents.MARK
+        ):
             data = _data_of(stored, event_type)
-        return cls(stored.partition, stored.offset, stored.at_ms, data, tracing.recorded_parent(stored.headers) if traced else None)
+        return cls(
+            stored.partition,
+            stored.offset,
+            stored.at_ms,
+            data,
+            tracing.recorded_parent(stored.headers) if traced else None,
+        )
 
     def span(self, topic: str) -> AbstractContextManager[object]:
         """The span in which it is pushed, where its trace is recorded; else nothing."""
         if self.trace is None:
             return _NO_SPAN
         span = tracing.span(f"deliver {topic}", "consumer", parent=self.trace)
-        span.note({"messaging.system": "kafka", "messaging.operation.type": "process", "messaging.destination.name": topic})
+        span.note(
+            {
+                "messaging.system": "kafka",
+                "messaging.operation.type": "process",
+                "messaging.destination.name": topic,
+            }
+        )
         return span
 
 
 def _data_of(stored: ConsumerRecord, event_type: EventType) -> bytes:
-    """The data of a record in another form than ours; empty, and counted, when it is something else."""
+    """The data of a record in another form than ours; empty, and counted, when it is something
+    else.
+    """
     reason = "type"
     try:
         event = cloudevents.from_kafka(stored.headers, stored.value)
@@ -77,7 +106,15 @@ def _data_of(stored: ConsumerRecord, event_type: EventType) -> bytes:
 
 def _skipped(stored: ConsumerRecord, reason: str) -> None:
     count("knchat_records_skipped_total", topic=stored.topic)
-    log.warning("record skipped", extra={"topic": stored.topic, "partition": stored.partition, "offset": stored.offset, "reason": reason})
+    log.warning(
+        "record skipped",
+        extra={
+            "topic": stored.topic,
+            "partition": stored.partition,
+            "offset": stored.offset,
+            "reason": reason,
+        },
+    )
 
 
 def parse(data: bytes, message: type[Payload]) -> Payload:

@@ -1,7 +1,9 @@
-"""Cursors outside the replay buffer: one that is ahead of it waits for the reader, one that is behind it gets what was missed.
+"""Cursors outside the replay buffer: one that is ahead of it waits for the reader, one that is
+behind it gets what was missed.
 
-Connections ask before they admit a session, so `resumed` is said only when nothing will be missing. Before the replay buffer the log is
-read in one pass a partition for all sessions that wait, and one partition after the other. Source: design.md D9.
+Connections ask before they admit a session, so `resumed` is said only when nothing will be missing.
+Before the replay buffer the log is read in one pass a partition for all sessions that wait, and one
+partition after the other. Source: design.md D9.
 """
 
 from __future__ import annotations
@@ -26,18 +28,25 @@ from schemas.topics import DELIVERIES, DELIVERIES_MADE
 log = logging.getLogger(__name__)
 
 FOLLOWER_DELAY_S: Final = 0.25
-"""Most cursors ahead of the replay buffer are ahead by a moment. After it the log is asked whether they are of this log at all."""
+"""Most cursors ahead of the replay buffer are ahead by a moment.
+
+After it the log is asked whether they are of this log at all.
+"""
 PASS_TIMEOUT_S: Final = 15.0
 """What a hello waits for a pass; then it is a `reset`. The client waits 20 s for its welcome."""
 MAX_PER_READ: Final = 256
 MAX_PER_TURN: Final = 64
 """Records that are looked through in one turn of the event loop: about 2 ms."""
 PAUSE_FACTOR: Final = 3
-"""A pause of so many times as long follows each: clients with old cursors get a quarter of the loop at most."""
+"""A pause of so many times as long follows each: clients with old cursors get a quarter of the loop
+at most.
+"""
 MAX_MISSED_BYTES: Final = 2**20
 """What one device may have missed before the replay buffer; beyond, it reloads from history."""
 MAX_PASS_BYTES: Final = 16 * 2**20
-"""What all sessions of one pass may have missed together; beyond, the one that has missed most reloads from history."""
+"""What all sessions of one pass may have missed together; beyond, the one that has missed most
+reloads from history.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +59,10 @@ class _Waiter:
 
 
 class Resume:
-    """Belongs to one event loop. `records`: how far before the replay buffer a cursor may lie; `reader` knows which are believed."""
+    """Belongs to one event loop.
+
+    `records`: how far before the replay buffer a cursor may lie; `reader` knows which are believed.
+    """
 
     def __init__(self, reads: LogReader, hub: Hub, reader: DeliveryReader, *, records: int) -> None:
         self._reads = reads
@@ -61,7 +73,10 @@ class Resume:
         self._asked = asyncio.Event()
 
     async def wait_until_reached(self, partition: int, cursor: Cursor) -> None:
-        """Returns when the replay buffer reaches the cursor, or the log ends before it. The caller has a deadline. Raises Unavailable."""
+        """Returns when the replay buffer reaches the cursor, or the log ends before it.
+
+        The caller has a deadline. Raises Unavailable.
+        """
         if cursor.position <= self._hub.replay_buffer.end(partition):
             return
         reached = asyncio.Event()
@@ -70,13 +85,17 @@ class Resume:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FOLLOWER_DELAY_S):
                     await reached.wait()
-            if not reached.is_set() and cursor.position <= ((await self._reads.bounds(DELIVERIES, [partition]))[partition].end, 0):
+            if not reached.is_set() and cursor.position <= (
+                (await self._reads.bounds(DELIVERIES, [partition]))[partition].end,
+                0,
+            ):
                 await reached.wait()
         finally:
             forget()
 
     async def missed(self, partition: int, user: int, cursor: Cursor) -> Behind | None:
-        """What the user missed from the cursor to the replay buffer; None: it is too far, too much, or the log no longer has it.
+        """What the user missed from the cursor to the replay buffer; None: it is too far, too much,
+        or the log no longer has it.
 
         Raises Unavailable when the log cannot be read, or does not give it in time.
         """
@@ -99,11 +118,16 @@ class Resume:
             await self._asked.wait()
             while self._waiting:
                 partition = next(iter(self._waiting))
-                waiters = [waiter for waiter in self._waiting.pop(partition) if not waiter.done.done()]
+                waiters = [
+                    waiter for waiter in self._waiting.pop(partition) if not waiter.done.done()
+                ]
                 try:
                     await self._pass(partition, waiters)
                 except Unavailable as error:
-                    log.info("what was missed cannot be read", extra={"partition": partition, "error": error.message})
+                    log.info(
+                        "what was missed cannot be read",
+                        extra={"partition": partition, "error": error.message},
+                    )
                     for waiter in waiters:
                         if not waiter.done.done():
                             waiter.done.set_exception(error)
@@ -112,23 +136,45 @@ class Resume:
     async def _pass(self, partition: int, waiters: list[_Waiter]) -> None:
         offset = first = min((waiter.position[0] for waiter in waiters), default=0)
         deduplicator = Deduplicator()
-        while waiters and self._hub.has_partition(partition) and offset < self._hub.replay_buffer.begin(partition):
+        while (
+            waiters
+            and self._hub.has_partition(partition)
+            and offset < self._hub.replay_buffer.begin(partition)
+        ):
             until = self._hub.replay_buffer.begin(partition)
-            found = await self._reads.read(DELIVERIES, partition, offset, max_records=min(MAX_PER_READ, until - offset))
-            records = [self._reader.record(stored, DELIVERIES_MADE) for stored in found if stored.offset < until]
+            found = await self._reads.read(
+                DELIVERIES, partition, offset, max_records=min(MAX_PER_READ, until - offset)
+            )
+            records = [
+                self._reader.record(stored, DELIVERIES_MADE)
+                for stored in found
+                if stored.offset < until
+            ]
             for start in range(0, len(records), MAX_PER_TURN):
-                await self._look_through(records[start : start + MAX_PER_TURN], waiters, deduplicator)
+                await self._look_through(
+                    records[start : start + MAX_PER_TURN], waiters, deduplicator
+                )
             offset = found[-1].offset + 1 if found else until
             waiters = [waiter for waiter in waiters if not waiter.done.done()]
             self._bound(waiters)
         # What expired while it was read is missing without a word, so the log is asked at the end.
         begin = (await self._reads.bounds(DELIVERIES, [partition]))[partition].begin
-        log.info("read before the replay buffer", extra={"partition": partition, "records": offset - first, "sessions": len(waiters)})
+        log.info(
+            "read before the replay buffer",
+            extra={"partition": partition, "records": offset - first, "sessions": len(waiters)},
+        )
         for waiter in waiters:
             if not waiter.done.done():
-                waiter.done.set_result(Behind(waiter.missed, (offset, 0)) if waiter.position[0] >= begin else None)
+                waiter.done.set_result(
+                    Behind(waiter.missed, (offset, 0)) if waiter.position[0] >= begin else None
+                )
 
-    async def _look_through(self, records: Sequence[ReceivedRecord], waiters: Sequence[_Waiter], deduplicator: Deduplicator) -> None:
+    async def _look_through(
+        self,
+        records: Sequence[ReceivedRecord],
+        waiters: Sequence[_Waiter],
+        deduplicator: Deduplicator,
+    ) -> None:
         clock = asyncio.get_running_loop().time
         began_s = clock()
         of_user: dict[int, list[_Waiter]] = {}
@@ -148,5 +194,8 @@ class Resume:
     def _bound(self, waiters: list[_Waiter]) -> None:
         """Drops the sessions that have missed too much: they reload from history."""
         waiters.sort(key=lambda waiter: waiter.size)
-        while waiters and (waiters[-1].size > MAX_MISSED_BYTES or sum(waiter.size for waiter in waiters) > MAX_PASS_BYTES):
+        while waiters and (
+            waiters[-1].size > MAX_MISSED_BYTES
+            or sum(waiter.size for waiter in waiters) > MAX_PASS_BYTES
+        ):
             waiters.pop().done.set_result(None)

@@ -1,8 +1,11 @@
-"""Which partitions of chat-deliveries this gateway serves: it takes over what the group assigns to it, and hands over what it loses.
+"""Which partitions of chat-deliveries this gateway serves: it takes over what the group assigns to
+it, and hands over what it loses.
 
-`app` runs its parts until cancelled; connections ask it where a user belongs. A partition is *assigned* while the group says so, *served*
-once it is in the replay buffer and its records are followed, *leaving* when it is served and no longer assigned: its sessions get
-everything until they can be sent to the new owner, for a stale owner still reads the true log. Source: design.md D7, D8, D9.
+`app` runs its parts until cancelled; connections ask it where a user belongs. A partition is
+*assigned* while the group says so, *served* once it is in the replay buffer and its records are
+followed, *leaving* when it is served and no longer assigned: its sessions get everything until they
+can be sent to the new owner, for a stale owner still reads the true log. Source: design.md D7, D8,
+D9.
 """
 
 from __future__ import annotations
@@ -32,16 +35,24 @@ RETRY_DELAY_S: Final = 1.0
 POLL_INTERVAL_S: Final = 0.5
 """How often the new owners of leaving partitions are looked for."""
 HANDOVER_TIMEOUT_S: Final = 30.0
-"""So long a new owner may take to fill its replay buffer and announce itself. Then the sessions are closed with 4006."""
+"""So long a new owner may take to fill its replay buffer and announce itself.
+
+Then the sessions are closed with 4006.
+"""
 EPOCH_INTERVAL_S: Final = 10.0
 ANNOUNCE_INTERVAL_S: Final = 30.0
-"""So long an entry may stand that another gateway wrote over ours, before it knew that it had lost the partition."""
+"""So long an entry may stand that another gateway wrote over ours, before it knew that it had lost
+the partition.
+"""
 LOSS_TIMEOUT_S: Final = 5.0
-"""After the log has answered, the loss of a partition is known within this: a heartbeat, and 2 to 3 s to join again (measured)."""
+"""After the log has answered, the loss of a partition is known within this: a heartbeat, and 2 to 3
+s to join again (measured).
+"""
 
 
 class PartitionAssignment:
-    """One gateway among the others: `name` is its place in the group, `url` its whole URL for clients.
+    """One gateway among the others: `name` is its place in the group, `url` its whole URL for
+    clients.
 
     Belongs to one event loop.
     """
@@ -83,28 +94,33 @@ class PartitionAssignment:
         """Set once that is announced too: until then log-ins may name the owner of before."""
 
     async def check_partitions(self) -> None:
-        """Raises Malformed when the topics have another count than the settings: deliveries would be lost silently.
+        """Raises Malformed when the topics have another count than the settings: deliveries would
+        be lost silently.
 
         Raises Unavailable when the log does not answer.
         """
         for topic in (DELIVERIES, SESSION_DELIVERIES):
             if (found := await self._reads.partitions(topic)) != self._partitions:
                 raise Malformed(
-                    f"{topic} has {found} partitions and KNCHAT_DELIVERY_PARTITIONS is {self._partitions}: "
+                    f"{topic} has {found} partitions and KNCHAT_DELIVERY_PARTITIONS is "
+                    f"{self._partitions}: "
                     f"set it to {found}, or recreate both topics of deliveries",
                     field="KNCHAT_DELIVERY_PARTITIONS",
                 )
 
-    # ---- where a user belongs ------------------------------------------------------------------------------------------------------------
+    # ---- where a user belongs --------------------------------------------------------------------
 
     def is_served(self, partition: int) -> bool:
         """Whether this partition's users may be let in now."""
-        return self._assigned is not None and partition in self._assigned and partition in self._served
+        return (
+            self._assigned is not None and partition in self._assigned and partition in self._served
+        )
 
     async def url_of_owner(self, partition: int) -> str | None:
         """None: it is served here. Else the whole URL of the gateway that owns the partition.
 
-        Waits while the partition is assigned and not served yet: the caller has a deadline. Raises Unavailable when the owner is not known.
+        Waits while the partition is assigned and not served yet: the caller has a deadline. Raises
+        Unavailable when the owner is not known.
         """
         while self._assigned is None or partition in self._assigned:
             if self.is_served(partition):
@@ -119,7 +135,7 @@ class PartitionAssignment:
         """Called some times a second."""
         self._handover.tick(now_s)
 
-    # ---- what is assigned ----------------------------------------------------------------------------------------------------------------
+    # ---- what is assigned ------------------------------------------------------------------------
 
     async def join(self) -> None:
         """Is a member of the group until cancelled; then it leaves. Raises Evicted."""
@@ -129,7 +145,9 @@ class PartitionAssignment:
                     async for assigned in sharing:
                         self.set_assignment(assigned)
             except Unavailable as error:
-                log.warning("the group cannot be joined, again in a moment", extra={"error": error.message})
+                log.warning(
+                    "the group cannot be joined, again in a moment", extra={"error": error.message}
+                )
             await _wait_to_retry()
 
     def set_assignment(self, assigned: frozenset[int]) -> None:
@@ -145,7 +163,12 @@ class PartitionAssignment:
         self._owner_cache.forget(assigned ^ before)
         self._notify()
         log.info(
-            "partitions assigned", extra={"mine": len(assigned), "gained": sorted(assigned - before), "lost": sorted(before - assigned)}
+            "partitions assigned",
+            extra={
+                "mine": len(assigned),
+                "gained": sorted(assigned - before),
+                "lost": sorted(before - assigned),
+            },
         )
 
     def _notify(self) -> None:
@@ -153,12 +176,14 @@ class PartitionAssignment:
         changed.set()
         gauge("knchat_partitions", len(self._served & (self._assigned or frozenset())))
 
-    # ---- one after another ---------------------------------------------------------------------------------------------------------------
+    # ---- one after another -----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Fills and follows what is assigned, and drops what has left, one step at a time, until cancelled. Everything else goes on.
+        """Fills and follows what is assigned, and drops what has left, one step at a time, until
+        cancelled.
 
-        Raises Malformed when the topics were recreated with another count of partitions.
+        Everything else goes on. Raises Malformed when the topics were recreated with another count
+        of partitions.
         """
         while True:
             changed = self._changed
@@ -166,7 +191,10 @@ class PartitionAssignment:
                 if not await self._step():
                     await changed.wait()
             except Unavailable as error:
-                log.warning("no partition can be taken over, again in a moment", extra={"error": error.message})
+                log.warning(
+                    "no partition can be taken over, again in a moment",
+                    extra={"error": error.message},
+                )
                 await _wait_to_retry()
 
     async def _step(self) -> bool:
@@ -199,9 +227,10 @@ class PartitionAssignment:
             self._notify()
 
     async def announce(self) -> None:
-        """Writes what is served here to the table of owners, until cancelled. A database that is unavailable is waited for.
+        """Writes what is served here to the table of owners, until cancelled.
 
-        Again from time to time, since nothing else would correct a wrong entry. Not while the log is unavailable: the partition may be
+        A database that is unavailable is waited for. Again from time to time, since nothing else
+        would correct a wrong entry. Not while the log is unavailable: the partition may be
         another's.
         """
         while True:
@@ -220,18 +249,32 @@ class PartitionAssignment:
             try:
                 await self._write_owners(sorted(unannounced))
             except Unavailable as error:
-                log.warning("ownership cannot be announced, again in a moment", extra={"error": error.message})
+                log.warning(
+                    "ownership cannot be announced, again in a moment",
+                    extra={"error": error.message},
+                )
                 await _wait_to_retry()
             else:
-                if self._assigned == assigned:  # else another may have written meanwhile what is assigned again now
+                if (
+                    self._assigned == assigned
+                ):  # else another may have written meanwhile what is assigned again now
                     self._announced |= unannounced
 
     async def _write_owners(self, partitions: Sequence[int]) -> None:
-        """Those that do not stand there as ours. The group assigned them to us since, so ours is newer, whatever the clocks say."""
-        stand = await asyncio.gather(*(self._owners.owner_of(partition) for partition in partitions))
+        """Those that do not stand there as ours.
+
+        The group assigned them to us since, so ours is newer, whatever the clocks say.
+        """
+        stand = await asyncio.gather(
+            *(self._owners.owner_of(partition) for partition in partitions)
+        )
         now_ms = self._clock.now_ms()
         wrong = [
-            PartitionOwner(partition, self._url(), now_ms if there is None else max(now_ms, there.generation + 1))
+            PartitionOwner(
+                partition,
+                self._url(),
+                now_ms if there is None else max(now_ms, there.generation + 1),
+            )
             for partition, there in zip(partitions, stand, strict=True)
             if there is None or there.url != self._url()
         ]
@@ -248,10 +291,12 @@ class PartitionAssignment:
             return False
         return True
 
-    # ---- what is leaving -----------------------------------------------------------------------------------------------------------------
+    # ---- what is leaving -------------------------------------------------------------------------
 
     async def hand_over(self) -> None:
-        """Until cancelled: sends the sessions of leaving partitions to the new owners, as soon as those have announced themselves."""
+        """Until cancelled: sends the sessions of leaving partitions to the new owners, as soon as
+        those have announced themselves.
+        """
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             if self._assigned is not None and (leaving := self._served - self._assigned):
@@ -275,9 +320,11 @@ class PartitionAssignment:
             self._notify()
 
     async def watch_epoch(self) -> None:
-        """Until cancelled: begins anew when the topics were recreated, which no client of Kafka reports. Cursors of before lead to `reset`.
+        """Until cancelled: begins anew when the topics were recreated, which no client of Kafka
+        reports.
 
-        Raises Malformed when one has got more partitions: functions write to those too, and nothing would read it.
+        Cursors of before lead to `reset`. Raises Malformed when one has got more partitions:
+        functions write to those too, and nothing would read it.
         """
         while True:
             await self._clock.sleep(EPOCH_INTERVAL_S)

@@ -1,6 +1,8 @@
-"""Sends sessions to the gateway that owns their partition now: `moved` with its URL, then close 4001. No I/O, no clock: time is passed in.
+"""Sends sessions to the gateway that owns their partition now: `moved` with its URL, then close
+4001.
 
-`assignment` says who and where; the hub does it. Source: protocol.md section 2, design.md D8.
+No I/O, no clock: time is passed in. `assignment` says who and where; the hub does it. Source:
+protocol.md section 2, design.md D8.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ from gateway.sessions.protocol import Phase, Session
 from schemas import frames
 
 MAX_PER_TICK: Final = 500
-"""2,000 a second: a connection costs its new gateway 290 us (decisions/0025), and the core of one must not be taken whole."""
+"""2,000 a second: a connection costs its new gateway 290 us (decisions/0025), and the core of one
+must not be taken whole.
+"""
 OWED_TIMEOUT_S: Final = 2.0
-"""So long a session that is to move still waits for its `ok`s: a watermark's comes after a second."""
+"""So long a session that is to move still waits for its `ok`s: a watermark's comes after a second.
+"""
 
 
 class Handover:
@@ -34,10 +39,14 @@ class Handover:
 
     def cancel(self, partitions: Collection[int]) -> None:
         """Sessions of these partitions that have not been sent `moved` yet may stay after all."""
-        self._waiting = deque((session, url) for session, url in self._waiting if session.partition not in partitions)
+        self._waiting = deque(
+            (session, url) for session, url in self._waiting if session.partition not in partitions
+        )
 
     def tick(self, now_s: float) -> None:
-        """Called some times a second: sends `moved` to some, and closes those that have had their answers."""
+        """Called some times a second: sends `moved` to some, and closes those that have had their
+        answers.
+        """
         for _ in range(min(len(self._waiting), MAX_PER_TICK)):
             session, url = self._waiting.popleft()
             if session.phase is Phase.OPEN:

@@ -1,7 +1,8 @@
-"""How far history is behind what is delivered: `welcome` says it, so that a client loads again after so long.
+"""How far history is behind what is delivered: `welcome` says it, so that a client loads again
+after so long.
 
-Measured from what the groups that write history have committed, in chat-messages and among what waits for another try. Source: design.md
-D9, protocol.md section 4.
+Measured from what the groups that write history have committed, in chat-messages and among what
+waits for another try. Source: design.md D9, protocol.md section 4.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class HistoryLag:
         return self.seconds + self._clock.elapsed_s() - self._looked_s
 
     async def watch(self) -> None:
-        """Looks until cancelled, after the look that the start has made. While the log is unavailable the last figure stays."""
+        """Looks until cancelled, after the look that the start has made.
+
+        While the log is unavailable the last figure stays.
+        """
         while True:
             await self._clock.sleep(POLL_INTERVAL_S)
             try:
@@ -51,7 +55,11 @@ class HistoryLag:
     async def look(self) -> None:
         """One look. Raises Unavailable."""
         looked_s, now_s = self._clock.elapsed_s(), self._clock.now_s()
-        oldest_ms = [at_ms for topic, group in HISTORY_GROUPS.items() for at_ms in await self._waiting_ms(topic, group)]
+        oldest_ms = [
+            at_ms
+            for topic, group in HISTORY_GROUPS.items()
+            for at_ms in await self._waiting_ms(topic, group)
+        ]
         lag_s = max(0.0, now_s - min(oldest_ms) / 1_000) if oldest_ms else 0.0
         self.seconds, self._looked_s = lag_s, looked_s
         gauge("knchat_history_lag_seconds", lag_s)
@@ -60,10 +68,15 @@ class HistoryLag:
         """Since when the oldest outcome of each partition waits (Unix milliseconds)."""
         committed = await self._reads.committed(group, topic)
         waiting = []
-        for partition, bounds in (await self._reads.bounds(topic, range(await self._reads.partitions(topic)))).items():
+        for partition, bounds in (
+            await self._reads.bounds(topic, range(await self._reads.partitions(topic)))
+        ).items():
             offset = max(committed.get(partition, bounds.begin), bounds.begin)
             if offset < bounds.end:
-                waiting += [_since_ms(record) for record in await self._reads.read(topic, partition, offset, max_records=1)]
+                waiting += [
+                    _since_ms(record)
+                    for record in await self._reads.read(topic, partition, offset, max_records=1)
+                ]
         return waiting
 
 

@@ -1,7 +1,8 @@
-"""Where the users of a partition live: the gateways that own partitions, asked from the `owners` table through a small cache.
+"""Where the users of a partition live: the gateways that own partitions, asked from the `owners`
+table through a small cache.
 
-`assignment` asks for clients that came to the wrong gateway. Ten thousand of them at once are one question for each partition.
-Source: design.md D8.
+`assignment` asks for clients that came to the wrong gateway. Ten thousand of them at once are one
+question for each partition. Source: design.md D8.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from schemas.errors import Unavailable
 log = logging.getLogger(__name__)
 
 TTL_S: Final = 3.0
-"""Of an answer, also that nothing is known. A client that is sent to an owner of before is sent on from there."""
+"""Of an answer, also that nothing is known.
+
+A client that is sent to an owner of before is sent on from there.
+"""
 
 
 class OwnerCache:
@@ -29,12 +33,17 @@ class OwnerCache:
         self._asked: dict[int, tuple[float, asyncio.Task[str | None]]] = {}
 
     async def url_of(self, partition: int) -> str | None:
-        """The whole URL of the gateway that announced last that it owns this partition. None: none has, or the database is unavailable."""
+        """The whole URL of the gateway that announced last that it owns this partition.
+
+        None: none has, or the database is unavailable.
+        """
         since_s, task = self._asked.get(partition, (float("-inf"), None))
         if task is None or self._clock() - since_s >= TTL_S:
             task = asyncio.create_task(self._ask(partition))
             self._asked[partition] = (self._clock(), task)
-        return await asyncio.shield(task)  # a caller whose time is over must not take the answer from the others
+        return await asyncio.shield(
+            task
+        )  # a caller whose time is over must not take the answer from the others
 
     def forget(self, partitions: Iterable[int]) -> None:
         """These have changed hands: they are asked again."""
@@ -45,6 +54,9 @@ class OwnerCache:
         try:
             owner = await self._owners.owner_of(partition)
         except Unavailable as error:
-            log.warning("the owner of a partition is not known", extra={"partition": partition, "error": error.message})
+            log.warning(
+                "the owner of a partition is not known",
+                extra={"partition": partition, "error": error.message},
+            )
             return None
         return None if owner is None else owner.url

@@ -12,11 +12,14 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 STALL_TIMEOUT_S: Final = 10.0
-"""The session timeout of the group: after so long without a heartbeat the others own what this gateway owned."""
+"""The session timeout of the group: after so long without a heartbeat the others own what this
+gateway owned.
+"""
 
 
 class StallDetector:
-    """`beat` is called by everything that must not go on after a stall as if nothing had happened; `on_stall` is called first then.
+    """`beat` is called by everything that must not go on after a stall as if nothing had happened;
+    `on_stall` is called first then.
 
     `clock`: seconds that also pass while the machine is suspended.
     """
@@ -31,5 +34,8 @@ class StallDetector:
         now_s = self._clock()
         last_s, self._last_s = self._last_s, now_s
         if last_s is not None and now_s - last_s >= STALL_TIMEOUT_S:
-            log.error("event loop stalled, all sessions are closed", extra={"for_s": round(now_s - last_s, 1)})
+            log.error(
+                "event loop stalled, all sessions are closed",
+                extra={"for_s": round(now_s - last_s, 1)},
+            )
             self._on_stall()

@@ -1,7 +1,9 @@
-"""Coalesces watermarks: each is held for a second a user and chat; only the newest goes on, if it says more than the one before. No I/O.
+"""Coalesces watermarks: each is held for a second a user and chat; only the newest goes on, if it
+says more than the one before.
 
-A reader who scrolls sends dozens of marks; the log, the store and the other side need one a second, and none that they have had: a device
-that comes late, or marks again what is marked. Source: design.md section 6.
+No I/O. A reader who scrolls sends dozens of marks; the log, the store and the other side need one a
+second, and none that they have had: a device that comes late, or marks again what is marked.
+Source: design.md section 6.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ MAX_HELD: Final = 65_536
 MAX_HELD_PER_USER: Final = 512
 """Of one user: so many chats may be marked within a second."""
 MAX_ENTRIES: Final = 65_536
-"""So many watermarks that the log has are known; without, a mark goes on and changes nothing. About 150 bytes each."""
+"""So many watermarks that the log has are known; without, a mark goes on and changes nothing.
+
+About 150 bytes each.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,13 +42,19 @@ class HeldMark:
         """Calls back all waiters."""
         if isinstance(outcome, Accepted):
             mark = self.command.mark
-            self.marked.put((self.command.user, self.command.chat), (mark.received, mark.read, outcome.id), limit=MAX_ENTRIES)
+            self.marked.put(
+                (self.command.user, self.command.chat),
+                (mark.received, mark.read, outcome.id),
+                limit=MAX_ENTRIES,
+            )
         for waiter in self.waiters:
             waiter(outcome)
 
 
 class MarkCoalescer:
-    """At most MAX_HELD marks on hold, of one user MAX_HELD_PER_USER, in the order in which they are due."""
+    """At most MAX_HELD marks on hold, of one user MAX_HELD_PER_USER, in the order in which they are
+    due.
+    """
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], HeldMark] = {}
@@ -54,10 +65,15 @@ class MarkCoalescer:
         """Keeps the watermarks back until a second after the first of them came.
 
         One that the log has had goes no further, and its waiter is called at once.
-        Raises Refused rate_limited when too many of this user wait, Unavailable when too many of all do.
+        Raises Refused rate_limited when too many of this user wait, Unavailable when too many of
+        all do.
         """
         held = self._held.get((command.user, command.chat))
-        received, read, number = self._marked.get((command.user, command.chat)) or (0, 0, MessageId(0))
+        received, read, number = self._marked.get((command.user, command.chat)) or (
+            0,
+            0,
+            MessageId(0),
+        )
         if command.mark.received <= received and command.mark.read <= read:
             waiter(Accepted(number, duplicate=True))
             return
@@ -65,12 +81,21 @@ class MarkCoalescer:
             if len(self._held) >= MAX_HELD:
                 raise Unavailable("too many watermarks wait, mark again")
             if self._of_each[command.user] >= MAX_HELD_PER_USER:
-                raise Refused("rate_limited", f"more than {MAX_HELD_PER_USER} chats marked in a second", retry_after_s=HOLD_INTERVAL_S)
+                raise Refused(
+                    "rate_limited",
+                    f"more than {MAX_HELD_PER_USER} chats marked in a second",
+                    retry_after_s=HOLD_INTERVAL_S,
+                )
             self._of_each[command.user] += 1
-            self._held[command.user, command.chat] = HeldMark(command, now_s + HOLD_INTERVAL_S, [waiter], self._marked)
+            self._held[command.user, command.chat] = HeldMark(
+                command, now_s + HOLD_INTERVAL_S, [waiter], self._marked
+            )
             return
         mark = held.command.mark
-        mark.read, mark.received = max(mark.read, command.mark.read), max(mark.received, command.mark.received)
+        mark.read, mark.received = (
+            max(mark.read, command.mark.read),
+            max(mark.received, command.mark.received),
+        )
         held.command.device = command.device
         held.waiters.append(waiter)
 

@@ -1,7 +1,8 @@
-"""What the gateway itself remembers of clients' idempotency keys: a bounded table in front of the cache. No I/O.
+"""What the gateway itself remembers of clients' idempotency keys: a bounded table in front of the
+cache.
 
-The publisher asks it before anything is minted. A repeat while the first is under way joins it; a settled one is answered from here.
-Source: design.md D4.
+No I/O. The publisher asks it before anything is minted. A repeat while the first is under way joins
+it; a settled one is answered from here. Source: design.md D4.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ Waiter = Callable[[Outcome], None]
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A command on its way into the log, and its waiters. `duplicate`: even the first of them only repeats."""
+    """A command on its way into the log, and its waiters.
+
+    `duplicate`: even the first of them only repeats.
+    """
 
     command: pb.Command
     size: int
@@ -67,9 +71,11 @@ class Known:
 
 
 class IdempotencyKeys:
-    """The MAX_ENTRIES most recently used keys, each for KEY_TTL_S: after that it may be used for something new.
+    """The MAX_ENTRIES most recently used keys, each for KEY_TTL_S: after that it may be used for
+    something new.
 
-    One that is pending is never forgotten: those are bounded by the publisher's queue. A `BoundedDict` would forget those too.
+    One that is pending is never forgotten: those are bounded by the publisher's queue. A
+    `BoundedDict` would forget those too.
     """
 
     def __init__(self, limit: int = MAX_ENTRIES) -> None:

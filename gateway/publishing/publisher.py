@@ -1,7 +1,8 @@
-"""Commands into the log: the promise behind every `ok`. Connections submit, with a callback for what became of the command.
+"""Commands into the log: the promise behind every `ok`.
 
-A command gets its id here; a keyed one is reserved in the cache before it is appended, so that a repeat finds its id whatever happened
-to the first. What a command asks for is not known here. Source: design.md D1, D4.
+Connections submit, with a callback for what became of the command. A command gets its id here; a
+keyed one is reserved in the cache before it is appended, so that a repeat finds its id whatever
+happened to the first. What a command asks for is not known here. Source: design.md D1, D4.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from backends.concurrency import Backoff, BoundedDict
 from backends.log import LogProducer, ProducerRecord
 from backends.telemetry import tracing
 from backends.telemetry.metrics import count, observe
-from gateway.publishing.idempotency import MAX_ENTRIES, Accepted, IdempotencyKeys, Known, Pending, Waiter
+from gateway.publishing.idempotency import (
+    MAX_ENTRIES,
+    Accepted,
+    IdempotencyKeys,
+    Known,
+    Pending,
+    Waiter,
+)
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.micro_batcher import TIMEOUT_S, MicroBatcher, in_halves
 from schemas import chat_pb2 as pb
@@ -33,14 +41,22 @@ CACHE_COOLDOWN_S: Final = 5.0
 """So long the cache is not asked after it did not answer: the keys remembered here go on alone."""
 CONFIRM_INTERVAL_S: Final = 1.0
 MAX_UNCONFIRMED: Final = 65_536
-"""Confirmations kept for a cache that is unavailable; more are dropped, and such a key stays reserved: a repeat appends its id again."""
+"""Confirmations kept for a cache that is unavailable; more are dropped, and such a key stays
+reserved: a repeat appends its id again.
+"""
 MAX_CONFIRMS: Final = 1_024
-"""In one call; the oldest first. All of them at once would not be done within a call's 50 ms: 3 us of ours and of Redis for each."""
+"""In one call; the oldest first.
+
+All of them at once would not be done within a call's 50 ms: 3 us of ours and of Redis for each.
+"""
 RETRY: Final = Backoff(first_s=0.1, max_s=2.0)
 
 
 class Publisher:
-    """One queue of commands and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
+    """One queue of commands and a few publishes in flight.
+
+    Belongs to one event loop; `clock` is monotonic.
+    """
 
     def __init__(
         self,
@@ -57,22 +73,27 @@ class Publisher:
         self._message_ids = message_ids
         self._clock = clock
         self._keys = IdempotencyKeys()
-        self._batcher = MicroBatcher[Pending](self._publish, self._on_failed, in_flight=in_flight, apart_s=apart_s)
+        self._batcher = MicroBatcher[Pending](
+            self._publish, self._on_failed, in_flight=in_flight, apart_s=apart_s
+        )
         self._published = 0
         self._cache_cooldown_until_s = float("-inf")
         self._unconfirmed: list[Claim] = []
         self._asked_cache_s = float("-inf")
         self._confirming: asyncio.Task[None] | None = None
         self._closing = False
-        # Keys of lost commands that were not sent again yet, and whether the cache has been told: it may say `confirmed` for a moment more.
+        # Keys of lost commands that were not sent again yet, and whether the cache has been told:
+        # it may say `confirmed` for a moment more.
         self._lost = BoundedDict[tuple[int, str], bool](MAX_ENTRIES)
         self._releasing: asyncio.Task[None] | None = None
 
     def submit(self, command: pb.Command, waiter: Waiter) -> None:
-        """Takes a command without id. `waiter` is called exactly once, unless the gateway stops: then the outcome is unknown.
+        """Takes a command without id.
 
-        Accepted: it is in the log. key_reused: the key stands for something else, nothing was appended. Malformed: the log takes this one
-        never, whatever travels with it. Unavailable: the outcome is unknown.
+        `waiter` is called exactly once, unless the gateway stops: then the outcome is unknown.
+        Accepted: it is in the log. key_reused: the key stands for something else, nothing was
+        appended. Malformed: the log takes this one never, whatever travels with it. Unavailable:
+        the outcome is unknown.
         """
         now_s = self._clock()
         known = self._keys.get(command.user, command.key, now_s) if command.key else None
@@ -93,7 +114,9 @@ class Publisher:
         except Unavailable as error:
             waiter(error)
             return
-        pending = Pending(command, command.ByteSize() + 4, now_s, known, [waiter], duplicate=known is not None)
+        pending = Pending(
+            command, command.ByteSize() + 4, now_s, known, [waiter], duplicate=known is not None
+        )
         if command.key:
             if known is None:
                 pending.known = known = Known(MessageId(command.id), content, now_s)
@@ -102,16 +125,22 @@ class Publisher:
         self._batcher.put(pending)
 
     def lost(self, user: int, key: str) -> None:
-        """A command that was in the log could not be processed: a repeat of its key must append it again."""
+        """A command that was in the log could not be processed: a repeat of its key must append it
+        again.
+        """
         known = self._keys.get(user, key, self._clock())
         if known is not None:
             known.confirmed = False
-        self._unconfirmed = [claim for claim in self._unconfirmed if (claim.user, claim.key) != (user, key)]
+        self._unconfirmed = [
+            claim for claim in self._unconfirmed if (claim.user, claim.key) != (user, key)
+        ]
         self._lost[user, key] = False
         self._release_soon()
 
     def tick(self, now_s: float) -> None:
-        """Called some times a second: tells those who have waited too long, and confirms what no next batch has confirmed."""
+        """Called some times a second: tells those who have waited too long, and confirms what no
+        next batch has confirmed.
+        """
         for pending in self._batcher.tick(now_s):
             self._give_up(pending, never_left=not pending.duplicate)
         for batch in self._batcher.under_way:
@@ -149,7 +178,7 @@ class Publisher:
             if task is not None:
                 task.cancel()
 
-    # ---- one batch -----------------------------------------------------------------------------------------------------------------------
+    # ---- one batch -------------------------------------------------------------------------------
 
     async def _publish(self, batch: list[Pending]) -> None:
         try:
@@ -166,19 +195,26 @@ class Publisher:
 
     def _refuse(self, pending: Pending, error: Malformed) -> None:
         count("knchat_refused_commands_total")
-        log.warning("the log refuses a command for good", extra={"bytes": pending.size, "error": error.message})
+        log.warning(
+            "the log refuses a command for good",
+            extra={"bytes": pending.size, "error": error.message},
+        )
         if pending.known is not None:
             pending.known.pending = None  # its id stays reserved: should it be asked for again, and be taken, that is its one id
         pending.settle(error)
 
     def _check_room(self, now_s: float) -> None:
         if self._closing:
-            raise Unavailable("this gateway is stopping: repeat with the same key elsewhere", code="starting")
+            raise Unavailable(
+                "this gateway is stopping: repeat with the same key elsewhere", code="starting"
+            )
         if self._batcher.is_late(now_s):
             raise _timed_out()
 
     async def _reserve(self, batch: list[Pending]) -> list[Pending]:
-        """Asks the cache who holds the keys; what is left to append, each with the id that its key stands for."""
+        """Asks the cache who holds the keys; what is left to append, each with the id that its key
+        stands for.
+        """
         claims = [_claim(pending) for pending in batch if pending.known is not None]
         if not claims or self._is_cache_cooling(self._clock()):
             return batch
@@ -186,17 +222,29 @@ class Publisher:
         if held is None:
             return batch
         holders = iter(held)
-        return [pending for pending in batch if pending.known is None or self._resolve(pending, pending.known, next(holders))]
+        return [
+            pending
+            for pending in batch
+            if pending.known is None or self._resolve(pending, pending.known, next(holders))
+        ]
 
     def _resolve(self, pending: Pending, known: Known, holder: Held) -> bool:
-        """Whether the command is still to be appended, now that the cache has said who holds its key."""
+        """Whether the command is still to be appended, now that the cache has said who holds its
+        key.
+        """
         if holder.fresh:
             return True
-        # An id of another gateway, or of a life before: what is minted after its `ok` must be greater.
+        # An id of another gateway, or of a life before: what is minted after its `ok` must be
+        # greater.
         if not self._message_ids.advance(holder.id):
             count("knchat_ids_ahead_total", where="cache")
         if holder.content != known.content:
-            known.id, known.content, known.confirmed, known.pending = holder.id, holder.content, holder.confirmed, None
+            known.id, known.content, known.confirmed, known.pending = (
+                holder.id,
+                holder.content,
+                holder.confirmed,
+                None,
+            )
             pending.settle(_reused())
             return False
         pending.command.id = known.id = holder.id
@@ -208,9 +256,12 @@ class Publisher:
 
     def _record(self, batch: Sequence[Pending], span: tracing.Span) -> ProducerRecord:
         self._published += 1
-        data = pb.Commands(schema=1, commands=[pending.command for pending in batch]).SerializeToString()
+        data = pb.Commands(
+            schema=1, commands=[pending.command for pending in batch]
+        ).SerializeToString()
         event = Event(
-            # A command that is appended again must not lend its id to another event: hence the number.
+            # A command that is appended again must not lend its id to another event: hence the
+            # number.
             id=f"{batch[0].command.id}-{self._published}",
             source=f"/gateways/{self._message_ids.generator}",
             type=COMMANDS_ISSUED.type,
@@ -223,10 +274,11 @@ class Publisher:
         return ProducerRecord(COMMANDS, event)
 
     async def _append(self, span: tracing.Span, batch: Sequence[Pending]) -> None:
-        """Returns when the log has these commands, in one record, and their waiters are called. Raises Malformed: it never takes them.
+        """Returns when the log has these commands, in one record, and their waiters are called.
 
-        The same bytes go again as long as this gateway lives: the log may have them already, and only its answer ends the doubt. No caller
-        waits for it longer than TIMEOUT_S, and no more than the batches in flight hang here.
+        Raises Malformed: it never takes them. The same bytes go again as long as this gateway
+        lives: the log may have them already, and only its answer ends the doubt. No caller waits
+        for it longer than TIMEOUT_S, and no more than the batches in flight hang here.
         """
         record = self._record(batch, span)
         failures = 0
@@ -238,7 +290,14 @@ class Publisher:
                 count("knchat_publish_failures_total")
                 wait_s = RETRY.delay_s(failures)
                 text = "publish failed, again in a moment"
-                log.info(text, extra={"event": record.event.id, "error": error.message, "wait_s": round(wait_s, 2)})
+                log.info(
+                    text,
+                    extra={
+                        "event": record.event.id,
+                        "error": error.message,
+                        "wait_s": round(wait_s, 2),
+                    },
+                )
             else:
                 break
             await asyncio.sleep(wait_s)
@@ -263,12 +322,15 @@ class Publisher:
                 self._keys.forget(pending.command.user, pending.command.key)
         pending.settle(_timed_out())
 
-    # ---- the cache -----------------------------------------------------------------------------------------------------------------------
+    # ---- the cache -------------------------------------------------------------------------------
 
     def _start_cache_cooldown(self, error: Unavailable) -> None:
         self._cache_cooldown_until_s = self._clock() + CACHE_COOLDOWN_S
         count("knchat_cache_away_total")
-        log.warning("cache unavailable, going on without it", extra={"error": error.message, "for_s": CACHE_COOLDOWN_S})
+        log.warning(
+            "cache unavailable, going on without it",
+            extra={"error": error.message, "for_s": CACHE_COOLDOWN_S},
+        )
 
     def _is_cache_cooling(self, now_s: float) -> bool:
         return now_s < self._cache_cooldown_until_s
@@ -278,8 +340,14 @@ class Publisher:
         del self._unconfirmed[:-MAX_UNCONFIRMED]
 
     async def _ask_cache(self, claims: Sequence[Claim]) -> Sequence[Held] | None:
-        """Reserves these and confirms what waits for it. None: the cache does not answer, and is not asked for a while."""
-        confirm, self._unconfirmed = self._unconfirmed[:MAX_CONFIRMS], self._unconfirmed[MAX_CONFIRMS:]
+        """Reserves these and confirms what waits for it.
+
+        None: the cache does not answer, and is not asked for a while.
+        """
+        confirm, self._unconfirmed = (
+            self._unconfirmed[:MAX_CONFIRMS],
+            self._unconfirmed[MAX_CONFIRMS:],
+        )
         self._asked_cache_s = self._clock()
         try:
             return await self._cache.reserve(claims, confirm=confirm)
@@ -319,4 +387,6 @@ def _reused() -> Refused:
 
 
 def _timed_out() -> Unavailable:
-    return Unavailable("the log does not answer in time: the outcome is unknown, repeat with the same key")
+    return Unavailable(
+        "the log does not answer in time: the outcome is unknown, repeat with the same key"
+    )

@@ -1,6 +1,7 @@
-"""Queries into the log: pages, lists of chats, digests. The answers come back through session-deliveries, to the session that asked.
+"""Queries into the log: pages, lists of chats, digests.
 
-A query is not repeated: its client gets `unavailable` and asks again. Source: design.md section 2 and D1.
+The answers come back through session-deliveries, to the session that asked. A query is not
+repeated: its client gets `unavailable` and asks again. Source: design.md section 2 and D1.
 """
 
 from __future__ import annotations
@@ -39,20 +40,36 @@ class _Asked:
 
 
 class Queries:
-    """One queue of questions and a few publishes in flight. Belongs to one event loop; `clock` is monotonic."""
+    """One queue of questions and a few publishes in flight.
+
+    Belongs to one event loop; `clock` is monotonic.
+    """
 
     def __init__(
-        self, appends: LogProducer, message_ids: MessageIds, *, in_flight: int, apart_s: float = 0.0, clock: Callable[[], float]
+        self,
+        appends: LogProducer,
+        message_ids: MessageIds,
+        *,
+        in_flight: int,
+        apart_s: float = 0.0,
+        clock: Callable[[], float],
     ) -> None:
         self._appends = appends
         self._message_ids = message_ids
         self._clock = clock
-        self._batcher = MicroBatcher[_Asked](self._publish, lambda asked: asked.fail(_timed_out()), in_flight=in_flight, apart_s=apart_s)
+        self._batcher = MicroBatcher[_Asked](
+            self._publish,
+            lambda asked: asked.fail(_timed_out()),
+            in_flight=in_flight,
+            apart_s=apart_s,
+        )
 
     def ask(self, query: pb.Query, failed: Callable[[ChatError], None]) -> None:
-        """Sends the question. `failed` is called at most once, when it did not get into the log; the answer comes another way.
+        """Sends the question.
 
-        Malformed: the log does not take this one, whatever travels with it. Unavailable: it may be there all the same.
+        `failed` is called at most once, when it did not get into the log; the answer comes another
+        way. Malformed: the log does not take this one, whatever travels with it. Unavailable: it
+        may be there all the same.
         """
         now_s = self._clock()
         if self._batcher.is_late(now_s):
@@ -61,7 +78,10 @@ class Queries:
             self._batcher.put(_Asked(query, query.ByteSize() + 4, now_s, failed))
 
     def tick(self, now_s: float) -> None:
-        """Called some times a second: drops what has waited too long. Its session tells, by its own deadline."""
+        """Called some times a second: drops what has waited too long.
+
+        Its session tells, by its own deadline.
+        """
         self._batcher.tick(now_s)
 
     async def close(self) -> None:
@@ -70,7 +90,9 @@ class Queries:
 
     async def _publish(self, batch: Sequence[_Asked]) -> None:
         with tracing.span(f"publish {QUERIES}", "producer") as span:
-            await in_halves(batch, partial(self._append, span), lambda asked, error: asked.fail(error))
+            await in_halves(
+                batch, partial(self._append, span), lambda asked, error: asked.fail(error)
+            )
 
     async def _append(self, span: tracing.Span, batch: Sequence[_Asked]) -> None:
         try:
@@ -78,7 +100,9 @@ class Queries:
         except Unavailable as error:
             span.fail(error.code)
             count("knchat_publish_failures_total")
-            log.info("questions not published", extra={"questions": len(batch), "error": error.message})
+            log.info(
+                "questions not published", extra={"questions": len(batch), "error": error.message}
+            )
             for asked in batch:
                 asked.fail(_timed_out())
 

@@ -1,6 +1,7 @@
-"""Every code that a session is closed with, and every reason: one table. The codes of RFC 6455 are in `gateway/transport/framing.py`.
+"""Every code that a session is closed with, and every reason: one table.
 
-The range tells the client what to do (docs/protocol.md, Close codes); the reason is for people, and may change.
+The codes of RFC 6455 are in `gateway/transport/framing.py`. The range tells the client what to do
+(docs/protocol.md, Close codes); the reason is for people, and may change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ REPLIES_UNREAD: Final = Close(4003, "slow consumer: replies are not read")
 NO_LONGER_HELD: Final = Close(4003, "what comes next is no longer held: resume")
 EXPIRED: Final = Close(4004, "the access token has expired")
 PASSWORD_CHANGED: Final = Close(4004, "the password was changed: refresh first")
-TOO_MANY_FRAMES: Final = Close(4005, "more than {limit} empty or control frames or fragments a second")
+TOO_MANY_FRAMES: Final = Close(
+    4005, "more than {limit} empty or control frames or fragments a second"
+)
 TOO_MUCH_EARLY: Final = Close(4005, "too much before welcome")
 STARTING: Final = Close(4006, "starting")
 DRAINING: Final = Close(4006, "draining")

@@ -1,7 +1,8 @@
-"""One WebSocket from its first byte to its last: hands what the client says to its session, and executes the session's effects.
+"""One WebSocket from its first byte to its last: hands what the client says to its session, and
+executes the session's effects.
 
-`app` makes one for each socket that it admits. Plain calls on the event loop; only a token that is being checked is waited for.
-What all connections share is in `GatewayContext`.
+`app` makes one for each socket that it admits. Plain calls on the event loop; only a token that is
+being checked is waited for. What all connections share is in `GatewayContext`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S: Final = 5.0
 """So long a hello waits for a gateway that starts, or takes over its partition; then close 4006."""
 MIN_LAG_S: Final = 10.0
-"""Less is not said: two minutes are pushed anyway, and what is written already is committed up to 5 s later."""
+"""Less is not said: two minutes are pushed anyway, and what is written already is committed up to 5
+s later.
+"""
 FEATURES: Final = sorted(frames.CLIENT_TYPES - {"hello"})
 """What `welcome` says of this server: the frames it understands."""
 
@@ -107,17 +110,23 @@ class ClientConnection:
         self._codec = codec
         self._session: Session
 
-    # ---- callbacks of the socket ---------------------------------------------------------------------------------------------------------
+    # ---- callbacks of the socket -----------------------------------------------------------------
 
     def on_open(self, socket: Socket) -> None:
         """See `Handler`."""
-        self._session = Session(socket, self._codec, self._context.rules, now_s=self._context.clock.elapsed_s())
+        self._session = Session(
+            socket, self._codec, self._context.rules, now_s=self._context.clock.elapsed_s()
+        )
         self._context.hub.add(self._session)
 
     def on_message(self, payload: bytes, *, text: bool) -> None:
         """See `Handler`."""
         context = self._context
-        self._execute_all(self._session.receive(payload, text=text, now_s=context.clock.elapsed_s(), now_ms=context.clock.now_ms()))
+        self._execute_all(
+            self._session.receive(
+                payload, text=text, now_s=context.clock.elapsed_s(), now_ms=context.clock.now_ms()
+            )
+        )
 
     def on_writable(self) -> None:
         """See `Handler`."""
@@ -135,7 +144,7 @@ class ClientConnection:
         """See `Handler`."""
         self._context.hub.remove(self._session)
 
-    # ---- effects of the session ----------------------------------------------------------------------------------------------------------
+    # ---- effects of the session ------------------------------------------------------------------
 
     def _execute_all(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -181,7 +190,11 @@ class ClientConnection:
             self._send(error_of(outcome, re))
         elif not isinstance(re, UnsetType):
             text = time_text(unix_ms_of(outcome.id))
-            self._send(frames.Ok(re=re, message=str(outcome.id), time=text, duplicate=outcome.duplicate or UNSET))
+            self._send(
+                frames.Ok(
+                    re=re, message=str(outcome.id), time=text, duplicate=outcome.duplicate or UNSET
+                )
+            )
 
     def _on_marked(self, re: Re, outcome: Outcome) -> None:
         self._session.owed -= 1
@@ -200,11 +213,13 @@ class ClientConnection:
             for field in ("read", "received"):
                 if self._context.message_ids.is_ahead(getattr(command.mark, field)):
                     raise Malformed(f"{field} lies in the future", field=field)
-            self._context.coalescer.hold(command, partial(self._on_marked, re), self._context.clock.elapsed_s())
+            self._context.coalescer.hold(
+                command, partial(self._on_marked, re), self._context.clock.elapsed_s()
+            )
         except ChatError as error:
             self._on_marked(re, error)
 
-    # ---- tokens --------------------------------------------------------------------------------------------------------------------------
+    # ---- tokens ----------------------------------------------------------------------------------
 
     async def _authenticate(self, hello: frames.Hello) -> None:
         """Admits the session, or closes it with the code that says why not."""
@@ -217,13 +232,21 @@ class ClientConnection:
                 partition = user_partition(claims.user, context.partitions)
                 owner_url = await context.assignment.url_of_owner(partition)
                 await self._wait_for_seen(hello.seen)
-                cursor = None if isinstance(hello.resume, UnsetType) else context.hub.cursor_of(partition, hello.resume)
+                cursor = (
+                    None
+                    if isinstance(hello.resume, UnsetType)
+                    else context.hub.cursor_of(partition, hello.resume)
+                )
                 if owner_url is None and cursor is not None:
                     await context.resume.wait_until_reached(partition, cursor)
-                    deadline.reschedule(asyncio.get_running_loop().time() + PASS_TIMEOUT_S + START_TIMEOUT_S)
+                    deadline.reschedule(
+                        asyncio.get_running_loop().time() + PASS_TIMEOUT_S + START_TIMEOUT_S
+                    )
                     behind = await context.resume.missed(partition, claims.user, cursor)
                 if owner_url is None:
-                    owner_url = await context.assignment.url_of_owner(partition)  # it may have gone meanwhile
+                    owner_url = await context.assignment.url_of_owner(
+                        partition
+                    )  # it may have gone meanwhile
         except EarlyToken as error:
             self._close(close.STARTING.because(error.message))
         except (TimeoutError, Unavailable):
@@ -241,15 +264,24 @@ class ClientConnection:
                 return
             if context.hub.ping_if_full(claims):
                 await asyncio.sleep(PONG_TIMEOUT_S + TICK_S)
-            if self._session.phase is Phase.AUTHENTICATING and (refusal := self._admit(hello, claims, behind)) is not None:
+            if (
+                self._session.phase is Phase.AUTHENTICATING
+                and (refusal := self._admit(hello, claims, behind)) is not None
+            ):
                 self._close(refusal)
 
     async def _wait_for_seen(self, seen: str | UnsetType) -> None:
-        """Waits until what this client writes sorts after what it has seen: at most a second, and no other client's ids move.
+        """Waits until what this client writes sorts after what it has seen: at most a second, and
+        no other client's ids move.
 
-        An id further ahead is of a wrong clock, or made up: no id can come after it. Raises Malformed.
+        An id further ahead is of a wrong clock, or made up: no id can come after it. Raises
+        Malformed.
         """
-        wait_ms = 0 if isinstance(seen, UnsetType) else self._context.message_ids.greater_in_ms(parse_id(seen, name="seen"))
+        wait_ms = (
+            0
+            if isinstance(seen, UnsetType)
+            else self._context.message_ids.greater_in_ms(parse_id(seen, name="seen"))
+        )
         if wait_ms > MAX_AHEAD_MS:
             count("knchat_ids_ahead_total", where="hello")
         elif wait_ms:
@@ -303,9 +335,15 @@ class ClientConnection:
         return None
 
     def _lag_s(self, pushed_s: float) -> float | UnsetType:
-        """What a client must hear: that history may be behind by more than it is pushed, or by much, which it looks at again anyway."""
+        """What a client must hear: that history may be behind by more than it is pushed, or by
+        much, which it looks at again anyway.
+        """
         lag = self._context.history_lag
-        return round(lag.at_most_s, 1) if lag.seconds >= MIN_LAG_S or lag.at_most_s > pushed_s else UNSET
+        return (
+            round(lag.at_most_s, 1)
+            if lag.seconds >= MIN_LAG_S or lag.at_most_s > pushed_s
+            else UNSET
+        )
 
     async def _refresh_token(self, token: str, re: Re) -> None:
         """Takes a newer token of the same user and device; any other leaves everything as it is."""

@@ -1,7 +1,8 @@
-"""Drops what users have been sent already: no message goes to them twice, no watermark goes back. No I/O, no clock.
+"""Drops what users have been sent already: no message goes to them twice, no watermark goes back.
 
-The log may hold a delivery twice, for its dispatcher repeats what it had not confirmed, and watermarks in any order, for nothing orders the
-marks of a user's devices. The hub asks here before anything is kept or pushed, so live pushes and resumed ones say the same.
+No I/O, no clock. The log may hold a delivery twice, for its dispatcher repeats what it had not
+confirmed, and watermarks in any order, for nothing orders the marks of a user's devices. The hub
+asks here before anything is kept or pushed, so live pushes and resumed ones say the same.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from typing import Final, Generic, TypeVar
 from schemas import chat_pb2 as pb
 
 TTL_MS: Final = 60_000
-"""A message is known again for so long, at most twice as long, by the log's time. A crashed dispatcher repeats about 5 s (measured)."""
-# Over all partitions, of each kind: two minutes of 500 messages a second. About 120 bytes each (measured), so 16 MB when all are full.
+"""A message is known again for so long, at most twice as long, by the log's time.
+
+A crashed dispatcher repeats about 5 s (measured).
+"""
+# Over all partitions, of each kind: two minutes of 500 messages a second. About 120 bytes each
+# (measured), so 16 MB when all are full.
 MAX_ENTRIES: Final = 65_536
 
 Key = TypeVar("Key")
@@ -21,7 +26,9 @@ Value = TypeVar("Value")
 
 
 class RecentDict(Generic[Key, Value]):
-    """A bounded table that forgets what was put longest ago, in two halves: the older one goes as a whole."""
+    """A bounded table that forgets what was put longest ago, in two halves: the older one goes as a
+    whole.
+    """
 
     __slots__ = ("_old", "_young")
 
@@ -63,7 +70,8 @@ class Deduplicator:
         self._partitions: dict[int, _Partition] = {}
 
     def drop_repeats(self, partition: int, at_ms: int, delivery: pb.Delivery) -> None:
-        """Takes the users from a delivery that they have had: it keeps its place in its record and has no receivers.
+        """Takes the users from a delivery that they have had: it keeps its place in its record and
+        has no receivers.
 
         A receipt that goes on in one watermark and back in the other keeps the further of both.
         """
@@ -100,7 +108,9 @@ class Deduplicator:
         if receipt.received <= received and receipt.read <= read:
             return False
         receipt.received, receipt.read = max(receipt.received, received), max(receipt.read, read)
-        sent.marks.put((receipt.chat, receipt.user), (receipt.received, receipt.read), limit=self._limit)
+        sent.marks.put(
+            (receipt.chat, receipt.user), (receipt.received, receipt.read), limit=self._limit
+        )
         return True
 
     @property

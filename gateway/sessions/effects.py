@@ -77,6 +77,8 @@ def error_of(error: ChatError, re: Re) -> frames.Error:
         code=error.code,
         message=error.message,
         temporary=error.temporary,
-        retry_after_ms=UNSET if error.retry_after_s is None else math.ceil(error.retry_after_s * 1_000),
+        retry_after_ms=UNSET
+        if error.retry_after_s is None
+        else math.ceil(error.retry_after_s * 1_000),
         details=error.details or UNSET,
     )

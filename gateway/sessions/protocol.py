@@ -1,7 +1,9 @@
-"""One WebSocket's protocol (docs/protocol.md): from a client's bytes to effects, from deliveries to a client's bytes.
+"""One WebSocket's protocol (docs/protocol.md): from a client's bytes to effects, from deliveries to
+a client's bytes.
 
-No I/O and no clock: bytes and times are passed in, and what is to be done is returned as effects, which the hub and the client's connection
-execute. Who else is connected, the log and the stores are not known here.
+No I/O and no clock: bytes and times are passed in, and what is to be done is returned as effects,
+which the hub and the client's connection execute. Who else is connected, the log and the stores are
+not known here.
 """
 
 from __future__ import annotations
@@ -45,19 +47,27 @@ CURSOR_INTERVAL_S: Final = 300.0
 """How often a session that gets nothing is sent its cursor."""
 EXPIRY_WARNING_S: Final = 60.0
 EXPIRY_WARNING_PART: Final = 3
-"""`expiring` comes EXPIRY_WARNING_S before the end, and only in the last third of its life: short ones would be refreshed all the time."""
+"""`expiring` comes EXPIRY_WARNING_S before the end, and only in the last third of its life: short
+ones would be refreshed all the time.
+"""
 QUERY_TIMEOUT_S: Final = 10.0
 MAX_OWED: Final = 64
-"""Commands of one session on their way into the log above which it is read later: other writers wait for so many at most."""
+"""Commands of one session on their way into the log above which it is read later: other writers
+wait for so many at most.
+"""
 REFUSED_PAUSE_S: Final = 0.1
 """A session that gets `rate_limited` is read so much later, so that asking on costs little."""
 MAX_QUERIES: Final = 16
 """Questions of one session that may wait for an answer."""
 MAX_EARLY_BYTES: Final = 8_192
 MAX_EARLY_FRAMES: Final = 10
-"""What a client may send before its hello is answered: bytes on the wire, and WebSocket frames of any kind."""
+"""What a client may send before its hello is answered: bytes on the wire, and WebSocket frames of
+any kind.
+"""
 MIN_PAUSE_S: Final = 0.1
-"""A session that is too fast is not read for so long at least: stopping and starting for each message would cost more than it says."""
+"""A session that is too fast is not read for so long at least: stopping and starting for each
+message would cost more than it says.
+"""
 MESSAGE_BYTES: Final = 4_096
 """Longer ones count once for each of these, whatever they say."""
 MAX_IDLE_FRAMES: Final = 100
@@ -173,7 +183,7 @@ class Session:
         self._early_frames = 0
         self._cursor_start = ""
 
-    # ---- what the client sends -----------------------------------------------------------------------------------------------------------
+    # ---- what the client sends -------------------------------------------------------------------
 
     def receive(self, payload: bytes, *, text: bool, now_s: float, now_ms: int) -> list[Effect]:
         """What one WebSocket message leads to, in order. Never raises, whatever the bytes."""
@@ -189,7 +199,12 @@ class Session:
         if self.phase is not Phase.OPEN and (end := self._early_close()) is not None:
             return [end]
         effects = self._take_all(parts, now_s, now_ms)
-        if (wait_s := max(self._say_later(max(len(parts), len(payload) // MESSAGE_BYTES), now_s), self._held_up())) > 0:
+        if (
+            wait_s := max(
+                self._say_later(max(len(parts), len(payload) // MESSAGE_BYTES), now_s),
+                self._held_up(),
+            )
+        ) > 0:
             self.last_activity_s += wait_s  # nothing can come from it meanwhile
             effects.append(PauseReading(wait_s))
         return effects
@@ -215,14 +230,20 @@ class Session:
         return close.TOO_MUCH_EARLY if self._early_frames > MAX_EARLY_FRAMES else None
 
     def _say_later(self, said: int, now_s: float) -> float:
-        """For how many seconds it is not read after so many messages, so that the rate stays what it is. A page counts as what it costs."""
+        """For how many seconds it is not read after so many messages, so that the rate stays what
+        it is.
+
+        A page counts as what it costs.
+        """
         rate = self._rules.frames_per_second
         self._room = min(self._room + (now_s - self._room_s) * rate, rate) - said - self._heavy
         self._room_s, self._heavy = now_s, 0.0
         return max(MIN_PAUSE_S, -self._room / rate) if self._room < 0 else 0.0
 
     def _held_up(self) -> float:
-        """For how many seconds it is not read because the log is behind with it, or because it asks on though its budget is spent."""
+        """For how many seconds it is not read because the log is behind with it, or because it asks
+        on though its budget is spent.
+        """
         if self._refused:
             self._refused = False
             return REFUSED_PAUSE_S
@@ -257,7 +278,11 @@ class Session:
         try:
             frame = self.codec.incoming(part)
         except BadFrame as error:
-            return close.MALFORMED.because(error.message) if error.type == "hello" else close.HELLO_FIRST
+            return (
+                close.MALFORMED.because(error.message)
+                if error.type == "hello"
+                else close.HELLO_FIRST
+            )
         except UnknownType:
             return close.HELLO_FIRST
         except Unparsable as error:
@@ -273,7 +298,14 @@ class Session:
         except BadFrame as error:
             return SendFrame(error_of(error, error.re))
         except UnknownType as unknown:
-            return SendFrame(error_of(Malformed(f"{unknown.name!r} is no type of frame", code="unknown_type", field="type"), unknown.re))
+            return SendFrame(
+                error_of(
+                    Malformed(
+                        f"{unknown.name!r} is no type of frame", code="unknown_type", field="type"
+                    ),
+                    unknown.re,
+                )
+            )
         except Unparsable as error:
             return close.MALFORMED.because(str(error))
         try:
@@ -293,7 +325,10 @@ class Session:
             self._heavy += units - 1
         match frame:
             case frames.Send():
-                return Publish(command_of(frame, user=user, device=device, text_bytes=self._rules.text_bytes), frame.id)
+                return Publish(
+                    command_of(frame, user=user, device=device, text_bytes=self._rules.text_bytes),
+                    frame.id,
+                )
             case frames.Mark():
                 return Coalesce(command_of(frame, user=user, device=device), frame.id)
             case frames.History() | frames.Chats() | frames.DigestAsk():
@@ -308,27 +343,38 @@ class Session:
                 assert_never(frame)
 
     def _ask(self, frame: frames.Ask, now_s: float, now_ms: int) -> Effect:
-        query = query_of(frame, user=self.claims.user, session=self.id, deadline_ms=now_ms + int(QUERY_TIMEOUT_S * 1_000))
+        query = query_of(
+            frame,
+            user=self.claims.user,
+            session=self.id,
+            deadline_ms=now_ms + int(QUERY_TIMEOUT_S * 1_000),
+        )
         if self._asked is None:
             self._asked = {}
         re = query.re
         if any(re == waiting for waiting, _ in self._asked.values()):
             raise Malformed("a question with this id still waits for its answer", field="id")
         if len(self._asked) >= MAX_QUERIES:
-            refused = Refused("rate_limited", f"{MAX_QUERIES} questions wait for their answers", retry_after_s=1.0)
+            refused = Refused(
+                "rate_limited", f"{MAX_QUERIES} questions wait for their answers", retry_after_s=1.0
+            )
             return SendFrame(error_of(refused, re))
-        # A number of our own: the client may use its own again after the error that there is no answer, which may come all the same.
+        # A number of our own: the client may use its own again after the error that there is no
+        # answer, which may come all the same.
         self._questions += 1
         query.re = self._questions
         self._asked[query.re] = (re, now_s + QUERY_TIMEOUT_S)
         return Query(query)
 
     def pop_question(self, question: int) -> int | None:
-        """Takes a question off the list: the client's number of it. None when it is no longer on it: the answer is not wanted."""
+        """Takes a question off the list: the client's number of it.
+
+        None when it is no longer on it: the answer is not wanted.
+        """
         re, _ = (self._asked or {}).pop(question, (None, 0.0))
         return re
 
-    # ---- what the client is sent ---------------------------------------------------------------------------------------------------------
+    # ---- what the client is sent -----------------------------------------------------------------
 
     def open(
         self,
@@ -342,7 +388,9 @@ class Session:
         now_s: float,
         now_ms: int,
     ) -> None:
-        """The hello was right: from now on it is this user's, and is behind by what comes after `position`."""
+        """The hello was right: from now on it is this user's, and is behind by what comes after
+        `position`.
+        """
         self.phase = Phase.OPEN
         self.partition = partition
         self.background = background
@@ -354,7 +402,9 @@ class Session:
         self.renew(claims, now_s=now_s, now_ms=now_ms)
 
     def advance(self) -> None:
-        """What lies before its position has been pushed: the replay buffer goes on where nothing is left before it."""
+        """What lies before its position has been pushed: the replay buffer goes on where nothing is
+        left before it.
+        """
         if self.behind is not None and self.position is not None:
             self.position = self.behind.advance(self.position)
             if not self.behind.missed:
@@ -364,7 +414,9 @@ class Session:
         """A newer token of the same user and device."""
         self.claims = claims
         self.expires_s = now_s + (claims.expires_ms - now_ms) / 1_000
-        self._warn_s = self.expires_s - min(EXPIRY_WARNING_S, (claims.expires_ms - claims.issued_ms) / 1_000 / EXPIRY_WARNING_PART)
+        self._warn_s = self.expires_s - min(
+            EXPIRY_WARNING_S, (claims.expires_ms - claims.issued_ms) / 1_000 / EXPIRY_WARNING_PART
+        )
         self._warned = False
 
     def cursor(self, position: Position) -> str:
@@ -383,12 +435,16 @@ class Session:
         frame.cursor = self.cursor(after)
         return self.codec.encode(frame)
 
-    # ---- what happens with time ----------------------------------------------------------------------------------------------------------
+    # ---- what happens with time ------------------------------------------------------------------
 
     def on_timer(self, now_s: float, end: Position) -> list[SocketEffect]:
         """What is due now. `end`: how far the log is known in this session's partition."""
         if self.phase is Phase.NEW:
-            return [close.HELLO_TIMEOUT.filled(seconds=HELLO_TIMEOUT_S)] if now_s >= self.expires_s else []
+            return (
+                [close.HELLO_TIMEOUT.filled(seconds=HELLO_TIMEOUT_S)]
+                if now_s >= self.expires_s
+                else []
+            )
         if self.phase is not Phase.OPEN:
             return []
         if now_s >= self.expires_s:
@@ -410,7 +466,11 @@ class Session:
                 self.cursor_position = end
                 effects.append(SendFrame(frames.Cursor(cursor=self.cursor(end))))
         late = Unavailable(f"no answer within {QUERY_TIMEOUT_S:.0f} s")
-        for question, re in [(question, re) for question, (re, until_s) in (self._asked or {}).items() if now_s >= until_s]:
+        for question, re in [
+            (question, re)
+            for question, (re, until_s) in (self._asked or {}).items()
+            if now_s >= until_s
+        ]:
             self.pop_question(question)
             effects.append(SendFrame(error_of(late, re)))
         return effects

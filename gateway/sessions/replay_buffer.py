@@ -1,7 +1,8 @@
-"""What a gateway still holds of its partitions, so that a session can go on from its position, and the cursor that names a position.
+"""What a gateway still holds of its partitions, so that a session can go on from its position, and
+the cursor that names a position.
 
-The hub adds what comes out of the log and reads what a session has missed. No I/O and no clock: time is passed in.
-Source: design.md D9, D10.
+The hub adds what comes out of the log and reads what a session has missed. No I/O and no clock:
+time is passed in. Source: design.md D9, D10.
 """
 
 from __future__ import annotations
@@ -18,22 +19,34 @@ from typing import Final
 from schemas import chat_pb2 as pb
 
 Position = tuple[int, int]
-"""Offset of a record and index of a delivery in it: just before that delivery. (offset, 0) is before the whole record."""
+"""Offset of a record and index of a delivery in it: just before that delivery.
 
-# What an entry costs beyond its bytes (a bytes object, a tuple, an int, a slot in a list), and a user's first entry in a segment beyond
-# that (a list and a place in the index). tests/gateway/test_replay_buffer.py holds the sum against tracemalloc.
+(offset, 0) is before the whole record.
+"""
+
+# What an entry costs beyond its bytes (a bytes object, a tuple, an int, a slot in a list), and a
+# user's first entry in a segment beyond that (a list and a place in the index).
+# tests/gateway/test_replay_buffer.py holds the sum against tracemalloc.
 ENTRY_BYTES: Final = 137
 USER_BYTES: Final = 140
 
 SEGMENTS: Final = 16
-"""Into so many pieces a partition's share is cut. The oldest piece is dropped whole, so this much comes and goes at a time."""
+"""Into so many pieces a partition's share is cut.
 
-_CURSOR: Final = re.compile(r"([A-Za-z0-9_\-]{1,64})\.([0-9]{1,6})\.([0-9]{1,18})\.([0-9]{1,9})", re.ASCII)
+The oldest piece is dropped whole, so this much comes and goes at a time.
+"""
+
+_CURSOR: Final = re.compile(
+    r"([A-Za-z0-9_\-]{1,64})\.([0-9]{1,6})\.([0-9]{1,18})\.([0-9]{1,9})", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a partition of a log that has this epoch. Opaque to clients; it can only show a user his own deliveries."""
+    """A place in a partition of a log that has this epoch.
+
+    Opaque to clients; it can only show a user his own deliveries.
+    """
 
     epoch: str
     partition: int
@@ -43,7 +56,9 @@ class Cursor:
     def parse(cls, text: str) -> Cursor | None:
         """The cursor in this text; None when it is none of ours."""
         match = _CURSOR.fullmatch(text)
-        return None if match is None else cls(match[1], int(match[2]), (int(match[3]), int(match[4])))
+        return (
+            None if match is None else cls(match[1], int(match[2]), (int(match[3]), int(match[4])))
+        )
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.partition}.{self.position[0]}.{self.position[1]}"
@@ -55,13 +70,18 @@ Missed = tuple[Position, bytes]
 
 @dataclass(slots=True)
 class Behind:
-    """What one user missed before the replay buffer begins, in order; from `end` on the buffer has it."""
+    """What one user missed before the replay buffer begins, in order; from `end` on the buffer has
+    it.
+    """
 
     missed: list[Missed]
     end: Position
 
     def advance(self, position: Position) -> Position:
-        """What lies before this position has been pushed. Where to go on: there, or at `end` when nothing is left here."""
+        """What lies before this position has been pushed.
+
+        Where to go on: there, or at `end` when nothing is left here.
+        """
         del self.missed[: bisect_right(self.missed, position, key=lambda one: one[0])]
         return position if self.missed else self.end
 
@@ -100,7 +120,8 @@ class ReplayBuffer:
         """What is held now, in all."""
 
     def open(self, partition: int, offset: int, gone_ms: int = 0) -> None:
-        """Takes over a partition that is held from this offset on, empty so far; what was held of it before is gone.
+        """Takes over a partition that is held from this offset on, empty so far; what was held of
+        it before is gone.
 
         `gone_ms`: no later came what lies before the offset (Unix milliseconds); 0: nothing does.
         """
@@ -133,8 +154,13 @@ class ReplayBuffer:
         held = self._partitions[partition]
         return held.segments[0].begin <= position[0] and position <= (held.end, 0)
 
-    def add(self, partition: int, offset: int, at_ms: int, deliveries: Sequence[pb.Delivery]) -> None:
-        """Adds one more record of the partition; drops the oldest when it gets too much. Offsets increase; some may be missing."""
+    def add(
+        self, partition: int, offset: int, at_ms: int, deliveries: Sequence[pb.Delivery]
+    ) -> None:
+        """Adds one more record of the partition; drops the oldest when it gets too much.
+
+        Offsets increase; some may be missing.
+        """
         held = self._partitions[partition]
         segment = held.segments[-1]
         if segment.size * SEGMENTS * len(self._partitions) > self._limit_bytes or (
@@ -181,19 +207,28 @@ class ReplayBuffer:
         held.end = max(held.end, offset)
 
     def missed(self, partition: int, user: int, position: Position, *, limit: int) -> list[Missed]:
-        """The user's next deliveries from a position on that the replay buffer holds, at most `limit`. Empty: there are no more."""
+        """The user's next deliveries from a position on that the replay buffer holds, at most
+        `limit`.
+
+        Empty: there are no more.
+        """
         found: list[Missed] = []
         for segment in self._from(partition, position[0]):
             entries = segment.by_user.get(user)
             if entries is not None:
                 start = bisect_left(entries, position)
-                found += [((offset, index + 1), raw) for offset, index, raw in entries[start : start + limit - len(found)]]
+                found += [
+                    ((offset, index + 1), raw)
+                    for offset, index, raw in entries[start : start + limit - len(found)]
+                ]
                 if len(found) == limit:
                     break
         return found
 
     def since(self, partition: int, at_ms: int) -> Position:
-        """The position before the first record that came at this time or later, or as far back as the replay buffer reaches."""
+        """The position before the first record that came at this time or later, or as far back as
+        the replay buffer reaches.
+        """
         held = self._partitions[partition]
         for segment in held.segments:
             if segment.times_ms and segment.times_ms[-1] >= at_ms:
@@ -215,13 +250,17 @@ class ReplayBuffer:
         while self.bytes > self._limit_bytes and self._begun:
             _, partition, begin = self._begun[0]
             if self._is_here(partition, begin):
-                self._drop_first(self._partitions[partition])  # another one before it, where times run back
+                self._drop_first(
+                    self._partitions[partition]
+                )  # another one before it, where times run back
             else:
                 heappop(self._begun)
 
     def _is_here(self, partition: int, begin: int) -> bool:
         held = self._partitions.get(partition)
-        return held is not None and held.segments[0].begin <= begin and bool(held.segments[0].times_ms)
+        return (
+            held is not None and held.segments[0].begin <= begin and bool(held.segments[0].times_ms)
+        )
 
     def _drop_first(self, held: _Partition) -> None:
         dropped = held.segments.popleft()

@@ -1,7 +1,8 @@
-"""Log-ins that have ended and are not in the log yet: looked up in the database, which knows them first.
+"""Log-ins that have ended and are not in the log yet: looked up in the database, which knows them
+first.
 
-So a device is out within seconds while the log is unavailable, or although the process that ended its log-in died right afterwards.
-`app` runs it beside the connections. Source: design.md D19.
+So a device is out within seconds while the log is unavailable, or although the process that ended
+its log-in died right afterwards. `app` runs it beside the connections. Source: design.md D19.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 2.0
 MAX_PER_POLL: Final = 10_000
-"""As many endings within minutes mean that the log is unavailable; the oldest of them come first."""
+"""As many endings within minutes mean that the log is unavailable; the oldest of them come first.
+"""
 
 
 async def watch_endings(log_ins: LogIns, hub: Hub, clock: Clock) -> None:

@@ -1,7 +1,8 @@
-"""One timer for everything that happens to sessions later: heartbeats, deadlines, expiry. No I/O and no clock: time is passed in.
+"""One timer for everything that happens to sessions later: heartbeats, deadlines, expiry.
 
-The hub schedules a session's next timer; being busy in between moves nothing, the timer looks how things stand then.
-So an idle session costs one timer a heartbeat, and a busy one no more.
+No I/O and no clock: time is passed in. The hub schedules a session's next timer; being busy in
+between moves nothing, the timer looks how things stand then. So an idle session costs one timer a
+heartbeat, and a busy one no more.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Who may open a WebSocket here, and the gateway's own HTTP answers. Pure: `app` asks before anything of a connection is believed.
+"""Who may open a WebSocket here, and the gateway's own HTTP answers.
 
-Source: protocol.md section 2, RFC 6454 (origins).
+Pure: `app` asks before anything of a connection is believed. Source: protocol.md section 2, RFC
+6454 (origins).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def check_origin(request: Request, allowed: Collection[str]) -> None:
-    """A browser says which page opens the socket: it must be one of those allowed, by default of the host that was asked for.
+    """A browser says which page opens the socket: it must be one of those allowed, by default of
+    the host that was asked for.
 
-    Pages of apps have schemes of their own (capacitor://localhost, file://, null), which are compared letter by letter.
-    A client without the header is no browser, and needs none of its protection. Raises Refused.
+    Pages of apps have schemes of their own (capacitor://localhost, file://, null), which are
+    compared letter by letter. A client without the header is no browser, and needs none of its
+    protection. Raises Refused.
     """
     origin = request.headers.get("origin")
     if origin is None or "*" in allowed or origin in allowed:
@@ -31,13 +34,19 @@ def check_origin(request: Request, allowed: Collection[str]) -> None:
     if allowed:
         welcome = place is not None and place in {_place(one) for one in allowed}
     else:
-        welcome = place is not None and place[1:] == _host(request.headers.get("host", ""), place[0])
+        welcome = place is not None and place[1:] == _host(
+            request.headers.get("host", ""), place[0]
+        )
     if not welcome:
         raise Refused("forbidden", "this origin may not connect", field="Origin")
 
 
 def codec_name(request: Request) -> str | None:
-    """The subprotocol to speak: the first offered one that is ours; None, and JSON, when none was offered. Raises Malformed."""
+    """The subprotocol to speak: the first offered one that is ours; None, and JSON, when none was
+    offered.
+
+    Raises Malformed.
+    """
     if not request.subprotocols:
         return None
     for name in request.subprotocols:
@@ -53,14 +62,23 @@ def problem(error: ChatError) -> Response:
 
 
 def _place(origin: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an origin; None when it is none (`null`, a path, a user name, another scheme)."""
+    """Scheme, host and port of an origin; None when it is none (`null`, a path, a user name,
+    another scheme).
+    """
     try:
         parts = urlsplit(origin)
         port = parts.port
     except ValueError:
         return None
     default = _PORTS.get(parts.scheme)
-    if default is None or not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+    if (
+        default is None
+        or not parts.hostname
+        or parts.path
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
         return None
     return parts.scheme, parts.hostname, default if port is None else port
 

@@ -1,6 +1,8 @@
-"""WebSocket frames as bytes (RFC 6455, section 5): a client's out of what TCP brings, and the heads of ours. No I/O.
+"""WebSocket frames as bytes (RFC 6455, section 5): a client's out of what TCP brings, and the heads
+of ours.
 
-`websocket` makes messages of them. Nothing is held but the bytes of a frame that has not come whole.
+No I/O. `websocket` makes messages of them. Nothing is held but the bytes of a frame that has not
+come whole.
 """
 
 from __future__ import annotations
@@ -21,10 +23,22 @@ _LENGTH_16, _LENGTH_64 = 126, 127
 _CONTROL_BYTES: Final = 125
 
 # RFC 6455, 7.4.1.
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_CODE, VANISHED, BAD_TEXT, TOO_BIG, INTERNAL_ERROR = 1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_CODE, VANISHED, BAD_TEXT, TOO_BIG, INTERNAL_ERROR = (
+    1000,
+    1001,
+    1002,
+    1005,
+    1006,
+    1007,
+    1009,
+    1011,
+)
 
-# What a close frame may carry: the registered codes without those that only an API may show, and those for libraries and applications.
-_REGISTERED: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+# What a close frame may carry: the registered codes without those that only an API may show, and
+# those for libraries and applications.
+_REGISTERED: Final = frozenset(
+    {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014}
+)
 _FREE_CODES: Final = range(3000, 5000)
 
 
@@ -53,7 +67,10 @@ class Frames:
         self._bytes = self._bytes + chunk if self._bytes else chunk
 
     def next(self) -> tuple[int, bytes] | None:
-        """First byte (FIN, OPCODE) and payload of the next frame; None when it has not come whole. Raises Broken."""
+        """First byte (FIN, OPCODE) and payload of the next frame; None when it has not come whole.
+
+        Raises Broken.
+        """
         data, begin = self._bytes, self._read
         there = len(data) - begin
         if there < 2:
@@ -71,7 +88,9 @@ class Frames:
             if size < (_LENGTH_16 if more == 2 else 2**16) or size >= 2**63:
                 raise ProtocolViolation(PROTOCOL_ERROR, "a length that is not in its shortest form")
         if size > self.room_bytes and not first & _CONTROL:
-            raise ProtocolViolation(TOO_BIG, f"more than the {self.room_bytes} bytes that there is room for")
+            raise ProtocolViolation(
+                TOO_BIG, f"more than the {self.room_bytes} bytes that there is room for"
+            )
         end = start + size
         if end > len(data):
             return self._wait()
@@ -94,7 +113,9 @@ def _check(first: int, second: int, length: int) -> None:
     if not second & _MASKED:
         raise ProtocolViolation(PROTOCOL_ERROR, "a client must mask its frames")
     if opcode & _CONTROL and (not first & FIN or length > _CONTROL_BYTES):
-        raise ProtocolViolation(PROTOCOL_ERROR, "a control frame is whole and has at most 125 bytes")
+        raise ProtocolViolation(
+            PROTOCOL_ERROR, "a control frame is whole and has at most 125 bytes"
+        )
 
 
 def head(opcode: int, size: int) -> bytes:
@@ -107,7 +128,10 @@ def head(opcode: int, size: int) -> bytes:
 
 
 def closing(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close frame; NO_CODE when it has none. Raises Broken for what must not be sent."""
+    """Code and reason of a close frame; NO_CODE when it has none.
+
+    Raises Broken for what must not be sent.
+    """
     if not payload:
         return NO_CODE, ""
     code = int.from_bytes(payload[:2])

@@ -1,4 +1,5 @@
-"""The first request on a gateway's TCP connection: what a WebSocket upgrade must say, and how HTTP is answered.
+"""The first request on a gateway's TCP connection: what a WebSocket upgrade must say, and how HTTP
+is answered.
 
 Pure functions for `websocket`, which has the bytes. Whether a peer may come in is not known here.
 """
@@ -18,15 +19,21 @@ KEY = re.compile("[A-Za-z0-9+/]{22}==")
 # RFC 9110, 5.6.2 and 5.5.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t -~\x80-\xff]*")
-# RFC 9112, 3.2: a path, or the absolute form, which proxies are asked and every server must understand.
-_GET = re.compile(r"GET (?:(?i:https?|wss?)://(?P<host>[^/?#\s]+))?(?P<target>(?:[/?][!-~]*)?) HTTP/1\.1")
+# RFC 9112, 3.2: a path, or the absolute form, which proxies are asked and every server must
+# understand.
+_GET = re.compile(
+    r"GET (?:(?i:https?|wss?)://(?P<host>[^/?#\s]+))?(?P<target>(?:[/?][!-~]*)?) HTTP/1\.1"
+)
 # RFC 6455, 1.3.
 _ACCEPT: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NO_GET: Final = Response(400, b"this is no GET of HTTP/1.1 without a body\n")
 
 
 def read_request(head: bytes, peer: tuple[str, int] | None) -> Request | Response:
-    """The request of a head without its empty line, or the answer to what is none. `peer` is None when it has gone already."""
+    """The request of a head without its empty line, or the answer to what is none.
+
+    `peer` is None when it has gone already.
+    """
     first, *lines = head.decode("latin-1").split("\r\n")
     asked = _GET.fullmatch(first)
     if asked is None or not (asked["host"] or asked["target"]):
@@ -44,7 +51,13 @@ def read_request(head: bytes, peer: tuple[str, int] | None) -> Request | Respons
         headers["host"] = asked["host"]
     path, _, query = asked["target"].partition("?")
     offered = tuple(_items(headers, "sec-websocket-protocol"))
-    return Request(path=path or "/", query=query, headers=headers, subprotocols=offered, client=peer[0] if peer else "")
+    return Request(
+        path=path or "/",
+        query=query,
+        headers=headers,
+        subprotocols=offered,
+        client=peer[0] if peer else "",
+    )
 
 
 def asks_for_websocket(request: Request) -> bool:
@@ -57,7 +70,11 @@ def check_upgrade(request: Request) -> Response | None:
     if not _names(request, "connection", "upgrade"):
         return Response(400, b"Connection must be Upgrade\n")
     if request.headers.get("sec-websocket-version") != "13":
-        return Response(426, b"this server speaks WebSocket version 13\n", headers=(("Sec-WebSocket-Version", "13"),))
+        return Response(
+            426,
+            b"this server speaks WebSocket version 13\n",
+            headers=(("Sec-WebSocket-Version", "13"),),
+        )
     if not KEY.fullmatch(request.headers.get("sec-websocket-key", "")):
         return Response(400, b"Sec-WebSocket-Key must be 16 bytes in base64\n")
     return None
@@ -68,12 +85,21 @@ def write_upgrade(request: Request, subprotocol: str | None) -> bytes:
     key = request.headers["sec-websocket-key"].encode()
     accept = base64.b64encode(hashlib.sha1(key + _ACCEPT).digest()).decode()  # noqa: S324 - the protocol's own, no secret
     chosen = () if subprotocol is None else (f"Sec-WebSocket-Protocol: {subprotocol}",)
-    lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: upgrade", f"Sec-WebSocket-Accept: {accept}", *chosen)
+    lines = (
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: upgrade",
+        f"Sec-WebSocket-Accept: {accept}",
+        *chosen,
+    )
     return "\r\n".join((*lines, "", "")).encode()
 
 
 def write_response(response: Response) -> bytes:
-    """The bytes of an HTTP answer after which the connection ends. Its date lets `kn-chat doctor` see a clock that is wrong."""
+    """The bytes of an HTTP answer after which the connection ends.
+
+    Its date lets `kn-chat doctor` see a clock that is wrong.
+    """
     headers = {
         "Date": email.utils.formatdate(usegmt=True),
         "Content-Type": response.content_type,

@@ -1,7 +1,8 @@
-"""The gateway's socket: WebSockets and small HTTP answers on one TCP port, strict about RFC 6455 and bounded in memory.
+"""The gateway's socket: WebSockets and small HTTP answers on one TCP port, strict about RFC 6455
+and bounded in memory.
 
-`app` listens with it; each `Handler` gets a `Socket`. It must not know chat: no JSON, no message kinds,
-no tokens. Everything is a plain call on the event loop: no task a frame, no lock.
+`app` listens with it; each `Handler` gets a `Socket`. It must not know chat: no JSON, no message
+kinds, no tokens. Everything is a plain call on the event loop: no task a frame, no lock.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ from gateway.transport.framing import (
     VANISHED,
     ProtocolViolation,
 )
-from gateway.transport.handshake import asks_for_websocket, check_upgrade, read_request, write_response, write_upgrade
+from gateway.transport.handshake import (
+    asks_for_websocket,
+    check_upgrade,
+    read_request,
+    write_response,
+    write_upgrade,
+)
 from gateway.transport.interface import Admit, Answer, Handler, Limits, Request, Response
 
 log = logging.getLogger(__name__)
@@ -38,14 +45,16 @@ REASON_BYTES: Final = 123
 # After a restart every client comes back at once; the kernel's own maximum is 4,096 too.
 BACKLOG: Final = 4096
 
-# What one read takes, into one buffer for all connections of a listener: a connection keeps only what is not yet a whole frame.
+# What one read takes, into one buffer for all connections of a listener: a connection keeps only
+# what is not yet a whole frame.
 READ_BYTES: Final = 16_384
 
 # Of a request without its end.
 HEAD_BYTES: Final = 8_192
 
-# For either direction of a connection. Linux would go up to 4 MiB for what we send and 32 MiB for what we get: memory that a stuck
-# peer costs, and bytes that `congested` cannot see. 128 KiB carry over 1 MB/s at 100 ms, more than a chat needs.
+# For either direction of a connection. Linux would go up to 4 MiB for what we send and 32 MiB for
+# what we get: memory that a stuck peer costs, and bytes that `congested` cannot see. 128 KiB carry
+# over 1 MB/s at 100 ms, more than a chat needs.
 KERNEL_BUFFER_BYTES: Final = 131_072
 
 
@@ -73,16 +82,20 @@ class Listener:
         listening.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, KERNEL_BUFFER_BYTES)
         listening.setsockopt(tcp.SOL_SOCKET, tcp.SO_SNDBUF, KERNEL_BUFFER_BYTES)
         self.port = listening.getsockname()[1]
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), sock=listening, backlog=BACKLOG)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), sock=listening, backlog=BACKLOG
+        )
 
     def stop_accepting(self) -> None:
         """New connections are refused from now on; those there are stay."""
         self._server.close()
 
     async def close(self, code: int = GOING_AWAY, reason: str = "") -> None:
-        """Stop accepting, close every WebSocket, and wait until all connections have ended: about `linger_s` at most.
+        """Stop accepting, close every WebSocket, and wait until all connections have ended: about
+        `linger_s` at most.
 
-        Await it before the loop ends: uvloop hangs in its own close over a connection whose peer does not take its bytes.
+        Await it before the loop ends: uvloop hangs in its own close over a connection whose peer
+        does not take its bytes.
         """
         self.stop_accepting()
         for connection in tuple(self.connections):
@@ -92,7 +105,10 @@ class Listener:
             await self.emptied.wait()
 
     def came(self, connection: _Connection) -> None:
-        """A connection without a request yet. Where too many hold one back, the oldest of them ends."""
+        """A connection without a request yet.
+
+        Where too many hold one back, the oldest of them ends.
+        """
         self.connections.add(connection)
         self.asking[connection] = None
         if len(self.asking) > self.limits.asking:
@@ -116,8 +132,9 @@ async def listen(
 ) -> Listener:
     """A port that serves; `Listener.port` is the real one when `port` is 0.
 
-    `admit` decides on each well-formed WebSocket request, `http` answers every other GET. A failure in either is logged and
-    answered with 500. Errors: OSError when the port is taken or the host is not ours.
+    `admit` decides on each well-formed WebSocket request, `http` answers every other GET. A failure
+    in either is logged and answered with 500. Errors: OSError when the port is taken or the host is
+    not ours.
     """
     listener = Listener(admit, http, limits or Limits())
     await listener.start(host, port)
@@ -125,7 +142,9 @@ async def listen(
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """One TCP connection: first a request, then a WebSocket or an HTTP answer; at last detached, dropping what still comes."""
+    """One TCP connection: first a request, then a WebSocket or an HTTP answer; at last detached,
+    dropping what still comes.
+    """
 
     __slots__ = ("_answering", "_detached", "_head", "_listener", "_socket", "_timer", "tcp")
 
@@ -165,7 +184,8 @@ class _Connection(asyncio.BufferedProtocol):
         if self._socket is not None and not self._detached:
             self._socket.ended(VANISHED, "")
             self._detached = True
-            # Returning False ends TCP when all is sent, which a peer that does not read would put off without end.
+            # Returning False ends TCP when all is sent, which a peer that does not read would put
+            # off without end.
             self._end_in(self._listener.limits.linger_s)
         return False
 
@@ -250,7 +270,10 @@ class _Connection(asyncio.BufferedProtocol):
             self.tcp.abort()
 
     def linger(self, at_most_s: float | None = None) -> None:
-        """Nothing more is written. Drop what comes until the peer ends its side or the time (`linger_s`) is over."""
+        """Nothing more is written.
+
+        Drop what comes until the peer ends its side or the time (`linger_s`) is over.
+        """
         self._detached = True
         if not self.tcp.is_closing():
             if self.tcp.is_reading():
@@ -263,11 +286,17 @@ class _Connection(asyncio.BufferedProtocol):
         """Set, move or (None) take away the time at which TCP ends without asking."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.tcp.abort)
+        self._timer = (
+            None
+            if seconds is None
+            else asyncio.get_running_loop().call_later(seconds, self.tcp.abort)
+        )
 
 
 class _WebSocket:
-    """The `Socket` of one handler: messages out of frames, text that is text, control frames and closes."""
+    """The `Socket` of one handler: messages out of frames, text that is text, control frames and
+    closes.
+    """
 
     __slots__ = (
         "_connection",
@@ -286,7 +315,8 @@ class _WebSocket:
         self._handler: Handler | None = handler
         self._limits = limits
         self._frames = framing.Frames(limits.frame_bytes)
-        # One buffer, not a list: empty and one-byte fragments would cost far more than the bytes they carry.
+        # One buffer, not a list: empty and one-byte fragments would cost far more than the bytes
+        # they carry.
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
         self._early_bytes = limits.early_bytes
@@ -301,7 +331,9 @@ class _WebSocket:
 
     def send(self, payload: bytes, *, text: bool) -> None:
         if self._handler is not None:
-            self._connection.tcp.write(framing.head(TEXT if text else BINARY, len(payload)) + payload)
+            self._connection.tcp.write(
+                framing.head(TEXT if text else BINARY, len(payload)) + payload
+            )
 
     def ping(self) -> None:
         self._control(framing.PING)
@@ -404,7 +436,8 @@ class _WebSocket:
             code, reason = framing.closing(payload)
             self._end(NORMAL if code == NO_CODE else code, reason, told=code)
         else:
-            # RFC 6455, 5.5.3: answering the newest ping is enough, so a peer that pings and does not read costs no memory.
+            # RFC 6455, 5.5.3: answering the newest ping is enough, so a peer that pings and does
+            # not read costs no memory.
             if opcode == framing.PING and not self.congested:
                 self._control(framing.PONG, payload)
             handler.on_activity()

@@ -1,4 +1,6 @@
-"""`scripts/cluster`: a Kubernetes API server on this machine, up, down, and the tools that speak to it."""
+"""`scripts/cluster`: a Kubernetes API server on this machine, up, down, and the tools that speak to
+it.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,20 @@ exit codes: 0 done; 1 a server failed, or (status) one is not ready, or (tools) 
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(prog="scripts/cluster", description=_TEACHES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/cluster",
+        description=_TEACHES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("action", choices=("up", "down", "status", "wipe", "logs", "tools"))
-    parser.add_argument("tools", nargs="*", metavar="tool", help=f"for tools: {', '.join(TOOLS)}; none named: all")
-    parser.add_argument("--folder", type=Path, help="where it keeps everything, for a cluster of one's own (default: .run/cluster)")
+    parser.add_argument(
+        "tools", nargs="*", metavar="tool", help=f"for tools: {', '.join(TOOLS)}; none named: all"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where it keeps everything, for a cluster of one's own (default: .run/cluster)",
+    )
     parser.add_argument("--json", action="store_true", help="status, for programs")
     parser.add_argument("--lines", type=int, default=40, help="how much of each log (default: 40)")
     options = parser.parse_args()
@@ -85,13 +97,28 @@ def _tools(names: list[str]) -> int:
 def _status(cluster: Cluster, *, as_json: bool) -> int:
     statuses = cluster.status()
     for status in statuses:
-        pid, memory = (status.process.pid, status.process.memory_bytes()) if status.process else (None, None)
+        pid, memory = (
+            (status.process.pid, status.process.memory_bytes()) if status.process else (None, None)
+        )
         state = "ready" if status.ready else "not ready" if status.process else "down"
         if as_json:
-            print(json.dumps({"name": status.name, "port": status.port, "pid": pid, "memory_bytes": memory, "state": state}))
+            print(
+                json.dumps(
+                    {
+                        "name": status.name,
+                        "port": status.port,
+                        "pid": pid,
+                        "memory_bytes": memory,
+                        "state": state,
+                    }
+                )
+            )
         else:
             shown = f"{memory / 2**20:.0f} MiB" if memory else "-"
-            print(f"{status.name:<24} {state:<10} port {status.port or '-':<6} pid {pid or '-':<8} {shown}")
+            print(
+                f"{status.name:<24} {state:<10} port {status.port or '-':<6} pid {pid or '-':<8} "
+                f"{shown}"
+            )
     return 0 if all(status.ready for status in statuses) else 1
 
 

@@ -1,4 +1,6 @@
-"""The API server's HTTP interface, as far as it is needed here: JSON in and out, over TLS, with the token of our kubeconfig."""
+"""The API server's HTTP interface, as far as it is needed here: JSON in and out, over TLS, with the
+token of our kubeconfig.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ class _Connection(http.client.HTTPSConnection):
 
 
 class Api:
-    """Calls to one API server. Each thread has a connection of its own, so threads may share an Api."""
+    """Calls to one API server.
+
+    Each thread has a connection of its own, so threads may share an Api.
+    """
 
     def __init__(self, kubeconfig: Path) -> None:
         """`kubeconfig`: one that `write_kubeconfig` wrote."""
@@ -50,42 +55,58 @@ class Api:
         self._of_thread = threading.local()
 
     def call(self, method: str, path: str, body: object = None, *, content: str = JSON) -> Any:
-        """The answer, parsed when it is JSON. ApiFailed for everything but 2xx. A body that is text is sent as it is."""
+        """The answer, parsed when it is JSON.
+
+        ApiFailed for everything but 2xx. A body that is text is sent as it is.
+        """
         connection = self._connection()
         sent = body if isinstance(body, str) or body is None else json.dumps(body)
         while True:
             is_new = connection.sock is None
             try:
-                connection.request(method, path, sent and sent.encode(), {**self._headers, "Content-Type": content})
+                connection.request(
+                    method, path, sent and sent.encode(), {**self._headers, "Content-Type": content}
+                )
                 response = connection.getresponse()
                 text = response.read().decode()
                 break
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if is_new or isinstance(error, TimeoutError):  # else the server has closed it while it was idle
+                if is_new or isinstance(
+                    error, TimeoutError
+                ):  # else the server has closed it while it was idle
                     raise ApiFailed(0, str(error)) from error
         is_json = response.getheader("Content-Type", "").startswith(JSON)
         answer = json.loads(text) if is_json else text
         if response.status >= 300:
-            raise ApiFailed(response.status, answer.get("message", text) if isinstance(answer, dict) else text)
+            raise ApiFailed(
+                response.status, answer.get("message", text) if isinstance(answer, dict) else text
+            )
         return answer
 
     def _connection(self) -> _Connection:
         if not hasattr(self._of_thread, "connection"):
             host, port = self._address.hostname or "", self._address.port
-            self._of_thread.connection = _Connection(host, port, timeout=_TIMEOUT_S, context=self._tls)
+            self._of_thread.connection = _Connection(
+                host, port, timeout=_TIMEOUT_S, context=self._tls
+            )
         connection: _Connection = self._of_thread.connection
         return connection
 
 
 def write_kubeconfig(path: Path, *, server: str, authority: Path, token: str) -> None:
-    """One cluster, one user, one context, all called `kn-chat`; as JSON, which is YAML too. Only we can read it."""
+    """One cluster, one user, one context, all called `kn-chat`; as JSON, which is YAML too.
+
+    Only we can read it.
+    """
     name = "kn-chat"
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
-        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority": str(authority)}}],
+        "clusters": [
+            {"name": name, "cluster": {"server": server, "certificate-authority": str(authority)}}
+        ],
         "users": [{"name": name, "user": {"token": token}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
     }

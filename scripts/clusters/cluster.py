@@ -1,6 +1,7 @@
 """The cluster of a folder: its control plane up with all definitions, or down. Tests import this.
 
-It stands on `servers/services.py`: processes are found again by pid, and come back on their ports with their data.
+It stands on `servers/services.py`: processes are found again by pid, and come back on their ports
+with their data.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ class Cluster:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Without a folder: the checkout's own, `.run/cluster`."""
-        self._services = Services(folder or RUN / "cluster", servers=CONTROL_PLANE, script="scripts/cluster")
+        self._services = Services(
+            folder or RUN / "cluster", servers=CONTROL_PLANE, script="scripts/cluster"
+        )
         self.folder = self._services.folder
 
     @property
@@ -34,14 +37,20 @@ class Cluster:
             program.path()
 
     def up(self) -> None:
-        """Starts what does not run, in order, and brings the definitions there. Failed when something cannot be had."""
+        """Starts what does not run, in order, and brings the definitions there.
+
+        Failed when something cannot be had.
+        """
         wanted = definitions.texts()
         self.build()
         for name in CONTROL_PLANE:
             self._services.start(name)
         with locked(self.folder / "definitions.lock"):
             # Beside etcd's data: what is wiped with it.
-            there, digest = self._services.place("etcd").folder / "definitions", definitions.digest(wanted)
+            there, digest = (
+                self._services.place("etcd").folder / "definitions",
+                definitions.digest(wanted),
+            )
             if not there.exists() or there.read_text() != digest:
                 definitions.install(Api(self.kubeconfig), wanted)
                 write_whole(there, digest)
@@ -64,4 +73,7 @@ class Cluster:
 
     def last_lines(self, count: int) -> str:
         """The ends of all logs."""
-        return "\n".join(f"== {self._services.place(name).log}\n{self._services.last_lines(name, count)}" for name in CONTROL_PLANE)
+        return "\n".join(
+            f"== {self._services.place(name).log}\n{self._services.last_lines(name, count)}"
+            for name in CONTROL_PLANE
+        )

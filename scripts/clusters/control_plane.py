@@ -1,6 +1,8 @@
-"""The three servers of a Kubernetes control plane: etcd, the API server, and the controllers that Kubernetes itself brings.
+"""The three servers of a Kubernetes control plane: etcd, the API server, and the controllers that
+Kubernetes itself brings.
 
-There is no scheduler and no kubelet: pods are made and stay Pending. Whoever has the kubeconfig may do everything.
+There is no scheduler and no kubelet: pods are made and stay Pending. Whoever has the kubeconfig may
+do everything.
 """
 
 from __future__ import annotations
@@ -17,13 +19,23 @@ from servers.packages import program
 from servers.place import HOST, Failed, Place, write_whole
 from servers.server import NotReady, Server
 
-# Without these a server of one's own building calls itself v0.0.0-master, and `kubectl version` fails on that.
+# Without these a server of one's own building calls itself v0.0.0-master, and `kubectl version`
+# fails on that.
 _FLAGS: Final = (
-    "-s -w -X k8s.io/component-base/version.gitVersion={version} -X k8s.io/component-base/version.gitMajor=1"
+    "-s -w -X k8s.io/component-base/version.gitVersion={version} -X "
+    "k8s.io/component-base/version.gitMajor=1"
     " -X k8s.io/component-base/version.gitMinor=34"
 )
-API_SERVER: Final = Built("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes", "4 minutes", _FLAGS)
-CONTROLLERS: Final = Built("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "k8s.io/kubernetes", "a minute", _FLAGS)
+API_SERVER: Final = Built(
+    "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes", "4 minutes", _FLAGS
+)
+CONTROLLERS: Final = Built(
+    "kubernetes",
+    "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "k8s.io/kubernetes",
+    "a minute",
+    _FLAGS,
+)
 
 
 def _prepare_etcd(place: Place) -> list[str]:
@@ -63,7 +75,10 @@ def _prepare_api_server(place: Place) -> list[str]:
     certificates = place.folder / "certificates"
     token = place.password("admin")
     write_kubeconfig(
-        place.folder.parent / "kubeconfig", server=f"https://{place.address}", authority=certificates / "apiserver.crt", token=token
+        place.folder.parent / "kubeconfig",
+        server=f"https://{place.address}",
+        authority=certificates / "apiserver.crt",
+        token=token,
     )
     return [
         str(API_SERVER.path()),
@@ -93,7 +108,9 @@ def _new_key() -> str:
     openssl = program("openssl")
     if openssl is None:
         raise Failed("openssl is missing; on Debian or Ubuntu: apt-get install openssl", 3)
-    return subprocess.run([openssl, "genrsa", "2048"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [openssl, "genrsa", "2048"], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def _prepare_controllers(place: Place) -> list[str]:
@@ -114,7 +131,9 @@ def _prepare_controllers(place: Place) -> list[str]:
 def _check_controllers(place: Place) -> None:
     """They run once every new namespace is given its account, without which no pod can be made."""
     try:
-        Api(place.folder.parent / "kubeconfig").call("GET", "/api/v1/namespaces/default/serviceaccounts/default")
+        Api(place.folder.parent / "kubeconfig").call(
+            "GET", "/api/v1/namespaces/default/serviceaccounts/default"
+        )
     except ApiFailed as error:
         raise NotReady(str(error)) from error
 

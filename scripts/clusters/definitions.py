@@ -1,7 +1,8 @@
-"""The custom resource definitions that an API server needs before it takes kn-chat's objects, and how they come into it.
+"""The custom resource definitions that an API server needs before it takes kn-chat's objects, and
+how they come into it.
 
-Those of Kafka, Strimzi and SinkBinding are files beside the checkout (KNCHAT_CRDS, else ../shared/crds), Serving's and gateway-api's come
-from Go modules.
+Those of Kafka, Strimzi and SinkBinding are files beside the checkout (KNCHAT_CRDS, else
+../shared/crds), Serving's and gateway-api's come from Go modules.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ _ROOT: Final = Path(__file__).parents[2]
 _PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _ESTABLISHED_S: Final = 30
 
-_MODULES: Final = {"knative.dev/serving": "config/core/300-resources", "sigs.k8s.io/gateway-api": "config/crd/standard"}
+_MODULES: Final = {
+    "knative.dev/serving": "config/core/300-resources",
+    "sigs.k8s.io/gateway-api": "config/crd/standard",
+}
 
 
 def folder() -> Path:
     """Where the definitions lie that no module brings; Failed (3) when they are missing.
 
-    What was found beside a checkout is kept in the cache folder, for checkouts that lie elsewhere on this machine.
+    What was found beside a checkout is kept in the cache folder, for checkouts that lie elsewhere
+    on this machine.
     """
     given, kept = os.environ.get("KNCHAT_CRDS"), cache() / "definitions"
     place = Path(given) if given else _ROOT.parent / "shared" / "crds"
@@ -42,12 +47,17 @@ def folder() -> Path:
     if not given and kept.is_dir():
         return kept
     raise Failed(
-        f"the definitions of Knative's and Strimzi's kinds are missing: KNCHAT_CRDS names their folder, and {place} is none", MISSING
+        "the definitions of Knative's and Strimzi's kinds are missing: KNCHAT_CRDS names their "
+        f"folder, and {place} is none",
+        MISSING,
     )
 
 
 def texts() -> dict[str, str]:
-    """Name of each definition -> YAML. The modules' come first: a file beside the checkout may say the same more exactly."""
+    """Name of each definition -> YAML.
+
+    The modules' come first: a file beside the checkout may say the same more exactly.
+    """
     folders = [*(module_folder(module) / inside for module, inside in _MODULES.items()), folder()]
     found = {}
     for path in (path for place in folders for path in sorted(place.glob("*.yaml"))):
@@ -67,11 +77,14 @@ def digest(definitions: Mapping[str, str]) -> str:
 def install(api: Api, definitions: Mapping[str, str]) -> None:
     """Brings them there and waits until the API server knows their kinds.
 
-    A conversion by webhook is taken out: nobody is there to do it, and v1 and v1beta1 of KafkaSource have the same fields.
+    A conversion by webhook is taken out: nobody is there to do it, and v1 and v1beta1 of
+    KafkaSource have the same fields.
     """
     say(f"definitions: applying {len(definitions)}")
     for name, text in definitions.items():
-        applied = api.call("PATCH", f"{_PATH}/{name}?fieldManager=kn-chat-cluster&force=true", text, content=APPLY)
+        applied = api.call(
+            "PATCH", f"{_PATH}/{name}?fieldManager=kn-chat-cluster&force=true", text, content=APPLY
+        )
         if applied["spec"].get("conversion", {}).get("strategy") == "Webhook":
             patch = {"spec": {"conversion": {"strategy": "None", "webhook": None}}}
             api.call("PATCH", f"{_PATH}/{name}", patch, content=MERGE)

@@ -1,6 +1,8 @@
-"""Programs and files that come from Go modules: built or downloaded once, kept in the user's cache folder by their version.
+"""Programs and files that come from Go modules: built or downloaded once, kept in the user's cache
+folder by their version.
 
-`go/` has one module a group of programs, with its go.sum, so that the same bytes are built everywhere and no checksum database is asked.
+`go/` has one module a group of programs, with its go.sum, so that the same bytes are built
+everywhere and no checksum database is asked.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from servers.place import Failed
 
 _GO: Final = Path(__file__).parent / "go"
 
-# kube-apiserver took 217 s on 2 cores, kn 100 s; a machine with a slower network and one core needs several times that.
+# kube-apiserver took 217 s on 2 cores, kn 100 s; a machine with a slower network and one core needs
+# several times that.
 _BUILD_S: Final = 1800
 _SAY_EVERY_S: Final = 30
 
@@ -49,7 +52,11 @@ class Built:
     def version(self) -> str:
         """As go.mod requires it, with its v."""
         lines = (_GO / self.module / "go.mod").read_text().splitlines()
-        return next(line.split()[-1] for line in lines if line.removeprefix("require ").split()[:1] == [self.required])
+        return next(
+            line.split()[-1]
+            for line in lines
+            if line.removeprefix("require ").split()[:1] == [self.required]
+        )
 
     @property
     def file(self) -> Path:
@@ -57,15 +64,19 @@ class Built:
         return cache() / "programs" / f"{self.name}-{self.version}" / self.name
 
     def path(self) -> Path:
-        """The program; built at the first call. Two calls at once: the second waits and finds it done.
+        """The program; built at the first call.
 
-        Failed when Go is missing (exit code 3), or its modules are not served, with Go's last lines.
+        Two calls at once: the second waits and finds it done. Failed when Go is missing (exit code
+        3), or its modules are not served, with Go's last lines.
         """
         if self.file.exists():
             return self.file
         with locked(cache() / "go.lock"):  # one alone wants all cores and gigabytes of memory
             if not self.file.exists():
-                say(f"{self.name} {self.version}: building from its Go modules (once, about {self.lasts})")
+                say(
+                    f"{self.name} {self.version}: building from its Go modules (once, about "
+                    f"{self.lasts})"
+                )
                 self._build()
         return self.file
 
@@ -74,14 +85,26 @@ class Built:
         with tempfile.TemporaryDirectory(dir=self.file.parent) as part:
             made = Path(part) / self.name
             flags = self.flags.replace("{version}", self.version)
-            words = ["build", "-trimpath", "-mod=readonly", "-buildvcs=false", "-ldflags", flags, "-o", str(made), self.package]
+            words = [
+                "build",
+                "-trimpath",
+                "-mod=readonly",
+                "-buildvcs=false",
+                "-ldflags",
+                flags,
+                "-o",
+                str(made),
+                self.package,
+            ]
             _go(words, _GO / self.module, what=self.name)
             made.replace(self.file)
 
 
 def module_folder(module: str) -> Path:
     """The files of a module that `go/definitions` requires, downloaded at the first call."""
-    answer: dict[str, Any] = json.loads(_go(["mod", "download", "-json", module], _GO / "definitions", what=module))
+    answer: dict[str, Any] = json.loads(
+        _go(["mod", "download", "-json", module], _GO / "definitions", what=module)
+    )
     return Path(answer["Dir"])
 
 
@@ -89,12 +112,23 @@ def _go(words: list[str], folder: Path, *, what: str) -> str:
     """What `go` prints; a line now and then as long as it says nothing."""
     go = program("go")
     if go is None:
-        raise Failed(f"{what} is built by Go, which is missing: https://go.dev/dl has it (1.24 or newer)", MISSING)
-    environ = {name: value for name, value in os.environ.items() if name not in {"GOFLAGS", "GOWORK"}} | {"CGO_ENABLED": "0"}
+        raise Failed(
+            f"{what} is built by Go, which is missing: https://go.dev/dl has it (1.24 or newer)",
+            MISSING,
+        )
+    environ = {
+        name: value for name, value in os.environ.items() if name not in {"GOFLAGS", "GOWORK"}
+    } | {"CGO_ENABLED": "0"}
     nice = [found] if (found := shutil.which("nice")) else []
     with tempfile.TemporaryFile("w+") as said:
         running = subprocess.Popen(
-            [*nice, str(go), *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True, env=environ
+            [*nice, str(go), *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=environ,
         )
         try:
             out = _wait(running, what)
@@ -104,7 +138,10 @@ def _go(words: list[str], folder: Path, *, what: str) -> str:
                 running.wait()
         if running.returncode != 0:
             said.seek(0)
-            raise Failed(f"{what} cannot be had; go says:\n" + "\n".join((out + said.read()).splitlines()[-15:]))
+            raise Failed(
+                f"{what} cannot be had; go says:\n"
+                + "\n".join((out + said.read()).splitlines()[-15:])
+            )
     return out
 
 

@@ -1,4 +1,5 @@
-"""Programs that speak to a cluster: kubectl and terraform as they are on PATH, and kn and a Terraform provider that are built here.
+"""Programs that speak to a cluster: kubectl and terraform as they are on PATH, and kn and a
+Terraform provider that are built here.
 
 Each is there or says why not, and how to get it; nothing here is needed for `scripts/cluster up`.
 """
@@ -18,7 +19,10 @@ from servers.place import Failed, write_whole
 
 _KN: Final = Built("kn", "knative.dev/client/cmd/kn", "knative.dev/client", "2 minutes")
 _PROVIDER: Final = Built(
-    "provider", "github.com/gavinbunney/terraform-provider-kubectl", "github.com/gavinbunney/terraform-provider-kubectl", "2 minutes"
+    "provider",
+    "github.com/gavinbunney/terraform-provider-kubectl",
+    "github.com/gavinbunney/terraform-provider-kubectl",
+    "2 minutes",
 )
 
 _RC: Final = """\
@@ -36,12 +40,18 @@ provider_installation {{
 
 def kubectl() -> Path:
     """From PATH."""
-    return _on_path("kubectl", "https://kubernetes.io/docs/tasks/tools has it, and packages for apt at pkgs.k8s.io")
+    return _on_path(
+        "kubectl",
+        "https://kubernetes.io/docs/tasks/tools has it, and packages for apt at pkgs.k8s.io",
+    )
 
 
 def terraform() -> Path:
     """From PATH."""
-    return _on_path("terraform", "https://developer.hashicorp.com/terraform/install has it, and packages for apt")
+    return _on_path(
+        "terraform",
+        "https://developer.hashicorp.com/terraform/install has it, and packages for apt",
+    )
 
 
 def kn() -> Path:
@@ -50,15 +60,23 @@ def kn() -> Path:
 
 
 def terraform_config() -> Path:
-    """A file for TF_CLI_CONFIG_FILE, with which `terraform init` finds the provider gavinbunney/kubectl without a registry.
+    """A file for TF_CLI_CONFIG_FILE, with which `terraform init` finds the provider
+    gavinbunney/kubectl without a registry.
 
-    The provider is built at the first call (2 minutes), and laid where Terraform looks for a mirror's.
+    The provider is built at the first call (2 minutes), and laid where Terraform looks for a
+    mirror's.
     """
     mirror = cache() / "terraform"
     version = _PROVIDER.version
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     name = f"terraform-provider-kubectl_{version}"
-    path = mirror / "registry.terraform.io/gavinbunney/kubectl" / version.removeprefix("v") / f"linux_{machine}" / name
+    path = (
+        mirror
+        / "registry.terraform.io/gavinbunney/kubectl"
+        / version.removeprefix("v")
+        / f"linux_{machine}"
+        / name
+    )
     if not path.exists():
         built = _PROVIDER.path()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,4 @@
-"""The installed command `kn-chat`, a file a subcommand. The only code that imports both upper rooms."""
+"""The installed command `kn-chat`, a file a subcommand.
+
+The only code that imports both upper rooms.
+"""

@@ -1,6 +1,8 @@
-"""The command `kn-chat`: finds the subcommand's file in COMMANDS, runs it, and turns errors into one line and an exit code.
+"""The command `kn-chat`: finds the subcommand's file in COMMANDS, runs it, and turns errors into
+one line and an exit code.
 
-Only the file that is asked for is imported, for its `run` (`command.py` says how it is made); `--help` imports none.
+Only the file that is asked for is imported, for its `run` (`command.py` says how it is made);
+`--help` imports none.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ BRINGS_DRIVER: Final = {
     "redis": "kn-chat[redis]",
     "opentelemetry": "kn-chat[otlp]",
 }
-"""Module -> what is installed for it, whatever the subcommand: which stores there are is said by the settings."""
+"""Module -> what is installed for it, whatever the subcommand: which stores there are is said by
+the settings.
+"""
 
 _HEADINGS: Final = {"user": "Talk", "operate": "Operate", "develop": "Develop"}
 
@@ -93,7 +97,10 @@ Completion by Tab: eval "$(_KN_CHAT_COMPLETE=bash_source kn-chat)" in ~/.bashrc 
 
 
 class _KnChat(click.Group):
-    """All subcommands. It imports a file when its subcommand is asked for, and none for the list of them."""
+    """All subcommands.
+
+    It imports a file when its subcommand is asked for, and none for the list of them.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -101,13 +108,21 @@ class _KnChat(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - see above
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = import_module(f"knchat.{COMMANDS[cmd_name].folder}.{cmd_name.replace('-', '_')}").run
+        found: click.Command = import_module(
+            f"knchat.{COMMANDS[cmd_name].folder}.{cmd_name.replace('-', '_')}"
+        ).run
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - see above
         for folder, heading in _HEADINGS.items():
             with formatter.section(heading):
-                formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items() if entry.folder == folder])
+                formatter.write_dl(
+                    [
+                        (name, entry.summary)
+                        for name, entry in COMMANDS.items()
+                        if entry.folder == folder
+                    ]
+                )
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - see above
         formatter.write(f"\n{_EXAMPLES}\n")
@@ -115,11 +130,17 @@ class _KnChat(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - a shell asks for it, and nobody else
 
-        named = [CompletionItem(name, help=entry.summary) for name, entry in COMMANDS.items() if name.startswith(incomplete)]
+        named = [
+            CompletionItem(name, help=entry.summary)
+            for name, entry in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
         return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
-@click.group(cls=_KnChat, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=_KnChat, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.version_option(package_name="kn-chat", prog_name="kn-chat", message="%(prog)s %(version)s")
 def kn_chat() -> None:
     """A serverless chat engine: run it, use it, look after it."""
@@ -174,11 +195,17 @@ def _line_of(error: click.UsageError) -> str:
 
 
 def _what_to_install(error: ModuleNotFoundError, name: str) -> str:
-    """What brings the module that a subcommand needs. Raises the error when it is one of ours: that is a bug."""
+    """What brings the module that a subcommand needs.
+
+    Raises the error when it is one of ours: that is a bug.
+    """
     module = (error.name or "").partition(".")[0]
     if module in {"", "schemas", "backends", "functions", "gateway", "knchat"}:
         raise error
-    return f"{name} needs {module}: pip install '{BRINGS_DRIVER.get(module, BRINGS[COMMANDS[name].folder])}'"
+    return (
+        f"{name} needs {module}: pip install "
+        f"'{BRINGS_DRIVER.get(module, BRINGS[COMMANDS[name].folder])}'"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What every command of `kn-chat` is made with: click, with help that keeps our examples as they are written.
+"""What every command of `kn-chat` is made with: click, with help that keeps our examples as they
+are written.
 
-A file of a subcommand has `run`, made with `command` (or `group`): a function that returns an exit code (None is 0). It is imported
-when the subcommand is asked for; what is slow to import it imports inside the function.
+A file of a subcommand has `run`, made with `command` (or `group`): a function that returns an exit
+code (None is 0). It is imported when the subcommand is asked for; what is slow to import it imports
+inside the function.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ class _Group(_Examples, click.Group):
 
 
 def command(examples: str) -> Callable[[Act], click.Command]:
-    """Makes a subcommand of a function. Its docstring is the help, which ends with these examples."""
+    """Makes a subcommand of a function.
+
+    Its docstring is the help, which ends with these examples.
+    """
     return click.command(cls=_Examples, epilog=examples)
 
 
@@ -48,9 +53,13 @@ def exclusive(*names: str) -> Callable[[Act], Act]:
     def of(act: Act) -> Act:
         @wraps(act)
         def checked(**given: Any) -> int | None:
-            first, *others = [f"--{name.replace('_', '-')}" for name in names if given[name]] or [""]
+            first, *others = [f"--{name.replace('_', '-')}" for name in names if given[name]] or [
+                ""
+            ]
             if others:
-                raise click.UsageError(f"{others[0]} is not allowed with {first}", click.get_current_context())
+                raise click.UsageError(
+                    f"{others[0]} is not allowed with {first}", click.get_current_context()
+                )
             return act(**given)
 
         return checked
@@ -59,7 +68,9 @@ def exclusive(*names: str) -> Callable[[Act], Act]:
 
 
 def declared(act: Act, *shared: Callable[[Act], Act]) -> Act:
-    """What these options make of a function, to be shown in this order: for options that several subcommands share."""
+    """What these options make of a function, to be shown in this order: for options that several
+    subcommands share.
+    """
     for option in reversed(shared):
         act = option(act)
     return act

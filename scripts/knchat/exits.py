@@ -1,4 +1,8 @@
-"""How `kn-chat` ends: exit codes that mean something, and the one line on stderr that goes with them. Used by every subcommand."""
+"""How `kn-chat` ends: exit codes that mean something, and the one line on stderr that goes with
+them.
+
+Used by every subcommand.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,11 @@ class Told(Protocol):
 
 def line_of(error: Told) -> str:
     """What a person reads of it: the place of the mistake, where there is one, and the text."""
-    return error.message if error.field is None or error.field in error.message else f"{error.field}: {error.message}"
+    return (
+        error.message
+        if error.field is None or error.field in error.message
+        else f"{error.field}: {error.message}"
+    )
 
 
 def code_of(error: Told) -> int:

@@ -1,7 +1,9 @@
-"""The limit of the real parts: aiokafka alone, `python -m measure.bare_kafka SERVERS RATE SECONDS BYTES`.
+"""The limit of the real parts: aiokafka alone, `python -m measure.bare_kafka SERVERS RATE SECONDS
+BYTES`.
 
-An idempotent producer with acks=all and a consumer by hand on one event loop, as in the product; one record at each slot of the schedule.
-Prints one JSON object: appended, ack and produce->consume percentiles in ms, CPU-us per record.
+An idempotent producer with acks=all and a consumer by hand on one event loop, as in the product;
+one record at each slot of the schedule. Prints one JSON object: appended, ack and produce->consume
+percentiles in ms, CPU-us per record.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ async def measure(servers: str, rate: float, seconds: float, size: int) -> dict[
     for slot in range(slots):
         due[slot] = at = start + int(slot * 1e9 / rate)
         await asyncio.sleep(max(0.0, (at - time.monotonic_ns()) / 1e9))
-        sent = await producer.send(TOPIC, value, key=str(slot).encode(), partition=slot % PARTITIONS)
+        sent = await producer.send(
+            TOPIC, value, key=str(slot).encode(), partition=slot % PARTITIONS
+        )
         sent.add_done_callback(lambda _, at=at: confirmed(at))
     await producer.flush()
     with contextlib.suppress(TimeoutError):
@@ -85,4 +89,7 @@ if __name__ == "__main__":
     servers_, rate_, seconds_, size_ = sys.argv[1:5]
     make_topic(servers_)
     print("ready", flush=True)
-    print(json.dumps(uvloop.run(measure(servers_, float(rate_), float(seconds_), int(size_)))), flush=True)
+    print(
+        json.dumps(uvloop.run(measure(servers_, float(rate_), float(seconds_), int(size_)))),
+        flush=True,
+    )

@@ -1,4 +1,6 @@
-"""The limits that a run is compared with, measured in it: on the same cores, with the same schedule, each in a process of its own."""
+"""The limits that a run is compared with, measured in it: on the same cores, with the same
+schedule, each in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,14 @@ async def relay_step(run: Run, rate: float) -> report.Step:
     """The same schedule through the raw relay."""
     server = await process.start(["measure.limits", "relay"], cpus=run.server_cores)
     try:
-        plan = schedule.make(clients=run.options.clients, rate=rate, seconds=LIMITS_S, seed=run.options.seed)
+        plan = schedule.make(
+            clients=run.options.clients, rate=rate, seconds=LIMITS_S, seed=run.options.seed
+        )
         record = Record(len(plan.senders), first=int(rate))
-        devices = [swarm.Relayed(server.ready[0], number, record, "x" * run.options.bytes) for number in range(run.options.clients)]
+        devices = [
+            swarm.Relayed(server.ready[0], number, record, "x" * run.options.bytes)
+            for number in range(run.options.clients)
+        ]
         await swarm.connect_all(devices)
         cpu = process.cpu_s(server.pid)
         await swarm.drive(devices, plan, record)
@@ -31,7 +38,14 @@ async def relay_step(run: Run, rate: float) -> report.Step:
         used = process.cpu_s(server.pid) - cpu
         for device in devices:
             device.close()
-        return report.Step(rate, checker.Verdict(), report.figures(record), {"relay": used * 1e6 / record.slots}, 0.0, record)
+        return report.Step(
+            rate,
+            checker.Verdict(),
+            report.figures(record),
+            {"relay": used * 1e6 / record.slots},
+            0.0,
+            record,
+        )
     finally:
         await server.stop()
 
@@ -46,8 +60,16 @@ async def log_limit(run: Run, rate: float) -> tuple[float, float, float]:
 async def bare_kafka(options: argparse.Namespace) -> dict[str, float]:
     """kafka-python alone at the same rate."""
     say(f"bare Kafka at {options.rate:g}/s")
-    arguments = ["measure.bare_kafka", os.environ["KNCHAT_KAFKA"], str(options.rate), str(KAFKA_S), str(options.bytes)]
-    found: dict[str, float] = json.loads(await _line_of(arguments, cpus=None, within_s=KAFKA_S + 60))
+    arguments = [
+        "measure.bare_kafka",
+        os.environ["KNCHAT_KAFKA"],
+        str(options.rate),
+        str(KAFKA_S),
+        str(options.bytes),
+    ]
+    found: dict[str, float] = json.loads(
+        await _line_of(arguments, cpus=None, within_s=KAFKA_S + 60)
+    )
     return found
 
 

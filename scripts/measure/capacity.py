@@ -1,7 +1,9 @@
-"""`scripts/capacity`: how many pods, partitions, brokers and nodes so many users need, and what a million messages costs.
+"""`scripts/capacity`: how many pods, partitions, brokers and nodes so many users need, and what a
+million messages costs.
 
-A model on paper: each number is an input, from flags, from a run of `scripts/load --real --json`, or from the defaults, which say
-where they come from. It knows averages at the peak; what it cannot show is printed with every answer.
+A model on paper: each number is an input, from flags, from a run of `scripts/load --real --json`,
+or from the defaults, which say where they come from. It knows averages at the peak; what it cannot
+show is printed with every answer.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ NOT_SHOWN: Final = (
     "log-in, history reads, push, media, backups, logs and metrics",
 )
 
-RUNS: Final = "measured on real parts, 25 November 2026: 300/s with 3, 1,000/s with 25 messages an event; 2 busy cores"
+RUNS: Final = (
+    "measured on real parts, 25 November 2026: 300/s with 3, 1,000/s with 25 messages an "
+    "event; 2 busy cores"
+)
 TABLE: Final = "load of CecoChat's benchmark"
 ASSUMED: Final = "assumed"
 DESIGN: Final = "design.md section 9"
@@ -63,35 +68,61 @@ class Inputs:
     envelope_bytes: float = _given(50, "bytes of a record around its messages", DESIGN)
     zones: float = _given(3, "zones; what is left when one is lost holds all users", ASSUMED)
     batch: float = _given(16, "messages an event, in the column batched", DESIGN)
-    apart_ms: float = _given(10, "distance between micro-batches, KNCHAT_PUBLISH_APART_MS", "the setting's default")
+    apart_ms: float = _given(
+        10, "distance between micro-batches, KNCHAT_PUBLISH_APART_MS", "the setting's default"
+    )
     busy: float = _given(0.5, "how busy a core may be at the peak", ASSUMED)
 
     connection_bytes: float = _given(
-        24_000, "memory of a connection, with kernel and TLS", "14.5 KB measured without them; the rest assumed"
+        24_000,
+        "memory of a connection, with kernel and TLS",
+        "14.5 KB measured without them; the rest assumed",
     )
     gateway_mb: float = _given(384, "memory for connections in a gateway process", "16,000 of them")
-    gateway_connections: float = _given(16_000, "connections that a gateway process may hold", "20,000 files are its limit")
+    gateway_connections: float = _given(
+        16_000, "connections that a gateway process may hold", "20,000 files are its limit"
+    )
     gateway_in_us: float = _given(109, "gateway, for a message that comes in", RUNS)
     gateway_out_us: float = _given(109, "gateway, for a push to a device", RUNS)
-    gateway_event_us: float = _given(2_850, "gateway, for an event: publishing it and reading its deliveries", RUNS)
+    gateway_event_us: float = _given(
+        2_850, "gateway, for an event: publishing it and reading its deliveries", RUNS
+    )
     ping_us: float = _given(10, "gateway, for a heartbeat (each connection, every 30 s)", ASSUMED)
-    reconnect_s: float = _given(120, "seconds over which a lost zone's clients come back", "the client's jitter")
+    reconnect_s: float = _given(
+        120, "seconds over which a lost zone's clients come back", "the client's jitter"
+    )
     connects: float = _given(1_500, "connects a second and core, with a token", DESIGN)
 
     stages: float = _given(2, "functions that an event passes: send, persist", "functions.triggers")
     function_us: float = _given(303, "functions, for a message, all stages", RUNS)
     function_event_us: float = _given(3_650, "functions, for an event, all stages", RUNS)
-    component_us: float = _given(400, "Knative's parts, for a call: queue-proxy alone; twice to three times with an activator", ASSUMED)
-    dispatcher_us: float = _given(100, "Knative's dispatcher, for a call", "measured at its ceiling: 40 to 100")
-    dispatcher_calls: float = _given(8_000, "calls a second of one dispatcher, unordered", "measured with functions of 5 ms")
+    component_us: float = _given(
+        400,
+        "Knative's parts, for a call: queue-proxy alone; twice to three times with an activator",
+        ASSUMED,
+    )
+    dispatcher_us: float = _given(
+        100, "Knative's dispatcher, for a call", "measured at its ceiling: 40 to 100"
+    )
+    dispatcher_calls: float = _given(
+        8_000, "calls a second of one dispatcher, unordered", "measured with functions of 5 ms"
+    )
     function_ms: float = _given(5, "time of a call", ASSUMED)
     function_vcpu: float = _given(1, "vCPU of a function's pod, queue-proxy included", MANIFESTS)
     concurrency: float = _given(8, "calls at once in a pod for which another is added", MANIFESTS)
     partitions: float = _given(360, "partitions of chat-commands", DESIGN)
 
-    log_copies: float = _given(2, "times a message is written before delivery: command, outcome", "functions.triggers")
-    delivery_records: float = _given(1.8, "delivery records of a message alone in its event", "measured")
-    log_us: float = _given(0, "clients of the log, for a message, where not counted with their process", "counted with it")
+    log_copies: float = _given(
+        2, "times a message is written before delivery: command, outcome", "functions.triggers"
+    )
+    delivery_records: float = _given(
+        1.8, "delivery records of a message alone in its event", "measured"
+    )
+    log_us: float = _given(
+        0,
+        "clients of the log, for a message, where not counted with their process",
+        "counted with it",
+    )
     replication: float = _given(3, "copies of each record and row", DESIGN)
     broker_us: float = _given(71, "Kafka, for a message", RUNS)
     broker_event_us: float = _given(1_400, "Kafka, for an event", RUNS)
@@ -108,7 +139,9 @@ class Inputs:
     vcpu_hour: float = _given(0.04, "price of a vCPU for an hour", ASSUMED)
     gb_hour: float = _given(0.0043, "price of a GB of memory for an hour", ASSUMED)
     broker_hour: float = _given(0.60, "price of a broker for an hour, disks included", ASSUMED)
-    node_hour: float = _given(0.60, "price of a Cassandra node for an hour, disks included", ASSUMED)
+    node_hour: float = _given(
+        0.60, "price of a Cassandra node for an hour, disks included", ASSUMED
+    )
 
 
 AIM: Final = {
@@ -132,7 +165,11 @@ COMPONENTS: Final = {
     "kafka": ("broker_us", "broker_event_us"),
     "cassandra": ("cassandra_us", "cassandra_event_us"),
 }
-"""Component of a run's report -> the inputs that it decides: the last for an event, the others for a message. Knative has no pump."""
+"""Component of a run's report -> the inputs that it decides: the last for an event, the others for
+a message.
+
+Knative has no pump.
+"""
 
 
 def _shown(label: str, form: str = ",.0f") -> Any:
@@ -184,7 +221,10 @@ def plan(inputs: Inputs, batch: float) -> Plan:
     """The plan for so many messages an event (at least 1)."""
     i, peak, deliveries = inputs, inputs.messages, inputs.messages * inputs.devices
     gateway_vcpu = _vcpu(
-        peak * (i.gateway_in_us + i.gateway_event_us / batch) + deliveries * i.gateway_out_us + i.users / 30 * i.ping_us + peak * i.log_us
+        peak * (i.gateway_in_us + i.gateway_event_us / batch)
+        + deliveries * i.gateway_out_us
+        + i.users / 30 * i.ping_us
+        + peak * i.log_us
     )
     gateways, gateways_bound_by = _most(
         {
@@ -208,11 +248,24 @@ def plan(inputs: Inputs, batch: float) -> Plan:
     )
 
     delivery_partitions = 4 * gateways_all_zones
-    records = i.log_copies / batch + _delivery_records(i.delivery_records * batch, delivery_partitions) / batch
-    log_mb_s = peak * i.replication * ((i.log_copies + i.delivery_records) * i.row_bytes + records * i.envelope_bytes) / 1e6
+    records = (
+        i.log_copies / batch
+        + _delivery_records(i.delivery_records * batch, delivery_partitions) / batch
+    )
+    log_mb_s = (
+        peak
+        * i.replication
+        * ((i.log_copies + i.delivery_records) * i.row_bytes + records * i.envelope_bytes)
+        / 1e6
+    )
     broker_vcpu = _vcpu(peak * i.broker_us + events * i.broker_event_us)
     brokers, brokers_bound_by = _most(
-        {"writes": log_mb_s / i.broker_mb_s, "CPU": broker_vcpu / (i.server_vcpu * i.busy), "copies": i.replication}, step=i.zones
+        {
+            "writes": log_mb_s / i.broker_mb_s,
+            "CPU": broker_vcpu / (i.server_vcpu * i.busy),
+            "copies": i.replication,
+        },
+        step=i.zones,
     )
 
     storage_tb_day = peak * i.average * 86_400 * i.row_bytes * i.replication / i.compression / 1e12
@@ -228,7 +281,10 @@ def plan(inputs: Inputs, batch: float) -> Plan:
 
     millions_hour = peak * i.average * 3600 / 1e6
     cost = {
-        "compute": (gateway_vcpu + function_vcpu + knative_vcpu) / i.busy * i.vcpu_hour / millions_hour,
+        "compute": (gateway_vcpu + function_vcpu + knative_vcpu)
+        / i.busy
+        * i.vcpu_hour
+        / millions_hour,
         "memory": gateways_all_zones * i.gateway_mb / 1000 * i.gb_hour / millions_hour,
         "Kafka": brokers * i.broker_hour / millions_hour,
         "Cassandra": nodes * i.node_hour / millions_hour,
@@ -263,7 +319,9 @@ def plan(inputs: Inputs, batch: float) -> Plan:
         nodes_bound_by=nodes_bound_by,
         reconnects_s=i.users / i.zones / i.reconnect_s,
         reconnect_vcpu=i.users / i.zones / i.reconnect_s / i.connects,
-        cpu_us_message=(gateway_vcpu + function_vcpu + knative_vcpu + broker_vcpu + cassandra_vcpu) / peak * 1e6,
+        cpu_us_message=(gateway_vcpu + function_vcpu + knative_vcpu + broker_vcpu + cassandra_vcpu)
+        / peak
+        * 1e6,
         compute_million=cost["compute"],
         memory_million=cost["memory"],
         kafka_million=cost["Kafka"],
@@ -284,21 +342,32 @@ def _most(needed: Mapping[str, float], *, step: float = 1) -> tuple[int, str]:
 
 
 def _over_zones(needed: int, zones: float) -> int:
-    """So many, spread evenly, that what is left without one zone is enough. With one zone there is nothing to lose."""
+    """So many, spread evenly, that what is left without one zone is enough.
+
+    With one zone there is nothing to lose.
+    """
     return needed if zones <= 1 else math.ceil(needed / (zones - 1)) * int(zones)
 
 
 def _delivery_records(deliveries: float, partitions: int) -> float:
-    """Into how many records an event's deliveries fall: one for each partition that is hit, by users at random."""
-    return partitions * -math.expm1(deliveries * math.log1p(-1 / partitions)) if partitions > 1 else min(1.0, deliveries)
+    """Into how many records an event's deliveries fall: one for each partition that is hit, by
+    users at random.
+    """
+    return (
+        partitions * -math.expm1(deliveries * math.log1p(-1 / partitions))
+        if partitions > 1
+        else min(1.0, deliveries)
+    )
 
 
 def columns(inputs: Inputs) -> dict[str, Plan]:
-    """The plans beside each other: a message an event, what the distance between micro-batches gives, and the batch that was asked for."""
+    """The plans beside each other: a message an event, what the distance between micro-batches
+    gives, and the batch that was asked for.
+    """
     alone = plan(inputs, 1)
     apart = inputs.messages / alone.gateways_all_zones * inputs.apart_ms / 1000
-    # What comes while the distance lasts, at random; or, when nothing did, the next one alone. It grows as
-    # gateway.publishing.micro_batcher.distance_s does.
+    # What comes while the distance lasts, at random; or, when nothing did, the next one alone. It
+    # grows as gateway.publishing.micro_batcher.distance_s does.
     as_set = apart * min(max(apart / WIDER_ABOVE, 1), WIDEST) + math.exp(-apart)
     return {"alone": alone, "as set": plan(inputs, as_set), "batched": plan(inputs, inputs.batch)}
 
@@ -307,33 +376,45 @@ def findings(inputs: Inputs, plans: Mapping[str, Plan]) -> list[str]:
     """What limits, in words."""
     said = []
     for name, found in plans.items():
-        verdict = "carry the peak" if found.ceiling_if_ordered_s >= inputs.messages else "FAIL THE PEAK"
+        verdict = (
+            "carry the peak" if found.ceiling_if_ordered_s >= inputs.messages else "FAIL THE PEAK"
+        )
         said.append(
-            f"{name}: ordered sources on {inputs.partitions:,.0f} partitions would {verdict} ({found.ceiling_if_ordered_s:,.0f}/s);"
+            f"{name}: ordered sources on {inputs.partitions:,.0f} partitions would {verdict} "
+            f"({found.ceiling_if_ordered_s:,.0f}/s);"
             f" ours are unordered and need {found.dispatchers} dispatcher(s)"
         )
     gateways = plans["batched"].gateways_all_zones
     distance_ms = inputs.batch * gateways / inputs.messages * 1000
     said.append(
-        f"{inputs.batch:g} messages an event need {distance_ms:,.0f} ms between micro-batches, because {gateways:,} gateways share the"
+        f"{inputs.batch:g} messages an event need {distance_ms:,.0f} ms between micro-batches, "
+        f"because {gateways:,} gateways share the"
         f" messages; KNCHAT_PUBLISH_APART_MS is {inputs.apart_ms:g}"
     )
     batched = plans["batched"]
     said.append(
-        f"limits: gateways by {batched.gateways_bound_by}, functions by {batched.function_pods_bound_by}, brokers by"
-        f" {batched.brokers_bound_by}, nodes by {batched.nodes_bound_by}; most of the cost: {batched.dearest}"
+        f"limits: gateways by {batched.gateways_bound_by}, functions by "
+        f"{batched.function_pods_bound_by}, brokers by"
+        f" {batched.brokers_bound_by}, nodes by {batched.nodes_bound_by}; most of the cost: "
+        f"{batched.dearest}"
     )
     return said
 
 
 def measured(report: Mapping[str, Any], inputs: Inputs, *, batch: float | None = None) -> Inputs:
-    """The inputs with the CPU of a run's report (`scripts/load --real --json`): `us + event_us / batch` fitted to its steps.
+    """The inputs with the CPU of a run's report (`scripts/load --real --json`): `us + event_us /
+    batch` fitted to its steps.
 
-    One step cannot tell the two apart: then both are scaled. `batch`: messages an event of all steps, for a report that does not say.
-    Raises ValueError when the report does not hold what is needed.
+    One step cannot tell the two apart: then both are scaled. `batch`: messages an event of all
+    steps, for a report that does not say. Raises ValueError when the report does not hold what is
+    needed.
     """
     steps = report.get("steps") or []
-    batches = [batch] * len(steps) if batch is not None else [row[2] for row in report.get("batching") or []]
+    batches = (
+        [batch] * len(steps)
+        if batch is not None
+        else [row[2] for row in report.get("batching") or []]
+    )
     if not steps or len(batches) != len(steps):
         raise ValueError("it does not say how many messages an event held: give --measured-batch")
     if any(step.get("lost") for step in steps):
@@ -341,17 +422,29 @@ def measured(report: Mapping[str, Any], inputs: Inputs, *, batch: float | None =
     changes: dict[str, float] = {}
     for component, names in COMPONENTS.items():
         split = [step.get("cpu_us_by_component", {}).get(component) for step in steps]
-        points = [(1 / max(1.0, held), float(us)) for held, us in zip(batches, split, strict=True) if us is not None and math.isfinite(us)]
+        points = [
+            (1 / max(1.0, held), float(us))
+            for held, us in zip(batches, split, strict=True)
+            if us is not None and math.isfinite(us)
+        ]
         if not points:
             raise ValueError(f"it has no CPU of {component}: was it a run with --real?")
         *message_names, event_name = names
-        us, event_us = _fit(points, sum(getattr(inputs, name) for name in message_names), getattr(inputs, event_name))
-        changes |= {name: us / len(message_names) for name in message_names} | {event_name: event_us}
+        us, event_us = _fit(
+            points,
+            sum(getattr(inputs, name) for name in message_names),
+            getattr(inputs, event_name),
+        )
+        changes |= {name: us / len(message_names) for name in message_names} | {
+            event_name: event_us
+        }
     return replace(inputs, **changes)
 
 
 def _fit(points: Sequence[tuple[float, float]], us: float, event_us: float) -> tuple[float, float]:
-    """Least squares of y = us + event_us * x, neither below 0; the given two, scaled, when all x are the same."""
+    """Least squares of y = us + event_us * x, neither below 0; the given two, scaled, when all x
+    are the same.
+    """
     x, y = fmean(x for x, _ in points), fmean(y for _, y in points)
     spread = sum((at - x) ** 2 for at, _ in points)
     if spread < 1e-9:
@@ -372,25 +465,51 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="print inputs, plans and findings as JSON")
-    parser.add_argument("--design", action="store_true", help="CPU as the design aims at it, instead of what was measured")
-    parser.add_argument("--measured", type=Path, metavar="FILE", help="CPU from a report of scripts/load --real --json FILE")
-    parser.add_argument("--measured-batch", type=_number, metavar="N", help="messages an event in that run, if the report does not say")
+    parser.add_argument(
+        "--json", action="store_true", help="print inputs, plans and findings as JSON"
+    )
+    parser.add_argument(
+        "--design",
+        action="store_true",
+        help="CPU as the design aims at it, instead of what was measured",
+    )
+    parser.add_argument(
+        "--measured",
+        type=Path,
+        metavar="FILE",
+        help="CPU from a report of scripts/load --real --json FILE",
+    )
+    parser.add_argument(
+        "--measured-batch",
+        type=_number,
+        metavar="N",
+        help="messages an event in that run, if the report does not say",
+    )
     group = parser.add_argument_group("inputs")
     for item in fields(Inputs):
-        said = f"{item.metadata['meaning']} (default {item.default:,.8g}: {item.metadata['source']})".replace("%", "%%")
+        said = (
+            f"{item.metadata['meaning']} (default {item.default:,.8g}: {item.metadata['source']})"
+        ).replace("%", "%%")
         group.add_argument(f"--{item.name.replace('_', '-')}", type=_number, metavar="N", help=said)
     options = parser.parse_args(arguments)
-    given = {item.name: value for item in fields(Inputs) if (value := getattr(options, item.name)) is not None}
+    given = {
+        item.name: value
+        for item in fields(Inputs)
+        if (value := getattr(options, item.name)) is not None
+    }
     inputs = Inputs(**AIM) if options.design else Inputs()
     if options.measured is not None:
         try:
-            inputs = measured(json.loads(options.measured.read_text()), inputs, batch=options.measured_batch)
+            inputs = measured(
+                json.loads(options.measured.read_text()), inputs, batch=options.measured_batch
+            )
         except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             parser.error(f"--measured {options.measured}: {error}")
     options.inputs = replace(inputs, **given)
     for item in fields(Inputs):
-        if not (getattr(options.inputs, item.name) or item.name.endswith(("_us", "_hour", "_records"))):
+        if not (
+            getattr(options.inputs, item.name) or item.name.endswith(("_us", "_hour", "_records"))
+        ):
             parser.error(f"--{item.name.replace('_', '-')} must be above 0")
     if options.inputs.batch < 1 or options.inputs.zones % 1:
         parser.error("--batch is at least 1, --zones a whole number")
@@ -406,12 +525,26 @@ def _number(text: str) -> float:
 
 def text(inputs: Inputs, plans: Mapping[str, Plan]) -> str:
     """The table, what limits, and what is not in it."""
-    lines = [f"{inputs.users:,.0f} users connected, {inputs.messages:,.0f} messages a second at the peak, {inputs.zones:g} zones", ""]
+    lines = [
+        (
+            f"{inputs.users:,.0f} users connected, {inputs.messages:,.0f} messages a second at the "
+            f"peak, {inputs.zones:g} zones"
+        ),
+        "",
+    ]
     lines.append(" " * 54 + "".join(f"{name:>14}" for name in plans))
     for item in fields(Plan):
-        cells = (format(getattr(found, item.name), item.metadata["form"]) for found in plans.values())
+        cells = (
+            format(getattr(found, item.name), item.metadata["form"]) for found in plans.values()
+        )
         lines.append(f"{item.metadata['label']:<54}" + "".join(f"{cell:>14}" for cell in cells))
-    lines += ["", *findings(inputs, plans), "", "It cannot show:", *(f"  {what}" for what in NOT_SHOWN)]
+    lines += [
+        "",
+        *findings(inputs, plans),
+        "",
+        "It cannot show:",
+        *(f"  {what}" for what in NOT_SHOWN),
+    ]
     return "\n".join(lines)
 
 
@@ -420,8 +553,16 @@ def main() -> None:
     options = parse()
     plans = columns(options.inputs)
     if options.json:
-        found = {"inputs": asdict(options.inputs), "plans": {name: asdict(one) for name, one in plans.items()}}
-        print(json.dumps({**found, "findings": findings(options.inputs, plans), "not_shown": NOT_SHOWN}, indent=1))
+        found = {
+            "inputs": asdict(options.inputs),
+            "plans": {name: asdict(one) for name, one in plans.items()},
+        }
+        print(
+            json.dumps(
+                {**found, "findings": findings(options.inputs, plans), "not_shown": NOT_SHOWN},
+                indent=1,
+            )
+        )
     else:
         print(text(options.inputs, plans))
     sys.exit(0)

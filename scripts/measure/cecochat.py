@@ -1,7 +1,9 @@
-"""CecoChat's own load scenario: each client logs in, then three times over reads four pages of history and sends four messages.
+"""CecoChat's own load scenario: each client logs in, then three times over reads four pages of
+history and sends four messages.
 
-Its authors publish 6,000 clients on 18 cores. Here each client is real: its log-in hashes a password, its reads and sends go over its own
-WebSocket and through the whole stack. Source: the load test that CecoChat describes; figure P4.
+Its authors publish 6,000 clients on 18 cores. Here each client is real: its log-in hashes a
+password, its reads and sends go over its own WebSocket and through the whole stack. Source: the
+load test that CecoChat describes; figure P4.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class _Client(ChatDevice):
 
 
 async def scenario(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
-    """All clients of the run, one after the other at ARRIVALS_PER_S, until the last has done its part."""
+    """All clients of the run, one after the other at ARRIVALS_PER_S, until the last has done its
+    part.
+    """
     count = run.options.clients
     assert run.product is not None  # noqa: S101 - the scenario is for servers of our own
     run.users = []
@@ -79,7 +83,9 @@ async def scenario(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
             at = time.monotonic_ns()
             user = await run.target.log_in(named[number], password)
             log_ins.record_value((time.monotonic_ns() - at) // 1000)
-            device = _Client(user.gateway, user, named[number ^ 1].user, key, record, "x" * run.options.bytes)
+            device = _Client(
+                user.gateway, user, named[number ^ 1].user, key, record, "x" * run.options.bytes
+            )
             device.asked = {}
             devices.append(device)
             await device.connect()
@@ -101,19 +107,38 @@ async def scenario(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     seconds = time.monotonic() - began
     progress.cancel()
     await swarm.settle(devices, record, run.settle_s)
-    undelivered = sum(1 for row in range(record.slots) if record.acked[row] and not record.delivered[row])
+    undelivered = sum(
+        1 for row in range(record.slots) if record.acked[row] and not record.delivered[row]
+    )
     used = {name: now - cpu.get(name, 0) for name, now in run.product.cpu_s().items()}
     for device in devices:
         device.close()
-    print(f"\nCecoChat's scenario: {count} clients, {count * _OPERATIONS} operations in {seconds:.1f} s, {os.cpu_count()} cores")
-    print(f"  log-in    {report.latency(log_ins)}\n  read      {report.latency(reads)}\n  send      {report.latency(sends)}")
+    print(
+        f"\nCecoChat's scenario: {count} clients, {count * _OPERATIONS} operations in "
+        f"{seconds:.1f} s, {os.cpu_count()} cores"
+    )
+    print(
+        f"  log-in    {report.latency(log_ins)}\n  read      {report.latency(reads)}\n  send      "
+        f"{report.latency(sends)}"
+    )
     print(f"  acknowledged and not delivered {undelivered}   failed clients {len(errors)}")
-    print("  CPU-s " + "   ".join(f"{name} {seconds_:.1f}" for name, seconds_ in sorted(used.items(), key=lambda item: -item[1])))
+    print(
+        "  CPU-s "
+        + "   ".join(
+            f"{name} {seconds_:.1f}"
+            for name, seconds_ in sorted(used.items(), key=lambda item: -item[1])
+        )
+    )
     for error in errors[:10]:
         print(f"  ! {error}")
     good = not errors and not undelivered
-    print(f"  P4   {count} clients {'done, floor 1500' if good else 'NOT done, floor 1500'}, moonshot 6000")
-    verdict = checker.Verdict(acknowledged=sends.get_total_count(), lost=undelivered, unresolved=len(errors))
+    print(
+        f"  P4   {count} clients {'done, floor 1500' if good else 'NOT done, floor 1500'}, "
+        "moonshot 6000"
+    )
+    verdict = checker.Verdict(
+        acknowledged=sends.get_total_count(), lost=undelivered, unresolved=len(errors)
+    )
     step = report.Step(0, verdict, report.figures(record), {}, 0.0, record)
     return [step], {"clients": count, "seconds": seconds, "good": good}
 
@@ -121,4 +146,7 @@ async def scenario(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
 async def _progress(record: Record, began: float) -> None:
     while True:
         await asyncio.sleep(10)
-        say(f"  {time.monotonic() - began:.0f} s: {sum(1 for at in record.acked if at)} of {record.slots} messages acknowledged")
+        say(
+            f"  {time.monotonic() - began:.0f} s: {sum(1 for at in record.acked if at)} of "
+            f"{record.slots} messages acknowledged"
+        )

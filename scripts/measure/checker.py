@@ -1,8 +1,10 @@
-"""Decides whether a run lost, doubled or disordered anything. It trusts nothing but what clients saw and what history tells a fresh reader.
+"""Decides whether a run lost, doubled or disordered anything.
 
-Lost: an acknowledged send that its recipient's or sender's device has not, or that history lacks. Doubled: one key with two ids, or
-twice in history. Disordered: two sends of one sender to one chat, the first acknowledged before the second was made, whose ids do not
-increase; or two reads that disagree. Source: the checkers Jepsen and Elle, adapted to chat.
+It trusts nothing but what clients saw and what history tells a fresh reader. Lost: an acknowledged
+send that its recipient's or sender's device has not, or that history lacks. Doubled: one key with
+two ids, or twice in history. Disordered: two sends of one sender to one chat, the first
+acknowledged before the second was made, whose ids do not increase; or two reads that disagree.
+Source: the checkers Jepsen and Elle, adapted to chat.
 """
 
 from __future__ import annotations
@@ -34,7 +36,14 @@ class Verdict:
     @property
     def good(self) -> bool:
         """Nothing lost, doubled, disordered or made up."""
-        return not (self.lost or self.doubled or self.disordered or self.phantoms or self.false_refusals or self.unresolved)
+        return not (
+            self.lost
+            or self.doubled
+            or self.disordered
+            or self.phantoms
+            or self.false_refusals
+            or self.unresolved
+        )
 
     def note(self, text: str) -> None:
         """Keeps an example."""
@@ -47,12 +56,20 @@ History = Mapping[str, Sequence[tuple[int, str]]]
 
 
 def check(
-    record: Record, plan: Schedule, chats: Sequence[str], *, run: str, mine: History, theirs: History, resets: Sequence[int] = ()
+    record: Record,
+    plan: Schedule,
+    chats: Sequence[str],
+    *,
+    run: str,
+    mine: History,
+    theirs: History,
+    resets: Sequence[int] = (),
 ) -> Verdict:
     """The verdict.
 
-    `chats[i]` is client i's chat; `mine` and `theirs` are two independent reads of every chat; `resets[i]` counts how often client i was
-    told to reload, after which history stands for what its device would have shown.
+    `chats[i]` is client i's chat; `mine` and `theirs` are two independent reads of every chat;
+    `resets[i]` counts how often client i was told to reload, after which history stands for what
+    its device would have shown.
     """
     verdict = Verdict(phantoms=len(record.phantoms), refused=len(record.refused))
     for text in record.phantoms[:3]:
@@ -73,7 +90,14 @@ def check(
     return verdict
 
 
-def _check_row(verdict: Verdict, record: Record, plan: Schedule, row: int, stored: list[int], resets: Sequence[int]) -> None:
+def _check_row(
+    verdict: Verdict,
+    record: Record,
+    plan: Schedule,
+    row: int,
+    stored: list[int],
+    resets: Sequence[int],
+) -> None:
     acked, refused = bool(record.acked[row]), row in record.refused
     verdict.acknowledged += acked
     verdict.delivered += bool(record.delivered[row])
@@ -101,10 +125,16 @@ def _check_row(verdict: Verdict, record: Record, plan: Schedule, row: int, store
     ]
     if missing:
         verdict.lost += 1
-        verdict.note(f"lost: row {row}, id {record.ids[row]}, acknowledged, is not in {' and '.join(missing)}")
+        verdict.note(
+            f"lost: row {row}, id {record.ids[row]}, acknowledged, is not in "
+            f"{' and '.join(missing)}"
+        )
     if stored and record.ids[row] not in stored:
         verdict.doubled += 1
-        verdict.note(f"another id: row {row} was acknowledged as {record.ids[row]} and is stored as {stored[0]}")
+        verdict.note(
+            f"another id: row {row} was acknowledged as {record.ids[row]} and is stored as "
+            f"{stored[0]}"
+        )
 
 
 def _check_order(verdict: Verdict, record: Record, plan: Schedule, chats: Sequence[str]) -> None:
@@ -121,7 +151,10 @@ def _check_order(verdict: Verdict, record: Record, plan: Schedule, chats: Sequen
                 position += 1
             if highest[0] >= record.ids[row]:
                 verdict.disordered += 1
-                verdict.note(f"disordered: in {chats[sender]} row {row} was sent after the answer to row {highest[1]} and has a lower id")
+                verdict.note(
+                    f"disordered: in {chats[sender]} row {row} was sent after the answer to row "
+                    f"{highest[1]} and has a lower id"
+                )
 
 
 def _check_reads(verdict: Verdict, mine: History, theirs: History) -> None:

@@ -1,7 +1,9 @@
-"""`scripts/bench cold-start`: from exec to the 200 for the sample event of each function, beside a bare ASGI hello on the same server.
+"""`scripts/bench cold-start`: from exec to the 200 for the sample event of each function, beside a
+bare ASGI hello on the same server.
 
-Each round starts a fresh process with warm page cache and .pyc files, as a scaled-out pod would have them. Medians of the rounds; the
-order of programs changes every round, so that a noisy second hits all alike.
+Each round starts a fresh process with warm page cache and .pyc files, as a scaled-out pod would
+have them. Medians of the rounds; the order of programs changes every round, so that a noisy second
+hits all alike.
 """
 
 from __future__ import annotations
@@ -51,9 +53,22 @@ def _sample(target: str) -> tuple[dict[str, str], bytes]:
 def once(app: str, environ: dict[str, str], headers: dict[str, str], body: bytes) -> float:
     """Milliseconds from exec to the 200."""
     port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "critical", "--lifespan", "off"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        app,
+        "--port",
+        str(port),
+        "--log-level",
+        "critical",
+        "--lifespan",
+        "off",
+    ]
     start = time.perf_counter()
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # images ship .pyc files
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }  # images ship .pyc files
     process = subprocess.Popen(command, env={**inherited, **environ}, stdout=subprocess.DEVNULL)
     try:
         while True:
@@ -78,20 +93,36 @@ def once(app: str, environ: dict[str, str], headers: dict[str, str], body: bytes
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table; 1 when a floor is missed."""
     parser = argparse.ArgumentParser(
-        "scripts/bench cold-start", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "scripts/bench cold-start",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=10, help="fresh processes per program (default 10)")
-    parser.add_argument("--no-floor", action="store_true", help="print only: a shared machine must not fail a build by its noise")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="fresh processes per program (default 10)"
+    )
+    parser.add_argument(
+        "--no-floor",
+        action="store_true",
+        help="print only: a shared machine must not fail a build by its noise",
+    )
     options = parser.parse_args(arguments)
     times: dict[str, list[float]] = {name: [] for name in ("bare ASGI hello", *TARGETS)}
     with tempfile.TemporaryDirectory(prefix="kn-chat-cold-") as folder:
         for number in range(options.rounds + 1):
-            print(f"round {number} of {options.rounds}{' (not counted)' if number == 0 else ''}", file=sys.stderr)
+            print(
+                f"round {number} of {options.rounds}{' (not counted)' if number == 0 else ''}",
+                file=sys.stderr,
+            )
             names = list(times)
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 if name in TARGETS:
                     headers, body = _sample(name)
-                    environ = {"FUNCTION_TARGET": name, "KNCHAT_DATA": folder, "FUNCTION_SOURCE": str(SAMPLES.parent / "main.py")}
+                    environ = {
+                        "FUNCTION_TARGET": name,
+                        "KNCHAT_DATA": folder,
+                        "FUNCTION_SOURCE": str(SAMPLES.parent / "main.py"),
+                    }
                     elapsed = once("functions.runtime.asgi:app", environ, headers, body)
                 else:
                     elapsed = once("measure.cold_start:hello", {}, {}, b"")
@@ -105,7 +136,11 @@ def main(arguments: list[str] | None = None) -> int:
         floor = FLOOR_RATIO.get(name)
         good = floor is None or (median <= floor * bare and median <= FLOOR_MS)
         missed = missed or not good
-        told = "" if floor is None else f"<= {floor}x, <= {FLOOR_MS:.0f} ms: {'met' if good else 'MISSED'}"
+        told = (
+            ""
+            if floor is None
+            else f"<= {floor}x, <= {FLOOR_MS:.0f} ms: {'met' if good else 'MISSED'}"
+        )
         print(f"{name:18}{median:10.0f}{max(values):10.0f}{median / bare:8.2f}  {told}")
     return int(missed and not options.no_floor)
 

@@ -1,7 +1,9 @@
-"""`scripts/bench compare`: this checkout beside an earlier commit under the same load, run by run in turn, as ratios of pairs.
+"""`scripts/bench compare`: this checkout beside an earlier commit under the same load, run by run
+in turn, as ratios of pairs.
 
-A machine's speed drifts by more than what is looked for; two runs one after the other share its mood. A figure got no worse when the
-median ratio is at most LIMIT, or when LIMIT lies within the 90 % interval of the median (bootstrap over the pairs).
+A machine's speed drifts by more than what is looked for; two runs one after the other share its
+mood. A figure got no worse when the median ratio is at most LIMIT, or when LIMIT lies within the 90
+% interval of the median (bootstrap over the pairs).
 """
 
 from __future__ import annotations
@@ -26,7 +28,11 @@ What stands behind -- are options of scripts/load. The other commit is checked o
 The exit code is 1 when a run has failed, or a figure got worse."""
 
 LIMIT: Final = 1.03
-FIGURES: Final = {"CPU-us a message": ("cpu_us",), "ack p50": ("ack", "p50"), "delivery p50": ("delivery", "p50")}
+FIGURES: Final = {
+    "CPU-us a message": ("cpu_us",),
+    "ack p50": ("ack", "p50"),
+    "delivery p50": ("delivery", "p50"),
+}
 """Name -> where it stands in a step of the JSON report."""
 SHOWN: Final = {"ack p99": ("ack", "p99"), "delivery p99": ("delivery", "p99")}
 """Printed and not judged: the 99th percentile of a run of seconds is one hiccup of the machine."""
@@ -37,7 +43,9 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 def interval(ratios: Sequence[float], *, seed: int = 1) -> tuple[float, float]:
     """The 90 % interval of the median, by bootstrap."""
     chance = random.Random(seed)  # noqa: S311 - statistics
-    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(_SAMPLES))
+    medians = sorted(
+        statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(_SAMPLES)
+    )
     return medians[_SAMPLES // 20], medians[-_SAMPLES // 20]
 
 
@@ -50,7 +58,11 @@ def got_worse(ratios: Sequence[float]) -> bool:
 def checked_out(revision: str) -> Path:
     """A checkout of the commit, made if missing."""
     found = subprocess.run(
-        ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=_ROOT, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if found.returncode:
         raise SystemExit(f"scripts/bench: there is no commit {revision}")
@@ -58,17 +70,30 @@ def checked_out(revision: str) -> Path:
     folder = _ROOT / ".run/compare" / commit[:12]
     if not folder.exists():
         subprocess.run(["git", "worktree", "prune"], cwd=_ROOT, check=True)
-        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", folder, commit], cwd=_ROOT, check=True)
+        subprocess.run(
+            ["git", "worktree", "add", "--quiet", "--detach", folder, commit], cwd=_ROOT, check=True
+        )
     return folder
 
 
 def measured(checkout: Path, options: Sequence[str]) -> list[dict[str, Any]]:
-    """The steps of one run of `scripts/load` there. A run that lost something, or failed, ends the comparison."""
+    """The steps of one run of `scripts/load` there.
+
+    A run that lost something, or failed, ends the comparison.
+    """
     with tempfile.TemporaryDirectory(prefix="kn-chat-compare-") as folder:
         report = Path(folder, "report.json")
-        done = subprocess.run([checkout / "scripts/load", *options, "--json", report], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [checkout / "scripts/load", *options, "--json", report],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
-            raise SystemExit(f"{checkout / 'scripts/load'} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+            raise SystemExit(
+                f"{checkout / 'scripts/load'} ended with "
+                f"{done.returncode}\n{done.stdout}{done.stderr}"
+            )
         steps: list[dict[str, Any]] = json.loads(report.read_text())["steps"]
     print(".", end="", file=sys.stderr, flush=True)
     return steps
@@ -85,7 +110,10 @@ def of(step: dict[str, Any], path: Sequence[str]) -> float:
 def show(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
     """Prints a row for each figure of a step; says whether one got worse."""
     worse, title = False, f"{pairs[0][0]['rate']:g} messages/s"
-    print(f"{title:<18}{'before':>10}{'now':>10}{'ratio':>8}   {'90 % interval':<15}   ratios of pairs, before to now")
+    print(
+        f"{title:<18}{'before':>10}{'now':>10}{'ratio':>8}   {'90 % interval':<15}   ratios of "
+        "pairs, before to now"
+    )
     for name, path in (FIGURES | SHOWN).items():
         before, now = ([of(step, path) for step in steps] for steps in zip(*pairs, strict=True))
         ratios = [after / earlier for earlier, after in zip(before, now, strict=True)]
@@ -96,7 +124,8 @@ def show(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
         worse = worse or bad
         print(
             f"{name:<18}{statistics.median(before):>10.1f}{statistics.median(now):>10.1f}{statistics.median(ratios):>8.3f}"
-            f"   {f'{low:.3f} to {high:.3f}':<15}   {' '.join(f'{ratio:.2f}' for ratio in ratios)}{'   WORSE' if bad else ''}"
+            f"   {f'{low:.3f} to {high:.3f}':<15}   "
+            f"{' '.join(f'{ratio:.2f}' for ratio in ratios)}{'   WORSE' if bad else ''}"
         )
     return worse
 
@@ -111,7 +140,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("revision", help="the commit to compare with")
-    parser.add_argument("--pairs", type=int, default=8, help="runs of each (default 8), after one that is not counted")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=8,
+        help="runs of each (default 8), after one that is not counted",
+    )
     # argparse takes what stands behind -- for its own where an option stands before it.
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
@@ -129,8 +163,19 @@ def main() -> None:
         pairs.append((steps[base], steps[_ROOT]))
     print(file=sys.stderr)
     print(f"scripts/load {' '.join(load)}, {options.pairs} pairs, beside {options.revision}")
-    worse = sum(show([(before[step], now[step]) for before, now in pairs]) for step in range(len(pairs[0][0]))) > 0
-    print("worse than before" if worse else f"no figure got worse: a median ratio of at most {LIMIT}, or {LIMIT} within its interval")
+    worse = (
+        sum(
+            show([(before[step], now[step]) for before, now in pairs])
+            for step in range(len(pairs[0][0]))
+        )
+        > 0
+    )
+    print(
+        "worse than before"
+        if worse
+        else f"no figure got worse: a median ratio of at most {LIMIT}, or {LIMIT} within its "
+        "interval"
+    )
     sys.exit(int(worse))
 
 

@@ -1,6 +1,8 @@
-"""`scripts/faults`: takes parts of the running product away while clients talk, and counts from the clients' side what was lost.
+"""`scripts/faults`: takes parts of the running product away while clients talk, and counts from the
+clients' side what was lost.
 
-Every fault is a step of load on one product that keeps running, so each also shows that the one before left nothing broken.
+Every fault is a step of load on one product that keeps running, so each also shows that the one
+before left nothing broken.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from servers.services import Services
 
 BEFORE_S, AFTER_S = 5.0, 20.0
 SLOW_S = 1.0
-# What a part of the product that goes on may take while a store is away, and at the end of every step. Most of it is a busy machine's.
+# What a part of the product that goes on may take while a store is away, and at the end of every
+# step. Most of it is a busy machine's.
 PATIENCE_S = 5.0
 # Where a client notices the beginning of an outage: what is under way then may wait for a timeout.
 SHARE_SLOW = 0.05
@@ -63,11 +66,18 @@ async def one(run: Run, services: Services, name: str) -> bool:
 
     seconds = lasts_s + AFTER_S
     step = await run.step(options.rate, seconds, warm_up_s=BEFORE_S, trouble=act)
-    report.show(step, title=f"{name}: {what}, {options.rate:g}/s for {BEFORE_S + seconds:.0f} s, {options.clients} clients")
+    report.show(
+        step,
+        title=f"{name}: {what}, {options.rate:g}/s for {BEFORE_S + seconds:.0f} s, "
+        f"{options.clients} clients",
+    )
     _show_recovery(step.record, scene)
     if step.verdict.acknowledged and not step.verdict.lost:
         acknowledged = step.verdict.acknowledged
-        print(f"  of {acknowledged} acknowledged none lost means: fewer than 1 in {max(1, acknowledged // 3)}, at 95 %")
+        print(
+            f"  of {acknowledged} acknowledged none lost means: fewer than 1 in "
+            f"{max(1, acknowledged // 3)}, at 95 %"
+        )
     found = problems(fault, step, scene, kept_ns=run.kept_ns)
     for problem in found:
         print(f"  ! {problem}")
@@ -76,49 +86,91 @@ async def one(run: Run, services: Services, name: str) -> bool:
 
 
 def problems(fault: Fault, step: report.Step, scene: Scene, *, kept_ns: int = 0) -> list[str]:
-    """What should not be, beside what the checker found. `kept_ns`: when history was seen to hold everything."""
+    """What should not be, beside what the checker found.
+
+    `kept_ns`: when history was seen to hold everything.
+    """
     record, found = step.record, list(scene.problems)
     if step.verdict.refused:
-        found.append(f"{step.verdict.refused} sends were refused: {sorted(set(record.refused.values()))}")
+        found.append(
+            f"{step.verdict.refused} sends were refused: {sorted(set(record.refused.values()))}"
+        )
     if fault.goes_on:
-        inside = [row for row in range(record.slots) if scene.began_ns <= record.due[row] <= scene.back_ns]
+        inside = [
+            row for row in range(record.slots) if scene.began_ns <= record.due[row] <= scene.back_ns
+        ]
         if (slow := _slow(record, inside)) > SHARE_SLOW * len(inside):
-            found.append(f"{slow} of {len(inside)} messages took longer than {PATIENCE_S:g} s while it was away, and all should go on")
+            found.append(
+                f"{slow} of {len(inside)} messages took longer than {PATIENCE_S:g} s while it was "
+                "away, and all should go on"
+            )
         if fault.p99_s and (p99_s := _p99_s(record, inside)) > fault.p99_s:
-            found.append(f"p99 of deliveries was {p99_s * 1e3:.0f} ms while it was away, not {fault.p99_s * 1e3:.0f}")
+            found.append(
+                f"p99 of deliveries was {p99_s * 1e3:.0f} ms while it was away, not "
+                f"{fault.p99_s * 1e3:.0f}"
+            )
     if fault.kept_s and kept_ns > scene.ended_ns + fault.kept_s * 1e9:
-        found.append(f"history held everything {(kept_ns - scene.ended_ns) / 1e9:.0f} s after the return, not within {fault.kept_s:g} s")
+        found.append(
+            f"history held everything {(kept_ns - scene.ended_ns) / 1e9:.0f} s after the return, "
+            f"not within {fault.kept_s:g} s"
+        )
     last_ns = record.due[record.slots - 1]
     if scene.ended_ns < last_ns - NORMAL_S * 1e9:
         last = [row for row in range(record.slots) if record.due[row] >= last_ns - NORMAL_S * 1e9]
         if (slow := _slow(record, last)) > SHARE_SLOW * len(last):
-            found.append(f"{slow} of the last {len(last)} messages took longer than {PATIENCE_S:g} s: it has not recovered")
+            found.append(
+                f"{slow} of the last {len(last)} messages took longer than {PATIENCE_S:g} s: it "
+                "has not recovered"
+            )
     return found
 
 
 def _slow(record: Record, rows: list[int]) -> int:
     """How many were not delivered soon."""
-    return sum(1 for row in rows if not 0 < record.delivered[row] <= record.due[row] + PATIENCE_S * 1e9)
+    return sum(
+        1 for row in rows if not 0 < record.delivered[row] <= record.due[row] + PATIENCE_S * 1e9
+    )
 
 
 def _p99_s(record: Record, rows: list[int]) -> float:
     """Of the time from when they were due to their delivery."""
-    took = sorted(record.delivered[row] - record.due[row] if record.delivered[row] else sys.maxsize for row in rows)
+    took = sorted(
+        record.delivered[row] - record.due[row] if record.delivered[row] else sys.maxsize
+        for row in rows
+    )
     return took[int(len(took) * 0.99)] / 1e9 if took else 0.0
 
 
 def _show_recovery(record: Record, scene: Scene) -> None:
-    inside = [row for row in range(record.slots) if scene.began_ns <= record.due[row] <= scene.ended_ns]
+    inside = [
+        row for row in range(record.slots) if scene.began_ns <= record.due[row] <= scene.ended_ns
+    ]
     soon_ns = int(SLOW_S * 1e9)
-    acked = sum(1 for row in inside if record.acked[row] and record.acked[row] - record.due[row] < soon_ns)
-    behind_ns = max((record.delivered[row] for row in inside), default=scene.ended_ns) - scene.ended_ns
-    slow = [row for row in range(record.slots) if record.due[row] > scene.ended_ns and record.delivered[row] - record.due[row] > soon_ns]
+    acked = sum(
+        1 for row in inside if record.acked[row] and record.acked[row] - record.due[row] < soon_ns
+    )
+    behind_ns = (
+        max((record.delivered[row] for row in inside), default=scene.ended_ns) - scene.ended_ns
+    )
+    slow = [
+        row
+        for row in range(record.slots)
+        if record.due[row] > scene.ended_ns and record.delivered[row] - record.due[row] > soon_ns
+    ]
     normal_ns = max((record.due[row] for row in slow), default=scene.ended_ns) - scene.ended_ns
-    lasted_s, caught_up_s, normal_s = ((scene.ended_ns - scene.began_ns) / 1e9, max(0, behind_ns) / 1e9, normal_ns / 1e9)
+    lasted_s, caught_up_s, normal_s = (
+        (scene.ended_ns - scene.began_ns) / 1e9,
+        max(0, behind_ns) / 1e9,
+        normal_ns / 1e9,
+    )
     print(f"  delivery p99 while it lasted {_p99_s(record, inside) * 1e3:.0f} ms")
-    print(f"  lasted {lasted_s:.1f} s: of {len(inside)} sends in it {acked} were acknowledged within a second")
     print(
-        f"  the last of them was delivered {caught_up_s:.1f} s after its end; every delivery within a second again after {normal_s:.1f} s"
+        f"  lasted {lasted_s:.1f} s: of {len(inside)} sends in it {acked} were acknowledged within "
+        "a second"
+    )
+    print(
+        f"  the last of them was delivered {caught_up_s:.1f} s after its end; every delivery "
+        f"within a second again after {normal_s:.1f} s"
     )
     if scene.ended_ns > record.due[record.slots - 1]:
         print("  (the load ended before it did: how the product goes on was not seen)")
@@ -126,27 +178,73 @@ def _show_recovery(record: Record, scene: Scene) -> None:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    names = "\n".join(f"  {name:<16} {fault.what.format(away=f'{fault.away_s:g} s')}" for name, fault in FAULTS.items())
+    names = "\n".join(
+        f"  {name:<16} {fault.what.format(away=f'{fault.away_s:g} s')}"
+        for name, fault in FAULTS.items()
+    )
     parser = argparse.ArgumentParser(
         "scripts/faults",
         description=__doc__,
         epilog=f"faults:\n{names}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help="which; all of them when none is named")
-    parser.add_argument("--rate", type=_positive, default=200, metavar="N", help="messages a second (default 200)")
-    parser.add_argument("--clients", type=_positive, default=60, metavar="N", help="connected users, in pairs (default 60)")
-    parser.add_argument("--outage", type=_positive, metavar="S", help="how long stores are away, instead of the time named below")
     parser.add_argument(
-        "--kills", type=_positive, default=50, metavar="N", help="with function-, pump-, gateway-kill: how often (default 50)"
+        "faults", nargs="*", metavar="FAULT", help="which; all of them when none is named"
     )
-    parser.add_argument("--gateways", type=_positive, default=1, metavar="N", help="how many (default 1)")
-    parser.add_argument("--sink", action="store_true", help="gateways post to a receiver, as on Knative")
-    parser.add_argument("--bytes", type=_positive, default=256, metavar="N", help="length of a message's text (default 256)")
+    parser.add_argument(
+        "--rate", type=_positive, default=200, metavar="N", help="messages a second (default 200)"
+    )
+    parser.add_argument(
+        "--clients",
+        type=_positive,
+        default=60,
+        metavar="N",
+        help="connected users, in pairs (default 60)",
+    )
+    parser.add_argument(
+        "--outage",
+        type=_positive,
+        metavar="S",
+        help="how long stores are away, instead of the time named below",
+    )
+    parser.add_argument(
+        "--kills",
+        type=_positive,
+        default=50,
+        metavar="N",
+        help="with function-, pump-, gateway-kill: how often (default 50)",
+    )
+    parser.add_argument(
+        "--gateways", type=_positive, default=1, metavar="N", help="how many (default 1)"
+    )
+    parser.add_argument(
+        "--sink", action="store_true", help="gateways post to a receiver, as on Knative"
+    )
+    parser.add_argument(
+        "--bytes",
+        type=_positive,
+        default=256,
+        metavar="N",
+        help="length of a message's text (default 256)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the schedule and of the kills")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="the stores: a set of scripts/services --folder (default .run/services)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="the stores: a set of scripts/services --folder (default .run/services)",
+    )
     options = parser.parse_args(
-        arguments, argparse.Namespace(real=True, http=None, ws=None, no_pin=True, saturate=False, from_zero=False, warm_up=None)
+        arguments,
+        argparse.Namespace(
+            real=True,
+            http=None,
+            ws=None,
+            no_pin=True,
+            saturate=False,
+            from_zero=False,
+            warm_up=None,
+        ),
     )
     if unknown := [name for name in options.faults if name not in FAULTS]:
         parser.error(f"unknown fault {unknown[0]!r}; there are {', '.join(FAULTS)}")
@@ -172,7 +270,9 @@ async def measure(options: argparse.Namespace, services: Services) -> int:
                 await run.log_in()  # anew: access tokens live 15 minutes
                 passed[name] = await one(run, services, name)
     failed = [name for name, good in passed.items() if not good]
-    print(f"\n{len(passed)} faults, {'all passed' if not failed else 'FAILED: ' + ', '.join(failed)}")
+    print(
+        f"\n{len(passed)} faults, {'all passed' if not failed else 'FAILED: ' + ', '.join(failed)}"
+    )
     return 1 if failed else 0
 
 
@@ -185,7 +285,11 @@ def main() -> None:
         services.up()
         # What it hurts is what the product uses, whatever the shell has named.
         for name in [
-            name for name in os.environ if name.startswith(("KNCHAT_KAFKA", "KNCHAT_CASSANDRA", "KNCHAT_DATABASE", "KNCHAT_REDIS"))
+            name
+            for name in os.environ
+            if name.startswith(
+                ("KNCHAT_KAFKA", "KNCHAT_CASSANDRA", "KNCHAT_DATABASE", "KNCHAT_REDIS")
+            )
         ]:
             del os.environ[name]
         os.environ.update(services.settings())

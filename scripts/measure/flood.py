@@ -1,7 +1,9 @@
-"""`scripts/bench flood`: what one account can take from everybody else, for each HTTP call and each frame.
+"""`scripts/bench flood`: what one account can take from everybody else, for each HTTP call and each
+frame.
 
-A fresh product; before and after each flood another user of another address is measured in the calm: sends (until `ok`), GET /v1/me, and
-log-ins. The flooder is a process of its own that ignores every time it is told to wait. Source: the budgets of schemas/costs.py.
+A fresh product; before and after each flood another user of another address is measured in the
+calm: sends (until `ok`), GET /v1/me, and log-ins. The flooder is a process of its own that ignores
+every time it is told to wait. Source: the budgets of schemas/costs.py.
 """
 
 from __future__ import annotations
@@ -106,20 +108,32 @@ class Other:
                 await asyncio.sleep(max(0.0, began_s + every_s - time.monotonic()))
 
         async def send() -> None:
-            reply = await self._line.ask({"type": "send", "chat": chat, "key": secrets.token_hex(4), "text": "hello"})
+            reply = await self._line.ask(
+                {"type": "send", "chat": chat, "key": secrets.token_hex(4), "text": "hello"}
+            )
             if reply["type"] != "ok":
                 raise SystemExit(f"the other user was refused: {reply}")
 
         async def call(line: Http, *request: str, **more: Any) -> None:
             status, _, content = await line.ask(*request, **more)
             if status >= 400:
-                raise SystemExit(f"the other user was refused: {request} {status} {content[:200]!r}")
+                raise SystemExit(
+                    f"the other user was refused: {request} {status} {content[:200]!r}"
+                )
 
         with ahead_of_others():
             await asyncio.gather(
                 repeat(SEND_EVERY_S, felt.ack, send),
-                repeat(ME_EVERY_S, felt.me, lambda: call(self._http, "GET", "/v1/me", token=self._me.token)),
-                repeat(LOG_IN_EVERY_S, felt.log_in, lambda: call(self._logging_in, "POST", "/v1/sessions", body=log_in)),
+                repeat(
+                    ME_EVERY_S,
+                    felt.me,
+                    lambda: call(self._http, "GET", "/v1/me", token=self._me.token),
+                ),
+                repeat(
+                    LOG_IN_EVERY_S,
+                    felt.log_in,
+                    lambda: call(self._logging_in, "POST", "/v1/sessions", body=log_in),
+                ),
             )
         return felt
 
@@ -129,7 +143,11 @@ def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
     chat = f"d-{flooder.user}-{flooder.user}"
     bodies: dict[Endpoint, Any] = {
         accounts.create_user: {"user_name": f"{flooder.name}x", "password": PASSWORD},
-        devices.create_session: {"user_name": flooder.name, "password": PASSWORD, "device": "flood"},
+        devices.create_session: {
+            "user_name": flooder.name,
+            "password": PASSWORD,
+            "device": "flood",
+        },
         devices.refresh_tokens: {"refresh_token": flooder.refresh},
         accounts.change_me: {"version": "1", "display_name": "Flood"},
         accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD},
@@ -143,7 +161,9 @@ def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
     }
     found: dict[str, dict[str, Any]] = {}
     for call in openapi.described_endpoints():
-        path = call.path.replace("{user}", flooder.user).replace("{device}", "gone").replace("{chat}", chat) + queries.get(call, "")
+        path = call.path.replace("{user}", flooder.user).replace("{device}", "gone").replace(
+            "{chat}", chat
+        ) + queries.get(call, "")
         body = bodies[call] if call.body else None
         found[call.name] = {"method": call.method, "path": path, "body": body, "at_once": AT_ONCE}
     said: dict[type[frames.ClientFrame], dict[str, Any]] = {
@@ -158,7 +178,12 @@ def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
     for kind in costs.OF_FRAMES:
         if kind is not frames.Hello:
             tag = str(kind.__struct_config__.tag)
-            found[tag] = {"frame": {"type": tag, **said[kind]}, "url": flooder.gateway, "rate": RATE, "device": "phone"}
+            found[tag] = {
+                "frame": {"type": tag, **said[kind]},
+                "url": flooder.gateway,
+                "rate": RATE,
+                "device": "phone",
+            }
     for task in found.values():
         task |= {"token": flooder.token, "chat": chat, "fill": 0}
     return found
@@ -185,23 +210,36 @@ class Flood:
         await self._product.stop()
 
     def _populate(self) -> None:
-        rows = [(10_000 + n, f"{'per' if n % 2 else 'sam'}son{n}", f"Person {n}", 1, "none") for n in range(PEOPLE)]
+        rows = [
+            (10_000 + n, f"{'per' if n % 2 else 'sam'}son{n}", f"Person {n}", 1, "none")
+            for n in range(PEOPLE)
+        ]
         with sqlite3.connect(self._folder / "data.db", timeout=30) as database:
             database.executemany(
-                "INSERT INTO accounts (user, user_name, display_name, version, password_hash) VALUES (?, ?, ?, ?, ?)", rows
+                "INSERT INTO accounts (user, user_name, display_name, version, password_hash) "
+                "VALUES (?, ?, ?, ?, ?)",
+                rows,
             )
         database.close()
 
     async def person(self, name: str) -> Person:
-        """Somebody new, logged in; by the address of the other user, whose limit no flood has touched."""
+        """Somebody new, logged in; by the address of the other user, whose limit no flood has
+        touched.
+        """
         http, name = Http(self.address, own=OTHER), f"{name}-{secrets.token_hex(4)}"
         await http.ask("POST", "/v1/users", body={"user_name": name, "password": PASSWORD})
-        status, _, content = await http.ask("POST", "/v1/sessions", body={"user_name": name, "password": PASSWORD, "device": "phone"})
+        status, _, content = await http.ask(
+            "POST",
+            "/v1/sessions",
+            body={"user_name": name, "password": PASSWORD, "device": "phone"},
+        )
         http.close()
         if status != 201:
             raise SystemExit(f"{name} cannot log in: {status} {content[:200]!r}")
         log_in = json.loads(content)
-        return Person(name, log_in["user"], log_in["access_token"], log_in["refresh_token"], log_in["gateway"])
+        return Person(
+            name, log_in["user"], log_in["access_token"], log_in["refresh_token"], log_in["gateway"]
+        )
 
     async def flood(self, name: str, seconds: float) -> tuple[dict[str, Any], Felt]:
         """One flood; what the flooder was told, and what the other user felt."""
@@ -215,7 +253,9 @@ class Flood:
             "measure.flooder",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            preexec_fn=lambda: os.nice(19),  # it has a machine of its own elsewhere; it asks as often as at 5
+            preexec_fn=lambda: os.nice(
+                19
+            ),  # it has a machine of its own elsewhere; it asks as often as at 5
         )
         told = asyncio.create_task(process.communicate(json.dumps(task).encode()))
         await asyncio.sleep(0.3)  # it starts
@@ -226,7 +266,9 @@ class Flood:
         return json.loads(output), felt
 
 
-def problems(name: str, told: dict[str, Any], calm: Felt, felt: Felt, options: argparse.Namespace) -> list[str]:
+def problems(
+    name: str, told: dict[str, Any], calm: Felt, felt: Felt, options: argparse.Namespace
+) -> list[str]:
     """What should not be."""
     found = []
     for what in ("ack", "me"):
@@ -241,7 +283,15 @@ def problems(name: str, told: dict[str, Any], calm: Felt, felt: Felt, options: a
     return found
 
 
-MUST_BE_LIMITED: Final = ("send", "history", "digest", "GET /v1/users", "PUT /v1/me/password", "GET /v1/me", "POST /v1/tokens")
+MUST_BE_LIMITED: Final = (
+    "send",
+    "history",
+    "digest",
+    "GET /v1/users",
+    "PUT /v1/me/password",
+    "GET /v1/me",
+    "POST /v1/tokens",
+)
 
 
 async def measure(options: argparse.Namespace) -> int:
@@ -251,7 +301,10 @@ async def measure(options: argparse.Namespace) -> int:
     try:
         await flood.start()
         names = options.only or list(tasks(Person("", "1", "", "", "")))
-        print(f"{'flood':42}{'asked/s':>8}{'limited':>9}{'true':>6}{'ack p99 ms':>18}{'me p99 ms':>18}{'log-in worst ms':>20}", flush=True)
+        print(
+            f"{'flood':42}{'asked/s':>8}{'limited':>9}{'true':>6}{'ack p99 ms':>18}{'me p99 ms':>18}{'log-in worst ms':>20}",
+            flush=True,
+        )
         await flood.other.feel(3)
         calm = await flood.other.feel(options.calm)
         for name in names:
@@ -261,9 +314,15 @@ async def measure(options: argparse.Namespace) -> int:
             calm, around = after, calm + after
             asked = sum(told["told"].values()) / options.seconds
             true = {True: "yes", False: "NO", None: "-"}[told["true"]]
-            ack, me = (f"{p99(getattr(around, what)):.1f} -> {p99(getattr(felt, what)):.1f}" for what in ("ack", "me"))
+            ack, me = (
+                f"{p99(getattr(around, what)):.1f} -> {p99(getattr(felt, what)):.1f}"
+                for what in ("ack", "me")
+            )
             log_in = f"{max(around.log_in):.0f} -> {max(felt.log_in):.0f}"
-            print(f"{name:42}{asked:8.0f}{told['limited']:9}{true:>6}{ack:>18}{me:>18}{log_in:>20}", flush=True)
+            print(
+                f"{name:42}{asked:8.0f}{told['limited']:9}{true:>6}{ack:>18}{me:>18}{log_in:>20}",
+                flush=True,
+            )
             found = problems(name, told, around, felt, options)
             for problem in found:
                 print(f"  ! {problem}", flush=True)
@@ -277,13 +336,30 @@ async def measure(options: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Entry of `scripts/bench flood`."""
     parser = argparse.ArgumentParser(
-        "scripts/bench flood", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "scripts/bench flood",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help='these: a type of frame, or a call like "GET /v1/users"')
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help='these: a type of frame, or a call like "GET /v1/users"',
+    )
     parser.add_argument("--seconds", type=float, default=20, help="of each flood (default 20)")
-    parser.add_argument("--calm", type=float, default=10, help="of calm before and after it (default 10)")
-    parser.add_argument("--most", type=float, default=1.3, help="how many times the calm p99 somebody else's may be (default 1.3)")
-    parser.add_argument("--noise", type=float, default=5, help="ms more that are no matter (default 5)")
+    parser.add_argument(
+        "--calm", type=float, default=10, help="of calm before and after it (default 10)"
+    )
+    parser.add_argument(
+        "--most",
+        type=float,
+        default=1.3,
+        help="how many times the calm p99 somebody else's may be (default 1.3)",
+    )
+    parser.add_argument(
+        "--noise", type=float, default=5, help="ms more that are no matter (default 5)"
+    )
     options = parser.parse_args(arguments)
     known = list(tasks(Person("", "1", "", "", "")))
     if unknown := [name for name in options.only or () if name not in known]:

@@ -1,7 +1,9 @@
-"""One account that asks for as much as it can, a process of its own: `python -m measure.flooder`, with its task as JSON on standard input.
+"""One account that asks for as much as it can, a process of its own: `python -m measure.flooder`,
+with its task as JSON on standard input.
 
-It repeats one HTTP call over many connections, or one frame on one WebSocket, and says what it was told. Times that it was told to wait
-it ignores; at the end it looks whether the last one was true. `flood` starts it, and uses `Http` and `Line` for the others too.
+It repeats one HTTP call over many connections, or one frame on one WebSocket, and says what it was
+told. Times that it was told to wait it ignores; at the end it looks whether the last one was true.
+`flood` starts it, and uses `Http` and `Line` for the others too.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ ANSWERS_S: Final = 5.0
 
 
 class Http:
-    """HTTP/1.1 on one connection, which is made again when it has ended; cheaper than a client that can do more."""
+    """HTTP/1.1 on one connection, which is made again when it has ended; cheaper than a client that
+    can do more.
+    """
 
     def __init__(self, address: str, *, own: str = "127.0.0.1") -> None:
         """`address`: host:port; `own`: the address that it comes from."""
@@ -30,19 +34,26 @@ class Http:
         self._own = own
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, method: str, path: str, *, token: str = "", body: Any = None) -> tuple[int, dict[str, str], bytes]:
+    async def ask(
+        self, method: str, path: str, *, token: str = "", body: Any = None
+    ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an answer. Raises OSError when there is none."""
         text = b"" if body is None else json.dumps(body).encode()
         head = [f"{method} {path} HTTP/1.1", f"host: {self._host}", f"content-length: {len(text)}"]
         head += [f"authorization: Bearer {token}"] if token else []
         head += ["content-type: application/json"] if body is not None else []
         if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, int(self._port), local_addr=(self._own, 0))
+            self._streams = await asyncio.open_connection(
+                self._host, int(self._port), local_addr=(self._own, 0)
+            )
         reader, writer = self._streams
         try:
             writer.write("\r\n".join([*head, "", ""]).encode() + text)
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
+            headers = {
+                name.lower(): value.strip()
+                for name, _, value in (line.partition(":") for line in lines[1:] if line)
+            }
             content = await reader.readexactly(int(headers.get("content-length", 0)))
         except (OSError, asyncio.IncompleteReadError) as error:
             self.close()
@@ -69,7 +80,9 @@ class Line(WSListener):
 
     async def open(self, url: str, token: str, device: str) -> Line:
         """Connects and waits until messages flow."""
-        self._transport, _ = await ws_connect(lambda: self, url, extra_headers={"Sec-WebSocket-Protocol": "knchat.v1.json"})
+        self._transport, _ = await ws_connect(
+            lambda: self, url, extra_headers={"Sec-WebSocket-Protocol": "knchat.v1.json"}
+        )
         self.say({"type": "hello", "token": token, "device": device})
         async with asyncio.timeout(10):
             await self.live.wait()
@@ -81,7 +94,10 @@ class Line(WSListener):
         self._transport.send(WSMsgType.TEXT, json.dumps(frame).encode())
 
     def ask(self, frame: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
-        """Sends a frame with a number of its own; its reply is to come. `{n}` in a key is that number."""
+        """Sends a frame with a number of its own; its reply is to come.
+
+        `{n}` in a key is that number.
+        """
         self._number += 1
         if "key" in frame:
             frame = {**frame, "key": f"{frame['key']}-{self._number}"}
@@ -99,7 +115,9 @@ class Line(WSListener):
             for one in told if isinstance(told, list) else [told]:
                 if one["type"] == "live":
                     self.live.set()
-                elif (reply := self.replies.pop(one.get("re"), None)) is not None and not reply.done():
+                elif (
+                    reply := self.replies.pop(one.get("re"), None)
+                ) is not None and not reply.done():
                     reply.set_result(one)
 
     def close(self) -> None:
@@ -136,7 +154,9 @@ async def flood_calls(task: dict[str, Any]) -> dict[str, Any]:
 
 
 async def flood_frames(task: dict[str, Any]) -> dict[str, Any]:
-    """Repeats a frame on one WebSocket, `rate` a second as long as not too many are without an answer."""
+    """Repeats a frame on one WebSocket, `rate` a second as long as not too many are without an
+    answer.
+    """
     told: Counter[str] = Counter()
     line = await Line().open(task["url"], task["token"], task["device"])
     for _ in range(task["fill"]):
@@ -169,7 +189,10 @@ async def flood_frames(task: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Does the task, and prints what came of it as JSON."""
     task = json.load(sys.stdin)
-    print(json.dumps(uvloop.run(flood_calls(task) if "method" in task else flood_frames(task))), flush=True)
+    print(
+        json.dumps(uvloop.run(flood_calls(task) if "method" in task else flood_frames(task))),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""From no function process to the full rate at once, without a warm-up: figure P11, which `scripts/load --real --from-zero` prints.
+"""From no function process to the full rate at once, without a warm-up: figure P11, which
+`scripts/load --real --from-zero` prints.
 
-The functions' sockets are held by `dev --real --from-zero`, as by Knative's activator: a process starts with the first request for it.
+The functions' sockets are held by `dev --real --from-zero`, as by Knative's activator: a process
+starts with the first request for it.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from measure.run import Run, say
 
 RATE, SECONDS = 1000.0, 20.0
 FIRST_S = 10.0
-# What a run that was killed has left in Kafka starts functions when the next one begins. A function is there within 3 s, also under load
-# (measured), and what it makes of that starts the next one.
+# What a run that was killed has left in Kafka starts functions when the next one begins. A function
+# is there within 3 s, also under load (measured), and what it makes of that starts the next one.
 LEFT_S = 6.0
 BACK_S = 1.0
 # Whoever logs in and reads history asks for it, long before the load.
@@ -23,7 +25,10 @@ HTTP = "function-http"
 
 
 async def at_once(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
-    """The whole rate from the first moment on. SystemExit when an event function ran just before: then nothing was measured."""
+    """The whole rate from the first moment on.
+
+    SystemExit when an event function ran just before: then nothing was measured.
+    """
     options, product = run.options, run.product
     assert product is not None  # noqa: S101 - it is refused without --real
     await _to_zero(product)
@@ -34,7 +39,11 @@ async def at_once(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     report.show(step, title=f"{board.title(options)}, from zero")
     print("\nno event function ran at the first send")
     for name, (began_s, ready_s) in sorted(starts.items(), key=lambda item: item[1]):
-        answered = f"answered first {ready_s - began_s:.2f} s after that" if ready_s else "has not answered yet"
+        answered = (
+            f"answered first {ready_s - began_s:.2f} s after that"
+            if ready_s
+            else "has not answered yet"
+        )
         print(f"  {name:<20} was started {began_s - first_send_s:6.3f} s after it, {answered}")
     first = report.figures(step.record, range(min(step.record.slots, int(options.rate * FIRST_S))))
     found = [
@@ -51,8 +60,15 @@ async def at_once(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     print(f"\nfigures at {options.rate:g}/s")
     for figure in found:
         print(figure)
-    started = {name: {"began_s": began_s - first_send_s, "took_s": ready_s - began_s} for name, (began_s, ready_s) in starts.items()}
-    return [step], {"figures": {"P11 lost": found[0].value, "P11 p99 s": found[1].value}, "first_10_s": first.as_dict(), "starts": started}
+    started = {
+        name: {"began_s": began_s - first_send_s, "took_s": ready_s - began_s}
+        for name, (began_s, ready_s) in starts.items()
+    }
+    return [step], {
+        "figures": {"P11 lost": found[0].value, "P11 p99 s": found[1].value},
+        "first_10_s": first.as_dict(),
+        "starts": started,
+    }
 
 
 async def _to_zero(product: Product) -> None:
@@ -67,9 +83,16 @@ async def _to_zero(product: Product) -> None:
 
 
 def _event_functions(product: Product) -> dict[str, tuple[float, float]]:
-    return {name: times for name, times in product.starts().items() if name.startswith("function-") and name != HTTP}
+    return {
+        name: times
+        for name, times in product.starts().items()
+        if name.startswith("function-") and name != HTTP
+    }
 
 
 def _refuse(early: set[str]) -> None:
     if early:
-        raise SystemExit(f"not from zero: {', '.join(sorted(early))} ran before the first send, for what another run has left in Kafka")
+        raise SystemExit(
+            f"not from zero: {', '.join(sorted(early))} ran before the first send, for what "
+            "another run has left in Kafka"
+        )

@@ -1,4 +1,6 @@
-"""Runs at several rates: up to the highest that holds, and what batching saves as the rate grows."""
+"""Runs at several rates: up to the highest that holds, and what batching saves
+as the rate grows.
+"""
 
 from __future__ import annotations
 
@@ -23,30 +25,45 @@ async def saturate(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
     for rate in LADDER:
         step = await run.step(rate, options.step_seconds)
         steps.append(step)
-        report.show(step, title=f"{rate}/s for {options.step_seconds:.0f} s: {'held' if step.held else 'not held'}")
+        report.show(
+            step,
+            title=f"{rate}/s for {options.step_seconds:.0f} s: "
+            f"{'held' if step.held else 'not held'}",
+        )
         if not step.held:
             break
         best = rate
     while best:
         last = await run.step(best, options.last_seconds)
         steps.append(last)
-        report.show(last, title=f"{best}/s for {options.last_seconds:.0f} s: {'held' if last.held else 'not held'}")
+        report.show(
+            last,
+            title=f"{best}/s for {options.last_seconds:.0f} s: "
+            f"{'held' if last.held else 'not held'}",
+        )
         if last.held:
             break
         lower = [rate for rate in LADDER if rate < best]
         best = lower[-1] if lower else 0.0
-    print(f"\nsaturation: {best:.0f} messages/s (delivery p99 <= {report.P99_LIMIT_MS:.0f} ms, nothing lost)")
+    print(
+        f"\nsaturation: {best:.0f} messages/s (delivery p99 <= {report.P99_LIMIT_MS:.0f} ms, "
+        "nothing lost)"
+    )
     return steps, {"saturation": best}
 
 
 async def batching(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
-    """CPU per message and messages per event at growing rates: both must show that the cost of an event is shared."""
+    """CPU per message and messages per event at growing rates: both must show that the cost of an
+    event is shared.
+    """
     steps: list[report.Step] = []
     rows: list[tuple[float, float, float]] = []
     for rate in BATCHING:
         before = await published(run)
         step = await run.step(rate, run.options.step_seconds)
-        events, commands = (after - earlier for after, earlier in zip(await published(run), before, strict=True))
+        events, commands = (
+            after - earlier for after, earlier in zip(await published(run), before, strict=True)
+        )
         report.show(step, title=f"{rate}/s for {run.options.step_seconds:.0f} s")
         steps.append(step)
         rows.append((rate, step.cpu_us_per_message, commands / max(1, events)))
@@ -59,8 +76,12 @@ async def batching(run: Run) -> tuple[list[report.Step], dict[str, Any]]:
 
 
 async def published(run: Run) -> tuple[float, float]:
-    """How many events all gateways together have published so far, and how many commands in them."""
-    events, commands = await counted(run, "knchat_publishes_total", "knchat_published_commands_total")
+    """How many events all gateways together have published so far, and how many
+    commands in them.
+    """
+    events, commands = await counted(
+        run, "knchat_publishes_total", "knchat_published_commands_total"
+    )
     return events, commands
 
 
@@ -72,5 +93,7 @@ async def counted(run: Run, *names: str) -> list[float]:
         for url in run.product.metrics():
             text = (await client.get(url)).text
             for index, name in enumerate(names):
-                total[index] += sum(float(number) for number in re.findall(rf"^{name} (\S+)", text, re.MULTILINE))
+                total[index] += sum(
+                    float(number) for number in re.findall(rf"^{name} (\S+)", text, re.MULTILINE)
+                )
     return total

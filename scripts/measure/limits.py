@@ -1,7 +1,9 @@
-"""The limits that our figures are compared with, each a process of its own: `python -m measure.limits relay` and `... log`.
+"""The limits that our figures are compared with, each a process of its own: `python -m
+measure.limits relay` and `... log`.
 
-relay: the least a chat server can do: picows passes a message to its one recipient, nothing is stored.
-log: the least a durable one can do: the embedded log alone, one record appended at each slot of the schedule.
+relay: the least a chat server can do: picows passes a message to its one recipient, nothing is
+stored. log: the least a durable one can do: the embedded log alone, one record appended at each
+slot of the schedule.
 """
 
 from __future__ import annotations
@@ -64,7 +66,12 @@ async def log(rate: float, seconds: float, data_bytes: int) -> None:
     histogram = HdrHistogram(1, 60_000_000, 3)
     with tempfile.TemporaryDirectory(prefix="kn-chat-log-") as folder:
         backends = Backends(Settings(data=Path(folder)))
-        event = Event(id="1", source="/measure", type=topics.COMMANDS_ISSUED.type, data=b"\x08\x01" + b"x" * data_bytes)
+        event = Event(
+            id="1",
+            source="/measure",
+            type=topics.COMMANDS_ISSUED.type,
+            data=b"\x08\x01" + b"x" * data_bytes,
+        )
         await backends.appends.append([LogRecord(topics.COMMANDS, event)])
         timer = schedule.Timer()
         plan = schedule.make(clients=1, rate=rate, seconds=seconds, seed=1)

@@ -1,4 +1,6 @@
-"""What `faults` does to the running product: outages of stores, and kill -9 of its own processes at random moments."""
+"""What `faults` does to the running product: outages of stores, and kill -9 of its own processes at
+random moments.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,14 @@ from servers.services import SERVERS, Services
 
 HEAL_S = 120.0
 """After it everything that waited must have been delivered."""
-# Who was not written to lately: so many users, and so many messages a second to them, which must all arrive so soon after a return.
+# Who was not written to lately: so many users, and so many messages a second to them, which must
+# all arrive so soon after a return.
 STRANGERS, STRANGERS_RATE, STRANGERS_S = 20, 10, 10.0
-# 45 minutes of a pump are 60 s with `kn-chat pump --pace`, so that a dispatcher's retries end several times.
+# 45 minutes of a pump are 60 s with `kn-chat pump --pace`, so that a dispatcher's retries end
+# several times.
 LONG_AWAY_S, LONG_PACE = 60.0, "--pump=--pace=0.0222"
-# Kills of one step follow each other so: a function needs a second or two to be back, and may be killed again before.
+# Kills of one step follow each other so: a function needs a second or two to be back, and may be
+# killed again before.
 KILL_EVERY_S = (0.2, 1.5)
 
 
@@ -36,12 +41,16 @@ class Scene:
     kills: int = 0
     outage_s: float = 0.0
     began_ns: int = 0
-    """When it began; `back_ns`: when what was away was asked to come back; `ended_ns`: when it served again."""
+    """When it began; `back_ns`: when what was away was asked to come back; `ended_ns`: when it
+    served again.
+    """
     back_ns: int = 0
     ended_ns: int = 0
     problems: list[str] = field(default_factory=list)
 
-    async def outage(self, name: str, *, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def outage(
+        self, name: str, *, meanwhile: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Stops a store, waits, starts it again."""
         await asyncio.to_thread(self.services.stop, name)
         say(f"  {name} is stopped for {self.outage_s:g} s")
@@ -53,11 +62,16 @@ class Scene:
         await asyncio.to_thread(self.services.start, name)
 
     async def kill_one_by_one(self, kind: str) -> None:
-        """Kill -9 of each process of a kind in turn, at random moments. One that is down is waited for: each kill kills."""
+        """Kill -9 of each process of a kind in turn, at random moments.
+
+        One that is down is waited for: each kill kills.
+        """
         chooser = random.Random(self.run.options.seed)  # noqa: S311 - repeatable moments
         product = self.run.product
         assert product is not None  # noqa: S101 - we started it
-        names = [name for name in product.processes() if name.startswith(f"{kind}-")]  # on the road of a message first
+        names = [
+            name for name in product.processes() if name.startswith(f"{kind}-")
+        ]  # on the road of a message first
         for kill, name in zip(range(self.kills), itertools.cycle(names), strict=False):
             await asyncio.sleep(chooser.uniform(*KILL_EVERY_S))
             until = time.monotonic() + HEAL_S
@@ -70,10 +84,12 @@ class Scene:
 
 
 class Fault(NamedTuple):
-    """What is done, in words with `{away}` for how long; `lasts_s`: what the load goes on for, beside the outage, until all serves again.
+    """What is done, in words with `{away}` for how long; `lasts_s`: what the load goes on for,
+    beside the outage, until all serves again.
 
-    `goes_on`: messages are delivered as always while the store is away; `p99_s`: so soon. `kept_s`: all are in history so soon after its
-    return. `kills`: it lasts as long as the kills that were asked for. `flags`: what `dev --real` is started with.
+    `goes_on`: messages are delivered as always while the store is away; `p99_s`: so soon. `kept_s`:
+    all are in history so soon after its return. `kills`: it lasts as long as the kills that were
+    asked for. `flags`: what `dev --real` is started with.
     """
 
     what: str
@@ -103,12 +119,16 @@ async def broker_pause(scene: Scene) -> None:
 
 
 async def postgres_stop(scene: Scene) -> None:
-    """Log-in says when to come again; who knows each other talks on; strangers' messages, ten a second, wait, and come soon after."""
+    """Log-in says when to come again; who knows each other talks on; strangers' messages, ten a
+    second, wait, and come soon after.
+    """
     run = scene.run
     strangers = await run.target.users(STRANGERS, f"stranger-{time.monotonic_ns()}")
     record, key = Record(int(scene.outage_s * STRANGERS_RATE)), f"s{time.monotonic_ns()}"
     devices = [
-        swarm.ChatDevice(run.ws or user.gateway, user, strangers[number ^ 1].user, key, record, "hello")
+        swarm.ChatDevice(
+            run.ws or user.gateway, user, strangers[number ^ 1].user, key, record, "hello"
+        )
         for number, user in enumerate(strangers)
     ]
     await swarm.connect_all(devices)
@@ -128,11 +148,20 @@ async def postgres_stop(scene: Scene) -> None:
     await swarm.settle(devices, record, HEAL_S)
     rows = [row for row in range(record.slots) if record.sent[row]]
     arrived_s = (max(record.delivered[row] for row in rows) - served_ns) / 1e9
-    say(f"  {len(rows)} messages to strangers: the last arrived {arrived_s:.1f} s after the database's return")
+    say(
+        f"  {len(rows)} messages to strangers: the last arrived {arrived_s:.1f} s after the "
+        "database's return"
+    )
     if record.refused or record.outstanding:
-        scene.problems.append(f"of {len(rows)} messages to strangers {record.outstanding} did not arrive, refused {record.refused}")
+        scene.problems.append(
+            f"of {len(rows)} messages to strangers {record.outstanding} did not arrive, refused "
+            f"{record.refused}"
+        )
     elif arrived_s > STRANGERS_S:
-        scene.problems.append(f"messages to strangers arrived {arrived_s:.1f} s after the database's return, not within {STRANGERS_S:g} s")
+        scene.problems.append(
+            f"messages to strangers arrived {arrived_s:.1f} s after the database's return, not "
+            f"within {STRANGERS_S:g} s"
+        )
     for device in devices:
         device.close()
 
@@ -142,7 +171,10 @@ async def _log_in(scene: Scene, name: str) -> None:
         body = {"user_name": name, "password": "not asked for", "device": "phone"}
         answer = await client.post(f"{scene.run.http}/v1/sessions", json=body)
     if answer.status_code != 503 or "retry-after" not in answer.headers:
-        scene.problems.append(f"log-in answered {answer.status_code} without the database instead of 503 with Retry-After")
+        scene.problems.append(
+            f"log-in answered {answer.status_code} without the database instead of 503 with "
+            "Retry-After"
+        )
 
 
 def _stop(name: str) -> Callable[[Scene], Awaitable[None]]:
@@ -157,7 +189,9 @@ FAULTS = {
     "broker-kill": Fault("kill -9 of Kafka and its start", broker_kill, lasts_s=20),
     "broker-stop": Fault("Kafka stopped for {away}", _stop("kafka"), away_s=30, lasts_s=15),
     "broker-pause": Fault("Kafka stands still for {away} (SIGSTOP)", broker_pause, away_s=30),
-    "cassandra-stop": Fault("Cassandra stopped for {away}", _stop("cassandra"), away_s=60, lasts_s=20, goes_on=True),
+    "cassandra-stop": Fault(
+        "Cassandra stopped for {away}", _stop("cassandra"), away_s=60, lasts_s=20, goes_on=True
+    ),
     "cassandra-long": Fault(
         "Cassandra stopped for {away}, 45 minutes by the clock of our pumps",
         _stop("cassandra"),
@@ -168,7 +202,8 @@ FAULTS = {
         flags=(LONG_PACE,),
     ),
     "cassandra-dispatcher": Fault(
-        "Cassandra stopped for {away}, 45 minutes by the clock of pumps that give up as Knative's dispatcher does",
+        "Cassandra stopped for {away}, 45 minutes by the clock of pumps that give up as Knative's "
+        "dispatcher does",
         _stop("cassandra"),
         away_s=LONG_AWAY_S,
         lasts_s=20,
@@ -176,10 +211,20 @@ FAULTS = {
         kept_s=60,
         flags=(LONG_PACE, "--pump=--strict"),
     ),
-    "postgres-stop": Fault("PostgreSQL stopped for {away}", postgres_stop, away_s=60, lasts_s=3, goes_on=True, p99_s=0.1),
-    "redis-stop": Fault("Redis stopped for {away}", _stop("redis"), away_s=30, lasts_s=1, goes_on=True),
+    "postgres-stop": Fault(
+        "PostgreSQL stopped for {away}",
+        postgres_stop,
+        away_s=60,
+        lasts_s=3,
+        goes_on=True,
+        p99_s=0.1,
+    ),
+    "redis-stop": Fault(
+        "Redis stopped for {away}", _stop("redis"), away_s=30, lasts_s=1, goes_on=True
+    ),
     "function-kill": Fault("kill -9 of each function in turn", _kill("function"), kills=True),
-    # A killed member keeps its partitions for 10 s, and one killed again and again leaves several: up to 25 s after the last (measured).
+    # A killed member keeps its partitions for 10 s, and one killed again and again leaves several:
+    # up to 25 s after the last (measured).
     "pump-kill": Fault("kill -9 of each pump in turn", _kill("pump"), lasts_s=20, kills=True),
     "gateway-kill": Fault("kill -9 of each gateway in turn", _kill("gateway"), kills=True),
 }

@@ -28,7 +28,10 @@ def cores() -> tuple[set[int], set[int]]:
 
 @contextlib.contextmanager
 def ahead_of_others() -> Iterator[None]:
-    """This thread runs when its time has come, as clients do who have machines of their own. Without the right to that: as always."""
+    """This thread runs when its time has come, as clients do who have machines of their own.
+
+    Without the right to that: as always.
+    """
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except PermissionError:
@@ -50,7 +53,9 @@ def cpu_s(pid: int) -> float:
 
 
 def tree_cpu_s(pid: int) -> float:
-    """The same of a process and all that descend from it, those that have ended included: PostgreSQL is a process a connection."""
+    """The same of a process and all that descend from it, those that have ended included:
+    PostgreSQL is a process a connection.
+    """
     children: dict[int, list[int]] = {}
     used: dict[int, float] = {}
     for entry in Path("/proc").iterdir():
@@ -60,7 +65,9 @@ def tree_cpu_s(pid: int) -> float:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             children.setdefault(int(fields[1]), []).append(int(entry.name))
-            used[int(entry.name)] = sum(int(field) for field in fields[11:15]) / CLOCK_TICKS  # its own, and of children it has waited for
+            used[int(entry.name)] = (
+                sum(int(field) for field in fields[11:15]) / CLOCK_TICKS
+            )  # its own, and of children it has waited for
     found, total = [pid], 0.0
     while found:
         one = found.pop()
@@ -100,11 +107,16 @@ class Server:
 
 
 async def start(
-    arguments: Sequence[str], *, cpus: set[int] | None, environ: Mapping[str, str] | None = None, timeout_s: float = 120
+    arguments: Sequence[str],
+    *,
+    cpus: set[int] | None,
+    environ: Mapping[str, str] | None = None,
+    timeout_s: float = 120,
 ) -> Server:
-    """Starts `python -m ...` on these cores and waits for its ready line. SystemExit with the child's last words if it ends before.
+    """Starts `python -m ...` on these cores and waits for its ready line.
 
-    Ctrl-C does not reach it, and it does not outlive us.
+    SystemExit with the child's last words if it ends before. Ctrl-C does not reach it, and it does
+    not outlive us.
     """
     parent = os.getpid()
 
@@ -140,7 +152,10 @@ async def start(
         if process.returncode is None:
             process.kill()
         await reader
-        raise SystemExit(f"{' '.join(arguments)} did not become ready:\n{b''.join(tail).decode(errors='replace')}")
+        raise SystemExit(
+            f"{' '.join(arguments)} did not become "
+            f"ready:\n{b''.join(tail).decode(errors='replace')}"
+        )
     _BACKGROUND.add(reader)
     reader.add_done_callback(_BACKGROUND.discard)
     return Server(process, words[1:], tail)

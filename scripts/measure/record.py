@@ -30,7 +30,8 @@ class Record:
     two_ids: list[tuple[int, int]] = field(default_factory=list)
     """(row, second id): one key that led to two messages."""
     raw_duplicates: int = 0
-    """Pushes that arrived again under the same id: allowed on the wire, collapsed by every client."""
+    """Pushes that arrived again under the same id: allowed on the wire, collapsed by every client.
+    """
     phantoms: list[str] = field(default_factory=list)
     """Pushes that nobody sent, or that reached the wrong client."""
     jumps: int = 0
@@ -57,5 +58,7 @@ class Record:
         return sum(
             1
             for row in range(self.slots)
-            if self.sent[row] and row not in self.refused and not (self.acked[row] and self.delivered[row] and self.echoed[row])
+            if self.sent[row]
+            and row not in self.refused
+            and not (self.acked[row] and self.delivered[row] and self.echoed[row])
         )

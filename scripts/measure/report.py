@@ -1,4 +1,6 @@
-"""Turns a run's record into figures: HdrHistograms of ack and delivery, and the lines that are printed."""
+"""Turns a run's record into figures: HdrHistograms of ack and delivery, and the lines that are
+printed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ class Latency:
     count: int
 
     def __str__(self) -> str:
-        return f"p50 {self.p50:7.2f}   p99 {self.p99:7.2f}   p99.9 {self.p999:7.2f}   max {self.max:8.2f} ms   ({self.count})"
+        return (
+            f"p50 {self.p50:7.2f}   p99 {self.p99:7.2f}   p99.9 {self.p999:7.2f}   max "
+            f"{self.max:8.2f} ms   ({self.count})"
+        )
 
 
 def latency(histogram: HdrHistogram) -> Latency:
@@ -34,7 +39,9 @@ def latency(histogram: HdrHistogram) -> Latency:
     if not count:
         nothing = float("nan")
         return Latency(nothing, nothing, nothing, nothing, 0)
-    p50, p99, p999 = (histogram.get_value_at_percentile(percentile) / 1000 for percentile in PERCENTILES)
+    p50, p99, p999 = (
+        histogram.get_value_at_percentile(percentile) / 1000 for percentile in PERCENTILES
+    )
     return Latency(p50, p99, p999, histogram.get_max_value() / 1000, count)
 
 
@@ -81,7 +88,9 @@ class Step:
     verdict: Verdict
     figures: Figures
     cpu_us: Mapping[str, float]
-    """Microseconds of CPU per delivered message, idle work taken off, by component; empty for another's server."""
+    """Microseconds of CPU per delivered message, idle work taken off, by component; empty for
+    another's server.
+    """
     generator_busy: float
     record: Record = field(repr=False)
     visible: Latency = field(default_factory=lambda: latency(HdrHistogram(1, 2, 1)))
@@ -94,8 +103,14 @@ class Step:
 
     @property
     def held(self) -> bool:
-        """Nothing lost, delivery p99 within the limit, and the second half no slower than that either."""
-        return self.verdict.good and self.figures.delivery.p99 <= P99_LIMIT_MS and self.figures.late_half_p99 <= P99_LIMIT_MS
+        """Nothing lost, delivery p99 within the limit, and the second half no slower than that
+        either.
+        """
+        return (
+            self.verdict.good
+            and self.figures.delivery.p99 <= P99_LIMIT_MS
+            and self.figures.late_half_p99 <= P99_LIMIT_MS
+        )
 
     def as_dict(self) -> dict[str, object]:
         """For the JSON report."""
@@ -114,23 +129,32 @@ def show(step: Step, *, title: str) -> None:
     record, verdict, figures = step.record, step.verdict, step.figures
     print(f"\n{title}")
     print(
-        f"  sent {sum(1 for at in record.sent if at)}   acknowledged {verdict.acknowledged}   delivered {verdict.delivered}"
+        f"  sent {sum(1 for at in record.sent if at)}   acknowledged {verdict.acknowledged}   "
+        f"delivered {verdict.delivered}"
         f"   refused {verdict.refused}"
-        f"   lost {verdict.lost}   duplicated {verdict.doubled}   order violations {verdict.disordered}   phantoms {verdict.phantoms}"
+        f"   lost {verdict.lost}   duplicated {verdict.doubled}   order violations "
+        f"{verdict.disordered}   phantoms {verdict.phantoms}"
         f"   unanswered {verdict.unresolved}"
     )
     print(f"  ack       {figures.ack}")
     print(f"  delivery  {figures.delivery}")
     if step.visible.count:
         print(f"  history   {step.visible}")
-    split = "   ".join(f"{name} {used:.0f}" for name, used in sorted(step.cpu_us.items(), key=lambda item: -item[1]))
+    split = "   ".join(
+        f"{name} {used:.0f}"
+        for name, used in sorted(step.cpu_us.items(), key=lambda item: -item[1])
+    )
     split = f" ({split})" if len(step.cpu_us) > 1 else ""
     cpu = f"{step.cpu_us_per_message:.0f}{split}" if step.cpu_us else "unknown (another's server)"
-    print(f"  CPU-us per message {cpu}\n  generator {step.generator_busy:.0%} busy, its own lag p99 {figures.send_lag_p99:.2f} ms")
+    print(
+        f"  CPU-us per message {cpu}\n  generator {step.generator_busy:.0%} busy, its own lag p99 "
+        f"{figures.send_lag_p99:.2f} ms"
+    )
     again = sum(1 for tries in record.tries if tries > 1)
     if record.raw_duplicates or record.disconnects or again or record.temporary_errors:
         print(
-            f"  seen again on the wire {record.raw_duplicates}   disconnects {record.disconnects}   sends repeated {again}"
+            f"  seen again on the wire {record.raw_duplicates}   disconnects {record.disconnects}  "
+            f" sends repeated {again}"
             f"   temporary errors {record.temporary_errors}   jumps {record.jumps}"
         )
     for example in verdict.examples:

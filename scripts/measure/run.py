@@ -1,4 +1,5 @@
-"""One run of load on one product: users and devices, and steps of load upon them, each checked and measured.
+"""One run of load on one product: users and devices, and steps of load upon them, each checked and
+measured.
 
 `load` makes steps of it. Open loop: the schedule is fixed before the step.
 """
@@ -47,7 +48,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# A run's users are few for what they do, and all of one address: budgets are measured by `flood`, not here.
+# A run's users are few for what they do, and all of one address: budgets are measured by `flood`,
+# not here.
 UNLIMITED = {
     "KNCHAT_USER_UNITS": "1000000",
     "KNCHAT_USER_UNITS_PER_S": "100000",
@@ -62,9 +64,9 @@ def _unlimited() -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def running(options: argparse.Namespace, *flags: str) -> AsyncIterator[Run]:
-    """A run whose server has started, in a folder of its own; both are gone afterwards. `flags`: more for `dev --real`.
+    """A run whose server has started, in a folder of its own; both are gone afterwards.
 
-    When it fails, the end of the server's log is said.
+    `flags`: more for `dev --real`. When it fails, the end of the server's log is said.
     """
     folder = Path(tempfile.mkdtemp(prefix="kn-chat-load-"))
     run = Run(options, folder, *flags)
@@ -80,24 +82,43 @@ async def running(options: argparse.Namespace, *flags: str) -> AsyncIterator[Run
 
 
 class Run:
-    """One run against one server: its users and devices, and steps of load upon them. `flags`: more for `dev --real`."""
+    """One run against one server: its users and devices, and steps of load upon them.
+
+    `flags`: more for `dev --real`.
+    """
 
     def __init__(self, options: argparse.Namespace, folder: Path, *flags: str) -> None:
         self.options = options
         own_cores, self.generator_cores = process.cores()
-        # The stores of the real parts take what cores they find: only all of it in one process can be given a core of its own.
+        # The stores of the real parts take what cores they find: only all of it in one process can
+        # be given a core of its own.
         self.pinned = not (options.no_pin or options.http or options.real)
         self.server_cores = own_cores if self.pinned else None
-        chosen = [flag for flag, wanted in (("--sink", options.sink), ("--from-zero", options.from_zero)) if wanted]
+        chosen = [
+            flag
+            for flag, wanted in (("--sink", options.sink), ("--from-zero", options.from_zero))
+            if wanted
+        ]
         real = ("--gateways", str(options.gateways), *chosen, *flags) if options.real else None
-        self.product = None if options.http else Product(folder, real=real, cpus=self.server_cores, environ=_unlimited())
+        self.product = (
+            None
+            if options.http
+            else Product(folder, real=real, cpus=self.server_cores, environ=_unlimited())
+        )
         self.http, self.ws = options.http, options.ws
-        self.warm_up_s = options.warm_up if options.warm_up is not None else REAL_WARM_UP_S if options.real else WARM_UP_S
+        self.warm_up_s = (
+            options.warm_up
+            if options.warm_up is not None
+            else REAL_WARM_UP_S
+            if options.real
+            else WARM_UP_S
+        )
         self.users: list[User] = []
         self.steps = 0
         self.kept_ns = 0
         """When history was first seen to hold all that the last step had acknowledged, or was given up (`time.monotonic_ns()`)."""
-        # Lost is what is not there 10 s after the end. Above saturation a backlog takes longer, and such a step does not hold anyway.
+        # Lost is what is not there 10 s after the end. Above saturation a backlog takes longer, and
+        # such a step does not hold anyway.
         self.settle_s = 60.0 if options.saturate or options.real else SETTLE_S
 
     async def start(self) -> None:
@@ -105,7 +126,10 @@ class Run:
         if self.product is not None:
             await self.product.start()
             self.http = self.product.http
-            say(f"kn-chat dev at {self.http}, cores {self.server_cores or 'all'}; generator on {self.generator_cores}")
+            say(
+                f"kn-chat dev at {self.http}, cores {self.server_cores or 'all'}; generator on "
+                f"{self.generator_cores}"
+            )
         if self.pinned:
             os.sched_setaffinity(0, self.generator_cores)
         self.target = Target(self.http)
@@ -116,22 +140,42 @@ class Run:
         self.users = await self.target.users(self.options.clients, f"load-{secrets.token_hex(4)}")
 
     async def step(
-        self, rate: float, seconds: float, *, warm_up_s: float | None = None, trouble: Trouble | None = None, sample_history: bool = False
+        self,
+        rate: float,
+        seconds: float,
+        *,
+        warm_up_s: float | None = None,
+        trouble: Trouble | None = None,
+        sample_history: bool = False,
     ) -> report.Step:
         """Holds a rate, then checks every message of it.
 
-        The first step of a run has the whole warm-up, a later one 10 s of it. `trouble` is made while the load runs, after the warm-up; the
-        CPU is not counted then. `sample_history`: measures, too, how soon history shows what was acknowledged.
+        The first step of a run has the whole warm-up, a later one 10 s of it. `trouble` is made
+        while the load runs, after the warm-up; the CPU is not counted then. `sample_history`:
+        measures, too, how soon history shows what was acknowledged.
         """
         if warm_up_s is None:
             warm_up_s = min(self.warm_up_s, WARM_AGAIN_S) if self.steps else self.warm_up_s
         self.steps += 1
-        plan = schedule.make(clients=len(self.users), rate=rate, seconds=seconds + warm_up_s, seed=self.options.seed + self.steps)
+        plan = schedule.make(
+            clients=len(self.users),
+            rate=rate,
+            seconds=seconds + warm_up_s,
+            seed=self.options.seed + self.steps,
+        )
         record = Record(len(plan.senders), first=int(rate * warm_up_s))
         run, text = f"r{secrets.token_hex(4)}", "x" * max(0, self.options.bytes - 8)
         find = None if self.ws else self.target.gateway
         devices = [
-            swarm.ChatDevice(self.ws or user.gateway, user, self.users[user.number ^ 1].user, run, record, text, find=find)
+            swarm.ChatDevice(
+                self.ws or user.gateway,
+                user,
+                self.users[user.number ^ 1].user,
+                run,
+                record,
+                text,
+                find=find,
+            )
             for user in self.users
         ]
         await swarm.connect_all(devices)
@@ -140,7 +184,10 @@ class Run:
         async with contextlib.AsyncExitStack() as beside:
             beside.push_async_callback(_end, asyncio.create_task(self._progress(record, plan)))
             if sample_history:
-                beside.push_async_callback(_end, asyncio.create_task(self._sample_history(plan, record, devices, run, visible)))
+                beside.push_async_callback(
+                    _end,
+                    asyncio.create_task(self._sample_history(plan, record, devices, run, visible)),
+                )
             meter = asyncio.create_task(self._cpu_s(seconds, after_s=warm_up_s))
             beside.push_async_callback(_end, meter)
             troubling = asyncio.create_task(_after(warm_up_s, trouble or _nothing))
@@ -153,18 +200,30 @@ class Run:
             await swarm.settle(devices, record, self.settle_s)
         verdict = await self._check(plan, record, devices, run)
         if not trouble:
-            # Before, JVMs may be busy with their start, and now with what the load has left to compact: the lower one is idle.
+            # Before, JVMs may be busy with their start, and now with what the load has left to
+            # compact: the lower one is idle.
             after_cpu_s = await self._cpu_s(IDLE_S, after_s=SETTLED_S)
-            idle_cpu_s = {name: min(idle_cpu_s.get(name, 0), now) for name, now in after_cpu_s.items()}
+            idle_cpu_s = {
+                name: min(idle_cpu_s.get(name, 0), now) for name, now in after_cpu_s.items()
+            }
         for device in devices:
             device.close()
         cpu = {}
         if not trouble:
-            delivered = max(1, sum(1 for row in range(record.first, record.slots) if record.delivered[row]))
-            cpu = {name: (used[name] - idle_cpu_s.get(name, 0) * seconds / IDLE_S) * 1e6 / delivered for name in used}
-        return report.Step(rate, verdict, report.figures(record), cpu, busy, record, report.latency(visible))
+            delivered = max(
+                1, sum(1 for row in range(record.first, record.slots) if record.delivered[row])
+            )
+            cpu = {
+                name: (used[name] - idle_cpu_s.get(name, 0) * seconds / IDLE_S) * 1e6 / delivered
+                for name in used
+            }
+        return report.Step(
+            rate, verdict, report.figures(record), cpu, busy, record, report.latency(visible)
+        )
 
-    async def _check(self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str) -> checker.Verdict:
+    async def _check(
+        self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str
+    ) -> checker.Verdict:
         chats = [device.chat for device in devices]
         owed = Counter(chats[plan.senders[row]] for row in range(record.slots) if record.acked[row])
         user_of = dict(zip(chats[::2], self.users[::2], strict=True))
@@ -174,7 +233,11 @@ class Run:
             return await self.target.history([user_of[chat] for chat in some], [*some])
 
         def lacking(found: checker.History) -> list[str]:
-            return [chat for chat in found if len({key for _, key in found[chat] if key.startswith(f"{run}-")}) < owed[chat]]
+            return [
+                chat
+                for chat in found
+                if len({key for _, key in found[chat] if key.startswith(f"{run}-")}) < owed[chat]
+            ]
 
         mine = await read(user_of)
         left = lacking(mine)
@@ -186,7 +249,15 @@ class Run:
         if not was_whole:
             mine = await read(user_of)  # as late as `theirs`
         theirs = await self.target.history(self.users[1::2], chats[1::2])
-        return checker.check(record, plan, chats, run=run, mine=mine, theirs=theirs, resets=[device.resets for device in devices])
+        return checker.check(
+            record,
+            plan,
+            chats,
+            run=run,
+            mine=mine,
+            theirs=theirs,
+            resets=[device.resets for device in devices],
+        )
 
     async def _cpu_s(self, seconds: float, *, after_s: float = 0.0) -> dict[str, float]:
         """CPU seconds that each component uses in so many seconds; nothing for another's server."""
@@ -199,9 +270,16 @@ class Run:
         return {name: after[name] - before.get(name, 0) for name in after}
 
     async def _sample_history(
-        self, plan: schedule.Schedule, record: Record, devices: list[swarm.ChatDevice], run: str, visible: HdrHistogram
+        self,
+        plan: schedule.Schedule,
+        record: Record,
+        devices: list[swarm.ChatDevice],
+        run: str,
+        visible: HdrHistogram,
     ) -> None:
-        """Once a second: how long after its acknowledgement a message is in history's newest page."""
+        """Once a second: how long after its acknowledgement a message is in
+        history's newest page.
+        """
         row = record.first
         while True:
             await asyncio.sleep(SAMPLE_S)
@@ -222,8 +300,13 @@ class Run:
     async def _progress(self, record: Record, plan: schedule.Schedule) -> None:
         while True:
             await asyncio.sleep(5)
-            sent, acked, delivered = [await _filled(column) for column in (record.sent, record.acked, record.delivered)]
-            say(f"  {plan.rate:.0f}/s: sent {sent}/{record.slots}, acknowledged {acked}, delivered {delivered}")
+            sent, acked, delivered = [
+                await _filled(column) for column in (record.sent, record.acked, record.delivered)
+            ]
+            say(
+                f"  {plan.rate:.0f}/s: sent {sent}/{record.slots}, acknowledged {acked}, delivered "
+                f"{delivered}"
+            )
 
     async def crash(self, kills: int, seconds: float) -> None:
         """Kill -9 of the embedded default at random moments of so many seconds."""
@@ -248,13 +331,18 @@ class Run:
 
 
 async def _end(task: asyncio.Task[None] | asyncio.Task[dict[str, float]]) -> None:
-    """Also when the step was interrupted: nothing goes on behind its back, and trouble mends what it has broken."""
+    """Also when the step was interrupted: nothing goes on behind its back, and trouble mends what
+    it has broken.
+    """
     task.cancel()
     await asyncio.wait([task])
 
 
 async def _filled(column: array[int]) -> int:
-    """How many rows have a value. Little by little: the sends of a second are not to wait for that."""
+    """How many rows have a value.
+
+    Little by little: the sends of a second are not to wait for that.
+    """
     filled = 0
     for start in range(0, len(column), COUNTED):
         part = column[start : start + COUNTED]

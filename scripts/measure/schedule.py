@@ -1,6 +1,8 @@
-"""When and by whom each message is sent: fixed before the run, so that a slow server cannot slow its own measurement down.
+"""When and by whom each message is sent: fixed before the run, so that a slow server cannot slow
+its own measurement down.
 
-Source: the open-loop rule of wrk2 (coordinated omission): latency counts from the intended moment, also for a late send.
+Source: the open-loop rule of wrk2 (coordinated omission): latency counts from the intended moment,
+also for a late send.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def make(*, clients: int, rate: float, seconds: float, seed: int) -> Schedule:
 
 
 class Timer:
-    """A Linux timerfd: an event loop's own timers have a millisecond's grain, which would be most of a fast server's latency."""
+    """A Linux timerfd: an event loop's own timers have a millisecond's grain, which would be most
+    of a fast server's latency.
+    """
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)

@@ -1,8 +1,9 @@
-"""The clients of a load run: many devices in one event loop, each with one WebSocket, driven by a fixed schedule.
+"""The clients of a load run: many devices in one event loop, each with one WebSocket, driven by a
+fixed schedule.
 
-Client i talks to client i ^ 1. A device reconnects with its newest cursor and repeats every send without an answer under its key, as
-any good client must; the checker counts what that cost. Nothing is shared with the product's own client: it is a second reader of the
-protocol.
+Client i talks to client i ^ 1. A device reconnects with its newest cursor and repeats every send
+without an answer under its key, as any good client must; the checker counts what that cost. Nothing
+is shared with the product's own client: it is a second reader of the protocol.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from measure.target import User
 CONNECT_TIMEOUT_S = 10
 RETRY_AFTER_S = 5.0
 ASK_AFTER = 3
-"""Failed attempts to connect after which a client asks where its gateway is: the one it knows may be gone for good (protocol.md)."""
+"""Failed attempts to connect after which a client asks where its gateway is: the one it knows may
+be gone for good (protocol.md).
+"""
 
 
 class Frame(msgspec.Struct):
@@ -83,7 +86,9 @@ class Relayed(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
         if frame.msg_type == WSMsgType.TEXT:
-            self._record.delivered[int(frame.get_payload_as_bytes().partition(b" ")[0])] = time.monotonic_ns()
+            self._record.delivered[int(frame.get_payload_as_bytes().partition(b" ")[0])] = (
+                time.monotonic_ns()
+            )
 
     def close(self) -> None:
         if self._transport is not None:
@@ -91,10 +96,21 @@ class Relayed(WSListener):
 
 
 class ChatDevice(WSListener):
-    """A client of kn-chat, JSON subprotocol. `find` asks for the URL of its gateway; without it the client stays with the one it knows."""
+    """A client of kn-chat, JSON subprotocol.
+
+    `find` asks for the URL of its gateway; without it the client stays with the one it knows.
+    """
 
     def __init__(
-        self, url: str, user: User, peer: str, run: str, record: Record, text: str, *, find: Callable[[User], Awaitable[str]] | None = None
+        self,
+        url: str,
+        user: User,
+        peer: str,
+        run: str,
+        record: Record,
+        text: str,
+        *,
+        find: Callable[[User], Awaitable[str]] | None = None,
     ) -> None:
         self.user, self._url, self._token = user.user, url, user.token
         self._find = None if find is None else partial(find, user)
@@ -109,7 +125,11 @@ class ChatDevice(WSListener):
         self._reconnecting: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Opens the socket and waits until messages flow; told to go elsewhere or to come again it does. TimeoutError at last."""
+        """Opens the socket and waits until messages flow; told to go elsewhere or to come again it
+        does.
+
+        TimeoutError at last.
+        """
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await self._connect()
 

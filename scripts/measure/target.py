@@ -24,22 +24,34 @@ class User:
 
 
 def _explain(response: httpx.Response) -> str:
-    return f"{response.request.method} {response.request.url.path} answered {response.status_code}: {response.text[:200]}"
+    return (
+        f"{response.request.method} {response.request.url.path} answered "
+        f"{response.status_code}: {response.text[:200]}"
+    )
 
 
 class Target:
-    """HTTP calls with a limit on how many run at once; answers that ask for patience are repeated."""
+    """HTTP calls with a limit on how many run at once; answers that ask for
+    patience are repeated.
+    """
 
     def __init__(self, http_url: str, *, at_once: int = 8) -> None:
         self._client = httpx.AsyncClient(base_url=http_url, timeout=30)
         self._gate = asyncio.Semaphore(at_once)
 
-    async def _call(self, method: str, path: str, *, token: str = "", **arguments: object) -> httpx.Response:
+    async def _call(
+        self, method: str, path: str, *, token: str = "", **arguments: object
+    ) -> httpx.Response:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         async with self._gate:
             for attempt in range(8):
                 try:
-                    response = await self._client.request(method, path, headers=headers, **arguments)  # type: ignore[arg-type] # forwarded
+                    response = await self._client.request(
+                        method,
+                        path,
+                        headers=headers,
+                        **arguments,  # type: ignore[arg-type] # forwarded
+                    )
                 except httpx.TransportError:
                     if attempt == 7:
                         raise
@@ -62,7 +74,11 @@ class Target:
         """New users of this run, not logged in."""
 
         async def one(number: int) -> User:
-            body = {"user_name": f"{run}-{number}", "password": password, "display_name": f"Load {number}"}
+            body = {
+                "user_name": f"{run}-{number}",
+                "password": password,
+                "display_name": f"Load {number}",
+            }
             answer = (await self._call("POST", "/v1/users", json=body)).json()
             return User(number, answer["user"], body["user_name"], "", "")
 
@@ -77,26 +93,42 @@ class Target:
     async def gateway(self, user: User) -> str:
         """The URL of the user's gateway now; empty when that cannot be had at the moment."""
         try:
-            answer = await self._client.get("/v1/gateways", params={"user": user.user}, headers={"authorization": f"Bearer {user.token}"})
+            answer = await self._client.get(
+                "/v1/gateways",
+                params={"user": user.user},
+                headers={"authorization": f"Bearer {user.token}"},
+            )
         except httpx.TransportError:
             return ""
         return str(answer.json()["gateway"]) if answer.is_success else ""
 
     async def history(self, users: Sequence[User], chats: Sequence[str]) -> History:
-        """Every chat of these users from its newest message to its first, read page by page by `users[i]` for `chats[i]`."""
+        """Every chat of these users from its newest message to its first, read page by page by
+        `users[i]` for `chats[i]`.
+        """
 
         async def one(user: User, chat: str) -> tuple[str, list[tuple[int, str]]]:
             messages: list[tuple[int, str]] = []
             before: str | None = None
             while True:
                 query = {"limit": "256"} | ({"before": before} if before else {})
-                page = (await self._call("GET", f"/v1/chats/{chat}/messages", token=user.token, params=query)).json()
-                messages += [(int(message["message"]), message["key"]) for message in page["messages"]]
+                page = (
+                    await self._call(
+                        "GET", f"/v1/chats/{chat}/messages", token=user.token, params=query
+                    )
+                ).json()
+                messages += [
+                    (int(message["message"]), message["key"]) for message in page["messages"]
+                ]
                 if not page["more_before"]:
                     return chat, messages
                 before = page["first"]
 
-        return dict(await asyncio.gather(*(one(user, chat) for user, chat in zip(users, chats, strict=True))))
+        return dict(
+            await asyncio.gather(
+                *(one(user, chat) for user, chat in zip(users, chats, strict=True))
+            )
+        )
 
     async def newest_keys(self, user: User, chat: str) -> list[str]:
         """The keys of a chat's newest 50 messages."""

@@ -1,4 +1,6 @@
-"""The real servers on this machine: Kafka, Cassandra, PostgreSQL and Redis, as `scripts/services` runs them.
+"""The real servers on this machine: Kafka, Cassandra, PostgreSQL and Redis, as `scripts/services`
+runs them.
 
-`services.py` is what fault tests import; each server has a file that says how it is configured, started and asked whether it is ready.
+`services.py` is what fault tests import; each server has a file that says how it is configured,
+started and asked whether it is ready.
 """

@@ -36,11 +36,21 @@ exit codes: 0 done; 1 a server failed, or (status) one is not ready; 2 wrong usa
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(prog="scripts/services", description=_TEACHES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts/services",
+        description=_TEACHES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("action", choices=("up", "down", "status", "wipe", "logs"))
-    parser.add_argument("servers", nargs="*", metavar="server", help=f"{', '.join(SERVERS)}; none named: all")
+    parser.add_argument(
+        "servers", nargs="*", metavar="server", help=f"{', '.join(SERVERS)}; none named: all"
+    )
     parser.add_argument("--secure", action="store_true", help="the set with TLS and passwords")
-    parser.add_argument("--folder", type=Path, help="where they keep everything, for a set of one's own (default: .run/services)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where they keep everything, for a set of one's own (default: .run/services)",
+    )
     parser.add_argument("--json", action="store_true", help="status, for programs")
     parser.add_argument("--lines", type=int, default=40, help="how much of a log (default: 40)")
     options = parser.parse_args()
@@ -48,7 +58,10 @@ def main() -> int:
     if unknown:
         parser.error(f"{unknown[0]!r} is no server; there are {', '.join(SERVERS)}")
     logging.disable()  # the drivers complain of servers that are not ready yet, which is why we ask
-    services, names = Services(options.folder, secure=options.secure), options.servers or list(SERVERS)
+    services, names = (
+        Services(options.folder, secure=options.secure),
+        options.servers or list(SERVERS),
+    )
     try:
         return _act(services, names, options)
     except Failed as failed:
@@ -81,14 +94,28 @@ def _status(services: Services, names: list[str], *, as_json: bool) -> int:
     all_ready = True
     for name in names:
         status = services.status(name)
-        pid, memory = (status.process.pid, status.process.memory_bytes()) if status.process else (None, None)
+        pid, memory = (
+            (status.process.pid, status.process.memory_bytes()) if status.process else (None, None)
+        )
         state = "ready" if status.ready else "not ready" if status.process else "down"
         all_ready &= status.ready
         if as_json:
-            print(json.dumps({"name": name, "port": status.port, "pid": pid, "memory_bytes": memory, "state": state}))
+            print(
+                json.dumps(
+                    {
+                        "name": name,
+                        "port": status.port,
+                        "pid": pid,
+                        "memory_bytes": memory,
+                        "state": state,
+                    }
+                )
+            )
         else:
             shown = f"{memory / 2**20:.0f} MiB" if memory else "-"
-            print(f"{name:<10} {state:<10} port {status.port or '-':<6} pid {pid or '-':<8} {shown}")
+            print(
+                f"{name:<10} {state:<10} port {status.port or '-':<6} pid {pid or '-':<8} {shown}"
+            )
     return 0 if all_ready else 1
 
 

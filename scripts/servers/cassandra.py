@@ -1,4 +1,7 @@
-"""Cassandra: one node with few tokens and small caches. The secure one has our user in the place of the well-known superuser."""
+"""Cassandra: one node with few tokens and small caches.
+
+The secure one has our user in the place of the well-known superuser.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from servers.server import NotReady, Server
 
 _JARS = Jars("cassandra", ("org.apache.cassandra:cassandra-all:5.0.5",))
 
-# One node alone has to promise what three promise together, so writes are on its disk before they are answered, those of 10 ms at once.
-# With the usual periodic sync a kill -9 lost some that were answered in the last 100 ms (measured). A write holds its thread until then,
-# and the thread that took a request writes the rows of a batch itself, one after the other: 16 threads, which two cores would ask for, are
-# 1,600 rows a second, fewer than 1,000 messages make.
+# One node alone has to promise what three promise together, so writes are on its disk before they
+# are answered, those of 10 ms at once. With the usual periodic sync a kill -9 lost some that were
+# answered in the last 100 ms (measured). A write holds its thread until then, and the thread that
+# took a request writes the rows of a batch itself, one after the other: 16 threads, which two cores
+# would ask for, are 1,600 rows a second, fewer than 1,000 messages make.
 _CONFIGURATION = """\
 cluster_name: kn-chat
 num_tokens: 1
@@ -80,8 +84,10 @@ _LOGGING = """\
 # What Cassandra's own start script opens to it on Java 17.
 _OPENS = {
     "java.base": (
-        "java.io java.util java.util.concurrent java.util.concurrent.atomic java.nio java.lang java.lang.reflect java.lang.ref java.net "
-        "java.math jdk.internal.ref jdk.internal.reflect jdk.internal.math jdk.internal.module jdk.internal.util.jar sun.nio.ch"
+        "java.io java.util java.util.concurrent java.util.concurrent.atomic java.nio java.lang "
+        "java.lang.reflect java.lang.ref java.net "
+        "java.math jdk.internal.ref jdk.internal.reflect jdk.internal.math jdk.internal.module "
+        "jdk.internal.util.jar sun.nio.ch"
     ),
     "java.rmi": "sun.rmi.registry sun.rmi.server sun.rmi.transport sun.rmi.transport.tcp",
     "java.sql": "java.sql",
@@ -104,14 +110,24 @@ def _prepare(place: Place) -> list[str]:
     """Writes the configuration and says what to run; the node makes its data folder itself."""
     java, jars = JAVA.path(), _JARS.path()
     data = place.folder / "data"
-    text = _CONFIGURATION.format(host=HOST, data=data, **{name: place.port(name) for name in ("client", "storage", "ssl_storage")})
+    text = _CONFIGURATION.format(
+        host=HOST,
+        data=data,
+        **{name: place.port(name) for name in ("client", "storage", "ssl_storage")},
+    )
     if place.secure:
         keystore, password = place.folder / "keystore.p12", place.password("keystore")
         place.certificates.pkcs12(keystore, password)
         text += _SECURE.format(keystore=keystore, password=password)
     configuration = place.write("cassandra.yaml", text)
     logging = place.write("logback.xml", _LOGGING)
-    return [str(java), *_options(place, configuration, logging, data), "-cp", f"{jars}/*", "org.apache.cassandra.service.CassandraDaemon"]
+    return [
+        str(java),
+        *_options(place, configuration, logging, data),
+        "-cp",
+        f"{jars}/*",
+        "org.apache.cassandra.service.CassandraDaemon",
+    ]
 
 
 def _options(place: Place, configuration: Path, logging: Path, data: Path) -> list[str]:
@@ -134,13 +150,23 @@ def _options(place: Place, configuration: Path, logging: Path, data: Path) -> li
         "-XX:+UseSerialGC",
         f"-XX:ErrorFile={place.folder}/jvm-crash.log",
         *(f"-D{name}={value}" for name, value in properties.items()),
-        *(f"--add-opens={module}/{package}=ALL-UNNAMED" for module, opened in _OPENS.items() for package in opened.split()),
-        *(f"--add-exports={module}/{package}=ALL-UNNAMED" for module, opened in _EXPORTS.items() for package in opened.split()),
+        *(
+            f"--add-opens={module}/{package}=ALL-UNNAMED"
+            for module, opened in _OPENS.items()
+            for package in opened.split()
+        ),
+        *(
+            f"--add-exports={module}/{package}=ALL-UNNAMED"
+            for module, opened in _EXPORTS.items()
+            for package in opened.split()
+        ),
     ]
 
 
 def _check(place: Place) -> None:
-    """It answers a query of our user, who is put in the place of the well-known superuser if the node is new."""
+    """It answers a query of our user, who is put in the place of the well-known superuser if the
+    node is new.
+    """
     if not place.secure:
         _ask(place, None, "SELECT release_version FROM system.local")
         return
@@ -151,7 +177,8 @@ def _check(place: Place) -> None:
         _ask(
             place,
             ("cassandra", "cassandra"),
-            f"CREATE ROLE IF NOT EXISTS {USER} WITH SUPERUSER = true AND LOGIN = true AND PASSWORD = '{ours[1]}'",
+            f"CREATE ROLE IF NOT EXISTS {USER} WITH SUPERUSER = true AND LOGIN = true AND PASSWORD "
+            f"= '{ours[1]}'",
         )
         _ask(place, ours, "SELECT release_version FROM system.local")
     _ask(place, ours, "ALTER ROLE cassandra WITH SUPERUSER = false AND LOGIN = false")
@@ -163,14 +190,18 @@ def _ask(place: Place, login: tuple[str, str] | None, statement: str) -> None:
     if login:
         options["auth_provider"] = PlainTextAuthProvider(*login)
     if place.secure:
-        options["ssl_context"] = ssl.create_default_context(cafile=str(place.certificates.authority))
+        options["ssl_context"] = ssl.create_default_context(
+            cafile=str(place.certificates.authority)
+        )
         options["ssl_options"] = {"server_hostname": HOST}
     cluster = Cluster(
         [HOST],
         port=place.port(),
         connect_timeout=3,
         control_connection_timeout=3,
-        execution_profiles={EXEC_PROFILE_DEFAULT: ExecutionProfile(RoundRobinPolicy(), request_timeout=5)},
+        execution_profiles={
+            EXEC_PROFILE_DEFAULT: ExecutionProfile(RoundRobinPolicy(), request_timeout=5)
+        },
         **options,
     )
     try:
@@ -199,8 +230,10 @@ CASSANDRA = Server(
     prepare=_prepare,
     check=_check,
     settings=_settings,
-    # Its threads look for work in sleeps of 10 us and more: at 1,000 messages a second half of all its CPU (decisions/0020).
+    # Its threads look for work in sleeps of 10 us and more: at 1,000 messages a second half of all
+    # its CPU (decisions/0020).
     timer_slack_us=2_000,
-    # Nobody waits for a row to be written: flushes and compactions take turns behind what people wait for.
+    # Nobody waits for a row to be written: flushes and compactions take turns behind what people
+    # wait for.
     niceness=5,
 )

@@ -1,4 +1,6 @@
-"""Certificates of the secure servers: one authority and one certificate for this machine, made once per folder of services."""
+"""Certificates of the secure servers: one authority and one certificate for this machine, made once
+per folder of services.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFE = dt.timedelta(days=825)
@@ -61,21 +69,35 @@ class Certificates:
             if made.not_valid_after_utc > dt.datetime.now(dt.UTC) + dt.timedelta(days=30):
                 return
         self.folder.mkdir(parents=True, exist_ok=True)
-        authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kn-chat services of this checkout")])
+        authority_key, key = (
+            ec.generate_private_key(ec.SECP256R1()),
+            ec.generate_private_key(ec.SECP256R1()),
+        )
+        name = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, "kn-chat services of this checkout")]
+        )
         authority = (
             _begin(name, name, authority_key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs=True), critical=True)
             .sign(authority_key, hashes.SHA256())
         )
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")])
+        names = x509.SubjectAlternativeName(
+            [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+        )
         certificate = (
-            _begin(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), name, key.public_key())
+            _begin(
+                x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
+                name,
+                key.public_key(),
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+                critical=False,
+            )
             .add_extension(names, critical=False)
             .sign(authority_key, hashes.SHA256())
         )
@@ -84,10 +106,14 @@ class Certificates:
         _write(self.key, private)
         _write(self.certificate, public)
         _write(self.both, private + public)
-        _write(self.authority, authority.public_bytes(Encoding.PEM))  # the last: it says that all are there
+        _write(
+            self.authority, authority.public_bytes(Encoding.PEM)
+        )  # the last: it says that all are there
 
 
-def _begin(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _begin(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()

@@ -1,4 +1,7 @@
-"""Kafka: one node that is broker and controller (KRaft). Topics are made by nobody but us; clients of the secure one log in by SCRAM."""
+"""Kafka: one node that is broker and controller (KRaft).
+
+Topics are made by nobody but us; clients of the secure one log in by SCRAM.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,14 @@ from servers.packages import JAVA, Jars, say
 from servers.place import HOST, USER, Failed, Place
 from servers.server import NotReady, Server
 
-_JARS = Jars("kafka", ("org.apache.kafka:kafka_2.13:4.1.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"))
+_JARS = Jars(
+    "kafka",
+    ("org.apache.kafka:kafka_2.13:4.1.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"),
+)
 
-# One node, so one copy of everything. A broker that was killed is let in again when its old session is over: with the default of 9 s a
-# restart on a busy machine took 14 s, with 3 s half of that. Few partitions of Kafka's own topics: 50 of each would be 100 folders to open
-# at every start.
+# One node, so one copy of everything. A broker that was killed is let in again when its old session
+# is over: with the default of 9 s a restart on a busy machine took 14 s, with 3 s half of that. Few
+# partitions of Kafka's own topics: 50 of each would be 100 folders to open at every start.
 _CONFIGURATION = """\
 process.roles=broker,controller
 node.id=1
@@ -66,18 +72,33 @@ def _prepare(place: Place) -> list[str]:
     java, jars = str(JAVA.path()), _JARS.path()
     data, configuration = place.folder / "data", place.folder / "server.properties"
     text = _CONFIGURATION.format(
-        host=HOST, client=place.port(), controller=place.port("controller"), protocol="SASL_SSL" if place.secure else "PLAINTEXT", data=data
+        host=HOST,
+        client=place.port(),
+        controller=place.port("controller"),
+        protocol="SASL_SSL" if place.secure else "PLAINTEXT",
+        data=data,
     )
     if place.secure:
         certificates = place.certificates
-        text += _SECURE.format(both=certificates.both, authority=certificates.authority, user=USER, password=place.password())
+        text += _SECURE.format(
+            both=certificates.both,
+            authority=certificates.authority,
+            user=USER,
+            password=place.password(),
+        )
     place.write("server.properties", text)
     if not (data / "meta.properties").exists():
         say("kafka: formatting its data folder")
         _format(place, java, jars, configuration)
     # log4j without a file of its own would say errors only.
     properties = ["-Dlog4j2.level=INFO", f"-Djdk.net.hosts.file={place.hosts()}"]
-    options = ["-Xms640m", "-Xmx640m", "-Xmn320m", "-XX:+UseSerialGC", f"-XX:ErrorFile={place.folder}/jvm-crash.log"]
+    options = [
+        "-Xms640m",
+        "-Xmx640m",
+        "-Xmn320m",
+        "-XX:+UseSerialGC",
+        f"-XX:ErrorFile={place.folder}/jvm-crash.log",
+    ]
     return [java, *options, *properties, "-cp", f"{jars}/*", "kafka.Kafka", str(configuration)]
 
 
@@ -85,10 +106,19 @@ def _format(place: Place, java: str, jars: Path, configuration: Path) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     arguments = ["format", "--standalone", "--cluster-id", cluster, "--config", str(configuration)]
     if place.secure:
-        # For the second that this takes, other users of this machine can see the password among its processes; Kafka knows no other way.
+        # For the second that this takes, other users of this machine can see the password among its
+        # processes; Kafka knows no other way.
         arguments += ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={place.password()}]"]
     done = subprocess.run(
-        [java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool", *arguments],
+        [
+            java,
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            f"{jars}/*",
+            "kafka.tools.StorageTool",
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -108,7 +138,10 @@ def _check(place: Place) -> None:
     }
     try:
         admin = KafkaAdminClient(
-            bootstrap_servers=place.address, request_timeout_ms=3_000, bootstrap_timeout_ms=3_000, **(login if place.secure else {})
+            bootstrap_servers=place.address,
+            request_timeout_ms=3_000,
+            bootstrap_timeout_ms=3_000,
+            **(login if place.secure else {}),
         )
         try:
             brokers = admin.describe_cluster()["brokers"]
@@ -132,4 +165,11 @@ def _settings(place: Place) -> dict[str, str]:
     return settings
 
 
-KAFKA = Server("kafka", ports=("client", "controller"), packages=lambda: _JARS.packages, prepare=_prepare, check=_check, settings=_settings)
+KAFKA = Server(
+    "kafka",
+    ports=("client", "controller"),
+    packages=lambda: _JARS.packages,
+    prepare=_prepare,
+    check=_check,
+    settings=_settings,
+)

@@ -1,6 +1,8 @@
-"""Where the servers' programs come from: Debian packages, and jars by Maven, kept in the user's cache folder.
+"""Where the servers' programs come from: Debian packages, and jars by Maven, kept in the user's
+cache folder.
 
-Missing Debian packages are installed as root; anybody else is told the one line to run. Jars are downloaded once for all checkouts.
+Missing Debian packages are installed as root; anybody else is told the one line to run. Jars are
+downloaded once for all checkouts.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ _POM = """\
   <dependencies>{}</dependencies>
 </project>
 """
-_DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
+_DEPENDENCY = (
+    "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
+)
 
 
 def say(text: str) -> None:
@@ -65,8 +69,17 @@ def _find_java() -> Path | None:
 
 
 def _find_postgres() -> Path | None:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -int(folder.parent.name))
-    return next((folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -int(folder.parent.name)
+    )
+    return next(
+        (
+            folder
+            for folder in folders
+            if (folder / "postgres").exists() and (folder / "initdb").exists()
+        ),
+        None,
+    )
 
 
 JAVA: Final = Package(f"openjdk-{_JAVA}-jre-headless", _find_java)
@@ -74,7 +87,10 @@ JAVA: Final = Package(f"openjdk-{_JAVA}-jre-headless", _find_java)
 MAVEN: Final = Package("maven", lambda: program("mvn"))
 """The program; needed until the jars are downloaded."""
 POSTGRES: Final = Package("postgresql", _find_postgres)
-"""The folder with its programs, of the newest version that is installed. The package brings the extension pg_trgm too."""
+"""The folder with its programs, of the newest version that is installed.
+
+The package brings the extension pg_trgm too.
+"""
 ETCD: Final = Package("etcd-server", lambda: program("etcd"))
 """The program. Needed by `scripts/cluster` only."""
 REDIS: Final = Package("redis-server", lambda: program("redis-server"))
@@ -84,11 +100,15 @@ COMPILER: Final = Package("gcc", lambda: program("cc"))
 C_HEADERS: Final = Package("libc6-dev", lambda: _file("/usr/include/stdlib.h"))
 """What it needs besides."""
 SETPRIV: Final = Package("util-linux", lambda: program("setpriv"))
-"""A program that becomes another user and then the program that it was asked to run; always there, but for very small images."""
+"""A program that becomes another user and then the program that it was asked to run; always there,
+but for very small images.
+"""
 
 
 def install(packages: Iterable[Package]) -> None:
-    """Installs those that are missing, as root; Failed with the one line to run when that cannot be done."""
+    """Installs those that are missing, as root; Failed with the one line to run when that cannot be
+    done.
+    """
     wanted = list(dict.fromkeys(packages))
     if all(package.find() for package in wanted):
         return
@@ -101,9 +121,23 @@ def install(packages: Iterable[Package]) -> None:
             names = [package.name for package in missing]
             for arguments in (
                 ["update", "-qq"],
-                ["install", "-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", *names],
+                [
+                    "install",
+                    "-qq",
+                    "-y",
+                    "--no-install-recommends",
+                    "-o",
+                    "DPkg::Lock::Timeout=120",
+                    *names,
+                ],
             ):
-                subprocess.run([apt, *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False, env=environ)
+                subprocess.run(
+                    [apt, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sys.stderr,
+                    check=False,
+                    env=environ,
+                )
         missing = [package for package in missing if not package.find()]
     if missing:
         raise _missing(missing)
@@ -111,7 +145,11 @@ def install(packages: Iterable[Package]) -> None:
 
 def _missing(packages: Sequence[Package]) -> Failed:
     names = " ".join(package.name for package in packages)
-    return Failed(f"{names} {'is' if len(packages) == 1 else 'are'} missing; on Debian or Ubuntu: apt-get install {names}", MISSING)
+    return Failed(
+        f"{names} {'is' if len(packages) == 1 else 'are'} missing; on Debian or Ubuntu: apt-get "
+        f"install {names}",
+        MISSING,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +171,16 @@ class Jars:
         return (JAVA,) if self.folder.exists() else (JAVA, MAVEN)
 
     def path(self) -> Path:
-        """The folder; downloaded at the first call. Two calls at once: the second waits and finds it done.
+        """The folder; downloaded at the first call.
 
-        Failed when the download fails, with Maven's last lines.
+        Two calls at once: the second waits and finds it done. Failed when the download fails, with
+        Maven's last lines.
         """
         if self.folder.exists():
             return self.folder
-        with locked(cache() / "maven.lock"):  # for all: its own repository does not bear two at once
+        with locked(
+            cache() / "maven.lock"
+        ):  # for all: its own repository does not bear two at once
             if not self.folder.exists():
                 say(f"{self.name}: downloading by Maven (once, about 15 s)")
                 self._download()
@@ -148,10 +189,19 @@ class Jars:
     def _download(self) -> None:
         with tempfile.TemporaryDirectory(dir=cache(), prefix=f".{self.name}-") as part:
             pom = Path(part) / "pom.xml"
-            pom.write_text(_POM.format("".join(_DEPENDENCY.format(*one.split(":")) for one in self.coordinates)))
+            pom.write_text(
+                _POM.format(
+                    "".join(_DEPENDENCY.format(*one.split(":")) for one in self.coordinates)
+                )
+            )
             arguments = ["--batch-mode", "--quiet", "--strict-checksums", "--file", str(pom)]
             done = subprocess.run(
-                [MAVEN.path(), *arguments, "dependency:copy-dependencies", f"-DoutputDirectory={part}/jars"],
+                [
+                    MAVEN.path(),
+                    *arguments,
+                    "dependency:copy-dependencies",
+                    f"-DoutputDirectory={part}/jars",
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -160,7 +210,10 @@ class Jars:
                 env={**os.environ, "JAVA_HOME": str(JAVA.path().resolve().parents[1])},
             )
             if done.returncode != 0:
-                raise Failed(f"{self.name} cannot be downloaded; Maven says:\n" + "\n".join(done.stdout.splitlines()[-15:]))
+                raise Failed(
+                    f"{self.name} cannot be downloaded; Maven says:\n"
+                    + "\n".join(done.stdout.splitlines()[-15:])
+                )
             (Path(part) / "jars").rename(self.folder)
 
 
@@ -192,7 +245,9 @@ def _file(path: str) -> Path | None:
 def _version_of_java(path: Path) -> int | None:
     """17 for `openjdk version "17.0.15" ...`."""
     try:
-        text = subprocess.run([path, "-version"], capture_output=True, text=True, check=False).stderr
+        text = subprocess.run(
+            [path, "-version"], capture_output=True, text=True, check=False
+        ).stderr
     except OSError:
         return None
     number = text.partition('"')[2].partition(".")[0]

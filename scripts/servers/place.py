@@ -1,4 +1,6 @@
-"""Where one server lives: its folder, ports, passwords and certificates, chosen once and kept, so that it comes back the same."""
+"""Where one server lives: its folder, ports, passwords and certificates, chosen once and kept, so
+that it comes back the same.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ HOST = "127.0.0.1"
 USER = "knchat"
 """The one user of all servers that have users, and the database."""
 
-# Below the range that Linux takes ports of outgoing connections from (32768 and up): there the port of a server that is down could be
-# taken meanwhile by anybody's connection, even by our own client's that tries to reach it.
+# Below the range that Linux takes ports of outgoing connections from (32768 and up): there the port
+# of a server that is down could be taken meanwhile by anybody's connection, even by our own
+# client's that tries to reach it.
 _PORTS = range(20_000, 32_000)
 
 
@@ -76,7 +79,9 @@ class Place:
         return path
 
     def hosts(self) -> Path:
-        """A file of host names for Java (`jdk.net.hosts.file`): Cassandra ends at once where the machine's own name does not resolve."""
+        """A file of host names for Java (`jdk.net.hosts.file`): Cassandra ends at once where the
+        machine's own name does not resolve.
+        """
         return self.write("hosts", f"{HOST} localhost {socket.gethostname()}\n")
 
     def password_file(self, user: str = USER) -> Path:

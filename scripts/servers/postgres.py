@@ -1,6 +1,8 @@
-"""PostgreSQL: the role `knchat`, no superuser, owns the database `knchat` and may make others for tests; everybody gives a password.
+"""PostgreSQL: the role `knchat`, no superuser, owns the database `knchat` and may make others for
+tests; everybody gives a password.
 
-The server refuses to run as root: then it runs as `postgres` or `nobody`, and its data lies where that user can reach it.
+The server refuses to run as root: then it runs as `postgres` or `nobody`, and its data lies where
+that user can reach it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ def _prepare(place: Place) -> list[str]:
         "unix_socket_directories": "",
         "shared_buffers": "32MB",
         "fsync": "on",
-        "hba_file": _hand_over(data, "access.conf", _ACCESS_SECURE if place.secure else _ACCESS, owner),
+        "hba_file": _hand_over(
+            data, "access.conf", _ACCESS_SECURE if place.secure else _ACCESS, owner
+        ),
     }
     if place.secure:
         files = place.certificates
@@ -66,14 +70,24 @@ def _owner() -> pwd.struct_passwd | None:
 
 
 def _as(owner: pwd.struct_passwd | None) -> list[str]:
-    """What stands before a command to run it as this user; it is replaced by the command, so the process is the same."""
+    """What stands before a command to run it as this user; it is replaced by the command, so the
+    process is the same.
+    """
     if owner is None:
         return []
-    return [str(SETPRIV.path()), f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    return [
+        str(SETPRIV.path()),
+        f"--reuid={owner.pw_uid}",
+        f"--regid={owner.pw_gid}",
+        "--clear-groups",
+    ]
 
 
 def _data(place: Place, owner: pwd.struct_passwd | None) -> Path:
-    """The data folder, made and given to its user. Where that user cannot enter our folder, it lies in /var/tmp, and a link is here."""
+    """The data folder, made and given to its user.
+
+    Where that user cannot enter our folder, it lies in /var/tmp, and a link is here.
+    """
     data = place.folder / "data"
     if data.exists():
         return data.resolve()
@@ -96,7 +110,16 @@ def _initialise(programs: Path, data: Path, place: Place, owner: pwd.struct_pass
     options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
     try:
         done = subprocess.run(
-            [*_as(owner), programs / "initdb", "-D", data, "-U", _SUPERUSER, *options, f"--pwfile={password}"],
+            [
+                *_as(owner),
+                programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                _SUPERUSER,
+                *options,
+                f"--pwfile={password}",
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -124,7 +147,12 @@ def _check(place: Place) -> None:
     if _asks(place, USER, "SELECT 1"):
         return
     password = place.password().replace("'", "''")
-    _asks(place, _SUPERUSER, f"CREATE ROLE {USER} LOGIN CREATEDB PASSWORD '{password}'", database="postgres")
+    _asks(
+        place,
+        _SUPERUSER,
+        f"CREATE ROLE {USER} LOGIN CREATEDB PASSWORD '{password}'",
+        database="postgres",
+    )
     _asks(place, _SUPERUSER, f"CREATE DATABASE {USER} OWNER {USER}", database="postgres")
     if not _asks(place, USER, "SELECT 1"):
         raise NotReady(f"user {USER} cannot read in database {USER}")
@@ -132,14 +160,26 @@ def _check(place: Place) -> None:
 
 def _asks(place: Place, user: str, statement: str, *, database: str = USER) -> bool:
     """Whether the server did this. NotReady when it cannot be asked at all."""
-    context = ssl.create_default_context(cafile=str(place.certificates.authority)) if place.secure else None
+    context = (
+        ssl.create_default_context(cafile=str(place.certificates.authority))
+        if place.secure
+        else None
+    )
     try:
         with pg8000.native.Connection(
-            user, host=HOST, port=place.port(), password=place.password(user), database=database, ssl_context=context, timeout=3
+            user,
+            host=HOST,
+            port=place.port(),
+            password=place.password(user),
+            database=database,
+            ssl_context=context,
+            timeout=3,
         ) as connection:
             connection.run(statement)
     except pg8000.exceptions.DatabaseError as error:
-        if isinstance(error.args[0], dict) and error.args[0].get("C") == "57P03":  # cannot connect now: it starts or ends
+        if (
+            isinstance(error.args[0], dict) and error.args[0].get("C") == "57P03"
+        ):  # cannot connect now: it starts or ends
             raise NotReady(str(error)) from error
         return False
     except pg8000.exceptions.InterfaceError as error:

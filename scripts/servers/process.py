@@ -1,7 +1,8 @@
-"""Processes that outlive us: started in a session of their own, found again by pid and start time, and stopped or hurt by pid alone.
+"""Processes that outlive us: started in a session of their own, found again by pid and start time,
+and stopped or hurt by pid alone.
 
-Linux only: what a process is stands in /proc. A process is its pid *and* the time it started, so that a pid that the system gave to
-somebody else meanwhile is never signalled.
+Linux only: what a process is stands in /proc. A process is its pid *and* the time it started, so
+that a pid that the system gave to somebody else meanwhile is never signalled.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class Process:
 
     @classmethod
     def find(cls, pid: int) -> Process | None:
-        """The live process with this pid, if any. One that has ended and was not waited for is not alive."""
+        """The live process with this pid, if any.
+
+        One that has ended and was not waited for is not alive.
+        """
         fields = _stat(pid)
         return None if fields is None or _over(pid, fields[0]) else cls(pid, int(fields[19]))
 
@@ -61,7 +65,9 @@ class Process:
         found = [self]
         for parent in found:
             with suppress(OSError):
-                children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+                children = (
+                    Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+                )
                 found += [child for child in map(Process.find, map(int, children)) if child]
         return found
 
@@ -112,11 +118,20 @@ class Process:
         return total
 
 
-def start(arguments: list[str], *, log: Path, environ: Mapping[str, str], timer_slack_us: int = 0, niceness: int = 0) -> Process:
-    """Starts a program in a session of its own, without standard input, and with its output behind the log's end.
+def start(
+    arguments: list[str],
+    *,
+    log: Path,
+    environ: Mapping[str, str],
+    timer_slack_us: int = 0,
+    niceness: int = 0,
+) -> Process:
+    """Starts a program in a session of its own, without standard input, and with its output behind
+    the log's end.
 
-    Signals that we ignore (a shell ignores SIGINT for what it runs in the background) are not ignored by it. `timer_slack_us`: by how much
-    the kernel may stretch its sleeps, 0 for the usual 50 us; systemd's TimerSlackNSec. `niceness`: 0 to 19, how far it steps back.
+    Signals that we ignore (a shell ignores SIGINT for what it runs in the background) are not
+    ignored by it. `timer_slack_us`: by how much the kernel may stretch its sleeps, 0 for the usual
+    50 us; systemd's TimerSlackNSec. `niceness`: 0 to 19, how far it steps back.
     """
     with _timer_slack(timer_slack_us):
         pid = os.posix_spawn(
@@ -125,7 +140,13 @@ def start(arguments: list[str], *, log: Path, environ: Mapping[str, str], timer_
             environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.fspath(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (
+                    os.POSIX_SPAWN_OPEN,
+                    1,
+                    os.fspath(log),
+                    os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+                    0o600,
+                ),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,
@@ -134,13 +155,17 @@ def start(arguments: list[str], *, log: Path, environ: Mapping[str, str], timer_
         )
     if niceness:
         _step_back(pid, niceness)
-    # A program that ended at once is still there as a zombie, which `find` does not count: its start time does not matter then.
+    # A program that ended at once is still there as a zombie, which `find` does not count: its
+    # start time does not matter then.
     return Process.find(pid) or Process(pid, 0)
 
 
 @contextmanager
 def _timer_slack(slack_us: int) -> Iterator[None]:
-    """What this thread starts inherits it, and all threads of that too. 0 is the thread's own default."""
+    """What this thread starts inherits it, and all threads of that too.
+
+    0 is the thread's own default.
+    """
     _PRCTL(_PR_SET_TIMERSLACK, slack_us * 1_000)
     try:
         yield
@@ -149,7 +174,9 @@ def _timer_slack(slack_us: int) -> Iterator[None]:
 
 
 def _step_back(pid: int, niceness: int) -> None:
-    """Where the kernel groups processes by session, as desktops do, only the group's niceness counts towards other sessions."""
+    """Where the kernel groups processes by session, as desktops do, only the group's niceness
+    counts towards other sessions.
+    """
     os.setpriority(os.PRIO_PROCESS, pid, niceness)
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(niceness))

@@ -1,4 +1,7 @@
-"""Redis: every write goes to its file, synced once a second; nothing is evicted. The secure one has one user and answers TLS only."""
+"""Redis: every write goes to its file, synced once a second; nothing is evicted.
+
+The secure one has one user and answers TLS only.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +61,19 @@ def _prepare(place: Place) -> list[str]:
 
 def _check(place: Place) -> None:
     """It answers PING; while it loads its file it does not."""
-    login: dict[str, Any] = {"ssl": True, "ssl_ca_certs": str(place.certificates.authority), "username": USER, "password": place.password()}
-    client = Redis(host=HOST, port=place.port(), socket_timeout=3, retry=Retry(NoBackoff(), 0), **(login if place.secure else {}))
+    login: dict[str, Any] = {
+        "ssl": True,
+        "ssl_ca_certs": str(place.certificates.authority),
+        "username": USER,
+        "password": place.password(),
+    }
+    client = Redis(
+        host=HOST,
+        port=place.port(),
+        socket_timeout=3,
+        retry=Retry(NoBackoff(), 0),
+        **(login if place.secure else {}),
+    )
     try:
         client.ping()
     except RedisError as error:
@@ -78,4 +92,11 @@ def _settings(place: Place) -> dict[str, str]:
     }
 
 
-REDIS = Server("redis", ports=("client",), packages=lambda: (REDIS_SERVER,), prepare=_prepare, check=_check, settings=_settings)
+REDIS = Server(
+    "redis",
+    ports=("client",),
+    packages=lambda: (REDIS_SERVER,),
+    prepare=_prepare,
+    check=_check,
+    settings=_settings,
+)

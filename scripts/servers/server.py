@@ -1,4 +1,6 @@
-"""What `services.py` must know of a server: how to prepare it, whether it is ready, and how its clients are told where it is."""
+"""What `services.py` must know of a server: how to prepare it, whether it is ready, and how its
+clients are told where it is.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ class Server:
     packages: Callable[[], tuple[Package, ...]]
     """What must be installed before it can be prepared."""
     prepare: Callable[[Place], list[str]]
-    """Writes its configuration and, the first time, its data; answers with the program to run. Failed when something is missing."""
+    """Writes its configuration and, the first time, its data; answers with the program to run.
+
+    Failed when something is missing.
+    """
     check: Callable[[Place], None]
     """Uses it as a client does, within seconds. NotReady when it does not answer as it should."""
     settings: Callable[[Place], dict[str, str]]

@@ -1,6 +1,7 @@
-"""The servers of one folder: starts, stops, wipes and hurts them, and knows which run. Fault tests import this.
+"""The servers of one folder: starts, stops, wipes and hurts them, and knows which run.
 
-Everything is found again in the folder: another process of the same user sees the same servers, with the same ports.
+Fault tests import this. Everything is found again in the folder: another process of the same user
+sees the same servers, with the same ports.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from servers.process import Process
 from servers.redis import REDIS
 from servers.server import NotReady, Server
 
-SERVERS: Mapping[str, Server] = {server.name: server for server in (KAFKA, CASSANDRA, POSTGRES, REDIS)}
+SERVERS: Mapping[str, Server] = {
+    server.name: server for server in (KAFKA, CASSANDRA, POSTGRES, REDIS)
+}
 
-# Cassandra's start takes 11 s, and took 25 s while twelve other programs wanted the two cores; a crashed one reads its commit log first.
+# Cassandra's start takes 11 s, and took 25 s while twelve other programs wanted the two cores; a
+# crashed one reads its commit log first.
 _READY_S = 180
 
 # Idle ones end within 3 s each; Cassandra writes out what it holds first.
@@ -64,7 +68,8 @@ class Services:
         servers: Mapping[str, Server] = SERVERS,
         script: str = "scripts/services",
     ) -> None:
-        """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords, `.run/services-secure`.
+        """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords,
+        `.run/services-secure`.
 
         `servers` can be others than the stores, of another `script`, which errors name.
         """
@@ -105,7 +110,9 @@ class Services:
                 packages.install(self._packages([name]))
                 running = self._start(server, place)
                 self._wait_until_ready(server, place, running)
-                packages.say(f"{name}: ready on port {place.port()} after {time.monotonic() - before:.1f} s")
+                packages.say(
+                    f"{name}: ready on port {place.port()} after {time.monotonic() - before:.1f} s"
+                )
             else:
                 self._wait_until_ready(server, place, running)
                 packages.say(f"{name}: runs already on port {place.port()}")
@@ -116,7 +123,9 @@ class Services:
         """Asks a server to end, and kills it if it does not; its data and ports stay."""
         with self._locked(name):
             running = self.process(name)
-            if running is not None and not running.stop(self.servers[name].stops_by, timeout_s=_STOP_S):
+            if running is not None and not running.stop(
+                self.servers[name].stops_by, timeout_s=_STOP_S
+            ):
                 packages.say(f"{name}: did not end within {_STOP_S} s and was killed")
 
     def kill(self, name: str) -> None:
@@ -172,9 +181,15 @@ class Services:
     def settings(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """The variables that lead clients there, for those of them that were ever started here."""
         there = [
-            self.servers[name] for name in (self.servers if names is None else names) if (self.place(name).folder / "ports.json").exists()
+            self.servers[name]
+            for name in (self.servers if names is None else names)
+            if (self.place(name).folder / "ports.json").exists()
         ]
-        return {name: value for server in there for name, value in server.settings(self.place(server.name)).items()}
+        return {
+            name: value
+            for server in there
+            for name, value in server.settings(self.place(server.name)).items()
+        }
 
     def last_lines(self, name: str, count: int = 20) -> str:
         """The end of its log."""
@@ -187,7 +202,12 @@ class Services:
 
     def _packages(self, names: Iterable[str]) -> list[packages.Package]:
         """Nothing is needed for what runs already."""
-        return [package for name in names if self.process(name) is None for package in self.servers[name].packages()]
+        return [
+            package
+            for name in names
+            if self.process(name) is None
+            for package in self.servers[name].packages()
+        ]
 
     def _running(self, name: str) -> Process:
         running = self.process(name)
@@ -207,9 +227,18 @@ class Services:
         if place.log.exists():
             place.log.replace(place.log.with_suffix(".log.before"))
         packages.say(f"{server.name}: starting")
-        # Its own few variables: what the shell has set for other JVMs or PostgreSQL clients must not change it.
-        environ = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ} | {"LC_ALL": "C.UTF-8"}
-        running = process.start(arguments, log=place.log, environ=environ, timer_slack_us=server.timer_slack_us, niceness=server.niceness)
+        # Its own few variables: what the shell has set for other JVMs or PostgreSQL clients must
+        # not change it.
+        environ = {
+            name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ
+        } | {"LC_ALL": "C.UTF-8"}
+        running = process.start(
+            arguments,
+            log=place.log,
+            environ=environ,
+            timer_slack_us=server.timer_slack_us,
+            niceness=server.niceness,
+        )
         running.write(place.folder / "pid")
         return running
 
@@ -230,7 +259,9 @@ class Services:
                     if self._interrupted.wait(0.1):
                         raise Failed(f"{server.name}: interrupted; it goes on starting") from error
                     continue
-                raise Failed(f"{server.name} {why}; the end of {place.log}:\n{self.last_lines(server.name)}") from error
+                raise Failed(
+                    f"{server.name} {why}; the end of {place.log}:\n{self.last_lines(server.name)}"
+                ) from error
             return
 
     def _write_environment(self) -> None:
@@ -244,15 +275,22 @@ def _connect(place: Place) -> None:
 
 
 def _check_free(name: str, port: int, script: str) -> None:
-    """Waits a moment: a program that is being started by another thread holds what was open here until it runs, our probe of a port too."""
+    """Waits a moment: a program that is being started by another thread holds what was open here
+    until it runs, our probe of a port too.
+    """
     for attempt in range(_PROBES):
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of its last run may still be closing
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # connections of its last run may still be closing
             try:
                 probe.bind((HOST, port))
             except OSError as error:
                 if attempt == _PROBES - 1:
-                    text = f"{name}: port {port} was taken by another program meanwhile; {script} wipe {name} chooses another"
+                    text = (
+                        f"{name}: port {port} was taken by another program meanwhile; {script} "
+                        f"wipe {name} chooses another"
+                    )
                     raise Failed(text, 4) from error
             else:
                 return

@@ -1,4 +1,5 @@
-"""A process that is a member of a group which shares partitions, for tests that kill it: says what it has, a JSON line at each change.
+"""A process that is a member of a group which shares partitions, for tests that kill it: says what
+it has, a JSON line at each change.
 
 `python -m tests.backends.assigned SERVERS PREFIX GROUP NAME`; SIGTERM makes it leave in good order.
 """

@@ -1,4 +1,6 @@
-"""What the suites of the stores share: the databases that each SQL adapter is tested on, and an embedded log with its clock."""
+"""What the suites of the stores share: the databases that each SQL adapter is tested on, and an
+embedded log with its clock.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from tests.backends.postgres import Postgres
 from tests.clock import Clock
 
 # The suites' assertions explain themselves too.
-pytest.register_assert_rewrite("tests.backends.suite_log_producer", "tests.backends.suite_log", "tests.backends.suite_cache")
+pytest.register_assert_rewrite(
+    "tests.backends.suite_log_producer", "tests.backends.suite_log", "tests.backends.suite_cache"
+)
 
 DATABASES = ("sqlite", "postgres")
 

@@ -1,4 +1,6 @@
-"""What a dispatcher meets in its tests: a function that answers as it is told, sleep that takes no time, ports that fail for a while."""
+"""What a dispatcher meets in its tests: a function that answers as it is told, sleep that takes no
+time, ports that fail for a while.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +16,9 @@ PATIENCE_S = 10
 
 
 class Function:
-    """A function as an ASGI app: answers what it is told (a status, or a callable that handles the request), then 200 always."""
+    """A function as an ASGI app: answers what it is told (a status, or a callable that handles the
+    request), then 200 always.
+    """
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -37,7 +41,10 @@ class Function:
 
 
 class Naps:
-    """A clock that is stepped by sleeping tasks: sleeping takes no time and is written down. Names in `held` never wake."""
+    """A clock that is stepped by sleeping tasks: sleeping takes no time and is written down.
+
+    Names in `held` never wake.
+    """
 
     def __init__(self, *, held=()):
         self.held = held
@@ -57,7 +64,9 @@ class Naps:
 
 
 class Failing:
-    """A port that cannot do one thing for some calls, as when a disk is full, and is the real one otherwise."""
+    """A port that cannot do one thing for some calls, as when a disk is full, and is the real one
+    otherwise.
+    """
 
     def __init__(self, port, method, *errors):
         self._port, self._method, self._errors = port, method, list(errors)
@@ -87,7 +96,9 @@ async def crash(dispatcher):
 
 
 def event(number=1, **more):
-    return Event(id=str(number), source="/tests", type="knchat.commands.issued.v1", data=b"\x08\x01", **more)
+    return Event(
+        id=str(number), source="/tests", type="knchat.commands.issued.v1", data=b"\x08\x01", **more
+    )
 
 
 async def append(embedded, *events, partition=0):
@@ -97,7 +108,10 @@ async def append(embedded, *events, partition=0):
 async def dead_letters(embedded, count=1):
     """The first dead letters, as they come."""
     letters = []
-    async with asyncio.timeout(PATIENCE_S), embedded.follow(DEAD_LETTERS, {0: 0, 1: 0, 2: 0}) as follower:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        embedded.follow(DEAD_LETTERS, {0: 0, 1: 0, 2: 0}) as follower,
+    ):
         async for batch in follower:
             letters += [from_kafka(record.headers, record.value) for record in batch]
             if len(letters) >= count:

@@ -1,4 +1,7 @@
-"""Cassandra for tests: one keyspace for the whole run, since making its tables takes a second. Tests use users and chats of their own."""
+"""Cassandra for tests: one keyspace for the whole run, since making its tables takes a second.
+
+Tests use users and chats of their own.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,19 @@ class Keyspaces:
     """One server, by the settings that `tests/real.py` gives."""
 
     def __init__(self, settings):
-        self._settings = {name.removeprefix("cassandra_"): value for name, value in settings.items()}
+        self._settings = {
+            name.removeprefix("cassandra_"): value for name, value in settings.items()
+        }
         self._made = []
         self.shared = self.make()
 
     def nodes(self, keyspace, **options):
         """How an adapter gets to this keyspace."""
-        values = {**self._settings, "places": self._settings["cassandra"], "keyspace": keyspace} | options
+        values = {
+            **self._settings,
+            "places": self._settings["cassandra"],
+            "keyspace": keyspace,
+        } | options
         del values["cassandra"]
         return Nodes(**values)
 

@@ -1,4 +1,6 @@
-"""PostgreSQL for tests: one database that each test finds as if it were new, and others for those that need one of their own."""
+"""PostgreSQL for tests: one database that each test finds as if it were new, and others for those
+that need one of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from backends.sql.migrations import migrate
 from backends.sql.postgresql import Server, engine_of
 
 # Making a database takes 150 ms, this 10 (measured).
-EMPTY = [f"DELETE FROM {table}" for table in ("accounts", "devices", "owners", "messages", "chat_states")]  # noqa: S608 - our own names
+EMPTY = [
+    f"DELETE FROM {table}"  # noqa: S608 - our own names
+    for table in ("accounts", "devices", "owners", "messages", "chat_states")
+]
 EMPTY += ["UPDATE generators SET holder = '', until_ms = 0 WHERE until_ms != 0 OR holder != ''"]
 
 
@@ -20,7 +25,10 @@ class Postgres:
 
     def __init__(self, settings):
         self._at = settings["database"].rpartition("/")[0]
-        self.options = {"password": settings.get("database_password", ""), "ca": settings.get("database_ca", "")}
+        self.options = {
+            "password": settings.get("database_password", ""),
+            "ca": settings.get("database_ca", ""),
+        }
         self._made = []
         self._admin = self.engine(settings["database"])
         self._shared = self.make()
@@ -41,7 +49,10 @@ class Postgres:
 
     def empty(self):
         """The URL of the database of all tests, migrated, with nothing in it."""
-        with self._cleaner.connect().execution_options(writing=True) as connection, connection.begin():
+        with (
+            self._cleaner.connect().execution_options(writing=True) as connection,
+            connection.begin(),
+        ):
             for statement in EMPTY:
                 connection.exec_driver_sql(statement)
         return self._shared

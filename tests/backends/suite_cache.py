@@ -1,4 +1,7 @@
-"""The suite of the cache's port. Every adapter passes it whole; `test_cache` lists them. It relies on nothing but the port."""
+"""The suite of the cache's port.
+
+Every adapter passes it whole; `test_cache` lists them. It relies on nothing but the port.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ def held(claimed, *, confirmed=False):
 
 
 class CacheSuite:
-    """`cache` is a fresh cache; `connect` makes another one on the same store, as another gateway would."""
+    """`cache` is a fresh cache; `connect` makes another one on the same store, as another gateway
+    would.
+    """
 
     async def test_a_new_key_is_reserved_for_its_claim(self, cache):
         """The first claim of a key holds it, unconfirmed."""
@@ -71,7 +76,11 @@ class CacheSuite:
         first, other = claim(), claim()
         second = claim(first.key)
 
-        assert await cache.reserve([first, other, second]) == [fresh(first), fresh(other), held(first)]
+        assert await cache.reserve([first, other, second]) == [
+            fresh(first),
+            fresh(other),
+            held(first),
+        ]
 
     async def test_confirmed_keys_say_so(self, cache):
         """The batch before is confirmed in the same call that reserves the next."""
@@ -79,7 +88,10 @@ class CacheSuite:
         await cache.reserve([first, other])
         await cache.reserve([following], confirm=[first])
 
-        assert await cache.reserve([claim(first.key), claim(other.key)]) == [held(first, confirmed=True), held(other)]
+        assert await cache.reserve([claim(first.key), claim(other.key)]) == [
+            held(first, confirmed=True),
+            held(other),
+        ]
 
     async def test_what_is_confirmed_without_a_reservation_is_held(self, cache):
         """The gateway went on with its own memory while the cache did not answer."""
@@ -101,7 +113,9 @@ class CacheSuite:
         first = claim()
         await cache.reserve([first])
 
-        assert await cache.reserve([claim(first.key)], confirm=[first]) == [held(first, confirmed=True)]
+        assert await cache.reserve([claim(first.key)], confirm=[first]) == [
+            held(first, confirmed=True)
+        ]
 
     async def test_a_released_key_is_reserved_again(self, cache):
         """Its command was lost, so the same id must be appended again."""
@@ -132,9 +146,14 @@ class CacheSuite:
 
     async def test_a_full_batch_passes_in_one_call(self, cache):
         """600 claims, as many confirmations, the largest ids and the longest keys."""
-        first = [Claim((1 << 62) - 1, f"{number:064}", (1 << 63) - 1 - number, b"12345678") for number in range(600)]
+        first = [
+            Claim((1 << 62) - 1, f"{number:064}", (1 << 63) - 1 - number, b"12345678")
+            for number in range(600)
+        ]
         await cache.reserve(first)
-        answers = await cache.reserve([Claim(one.user, one.key, 5, b"anything") for one in first], confirm=first)
+        answers = await cache.reserve(
+            [Claim(one.user, one.key, 5, b"anything") for one in first], confirm=first
+        )
 
         assert answers == [held(one, confirmed=True) for one in first]
 
@@ -146,7 +165,9 @@ class CacheSuite:
         assert await cache.hit(other, window_s=3600) == 1
 
     async def test_a_bucket_is_drawn_from(self, cache):
-        """All that it holds at once; then it says how long until there is enough, and keeps what it has."""
+        """All that it holds at once; then it says how long until there is enough, and keeps what it
+        has.
+        """
         name, allowance = str(uuid.uuid4()), Allowance(units=100, per_s=0.01)
 
         assert await cache.draw([(name, allowance)], 60.5) == 0.0

@@ -41,7 +41,13 @@ class Ports:
 
 def event(data=b"\x08\x01", **attributes):
     """A new event; `extensions` as they are given."""
-    return Event(id=f"e{next(_numbers)}", source="/suite", type="knchat.commands.issued.v1", data=data, **attributes)
+    return Event(
+        id=f"e{next(_numbers)}",
+        source="/suite",
+        type="knchat.commands.issued.v1",
+        data=data,
+        **attributes,
+    )
 
 
 def records(count, partition=0, topic=DEAD_LETTERS):
@@ -79,7 +85,9 @@ async def polled(member, count, partition=None):
     found = []
     async with asyncio.timeout(PATIENCE_S):
         while len(found) < count:
-            found += [stored for stored in await member.poll() if partition in {None, stored.partition}]
+            found += [
+                stored for stored in await member.poll() if partition in {None, stored.partition}
+            ]
     return found
 
 
@@ -126,7 +134,10 @@ class Members:
                 return False
             now = [told[-1] for told in self.shares.values()]
             counts = [len(mine) for mine in now]
-            return sorted(number for mine in now for number in mine) == list(ALL) and max(counts) - min(counts) <= 1
+            return (
+                sorted(number for mine in now for number in mine) == list(ALL)
+                and max(counts) - min(counts) <= 1
+            )
 
         async with asyncio.timeout(SHARE_S), self._changed:
             await self._changed.wait_for(even)
@@ -134,7 +145,9 @@ class Members:
 
 
 class LogSuite:
-    """`log` is a fresh pair of ports; `connect` makes another pair on the same log, as another process would."""
+    """`log` is a fresh pair of ports; `connect` makes another pair on the same log, as another
+    process would.
+    """
 
     @pytest.fixture
     def group(self):
@@ -159,7 +172,12 @@ class LogSuite:
         check_signature(read, [COMMANDS], [EVENT_KEY], now_ms=VERSION_1_UNTIL_MS)
         signature = {SIGNATURE: read.extensions[SIGNATURE]}
 
-        assert (stored.topic, stored.partition, stored.offset, stored.key) == (COMMANDS, partition, end, b"17")
+        assert (stored.topic, stored.partition, stored.offset, stored.key) == (
+            COMMANDS,
+            partition,
+            end,
+            b"17",
+        )
         assert read.extensions == {"partitionkey": "17"} | signature
         assert (read.id, read.data, read.time, read.subject, read.dataschema, read.traceparent) == (
             appended.id,
@@ -186,7 +204,9 @@ class LogSuite:
         end = (await ends(log.reads))[0]
         for record in records(3):
             await log.appends.append([record])
-        times = [stored.at_ms for stored in await log.reads.read(DEAD_LETTERS, 0, end, max_records=3)]
+        times = [
+            stored.at_ms for stored in await log.reads.read(DEAD_LETTERS, 0, end, max_records=3)
+        ]
 
         assert times == sorted(times)
         assert times[0] > 1_700_000_000_000
@@ -195,23 +215,35 @@ class LogSuite:
         """Offsets of a partition are dense and in the order of the call."""
         before = await ends(log.reads)
         even, odd = records(50, 0), records(50, 1)
-        await log.appends.append([record for pair in zip(even, odd, strict=True) for record in pair])
-        read = [await log.reads.read(DEAD_LETTERS, partition, before[partition], max_records=99) for partition in (0, 1)]
+        await log.appends.append(
+            [record for pair in zip(even, odd, strict=True) for record in pair]
+        )
+        read = [
+            await log.reads.read(DEAD_LETTERS, partition, before[partition], max_records=99)
+            for partition in (0, 1)
+        ]
 
         assert [ids(stored) for stored in read] == [sent(even), sent(odd)]
         assert [stored.offset for stored in read[1]] == list(range(before[1], before[1] + 50))
 
     async def test_a_reader_of_what_came_then_finds_what_came_first(self, log):
-        """A reader of the later records may rely on the earlier ones, in whatever partitions both lie."""
+        """A reader of the later records may rely on the earlier ones, in whatever partitions both
+        lie.
+        """
         before, began = await ends(log.reads), await ends(log.reads, COMMANDS)
         first, later = records(8, 1), records(8, 2, COMMANDS)
-        calls = [asyncio.create_task(log.appends.append([one], then=[two])) for one, two in zip(first, later, strict=True)]
+        calls = [
+            asyncio.create_task(log.appends.append([one], then=[two]))
+            for one, two in zip(first, later, strict=True)
+        ]
         async with log.reads.follow(COMMANDS, {2: began[2]}) as follower:
             found = []
             async for batch in follower:
                 found += ids(batch)
                 there = ids(await log.reads.read(DEAD_LETTERS, 1, before[1], max_records=99))
-                assert {sent(later).index(name) for name in found} <= {sent(first).index(name) for name in there}
+                assert {sent(later).index(name) for name in found} <= {
+                    sent(first).index(name) for name in there
+                }
                 if len(found) == len(later):
                     break
         await asyncio.gather(*calls)
@@ -245,7 +277,9 @@ class LogSuite:
         ],
         ids=["topic", "partition", "negative partition", "size"],
     )
-    async def test_a_record_that_can_never_be_appended_is_malformed_and_nothing_is_appended(self, log, wrong):
+    async def test_a_record_that_can_never_be_appended_is_malformed_and_nothing_is_appended(
+        self, log, wrong
+    ):
         """The good records of the same call are not appended either."""
         before = await ends(log.reads)
         with pytest.raises(Malformed):
@@ -264,7 +298,9 @@ class LogSuite:
     async def test_a_read_ends_with_its_limits(self, log):
         """Most records, most bytes, but at least one; at the end nothing, without waiting."""
         end = (await ends(log.reads))[0]
-        await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 1000), 0) for _ in range(4)])
+        await log.appends.append(
+            [ProducerRecord(DEAD_LETTERS, event(b"x" * 1000), 0) for _ in range(4)]
+        )
 
         assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=3)) == 3
         assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=9, max_bytes=3000)) == 2
@@ -273,11 +309,18 @@ class LogSuite:
 
     async def test_topics_have_their_partitions(self, log):
         """The table of topics says how many, on a log made with the defaults."""
-        assert {name: await log.reads.partitions(name) for name in TOPICS} == {name: topic.partitions for name, topic in TOPICS.items()}
+        assert {name: await log.reads.partitions(name) for name in TOPICS} == {
+            name: topic.partitions for name, topic in TOPICS.items()
+        }
 
     async def test_an_unknown_topic_is_unavailable(self, log, group):
         """It may be made at any time, so a reader may ask again."""
-        for asked in (log.reads.partitions("x"), log.reads.epoch("x"), log.reads.bounds("x", [0]), log.reads.committed(group, "x")):
+        for asked in (
+            log.reads.partitions("x"),
+            log.reads.epoch("x"),
+            log.reads.bounds("x", [0]),
+            log.reads.committed(group, "x"),
+        ):
             with pytest.raises(Unavailable):
                 await asked
 
@@ -292,7 +335,10 @@ class LogSuite:
     async def test_a_follower_gets_what_is_there_and_what_comes(self, log):
         """From its offsets on, in order within each partition, without a gap."""
         start = await ends(log.reads)
-        old, new = [records(5, partition) for partition in range(3)], [records(5, partition) for partition in range(3)]
+        old, new = (
+            [records(5, partition) for partition in range(3)],
+            [records(5, partition) for partition in range(3)],
+        )
         await log.appends.append([record for some in old for record in some])
         async with log.reads.follow(DEAD_LETTERS, start) as follower:
             found = await batches(follower, 15)
@@ -302,15 +348,22 @@ class LogSuite:
         for partition in range(3):
             mine = [stored for stored in found if stored.partition == partition]
             assert ids(mine) == sent(old[partition]) + sent(new[partition])
-            assert [stored.offset for stored in mine] == list(range(start[partition], start[partition] + 10))
+            assert [stored.offset for stored in mine] == list(
+                range(start[partition], start[partition] + 10)
+            )
 
     async def test_a_follower_sees_only_its_partitions(self, log):
         """Records of other partitions and topics do not come."""
         start = await ends(log.reads)
         mine = records(2, 1)
         found = []
-        async with log.reads.follow(DEAD_LETTERS, {1: start[1]}) as follower, asyncio.timeout(PATIENCE_S):
-            await log.appends.append([*records(2, 0), *records(2, 2), *records(2, 1, COMMANDS), *mine])
+        async with (
+            log.reads.follow(DEAD_LETTERS, {1: start[1]}) as follower,
+            asyncio.timeout(PATIENCE_S),
+        ):
+            await log.appends.append(
+                [*records(2, 0), *records(2, 2), *records(2, 1, COMMANDS), *mine]
+            )
             async for batch in follower:
                 found += batch
                 if len(found) >= 2:
@@ -353,7 +406,9 @@ class LogSuite:
         start = await ends(log.reads)
         async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as live:
             await log.appends.append(records(700))
-            await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 400_000), 0) for _ in range(6)])
+            await log.appends.append(
+                [ProducerRecord(DEAD_LETTERS, event(b"x" * 400_000), 0) for _ in range(6)]
+            )
             async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as late:
                 for follower in (live, late):
                     found = []
@@ -364,12 +419,19 @@ class LogSuite:
                         assert len(batch) <= 500
                         assert sum(len(stored.value) for stored in batch) <= 1 << 20
 
-                    assert [stored.offset for stored in found] == list(range(start[0], start[0] + 706))
+                    assert [stored.offset for stored in found] == list(
+                        range(start[0], start[0] + 706)
+                    )
 
     async def test_what_is_assigned_later_is_followed_too(self, log):
-        """From its offset on; a partition that is followed already goes on where it is, whatever is said of it."""
+        """From its offset on; a partition that is followed already goes on where it is, whatever is
+        said of it.
+        """
         start = await ends(log.reads)
-        first, second = [records(3, partition) for partition in (0, 1)], [records(3, partition) for partition in (0, 1)]
+        first, second = (
+            [records(3, partition) for partition in (0, 1)],
+            [records(3, partition) for partition in (0, 1)],
+        )
         await log.appends.append([record for some in first for record in some])
         async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as follower:
             found = await batches(follower, 3)
@@ -395,7 +457,9 @@ class LogSuite:
             assert ids(await waiting) == sent(some)
 
     async def test_what_is_left_out_is_followed_no_more(self, log):
-        """Not even what lay in the log before; when it is assigned again it begins at its new offset."""
+        """Not even what lay in the log before; when it is assigned again it begins at its new
+        offset.
+        """
         start = await ends(log.reads)
         await log.appends.append([*records(700, 0), *records(1, 1)])
         async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as follower:
@@ -411,7 +475,9 @@ class LogSuite:
         assert (last.partition, last.offset) == (0, start[0] + 701)
 
     async def test_assignments_change_while_records_come(self, log):
-        """A partition's records come densely from where it was assigned last, and none once it was given up."""
+        """A partition's records come densely from where it was assigned last, and none once it was
+        given up.
+        """
         start = await ends(log.reads)
         expected = {}
 
@@ -424,20 +490,28 @@ class LogSuite:
         async with log.reads.follow(DEAD_LETTERS, {}) as follower:
             reading = asyncio.create_task(read(follower))
             for turn in range(30):
-                await log.appends.append([record for partition in ALL for record in records(20, partition)])
+                await log.appends.append(
+                    [record for partition in ALL for record in records(20, partition)]
+                )
                 kept = {turn % 3, (turn + 1) % 3}
                 expected |= {partition: start[partition] for partition in kept - expected.keys()}
                 await follower.assign({partition: start[partition] for partition in kept})
-                expected = {partition: offset for partition, offset in expected.items() if partition in kept}
+                expected = {
+                    partition: offset for partition, offset in expected.items() if partition in kept
+                }
             async with asyncio.timeout(PATIENCE_S):
-                while not reading.done() and any(expected[partition] < start[partition] + 600 for partition in kept):
+                while not reading.done() and any(
+                    expected[partition] < start[partition] + 600 for partition in kept
+                ):
                     await asyncio.sleep(0.005)
             reading.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reading
 
     async def test_members_share_the_partitions(self, log, group):
-        """Who is alone has all; who was there keeps what need not move; whom none is left for has nothing, and is told."""
+        """Who is alone has all; who was there keeps what need not move; whom none is left for has
+        nothing, and is told.
+        """
         async with Members(log.reads, group) as members:
             members.join("one")
             assert await members.settled() == {"one": frozenset(ALL)}
@@ -483,7 +557,10 @@ class LogSuite:
 
     async def test_groups_share_apart(self, log, group):
         """Each has all partitions among its members."""
-        async with Members(log.reads, group) as these, Members(log.reads, f"{group}-other") as those:
+        async with (
+            Members(log.reads, group) as these,
+            Members(log.reads, f"{group}-other") as those,
+        ):
             these.join("one")
             those.join("one")
 
@@ -509,7 +586,9 @@ class LogSuite:
         begin = (await log.reads.bounds(DEAD_LETTERS, [first.partition]))[first.partition].begin
         assert first.offset == (begin if start == "begin" else old)
 
-    async def test_a_follower_whose_next_records_were_dropped_says_so_and_goes_on_at_the_oldest(self, log, drop):
+    async def test_a_follower_whose_next_records_were_dropped_says_so_and_goes_on_at_the_oldest(
+        self, log, drop
+    ):
         """Before it hands that one over: its user may have to report that something is missing."""
         before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
         start = (await ends(log.reads))[1]
@@ -517,7 +596,9 @@ class LogSuite:
         await log.appends.append(some)
         await drop(log, 1, start + 4)
         told = []
-        async with log.reads.follow(DEAD_LETTERS, {1: start}, on_offset_reset=lambda *where: told.append(where)) as follower:
+        async with log.reads.follow(
+            DEAD_LETTERS, {1: start}, on_offset_reset=lambda *where: told.append(where)
+        ) as follower:
             async with asyncio.timeout(PATIENCE_S):
                 first = await anext(follower)
             assert told == [(1, start + 4)]
@@ -529,7 +610,9 @@ class LogSuite:
         assert len(told) == 1
         assert value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS) == before + 4
 
-    async def test_a_member_whose_next_records_were_dropped_counts_them_and_goes_on_at_the_oldest(self, log, drop, group):
+    async def test_a_member_whose_next_records_were_dropped_counts_them_and_goes_on_at_the_oldest(
+        self, log, drop, group
+    ):
         """They were acknowledged, and will never be worked on."""
         before = value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS)
         start = (await ends(log.reads))[1]
@@ -545,7 +628,9 @@ class LogSuite:
         assert value_of("knchat_records_dropped_unread_total", topic=DEAD_LETTERS) == before + 3
 
     async def test_what_was_not_committed_comes_again(self, log, connect, group):
-        """A member goes on from the committed offsets, also in another process and after a restart."""
+        """A member goes on from the committed offsets, also in another process
+        and after a restart.
+        """
         async with log.reads.member(group, DEAD_LETTERS, start="end") as member:
             assert await member.poll() == []  # has joined
             some = records(4)
@@ -555,7 +640,9 @@ class LogSuite:
             committed = await log.reads.committed(group, DEAD_LETTERS)
         other = connect()
         async with other.reads.member(group, DEAD_LETTERS) as member:
-            again = await polled(member, 2, partition=0)  # of those without an offset it reads what is there
+            again = await polled(
+                member, 2, partition=0
+            )  # of those without an offset it reads what is there
 
         assert committed == {0: found[2].offset}
         assert await other.reads.committed(group, DEAD_LETTERS) == committed
@@ -566,7 +653,9 @@ class LogSuite:
         assert await log.reads.committed(group, DEAD_LETTERS) == {}
 
     async def test_a_reader_without_membership_keeps_its_place(self, log, connect, group):
-        """Its commits are a group's, forwards and backwards, for every process; a group that has a member keeps its own."""
+        """Its commits are a group's, forwards and backwards, for every process; a group that has a
+        member keeps its own.
+        """
         await log.reads.commit(group, DEAD_LETTERS, {0: 7, 2: 5})
         await connect().reads.commit(group, DEAD_LETTERS, {0: 3})
         await log.reads.commit(group, DEAD_LETTERS, {})
@@ -577,17 +666,24 @@ class LogSuite:
                 await log.reads.commit(f"{group}-with", DEAD_LETTERS, {0: 3})
 
     async def test_a_time_has_an_offset_in_every_partition(self, log):
-        """Its first record from then on; the end where there is none; never lower for a later time."""
+        """Its first record from then on; the end where there is none; never
+        lower for a later time.
+        """
         before = await ends(log.reads)
         for _ in range(3):
             await log.appends.append([*records(20, 0), *records(1, 1)])
         read = await log.reads.read(DEAD_LETTERS, 0, before[0], max_records=60)
         after = await ends(log.reads)
-        begins = {partition: held.begin for partition, held in (await log.reads.bounds(DEAD_LETTERS, ALL)).items()}
+        begins = {
+            partition: held.begin
+            for partition, held in (await log.reads.bounds(DEAD_LETTERS, ALL)).items()
+        }
 
         for stored in read:
             first = next(one.offset for one in read if one.at_ms >= stored.at_ms)
-            assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms))[0] <= first  # older records may be of the same millisecond
+            assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms))[
+                0
+            ] <= first  # older records may be of the same millisecond
             assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms + 1))[0] > stored.offset
         assert await log.reads.offsets_at(DEAD_LETTERS, 0) == begins
         assert await log.reads.offsets_at(DEAD_LETTERS, read[-1].at_ms + 3_600_000) == after
@@ -633,7 +729,9 @@ class LogSuite:
         assert (await ends(connect().reads))[0] == end + 20
 
     async def test_a_closed_log_ends_followers_and_refuses_the_rest(self, log, group):
-        """A partition consumer ends, and so do assignments; a group consumer raises, and nothing waits without end."""
+        """A partition consumer ends, and so do assignments; a group consumer raises, and nothing
+        waits without end.
+        """
         async with (
             log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as follower,
             log.reads.member(group, DEAD_LETTERS) as member,

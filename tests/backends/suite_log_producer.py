@@ -1,4 +1,5 @@
-"""The part of the log's suite that a gateway relies on: `LogProducer` of commands and questions, whose key alone says the partition.
+"""The part of the log's suite that a gateway relies on: `LogProducer` of commands and questions,
+whose key alone says the partition.
 
 Every adapter passes it whole; `test_log_producer` lists them.
 """
@@ -28,17 +29,23 @@ async def since(log, before, topic=COMMANDS):
     """What was appended since, by partition."""
     after = await ends(log.reads, topic)
     return {
-        partition: await log.reads.read(topic, partition, before[partition], max_records=end - before[partition])
+        partition: await log.reads.read(
+            topic, partition, before[partition], max_records=end - before[partition]
+        )
         for partition, end in after.items()
         if end > before[partition]
     }
 
 
 class AppendsSuite:
-    """`log` is a fresh pair of ports, whose topics may hold records already; `connect` makes another pair on the same log."""
+    """`log` is a fresh pair of ports, whose topics may hold records already; `connect` makes
+    another pair on the same log.
+    """
 
     async def test_an_appended_event_is_read_back_as_it_was(self, log):
-        """Key, attributes, data and signature survive; a time may be written anew, and a hop may be a span of its own."""
+        """Key, attributes, data and signature survive; a time may be written anew, and a hop may be
+        a span of its own.
+        """
         appended = event(
             b"\x08\x01data\xff",
             time="2026-01-02T03:04:05.670Z",
@@ -54,8 +61,18 @@ class AppendsSuite:
         check_signature(read, [COMMANDS], [EVENT_KEY], now_ms=VERSION_1_UNTIL_MS)
 
         assert (stored.key, partition) == (b"17", partition_of(b"17", len(before)))
-        assert {name: value for name, value in read.extensions.items() if name != SIGNATURE} == {"partitionkey": "17"}
-        assert (read.id, read.source, read.type, read.data, read.subject, read.dataschema, read.datacontenttype) == (
+        assert {name: value for name, value in read.extensions.items() if name != SIGNATURE} == {
+            "partitionkey": "17"
+        }
+        assert (
+            read.id,
+            read.source,
+            read.type,
+            read.data,
+            read.subject,
+            read.dataschema,
+            read.datacontenttype,
+        ) == (
             appended.id,
             appended.source,
             appended.type,
@@ -106,7 +123,9 @@ class AppendsSuite:
         await asyncio.gather(*[log.appends.append(call) for call in calls])
         found = await since(log, before)
 
-        assert sorted(name for some in found.values() for name in ids(some)) == sorted(sent([record for call in calls for record in call]))
+        assert sorted(name for some in found.values() for name in ids(some)) == sorted(
+            sent([record for call in calls for record in call])
+        )
 
     async def test_appending_nothing_is_fine(self, log):
         """An empty call changes nothing."""
@@ -116,9 +135,15 @@ class AppendsSuite:
         assert await since(log, before) == {}
 
     @pytest.mark.parametrize(
-        "wrong", [ProducerRecord("no-such-topic", event()), ProducerRecord(COMMANDS, event(b"x" * (MAX_RECORD_BYTES + 1)))]
+        "wrong",
+        [
+            ProducerRecord("no-such-topic", event()),
+            ProducerRecord(COMMANDS, event(b"x" * (MAX_RECORD_BYTES + 1))),
+        ],
     )
-    async def test_a_record_that_can_never_be_appended_is_malformed_and_nothing_is_appended(self, log, wrong):
+    async def test_a_record_that_can_never_be_appended_is_malformed_and_nothing_is_appended(
+        self, log, wrong
+    ):
         """The good records of the same call are not appended either."""
         before = await ends(log.reads, COMMANDS)
         with pytest.raises(Malformed):

@@ -1,4 +1,7 @@
-"""The suite of the `Accounts` port, over all databases. Users and names are random, so a database may hold other tests' accounts too."""
+"""The suite of the `Accounts` port, over all databases.
+
+Users and names are random, so a database may hold other tests' accounts too.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ async def accounts(database):
 
 
 def profile(user_name=None, display_name="Somebody", **more):
-    return Profile(random_id(), user_name or f"u{secrets.token_hex(8)}", display_name, version=1, **more)
+    return Profile(
+        random_id(), user_name or f"u{secrets.token_hex(8)}", display_name, version=1, **more
+    )
 
 
 # ---- accounts ----
@@ -28,7 +33,12 @@ def profile(user_name=None, display_name="Somebody", **more):
 
 async def test_an_account_comes_back_as_it_was_registered(accounts):
     """By its name with its hash, and by its id."""
-    anna = profile(display_name="Anna Ünal \U0001f600", phone="+49 1", email="a@example.org", settings={"theme": "dark", "n": [1, None]})
+    anna = profile(
+        display_name="Anna Ünal \U0001f600",
+        phone="+49 1",
+        email="a@example.org",
+        settings={"theme": "dark", "n": [1, None]},
+    )
     await accounts.register(anna, "hash")
 
     assert await accounts.credentials(anna.user_name) == (anna, "hash", 0)
@@ -78,7 +88,9 @@ async def test_of_many_who_register_one_name_at_once_one_gets_it(accounts):
     """The database decides, not a look before."""
     rivals = [profile("the-" + secrets.token_hex(8))]
     rivals += [replace(rivals[0], user=random_id()) for _ in range(9)]
-    results = await asyncio.gather(*(accounts.register(rival, "hash") for rival in rivals), return_exceptions=True)
+    results = await asyncio.gather(
+        *(accounts.register(rival, "hash") for rival in rivals), return_exceptions=True
+    )
 
     assert [getattr(result, "code", None) for result in results].count("name_taken") == 9
     assert len(await accounts.known([rival.user for rival in rivals])) == 1
@@ -101,7 +113,10 @@ async def test_known_tells_who_exists(accounts):
     await accounts.register(anna, "hash")
     await accounts.register(ben, "hash")
 
-    assert await accounts.known([anna.user, ben.user, random_id(), 0, 1 << 63, 1 << 64]) == {anna.user, ben.user}
+    assert await accounts.known([anna.user, ben.user, random_id(), 0, 1 << 63, 1 << 64]) == {
+        anna.user,
+        ben.user,
+    }
     assert await accounts.known([]) == frozenset()
     assert await accounts.profiles([1 << 63]) == {}
 
@@ -110,7 +125,9 @@ async def test_a_profile_changes_only_from_the_version_before(accounts):
     """Of two changes of one version the first wins."""
     anna = profile()
     await accounts.register(anna, "hash")
-    changed = replace(anna, display_name="Anna the second", email="new@example.org", settings={"a": 1}, version=2)
+    changed = replace(
+        anna, display_name="Anna the second", email="new@example.org", settings={"a": 1}, version=2
+    )
 
     assert await accounts.change_profile(changed)
     assert not await accounts.change_profile(replace(anna, display_name="too late", version=2))
@@ -162,14 +179,36 @@ async def test_an_exact_user_name_comes_first(accounts):
     assert await names(accounts, mark.upper(), limit=1) == [mark]
 
 
-@pytest.mark.parametrize("special", ["%", "_", "\\", '"', "*", "^", "(", ")", ":", "' OR 1", " AND ", " NOT ", "-", "+", "{", "\U0001f600"])
+@pytest.mark.parametrize(
+    "special",
+    [
+        "%",
+        "_",
+        "\\",
+        '"',
+        "*",
+        "^",
+        "(",
+        ")",
+        ":",
+        "' OR 1",
+        " AND ",
+        " NOT ",
+        "-",
+        "+",
+        "{",
+        "\U0001f600",
+    ],
+)
 async def test_search_takes_every_character_as_itself(accounts, special):
     """Neither LIKE nor a full-text query may be spoken through it."""
     mark = secrets.token_hex(4)
     await accounts.register(profile(None, f"x{mark}{special}y"), "hash")
     await accounts.register(profile(None, f"x{mark}ay"), "hash")
 
-    assert [found.display_name for found in await accounts.search(f"{mark}{special}y", limit=9)] == [f"x{mark}{special}y"]
+    assert [
+        found.display_name for found in await accounts.search(f"{mark}{special}y", limit=9)
+    ] == [f"x{mark}{special}y"]
 
 
 @pytest.mark.parametrize("text", ["\0\0\0", "ab\0cd", '"""', "%%%", "___", "   "])
@@ -198,11 +237,19 @@ async def test_ping_answers(accounts):
 
 
 async def test_a_search_ends_in_time(database, monkeypatch):
-    """What would read for long is given up, says what to do, and leaves its connection as it was."""
+    """What would read for long is given up, says what to do, and leaves its
+    connection as it was.
+    """
     monkeypatch.setattr("backends.sql.database.SEARCH_TIMEOUT_S", 0.01)
-    slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT count(*) FROM n"
+    slow = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) "
+        "SELECT count(*) FROM n"
+    )
     with pytest.raises(Unavailable, match="give more of the name"):
         await database.search(lambda connection: connection.exec_driver_sql(slow).scalar())
     monkeypatch.undo()
 
-    assert await database.search(lambda connection: connection.exec_driver_sql("SELECT 5").scalar()) == 5
+    assert (
+        await database.search(lambda connection: connection.exec_driver_sql("SELECT 5").scalar())
+        == 5
+    )

@@ -1,4 +1,7 @@
-"""The bounded executor: results, deadlines, the bound on what waits, and the end. Calls are held up by events, never by sleeping."""
+"""The bounded executor: results, deadlines, the bound on what waits, and the end.
+
+Calls are held up by events, never by sleeping.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,9 @@ async def test_a_cancelled_caller_leaves_its_queued_call_out(held):
 
 
 async def test_too_many_waiting_calls_are_unavailable_at_once(held):
-    """What was given up still counts until a thread has passed over it: the queue stays bounded while a thread hangs."""
+    """What was given up still counts until a thread has passed over it: the queue stays bounded
+    while a thread hangs.
+    """
     blocking = Blocking("test", threads=1, timeout_s=LONG_S, waiting=2)
     first = asyncio.create_task(blocking.run(held))
     await begun(held)
@@ -158,7 +163,9 @@ async def test_close_ends_though_a_thread_hangs(held):
 
 
 async def test_what_waits_is_begun_in_turn(held):
-    """One user's fifty calls let another user's one, and the system's, through after the first of them."""
+    """One user's fifty calls let another user's one, and the system's, through after the first of
+    them.
+    """
     blocking = Blocking("test", threads=1, timeout_s=LONG_S)
     first = asyncio.create_task(blocking.run(held))
     await begun(held)

@@ -1,4 +1,6 @@
-"""The cache's suite over every adapter (a new one is one line in ADAPTERS), and what the embedded one does as time goes by."""
+"""The cache's suite over every adapter (a new one is one line in ADAPTERS), and what the embedded
+one does as time goes by.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ async def test_keys_whose_time_is_over_leave_the_file(timed, clock, log):
     await timed.reserve([young])
     clock.now_s += KEY_TTL_S / 2
     await log.expire()
-    left = await log.run(lambda connection: connection.execute("SELECT key FROM keys").fetchall(), durable=False)
+    left = await log.run(
+        lambda connection: connection.execute("SELECT key FROM keys").fetchall(), durable=False
+    )
 
     assert left == [(young.key,)]
 
@@ -107,7 +111,10 @@ async def test_keys_hold_over_a_restart(tmp_path):
     for expected in (fresh, held):
         log = EmbeddedLog(tmp_path / "log.db")
 
-        assert await EmbeddedCache(log).reserve([first, second]) == [expected(first), expected(second)]
+        assert await EmbeddedCache(log).reserve([first, second]) == [
+            expected(first),
+            expected(second),
+        ]
         await log.close()
 
 

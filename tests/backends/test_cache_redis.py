@@ -1,4 +1,6 @@
-"""The cache on a Redis that is stopped, hangs, refuses us or is full: callers hear it in time, and it comes back by itself."""
+"""The cache on a Redis that is stopped, hangs, refuses us or is full: callers hear it in time, and
+it comes back by itself.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ async def test_it_comes_back_after_the_server_did(end, cache, server):
     first = claim()
     await cache.reserve([first])
     await cache.put("name", b"value", ttl_s=60)
-    redis.Redis.from_url(url_of(server)).execute_command("BGREWRITEAOF")  # which syncs what is there
+    redis.Redis.from_url(url_of(server)).execute_command(
+        "BGREWRITEAOF"
+    )  # which syncs what is there
     getattr(server, end)("redis")
     await unavailable(*all_calls(cache))
     with pytest.raises(Unavailable):
@@ -109,13 +113,18 @@ async def test_it_comes_back_after_the_server_did(end, cache, server):
 
 
 async def test_after_a_loss_of_memory_keys_are_taken_again(cache, admin):
-    """A Redis without persistence that restarts has forgotten: confirmations and repeats take their keys again."""
+    """A Redis without persistence that restarts has forgotten: confirmations and repeats take their
+    keys again.
+    """
     first, second = claim(), claim()
     await cache.reserve([first, second])
     admin.flushall()
     await cache.reserve([], confirm=[first])
 
-    assert await cache.reserve([claim(first.key), second]) == [held(first, confirmed=True), fresh(second)]
+    assert await cache.reserve([claim(first.key), second]) == [
+        held(first, confirmed=True),
+        fresh(second),
+    ]
 
 
 async def test_a_server_that_hangs_costs_a_call_its_patience_and_no_more(cache, server):
@@ -207,11 +216,18 @@ async def test_a_connection_may_take_longer_than_a_call(connect, server):
 
 @pytest.mark.parametrize(
     ("url", "password"),
-    [("redis://{}/0", "s3cret-canary"), ("redis://knchat@{}/0", "s3cret-canary"), ("redis://knchat@{}/0", "")],
+    [
+        ("redis://{}/0", "s3cret-canary"),
+        ("redis://knchat@{}/0", "s3cret-canary"),
+        ("redis://knchat@{}/0", ""),
+    ],
     ids=["default user", "user", "none"],
 )
 async def test_a_wrong_password_is_a_wrong_setting(url, password, connect, server, admin):
-    """`ping` names it, which stops a start; calls go on without the cache. The secret is in no text."""
+    """`ping` names it, which stops a start; calls go on without the cache.
+
+    The secret is in no text.
+    """
     admin.execute_command("ACL SETUSER knchat on >right ~* +@all")
     admin.config_set("requirepass", "right")
     try:
@@ -224,13 +240,20 @@ async def test_a_wrong_password_is_a_wrong_setting(url, password, connect, serve
 
     assert refusal.value.field == "KNCHAT_REDIS_PASSWORD"
     assert "KNCHAT_REDIS_PASSWORD" in refusal.value.message
-    assert "canary" not in f"{refusal.value!r} {refusal.value.__cause__!r} {cache!r} {cache._connection._connection!r}"
+    assert (
+        "canary" not in f"{refusal.value!r} {refusal.value.__cause__!r} {cache!r} "
+        f"{cache._connection._connection!r}"
+    )
 
 
 async def test_a_password_of_a_user_is_taken(connect, server, admin):
     """With the few rights that are needed."""
-    admin.execute_command("ACL SETUSER small on >right ~small:* +get +set +incr +expire +eval +evalsha")
-    cache = connect(f"redis://small@{server.place('redis').address}/0", password="right", prefix="small:")
+    admin.execute_command(
+        "ACL SETUSER small on >right ~small:* +get +set +incr +expire +eval +evalsha"
+    )
+    cache = connect(
+        f"redis://small@{server.place('redis').address}/0", password="right", prefix="small:"
+    )
     key = claim()
     await cache.ping()
     await cache.put("name", b"value", ttl_s=60)
@@ -338,7 +361,9 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def test_processes_that_race_for_keys_agree(server):
-    """Two gateways reserve the same 2,000 keys at once: each key is fresh for exactly one, and both name its id."""
+    """Two gateways reserve the same 2,000 keys at once: each key is fresh for exactly one, and both
+    name its id.
+    """
     prefix = f"{uuid.uuid4()}:"
     started = [
         subprocess.Popen(

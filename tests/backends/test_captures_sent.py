@@ -1,6 +1,8 @@
-"""The dispatcher and the log on Knative over real sockets, beside the requests that the real dispatcher sent and the real sink received.
+"""The dispatcher and the log on Knative over real sockets, beside the requests that the real
+dispatcher sent and the real sink received.
 
-Records go into the log as they were recorded, functions answer with the recorded bytes; `captures/comparing.md` says what is compared how.
+Records go into the log as they were recorded, functions answer with the recorded bytes;
+`captures/comparing.md` says what is compared how.
 """
 
 from __future__ import annotations
@@ -52,13 +54,18 @@ POSTED = [file for file in TO_SINKS if file.startswith("receive-binary-")]
 RETRY_POLICY = RetryPolicy(retry=3, backoff_delay_s=0.2, timeout_s=1)
 """That of the captures; half its patience."""
 TAKEN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
-REFUSED = b"HTTP/1.1 422 Unprocessable Entity\r\nkne-reason: bad-dead-letter\r\ncontent-length: 13\r\n\r\nno such event"
+REFUSED = (
+    b"HTTP/1.1 422 Unprocessable Entity\r\nkne-reason: bad-dead-letter\r\ncontent-length: "
+    b"13\r\n\r\nno such event"
+)
 NOT_OURS = {"tracestate", "baggage", "x-request-id"}
 """Headers that were posted to see what becomes of them; no event of ours carries them."""
 
 
 class Recorder:
-    """A server that keeps what it is sent and answers as it is told: bytes, none for silence, None for a closed connection."""
+    """A server that keeps what it is sent and answers as it is told: bytes, none for silence, None
+    for a closed connection.
+    """
 
     def __init__(self, answer):
         self._answer = answer
@@ -99,7 +106,12 @@ async def recording(answer):
 async def embedded(folder, _settings, records):
     """A log that holds these records as they are: nothing of ours would write all of them."""
     log = EmbeddedLog(folder / "log.db")
-    await log.append([ProducerRecord(COMMANDS, any_event(number), record.partition) for number, record in enumerate(records)])
+    await log.append(
+        [
+            ProducerRecord(COMMANDS, any_event(number), record.partition)
+            for number, record in enumerate(records)
+        ]
+    )
     await log.close()
     with contextlib.closing(sqlite3.connect(folder / "log.db", isolation_level=None)) as raw:
         for row, headers in raw.execute("SELECT id, headers FROM records").fetchall():
@@ -118,7 +130,9 @@ async def kafka(_folder, settings, records):
     def fill():
         with contextlib.closing(KafkaProducer(bootstrap_servers=settings["kafka"])) as producer:
             for record in records:
-                producer.send(prefix + COMMANDS, record.value, record.key, record.headers, record.partition)
+                producer.send(
+                    prefix + COMMANDS, record.value, record.key, record.headers, record.partition
+                )
             producer.flush(PATIENCE_S)
 
     await asyncio.to_thread(fill)
@@ -140,7 +154,9 @@ def answers(records):
         text = said[event][tried - 1]
         if text.startswith("no answer"):
             return b""
-        return None if text.startswith("connection closed") else base64.b64decode(text, validate=True)
+        return (
+            None if text.startswith("connection closed") else base64.b64decode(text, validate=True)
+        )
 
     return answer
 
@@ -160,7 +176,11 @@ async def dispatching(log, topic, group, url):
     """A dispatcher from the topic to the URL."""
     post = HttpPost(url)
     dispatcher = Dispatcher(
-        Source(topic=topic, group=group, url=url, retry_policy=RETRY_POLICY), reads=log, appends=log, post=post, sleep=Naps()
+        Source(topic=topic, group=group, url=url, retry_policy=RETRY_POLICY),
+        reads=log,
+        appends=log,
+        post=post,
+        sleep=Naps(),
     )
     dispatcher.task = asyncio.create_task(dispatcher.run())
     try:
@@ -190,8 +210,18 @@ def as_sent(wanted: Message, url: str, record: ConsumerRecord | None = None, **m
     """What is compared of a captured request, had it been sent to this URL, of this record."""
     ours = {"host": url.partition("://")[2], **more}
     if record is not None:
-        ours |= {"ce-knativekafkapartition": str(record.partition), "ce-knativekafkaoffset": str(record.offset)}
-    return wanted.start, {**meaning(wanted.headers), **{name: value for name, value in ours.items() if name in wanted.headers}}, wanted.body
+        ours |= {
+            "ce-knativekafkapartition": str(record.partition),
+            "ce-knativekafkaoffset": str(record.offset),
+        }
+    return (
+        wanted.start,
+        {
+            **meaning(wanted.headers),
+            **{name: value for name, value in ours.items() if name in wanted.headers},
+        },
+        wanted.body,
+    )
 
 
 def sent(request: Message):
@@ -204,15 +234,23 @@ def span(headers):
 
 
 async def test_what_is_sent_is_what_the_dispatcher_sent(log):
-    """Each try of each record, header by header; the dead letters as records; and their requests, of those that fail too as well."""
+    """Each try of each record, header by header; the dead letters as records; and their requests,
+    of those that fail too as well.
+    """
     records = {name: recorded(f"dispatch-{name}") for name in DISPATCHED_HERE}
     ids = {name: id_of(stored(record)) for name, record in records.items()}
 
     def at_report_lost(event, tried):
         return REFUSED if event == ids[TOO] and tried == 1 else TAKEN
 
-    async with recording(answers(records)) as (send, send_url), recording(at_report_lost) as (report_lost, lost_url):
-        async with dispatching(log, COMMANDS, "send", send_url), dispatching(log, DEAD_LETTERS, "report-lost", lost_url):
+    async with (
+        recording(answers(records)) as (send, send_url),
+        recording(at_report_lost) as (report_lost, lost_url),
+    ):
+        async with (
+            dispatching(log, COMMANDS, "send", send_url),
+            dispatching(log, DEAD_LETTERS, "report-lost", lost_url),
+        ):
             await everything_is_done(log, "send", COMMANDS, len(DISPATCHED_HERE))
             await everything_is_done(log, "report-lost", DEAD_LETTERS, len(DEAD) + 2)
         commands, letters = await read(log, COMMANDS), await read(log, DEAD_LETTERS)
@@ -225,30 +263,56 @@ async def test_what_is_sent_is_what_the_dispatcher_sent(log):
         ], name
         if record["answers"][0].startswith(("no answer", "connection closed")):
             assert len({connection for connection, _ in tries}) == len(tries), name
-        spans = [span({header: value.decode() for header, value in own.headers}), *(span(request.headers) for _, request in tries)]
+        spans = [
+            span({header: value.decode() for header, value in own.headers}),
+            *(span(request.headers) for _, request in tries),
+        ]
         assert len(set(spans)) == (1 if spans[0] is None else len(spans)), name
     for name in DEAD:
-        (letter,), wanted, own = letters[ids[name]], stored(recorded(f"dead-letter-{name}")), commands[ids[name]][0]
-        place = {"ce_knativekafkapartition": str(own.partition), "ce_knativekafkaoffset": str(own.offset), "ce_knativeerrordest": send_url}
+        (letter,), wanted, own = (
+            letters[ids[name]],
+            stored(recorded(f"dead-letter-{name}")),
+            commands[ids[name]][0],
+        )
+        place = {
+            "ce_knativekafkapartition": str(own.partition),
+            "ce_knativekafkaoffset": str(own.offset),
+            "ce_knativeerrordest": send_url,
+        }
         assert (letter.key, letter.value) == (wanted.key, wanted.value), name
         assert meaning_of_record(letter) == {**meaning_of_record(wanted), **place}, name
         ((_, request),) = report_lost.requests[ids[name]]
         wanted_request = captured(f"dispatch-from-dead-letters-{name}.http")
-        assert sent(request) == as_sent(wanted_request, lost_url, letter, **{"ce-knativeerrordest": send_url}), name
-    hops = zip(report_lost.requests[ids[TOO]], letters[ids[TOO]], (1, 2), (send_url, lost_url), strict=True)
+        assert sent(request) == as_sent(
+            wanted_request, lost_url, letter, **{"ce-knativeerrordest": send_url}
+        ), name
+    hops = zip(
+        report_lost.requests[ids[TOO]], letters[ids[TOO]], (1, 2), (send_url, lost_url), strict=True
+    )
     for (_, request), letter, hop, failed_at in hops:
         wanted_request = captured(f"dispatch-from-dead-letters-that-fails-too.{hop}.http")
-        assert sent(request) == as_sent(wanted_request, lost_url, letter, **{"ce-knativeerrordest": failed_at})
+        assert sent(request) == as_sent(
+            wanted_request, lost_url, letter, **{"ce-knativeerrordest": failed_at}
+        )
 
 
 @pytest.mark.parametrize("file", POSTED)
 async def test_what_a_gateway_posts_is_what_was_posted_to_the_sink(file):
     """Header by header, the time and the trace as they were given, the signature made anew."""
     wanted = captured(file)
-    given = [(name.replace("ce-", "ce_"), value.encode()) for name, value in wanted.headers.items() if name != f"ce-{SIGNATURE}"]
+    given = [
+        (name.replace("ce-", "ce_"), value.encode())
+        for name, value in wanted.headers.items()
+        if name != f"ce-{SIGNATURE}"
+    ]
     event = from_kafka(given, wanted.body)
-    async with recording(lambda *_: b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n") as (recorder, url):
-        appends = KnativeLogProducer({COMMANDS: f"{url}/chat/chat-commands", QUERIES: ""}, event_keys=(EVENT_KEY,))
+    async with recording(lambda *_: b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n") as (
+        recorder,
+        url,
+    ):
+        appends = KnativeLogProducer(
+            {COMMANDS: f"{url}/chat/chat-commands", QUERIES: ""}, event_keys=(EVENT_KEY,)
+        )
         await appends.append([ProducerRecord(COMMANDS, event)])
         await appends.close()
     ((_, request),) = recorder.requests[event.id]

@@ -1,4 +1,6 @@
-"""What the suite cannot ask of every adapter of `Chats`: Cassandra's timestamps and buckets, its tables, its absence, its locks."""
+"""What the suite cannot ask of every adapter of `Chats`: Cassandra's timestamps and buckets, its
+tables, its absence, its locks.
+"""
 
 # ruff: noqa: S608 - the names in these statements are ours
 
@@ -10,7 +12,14 @@ import time
 
 import pytest
 
-from backends.chats import HistoryMessage, Watermark, cassandra, cassandra_nodes, cassandra_schema, cassandra_session
+from backends.chats import (
+    HistoryMessage,
+    Watermark,
+    cassandra,
+    cassandra_nodes,
+    cassandra_schema,
+    cassandra_session,
+)
 from backends.chats.cassandra import CassandraChats, bucket_of
 from backends.chats.cassandra_schema import STEPS
 from backends.settings import Settings
@@ -76,12 +85,16 @@ async def until_answered(call, *, within_s=RECOVERY_S + TIMEOUT_S):
 
 
 async def test_a_bucket_is_listed_again_after_cassandra_was_restored(keyspaces, pair):
-    """What a process has written lies in no copy from before: what it puts later, and what the audit puts again, must be found."""
+    """What a process has written lies in no copy from before: what it puts later, and what the
+    audit puts again, must be found.
+    """
     name, clock = keyspaces.make(), Clock()
     chats = CassandraChats(keyspaces.nodes(name), clock=clock)
     try:
         await chats.put([pair.message(NOW)])
-        keyspaces.run(*(f"TRUNCATE {name}.{table}" for table in ("messages", "chat_buckets", "chat_states")))
+        keyspaces.run(
+            *(f"TRUNCATE {name}.{table}" for table in ("messages", "chat_buckets", "chat_states"))
+        )
         clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
         await chats.put([pair.message(NOW + 1)])
         clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
@@ -100,7 +113,9 @@ async def test_a_list_of_chats_reads_only_so_much(connect, monkeypatch):
     for place, size in enumerate(sizes):
         first = NOW - 1_000 * place
         chat, other = direct_chat(me, user := random_id()), user
-        said = [HistoryMessage(first + n, chat, other, f"k{n}", "hi", 0, first + n) for n in range(size)]
+        said = [
+            HistoryMessage(first + n, chat, other, f"k{n}", "hi", 0, first + n) for n in range(size)
+        ]
         await chats.put(said or [HistoryMessage(first, chat, me, "k", "hi", 0, first)])
     counts, after, pages = [], None, 0
     while pages == 0 or after is not None:
@@ -114,14 +129,26 @@ async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspace
     """No clock decides what is newer, so a replay after years changes nothing."""
     chats = connect()
     await chats.put([pair.message(NOW), pair.message(NOW, version=NOW + 7), pair.message(NOW + 1)])
-    await chats.mark([Watermark(pair.ben, pair.chat, NOW + 1, NOW), Watermark(pair.anna, pair.chat, 0, NOW + 1)])
+    await chats.mark(
+        [Watermark(pair.ben, pair.chat, NOW + 1, NOW), Watermark(pair.anna, pair.chat, 0, NOW + 1)]
+    )
 
-    columns = "WRITETIME(sender), WRITETIME(key), WRITETIME(text), WRITETIME(reply_to), WRITETIME(version)"
-    of_chat = f"{keyspaces.shared}.messages WHERE chat = '{pair.chat}' AND bucket = {bucket_of(NOW)}"
+    columns = (
+        "WRITETIME(sender), WRITETIME(key), WRITETIME(text), WRITETIME(reply_to), "
+        "WRITETIME(version)"
+    )
+    of_chat = (
+        f"{keyspaces.shared}.messages WHERE chat = '{pair.chat}' AND bucket = {bucket_of(NOW)}"
+    )
     assert keyspaces.run(f"SELECT {columns} FROM {of_chat}") == [(NOW + 1,) * 5, (NOW + 7,) * 5]
     pointers = "newest, WRITETIME(newest), received, WRITETIME(received), read, WRITETIME(read)"
-    for user, values in ((pair.ben, (NOW + 1, NOW + 1, NOW)), (pair.anna, (NOW + 1, NOW + 1, NOW + 1))):
-        [row] = keyspaces.run(f"SELECT {pointers} FROM {keyspaces.shared}.chat_states WHERE user = {user}")
+    for user, values in (
+        (pair.ben, (NOW + 1, NOW + 1, NOW)),
+        (pair.anna, (NOW + 1, NOW + 1, NOW + 1)),
+    ):
+        [row] = keyspaces.run(
+            f"SELECT {pointers} FROM {keyspaces.shared}.chat_states WHERE user = {user}"
+        )
         assert row == tuple(value for value in values for _ in range(2))
 
 
@@ -215,8 +242,15 @@ async def test_any_number_may_migrate_at_once(connect, keyspaces):
     await asyncio.gather(*(connect(name).migrate() for _ in range(3)))
 
     await connect(name).ping()
-    rows = keyspaces.run(f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{name}'")
-    assert [table for (table,) in rows] == ["chat_buckets", "chat_states", "messages", "schema_steps"]
+    rows = keyspaces.run(
+        f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{name}'"
+    )
+    assert [table for (table,) in rows] == [
+        "chat_buckets",
+        "chat_states",
+        "messages",
+        "schema_steps",
+    ]
 
 
 async def test_a_keyspace_that_was_there_keeps_its_replication(connect, keyspaces):
@@ -226,14 +260,18 @@ async def test_a_keyspace_that_was_there_keeps_its_replication(connect, keyspace
     keyspaces.run(f"CREATE KEYSPACE {name} WITH replication = {replication}")
     await connect(name, replication=2).migrate()
 
-    [(kept,)] = keyspaces.run(f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{name}'")
+    [(kept,)] = keyspaces.run(
+        f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{name}'"
+    )
     assert kept["class"].endswith("SimpleStrategy")
 
 
 async def test_a_newer_schema_is_refused(connect, keyspaces):
     """An old kn-chat must not write what a new one would misread."""
     name = keyspaces.make()
-    keyspaces.run(f"INSERT INTO {name}.schema_steps (name, step) VALUES ('chats', 99) USING TIMESTAMP 99")
+    keyspaces.run(
+        f"INSERT INTO {name}.schema_steps (name, step) VALUES ('chats', 99) USING TIMESTAMP 99"
+    )
     for call in (connect(name).ping, connect(name).migrate):
         with pytest.raises(Unavailable, match="newer kn-chat"):
             await call()
@@ -242,7 +280,11 @@ async def test_a_newer_schema_is_refused(connect, keyspaces):
 async def test_an_older_schema_is_refused_until_it_is_migrated(connect, keyspaces, monkeypatch):
     """Only the steps that are missing are taken."""
     name = keyspaces.make()
-    monkeypatch.setattr(cassandra_schema, "STEPS", (*STEPS, ("ALTER TABLE {keyspace}.chat_states ADD muted bigint",)))
+    monkeypatch.setattr(
+        cassandra_schema,
+        "STEPS",
+        (*STEPS, ("ALTER TABLE {keyspace}.chat_states ADD muted bigint",)),
+    )
     monkeypatch.setattr(cassandra_schema, "VERSION", len(STEPS) + 1)
     chats = connect(name)
     with pytest.raises(Unavailable, match="kn-chat migrate"):
@@ -255,7 +297,14 @@ async def test_an_older_schema_is_refused_until_it_is_migrated(connect, keyspace
 
 async def test_the_settings_lead_there(keyspaces, cassandra_settings, tmp_path, pair):
     """KNCHAT_CHATS=cassandra, and `migrate` of all stores makes its tables too."""
-    backends = Backends(Settings(data=tmp_path, chats="cassandra", cassandra_keyspace=keyspaces.name(), **cassandra_settings))
+    backends = Backends(
+        Settings(
+            data=tmp_path,
+            chats="cassandra",
+            cassandra_keyspace=keyspaces.name(),
+            **cassandra_settings,
+        )
+    )
     done = await backends.migrate()
     await backends.chats.put([pair.message(NOW)])
 
@@ -314,7 +363,12 @@ async def test_a_dead_line_is_unavailable_within_the_timeout(chats, proxy, pair)
     await chats.put([pair.message(NOW)])
     proxy.hold()
     began = time.monotonic()
-    calls = chats.put([pair.message(NOW + 1)]), newest(chats, pair.chat), chats.unread(pair.ben, [pair.chat]), chats.ping()
+    calls = (
+        chats.put([pair.message(NOW + 1)]),
+        newest(chats, pair.chat),
+        chats.unread(pair.ben, [pair.chat]),
+        chats.ping(),
+    )
     answers = await asyncio.gather(*calls, return_exceptions=True)
 
     assert [type(answer) for answer in answers] == [Unavailable] * 4
@@ -335,13 +389,17 @@ async def test_connections_that_break_are_made_again(chats, proxy, pair):
 
 
 async def test_after_a_long_silence_the_session_is_made_anew(chats, proxy, pair, monkeypatch):
-    """The driver gives up for good in some cases, such as a log-in refused by a node that is starting."""
+    """The driver gives up for good in some cases, such as a log-in refused by a node that is
+    starting.
+    """
     monkeypatch.setattr(cassandra_session, "SILENCE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(cassandra_nodes, "RECONNECT_S", (600.0, 600.0))
     await chats.put([pair.message(NOW)])
     proxy.refusing = True
     await proxy.cut()
-    while chats._session._live is not None:  # from outside, a session made anew looks like one that has recovered
+    while (
+        chats._session._live is not None
+    ):  # from outside, a session made anew looks like one that has recovered
         with pytest.raises(Unavailable):
             await chats.ping()
     proxy.refusing = False

@@ -1,4 +1,7 @@
-"""Chats on a Cassandra that dies, or stands still, under load. It is a server of this test's own."""
+"""Chats on a Cassandra that dies, or stands still, under load.
+
+It is a server of this test's own.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ async def chats(fragile):
 
 
 class Writers:
-    """Put batches of 16 and marks, side by side, and again whatever did not return. They note what did."""
+    """Put batches of 16 and marks, side by side, and again whatever did not return.
+
+    They note what did.
+    """
 
     def __init__(self, chats):
         self.pairs = [Pair() for _ in range(SIDES)]
@@ -70,7 +76,9 @@ class Writers:
             found, more = [], True
             while more:
                 anchor = found[-1].id if found else NOW + kept
-                page = await self._chats.page(pair.chat, direction="before", anchor=anchor, limit=256)
+                page = await self._chats.page(
+                    pair.chat, direction="before", anchor=anchor, limit=256
+                )
                 found, more = [*found, *page.messages], page.more_before
             [state] = await self._chats.unread(pair.ben, [pair.chat])
             assert [message.id for message in found] == list(range(NOW + kept - 1, NOW - 1, -1))
@@ -79,7 +87,10 @@ class Writers:
 
 
 async def hurt(chats, away, back):
-    """Writes, lets `away` happen, then `back`; checks that nothing that returned is gone. Seconds from `back` to the first answer."""
+    """Writes, lets `away` happen, then `back`; checks that nothing that returned is gone.
+
+    Seconds from `back` to the first answer.
+    """
     writers = Writers(chats)
     async with asyncio.TaskGroup() as tasks:
         for number in range(SIDES):
@@ -91,7 +102,10 @@ async def hurt(chats, away, back):
             await asyncio.sleep(0.01)
         await asyncio.to_thread(back)
         began = time.monotonic()
-        await until_answered(lambda: chats.page(writers.pairs[0].chat, direction="before", anchor=LATEST, limit=1), within_s=30)
+        await until_answered(
+            lambda: chats.page(writers.pairs[0].chat, direction="before", anchor=LATEST, limit=1),
+            within_s=30,
+        )
         recovered_s = time.monotonic() - began
         await writers.more()
         writers.stopping = True
@@ -101,13 +115,18 @@ async def hurt(chats, away, back):
 
 async def test_what_had_returned_survives_kill_9(chats, fragile):
     """What a node has synced is there when it is back."""
-    recovered_s = await hurt(chats, lambda: fragile.kill("cassandra"), lambda: fragile.up(["cassandra"]))
+    recovered_s = await hurt(
+        chats, lambda: fragile.kill("cassandra"), lambda: fragile.up(["cassandra"])
+    )
 
     assert recovered_s < RECOVERY_S + TIMEOUT_S
 
 
 async def test_a_server_that_stands_still_and_goes_on(chats, fragile):
-    """No connection breaks: only our deadlines notice. Long enough that the driver gives the node up."""
+    """No connection breaks: only our deadlines notice.
+
+    Long enough that the driver gives the node up.
+    """
 
     def back():
         time.sleep(15)

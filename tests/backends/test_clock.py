@@ -1,4 +1,6 @@
-"""The one clock of a process: whatever happens to the wall clock, its time goes on, and stays near the truth."""
+"""The one clock of a process: whatever happens to the wall clock, its time goes on, and stays near
+the truth.
+"""
 
 import asyncio
 
@@ -10,11 +12,15 @@ from backends.clock import BELOW_MS, CORRECTED_S, OFF_S, Clock, elapsed_s
 from schemas.errors import Unavailable
 from tests.clock import STARTED_S, Machine
 
-STEPS = st.sampled_from([-3_600.0, -10.0, 10.0, 300.0, 3_600.0, 90_000.0, -90_000.0]) | st.floats(-1e6, 1e6)
+STEPS = st.sampled_from([-3_600.0, -10.0, 10.0, 300.0, 3_600.0, 90_000.0, -90_000.0]) | st.floats(
+    -1e6, 1e6
+)
 
 
 class Alone(RuleBasedStateMachine):
-    """Without a database: never back, and forwards by a second a minute at most beside what passes."""
+    """Without a database: never back, and forwards by a second a minute at most
+    beside what passes.
+    """
 
     @initialize(wrong_s=STEPS)
     def start(self, wrong_s):
@@ -70,7 +76,9 @@ class ByDatabase(RuleBasedStateMachine):
 
     @rule(took_s=st.floats(0, 5), late_s=st.floats(0, 5))
     def database_is_read(self, took_s, late_s):
-        self.clock.synchronise(self.machine.reading(took_s=took_s, late_s=late_s), newest_ms=self.newest_ms)
+        self.clock.synchronise(
+            self.machine.reading(took_s=took_s, late_s=late_s), newest_ms=self.newest_ms
+        )
 
     @rule()
     def id_is_made(self):
@@ -114,17 +122,23 @@ def test_a_suspend_is_counted(alone):
 
 
 def test_a_database_that_falls_back_stops_no_ids():
-    """It goes down to what the mint bears, and the next reading a little further, until it is there."""
+    """It goes down to what the mint bears, and the next reading a little further, until it is
+    there.
+    """
     machine = Machine()
     clock = machine.clock(alone=False)
     clock.synchronise(machine.reading())
     newest_ms = clock.now_ms()
     for minute in range(1, 6):
         clock.synchronise(machine.reading(wrong_s=-4.0), newest_ms=newest_ms)
-        assert clock.now_s() - machine.true_s() == pytest.approx(max(-4.0, -minute * BELOW_MS / 1_000), abs=0.01)
+        assert clock.now_s() - machine.true_s() == pytest.approx(
+            max(-4.0, -minute * BELOW_MS / 1_000), abs=0.01
+        )
         newest_ms = clock.now_ms()
     clock.synchronise(machine.reading(wrong_s=-3_600.0), newest_ms=newest_ms - 3_600_000)
-    assert clock.now_s() - machine.true_s() == pytest.approx(-3_600.0, abs=0.01), "no id was made for an hour"
+    assert clock.now_s() - machine.true_s() == pytest.approx(-3_600.0, abs=0.01), (
+        "no id was made for an hour"
+    )
 
 
 async def test_it_says_why_it_cannot_be_trusted():

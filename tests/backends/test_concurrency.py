@@ -21,7 +21,7 @@ SHARES = st.floats(0, 1)
 SECONDS = st.floats(1e-3, 1e6)
 
 
-# ---- back-off ----------------------------------------------------------------------------------------------------------------------------
+# ---- back-off ------------------------------------------------------------------------------------
 
 
 @given(seconds=st.floats(0, 1e9), least=SHARES)
@@ -33,7 +33,9 @@ def test_a_jittered_wait_is_a_share_of_it(seconds, least):
 @given(first_s=SECONDS, max_s=SECONDS, least=SHARES, failures=st.integers(0, 10**6))
 @example(first_s=0.1, max_s=5.0, least=0.5, failures=2**63)
 def test_waits_double_up_to_the_longest(first_s, max_s, least, failures):
-    """However often a try has failed, no wait is longer than `max_s`, and none shorter than its least share."""
+    """However often a try has failed, no wait is longer than `max_s`, and none shorter than its
+    least share.
+    """
     whole_s = min(max_s, first_s * 2.0 ** min(failures, 1_000))
     delay_s = Backoff(first_s, max_s, least).delay_s(failures)
 
@@ -41,7 +43,9 @@ def test_waits_double_up_to_the_longest(first_s, max_s, least, failures):
 
 
 @given(first_s=SECONDS, max_s=SECONDS, failures=st.integers(0, 100))
-def test_without_jitter_the_waits_never_fall_and_begin_anew_with_the_first(first_s, max_s, failures):
+def test_without_jitter_the_waits_never_fall_and_begin_anew_with_the_first(
+    first_s, max_s, failures
+):
     """The schedule has no state: who counts from 0 again waits as at first."""
     backoff = Backoff(first_s, max_s, least=1.0)
 
@@ -58,7 +62,7 @@ def test_waits_after_the_same_failure_differ():
     assert 3.0 < max(waits) <= 4.0
 
 
-# ---- the bounded dictionary --------------------------------------------------------------------------------------------------------------
+# ---- the bounded dictionary ----------------------------------------------------------------------
 
 KEYS = st.integers(0, 12)
 
@@ -131,7 +135,7 @@ def test_it_equals_a_dictionary_with_the_same_entries():
     assert (bounded.get("a"), bounded.get("b"), bounded.get("d", 7)) == (None, 2, 7)
 
 
-# ---- signals -----------------------------------------------------------------------------------------------------------------------------
+# ---- signals -------------------------------------------------------------------------------------
 
 STUBBORN = """
 import asyncio
@@ -168,16 +172,21 @@ async def test_a_signal_sets_the_event_once():
 def test_a_second_signal_ends_the_process_at_once():
     """Also Ctrl-C, which asyncio would make an exception in whatever runs."""
     for first, second in ((signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)):
-        with subprocess.Popen([sys.executable, "-c", STUBBORN], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", STUBBORN], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout.readline() == "ready\n"
             process.send_signal(first)
-            assert [process.stdout.readline(), process.stdout.readline()] == ["told\n", "stopping\n"]
+            assert [process.stdout.readline(), process.stdout.readline()] == [
+                "told\n",
+                "stopping\n",
+            ]
             process.send_signal(second)
 
             assert process.wait(10) == -second
 
 
-# ---- one mechanism each ------------------------------------------------------------------------------------------------------------------
+# ---- one mechanism each --------------------------------------------------------------------------
 
 # Each with what it is: no wait of ours.
 OTHERS = {
@@ -187,13 +196,19 @@ OTHERS = {
     "scripts/knchat/develop/real.py": "picks free ports",
 }
 WRITTEN_OUT = re.compile(
-    r"\brandom\.(uniform|random|randint|randrange|sample|choice)\(|\.add_signal_handler\(|\bdel \w[\w.]*\[next\(iter\("
+    r"\brandom\.(uniform|random|randint|randrange|sample|choice)\(|\.add_signal_handler\(|\bdel "
+    r"\w[\w.]*\[next\(iter\("
 )
 
 
 def test_no_other_file_writes_out_its_own():
     """The next loop, bounded dictionary or signal handler uses what is there."""
     rooms = ("backends", "functions", "gateway", "schemas", "scripts/knchat")
-    found = {str(path.relative_to(ROOT)) for room in rooms for path in (ROOT / room).rglob("*.py") if WRITTEN_OUT.search(path.read_text())}
+    found = {
+        str(path.relative_to(ROOT))
+        for room in rooms
+        for path in (ROOT / room).rglob("*.py")
+        if WRITTEN_OUT.search(path.read_text())
+    }
 
     assert found - OTHERS.keys() == {"backends/concurrency.py"}

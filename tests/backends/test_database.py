@@ -1,4 +1,6 @@
-"""What the SQL adapters stand on: a database that is full, locked or none at all is Unavailable, and nothing that returned is lost."""
+"""What the SQL adapters stand on: a database that is full, locked or none at all is Unavailable,
+and nothing that returned is lost.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ CHAT = direct_chat(1, 2)
 
 
 def message(id_, text="hello"):
-    return HistoryMessage(MessageId(id_), ChatId(CHAT), UserId(1), "key", text, MessageId(0), MessageId(id_))
+    return HistoryMessage(
+        MessageId(id_), ChatId(CHAT), UserId(1), "key", text, MessageId(0), MessageId(id_)
+    )
 
 
 async def ids_in(chats):
@@ -83,7 +87,11 @@ async def test_an_error_of_the_driver_is_unavailable_with_its_cause(tmp_path):
     """The log says what it was, without what people wrote; clients see nothing of it."""
     database = Database.sqlite(tmp_path / "data.db")
     with pytest.raises(Unavailable) as error:
-        await database.read(lambda connection: connection.execute(sa.text("SELECT :text FROM missing"), {"text": "a secret"}))
+        await database.read(
+            lambda connection: connection.execute(
+                sa.text("SELECT :text FROM missing"), {"text": "a secret"}
+            )
+        )
     await database.close()
 
     assert str(error.value) == "the database does not answer"
@@ -93,7 +101,9 @@ async def test_an_error_of_the_driver_is_unavailable_with_its_cause(tmp_path):
 
 async def test_a_write_waits_for_another_process_and_gives_up_in_time(tmp_path):
     """Its thread is free again when the caller is told."""
-    before = Database.sqlite(tmp_path / "data.db")  # to make the tables a busy machine may need longer
+    before = Database.sqlite(
+        tmp_path / "data.db"
+    )  # to make the tables a busy machine may need longer
     await SqlChats(before).put([message(NOW)])
     await before.close()
     database = Database.sqlite(tmp_path / "data.db", timeout_s=0.5)
@@ -122,7 +132,9 @@ async def test_a_failed_write_leaves_nothing(tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         await database.write(half)
-    rows = await database.read(lambda connection: connection.exec_driver_sql("SELECT * FROM owners").all())
+    rows = await database.read(
+        lambda connection: connection.exec_driver_sql("SELECT * FROM owners").all()
+    )
     await database.close()
 
     assert rows == []
@@ -145,10 +157,16 @@ async def test_close_waits_for_writes_under_way(tmp_path):
 
 
 async def test_every_commit_reaches_the_disk(tmp_path):
-    """The offset of the log moves on when `persist` has returned, so its rows must not depend on the page cache."""
+    """The offset of the log moves on when `persist` has returned, so its rows must not depend on
+    the page cache.
+    """
     database = Database.sqlite(tmp_path / "data.db")
     pragmas = ["journal_mode", "synchronous"]
-    values = await database.write(lambda connection: [connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() for pragma in pragmas])
+    values = await database.write(
+        lambda connection: [
+            connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() for pragma in pragmas
+        ]
+    )
     await database.close()
 
     assert values == ["wal", 2]
@@ -158,7 +176,9 @@ async def test_every_commit_reaches_the_disk(tmp_path):
 
 
 async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
-    """In a chat of a million messages a page is as quick as in a new one: every table is entered by its key."""
+    """In a chat of a million messages a page is as quick as in a new one: every table is entered by
+    its key.
+    """
     database = Database.sqlite(tmp_path / "data.db")
     chats, accounts, log_ins = SqlChats(database), SqlAccounts(database), SqlLogIns(database)
     await chats.put([message(NOW)])
@@ -166,7 +186,9 @@ async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
     sa.event.listen(
         database._engine,  # only the engine knows what is really asked
         "before_cursor_execute",
-        lambda _connection, _cursor, statement, values, _context, _many: statements.append((statement, values)),
+        lambda _connection, _cursor, statement, values, _context, _many: statements.append(
+            (statement, values)
+        ),
     )
     await chats.mark([Watermark(UserId(2), CHAT, NOW, NOW)])
     for direction in ("before", "after", "around"):
@@ -181,19 +203,29 @@ async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
     await accounts.search("anna", limit=5)
 
     def plan(statement, values):
-        return lambda connection: [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+        return lambda connection: [
+            row.detail
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
 
-    asked = [(statement, values) for statement, values in statements if statement.startswith("SELECT")]
+    asked = [
+        (statement, values) for statement, values in statements if statement.startswith("SELECT")
+    ]
     plans = {statement: await database.read(plan(statement, values)) for statement, values in asked}
     await database.close()
 
     tables = ("messages", "chat_states", "accounts", "devices")
     scanned = {
-        statement: [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables] for statement, steps in plans.items()
+        statement: [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables]
+        for statement, steps in plans.items()
     }
     assert len(plans) >= 8
     assert [statement for statement, steps in scanned.items() if steps] == []
-    assert [s for s, steps in plans.items() if "TEMP B-TREE" in str(steps) and "chat_states" not in s and "account_names" not in s] == []
+    assert [
+        s
+        for s, steps in plans.items()
+        if "TEMP B-TREE" in str(steps) and "chat_states" not in s and "account_names" not in s
+    ] == []
 
 
 # ---- a full disk ----
@@ -279,10 +311,14 @@ asyncio.run(main())
 
 
 async def test_what_a_killed_process_had_written_is_there(tmp_path):
-    """Kill -9 between two instructions, five times: every message of a put that returned, and no half of one that did not."""
+    """Kill -9 between two instructions, five times: every message of a put that returned, and no
+    half of one that did not.
+    """
     path, first = tmp_path / "data.db", NOW
     for acknowledged in (1, 3, 10, 40, 90):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(first)], stdout=subprocess.PIPE, text=True)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(first)], stdout=subprocess.PIPE, text=True
+        )
         lines = [writer.stdout.readline() for _ in range(acknowledged)]
         writer.kill()
         lines += writer.stdout.readlines()
@@ -294,7 +330,9 @@ async def test_what_a_killed_process_had_written_is_there(tmp_path):
         written = sa.select(sa.func.count()).select_from(MESSAGES).where(MESSAGES.c.id >= first)
         count = await database.read(lambda connection: connection.execute(written).scalar())  # noqa: B023 - awaited here
         [state] = await chats.unread(UserId(2), [CHAT])
-        integrity = await database.read(lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar())
+        integrity = await database.read(
+            lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar()
+        )
         await database.close()
 
         assert count >= last - first + 1

@@ -1,6 +1,8 @@
-"""The dispatcher between the embedded log and functions: dead letters, what is in flight, commits, crashes, stops.
+"""The dispatcher between the embedded log and functions: dead letters, what is in flight, commits,
+crashes, stops.
 
-The verdict table is in `test_dispatcher_verdicts`, partitions that come and go in `test_dispatcher_groups`.
+The verdict table is in `test_dispatcher_verdicts`, partitions that come and go in
+`test_dispatcher_groups`.
 """
 
 import asyncio
@@ -19,7 +21,18 @@ from backends.telemetry import metrics
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import check_signature
 from schemas.topics import COMMANDS, TOPICS
-from tests.backends.dispatched import PATIENCE_S, Failing, Function, Naps, append, committed, crash, dead_letters, end, event
+from tests.backends.dispatched import (
+    PATIENCE_S,
+    Failing,
+    Function,
+    Naps,
+    append,
+    committed,
+    crash,
+    dead_letters,
+    end,
+    event,
+)
 from tests.support.traces import TRACE
 
 PATIENT = RetryPolicy(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=2)
@@ -32,9 +45,17 @@ async def start(embedded):
     """Starts dispatchers of chat-commands and ends them, if they still run."""
     running = []
 
-    async def started(function, *, retry_policy=PATIENT, sleep=None, reads=embedded, appends=embedded, post=None):
+    async def started(
+        function, *, retry_policy=PATIENT, sleep=None, reads=embedded, appends=embedded, post=None
+    ):
         source = Source(topic=COMMANDS, group="send", url=URL, retry_policy=retry_policy)
-        dispatcher = Dispatcher(source, reads=reads, appends=appends, post=post or in_process(function), sleep=sleep or Naps())
+        dispatcher = Dispatcher(
+            source,
+            reads=reads,
+            appends=appends,
+            post=post or in_process(function),
+            sleep=sleep or Naps(),
+        )
         dispatcher.task = asyncio.create_task(dispatcher.run())
         running.append(dispatcher)
         return dispatcher
@@ -47,7 +68,12 @@ async def start(embedded):
 
 async def test_a_dead_letter_keeps_all_attributes_and_says_why(embedded, start):
     """The code, 1,024 bytes of the body, and `kne-` headers as attributes."""
-    sent = event(subject="s", dataschema="urn:x", time="2026-11-24T22:00:00Z", extensions={"partitionkey": "user-42", "knchatsig": "x"})
+    sent = event(
+        subject="s",
+        dataschema="urn:x",
+        time="2026-11-24T22:00:00Z",
+        extensions={"partitionkey": "user-42", "knchatsig": "x"},
+    )
     function = Function((422, [(b"kne-reason", b"bad-chat-id")], b"ABCD" * 500))
     await append(embedded, sent, partition=4)
     dispatcher = await start(function)
@@ -68,7 +94,9 @@ async def test_a_dead_letter_keeps_all_attributes_and_says_why(embedded, start):
 
 
 async def test_a_dead_letter_that_the_log_does_not_take_is_offered_until_it_does(embedded, start):
-    """Where the dispatcher drops the event, the embedded default waits: the offset is not committed before the dead letter is safe."""
+    """Where the dispatcher drops the event, the embedded default waits: the offset is not committed
+    before the dead letter is safe.
+    """
     naps = Naps()
     function = Function(422)
     full = [Unavailable("the disk is full")] * 20
@@ -84,7 +112,9 @@ async def test_a_dead_letter_that_the_log_does_not_take_is_offered_until_it_does
     assert await committed(embedded) == {0: 1}
 
 
-async def test_a_dead_letter_that_can_never_be_appended_does_not_hold_up_the_partition(embedded, start, caplog):
+async def test_a_dead_letter_that_can_never_be_appended_does_not_hold_up_the_partition(
+    embedded, start, caplog
+):
     """The record stays where it is, and the log says so."""
     function = Function(422)
     await append(embedded, event())
@@ -98,11 +128,16 @@ async def test_a_dead_letter_that_can_never_be_appended_does_not_hold_up_the_par
     assert "the record stays in its own topic only" in caplog.text
 
 
-async def test_a_record_that_is_no_cloudevent_is_set_aside_without_a_call(embedded, start, tmp_path):
+async def test_a_record_that_is_no_cloudevent_is_set_aside_without_a_call(
+    embedded, start, tmp_path
+):
     """It would end there anyway, and what comes after it is not held up."""
     await append(embedded, event(1), event(2))
     with sqlite3.connect(tmp_path / "log.db") as raw:  # nothing of ours can append such a record
-        raw.execute("UPDATE records SET headers = ? WHERE id = (SELECT min(id) FROM records)", [msgspec.msgpack.encode([("x", b"y")])])
+        raw.execute(
+            "UPDATE records SET headers = ? WHERE id = (SELECT min(id) FROM records)",
+            [msgspec.msgpack.encode([("x", b"y")])],
+        )
     raw.close()
     function = Function()
     dispatcher = await start(function)
@@ -111,16 +146,26 @@ async def test_a_record_that_is_no_cloudevent_is_set_aside_without_a_call(embedd
     await end(dispatcher)
 
     assert called == ["2"]
-    assert (letter.type, letter.extensions["reason"]) == ("dev.knative.kafka.event", "not-a-cloudevent")
+    assert (letter.type, letter.extensions["reason"]) == (
+        "dev.knative.kafka.event",
+        "not-a-cloudevent",
+    )
     assert await committed(embedded) == {0: 2}
 
 
 async def test_a_dead_letter_does_not_make_a_forged_event_true(tmp_path):
-    """Where events are signed, one that was not signed when it was taken out of the log is still not when it is set aside."""
-    unsigned, signing = EmbeddedLog(tmp_path / "log.db"), EmbeddedLog(tmp_path / "log.db", event_keys=[b"k" * 16])
+    """Where events are signed, one that was not signed when it was taken out of the log is still
+    not when it is set aside.
+    """
+    unsigned, signing = (
+        EmbeddedLog(tmp_path / "log.db"),
+        EmbeddedLog(tmp_path / "log.db", event_keys=[b"k" * 16]),
+    )
     await append(unsigned, event())
     source = Source(topic=COMMANDS, group="send", url=URL, retry_policy=PATIENT)
-    dispatcher = Dispatcher(source, reads=signing, appends=signing, post=in_process(Function(422)), sleep=Naps())
+    dispatcher = Dispatcher(
+        source, reads=signing, appends=signing, post=in_process(Function(422)), sleep=Naps()
+    )
     dispatcher.task = asyncio.create_task(dispatcher.run())
     (letter,) = await dead_letters(signing)
     await end(dispatcher)
@@ -132,7 +177,9 @@ async def test_a_dead_letter_does_not_make_a_forged_event_true(tmp_path):
 
 
 async def test_at_most_99_events_are_in_flight(embedded, start):
-    """Two polls less one, as the dispatcher has it: the 100th waits until fewer than 50 are in flight."""
+    """Two polls less one, as the dispatcher has it: the 100th waits until fewer than 50 are in
+    flight.
+    """
     gate = asyncio.Event()
 
     async def wait(scope, receive, send):
@@ -286,7 +333,9 @@ async def test_a_log_that_cannot_be_read_is_waited_for(embedded, start):
     naps = Naps()
     function = Function()
     await append(embedded, event())
-    dispatcher = await start(function, reads=Failing(embedded, "poll", *[Unavailable("locked")] * 3), sleep=naps)
+    dispatcher = await start(
+        function, reads=Failing(embedded, "poll", *[Unavailable("locked")] * 3), sleep=naps
+    )
     await function.next()
     await end(dispatcher)
 
@@ -314,7 +363,9 @@ async def test_a_stop_without_its_last_commit_is_still_a_stop(embedded, start, c
     naps = Naps(held=[COMMIT_INTERVAL_S])
     function = Function()
     await append(embedded, event())
-    dispatcher = await start(function, reads=Failing(embedded, "commit", Unavailable("closed")), sleep=naps)
+    dispatcher = await start(
+        function, reads=Failing(embedded, "commit", Unavailable("closed")), sleep=naps
+    )
     await function.next()
     await end(dispatcher)
 
@@ -338,7 +389,10 @@ async def test_a_bug_ends_the_dispatcher_instead_of_hiding(embedded, start):
 
 
 async def test_every_try_is_a_span_of_its_own(embedded, start):
-    """Tries of one event share the trace, not the span. What came without a trace, or with a malformed one, is posted without."""
+    """Tries of one event share the trace, not the span.
+
+    What came without a trace, or with a malformed one, is posted without.
+    """
     traces = []
 
     async def refuse_once(scope, receive, send):
@@ -364,7 +418,10 @@ async def test_tries_and_dead_letters_are_counted(embedded, start):
     """An operator sees how often a function was asked again."""
 
     def counted():
-        tries = [metrics.value_of("knchat_pump_tries_total", group="send", verdict=verdict) for verdict in ("taken", "again", "never")]
+        tries = [
+            metrics.value_of("knchat_pump_tries_total", group="send", verdict=verdict)
+            for verdict in ("taken", "again", "never")
+        ]
         return [*tries, metrics.value_of("knchat_pump_dead_letters_total", group="send")]
 
     before = counted()

@@ -1,6 +1,8 @@
-"""Dispatchers that share a group's partitions: what a partition's leaving and coming back does to commits.
+"""Dispatchers that share a group's partitions: what a partition's leaving and coming back does to
+commits.
 
-The member here hands over what a test says, since a rebalance cannot be had at a chosen moment; `test_dispatcher_kafka` has real ones.
+The member here hands over what a test says, since a rebalance cannot be had at a chosen moment;
+`test_dispatcher_kafka` has real ones.
 """
 
 import asyncio
@@ -65,7 +67,9 @@ class Ticks:
 
 @pytest.fixture
 async def dispatching():
-    """A dispatcher, its partitions, and a function that holds the events that `held` names until it lets them go."""
+    """A dispatcher, its partitions, and a function that holds the events that `held` names until it
+    lets them go.
+    """
     dispatchers = []
 
     async def start(*held):
@@ -81,8 +85,15 @@ async def dispatching():
 
         waiting = {}
         partitions, ticks, function = Partitions(), Ticks(), Function(*[hold] * 99)
-        source = Source(topic=COMMANDS, group="send", url="http://send", retry_policy=RetryPolicy(retry=0, backoff_delay_s=1))
-        dispatcher = Dispatcher(source, reads=partitions, appends=None, post=in_process(function), sleep=ticks)
+        source = Source(
+            topic=COMMANDS,
+            group="send",
+            url="http://send",
+            retry_policy=RetryPolicy(retry=0, backoff_delay_s=1),
+        )
+        dispatcher = Dispatcher(
+            source, reads=partitions, appends=None, post=in_process(function), sleep=ticks
+        )
         dispatcher.task = asyncio.create_task(dispatcher.run())
         dispatchers.append((dispatcher, waiting))
         return partitions, ticks, function, waiting
@@ -95,7 +106,9 @@ async def dispatching():
 
 
 async def test_a_partition_that_comes_back_lower_begins_anew(dispatching):
-    """Another one had it and committed less than was done here: its records come again and are committed when they are done again."""
+    """Another one had it and committed less than was done here: its records come again and are
+    committed when they are done again.
+    """
     partitions, ticks, function, _ = await dispatching("0/2")
     partitions.hand(stored(0), stored(1), stored(2), stored(3))
     await function.next(4)
@@ -108,7 +121,9 @@ async def test_a_partition_that_comes_back_lower_begins_anew(dispatching):
 
 
 async def test_what_was_under_way_before_does_not_hold_up_what_came_back(dispatching):
-    """A delivery from before the partition left ends when it will; nothing is committed for it any more."""
+    """A delivery from before the partition left ends when it will; nothing is committed for it any
+    more.
+    """
     partitions, ticks, function, waiting = await dispatching("0/0")
     partitions.hand(stored(0), stored(1), stored(2))
     await function.next(3)
@@ -124,7 +139,9 @@ async def test_what_was_under_way_before_does_not_hold_up_what_came_back(dispatc
 
 
 async def test_a_partition_that_comes_back_higher_is_never_committed_backwards(dispatching):
-    """Another one went on meanwhile: what is still open here from before says nothing about its commits."""
+    """Another one went on meanwhile: what is still open here from before says nothing about its
+    commits.
+    """
     partitions, ticks, function, waiting = await dispatching("0/1")
     partitions.hand(stored(0), stored(1))
     await function.next(2)

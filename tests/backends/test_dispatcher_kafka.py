@@ -37,7 +37,9 @@ async def start(log):
 
     async def started(function, *, sleep=asyncio.sleep):
         source = Source(topic=COMMANDS, group="send", url="http://send", retry_policy=RETRY_POLICY)
-        dispatcher = Dispatcher(source, reads=log, appends=log, post=in_process(function), sleep=sleep)
+        dispatcher = Dispatcher(
+            source, reads=log, appends=log, post=in_process(function), sleep=sleep
+        )
         dispatcher.task = asyncio.create_task(dispatcher.run())
         running.append(dispatcher)
         async with asyncio.timeout(PATIENCE_S):
@@ -53,7 +55,9 @@ async def start(log):
 async def fill(log, numbers):
     """Events of these ids, over all partitions."""
     partitions = await log.partitions(COMMANDS)
-    await log.append([ProducerRecord(COMMANDS, event(number), number % partitions) for number in numbers])
+    await log.append(
+        [ProducerRecord(COMMANDS, event(number), number % partitions) for number in numbers]
+    )
 
 
 async def called(function, numbers):
@@ -68,7 +72,9 @@ async def called(function, numbers):
 
 async def everything_is_committed(log):
     async with asyncio.timeout(PATIENCE_S):
-        while await log.committed("send", COMMANDS) != {partition: end for partition, end in (await ends(log, COMMANDS)).items() if end}:
+        while await log.committed("send", COMMANDS) != {
+            partition: end for partition, end in (await ends(log, COMMANDS)).items() if end
+        }:
             await asyncio.sleep(0.05)
 
 
@@ -93,7 +99,9 @@ async def test_what_a_crash_left_uncommitted_comes_again(log, start):
 
 
 async def test_dispatchers_of_one_group_share_the_partitions(log, start):
-    """One joins, one leaves: every event is posted, and all of it committed; no commit goes back."""
+    """One joins, one leaves: every event is posted, and all of it committed; no
+    commit goes back.
+    """
     function = Function()
     gate = asyncio.Event()
 
@@ -116,5 +124,7 @@ async def test_dispatchers_of_one_group_share_the_partitions(log, start):
     after = await log.committed("send", COMMANDS)
     await end(two)
 
-    assert came >= 18  # half of what came after it; and what the first had not finished of its partitions
+    assert (
+        came >= 18
+    )  # half of what came after it; and what the first had not finished of its partitions
     assert all(after[partition] >= offset for partition, offset in before.items())

@@ -1,7 +1,9 @@
-"""The measured dispatcher's verdict table, row by row, over real HTTP: what a function answers, how often it is asked, what becomes of it.
+"""The measured dispatcher's verdict table, row by row, over real HTTP: what a function answers, how
+often it is asked, what becomes of it.
 
-Left out: a 303 with a Location, which is not followed here (design.md D22), and "no dead-letter sink": a source of ours always has one.
-What the dispatcher drops because its dead-letter sink refuses it waits here: `test_dispatcher` has it. Only the back-off takes no time.
+Left out: a 303 with a Location, which is not followed here (design.md D22), and "no dead-letter
+sink": a source of ours always has one. What the dispatcher drops because its dead-letter sink
+refuses it waits here: `test_dispatcher` has it. Only the back-off takes no time.
 """
 
 import asyncio
@@ -18,7 +20,16 @@ from backends.retry_policy import RetryPolicy
 from backends.telemetry import metrics
 from knchat.develop.serving import HttpServer, listen
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from tests.backends.dispatched import PATIENCE_S, Function, Naps, append, committed, dead_letters, end, event
+from tests.backends.dispatched import (
+    PATIENCE_S,
+    Function,
+    Naps,
+    append,
+    committed,
+    dead_letters,
+    end,
+    event,
+)
 
 PATIENT = RetryPolicy(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=2)
 """The delivery block under which the table was measured."""
@@ -70,14 +81,18 @@ async def unknown():
 
 
 async def hang(scope, receive, send):
-    """Never answers, until its caller is gone: the dispatcher closes the connection, and the function can notice."""
+    """Never answers, until its caller is gone: the dispatcher closes the connection, and the
+    function can notice.
+    """
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 @dataclass(frozen=True)
 class Row:
-    """`code`: the dead letter's `knativeerrorcode`; "": a dead letter without one; None: no dead letter."""
+    """`code`: the dead letter's `knativeerrorcode`; "": a dead letter without one; None: no dead
+    letter.
+    """
 
     function: object
     tries: int
@@ -93,10 +108,33 @@ def again(status):
 RETRY_AFTER = [(b"retry-after", b"5")]
 ROWS = {
     **{str(status): Row(answering(status), 1) for status in (200, 201, 202, 204)},
-    **{str(status): again(status) for status in (404, 408, 409, 429, 500, 501, 502, 503, 504, 507, 599)},
+    **{
+        str(status): again(status)
+        for status in (404, 408, 409, 429, 500, 501, 502, 503, 504, 507, 599)
+    },
     **{
         str(status): Row(answering(status), 1, (), str(status))
-        for status in (300, 301, 302, 304, 307, 308, 400, 401, 403, 405, 406, 410, 412, 413, 415, 418, 422, 425, 499)
+        for status in (
+            300,
+            301,
+            302,
+            304,
+            307,
+            308,
+            400,
+            401,
+            403,
+            405,
+            406,
+            410,
+            412,
+            413,
+            415,
+            418,
+            422,
+            425,
+            499,
+        )
     },
     "no answer within the timeout": Row(answering(*[hang] * 6), 6, EXPONENTIAL_S, "", HURRIED),
     "closed before the answer": Row(closing, 6, EXPONENTIAL_S, ""),
@@ -120,12 +158,17 @@ async def embedded(tmp_path):
 
 
 def tries():
-    return sum(metrics.value_of("knchat_pump_tries_total", group="send", verdict=verdict) for verdict in ("taken", "again", "never"))
+    return sum(
+        metrics.value_of("knchat_pump_tries_total", group="send", verdict=verdict)
+        for verdict in ("taken", "again", "never")
+    )
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 async def test_the_verdict_is_the_dispatcher_s(row, embedded):
-    """So many tries, so far apart, then committed: taken, or set aside once with the code of the last answer, if there was one."""
+    """So many tries, so far apart, then committed: taken, or set aside once with the code of the
+    last answer, if there was one.
+    """
     before, naps = tries(), Naps()
     await append(embedded, event())
     async with row.function() as url:
@@ -152,7 +195,9 @@ async def test_the_verdict_is_the_dispatcher_s(row, embedded):
 
 
 async def test_a_request_that_timed_out_runs_on_in_the_function(embedded):
-    """The dispatcher closes the connection and asks again beside it: the function's own deadline must end the first."""
+    """The dispatcher closes the connection and asks again beside it: the function's own deadline
+    must end the first.
+    """
     going_on, running = asyncio.Event(), []
 
     async def overstay(scope, receive, send):

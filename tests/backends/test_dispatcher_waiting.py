@@ -1,4 +1,6 @@
-"""What waits for its next try in the dispatcher holds up nothing, and what was acknowledged is waited for as long as a store is away."""
+"""What waits for its next try in the dispatcher holds up nothing, and what was acknowledged is
+waited for as long as a store is away.
+"""
 
 import asyncio
 import itertools
@@ -6,12 +8,28 @@ import itertools
 import pytest
 
 from backends.dispatcher import dispatcher as module
-from backends.dispatcher.dispatcher import MAX_CONCURRENT_RETRIES, MAX_POLL_RECORDS, MAX_RETRY_DELAY_S, Dispatcher, Source
+from backends.dispatcher.dispatcher import (
+    MAX_CONCURRENT_RETRIES,
+    MAX_POLL_RECORDS,
+    MAX_RETRY_DELAY_S,
+    Dispatcher,
+    Source,
+)
 from backends.dispatcher.in_process import in_process
 from backends.http_post import HttpPost
 from backends.retry_policy import RetryPolicy
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from tests.backends.dispatched import PATIENCE_S, Failing, Function, Naps, append, committed, dead_letters, end, event
+from tests.backends.dispatched import (
+    PATIENCE_S,
+    Failing,
+    Function,
+    Naps,
+    append,
+    committed,
+    dead_letters,
+    end,
+    event,
+)
 from tests.backends.test_dispatcher_verdicts import refusing
 
 SHORT = RetryPolicy(retry=2, backoff_delay_s=0.8, timeout_s=2)
@@ -22,9 +40,30 @@ async def start(embedded):
     """Starts dispatchers of chat-commands whose events were acknowledged, and ends them."""
     running = []
 
-    async def started(post, *, acknowledged=True, retry_policy=SHORT, sleep=None, appends=embedded, held_events=None):
-        source = Source(topic=COMMANDS, group="send", url="http://send", retry_policy=retry_policy, acknowledged=acknowledged)
-        dispatcher = Dispatcher(source, reads=embedded, appends=appends, post=post, sleep=sleep or Naps(), held_events=held_events)
+    async def started(
+        post,
+        *,
+        acknowledged=True,
+        retry_policy=SHORT,
+        sleep=None,
+        appends=embedded,
+        held_events=None,
+    ):
+        source = Source(
+            topic=COMMANDS,
+            group="send",
+            url="http://send",
+            retry_policy=retry_policy,
+            acknowledged=acknowledged,
+        )
+        dispatcher = Dispatcher(
+            source,
+            reads=embedded,
+            appends=appends,
+            post=post,
+            sleep=sleep or Naps(),
+            held_events=held_events,
+        )
         dispatcher.task = asyncio.create_task(dispatcher.run())
         running.append(dispatcher)
         return dispatcher
@@ -62,10 +101,14 @@ async def endless(seconds):
 
 @pytest.mark.parametrize("acknowledged", [True, False])
 async def test_events_that_wait_do_not_hold_up_the_next(embedded, start, acknowledged):
-    """Ten times as many as are in flight at once, and then one that can be decided: it is, at once."""
+    """Ten times as many as are in flight at once, and then one that can be
+    decided: it is, at once.
+    """
     function = Undecided()
     for number in range(10):
-        await append(embedded, *[event(f"stranger-{number}-{n}") for n in range(2 * MAX_POLL_RECORDS)])
+        await append(
+            embedded, *[event(f"stranger-{number}-{n}") for n in range(2 * MAX_POLL_RECORDS)]
+        )
     await append(embedded, event("good"))
     await start(in_process(function), acknowledged=acknowledged, sleep=endless)
     async with asyncio.timeout(PATIENCE_S):
@@ -79,7 +122,9 @@ async def test_a_dead_letter_that_waits_for_the_log_does_not_hold_up_the_next(em
     """The log may take nothing more and still be read."""
     function = Function(*[422] * 2 * MAX_POLL_RECORDS)
     full = [module.Unavailable("the disk is full")] * 2 * MAX_POLL_RECORDS
-    await append(embedded, *[event(number) for number in range(2 * MAX_POLL_RECORDS)], event("good"))
+    await append(
+        embedded, *[event(number) for number in range(2 * MAX_POLL_RECORDS)], event("good")
+    )
     await start(in_process(function), appends=Failing(embedded, "append", *full), sleep=endless)
 
     assert "good" in await function.next(2 * MAX_POLL_RECORDS + 1)
@@ -87,7 +132,9 @@ async def test_a_dead_letter_that_waits_for_the_log_does_not_hold_up_the_next(em
 
 @pytest.mark.parametrize(("bound", "value"), [("MAX_HELD_EVENTS", 5), ("MAX_HELD_BYTES", 10)])
 async def test_what_waits_is_bounded(embedded, start, monkeypatch, bound, value):
-    """With so many events or bytes in memory nothing more is polled; what was polled together is tried."""
+    """With so many events or bytes in memory nothing more is polled; what was polled together is
+    tried.
+    """
     monkeypatch.setattr(module, bound, value)
     monkeypatch.setattr(module, "MAX_POLL_RECORDS", 1)
     function, naps = Function(*[503] * 7), endless
@@ -105,7 +152,9 @@ async def test_what_waits_is_bounded(embedded, start, monkeypatch, bound, value)
 async def test_ours_may_be_held_to_what_the_dispatcher_holds(embedded, start):
     """What waits holds a place then, and two polls less one are all there are."""
     function = Undecided()
-    await append(embedded, *[event(number) for number in range(3 * MAX_POLL_RECORDS)], event("good"))
+    await append(
+        embedded, *[event(number) for number in range(3 * MAX_POLL_RECORDS)], event("good")
+    )
     await start(in_process(function), sleep=endless, held_events=MAX_POLL_RECORDS)
     async with asyncio.timeout(PATIENCE_S):
         while function.asked < MAX_POLL_RECORDS:
@@ -135,11 +184,15 @@ async def test_so_many_retries_at_once_and_a_second(embedded, start, monkeypatch
 
 
 async def test_retries_that_began_together_do_not_stay_together(embedded, start, monkeypatch):
-    """Beside fifty at one moment of each second p99 of what could be decided was 92 ms, spread over it 67 (measured)."""
+    """Beside fifty at one moment of each second p99 of what could be decided was 92 ms, spread over
+    it 67 (measured).
+    """
     loop, held = asyncio.get_running_loop(), []
     call_later = loop.call_later
     monkeypatch.setattr(module, "RETRY_COOLDOWN_S", 3_600.0)
-    monkeypatch.setattr(loop, "call_later", lambda delay, *what: (held.append(delay), call_later(delay, *what))[1])
+    monkeypatch.setattr(
+        loop, "call_later", lambda delay, *what: (held.append(delay), call_later(delay, *what))[1]
+    )
     function = Undecided()
     await append(embedded, *[event(number) for number in range(MAX_CONCURRENT_RETRIES)])
     dispatcher = await start(in_process(function))
@@ -156,7 +209,9 @@ async def test_retries_that_began_together_do_not_stay_together(embedded, start,
 
 
 async def test_a_store_that_is_away_is_waited_for_without_end(embedded, start):
-    """No number of tries decides about what was acknowledged; between two there is at most the delivery's last wait."""
+    """No number of tries decides about what was acknowledged; between two there is at most the
+    delivery's last wait.
+    """
     function, naps = Function(*[503] * 40), Naps()
     await append(embedded, event())
     dispatcher = await start(in_process(function), sleep=naps)
@@ -175,7 +230,9 @@ async def test_a_store_s_return_is_noticed_soon(embedded, start):
     """However long the dispatcher's last waits are."""
     function, naps = Function(*[503] * 70), Naps()
     await append(embedded, event())
-    dispatcher = await start(in_process(function), retry_policy=RetryPolicy(retry=60, backoff_delay_s=0.5), sleep=naps)
+    dispatcher = await start(
+        in_process(function), retry_policy=RetryPolicy(retry=60, backoff_delay_s=0.5), sleep=naps
+    )
     await function.next(71)
     await end(dispatcher)
 

@@ -13,7 +13,14 @@ from schemas.errors import Unavailable
 def test_one_of_each_in_turn():
     """Who has put in a hundred waits between them for each of the others'."""
     queue = FairQueue[str]()
-    for who, item in (("ann", "a1"), ("ann", "a2"), ("ann", "a3"), ("ben", "b1"), (SYSTEM, "h1"), ("ben", "b2")):
+    for who, item in (
+        ("ann", "a1"),
+        ("ann", "a2"),
+        ("ann", "a3"),
+        ("ben", "b1"),
+        (SYSTEM, "h1"),
+        ("ben", "b2"),
+    ):
         queue.put(who, item)
 
     assert queue.waiting("ann") == 3
@@ -106,7 +113,9 @@ async def test_who_gives_up_leaves_no_place_taken():
 
 @pytest.mark.parametrize("cancelled", [(0, 1, 2), (1, 2, 0), (1, 0, 2)])
 async def test_who_gives_up_as_a_place_comes_free_is_passed_over(cancelled):
-    """A call's time ends and a place comes free in one turn of the loop, in either order: the next one is called."""
+    """A call's time ends and a place comes free in one turn of the loop, in either order: the next
+    one is called.
+    """
     turns, order = Turns(1, each=1, waiting=8, each_waiting=8, busy="full"), []
     *gone, last = (Visit(turns, who, order) for who in ("ann", "ben", "ben", "cid"))
     await settle()

@@ -1,4 +1,7 @@
-"""The suite of the `GeneratorLeases` port, over all databases. No test waits for a lease: those of no or negative length end at once."""
+"""The suite of the `GeneratorLeases` port, over all databases.
+
+No test waits for a lease: those of no or negative length end at once.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ async def generators(database, clock):
 @pytest.fixture
 async def only_one(database, clock):
     """All numbers but 77 are leased to others, for long."""
-    others = sa.update(GENERATORS).where(GENERATORS.c.generator != 77).values(holder="others", until_ms=1 << 60)
+    others = (
+        sa.update(GENERATORS)
+        .where(GENERATORS.c.generator != 77)
+        .values(holder="others", until_ms=1 << 60)
+    )
     await database.write(lambda connection: connection.execute(others))
     return SqlGeneratorLeases(database, clock)
 
@@ -93,7 +100,9 @@ def claimed_by(processes, times, environ):
     for process in running:
         process.stdin.write("go\n")
         process.stdin.flush()
-    numbers = [int(word) for process in running for word in process.communicate(timeout=60)[0].split()]
+    numbers = [
+        int(word) for process in running for word in process.communicate(timeout=60)[0].split()
+    ]
     assert [process.returncode for process in running] == [0] * processes
     return numbers
 
@@ -106,7 +115,9 @@ def test_processes_that_claim_at_once_get_different_numbers(tmp_path):
 
 
 def test_gateways_that_claim_on_one_server_at_once_get_different_numbers(postgres):
-    """Eight processes on PostgreSQL: rows that another has locked are passed over, so none waits and none shares."""
+    """Eight processes on PostgreSQL: rows that another has locked are passed over, so none waits
+    and none shares.
+    """
     numbers = claimed_by(8, 8, postgres.environ(postgres.empty()))
 
     assert len(numbers) == len(set(numbers)) == 256
@@ -114,7 +125,9 @@ def test_gateways_that_claim_on_one_server_at_once_get_different_numbers(postgre
 
 async def test_the_last_free_number_goes_to_one_of_many(only_one):
     """Claims at once for the one number that is left: all but one are told that there is none."""
-    claims = await asyncio.gather(*(only_one.claim("rival") for _ in range(12)), return_exceptions=True)
+    claims = await asyncio.gather(
+        *(only_one.claim("rival") for _ in range(12)), return_exceptions=True
+    )
 
     assert sorted(type(claim).__name__ for claim in claims) == ["Lease"] + ["Unavailable"] * 11
 
@@ -127,7 +140,9 @@ async def test_a_lent_number_is_not_lent_again(only_one):
 
 
 async def test_a_number_rests_after_its_lease(only_one):
-    """Its holder may have minted ids a second ahead of the database's clock, so it is not leased in that time."""
+    """Its holder may have minted ids a second ahead of the database's clock, so it is not leased in
+    that time.
+    """
     lease = await only_one.claim("first", lease_s=0)
     with pytest.raises(Unavailable):
         await only_one.claim("second")
@@ -163,7 +178,11 @@ async def test_a_released_number_rests_before_it_is_lent_again(only_one, databas
     await only_one.release(lease)
     with pytest.raises(Unavailable):
         await only_one.claim("second")
-    rested = sa.update(GENERATORS).where(GENERATORS.c.generator == 77).values(until_ms=GENERATORS.c.until_ms - COOLDOWN_MS)
+    rested = (
+        sa.update(GENERATORS)
+        .where(GENERATORS.c.generator == 77)
+        .values(until_ms=GENERATORS.c.until_ms - COOLDOWN_MS)
+    )
     await database.write(lambda connection: connection.execute(rested))
 
     assert (await only_one.claim("second")).generator == 77

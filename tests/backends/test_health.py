@@ -1,4 +1,6 @@
-"""What probes and starts ask the ports: who is missing is named in time, wrong settings are told from servers that are away."""
+"""What probes and starts ask the ports: who is missing is named in time, wrong settings are told
+from servers that are away.
+"""
 
 import asyncio
 import logging
@@ -50,11 +52,16 @@ async def test_what_is_missing_is_named_once(backends, answer):
     answer("appends", Unavailable("the disk is full"))
     answer("chats", Unavailable("away"))
 
-    assert await backends.health.missing(["appends", "reads", "chats", "accounts"]) == ["log (embedded)", "chats (sql)"]
+    assert await backends.health.missing(["appends", "reads", "chats", "accounts"]) == [
+        "log (embedded)",
+        "chats (sql)",
+    ]
 
 
 async def test_a_store_of_another_version_says_what_to_do(tmp_path):
-    """Waiting does not help there, so the probe shows the store's own words; a newer one is no reason to end, either."""
+    """Waiting does not help there, so the probe shows the store's own words; a newer one is no
+    reason to end, either.
+    """
     backends = Backends(Settings(data=tmp_path))
     await backends.accounts.ping()
     await backends.close()
@@ -74,7 +81,9 @@ async def test_an_unfit_store_is_unavailable(backends, answer):
     """To all but operators it is an unavailable store."""
     answer("chats", Unfit("the keyspace knchat is not there: run `kn-chat migrate`"))
 
-    assert await backends.health.missing(["chats"]) == ["chats (sql): the keyspace knchat is not there: run `kn-chat migrate`"]
+    assert await backends.health.missing(["chats"]) == [
+        "chats (sql): the keyspace knchat is not there: run `kn-chat migrate`"
+    ]
     await backends.health.check(["chats"])
 
 
@@ -82,7 +91,9 @@ async def test_a_wrong_setting_is_named(backends, answer):
     """With its name, which not every message begins with."""
     answer("cache", Malformed("it refuses our password", field="KNCHAT_REDIS_PASSWORD"))
 
-    assert await backends.health.missing(["cache"]) == ["cache (embedded): KNCHAT_REDIS_PASSWORD: it refuses our password"]
+    assert await backends.health.missing(["cache"]) == [
+        "cache (embedded): KNCHAT_REDIS_PASSWORD: it refuses our password"
+    ]
     with pytest.raises(Malformed, match="KNCHAT_REDIS_PASSWORD") as refusal:
         await backends.health.check(["accounts", "cache"])
     assert refusal.value.field == "KNCHAT_REDIS_PASSWORD"
@@ -101,11 +112,15 @@ async def test_a_package_that_is_not_installed_is_named(backends, answer):
     """An image holds the drivers of the stores that it was made for."""
     answer("chats", ModuleNotFoundError("no module", name="cassandra"))
 
-    assert await backends.health.missing(["chats"]) == ["chats (sql): the package cassandra is not installed here"]
+    assert await backends.health.missing(["chats"]) == [
+        "chats (sql): the package cassandra is not installed here"
+    ]
 
 
 async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
-    """No caller waits longer than a probe may, and however many probes come, one ping is under way."""
+    """No caller waits longer than a probe may, and however many probes come,
+    one ping is under way.
+    """
     monkeypatch.setattr(health, "READY_TIMEOUT_S", 0.02)
     pings, answers = [], asyncio.Event()
 
@@ -126,7 +141,9 @@ async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
 
 
 async def test_a_start_has_more_patience_than_a_probe(backends, answer, monkeypatch):
-    """A busy machine takes its time to load drivers: a wrong setting that is told only then still stops the start."""
+    """A busy machine takes its time to load drivers: a wrong setting that is told only then still
+    stops the start.
+    """
     monkeypatch.setattr(health, "READY_TIMEOUT_S", 0.02)
     loaded = asyncio.Event()
 

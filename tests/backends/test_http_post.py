@@ -1,4 +1,6 @@
-"""A `Post` over HTTP before a server that writes bytes: what goes over the line, what is made of what comes back, what becomes of lines."""
+"""A `Post` over HTTP before a server that writes bytes: what goes over the line, what is made of
+what comes back, what becomes of lines.
+"""
 
 import asyncio
 import socket
@@ -16,7 +18,9 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
 
 
 class Server:
-    """Reads requests and answers each with the next of `answers` (None: never); keeps what it read, and its connections."""
+    """Reads requests and answers each with the next of `answers` (None: never); keeps what it read,
+    and its connections.
+    """
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -43,7 +47,11 @@ class Server:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                sizes = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+                sizes = [
+                    int(line.split(b":")[1])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length:")
+                ]
                 self.requests.append((head, await reader.readexactly(sum(sizes))))
                 answer = self.answers.pop(0) if self.answers else OK
                 if answer is None:
@@ -82,7 +90,9 @@ def lines(head):
 
 @pytest.mark.parametrize("data", [b"\x08\x01data", b""], ids=["a body", "no body"])
 async def test_the_headers_that_are_given_and_no_others(post, data):
-    """The dispatcher's set, which names no length when there is no body, and nothing that a library likes to add."""
+    """The dispatcher's set, which names no length when there is no body, and nothing that a library
+    likes to add.
+    """
     async with Server() as server:
         headers, _ = request_of(replace(event(), data=data), url=server.url, namespace="chat")
         await post(server.url)(headers, data)
@@ -96,7 +106,10 @@ async def test_the_headers_that_are_given_and_no_others(post, data):
 
 async def test_what_was_answered(post):
     """Status, headers in small letters, body, also in pieces."""
-    pieces = b"HTTP/1.1 422 No\r\nKne-Reason: Why\r\ntransfer-encoding: chunked\r\n\r\n2\r\nNo\r\n1\r\n!\r\n0\r\n\r\n"
+    pieces = (
+        b"HTTP/1.1 422 No\r\nKne-Reason: Why\r\ntransfer-encoding: "
+        b"chunked\r\n\r\n2\r\nNo\r\n1\r\n!\r\n0\r\n\r\n"
+    )
     async with Server(pieces) as server:
         answer = await post(server.url)([], b"x")
 
@@ -115,7 +128,9 @@ async def test_of_a_long_answer_the_beginning(post):
 
 
 async def test_a_line_serves_many_requests(post):
-    """One after the other over one connection; at once over as many as there are, and no more than the dispatcher has."""
+    """One after the other over one connection; at once over as many as there are, and no more than
+    the dispatcher has.
+    """
     async with Server() as server:
         send = post(server.url)
         for _ in range(3):
@@ -149,7 +164,10 @@ async def test_who_is_cancelled_closes_the_connection(post):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_an_answer(post, status):
     """It is not followed, and so no request goes anywhere else."""
-    async with Server(b"HTTP/1.1 %d No\r\nlocation: /other\r\nset-cookie: a=b\r\ncontent-length: 0\r\n\r\n" % status) as server:
+    async with Server(
+        b"HTTP/1.1 %d No\r\nlocation: /other\r\nset-cookie: a=b\r\ncontent-length: 0\r\n\r\n"
+        % status
+    ) as server:
         send = post(server.url)
 
         assert (await send([], b"x")).status == status

@@ -12,7 +12,9 @@ HEADERS = [(b"ce-id", b"1"), (b"host", b"send")]
 def answering(*messages):
     async def app(scope, receive, send):
         for message in messages:
-            await send({"type": f"http.response.{'start' if 'status' in message else 'body'}", **message})
+            await send(
+                {"type": f"http.response.{'start' if 'status' in message else 'body'}", **message}
+            )
 
     return app
 
@@ -23,19 +25,28 @@ async def test_the_app_sees_one_post_with_headers_and_body():
 
     async def app(scope, receive, send):
         seen.update(scope, message=await receive())
-        await send({"type": "http.response.start", "status": 204, "headers": [(b"Kne-Reason", b"Why")]})
+        await send(
+            {"type": "http.response.start", "status": 204, "headers": [(b"Kne-Reason", b"Why")]}
+        )
         await send({"type": "http.response.body"})
 
     answer = await in_process(app)(HEADERS, b"\x08\x01")
 
-    assert (seen["type"], seen["method"], seen["path"], seen["headers"]) == ("http", "POST", "/", HEADERS)
+    assert (seen["type"], seen["method"], seen["path"], seen["headers"]) == (
+        "http",
+        "POST",
+        "/",
+        HEADERS,
+    )
     assert seen["message"] == {"type": "http.request", "body": b"\x08\x01", "more_body": False}
     assert answer == (204, [(b"kne-reason", b"Why")], b"")
 
 
 async def test_the_parts_of_a_body_are_put_together():
     """An app may send its answer in pieces."""
-    answer = await in_process(answering({"status": 200}, {"body": b"O", "more_body": True}, {"body": b"K"}))(HEADERS, b"")
+    answer = await in_process(
+        answering({"status": 200}, {"body": b"O", "more_body": True}, {"body": b"K"})
+    )(HEADERS, b"")
 
     assert answer == (200, [], b"OK")
 
@@ -62,7 +73,9 @@ async def test_an_app_that_answers_nothing_is_a_500():
 async def test_an_answer_that_breaks_off_is_no_answer():
     """A server would close the connection."""
     with pytest.raises(ConnectionError):
-        await in_process(answering({"status": 200}, {"body": b"half", "more_body": True}))(HEADERS, b"")
+        await in_process(answering({"status": 200}, {"body": b"half", "more_body": True}))(
+            HEADERS, b""
+        )
 
 
 async def test_an_app_that_raises_after_its_answer_has_answered(caplog):
@@ -79,7 +92,9 @@ async def test_an_app_that_raises_after_its_answer_has_answered(caplog):
 
 
 async def test_a_handler_goes_on_after_the_timeout_and_may_notice():
-    """The dispatcher closes the connection at its timeout; the function is not stopped, but can see it (measured)."""
+    """The dispatcher closes the connection at its timeout; the function is not stopped, but can see
+    it (measured).
+    """
     noticed = asyncio.Event()
 
     async def app(scope, receive, send):

@@ -69,7 +69,10 @@ def drop(request):
         slot = (await ports.reads._place(DEAD_LETTERS)).slot(partition)
 
         def step(connection):
-            connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", (slot << OFFSET_BITS, slot << OFFSET_BITS | before))
+            connection.execute(
+                "DELETE FROM records WHERE id >= ? AND id < ?",
+                (slot << OFFSET_BITS, slot << OFFSET_BITS | before),
+            )
             connection.execute("UPDATE slots SET begin = ? WHERE slot = ?", (before, slot))
 
         await ports.reads.run(step, durable=False)
@@ -77,7 +80,9 @@ def drop(request):
     async def kafka_(ports, partition, before):
         brokers = ports.reads._brokers
         admin = brokers.admin()
-        await asyncio.to_thread(admin.delete_records, {TopicPartition(brokers.topic(DEAD_LETTERS), partition): before})
+        await asyncio.to_thread(
+            admin.delete_records, {TopicPartition(brokers.topic(DEAD_LETTERS), partition): before}
+        )
         admin.close()
 
     return {"embedded": embedded_, "kafka": kafka_}[request.node.callspec.params["connect"]]

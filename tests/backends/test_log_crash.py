@@ -1,4 +1,6 @@
-"""The embedded log over kill -9: a program appends, commits and reserves keys, and says what was acknowledged, until it is killed."""
+"""The embedded log over kill -9: a program appends, commits and reserves keys, and says what was
+acknowledged, until it is killed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from tests.backends.suite_log import ends, ids
 
 ROUNDS = 8
 
-# Five tasks, so that groups hold several appends; each reserves a key first, as the gateway does. A member commits what it has seen.
+# Five tasks, so that groups hold several appends; each reserves a key first, as the gateway does. A
+# member commits what it has seen.
 PROGRAM = """
 import asyncio, pathlib, sys
 from backends.cache import Claim
@@ -52,8 +55,14 @@ asyncio.run(main())
 
 
 def run_until_killed(path, round_, lines):
-    """The lines of a program that was killed after so many of them; the last may be torn and is left out."""
-    child = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path), str(round_ * 1_000_000)], stdout=subprocess.PIPE, text=True)
+    """The lines of a program that was killed after so many of them; the last may be torn and is
+    left out.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path), str(round_ * 1_000_000)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     said = [child.stdout.readline() for _ in range(lines)]
     child.kill()
     said += child.communicate()[0].splitlines(keepends=True)
@@ -62,7 +71,9 @@ def run_until_killed(path, round_, lines):
 
 
 async def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
-    """Every acknowledged append is readable once, offsets are dense, commits are kept and not ahead; what is there has its key, too."""
+    """Every acknowledged append is readable once, offsets are dense, commits are kept and not
+    ahead; what is there has its key, too.
+    """
     path = tmp_path / "log.db"
     chance = random.Random(7)  # noqa: S311 - says when to kill, guards nothing
     said = []
@@ -71,7 +82,9 @@ async def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
         log = EmbeddedLog(path)
         found = {}
         for partition in range(3):
-            stored = await log.read(DEAD_LETTERS, partition, 0, max_records=1 << 20, max_bytes=1 << 30)
+            stored = await log.read(
+                DEAD_LETTERS, partition, 0, max_records=1 << 20, max_bytes=1 << 30
+            )
             found |= dict.fromkeys(ids(stored), partition)
 
             assert [item.offset for item in stored] == list(range(len(stored)))
@@ -84,7 +97,9 @@ async def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
 
         assert sum(end.values()) == len(found)
         assert [line[1] for line in said if line[0] == "appended" and line[1] not in found] == []
-        for partition, offset in ((int(line[1]), int(line[2])) for line in said if line[0] == "committed"):
+        for partition, offset in (
+            (int(line[1]), int(line[2])) for line in said if line[0] == "committed"
+        ):
             assert offset <= committed[partition] <= end[partition]
         assert [answer.id for answer in answers] == [int(line[3]) for line in reserved]
         assert not any(answer.fresh for answer in answers)

@@ -1,4 +1,6 @@
-"""What only the embedded log promises: what a group costs, what others on the file do, retention by a clock, a full disk."""
+"""What only the embedded log promises: what a group costs, what others on the file do, retention by
+a clock, a full disk.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ DAY_S = 86_400
 
 def python(code, *arguments):
     """A program of its own, spoken to by lines."""
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 async def test_one_fsync_serves_all_who_wait(log, monkeypatch):
@@ -49,13 +56,23 @@ async def test_one_fsync_serves_all_who_wait(log, monkeypatch):
 
 
 async def test_only_what_must_be_durable_waits_for_the_disk(log):
-    """SQLite syncs the transactions of appends and commits (2, FULL); those of reservations are deferred to the next one (1, NORMAL)."""
+    """SQLite syncs the transactions of appends and commits (2, FULL); those of reservations are
+    deferred to the next one (1, NORMAL).
+    """
 
     def synchronous(connection):
         return connection.execute("PRAGMA synchronous").fetchone()[0]
 
-    assert [await log.run(synchronous, durable=durable) for durable in (True, False, True)] == [2, 1, 2]
-    assert await asyncio.gather(log.run(synchronous, durable=False), log.append(records(1)), log.run(synchronous, durable=False)) == [
+    assert [await log.run(synchronous, durable=durable) for durable in (True, False, True)] == [
+        2,
+        1,
+        2,
+    ]
+    assert await asyncio.gather(
+        log.run(synchronous, durable=False),
+        log.append(records(1)),
+        log.run(synchronous, durable=False),
+    ) == [
         2,
         None,
         2,
@@ -79,7 +96,9 @@ async def test_a_step_that_cannot_be_bound_hurts_no_other(log):
 async def test_more_than_the_queue_holds_is_refused(log):
     """A caller that appends faster than the disk is told at once, and what was taken is written."""
     big = [ProducerRecord(DEAD_LETTERS, event(b"x" * 500_000), 0) for _ in range(60)]
-    results = await asyncio.gather(*[log.append([record]) for record in big], return_exceptions=True)
+    results = await asyncio.gather(
+        *[log.append([record]) for record in big], return_exceptions=True
+    )
     refused = [result for result in results if isinstance(result, Unavailable)]
 
     assert 0 < len(refused) < 60
@@ -141,7 +160,10 @@ async def test_an_append_waits_for_another_process_with_a_timeout(log, tmp_path,
 
 
 async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplog):
-    """A bug of ours in the thread: `dev` would stay alive and do nothing. Who waited is told, and the next append is written."""
+    """A bug of ours in the thread: `dev` would stay alive and do nothing.
+
+    Who waited is told, and the next append is written.
+    """
     monkeypatch.setattr(embedded_writer, "_RETRY_DELAY_S", 0.01)
     commit, keep = embedded_writer.Writer._write, embedded_writer.Writer._keep_wal_short
     bugs = ["in writing", "beside it"]
@@ -166,7 +188,9 @@ async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplo
         await log.ping()
 
     assert await log.bounds(DEAD_LETTERS, [0]) == {0: Bounds(0, 4)}
-    assert [record.message for record in caplog.records] == ["the log's writing thread failed, and begins again"] * 2
+    assert [record.message for record in caplog.records] == [
+        "the log's writing thread failed, and begins again"
+    ] * 2
     assert log._opened.writer._queued_bytes == 0
 
 
@@ -201,14 +225,21 @@ async def test_a_damaged_file_cannot_be_read(log, tmp_path):
 async def test_the_write_ahead_log_stays_short(log, tmp_path):
     """80 MiB through it leave a few MiB of it, while appends go on."""
     for _ in range(20):
-        await asyncio.gather(*[log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0)]) for _ in range(40)])
+        await asyncio.gather(
+            *[
+                log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0)])
+                for _ in range(40)
+            ]
+        )
     written = (tmp_path / "data" / "log.db-wal").stat().st_size
 
     assert written < 40 * 2**20
 
 
 async def test_records_are_kept_as_long_as_their_topic_says(log, clock):
-    """Older ones are dropped, bounds move at once, offsets count on, and a reader below begins at the oldest."""
+    """Older ones are dropped, bounds move at once, offsets count on, and a reader below begins at
+    the oldest.
+    """
     old, new = records(200, 0, SESSION_DELIVERIES), records(3, 0, SESSION_DELIVERIES)
     await log.append(old)
     clock.now_s += TOPICS[SESSION_DELIVERIES].kept_s - 1
@@ -257,18 +288,25 @@ async def test_a_clock_that_falls_back_does_not_date_records_backwards(log, cloc
 
 
 async def test_a_reader_overtaken_by_retention_goes_on_at_the_oldest_record(log, clock):
-    """A follower that finds nothing where it stood, and one from an offset that is gone. Each says so."""
+    """A follower that finds nothing where it stood, and one from an offset that is gone.
+
+    Each says so.
+    """
     await log.append(records(4))
     clock.now_s += 15 * DAY_S
     told = []
-    async with log.follow(DEAD_LETTERS, {0: 0}, on_offset_reset=lambda *where: told.append(where)) as early:
+    async with log.follow(
+        DEAD_LETTERS, {0: 0}, on_offset_reset=lambda *where: told.append(where)
+    ) as early:
         (first,) = await early.next(1, 1 << 20)  # it knows now that three more are there
         await log.expire()
         waiting = asyncio.create_task(batches(early, 2))
         await log.bounds(DEAD_LETTERS, [0])  # by now it has found nothing
         new = records(2)
         await log.append(new)
-        async with log.follow(DEAD_LETTERS, {0: 0}, on_offset_reset=lambda *where: told.append(where)) as late:
+        async with log.follow(
+            DEAD_LETTERS, {0: 0}, on_offset_reset=lambda *where: told.append(where)
+        ) as late:
             found = [await waiting, await batches(late, 2)]
 
     assert first.offset == 0
@@ -277,7 +315,11 @@ async def test_a_reader_overtaken_by_retention_goes_on_at_the_oldest_record(log,
 
 
 async def test_what_a_group_has_not_read_is_kept_whatever_its_age(log, make, clock, caplog):
-    """From its first member on, where it has committed and where it has not; the slowest group counts. Operators hear of it, once."""
+    """From its first member on, where it has committed and where it has not; the slowest group
+    counts.
+
+    Operators hear of it, once.
+    """
     await log.append([*records(4, 0), *records(2, 1), *records(2, 2)])
     async with log.member("send", DEAD_LETTERS) as member:
         await member.commit({0: 3, 2: 2})
@@ -292,7 +334,9 @@ async def test_what_a_group_has_not_read_is_kept_whatever_its_age(log, make, clo
 
     bounds = await again.bounds(DEAD_LETTERS, [0, 1, 2])
     assert bounds == {0: Bounds(3, 4), 1: Bounds(0, 2), 2: Bounds(2, 2)}
-    assert [record.message for record in caplog.records] == ["records are kept beyond their time, since a group has not read them"]
+    assert [record.message for record in caplog.records] == [
+        "records are kept beyond their time, since a group has not read them"
+    ]
     async with again.member("send", DEAD_LETTERS) as member:
         assert len(await polled(member, 3)) == 3
         await member.commit({0: 4, 1: 2})
@@ -301,7 +345,9 @@ async def test_what_a_group_has_not_read_is_kept_whatever_its_age(log, make, clo
 
 
 async def test_a_group_that_was_given_up_does_not_fill_the_disk(log, clock, monkeypatch, caplog):
-    """Beyond a size what it has not read goes all the same, with an error; should it come back, it is told."""
+    """Beyond a size what it has not read goes all the same, with an error; should it come back, it
+    is told.
+    """
     await log.append(records(4))
     async with log.member("send", DEAD_LETTERS) as member:
         await member.commit({0: 1})
@@ -326,7 +372,9 @@ async def test_a_slow_follower_costs_bounded_memory_and_misses_nothing(log):
     """What it leaves behind beyond 1 MiB is read from the file again, in order."""
     async with log.follow(DEAD_LETTERS, {0: 0, 1: 0}) as follower:
         for _ in range(20):
-            await log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0), *records(1, 1)])
+            await log.append(
+                [ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0), *records(1, 1)]
+            )
         recent = follower._tail.recent(0 + (await log._place(DEAD_LETTERS)).first_slot)
         held = recent.size
         found = await batches(follower, 40)
@@ -358,7 +406,10 @@ async def test_records_of_another_process_between_ours_are_read_from_the_file(lo
 async def test_records_of_another_process_after_ours_are_read_from_the_file(log, make):
     """The same when we learn of them by a look at the file."""
     other = make()
-    async with log.follow(DEAD_LETTERS, {0: 0}) as follower, log.follow(DEAD_LETTERS, {0: 0}) as witness:
+    async with (
+        log.follow(DEAD_LETTERS, {0: 0}) as follower,
+        log.follow(DEAD_LETTERS, {0: 0}) as witness,
+    ):
         ours, theirs = records(2), records(2)
         await log.append(ours)
         found = await follower.next(1, 1 << 20)
@@ -377,10 +428,15 @@ async def test_an_append_that_is_handed_over_late_takes_nothing_back(log, make):
     ours, theirs = records(1), records(2)
     await log.append(ours)
     await other.append(theirs)
-    (first,) = await log.run(lambda connection: connection.execute("SELECT * FROM records LIMIT 1").fetchall(), durable=False)
+    (first,) = await log.run(
+        lambda connection: connection.execute("SELECT * FROM records LIMIT 1").fetchall(),
+        durable=False,
+    )
     async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
         found = await follower.next(1, 1 << 20)
-        log._opened.tail.appended([first])  # as if the writing thread's word had been overtaken by the reading one's
+        log._opened.tail.appended(
+            [first]
+        )  # as if the writing thread's word had been overtaken by the reading one's
         found += await batches(follower, 2)
 
     assert ids(found) == sent([*ours, *theirs])
@@ -408,7 +464,9 @@ def _tmpfs(folder):
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=28m", "tmpfs", folder], check=True)
     filler = folder / "filler"
-    filler.write_bytes(b"x" * (14 * 2**20))  # a checkpoint that got stuck may take as much as is written by now
+    filler.write_bytes(
+        b"x" * (14 * 2**20)
+    )  # a checkpoint that got stuck may take as much as is written by now
     return filler.unlink, partial(subprocess.run, ["umount", "--lazy", folder], check=True)
 
 
@@ -423,7 +481,11 @@ def _file_size_limit(folder):
 @pytest.fixture(
     params=[
         pytest.param(
-            _tmpfs, marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount; the file size limit is tried instead")
+            _tmpfs,
+            marks=pytest.mark.skipif(
+                os.geteuid() != 0,
+                reason="only root may mount; the file size limit is tried instead",
+            ),
         ),
         _file_size_limit,
     ]
@@ -437,13 +499,25 @@ def small_disk(request, tmp_path):
 
 
 async def test_a_full_disk_refuses_and_recovers(small_disk, clock):
-    """Nothing is acknowledged that is not there, nothing is half there, and when there is room again appends go on by themselves."""
+    """Nothing is acknowledged that is not there, nothing is half there, and when there is room
+    again appends go on by themselves.
+    """
     folder, make_room = small_disk
     log = EmbeddedLog(folder / "log.db", clock=clock)
     acknowledged, refused = [], []
     while len(refused) < 20:  # meanwhile checkpoints begin to fail as well
-        calls = [[ProducerRecord(DEAD_LETTERS, event(b"x" * 20_000), 0), ProducerRecord(DEAD_LETTERS, event(b"y"), 0)] for _ in range(5)]
-        for call, result in zip(calls, await asyncio.gather(*[log.append(call) for call in calls], return_exceptions=True), strict=True):
+        calls = [
+            [
+                ProducerRecord(DEAD_LETTERS, event(b"x" * 20_000), 0),
+                ProducerRecord(DEAD_LETTERS, event(b"y"), 0),
+            ]
+            for _ in range(5)
+        ]
+        for call, result in zip(
+            calls,
+            await asyncio.gather(*[log.append(call) for call in calls], return_exceptions=True),
+            strict=True,
+        ):
             assert result is None or isinstance(result, Unavailable)
             (refused if result else acknowledged).append(sent(call))
     full = await log.read(DEAD_LETTERS, 0, 0, max_records=9999, max_bytes=1 << 30)
@@ -463,19 +537,26 @@ async def test_a_full_disk_refuses_and_recovers(small_disk, clock):
 
 
 async def test_a_stretch_of_time_is_a_stretch_of_a_partition_though_clocks_jump(log, clock):
-    """A later time never has a lower offset: what lies between two times is all that there is, once."""
+    """A later time never has a lower offset: what lies between two times is all that there is,
+    once.
+    """
     start = clock.now_s
     for step_s in (0, 50, -300, 20, 1000, -2000, 5):
         clock.now_s += step_s
         await log.append([ProducerRecord(DEAD_LETTERS, event(), 0)])
-    offsets = [(await log.offsets_at(DEAD_LETTERS, int((start + moment) * 1000)))[0] for moment in range(-3000, 3000, 10)]
+    offsets = [
+        (await log.offsets_at(DEAD_LETTERS, int((start + moment) * 1000)))[0]
+        for moment in range(-3000, 3000, 10)
+    ]
 
     assert offsets == sorted(offsets)
     assert (offsets[0], offsets[-1]) == (0, 7)
 
 
 async def test_a_clock_behind_the_log_is_set_to_its_newest_record(tmp_path, clock):
-    """After a restart with an earlier wall clock: ids go on rising, and nothing is dated before what lies before it."""
+    """After a restart with an earlier wall clock: ids go on rising, and nothing is dated before
+    what lies before it.
+    """
     first = EmbeddedLog(tmp_path / "log.db", clock=clock)
     await first.append([*records(1), *records(1, 3, MESSAGES)])
     await first.close()

@@ -21,7 +21,12 @@ DAY_S = 86_400
 
 def python(code, *arguments):
     """A program of its own, spoken to by lines."""
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 async def test_construction_opens_nothing(tmp_path):
@@ -70,7 +75,10 @@ async def test_no_other_user_reads_the_data_folder(tmp_path):
 
 @pytest.mark.usefixtures("open_umask")
 async def test_files_of_an_older_version_are_closed_to_others(tmp_path):
-    """Both databases, at their first use. The folder may be shared by its owner, and stays as it is."""
+    """Both databases, at their first use.
+
+    The folder may be shared by its owner, and stays as it is.
+    """
     settings = Settings(data=tmp_path)
     tmp_path.chmod(0o755)
     for name in ("log.db", "data.db"):
@@ -115,7 +123,10 @@ async def test_newer_data_are_refused(log, make, tmp_path):
         connection.execute("PRAGMA user_version = 2")
     connection.close()
 
-    with pytest.raises(Unavailable, match=r"newer kn-chat \(file version 2, this one knows 1\): install that version"):
+    with pytest.raises(
+        Unavailable,
+        match=r"newer kn-chat \(file version 2, this one knows 1\): install that version",
+    ):
         await make().ping()
 
 
@@ -126,7 +137,9 @@ async def test_a_topic_that_came_with_an_upgrade_is_added(log, make, tmp_path):
     epoch = await log.epoch(DEAD_LETTERS)
     await log.close()
     with sqlite3.connect(tmp_path / "data" / "log.db") as connection:
-        (first,) = connection.execute("SELECT first_slot FROM topics WHERE topic = ?", (MESSAGES,)).fetchone()
+        (first,) = connection.execute(
+            "SELECT first_slot FROM topics WHERE topic = ?", (MESSAGES,)
+        ).fetchone()
         # As if another topic had been there and this one, the third, not.
         connection.execute("UPDATE topics SET topic = 'of-old' WHERE topic = ?", (MESSAGES,))
     connection.close()
@@ -154,7 +167,10 @@ async def test_a_folder_that_cannot_be_written_is_named(make, tmp_path):
     (tmp_path / "file").write_text("")
     log = make(tmp_path / "file" / "log.db")
 
-    with pytest.raises(Unavailable, match=r"the data folder .*file cannot be written \(File exists\): choose another"):
+    with pytest.raises(
+        Unavailable,
+        match=r"the data folder .*file cannot be written \(File exists\): choose another",
+    ):
         await log.ping()
     with pytest.raises(Unavailable, match=r"the data folder .*file cannot be written"):
         log.own()
@@ -173,14 +189,19 @@ async def test_a_folder_has_one_owner_until_it_closes(make):
     first, second = make(), make()
     first.own()
     first.own()
-    with pytest.raises(Unavailable, match=rf"is in use by another kn-chat \(process {os.getpid()}\)"):
+    with pytest.raises(
+        Unavailable, match=rf"is in use by another kn-chat \(process {os.getpid()}\)"
+    ):
         second.own()
     await first.close()
     second.own()
 
 
 async def test_an_owner_that_was_killed_leaves_the_folder_free(tmp_path):
-    """The lock is the operating system's: it dies with its process. A lone function works beside it."""
+    """The lock is the operating system's: it dies with its process.
+
+    A lone function works beside it.
+    """
     code = (
         "import sys, pathlib\n"
         "from backends.log.embedded.log import EmbeddedLog\n"
@@ -203,8 +224,14 @@ async def test_an_owner_that_was_killed_leaves_the_folder_free(tmp_path):
 
 
 async def test_a_group_has_one_member_at_a_time(log):
-    """A second member in this process is refused; one after the other is fine; other groups and topics do not matter."""
-    async with log.member("send", DEAD_LETTERS), log.member("send", COMMANDS), log.member("audit", DEAD_LETTERS):
+    """A second member in this process is refused; one after the other is fine; other groups and
+    topics do not matter.
+    """
+    async with (
+        log.member("send", DEAD_LETTERS),
+        log.member("send", COMMANDS),
+        log.member("audit", DEAD_LETTERS),
+    ):
         with pytest.raises(Unavailable, match="group send has its one member"):
             async with log.member("send", DEAD_LETTERS):
                 pass

@@ -1,4 +1,7 @@
-"""The suite of the `LogIns` port, over all databases. Users are random, so a database may hold other tests' devices too."""
+"""The suite of the `LogIns` port, over all databases.
+
+Users are random, so a database may hold other tests' devices too.
+"""
 
 from __future__ import annotations
 
@@ -72,8 +75,14 @@ async def test_a_device_comes_back_as_it_was_put(log_ins, user):
 
 
 async def test_a_new_log_in_ends_the_older_one_of_that_device(log_ins, user):
-    """The old family ends, and gateways are to be told; the new one begins after all that the old one was given."""
-    old, other, new = device(user, seen_ms=9_000), device(user, "tablet", created_ms=2_000), device(user, created_ms=3_000, seen_ms=3_000)
+    """The old family ends, and gateways are to be told; the new one begins after all that the old
+    one was given.
+    """
+    old, other, new = (
+        device(user, seen_ms=9_000),
+        device(user, "tablet", created_ms=2_000),
+        device(user, created_ms=3_000, seen_ms=3_000),
+    )
     await log_ins.begin(old)
     await log_ins.begin(other)
     begun, ended = await log_ins.begin(new)
@@ -109,7 +118,10 @@ async def test_beyond_the_limit_the_device_unused_longest_ends(log_ins, user):
 
 async def test_who_had_more_devices_than_the_limit_keeps_them(log_ins, user, database):
     """A new log-in ends one, as for all."""
-    rows = [{**_values(device(user, f"old{number}", seen_ms=2_000 + number))} for number in range(MAX_DEVICES_PER_USER + 20)]
+    rows = [
+        {**_values(device(user, f"old{number}", seen_ms=2_000 + number))}
+        for number in range(MAX_DEVICES_PER_USER + 20)
+    ]
     await database.write(lambda connection: connection.execute(DEVICES.insert(), rows))
     _, ended = await log_ins.begin(device(user, "new"))
 
@@ -125,7 +137,15 @@ async def test_a_token_is_rotated_once_per_generation(log_ins, user):
     """Of two at once one learns that it was not first."""
     phone = device(user)
     await log_ins.begin(phone)
-    second = replace(phone, generation=2, token_hash=b"second", previous_hash=phone.token_hash, salt=b"2", seen_ms=2_000, rotated_ms=2_000)
+    second = replace(
+        phone,
+        generation=2,
+        token_hash=b"second",
+        previous_hash=phone.token_hash,
+        salt=b"2",
+        seen_ms=2_000,
+        rotated_ms=2_000,
+    )
     rotated = await asyncio.gather(*(log_ins.rotate(second, was_generation=1) for _ in range(5)))
 
     assert sorted(rotated) == [False, False, False, False, True]
@@ -136,7 +156,10 @@ async def test_rotating_changes_nothing_but_the_tokens(log_ins, user):
     """The names and the log-in's time are the device's own."""
     phone = device(user)
     await log_ins.begin(phone)
-    await log_ins.rotate(replace(phone, device_name="x", created_ms=9, epoch=7, generation=2, token_hash=b"2"), was_generation=1)
+    await log_ins.rotate(
+        replace(phone, device_name="x", created_ms=9, epoch=7, generation=2, token_hash=b"2"),
+        was_generation=1,
+    )
 
     assert await log_ins.device_of(phone.family) == replace(phone, generation=2, token_hash=b"2")
 
@@ -174,11 +197,15 @@ async def test_a_log_in_is_ended_only_if_it_still_is_that_one(log_ins, user):
     await log_ins.begin(new)
 
     assert await log_ins.end(user, "phone", now_ms=5_000, family=old.family) is None
-    assert await log_ins.end(user, "phone", now_ms=5_000, family=new.family) == Ending(user, "phone", 5_001)
+    assert await log_ins.end(user, "phone", now_ms=5_000, family=new.family) == Ending(
+        user, "phone", 5_001
+    )
 
 
 async def test_what_was_told_is_told_no_more(log_ins, user):
-    """What has ended again since is another ending, and the later time stays whichever clock was behind."""
+    """What has ended again since is another ending, and the later time stays whichever clock was
+    behind.
+    """
     for name in ("phone", "tablet"):
         await log_ins.begin(device(user, name))
         await log_ins.end(user, name, now_ms=5_000)
@@ -206,14 +233,23 @@ async def test_a_new_password_ends_every_log_in_but_the_one_that_asks(log_ins, u
     assert begun == replace(anew, created_ms=4_001, seen_ms=4_001, rotated_ms=4_001, epoch=1)
     assert ending == Ending(user, "", 4_001, 1, "phone")
     assert await log_ins.devices(user) == [begun]
-    assert [await log_ins.device_of(one.family) for one in (phone, tablet, anew)] == [None, None, begun]
+    assert [await log_ins.device_of(one.family) for one in (phone, tablet, anew)] == [
+        None,
+        None,
+        begun,
+    ]
     assert await untold(log_ins, user) == {ending}
 
 
 async def test_of_two_new_passwords_one_wins(log_ins, user):
     """The other changes nothing and ends no log-in."""
     await log_ins.begin(device(user, "tablet"))
-    results = await asyncio.gather(*(log_ins.change_password(user, f"new{n}", was="old", kept=device(user, f"d{n}")) for n in range(4)))
+    results = await asyncio.gather(
+        *(
+            log_ins.change_password(user, f"new{n}", was="old", kept=device(user, f"d{n}"))
+            for n in range(4)
+        )
+    )
 
     (won,) = [result for result in results if result is not None]
     assert await log_ins.devices(user) == [won[0]]
@@ -224,7 +260,9 @@ async def test_a_device_of_an_older_epoch_is_logged_out(log_ins, user, database)
     """By any writer: the epoch is compared wherever a device is asked for."""
     await log_ins.change_password(user, "new", was="old", kept=device(user))
     late = device(user, "late")
-    await database.write(lambda connection: connection.execute(DEVICES.insert().values(**_values(late))))
+    await database.write(
+        lambda connection: connection.execute(DEVICES.insert().values(**_values(late)))
+    )
 
     assert await log_ins.device_of(late.family) is None
     assert await log_ins.device(user, "late") is None
@@ -233,13 +271,21 @@ async def test_a_device_of_an_older_epoch_is_logged_out(log_ins, user, database)
 
 @pytest.mark.timed
 async def test_with_20_000_devices_a_new_password_takes_a_moment(log_ins, user, database):
-    """And ends them all, within 100 ms; the best of five, since other work may hold the machine up meanwhile."""
+    """And ends them all, within 100 ms; the best of five, since other work may hold the machine up
+    meanwhile.
+    """
     took_s, password = [], "old"
     for attempt in range(5):
-        rows = [_values(device(user, f"d{attempt}-{number}", epoch=attempt)) for number in range(MANY)]
+        rows = [
+            _values(device(user, f"d{attempt}-{number}", epoch=attempt)) for number in range(MANY)
+        ]
         for begin in range(0, MANY, 1_000):
             values = database.many(rows[begin : begin + 1_000])
-            await database.write(lambda connection, values=values: connection.execute(database.insert_many(DEVICES), values))
+            await database.write(
+                lambda connection, values=values: connection.execute(
+                    database.insert_many(DEVICES), values
+                )
+            )
         phone = device(user)
         began_s = time.perf_counter()
         await log_ins.change_password(user, f"new{attempt}", was=password, kept=phone)

@@ -1,4 +1,6 @@
-"""What only the log on Kafka has: wrong settings told apart from servers that are away, topics that others make, what retention takes."""
+"""What only the log on Kafka has: wrong settings told apart from servers that are away, topics that
+others make, what retention takes.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ async def log(brokers, topics, open_log):
 def secure(secure_settings):
     """The constructor's arguments for the brokers with TLS and passwords."""
     given = secure_settings("kafka")
-    return {"servers": given["kafka"]} | {name: given[f"kafka_{name}"] for name in ("security", "ca", "user", "password")}
+    return {"servers": given["kafka"]} | {
+        name: given[f"kafka_{name}"] for name in ("security", "ca", "user", "password")
+    }
 
 
 @pytest.fixture
@@ -74,7 +78,9 @@ def no_threads_are_left():
     """What is away must not cost a thread at each try."""
     before = set(threading.enumerate())
     yield
-    left = [thread.name for thread in set(threading.enumerate()) - before if "kafka-io" in thread.name]
+    left = [
+        thread.name for thread in set(threading.enumerate()) - before if "kafka-io" in thread.name
+    ]
     assert left == []
 
 
@@ -83,13 +89,23 @@ def test_checksums_are_computed_in_c():
     assert calc_crc32c.__defaults__[0].__module__.startswith("crc32c")
 
 
-async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothing(brokers, topics, log):
+async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothing(
+    brokers, topics, log
+):
     """They allow less than we do: that record is never taken, and the ones after it are."""
     admin = brokers.admin()
-    admin.alter_configs([ConfigResource("TOPIC", brokers.topic(DEAD_LETTERS), configs={"max.message.bytes": "20000"})])
+    admin.alter_configs(
+        [
+            ConfigResource(
+                "TOPIC", brokers.topic(DEAD_LETTERS), configs={"max.message.bytes": "20000"}
+            )
+        ]
+    )
     admin.close()
     async with asyncio.timeout(10):
-        while not any("max.message.bytes=20000" in line for line in await topics.check()):  # the broker hears of it a moment later
+        while not any(
+            "max.message.bytes=20000" in line for line in await topics.check()
+        ):  # the broker hears of it a moment later
             pass
     some = records(2)
     await log.append(some[:1])
@@ -101,7 +117,7 @@ async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothin
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(some)
 
 
-# ---- settings ----------------------------------------------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 
 
 async def test_tls_and_scram_work(secure, open_log):
@@ -116,9 +132,15 @@ async def test_tls_and_scram_work(secure, open_log):
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(some)
 
 
-@pytest.mark.parametrize(("use", "told"), [("ping", Malformed), ("join", Malformed), ("read", Unavailable), ("append", Unavailable)])
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [("ping", Malformed), ("join", Malformed), ("read", Unavailable), ("append", Unavailable)],
+)
 async def test_a_wrong_password_is_named_and_not_shown(secure, open_log, use, told):
-    """A start with it must end. But no event may be dead-lettered for it: what functions call says that Kafka is unavailable."""
+    """A start with it must end.
+
+    But no event may be dead-lettered for it: what functions call says that Kafka is unavailable.
+    """
     wrong = secrets.token_hex(8)
     log = open_log(Brokers(**secure | {"password": wrong}))
     asked = {
@@ -145,14 +167,18 @@ async def test_a_certificate_of_another_authority_is_named(secure, open_log):
 
 async def test_scram_to_brokers_without_it_is_named(kafka_settings, open_log):
     """They accept all, and say so."""
-    log = open_log(Brokers(kafka_settings["kafka"], security="sasl_plaintext", user="knchat", password="x"))
+    log = open_log(
+        Brokers(kafka_settings["kafka"], security="sasl_plaintext", user="knchat", password="x")
+    )
     with pytest.raises(Malformed) as raised:
         await log.ping()
 
     assert raised.value.field == "KNCHAT_KAFKA_SECURITY"
 
 
-async def test_tls_to_brokers_without_it_looks_like_an_outage_whose_text_names_the_setting(kafka_settings, open_log):
+async def test_tls_to_brokers_without_it_looks_like_an_outage_whose_text_names_the_setting(
+    kafka_settings, open_log
+):
     """They end the connection, as a broker does that ends."""
     log = open_log(Brokers(kafka_settings["kafka"], security="ssl"))
     with pytest.raises(Unavailable, match="KNCHAT_KAFKA_SECURITY"):
@@ -177,7 +203,7 @@ async def test_brokers_that_are_away_are_unavailable_in_time(no_threads_are_left
     assert time.monotonic() - began < 15
 
 
-# ---- topics ------------------------------------------------------------------------------------------------------------------------------
+# ---- topics --------------------------------------------------------------------------------------
 
 
 async def test_topics_may_be_made_after_the_start(brokers, topics, open_log):
@@ -194,7 +220,9 @@ async def test_topics_may_be_made_after_the_start(brokers, topics, open_log):
 
 async def test_topics_are_made_once_by_however_many(brokers, topics):
     """Two at once do not disturb each other; what is there already stays as it is."""
-    made = await asyncio.gather(topics.create(), KafkaTopics(brokers, replication=1, delivery_partitions=12).create())
+    made = await asyncio.gather(
+        topics.create(), KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
+    )
 
     assert {name for names in made for name in names} == set(TOPICS)
     assert await topics.create() == []
@@ -210,16 +238,26 @@ async def test_more_copies_than_brokers_are_refused_in_words(brokers):
 async def test_check_finds_what_was_changed(brokers, topics):
     """More is fine; less, and anything else, is told with what to do."""
     await topics.create()
-    wrong = {"retention.ms": "1000", "unclean.leader.election.enable": "true", "cleanup.policy": "compact", "max.message.bytes": "1000"}
+    wrong = {
+        "retention.ms": "1000",
+        "unclean.leader.election.enable": "true",
+        "cleanup.policy": "compact",
+        "max.message.bytes": "1000",
+    }
     fine = {"retention.ms": "-1", "min.insync.replicas": "2", "segment.ms": "60000"}
     admin = brokers.admin()
     admin.alter_configs(
-        [ConfigResource("TOPIC", brokers.topic(DEAD_LETTERS), wrong), ConfigResource("TOPIC", brokers.topic(DELIVERIES), fine)]
+        [
+            ConfigResource("TOPIC", brokers.topic(DEAD_LETTERS), wrong),
+            ConfigResource("TOPIC", brokers.topic(DELIVERIES), fine),
+        ]
     )
     admin.delete_topics([brokers.topic("chat-queries")])
     admin.close()
     async with asyncio.timeout(10):
-        while len(found := await topics.check()) < len(wrong) + 1:  # brokers hear of changes a moment later
+        while (
+            len(found := await topics.check()) < len(wrong) + 1
+        ):  # brokers hear of changes a moment later
             pass
 
     assert {(line.split()[0], line.split()[2].split("=")[0]) for line in found} == {
@@ -235,18 +273,21 @@ async def test_the_delivery_topics_have_exactly_their_partitions(brokers):
     found = await KafkaTopics(brokers, replication=1, delivery_partitions=12).check()
 
     assert [line.split(":")[0] for line in found] == [
-        f"{name} has 16 partitions, not the 12 of KNCHAT_DELIVERY_PARTITIONS" for name in (DELIVERIES, "session-deliveries")
+        f"{name} has 16 partitions, not the 12 of KNCHAT_DELIVERY_PARTITIONS"
+        for name in (DELIVERIES, "session-deliveries")
     ]
     assert all("set that to 16" in line for line in found)
 
 
-# ---- what retention takes, and what is not ours ------------------------------------------------------------------------------------------
+# ---- what retention takes, and what is not ours --------------------------------------------------
 
 
 async def drop(brokers, partition, before):
     """What retention does."""
     admin = brokers.admin()
-    await asyncio.to_thread(admin.delete_records, {TopicPartition(brokers.topic(DEAD_LETTERS), partition): before})
+    await asyncio.to_thread(
+        admin.delete_records, {TopicPartition(brokers.topic(DEAD_LETTERS), partition): before}
+    )
     admin.close()
 
 
@@ -263,7 +304,9 @@ async def test_readers_go_on_at_the_oldest_record_that_is_left(brokers, log):
 
 
 async def test_a_question_that_hangs_holds_up_no_other_for_long(log, monkeypatch, caplog):
-    """kafka-python may forget its own deadlines: probes have a thread of their own, and another takes the place of what hangs."""
+    """kafka-python may forget its own deadlines: probes have a thread of their own, and another
+    takes the place of what hangs.
+    """
     monkeypatch.setattr(kafka_questions, "TIMEOUT_S", 0.5)
     await log.ping()
     hung, go_on = threading.Event(), threading.Event()
@@ -280,7 +323,9 @@ async def test_a_question_that_hangs_holds_up_no_other_for_long(log, monkeypatch
         async with asyncio.timeout(30):
             while True:
                 try:
-                    assert await log._questions.ask(lambda reader: reader.bounds(DEAD_LETTERS, [0]), timeout_s=10) == {0: Bounds(0, 0)}
+                    assert await log._questions.ask(
+                        lambda reader: reader.bounds(DEAD_LETTERS, [0]), timeout_s=10
+                    ) == {0: Bounds(0, 0)}
                 except Unavailable:
                     continue
                 break
@@ -288,11 +333,15 @@ async def test_a_question_that_hangs_holds_up_no_other_for_long(log, monkeypatch
     finally:
         go_on.set()
 
-    assert [record.message for record in caplog.records] == ["a question to Kafka hangs, another thread goes on"]
+    assert [record.message for record in caplog.records] == [
+        "a question to Kafka hangs, another thread goes on"
+    ]
 
 
 async def test_a_member_that_hangs_gives_its_place_to_another_try(log, monkeypatch):
-    """The group forgets one whose thread hangs: to go on as if its partitions were its own would hold up their users without end."""
+    """The group forgets one whose thread hangs: to go on as if its partitions were its own would
+    hold up their users without end.
+    """
     monkeypatch.setattr(kafka_assignments, "POLL_INTERVAL_S", 0.5)
     monkeypatch.setattr(kafka_consumer_thread, "_END_TIMEOUT_S", 0.1)
     go_on = threading.Event()
@@ -310,7 +359,9 @@ async def test_a_member_that_hangs_gives_its_place_to_another_try(log, monkeypat
 
 
 async def test_what_was_read_once_is_not_fetched_on(log):
-    """The client's own thread fetches ahead whatever it holds: a gateway that looks at history's lag would fetch all of chat-messages."""
+    """The client's own thread fetches ahead whatever it holds: a gateway that looks at history's
+    lag would fetch all of chat-messages.
+    """
     await log.append([ProducerRecord(DELIVERIES, event(), 3)])
     assert len(await log.read(DELIVERIES, 3, 0, max_records=1)) == 1
 
@@ -325,7 +376,10 @@ def soon(monkeypatch):
 
 @pytest.mark.usefixtures("soon")
 async def test_a_follower_whose_fetch_task_has_ended_is_told(log):
-    """It would wait without end, with all messages behind it. One that has nothing to fetch is not stalled."""
+    """It would wait without end, with all messages behind it.
+
+    One that has nothing to fetch is not stalled.
+    """
     offset = 0
 
     async def read(follower):
@@ -401,7 +455,10 @@ async def test_a_topic_made_again_has_another_epoch(brokers, topics, log):
 
 
 async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
-    """The producer learns of a new partition late. Until then the log is away: no event may be set aside for it."""
+    """The producer learns of a new partition late.
+
+    Until then the log is away: no event may be set aside for it.
+    """
     await log.append(records(1))
     admin = brokers.admin()
     admin.create_partitions({brokers.topic(DEAD_LETTERS): 4})
@@ -411,15 +468,24 @@ async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
         while await log.partitions(DEAD_LETTERS) < 4:
             await log.epoch(DEAD_LETTERS)  # which looks anew
         while not told or isinstance(told[-1], Unavailable):
-            told.append(*await asyncio.gather(log.append(mine := records(1, partition=3)), return_exceptions=True))
+            told.append(
+                *await asyncio.gather(
+                    log.append(mine := records(1, partition=3)), return_exceptions=True
+                )
+            )
 
     assert told[-1] is None
     assert ids(await log.read(DEAD_LETTERS, 3, 0, max_records=9)) == sent(mine)
 
 
 async def test_the_marks_of_transactions_are_no_records(brokers, kafka_settings, log):
-    """Of others, who write what they write to several topics at once. A read does not wait for a record where one lies at the end."""
-    producer = KafkaProducer(bootstrap_servers=kafka_settings["kafka"], transactional_id=f"{brokers.prefix}plug-in")
+    """Of others, who write what they write to several topics at once.
+
+    A read does not wait for a record where one lies at the end.
+    """
+    producer = KafkaProducer(
+        bootstrap_servers=kafka_settings["kafka"], transactional_id=f"{brokers.prefix}plug-in"
+    )
 
     def transact():
         producer.init_transactions()
@@ -441,7 +507,9 @@ async def test_headers_without_a_value_are_empty(brokers, kafka_settings, log):
     """Any program may have written them."""
     producer = KafkaProducer(bootstrap_servers=kafka_settings["kafka"])
     topic = brokers.topic(DEAD_LETTERS)
-    await asyncio.to_thread(lambda: producer.send(topic, b"x", headers=[("a", b"1")], partition=0).get(10))
+    await asyncio.to_thread(
+        lambda: producer.send(topic, b"x", headers=[("a", b"1")], partition=0).get(10)
+    )
     await asyncio.to_thread(producer.close)
     (stored,) = await log.read(DEAD_LETTERS, 0, 0, max_records=9)
 
@@ -449,7 +517,9 @@ async def test_headers_without_a_value_are_empty(brokers, kafka_settings, log):
 
 
 async def test_too_much_at_once_is_unavailable_at_once(log):
-    """What waits for confirmation is bounded; what was under way is confirmed, and then there is room again."""
+    """What waits for confirmation is bounded; what was under way is confirmed, and then there is
+    room again.
+    """
     large = ProducerRecord(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)
     calls = [asyncio.create_task(log.append([large] * 10)) for _ in range(12)]
     done = await asyncio.gather(*calls, return_exceptions=True)

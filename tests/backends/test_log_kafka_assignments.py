@@ -1,6 +1,8 @@
-"""Processes share a topic's partitions on Kafka: crashes, restarts, standing still, and leaving in good order, with the time each takes.
+"""Processes share a topic's partitions on Kafka: crashes, restarts, standing still, and leaving in
+good order, with the time each takes.
 
-The limits are three times and more what was measured on an idle machine (decisions/0033), since tests share theirs.
+The limits are three times and more what was measured on an idle machine (decisions/0033), since
+tests share theirs.
 """
 
 from __future__ import annotations
@@ -28,7 +30,15 @@ class Sharer:
     """One member's process and what it said last."""
 
     def __init__(self, servers, prefix, group, name):
-        command = [sys.executable, "-m", "tests.backends.assigned", ",".join(servers), prefix, group, name]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.backends.assigned",
+            ",".join(servers),
+            prefix,
+            group,
+            name,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.lines = queue.Queue()
         self.now = None
@@ -62,7 +72,9 @@ class Sharer:
 async def member(kafka_settings):
     """Starts a member, by name, of a group of this test's own."""
     prefix, group, made = f"test-{uuid.uuid4().hex[:8]}-", uuid.uuid4().hex, []
-    await KafkaTopics(Brokers(kafka_settings["kafka"], prefix=prefix), replication=1, delivery_partitions=12).create()
+    await KafkaTopics(
+        Brokers(kafka_settings["kafka"], prefix=prefix), replication=1, delivery_partitions=12
+    ).create()
 
     def start(name):
         made.append(Sharer(kafka_settings["kafka"], prefix, group, name))
@@ -139,7 +151,9 @@ def test_a_member_that_stood_still_for_long_comes_back(two):
 
 
 def test_a_member_whose_place_was_taken_while_it_stood_still_ends(two, member):
-    """It must not go on as if it owned something; who took its place is not disturbed, and neither is the other."""
+    """It must not go on as if it owned something; who took its place is not disturbed, and neither
+    is the other.
+    """
     one, other = two
     before = one.now
     one.process.send_signal(signal.SIGSTOP)

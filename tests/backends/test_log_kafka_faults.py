@@ -1,4 +1,5 @@
-"""The log on Kafka while its broker is killed, comes back, and is paused: what was acknowledged is there, and all go on by themselves.
+"""The log on Kafka while its broker is killed, comes back, and is paused: what was acknowledged is
+there, and all go on by themselves.
 
 A broker of the test's own, since the others' must live.
 """
@@ -23,7 +24,8 @@ from tests.backends.suite_log import ALL, ids
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
-# A killed broker opens its port again when its old session is over; tests share the machine's cores.
+# A killed broker opens its port again when its old session is over; tests share the machine's
+# cores.
 PATIENCE_S = 120
 
 
@@ -38,7 +40,9 @@ async def brokers(fragile):
 
 
 class Users:
-    """All users of a log, as gateways and dispatchers are: three producers, a partition consumer, a group consumer, assignments."""
+    """All users of a log, as gateways and dispatchers are: three producers, a partition consumer, a
+    group consumer, assignments.
+    """
 
     def __init__(self, brokers):
         self.log = KafkaLog(brokers)
@@ -47,7 +51,15 @@ class Users:
         self._numbers = itertools.count()
 
     async def __aenter__(self):
-        self._tasks = [asyncio.create_task(user) for user in (*(self._append(n) for n in ALL), self._follow(), self._poll(), self._share())]
+        self._tasks = [
+            asyncio.create_task(user)
+            for user in (
+                *(self._append(n) for n in ALL),
+                self._follow(),
+                self._poll(),
+                self._share(),
+            )
+        ]
         return self
 
     async def __aexit__(self, *_):
@@ -62,7 +74,15 @@ class Users:
             while True:
                 began = time.monotonic()
                 try:
-                    await self.log.append([ProducerRecord(DEAD_LETTERS, Event(id=name, source="/faults", type="t", data=b"x"), partition)])
+                    await self.log.append(
+                        [
+                            ProducerRecord(
+                                DEAD_LETTERS,
+                                Event(id=name, source="/faults", type="t", data=b"x"),
+                                partition,
+                            )
+                        ]
+                    )
                 except Unavailable:
                     self.failures += 1
                     await asyncio.sleep(0.1)
@@ -128,8 +148,12 @@ async def everything(log):
     return found
 
 
-async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody_goes_on(fragile, brokers):
-    """Appends fail meanwhile, each within its 10 s; a log that is away changes nothing for who shares."""
+async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody_goes_on(
+    fragile, brokers
+):
+    """Appends fail meanwhile, each within its 10 s; a log that is away changes nothing for who
+    shares.
+    """
     async with Users(brokers) as users:
         await users.more(200)
         await asyncio.to_thread(fragile.kill, "kafka")
@@ -152,7 +176,9 @@ async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody
 
 
 async def test_a_broker_that_stands_still_is_waited_for(fragile, brokers):
-    """Connections stay open and nothing answers: appends end with their deadline all the same, and then go on."""
+    """Connections stay open and nothing answers: appends end with their deadline all the same, and
+    then go on.
+    """
     async with Users(brokers) as users:
         await users.more(50)
         fragile.pause("kafka")

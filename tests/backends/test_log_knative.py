@@ -1,4 +1,5 @@
-"""What is Knative's own about the log's writing side: sinks that hang, copy, refuse or are not there; overrides, https, what is not sent.
+"""What is Knative's own about the log's writing side: sinks that hang, copy, refuse or are not
+there; overrides, https, what is not sent.
 
 The receiver stores in an embedded log here; `test_log_producer` has it before Kafka.
 """
@@ -81,7 +82,11 @@ def hurried(monkeypatch):
 async def stored(behind, topic=COMMANDS):
     """All events of the topic."""
     partitions = range(await behind.partitions(topic))
-    found = [record for partition in partitions for record in await behind.read(topic, partition, 0, max_records=99)]
+    found = [
+        record
+        for partition in partitions
+        for record in await behind.read(topic, partition, 0, max_records=99)
+    ]
     return [from_kafka(record.headers, record.value) for record in found]
 
 
@@ -104,8 +109,13 @@ async def test_any_success_is_durable(status, appends, receiver):
 
 
 @pytest.mark.parametrize("status", [301, 303, 401, 404, 405, 429, 500, 503])
-async def test_everything_else_is_in_doubt_and_never_the_command_s_fault(status, appends, receiver, behind):
-    """A 503 may mean stored: here it does. A caller that sends the same bytes again makes a copy, which readers expect."""
+async def test_everything_else_is_in_doubt_and_never_the_command_s_fault(
+    status, appends, receiver, behind
+):
+    """A 503 may mean stored: here it does.
+
+    A caller that sends the same bytes again makes a copy, which readers expect.
+    """
     receiver.faults = Faults(status=status)
     with pytest.raises(Unavailable, match=str(status)):
         await appends.append([ProducerRecord(COMMANDS, event())])
@@ -115,8 +125,13 @@ async def test_everything_else_is_in_doubt_and_never_the_command_s_fault(status,
     assert [each.id for each in await stored(behind)] == ["1", "1"]
 
 
-async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_the_same(hurried, appends, receiver, behind):
-    """As measured: a caller that gave up after 1 s found all records stored. Unavailable says "unknown", not "failed"."""
+async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_the_same(
+    hurried, appends, receiver, behind
+):
+    """As measured: a caller that gave up after 1 s found all records stored.
+
+    Unavailable says "unknown", not "failed".
+    """
     receiver.faults = Faults(hang_s=2 * SHORT_S)
     with pytest.raises(Unavailable, match="did not confirm"):
         await appends.append([ProducerRecord(COMMANDS, event())])
@@ -139,10 +154,19 @@ async def test_a_sink_that_never_answers_holds_up_no_other(hurried, appends, rec
 
 
 async def test_copies_in_any_order_are_no_error(appends, receiver, behind):
-    """The sink's producer is not idempotent: what was answered 202 may lie there twice and elsewhere. Nothing is missing."""
+    """The sink's producer is not idempotent: what was answered 202 may lie there twice and
+    elsewhere.
+
+    Nothing is missing.
+    """
     receiver.faults = Faults(copies=True)
     await asyncio.gather(
-        *[appends.append([ProducerRecord(COMMANDS, event(number, extensions={"partitionkey": "1"}))]) for number in range(12)]
+        *[
+            appends.append(
+                [ProducerRecord(COMMANDS, event(number, extensions={"partitionkey": "1"}))]
+            )
+            for number in range(12)
+        ]
     )
     found = [int(each.id) for each in await stored(behind)]
 
@@ -154,12 +178,16 @@ async def test_records_of_one_call_wait_for_each_other(appends, receiver, behind
     """In doubt about the first, the second is not sent."""
     receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
-        await appends.append([ProducerRecord(COMMANDS, event(1))], then=[ProducerRecord(COMMANDS, event(2))])
+        await appends.append(
+            [ProducerRecord(COMMANDS, event(1))], then=[ProducerRecord(COMMANDS, event(2))]
+        )
 
     assert [each.id for each in await stored(behind)] == ["1"]
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, "malformed"), (413, "too_large"), (422, "malformed")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "malformed"), (413, "too_large"), (422, "malformed")]
+)
 async def test_what_a_sink_never_takes_is_malformed(status, code, appends, receiver):
     """That event is to blame, and no other: the same bytes would be refused without end."""
     receiver.faults = Faults(status=status)
@@ -171,8 +199,12 @@ async def test_what_a_sink_never_takes_is_malformed(status, code, appends, recei
 
 
 @pytest.mark.parametrize("topic", [COMMANDS, QUERIES])
-async def test_a_ping_tells_of_a_sink_that_refuses_everything(topic, appends, receiver, monkeypatch):
-    """Until it takes something: one that refuses without an end has a limit that is set wrong, and operators must see which."""
+async def test_a_ping_tells_of_a_sink_that_refuses_everything(
+    topic, appends, receiver, monkeypatch
+):
+    """Until it takes something: one that refuses without an end has a limit that is set wrong, and
+    operators must see which.
+    """
     monkeypatch.setattr(adapter, "_REFUSES_S", 0.0)
     receiver.faults = Faults(max_bytes=0)
     with pytest.raises(Malformed):
@@ -203,7 +235,11 @@ async def test_a_line_that_is_cut_is_in_doubt(url, make, receiver, behind):
 
 @pytest.mark.parametrize(
     ("given", "named", "works"),
-    [((), "K_SINK and KNCHAT_SINK_QUERIES", ()), ((COMMANDS,), "KNCHAT_SINK_QUERIES", (COMMANDS,)), ((QUERIES,), "K_SINK", (QUERIES,))],
+    [
+        ((), "K_SINK and KNCHAT_SINK_QUERIES", ()),
+        ((COMMANDS,), "KNCHAT_SINK_QUERIES", (COMMANDS,)),
+        ((QUERIES,), "K_SINK", (QUERIES,)),
+    ],
 )
 async def test_a_sink_that_is_not_named_is_not_ready(given, named, works, url, make):
     """A pod that was made before its SinkBinding waits for the one that replaces it."""
@@ -228,7 +264,9 @@ async def test_a_ping_tells_of_a_sink_that_cannot_be_reached(url, make):
 
 
 async def test_a_ping_tells_of_the_last_append(appends, receiver):
-    """For as long as an append may take: one that is not asked to append any more must become ready again."""
+    """For as long as an append may take: one that is not asked to append any more must become ready
+    again.
+    """
     receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
         await appends.append([ProducerRecord(COMMANDS, event())])
@@ -278,9 +316,17 @@ async def test_what_a_sink_would_spoil_is_not_sent(wrong, appends, receiver):
 
 
 async def test_overrides_are_applied(make, url, behind):
-    """K_CE_OVERRIDES adds extensions, and replaces those that are there; the signature is of what is sent."""
-    appends = make(sinks(url), overrides=json.dumps({"extensions": {"tenant": "a", "zone": "b"}}), event_keys=[b"k" * 16])
-    await appends.append([ProducerRecord(COMMANDS, event(extensions={"zone": "x", "partitionkey": "1"}))])
+    """K_CE_OVERRIDES adds extensions, and replaces those that are there; the signature is of what
+    is sent.
+    """
+    appends = make(
+        sinks(url),
+        overrides=json.dumps({"extensions": {"tenant": "a", "zone": "b"}}),
+        event_keys=[b"k" * 16],
+    )
+    await appends.append(
+        [ProducerRecord(COMMANDS, event(extensions={"zone": "x", "partitionkey": "1"}))]
+    )
     (found,) = await stored(behind)
 
     assert {name: found.extensions[name] for name in ("tenant", "zone", "partitionkey")} == {
@@ -320,7 +366,9 @@ def test_wrong_overrides_are_refused_by_name(wrong):
     assert refused.value.field == "K_CE_OVERRIDES"
 
 
-@pytest.mark.parametrize(("topic", "field"), [(COMMANDS, "K_SINK"), (QUERIES, "KNCHAT_SINK_QUERIES")])
+@pytest.mark.parametrize(
+    ("topic", "field"), [(COMMANDS, "K_SINK"), (QUERIES, "KNCHAT_SINK_QUERIES")]
+)
 def test_a_wrong_url_is_refused_by_name(topic, field):
     """And not shown: it may hold a password."""
     with pytest.raises(Malformed) as refused:
@@ -336,10 +384,18 @@ class Authority:
     def __init__(self, folder, name):
         folder.mkdir()
         key, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        self.pem = self._signed(name, key.public_key(), name, key, ca=True).public_bytes(serialization.Encoding.PEM).decode()
+        self.pem = (
+            self._signed(name, key.public_key(), name, key, ca=True)
+            .public_bytes(serialization.Encoding.PEM)
+            .decode()
+        )
         certificate = self._signed("sink", own.public_key(), name, key, ca=False)
         (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        plain = (
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         (folder / "key.pem").write_bytes(own.private_bytes(*plain))
         self.certificate = (str(folder / "cert.pem"), str(folder / "key.pem"))
 
@@ -350,14 +406,25 @@ class Authority:
         def name(text):
             return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
-        builder = x509.CertificateBuilder(name(issuer), name(subject), public, x509.random_serial_number())
-        builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(hours=1))
+        builder = x509.CertificateBuilder(
+            name(issuer), name(subject), public, x509.random_serial_number()
+        )
+        builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(
+            now + dt.timedelta(hours=1)
+        )
         builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
-        return builder.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(key, hashes.SHA256())
+        return builder.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(
+            key, hashes.SHA256()
+        )
 
 
-async def test_a_sink_behind_https_is_checked_with_the_given_authorities(tmp_path, receiver, make, behind):
-    """K_CA_CERTS holds them. One who is of another authority gets nothing, and who set it hears of it."""
+async def test_a_sink_behind_https_is_checked_with_the_given_authorities(
+    tmp_path, receiver, make, behind
+):
+    """K_CA_CERTS holds them.
+
+    One who is of another authority gets nothing, and who set it hears of it.
+    """
     ours, others = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "others", "others")
     async with serving(receiver, certificate=ours.certificate) as url:
         good, bad = make(sinks(url), ca=ours.pem), make(sinks(url), ca=others.pem)
@@ -372,7 +439,9 @@ async def test_a_sink_behind_https_is_checked_with_the_given_authorities(tmp_pat
     assert len(await stored(behind)) == 1
 
 
-@pytest.mark.parametrize("wrong", ["no PEM", "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "wrong", ["no PEM", "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n"]
+)
 def test_authorities_that_are_none_are_refused_by_name(wrong):
     """At the first use."""
     with pytest.raises(Malformed) as refused:
@@ -386,7 +455,11 @@ async def test_the_settings_of_a_gateway_on_knative_lead_there(url, tmp_path, be
     there = sinks(url)
     overrides = '{"extensions": {"tenant": "a"}}'
     settings = Settings(
-        data=tmp_path / "unused", log="knative", sink=there[COMMANDS], sink_queries=there[QUERIES], sink_overrides=overrides
+        data=tmp_path / "unused",
+        log="knative",
+        sink=there[COMMANDS],
+        sink_queries=there[QUERIES],
+        sink_overrides=overrides,
     )
     backends = Backends(settings)
     await backends.appends.ping()

@@ -1,4 +1,6 @@
-"""The embedded log against a simple model, lists in memory: after any appends, reads, commits, expiries and restarts they agree."""
+"""The embedded log against a simple model, lists in memory: after any appends, reads, commits,
+expiries and restarts they agree.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ loads = st.lists(st.tuples(partitions, st.integers(0, 3000)), min_size=1, max_si
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Two logs on one file stand for two processes. The model holds, per partition, (event id, time) of every record ever appended."""
+    """Two logs on one file stand for two processes.
+
+    The model holds, per partition, (event id, time) of every record ever appended.
+    """
 
     @initialize()
     def begin(self):
@@ -46,31 +51,55 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(load=loads, process=st.integers(0, 1))
     def append(self, load, process):
-        some = [ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load]
+        some = [
+            ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load
+        ]
         self.wait(self.logs[process].append(some))
         for record in some:
             self.model[record.partition].append((record.event.id, self.now))
 
     @rule(loads=st.lists(loads, min_size=2, max_size=4))
     def append_at_once(self, loads):
-        calls = [[ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load] for load in loads]
+        calls = [
+            [
+                ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition)
+                for partition, size in load
+            ]
+            for load in loads
+        ]
 
         async def both():
-            await asyncio.gather(*[self.logs[number % 2].append(call) for number, call in enumerate(calls)])
+            await asyncio.gather(
+                *[self.logs[number % 2].append(call) for number, call in enumerate(calls)]
+            )
 
         before = {partition: len(known) for partition, known in self.model.items()}
         self.wait(both())
         for partition, known in self.model.items():
-            mine = [[record.event.id for record in call if record.partition == partition] for call in calls]
-            stored = self.wait(self.logs[0].read(DEAD_LETTERS, partition, before[partition], max_records=99))
+            mine = [
+                [record.event.id for record in call if record.partition == partition]
+                for call in calls
+            ]
+            stored = self.wait(
+                self.logs[0].read(DEAD_LETTERS, partition, before[partition], max_records=99)
+            )
             got = ids(stored)
             assert sorted(got) == sorted(name for call in mine for name in call)
             assert all([name for name in got if name in call] == call for call in mine)
             known += [(name, self.now) for name in got]
 
-    @rule(partition=partitions, offset=st.integers(0, 60), max_records=st.integers(1, 20), max_bytes=st.sampled_from([1, 2000, 1 << 20]))
+    @rule(
+        partition=partitions,
+        offset=st.integers(0, 60),
+        max_records=st.integers(1, 20),
+        max_bytes=st.sampled_from([1, 2000, 1 << 20]),
+    )
     def read(self, partition, offset, max_records, max_bytes):
-        stored = self.wait(self.logs[0].read(DEAD_LETTERS, partition, offset, max_records=max_records, max_bytes=max_bytes))
+        stored = self.wait(
+            self.logs[0].read(
+                DEAD_LETTERS, partition, offset, max_records=max_records, max_bytes=max_bytes
+            )
+        )
         start = max(offset, self.begins[partition])
         expected = [name for name, _ in self.model[partition][start : start + len(stored)]]
         there = len(self.model[partition]) - start
@@ -84,7 +113,9 @@ class LogMachine(RuleBasedStateMachine):
     @rule(back=st.integers(0, 5))
     def follow(self, back):
         self.unfollow()
-        self.positions = {partition: max(0, len(known) - back) for partition, known in self.model.items()}
+        self.positions = {
+            partition: max(0, len(known) - back) for partition, known in self.model.items()
+        }
         self.follower = self.logs[0].follow(DEAD_LETTERS, self.positions)
         self.batches = self.wait(self.follower.__aenter__())
 
@@ -92,11 +123,17 @@ class LogMachine(RuleBasedStateMachine):
     def drain(self):
         if self.follower is None:
             return
-        while any(max(self.positions[number], self.begins[number]) < len(known) for number, known in self.model.items()):
+        while any(
+            max(self.positions[number], self.begins[number]) < len(known)
+            for number, known in self.model.items()
+        ):
             for stored in self.wait(anext(self.batches)):
-                # Records that expired meanwhile may still come, or be left out; all others come, in order.
+                # Records that expired meanwhile may still come, or be left out; all others come, in
+                # order.
                 assert self.positions[stored.partition] <= stored.offset
-                assert stored.offset <= max(self.positions[stored.partition], self.begins[stored.partition])
+                assert stored.offset <= max(
+                    self.positions[stored.partition], self.begins[stored.partition]
+                )
                 assert ids([stored]) == [self.model[stored.partition][stored.offset][0]]
                 self.positions[stored.partition] = stored.offset + 1
 
@@ -131,7 +168,9 @@ class LogMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounds_and_commits_agree(self):
-        expected = {number: Bounds(self.begins[number], len(known)) for number, known in self.model.items()}
+        expected = {
+            number: Bounds(self.begins[number], len(known)) for number, known in self.model.items()
+        }
 
         assert self.wait(self.logs[1].bounds(DEAD_LETTERS, range(PARTITIONS))) == expected
         assert self.wait(self.logs[1].committed("model", DEAD_LETTERS)) == self.committed

@@ -1,4 +1,6 @@
-"""What gateways rely on when they append, over every adapter that they may have: Knative's sinks before Kafka among them."""
+"""What gateways rely on when they append, over every adapter that they may have: Knative's sinks
+before Kafka among them.
+"""
 
 from __future__ import annotations
 

@@ -28,13 +28,17 @@ except ZeroDivisionError:
 @pytest.fixture(scope="module")
 def lines():
     """What a process of its own says."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
     assert not done.stdout
     return done.stderr.splitlines()
 
 
 def test_a_line_has_time_level_text_and_fields(lines):
-    """The text is constant and the values are fields; what is below the level and libraries' INFO are left out."""
+    """The text is constant and the values are fields; what is below the level and libraries' INFO
+    are left out.
+    """
     at, rest = lines[0].split(" ", 1)
 
     assert at.endswith("Z")
@@ -43,10 +47,15 @@ def test_a_line_has_time_level_text_and_fields(lines):
 
 
 def test_what_strangers_wrote_cannot_forge_a_line_or_move_the_cursor(lines):
-    """Line feeds, escapes and signs that turn the order of reading are written as Python writes them; letters stay."""
+    """Line feeds, escapes and signs that turn the order of reading are written as Python writes
+    them; letters stay.
+    """
     _, rest = lines[1].split(" ", 1)
 
-    assert rest == r"INFO functions.test: told reason=a\nERROR functions.test: forged title=\u202egnp.exe\x1b[2J place=München"
+    assert (
+        rest == r"INFO functions.test: told reason=a\nERROR functions.test: forged "
+        r"title=\u202egnp.exe\x1b[2J place=München"
+    )
 
 
 def test_a_traceback_follows_its_line(lines):

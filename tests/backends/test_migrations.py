@@ -1,4 +1,6 @@
-"""Migrations: what they make is what the code expects, newer data are refused, and any number of processes may begin at once."""
+"""Migrations: what they make is what the code expects, newer data are refused, and any number of
+processes may begin at once.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from schemas.errors import Unavailable
 from schemas.ids import GENERATORS, random_id
 
 
-@pytest.mark.filterwarnings("ignore:.*expression-based index")  # not compared on SQLite; the suite of accounts shows that it is there
+@pytest.mark.filterwarnings(
+    "ignore:.*expression-based index"
+)  # not compared on SQLite; the suite of accounts shows that it is there
 async def test_the_migrated_tables_are_those_of_the_code(database):
     """Columns, types, keys and indexes; what serves the search for names is its own."""
 
@@ -35,15 +39,28 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         def ours(name, _kind, _parents):
             return not str(name).startswith("account_names") and not str(name).endswith("_trigrams")
 
-        context = MigrationContext.configure(connection, opts={"include_name": ours, "compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"include_name": ours, "compare_type": True}
+        )
         return compare_metadata(context, METADATA)
 
-    assert set(METADATA.tables) == {"accounts", "devices", "endings", "generators", "owners", "messages", "chat_states"}
+    assert set(METADATA.tables) == {
+        "accounts",
+        "devices",
+        "endings",
+        "generators",
+        "owners",
+        "messages",
+        "chat_states",
+    }
     assert await database.read(difference) == []
 
 
 async def test_messages_and_states_are_clustered_by_their_keys(tmp_path):
-    """A page is one stretch of the table, not a row here and a row there. PostgreSQL has no such tables."""
+    """A page is one stretch of the table, not a row here and a row there.
+
+    PostgreSQL has no such tables.
+    """
     database = Database.sqlite(tmp_path / "data.db")
     tables = "SELECT name, sql FROM sqlite_master WHERE name IN ('messages', 'chat_states')"
     rows = await database.read(lambda connection: connection.exec_driver_sql(tables).all())
@@ -56,16 +73,25 @@ async def test_messages_and_states_are_clustered_by_their_keys(tmp_path):
 async def test_all_generators_are_there_from_the_start(database):
     """12 bits of an id."""
     table = backends.coordination.generators.GENERATORS
-    query = sa.select(sa.func.count(), sa.func.min(table.c.generator), sa.func.max(table.c.generator))
+    query = sa.select(
+        sa.func.count(), sa.func.min(table.c.generator), sa.func.max(table.c.generator)
+    )
 
-    assert await database.read(lambda connection: connection.execute(query).one()) == (GENERATORS, 0, GENERATORS - 1)
+    assert await database.read(lambda connection: connection.execute(query).one()) == (
+        GENERATORS,
+        0,
+        GENERATORS - 1,
+    )
 
 
 def test_the_list_of_revisions_is_what_lies_in_the_folder():
     """The list saves importing Alembic at every start."""
     scripts = ScriptDirectory(next(iter(migrations.__path__)))
 
-    assert tuple(revision.revision for revision in reversed(list(scripts.walk_revisions()))) == migrations.REVISIONS
+    assert (
+        tuple(revision.revision for revision in reversed(list(scripts.walk_revisions())))
+        == migrations.REVISIONS
+    )
     assert scripts.get_heads() == [migrations.REVISIONS[-1]]
 
 
@@ -101,7 +127,8 @@ async def test_newer_data_are_refused_in_one_line_and_left_alone(tmp_path):
             await call()
 
         assert str(error.value) == (
-            f"data.db was made by a newer kn-chat (its schema is 9999, this one knows up to {migrations.REVISIONS[-1]}): "
+            "data.db was made by a newer kn-chat (its schema is 9999, this one knows up to "
+            f"{migrations.REVISIONS[-1]}): "
             "upgrade kn-chat, or choose another data folder"
         )
     await database.close()
@@ -152,7 +179,12 @@ asyncio.run(main())
 
 def opened_by(path, processes):
     command = [sys.executable, "-W", "error", "-c", OPENER, str(path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     running = [subprocess.Popen(command, **pipes) for _ in range(processes)]
     for process in running:
         process.stdin.write("go\n")
@@ -180,10 +212,17 @@ async def test_several_databases_of_one_process_may_be_made_at_once(tmp_path):
     databases = [Database.sqlite(tmp_path / str(number % 2) / "data.db") for number in range(4)]
     await asyncio.gather(*(database.read(lambda connection: None) for database in databases))
     user = random_id()
-    await databases[0].write(lambda connection: connection.execute(backends.coordination.owners.OWNERS.insert().values([(1, "u", user)])))
+    await databases[0].write(
+        lambda connection: connection.execute(
+            backends.coordination.owners.OWNERS.insert().values([(1, "u", user)])
+        )
+    )
     generation = sa.select(backends.coordination.owners.OWNERS.c.generation)
 
-    assert [await database.read(lambda connection: connection.execute(generation).scalar()) for database in databases] == [
+    assert [
+        await database.read(lambda connection: connection.execute(generation).scalar())
+        for database in databases
+    ] == [
         user,
         None,
         user,
@@ -209,7 +248,9 @@ VALUES (1, 'phone', '', 'f', 3, 'new', 'old', 'salt', 1000, 5000)
 
 
 async def test_log_ins_and_names_of_the_version_before_go_on(tmp_path):
-    """Devices stay logged in, at the epoch that they have; names are found in their composed form."""
+    """Devices stay logged in, at the epoch that they have; names are found in
+    their composed form.
+    """
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'data.db'}")
     with engine.connect() as connection, connection.begin():
         made_at(connection, "0001")
@@ -222,13 +263,24 @@ async def test_log_ins_and_names_of_the_version_before_go_on(tmp_path):
 
 
 async def check_upgraded(database):
-    log_ins, accounts = backends.accounts.log_ins.SqlLogIns(database), backends.accounts.sql.SqlAccounts(database)
+    log_ins, accounts = (
+        backends.accounts.log_ins.SqlLogIns(database),
+        backends.accounts.sql.SqlAccounts(database),
+    )
     (phone,) = await log_ins.devices(1)
 
     assert phone == await log_ins.device_of("f")
     assert (phone.generation, phone.rotated_ms, phone.seen_ms, phone.epoch) == (3, 5_000, 5_000, 0)
-    assert [found.display_name for found in await accounts.search("jos\u00e9", limit=5)] == ["Jos\u00e9"]
+    assert [found.display_name for found in await accounts.search("jos\u00e9", limit=5)] == [
+        "Jos\u00e9"
+    ]
     assert await log_ins.untold(limit=9) == []
     assert (
-        await log_ins.change_password(1, "new", was="hash", kept=replace(phone, token_hash=b"x", previous_hash=None, salt=b"y")) is not None
+        await log_ins.change_password(
+            1,
+            "new",
+            was="hash",
+            kept=replace(phone, token_hash=b"x", previous_hash=None, salt=b"y"),
+        )
+        is not None
     )

@@ -32,7 +32,9 @@ def ask(query):
 async def test_a_database_without_tables_asks_for_migrate_and_stays_empty(empty):
     """A function does not make tables; when they are there it works without a restart."""
     for call in (empty.ping, lambda: empty.write(ask("SELECT 1"))):
-        with pytest.raises(Unavailable, match="not ready: it has no tables yet; run kn-chat migrate"):
+        with pytest.raises(
+            Unavailable, match="not ready: it has no tables yet; run kn-chat migrate"
+        ):
             await call()
     made = await empty.migrate()
     await empty.ping()
@@ -48,14 +50,20 @@ async def test_an_older_schema_asks_for_migrate(empty, monkeypatch):
     """Its version and ours are named."""
     await empty.migrate()
     monkeypatch.setattr(migrations, "REVISIONS", (*migrations.REVISIONS, "9998"))
-    with pytest.raises(Unavailable, match=r"it has schema [0-9]+, this kn-chat needs 9998; run kn-chat migrate"):
+    with pytest.raises(
+        Unavailable, match=r"it has schema [0-9]+, this kn-chat needs 9998; run kn-chat migrate"
+    ):
         await empty.ping()
 
 
 async def test_a_newer_schema_is_refused(empty):
     """An older program must not write into what it does not understand, and must not migrate it."""
     await empty.migrate()
-    await empty.write(lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    await empty.write(
+        lambda connection: connection.exec_driver_sql(
+            "UPDATE alembic_version SET version_num = '9999'"
+        )
+    )
     with pytest.raises(Unavailable, match="made by a newer kn-chat"):
         await empty.migrate()
     await empty.close()
@@ -91,10 +99,14 @@ async def test_a_migration_is_all_or_nothing(postgres):
 
 
 async def test_without_pg_trgm_the_search_works_and_migrate_says_what_it_lacks(postgres):
-    """A role that may not create the extension; when it was created, the next `migrate` makes the indexes."""
+    """A role that may not create the extension; when it was created, the next `migrate` makes the
+    indexes.
+    """
     url = postgres.make()
     engine, name = postgres.engine(url), url.rpartition("/")[2]
-    with engine.connect() as connection:  # no right to create in the database: then an extension cannot be had, tables in `public` can
+    with (
+        engine.connect() as connection
+    ):  # no right to create in the database: then an extension cannot be had, tables in `public` can
         connection.exec_driver_sql(f"REVOKE CREATE ON DATABASE {name} FROM current_user")
     database = postgres.open(url)
     lines = await database.migrate()
@@ -135,12 +147,16 @@ async def test_names_stand_in_the_order_of_their_bytes_whatever_the_locale(postg
     for number, name in enumerate(names, start=1):
         await accounts.register(Profile(number, name, "Ünal", version=1), "hash")
     found = await accounts.search("same", limit=9)
-    collated = await database.read(lambda connection: sa.inspect(connection).get_columns("accounts"))
+    collated = await database.read(
+        lambda connection: sa.inspect(connection).get_columns("accounts")
+    )
     await database.close()
 
     assert [profile.user_name for profile in found] == sorted(names)
     assert any("locale is C" in line for line in lines) == (locale == "C")
-    assert {column["name"]: getattr(column["type"], "collation", None) for column in collated}["user_name"] == "C"
+    assert {column["name"]: getattr(column["type"], "collation", None) for column in collated}[
+        "user_name"
+    ] == "C"
 
 
 async def test_log_ins_and_names_of_the_version_before_go_on(postgres):

@@ -1,4 +1,6 @@
-"""What is PostgreSQL's own behind the SQL adapters: wrong settings, TLS, servers that are away, what errors tell, plans."""
+"""What is PostgreSQL's own behind the SQL adapters: wrong settings, TLS, servers that are away,
+what errors tell, plans.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,9 @@ async def test_a_wrong_password_is_named_and_never_shown(postgres):
 
 async def test_no_password_is_a_wrong_one(postgres):
     """The driver would stumble over it."""
-    assert (await refusal(postgres.open(postgres.empty(), password=""))).field == "KNCHAT_DATABASE_PASSWORD"
+    assert (
+        await refusal(postgres.open(postgres.empty(), password=""))
+    ).field == "KNCHAT_DATABASE_PASSWORD"
 
 
 async def test_a_database_that_is_not_there_is_named(postgres):
@@ -121,11 +125,15 @@ async def test_a_server_that_the_authority_does_not_vouch_for_is_refused(secure,
     others = Certificates(tmp_path)
     others.make()
 
-    assert (await refusal(secure.open(secure.empty(), ca=str(others.authority)))).field == "KNCHAT_DATABASE_CA"
+    assert (
+        await refusal(secure.open(secure.empty(), ca=str(others.authority)))
+    ).field == "KNCHAT_DATABASE_CA"
 
 
 async def test_a_server_by_another_name_is_refused(secure):
-    """Its certificate is good, and of another: 127.1 leads to 127.0.0.1, and does not stand in it."""
+    """Its certificate is good, and of another: 127.1 leads to 127.0.0.1, and
+    does not stand in it.
+    """
     elsewhere = secure.empty().replace("127.0.0.1", "127.1")
 
     assert (await refusal(secure.open(elsewhere))).field == "KNCHAT_DATABASE_CA"
@@ -133,7 +141,9 @@ async def test_a_server_by_another_name_is_refused(secure):
 
 async def test_tls_is_never_given_up_silently(postgres, secure):
     """An authority is set and the server speaks no TLS; the other way round the server refuses."""
-    assert (await refusal(postgres.open(postgres.empty(), ca=secure.options["ca"]))).field == "KNCHAT_DATABASE_CA"
+    assert (
+        await refusal(postgres.open(postgres.empty(), ca=secure.options["ca"]))
+    ).field == "KNCHAT_DATABASE_CA"
     assert (await refusal(secure.open(secure.empty(), ca=""))).field == "KNCHAT_DATABASE"
 
 
@@ -144,7 +154,9 @@ async def test_a_file_that_holds_no_authorities_is_a_wrong_setting(postgres, tmp
     if content is not None:
         file.write_text(content)
 
-    assert (await refusal(postgres.open(postgres.empty(), ca=str(file)))).field == "KNCHAT_DATABASE_CA"
+    assert (
+        await refusal(postgres.open(postgres.empty(), ca=str(file)))
+    ).field == "KNCHAT_DATABASE_CA"
 
 
 # ---- servers that are away ----
@@ -157,7 +169,9 @@ async def test_a_port_without_a_server_is_told_at_once(postgres):
         unused.bind(("127.0.0.1", 0))
         database = Database.postgresql(f"postgresql://a@127.0.0.1:{unused.getsockname()[1]}/b")
         began = time.monotonic()
-        calls = await asyncio.gather(*(database.read(ask("SELECT 1")) for _ in range(100)), return_exceptions=True)
+        calls = await asyncio.gather(
+            *(database.read(ask("SELECT 1")) for _ in range(100)), return_exceptions=True
+        )
         took_s = time.monotonic() - began
     await database.close()
 
@@ -171,7 +185,9 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_given_up(post
     with socket.create_server(("127.0.0.1", 0), backlog=99) as silent:
         database = Database.postgresql(f"postgresql://a@127.0.0.1:{silent.getsockname()[1]}/b")
         began = time.monotonic()
-        calls = await asyncio.gather(*(database.read(ask("SELECT 1")) for _ in range(100)), return_exceptions=True)
+        calls = await asyncio.gather(
+            *(database.read(ask("SELECT 1")) for _ in range(100)), return_exceptions=True
+        )
         took_s = time.monotonic() - began
         await database.close()
 
@@ -187,7 +203,9 @@ async def test_a_server_of_another_protocol_is_unavailable(postgres):
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        database = Database.postgresql(f"postgresql://a@127.0.0.1:{server.sockets[0].getsockname()[1]}/b")
+        database = Database.postgresql(
+            f"postgresql://a@127.0.0.1:{server.sockets[0].getsockname()[1]}/b"
+        )
         with pytest.raises(Unavailable):
             await database.ping()
         await database.close()
@@ -204,7 +222,11 @@ async def test_errors_do_not_quote_what_people_wrote(database):
     with pytest.raises(Refused) as refused:
         await accounts.change_profile(Profile(2, "a-secret", "x", 2))
     with pytest.raises(Unavailable) as failed:
-        await database.write(lambda connection: connection.execute(sa.text("INSERT INTO accounts VALUES (:n)"), {"n": 77_777}))
+        await database.write(
+            lambda connection: connection.execute(
+                sa.text("INSERT INTO accounts VALUES (:n)"), {"n": 77_777}
+            )
+        )
     text = f"{refused.value.__cause__} {failed.value.__cause__}"
 
     assert refused.value.code == "name_taken"
@@ -218,13 +240,20 @@ async def test_errors_do_not_quote_what_people_wrote(database):
 
 async def test_every_query_of_a_hot_path_can_be_served_by_an_index(database):
     """In a chat of a million messages a page is as quick as in a new one."""
-    chats, accounts, log_ins, chat = SqlChats(database), SqlAccounts(database), SqlLogIns(database), direct_chat(1, 2)
+    chats, accounts, log_ins, chat = (
+        SqlChats(database),
+        SqlAccounts(database),
+        SqlLogIns(database),
+        direct_chat(1, 2),
+    )
     await chats.put([HistoryMessage(NOW, chat, 1, "key", "hello", 0, NOW)])
     statements = []
     sa.event.listen(
         database._engine,  # only the engine knows what is really asked
         "before_cursor_execute",
-        lambda _connection, _cursor, statement, values, _context, _many: statements.append((statement, values)),
+        lambda _connection, _cursor, statement, values, _context, _many: statements.append(
+            (statement, values)
+        ),
     )
     await chats.mark([Watermark(2, chat, NOW, NOW)])
     for direction in ("before", "after", "around"):
@@ -246,9 +275,18 @@ async def test_every_query_of_a_hot_path_can_be_served_by_an_index(database):
 
         return work
 
-    asked = {statement: values for statement, values in statements if statement.startswith("SELECT")}
-    plans = {statement: await database.write(plan(statement, values)) for statement, values in asked.items()}
+    asked = {
+        statement: values for statement, values in statements if statement.startswith("SELECT")
+    }
+    plans = {
+        statement: await database.write(plan(statement, values))
+        for statement, values in asked.items()
+    }
 
     assert len(plans) >= 9
     assert [statement for statement, steps in plans.items() if "Seq Scan" in str(steps)] == []
-    assert [steps for statement, steps in plans.items() if "LIKE" in statement and "trigrams" not in str(steps)] == []
+    assert [
+        steps
+        for statement, steps in plans.items()
+        if "LIKE" in statement and "trigrams" not in str(steps)
+    ] == []

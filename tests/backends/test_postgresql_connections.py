@@ -1,4 +1,6 @@
-"""Connections to PostgreSQL that break or wear out, transactions that run again, and statements that are prepared once."""
+"""Connections to PostgreSQL that break or wear out, transactions that run again, and statements
+that are prepared once.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,14 @@ async def database(postgres):
 
 
 async def test_connections_that_were_ended_meanwhile_are_made_anew_unseen(postgres):
-    """A server that was restarted, a firewall that forgot them: the next call works, and so do all after it."""
+    """A server that was restarted, a firewall that forgot them: the next call works, and so do all
+    after it.
+    """
     database = postgres.open(postgres.empty())
-    await asyncio.gather(*(database.read(ask("SELECT pg_sleep(0.05)")) for _ in range(4)), database.write(ask("SELECT 1")))
+    await asyncio.gather(
+        *(database.read(ask("SELECT pg_sleep(0.05)")) for _ in range(4)),
+        database.write(ask("SELECT 1")),
+    )
     postgres.end_connections()
     reads = await asyncio.gather(*(database.read(ask(f"SELECT {number}")) for number in range(8)))
     postgres.end_connections()
@@ -60,9 +67,17 @@ async def test_a_line_that_is_cut_in_the_middle_of_a_question_is_asked_again(pos
     async with through_proxy(postgres) as (proxy, url):
         database, other = postgres.open(url), postgres.open(postgres.empty())
         question = f"DO $$ BEGIN PERFORM pg_sleep(0.5) /* {random_id()} */; END $$"
-        asked = asyncio.create_task((database.write if writing else database.read)(lambda connection: connection.exec_driver_sql(question)))
-        asking = sa.text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = :question")
-        while not await other.read(lambda connection: connection.execute(asking, {"question": question}).scalar()):
+        asked = asyncio.create_task(
+            (database.write if writing else database.read)(
+                lambda connection: connection.exec_driver_sql(question)
+            )
+        )
+        asking = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = :question"
+        )
+        while not await other.read(
+            lambda connection: connection.execute(asking, {"question": question}).scalar()
+        ):
             await asyncio.sleep(0.01)
         cut = await proxy.cut()
         await asked
@@ -153,9 +168,14 @@ async def test_a_write_waits_for_anothers_lock_and_gives_up_in_time(postgres):
 
 
 async def test_what_a_vanished_client_had_locked_is_free_again(postgres):
-    """A process that was cut off in the middle of a transaction says nothing more; the server ends it."""
+    """A process that was cut off in the middle of a transaction says nothing more; the server ends
+    it.
+    """
     url = postgres.empty()
-    database, vanished = postgres.open(url), engine_of(Server(url, **postgres.options), connections=1, timeout_s=0.5)
+    database, vanished = (
+        postgres.open(url),
+        engine_of(Server(url, **postgres.options), connections=1, timeout_s=0.5),
+    )
     mine = SqlPartitionOwners(database)
     await mine.own([PartitionOwner(1, "wss://one", 1)])
     with vanished.connect().execution_options(writing=True) as holder:
@@ -174,7 +194,10 @@ def test_a_peer_that_vanishes_is_noticed(postgres):
     """Within a minute, also by an unused connection."""
     connection = Server(postgres.empty(), **postgres.options).connect(5)
     line = connection._usock
-    kept = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    kept = (
+        line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+    )
     connection.close()
 
     assert kept == (1, 30)
@@ -192,11 +215,17 @@ async def test_a_transaction_that_was_rolled_back_for_another_runs_again(databas
         ran.append(1)
         connection.execute(OWNERS.insert().values(partition=len(ran), url="", generation=1))
         if len(ran) < 4:
-            connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '{code}'; END $$")
+            connection.exec_driver_sql(
+                f"DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '{code}'; END $$"
+            )
         return len(ran)
 
     assert await database.write(work) == 4
-    assert await database.read(lambda connection: connection.exec_driver_sql("SELECT partition FROM owners").scalars().all()) == [4]
+    assert await database.read(
+        lambda connection: (
+            connection.exec_driver_sql("SELECT partition FROM owners").scalars().all()
+        )
+    ) == [4]
 
 
 async def test_it_does_not_run_again_without_end(database):
@@ -205,7 +234,9 @@ async def test_it_does_not_run_again_without_end(database):
 
     def work(connection):
         ran.append(1)
-        connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$")
+        connection.exec_driver_sql(
+            "DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$"
+        )
 
     with pytest.raises(Unavailable):
         await database.write(work)
@@ -232,7 +263,11 @@ async def test_two_transactions_that_wait_for_each_other_both_succeed(database):
 
     await asyncio.gather(database.write(crosswise(1, 2)), database.write(crosswise(2, 1)))
 
-    assert await database.read(lambda connection: connection.exec_driver_sql("SELECT generation FROM owners").scalars().all()) == [2, 2]
+    assert await database.read(
+        lambda connection: (
+            connection.exec_driver_sql("SELECT generation FROM owners").scalars().all()
+        )
+    ) == [2, 2]
 
 
 # ---- prepared statements ----
@@ -249,7 +284,10 @@ async def test_a_table_that_changes_under_prepared_statements_is_read_on(postgre
         await owners.owner_of(1)
     engine = postgres.engine(url)
     with engine.connect() as connection:
-        connection.exec_driver_sql("ALTER TABLE owners ALTER COLUMN url TYPE varchar(99), ALTER COLUMN generation TYPE numeric")
+        connection.exec_driver_sql(
+            "ALTER TABLE owners ALTER COLUMN url TYPE varchar(99), ALTER COLUMN generation TYPE "
+            "numeric"
+        )
     engine.dispose()
     found = await asyncio.gather(*(owners.owner_of(1) for _ in range(8)))
     await database.close()
@@ -258,15 +296,25 @@ async def test_a_table_that_changes_under_prepared_statements_is_read_on(postgre
 
 
 async def test_a_statement_is_prepared_once_and_their_number_is_bounded(database):
-    """However many users are asked for: one statement. Beyond the bound they are parsed each time, and work."""
+    """However many users are asked for: one statement.
+
+    Beyond the bound they are parsed each time, and work.
+    """
     accounts = SqlAccounts(database)
     for number in range(1, 20):
         await accounts.known([*range(1, number)])
-    prepared = await database.read(ask("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%accounts%'"))
+    prepared = await database.read(
+        ask("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%accounts%'")
+    )
 
     def many(connection):
-        values = [connection.execute(sa.text(f"SELECT :n + {number}"), {"n": 1}).scalar() for number in range(MAX_PREPARED + 20)]
-        return values, connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar()
+        values = [
+            connection.execute(sa.text(f"SELECT :n + {number}"), {"n": 1}).scalar()
+            for number in range(MAX_PREPARED + 20)
+        ]
+        return values, connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_prepared_statements"
+        ).scalar()
 
     values, after = await database.read(many)
 

@@ -1,4 +1,6 @@
-"""A PostgreSQL of the tests' own that stops, hangs and is killed, under an adapter that lives on."""
+"""A PostgreSQL of the tests' own that stops, hangs and is killed, under an
+adapter that lives on.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ async def database(fragile):
     """An open database with all tables."""
     fragile.start("postgres")
     settings = Settings.from_env(fragile.settings(["postgres"]))
-    database = Database.postgresql(settings.database, password=settings.database_password, timeout_s=TIMEOUT_S)
+    database = Database.postgresql(
+        settings.database, password=settings.database_password, timeout_s=TIMEOUT_S
+    )
     await database.migrate()
     yield database
     fragile.start("postgres")
@@ -68,7 +72,10 @@ async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(fragi
     chats = SqlChats(database)
     await chats.put([message(0)])
     fragile.stop("postgres")
-    waited = await asyncio.gather(*(seconds_of(database.read(ask("SELECT 1"))) for _ in range(50)), seconds_of(chats.put([message(1)])))
+    waited = await asyncio.gather(
+        *(seconds_of(database.read(ask("SELECT 1"))) for _ in range(50)),
+        seconds_of(chats.put([message(1)])),
+    )
     fragile.start("postgres")
     back_s = await until_it_answers(database)
     await chats.put([message(1)])
@@ -79,15 +86,21 @@ async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(fragi
     assert [found.id for found in page.messages] == [NOW + 1, NOW]
 
 
-async def test_a_server_that_hangs_is_given_up_in_time_and_no_answer_goes_to_another_question(fragile, database):
+async def test_a_server_that_hangs_is_given_up_in_time_and_no_answer_goes_to_another_question(
+    fragile, database
+):
     """Its late answers must not be taken for those of the next questions."""
     await asyncio.gather(*(database.read(ask("SELECT pg_sleep(0.1)")) for _ in range(4)))
     fragile.pause("postgres")
-    waited = await asyncio.gather(*(seconds_of(database.read(ask(f"SELECT {number}"))) for number in range(50)))
+    waited = await asyncio.gather(
+        *(seconds_of(database.read(ask(f"SELECT {number}"))) for number in range(50))
+    )
     again = await seconds_of(database.read(ask("SELECT 1")))
     fragile.resume("postgres")
     await until_it_answers(database)
-    answers = await asyncio.gather(*(database.read(ask(f"SELECT {number}")) for number in range(100, 150)))
+    answers = await asyncio.gather(
+        *(database.read(ask(f"SELECT {number}")) for number in range(100, 150))
+    )
 
     assert max(waited) < TIMEOUT_S + 0.5
     assert again < TIMEOUT_S + 0.5
@@ -95,14 +108,18 @@ async def test_a_server_that_hangs_is_given_up_in_time_and_no_answer_goes_to_ano
 
 
 async def test_a_hanging_write_leaves_its_thread_and_its_lock(fragile, database):
-    """Threads are free again when the server is, and no transaction of ours holds what others want."""
+    """Threads are free again when the server is, and no transaction of ours
+    holds what others want.
+    """
     chats = SqlChats(database)
     await chats.put([message(0)])
     fragile.pause("postgres")
     await asyncio.gather(*(seconds_of(chats.put([message(0)])) for _ in range(6)))
     fragile.resume("postgres")
     await until_it_answers(database)
-    await asyncio.wait_for(asyncio.gather(*(chats.put([message(number)]) for number in range(6))), TIMEOUT_S)
+    await asyncio.wait_for(
+        asyncio.gather(*(chats.put([message(number)]) for number in range(6))), TIMEOUT_S
+    )
     page = await chats.page(CHAT, direction="before", anchor=LATEST, limit=9)
 
     assert [found.id - NOW for found in page.messages] == [5, 4, 3, 2, 1, 0]
@@ -133,9 +150,13 @@ asyncio.run(main())
 
 
 async def test_what_had_returned_is_there_after_kill_9_of_the_server(fragile, database):
-    """Three times, in the middle of writes; what was not acknowledged is there whole or not at all, and the writer goes on by itself."""
+    """Three times, in the middle of writes; what was not acknowledged is there whole or not at all,
+    and the writer goes on by itself.
+    """
     environ = fragile.settings(["postgres"])
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(NOW)], stdout=subprocess.PIPE, text=True, env=environ)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(NOW)], stdout=subprocess.PIPE, text=True, env=environ
+    )
     acknowledged = []
     try:
         for _ in range(3):
@@ -145,7 +166,11 @@ async def test_what_had_returned_is_there_after_kill_9_of_the_server(fragile, da
         acknowledged += [int(writer.stdout.readline()) for _ in range(20)]
     finally:
         writer.kill()
-        acknowledged += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        acknowledged += [
+            int(line)
+            for line in writer.stdout.read().splitlines(keepends=True)
+            if line.endswith("\n")
+        ]
         writer.stdout.close()
         writer.wait()
     await until_it_answers(database)

@@ -1,4 +1,6 @@
-"""Buckets: what may be drawn, when there is enough again, and what a clock that goes back does not do."""
+"""Buckets: what may be drawn, when there is enough again, and what a clock that goes back does not
+do.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Requests and dead letters beside the recorded bytes of the real dispatcher; what varies from run to run is compared by its meaning.
+"""Requests and dead letters beside the recorded bytes of the real dispatcher; what varies from run
+to run is compared by its meaning.
 
-`captures/dispatch-*.record.json` is a record, the `.http` file of that name the request that became of it, `dead-letter-*.record.json` the
-record that the sink wrote when the function had given the `answers` in the first file (text that is no base64: how it failed to answer).
+`captures/dispatch-*.record.json` is a record, the `.http` file of that name the request that became
+of it, `dead-letter-*.record.json` the record that the sink wrote when the function had given the
+`answers` in the first file (text that is no base64: how it failed to answer).
 """
 
 import base64
@@ -14,7 +16,17 @@ from backends.log import ConsumerRecord
 from backends.requests import HttpResponse, verdict
 from schemas.cloudevents import Event, to_kafka
 from schemas.errors import Malformed
-from tests.captured import DEAD, DISPATCHED, FOREIGN, captured, meaning, meaning_of_record, message, recorded, stored
+from tests.captured import (
+    DEAD,
+    DISPATCHED,
+    FOREIGN,
+    captured,
+    meaning,
+    meaning_of_record,
+    message,
+    recorded,
+    stored,
+)
 
 SEND = "http://127.0.0.1:18081"
 SINK = "http://127.0.0.1:18082/chat/chat-dead-letters"
@@ -27,7 +39,11 @@ def answer_to(record: dict) -> HttpResponse | None:
     except ValueError:
         return None
     start, headers, body = message(raw)
-    return HttpResponse(int(start.split()[1]), [(name.encode(), value.encode()) for name, value in headers.items()], body)
+    return HttpResponse(
+        int(start.split()[1]),
+        [(name.encode(), value.encode()) for name, value in headers.items()],
+        body,
+    )
 
 
 def posted(record: ConsumerRecord, url: str) -> tuple[dict[str, str], bytes]:
@@ -35,7 +51,9 @@ def posted(record: ConsumerRecord, url: str) -> tuple[dict[str, str], bytes]:
     headers, body = request_of(event, url=url, namespace="chat")
     named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
     if event.traceparent is not None:
-        named.append(("traceparent", event.traceparent))  # as the dispatcher does, with a span of each try's own
+        named.append(
+            ("traceparent", event.traceparent)
+        )  # as the dispatcher does, with a span of each try's own
     assert len(named) == len(dict(named)), "no header occurs twice"
     return dict(named), body
 
@@ -44,7 +62,9 @@ def assert_posted(letter: Event, file: str) -> None:
     """The letter would be sent to the dead-letter sink as in the file."""
     wanted = captured(file)
     headers, body = request_of(letter, url=SINK, namespace="chat")
-    named = {name.decode(): value.decode() for name, value in headers} | {"traceparent": letter.traceparent}
+    named = {name.decode(): value.decode() for name, value in headers} | {
+        "traceparent": letter.traceparent
+    }
 
     assert wanted.start == "POST /chat/chat-dead-letters HTTP/1.1"
     assert meaning(named) == meaning(wanted.headers)
@@ -99,15 +119,23 @@ def test_a_dead_letter_of_a_dead_letter_is_posted_as_recorded():
     record = recorded("dispatch-dead-letter-that-fails-too")
     first = dead_letter(event_of(stored(record)), url=SEND, response=answer_to(record))
     came = event_of(ConsumerRecord("chat-dead-letters", 1, 7, 0, *to_kafka(first)))
-    second = dead_letter(came, url=REPORT_LOST, response=HttpResponse(422, [(b"kne-reason", b"bad-dead-letter")], b"no such event"))
+    second = dead_letter(
+        came,
+        url=REPORT_LOST,
+        response=HttpResponse(422, [(b"kne-reason", b"bad-dead-letter")], b"no such event"),
+    )
 
     assert_posted(first, "dead-letter-that-fails-too.1.http")
     assert_posted(second, "dead-letter-that-fails-too.2.http")
 
 
 def test_a_second_failure_overwrites_and_removes_nothing():
-    """Code, data and reason of the first failure stay when the second has no answer, as measured."""
-    letter = dead_letter(event_of(stored(recorded("dead-letter-422-kne-reason"))), url=REPORT_LOST, response=None)
+    """Code, data and reason of the first failure stay when the second has no
+    answer, as measured.
+    """
+    letter = dead_letter(
+        event_of(stored(recorded("dead-letter-422-kne-reason"))), url=REPORT_LOST, response=None
+    )
 
     assert letter.extensions["knativeerrordest"] == REPORT_LOST
     assert letter.extensions["knativeerrorcode"] == "422"
@@ -115,9 +143,17 @@ def test_a_second_failure_overwrites_and_removes_nothing():
 
 
 def test_a_kne_header_with_a_hyphen_in_its_name_is_left_out_and_said_aloud(caplog):
-    """It would stop the partition of a real dispatcher for good; the developer hears of it, the message goes on."""
+    """It would stop the partition of a real dispatcher for good; the developer hears of it, the
+    message goes on.
+    """
     event = event_of(stored(recorded("dispatch-binary-protobuf")))
-    letter = dead_letter(event, url=SEND, response=HttpResponse(422, [(b"kne-other-thing", b"two words"), (b"kne-reason", b"r")], b""))
+    letter = dead_letter(
+        event,
+        url=SEND,
+        response=HttpResponse(
+            422, [(b"kne-other-thing", b"two words"), (b"kne-reason", b"r")], b""
+        ),
+    )
 
     assert letter.extensions["reason"] == "r"
     assert not [name for name in letter.extensions if "other" in name]
@@ -128,7 +164,9 @@ def test_a_letter_outside_latin_1_becomes_a_question_mark():
     """As the real dispatcher destroys it: attributes are ASCII, and others fail here."""
     record = stored(recorded("dispatch-binary-protobuf"))
     headers = [*record.headers, ("ce_subject", "Zoé \N{PILE OF POO}".encode())]
-    shown = posted(ConsumerRecord(record.topic, 0, 0, 0, None, headers, record.value), SEND)[0]["ce-subject"]
+    shown = posted(ConsumerRecord(record.topic, 0, 0, 0, None, headers, record.value), SEND)[0][
+        "ce-subject"
+    ]
 
     assert shown == "Zoé ?"
 
@@ -138,22 +176,53 @@ def test_a_letter_outside_latin_1_becomes_a_question_mark():
     [
         ((200, 201, 202, 204), "taken"),
         ((404, 408, 409, 429, 500, 501, 502, 503, 504, 507, 599), "again"),
-        ((300, 301, 302, 304, 307, 308, 400, 401, 403, 405, 406, 410, 412, 413, 415, 418, 422, 425, 499), "never"),
+        (
+            (
+                300,
+                301,
+                302,
+                304,
+                307,
+                308,
+                400,
+                401,
+                403,
+                405,
+                406,
+                410,
+                412,
+                413,
+                415,
+                418,
+                422,
+                425,
+                499,
+            ),
+            "never",
+        ),
     ],
 )
 def test_verdicts_are_those_of_the_measured_table(statuses, meaning):
-    """The three rows of the dispatcher's table; a redirect with 303 is the one that is not imitated."""
+    """The three rows of the dispatcher's table; a redirect with 303 is the one that is not
+    imitated.
+    """
     assert {verdict(status) for status in statuses} == {meaning}
 
 
 def test_a_record_that_is_no_cloudevent_has_a_dead_letter_all_the_same():
-    """It ends where the dispatcher's wrapped event ends: set aside as 422, under the dispatcher's type."""
+    """It ends where the dispatcher's wrapped event ends: set aside as 422, under the dispatcher's
+    type.
+    """
     record = ConsumerRecord("chat-commands", 4, 17, 0, b"key", [("x-header", b"\xff")], b"plain")
     with pytest.raises(Malformed):
         event_of(record)
     letter = foreign_dead_letter(record, url=SEND)
 
-    assert (letter.type, letter.id, letter.data) == ("dev.knative.kafka.event", "partition:4/offset:17", b"plain")
+    assert (letter.type, letter.id, letter.data) == (
+        "dev.knative.kafka.event",
+        "partition:4/offset:17",
+        b"plain",
+    )
     assert letter.extensions == {
         "knativekafkapartition": "4",
         "knativekafkaoffset": "17",

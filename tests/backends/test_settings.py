@@ -23,7 +23,9 @@ KEY = base64.b64encode(b"sixteen bytes ok").decode()
 
 def test_an_empty_environment_is_the_embedded_default():
     """Nothing needs to be set, and other programs' variables do not matter."""
-    assert Settings.from_env({}) == Settings() == Settings.from_env({"PATH": "/bin", "KNATIVE": "x"})
+    assert (
+        Settings.from_env({}) == Settings() == Settings.from_env({"PATH": "/bin", "KNATIVE": "x"})
+    )
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -47,7 +49,8 @@ def test_values_are_read():
             "KNCHAT_LOG_LEVEL": "DEBUG",
             "KNCHAT_HOST": "0.0.0.0",
             "KNCHAT_PUBLIC_URL": "wss://chat.example/eu/v1/socket",
-            "KNCHAT_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,http://[::1]:81,*,capacitor://localhost,app://-,file://,null",
+            "KNCHAT_ALLOWED_ORIGINS": "https://a.example, "
+            "http://localhost:3000,http://[::1]:81,*,capacitor://localhost,app://-,file://,null",
             "KNCHAT_EVENT_KEYS": f"{KEY}, {KEY}",
         }
     )
@@ -149,7 +152,9 @@ def test_values_are_read():
     ],
 )
 def test_a_mistake_names_its_variable(name, text):
-    """An unknown name or a wrong value stops the start, and the one line that is shown says which."""
+    """An unknown name or a wrong value stops the start, and the one line that
+    is shown says which.
+    """
     with pytest.raises(Malformed, match=name) as refusal:
         Settings.from_env({name: text})
     assert refusal.value.field == name
@@ -173,7 +178,9 @@ def test_urls_are_taken():
     }
     settings = Settings.from_env(given)
 
-    assert (settings.database, settings.redis, settings.jwks) == tuple(given[f"KNCHAT_{name}"] for name in ("DATABASE", "REDIS", "JWKS"))
+    assert (settings.database, settings.redis, settings.jwks) == tuple(
+        given[f"KNCHAT_{name}"] for name in ("DATABASE", "REDIS", "JWKS")
+    )
     assert settings.kafka == ("kafka-0.kafka:9092", "[::1]:9093")
     assert (settings.sink, settings.sink_queries) == (given["K_SINK"], given["KNCHAT_SINK_QUERIES"])
     for url in ("redis://cache.example", "redis://127.0.0.1:6379", "redis://chat@[::1]/0"):
@@ -186,8 +193,14 @@ def test_urls_are_taken():
     [
         ({"KNCHAT_LOG": "kafka"}, "KNCHAT_KAFKA is missing"),
         ({"KNCHAT_LOG": "knative"}, "KNCHAT_KAFKA is missing"),
-        ({"KNCHAT_KAFKA_SECURITY": "sasl_ssl", "KNCHAT_KAFKA_PASSWORD": "x"}, "KNCHAT_KAFKA_USER is missing"),
-        ({"KNCHAT_KAFKA_SECURITY": "sasl_plaintext", "KNCHAT_KAFKA_USER": "x"}, "KNCHAT_KAFKA_PASSWORD is missing"),
+        (
+            {"KNCHAT_KAFKA_SECURITY": "sasl_ssl", "KNCHAT_KAFKA_PASSWORD": "x"},
+            "KNCHAT_KAFKA_USER is missing",
+        ),
+        (
+            {"KNCHAT_KAFKA_SECURITY": "sasl_plaintext", "KNCHAT_KAFKA_USER": "x"},
+            "KNCHAT_KAFKA_PASSWORD is missing",
+        ),
         ({"KNCHAT_KAFKA_PASSWORD": "x"}, "KNCHAT_KAFKA_SECURITY must be sasl_ssl"),
         ({"KNCHAT_KAFKA_CA": __file__}, "KNCHAT_KAFKA_SECURITY must be ssl"),
         (
@@ -202,7 +215,10 @@ def test_urls_are_taken():
         ({"KNCHAT_CHATS": "cassandra"}, "KNCHAT_CASSANDRA is missing"),
         ({"KNCHAT_CASSANDRA_USER": "x"}, "KNCHAT_CASSANDRA_PASSWORD is missing"),
         ({"KNCHAT_CASSANDRA_PASSWORD": "x"}, "KNCHAT_CASSANDRA_USER is missing"),
-        ({"KNCHAT_REDIS": "redis://x", "KNCHAT_REDIS_CA": __file__}, "KNCHAT_REDIS must begin with rediss://"),
+        (
+            {"KNCHAT_REDIS": "redis://x", "KNCHAT_REDIS_CA": __file__},
+            "KNCHAT_REDIS must begin with rediss://",
+        ),
     ],
 )
 def test_what_one_setting_asks_of_another(given, named):
@@ -221,7 +237,10 @@ CLUSTER = {
     "KNCHAT_JWKS": "http://127.0.0.1:8080/.well-known/jwks.json",
 }
 OPEN = (
-    ({"KNCHAT_KAFKA": "127.0.0.1:9092,kafka-1:9092"}, "KNCHAT_KAFKA_SECURITY must be ssl or sasl_ssl"),
+    (
+        {"KNCHAT_KAFKA": "127.0.0.1:9092,kafka-1:9092"},
+        "KNCHAT_KAFKA_SECURITY must be ssl or sasl_ssl",
+    ),
     (
         {
             "KNCHAT_KAFKA": "kafka:9092",
@@ -234,13 +253,18 @@ OPEN = (
     ({"KNCHAT_DATABASE": "postgresql://chat@10.0.0.7/chat"}, "KNCHAT_DATABASE_CA must name"),
     ({"KNCHAT_CASSANDRA": "cassandra:9042"}, "KNCHAT_CASSANDRA_CA must name"),
     ({"KNCHAT_REDIS": "redis://cache/0"}, "KNCHAT_REDIS must begin with rediss://"),
-    ({"KNCHAT_JWKS": "http://accounts/.well-known/jwks.json"}, "KNCHAT_JWKS must begin with https://"),
+    (
+        {"KNCHAT_JWKS": "http://accounts/.well-known/jwks.json"},
+        "KNCHAT_JWKS must begin with https://",
+    ),
 )
 
 
 @pytest.mark.parametrize(("given", "named"), OPEN)
 def test_clear_text_leaves_this_machine_only_when_asked_for(given, named):
-    """With Kafka behind it; on one machine, and with the embedded log, nothing has to be encrypted."""
+    """With Kafka behind it; on one machine, and with the embedded log, nothing
+    has to be encrypted.
+    """
     with pytest.raises(Malformed, match=f"{named}.*KNCHAT_INSECURE=1") as refusal:
         Settings.from_env(CLUSTER | given)
 
@@ -256,7 +280,12 @@ def test_a_process_that_appends_or_reads_needs_event_keys():
     with pytest.raises(Malformed, match=r"KNCHAT_EVENT_KEYS is missing.*KNCHAT_INSECURE=1"):
         Settings.from_env(cluster).check_event_keys()
 
-    for more in ({"KNCHAT_EVENT_KEYS": KEY}, {"KNCHAT_INSECURE": "1"}, {"KNCHAT_KAFKA": "127.0.0.1:9093"}, {"KNCHAT_LOG": "embedded"}):
+    for more in (
+        {"KNCHAT_EVENT_KEYS": KEY},
+        {"KNCHAT_INSECURE": "1"},
+        {"KNCHAT_KAFKA": "127.0.0.1:9093"},
+        {"KNCHAT_LOG": "embedded"},
+    ):
         Settings.from_env(cluster | more).check_event_keys()
 
 
@@ -353,7 +382,9 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(name, text):
     ],
 )
 def test_a_server_that_listens_everywhere_is_reached_over_the_loopback(host, url):
-    """IPv6 addresses stand in brackets, and an address that stands for all is none to connect to."""
+    """IPv6 addresses stand in brackets, and an address that stands for all is
+    none to connect to.
+    """
     assert Settings(host=host).url("ws", 8081) == url
 
 

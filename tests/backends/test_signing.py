@@ -1,4 +1,6 @@
-"""The signing key is made once and kept private; public keys follow their source and outlive its failures."""
+"""The signing key is made once and kept private; public keys follow their source and outlive its
+failures.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def signers(tmp_path):
 
 
 def test_a_key_is_made_at_the_first_start_and_found_at_the_next(tmp_path):
-    """One key for all starts of a data folder, readable by its owner only, and nothing else is left behind."""
+    """One key for all starts of a data folder, readable by its owner only, and nothing else is left
+    behind.
+    """
     settings = Settings(data=tmp_path / "not" / "there")
 
     first, second = SigningKey.of(settings), SigningKey.of(settings)
@@ -116,7 +120,9 @@ def test_a_key_file_of_the_settings_is_used_and_never_made(tmp_path):
 
 def test_what_is_no_ed25519_key_is_named(tmp_path):
     """A wrong file stops the start with its name."""
-    rsa = generate_private_key(65_537, 2_048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    rsa = generate_private_key(65_537, 2_048).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
     for content, reason in ((b"nothing", "no private key"), (rsa, "not Ed25519")):
         file = tmp_path / "key.pem"
         file.write_bytes(content)
@@ -136,12 +142,16 @@ async def test_the_data_folder_serves_both_halves(tmp_path):
 
 
 async def test_a_token_is_checked_once(tmp_path, monkeypatch):
-    """A client shows it with each call and each hello; it ends when its time is over, and only right ones are remembered."""
+    """A client shows it with each call and each hello; it ends when its time is over, and only
+    right ones are remembered.
+    """
     monkeypatch.setattr(signing, "MAX_ENTRIES", 2)
     settings = Settings(data=tmp_path)
     token, public, checked = SigningKey.of(settings).sign(CLAIMS), PublicKeys(settings), []
     check = signing.tokens.verify
-    monkeypatch.setattr(signing.tokens, "verify", lambda *asked: checked.append(asked) or check(*asked))
+    monkeypatch.setattr(
+        signing.tokens, "verify", lambda *asked: checked.append(asked) or check(*asked)
+    )
 
     assert {await public.verify(token, NOW_S + second) for second in range(10)} == {CLAIMS}
     assert len(checked) == 1
@@ -162,8 +172,12 @@ async def test_a_crowd_of_tokens_takes_turns(tmp_path, monkeypatch):
     signer, public, checked = SigningKey.of(settings), PublicKeys(settings), []
     await public.ping()
     check = signing.tokens.verify
-    monkeypatch.setattr(signing.tokens, "verify", lambda *asked: checked.append(asked) or check(*asked))
-    crowd = asyncio.gather(*(public.verify(signer.sign(replace(CLAIMS, device=f"d{n}")), NOW_S) for n in range(100)))
+    monkeypatch.setattr(
+        signing.tokens, "verify", lambda *asked: checked.append(asked) or check(*asked)
+    )
+    crowd = asyncio.gather(
+        *(public.verify(signer.sign(replace(CLAIMS, device=f"d{n}")), NOW_S) for n in range(100))
+    )
     most = before = 0
     while not crowd.done():
         await asyncio.sleep(0)
@@ -231,7 +245,9 @@ async def test_many_at_once_share_one_reading(source, signers):
     assert source.asked == 1
 
 
-@pytest.mark.parametrize("trouble", ["gone", "status 500", "no JWKS", "no keys", "too large", "no HTTP"])
+@pytest.mark.parametrize(
+    "trouble", ["gone", "status 500", "no JWKS", "no keys", "too large", "no HTTP"]
+)
 async def test_the_last_good_keys_stay_while_the_source_fails(source, signers, trouble, caplog):
     """A failing source is logged and changes nothing; when it is back, it counts again."""
     clock = Clock()
@@ -288,7 +304,9 @@ async def test_while_the_source_fails_no_caller_waits_for_it(source, signers):
 
 
 async def test_a_ping_says_whether_anybody_could_be_let_in(source, signers):
-    """Unavailable until the first keys are there; then it asks for none, for the last good ones stay."""
+    """Unavailable until the first keys are there; then it asks for none, for the last good ones
+    stay.
+    """
     clock = Clock()
     source.status = 500
     public = PublicKeys(Settings(jwks=source.url), clock=clock)

@@ -1,6 +1,7 @@
 """The stand-in for the receiver of KafkaSinks, beside the recorded bytes of the real one.
 
-Of the captures, `NAME.http` is a request, `NAME.response.http` what was answered, `NAME.record.json` the record that was written.
+Of the captures, `NAME.http` is a request, `NAME.response.http` what was answered,
+`NAME.record.json` the record that was written.
 """
 
 import asyncio
@@ -11,7 +12,16 @@ from backends.dispatcher.sink import MAX_BYTES, Faults, Receiver
 from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.dispatched import PATIENCE_S
-from tests.captured import CAPTURES, TO_SINKS, bytes_of, captured, meaning_of_record, message, recorded, stored
+from tests.captured import (
+    CAPTURES,
+    TO_SINKS,
+    bytes_of,
+    captured,
+    meaning_of_record,
+    message,
+    recorded,
+    stored,
+)
 
 NOT_KEPT = {"tracestate", "baggage"}
 HEAD = b"host: x\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n"
@@ -40,16 +50,29 @@ async def post(receiver):
 
 async def records(embedded, topic=COMMANDS):
     partitions = range(await embedded.partitions(topic))
-    return [record for partition in partitions for record in await embedded.read(topic, partition, 0, max_records=99)]
+    return [
+        record
+        for partition in partitions
+        for record in await embedded.read(topic, partition, 0, max_records=99)
+    ]
 
 
 def request(path="/chat/chat-commands", method="POST", extra=b"", body=b"\x08\x01"):
-    return b"%b %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (method.encode(), path.encode(), HEAD, extra, len(body), body)
+    return b"%b %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+        method.encode(),
+        path.encode(),
+        HEAD,
+        extra,
+        len(body),
+        body,
+    )
 
 
 @pytest.mark.parametrize("file", TO_SINKS)
 async def test_it_answers_and_stores_as_recorded(file, post, embedded):
-    """Status, key, headers and value are the real one's, for good requests and bad ones, a dispatcher's dead letters among them."""
+    """Status, key, headers and value are the real one's, for good requests and bad ones, a
+    dispatcher's dead letters among them.
+    """
     name = file.removesuffix(".http")
     topic = DEAD_LETTERS if file.startswith("dead-letter-") else COMMANDS
     answer = captured(f"{name}.response.http")
@@ -62,7 +85,9 @@ async def test_it_answers_and_stores_as_recorded(file, post, embedded):
     record = stored(recorded(name))
     (found,) = await records(embedded, topic)
     assert (found.key, found.value) == (record.key, record.value)
-    assert meaning_of_record(found) == {name: value for name, value in meaning_of_record(record).items() if name not in NOT_KEPT}
+    assert meaning_of_record(found) == {
+        name: value for name, value in meaning_of_record(record).items() if name not in NOT_KEPT
+    }
     assert record.key is None or found.partition == record.partition
 
 
@@ -120,7 +145,9 @@ async def test_a_mood_meets_every_nth_event(post, receiver):
 
 
 async def test_copies_are_stored_twice(post, receiver, embedded):
-    """As a producer that is not idempotent does around a broker's pause; the answer is 202 all the same."""
+    """As a producer that is not idempotent does around a broker's pause; the answer is 202 all the
+    same.
+    """
     receiver.faults.copies = True
     start, _ = await post(request())
 

@@ -18,7 +18,11 @@ def shown():
         text, content_type = render()
         assert content_type.startswith("text/plain")
         families = text_string_to_metric_families(text.decode())
-        return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for family in families for sample in family.samples}
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in families
+            for sample in family.samples
+        }
 
     return samples
 
@@ -50,13 +54,26 @@ def test_a_histogram_is_cumulated(shown):
     def bucket(bound):
         return shown()["knchat_event_seconds_bucket", (("le", bound), ("target", "test-h"))]
 
-    assert [bucket("0.001"), bucket("0.25"), bucket("0.5"), bucket("10.0"), bucket("+Inf")] == [2, 2, 3, 3, 4]
+    assert [bucket("0.001"), bucket("0.25"), bucket("0.5"), bucket("10.0"), bucket("+Inf")] == [
+        2,
+        2,
+        3,
+        3,
+        4,
+    ]
     assert shown()["knchat_event_seconds_sum", (("target", "test-h"),)] == pytest.approx(60.3015)
 
 
 def test_a_gauge_is_its_last_value(shown):
     """A gauge goes up and down."""
-    name = next((metric.name for metric in METRICS.values() if metric.kind == "gauge" and not metric.labels), None)
+    name = next(
+        (
+            metric.name
+            for metric in METRICS.values()
+            if metric.kind == "gauge" and not metric.labels
+        ),
+        None,
+    )
     assert name is not None
     gauge(name, 5)
     gauge(name, 3)
@@ -71,7 +88,11 @@ def test_the_process_is_shown_too(shown):
 
 @pytest.mark.parametrize(
     ("name", "labels"),
-    [("knchat_nothing_total", {}), ("knchat_events_total", {}), ("knchat_events_total", {"target": "x", "verdicts": "200"})],
+    [
+        ("knchat_nothing_total", {}),
+        ("knchat_events_total", {}),
+        ("knchat_events_total", {"target": "x", "verdicts": "200"}),
+    ],
 )
 def test_what_is_not_declared_is_a_bug(name, labels):
     """An unknown name, and labels other than the declared ones, raise."""
@@ -81,7 +102,9 @@ def test_what_is_not_declared_is_a_bug(name, labels):
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 def test_every_metric_says_what_it_is(metric):
-    """Prometheus' habits: counters end in _total, durations in _seconds; unit and meaning are there."""
+    """Prometheus' habits: counters end in _total, durations in _seconds; unit and meaning are
+    there.
+    """
     assert metric.name.startswith("knchat_")
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.unit

@@ -1,4 +1,6 @@
-"""Traces: what is carried where spans are not sent, and what reaches a collector that takes them."""
+"""Traces: what is carried where spans are not sent, and what reaches a
+collector that takes them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def collector():
 
 @pytest.fixture
 async def take(collector, monkeypatch):
-    """Sends the spans of this process to the collector; the call ends that and gives those of one trace, or all."""
+    """Sends the spans of this process to the collector; the call ends that and gives those of one
+    trace, or all.
+    """
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     tracing.set_up(collector.url, ratio=0.0, service="test")
 
@@ -43,10 +47,13 @@ async def take(collector, monkeypatch):
 
 
 def spans_counted() -> dict[str, float]:
-    return {became: metrics.value_of("knchat_spans_total", became=became) for became in ("exported", "failed", "dropped")}
+    return {
+        became: metrics.value_of("knchat_spans_total", became=became)
+        for became in ("exported", "failed", "dropped")
+    }
 
 
-# ---- spans are not sent ------------------------------------------------------------------------------------------------------------------
+# ---- spans are not sent --------------------------------------------------------------------------
 
 
 @given(st.none() | st.text() | st.just(TRACE) | st.just(UNSAMPLED))
@@ -116,7 +123,7 @@ def test_a_port_is_itself_where_spans_are_not_sent():
     assert tracing.in_spans(lambda _: port)(None) is port
 
 
-# ---- spans are sent ----------------------------------------------------------------------------------------------------------------------
+# ---- spans are sent ------------------------------------------------------------------------------
 
 
 async def test_a_recorded_span_arrives_with_all_that_was_said_of_it(take):
@@ -127,13 +134,21 @@ async def test_a_recorded_span_arrives_with_all_that_was_said_of_it(take):
 
     (arrived,) = await take()
     assert (arrived.name, arrived.kind, arrived.service) == ("GET /v1/chats", "server", "test")
-    assert (arrived.trace, arrived.parent, arrived.span) == (TRACE[3:35], TRACE[36:52], span.traceparent[36:52])
+    assert (arrived.trace, arrived.parent, arrived.span) == (
+        TRACE[3:35],
+        TRACE[36:52],
+        span.traceparent[36:52],
+    )
     assert arrived.attributes == {"knchat.items": 3}
     assert arrived.failed is None
 
 
 @pytest.mark.parametrize(
-    ("error", "why"), [(Unavailable("host 10.0.0.1", code="starting"), "starting"), (ValueError("a password"), "ValueError")]
+    ("error", "why"),
+    [
+        (Unavailable("host 10.0.0.1", code="starting"), "starting"),
+        (ValueError("a password"), "ValueError"),
+    ],
 )
 async def test_a_failed_span_says_why_without_the_text(error, why, take, collector):
     """An error's text may hold anything, so its code or class is sent."""
@@ -158,7 +173,10 @@ async def test_a_failed_span_says_why_without_the_text(error, why, take, collect
     ],
 )
 async def test_who_decides_whether_a_trace_is_recorded(ratio, given, recorded, take, monkeypatch):
-    """Wherever it began: all of a trace is recorded, or nothing. Strangers do not decide what we do."""
+    """Wherever it began: all of a trace is recorded, or nothing.
+
+    Strangers do not decide what we do.
+    """
     monkeypatch.setattr(tracing, "_ratio", ratio)
     with tracing.span("work", "server", **given) as span:
         assert span.recorded is recorded
@@ -262,7 +280,7 @@ async def test_a_missing_package_stops_the_start(collector, monkeypatch):
         tracing.set_up(collector.url, ratio=1.0, service="test")
 
 
-# ---- the collector is away ---------------------------------------------------------------------------------------------------------------
+# ---- the collector is away -----------------------------------------------------------------------
 
 
 async def test_what_is_refused_is_counted_and_said_once(take, collector, caplog):
@@ -280,7 +298,9 @@ async def test_what_is_refused_is_counted_and_said_once(take, collector, caplog)
 
 
 async def test_a_collector_that_hangs_costs_spans_and_nothing_else(collector, monkeypatch, caplog):
-    """The queue has its bound, what does not fit is counted, and the end does not wait for longer than it says."""
+    """The queue has its bound, what does not fit is counted, and the end does not wait for longer
+    than it says.
+    """
     from backends.telemetry.otlp import MAX_QUEUE  # noqa: PLC0415 - the module is not loaded before it is needed
 
     collector._answers += ["hang"] * 9

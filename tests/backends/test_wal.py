@@ -46,19 +46,26 @@ async def endless(*calls):
 @pytest.fixture
 async def database(tmp_path):
     opened = Database.sqlite(tmp_path / "data.db")
-    await opened.write(lambda connection: connection.exec_driver_sql("CREATE TABLE things (number INTEGER PRIMARY KEY, body BLOB)"))
+    await opened.write(
+        lambda connection: connection.exec_driver_sql(
+            "CREATE TABLE things (number INTEGER PRIMARY KEY, body BLOB)"
+        )
+    )
     await grow(opened, 100)
     yield opened
     await opened.close()
 
 
 async def grow(database, times):
-    """Writes so many times 64 KiB over the same rows; the greatest size that the write-ahead log had."""
+    """Writes so many times 64 KiB over the same rows; the greatest size that the write-ahead log
+    had.
+    """
     most = 0
     for number in range(times):
         await database.write(
             lambda connection, number=number: connection.execute(
-                sa.text("INSERT OR REPLACE INTO things VALUES (:number, :body)"), {"number": number % 20, "body": bytes(65_536)}
+                sa.text("INSERT OR REPLACE INTO things VALUES (:number, :body)"),
+                {"number": number % 20, "body": bytes(65_536)},
             )
         )
         most = max(most, size_of(database._place))
@@ -70,10 +77,16 @@ def size_of(path):
 
 
 async def test_of_data_db_while_six_read_without_a_pause(database):
-    """191 MiB beside 12 MiB of data were seen after half a minute: there was no moment without a reader in which it could begin anew."""
+    """191 MiB beside 12 MiB of data were seen after half a minute: there was no moment without a
+    reader in which it could begin anew.
+    """
 
     async def read():
-        await database.read(lambda connection: connection.exec_driver_sql("SELECT sum(length(hex(body))) FROM things").scalar_one())
+        await database.read(
+            lambda connection: connection.exec_driver_sql(
+                "SELECT sum(length(hex(body))) FROM things"
+            ).scalar_one()
+        )
 
     async with asyncio.timeout(PATIENCE_S), endless(*[read] * 6):
         most = await grow(database, 3 * LONG // 65_536)
@@ -113,4 +126,6 @@ async def test_a_read_without_an_end_is_told_of_once(database, caplog, monkeypat
     await grow(database, LONG // 65_536)
 
     assert size_of(database._place) < LONG
-    assert [record.message for record in caplog.records] == ["a reader does not end, and so a file grows"]
+    assert [record.message for record in caplog.records] == [
+        "a reader does not end, and so a file grows"
+    ]

@@ -1,6 +1,8 @@
-"""The Autobahn cases for WebSockets (kosoku), then our size limit, against an echo session on the gateway's own socket and limits.
+"""The Autobahn cases for WebSockets (kosoku), then our size limit, against an echo session on the
+gateway's own socket and limits.
 
-Left out: 9.* sends messages of up to 16 MiB, and 12.* and 13.* are about compression, which the gateway never agrees to.
+Left out: 9.* sends messages of up to 16 MiB, and 12.* and 13.* are about compression, which the
+gateway never agrees to.
 """
 
 # ruff: noqa: T201  # a command prints
@@ -34,8 +36,13 @@ async def check(cases: list[str] | None, *, name_all: bool) -> int:
 async def _run_cases(port: int, cases: list[str] | None, *, name_all: bool) -> bool:
     started = time.monotonic()
     try:
-        results = await kosoku.run_fuzzingclient(f"ws://127.0.0.1:{port}/", cases, LEFT_OUT, concurrency=AT_ONCE)
-    except (kosoku.FailureError, ValueError) as failure:  # which cases failed and why, or that none is called so
+        results = await kosoku.run_fuzzingclient(
+            f"ws://127.0.0.1:{port}/", cases, LEFT_OUT, concurrency=AT_ONCE
+        )
+    except (
+        kosoku.FailureError,
+        ValueError,
+    ) as failure:  # which cases failed and why, or that none is called so
         print(failure, file=sys.stderr)
         return True
     verdicts = Counter(result.behavior.value for result in results)
@@ -43,7 +50,10 @@ async def _run_cases(port: int, cases: list[str] | None, *, name_all: bool) -> b
     print(f"{len(results)} cases, 0 FAILED: {counts} ({time.monotonic() - started:.1f} s)")
     for result in results:
         if name_all and result.behavior.value != "OK":
-            print(f"  {result.case_id} {result.behavior.value}: {' '.join(result.expectation.split())}")
+            print(
+                f"  {result.case_id} {result.behavior.value}: "
+                f"{' '.join(result.expectation.split())}"
+            )
     return False
 
 
@@ -53,9 +63,17 @@ async def _check_limit(port: int) -> bool:
     wrong = False
     for what, data, wanted in (
         (f"{LIMIT_BYTES} bytes", frame(BINARY, fits), (BINARY, fits)),
-        (f"{LIMIT_BYTES} bytes in fragments", fragments(BINARY, [fits[:40_000], fits[40_000:]]), (BINARY, fits)),
+        (
+            f"{LIMIT_BYTES} bytes in fragments",
+            fragments(BINARY, [fits[:40_000], fits[40_000:]]),
+            (BINARY, fits),
+        ),
         (f"{LIMIT_BYTES + 1} bytes", frame(BINARY, over), (CLOSE, 1009)),
-        (f"{LIMIT_BYTES + 1} bytes in fragments", fragments(BINARY, [over[:40_000], over[40_000:]]), (CLOSE, 1009)),
+        (
+            f"{LIMIT_BYTES + 1} bytes in fragments",
+            fragments(BINARY, [over[:40_000], over[40_000:]]),
+            (CLOSE, 1009),
+        ),
     ):
         peer = await RawSocket.connect(port)
         peer.send(data)
@@ -64,7 +82,9 @@ async def _check_limit(port: int) -> bool:
         got = (opcode, int.from_bytes(payload[:2]) if opcode == CLOSE else payload)
         right = got == wanted
         wrong = wrong or not right
-        print(f"{what}: {'passes' if opcode == BINARY else f'close {got[1]}'}{'' if right else ', which is WRONG'}")
+        print(
+            f"{what}: {'passes' if opcode == BINARY else f'close {got[1]}'}{'' if right else ', which is WRONG'}"
+        )
     return wrong
 
 

@@ -1,7 +1,9 @@
-"""The real API server in tests: `cluster` gives the kubeconfig of one that is the tests' own, `clean` takes away what a test left there.
+"""The real API server in tests: `cluster` gives the kubeconfig of one that is the tests' own,
+`clean` takes away what a test left there.
 
-A test that asks for one of them is marked `slow` by itself. Without Go or etcd, and no way to have them, it is left out with the reason; in
-CI (`CI=true`) it fails. The first run builds the servers, for minutes. Loaded by `tests/conftest.py`.
+A test that asks for one of them is marked `slow` by itself. Without Go or etcd, and no way to have
+them, it is left out with the reason; in CI (`CI=true`) it fails. The first run builds the servers,
+for minutes. Loaded by `tests/conftest.py`.
 """
 
 import os
@@ -25,7 +27,9 @@ _PATIENCE_S = 1800
 
 
 def unless_had(make):
-    """What `make` gives; where something it needs is missing the test is left out with the reason, and fails in CI."""
+    """What `make` gives; where something it needs is missing the test is left out with the reason,
+    and fails in CI.
+    """
     try:
         return make()
     except Failed as failed:
@@ -41,9 +45,14 @@ def tool(name):
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """A path of a kubeconfig. The cluster ends with the session, so that two runs at once do not disturb each other."""
+    """A path of a kubeconfig.
+
+    The cluster ends with the session, so that two runs at once do not disturb each other.
+    """
     own = Cluster(tmp_path_factory.mktemp("cluster"))
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` ends a run so, and the servers would stay
+    before = signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # `timeout` ends a run so, and the servers would stay
     try:
         unless_had(own.up)
         yield own.kubeconfig
@@ -71,43 +80,72 @@ def items(api, path):
 
 
 def sweep(api):
-    """Deletes all namespaces with everything in them, whatever finalizers still wait for controllers that are gone.
+    """Deletes all namespaces with everything in them, whatever finalizers still wait for
+    controllers that are gone.
 
-    Kubernetes' own controller does the same, but begins after 5 s, and looks again 8 s after it has met a finalizer.
+    Kubernetes' own controller does the same, but begins after 5 s, and looks again 8 s after it has
+    met a finalizer.
     """
     deadline = time.monotonic() + 60
     while left := _namespaces(api):
         for space in left:
             with suppress(ApiFailed):
-                api.call("DELETE", f"/api/v1/namespaces/{space}")  # nothing new can be made there any more
+                api.call(
+                    "DELETE", f"/api/v1/namespaces/{space}"
+                )  # nothing new can be made there any more
         found = [
-            thing for path in kinds(api, namespaced=True) for thing in with_paths(api, path) if thing["metadata"].get("namespace") in left
+            thing
+            for path in kinds(api, namespaced=True)
+            for thing in with_paths(api, path)
+            if thing["metadata"].get("namespace") in left
         ]
         for thing in found:
             with suppress(ApiFailed):
                 if thing["metadata"].get("finalizers"):
-                    api.call("PATCH", thing["path"], {"metadata": {"finalizers": None}}, content=MERGE)
-                api.call("DELETE", f"{thing['path']}?gracePeriodSeconds=0&propagationPolicy=Background")
+                    api.call(
+                        "PATCH", thing["path"], {"metadata": {"finalizers": None}}, content=MERGE
+                    )
+                api.call(
+                    "DELETE", f"{thing['path']}?gracePeriodSeconds=0&propagationPolicy=Background"
+                )
         for space in () if found else left:
             with suppress(ApiFailed):
                 empty = api.call("GET", f"/api/v1/namespaces/{space}")
-                api.call("PUT", f"/api/v1/namespaces/{space}/finalize", {**empty, "spec": {"finalizers": []}})
+                api.call(
+                    "PUT",
+                    f"/api/v1/namespaces/{space}/finalize",
+                    {**empty, "spec": {"finalizers": []}},
+                )
         assert time.monotonic() < deadline, left
 
 
 def _namespaces(api):
     """Those that are not Kubernetes' own."""
-    return {space["metadata"]["name"] for space in items(api, "/api/v1/namespaces")} - _OURS_FROM_THE_START
+    return {
+        space["metadata"]["name"] for space in items(api, "/api/v1/namespaces")
+    } - _OURS_FROM_THE_START
 
 
 def kinds(api, *, namespaced=False):
-    """The paths of all kinds that can be listed, each in one version: some are not in their group's preferred one."""
-    groups = [["/api/v1"], *([f"/apis/{one['groupVersion']}" for one in group["versions"]] for group in api.call("GET", "/apis")["groups"])]
+    """The paths of all kinds that can be listed, each in one version: some are not in their group's
+    preferred one.
+    """
+    groups = [
+        ["/api/v1"],
+        *(
+            [f"/apis/{one['groupVersion']}" for one in group["versions"]]
+            for group in api.call("GET", "/apis")["groups"]
+        ),
+    ]
     for versions in groups:
         found = {}
         for version in versions:
             for kind in api.call("GET", version)["resources"]:
-                if "list" in kind["verbs"] and kind["name"] != "events" and kind["namespaced"] >= namespaced:
+                if (
+                    "list" in kind["verbs"]
+                    and kind["name"] != "events"
+                    and kind["namespaced"] >= namespaced
+                ):
                     found.setdefault(kind["name"], f"{version}/{kind['name']}")
         yield from found.values()
 

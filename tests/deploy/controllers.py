@@ -1,8 +1,11 @@
-"""Plays the controllers that a bare API server lacks, in a thread: it gives statuses in the order in which the real ones would.
+"""Plays the controllers that a bare API server lacks, in a thread: it gives statuses in the order
+in which the real ones would.
 
-Strimzi's for topics, Knative's for sinks, bindings, functions and sources, gateway-api's, and a kubelet that lets pods run at once. What
-each waits for was read in their sources: a binding whose named subject is not there does not even resolve its sink (knative/pkg,
-webhook/psbinding/reconciler.go). Stateful sets, jobs and namespaces need nobody: Kubernetes' own controllers run for real.
+Strimzi's for topics, Knative's for sinks, bindings, functions and sources, gateway-api's, and a
+kubelet that lets pods run at once. What each waits for was read in their sources: a binding whose
+named subject is not there does not even resolve its sink (knative/pkg,
+webhook/psbinding/reconciler.go). Stateful sets, jobs and namespaces need nobody: Kubernetes' own
+controllers run for real.
 """
 
 import json
@@ -47,9 +50,10 @@ class Missing(Exception):
 
 @contextmanager
 def controllers(kubeconfig, *, hold=()):
-    """The controllers, as long as the block runs. Those of the kinds in `hold` do nothing until `release(kind)` is called on them.
+    """The controllers, as long as the block runs.
 
-    `StatefulSet` and `Job` name the pods that they own.
+    Those of the kinds in `hold` do nothing until `release(kind)` is called on them. `StatefulSet`
+    and `Job` name the pods that they own.
     """
     played = Controllers(kubeconfig, hold)
     played.thread.start()
@@ -137,10 +141,17 @@ class Controllers:
         return {"sinkUri": url}, ["Available", "SinkProvided", "Ready"], None
 
     def _of_service(self, thing):
-        name, space, generation = (thing["metadata"][key] for key in ("name", "namespace", "generation"))
+        name, space, generation = (
+            thing["metadata"][key] for key in ("name", "namespace", "generation")
+        )
         revision = f"{name}-{generation:05}"
         url = f"http://{name}.{space}.svc.cluster.local"
-        names = {"latestCreatedRevisionName": revision, "latestReadyRevisionName": revision, "url": url, "address": {"url": url}}
+        names = {
+            "latestCreatedRevisionName": revision,
+            "latestReadyRevisionName": revision,
+            "url": url,
+            "address": {"url": url},
+        }
         return names, ["ConfigurationsReady", "RoutesReady", "Ready"], None
 
     def _of_kafkasource(self, thing):
@@ -159,7 +170,9 @@ class Controllers:
 
     def _of_httproute(self, thing):
         generation = thing["metadata"]["generation"]
-        if len(thing.get("status", {}).get("parents", ())) != len(thing["spec"].get("parentRefs", ())):
+        if len(thing.get("status", {}).get("parents", ())) != len(
+            thing["spec"].get("parentRefs", ())
+        ):
             parents = [
                 {
                     "parentRef": ref,
@@ -174,8 +187,14 @@ class Controllers:
     # What they share.
 
     def _subjects(self, subject):
-        """The stateful sets that a binding is of: the named one, which must be there, or any number by their labels."""
-        sets = [one for one in self.seen["StatefulSet"] if one["metadata"]["namespace"] == subject.get("namespace")]
+        """The stateful sets that a binding is of: the named one, which must be there, or any number
+        by their labels.
+        """
+        sets = [
+            one
+            for one in self.seen["StatefulSet"]
+            if one["metadata"]["namespace"] == subject.get("namespace")
+        ]
         if name := subject.get("name"):
             sets = [one for one in sets if one["metadata"]["name"] == name]
             if not sets:
@@ -189,7 +208,11 @@ class Controllers:
         if status is None and missing is None:
             return
         generation = thing["metadata"]["generation"]
-        seen, of_each = ({}, generation) if thing["path"].startswith("/apis/gateway.") else ({"observedGeneration": generation}, None)
+        seen, of_each = (
+            ({}, generation)
+            if thing["path"].startswith("/apis/gateway.")
+            else ({"observedGeneration": generation}, None)
+        )
         wanted = {} if status is None else {**status, **seen}
         wanted["conditions"] = _conditions(conditions, of_each, missing)
         live = thing.get("status", {})
@@ -208,8 +231,19 @@ class Controllers:
 
     def _bind(self, stateful_set, variables):
         containers = stateful_set["spec"]["template"]["spec"]["containers"]
-        bound = [{**one, "env": [*(item for item in one.get("env", ()) if item["name"] not in _BOUND), *variables]} for one in containers]
-        if [_valued(one["env"]) for one in bound] != [_valued(one.get("env", ())) for one in containers]:
+        bound = [
+            {
+                **one,
+                "env": [
+                    *(item for item in one.get("env", ()) if item["name"] not in _BOUND),
+                    *variables,
+                ],
+            }
+            for one in containers
+        ]
+        if [_valued(one["env"]) for one in bound] != [
+            _valued(one.get("env", ())) for one in containers
+        ]:
             self._patch(stateful_set, {"spec": {"template": {"spec": {"containers": bound}}}})
 
     def _patch_labels(self, space):
@@ -229,18 +263,28 @@ class Controllers:
             return destination["uri"]
         space = ref.get("namespace", thing["metadata"]["namespace"])
         for one in self.seen.get(ref["kind"], ()):
-            if (one["metadata"]["namespace"], one["metadata"]["name"]) == (space, ref["name"]) and _is_ready(one):
+            if (one["metadata"]["namespace"], one["metadata"]["name"]) == (
+                space,
+                ref["name"],
+            ) and _is_ready(one):
                 return one["status"]["address"]["url"] + destination.get("uri", "")
         raise Missing(condition, f"{ref['kind']} {space}/{ref['name']} has no address")
 
     def _run_pod(self, pod):
         """A kubelet: what is to run runs, and a job's is done."""
         owner = next((one["kind"] for one in pod["metadata"].get("ownerReferences", ())), "Pod")
-        if owner in self.held or pod["status"].get("phase") != "Pending" or "deletionTimestamp" in pod["metadata"]:
+        if (
+            owner in self.held
+            or pod["status"].get("phase") != "Pending"
+            or "deletionTimestamp" in pod["metadata"]
+        ):
             return
         phase = "Succeeded" if owner == "Job" else "Running"
         ready = "False" if owner == "Job" else "True"
-        conditions = [{"type": kind, "status": ready, "lastTransitionTime": _now()} for kind in ("Ready", "ContainersReady")]
+        conditions = [
+            {"type": kind, "status": ready, "lastTransitionTime": _now()}
+            for kind in ("Ready", "ContainersReady")
+        ]
         self._patch(pod, {"status": {"phase": phase, "conditions": conditions}}, "/status")
 
     def _patch_finalizers(self, thing, names):
@@ -248,10 +292,17 @@ class Controllers:
         self._patch(thing, {"metadata": {"finalizers": names}})
 
     def _patch(self, thing, body, sub=""):
-        """Only if the object is still as we saw it: a list of containers that is written back would undo what another has set meanwhile."""
+        """Only if the object is still as we saw it: a list of containers that is written back would
+        undo what another has set meanwhile.
+        """
         seen = thing["metadata"]
-        body = {**body, "metadata": {**body.get("metadata", {}), "resourceVersion": seen["resourceVersion"]}}
-        now = self.api.call("PATCH", f"{thing['path']}{sub}?fieldManager=tests-controllers", body, content=MERGE)
+        body = {
+            **body,
+            "metadata": {**body.get("metadata", {}), "resourceVersion": seen["resourceVersion"]},
+        }
+        now = self.api.call(
+            "PATCH", f"{thing['path']}{sub}?fieldManager=tests-controllers", body, content=MERGE
+        )
         seen["resourceVersion"] = now["metadata"]["resourceVersion"]
 
 
@@ -266,16 +317,35 @@ def _racing():
 
 
 def _conditions(names, generation=None, missing=None):
-    more = {} if generation is None else {"observedGeneration": generation, "reason": "Played", "message": ""}
+    more = (
+        {}
+        if generation is None
+        else {"observedGeneration": generation, "reason": "Played", "message": ""}
+    )
     held = [] if missing is None else [(missing.condition, str(missing)), ("Ready", str(missing))]
-    return [{"type": name, "status": "True", "lastTransitionTime": _now(), **more} for name in names] + [
-        {"type": name, "status": "False", "reason": "Missing", "message": why, "lastTransitionTime": _now()} for name, why in held
+    return [
+        {"type": name, "status": "True", "lastTransitionTime": _now(), **more} for name in names
+    ] + [
+        {
+            "type": name,
+            "status": "False",
+            "reason": "Missing",
+            "message": why,
+            "lastTransitionTime": _now(),
+        }
+        for name, why in held
     ]
 
 
 def _timeless(status):
     return json.dumps(
-        {**status, "conditions": [{**one, "lastTransitionTime": None} for one in status.get("conditions", ())]}, sort_keys=True
+        {
+            **status,
+            "conditions": [
+                {**one, "lastTransitionTime": None} for one in status.get("conditions", ())
+            ],
+        },
+        sort_keys=True,
     )
 
 

@@ -1,6 +1,8 @@
-"""Objects against the schemas that an API server would hold them to, strictly: a field that the schema does not have is an error.
+"""Objects against the schemas that an API server would hold them to, strictly: a field that the
+schema does not have is an error.
 
-Knative's, Strimzi's and gateway-api's kinds by the definitions themselves, Kubernetes' own by the package kubernetes-validate.
+Knative's, Strimzi's and gateway-api's kinds by the definitions themselves, Kubernetes' own by the
+package kubernetes-validate.
 """
 
 import copy
@@ -27,34 +29,56 @@ def mistakes(thing):
         except kubernetes_validate.SchemaNotFoundError as error:
             return [f"{thing['kind']}: {error.message}"]
         return []
-    return [_line(thing, error) for error in jsonschema.Draft202012Validator(schema).iter_errors(thing)]
+    return [
+        _line(thing, error) for error in jsonschema.Draft202012Validator(schema).iter_errors(thing)
+    ]
 
 
 def _line(thing, error):
-    return f"{thing['kind']} {thing['metadata']['name']}: {'.'.join(map(str, error.absolute_path))}: {error.message}"
+    return (
+        f"{thing['kind']} {thing['metadata']['name']}: "
+        f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
+    )
 
 
 @functools.cache
 def _schemas():
-    """Version and kind -> schema. Without the definitions the test is left out with the reason; in CI it fails."""
+    """Version and kind -> schema.
+
+    Without the definitions the test is left out with the reason; in CI it fails.
+    """
     found = {}
     for text in unless_had(definitions.texts).values():
         spec = yaml.safe_load(text)["spec"]
         for version in spec["versions"]:
             schema = copy.deepcopy(version["schema"]["openAPIV3Schema"])
             _close(schema)
-            schema["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+            schema["properties"] |= {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": {"type": "object"},
+            }
             found[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
     return found
 
 
 def _close(schema):
-    """What an API server drops, or refuses with --validate=strict, is an error; a number or a text may be either, where it says so."""
+    """What an API server drops, or refuses with --validate=strict, is an error; a number or a text
+    may be either, where it says so.
+    """
     if schema.get("x-kubernetes-int-or-string"):
         schema.pop("type", None)
         schema["anyOf"] = [{"type": "integer"}, {"type": "string"}]
-    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields") and "additionalProperties" not in schema:
+    if (
+        "properties" in schema
+        and not schema.get("x-kubernetes-preserve-unknown-fields")
+        and "additionalProperties" not in schema
+    ):
         schema["additionalProperties"] = False
-    for part in (*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")):
+    for part in (
+        *schema.get("properties", {}).values(),
+        schema.get("items"),
+        schema.get("additionalProperties"),
+    ):
         if isinstance(part, dict):
             _close(part)

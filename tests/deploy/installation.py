@@ -1,4 +1,6 @@
-"""What the tests of `kn-chat deploy` and its kin share: an overlay of a version, its Secrets, kubectl, and the command on their cluster."""
+"""What the tests of `kn-chat deploy` and its kin share: an overlay of a version, its Secrets,
+kubectl, and the command on their cluster.
+"""
 
 import json
 import os
@@ -15,7 +17,10 @@ IMAGES = ("ghcr.io/kn-chat/functions", "ghcr.io/kn-chat/gateway")
 
 
 class Installation:
-    """kn-chat on one cluster. `kubectl(...)` gives what kubectl prints, `knchat(...)` runs a subcommand there."""
+    """kn-chat on one cluster.
+
+    `kubectl(...)` gives what kubectl prints, `knchat(...)` runs a subcommand there.
+    """
 
     def __init__(self, kubeconfig, folder):
         self.kubeconfig = str(kubeconfig)
@@ -24,7 +29,9 @@ class Installation:
 
     def kubectl(self, *words, stdin=None, check=True):
         command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *words]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, timeout=120
+        )
         assert done.returncode == 0 or not check, (words, done.stderr)
         return done.stdout
 
@@ -36,7 +43,10 @@ class Installation:
     def settings(self):
         """The ConfigMap of the gateways, whose name ends in a hash."""
         (sources,) = [
-            container["envFrom"] for container in self.get("statefulset/gateway", "-n", "chat")["spec"]["template"]["spec"]["containers"]
+            container["envFrom"]
+            for container in self.get("statefulset/gateway", "-n", "chat")["spec"]["template"][
+                "spec"
+            ]["containers"]
         ]
         return f"configmap/{sources[0]['configMapRef']['name']}"
 
@@ -51,10 +61,14 @@ class Installation:
         self._command.stop_all()
 
     def prepare(self):
-        """The namespaces that are there before us, and the Secrets that the overlay names; nothing runs that would read them."""
+        """The namespaces that are there before us, and the Secrets that the overlay names; nothing
+        runs that would read them.
+        """
         kubectl = Kubectl(kubeconfig=self.kubeconfig)
         things = kubectl.render(str(DEV))
-        spaces = sorted({thing["metadata"].get("namespace", "default") for thing in things} - {"default"})
+        spaces = sorted(
+            {thing["metadata"].get("namespace", "default") for thing in things} - {"default"}
+        )
         for space in spaces:
             self.kubectl("create", "namespace", space)
         for entry, keys, _ in missing(kubectl, things):

@@ -1,4 +1,6 @@
-"""The overlays as tests see them: rendered by kubectl, read as dicts, with a few ways to find things in them."""
+"""The overlays as tests see them: rendered by kubectl, read as dicts, with a few ways to find
+things in them.
+"""
 
 import copy
 import functools
@@ -36,7 +38,11 @@ def is_function(thing):
 def of_kind(things, kind):
     """Those of a kind; `Function` are Knative's Services, `Service` Kubernetes' own."""
     if kind in {"Function", "Service"}:
-        return [thing for thing in things if thing["kind"] == "Service" and is_function(thing) == (kind == "Function")]
+        return [
+            thing
+            for thing in things
+            if thing["kind"] == "Service" and is_function(thing) == (kind == "Function")
+        ]
     return [thing for thing in things if thing["kind"] == kind]
 
 
@@ -76,16 +82,24 @@ def containers(things):
 
 
 def environment(things, container):
-    """Its variables, as the ConfigMap and it itself say; of those that come from elsewhere, where from."""
+    """Its variables, as the ConfigMap and it itself say; of those that come from elsewhere, where
+    from.
+    """
     found = {}
     for source in container.get("envFrom", ()):
         found |= one(things, "ConfigMap", source["configMapRef"]["name"])["data"]
     for variable in container.get("env", ()):
-        found[variable["name"]] = variable["value"] if "value" in variable else variable["valueFrom"]
+        found[variable["name"]] = (
+            variable["value"] if "value" in variable else variable["valueFrom"]
+        )
     return found
 
 
 def settings(things):
     """What all processes read; settings of single stores stand in ConfigMaps of their own."""
-    (found,) = [thing for thing in of_kind(things, "ConfigMap") if re.fullmatch(r"kn-chat-[a-z0-9]{10}", name(thing))]
+    (found,) = [
+        thing
+        for thing in of_kind(things, "ConfigMap")
+        if re.fullmatch(r"kn-chat-[a-z0-9]{10}", name(thing))
+    ]
     return found["data"]

@@ -1,7 +1,8 @@
-"""What nobody else checks: each rule takes the objects of an overlay and yields what is wrong, in words.
+"""What nobody else checks: each rule takes the objects of an overlay and yields what is wrong, in
+words.
 
-API servers see types and fields, Knative's webhooks some values; the rest is found on the day it hurts. `test_manifests.py` holds the
-overlays to these rules and shows of each that it can fail.
+API servers see types and fields, Knative's webhooks some values; the rest is found on the day it
+hurts. `test_manifests.py` holds the overlays to these rules and shows of each that it can fail.
 """
 
 import itertools
@@ -18,7 +19,18 @@ from knchat.operate import waves
 from knchat.operate.needed_secrets import pod_of
 from schemas.errors import Malformed
 from schemas.topics import TOPICS
-from tests.deploy.overlays import ROOT, containers, environment, is_function, name, of_kind, one, pods, settings, templates
+from tests.deploy.overlays import (
+    ROOT,
+    containers,
+    environment,
+    is_function,
+    name,
+    of_kind,
+    one,
+    pods,
+    settings,
+    templates,
+)
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
@@ -29,10 +41,15 @@ _OPENS = {
 """Who needs a store."""
 _SECONDS = re.compile(r"PT(?P<seconds>[0-9]+(\.[0-9]+)?)S")
 _WAVES = {
-    **dict.fromkeys(("Namespace", "ServiceAccount", "ConfigMap", "NetworkPolicy", "KafkaTopic"), "1"),
+    **dict.fromkeys(
+        ("Namespace", "ServiceAccount", "ConfigMap", "NetworkPolicy", "KafkaTopic"), "1"
+    ),
     "KafkaSink": "2",
     **dict.fromkeys(("SinkBinding", "Job"), "3"),
-    **dict.fromkeys(("Service", "StatefulSet", "PodDisruptionBudget", "Gateway", "HTTPRoute", "ReferenceGrant"), "4"),
+    **dict.fromkeys(
+        ("Service", "StatefulSet", "PodDisruptionBudget", "Gateway", "HTTPRoute", "ReferenceGrant"),
+        "4",
+    ),
     **dict.fromkeys(("KafkaSource", "CronJob"), "5"),
 }
 # knative.dev/serving: pkg/apis/autoscaling/register.go, and the values that its validation takes.
@@ -67,11 +84,18 @@ def delivery_is_whole(things):
                 yield f"{name(source)} has no delivery.{key}"
         for key in ("backoffDelay", "timeout"):
             if not _SECONDS.fullmatch(str(delivery.get(key))):
-                yield f"{name(source)}: delivery.{key} is no span in seconds like PT0.5S: {delivery.get(key)}"
+                yield (
+                    f"{name(source)}: delivery.{key} is no span in seconds like PT0.5S: "
+                    f"{delivery.get(key)}"
+                )
         if delivery.get("backoffPolicy") not in {"linear", "exponential"}:
             yield f"{name(source)}: delivery.backoffPolicy is {delivery.get('backoffPolicy')}"
         dead = delivery.get("deadLetterSink", {}).get("ref", {})
-        if (dead.get("kind"), dead.get("name"), dead.get("namespace")) != ("KafkaSink", "dead-letters", "chat"):
+        if (dead.get("kind"), dead.get("name"), dead.get("namespace")) != (
+            "KafkaSink",
+            "dead-letters",
+            "chat",
+        ):
             yield f"{name(source)}: delivery.deadLetterSink is {dead}"
 
 
@@ -93,7 +117,9 @@ def sources_say_everything(things):
 def triggers_are_called(things):
     """functions/triggers.TRIGGERS, the KafkaSources and the routes say the same."""
     events = [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)]
-    expected = {trigger.group: (trigger.topic, trigger.service, trigger.retry_policy) for trigger in events}
+    expected = {
+        trigger.group: (trigger.topic, trigger.service, trigger.retry_policy) for trigger in events
+    }
     given = {}
     for source in of_kind(things, "KafkaSource"):
         spec, delivery = source["spec"], source["spec"].get("delivery", {})
@@ -104,12 +130,18 @@ def triggers_are_called(things):
             backoff_delay_s=float(spans[0]["seconds"]) if spans[0] else -1,
             timeout_s=float(spans[1]["seconds"]) if spans[1] else -1,
         )
-        given[spec.get("consumerGroup")] = (",".join(spec["topics"]), spec["sink"].get("ref", {}).get("name"), block)
+        given[spec.get("consumerGroup")] = (
+            ",".join(spec["topics"]),
+            spec["sink"].get("ref", {}).get("name"),
+            block,
+        )
         if name(source) != spec.get("consumerGroup"):
             yield f"{name(source)} has another name than its group {spec.get('consumerGroup')}"
     for group in expected.keys() | given.keys():
         if expected.get(group) != given.get(group):
-            yield f"group {group}: TRIGGERS say {expected.get(group)}, the sources {given.get(group)}"
+            yield (
+                f"group {group}: TRIGGERS say {expected.get(group)}, the sources {given.get(group)}"
+            )
     targets = {trigger.service: trigger.target for trigger in TRIGGERS}
     served = {}
     for function in of_kind(things, "Function"):
@@ -120,8 +152,16 @@ def triggers_are_called(things):
     routes = {}
     for rule in one(things, "HTTPRoute", "api")["spec"]["rules"]:
         host = rule["filters"][0]["urlRewrite"]["hostname"]
-        routes[host] = tuple(match["path"]["value"] for match in rule["matches"] if match["path"]["type"] == "PathPrefix")
-    wanted = {f"{trigger.target}.chat.svc.cluster.local": trigger.paths for trigger in TRIGGERS if isinstance(trigger, OnHttp)}
+        routes[host] = tuple(
+            match["path"]["value"]
+            for match in rule["matches"]
+            if match["path"]["type"] == "PathPrefix"
+        )
+    wanted = {
+        f"{trigger.target}.chat.svc.cluster.local": trigger.paths
+        for trigger in TRIGGERS
+        if isinstance(trigger, OnHttp)
+    }
     if routes != wanted:
         yield f"the route api leads to {routes}"
 
@@ -134,7 +174,11 @@ def sinks_own_no_topic(things):
         if sink["spec"].get("contentMode") != "binary":
             yield f"{name(sink)}: contentMode is {sink['spec'].get('contentMode')}"
     given = {name(sink): sink["spec"]["topic"] for sink in of_kind(things, "KafkaSink")}
-    if given != {"commands": "chat-commands", "queries": "chat-queries", "dead-letters": "chat-dead-letters"}:
+    if given != {
+        "commands": "chat-commands",
+        "queries": "chat-queries",
+        "dead-letters": "chat-dead-letters",
+    }:
         yield f"sinks are {given}"
 
 
@@ -147,7 +191,11 @@ def bindings_say_their_namespace(things):
         if sink.get("namespace") != "chat" or sink.get("name") != "commands":
             yield f"{name(binding)}: its sink is {sink}"
         labels = subject.get("selector", {}).get("matchLabels", {})
-        chosen = [thing for thing in of_kind(things, "StatefulSet") if labels and labels.items() <= thing["metadata"]["labels"].items()]
+        chosen = [
+            thing
+            for thing in of_kind(things, "StatefulSet")
+            if labels and labels.items() <= thing["metadata"]["labels"].items()
+        ]
         if [name(thing) for thing in chosen] != ["gateway"]:
             yield f"{name(binding)} binds {[name(thing) for thing in chosen]}"
     for thing in (*of_kind(things, "Namespace"), *of_kind(things, "StatefulSet")):
@@ -159,7 +207,10 @@ def bindings_say_their_namespace(things):
 
 def topics_are_as_code_expects(things):
     """What `kn-chat topics create` would make of these settings."""
-    replication, partitions = int(settings(things)["KNCHAT_KAFKA_REPLICATION"]), int(settings(things)["KNCHAT_DELIVERY_PARTITIONS"])
+    replication, partitions = (
+        int(settings(things)["KNCHAT_KAFKA_REPLICATION"]),
+        int(settings(things)["KNCHAT_DELIVERY_PARTITIONS"]),
+    )
     expect = KafkaTopics(None, replication=replication, delivery_partitions=partitions)
     given = {name(thing): thing for thing in of_kind(things, "KafkaTopic")}
     if given.keys() != TOPICS.keys():
@@ -169,14 +220,21 @@ def topics_are_as_code_expects(things):
         if thing is None:
             continue
         spec = thing["spec"]
-        # Behind a door of KafkaTopics: what it makes is the promise, and there is no cluster to ask.
+        # Behind a door of KafkaTopics: what it makes is the promise, and there is no cluster to
+        # ask.
         wanted = {config.name: str(config.value) for config in expect._configs(topic)}
         if (spec["partitions"], spec["replicas"]) != (expect._partitions(topic), replication):
             yield f"{topic.name} has {spec['partitions']} partitions and {spec['replicas']} copies"
-        written = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in spec.get("config", {}).items()}
+        written = {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in spec.get("config", {}).items()
+        }
         if written != wanted:
             yield f"{topic.name}: config differs in {sorted(wanted.items() ^ written.items())}"
-        if thing["metadata"]["namespace"] != "kafka" or thing["metadata"]["labels"].get("strimzi.io/cluster") != "kafka":
+        if (
+            thing["metadata"]["namespace"] != "kafka"
+            or thing["metadata"]["labels"].get("strimzi.io/cluster") != "kafka"
+        ):
             yield f"{topic.name} does not belong to the Kafka of Strimzi"
 
 
@@ -191,7 +249,11 @@ def no_reserved_names(things):
     """Ports and variables that are Knative's own, in functions."""
     for thing, container in containers(of_kind(things, "Function")):
         ports = [port["containerPort"] for port in container.get("ports", ())]
-        if len(ports) != 1 or _RESERVED_PORTS & set(ports) or container["ports"][0].get("name") not in {"http1", "h2c"}:
+        if (
+            len(ports) != 1
+            or _RESERVED_PORTS & set(ports)
+            or container["ports"][0].get("name") not in {"http1", "h2c"}
+        ):
             yield f"{name(thing)}: its ports are {container.get('ports')}"
         for variable in {entry["name"] for entry in container.get("env", ())} & _RESERVED_NAMES:
             yield f"{name(thing)} sets {variable}"
@@ -201,10 +263,15 @@ def no_reserved_names(things):
 
 
 def functions_have_time(things):
-    """Below 35 s a container is killed before it can act on SIGTERM; a try of the dispatcher must fit too."""
+    """Below 35 s a container is killed before it can act on SIGTERM; a try of the dispatcher must
+    fit too.
+    """
     for function in of_kind(things, "Function"):
         if not 35 <= function["spec"]["template"]["spec"].get("timeoutSeconds", 0) <= 600:
-            yield f"{name(function)}: timeoutSeconds is {function['spec']['template']['spec'].get('timeoutSeconds')}"
+            yield (
+                f"{name(function)}: timeoutSeconds is "
+                f"{function['spec']['template']['spec'].get('timeoutSeconds')}"
+            )
 
 
 def scaling_is_legal(things):
@@ -216,11 +283,24 @@ def scaling_is_legal(things):
             group, _, rest = key.partition("/")
             if group != "autoscaling.knative.dev":
                 continue
-            if rest not in _SCALING or not isinstance(value, str) or not _SCALING[rest].fullmatch(value):
+            if (
+                rest not in _SCALING
+                or not isinstance(value, str)
+                or not _SCALING[rest].fullmatch(value)
+            ):
                 yield f"{name(function)}: {key}: {value!r}"
             else:
                 given[rest] = value
-        if missing := {"min-scale", "max-scale", "target", "target-burst-capacity", "scale-down-delay"} - given.keys():
+        if (
+            missing := {
+                "min-scale",
+                "max-scale",
+                "target",
+                "target-burst-capacity",
+                "scale-down-delay",
+            }
+            - given.keys()
+        ):
             yield f"{name(function)} has no {sorted(missing)}"
             continue
         if int(given["min-scale"]) > int(given["max-scale"]):
@@ -228,8 +308,13 @@ def scaling_is_legal(things):
         limit = template["spec"].get("containerConcurrency")
         if not limit or not float(given["target"]) <= limit <= 1000:
             yield f"{name(function)}: containerConcurrency is {limit}, target {given['target']}"
-        if any(key.startswith("autoscaling.") for key in function["metadata"].get("annotations", {})):
-            yield f"{name(function)} scales in the wrong place: such annotations belong to the template"
+        if any(
+            key.startswith("autoscaling.") for key in function["metadata"].get("annotations", {})
+        ):
+            yield (
+                f"{name(function)} scales in the wrong place: such annotations belong to the "
+                "template"
+            )
 
 
 def containers_are_bounded(things):
@@ -243,7 +328,9 @@ def containers_are_bounded(things):
 def images_have_our_version(things):
     """What runs changes when somebody says so."""
     for thing, container in containers(things):
-        if not re.fullmatch(rf"ghcr\.io/kn-chat/(functions|gateway):{re.escape(VERSION)}", container["image"]):
+        if not re.fullmatch(
+            rf"ghcr\.io/kn-chat/(functions|gateway):{re.escape(VERSION)}", container["image"]
+        ):
             yield f"{name(thing)}: its image is {container['image']}, this is {VERSION}"
 
 
@@ -257,27 +344,46 @@ def pods_may_do_nothing(things):
         for thing in of_kind(things, kind):
             yield f"{kind} {name(thing)}: nobody of us asks Kubernetes for anything"
     for thing, pod in pods(things):
-        if pod.get("serviceAccountName") not in accounts or pod.get("automountServiceAccountToken") is not False:
+        if (
+            pod.get("serviceAccountName") not in accounts
+            or pod.get("automountServiceAccountToken") is not False
+        ):
             yield f"{name(thing)}: its account is {pod.get('serviceAccountName')}"
-        tmp = [volume["name"] for volume in pod.get("volumes", ()) if volume.get("emptyDir", {}).get("sizeLimit")]
+        tmp = [
+            volume["name"]
+            for volume in pod.get("volumes", ())
+            if volume.get("emptyDir", {}).get("sizeLimit")
+        ]
         for container in pod["containers"]:
             own, shared = container.get("securityContext", {}), pod.get("securityContext", {})
             both = {**shared, **own}
             if not both.get("runAsNonRoot") or not both.get("runAsUser"):
                 yield f"{name(thing)} may run as root"
-            if not own.get("readOnlyRootFilesystem") or own.get("allowPrivilegeEscalation") is not False:
+            if (
+                not own.get("readOnlyRootFilesystem")
+                or own.get("allowPrivilegeEscalation") is not False
+            ):
                 yield f"{name(thing)} may write, or become more than it is"
-            if own.get("capabilities") != {"drop": ["ALL"]} or both.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            if own.get("capabilities") != {"drop": ["ALL"]} or both.get("seccompProfile") != {
+                "type": "RuntimeDefault"
+            }:
                 yield f"{name(thing)} keeps capabilities, or system calls"
-            mounted = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", ())}
+            mounted = {
+                mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", ())
+            }
             if mounted.get("/tmp") not in tmp:  # noqa: S108 - the name of a mount
                 yield f"{name(thing)} has no bounded /tmp"
 
 
 def functions_are_hidden(things):
-    """Event functions believe whom they hear (but for the signature); HTTP ones are reached through the route alone."""
+    """Event functions believe whom they hear (but for the signature); HTTP ones are reached through
+    the route alone.
+    """
     for function in of_kind(things, "Function"):
-        if function["metadata"]["labels"].get("networking.knative.dev/visibility") != "cluster-local":
+        if (
+            function["metadata"]["labels"].get("networking.knative.dev/visibility")
+            != "cluster-local"
+        ):
             yield f"{name(function)} is to be seen from outside"
     policies = {name(policy): policy["spec"] for policy in of_kind(things, "NetworkPolicy")}
     if policies.get("nobody") != {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}:
@@ -288,7 +394,9 @@ def functions_are_hidden(things):
         for way, peers in (("ingress", "from"), ("egress", "to")):
             for rule in policy.get(way, ()):
                 spaces = {
-                    peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+                    peer.get("namespaceSelector", {})
+                    .get("matchLabels", {})
+                    .get("kubernetes.io/metadata.name")
                     for peer in rule.get(peers, [{}])
                 }
                 if None in spaces or not rule.get("ports"):
@@ -321,13 +429,18 @@ def probes_tell_the_truth(things):
     # 15 s: what is under way to the sink, given up after 10 s, and the stores' closing.
     needed = pause + int(settings(things).get("KNCHAT_DRAIN_S", 5)) + 15
     if pause < 3 or pod.get("terminationGracePeriodSeconds", 30) < needed:
-        yield f"gateway: {pod.get('terminationGracePeriodSeconds')} s to end in, {needed} s needed, {pause} of them before SIGTERM"
+        yield (
+            f"gateway: {pod.get('terminationGracePeriodSeconds')} s to end in, {needed} s "
+            f"needed, {pause} of them before SIGTERM"
+        )
     if one(things, "PodDisruptionBudget", "gateway")["spec"].get("maxUnavailable") != 1:
         yield "more than one gateway may be taken at once"
 
 
 def settings_are_taken(things):
-    """Every process would start: each KNCHAT_ variable is one, its value is legal, its file is mounted."""
+    """Every process would start: each KNCHAT_ variable is one, its value is legal, its file is
+    mounted.
+    """
     with tempfile.TemporaryDirectory() as folder:
         yield from _settings_with(things, Path(folder))
 
@@ -345,12 +458,16 @@ def _settings_with(things, folder):
             if isinstance(text, str) and text.startswith("/"):
                 path = PurePosixPath(text)
                 secret = volumes.get(mounts.get(str(path.parent)), {}).get("secret", {})
-                if not secret or path.name not in [item["path"] for item in secret.get("items", [{"path": path.name}])]:
+                if not secret or path.name not in [
+                    item["path"] for item in secret.get("items", [{"path": path.name}])
+                ]:
                     yield f"{name(thing)}: {key} names {text}, which no volume brings"
                 text = str(_file(folder, path))
             variables[key] = text
         if variables.get("KNCHAT_LOG") == "knative":
-            variables["K_SINK"] = "http://kafka-sink-ingress.knative-eventing.svc.cluster.local/chat/commands"
+            variables["K_SINK"] = (
+                "http://kafka-sink-ingress.knative-eventing.svc.cluster.local/chat/commands"
+            )
         try:
             Settings.from_env(variables)
         except (Malformed, TypeError, AttributeError) as error:
@@ -359,12 +476,16 @@ def _settings_with(things, folder):
 
 def _file(folder, path):
     file = folder / path.name
-    file.write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=" if path.name == "event-keys" else "secret")
+    file.write_text(
+        "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=" if path.name == "event-keys" else "secret"
+    )
     return file
 
 
 def the_audit_runs(things):
-    """Nothing that was acknowledged depends on a counter of retries, as long as somebody looks, repairs, and signs what he appends."""
+    """Nothing that was acknowledged depends on a counter of retries, as long as somebody looks,
+    repairs, and signs what he appends.
+    """
     audits = of_kind(things, "CronJob")
     if [name(audit) for audit in audits] != ["audit"]:
         yield f"CronJobs are {[name(audit) for audit in audits]}"
@@ -374,15 +495,28 @@ def the_audit_runs(things):
             yield f"audit runs {container.get('command')}"
         if "KNCHAT_EVENT_KEYS_FILE" not in environment(things, container):
             yield "audit does not sign what it appends"
-        if spec.get("schedule") != "*/10 * * * *" or spec.get("concurrencyPolicy") != "Forbid" or spec.get("suspend"):
-            yield f"audit runs at {spec.get('schedule')}, {spec.get('concurrencyPolicy')}, suspended: {spec.get('suspend')}"
-        if spec["jobTemplate"]["spec"].get("backoffLimit") != 0 or not spec["jobTemplate"]["spec"].get("activeDeadlineSeconds"):
+        if (
+            spec.get("schedule") != "*/10 * * * *"
+            or spec.get("concurrencyPolicy") != "Forbid"
+            or spec.get("suspend")
+        ):
+            yield (
+                f"audit runs at {spec.get('schedule')}, {spec.get('concurrencyPolicy')}, "
+                f"suspended: {spec.get('suspend')}"
+            )
+        if spec["jobTemplate"]["spec"].get("backoffLimit") != 0 or not spec["jobTemplate"][
+            "spec"
+        ].get("activeDeadlineSeconds"):
             yield "audit is tried again although the next one is soon, or never ends"
 
 
 def secrets_stay_out(things):
     """By reference only, and each to whom it is for: what signs tokens to `accounts` alone."""
-    secret = {f"KNCHAT_{key.upper()}" for key, item in Settings.__dataclass_fields__.items() if item.metadata["secret"]}
+    secret = {
+        f"KNCHAT_{key.upper()}"
+        for key, item in Settings.__dataclass_fields__.items()
+        if item.metadata["secret"]
+    }
     for thing in of_kind(things, "Secret"):
         yield f"the Secret {name(thing)} is in the tree"
     for thing, container in containers(things):
@@ -392,7 +526,9 @@ def secrets_stay_out(things):
         for volume in pod.get("volumes", ()):
             taken = volume.get("secret", {})
             keys = {item["key"] for item in taken.get("items", ())}
-            if taken.get("secretName") == "kn-chat-keys" and (not keys or ("signing-key.pem" in keys and name(thing) != "accounts")):
+            if taken.get("secretName") == "kn-chat-keys" and (
+                not keys or ("signing-key.pem" in keys and name(thing) != "accounts")
+            ):
                 yield f"{name(thing)} gets the key that signs tokens"
             if taken.get("secretName") == "kn-chat-stores" and not keys:
                 yield f"{name(thing)} gets all that opens a store"
@@ -409,9 +545,15 @@ def kafka_is_one(things):
     for thing in itertools.chain(of_kind(things, "KafkaSource"), of_kind(things, "KafkaSink")):
         spec = thing["spec"]
         if spec.get("bootstrapServers") != wanted:
-            yield f"{thing['kind']} {name(thing)} speaks to {spec.get('bootstrapServers')}, the ConfigMap says {wanted}"
+            yield (
+                f"{thing['kind']} {name(thing)} speaks to {spec.get('bootstrapServers')}, the "
+                f"ConfigMap says {wanted}"
+            )
         net = spec.get("net", {})
-        if thing["kind"] == "KafkaSource" and (bool(net.get("sasl", {}).get("enable")), bool(net.get("tls", {}).get("enable"))) != (
+        if thing["kind"] == "KafkaSource" and (
+            bool(net.get("sasl", {}).get("enable")),
+            bool(net.get("tls", {}).get("enable")),
+        ) != (
             secure,
             secure,
         ):
@@ -429,7 +571,9 @@ def references_lead_somewhere(things):
     there = {("Function" if is_function(thing) else thing["kind"], name(thing)) for thing in things}
     for source in of_kind(things, "KafkaSource"):
         sink = source["spec"]["sink"].get("ref", {})
-        if ("Function", sink.get("name")) not in there or sink.get("apiVersion") != "serving.knative.dev/v1":
+        if ("Function", sink.get("name")) not in there or sink.get(
+            "apiVersion"
+        ) != "serving.knative.dev/v1":
             yield f"KafkaSource {name(source)}: its sink is {sink}"
     for thing in itertools.chain(of_kind(things, "KafkaSource"), of_kind(things, "KafkaSink")):
         for topic in thing["spec"].get("topics") or [thing["spec"].get("topic")]:
@@ -442,7 +586,10 @@ def references_lead_somewhere(things):
     gateways = one(things, "StatefulSet", "gateway")["spec"]
     if ("Service", gateways["serviceName"]) not in there:
         yield "the gateways have no headless Service"
-    listeners = {listener["name"]: listener.get("hostname") for listener in one(things, "Gateway", "chat")["spec"]["listeners"]}
+    listeners = {
+        listener["name"]: listener.get("hostname")
+        for listener in one(things, "Gateway", "chat")["spec"]["listeners"]
+    }
     for route in of_kind(things, "HTTPRoute"):
         for parent in route["spec"]["parentRefs"]:
             if parent["sectionName"] not in listeners or listeners[parent["sectionName"]] not in {
@@ -450,11 +597,14 @@ def references_lead_somewhere(things):
                 *route["spec"].get("hostnames", ()),
             }:
                 yield f"HTTPRoute {name(route)} has no listener"
-        for backend in [backend for rule in route["spec"]["rules"] for backend in rule.get("backendRefs", ())]:
+        for backend in [
+            backend for rule in route["spec"]["rules"] for backend in rule.get("backendRefs", ())
+        ]:
             grants = [
                 grant
                 for grant in of_kind(things, "ReferenceGrant")
-                if grant["metadata"]["namespace"] == backend.get("namespace") and grant["spec"]["to"][0].get("name") == backend["name"]
+                if grant["metadata"]["namespace"] == backend.get("namespace")
+                and grant["spec"]["to"][0].get("name") == backend["name"]
             ]
             if ("Service", backend["name"]) not in there and not grants:
                 yield f"HTTPRoute {name(route)}: {backend['name']} is nobody's, and not granted"
@@ -469,8 +619,13 @@ def every_object_has_its_place(things):
         if key in seen:
             yield f"{key} is there twice"
         seen.add(key)
-        labels, wave = metadata.get("labels", {}), metadata.get("annotations", {}).get("kn-chat.dev/wave")
-        if labels.get("app.kubernetes.io/part-of") != "kn-chat" or not labels.get("app.kubernetes.io/name"):
+        labels, wave = (
+            metadata.get("labels", {}),
+            metadata.get("annotations", {}).get("kn-chat.dev/wave"),
+        )
+        if labels.get("app.kubernetes.io/part-of") != "kn-chat" or not labels.get(
+            "app.kubernetes.io/name"
+        ):
             yield f"{thing['kind']} {metadata['name']}: its labels are {labels}"
         if wave != _WAVES.get(thing["kind"]):
             yield f"{thing['kind']} {metadata['name']}: its wave is {wave}"

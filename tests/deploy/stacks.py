@@ -1,7 +1,9 @@
-"""Terraform without a registry: copies of `terraform/` in which init, validate and test work offline.
+"""Terraform without a registry: copies of `terraform/` in which init, validate and test work
+offline.
 
-The provider kubectl is the real one, built from its Go module (clusters.tools). The provider helm cannot be built so, and nothing else than
-files named helm.tf needs it: in a copy a stub takes their place, and no other file asks for it.
+The provider kubectl is the real one, built from its Go module (clusters.tools). The provider helm
+cannot be built so, and nothing else than files named helm.tf needs it: in a copy a stub takes their
+place, and no other file asks for it.
 """
 
 import os
@@ -33,7 +35,11 @@ class Terraform:
 
     def __init__(self, copy):
         self.terraform = tool("terraform")
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KUBE"))} | {
+        self.environ = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TF_", "KUBE"))
+        } | {
             "TF_CLI_CONFIG_FILE": str(tool("terraform-config")),
             "TF_IN_AUTOMATION": "1",
             "CHECKPOINT_DISABLE": "1",
@@ -41,7 +47,9 @@ class Terraform:
         self.copy = copy
 
     def __call__(self, stack, *words, code=0, timeout_s=600, stdin=None, **variables):
-        """What `terraform WORDS` prints in a folder of the copy; fails the test when it ends with another exit code."""
+        """What `terraform WORDS` prints in a folder of the copy; fails the test when it ends with
+        another exit code.
+        """
         given = [f"-var={name}={value}" for name, value in variables.items()]
         done = subprocess.run(
             [self.terraform, *words, "-no-color", *given],
@@ -53,7 +61,10 @@ class Terraform:
             timeout=timeout_s,
             check=False,
         )
-        assert done.returncode == code, f"terraform {words[0]} in {stack} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, (
+            f"terraform {words[0]} in {stack} ended with "
+            f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout + done.stderr
 
     def init(self, stack):
@@ -62,8 +73,14 @@ class Terraform:
 
 
 def copied(folder):
-    """`terraform/` and `knative/` in a folder, without helm and without what a developer's own init has left."""
-    shutil.copytree(STACKS, folder / "terraform", ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "kubeconfig"))
+    """`terraform/` and `knative/` in a folder, without helm and without what a developer's own init
+    has left.
+    """
+    shutil.copytree(
+        STACKS,
+        folder / "terraform",
+        ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "kubeconfig"),
+    )
     shutil.copytree(ROOT / "knative", folder / "knative")
     for pattern, helm in _NO_HELM:
         for path in (folder / "terraform").rglob(pattern):

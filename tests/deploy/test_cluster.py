@@ -1,4 +1,6 @@
-"""`scripts/cluster`: what it says when something is missing, and that its cluster keeps what it was given."""
+"""`scripts/cluster`: what it says when something is missing, and that its cluster keeps what it was
+given.
+"""
 
 import os
 import re
@@ -21,7 +23,12 @@ _ROOT = Path(__file__).parents[2]
 
 def run(*words, **environ):
     return subprocess.run(
-        [sys.executable, "-m", "clusters", *words], env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "clusters", *words],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -39,7 +46,9 @@ def test_without_go_it_says_what_is_missing_and_where_it_is(tmp_path):
     done = run("tools", "kn", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
 
     assert done.returncode == 3
-    assert done.stderr.splitlines()[-1].startswith("cluster: kn is built by Go, which is missing: https://go.dev/dl")
+    assert done.stderr.splitlines()[-1].startswith(
+        "cluster: kn is built by Go, which is missing: https://go.dev/dl"
+    )
 
 
 def test_without_definitions_it_says_who_names_them(tmp_path):
@@ -67,7 +76,9 @@ def test_it_comes_back_with_its_objects(cluster, tmp_path):
         api = Api(own.kubeconfig)
         api.call("POST", "/api/v1/namespaces", {"metadata": {"name": "kept"}})
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        before = {one["metadata"]["name"]: one["metadata"]["generation"] for one in items(api, path)}
+        before = {
+            one["metadata"]["name"]: one["metadata"]["generation"] for one in items(api, path)
+        }
         ports = [status.port for status in own.status()]
         own.down()
         stopped = [status.process for status in own.status()]
@@ -80,7 +91,9 @@ def test_it_comes_back_with_its_objects(cluster, tmp_path):
         assert [status.process.pid for status in own.status()] == pids
         assert all(status.ready for status in own.status())
         assert "kept" in {space["metadata"]["name"] for space in items(api, "/api/v1/namespaces")}
-        assert {one["metadata"]["name"]: one["metadata"]["generation"] for one in items(api, path)} == before
+        assert {
+            one["metadata"]["name"]: one["metadata"]["generation"] for one in items(api, path)
+        } == before
         assert definitions.texts().keys() == before.keys()
     finally:
         own.wipe()
@@ -94,11 +107,25 @@ def test_a_played_controller_undoes_nothing_that_another_has_set(clean):
     container = {"name": "gateway", "image": "gateway:0.1.0"}
     pod = {"metadata": {"labels": {"app": "gateway"}}, "spec": {"containers": [container]}}
     api.call("POST", "/api/v1/namespaces", {"metadata": {"name": "chat"}})
-    spec = {"replicas": 0, "serviceName": "gateway", "selector": {"matchLabels": {"app": "gateway"}}, "template": pod}
-    api.call("POST", "/apis/apps/v1/namespaces/chat/statefulsets", {"metadata": {"name": "gateway"}, "spec": spec})
+    spec = {
+        "replicas": 0,
+        "serviceName": "gateway",
+        "selector": {"matchLabels": {"app": "gateway"}},
+        "template": pod,
+    }
+    api.call(
+        "POST",
+        "/apis/apps/v1/namespaces/chat/statefulsets",
+        {"metadata": {"name": "gateway"}, "spec": spec},
+    )
     (seen,) = with_paths(api, path)
     mine = {"name": "MINE", "value": "set since"}
-    api.call("PATCH", seen["path"], {"spec": {"template": {"spec": {"containers": [{**container, "env": [mine]}]}}}}, content=MERGE)
+    api.call(
+        "PATCH",
+        seen["path"],
+        {"spec": {"template": {"spec": {"containers": [{**container, "env": [mine]}]}}}},
+        content=MERGE,
+    )
 
     with pytest.raises(ApiFailed) as failed:
         Controllers(clean, ())._bind(seen, [{"name": "K_SINK", "value": "http://sink"}])

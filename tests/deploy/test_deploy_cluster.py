@@ -1,6 +1,7 @@
-"""What operators run, on a real API server: `kn-chat deploy` and its siblings, and kn. Controllers are played.
+"""What operators run, on a real API server: `kn-chat deploy` and its siblings, and kn.
 
-The API server checks every field of every object against Knative's, Strimzi's and gateway-api's own definitions.
+Controllers are played. The API server checks every field of every object against Knative's,
+Strimzi's and gateway-api's own definitions.
 """
 
 import base64
@@ -36,18 +37,28 @@ class Ours:
         self.api = Api(kubeconfig)
 
     def prepare(self, overlay, *, secrets=True):
-        """The namespaces that are there before us (Kafka's, the ingress's, ours), and the Secrets that the overlay names; their names."""
+        """The namespaces that are there before us (Kafka's, the ingress's, ours), and the Secrets
+        that the overlay names; their names.
+        """
         things = Kubectl(kubeconfig=str(self.kubeconfig)).render(str(overlay))
-        standing = {thing["metadata"]["namespace"] for thing in things if "namespace" in thing["metadata"]}
+        standing = {
+            thing["metadata"]["namespace"] for thing in things if "namespace" in thing["metadata"]
+        }
         for name in standing:
             self.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         for secret in needed(things) if secrets else ():
             data = {key: base64.b64encode(b"anything").decode() for key in secret.keys or {"any"}}
-            self.api.call("POST", f"/api/v1/namespaces/{secret.namespace}/secrets", {"metadata": {"name": secret.name}, "data": data})
+            self.api.call(
+                "POST",
+                f"/api/v1/namespaces/{secret.namespace}/secrets",
+                {"metadata": {"name": secret.name}, "data": data},
+            )
         return standing
 
     def objects(self):
-        """All with our label, of every kind, by path; what controllers have made of them (pods, revisions) is left out."""
+        """All with our label, of every kind, by path; what controllers have made of them (pods,
+        revisions) is left out.
+        """
         found = {}
         for path in kinds(self.api):
             for thing in with_paths(self.api, path, _OURS):
@@ -57,16 +68,30 @@ class Ours:
 
     def versions(self):
         """What changes when anybody writes an object, and what changes when its spec does."""
-        return {path: (thing["metadata"].get("generation"), thing["metadata"]["resourceVersion"]) for path, thing in self.objects().items()}
+        return {
+            path: (thing["metadata"].get("generation"), thing["metadata"]["resourceVersion"])
+            for path, thing in self.objects().items()
+        }
 
     def run(self, *words, timeout_s=250):
         """`kn-chat WORDS` on this cluster."""
-        return subprocess.run(self._command(words), env=self._environ, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(
+            self._command(words),
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     def start(self, *words):
         """The same, under way."""
         pipe = subprocess.PIPE
-        return Running(subprocess.Popen(self._command(words), env=self._environ, stdin=pipe, stdout=pipe, stderr=pipe))
+        return Running(
+            subprocess.Popen(
+                self._command(words), env=self._environ, stdin=pipe, stdout=pipe, stderr=pipe
+            )
+        )
 
     def _command(self, words):
         return [sys.executable, "-m", "knchat", *map(str, words)]
@@ -104,7 +129,9 @@ def test_a_second_deploy_changes_nothing_and_remove_leaves_nothing(ours, overlay
     assert "changed" not in second.stderr.replace("nothing was changed", "")
     assert gone.returncode == 0, gone.stderr
     assert ours.objects() == {}
-    assert {space["metadata"]["name"] for space in items(ours.api, "/api/v1/namespaces")} >= standing - {"chat"}
+    assert {
+        space["metadata"]["name"] for space in items(ours.api, "/api/v1/namespaces")
+    } >= standing - {"chat"}
 
 
 def test_without_secrets_nothing_is_applied(ours):
@@ -139,7 +166,10 @@ def test_nothing_is_applied_before_what_it_needs(ours):
     with controllers(ours.kubeconfig, hold={"Job", "Service"}) as played:
         running = ours.start("deploy", OVERLAYS / "dev")
         try:
-            for kind, named, later in (("Job", "Job chat/migrate", "statefulsets"), ("Service", "Service chat/send", "kafkasources")):
+            for kind, named, later in (
+                ("Job", "Job chat/migrate", "statefulsets"),
+                ("Service", "Service chat/send", "kafkasources"),
+            ):
                 running.err(f"{named} waits for")
                 with pytest.raises(subprocess.TimeoutExpired):
                     running.process.wait(3 * ASK_EVERY_S)
@@ -179,28 +209,53 @@ def test_kn_finds_the_plugin_and_takes_our_functions(ours, tmp_path):
     plugin = tmp_path / "kn-chat"
     plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m knchat "$@"\n')
     plugin.chmod(0o755)
-    environ = {**os.environ, "KUBECONFIG": str(ours.kubeconfig), "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    environ = {
+        **os.environ,
+        "KUBECONFIG": str(ours.kubeconfig),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+    }
 
     def run(*words):
-        return subprocess.run([kn, *words], env=environ, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(
+            [kn, *words], env=environ, capture_output=True, text=True, timeout=100, check=False
+        )
 
     functions = [
         thing
         for thing in Kubectl(kubeconfig=str(ours.kubeconfig)).render(str(OVERLAYS / "dev"))
         if thing["apiVersion"].startswith("serving.knative.dev/")
     ]
-    assert {thing["metadata"]["name"] for thing in functions} == {"send", "persist", "history", "report-lost", "accounts", "chats"}
+    assert {thing["metadata"]["name"] for thing in functions} == {
+        "send",
+        "persist",
+        "history",
+        "report-lost",
+        "accounts",
+        "chats",
+    }
     with controllers(ours.kubeconfig):
         for thing in functions[:2]:
             manifest = tmp_path / "function.json"
             manifest.write_text(json.dumps(thing))
-            applied = run("service", "apply", "--filename", str(manifest), "--namespace", "chat", "--wait-timeout", "30")
+            applied = run(
+                "service",
+                "apply",
+                "--filename",
+                str(manifest),
+                "--namespace",
+                "chat",
+                "--wait-timeout",
+                "30",
+            )
             assert applied.returncode == 0, applied.stderr
         listed = run("plugin", "list")
         asked = run("chat", "status")
 
     assert "kn-chat" in listed.stdout
-    assert all(f"Service chat/{thing['metadata']['name']}" in asked.stdout for thing in functions[:2])
+    assert all(
+        f"Service chat/{thing['metadata']['name']}" in asked.stdout for thing in functions[:2]
+    )
 
 
 def test_two_deploys_at_once_end_alike(ours):
@@ -208,7 +263,12 @@ def test_two_deploys_at_once_end_alike(ours):
     ours.prepare(OVERLAYS / "dev")
     ended = []
     with controllers(ours.kubeconfig):
-        both = [threading.Thread(target=lambda: ended.append(ours.run("deploy", OVERLAYS / "dev", "--timeout", 200))) for _ in range(2)]
+        both = [
+            threading.Thread(
+                target=lambda: ended.append(ours.run("deploy", OVERLAYS / "dev", "--timeout", 200))
+            )
+            for _ in range(2)
+        ]
         for one in both:
             one.start()
         for one in both:

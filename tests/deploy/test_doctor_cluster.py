@@ -1,4 +1,6 @@
-"""`kn-chat doctor` on a real API server: all is well after a deploy, and each planted mistake is found and told what to do about."""
+"""`kn-chat doctor` on a real API server: all is well after a deploy, and each planted mistake is
+found and told what to do about.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ def away_kafka(monkeypatch):
 
 def findings(ran):
     """Check -> its findings, of a `doctor --json`."""
-    return {check["name"]: check["findings"] for check in json.loads(ran.out)["checks"] if check["findings"]}
+    return {
+        check["name"]: check["findings"]
+        for check in json.loads(ran.out)["checks"]
+        if check["findings"]
+    }
 
 
 def settled(installed):
@@ -83,7 +89,10 @@ def test_all_is_well_after_a_deploy(installed, away_kafka):
 
 @dataclass
 class Mistake:
-    """`patch`: a JSON patch, or None for a deletion. `said`: words of the finding. `hold`: controllers that look away meanwhile."""
+    """`patch`: a JSON patch, or None for a deletion.
+
+    `said`: words of the finding. `hold`: controllers that look away meanwhile.
+    """
 
     check: str
     thing: str
@@ -98,12 +107,21 @@ def setting(path, value):
     return [{"op": "add", "path": path, "value": value}]
 
 
-NOT_READY = setting("/status/conditions", [{"type": "Ready", "status": "False", "reason": "Planted", "message": "no route to Kafka"}])
+NOT_READY = setting(
+    "/status/conditions",
+    [{"type": "Ready", "status": "False", "reason": "Planted", "message": "no route to Kafka"}],
+)
 FIRST = "/spec/template/spec/containers/0"
 SETTINGS = "settings"
 FUNCTIONS = "ghcr.io/kn-chat/functions"
 MISTAKES = (
-    Mistake("topic-missing", "kafkatopic/chat-retries", None, "topic chat-retries has no KafkaTopic: kn-chat deploy", "kafka"),
+    Mistake(
+        "topic-missing",
+        "kafkatopic/chat-retries",
+        None,
+        "topic chat-retries has no KafkaTopic: kn-chat deploy",
+        "kafka",
+    ),
     Mistake(
         "topic-partitions",
         "kafkatopic/chat-deliveries",
@@ -111,7 +129,13 @@ MISTAKES = (
         "has 48 partitions, and KNCHAT_DELIVERY_PARTITIONS is 12",
         "kafka",
     ),
-    Mistake("topic-partitions", "kafkatopic/chat-messages", setting("/spec/partitions", 2), "set spec.partitions to 24", "kafka"),
+    Mistake(
+        "topic-partitions",
+        "kafkatopic/chat-messages",
+        setting("/spec/partitions", 2),
+        "set spec.partitions to 24",
+        "kafka",
+    ),
     Mistake(
         "topic-copies",
         "kafkatopic/chat-messages",
@@ -119,12 +143,25 @@ MISTAKES = (
         "set unclean.leader.election.enable: false",
         "kafka",
     ),
-    Mistake("topic-copies", SETTINGS, setting("/data/KNCHAT_KAFKA_REPLICATION", "3"), "has 1 copies, KNCHAT_KAFKA_REPLICATION is 3"),
     Mistake(
-        "sink-topic", "kafkasink/commands", setting("/spec/numPartitions", 12), "has numPartitions: the topic would be deleted with it"
+        "topic-copies",
+        SETTINGS,
+        setting("/data/KNCHAT_KAFKA_REPLICATION", "3"),
+        "has 1 copies, KNCHAT_KAFKA_REPLICATION is 3",
+    ),
+    Mistake(
+        "sink-topic",
+        "kafkasink/commands",
+        setting("/spec/numPartitions", 12),
+        "has numPartitions: the topic would be deleted with it",
     ),
     Mistake("sink-topic", "kafkasink/queries", None, "KafkaSink queries is missing"),
-    Mistake("binding-missing", "sinkbinding/gateway", None, "the gateways do not know where to post commands"),
+    Mistake(
+        "binding-missing",
+        "sinkbinding/gateway",
+        None,
+        "the gateways do not know where to post commands",
+    ),
     Mistake(
         "sink-not-injected",
         "statefulset/gateway",
@@ -151,7 +188,12 @@ MISTAKES = (
         [{"op": "remove", "path": "/spec/delivery/retry"}],
         "has no delivery.retry: set spec.delivery.retry: 60",
     ),
-    Mistake("source-delivery", "kafkasource/send", setting("/spec/ordering", "ordered"), "set spec.ordering: unordered"),
+    Mistake(
+        "source-delivery",
+        "kafkasource/send",
+        setting("/spec/ordering", "ordered"),
+        "set spec.ordering: unordered",
+    ),
     Mistake(
         "source-dead-letters",
         "kafkasource/persist",
@@ -166,14 +208,27 @@ MISTAKES = (
         hold=("KafkaSource",),
         status=True,
     ),
-    Mistake("not-ready", "kafkasink/queries", NOT_READY, "waits for Ready: Planted, no route to Kafka", hold=("KafkaSink",), status=True),
+    Mistake(
+        "not-ready",
+        "kafkasink/queries",
+        NOT_READY,
+        "waits for Ready: Planted, no route to Kafka",
+        hold=("KafkaSink",),
+        status=True,
+    ),
     Mistake(
         "not-ready",
         "gateway/chat",
         setting(
             "/status/conditions",
             [
-                {"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-11-29T00:00:00Z"},
+                {
+                    "type": "Accepted",
+                    "status": "True",
+                    "reason": "Accepted",
+                    "message": "",
+                    "lastTransitionTime": "2026-11-29T00:00:00Z",
+                },
                 {
                     "type": "Programmed",
                     "status": "False",
@@ -188,10 +243,22 @@ MISTAKES = (
         status=True,
     ),
     Mistake(
-        "not-ready", "httproute/api", setting("/status/parents", []), "no controller has seen it yet", hold=("HTTPRoute",), status=True
+        "not-ready",
+        "httproute/api",
+        setting("/status/parents", []),
+        "no controller has seen it yet",
+        hold=("HTTPRoute",),
+        status=True,
     ),
-    Mistake("function-missing", "services.serving.knative.dev/persist", None, "the function persist is missing"),
-    Mistake("pods-not-ready", "pod/gateway-0", None, "is not ready (Pending)", hold=("StatefulSet",)),
+    Mistake(
+        "function-missing",
+        "services.serving.knative.dev/persist",
+        None,
+        "the function persist is missing",
+    ),
+    Mistake(
+        "pods-not-ready", "pod/gateway-0", None, "is not ready (Pending)", hold=("StatefulSet",)
+    ),
     Mistake("schema", "job/migrate", None, "nobody knows whether the stores were migrated"),
     Mistake("audit", "cronjob/audit", None, "nothing looks for what was lost on the way"),
     Mistake("audit", "cronjob/audit", setting("/spec/suspend", True), "is suspended"),
@@ -203,24 +270,53 @@ MISTAKES = (
     ),
     Mistake("secrets", "secret/kn-chat-keys", None, "is missing"),
     Mistake(
-        "public-url", SETTINGS, [{"op": "remove", "path": "/data/KNCHAT_PUBLIC_URL"}], "clients would be told an address inside the cluster"
+        "public-url",
+        SETTINGS,
+        [{"op": "remove", "path": "/data/KNCHAT_PUBLIC_URL"}],
+        "clients would be told an address inside the cluster",
     ),
     Mistake(
         "public-url",
         "statefulset/gateway",
         [
             *setting("/spec/replicas", 2),
-            *setting(f"{FIRST}/env/-", {"name": "KNCHAT_PUBLIC_URL", "value": "wss://gw.kn-chat.localhost/v1/socket"}),
+            *setting(
+                f"{FIRST}/env/-",
+                {"name": "KNCHAT_PUBLIC_URL", "value": "wss://gw.kn-chat.localhost/v1/socket"},
+            ),
         ],
         "for 2 gateways: all would be told the same address",
     ),
-    Mistake("gateway-routes", "statefulset/gateway", setting("/spec/replicas", 2), "has the host gw-1.kn-chat.localhost, and no HTTPRoute"),
-    Mistake("gateway-routes", "httproute/gw-0", None, "and no HTTPRoute leads there"),
-    Mistake("trusted-proxies", SETTINGS, [{"op": "remove", "path": "/data/KNCHAT_TRUSTED_PROXIES"}], "have no limit by address"),
-    Mistake("delivery-partitions", "statefulset/gateway", setting("/spec/replicas", 4), "has 4 gateways for 12 partitions"),
-    Mistake("images-mixed", "services.serving.knative.dev/chats", setting(f"{FIRST}/image", f"{FUNCTIONS}:0.0.9"), "are of 2 versions"),
     Mistake(
-        "image-latest", "services.serving.knative.dev/chats", setting(f"{FIRST}/image", FUNCTIONS), "nobody knows which version that is"
+        "gateway-routes",
+        "statefulset/gateway",
+        setting("/spec/replicas", 2),
+        "has the host gw-1.kn-chat.localhost, and no HTTPRoute",
+    ),
+    Mistake("gateway-routes", "httproute/gw-0", None, "and no HTTPRoute leads there"),
+    Mistake(
+        "trusted-proxies",
+        SETTINGS,
+        [{"op": "remove", "path": "/data/KNCHAT_TRUSTED_PROXIES"}],
+        "have no limit by address",
+    ),
+    Mistake(
+        "delivery-partitions",
+        "statefulset/gateway",
+        setting("/spec/replicas", 4),
+        "has 4 gateways for 12 partitions",
+    ),
+    Mistake(
+        "images-mixed",
+        "services.serving.knative.dev/chats",
+        setting(f"{FIRST}/image", f"{FUNCTIONS}:0.0.9"),
+        "are of 2 versions",
+    ),
+    Mistake(
+        "image-latest",
+        "services.serving.knative.dev/chats",
+        setting(f"{FIRST}/image", FUNCTIONS),
+        "nobody knows which version that is",
     ),
     Mistake(
         "traffic-pinned",
@@ -232,7 +328,9 @@ MISTAKES = (
 
 
 def put_back(installed, saved):
-    """kubectl asks for the object's version before it writes: a controller that writes a status in between makes it a conflict."""
+    """kubectl asks for the object's version before it writes: a controller that writes a status in
+    between makes it a conflict.
+    """
     for _ in range(20):
         if installed.kubectl("replace", "-f", "-", stdin=json.dumps(saved), check=False):
             return
@@ -253,7 +351,9 @@ def planted(installed, mistake):
             installed.kubectl("delete", thing, *where)
         else:
             sub = ["--subresource=status"] if mistake.status else []
-            installed.kubectl("patch", thing, *where, "--type=json", "-p", json.dumps(mistake.patch), *sub)
+            installed.kubectl(
+                "patch", thing, *where, "--type=json", "-p", json.dumps(mistake.patch), *sub
+            )
         yield
     finally:
         if thing.startswith("pod/"):
@@ -270,9 +370,13 @@ def planted(installed, mistake):
         installed.played.held.difference_update(mistake.hold)
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake.check}-{mistake.thing.rpartition('/')[2]}")
+@pytest.mark.parametrize(
+    "mistake", MISTAKES, ids=lambda mistake: f"{mistake.check}-{mistake.thing.rpartition('/')[2]}"
+)
 def test_a_planted_mistake_is_found(installed, away_kafka, mistake):
-    """By its check, with words that say what to do and where to read on; the exit code tells a script."""
+    """By its check, with words that say what to do and where to read on; the exit code tells a
+    script.
+    """
     with planted(installed, mistake):
         ran = installed.knchat("doctor")
 
@@ -283,7 +387,7 @@ def test_a_planted_mistake_is_found(installed, away_kafka, mistake):
     assert "to set right" in ran.err
 
 
-# ---- what runs, and Kafka ----------------------------------------------------------------------------------------------------------------
+# ---- what runs, and Kafka ------------------------------------------------------------------------
 
 
 def free_port():
@@ -297,7 +401,16 @@ def function(target, folder, **environ):
     """A process of a function, as in production; its base URL."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "functions.runtime.asgi:app", "--port", str(port), "--log-level", "warning"],
+        [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "functions.runtime.asgi:app",
+            "--port",
+            str(port),
+            "--log-level",
+            "warning",
+        ],
         env={**os.environ, "FUNCTION_TARGET": target, "KNCHAT_DATA": str(folder), **environ},
     )
     try:
@@ -327,11 +440,16 @@ def test_processes_that_have_all_they_need_are_well(installed, away_kafka, tmp_p
 
 def test_an_unreachable_store_is_found(installed, away_kafka, tmp_path):
     """The process names it."""
-    with function("accounts", tmp_path, KNCHAT_DATABASE="postgresql://knchat@127.0.0.1:1/knchat") as url:
+    with function(
+        "accounts", tmp_path, KNCHAT_DATABASE="postgresql://knchat@127.0.0.1:1/knchat"
+    ) as url:
         ran = installed.knchat("doctor", "--http", url)
 
     assert ran.code == 6
-    assert f"BAD  store-away           {url} is not ready: accounts (sql), clock: see that what it names runs" in ran.out, ran.out
+    assert (
+        f"BAD  store-away           {url} is not ready: accounts (sql), clock: see that what it "
+        "names runs" in ran.out
+    ), ran.out
 
 
 def test_a_store_of_a_newer_version_is_found(installed, away_kafka, tmp_path):
@@ -356,14 +474,18 @@ def test_a_process_that_does_not_answer_is_found(installed, away_kafka):
     assert "store-away           http://127.0.0.1:1 does not answer" in ran.out
 
 
-@pytest.mark.parametrize(("off_s", "said"), [(90, "s ahead of this machine's"), (-90, "s behind this machine's")])
+@pytest.mark.parametrize(
+    ("off_s", "said"), [(90, "s ahead of this machine's"), (-90, "s behind this machine's")]
+)
 def test_a_clock_that_is_off_is_found(installed, away_kafka, off_s, said):
     """By the date of an answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response_only(200)
-            self.send_header("Date", format_datetime(datetime.now(UTC) + timedelta(seconds=off_s), usegmt=True))
+            self.send_header(
+                "Date", format_datetime(datetime.now(UTC) + timedelta(seconds=off_s), usegmt=True)
+            )
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -384,7 +506,12 @@ def test_a_clock_that_is_off_is_found(installed, away_kafka, off_s, said):
 def kafka(kafka_settings, monkeypatch):
     """The real Kafka, with our topics as `kn-chat topics create` makes them for development."""
     monkeypatch.setenv("KNCHAT_KAFKA", ",".join(kafka_settings["kafka"]))
-    settings = Settings(log="kafka", kafka=kafka_settings["kafka"], kafka_replication=1, event_keys=(b"0123456789abcdef",))
+    settings = Settings(
+        log="kafka",
+        kafka=kafka_settings["kafka"],
+        kafka_replication=1,
+        event_keys=(b"0123456789abcdef",),
+    )
 
     async def act(work):
         backends = Backends(settings)
@@ -410,11 +537,15 @@ def test_dead_letters_that_come_are_found(installed, kafka):
 
 def test_a_topic_that_kafka_has_otherwise_is_found(installed, kafka):
     """Whatever its KafkaTopic asks for."""
-    other = Mistake("topics-in-kafka", SETTINGS, setting("/data/KNCHAT_DELIVERY_PARTITIONS", "48"), "")
+    other = Mistake(
+        "topics-in-kafka", SETTINGS, setting("/data/KNCHAT_DELIVERY_PARTITIONS", "48"), ""
+    )
     with planted(installed, other):
         found = findings(installed.knchat("doctor", "--json"))
 
-    assert {"chat-deliveries", "session-deliveries"} == {finding["where"] for finding in found["topics-in-kafka"]}
+    assert {"chat-deliveries", "session-deliveries"} == {
+        finding["where"] for finding in found["topics-in-kafka"]
+    }
     assert "not the 48 of KNCHAT_DELIVERY_PARTITIONS" in found["topics-in-kafka"][0]["wrong"]
 
 
@@ -428,20 +559,36 @@ def test_a_kafka_that_cannot_be_asked_is_found(installed, monkeypatch):
 
 
 def test_a_kind_that_the_cluster_does_not_know_is_found(installed, away_kafka):
-    """What installs it is named; `deploy` says the same. The objects of the kind went with it, so a deploy brings them back."""
+    """What installs it is named; `deploy` says the same.
+
+    The objects of the kind went with it, so a deploy brings them back.
+    """
     definition = "referencegrants.gateway.networking.k8s.io"
     saved = installed.get("customresourcedefinition", definition)
     for field in ("resourceVersion", "uid", "generation"):
         del saved["metadata"][field]
     installed.kubectl("delete", "customresourcedefinition", definition)
-    ran, deployed = installed.knchat("doctor"), installed.knchat("deploy", installed.overlay("0.1.0"))
+    ran, deployed = (
+        installed.knchat("doctor"),
+        installed.knchat("deploy", installed.overlay("0.1.0")),
+    )
     installed.kubectl("create", "-f", "-", stdin=json.dumps(saved))
-    installed.kubectl("wait", "--for=condition=Established", f"customresourcedefinition/{definition}", "--timeout=60s")
+    installed.kubectl(
+        "wait",
+        "--for=condition=Established",
+        f"customresourcedefinition/{definition}",
+        "--timeout=60s",
+    )
     # The tests above have replaced objects by kubectl, which makes it the owner of their fields.
     conflict = installed.knchat("deploy", installed.overlay("0.1.0"), "--timeout", "120")
-    again = installed.knchat("deploy", installed.overlay("0.1.0"), "--timeout", "120", "--force-conflicts")
+    again = installed.knchat(
+        "deploy", installed.overlay("0.1.0"), "--timeout", "120", "--force-conflicts"
+    )
 
-    assert f"BAD  definitions          {definition} is unknown to the cluster: install the Gateway API" in ran.out
+    assert (
+        f"BAD  definitions          {definition} is unknown to the cluster: install the Gateway API"
+        in ran.out
+    )
     assert deployed.code == 1
     assert "the cluster knows no ReferenceGrant (gateway.networking.k8s.io/v1" in deployed.err
     assert conflict.code == 1
@@ -461,4 +608,6 @@ ELSEWHERE = {
 
 def test_a_mistake_is_planted_for_each_check():
     """None is there that never found anything."""
-    assert {mistake.check for mistake in MISTAKES} | set(ELSEWHERE) == {check.name for check in CHECKS}
+    assert {mistake.check for mistake in MISTAKES} | set(ELSEWHERE) == {
+        check.name for check in CHECKS
+    }

@@ -1,4 +1,6 @@
-"""The users of Kafka that terraform/platform makes, on a real broker: each may do what its part does, and nothing else."""
+"""The users of Kafka that terraform/platform makes, on a real broker: each may do what its part
+does, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +48,28 @@ def rights(tmp_path_factory):
     """User -> its list of rights, as Terraform gives it to Strimzi."""
     terraform = Terraform(copied(tmp_path_factory.mktemp("stacks")))
     terraform.init("platform")
-    users = json.loads(json.loads(terraform("platform", "console", stdin="jsonencode(local.kafka_users)\n", kubeconfig="versions.tf")))
+    users = json.loads(
+        json.loads(
+            terraform(
+                "platform",
+                "console",
+                stdin="jsonencode(local.kafka_users)\n",
+                kubeconfig="versions.tf",
+            )
+        )
+    )
     return {user: made["spec"]["authorization"]["acls"] for user, made in users.items()}
 
 
 @pytest.fixture(scope="module")
 def settings(secure_settings, tmp_path_factory):
-    """User -> settings as that user, on the secure broker, which refuses what nobody has allowed. The topics are there."""
-    base = Settings(log="kafka", insecure=True, data=tmp_path_factory.mktemp("data"), **secure_settings("kafka"))
+    """User -> settings as that user, on the secure broker, which refuses what nobody has allowed.
+
+    The topics are there.
+    """
+    base = Settings(
+        log="kafka", insecure=True, data=tmp_path_factory.mktemp("data"), **secure_settings("kafka")
+    )
     password = secrets.token_urlsafe(12)
     given = rights(tmp_path_factory)
     login = {
@@ -65,18 +81,30 @@ def settings(secure_settings, tmp_path_factory):
     }
     with closing(KafkaAdminClient(bootstrap_servers=list(base.kafka), **login)) as admin:
         made = admin.alter_user_scram_credentials(
-            [UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=password) for user in given]
+            [
+                UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=password)
+                for user in given
+            ]
         )
         assert set(made.values()) == {None}
         admin.create_acls(
-            [allowed(user, acl, operation) for user, acls in given.items() for acl in acls for operation in acl["operations"]]
+            [
+                allowed(user, acl, operation)
+                for user, acls in given.items()
+                for acl in acls
+                for operation in acl["operations"]
+            ]
         )
-    return {"knchat": base} | {user: replace(base, kafka_user=user, kafka_password=password) for user in given}
+    return {"knchat": base} | {
+        user: replace(base, kafka_user=user, kafka_password=password) for user in given
+    }
 
 
 def allowed(user, acl, operation):
     resource = acl["resource"]
-    pattern = ResourcePattern(ResourceType[resource["type"].upper()], resource["name"], PATTERNS[resource["patternType"]])
+    pattern = ResourcePattern(
+        ResourceType[resource["type"].upper()], resource["name"], PATTERNS[resource["patternType"]]
+    )
     return ACL(f"User:{user}", "*", OPERATIONS[operation], ACLPermissionType.ALLOW, pattern)
 
 
@@ -98,7 +126,13 @@ async def as_user(settings):
 
 
 def record(topic):
-    event = Event(id=secrets.token_hex(8), source="/tests", type="knchat.tests.said.v1", data=b"\x08\x01", time="2026-11-29T00:00:00.000Z")
+    event = Event(
+        id=secrets.token_hex(8),
+        source="/tests",
+        type="knchat.tests.said.v1",
+        data=b"\x08\x01",
+        time="2026-11-29T00:00:00.000Z",
+    )
     return ProducerRecord(topic, event, 0)
 
 
@@ -141,13 +175,21 @@ async def test_functions_write_what_they_decide_and_read_for_the_audit(as_user):
 
 
 async def test_gateways_read_deliveries_and_write_nothing(as_user):
-    """A gateway that was taken over can tell nobody anything. How far history is behind it reads off the oldest outcome that waits."""
+    """A gateway that was taken over can tell nobody anything.
+
+    How far history is behind it reads off the oldest outcome that waits.
+    """
     gateway = as_user("kn-chat-gateway")
     started = time.monotonic()
     read = {*topics.HISTORY_GROUPS, topics.DELIVERIES, topics.SESSION_DELIVERIES}
 
     assert {topic for topic in topics.TOPICS if await may_read(gateway, topic)} == read
-    assert await as_user("kn-chat-functions").appends.append([record(topic) for topic in topics.HISTORY_GROUPS]) is None
+    assert (
+        await as_user("kn-chat-functions").appends.append(
+            [record(topic) for topic in topics.HISTORY_GROUPS]
+        )
+        is None
+    )
     await HistoryLag(gateway.reads, clock=gateway.clock).look()
     async with gateway.reads.join("gateways", topics.DELIVERIES, member="gateway-0") as sharing:
         assert sharing

@@ -1,4 +1,5 @@
-"""The overlays in knative/: they build, the real schemas take every object, and the rules that nobody else checks hold.
+"""The overlays in knative/: they build, the real schemas take every object, and the rules that
+nobody else checks hold.
 
 Each rule is shown to fail: MISTAKES plants one of what it is there for into a good overlay.
 """
@@ -30,12 +31,19 @@ def test_the_stores_for_kind_are_taken_and_have_the_addresses_of_dev():
     things = rendered(KIND)
     (kafka,) = of_kind(things, "Kafka")
     given = settings(rendered("dev"))
-    places = {f"{thing['metadata']['name']}.stores.svc:{thing['spec']['ports'][0]['port']}" for thing in of_kind(things, "Service")}
+    places = {
+        f"{thing['metadata']['name']}.stores.svc:{thing['spec']['ports'][0]['port']}"
+        for thing in of_kind(things, "Service")
+    }
 
     assert [line for thing in things for line in crds.mistakes(thing)] == []
-    assert places == {re.search(r"[a-z.-]+:[0-9]+(?=/)", given[key])[0] for key in ("KNCHAT_DATABASE", "KNCHAT_REDIS")}
+    assert places == {
+        re.search(r"[a-z.-]+:[0-9]+(?=/)", given[key])[0]
+        for key in ("KNCHAT_DATABASE", "KNCHAT_REDIS")
+    }
     assert (
-        given["KNCHAT_KAFKA"] == f"{kafka['metadata']['name']}-kafka-bootstrap.kafka.svc:{kafka['spec']['kafka']['listeners'][0]['port']}"
+        given["KNCHAT_KAFKA"]
+        == f"{kafka['metadata']['name']}-kafka-bootstrap.kafka.svc:{kafka['spec']['kafka']['listeners'][0]['port']}"
     )
 
 
@@ -48,9 +56,13 @@ def test_the_overlay_keeps_the_rule(overlay, rule):
 
 @overlays
 def test_the_hosts_are_those_that_are_printed(overlay, capsys):
-    """hosts.yaml is what `kn-chat hosts` says for the domain of KNCHAT_PUBLIC_URL and the number of gateways."""
+    """hosts.yaml is what `kn-chat hosts` says for the domain of KNCHAT_PUBLIC_URL and the number of
+    gateways.
+    """
     things = rendered(overlay)
-    domain = re.fullmatch(r"wss://gw-\{ordinal\}\.(.+)/v1/socket", settings(things)["KNCHAT_PUBLIC_URL"])[1]
+    domain = re.fullmatch(
+        r"wss://gw-\{ordinal\}\.(.+)/v1/socket", settings(things)["KNCHAT_PUBLIC_URL"]
+    )[1]
     gateways = one(things, "StatefulSet", "gateway")["spec"]["replicas"]
 
     assert main(["hosts", "--domain", domain, "--gateways", str(gateways)]) == 0
@@ -76,7 +88,19 @@ def test_hosts_refuses_what_no_cluster_would_take(words, capsys):
 
 def test_hosts_of_another_ingress_and_namespace(capsys):
     """Everything that is named follows."""
-    main(["hosts", "--domain", "example.org", "--gateways", "2", "--namespace", "talk", "--ingress", "kourier-system/kourier-internal"])
+    main(
+        [
+            "hosts",
+            "--domain",
+            "example.org",
+            "--gateways",
+            "2",
+            "--namespace",
+            "talk",
+            "--ingress",
+            "kourier-system/kourier-internal",
+        ]
+    )
     text = capsys.readouterr().out
 
     assert 'hostname: "accounts.talk.svc.cluster.local"' in text
@@ -88,8 +112,16 @@ def test_hosts_of_another_ingress_and_namespace(capsys):
 
 def test_the_readme_says_what_each_file_is_for():
     """Each file of knative/ is in the table once, and nothing else is."""
-    named = re.findall(r"^\| `([^`]+)` \|", (ROOT / "knative/README.md").read_text().partition("\n## Files\n")[2], re.MULTILINE)
-    files = {path.relative_to(ROOT / "knative").as_posix() for path in (ROOT / "knative").rglob("*") if path.is_file()}
+    named = re.findall(
+        r"^\| `([^`]+)` \|",
+        (ROOT / "knative/README.md").read_text().partition("\n## Files\n")[2],
+        re.MULTILINE,
+    )
+    files = {
+        path.relative_to(ROOT / "knative").as_posix()
+        for path in (ROOT / "knative").rglob("*")
+        if path.is_file()
+    }
 
     assert sorted(named) == sorted(files - {"README.md"})
 
@@ -97,11 +129,14 @@ def test_the_readme_says_what_each_file_is_for():
 def test_no_file_is_left_out_of_its_kustomization():
     """A manifest that nobody names is applied by nobody."""
     for path in (ROOT / "knative").rglob("*.yaml"):
-        if path.parent.joinpath("kustomization.yaml").exists() and path.name != "kustomization.yaml":
+        if (
+            path.parent.joinpath("kustomization.yaml").exists()
+            and path.name != "kustomization.yaml"
+        ):
             assert path.name in path.with_name("kustomization.yaml").read_text(), path
 
 
-# ---- what the schemas refuse -------------------------------------------------------------------------------------------------------------
+# ---- what the schemas refuse ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -135,12 +170,14 @@ def test_the_schemas_refuse_what_is_misspelt(kind, named, path, value):
     assert crds.mistakes(thing) != []
 
 
-# ---- each rule can fail ------------------------------------------------------------------------------------------------------------------
+# ---- each rule can fail --------------------------------------------------------------------------
 
 
 def put(thing, path, value):
     """Sets what lies at the path, or takes it away with None."""
-    *way, last = (int(step) if step.isdigit() else step for step in path.split("|" if "|" in path else "."))
+    *way, last = (
+        int(step) if step.isdigit() else step for step in path.split("|" if "|" in path else ".")
+    )
     for step in way:
         thing = thing[step]
     if value is None:
@@ -166,12 +203,19 @@ def setting(key, value):
 
 def scaling(named, key, value):
     """A mistake: an annotation of the template."""
-    return at("Function", named, f"spec|template|metadata|annotations|autoscaling.knative.dev/{key}", value)
+    return at(
+        "Function",
+        named,
+        f"spec|template|metadata|annotations|autoscaling.knative.dev/{key}",
+        value,
+    )
 
 
 def variable(named, **entry):
     """A mistake: one more variable of a function."""
-    return lambda things: one(things, "Function", named)["spec"]["template"]["spec"]["containers"][0]["env"].append(entry)
+    return lambda things: one(things, "Function", named)["spec"]["template"]["spec"]["containers"][
+        0
+    ]["env"].append(entry)
 
 
 def more(thing):
@@ -212,7 +256,12 @@ MISTAKES = {
         at("KafkaSource", "send", "spec.delivery.timeout", "PT10S"),
         at("Function", "report-lost", f"{CONTAINER}.env.0.value", "report-lost"),
         at("HTTPRoute", "api", "spec.rules.0.matches.0.path.value", "/v2/users"),
-        at("HTTPRoute", "api", "spec.rules.1.filters.0.urlRewrite.hostname", "chat.chat.svc.cluster.local"),
+        at(
+            "HTTPRoute",
+            "api",
+            "spec.rules.1.filters.0.urlRewrite.hostname",
+            "chat.chat.svc.cluster.local",
+        ),
     ],
     rules.sinks_own_no_topic: [
         at("KafkaSink", "commands", "spec.numPartitions", 12),
@@ -223,7 +272,12 @@ MISTAKES = {
     ],
     rules.bindings_say_their_namespace: [
         at("SinkBinding", "gateway", "spec.subject.namespace", None),
-        at("SinkBinding", "gateway", "spec.subject.selector.matchLabels", {"app.kubernetes.io/name": "gateways"}),
+        at(
+            "SinkBinding",
+            "gateway",
+            "spec.subject.selector.matchLabels",
+            {"app.kubernetes.io/name": "gateways"},
+        ),
         at("SinkBinding", "gateway", "spec.sink.ref.name", "queries"),
         without("SinkBinding", "gateway"),
         at("StatefulSet", "gateway", "metadata|labels|bindings.knative.dev/include", None),
@@ -279,14 +333,25 @@ MISTAKES = {
         at("Function", "send", f"{CONTAINER}.securityContext.capabilities", None),
         at("Function", "send", f"{CONTAINER}.securityContext.seccompProfile", None),
         at("Function", "send", f"{POD}.serviceAccountName", None),
-        at("Function", "send", f"{CONTAINER}.volumeMounts.0", {"name": "keys", "mountPath": "/tmp"}),  # noqa: S108 - a mount
+        at(
+            "Function",
+            "send",
+            f"{CONTAINER}.volumeMounts.0",
+            {"name": "keys", "mountPath": "/tmp"},  # noqa: S108 - a mount
+        ),
         at("StatefulSet", "gateway", f"{POD}.securityContext.runAsNonRoot", None),
         at("StatefulSet", "gateway", f"{POD}.automountServiceAccountToken", None),
         at("Job", "migrate", f"{CONTAINER}.securityContext.allowPrivilegeEscalation", True),
         at("CronJob", "audit", f"{AUDIT}.serviceAccountName", "default"),
         at("ServiceAccount", "functions", "automountServiceAccountToken", None),
         without("ServiceAccount", "gateway"),
-        more({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "all"}}),
+        more(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": "all"},
+            }
+        ),
     ],
     rules.functions_are_hidden: [
         at("Function", "send", "metadata|labels|networking.knative.dev/visibility", None),
@@ -303,7 +368,12 @@ MISTAKES = {
         at("Function", "send", "spec|template|metadata|labels|app.kubernetes.io/part-of", None),
     ],
     rules.probes_tell_the_truth: [
-        at("Function", "send", f"{CONTAINER}.readinessProbe", {"httpGet": {"path": "/", "port": 8080}}),
+        at(
+            "Function",
+            "send",
+            f"{CONTAINER}.readinessProbe",
+            {"httpGet": {"path": "/", "port": 8080}},
+        ),
         at("Function", "send", f"{CONTAINER}.livenessProbe", None),
         at("StatefulSet", "gateway", f"{CONTAINER}.readinessProbe.httpGet.path", "/livez"),
         at("StatefulSet", "gateway", f"{POD}.terminationGracePeriodSeconds", 30),
@@ -320,7 +390,12 @@ MISTAKES = {
         setting("KNCHAT_DRAIN_S", "long"),
         setting("KNCHAT_REDIS_CA", "/etc/kn-chat/redis/ca.crt"),
         setting("KNCHAT_DATABASE", "postgresql://knchat:secret@database/knchat"),
-        at("StatefulSet", "gateway", f"{POD}.volumes.1.secret.items", [{"key": "jwks.json", "path": "jwks.json"}]),
+        at(
+            "StatefulSet",
+            "gateway",
+            f"{POD}.volumes.1.secret.items",
+            [{"key": "jwks.json", "path": "jwks.json"}],
+        ),
         at("Function", "accounts", f"{CONTAINER}.volumeMounts.1.mountPath", "/etc/keys"),
         variable("send", name="KNCHAT_SPEED", value="1"),
     ],
@@ -335,14 +410,22 @@ MISTAKES = {
         at("CronJob", "audit", "spec.jobTemplate.spec.activeDeadlineSeconds", None),
     ],
     rules.secrets_stay_out: [
-        more({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kn-chat-keys", "namespace": "chat"}}),
+        more(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "kn-chat-keys", "namespace": "chat"},
+            }
+        ),
         setting("KNCHAT_DATABASE_PASSWORD", "secret"),
         variable("send", name="KNCHAT_EVENT_KEYS", value="c2VjcmV0"),
         at("Function", "send", f"{POD}.volumes.0.secret.items", None),
         at("Function", "chats", f"{POD}.volumes.0.secret.items.0.key", "signing-key.pem"),
     ],
     rules.kafka_is_one: [
-        at("KafkaSource", "send", "spec.bootstrapServers", ["kafka-kafka-bootstrap.kafka.svc:9092"]),
+        at(
+            "KafkaSource", "send", "spec.bootstrapServers", ["kafka-kafka-bootstrap.kafka.svc:9092"]
+        ),
         at("KafkaSource", "send", "spec.net.tls.enable", False),
         at("KafkaSource", "send", "spec.net", None),
         at("KafkaSink", "commands", "spec.auth", None),
@@ -375,7 +458,13 @@ MISTAKES = {
         at("KafkaSink", "commands", "metadata|labels|app.kubernetes.io/managed-by", "us"),
         at("KafkaSink", "commands", "metadata.namespace", None),
         lambda things: things.append(things[0]),
-        more({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": "chat", "labels": {}}}),
+        more(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "x", "namespace": "chat", "labels": {}},
+            }
+        ),
     ],
 }
 

@@ -1,4 +1,6 @@
-"""`terraform/app` on a real API server, with the controllers played: applied, applied again, planned empty, upgraded, destroyed."""
+"""`terraform/app` on a real API server, with the controllers played: applied, applied again,
+planned empty, upgraded, destroyed.
+"""
 
 import json
 import re
@@ -33,20 +35,27 @@ NAMESPACED = (
 
 
 def ours(api):
-    """Names of the objects that the overlay has made, wherever they are; not what those have made, like the audit's jobs."""
+    """Names of the objects that the overlay has made, wherever they are; not what those have made,
+    like the audit's jobs.
+    """
     return sorted(
         thing["path"]
         for path in NAMESPACED
         for thing in with_paths(api, path)
-        if thing["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "kn-chat" and "ownerReferences" not in thing["metadata"]
+        if thing["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "kn-chat"
+        and "ownerReferences" not in thing["metadata"]
     )
 
 
 @pytest.fixture
 def terraform(tmp_path, clean):
-    """In a copy, with the namespaces of others that an overlay reaches into: Kafka's and the ingress'."""
+    """In a copy, with the namespaces of others that an overlay reaches into: Kafka's and the
+    ingress'.
+    """
     stacks = Terraform(copied(tmp_path))
-    spaces = re.findall(r"^  namespace: (\S+)$", rendered(tmp_path / "knative/overlays/dev"), re.MULTILINE)
+    spaces = re.findall(
+        r"^  namespace: (\S+)$", rendered(tmp_path / "knative/overlays/dev"), re.MULTILINE
+    )
     for space in sorted(set(spaces) - {"chat"}):
         kubectl(clean, "create", "namespace", space)
     stacks.init(EXAMPLE)
@@ -58,7 +67,13 @@ def rendered(overlay):
 
 
 def kubectl(kubeconfig, *words):
-    done = subprocess.run([tool("kubectl"), f"--kubeconfig={kubeconfig}", *words], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [tool("kubectl"), f"--kubeconfig={kubeconfig}", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -70,7 +85,9 @@ def secrets(kubeconfig):
 
 
 def test_from_nothing_to_everything_and_back(terraform, clean, tmp_path):
-    """The whole life of a deployment: refused without Secrets, applied, unchanged, a new version, gone."""
+    """The whole life of a deployment: refused without Secrets, applied, unchanged, a new version,
+    gone.
+    """
     api = Api(clean)
     overlay = tmp_path / "knative/overlays/dev"
     given = {"kubeconfig": clean, "overlay": overlay}
@@ -91,9 +108,16 @@ def test_from_nothing_to_everything_and_back(terraform, clean, tmp_path):
 
         new_version(overlay)
         planned = terraform(EXAMPLE, "plan", "-detailed-exitcode", code=2, **given)
-        assert "must be replaced" in planned  # the Job that migrates, which Kubernetes does not let change
+        assert (
+            "must be replaced" in planned
+        )  # the Job that migrates, which Kubernetes does not let change
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
-        images = set(re.findall(r'"image": ?"([^"]+)"', json.dumps(items(api, "/apis/serving.knative.dev/v1/services"))))
+        images = set(
+            re.findall(
+                r'"image": ?"([^"]+)"',
+                json.dumps(items(api, "/apis/serving.knative.dev/v1/services")),
+            )
+        )
         assert {image.rpartition(":")[2] for image in images} == {"9.9.9"}
         assert "No changes." in terraform(EXAMPLE, "plan", "-detailed-exitcode", **given)
 
@@ -112,7 +136,9 @@ def new_version(overlay):
     path.write_text(text)
 
 
-def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(terraform, clean, tmp_path):
+def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(
+    terraform, clean, tmp_path
+):
     """With what it waits for, and what to look at. The next apply goes on from there."""
     api = Api(clean)
     given = {"kubeconfig": clean, "overlay": tmp_path / "knative/overlays/dev"}
@@ -133,7 +159,8 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(terrafo
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
         assert items(api, "/apis/sources.knative.dev/v1/kafkasources")
 
-        # A setting that changes, and functions that do not come up with it: those of before may still start again.
+        # A setting that changes, and functions that do not come up with it: those of before may
+        # still start again.
         before = settings(api)
         with (tmp_path / "knative/overlays/dev/settings.env").open("a") as file:
             file.write("KNCHAT_LOG_LEVEL=debug\n")
@@ -152,7 +179,9 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(terrafo
         # One that was deleted by hand is made again, and waited for as at the first time.
         kubectl(clean, "delete", "kafkasource", "persist", "--namespace=chat")
         played.held.add("KafkaSource")
-        assert "kafkasource.v1.sources.knative.dev/persist is not ready" in terraform(EXAMPLE, "apply", "-auto-approve", code=1, **given)
+        assert "kafkasource.v1.sources.knative.dev/persist is not ready" in terraform(
+            EXAMPLE, "apply", "-auto-approve", code=1, **given
+        )
         played.release("KafkaSource")
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
 

@@ -1,4 +1,8 @@
-"""`kn-chat upgrade`, `status` and `remove` on a real API server, and what canaries are rolled back for. Controllers are played."""
+"""`kn-chat upgrade`, `status` and `remove` on a real API server, and what canaries are rolled back
+for.
+
+Controllers are played.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +81,12 @@ def test_status_shows_what_serves(deployed):
     ran = deployed.knchat("status")
 
     assert ran.code == 0, ran.out
-    for line in (r"5     KafkaSource chat/send", "send-00001", "gateway-0", "ghcr.io/kn-chat/functions:0.1.0"):
+    for line in (
+        r"5     KafkaSource chat/send",
+        "send-00001",
+        "gateway-0",
+        "ghcr.io/kn-chat/functions:0.1.0",
+    ):
         assert line in ran.out
     assert "KNCHAT_KAFKA says no brokers" in ran.err
     told = json.loads(deployed.knchat("status", "--json").out)
@@ -94,13 +103,22 @@ def test_status_of_an_empty_cluster_says_how_to_begin(installation):
 
 
 def test_upgrade_migrates_then_moves_functions_then_gateways(deployed):
-    """Each function by a canary; at the end nothing is pinned, and a second upgrade finds nothing to do."""
+    """Each function by a canary; at the end nothing is pinned, and a second upgrade finds nothing
+    to do.
+    """
     job = deployed.get("job", "migrate", "-n", "chat")["metadata"]["uid"]
     ran = deployed.knchat("upgrade", deployed.overlay("0.2.0"), "--hold", "1", "--timeout", "240")
 
     assert ran.code == 0, ran.err
-    steps = ["Job chat/migrate is made anew", "Service chat/send: 10 % to the new revision, 90 % to send-00001"]
-    steps += ["Service chat/send: all to the new revision", "StatefulSet chat/gateway: one pod at a time", "wave 5"]
+    steps = [
+        "Job chat/migrate is made anew",
+        "Service chat/send: 10 % to the new revision, 90 % to send-00001",
+    ]
+    steps += [
+        "Service chat/send: all to the new revision",
+        "StatefulSet chat/gateway: one pod at a time",
+        "wave 5",
+    ]
     places = [ran.err.find(step) for step in steps]
     assert -1 not in places, ran.err
     assert places == sorted(places)
@@ -117,16 +135,34 @@ def test_upgrade_migrates_then_moves_functions_then_gateways(deployed):
 
 
 def test_a_revision_that_fails_is_rolled_back(deployed, played):
-    """Its function and those that were moved before serve the old ones again; doctor says so, and the next upgrade goes on."""
+    """Its function and those that were moved before serve the old ones again; doctor says so, and
+    the next upgrade goes on.
+    """
     played.held.add("Service")
-    running = deployed.start("upgrade", deployed.overlay("0.3.0"), "--hold", "1", "--timeout", "240")
+    running = deployed.start(
+        "upgrade", deployed.overlay("0.3.0"), "--hold", "1", "--timeout", "240"
+    )
     name, old = until(
         lambda: next(
-            ((one, at["metadata"]["generation"]) for one in FUNCTIONS if "traffic" in (at := service(deployed, one))["spec"]), None
+            (
+                (one, at["metadata"]["generation"])
+                for one in FUNCTIONS
+                if "traffic" in (at := service(deployed, one))["spec"]
+            ),
+            None,
         )
     )
-    failed = {"type": "ConfigurationsReady", "status": "False", "reason": "RevisionFailed", "message": "the image cannot be pulled"}
-    status = {"observedGeneration": old, "latestCreatedRevisionName": f"{name}-00002", "conditions": [failed]}
+    failed = {
+        "type": "ConfigurationsReady",
+        "status": "False",
+        "reason": "RevisionFailed",
+        "message": "the image cannot be pulled",
+    }
+    status = {
+        "observedGeneration": old,
+        "latestCreatedRevisionName": f"{name}-00002",
+        "conditions": [failed],
+    }
     deployed.kubectl(
         "patch",
         "services.serving.knative.dev",
@@ -143,7 +179,9 @@ def test_a_revision_that_fails_is_rolled_back(deployed, played):
     assert ran.code == 1
     assert f"rolled back: Service chat/{name} did not do well" in ran.err
     assert "the image cannot be pulled" in ran.err
-    assert service(deployed, name)["spec"]["traffic"] == [{"latestRevision": False, "revisionName": f"{name}-00001", "percent": 100}]
+    assert service(deployed, name)["spec"]["traffic"] == [
+        {"latestRevision": False, "revisionName": f"{name}-00001", "percent": 100}
+    ]
     assert image(deployed.get("statefulset", "gateway", "-n", "chat")) == "0.1.0"
     assert f"sends 100 % of its calls to the revision {name}-00001" in deployed.knchat("doctor").out
 
@@ -157,18 +195,31 @@ def test_a_revision_that_fails_is_rolled_back(deployed, played):
 def test_a_canary_that_makes_dead_letters_is_rolled_back(deployed, kafka_settings, monkeypatch):
     """They are counted in the real Kafka while it is watched."""
     monkeypatch.setenv("KNCHAT_KAFKA", ",".join(kafka_settings["kafka"]))
-    settings = Settings(log="kafka", kafka=kafka_settings["kafka"], kafka_replication=1, event_keys=(b"0123456789abcdef",))
+    settings = Settings(
+        log="kafka",
+        kafka=kafka_settings["kafka"],
+        kafka_replication=1,
+        event_keys=(b"0123456789abcdef",),
+    )
 
     async def set_aside():
         backends = Backends(settings)
         try:
             await backends.topics.create()
-            await backends.appends.append([ProducerRecord(DEAD_LETTERS, Event(id="1", source="/tests", type="tests", data=b"\x08\x01"))])
+            await backends.appends.append(
+                [
+                    ProducerRecord(
+                        DEAD_LETTERS, Event(id="1", source="/tests", type="tests", data=b"\x08\x01")
+                    )
+                ]
+            )
         finally:
             await backends.close()
 
     asyncio.run(set_aside())
-    running = deployed.start("upgrade", deployed.overlay("0.2.0"), "--hold", "60", "--timeout", "240")
+    running = deployed.start(
+        "upgrade", deployed.overlay("0.2.0"), "--hold", "60", "--timeout", "240"
+    )
     running.err("watched for 60 s")
     asyncio.run(set_aside())
     ran = running.end()
@@ -188,7 +239,9 @@ def test_upgrade_of_nothing_says_deploy(installation):
 
 
 def test_remove_asks_and_keeps_topics_if_told(deployed):
-    """Without a terminal it wants a yes; it says what topics hold; in the end nothing of ours is there."""
+    """Without a terminal it wants a yes; it says what topics hold; in the end nothing of ours is
+    there.
+    """
     asked = deployed.knchat("remove")
 
     assert asked.code == 2

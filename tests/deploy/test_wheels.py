@@ -1,4 +1,6 @@
-"""What people install: the two wheels, and that each works in an environment that holds it and what it asks for, and nothing else."""
+"""What people install: the two wheels, and that each works in an environment that holds it and what
+it asks for, and nothing else.
+"""
 
 import ast
 import contextlib
@@ -16,7 +18,15 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CLIENT = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]
 SHIPPED = ("schemas", "backends", "functions", "gateway", "knchat")
-NOT_OF_THE_GATEWAY = {"flask", "functions-framework", "gunicorn", "werkzeug", "starlette", "uvicorn", "pydantic"}
+NOT_OF_THE_GATEWAY = {
+    "flask",
+    "functions-framework",
+    "gunicorn",
+    "werkzeug",
+    "starlette",
+    "uvicorn",
+    "pydantic",
+}
 PATIENCE_S = 60
 
 
@@ -30,10 +40,18 @@ def names_of(requirements):
 
 def test_the_gateway_is_installed_without_a_web_framework():
     """Neither its image nor the extra names one, nor does anything that they bring."""
-    locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "knative" / "requirements-gateway.txt").read_text(), re.MULTILINE))
+    locked = set(
+        re.findall(
+            r"^([a-z0-9-]+)==",
+            (ROOT / "knative" / "requirements-gateway.txt").read_text(),
+            re.MULTILINE,
+        )
+    )
 
     assert locked & NOT_OF_THE_GATEWAY == set()
-    assert names_of([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["gateway"]]) <= locked
+    assert (
+        names_of([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["gateway"]]) <= locked
+    )
 
 
 def test_both_distributions_have_one_version():
@@ -44,18 +62,24 @@ def test_both_distributions_have_one_version():
 
 
 def test_what_is_shipped_starts_nothing_that_is_not():
-    """`python -m MODULE` names a module of ours that is in the wheel, or one that an extra brings."""
+    """`python -m MODULE` names a module of ours that is in the wheel, or one
+    that an extra brings.
+    """
     started = {
         part.elts[at + 1].value
         for path in files_of(*SHIPPED[:-1], "scripts/knchat")
         for part in ast.walk(ast.parse(path.read_text()))
         if isinstance(part, ast.List)
         for at, item in enumerate(part.elts[:-1])
-        if isinstance(item, ast.Constant) and item.value == "-m" and isinstance(part.elts[at + 1], ast.Constant)
+        if isinstance(item, ast.Constant)
+        and item.value == "-m"
+        and isinstance(part.elts[at + 1], ast.Constant)
     }
 
     assert started
-    assert {name for name in started if name.partition(".")[0] not in {*SHIPPED, "uvicorn"}} == set()
+    assert {
+        name for name in started if name.partition(".")[0] not in {*SHIPPED, "uvicorn"}
+    } == set()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +87,11 @@ def wheels(tmp_path_factory):
     """Both, built as a release builds them."""
     folder = tmp_path_factory.mktemp("wheels")
     for project in (ROOT, ROOT / "clients" / "python"):
-        subprocess.run([Path(sys.executable).parent / "hatchling", "build", "-t", "wheel", "-d", folder], cwd=project, check=True)
+        subprocess.run(
+            [Path(sys.executable).parent / "hatchling", "build", "-t", "wheel", "-d", folder],
+            cwd=project,
+            check=True,
+        )
     return folder
 
 
@@ -71,7 +99,11 @@ def wheels(tmp_path_factory):
 def versions(tmp_path_factory):
     """Constraints: the versions that were tested."""
     path = tmp_path_factory.mktemp("constraints") / "versions.txt"
-    lines = re.findall(r"^[a-z0-9._-]+(?:\[[^]]*\])?==\S+(?: ;[^\\\n]*)?", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    lines = re.findall(
+        r"^[a-z0-9._-]+(?:\[[^]]*\])?==\S+(?: ;[^\\\n]*)?",
+        (ROOT / "requirements.txt").read_text(),
+        re.MULTILINE,
+    )
     path.write_text("\n".join(re.sub(r"\[[^]]*\]", "", line) for line in lines))
     return path
 
@@ -82,16 +114,40 @@ class Environment:
     def __init__(self, folder, what, wheels, versions):
         self.folder = folder
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
-        self._pip("install", "--quiet", "--no-compile", "--find-links", wheels, "--constraint", versions, what)
+        self._pip(
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--find-links",
+            wheels,
+            "--constraint",
+            versions,
+            what,
+        )
 
     def packages(self):
         """Name -> version, as `pip list` has them."""
-        return dict(line.lower().split("==") for line in self._pip("list", "--format", "freeze").splitlines())
+        return dict(
+            line.lower().split("==")
+            for line in self._pip("list", "--format", "freeze").splitlines()
+        )
 
     def popen(self, command, *words, **options):
-        own = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": str(self.folder / "config"), "HOME": str(self.folder), "LANG": "C.UTF-8"}
+        own = {
+            "PATH": os.environ["PATH"],
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "HOME": str(self.folder),
+            "LANG": "C.UTF-8",
+        }
         program = self.folder / "venv" / "bin" / command
-        return subprocess.Popen([program, *words], cwd=self.folder, env=own, stdout=subprocess.PIPE, text=True, **options)
+        return subprocess.Popen(
+            [program, *words],
+            cwd=self.folder,
+            env=own,
+            stdout=subprocess.PIPE,
+            text=True,
+            **options,
+        )
 
     def run(self, command, *words):
         """What it printed; it must end well."""
@@ -101,8 +157,17 @@ class Environment:
         return out
 
     def _pip(self, *words):
-        pip = [sys.executable, "-m", "pip", "--python", self.folder / "venv" / "bin" / "python", "--disable-pip-version-check"]
-        return subprocess.run([*pip, *words], capture_output=True, text=True, check=True, timeout=300).stdout
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            self.folder / "venv" / "bin" / "python",
+            "--disable-pip-version-check",
+        ]
+        return subprocess.run(
+            [*pip, *words], capture_output=True, text=True, check=True, timeout=300
+        ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +179,9 @@ def make(tmp_path_factory, wheels, versions):
 def dev(make):
     """`kn-chat[dev]`, and the server that it starts: (environment, URL)."""
     environment = make("kn-chat[dev]")
-    with environment.popen("kn-chat", "dev", "--memory", "--http-port", "0", "--gateway-port", "0") as server:
+    with environment.popen(
+        "kn-chat", "dev", "--memory", "--http-port", "0", "--gateway-port", "0"
+    ) as server:
         try:
             word, url, _ = server.stdout.readline().split()
             assert word == "ready"
@@ -130,10 +197,14 @@ def test_a_conversation_with_nothing_but_the_dev_extra(dev):
     """A server, two people who log in, a message from one to the other."""
     environment, url = dev
     for name in ("alice", "bob"):
-        environment.run("kn-chat", "login", name, "--password", f"{name}-demo-password", "--http", url)
+        environment.run(
+            "kn-chat", "login", name, "--password", f"{name}-demo-password", "--http", url
+        )
     message, _ = environment.run("kn-chat", "send", "bob", "Hello, Bob", "--user", "alice").split()
 
-    assert f"{message}  alice: Hello, Bob" in environment.run("kn-chat", "history", "alice", "--user", "bob")
+    assert f"{message}  alice: Hello, Bob" in environment.run(
+        "kn-chat", "history", "alice", "--user", "bob"
+    )
 
 
 @pytest.mark.slow
@@ -142,11 +213,16 @@ def test_the_clients_example_with_nothing_but_the_client(dev, make):
     """The one of its README, as it stands there but for the address."""
     _, url = dev
     environment = make("kn-chat-client")
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "clients" / "python" / "README.md").read_text(), re.DOTALL)
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "clients" / "python" / "README.md").read_text(), re.DOTALL
+    )
     (environment.folder / "example.py").write_text(example.replace("http://127.0.0.1:8080", url))
 
     assert "text='Hello, Bob'" in environment.run("python", "example.py")
-    assert environment.packages().keys() & {"kn-chat", "protobuf", "sqlalchemy", *NOT_OF_THE_GATEWAY} == set()
+    assert (
+        environment.packages().keys() & {"kn-chat", "protobuf", "sqlalchemy", *NOT_OF_THE_GATEWAY}
+        == set()
+    )
 
 
 @pytest.mark.slow
@@ -156,9 +232,16 @@ def test_help_needs_no_extra(make):
     environment = make("kn-chat")
 
     assert names_of(PROJECT["dependencies"]) <= environment.packages().keys()
-    assert environment.packages().keys() & {"sqlalchemy", "httpx", "kn-chat-client", *NOT_OF_THE_GATEWAY} == set()
+    assert (
+        environment.packages().keys()
+        & {"sqlalchemy", "httpx", "kn-chat-client", *NOT_OF_THE_GATEWAY}
+        == set()
+    )
     assert "kn-chat dev" in environment.run("kn-chat", "--help")
-    for words, needed in ((["dev", "--memory"], "kn-chat[dev]"), (["login", "alice", "--password", "x"], "kn-chat-client")):
+    for words, needed in (
+        (["dev", "--memory"], "kn-chat[dev]"),
+        (["login", "alice", "--password", "x"], "kn-chat-client"),
+    ):
         with environment.popen("kn-chat", *words, stderr=subprocess.PIPE) as process:
             _, err = process.communicate(timeout=PATIENCE_S)
         (line,) = err.splitlines()
@@ -171,6 +254,8 @@ def test_the_wheels_hold_the_product_and_nothing_else(wheels):
     held = {}
     for path in wheels.glob("*.whl"):
         with contextlib.closing(zipfile.ZipFile(path)) as wheel:
-            held[path.name.partition("-")[0]] = {name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" not in name}
+            held[path.name.partition("-")[0]] = {
+                name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" not in name
+            }
 
     assert held == {"kn_chat": set(SHIPPED), "kn_chat_client": {"knchat_client"}}

@@ -20,12 +20,22 @@ class Caller:
 
     def __init__(self, backends: Backends, *, address: str = "192.0.2.1") -> None:
         self.backends = backends
-        transport = httpx.ASGITransport(http_app(backends.settings.allowed_origins), client=(address, 4_000))
+        transport = httpx.ASGITransport(
+            http_app(backends.settings.allowed_origins), client=(address, 4_000)
+        )
         self._http = httpx.AsyncClient(transport=transport, base_url="http://chat.test", timeout=30)
         self.user = self.name = self.device = ""
         self.login: dict[str, Any] = {}
 
-    async def call(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> httpx.Response:
         known = {"authorization": f"Bearer {self.login['access_token']}"} if self.login else {}
         if body is not None:
             more["json"] = body
@@ -36,13 +46,19 @@ class Caller:
 
     async def register(self, name: str | None = None, **fields: Any) -> Caller:
         self.name = name or f"u{secrets.token_hex(6)}"
-        answer = await self.call("POST", "/v1/users", {"user_name": self.name, "password": PASSWORD, **fields})
+        answer = await self.call(
+            "POST", "/v1/users", {"user_name": self.name, "password": PASSWORD, **fields}
+        )
         assert answer.status_code == 201, answer.text
         self.user = answer.json()["user"]
         return self
 
     async def log_in(self, device: str = "phone", **fields: Any) -> Caller:
-        answer = await self.call("POST", "/v1/sessions", {"user_name": self.name, "password": PASSWORD, "device": device, **fields})
+        answer = await self.call(
+            "POST",
+            "/v1/sessions",
+            {"user_name": self.name, "password": PASSWORD, "device": device, **fields},
+        )
         assert answer.status_code == 201, answer.text
         self.login, self.device = answer.json(), device
         return self
@@ -54,7 +70,9 @@ class Caller:
         return await other.log_in(device)
 
     async def renew(self, refresh_token: str | None = None) -> httpx.Response:
-        return await self.call("POST", "/v1/tokens", {"refresh_token": refresh_token or self.login["refresh_token"]})
+        return await self.call(
+            "POST", "/v1/tokens", {"refresh_token": refresh_token or self.login["refresh_token"]}
+        )
 
 
 def problem(answer: httpx.Response) -> tuple[int, str, str | None]:
@@ -74,4 +92,6 @@ def at(backends, monkeypatch, seconds):
 
 async def revoked(topics):
     """(user, device) of all revocations in the log."""
-    return [(delivery.users[0], delivery.revoked.device) for delivery in await topics.items(DELIVERIES)]
+    return [
+        (delivery.users[0], delivery.revoked.device) for delivery in await topics.items(DELIVERIES)
+    ]

@@ -1,4 +1,6 @@
-"""The real function apps on real embedded stores in a folder of the test's own; requests go in the way the dispatcher sends them."""
+"""The real function apps on real embedded stores in a folder of the test's own; requests go in the
+way the dispatcher sends them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from tests.functions.callers import Caller
 NOW_MS = 1_790_000_000_000
 ALICE, BOB = DEMO_USERS["alice"], DEMO_USERS["bob"]
 CAROL = 1003
-PAYLOADS = {"Deliveries": pb.Deliveries, "Outcomes": pb.Outcomes, "Answers": pb.Answers, "Commands": pb.Commands}
+PAYLOADS = {
+    "Deliveries": pb.Deliveries,
+    "Outcomes": pb.Outcomes,
+    "Answers": pb.Answers,
+    "Commands": pb.Commands,
+}
 
 
 @pytest.fixture
@@ -74,10 +81,18 @@ class EventTargets:
 
     def mark(self, *, user=BOB, chat=CHAT, read=0, received=0) -> pb.Command:
         """A command to move a watermark."""
-        return pb.Command(id=self.mint(), user=user, device="phone", chat=chat, mark=pb.Mark(read=read, received=received))
+        return pb.Command(
+            id=self.mint(),
+            user=user,
+            device="phone",
+            chat=chat,
+            mark=pb.Mark(read=read, received=received),
+        )
 
     def event(self, payload, **changes) -> cloudevents.Event:
-        """The event that holds commands, outcomes or queries; a list of them is put into their message."""
+        """The event that holds commands, outcomes or queries; a list of them is put into their
+        message.
+        """
         if isinstance(payload, list):
             name, items = {
                 pb.Command: ("Commands", "commands"),
@@ -87,7 +102,12 @@ class EventTargets:
             payload = getattr(pb, name)(schema=1, **{items: payload})
         kind = EVENT_TYPES[payload.DESCRIPTOR.name]
         data = payload.SerializeToString()
-        return replace(cloudevents.Event(f"e{self.mint()}", "/tests", kind.type, data, dataschema=kind.dataschema), **changes)
+        return replace(
+            cloudevents.Event(
+                f"e{self.mint()}", "/tests", kind.type, data, dataschema=kind.dataschema
+            ),
+            **changes,
+        )
 
     async def post(self, target, event):
         """The answer of the target to an event, or to a list of commands, outcomes or queries."""
@@ -119,7 +139,10 @@ class Topics:
         found = []
         for partition in range(await reads.partitions(topic)):
             records = await reads.read(topic, partition, 0, max_records=10_000, max_bytes=1 << 30)
-            found += [(partition, cloudevents.from_kafka(record.headers, record.value)) for record in records]
+            found += [
+                (partition, cloudevents.from_kafka(record.headers, record.value))
+                for record in records
+            ]
         return found
 
     async def items(self, topic) -> list:

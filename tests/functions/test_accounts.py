@@ -19,17 +19,30 @@ from tests.functions.callers import PASSWORD, Caller, problem
 @pytest.fixture
 async def ann(backends):
     """A user who is logged in."""
-    return await (await Caller(backends).register("ann", display_name="Ann Ash", phone="+49 30 1", email="ann@example.org")).log_in()
+    return await (
+        await Caller(backends).register(
+            "ann", display_name="Ann Ash", phone="+49 30 1", email="ann@example.org"
+        )
+    ).log_in()
 
 
 async def test_a_user_registers(backends):
-    """The answer is the whole profile; ids and versions are decimal strings; the name is folded; what is not there is left out."""
+    """The answer is the whole profile; ids and versions are decimal strings; the name is folded;
+    what is not there is left out.
+    """
     caller = Caller(backends)
 
-    answer = await caller.call("POST", "/v1/users", {"user_name": "Ann.Ash_9-x", "password": PASSWORD})
+    answer = await caller.call(
+        "POST", "/v1/users", {"user_name": "Ann.Ash_9-x", "password": PASSWORD}
+    )
 
     assert answer.status_code == 201
-    assert answer.json() == {"user": answer.json()["user"], "user_name": "ann.ash_9-x", "display_name": "ann.ash_9-x", "version": "1"}
+    assert answer.json() == {
+        "user": answer.json()["user"],
+        "user_name": "ann.ash_9-x",
+        "display_name": "ann.ash_9-x",
+        "version": "1",
+    }
     assert 0 < int(answer.json()["user"]) < 2**62
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -46,7 +59,12 @@ async def test_two_who_want_one_name_at_once(backends):
     """One gets it."""
     callers = [Caller(backends) for _ in range(4)]
 
-    answers = await asyncio.gather(*(caller.call("POST", "/v1/users", {"user_name": "same", "password": PASSWORD}) for caller in callers))
+    answers = await asyncio.gather(
+        *(
+            caller.call("POST", "/v1/users", {"user_name": "same", "password": PASSWORD})
+            for caller in callers
+        )
+    )
 
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
 
@@ -96,15 +114,27 @@ async def test_a_missing_field_is_named(backends, missing):
     body = {"user_name": "ann", "password": PASSWORD}
     del body[missing]
 
-    assert problem(await Caller(backends).call("POST", "/v1/users", body)) == (400, "malformed", missing)
+    assert problem(await Caller(backends).call("POST", "/v1/users", body)) == (
+        400,
+        "malformed",
+        missing,
+    )
 
 
 async def test_limits_of_lengths_are_characters(backends):
-    """A password of 256 and a name of 64 characters of any script are taken; unknown fields are ignored."""
+    """A password of 256 and a name of 64 characters of any script are taken; unknown fields are
+    ignored.
+    """
     caller, password, name = Caller(backends), "🔑" * 256, "字" * 64
 
-    made = await caller.call("POST", "/v1/users", {"user_name": "a" * 32, "password": password, "display_name": name, "later": 1})
-    login = await caller.call("POST", "/v1/sessions", {"user_name": "A" * 32, "password": password, "device": "x" * 64})
+    made = await caller.call(
+        "POST",
+        "/v1/users",
+        {"user_name": "a" * 32, "password": password, "display_name": name, "later": 1},
+    )
+    login = await caller.call(
+        "POST", "/v1/sessions", {"user_name": "A" * 32, "password": password, "device": "x" * 64}
+    )
 
     assert made.json()["display_name"] == name
     assert login.status_code == 201
@@ -113,9 +143,17 @@ async def test_limits_of_lengths_are_characters(backends):
 async def test_a_password_is_the_same_on_every_keyboard(backends):
     """Composed and decomposed accents are one password."""
     caller = Caller(backends)
-    await caller.call("POST", "/v1/users", {"user_name": "ann", "password": unicodedata.normalize("NFC", "Grüße über alles")})
+    await caller.call(
+        "POST",
+        "/v1/users",
+        {"user_name": "ann", "password": unicodedata.normalize("NFC", "Grüße über alles")},
+    )
 
-    body = {"user_name": "ann", "password": unicodedata.normalize("NFD", "Grüße über alles"), "device": "phone"}
+    body = {
+        "user_name": "ann",
+        "password": unicodedata.normalize("NFD", "Grüße über alles"),
+        "device": "phone",
+    }
 
     assert (await caller.call("POST", "/v1/sessions", body)).status_code == 201
 
@@ -133,7 +171,7 @@ async def test_a_given_id_registers_once(backends):
         await register(body, current_context(), user=UserId(1010))
 
 
-# ---- profiles ----------------------------------------------------------------------------------------------------------------------------
+# ---- profiles ------------------------------------------------------------------------------------
 
 
 async def test_my_profile_shows_more_than_others_see(ann, backends):
@@ -141,7 +179,11 @@ async def test_my_profile_shows_more_than_others_see(ann, backends):
     other = await (await Caller(backends).register()).log_in()
     public = {"user": ann.user, "user_name": "ann", "display_name": "Ann Ash", "version": "1"}
 
-    assert (await ann.get("/v1/me")).json() == {**public, "phone": "+49 30 1", "email": "ann@example.org"}
+    assert (await ann.get("/v1/me")).json() == {
+        **public,
+        "phone": "+49 30 1",
+        "email": "ann@example.org",
+    }
     assert (await other.get(f"/v1/users/{ann.user}")).json() == public
     assert (await other.get("/v1/users", ids=ann.user)).json() == {"users": [public]}
     assert (await other.get("/v1/users", search="ann ash")).json() == {"users": [public]}
@@ -149,19 +191,40 @@ async def test_my_profile_shows_more_than_others_see(ann, backends):
 
 async def test_a_profile_changes_by_its_version(ann):
     """What is left out stays; null takes away; the version goes up by one."""
-    first = await ann.call("PATCH", "/v1/me", {"version": "1", "display_name": "Änne", "settings": {"theme": "dark", "x": [None, 1.5]}})
+    first = await ann.call(
+        "PATCH",
+        "/v1/me",
+        {"version": "1", "display_name": "Änne", "settings": {"theme": "dark", "x": [None, 1.5]}},
+    )
     second = await ann.call("PATCH", "/v1/me", {"version": "2", "phone": None, "email": "a@b.c"})
 
-    profile = {"user": ann.user, "user_name": "ann", "display_name": "Änne", "settings": {"theme": "dark", "x": [None, 1.5]}}
-    assert first.json() == {**profile, "version": "2", "phone": "+49 30 1", "email": "ann@example.org"}
-    assert second.json() == {**profile, "version": "3", "email": "a@b.c"} == (await ann.get("/v1/me")).json()
+    profile = {
+        "user": ann.user,
+        "user_name": "ann",
+        "display_name": "Änne",
+        "settings": {"theme": "dark", "x": [None, 1.5]},
+    }
+    assert first.json() == {
+        **profile,
+        "version": "2",
+        "phone": "+49 30 1",
+        "email": "ann@example.org",
+    }
+    assert (
+        second.json()
+        == {**profile, "version": "3", "email": "a@b.c"}
+        == (await ann.get("/v1/me")).json()
+    )
 
 
 async def test_an_old_version_is_stale(ann):
     """Two devices that change one profile: the second is told, and nothing of it is stored."""
     await ann.call("PATCH", "/v1/me", {"version": "1", "display_name": "First"})
 
-    answers = [await ann.call("PATCH", "/v1/me", {"version": version, "display_name": "Second"}) for version in ("1", "0", "3", "9" * 18)]
+    answers = [
+        await ann.call("PATCH", "/v1/me", {"version": version, "display_name": "Second"})
+        for version in ("1", "0", "3", "9" * 18)
+    ]
 
     assert {problem(answer) for answer in answers} == {(409, "stale", "version")}
     assert (await ann.get("/v1/me")).json()["display_name"] == "First"
@@ -169,7 +232,9 @@ async def test_an_old_version_is_stale(ann):
 
 async def test_of_changes_at_once_one_wins(ann):
     """The database decides."""
-    answers = await asyncio.gather(*(ann.call("PATCH", "/v1/me", {"version": "1", "display_name": f"n{n}"}) for n in range(6)))
+    answers = await asyncio.gather(
+        *(ann.call("PATCH", "/v1/me", {"version": "1", "display_name": f"n{n}"}) for n in range(6))
+    )
 
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409, 409]
 
@@ -198,22 +263,35 @@ async def test_a_wrong_change_is_refused(ann, body, field):
 async def test_settings_that_are_no_json_numbers_are_refused(ann):
     """NaN would make answers that no client can read."""
     answer = await ann.call(
-        "PATCH", "/v1/me", content=b'{"version": "1", "settings": {"x": NaN}}', headers={"content-type": "application/json"}
+        "PATCH",
+        "/v1/me",
+        content=b'{"version": "1", "settings": {"x": NaN}}',
+        headers={"content-type": "application/json"},
     )
 
     assert problem(answer) == (400, "malformed", "settings")
 
 
-# ---- finding users -----------------------------------------------------------------------------------------------------------------------
+# ---- finding users -------------------------------------------------------------------------------
 
 
 async def test_users_are_found_by_a_part_of_a_name(ann, backends):
-    """User names and display names, any case, by user name, as many as asked for; signs mean themselves."""
-    for name, shown in (("beanna", "x"), ("carl", "Johanna"), ("dan_an", "100% ANN"), ("emil", "Emil")):
+    """User names and display names, any case, by user name, as many as asked for; signs mean
+    themselves.
+    """
+    for name, shown in (
+        ("beanna", "x"),
+        ("carl", "Johanna"),
+        ("dan_an", "100% ANN"),
+        ("emil", "Emil"),
+    ):
         await Caller(backends).register(name, display_name=shown)
 
     async def names(text, **query):
-        return [user["user_name"] for user in (await ann.get("/v1/users", search=text, **query)).json()["users"]]
+        return [
+            user["user_name"]
+            for user in (await ann.get("/v1/users", search=text, **query)).json()["users"]
+        ]
 
     assert await names("aNN") == ["ann", "beanna", "carl", "dan_an"]
     assert await names("ann", limit=2) == ["ann", "beanna"]

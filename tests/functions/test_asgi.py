@@ -1,4 +1,6 @@
-"""The functions as they are served: probes, CORS, paths, and each event function alone in a process of its own."""
+"""The functions as they are served: probes, CORS, paths, and each event function alone in a process
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ async def test_behind_the_probes_is_the_function(people, monkeypatch):
 
 
 async def test_what_is_missing_is_named(backends, settings, monkeypatch):
-    """A target whose store does not answer is not ready, and says which; one that does without it is."""
+    """A target whose store does not answer is not ready, and says which; one that does without it
+    is.
+    """
     (settings.data / "data.db").mkdir()
     answers = {}
     for target in ("persist", "send"):
@@ -63,7 +67,10 @@ async def test_what_is_missing_is_named(backends, settings, monkeypatch):
         async with client(asgi.app) as http:
             answers[target] = await http.get("/readyz")
 
-    assert (answers["persist"].status_code, answers["persist"].json()["code"]) == (503, "unavailable")
+    assert (answers["persist"].status_code, answers["persist"].json()["code"]) == (
+        503,
+        "unavailable",
+    )
     assert answers["persist"].json()["message"] == "not ready: chats (sql)"
     assert answers["send"].status_code == 200
 
@@ -159,7 +166,9 @@ async def test_a_path_of_nobody_is_not_found(path, backends):
 
 @pytest.mark.parametrize("call", openapi.described_endpoints(), ids=lambda call: call.name)
 async def test_every_call_has_a_target(call, backends):
-    """No call of the protocol falls beside the triggers' paths: each is answered by its endpoint, if only with what is missing."""
+    """No call of the protocol falls beside the triggers' paths: each is answered by its endpoint,
+    if only with what is missing.
+    """
     path = re.sub(r"\{\w+\}", "1", call.path)
     async with client(asgi.http_app([])) as http:
         answer = await http.request(call.method, path)
@@ -187,7 +196,11 @@ async def test_one_target_serves_its_own_paths_only(backends, monkeypatch):
 )
 async def test_origins(allowed, origin, expected, backends):
     """One setting says which browser origins may call, and the answers say so."""
-    preflight = {"origin": origin, "access-control-request-method": "PATCH", "access-control-request-headers": "authorization"}
+    preflight = {
+        "origin": origin,
+        "access-control-request-method": "PATCH",
+        "access-control-request-headers": "authorization",
+    }
     async with client(asgi.http_app(allowed)) as http:
         asked = await http.options("/v1/me", headers=preflight)
         answer = await http.get("/v1/me", headers={"origin": origin})
@@ -209,7 +222,12 @@ async def test_a_sample_event_is_taken(target, people, event_targets):
 
 def test_generated_files_are_fresh():
     """The samples and the Python of the proto are what `scripts/generate` makes."""
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "generate.py", "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -262,7 +280,16 @@ def serving():
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [sys.executable, "-m", module, *arguments, "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            module,
+            *arguments,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         started.append(Server(command, environ, port))
         return started[-1]
 
@@ -274,10 +301,17 @@ def serving():
 
 
 async def test_each_function_runs_alone(serving, backends, people, topics):
-    """functions-framework and one request are enough: 200, and the records are in the data folder, where other processes see them."""
+    """functions-framework and one request are enough: 200, and the records are in the data folder,
+    where other processes see them.
+    """
     data = str(backends.settings.data)
     source = str(ROOT / "functions" / "main.py")
-    servers = {target: serving("functions_framework", "--source", source, "--target", target, KNCHAT_DATA=data) for target in EVENT_TARGETS}
+    servers = {
+        target: serving(
+            "functions_framework", "--source", source, "--target", target, KNCHAT_DATA=data
+        )
+        for target in EVENT_TARGETS
+    }
     for target in ("send", "persist", "history", "report_failed"):
         headers, body = sample(target)
         status, _ = await asyncio.to_thread(servers[target].ask, "POST", "/", headers, body)
@@ -285,8 +319,13 @@ async def test_each_function_runs_alone(serving, backends, people, topics):
         assert status == 200
 
     assert [outcome.refused for outcome in await topics.items("chat-messages")] == [""]
-    kinds = sorted(delivery.WhichOneof("body") for delivery in await topics.items("chat-deliveries"))
-    assert kinds == ["message", "message"]  # the sample of report_failed lies in no topic, so its sender is not told
+    kinds = sorted(
+        delivery.WhichOneof("body") for delivery in await topics.items("chat-deliveries")
+    )
+    assert kinds == [
+        "message",
+        "message",
+    ]  # the sample of report_failed lies in no topic, so its sender is not told
     page, chats = await topics.items("session-deliveries")
     assert [item.message.body.text for item in page.page.messages] == ["Hello from a sample event"]
     assert [state.chat for state in chats.chats.chats] == ["d-1001-1002"]
@@ -294,7 +333,9 @@ async def test_each_function_runs_alone(serving, backends, people, topics):
 
 def test_production_serves_a_function(serving, tmp_path):
     """uvicorn: ready, takes an event, refuses garbage with a reason, ends in order."""
-    server = serving("uvicorn", "functions.runtime.asgi:app", FUNCTION_TARGET="send", KNCHAT_DATA=str(tmp_path))
+    server = serving(
+        "uvicorn", "functions.runtime.asgi:app", FUNCTION_TARGET="send", KNCHAT_DATA=str(tmp_path)
+    )
     headers, body = sample("send")
 
     assert server.ask("GET", "/readyz") == (200, b"ok")
@@ -305,16 +346,23 @@ def test_production_serves_a_function(serving, tmp_path):
 
 def test_a_wrong_target_stops_the_start(serving, tmp_path):
     """The process ends and names it."""
-    server = serving("uvicorn", "functions.runtime.asgi:app", FUNCTION_TARGET="sendd", KNCHAT_DATA=str(tmp_path))
+    server = serving(
+        "uvicorn", "functions.runtime.asgi:app", FUNCTION_TARGET="sendd", KNCHAT_DATA=str(tmp_path)
+    )
     output, _ = server.process.communicate(timeout=20)
 
     assert server.process.returncode != 0
-    assert "FUNCTION_TARGET must be one of accounts, chats, history, persist, report_failed, send, not 'sendd'" in output
+    assert (
+        "FUNCTION_TARGET must be one of accounts, chats, history, persist, report_failed, send, "
+        "not 'sendd'" in output
+    )
 
 
 @pytest.mark.parametrize("target", ["send", "report_failed"])
 async def test_an_event_that_is_too_long_is_not_read(target, backends, reason):
-    """It is refused for good after 1 MiB, whether its length was said or not: nothing of it is looked at before it is whole."""
+    """It is refused for good after 1 MiB, whether its length was said or not: nothing of it is
+    looked at before it is whole.
+    """
     sent, answered = [], []
 
     async def receive():
@@ -341,7 +389,14 @@ async def test_an_event_that_is_too_long_is_not_read(target, backends, reason):
         "http_version": "1.1",
     }
     await asgi.event_app(target)(
-        {**scope, "asgi": {"version": "3.0"}, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}, receive, send
+        {
+            **scope,
+            "asgi": {"version": "3.0"},
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        },
+        receive,
+        send,
     )
 
     assert sum(sent) <= 2**20 + 64 * 1024
@@ -351,12 +406,17 @@ async def test_an_event_that_is_too_long_is_not_read(target, backends, reason):
 
 async def ready_of(*targets):
     app = asgi.probed(asgi.http_app([]), asgi.needs(*targets))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://chat.test") as http:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://chat.test"
+    ) as http:
         return await http.get("/readyz")
 
 
 async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch):
-    """Who signs, or refuses by time, says so; who does neither is ready. A wrong machine's clock is told, and does no harm."""
+    """Who signs, or refuses by time, says so; who does neither is ready.
+
+    A wrong machine's clock is told, and does no harm.
+    """
     await backends.accounts.ping()
     backends.clock = Clock(alone=False, wall=lambda: 1_800_003_600.0, elapsed=lambda: 0.0)
     assert "clock" in (await ready_of("accounts")).json()["message"]
@@ -365,7 +425,10 @@ async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch)
 
     backends.clock.synchronise(Reading(1_800_000_000_000, 0.0, 0.0))
     ready = await ready_of("accounts")
-    assert (ready.status_code, ready.text) == (200, "ok\nclock: this machine's is 3600 s ahead of the database's")
+    assert (ready.status_code, ready.text) == (
+        200,
+        "ok\nclock: this machine's is 3600 s ahead of the database's",
+    )
 
 
 async def test_a_function_follows_the_store_that_it_asks(backends):

@@ -1,4 +1,6 @@
-"""The audit: what was acknowledged and dropped on the way is found and done again, once, whatever else goes on meanwhile."""
+"""The audit: what was acknowledged and dropped on the way is found and done again, once, whatever
+else goes on meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -66,13 +68,23 @@ async def stores(request, tmp_path):
         settings |= {"log": "kafka", **request.getfixturevalue(NEEDS["kafka"])}
         if request.param == "kafka":
             server = request.getfixturevalue("postgres")
-            settings |= {"database": server.empty(), "database_password": request.getfixturevalue("postgres_settings")["database_password"]}
+            settings |= {
+                "database": server.empty(),
+                "database_password": request.getfixturevalue("postgres_settings")[
+                    "database_password"
+                ],
+            }
         else:
             settings |= request.getfixturevalue(NEEDS["cassandra"])
-            settings |= {"chats": "cassandra", "cassandra_keyspace": request.getfixturevalue("keyspaces").shared}
+            settings |= {
+                "chats": "cassandra",
+                "cassandra_keyspace": request.getfixturevalue("keyspaces").shared,
+            }
     opened = Backends(Settings(**settings))
     if request.param != "embedded":
-        opened.__dict__["_brokers"] = brokers = Brokers(opened.settings.kafka, prefix=topic_prefix())
+        opened.__dict__["_brokers"] = brokers = Brokers(
+            opened.settings.kafka, prefix=topic_prefix()
+        )
         await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
     if request.param == "kafka":
         await opened.migrate()
@@ -111,30 +123,47 @@ class Line:
         """`send` has decided them, in events of so many."""
         events = [commands[at : at + in_one] for at in range(0, len(commands), in_one)]
         for at in range(0, len(events), 50):
-            answers = await asyncio.gather(*(self.event_targets.post("send", event) for event in events[at : at + 50]))
+            answers = await asyncio.gather(
+                *(self.event_targets.post("send", event) for event in events[at : at + 50])
+            )
             assert {answer.status for answer in answers} == {200}
 
     async def persist(self, commands):
         """`persist` has written them."""
-        assert (await self.event_targets.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
+        assert (
+            await self.event_targets.post(
+                "persist", [pb.Outcome(command=command) for command in commands]
+            )
+        ).status == 200
 
     async def commit(self, *topics):
         """The functions' groups stand at the end, whatever became of it."""
         for topic in topics:
-            held = await self.backends.reads.bounds(topic, range(await self.backends.reads.partitions(topic)))
-            await self.backends.reads.commit(SOURCES[topic].group, topic, {number: one.end for number, one in held.items()})
+            held = await self.backends.reads.bounds(
+                topic, range(await self.backends.reads.partitions(topic))
+            )
+            await self.backends.reads.commit(
+                SOURCES[topic].group, topic, {number: one.end for number, one in held.items()}
+            )
 
     async def audit(self, *, repair=True, until_ms=None, since_ms=None, **options):
         """The tally of an audit of all that is there, however young."""
         until_ms = self.backends.clock.now_ms() + 5_000 if until_ms is None else until_ms
-        scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=1_000_000, commits=repair and since_ms is None)
+        scope = Scope(
+            until_ms=until_ms,
+            since_ms=since_ms,
+            rate=1_000_000,
+            commits=repair and since_ms is None,
+        )
         return await Audit(self.backends, scope, keep=keep if repair else None, **options).run()
 
     async def history(self):
         """Ids of the chat, newest first, page by page."""
         found, anchor = [], LATEST
         while True:
-            page = await self.backends.chats.page(self.event_targets.CHAT, direction="before", anchor=anchor, limit=256)
+            page = await self.backends.chats.page(
+                self.event_targets.CHAT, direction="before", anchor=anchor, limit=256
+            )
             found += [message.id for message in page.messages]
             if not page.more_before:
                 return found
@@ -146,9 +175,18 @@ class Line:
         dispatchers, tasks = [], []
         for topic in topics:
             trigger = SOURCES[topic]
-            source = Source(topic=topic, group=trigger.group, url=f"http://{trigger.target}", retry_policy=trigger.retry_policy)
+            source = Source(
+                topic=topic,
+                group=trigger.group,
+                url=f"http://{trigger.target}",
+                retry_policy=trigger.retry_policy,
+            )
             post = in_process(event_app(trigger.target))
-            dispatchers.append(Dispatcher(source, reads=self.backends.reads, appends=self.backends.appends, post=post))
+            dispatchers.append(
+                Dispatcher(
+                    source, reads=self.backends.reads, appends=self.backends.appends, post=post
+                )
+            )
             tasks.append(asyncio.create_task(dispatchers[-1].run()))
         try:
             yield
@@ -161,12 +199,16 @@ class Line:
 async def line(stores, event_targets):
     """The line over each kind of stores; Alice and Bob are there."""
     line = Line(stores, event_targets)
-    line.event_targets.ALICE, line.event_targets.BOB = await registered(stores), await registered(stores)
-    line.event_targets.CHAT = (
-        f"d-{min(line.event_targets.ALICE, line.event_targets.BOB)}-{max(line.event_targets.ALICE, line.event_targets.BOB)}"
+    line.event_targets.ALICE, line.event_targets.BOB = (
+        await registered(stores),
+        await registered(stores),
     )
+    first, second = sorted((line.event_targets.ALICE, line.event_targets.BOB))
+    line.event_targets.CHAT = f"d-{first}-{second}"
     make = line.commands
-    line.commands = lambda count, **fields: make(count, **{"sender": line.event_targets.ALICE, "chat": line.event_targets.CHAT, **fields})
+    line.commands = lambda count, **fields: make(
+        count, **{"sender": line.event_targets.ALICE, "chat": line.event_targets.CHAT, **fields}
+    )
     return line
 
 
@@ -242,7 +284,9 @@ async def test_what_is_whole_is_left_alone(line, topics_of, caplog):
     await line.log(said)
     await line.decide(said, in_one=7)
     await line.persist(said)
-    mark = line.event_targets.mark(user=line.event_targets.BOB, chat=line.event_targets.CHAT, read=said[3].id)
+    mark = line.event_targets.mark(
+        user=line.event_targets.BOB, chat=line.event_targets.CHAT, read=said[3].id
+    )
     await line.log([mark])
     await line.decide([mark])
     await line.persist([mark])
@@ -251,14 +295,20 @@ async def test_what_is_whole_is_left_alone(line, topics_of, caplog):
     with caplog.at_level(logging.INFO):
         tally = await line.audit()
 
-    assert tally.counts == {("commands", "sound"): 31, ("messages", "sound"): 30, ("marks", "sound"): 1}
+    assert tally.counts == {
+        ("commands", "sound"): 31,
+        ("messages", "sound"): 30,
+        ("marks", "sound"): 1,
+    }
     assert await topics_of(line.backends).events(RETRIES) == before
     assert "audit" not in caplog.text
 
 
 @embedded
 async def test_what_is_young_or_under_way_is_left_out(line):
-    """A record that its function's group has not passed will still be done; one of this moment may be."""
+    """A record that its function's group has not passed will still be done; one of this moment may
+    be.
+    """
     said = line.commands(10)
     await line.log(said, in_one=5)
     tally = await line.audit()
@@ -284,11 +334,16 @@ async def test_a_command_that_was_handed_on_is_audited_where_it_lies(line):
 
 @embedded
 async def test_an_outcome_that_goes_round_is_audited_where_it_lies(line):
-    """History was away for longer than the dispatcher's patience: its copy in chat-history-retries is not done with yet, then dropped."""
+    """History was away for longer than the dispatcher's patience: its copy in chat-history-retries
+    is not done with yet, then dropped.
+    """
     said = line.commands(3)
     await line.decide(said)
     await line.commit(MESSAGES)
-    again = [ProducerRecord(HISTORY_RETRIES, line.event_targets.event([pb.Outcome(command=command)])) for command in said[1:]]
+    again = [
+        ProducerRecord(HISTORY_RETRIES, line.event_targets.event([pb.Outcome(command=command)]))
+        for command in said[1:]
+    ]
     await line.backends.appends.append(again)
     tally = await line.audit()
     assert (tally.of("repaired"), tally.under_way) == ({"messages": 1}, 2)
@@ -303,7 +358,9 @@ async def test_marks_that_were_dropped_move(line, topics_of):
     """And the reader's devices hear what is unread, as from `persist`."""
     said = line.commands(3)
     await line.persist(said)
-    mark = line.event_targets.mark(user=line.event_targets.BOB, chat=line.event_targets.CHAT, read=said[1].id)
+    mark = line.event_targets.mark(
+        user=line.event_targets.BOB, chat=line.event_targets.CHAT, read=said[1].id
+    )
     await line.decide([mark])
     await line.commit(MESSAGES)
     tally = await line.audit()
@@ -315,13 +372,27 @@ async def test_marks_that_were_dropped_move(line, topics_of):
 
 @embedded
 async def test_half_a_write_is_made_whole_and_never_brings_back_what_was(line):
-    """The row is there in a newer version, and the chat is not among the people's: `put` decides what stays."""
+    """The row is there in a newer version, and the chat is not among the people's: `put` decides
+    what stays.
+    """
     said = line.commands(2)
     await line.decide(said)
     await line.persist(said)
-    edited = row_of(line.event_targets.text("as it is now", id=said[0].id, sender=line.event_targets.ALICE, chat=line.event_targets.CHAT))
+    edited = row_of(
+        line.event_targets.text(
+            "as it is now",
+            id=said[0].id,
+            sender=line.event_targets.ALICE,
+            chat=line.event_targets.CHAT,
+        )
+    )
     await line.backends.chats.put(
-        [type(edited)(**{name: getattr(edited, name) for name in edited.__slots__} | {"version": said[1].id + 9})]
+        [
+            type(edited)(
+                **{name: getattr(edited, name) for name in edited.__slots__}
+                | {"version": said[1].id + 9}
+            )
+        ]
     )
     with sqlite3.connect(line.backends.settings.data / "data.db") as data:
         data.execute("DELETE FROM chat_states")
@@ -330,14 +401,21 @@ async def test_half_a_write_is_made_whole_and_never_brings_back_what_was(line):
     tally = await line.audit()
 
     assert tally.of("repaired") == {"messages": 2}
-    page = await line.backends.chats.page(line.event_targets.CHAT, direction="before", anchor=LATEST, limit=9)
+    page = await line.backends.chats.page(
+        line.event_targets.CHAT, direction="before", anchor=LATEST, limit=9
+    )
     assert [message.text for message in page.messages] == [said[1].send.text, "as it is now"]
-    assert (await line.backends.chats.states(line.event_targets.BOB, after=None, limit=9))[0][0].newest == said[1].id
+    assert (await line.backends.chats.states(line.event_targets.BOB, after=None, limit=9))[0][
+        0
+    ].newest == said[1].id
 
 
 @embedded
 async def test_what_died_is_told_and_not_repaired(line, topics_of):
-    """What was refused for good was told, or waits for an operator. What was given up, or was a batch, is tried again."""
+    """What was refused for good was told, or waits for an operator.
+
+    What was given up, or was a batch, is tried again.
+    """
     alone, *batch = line.commands(3)
     (given_up,) = line.commands(1)
     (refused,) = impossible = [line.commands(1, chat="g-77")[0]]
@@ -345,9 +423,13 @@ async def test_what_died_is_told_and_not_repaired(line, topics_of):
     await line.log(batch)
     for commands, code in (([alone], "422"), (batch, "422"), ([given_up], "503")):
         dead = {"knativeerrordest": "http://send", "knativeerrorcode": code}
-        await line.backends.appends.append([ProducerRecord(DEAD_LETTERS, line.event_targets.event(commands, extensions=dead))])
+        await line.backends.appends.append(
+            [ProducerRecord(DEAD_LETTERS, line.event_targets.event(commands, extensions=dead))]
+        )
     outcomes = [pb.Outcome(command=command) for command in impossible]
-    await line.backends.appends.append([ProducerRecord(MESSAGES, line.event_targets.event(outcomes))])
+    await line.backends.appends.append(
+        [ProducerRecord(MESSAGES, line.event_targets.event(outcomes))]
+    )
     assert (await line.event_targets.post("persist", outcomes)).status == 200
     await line.commit(COMMANDS, RETRIES, MESSAGES)
     tally = await line.audit()
@@ -356,14 +438,25 @@ async def test_what_died_is_told_and_not_repaired(line, topics_of):
     assert tally.of("repaired") == {"commands": 3}
     assert tally.whole is False
     assert f"messages dead {refused.id}" in tally.examples
-    assert {item.id for item in await topics_of(line.backends).items(RETRIES)} == {command.id for command in [*batch, given_up]}
+    assert {item.id for item in await topics_of(line.backends).items(RETRIES)} == {
+        command.id for command in [*batch, given_up]
+    }
 
 
 @embedded
-async def test_a_message_that_history_cannot_hold_is_dead_lettered_and_said_to_be_missing(line, topics_of):
+async def test_a_message_that_history_cannot_hold_is_dead_lettered_and_said_to_be_missing(
+    line, topics_of
+):
     """`persist` has never seen it: what it would have done with it is done now."""
     await line.backends.appends.append(
-        [ProducerRecord(MESSAGES, line.event_targets.event([pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]))]
+        [
+            ProducerRecord(
+                MESSAGES,
+                line.event_targets.event(
+                    [pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]
+                ),
+            )
+        ]
     )
     await line.commit(MESSAGES)
     tally = await line.audit()
@@ -375,7 +468,9 @@ async def test_a_message_that_history_cannot_hold_is_dead_lettered_and_said_to_b
 
 @embedded
 async def test_rows_that_nobody_asked_for_are_told(line):
-    """Between accepted messages of a chat lies one that no outcome has; one whose outcome is younger than the audit's end is no such."""
+    """Between accepted messages of a chat lies one that no outcome has; one whose outcome is
+    younger than the audit's end is no such.
+    """
     first, unasked, young, last = said = line.commands(4)
     await line.decide([first, last])
     until_ms = line.backends.clock.now_ms() + 1
@@ -418,7 +513,9 @@ async def test_several_audits_and_the_functions_at_once_double_nothing(line):
     await line.commit(COMMANDS, RETRIES, MESSAGES)
     async with line.dispatching(COMMANDS, RETRIES, MESSAGES):
         later = line.commands(200)
-        tallies, *_ = await asyncio.gather(asyncio.gather(*(line.audit() for _ in range(3))), line.log(later))
+        tallies, *_ = await asyncio.gather(
+            asyncio.gather(*(line.audit() for _ in range(3))), line.log(later)
+        )
 
         async def all_there():
             return len(await line.history()) >= 500
@@ -458,7 +555,10 @@ async def test_a_killed_audit_goes_on(line, monkeypatch, part):
     assert await line.history() == [command.id for command in reversed(said)]
     assert tally.whole
     assert 5 <= kept < records
-    assert sum(tally.of("sound").values()) + sum(tally.of("repaired").values()) < 2 * len(said) - 10 * kept + 1
+    assert (
+        sum(tally.of("sound").values()) + sum(tally.of("repaired").values())
+        < 2 * len(said) - 10 * kept + 1
+    )
 
 
 @embedded
@@ -498,9 +598,19 @@ async def test_it_says_and_counts_that_it_had_to_repair(line, caplog):
         await line.audit(repair=False)
         await line.audit()
 
-    (missing, repaired) = [record for record in caplog.records if record.name == "functions.domain.audit"]
-    assert (missing.levelname, missing.getMessage(), missing.messages) == ("ERROR", "audit: something is missing", 4)
-    assert (repaired.levelname, repaired.getMessage(), repaired.messages) == ("WARNING", "audit: repaired what was missing", 4)
+    (missing, repaired) = [
+        record for record in caplog.records if record.name == "functions.domain.audit"
+    ]
+    assert (missing.levelname, missing.getMessage(), missing.messages) == (
+        "ERROR",
+        "audit: something is missing",
+        4,
+    )
+    assert (repaired.levelname, repaired.getMessage(), repaired.messages) == (
+        "WARNING",
+        "audit: repaired what was missing",
+        4,
+    )
     assert str(said[0].id) in repaired.examples
     assert value_of("knchat_audited_total", what="messages", became="repaired") == before + 4
 
@@ -527,7 +637,9 @@ async def test_what_we_did_not_sign_is_not_appended_again(line, topics_of, tmp_p
     await line.decide(line.commands(1))
     await line.commit(COMMANDS, RETRIES, MESSAGES)
     await line.backends.close()
-    strict = Line(Backends(Settings(data=tmp_path, event_keys=(b"0123456789abcdef",))), line.event_targets)
+    strict = Line(
+        Backends(Settings(data=tmp_path, event_keys=(b"0123456789abcdef",))), line.event_targets
+    )
     tally = await strict.audit()
     appended = await topics_of(strict.backends).events(RETRIES)
     await strict.backends.close()

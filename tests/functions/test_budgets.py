@@ -1,4 +1,6 @@
-"""What a caller of the HTTP functions may spend: every call draws, the time that is told is true, and it holds without the cache too."""
+"""What a caller of the HTTP functions may spend: every call draws, the time that is told is true,
+and it holds without the cache too.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,19 @@ BODIES = {
     accounts.change_me: {"version": "1", "display_name": "Ann"},
     accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD + "!"},
 }
-QUERIES = {accounts.list_users: {"search": "ann"}, devices.get_gateway: {"user": "1001"}, chats.get_digest: {"from": "1", "to": "2"}}
+QUERIES = {
+    accounts.list_users: {"search": "ann"},
+    devices.get_gateway: {"user": "1001"},
+    chats.get_digest: {"from": "1", "to": "2"},
+}
 
 
 @pytest.fixture
 def settings(tmp_path):
     """Small budgets."""
-    return Settings(data=tmp_path, user_units=40, user_units_per_s=2, device_units=40, logins_per_minute=3)
+    return Settings(
+        data=tmp_path, user_units=40, user_units_per_s=2, device_units=40, logins_per_minute=3
+    )
 
 
 @pytest.fixture
@@ -43,12 +51,22 @@ async def spend(caller, cost):
     await current_context().budgets.draw(cost, user=caller.user)
 
 
-@pytest.mark.parametrize("call", [call for call in openapi.described_endpoints() if not call.is_open], ids=lambda call: call.name)
+@pytest.mark.parametrize(
+    "call",
+    [call for call in openapi.described_endpoints() if not call.is_open],
+    ids=lambda call: call.name,
+)
 async def test_every_call_of_a_user_is_drawn_from_the_budget(call, still, ann, backends):
-    """With nothing left each is refused, before it does anything, with the time after which it is taken."""
+    """With nothing left each is refused, before it does anything, with the time after which it is
+    taken.
+    """
     ben = await (await Caller(backends, address="192.0.2.2").register()).log_in()
     await spend(ann, 40)
-    path = call.path.replace("{user}", ann.user).replace("{device}", "phone").replace("{chat}", f"d-{ann.user}-{ann.user}")
+    path = (
+        call.path.replace("{user}", ann.user)
+        .replace("{device}", "phone")
+        .replace("{chat}", f"d-{ann.user}-{ann.user}")
+    )
 
     async def ask(caller):
         return await caller.call(call.method, path, BODIES.get(call), params=QUERIES.get(call))
@@ -99,9 +117,14 @@ async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
 
 
 async def test_one_log_in_renews_so_often(still, ann, backends):
-    """However many there are of its user: 60 times at once, then every 2 s. Others at the same address go on."""
+    """However many there are of its user: 60 times at once, then every 2 s.
+
+    Others at the same address go on.
+    """
     for _ in range(60):
-        await current_context().budgets.draw(devices.refresh_tokens.cost.units, log_in=ann.login["refresh_token"].partition(".")[0])
+        await current_context().budgets.draw(
+            devices.refresh_tokens.cost.units, log_in=ann.login["refresh_token"].partition(".")[0]
+        )
     refused = await ann.renew()
     ben = await (await Caller(backends).register()).log_in()
 
@@ -136,7 +159,9 @@ async def test_budgets_hold_while_the_cache_is_away(ann, backends):
 
 
 async def test_calls_without_a_good_token_become_slow(ann, backends, monkeypatch):
-    """A client that is logged out and asks on takes little from others: past 120 each answer takes a tenth of a second, two at once."""
+    """A client that is logged out and asks on takes little from others: past 120 each answer takes
+    a tenth of a second, two at once.
+    """
     monkeypatch.setattr(budgets_module, "UNAUTHORIZED", Allowance(2, 0.001))
     stranger = Caller(backends, address="192.0.2.9")
     began_s = time.monotonic()
@@ -151,6 +176,8 @@ async def test_calls_without_a_good_token_become_slow(ann, backends, monkeypatch
 def test_refusals_are_told_in_time():
     """However many calls of one caller wait for their refusal."""
     assert (
-        budgets_module.MAX_WAITING_EACH * budgets_module.REFUSAL_DELAY_S / budgets_module.MAX_CONCURRENT_EACH
+        budgets_module.MAX_WAITING_EACH
+        * budgets_module.REFUSAL_DELAY_S
+        / budgets_module.MAX_CONCURRENT_EACH
         < event_handler.HANDLER_TIMEOUT_S
     )

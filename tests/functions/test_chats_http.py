@@ -22,14 +22,20 @@ async def bob(backends):
 
 @pytest.fixture
 async def talk(ann, bob, event_targets):
-    """Twelve messages of Ann and Bob, a second apart, through the real `persist`: the chat and their ids."""
+    """Twelve messages of Ann and Bob, a second apart, through the real `persist`: the chat and
+    their ids.
+    """
     chat = direct_chat(UserId(int(ann.user)), UserId(int(bob.user)))
     ids = [first_id_at(START_MS + 1_000 * n) + n for n in range(12)]
     commands = [
-        event_targets.text(f"text {n}", id=number, sender=int((ann, bob)[n % 2].user), chat=chat, key=f"k{n}")
+        event_targets.text(
+            f"text {n}", id=number, sender=int((ann, bob)[n % 2].user), chat=chat, key=f"k{n}"
+        )
         for n, number in enumerate(ids)
     ]
-    assert (await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
+    assert (
+        await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])
+    ).status == 200
     return chat, ids
 
 
@@ -117,7 +123,11 @@ async def test_a_whole_page_is_not_cut_to_a_frame(ann, bob, event_targets):
 )
 async def test_a_wrong_position_is_named(ann, talk, query, field):
     """Malformed, as on the socket."""
-    assert problem(await ann.get(f"/v1/chats/{talk[0]}/messages", **query)) == (400, "malformed", field)
+    assert problem(await ann.get(f"/v1/chats/{talk[0]}/messages", **query)) == (
+        400,
+        "malformed",
+        field,
+    )
 
 
 @pytest.mark.parametrize("chat", ["d-2-1", "d-1", "x", "d-01-2", f"d-1-{2**63}", "g-"])
@@ -139,21 +149,35 @@ async def test_the_list_of_chats_goes_on_where_it_ended(ann, bob, backends, even
     """Newest first, part by part, with unread counts and the newest message."""
     carl = await Caller(backends).register("carl")
     other = direct_chat(UserId(int(ann.user)), UserId(int(carl.user)))
-    await event_targets.post("persist", [pb.Outcome(command=event_targets.text("later", sender=int(carl.user), chat=other))])
+    await event_targets.post(
+        "persist",
+        [pb.Outcome(command=event_targets.text("later", sender=int(carl.user), chat=other))],
+    )
 
     first = (await ann.get("/v1/chats", limit=1)).json()
     second = (await ann.get("/v1/chats", limit=1, after=first["after"])).json()
     both = (await ann.get("/v1/chats")).json()
 
     chat, ids = talk
-    assert [state["chat"] for state in both["chats"]] == [state["chat"] for state in first["chats"] + second["chats"]]
+    assert [state["chat"] for state in both["chats"]] == [
+        state["chat"] for state in first["chats"] + second["chats"]
+    ]
     state = next(state for state in both["chats"] if state["chat"] == chat)
-    assert (state["kind"], state["others"], state["newest"], state["unread"], state["read"]) == ("direct", [bob.user], str(ids[-1]), 6, "0")
+    assert (state["kind"], state["others"], state["newest"], state["unread"], state["read"]) == (
+        "direct",
+        [bob.user],
+        str(ids[-1]),
+        6,
+        "0",
+    )
     assert state["newest_message"]["text"] == "text 11"
     assert "after" not in both
 
 
-@pytest.mark.parametrize(("query", "field"), [({"after": "nonsense"}, "after"), ({"after": "x" * 257}, "after"), ({"limit": "0"}, "limit")])
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [({"after": "nonsense"}, "after"), ({"after": "x" * 257}, "after"), ({"limit": "0"}, "limit")],
+)
 async def test_a_wrong_part_of_the_list_is_named(ann, talk, query, field):
     """An `after` that no list gave is malformed."""
     assert problem(await ann.get("/v1/chats", **query)) == (400, "malformed", field)
@@ -183,11 +207,17 @@ async def test_a_digest_proves_a_range(ann, talk):
 )
 async def test_a_wrong_range_is_named(ann, talk, query, field):
     """Malformed, as on the socket."""
-    assert problem(await ann.get(f"/v1/chats/{talk[0]}/digest", **query)) == (400, "malformed", field)
+    assert problem(await ann.get(f"/v1/chats/{talk[0]}/digest", **query)) == (
+        400,
+        "malformed",
+        field,
+    )
 
 
 async def test_a_field_that_a_query_does_not_have_is_ignored(ann, talk):
     """Whatever it holds, and though other calls have one of that name."""
-    answer = await ann.get(f"/v1/chats/{talk[0]}/digest", **{"from": "0", "to": "9", "limit": "ten"})
+    answer = await ann.get(
+        f"/v1/chats/{talk[0]}/digest", **{"from": "0", "to": "9", "limit": "ten"}
+    )
 
     assert answer.status_code == 200

@@ -1,4 +1,6 @@
-"""What people notice while PostgreSQL is away: who knows each other goes on writing, who wants in is told when to come again."""
+"""What people notice while PostgreSQL is away: who knows each other goes on writing, who wants in
+is told when to come again.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +64,14 @@ async def timed(call):
 async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(
     fragile, backends, event_targets, topics, how
 ):
-    """Stopped or hanging: no call waits long, nothing is lost, and it is as before by itself when the database is back."""
+    """Stopped or hanging: no call waits long, nothing is lost, and it is as before by itself when
+    the database is back.
+    """
     ann, ben, cem = [await (await Caller(backends).register()).log_in() for _ in range(3)]
-    friends, strangers = direct_chat(int(ann.user), int(ben.user)), direct_chat(int(ann.user), int(cem.user))
+    friends, strangers = (
+        direct_chat(int(ann.user), int(ben.user)),
+        direct_chat(int(ann.user), int(cem.user)),
+    )
 
     def text(chat):
         return event_targets.text(sender=int(ann.user), chat=chat)
@@ -76,22 +83,37 @@ async def test_while_the_database_is_away_friends_write_and_others_are_told_when
     getattr(fragile, how)("postgres")
     first, first_s = await timed(event_targets.post("send", [text(friends)]))
     alone, alone_s = await timed(event_targets.post("send", [text(strangers)]))
-    mixed, mixed_s = await timed(event_targets.post("send", [text(friends), text(strangers), text(friends)]))
-    wants_in, wants_in_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
-    again, again_s = await timed(ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}))
+    mixed, mixed_s = await timed(
+        event_targets.post("send", [text(friends), text(strangers), text(friends)])
+    )
+    wants_in, wants_in_s = await timed(
+        ben.call(
+            "POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}
+        )
+    )
+    again, again_s = await timed(
+        ben.call(
+            "POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}
+        )
+    )
     if how == "pause":
         fragile.resume("postgres")
     fragile.start("postgres")
     await until_it_answers(backends)
     current_context().policy._cooldown_until = 0.0  # its pause is over
     retried = [await event_targets.post("send", event) for _, event in await topics.events(RETRIES)]
-    back = await ben.call("POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"})
+    back = await ben.call(
+        "POST", "/v1/sessions", {"user_name": ben.name, "password": PASSWORD, "device": "new"}
+    )
     outcomes = await topics.items(MESSAGES)
 
     assert [answer.status for answer in (before, first, alone, mixed, *retried)] == [200] * 6
     assert [problem(answer)[:2] for answer in (wants_in, again)] == [(503, "unavailable")] * 2
     assert [answer.headers["retry-after"] for answer in (wants_in, again)] == ["1"] * 2
     assert back.status_code == 201
-    assert Counter((outcome.command.chat, outcome.refused) for outcome in outcomes) == {(friends, ""): 4, (strangers, ""): 2}
+    assert Counter((outcome.command.chat, outcome.refused) for outcome in outcomes) == {
+        (friends, ""): 4,
+        (strangers, ""): 2,
+    }
     assert max(first_s, alone_s, mixed_s) < QUERY_TIMEOUT_S + 0.5
     assert max(wants_in_s, again_s) < backends.settings.store_timeout_s + 0.5

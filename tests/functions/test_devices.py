@@ -1,4 +1,6 @@
-"""Devices log in, stay logged in by refresh tokens, and end: by themselves, by another device, or because a token was stolen."""
+"""Devices log in, stay logged in by refresh tokens, and end: by themselves, by another device, or
+because a token was stolen.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +26,39 @@ from schemas.topics import DELIVERIES, user_partition
 from tests.functions.callers import PASSWORD, Caller, problem, revoked
 from tests.functions.conftest import Topics
 
-# ---- log-in ------------------------------------------------------------------------------------------------------------------------------
+# ---- log-in --------------------------------------------------------------------------------------
 
 
 async def test_a_log_in_gives_all_that_a_device_needs(backends, settings):
     """Who I am, tokens, until when, and where to connect."""
-    ann = await (await Caller(backends).register("ann", display_name="Ann")).log_in("my-phone:1", device_name="Ann's phone")
+    ann = await (await Caller(backends).register("ann", display_name="Ann")).log_in(
+        "my-phone:1", device_name="Ann's phone"
+    )
     login = ann.login
 
     claims = verify(login["access_token"], backends.signing_key.public_keys(), time.time())
 
-    assert set(login) == {"user", "access_token", "access_expires", "refresh_token", "gateway", "profile"}
+    assert set(login) == {
+        "user",
+        "access_token",
+        "access_expires",
+        "refresh_token",
+        "gateway",
+        "profile",
+    }
     assert (claims.user, claims.device) == (int(ann.user), "my-phone:1")
-    assert claims.expires_ms == unix_ms_of(parse_id_or_time(login["access_expires"], name="access_expires"))
-    assert claims.expires_ms - claims.issued_ms in range(settings.token_s * 1_000 - 999, settings.token_s * 1_000 + 1)
-    assert login["profile"] == {"user": ann.user, "user_name": "ann", "display_name": "Ann", "version": "1"}
+    assert claims.expires_ms == unix_ms_of(
+        parse_id_or_time(login["access_expires"], name="access_expires")
+    )
+    assert claims.expires_ms - claims.issued_ms in range(
+        settings.token_s * 1_000 - 999, settings.token_s * 1_000 + 1
+    )
+    assert login["profile"] == {
+        "user": ann.user,
+        "user_name": "ann",
+        "display_name": "Ann",
+        "version": "1",
+    }
     assert login["gateway"] == "ws://127.0.0.1:8081/v1/socket"
 
 
@@ -77,12 +97,18 @@ async def test_a_wrong_name_and_a_wrong_password_look_the_same(ann):
     unknown = await ann.call("POST", "/v1/sessions", {**body, "user_name": "nobody"})
 
     assert problem(wrong) == (401, "unauthorized", None)
-    assert (wrong.status_code, wrong.content, wrong.headers) == (unknown.status_code, unknown.content, unknown.headers)
+    assert (wrong.status_code, wrong.content, wrong.headers) == (
+        unknown.status_code,
+        unknown.content,
+        unknown.headers,
+    )
     assert wrong.headers["www-authenticate"] == "Bearer"
 
 
 async def test_an_unknown_name_is_hashed_like_a_known_one(ann, monkeypatch):
-    """The time of the answer does not tell who has an account: both cost one hash of the same parameters."""
+    """The time of the answer does not tell who has an account: both cost one hash of the same
+    parameters.
+    """
     hashed, verify_one = [], passwords._verify
 
     def spy(kept: str, password: str) -> bool:
@@ -100,7 +126,14 @@ async def test_an_unknown_name_is_hashed_like_a_known_one(ann, monkeypatch):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("device", ""), ("device", "x" * 65), ("device", "my phone"), ("device", None), ("device_name", "x" * 65), ("user_name", "a")],
+    [
+        ("device", ""),
+        ("device", "x" * 65),
+        ("device", "my phone"),
+        ("device", None),
+        ("device_name", "x" * 65),
+        ("user_name", "a"),
+    ],
 )
 async def test_a_wrong_field_of_a_log_in_is_named(ann, field, value):
     """Before anything is hashed or counted."""
@@ -110,22 +143,33 @@ async def test_a_wrong_field_of_a_log_in_is_named(ann, field, value):
 
 
 async def test_a_log_in_on_the_same_device_ends_the_older_one(ann, backends, topics):
-    """Its refresh token and its access token are dead, and its socket is closed; the new tokens are later than all of that."""
+    """Its refresh token and its access token are dead, and its socket is closed; the new tokens are
+    later than all of that.
+    """
     older = dict(ann.login)
 
     await ann.log_in()
 
     assert problem(await ann.renew(older["refresh_token"]))[:2] == (401, "unauthorized")
     assert (await ann.get("/v1/me")).status_code == 200
-    assert [device["device"] for device in (await ann.get("/v1/devices")).json()["devices"]] == ["phone"]
+    assert [device["device"] for device in (await ann.get("/v1/devices")).json()["devices"]] == [
+        "phone"
+    ]
     assert await revoked(topics) == [(int(ann.user), "phone")]
     (delivery,) = await topics.items(DELIVERIES)
-    was, now = (verify(login["access_token"], backends.signing_key.public_keys(), time.time()).issued_ms for login in (older, ann.login))
+    was, now = (
+        verify(login["access_token"], backends.signing_key.public_keys(), time.time()).issued_ms
+        for login in (older, ann.login)
+    )
     assert was < delivery.revoked.before_ms <= now
 
 
-async def test_a_log_in_that_the_password_change_overtook_does_not_stand(ann, backends, monkeypatch):
-    """The new hash was there before the log-in's device: who knew the old password only gets nothing."""
+async def test_a_log_in_that_the_password_change_overtook_does_not_stand(
+    ann, backends, monkeypatch
+):
+    """The new hash was there before the log-in's device: who knew the old password only gets
+    nothing.
+    """
     user, loop, verify_one = UserId(int(ann.user)), asyncio.get_running_loop(), passwords._verify
     kept = await backends.accounts.password_hash(user)
     begun, go_on = asyncio.Event(), threading.Event()
@@ -135,7 +179,11 @@ async def test_a_log_in_that_the_password_change_overtook_does_not_stand(ann, ba
         return go_on.wait(10) and verify_one(kept, password)
 
     monkeypatch.setattr(passwords, "_verify", slow)
-    log_in = asyncio.create_task(ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "late"}))
+    log_in = asyncio.create_task(
+        ann.call(
+            "POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "late"}
+        )
+    )
     await begun.wait()
     device, _ = devices.new_device(user, "phone", "", now_ms=1)
     await backends.log_ins.change_password(user, "changed meanwhile", was=kept, kept=device)
@@ -145,7 +193,7 @@ async def test_a_log_in_that_the_password_change_overtook_does_not_stand(ann, ba
     assert [device.device for device in await backends.log_ins.devices(user)] == ["phone"]
 
 
-# ---- the end of a device -----------------------------------------------------------------------------------------------------------------
+# ---- the end of a device -------------------------------------------------------------------------
 
 
 async def test_my_devices_are_listed(ann):
@@ -159,7 +207,11 @@ async def test_my_devices_are_listed(ann):
         ("laptop", "", True),
         ("phone", "", False),
     }
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", device[name]) for device in listed for name in ("created", "seen"))
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", device[name])
+        for device in listed
+        for name in ("created", "seen")
+    )
     created = [device["created"] for device in listed]
     assert created == sorted(created, reverse=True)
 
@@ -178,7 +230,9 @@ async def test_a_log_out_ends_this_device_only(ann, topics):
 
 
 async def test_another_device_can_be_ended(ann, topics, backends):
-    """A lost phone: its tokens die at once, and its gateway hears of it in the partition that it reads."""
+    """A lost phone: its tokens die at once, and its gateway hears of it in the partition that it
+    reads.
+    """
     laptop = await ann.on("laptop")
 
     answer = await laptop.call("DELETE", "/v1/devices/phone")
@@ -191,7 +245,9 @@ async def test_another_device_can_be_ended(ann, topics, backends):
     (delivery,) = await topics.items(DELIVERIES)
     claims = verify(ann.login["access_token"], backends.signing_key.public_keys(), time.time())
     assert delivery.revoked.before_ms > claims.issued_ms
-    assert [device["device"] for device in (await laptop.get("/v1/devices")).json()["devices"]] == ["laptop"]
+    assert [device["device"] for device in (await laptop.get("/v1/devices")).json()["devices"]] == [
+        "laptop"
+    ]
 
 
 async def test_a_device_that_never_was_is_not_found(ann, topics):
@@ -199,7 +255,11 @@ async def test_a_device_that_never_was_is_not_found(ann, topics):
     other = await (await Caller(ann.backends).register()).log_in("tablet")
 
     assert problem(await ann.call("DELETE", "/v1/devices/tablet")) == (404, "not_found", "device")
-    assert problem(await ann.call("DELETE", "/v1/devices/my%20phone")) == (400, "malformed", "device")
+    assert problem(await ann.call("DELETE", "/v1/devices/my%20phone")) == (
+        400,
+        "malformed",
+        "device",
+    )
     assert (await other.get("/v1/me")).status_code == 200
     assert await revoked(topics) == []
 
@@ -218,7 +278,10 @@ async def test_a_removal_counts_though_the_log_is_away_and_is_told_when_it_is_ba
 
     assert removed.status_code == 204
     assert [problem(answer)[:2] for answer in refused] == [(401, "unauthorized")] * 2
-    assert sorted(await revoked(Topics(again))) == [(int(ann.user), "laptop"), (int(ann.user), "phone")]
+    assert sorted(await revoked(Topics(again))) == [
+        (int(ann.user), "laptop"),
+        (int(ann.user), "phone"),
+    ]
     assert await again.log_ins.untold(limit=9) == []
     await again.close()
 
@@ -243,7 +306,9 @@ async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monke
     assert await revoked(topics) == [(int(ann.user), "phone")]
 
 
-async def test_a_device_that_is_renewed_while_it_is_ended_is_ended_with_its_new_tokens(ann, backends, topics, monkeypatch):
+async def test_a_device_that_is_renewed_while_it_is_ended_is_ended_with_its_new_tokens(
+    ann, backends, topics, monkeypatch
+):
     """A stolen phone that asks for tokens again and again gets none that outlive the log-in."""
     laptop = await ann.on("laptop")
     end = backends.log_ins.end
@@ -261,7 +326,10 @@ async def test_a_device_that_is_renewed_while_it_is_ended_is_ended_with_its_new_
     ann.login["access_token"] = renewed[0]
     assert problem(await ann.get("/v1/me"))[:2] == (401, "unauthorized")
     claims = verify(renewed[0], backends.signing_key.public_keys(), time.time())
-    assert max(delivery.revoked.before_ms for delivery in await topics.items(DELIVERIES)) > claims.issued_ms
+    assert (
+        max(delivery.revoked.before_ms for delivery in await topics.items(DELIVERIES))
+        > claims.issued_ms
+    )
 
 
 async def test_a_user_has_fifty_devices_at_most(ann, backends, topics):
@@ -288,7 +356,10 @@ async def test_with_the_log_away_log_in_and_refresh_wait_for_nothing(ann, backen
 
     backends.reads.partitions = away
 
-    said = [(await (await ann.on("tablet")).renew()).json()["gateway"], (await ann.renew()).json()["gateway"]]
+    said = [
+        (await (await ann.on("tablet")).renew()).json()["gateway"],
+        (await ann.renew()).json()["gateway"],
+    ]
 
     assert said == ["wss://g7.chat.test/v1/socket"] * 2
 
@@ -316,7 +387,9 @@ async def test_a_faster_clock_that_ended_a_device_does_not_bar_its_next_log_in(a
 
 
 async def test_a_machine_that_was_a_day_ahead_before_its_restart_lets_its_devices_go_on(tmp_path):
-    """Its own rows say what time it was: time goes on from there, so that new tokens are good at once."""
+    """Its own rows say what time it was: time goes on from there, so that new tokens are good at
+    once.
+    """
     backends = Backends(Settings(data=tmp_path))
     backends.clock = Clock(alone=True, wall=lambda: time.time() + 90_000)
     use_backends(backends)

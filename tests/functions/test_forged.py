@@ -1,4 +1,6 @@
-"""Events cannot be forged (design.md D23): every event handler over HTTP, before events that are ours, foreign, and no longer ours."""
+"""Events cannot be forged (design.md D23): every event handler over HTTP, before events that are
+ours, foreign, and no longer ours.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,27 @@ OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"nobo
 def sample(target: str) -> cloudevents.Event:
     """An event that the target takes."""
     lines = (SAMPLES / f"{target}.headers").read_bytes().splitlines()
-    return received([tuple(line.split(b": ", 1)) for line in lines], (SAMPLES / f"{target}.bin").read_bytes())
+    return received(
+        [tuple(line.split(b": ", 1)) for line in lines], (SAMPLES / f"{target}.bin").read_bytes()
+    )
 
 
-INBOX = {trigger.target: trigger.topic for trigger in TRIGGERS if isinstance(trigger, OnEvents)} | {"report_failed": COMMANDS}
-"""Where the sample of each target was written to; that of report_failed is a command that has failed."""
+INBOX = {trigger.target: trigger.topic for trigger in TRIGGERS if isinstance(trigger, OnEvents)} | {
+    "report_failed": COMMANDS
+}
+"""Where the sample of each target was written to; that of report_failed is a command that has
+failed.
+"""
 
 
-def signed(event: cloudevents.Event, key: bytes = NEW_KEY, *, inbox: str | None = None) -> cloudevents.Event:
-    return sign(event, inbox or next(INBOX[target] for target in TARGETS if event.data == sample(target).data), [key])
+def signed(
+    event: cloudevents.Event, key: bytes = NEW_KEY, *, inbox: str | None = None
+) -> cloudevents.Event:
+    return sign(
+        event,
+        inbox or next(INBOX[target] for target in TARGETS if event.data == sample(target).data),
+        [key],
+    )
 
 
 FORGED = {
@@ -57,27 +71,37 @@ FORGED = {
     "other time": lambda event: replace(signed(event), time="2026-11-29T00:00:00.000Z"),
     "another inbox": lambda event: signed(event, inbox=DELIVERIES),
     "longer id": lambda event: replace(signed(event), id=f"{event.id}0"),
-    "another's signature": lambda event: replace(event, extensions=signed(replace(event, id="another")).extensions),
+    "another's signature": lambda event: replace(
+        event, extensions=signed(replace(event, id="another")).extensions
+    ),
 }
 
 
 @pytest.fixture
 async def post(tmp_path):
-    """Posts an event over HTTP to a target that wants signatures under these keys; status, reason, and what is in the log."""
+    """Posts an event over HTTP to a target that wants signatures under these keys; status, reason,
+    and what is in the log.
+    """
     folder = tmp_path / "data"
 
-    async def posted(target: str, event: cloudevents.Event, keys: tuple[bytes, ...]) -> tuple[int, str | None, Mapping[str, int]]:
+    async def posted(
+        target: str, event: cloudevents.Event, keys: tuple[bytes, ...]
+    ) -> tuple[int, str | None, Mapping[str, int]]:
         backends = Backends(Settings(data=folder, event_keys=keys))
         use_backends(backends)
         try:
             async with serving(event_app(target)) as url:
                 headers, body = cloudevents.to_http(event)
                 send = HttpPost(url)
-                answer = await send([(name.encode(), value.encode()) for name, value in headers], body)
+                answer = await send(
+                    [(name.encode(), value.encode()) for name, value in headers], body
+                )
                 await send.close()
             appended = {}
             for topic in TOPICS:
-                held = await backends.reads.bounds(topic, range(await backends.reads.partitions(topic)))
+                held = await backends.reads.bounds(
+                    topic, range(await backends.reads.partitions(topic))
+                )
                 appended[topic] = sum(bounds.end for bounds in held.values())
         finally:
             use_backends(None)
@@ -95,7 +119,10 @@ def test_there_is_a_sample_for_every_event_handler():
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("target", TARGETS)
 async def test_an_event_that_is_not_ours_is_refused_by_every_event_handler(target, forge, post):
-    """422, never again, and nothing comes of it. At report_failed 200: it is counted and never appended again."""
+    """422, never again, and nothing comes of it.
+
+    At report_failed 200: it is counted and never appended again.
+    """
     before = metrics.value_of("knchat_dead_letters_total", became="unreadable")
     status, reason, appended = await post(target, forge(sample(target)), (NEW_KEY,))
     counted = metrics.value_of("knchat_dead_letters_total", became="unreadable") - before
@@ -109,7 +136,9 @@ async def test_an_event_that_is_not_ours_is_refused_by_every_event_handler(targe
 
 @pytest.mark.parametrize("target", TARGETS)
 async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
-    """First event handlers accept both, then writers sign with the new one, then the old one is over: no event is lost on the way."""
+    """First event handlers accept both, then writers sign with the new one, then the old one is
+    over: no event is lost on the way.
+    """
     old, new = signed(sample(target), OLD_KEY), signed(sample(target), NEW_KEY)
     unreadable = metrics.value_of("knchat_dead_letters_total", became="unreadable")
     for event, keys in (
@@ -127,14 +156,19 @@ async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "report_failed"])
 async def test_an_event_that_somebody_has_kept_is_refused(target, tmp_path):
-    """Older than its inbox can hold: signed once, and shown again later. The embedded log is reached over no network, and keeps longer."""
+    """Older than its inbox can hold: signed once, and shown again later.
+
+    The embedded log is reached over no network, and keeps longer.
+    """
     event = sample(target)
     kafka = Settings(data=tmp_path, log="kafka", kafka=("127.0.0.1:1",), event_keys=(NEW_KEY,))
     for settings, old in ((kafka, True), (Settings(data=tmp_path, event_keys=(NEW_KEY,)), False)):
         backends = Backends(settings)
         now_ms = backends.clock.now_ms()
         for age_s, refused in ((60, False), (TOPICS[INBOX[target]].oldest_s + 86_400, old)):
-            given = sdk(signed(replace(event, time=time_text(now_ms - age_s * 1_000)), inbox=INBOX[target]))
+            given = sdk(
+                signed(replace(event, time=time_text(now_ms - age_s * 1_000)), inbox=INBOX[target])
+            )
             if refused:
                 with pytest.raises(Malformed) as refusal:
                     event_handler.read(given, backends, [INBOX[target]])
@@ -150,9 +184,15 @@ def sdk(event: cloudevents.Event) -> CloudEvent:
 
 
 async def test_no_event_is_refused_by_a_clock_that_nobody_has_set(tmp_path):
-    """A machine that starts a day ahead would make dead letters of all, until a store has told it the time."""
+    """A machine that starts a day ahead would make dead letters of all, until a store has told it
+    the time.
+    """
     settings = Settings(
-        data=tmp_path, log="kafka", kafka=("127.0.0.1:1",), database="postgresql://nobody@127.0.0.1:1/none", event_keys=(NEW_KEY,)
+        data=tmp_path,
+        log="kafka",
+        kafka=("127.0.0.1:1",),
+        database="postgresql://nobody@127.0.0.1:1/none",
+        event_keys=(NEW_KEY,),
     )
     backends = Backends(settings)
     ahead_s = TOPICS[INBOX["send"]].oldest_s + 86_400

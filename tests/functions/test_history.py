@@ -1,4 +1,6 @@
-"""`history`: pages, lists and digests for the session that asks; mistakes are answers; nothing is larger than a frame."""
+"""`history`: pages, lists and digests for the session that asks; mistakes are answers; nothing is
+larger than a frame.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,12 @@ def busy(monkeypatch):
 @pytest.fixture
 async def said(event_targets, backends):
     """The ids of 30 short messages between Alice and Bob, oldest first."""
-    commands = [event_targets.text(f"number {n}", sender=event_targets.ALICE if n % 3 else event_targets.BOB) for n in range(30)]
+    commands = [
+        event_targets.text(
+            f"number {n}", sender=event_targets.ALICE if n % 3 else event_targets.BOB
+        )
+        for n in range(30)
+    ]
     await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])
     return [command.id for command in commands]
 
@@ -68,13 +75,18 @@ async def test_the_newest_page(ask, said, event_targets):
     assert ids(page) == said[:19:-1]
     assert (page.more_before, page.more_after) == (True, False)
     item = page.messages[0]
-    assert (item.message.sender, item.message.body.text, item.version) == (event_targets.ALICE, "number 29", said[29])
+    assert (item.message.sender, item.message.body.text, item.version) == (
+        event_targets.ALICE,
+        "number 29",
+        said[29],
+    )
 
 
 async def test_pages_before_after_and_around_a_message(ask, said, event_targets):
     """before and after leave out their id, around holds it."""
     before, after, around = [
-        (await ask(**history(event_targets.CHAT, 4, **{direction: said[15]}))).page for direction in ("before", "after", "around")
+        (await ask(**history(event_targets.CHAT, 4, **{direction: said[15]}))).page
+        for direction in ("before", "after", "around")
     ]
 
     assert ids(before) == said[14:10:-1]
@@ -113,14 +125,17 @@ async def long_ones(event_targets, backends):
     """The ids of 40 messages of 4 KiB, oldest first: 11 fill a page."""
     commands = [event_targets.text("ü" * 2048) for _ in range(40)]
     for start in range(0, 40, 10):
-        await event_targets.post("persist", [pb.Outcome(command=command) for command in commands[start : start + 10]])
+        await event_targets.post(
+            "persist", [pb.Outcome(command=command) for command in commands[start : start + 10]]
+        )
     return [command.id for command in commands]
 
 
 async def test_a_long_page_ends_at_its_size_next_to_the_anchor(ask, long_ones, event_targets):
     """What lies nearest to the anchor is kept; what was cut is `more`, on its side."""
     before, after, around = [
-        (await ask(**history(event_targets.CHAT, 20, **{direction: long_ones[20]}))).page for direction in ("before", "after", "around")
+        (await ask(**history(event_targets.CHAT, 20, **{direction: long_ones[20]}))).page
+        for direction in ("before", "after", "around")
     ]
 
     assert ids(before) == long_ones[19:8:-1]
@@ -132,7 +147,9 @@ async def test_a_long_page_ends_at_its_size_next_to_the_anchor(ask, long_ones, e
 
 
 async def test_cut_pages_join_to_the_whole_chat(ask, long_ones, event_targets):
-    """Going on from first or last, page by page, misses nothing and repeats nothing, in both directions."""
+    """Going on from first or last, page by page, misses nothing and repeats nothing, in both
+    directions.
+    """
     backwards, forwards = [], []
     page = (await ask(**history(event_targets.CHAT, 256))).page
     backwards += ids(page)
@@ -150,9 +167,18 @@ async def test_cut_pages_join_to_the_whole_chat(ask, long_ones, event_targets):
 
 
 async def test_a_message_larger_than_a_page_comes_alone(ask, event_targets, backends):
-    """Control characters take six bytes in JSON: one of before such texts were refused is a page of its own, else no client got past it."""
+    """Control characters take six bytes in JSON: one of before such texts were refused is a page of
+    its own, else no client got past it.
+    """
     numbers = [event_targets.mint() for _ in range(3)]
-    await backends.chats.put([HistoryMessage(n, event_targets.CHAT, event_targets.ALICE, f"k{n}", "\x01" * 9_000, 0, n) for n in numbers])
+    await backends.chats.put(
+        [
+            HistoryMessage(
+                n, event_targets.CHAT, event_targets.ALICE, f"k{n}", "\x01" * 9_000, 0, n
+            )
+            for n in numbers
+        ]
+    )
     page = (await ask(**history(event_targets.CHAT, 10))).page
 
     assert (ids(page), page.more_before) == ([numbers[2]], True)
@@ -160,14 +186,18 @@ async def test_a_message_larger_than_a_page_comes_alone(ask, event_targets, back
 
 async def test_a_page_over_http_has_no_such_end(long_ones, event_targets, backends):
     """Only frames are bounded: HTTP answers hold the limit."""
-    page = await read_page(backends.chats, event_targets.ALICE, event_targets.CHAT, "after", 0, 40, max_bytes=None)
+    page = await read_page(
+        backends.chats, event_targets.ALICE, event_targets.CHAT, "after", 0, 40, max_bytes=None
+    )
 
     assert ids(page) == long_ones[::-1]
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.data(), st.integers(1, 300))
 def test_what_fits_is_the_longest_stretch_around_the_anchor(sizes, data, budget):
-    """It touches the anchor, fits unless it is one item, and cannot grow on the side whose turn it is."""
+    """It touches the anchor, fits unless it is one item, and cannot grow on the side whose turn it
+    is.
+    """
     anchor = data.draw(st.integers(0, len(sizes)))
     first, last = _nearest(sizes, anchor, budget)
 
@@ -185,9 +215,16 @@ def test_what_fits_is_the_longest_stretch_around_the_anchor(sizes, data, budget)
     st.data(),
 )
 async def test_no_page_is_larger_than_a_frame_takes(texts, direction, data):
-    """Whatever the texts are, a page of more than one message is at most 48 KiB of JSON, and of MessagePack."""
-    messages = [HistoryMessage(n, "d-1-2", 1, "k" * 64, text, n if reply else 0, n) for n, (text, reply) in enumerate(texts, 1)]
-    page = await read_page(_Told(messages), 1, "d-1-2", direction, data.draw(st.integers(0, 41)), 256)
+    """Whatever the texts are, a page of more than one message is at most 48 KiB of JSON, and of
+    MessagePack.
+    """
+    messages = [
+        HistoryMessage(n, "d-1-2", 1, "k" * 64, text, n if reply else 0, n)
+        for n, (text, reply) in enumerate(texts, 1)
+    ]
+    page = await read_page(
+        _Told(messages), 1, "d-1-2", direction, data.draw(st.integers(0, 41)), 256
+    )
 
     if len(page.messages) > 1:
         frame = page_of(page)
@@ -214,20 +251,35 @@ class _Told:
 
 async def test_the_list_of_chats(ask, said, event_targets):
     """Newest first, with the newest message and what is unread."""
-    to_carol = event_targets.text("hi Carol", chat=direct_chat(event_targets.ALICE, event_targets.CAROL))
+    to_carol = event_targets.text(
+        "hi Carol", chat=direct_chat(event_targets.ALICE, event_targets.CAROL)
+    )
     await event_targets.post("persist", [pb.Outcome(command=to_carol)])
     states = (await ask(chats=pb.ChatsQuery(limit=50))).chats
 
     carol, bob = states.chats
-    assert (carol.chat, list(carol.others), carol.newest, carol.unread) == ("d-1001-1003", [event_targets.CAROL], to_carol.id, 0)
+    assert (carol.chat, list(carol.others), carol.newest, carol.unread) == (
+        "d-1001-1003",
+        [event_targets.CAROL],
+        to_carol.id,
+        0,
+    )
     assert carol.newest_message.message.body.text == "hi Carol"
-    assert (bob.chat, list(bob.others), bob.newest, bob.unread) == (event_targets.CHAT, [event_targets.BOB], said[-1], 10)
+    assert (bob.chat, list(bob.others), bob.newest, bob.unread) == (
+        event_targets.CHAT,
+        [event_targets.BOB],
+        said[-1],
+        10,
+    )
     assert states.after == ""
 
 
 async def test_a_long_list_of_chats_ends_at_its_size_and_goes_on(ask, event_targets, backends):
     """Lists cut by size join to the whole."""
-    commands = [event_targets.text("ü" * 2048, chat=direct_chat(event_targets.ALICE, 5_000 + n)) for n in range(30)]
+    commands = [
+        event_targets.text("ü" * 2048, chat=direct_chat(event_targets.ALICE, 5_000 + n))
+        for n in range(30)
+    ]
     await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])
     found, after = [], ""
     while True:
@@ -263,7 +315,11 @@ async def test_a_digest_is_as_the_protocol_says(ask, said, event_targets):
         ({"chats": pb.ChatsQuery(limit=0)}, "malformed", "limit"),
         ({"chats": pb.ChatsQuery(limit=5, after="nonsense")}, "malformed", "after"),
         ({"digest": pb.DigestQuery(chat="d-1002-1003", to=1)}, "unknown_chat", "chat"),
-        ({"digest": pb.DigestQuery(chat="d-1001-1002", **{"from": 2, "to": 1})}, "malformed", "from"),
+        (
+            {"digest": pb.DigestQuery(chat="d-1001-1002", **{"from": 2, "to": 1})},
+            "malformed",
+            "from",
+        ),
         ({}, "unknown_type", ""),
     ],
 )
@@ -278,7 +334,16 @@ async def test_a_mistake_is_answered(body, code, field, ask, backends):
 async def test_a_question_that_nobody_waits_for_is_not_answered(event_targets, backends, topics):
     """Its deadline has passed: no store is asked, nothing is appended."""
     answer = await event_targets.post(
-        "history", [pb.Query(user=event_targets.ALICE, session="s", re=1, deadline_ms=1, chats=pb.ChatsQuery(limit=5))]
+        "history",
+        [
+            pb.Query(
+                user=event_targets.ALICE,
+                session="s",
+                re=1,
+                deadline_ms=1,
+                chats=pb.ChatsQuery(limit=5),
+            )
+        ],
     )
 
     assert answer.status == 200
@@ -290,12 +355,17 @@ async def test_answers_are_grouped_by_the_asker_s_partition(event_targets, said,
     queries = [
         pb.Query(user=user, session=f"s-{user}", re=n, deadline_ms=FOR_EVER, **body)
         for user in (event_targets.ALICE, event_targets.BOB)
-        for n, body in enumerate([history(event_targets.CHAT), {"chats": pb.ChatsQuery(limit=5)}, history("d-7-8")])
+        for n, body in enumerate(
+            [history(event_targets.CHAT), {"chats": pb.ChatsQuery(limit=5)}, history("d-7-8")]
+        )
     ]
     await event_targets.post("history", queries)
 
     events = dict(await topics.events(SESSION_DELIVERIES))
-    assert set(events) == {user_partition(event_targets.ALICE, 12), user_partition(event_targets.BOB, 12)}
+    assert set(events) == {
+        user_partition(event_targets.ALICE, 12),
+        user_partition(event_targets.BOB, 12),
+    }
     for user in (event_targets.ALICE, event_targets.BOB):
         answers = cloudevents.parse(events[user_partition(user, 12)], pb.Answers).answers
         assert [(answer.session, answer.re, answer.WhichOneof("body")) for answer in answers] == [
@@ -305,9 +375,16 @@ async def test_answers_are_grouped_by_the_asker_s_partition(event_targets, said,
         ]
 
 
-async def test_a_slow_question_costs_the_others_nothing(event_targets, said, backends, topics, monkeypatch):
-    """Their answers go out as they come; its own says `unavailable` when its time is over, and the event is done."""
-    page, slow = backends.chats.page, event_targets.text(chat=direct_chat(event_targets.ALICE, event_targets.ALICE)).chat
+async def test_a_slow_question_costs_the_others_nothing(
+    event_targets, said, backends, topics, monkeypatch
+):
+    """Their answers go out as they come; its own says `unavailable` when its time is over, and the
+    event is done.
+    """
+    page, slow = (
+        backends.chats.page,
+        event_targets.text(chat=direct_chat(event_targets.ALICE, event_targets.ALICE)).chat,
+    )
     told = asyncio.Event()
 
     async def held_up(chat, **asked):
@@ -351,34 +428,76 @@ async def test_a_store_that_is_away_is_tried_again(settings, event_targets, topi
 
 
 async def test_who_asks_much_keeps_nobody_waiting(event_targets, topics, people, busy):
-    """One event with ten questions of Alice before one of Bob: his is answered with her first, and nothing is answered twice."""
+    """One event with ten questions of Alice before one of Bob: his is answered with her first, and
+    nothing is answered twice.
+    """
     alices = [
-        pb.Query(user=event_targets.ALICE, session="s-a", re=n, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=5)) for n in range(10)
+        pb.Query(
+            user=event_targets.ALICE,
+            session="s-a",
+            re=n,
+            deadline_ms=FOR_EVER,
+            chats=pb.ChatsQuery(limit=5),
+        )
+        for n in range(10)
     ]
-    bobs = pb.Query(user=event_targets.BOB, session="s-b", re=1, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=5))
+    bobs = pb.Query(
+        user=event_targets.BOB,
+        session="s-b",
+        re=1,
+        deadline_ms=FOR_EVER,
+        chats=pb.ChatsQuery(limit=5),
+    )
     await event_targets.post("history", [*alices, bobs])
 
     events = [event for _, event in await topics.events(SESSION_DELIVERIES)]
     assert len({event.id for event in events}) == len(events) == 4
-    told = [[(answer.session, answer.re) for answer in cloudevents.parse(event, pb.Answers).answers] for event in events]
-    assert sorted(told) == [[("s-a", n) for n in range(4)], [("s-a", n) for n in range(4, 8)], [("s-a", 8), ("s-a", 9)], [("s-b", 1)]]
+    told = [
+        [(answer.session, answer.re) for answer in cloudevents.parse(event, pb.Answers).answers]
+        for event in events
+    ]
+    assert sorted(told) == [
+        [("s-a", n) for n in range(4)],
+        [("s-a", n) for n in range(4, 8)],
+        [("s-a", 8), ("s-a", 9)],
+        [("s-b", 1)],
+    ]
 
 
 async def test_a_turn_holds_few_great_pages(event_targets, topics, people):
-    """Of those who ask for as much as they may each question is a turn; others' answers come after the first."""
+    """Of those who ask for as much as they may each question is a turn; others' answers come after
+    the first.
+    """
     alices = [
-        pb.Query(user=event_targets.ALICE, session="s-a", re=n, deadline_ms=FOR_EVER, **history(event_targets.CHAT, limit=256))
+        pb.Query(
+            user=event_targets.ALICE,
+            session="s-a",
+            re=n,
+            deadline_ms=FOR_EVER,
+            **history(event_targets.CHAT, limit=256),
+        )
         for n in range(3)
     ]
-    bobs = pb.Query(user=event_targets.BOB, session="s-b", re=1, deadline_ms=FOR_EVER, chats=pb.ChatsQuery(limit=256))
+    bobs = pb.Query(
+        user=event_targets.BOB,
+        session="s-b",
+        re=1,
+        deadline_ms=FOR_EVER,
+        chats=pb.ChatsQuery(limit=256),
+    )
     await event_targets.post("history", [*alices, bobs])
 
     events = [event for _, event in await topics.events(SESSION_DELIVERIES)]
-    told = [[(answer.session, answer.re) for answer in cloudevents.parse(event, pb.Answers).answers] for event in events]
+    told = [
+        [(answer.session, answer.re) for answer in cloudevents.parse(event, pb.Answers).answers]
+        for event in events
+    ]
     assert sorted(told) == [[("s-a", 0)], [("s-a", 1)], [("s-a", 2)], [("s-b", 1)]]
 
 
-async def test_many_great_pages_of_a_store_that_hangs_are_refused_in_time(event_targets, said, backends, monkeypatch):
+async def test_many_great_pages_of_a_store_that_hangs_are_refused_in_time(
+    event_targets, said, backends, monkeypatch
+):
     """All have their answer within the handler's time, so the event does not come again."""
 
     async def hang(chat, **asked):
@@ -388,7 +507,13 @@ async def test_many_great_pages_of_a_store_that_hangs_are_refused_in_time(event_
     monkeypatch.setattr("functions.events.history.QUERY_TIMEOUT_S", 0.5)
     monkeypatch.setattr("functions.runtime.event_handler.HANDLER_TIMEOUT_S", 1.5)
     queries = [
-        pb.Query(user=event_targets.ALICE, session="s", re=n, deadline_ms=FOR_EVER, **history(event_targets.CHAT, limit=256))
+        pb.Query(
+            user=event_targets.ALICE,
+            session="s",
+            re=n,
+            deadline_ms=FOR_EVER,
+            **history(event_targets.CHAT, limit=256),
+        )
         for n in range(48)
     ]
     answer = await event_targets.post("history", queries)

@@ -1,4 +1,6 @@
-"""History at a time: whatever the moment and the way, each message lies on one side of it, and pages walk the whole chat both ways."""
+"""History at a time: whatever the moment and the way, each message lies on one side of it, and
+pages walk the whole chat both ways.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from schemas.topics import SESSION_DELIVERIES
 
 START_MS = 1_790_000_000_000
 LAST_OF_A_MS = (1 << 22) - 1
-# Milliseconds after the start, and the rest of the id: the first id of its millisecond (generator 0, sequence 0) is the subject.
+# Milliseconds after the start, and the rest of the id: the first id of its millisecond (generator
+# 0, sequence 0) is the subject.
 PLACES = [
     (0, 0),
     (1, 0),
@@ -31,9 +34,16 @@ PLACES = [
     (86_400_000 * 11, 0),
 ]
 IDS = [first_id_at(START_MS + ms) + rest for ms, rest in PLACES]
-MOMENTS = st.sampled_from([ms + step for ms, _ in PLACES for step in (-1, 0, 1)] + [-(10**12), 10**13]).map(
-    lambda ms: time_text(START_MS + ms)
-) | st.sampled_from(["2026-09-21T14:13:20.0009Z", "2026-09-21T14:13:20Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+MOMENTS = st.sampled_from(
+    [ms + step for ms, _ in PLACES for step in (-1, 0, 1)] + [-(10**12), 10**13]
+).map(lambda ms: time_text(START_MS + ms)) | st.sampled_from(
+    [
+        "2026-09-21T14:13:20.0009Z",
+        "2026-09-21T14:13:20Z",
+        "1970-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999Z",
+    ]
+)
 
 
 @pytest.fixture
@@ -51,32 +61,57 @@ async def bob(ann):
 async def chat(ann, bob, event_targets):
     """A chat of Ann and Bob that holds IDS."""
     chat = direct_chat(UserId(int(ann.user)), UserId(int(bob.user)))
-    commands = [event_targets.text(str(number), id=number, sender=int(ann.user), chat=chat) for number in IDS]
-    assert (await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])).status == 200
+    commands = [
+        event_targets.text(str(number), id=number, sender=int(ann.user), chat=chat)
+        for number in IDS
+    ]
+    assert (
+        await event_targets.post("persist", [pb.Outcome(command=command) for command in commands])
+    ).status == 200
     return chat
 
 
 @pytest.fixture(params=["socket", "http"])
 def page(request, ann, chat, event_targets, topics):
-    """A page over HTTP or from an event handler: its ids, newest first, and whether more lies before and after it."""
+    """A page over HTTP or from an event handler: its ids, newest first, and whether more lies
+    before and after it.
+    """
     codec = frames.CODECS[frames.JSON]
 
     async def over_socket(**asked):
-        frame = codec.incoming(msgspec.json.encode({"type": "history", "id": event_targets.mint() % 2**31, "chat": chat, **asked}))
-        query = query_of(frame, user=UserId(int(ann.user)), session="s", deadline_ms=4_102_444_800_000)
+        frame = codec.incoming(
+            msgspec.json.encode(
+                {"type": "history", "id": event_targets.mint() % 2**31, "chat": chat, **asked}
+            )
+        )
+        query = query_of(
+            frame, user=UserId(int(ann.user)), session="s", deadline_ms=4_102_444_800_000
+        )
         assert (await event_targets.post("history", [query])).status == 200
-        (said,) = [answer for answer in await topics.items(SESSION_DELIVERIES) if answer.re == query.re]
-        return [item.message.id for item in said.page.messages], said.page.more_before, said.page.more_after
+        (said,) = [
+            answer for answer in await topics.items(SESSION_DELIVERIES) if answer.re == query.re
+        ]
+        return (
+            [item.message.id for item in said.page.messages],
+            said.page.more_before,
+            said.page.more_after,
+        )
 
     async def over_http(**asked):
         answer = (await ann.get(f"/v1/chats/{chat}/messages", **asked)).json()
-        return [int(message["message"]) for message in answer["messages"]], answer["more_before"], answer["more_after"]
+        return (
+            [int(message["message"]) for message in answer["messages"]],
+            answer["more_before"],
+            answer["more_after"],
+        )
 
     return over_socket if request.param == "socket" else over_http
 
 
 @given(moment=MOMENTS, limit=st.sampled_from([1, 2, 3, 256]))
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 async def test_a_moment_parts_a_chat_in_two_and_pages_walk_both_halves(page, moment, limit):
     """Nothing is left out and nothing is told twice, at every T."""
     older, more, anchor = [], True, moment

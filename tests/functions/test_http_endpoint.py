@@ -19,7 +19,9 @@ from schemas import chat_queries, costs, endpoints, frames
 from schemas.tokens import Claims
 
 ROOT = Path(__file__).parents[2]
-ENDPOINTS = pytest.mark.parametrize("call", [*accounts.ENDPOINTS, *chats.ENDPOINTS], ids=lambda call: call.name)
+ENDPOINTS = pytest.mark.parametrize(
+    "call", [*accounts.ENDPOINTS, *chats.ENDPOINTS], ids=lambda call: call.name
+)
 
 
 def test_a_handler_declares_what_a_call_takes_and_gives():
@@ -27,14 +29,33 @@ def test_a_handler_declares_what_a_call_takes_and_gives():
 
     @endpoint("PUT", "/v1/things/{thing}", cost=costs.WRITE, errors=("stale",))
     async def put_thing(
-        thing: str, body: endpoints.NewUser, query: endpoints.GatewayQuery, caller: Claims, context: Context
+        thing: str,
+        body: endpoints.NewUser,
+        query: endpoints.GatewayQuery,
+        caller: Claims,
+        context: Context,
     ) -> endpoints.Users:
         """Puts a thing."""
 
-    assert (put_thing.name, put_thing.summary, put_thing.status) == ("PUT /v1/things/{thing}", "Puts a thing.", 200)
-    assert (put_thing.body, put_thing.query, put_thing.answer) == (endpoints.NewUser, endpoints.GatewayQuery, endpoints.Users)
+    assert (put_thing.name, put_thing.summary, put_thing.status) == (
+        "PUT /v1/things/{thing}",
+        "Puts a thing.",
+        200,
+    )
+    assert (put_thing.body, put_thing.query, put_thing.answer) == (
+        endpoints.NewUser,
+        endpoints.GatewayQuery,
+        endpoints.Users,
+    )
     assert put_thing.parameters == ("thing", "body", "query", "caller", "context")
-    assert put_thing.all_errors == ("malformed", "too_large", "unauthorized", "rate_limited", "unavailable", "stale")
+    assert put_thing.all_errors == (
+        "malformed",
+        "too_large",
+        "unauthorized",
+        "rate_limited",
+        "unavailable",
+        "stale",
+    )
     assert put_thing.is_described
 
 
@@ -49,7 +70,11 @@ def test_no_answer_is_a_204_and_a_page_is_not_described():
     async def get_things() -> Response:
         """A page."""
 
-    assert (delete_things.status, delete_things.answer, delete_things.is_described) == (204, None, True)
+    assert (delete_things.status, delete_things.answer, delete_things.is_described) == (
+        204,
+        None,
+        True,
+    )
     assert (get_things.status, get_things.answer, get_things.is_described) == (200, None, False)
 
 
@@ -91,23 +116,36 @@ def test_a_call_without_a_cost_cannot_be_declared():
 
 @ENDPOINTS
 def test_a_handler_is_typed(call):
-    """Models and plain values, nothing that could be anything; and one library reads and writes all of a call."""
+    """Models and plain values, nothing that could be anything; and one library reads and writes all
+    of a call.
+    """
     hints = get_type_hints(call.handler)
     models = [model for model in (call.body, call.query, call.answer) if model is not None]
 
     assert Any not in hints.values()
     assert hints.get("body") is None or issubclass(hints["body"], endpoints.Body)
-    assert hints.get("query") is None or issubclass(hints["query"], endpoints.Query | chat_queries.Query)
+    assert hints.get("query") is None or issubclass(
+        hints["query"], endpoints.Query | chat_queries.Query
+    )
     assert {*hints} - {*GIVEN} <= {"return", "body", "query", *call.path_parameters}
-    assert all(issubclass(model, BaseModel) for model in models) or all(issubclass(model, msgspec.Struct) for model in models)
-    assert all(issubclass(call.answer, endpoints.Body | frames.ServerFrame) for _ in models if call.answer is not None)
+    assert all(issubclass(model, BaseModel) for model in models) or all(
+        issubclass(model, msgspec.Struct) for model in models
+    )
+    assert all(
+        issubclass(call.answer, endpoints.Body | frames.ServerFrame)
+        for _ in models
+        if call.answer is not None
+    )
 
 
 def test_chats_are_served_without_pydantic():
     """Its models take 0.1 s of CPU, which a cold start would wait for."""
     program = (
-        "import sys, functions.endpoints.chats, functions.runtime.asgi; print(sorted({'pydantic', 'schemas.endpoints'} & set(sys.modules)))"
+        "import sys, functions.endpoints.chats, functions.runtime.asgi; "
+        "print(sorted({'pydantic', 'schemas.endpoints'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
 
     assert done.stdout == "[]\n"

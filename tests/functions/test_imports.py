@@ -1,4 +1,6 @@
-"""What each event function imports until its first 200: a cold start is made of imports (design.md D21), so the sets are pinned here."""
+"""What each event function imports until its first 200: a cold start is made of imports (design.md
+D21), so the sets are pinned here.
+"""
 
 from __future__ import annotations
 
@@ -94,24 +96,37 @@ def data(tmp_path_factory):
 def modules_of(target, folder):
     command = [sys.executable, "-c", PROGRAM, target, folder, ROOT / "functions" / "samples"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
 @pytest.mark.parametrize("target", THIRD_PARTY)
 def test_a_function_imports_what_it_needs_and_nothing_else(target, data):
-    """From exec to the 200 of the sample event no other package is loaded, and no module of another function."""
+    """From exec to the 200 of the sample event no other package is loaded, and no module of another
+    function.
+    """
     modules = modules_of(target, data)
-    tops = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"backends", "functions", "schemas"} - BROUGHT
+    tops = (
+        {name.partition(".")[0] for name in modules}
+        - set(sys.stdlib_module_names)
+        - {"backends", "functions", "schemas"}
+        - BROUGHT
+    )
 
     assert {name for name in tops if not name.startswith("_")} == THIRD_PARTY[target]
     assert not modules & OURS_NEVER
-    assert modules & {f"functions.events.{other}" for other in THIRD_PARTY} == {f"functions.events.{target}"}
+    assert modules & {f"functions.events.{other}" for other in THIRD_PARTY} == {
+        f"functions.events.{target}"
+    }
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_file_is_called_like_a_standard_module(room):
-    """functions-framework runs a source under its bare name: a `profile.py` would stand in for the standard library's."""
+    """functions-framework runs a source under its bare name: a `profile.py` would stand in for the
+    standard library's.
+    """
     names = {name for path in (ROOT / room).rglob("*.py") for name in (path.stem, path.parent.name)}
 
     assert not names & set(sys.stdlib_module_names)

@@ -1,4 +1,6 @@
-"""How many log-ins there may be: of one name, of one address, and at once; and what goes on while a store is away."""
+"""How many log-ins there may be: of one name, of one address, and at once; and what goes on while a
+store is away.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,19 @@ def settings(tmp_path):
 
 
 async def guess(caller, name="ann", device="guess", password="wrong password"):
-    return await caller.call("POST", "/v1/sessions", {"user_name": name, "password": password, "device": device})
+    return await caller.call(
+        "POST", "/v1/sessions", {"user_name": name, "password": password, "device": device}
+    )
 
 
 async def test_guesses_from_one_network_are_slowed_down(ann, backends):
-    """After three wrong ones within a minute there is one try in 5 s under this name from there; other names go on."""
-    thief, other = Caller(backends, address="192.0.2.66"), await Caller(backends, address="192.0.2.66").register()
+    """After three wrong ones within a minute there is one try in 5 s under this name from there;
+    other names go on.
+    """
+    thief, other = (
+        Caller(backends, address="192.0.2.66"),
+        await Caller(backends, address="192.0.2.66").register(),
+    )
     backends.reads.clock = lambda: NOW_S
 
     wrong = [await guess(thief) for _ in range(5)]
@@ -45,7 +54,9 @@ async def test_guesses_from_one_network_are_slowed_down(ann, backends):
 
 
 async def test_nobody_can_lock_another_out(ann, backends):
-    """Whatever is guessed elsewhere, the owner logs in from where he is, changes his password, and refreshes."""
+    """Whatever is guessed elsewhere, the owner logs in from where he is, changes his password, and
+    refreshes.
+    """
     backends.reads.clock = lambda: NOW_S
     for number in range(12):
         for _ in range(3):
@@ -53,11 +64,17 @@ async def test_nobody_can_lock_another_out(ann, backends):
 
     assert (await ann.renew()).status_code == 201
     tablet = await ann.on("tablet")
-    assert (await tablet.call("PUT", "/v1/me/password", {"password": PASSWORD, "new_password": PASSWORD + "!"})).status_code == 200
+    assert (
+        await tablet.call(
+            "PUT", "/v1/me/password", {"password": PASSWORD, "new_password": PASSWORD + "!"}
+        )
+    ).status_code == 200
 
 
 async def test_guesses_from_many_networks_are_slowed_down_together(ann, backends):
-    """Five times as many wrong ones from all networks within an hour: each has one try in 30 s; who comes first from his gets in."""
+    """Five times as many wrong ones from all networks within an hour: each has one try in 30 s; who
+    comes first from his gets in.
+    """
     backends.reads.clock = lambda: NOW_S
     for number in range(15):
         assert (await guess(Caller(backends, address=f"198.51.100.{number}"))).status_code == 401
@@ -67,7 +84,9 @@ async def test_guesses_from_many_networks_are_slowed_down_together(ann, backends
 
     assert [answer.status_code for answer in tried] == [401, 429]
     assert tried[-1].headers["retry-after"] == "30"
-    assert (await guess(Caller(backends, address="203.0.113.2"), password=PASSWORD)).status_code == 201
+    assert (
+        await guess(Caller(backends, address="203.0.113.2"), password=PASSWORD)
+    ).status_code == 201
 
 
 async def test_a_known_device_passes_beside_who_guesses_from_its_network(ann, backends):
@@ -115,14 +134,18 @@ async def test_names_that_nobody_has_are_limited_alike(ann):
 
 
 async def test_one_address_is_limited(ann, backends):
-    """Log-ins and registrations together; an IPv6 customer's addresses are one; other addresses go on."""
+    """Log-ins and registrations together; an IPv6 customer's addresses are one; other addresses go
+    on.
+    """
     body = {"user_name": "nobody", "password": "wrong password", "device": "guess"}
     noisy = [Caller(backends, address=f"2001:db8:1:2::{n:x}") for n in range(42)]
     quiet = Caller(backends, address="2001:db8:1:3::1")
     backends.reads.clock = lambda: 1_800_000_000.0
 
     tried = [
-        await caller.call("POST", "/v1/users" if n % 2 else "/v1/sessions", {**body, "user_name": f"name{n}"})
+        await caller.call(
+            "POST", "/v1/users" if n % 2 else "/v1/sessions", {**body, "user_name": f"name{n}"}
+        )
         for n, caller in enumerate(noisy)
     ]
 
@@ -133,7 +156,9 @@ async def test_one_address_is_limited(ann, backends):
 
 
 async def test_with_the_cache_away_log_ins_go_on(ann, backends):
-    """Guesses are counted by this process meanwhile, no other log-in is stopped, and SQL says which devices stand."""
+    """Guesses are counted by this process meanwhile, no other log-in is stopped, and SQL says which
+    devices stand.
+    """
 
     def no_clock() -> float:
         raise Unavailable("the cache does not answer")
@@ -142,9 +167,26 @@ async def test_with_the_cache_away_log_ins_go_on(ann, backends):
     backends.reads.clock = no_clock
 
     assert (await ann.log_in()).login
-    assert problem(await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}))[0] == 401
-    guesses = [await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}) for _ in range(4)]
-    assert [answer.status_code for answer in guesses] == [401, 401, 429, 429]  # three with the one before
+    assert (
+        problem(
+            await ann.call(
+                "POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}
+            )
+        )[0]
+        == 401
+    )
+    guesses = [
+        await ann.call(
+            "POST", "/v1/sessions", {"user_name": "ann", "password": "wrong one", "device": "x"}
+        )
+        for _ in range(4)
+    ]
+    assert [answer.status_code for answer in guesses] == [
+        401,
+        401,
+        429,
+        429,
+    ]  # three with the one before
     assert 15 <= int(guesses[3].headers["retry-after"]) <= 20  # three a minute
     assert (await ann.get("/v1/me")).status_code == 200
     del backends.reads.clock
@@ -155,12 +197,20 @@ async def test_more_than_can_wait_are_sent_away(ann, backends):
     current_context().passwords._turns._most = 3
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
 
-    callers = [Caller(backends, address=f"192.0.2.{n}") for n in range(10)]  # of one address few come so far at once
-    answers = await asyncio.gather(*(caller.call("POST", "/v1/sessions", body) for caller in callers))
+    callers = [
+        Caller(backends, address=f"192.0.2.{n}") for n in range(10)
+    ]  # of one address few come so far at once
+    answers = await asyncio.gather(
+        *(caller.call("POST", "/v1/sessions", body) for caller in callers)
+    )
 
     assert sorted({answer.status_code for answer in answers}) == [201, 503]
-    assert 4 <= sum(answer.status_code == 201 for answer in answers) < 10  # the first may be done before the last has come
-    assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 503} == {"1"}
+    assert (
+        4 <= sum(answer.status_code == 201 for answer in answers) < 10
+    )  # the first may be done before the last has come
+    assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 503} == {
+        "1"
+    }
 
 
 async def test_with_the_database_away_calls_are_unavailable(ann, backends):
@@ -168,7 +218,9 @@ async def test_with_the_database_away_calls_are_unavailable(ann, backends):
     await backends._database.close()
 
     answers = [
-        await ann.call("POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "phone"}),
+        await ann.call(
+            "POST", "/v1/sessions", {"user_name": "ann", "password": PASSWORD, "device": "phone"}
+        ),
         await ann.renew(),
         await ann.get("/v1/devices"),
     ]

@@ -1,4 +1,6 @@
-"""Log-ins over a Redis that is stopped or hangs: limits are skipped and counted, SQL says which devices stand."""
+"""Log-ins over a Redis that is stopped or hangs: limits are skipped and counted, SQL says which
+devices stand.
+"""
 
 import time
 
@@ -8,7 +10,8 @@ from backends.settings import Settings
 from backends.telemetry.metrics import value_of
 from tests.functions.callers import Caller, problem
 
-# A log-in asks Redis three times, 50 ms each; the rest is argon2 on a busy machine. Waiting for Redis would take over 12 s.
+# A log-in asks Redis three times, 50 ms each; the rest is argon2 on a busy machine. Waiting for
+# Redis would take over 12 s.
 SOON_S = 5
 
 
@@ -30,7 +33,9 @@ def settings(tmp_path, server):
 async def test_log_in_goes_on_without_redis(fault, backends, server):
     """In time; afterwards revocations and limits count again."""
     ann = await (await Caller(backends).register()).log_in()
-    skipped = {use: value_of("knchat_cache_skipped_total", use=use) for use in ("limits", "revocations")}
+    skipped = {
+        use: value_of("knchat_cache_skipped_total", use=use) for use in ("limits", "revocations")
+    }
     getattr(server, fault)("redis")
     began_s = time.monotonic()
     await ann.log_in("tablet")
@@ -42,7 +47,9 @@ async def test_log_in_goes_on_without_redis(fault, backends, server):
     assert took_s < SOON_S
     assert (me.status_code, ended.status_code) == (200, 204)
     assert problem(refused)[:2] == (401, "unauthorized")
-    assert all(value_of("knchat_cache_skipped_total", use=use) > before for use, before in skipped.items())
+    assert all(
+        value_of("knchat_cache_skipped_total", use=use) > before for use, before in skipped.items()
+    )
 
     (server.resume if fault == "pause" else server.start)("redis")
     await backends.cache.ping()

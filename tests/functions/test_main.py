@@ -17,13 +17,19 @@ TARGETS = sorted({trigger.target for trigger in TRIGGERS})
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_is_a_decorated_coroutine_of_its_own_name(target):
-    """functions-framework keeps targets by `__name__`: one bound under another name would silently become HTTP."""
+    """functions-framework keeps targets by `__name__`: one bound under another name would silently
+    become HTTP.
+    """
     function = getattr(main, target)
 
     assert function.__name__ == target
     assert inspect.iscoroutinefunction(function)
     assert target in registry.ASGI_FUNCTIONS
-    kind = "http" if any(isinstance(trigger, OnHttp) for trigger in TRIGGERS if trigger.target == target) else "cloudevent"
+    kind = (
+        "http"
+        if any(isinstance(trigger, OnHttp) for trigger in TRIGGERS if trigger.target == target)
+        else "cloudevent"
+    )
     assert registry.REGISTRY_MAP[target] == kind
 
 
@@ -53,7 +59,12 @@ def test_retries_are_the_design_s(group, retry, delay_s, minutes):
     """The delivery block of each source is as design.md D12 says, and so long is waited in all."""
     (delivery,) = [trigger.retry_policy for trigger in EVENTS if trigger.group == group]
 
-    assert (delivery.retry, delivery.backoff_policy, delivery.backoff_delay_s, delivery.timeout_s) == (retry, "linear", delay_s, 15.0)
+    assert (
+        delivery.retry,
+        delivery.backoff_policy,
+        delivery.backoff_delay_s,
+        delivery.timeout_s,
+    ) == (retry, "linear", delay_s, 15.0)
     assert sum(map(delivery.wait_s, range(1, retry + 1))) // 60 == minutes
 
 

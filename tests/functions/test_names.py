@@ -1,4 +1,6 @@
-"""Names and settings of people: whatever script they are written in, none hides its owner or breaks what is shown beside it."""
+"""Names and settings of people: whatever script they are written in, none hides its owner or breaks
+what is shown beside it.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,21 @@ async def test_a_name_is_found_however_its_accents_are_written(ann, backends):
 )
 async def test_names_that_show_nothing_or_turn_the_text_are_refused(ann, name):
     """No two users can be told apart by them, or they change how the line after them reads."""
-    assert problem(await ann.call("PATCH", "/v1/me", {"version": "1", "display_name": name})) == (400, "malformed", "display_name")
-    assert problem(await ann.call("POST", "/v1/users", {"user_name": "ben", "password": PASSWORD, "display_name": name}))[0] == 400
+    assert problem(await ann.call("PATCH", "/v1/me", {"version": "1", "display_name": name})) == (
+        400,
+        "malformed",
+        "display_name",
+    )
+    assert (
+        problem(
+            await ann.call(
+                "POST",
+                "/v1/users",
+                {"user_name": "ben", "password": PASSWORD, "display_name": name},
+            )
+        )[0]
+        == 400
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +82,9 @@ async def test_names_of_all_scripts_stay(ann, name):
 
 
 async def test_settings_hold_any_text_but_nul(ann):
-    """A pattern about U+0000 is none; the character itself is, however many backslashes stand before it."""
+    """A pattern about U+0000 is none; the character itself is, however many backslashes stand
+    before it.
+    """
     kept = {"pattern": "[^\\u0000-\\u007f]", "\\\\u0000": "\\\\\\u0000"}
     answer = await ann.call("PATCH", "/v1/me", {"version": "1", "settings": kept})
     refused = [

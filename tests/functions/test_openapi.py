@@ -39,7 +39,9 @@ def nodes(value):
     """Every object in a JSON value."""
     if isinstance(value, dict):
         yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for item in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from nodes(item)
 
 
@@ -52,23 +54,36 @@ async def test_the_document_is_open_and_names_every_call(anybody):
     assert published == {(call.method, call.path) for call in CALLS}
     served = {*accounts.ENDPOINTS, *chats.ENDPOINTS}
     assert set(CALLS) <= served
-    assert {call.path for call in served - set(CALLS)} == {"/v1/openapi.json", "/v1/docs", "/v1/docs/{file}"}
+    assert {call.path for call in served - set(CALLS)} == {
+        "/v1/openapi.json",
+        "/v1/docs",
+        "/v1/docs/{file}",
+    }
     assert answer.headers["content-type"] == "application/json"
 
 
 async def test_the_document_holds_together():
-    """Every reference leads somewhere, every schema is used, operation ids are unique, and words of newer versions are not in it."""
+    """Every reference leads somewhere, every schema is used, operation ids are unique, and words of
+    newer versions are not in it.
+    """
     document = openapi.document()
     text = json.dumps(document)
 
     used = set(re.findall(r'"#/components/schemas/(\w+)"', text))
-    operations = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    operations = [
+        operation["operationId"]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+    ]
 
     assert used == set(document["components"]["schemas"])
     assert len(operations) == len(set(operations)) == len(CALLS)
-    assert {tag for methods in document["paths"].values() for operation in methods.values() for tag in operation["tags"]} == {
-        *("users", "sessions", "tokens", "devices", "me", "gateways", "chats", "keys")
-    }
+    assert {
+        tag
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for tag in operation["tags"]
+    } == {*("users", "sessions", "tokens", "devices", "me", "gateways", "chats", "keys")}
     assert document["openapi"] == "3.0.3"
     for node in nodes(document):
         assert node.get("type") != "null"
@@ -78,16 +93,23 @@ async def test_the_document_holds_together():
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_a_call_is_described_whole(call):
-    """Its success, each of its errors with their status, its body, its parameters, and whether a token is wanted."""
+    """Its success, each of its errors with their status, its body, its parameters, and whether a
+    token is wanted.
+    """
     operation = openapi.document()["paths"][call.path][call.method.lower()]
 
     statuses = {str(call.status)} | {str(STATUS_OF_CODE[code]) for code in call.all_errors}
     assert set(operation["responses"]) == statuses
-    assert all(f"`{code}`" in operation["responses"][str(STATUS_OF_CODE[code])]["description"] for code in call.all_errors)
+    assert all(
+        f"`{code}`" in operation["responses"][str(STATUS_OF_CODE[code])]["description"]
+        for code in call.all_errors
+    )
     assert ("requestBody" in operation) == (call.body is not None)
     assert operation["security"] == ([] if call.is_open else [{"token": []}])
     names = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", ())}
-    assert names == {("path", name) for name in re.findall(r"{(\w+)}", call.path)} | {("query", name) for name in QUERIES.get(call, ())}
+    assert names == {("path", name) for name in re.findall(r"{(\w+)}", call.path)} | {
+        ("query", name) for name in QUERIES.get(call, ())
+    }
     assert operation["summary"].endswith(".")
 
 
@@ -97,7 +119,10 @@ def test_models_that_validate_are_the_ones_published():
 
     new_user = schema["NewUser"]
     assert new_user["required"] == ["user_name", "password"]
-    assert (new_user["properties"]["password"]["minLength"], new_user["properties"]["password"]["maxLength"]) == (8, 256)
+    assert (
+        new_user["properties"]["password"]["minLength"],
+        new_user["properties"]["password"]["maxLength"],
+    ) == (8, 256)
     assert new_user["properties"]["phone"]["nullable"] is True
     assert schema["ProfileChange"]["properties"]["display_name"].get("nullable") is None
     assert set(schema["Problem"]["properties"]) == set(endpoints.Problem.model_fields)
@@ -106,7 +131,9 @@ def test_models_that_validate_are_the_ones_published():
 
 
 async def test_the_page_loads_from_here_only(anybody):
-    """Each reference of the page is served, and the browser is told to load nothing from elsewhere."""
+    """Each reference of the page is served, and the browser is told to load
+    nothing from elsewhere.
+    """
     page = await anybody.get("/v1/docs")
 
     assert page.status_code == 200
@@ -124,7 +151,17 @@ async def test_the_page_loads_from_here_only(anybody):
     assert "http" not in start
 
 
-@pytest.mark.parametrize("file", ["index.html", "swagger-ui.js", "../__init__.py", "%2e%2e%2f__init__.py", "swagger-ui.css%00", ""])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "index.html",
+        "swagger-ui.js",
+        "../__init__.py",
+        "%2e%2e%2f__init__.py",
+        "swagger-ui.css%00",
+        "",
+    ],
+)
 async def test_other_files_of_the_bundle_are_not_served(anybody, file):
     """A list, not a folder."""
     assert problem(await anybody.get(f"/v1/docs/{file}"))[:2] == (404, "not_found")
@@ -140,7 +177,9 @@ async def test_the_public_keys_are_a_jwks(anybody, backends):
 
 
 async def test_all_keys_that_count_are_in_the_jwks(backends, settings, tmp_path):
-    """Also the one before a rotation: what it has signed is good until it expires, and who reads the keys by URL must know it."""
+    """Also the one before a rotation: what it has signed is good until it expires, and who reads
+    the keys by URL must know it.
+    """
     before = Ed25519PrivateKey.generate().public_key()
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps({"keys": [jwk_of(before), dict(backends.signing_key.jwk)]}))
@@ -149,14 +188,21 @@ async def test_all_keys_that_count_are_in_the_jwks(backends, settings, tmp_path)
 
     answer = await Caller(rotating).get("/.well-known/jwks.json")
 
-    assert [key["kid"] for key in answer.json()["keys"]] == [backends.signing_key.jwk["kid"], jwk_of(before)["kid"]]
+    assert [key["kid"] for key in answer.json()["keys"]] == [
+        backends.signing_key.jwk["kid"],
+        jwk_of(before)["kid"],
+    ]
     assert set(keys_of(answer.content)) == {backends.signing_key.jwk["kid"], jwk_of(before)["kid"]}
     await rotating.close()
 
 
 async def test_calls_are_made_where_the_document_lies(anybody):
-    """Behind a proxy that serves us below a prefix, too: the server is told relative to the document (OpenAPI 3, server object)."""
+    """Behind a proxy that serves us below a prefix, too: the server is told relative to the
+    document (OpenAPI 3, server object).
+    """
     (server,) = (await anybody.get("/v1/openapi.json")).json()["servers"]
     base = urljoin("https://example.org/chat/v1/openapi.json", server["url"]).rstrip("/")
 
-    assert {base + call.path for call in CALLS} == {f"https://example.org/chat{call.path}" for call in CALLS}
+    assert {base + call.path for call in CALLS} == {
+        f"https://example.org/chat{call.path}" for call in CALLS
+    }

@@ -9,7 +9,14 @@ import pytest
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions.domain import policy
-from functions.domain.policy import COOLDOWN_S, FRESH_TTL_S, STALE_TTL_S, Policy, check_known, members_of
+from functions.domain.policy import (
+    COOLDOWN_S,
+    FRESH_TTL_S,
+    STALE_TTL_S,
+    Policy,
+    check_known,
+    members_of,
+)
 from functions.runtime.context import Context
 from schemas.errors import Refused, Unavailable
 from tests.clock import Clock
@@ -31,7 +38,9 @@ async def away(tmp_path):
 
 async def test_those_who_exist_are_known(people, backends, clock, event_targets):
     """A stranger is not."""
-    known = await Policy(clock).known({event_targets.ALICE, event_targets.BOB, 4711}, backends.accounts)
+    known = await Policy(clock).known(
+        {event_targets.ALICE, event_targets.BOB, 4711}, backends.accounts
+    )
 
     assert known == {event_targets.ALICE: True, event_targets.BOB: True, 4711: False}
 
@@ -44,11 +53,18 @@ async def test_a_no_is_never_remembered(people, backends, clock):
 
     await backends.accounts.register(Profile(4711, "late", "Late", 1), "-")
 
-    assert (before, await remembering.known({4711}, backends.accounts)) == ({4711: False}, {4711: True})
+    assert (before, await remembering.known({4711}, backends.accounts)) == (
+        {4711: False},
+        {4711: True},
+    )
 
 
-async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(people, backends, away, clock, event_targets):
-    """Fresh answers ask no store; stale ones serve for 15 min while SQL is unavailable; then it is unknown."""
+async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(
+    people, backends, away, clock, event_targets
+):
+    """Fresh answers ask no store; stale ones serve for 15 min while SQL is unavailable; then it is
+    unknown.
+    """
     remembering = Policy(clock)
     start = clock.now_s
     await remembering.known({event_targets.BOB}, backends.accounts)
@@ -57,10 +73,18 @@ async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(people,
         clock.now_s = start + seconds
         told[seconds] = (await remembering.known({event_targets.BOB}, away))[event_targets.BOB]
 
-    assert told == {0: True, FRESH_TTL_S - 1: True, FRESH_TTL_S: True, STALE_TTL_S - 1: True, STALE_TTL_S: None}
+    assert told == {
+        0: True,
+        FRESH_TTL_S - 1: True,
+        FRESH_TTL_S: True,
+        STALE_TTL_S - 1: True,
+        STALE_TTL_S: None,
+    }
 
 
-async def test_sql_that_is_away_is_left_alone_for_a_while(people, backends, away, clock, event_targets):
+async def test_sql_that_is_away_is_left_alone_for_a_while(
+    people, backends, away, clock, event_targets
+):
     """After a failure no event waits for the next one; after the cooldown SQL is asked again."""
     remembering = Policy(clock)
     unknown = await remembering.known({event_targets.BOB}, away)
@@ -68,20 +92,33 @@ async def test_sql_that_is_away_is_left_alone_for_a_while(people, backends, away
     clock.now_s += COOLDOWN_S
     again = await remembering.known({event_targets.BOB}, backends.accounts)
 
-    assert (unknown, still, again) == ({event_targets.BOB: None}, {event_targets.BOB: None}, {event_targets.BOB: True})
+    assert (unknown, still, again) == (
+        {event_targets.BOB: None},
+        {event_targets.BOB: None},
+        {event_targets.BOB: True},
+    )
 
 
-async def test_who_does_not_wait_is_not_held_up_by_sql_that_was_away(people, backends, clock, event_targets):
-    """It may hang: he is told what is remembered, one question is asked behind him, and its answer is for those who come after."""
+async def test_who_does_not_wait_is_not_held_up_by_sql_that_was_away(
+    people, backends, clock, event_targets
+):
+    """It may hang: he is told what is remembered, one question is asked behind him, and its answer
+    is for those who come after.
+    """
     remembering, asked = Policy(clock), Hanging(backends.accounts)
     await remembering.known({event_targets.BOB}, backends.accounts)
     clock.now_s += FRESH_TTL_S
     await remembering.known({event_targets.BOB}, Hanging(None))
     clock.now_s += COOLDOWN_S
-    told = [await remembering.known({event_targets.BOB, event_targets.CAROL}, asked, wait=False) for _ in range(3)]
+    told = [
+        await remembering.known({event_targets.BOB, event_targets.CAROL}, asked, wait=False)
+        for _ in range(3)
+    ]
     asked.going_on.set()
     async with asyncio.timeout(10):
-        while (await remembering.known({event_targets.CAROL}, backends.accounts, wait=False))[event_targets.CAROL] is None:
+        while (await remembering.known({event_targets.CAROL}, backends.accounts, wait=False))[
+            event_targets.CAROL
+        ] is None:
             await asyncio.sleep(0)
 
     assert told == [{event_targets.BOB: True, event_targets.CAROL: None}] * 3
@@ -109,7 +146,9 @@ async def test_memory_is_bounded(people, backends, away, clock, event_targets, m
     for user in (event_targets.ALICE, event_targets.BOB, event_targets.CAROL):
         await remembering.known({user}, backends.accounts)
 
-    assert await remembering.known({event_targets.ALICE, event_targets.BOB, event_targets.CAROL}, away) == {
+    assert await remembering.known(
+        {event_targets.ALICE, event_targets.BOB, event_targets.CAROL}, away
+    ) == {
         event_targets.ALICE: None,
         event_targets.BOB: True,
         event_targets.CAROL: True,

@@ -1,4 +1,6 @@
-"""Refresh tokens: how a device stays logged in, how a stolen one is found out, and when a log-in is over."""
+"""Refresh tokens: how a device stays logged in, how a stolen one is found out, and when a log-in is
+over.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ async def test_a_lost_answer_can_be_asked_for_again(ann, backends, monkeypatch):
     assert (await ann.renew(first)).status_code == 201
 
 
-async def test_after_two_minutes_the_token_before_ends_the_device(ann, backends, monkeypatch, topics):
+async def test_after_two_minutes_the_token_before_ends_the_device(
+    ann, backends, monkeypatch, topics
+):
     """Its holder was robbed, or is the thief; repeats meanwhile do not make the time longer."""
     stolen = ann.login["refresh_token"]
     for seconds in (0, 100):
@@ -66,7 +70,9 @@ async def test_a_log_in_that_is_not_used_is_over_after_60_days(ann, backends, mo
 
     assert problem(late)[:2] == (401, "unauthorized")
     assert await revoked(topics) == [(int(ann.user), "laptop")]
-    assert [device["device"] for device in (await ann.get("/v1/devices")).json()["devices"]] == ["phone"]
+    assert [device["device"] for device in (await ann.get("/v1/devices")).json()["devices"]] == [
+        "phone"
+    ]
 
 
 async def test_a_log_in_is_over_after_a_year_however_it_is_used(ann, backends, monkeypatch):
@@ -79,7 +85,10 @@ async def test_a_log_in_is_over_after_a_year_however_it_is_used(ann, backends, m
     last = (await ann.renew()).json()
     at(backends, monkeypatch, 365 * day_s + 1)
 
-    life_ms = unix_ms_of(parse_id_or_time(last["access_expires"], name="access_expires")) - (time.time() + 365 * day_s - 300) * 1_000
+    life_ms = (
+        unix_ms_of(parse_id_or_time(last["access_expires"], name="access_expires"))
+        - (time.time() + 365 * day_s - 300) * 1_000
+    )
     assert life_ms < 301_000
     assert problem(await ann.renew(last["refresh_token"]))[:2] == (401, "unauthorized")
     assert (await backends.log_ins.devices(UserId(int(ann.user)))) == []
@@ -117,7 +126,9 @@ async def test_a_chain_of_tokens_goes_on(ann, backends):
 
 
 async def test_a_dead_token_ends_the_device(ann, topics, backends):
-    """One was stolen: no server can tell by which of the two, so both are out, and the gateway is told."""
+    """One was stolen: no server can tell by which of the two, so both are out, and the gateway is
+    told.
+    """
     stolen = ann.login["refresh_token"]
     second = (await ann.renew()).json()
     third = (await ann.renew(second["refresh_token"])).json()
@@ -155,7 +166,9 @@ async def test_tokens_of_nobody_are_refused_and_end_nothing(ann, topics):
 
     for guess in guesses:
         status, code, field = problem(await ann.renew(guess))
-        assert (status, code) == ((401, "unauthorized") if len(guess) <= 256 else (400, "malformed")), (guess, field)
+        assert (status, code) == (
+            (401, "unauthorized") if len(guess) <= 256 else (400, "malformed")
+        ), (guess, field)
 
     assert generation == "1"
     assert (await ann.renew()).status_code == 201

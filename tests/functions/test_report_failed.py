@@ -1,4 +1,6 @@
-"""`report_failed`: what was away once is tried again without end, `lost` for those who have no word, and never a dead letter of its own."""
+"""`report_failed`: what was away once is tried again without end, `lost` for those who have no
+word, and never a dead letter of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.ids import first_id_at
-from schemas.topics import COMMANDS, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, MESSAGES, RETRIES, user_partition
+from schemas.topics import (
+    COMMANDS,
+    DEAD_LETTERS,
+    DELIVERIES,
+    HISTORY_RETRIES,
+    MESSAGES,
+    RETRIES,
+    user_partition,
+)
 
 AWAY = {"knativeerrordest": "http://send.chat.svc.cluster.local", "knativeerrorcode": "503"}
 REFUSED = {**AWAY, "knativeerrorcode": "422", "reason": "bug-keyerror"}
@@ -25,7 +35,9 @@ SILENT = {"knativeerrordest": "http://persist.chat.svc.cluster.local"}
 def event_targets(event_targets, backends, monkeypatch):
     """Ids are of the present: an old command's sender is told nothing."""
     minted = iter(range(1, 1_000_000))
-    monkeypatch.setattr(event_targets, "mint", lambda: first_id_at(backends.clock.now_ms()) + next(minted))
+    monkeypatch.setattr(
+        event_targets, "mint", lambda: first_id_at(backends.clock.now_ms()) + next(minted)
+    )
     return event_targets
 
 
@@ -37,7 +49,10 @@ def dead_lettered(backends, event_targets):
         appended = [ProducerRecord(DEAD_LETTERS, event, 1) for event in events]
         begin = (await backends.reads.bounds(DEAD_LETTERS, [1]))[1].end
         await backends.appends.append(appended)
-        return [event_of(record) for record in await backends.reads.read(DEAD_LETTERS, 1, begin, max_records=len(events))]
+        return [
+            event_of(record)
+            for record in await backends.reads.read(DEAD_LETTERS, 1, begin, max_records=len(events))
+        ]
 
     return letters
 
@@ -47,7 +62,9 @@ def die(dead_lettered, event_targets):
     """One dead letter of this payload, as `report_failed` gets it, and its answer."""
 
     async def died(payload, extensions=REFUSED, **changes):
-        (letter,) = await dead_lettered(event_targets.event(payload, extensions=extensions, **changes))
+        (letter,) = await dead_lettered(
+            event_targets.event(payload, extensions=extensions, **changes)
+        )
         return letter, await event_targets.post("report_failed", letter)
 
     return died
@@ -65,11 +82,18 @@ def later(backends, monkeypatch):
 
 
 async def nothing_follows(topics):
-    return not any([await topics.events(topic) for topic in (DELIVERIES, RETRIES, HISTORY_RETRIES, COMMANDS, MESSAGES)])
+    return not any(
+        [
+            await topics.events(topic)
+            for topic in (DELIVERIES, RETRIES, HISTORY_RETRIES, COMMANDS, MESSAGES)
+        ]
+    )
 
 
 @pytest.mark.parametrize("extensions", [AWAY, REFUSED], ids=["away", "refused"])
-async def test_a_dead_batch_is_tried_again_one_by_one(extensions, people, event_targets, topics, die):
+async def test_a_dead_batch_is_tried_again_one_by_one(
+    extensions, people, event_targets, topics, die
+):
     """Each command gets an event of its own, which `send` takes."""
     commands = [event_targets.text(f"number {n}") for n in range(3)]
     _, answer = await die(commands, extensions)
@@ -77,16 +101,28 @@ async def test_a_dead_batch_is_tried_again_one_by_one(extensions, people, event_
     assert answer.status == 200
     assert not await topics.events(DELIVERIES)
     retries = [event for _, event in await topics.events(RETRIES)]
-    assert sorted(cloudevents.parse(event, pb.Commands).commands[0].id for event in retries) == [command.id for command in commands]
+    assert sorted(cloudevents.parse(event, pb.Commands).commands[0].id for event in retries) == [
+        command.id for command in commands
+    ]
     assert {len(cloudevents.parse(event, pb.Commands).commands) for event in retries} == {1}
     for event in retries:
         assert (await event_targets.post("send", event)).status == 200
-    assert sorted(outcome.command.id for outcome in await topics.items(MESSAGES)) == [command.id for command in commands]
+    assert sorted(outcome.command.id for outcome in await topics.items(MESSAGES)) == [
+        command.id for command in commands
+    ]
 
 
-@pytest.mark.parametrize("extensions", [AWAY, {"knativeerrordest": "http://send"}, {**AWAY, "knativeerrorcode": "502"}], ids=str)
-async def test_a_command_whose_store_is_away_goes_round_without_end(extensions, people, event_targets, topics, die):
-    """However often: no sender is told `lost`, its name does not grow, and what the dispatcher has added is gone."""
+@pytest.mark.parametrize(
+    "extensions",
+    [AWAY, {"knativeerrordest": "http://send"}, {**AWAY, "knativeerrorcode": "502"}],
+    ids=str,
+)
+async def test_a_command_whose_store_is_away_goes_round_without_end(
+    extensions, people, event_targets, topics, die
+):
+    """However often: no sender is told `lost`, its name does not grow, and what the dispatcher has
+    added is gone.
+    """
     command = event_targets.text()
     payload, names = [command], []
     for _ in range(3):
@@ -96,30 +132,48 @@ async def test_a_command_whose_store_is_away_goes_round_without_end(extensions, 
     events = [event for _, event in await topics.events(RETRIES)]
 
     assert names == [f"e.{command.id}"] * 3
-    assert [(event.source, dict(event.extensions)) for event in events] == [("/functions/report_failed", {})] * 3
+    assert [(event.source, dict(event.extensions)) for event in events] == [
+        ("/functions/report_failed", {})
+    ] * 3
     assert not await topics.events(DELIVERIES)
 
 
-@pytest.mark.parametrize("extensions", [AWAY, SILENT, {**SILENT, "knativeerrorcode": "504"}], ids=str)
-async def test_what_history_could_not_take_goes_round_without_end(extensions, people, backends, event_targets, topics, die):
-    """Whole, by a topic of its own: chat-messages is the public log. What was not acknowledged to be written is written at last."""
+@pytest.mark.parametrize(
+    "extensions", [AWAY, SILENT, {**SILENT, "knativeerrorcode": "504"}], ids=str
+)
+async def test_what_history_could_not_take_goes_round_without_end(
+    extensions, people, backends, event_targets, topics, die
+):
+    """Whole, by a topic of its own: chat-messages is the public log.
+
+    What was not acknowledged to be written is written at last.
+    """
     outcome = pb.Outcome(command=event_targets.text())
     died, answer = await die([outcome], extensions)
     ((_, event),) = await topics.events(HISTORY_RETRIES)
 
     assert answer.status == 200
-    assert (event.id, event.type, event.data, dict(event.extensions)) == (died.id, died.type, died.data, {})
+    assert (event.id, event.type, event.data, dict(event.extensions)) == (
+        died.id,
+        died.type,
+        died.data,
+        {},
+    )
     assert event.time is not None
     assert not await topics.events(MESSAGES)
     assert (await event_targets.post("persist", event)).status == 200
-    page = await backends.chats.page(event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=10)
+    page = await backends.chats.page(
+        event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=10
+    )
     assert [message.id for message in page.messages] == [outcome.command.id]
 
 
 @pytest.mark.parametrize("code", ["422", "400", "500"])
 async def test_what_history_can_never_take_is_left_alone(code, event_targets, topics, die):
     """It waits for a re-drive, once the bug is mended."""
-    _, answer = await die([pb.Outcome(command=event_targets.text())], {**SILENT, "knativeerrorcode": code})
+    _, answer = await die(
+        [pb.Outcome(command=event_targets.text())], {**SILENT, "knativeerrorcode": code}
+    )
 
     assert answer.status == 200
     assert await nothing_follows(topics)
@@ -133,7 +187,9 @@ async def test_the_sender_of_a_dead_command_is_told(event_targets, topics, die):
     assert answer.status == 200
     ((partition, _),) = await topics.events(DELIVERIES)
     assert partition == user_partition(event_targets.ALICE, 12)
-    assert await topics.items(DELIVERIES) == [pb.Delivery(users=[event_targets.ALICE], lost=pb.Lost(message=command.id, key="k-7"))]
+    assert await topics.items(DELIVERIES) == [
+        pb.Delivery(users=[event_targets.ALICE], lost=pb.Lost(message=command.id, key="k-7"))
+    ]
     assert not await topics.events(RETRIES)
 
 
@@ -147,9 +203,13 @@ async def test_nobody_is_told_twice(event_targets, topics, die):
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "refused"])
-async def test_who_has_an_outcome_is_not_told_that_it_is_lost(outcome, people, event_targets, topics, die):
+async def test_who_has_an_outcome_is_not_told_that_it_is_lost(
+    outcome, people, event_targets, topics, die
+):
     """It was re-driven, or another try of it had been through."""
-    command = event_targets.text() if outcome == "accepted" else event_targets.text(chat="d-1001-4711")
+    command = (
+        event_targets.text() if outcome == "accepted" else event_targets.text(chat="d-1001-4711")
+    )
     assert (await event_targets.post("send", [command])).status == 200
     before = await topics.items(DELIVERIES)
     _, answer = await die([command])
@@ -160,20 +220,33 @@ async def test_who_has_an_outcome_is_not_told_that_it_is_lost(outcome, people, e
 
 async def test_an_outcome_of_another_is_none_of_it(people, event_targets, topics, die):
     """Many things are told to a sender meanwhile."""
-    assert (await event_targets.post("send", [event_targets.text() for _ in range(20)])).status == 200
+    assert (
+        await event_targets.post("send", [event_targets.text() for _ in range(20)])
+    ).status == 200
     command = event_targets.text()
     await die([command])
 
-    assert [delivery.lost.message for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")] == [command.id]
+    assert [
+        delivery.lost.message
+        for delivery in await topics.items(DELIVERIES)
+        if delivery.HasField("lost")
+    ] == [command.id]
 
 
 @pytest.mark.parametrize("payload", ["batch", "away", "refused", "outcomes"])
-async def test_reading_old_dead_letters_again_does_nothing(payload, event_targets, topics, dead_lettered, later):
-    """What was dead-lettered more than an hour ago is neither told nor retried nor written: its source was deleted and made again."""
-    items = {"batch": [event_targets.text(), event_targets.text()], "outcomes": [pb.Outcome(command=event_targets.text())]}.get(
-        payload, [event_targets.text()]
+async def test_reading_old_dead_letters_again_does_nothing(
+    payload, event_targets, topics, dead_lettered, later
+):
+    """What was dead-lettered more than an hour ago is neither told nor retried nor written: its
+    source was deleted and made again.
+    """
+    items = {
+        "batch": [event_targets.text(), event_targets.text()],
+        "outcomes": [pb.Outcome(command=event_targets.text())],
+    }.get(payload, [event_targets.text()])
+    (letter,) = await dead_lettered(
+        event_targets.event(items, extensions=REFUSED if payload == "refused" else AWAY)
     )
-    (letter,) = await dead_lettered(event_targets.event(items, extensions=REFUSED if payload == "refused" else AWAY))
     later()
     answer = await event_targets.post("report_failed", letter)
 
@@ -183,7 +256,9 @@ async def test_reading_old_dead_letters_again_does_nothing(payload, event_target
 
 async def test_nobody_is_told_of_what_he_sent_an_hour_ago(backends, event_targets, topics, die):
     """He has given it up, or sent it again: the audit decides what becomes of it."""
-    _, answer = await die([event_targets.text(id=first_id_at(backends.clock.now_ms() - RECENT_MS - 1_000))])
+    _, answer = await die(
+        [event_targets.text(id=first_id_at(backends.clock.now_ms() - RECENT_MS - 1_000))]
+    )
 
     assert answer.status == 200
     assert not await topics.events(DELIVERIES)
@@ -194,15 +269,28 @@ async def test_nobody_is_told_of_what_he_sent_an_hour_ago(backends, event_target
     [
         lambda letter: replace(letter, extensions={}),
         lambda letter: replace(letter, extensions={**letter.extensions, "knativekafkaoffset": "7"}),
-        lambda letter: replace(letter, extensions={**letter.extensions, "knativekafkapartition": "99"}),
-        lambda letter: replace(letter, extensions={**letter.extensions, "knativekafkapartition": "-1"}),
-        lambda letter: replace(letter, extensions={name: text for name, text in letter.extensions.items() if "dest" not in name}),
+        lambda letter: replace(
+            letter, extensions={**letter.extensions, "knativekafkapartition": "99"}
+        ),
+        lambda letter: replace(
+            letter, extensions={**letter.extensions, "knativekafkapartition": "-1"}
+        ),
+        lambda letter: replace(
+            letter,
+            extensions={
+                name: text for name, text in letter.extensions.items() if "dest" not in name
+            },
+        ),
         lambda letter: replace(letter, id="another"),
         lambda letter: replace(letter, data=letter.data + b"\x08\x01"),
     ],
 )
-async def test_what_is_no_dead_letter_is_told_to_nobody(forge, event_targets, topics, dead_lettered):
-    """An accepted command posted here, a copy of another event, a place where something else lies."""
+async def test_what_is_no_dead_letter_is_told_to_nobody(
+    forge, event_targets, topics, dead_lettered
+):
+    """An accepted command posted here, a copy of another event, a place where
+    something else lies.
+    """
     (letter,) = await dead_lettered(event_targets.event([event_targets.text()], extensions=REFUSED))
     answer = await event_targets.post("report_failed", forge(letter))
 
@@ -219,9 +307,17 @@ async def test_nobody_misses_a_watermark(event_targets, topics, die):
 
 
 async def test_its_own_dead_letters_are_tried_again(event_targets, topics, die):
-    """They died because the log was away. What `send` had said of it is overwritten, and `send` will say it again."""
+    """They died because the log was away.
+
+    What `send` had said of it is overwritten, and `send` will say it again.
+    """
     _, answer = await die(
-        [event_targets.text()], {"knativeerrordest": "http://report-lost", "knativeerrorcode": "503", "reason": "bug-keyerror"}
+        [event_targets.text()],
+        {
+            "knativeerrordest": "http://report-lost",
+            "knativeerrorcode": "503",
+            "reason": "bug-keyerror",
+        },
     )
 
     assert answer.status == 200
@@ -230,14 +326,19 @@ async def test_its_own_dead_letters_are_tried_again(event_targets, topics, die):
 
 async def test_other_functions_dead_letters_are_left_alone(event_targets, topics, die):
     """Those of `history`, and of anybody else, wait for a re-drive."""
-    for payload, changes in (([pb.Query(user=event_targets.ALICE)], {}), ([event_targets.text()], {"type": "dev.knative.kafka.event"})):
+    for payload, changes in (
+        ([pb.Query(user=event_targets.ALICE)], {}),
+        ([event_targets.text()], {"type": "dev.knative.kafka.event"}),
+    ):
         _, answer = await die(payload, AWAY, **changes)
 
         assert answer.status == 200
     assert await nothing_follows(topics)
 
 
-@pytest.mark.parametrize("data", [b"", b"12345", b"\x08\x01", b"\x08\x01\xff", b"\x08\x01\x12\x02\x09\x01"], ids=repr)
+@pytest.mark.parametrize(
+    "data", [b"", b"12345", b"\x08\x01", b"\x08\x01\xff", b"\x08\x01\x12\x02\x09\x01"], ids=repr
+)
 async def test_what_cannot_be_read_is_counted(data, event_targets, topics, die):
     """Garbage under the type of commands: 200, and nothing is appended."""
     _, answer = await die([event_targets.text()], data=data)
@@ -264,7 +365,10 @@ async def test_a_log_that_is_away_is_tried_again(count, settings, event_targets,
     use_backends(opened)
     place = {"knativekafkapartition": "0", "knativekafkaoffset": "0"}
     answer = await event_targets.post(
-        "report_failed", event_targets.event([event_targets.text() for _ in range(count)], extensions={**AWAY, **place})
+        "report_failed",
+        event_targets.event(
+            [event_targets.text() for _ in range(count)], extensions={**AWAY, **place}
+        ),
     )
     use_backends(None)
     await opened.close()

@@ -22,7 +22,11 @@ def anybody(backends):
     return Caller(backends)
 
 
-@pytest.mark.parametrize("call", [call for call in openapi.described_endpoints() if not call.is_open], ids=lambda call: call.name)
+@pytest.mark.parametrize(
+    "call",
+    [call for call in openapi.described_endpoints() if not call.is_open],
+    ids=lambda call: call.name,
+)
 async def test_calls_that_are_not_open_want_a_token(anybody, call):
     """A call without one learns nothing, not even whether the path makes sense."""
     path = re.sub(r"{\w+}", "x", call.path)
@@ -52,7 +56,18 @@ async def test_a_wrong_method_says_what_is_allowed(anybody, method, path, allowe
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/users/", "/v1/users/1/2", "/v1/sessions/other", "/v1/chats/x", "/v2/users", "//v1/users"]
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/users/",
+        "/v1/users/1/2",
+        "/v1/sessions/other",
+        "/v1/chats/x",
+        "/v2/users",
+        "//v1/users",
+    ],
 )
 async def test_what_is_not_there_is_not_found(anybody, path):
     """404 in the one shape."""
@@ -68,7 +83,14 @@ async def test_head_is_a_get_without_its_body(anybody):
 
 
 @pytest.mark.parametrize(
-    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/cloudevents+json"]
+    "content_type",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "application/cloudevents+json",
+    ],
 )
 async def test_a_body_that_does_not_say_json_is_malformed(anybody, content_type):
     """Nothing is guessed."""
@@ -81,18 +103,37 @@ async def test_a_body_that_does_not_say_json_is_malformed(anybody, content_type)
 
 async def test_json_with_a_charset_is_json(anybody):
     """Some clients name one."""
-    answer = await anybody.call("POST", "/v1/users", content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})
+    answer = await anybody.call(
+        "POST",
+        "/v1/users",
+        content=b"{}",
+        headers={"content-type": "Application/JSON; charset=utf-8"},
+    )
 
     assert problem(answer) == (400, "malformed", "user_name")
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"nothing", b"[]", b"1", b"null", b'"x"', b"\xff\xfe", b'{"user_name": "\\ud800"}', b"[" * 50_000, b'{"a":1}{"b":2}'],
+    [
+        b"",
+        b"{",
+        b"nothing",
+        b"[]",
+        b"1",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"user_name": "\\ud800"}',
+        b"[" * 50_000,
+        b'{"a":1}{"b":2}',
+    ],
 )
 async def test_a_body_that_is_no_object_is_malformed(anybody, body):
     """Whatever it is instead."""
-    answer = await anybody.call("POST", "/v1/users", content=body, headers={"content-type": "application/json"})
+    answer = await anybody.call(
+        "POST", "/v1/users", content=body, headers={"content-type": "application/json"}
+    )
 
     assert problem(answer) == (400, "malformed", "body")
 
@@ -104,9 +145,18 @@ async def test_a_body_over_64_kib_is_too_large(anybody):
         for _ in range(64):
             yield b" " * 4_096
 
-    whole = await anybody.call("POST", "/v1/users", content=b" " * 65_537, headers={"content-type": "application/json"})
-    chunked = await anybody.call("POST", "/v1/users", content=parts(), headers={"content-type": "application/json"})
-    fits = await anybody.call("POST", "/v1/users", content=b" " * 65_534 + b"{}", headers={"content-type": "application/json"})
+    whole = await anybody.call(
+        "POST", "/v1/users", content=b" " * 65_537, headers={"content-type": "application/json"}
+    )
+    chunked = await anybody.call(
+        "POST", "/v1/users", content=parts(), headers={"content-type": "application/json"}
+    )
+    fits = await anybody.call(
+        "POST",
+        "/v1/users",
+        content=b" " * 65_534 + b"{}",
+        headers={"content-type": "application/json"},
+    )
 
     assert problem(whole)[:2] == problem(chunked)[:2] == (413, "too_large")
     assert problem(fits)[:2] == (400, "malformed")
@@ -115,7 +165,10 @@ async def test_a_body_over_64_kib_is_too_large(anybody):
 async def test_a_client_that_goes_away_is_no_bug(backends, caplog):
     """Half a body and then nothing: the answer is not read, and nothing is logged as a failure."""
     sent = []
-    parts = [{"type": "http.request", "body": b'{"user', "more_body": True}, {"type": "http.disconnect"}]
+    parts = [
+        {"type": "http.request", "body": b'{"user', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
     async def receive():
         return parts.pop(0)
@@ -123,8 +176,19 @@ async def test_a_client_that_goes_away_is_no_bug(backends, caplog):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/users", "query_string": b"", "root_path": ""}
-    await http_app([])({**scope, "headers": [(b"content-type", b"application/json")], "client": None}, receive, send)
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/users",
+        "query_string": b"",
+        "root_path": "",
+    }
+    await http_app([])(
+        {**scope, "headers": [(b"content-type", b"application/json")], "client": None},
+        receive,
+        send,
+    )
 
     assert sent[0]["status"] == 400
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -136,7 +200,9 @@ async def test_a_call_that_takes_too_long_ends_itself(anybody, monkeypatch):
     monkeypatch.setattr(event_handler, "HANDLER_TIMEOUT_S", 0.05)
     monkeypatch.setattr(passwords, "_verify", lambda *_: go_on.wait(10))
 
-    answer = await anybody.call("POST", "/v1/sessions", {"user_name": "nobody", "password": PASSWORD, "device": "phone"})
+    answer = await anybody.call(
+        "POST", "/v1/sessions", {"user_name": "nobody", "password": PASSWORD, "device": "phone"}
+    )
     go_on.set()
 
     assert problem(answer)[:2] == (503, "unavailable")
@@ -144,15 +210,21 @@ async def test_a_call_that_takes_too_long_ends_itself(anybody, monkeypatch):
 
 
 async def test_a_bug_answers_in_the_one_shape_and_is_logged(anybody, backends, caplog):
-    """A hash that is none cannot happen, so it is a bug: the client learns nothing of it, the log all but the password."""
+    """A hash that is none cannot happen, so it is a bug: the client learns nothing of it, the log
+    all but the password.
+    """
     await backends.accounts.register(Profile(UserId(5), "broken", "Broken", 1), "this is no hash")
 
-    answer = await anybody.call("POST", "/v1/sessions", {"user_name": "broken", "password": PASSWORD, "device": "phone"})
+    answer = await anybody.call(
+        "POST", "/v1/sessions", {"user_name": "broken", "password": PASSWORD, "device": "phone"}
+    )
 
     assert problem(answer) == (500, "unavailable", None)
-    assert [(record.message, record.call) for record in caplog.records if record.levelno >= logging.ERROR] == [
-        ("bug: call failed", "POST /v1/sessions")
-    ]
+    assert [
+        (record.message, record.call)
+        for record in caplog.records
+        if record.levelno >= logging.ERROR
+    ] == [("bug: call failed", "POST /v1/sessions")]
     assert PASSWORD not in caplog.text
 
 
@@ -166,20 +238,29 @@ async def test_a_body_that_does_not_come_is_not_waited_for(anybody, monkeypatch)
         await never.wait()
 
     headers = {"content-type": "application/json"}
-    slow = [asyncio.create_task(anybody.call("POST", "/v1/users", content=half(), headers=headers)) for _ in range(64)]
+    slow = [
+        asyncio.create_task(anybody.call("POST", "/v1/users", content=half(), headers=headers))
+        for _ in range(64)
+    ]
     await asyncio.sleep(0)
     others = await anybody.get("/.well-known/jwks.json")
     answers = await asyncio.wait_for(asyncio.gather(*slow), 10)
     never.set()
 
     assert others.status_code == 200
-    assert {(answer.status_code, answer.headers["connection"]) for answer in answers} == {(503, "close")}
+    assert {(answer.status_code, answer.headers["connection"]) for answer in answers} == {
+        (503, "close")
+    }
     assert problem(answers[0])[:2] == (503, "unavailable")
 
 
-@pytest.mark.parametrize("body", [b'{"user_name": "ann", "user_name": "ben"}', b'{"x": [{"y": 1, "y": 1}]}'])
+@pytest.mark.parametrize(
+    "body", [b'{"user_name": "ann", "user_name": "ben"}', b'{"x": [{"y": 1, "y": 1}]}']
+)
 async def test_a_body_with_a_field_twice_is_malformed(anybody, body):
     """A proxy on the way may have read the other one."""
-    answer = await anybody.call("POST", "/v1/users", content=body, headers={"content-type": "application/json"})
+    answer = await anybody.call(
+        "POST", "/v1/users", content=body, headers={"content-type": "application/json"}
+    )
 
     assert problem(answer) == (400, "malformed", "body")

@@ -11,7 +11,14 @@ from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.ids import direct_chat
-from schemas.topics import COMMANDS_ISSUED, DELIVERIES, MAX_RECORD_BYTES, MESSAGES, RETRIES, user_partition
+from schemas.topics import (
+    COMMANDS_ISSUED,
+    DELIVERIES,
+    MAX_RECORD_BYTES,
+    MESSAGES,
+    RETRIES,
+    user_partition,
+)
 from tests.support.traces import TRACE
 
 
@@ -26,8 +33,14 @@ async def test_a_message_is_told_to_both_and_then_decided(people, event_targets,
     answer = await event_targets.post("send", [command])
 
     assert answer.status == 200
-    told = {partition: cloudevents.parse(event, pb.Deliveries).deliveries for partition, event in await topics.events(DELIVERIES)}
-    assert set(told) == {user_partition(event_targets.ALICE, 12), user_partition(event_targets.BOB, 12)}
+    told = {
+        partition: cloudevents.parse(event, pb.Deliveries).deliveries
+        for partition, event in await topics.events(DELIVERIES)
+    }
+    assert set(told) == {
+        user_partition(event_targets.ALICE, 12),
+        user_partition(event_targets.BOB, 12),
+    }
     for user in (event_targets.ALICE, event_targets.BOB):
         (delivery,) = told[user_partition(user, 12)]
         message = delivery.message
@@ -45,10 +58,16 @@ async def test_a_message_is_told_to_both_and_then_decided(people, event_targets,
 
 async def test_people_of_one_partition_share_one_delivery(people, backends, event_targets, topics):
     """The body travels once for all users of a partition."""
-    neighbour = next(user for user in range(2000, 9000) if user_partition(user, 12) == user_partition(event_targets.ALICE, 12))
+    neighbour = next(
+        user
+        for user in range(2000, 9000)
+        if user_partition(user, 12) == user_partition(event_targets.ALICE, 12)
+    )
     await backends.accounts.register(_profile(neighbour), "-")
 
-    await event_targets.post("send", [event_targets.text(chat=direct_chat(event_targets.ALICE, neighbour))])
+    await event_targets.post(
+        "send", [event_targets.text(chat=direct_chat(event_targets.ALICE, neighbour))]
+    )
 
     ((_, event),) = await topics.events(DELIVERIES)
     (delivery,) = cloudevents.parse(event, pb.Deliveries).deliveries
@@ -57,12 +76,19 @@ async def test_people_of_one_partition_share_one_delivery(people, backends, even
 
 async def test_a_batch_makes_one_record_per_partition(people, event_targets, topics):
     """256 commands are two records of deliveries and one of outcomes."""
-    commands = [event_targets.text(f"number {n}", sender=event_targets.ALICE if n % 2 else event_targets.BOB) for n in range(256)]
+    commands = [
+        event_targets.text(
+            f"number {n}", sender=event_targets.ALICE if n % 2 else event_targets.BOB
+        )
+        for n in range(256)
+    ]
     answer = await event_targets.post("send", commands)
 
     assert answer.status == 200
     assert len(await topics.events(DELIVERIES)) == 2
-    assert [outcome.command.id for outcome in await topics.items(MESSAGES)] == [command.id for command in commands]
+    assert [outcome.command.id for outcome in await topics.items(MESSAGES)] == [
+        command.id for command in commands
+    ]
     assert len(await topics.events(MESSAGES)) == 1
 
 
@@ -82,7 +108,9 @@ async def test_people_are_told_before_it_is_decided(people, backends, event_targ
 
 async def test_a_repeated_event_makes_the_same_records(people, event_targets, topics):
     """Knative may post an event twice: its records have the same ids and bytes both times."""
-    event = replace(event_targets.event([event_targets.text()]), time="2026-01-01T12:00:00Z", traceparent=TRACE)
+    event = replace(
+        event_targets.event([event_targets.text()]), time="2026-01-01T12:00:00Z", traceparent=TRACE
+    )
     await event_targets.post("send", event)
     await event_targets.post("send", event)
 
@@ -96,14 +124,27 @@ async def test_the_trace_goes_on(people, event_targets, topics):
     """What is appended belongs to the trace of the request, in the span of the function."""
     await event_targets.post("send", event_targets.event([event_targets.text()], traceparent=TRACE))
 
-    written = {event.traceparent for topic in (DELIVERIES, MESSAGES) for _, event in await topics.events(topic)}
+    written = {
+        event.traceparent
+        for topic in (DELIVERIES, MESSAGES)
+        for _, event in await topics.events(topic)
+    }
     assert len(written) == 1
     assert {(trace[:36], trace[52:]) for trace in written} == {(TRACE[:36], TRACE[52:])}
     assert TRACE not in written
 
 
 @pytest.mark.parametrize(
-    "malformed", ["", "strange", TRACE[:-1], f"ff{TRACE[2:]}", f"{TRACE}-more", f"{TRACE[:3]}{'0' * 32}{TRACE[35:]}", "é"]
+    "malformed",
+    [
+        "",
+        "strange",
+        TRACE[:-1],
+        f"ff{TRACE[2:]}",
+        f"{TRACE}-more",
+        f"{TRACE[:3]}{'0' * 32}{TRACE[35:]}",
+        "é",
+    ],
 )
 async def test_a_malformed_trace_is_replaced(malformed, people, event_targets, topics):
     """No event fails for its trace: a new one begins."""
@@ -111,7 +152,11 @@ async def test_a_malformed_trace_is_replaced(malformed, people, event_targets, t
     answer = await event_targets.post_raw("send", {**dict(headers), "traceparent": malformed}, body)
 
     assert answer.status == 200
-    (written,) = {event.traceparent for topic in (DELIVERIES, MESSAGES) for _, event in await topics.events(topic)}
+    (written,) = {
+        event.traceparent
+        for topic in (DELIVERIES, MESSAGES)
+        for _, event in await topics.events(topic)
+    }
     assert cloudevents.trace_of(written) == written
     assert written[:36] != TRACE[:36]
 
@@ -125,7 +170,9 @@ async def test_a_batch_too_large_for_a_record_is_split(people, event_targets, to
     events = [event for topic in (DELIVERIES, MESSAGES) for _, event in await topics.events(topic)]
     assert max(len(event.data) for event in events) <= MAX_RECORD_BYTES
     assert len({event.id for event in events}) == len(events) == 6
-    assert sorted(outcome.command.id for outcome in await topics.items(MESSAGES)) == [command.id for command in commands]
+    assert sorted(outcome.command.id for outcome in await topics.items(MESSAGES)) == [
+        command.id for command in commands
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,8 +180,12 @@ async def test_a_batch_too_large_for_a_record_is_split(people, event_targets, to
     [("d-1001-4711", "unknown_user"), ("d-1002-1003", "unknown_chat"), ("g-5", "unknown_chat")],
     ids=["user", "chat", "group"],
 )
-async def test_what_may_not_be_sent_is_refused_to_its_sender(chat, code, people, event_targets, topics):
-    """A refusal is not an error: the event is done, the sender's devices are told, the outcome says why."""
+async def test_what_may_not_be_sent_is_refused_to_its_sender(
+    chat, code, people, event_targets, topics
+):
+    """A refusal is not an error: the event is done, the sender's devices are told, the outcome says
+    why.
+    """
     command = event_targets.text(chat=chat, key="k-9")
     answer = await event_targets.post("send", [command])
 
@@ -142,13 +193,17 @@ async def test_what_may_not_be_sent_is_refused_to_its_sender(chat, code, people,
     ((partition, _),) = await topics.events(DELIVERIES)
     refused = pb.Refused(chat=chat, message=command.id, key="k-9", code=code)
     assert partition == user_partition(event_targets.ALICE, 12)
-    assert await topics.items(DELIVERIES) == [pb.Delivery(users=[event_targets.ALICE], refused=refused)]
+    assert await topics.items(DELIVERIES) == [
+        pb.Delivery(users=[event_targets.ALICE], refused=refused)
+    ]
     assert await topics.items(MESSAGES) == [pb.Outcome(command=command, refused=code)]
 
 
 async def test_a_note_to_oneself_is_told_once(people, event_targets, topics):
     """The chat with oneself has one member."""
-    await event_targets.post("send", [event_targets.text(chat=direct_chat(event_targets.ALICE, event_targets.ALICE))])
+    await event_targets.post(
+        "send", [event_targets.text(chat=direct_chat(event_targets.ALICE, event_targets.ALICE))]
+    )
 
     (delivery,) = await topics.items(DELIVERIES)
     assert list(delivery.users) == [event_targets.ALICE]
@@ -161,9 +216,14 @@ async def test_a_mark_is_a_receipt_for_both(people, event_targets, topics):
 
     assert answer.status == 200
     deliveries = await topics.items(DELIVERIES)
-    assert sorted(user for delivery in deliveries for user in delivery.users) == [event_targets.ALICE, event_targets.BOB]
+    assert sorted(user for delivery in deliveries for user in delivery.users) == [
+        event_targets.ALICE,
+        event_targets.BOB,
+    ]
     assert {delivery.receipt.SerializeToString() for delivery in deliveries} == {
-        pb.Receipt(chat=event_targets.CHAT, user=event_targets.BOB, received=77, read=77).SerializeToString()
+        pb.Receipt(
+            chat=event_targets.CHAT, user=event_targets.BOB, received=77, read=77
+        ).SerializeToString()
     }
     assert await topics.items(MESSAGES) == [pb.Outcome(command=command)]
 
@@ -203,7 +263,9 @@ async def test_one_poison_command_harms_none_of_255_others(poison, people, event
     answer = await event_targets.post("send", [*good[:100], poison, *good[100:]])
 
     assert answer.status == 200
-    assert [outcome.command.id for outcome in await topics.items(MESSAGES)] == [command.id for command in good]
+    assert [outcome.command.id for outcome in await topics.items(MESSAGES)] == [
+        command.id for command in good
+    ]
     ((_, event),) = await topics.events(RETRIES)
     assert event.type == COMMANDS_ISSUED.type
     assert cloudevents.parse(event, pb.Commands) == pb.Commands(schema=1, commands=[poison])
@@ -215,11 +277,15 @@ async def test_a_batch_of_poison_decides_nothing(people, event_targets, topics):
     answer = await event_targets.post("send", commands)
 
     assert answer.status == 200
-    assert sorted(command.id for command in await topics.items(RETRIES)) == [command.id for command in commands]
+    assert sorted(command.id for command in await topics.items(RETRIES)) == [
+        command.id for command in commands
+    ]
     assert not await topics.events(MESSAGES)
 
 
-async def test_a_poison_command_alone_is_refused_for_good(poison, people, event_targets, topics, reason):
+async def test_a_poison_command_alone_is_refused_for_good(
+    poison, people, event_targets, topics, reason
+):
     """It is never appended again: it becomes a dead letter with a reason."""
     answer = await event_targets.post("send", [poison])
 
@@ -260,9 +326,17 @@ async def without_sql(settings):
     await opened.close()
 
 
-async def test_commands_whose_store_is_away_are_parked_one_by_one(without_sql, event_targets, topics_of):
-    """An unknown recipient cannot be looked up: each such command waits alone in chat-retries; what needs no look-up goes on."""
-    to_bob, to_carol, note = event_targets.text(), event_targets.text(chat="d-1001-1003"), event_targets.text(chat="d-1001-1001")
+async def test_commands_whose_store_is_away_are_parked_one_by_one(
+    without_sql, event_targets, topics_of
+):
+    """An unknown recipient cannot be looked up: each such command waits alone in chat-retries; what
+    needs no look-up goes on.
+    """
+    to_bob, to_carol, note = (
+        event_targets.text(),
+        event_targets.text(chat="d-1001-1003"),
+        event_targets.text(chat="d-1001-1001"),
+    )
     answer = await event_targets.post("send", [to_bob, to_carol, note])
 
     topics = topics_of(without_sql)
@@ -271,8 +345,12 @@ async def test_commands_whose_store_is_away_are_parked_one_by_one(without_sql, e
     assert [outcome.command.id for outcome in await topics.items(MESSAGES)] == [note.id]
 
 
-async def test_a_single_command_whose_store_is_away_waits_elsewhere(without_sql, event_targets, topics_of):
-    """In chat-commands a slot of the dispatcher that it holds is one that others need; in chat-retries all others wait, too."""
+async def test_a_single_command_whose_store_is_away_waits_elsewhere(
+    without_sql, event_targets, topics_of
+):
+    """In chat-commands a slot of the dispatcher that it holds is one that others need; in
+    chat-retries all others wait, too.
+    """
     command = event_targets.text()
     answer = await event_targets.post("send", [command])
     topics = topics_of(without_sql)
@@ -291,7 +369,9 @@ async def test_a_log_that_is_away_is_tried_again(count, settings, event_targets)
     (settings.data / "log.db").mkdir()
     opened = Backends(settings)
     use_backends(opened)
-    answer = await event_targets.post("send", [event_targets.text(chat="d-1001-1001") for _ in range(count)])
+    answer = await event_targets.post(
+        "send", [event_targets.text(chat="d-1001-1001") for _ in range(count)]
+    )
     use_backends(None)
     await opened.close()
 

@@ -1,4 +1,6 @@
-"""Functions behind dispatchers while a store is away: what works goes on at once; what was acknowledged is done when it is back."""
+"""Functions behind dispatchers while a store is away: what works goes on at once; what was
+acknowledged is done when it is back.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,14 @@ def strict():
 
 @pytest.fixture
 async def dispatchers(backends, strict):
-    """All event functions behind their dispatchers, whose waits take a hundredth of their time, a thousandth where they give up."""
+    """All event functions behind their dispatchers, whose waits take a hundredth of their time, a
+    thousandth where they give up.
+    """
 
     async def sleep(seconds):
-        await asyncio.sleep(seconds if seconds == COMMIT_INTERVAL_S else seconds / (1_000 if strict else 100))
+        await asyncio.sleep(
+            seconds if seconds == COMMIT_INTERVAL_S else seconds / (1_000 if strict else 100)
+        )
 
     running = []
     for trigger in TRIGGERS:
@@ -81,16 +87,27 @@ def away():
 
 
 @pytest.mark.timed
-async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, backends, event_targets, topics, dispatchers, away):
-    """Three times as many lone commands as there are slots cannot be decided: the next one takes no second, and all come at last."""
+async def test_who_talks_goes_on_while_strangers_wait_for_the_database(
+    people, backends, event_targets, topics, dispatchers, away
+):
+    """Three times as many lone commands as there are slots cannot be decided: the next one takes no
+    second, and all come at last.
+    """
     await current_context().policy.known({event_targets.BOB}, backends.accounts)
     back = away(backends.accounts, "known")
-    strangers = [event_targets.text(chat=direct_chat(event_targets.ALICE, 4_000 + number)) for number in range(300)]
-    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in strangers])
+    strangers = [
+        event_targets.text(chat=direct_chat(event_targets.ALICE, 4_000 + number))
+        for number in range(300)
+    ]
+    await backends.appends.append(
+        [ProducerRecord(COMMANDS, event_targets.event([command])) for command in strangers]
+    )
     friends = event_targets.text()
 
     async def decided(*commands):
-        return {command.id for command in commands} <= {outcome.command.id for outcome in await topics.items(MESSAGES)}
+        return {command.id for command in commands} <= {
+            outcome.command.id for outcome in await topics.items(MESSAGES)
+        }
 
     async def stalled():  # every dispatcher has had its share of them
         return len(dispatchers[0]._held) == 0 and len(dispatchers[1]._held) == len(strangers)
@@ -109,20 +126,30 @@ async def test_who_talks_goes_on_while_strangers_wait_for_the_database(people, b
 
 
 @pytest.mark.parametrize("method", ["put", "mark"])
-async def test_history_is_whole_when_its_store_was_away_for_long(people, backends, event_targets, topics, dispatchers, away, method):
-    """Longer than all retries of the dispatcher last; and what one kind of write waits for holds up no other kind."""
+async def test_history_is_whole_when_its_store_was_away_for_long(
+    people, backends, event_targets, topics, dispatchers, away, method
+):
+    """Longer than all retries of the dispatcher last; and what one kind of write waits for holds up
+    no other kind.
+    """
     back = away(backends.chats, method)
     sent = [event_targets.text(f"number {n}") for n in range(150)]
     marks = [event_targets.mark(user=event_targets.BOB, read=sent[-1].id)]
     held, free = (sent, marks) if method == "put" else (marks * 150, sent)
-    dispatcher = next(dispatcher for dispatcher in dispatchers if dispatcher._source.group == "persist")
-    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in held])
+    dispatcher = next(
+        dispatcher for dispatcher in dispatchers if dispatcher._source.group == "persist"
+    )
+    await backends.appends.append(
+        [ProducerRecord(COMMANDS, event_targets.event([command])) for command in held]
+    )
 
     async def tried():
         return len(dispatcher._held) >= len(held)
 
     async def kept():
-        page = await backends.chats.page(event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
+        page = await backends.chats.page(
+            event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256
+        )
         return {command.id for command in sent} == {message.id for message in page.messages}
 
     async def read():
@@ -131,7 +158,9 @@ async def test_history_is_whole_when_its_store_was_away_for_long(people, backend
         return pointers is not None and pointers.read == sent[-1].id
 
     await until(tried)
-    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in free])
+    await backends.appends.append(
+        [ProducerRecord(COMMANDS, event_targets.event([command])) for command in free]
+    )
     await until(kept if method == "mark" else read)
     back()
     await until(kept)
@@ -141,17 +170,25 @@ async def test_history_is_whole_when_its_store_was_away_for_long(people, backend
 
 
 @pytest.mark.parametrize("strict", [True])
-async def test_history_is_whole_although_the_dispatcher_gives_up(people, backends, event_targets, topics, dispatchers, away):
-    """Several times, for each event: what it parks is tried again until the store is back, and no operator has to re-drive it."""
+async def test_history_is_whole_although_the_dispatcher_gives_up(
+    people, backends, event_targets, topics, dispatchers, away
+):
+    """Several times, for each event: what it parks is tried again until the store is back, and no
+    operator has to re-drive it.
+    """
     back = away(backends.chats, "put")
     sent = [event_targets.text(f"number {n}") for n in range(7)]
-    await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command])) for command in sent])
+    await backends.appends.append(
+        [ProducerRecord(COMMANDS, event_targets.event([command])) for command in sent]
+    )
 
     async def gone_round():
         return len(await topics.events(HISTORY_RETRIES)) > 2 * len(sent)
 
     async def kept():
-        page = await backends.chats.page(event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256)
+        page = await backends.chats.page(
+            event_targets.CHAT, direction="before", anchor=(1 << 63) - 1, limit=256
+        )
         return {command.id for command in sent} == {message.id for message in page.messages}
 
     await until(gone_round)
@@ -162,7 +199,9 @@ async def test_history_is_whole_although_the_dispatcher_gives_up(people, backend
 
 
 @pytest.mark.parametrize("strict", [True])
-async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, backends, event_targets, topics, dispatchers, away):
+async def test_strangers_are_reached_although_the_dispatcher_gives_up(
+    people, backends, event_targets, topics, dispatchers, away
+):
     """And no sender is told that a message is lost."""
     back = away(backends.accounts, "known")
     command = event_targets.text()
@@ -179,4 +218,6 @@ async def test_strangers_are_reached_although_the_dispatcher_gives_up(people, ba
     current_context().policy._cooldown_until = 0.0
     await until(decided)
 
-    assert not [delivery for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")]
+    assert not [
+        delivery for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")
+    ]

@@ -84,6 +84,10 @@ def token(backends):
     """Signs a token as `accounts` does."""
 
     def sign(user, device="phone", *, token_s=900, issued_ms=None):
-        return backends.signing_key.sign(claims_of(user, device, issued_ms=issued_ms or int(time.time() * 1_000), token_s=token_s))
+        return backends.signing_key.sign(
+            claims_of(
+                user, device, issued_ms=issued_ms or int(time.time() * 1_000), token_s=token_s
+            )
+        )
 
     return sign

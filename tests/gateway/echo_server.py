@@ -12,7 +12,9 @@ LIMITS = Limits(frame_bytes=LIMIT, write_high_bytes=65_536, write_low_bytes=16_3
 
 
 class Server:
-    """A listener whose sockets get the handlers that a test has put ready, in order, and echoing ones after that."""
+    """A listener whose sockets get the handlers that a test has put ready, in order, and echoing
+    ones after that.
+    """
 
     def __init__(self) -> None:
         self.listener: Listener
@@ -21,10 +23,14 @@ class Server:
         self._peers: list[RawSocket] = []
 
     async def start(self, limits: Limits = LIMITS) -> "Server":
-        self.listener = await listen("127.0.0.1", 0, admit=self._admit, http=self._http, limits=limits)
+        self.listener = await listen(
+            "127.0.0.1", 0, admit=self._admit, http=self._http, limits=limits
+        )
         return self
 
-    async def connect(self, handler: Recorder | None = None, *, receive_bytes: int | None = None) -> tuple[RawSocket, Recorder]:
+    async def connect(
+        self, handler: Recorder | None = None, *, receive_bytes: int | None = None
+    ) -> tuple[RawSocket, Recorder]:
         """A peer and the handler it has got."""
         if handler is not None:
             self.next.append(handler)
@@ -44,7 +50,9 @@ class Server:
 
 
 async def refusal(server: Server, data: bytes) -> tuple[tuple[int, str], Recorder]:
-    """The close that `data` leads to, and the handler, which has been told the same; another socket goes on as before."""
+    """The close that `data` leads to, and the handler, which has been told the same; another socket
+    goes on as before.
+    """
     other, _ = await server.connect()
     peer, handler = await server.connect()
     peer.send(data)

@@ -1,4 +1,6 @@
-"""Trouble that really happens to the embedded log: a table that cannot be written, a writer who keeps the lock."""
+"""Trouble that really happens to the embedded log: a table that cannot be written, a writer who
+keeps the lock.
+"""
 
 import sqlite3
 from contextlib import closing, contextmanager
@@ -6,7 +8,9 @@ from contextlib import closing, contextmanager
 
 @contextmanager
 def broken(data, table):
-    """The table (`records`: the log; `keys`: the cache) is away: writing it fails at once, until the end."""
+    """The table (`records`: the log; `keys`: the cache) is away: writing it fails at once, until
+    the end.
+    """
     with closing(sqlite3.connect(data / "log.db", isolation_level=None, timeout=5)) as connection:
         connection.execute(f"ALTER TABLE {table} RENAME TO away")
         try:

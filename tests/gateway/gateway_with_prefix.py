@@ -1,4 +1,7 @@
-"""`python -m gateway` on topics and a group of a test's own: the prefix is the one argument. Not a test."""
+"""`python -m gateway` on topics and a group of a test's own: the prefix is the one argument.
+
+Not a test.
+"""
 
 import functools
 import sys

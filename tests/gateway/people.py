@@ -1,4 +1,6 @@
-"""A person with a device: a WebSocket client that is not ours, over TCP; deliveries as `send` would make them; what lies in a topic."""
+"""A person with a device: a WebSocket client that is not ours, over TCP; deliveries as `send` would
+make them; what lies in a topic.
+"""
 
 import asyncio
 import json
@@ -34,11 +36,18 @@ class Person:
         self.last_cursor = None
         self._waiting = []
 
-    async def connect(self, *, subprotocol=JSON, token=None, token_s=900, issued_ms=None, origin=None, **hello):
+    async def connect(
+        self, *, subprotocol=JSON, token=None, token_s=900, issued_ms=None, origin=None, **hello
+    ):
         """Connects and says hello; `welcome` is kept."""
         await self.open(subprotocol=subprotocol, origin=origin)
         if token is None:
-            claims = claims_of(self.user, self.device, issued_ms=issued_ms or int(time.time() * 1_000), token_s=token_s)
+            claims = claims_of(
+                self.user,
+                self.device,
+                issued_ms=issued_ms or int(time.time() * 1_000),
+                token_s=token_s,
+            )
             token = self._backends.signing_key.sign(claims)
         await self.say({"type": "hello", "token": token, "device": self.device, **hello})
         self.welcome = await self.hear()
@@ -47,19 +56,28 @@ class Person:
         """Connects, and says nothing."""
         self.packed = subprotocol == MSGPACK
         self.socket = await websockets.connect(
-            self._gateway.url, subprotocols=subprotocol and [subprotocol], origin=origin, compression=None, ping_interval=None
+            self._gateway.url,
+            subprotocols=subprotocol and [subprotocol],
+            origin=origin,
+            compression=None,
+            ping_interval=None,
         )
 
     async def say(self, *frames):
         """One message each; bytes and str go as they are."""
         for frame in frames:
-            await self.socket.send(frame if isinstance(frame, bytes | str) else self._encoded(frame))
+            await self.socket.send(
+                frame if isinstance(frame, bytes | str) else self._encoded(frame)
+            )
 
     def _encoded(self, frame):
         return msgspec.msgpack.encode(frame) if self.packed else json.dumps(frame)
 
     async def hear(self, kind=None):
-        """The next frame; with a kind the next of it, others are dropped. None: the socket has ended."""
+        """The next frame; with a kind the next of it, others are dropped.
+
+        None: the socket has ended.
+        """
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 while not self._waiting:
@@ -104,7 +122,12 @@ class Person:
 def message(number, sender, receiver, text="hi"):
     """What `send` tells both."""
     body = pb.Message(
-        id=number, chat=direct_chat(sender, receiver), sender=sender, key=f"k{number}", device="phone", body=pb.Send(text=text)
+        id=number,
+        chat=direct_chat(sender, receiver),
+        sender=sender,
+        key=f"k{number}",
+        device="phone",
+        body=pb.Send(text=text),
     )
     return pb.Delivery(users={sender, receiver}, message=body)
 
@@ -115,11 +138,19 @@ def id_now():
 
 
 def event(kind: EventType, data):
-    return Event(id=secrets.token_hex(8), source="/tests", type=kind.type, data=data.SerializeToString(), dataschema=kind.dataschema)
+    return Event(
+        id=secrets.token_hex(8),
+        source="/tests",
+        type=kind.type,
+        data=data.SerializeToString(),
+        dataschema=kind.dataschema,
+    )
 
 
 async def deliver(backends, *deliveries):
-    """Appends deliveries as functions do: a record for each partition, with all that its users are told."""
+    """Appends deliveries as functions do: a record for each partition, with all that its users are
+    told.
+    """
     parts = {}
     for delivery in deliveries:
         by_partition = {}
@@ -133,7 +164,11 @@ async def deliver(backends, *deliveries):
             parts.setdefault(partition, []).append(part)
     await backends.appends.append(
         [
-            ProducerRecord(DELIVERIES, event(DELIVERIES_MADE, pb.Deliveries(schema=1, deliveries=made)), partition)
+            ProducerRecord(
+                DELIVERIES,
+                event(DELIVERIES_MADE, pb.Deliveries(schema=1, deliveries=made)),
+                partition,
+            )
             for partition, made in parts.items()
         ]
     )

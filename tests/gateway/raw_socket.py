@@ -1,4 +1,5 @@
-"""A WebSocket client that does as it is told: raw bytes over TCP, so that tests can break every rule; and a handler that records.
+"""A WebSocket client that does as it is told: raw bytes over TCP, so that tests can break every
+rule; and a handler that records.
 
 Used by the tests of the socket and by the conformance run.
 """
@@ -11,19 +12,28 @@ from collections.abc import Iterable
 from gateway.transport.interface import Socket
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
-KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the pair of RFC 6455, 1.3
+KEY, ACCEPT = (
+    "dGhlIHNhbXBsZSBub25jZQ==",
+    "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+)  # the pair of RFC 6455, 1.3
 MASK = b"\x37\xfa\x21\x3d"
 
 # Nothing here takes a second; what takes longer hangs.
 PATIENCE_S = 10
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, masked: bool = True) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, masked: bool = True
+) -> bytes:
     """The bytes of one frame, as a client sends it unless told otherwise."""
-    return header(opcode, len(payload), fin=fin, reserved=reserved, masked=masked) + (mask(payload) if masked else payload)
+    return header(opcode, len(payload), fin=fin, reserved=reserved, masked=masked) + (
+        mask(payload) if masked else payload
+    )
 
 
-def header(opcode: int, length: int, *, fin: bool = True, reserved: int = 0, masked: bool = True) -> bytes:
+def header(
+    opcode: int, length: int, *, fin: bool = True, reserved: int = 0, masked: bool = True
+) -> bytes:
     first = (0x80 if fin else 0) | reserved << 4 | opcode
     flag = 0x80 if masked else 0
     if length < 126:
@@ -44,7 +54,10 @@ def fragments(opcode: int, parts: Iterable[bytes]) -> bytes:
     """One message in as many frames as parts."""
     whole = list(parts)
     opcodes = itertools.chain([opcode], itertools.repeat(CONTINUATION))
-    return b"".join(frame(code, part, fin=number == len(whole)) for number, (code, part) in enumerate(zip(opcodes, whole, strict=False), 1))
+    return b"".join(
+        frame(code, part, fin=number == len(whole))
+        for number, (code, part) in enumerate(zip(opcodes, whole, strict=False), 1)
+    )
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -61,7 +74,10 @@ def request(path: str = "/", **changes: str | None) -> bytes:
         "Sec-WebSocket-Key": KEY,
     }
     headers |= {name.replace("_", "-"): value for name, value in changes.items()}
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items() if value is not None)]
+    lines = [
+        f"GET {path} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in headers.items() if value is not None),
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
@@ -87,7 +103,9 @@ class RawSocket:
         return cls(*await asyncio.open_connection(sock=raw, limit=4096))
 
     @classmethod
-    async def connect(cls, port: int, path: str = "/", *, receive_bytes: int | None = None, **headers: str | None) -> "RawSocket":
+    async def connect(
+        cls, port: int, path: str = "/", *, receive_bytes: int | None = None, **headers: str | None
+    ) -> "RawSocket":
         """A WebSocket whose handshake succeeded."""
         peer = await cls.dial(port, receive_bytes=receive_bytes)
         peer.send(request(path, **headers))
@@ -104,7 +122,9 @@ class RawSocket:
 
     def reset(self) -> None:
         """Vanish as a crashed peer does."""
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self._writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0"
+        )
         self._writer.transport.abort()
 
     async def hang_up(self) -> None:
@@ -124,7 +144,9 @@ class RawSocket:
             return await self._reader.read()
 
     async def frame(self) -> tuple[int, bytes]:
-        """Opcode and payload of the next frame, which must be whole, unmasked and plain, as all of ours are."""
+        """Opcode and payload of the next frame, which must be whole, unmasked and plain, as all of
+        ours are.
+        """
         async with asyncio.timeout(PATIENCE_S):
             first, second = await self._reader.readexactly(2)
             assert first & 0xF0 == 0x80
@@ -143,7 +165,9 @@ class RawSocket:
 
 
 class Recorder:
-    """A handler that keeps what it is told, and acts on it as a test wants: `fails` names the calls that raise."""
+    """A handler that keeps what it is told, and acts on it as a test wants: `fails` names the calls
+    that raise.
+    """
 
     def __init__(self, *, echo: bool = True, fails: str = "") -> None:
         self.socket: Socket

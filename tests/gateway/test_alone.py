@@ -1,4 +1,6 @@
-"""`python -m gateway` as a process of its own: its ready line, its end, and what keeps it from starting."""
+"""`python -m gateway` as a process of its own: its ready line, its end, and what keeps it from
+starting.
+"""
 
 import asyncio
 import os
@@ -19,9 +21,19 @@ PATIENCE_S = 20
 @asynccontextmanager
 async def process(settings, **environ):
     """A gateway on the data folder; ended with the test."""
-    own = {"KNCHAT_DATA": str(settings.data), "KNCHAT_GATEWAY_PORT": "0", "KNCHAT_DRAIN_S": "1", **environ}
+    own = {
+        "KNCHAT_DATA": str(settings.data),
+        "KNCHAT_GATEWAY_PORT": "0",
+        "KNCHAT_DRAIN_S": "1",
+        **environ,
+    }
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", env={**os.environ, **own}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "gateway",
+        env={**os.environ, **own},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         yield started
@@ -47,7 +59,9 @@ async def ended(started):
 
 
 async def test_it_serves_and_drains_at_sigterm(settings, backends):
-    """Tokens are checked with the data folder's key; at the end `drain`, then 1012, and exit code 0."""
+    """Tokens are checked with the data folder's key; at the end `drain`, then 1012, and exit code
+    0.
+    """
     async with process(settings) as started:
         ann = Person(ANN, "phone", SimpleNamespace(url=await ready(started)), backends)
         await ann.connect()
@@ -62,10 +76,14 @@ async def test_it_serves_and_drains_at_sigterm(settings, backends):
         assert (await ended(started))[0] == 0
 
     assert ok["type"] == "ok"
-    assert sum(each.end for each in (await backends.reads.bounds(COMMANDS, range(12))).values()) == 1
+    assert (
+        sum(each.end for each in (await backends.reads.bounds(COMMANDS, range(12))).values()) == 1
+    )
 
 
-@pytest.mark.parametrize("wrong", [{"KNCHAT_HOST": "192.0.2.1"}, {"KNCHAT_PING_S": "soon"}, {"KNCHAT_NONSENSE": "1"}])
+@pytest.mark.parametrize(
+    "wrong", [{"KNCHAT_HOST": "192.0.2.1"}, {"KNCHAT_PING_S": "soon"}, {"KNCHAT_NONSENSE": "1"}]
+)
 async def test_what_keeps_it_from_starting_is_said_in_one_line(settings, wrong):
     """A host that is not ours, a wrong setting, an unknown one: exit code 1."""
     async with process(settings, **wrong) as started:
@@ -76,9 +94,13 @@ async def test_what_keeps_it_from_starting_is_said_in_one_line(settings, wrong):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("log", [{"KNCHAT_LOG": "kafka"}, {"KNCHAT_LOG": "knative", "K_SINK": "http://127.0.0.1:1"}])
+@pytest.mark.parametrize(
+    "log", [{"KNCHAT_LOG": "kafka"}, {"KNCHAT_LOG": "knative", "K_SINK": "http://127.0.0.1:1"}]
+)
 async def test_a_gateway_among_others_needs_a_cache_that_they_share(settings, log):
-    """Else a key holds at one gateway, and a repeat at another, where its user is by then, is a second message."""
+    """Else a key holds at one gateway, and a repeat at another, where its user is by then, is a
+    second message.
+    """
     async with process(settings, KNCHAT_KAFKA="127.0.0.1:1", **log) as started:
         code, errors = await ended(started)
 

@@ -21,7 +21,19 @@ from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import COMMANDS, DELIVERIES, DELIVERIES_MADE, user_partition
 from tests.gateway.faults import broken
-from tests.gateway.people import ANN, BEN, CHAT, SEND, Person, appended, deliver, event, http, id_now, message
+from tests.gateway.people import (
+    ANN,
+    BEN,
+    CHAT,
+    SEND,
+    Person,
+    appended,
+    deliver,
+    event,
+    http,
+    id_now,
+    message,
+)
 
 
 async def test_probes_and_metrics(gateway, person, settings):
@@ -38,7 +50,11 @@ async def test_probes_and_metrics(gateway, person, settings):
     assert (status, json.loads(body)["code"]) == (404, "not_found")
     with broken(settings.data, "records"):
         status, headers, body = await http(gateway, "/readyz")
-    assert (status, json.loads(body)["code"], json.loads(body)["message"]) == (503, "starting", "not ready: log (embedded)")
+    assert (status, json.loads(body)["code"], json.loads(body)["message"]) == (
+        503,
+        "starting",
+        "not ready: log (embedded)",
+    )
     assert headers["Retry-After"] == "1"
 
 
@@ -52,7 +68,9 @@ async def test_a_wrong_clock_of_the_machine_is_told(gateway, backends, person):
         b"ok\nclock: this machine's is 3600 s behind what has passed since the start\n",
     )
     ann = await person(ANN)
-    assert (await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"}))["type"] == "ok"
+    assert (await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"}))[
+        "type"
+    ] == "ok"
 
 
 async def test_metrics_can_be_left_out(start):
@@ -90,7 +108,9 @@ async def test_a_port_in_use(start, settings):
 
 async def test_wrong_topics_stop_the_start(start):
     """Before anybody is let in: deliveries would be lost without a word. What to do is said."""
-    with pytest.raises(Malformed, match="has 12 partitions and KNCHAT_DELIVERY_PARTITIONS is 24: set it to 12") as error:
+    with pytest.raises(
+        Malformed, match="has 12 partitions and KNCHAT_DELIVERY_PARTITIONS is 24: set it to 12"
+    ) as error:
         await start(delivery_partitions=24)
 
     assert error.value.field == "KNCHAT_DELIVERY_PARTITIONS"
@@ -105,7 +125,9 @@ async def test_as_many_partitions_as_the_setting_says(settings):
     ann = Person(ANN, "phone", gateway, backends)
     await ann.connect()
     data = pb.Deliveries(schema=1, deliveries=[message(id_now(), BEN, ANN)])
-    await backends.appends.append([ProducerRecord(DELIVERIES, event(DELIVERIES_MADE, data), user_partition(ANN, 5))])
+    await backends.appends.append(
+        [ProducerRecord(DELIVERIES, event(DELIVERIES_MADE, data), user_partition(ANN, 5))]
+    )
 
     assert await backends.reads.partitions(DELIVERIES) == 5
     assert (await ann.hear("message"))["sender"] == str(BEN)
@@ -130,7 +152,9 @@ async def not_ready(gateway):
 
 
 async def test_a_hello_waits_for_the_ring(make, backends, monkeypatch):
-    """While the gateway starts it listens, is not ready, and keeps who comes; too long, and it is close 4006."""
+    """While the gateway starts it listens, is not ready, and keeps who comes; too long, and it is
+    close 4006.
+    """
     let_go = asyncio.Event()
     open_ = DeliveryReader.open
 
@@ -176,7 +200,9 @@ async def test_a_database_that_is_away_at_the_start(make, settings, backends, mo
 
 
 async def test_keys_that_cannot_be_read_at_the_start(settings, backends, monkeypatch, caplog):
-    """A gateway that could let nobody in is not ready and says why, and serves when the JWKS is there."""
+    """A gateway that could let nobody in is not ready and says why, and serves when the JWKS is
+    there.
+    """
     monkeypatch.setattr("gateway.app.RETRY_DELAY_S", 0.05)
     monkeypatch.setattr("backends.signing.RETRY_DELAY_S", 0.05)
     jwks = settings.data / "jwks.json"
@@ -196,7 +222,11 @@ async def test_keys_that_cannot_be_read_at_the_start(settings, backends, monkeyp
 
 
 async def test_drain(start, backends, token):
-    """`drain`, then the socket stays usable; what is sent is acknowledged; then 1012, which arrives. Nobody new is let in."""
+    """`drain`, then the socket stays usable; what is sent is acknowledged; then 1012, which
+    arrives.
+
+    Nobody new is let in.
+    """
     gateway = await start(drain_s=1)
     ann = Person(ANN, "phone", gateway, backends)
     await ann.connect()
@@ -222,7 +252,9 @@ async def test_drain(start, backends, token):
 
 
 async def test_a_stop_waits_until_the_group_is_left(start, backends, monkeypatch):
-    """Also when the last client leaves at once, and so the stop comes in the middle of it: the others take over without a pause."""
+    """Also when the last client leaves at once, and so the stop comes in the middle of it: the
+    others take over without a pause.
+    """
     left = asyncio.Event()
     share = backends.reads.join
 
@@ -264,14 +296,20 @@ async def test_a_mark_on_hold_is_published_before_the_end(start, backends):
 
 
 async def test_a_log_that_is_away_does_not_hold_up_the_end(start, backends, settings, monkeypatch):
-    """After a while the gateway stops anyway, and nothing that was not confirmed is acknowledged."""
+    """After a while the gateway stops anyway, and nothing that was not
+    confirmed is acknowledged.
+    """
     monkeypatch.setattr("gateway.app.FLUSH_TIMEOUT_S", 0.2)
     gateway = await start()
     ann = Person(ANN, "phone", gateway, backends)
     await ann.connect()
     await ann.ask(SEND)
     with broken(settings.data, "records"):
-        await ann.say({**SEND, "id": 2, "key": "k2"}, {"type": "mark", "id": 3, "chat": CHAT, "read": "5"}, {"type": "ping", "id": 4})
+        await ann.say(
+            {**SEND, "id": 2, "key": "k2"},
+            {"type": "mark", "id": 3, "chat": CHAT, "read": "5"},
+            {"type": "ping", "id": 4},
+        )
         await ann.hear("pong")
         await gateway.drain_and_stop()
 
@@ -348,8 +386,14 @@ async def test_a_url_with_the_number_of_the_gateway(make):
     assert error.value.field == "KNCHAT_GATEWAY_NAME"
 
 
-async def test_records_that_were_dropped_unread_end_the_sessions_they_were_for(start, backends, settings):
-    """Close 4003, and a resume from before leads to `reset`: nobody goes on as if nothing were missing. Other partitions stay."""
+async def test_records_that_were_dropped_unread_end_the_sessions_they_were_for(
+    start, backends, settings
+):
+    """Close 4003, and a resume from before leads to `reset`: nobody goes on as if nothing were
+    missing.
+
+    Other partitions stay.
+    """
     gateway = await start()
     ann, ben = [Person(user, "phone", gateway, backends) for user in (ANN, BEN)]
     assert user_partition(ANN, 12) != user_partition(BEN, 12)
@@ -359,8 +403,14 @@ async def test_records_that_were_dropped_unread_end_the_sessions_they_were_for(s
     await deliver(backends, message(id_now(), BEN, ANN, "before"))
     await ann.hear("message")
     with closing(sqlite3.connect(settings.data / "log.db")) as connection, connection:
-        (slot,) = connection.execute("SELECT first_slot + ? FROM topics WHERE topic = ?", (user_partition(ANN, 12), DELIVERIES)).fetchone()
-        connection.execute("UPDATE records SET id = id + 5 WHERE id >= ? AND id < ?", (slot << OFFSET_BITS, (slot + 1) << OFFSET_BITS))
+        (slot,) = connection.execute(
+            "SELECT first_slot + ? FROM topics WHERE topic = ?",
+            (user_partition(ANN, 12), DELIVERIES),
+        ).fetchone()
+        connection.execute(
+            "UPDATE records SET id = id + 5 WHERE id >= ? AND id < ?",
+            (slot << OFFSET_BITS, (slot + 1) << OFFSET_BITS),
+        )
         connection.execute("UPDATE slots SET begin = 5 WHERE slot = ?", (slot,))
 
     assert await ann.ended() == 4003

@@ -1,4 +1,6 @@
-"""Gateways that share the partitions: who comes to the wrong one, who is moved, and what happens meanwhile."""
+"""Gateways that share the partitions: who comes to the wrong one, who is moved, and what happens
+meanwhile.
+"""
 
 import asyncio
 import itertools
@@ -72,12 +74,16 @@ async def owned(backends, *gateways):
     async with asyncio.timeout(PATIENCE_S):
         for gateway in gateways:
             for partition in mine(gateway):
-                while (owner := await backends.owners.owner_of(partition)) is None or owner.url != gateway.url:
+                while (
+                    owner := await backends.owners.owner_of(partition)
+                ) is None or owner.url != gateway.url:
                     await asyncio.sleep(0.005)
 
 
 async def test_they_share_the_partitions(gateways, backends):
-    """Who is alone serves all; each is ready; owners are written down; one that has nothing is ready too."""
+    """Who is alone serves all; each is ready; owners are written down; one that has nothing is
+    ready too.
+    """
     first = await gateways()
     assert mine(first) == set(ALL)
     second = await gateways()
@@ -92,7 +98,9 @@ async def test_they_share_the_partitions(gateways, backends):
 
 
 async def test_one_that_has_started_is_written_down(gateways, backends, monkeypatch):
-    """Who logs in as soon as it says `ready` is not sent to the owner of before, who may be gone for good; also where SQL is slow."""
+    """Who logs in as soon as it says `ready` is not sent to the owner of before, who may be gone
+    for good; also where SQL is slow.
+    """
     own = backends.owners.own
     await own([PartitionOwner(partition, "ws://gone/v1/socket", 1) for partition in ALL])
 
@@ -108,7 +116,9 @@ async def test_one_that_has_started_is_written_down(gateways, backends, monkeypa
 
 @pytest.fixture
 async def two(gateways, backends):
-    """Two that have settled; the second has partitions of which each first one below is a user's."""
+    """Two that have settled; the second has partitions of which each first one
+    below is a user's.
+    """
     first, second = await gateways(), await gateways()
     await until(lambda: settled(first, second))
     await owned(backends, first, second)
@@ -148,7 +158,9 @@ async def test_an_owner_that_is_not_known(two, person, backends, settings):
 
 
 async def test_sessions_go_with_their_partitions(gateways, person, backends):
-    """When another gateway joins, those of its partitions are moved to it and go on where they were; the others stay."""
+    """When another gateway joins, those of its partitions are moved to it and go on where they
+    were; the others stay.
+    """
     first = await gateways()
     people = {partition: await person(user, at=first) for partition, user in USERS.items()}
     for each in people.values():
@@ -188,8 +200,12 @@ def slow(monkeypatch):
     return slow
 
 
-async def test_while_the_new_owner_fills_the_old_one_serves_on(gateways, make, person, backends, slow):
-    """Pushes and answers as if nothing were; whoever says hello at the new one waits for it, at the old one is told to come later."""
+async def test_while_the_new_owner_fills_the_old_one_serves_on(
+    gateways, make, person, backends, slow
+):
+    """Pushes and answers as if nothing were; whoever says hello at the new one waits for it, at the
+    old one is told to come later.
+    """
     first = await gateways()
     people = {partition: await person(user, at=first) for partition, user in USERS.items()}
     slow.begin()
@@ -214,7 +230,9 @@ async def test_while_the_new_owner_fills_the_old_one_serves_on(gateways, make, p
     assert await ann.ended() == 4001
 
 
-async def test_a_hello_does_not_wait_for_ever_for_a_filling(gateways, make, person, slow, monkeypatch):
+async def test_a_hello_does_not_wait_for_ever_for_a_filling(
+    gateways, make, person, slow, monkeypatch
+):
     """Close 4006 then."""
     monkeypatch.setattr("gateway.sessions.connection.START_TIMEOUT_S", 0.1)
     await gateways()
@@ -230,7 +248,9 @@ async def test_a_hello_does_not_wait_for_ever_for_a_filling(gateways, make, pers
 
 
 async def test_a_share_that_changes_while_it_is_filled(gateways, make, backends, slow):
-    """What is no longer mine is not taken over, what has come is; nothing is left of the first filling."""
+    """What is no longer mine is not taken over, what has come is; nothing is left of the first
+    filling.
+    """
     first = await gateways()
     slow.begin()
     second, third = make(gateway_name="second"), make(gateway_name="third")
@@ -284,7 +304,9 @@ async def test_a_new_owner_that_does_not_come(gateways, make, person, slow, monk
 
 
 async def test_a_planned_stop_hands_its_clients_over(two, person, backends):
-    """`drain`, then `moved` to the one that has taken over, and 4001, all long before the time is over; `ok`s are told before."""
+    """`drain`, then `moved` to the one that has taken over, and 4001, all long before the time is
+    over; `ok`s are told before.
+    """
     first, second = two
     user = USERS[min(mine(second))]
     ann = await person(user, at=second)
@@ -371,7 +393,9 @@ async def test_a_gateway_that_stood_still(gateways, person, backends):
     assert [frame["type"] for frame in await back.until_live()] == ["message"]
 
 
-async def test_a_database_that_is_away_while_partitions_are_taken_over(gateways, person, backends, settings):
+async def test_a_database_that_is_away_while_partitions_are_taken_over(
+    gateways, person, backends, settings
+):
     """Users are served all the same; ownership is written down when it is there again."""
     first = await gateways()
     second = None
@@ -387,7 +411,9 @@ async def test_a_database_that_is_away_while_partitions_are_taken_over(gateways,
 
 
 async def test_what_a_stale_owner_wrote_does_not_stay(monkeypatch, gateways, backends):
-    """It took itself for the owner for a moment more, and wrote last: the owner's own word comes again, when the log answers."""
+    """It took itself for the owner for a moment more, and wrote last: the owner's own word comes
+    again, when the log answers.
+    """
     asked = []
 
     async def ping():
@@ -409,14 +435,18 @@ async def test_what_a_stale_owner_wrote_does_not_stay(monkeypatch, gateways, bac
 
 async def test_what_was_written_by_a_clock_ahead_does_not_stay(gateways, backends):
     """A new owner outdoes it at once."""
-    await backends.owners.own([PartitionOwner(partition, "ws://gone/v1/socket", 2**60) for partition in ALL])
+    await backends.owners.own(
+        [PartitionOwner(partition, "ws://gone/v1/socket", 2**60) for partition in ALL]
+    )
     first = await gateways()
 
     await owned(backends, first)
 
 
 async def test_a_topic_that_has_grown_ends_a_gateway(monkeypatch, gateways, backends):
-    """In words: what functions write for other partitions than everybody computes with would reach nobody."""
+    """In words: what functions write for other partitions than everybody computes with would reach
+    nobody.
+    """
     partitions = backends.reads.partitions
     monkeypatch.setattr("gateway.partitions.assignment.EPOCH_INTERVAL_S", 0.05)
     first = await gateways()

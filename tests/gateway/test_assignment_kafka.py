@@ -1,4 +1,6 @@
-"""Gateways as processes that share the partitions on a real Kafka: a crash, a pause, a planned stop, a log made anew."""
+"""Gateways as processes that share the partitions on a real Kafka: a crash, a pause, a planned
+stop, a log made anew.
+"""
 
 import asyncio
 import logging
@@ -65,7 +67,11 @@ async def start(backends, redis_settings):
             "KNCHAT_REDIS": redis_settings["redis"],
         }
         started = await asyncio.create_subprocess_exec(
-            sys.executable, SCRIPT, backends.prefix, env={**os.environ, **own}, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            SCRIPT,
+            backends.prefix,
+            env={**os.environ, **own},
+            stdout=asyncio.subprocess.PIPE,
         )
         running.append(started)
         async with asyncio.timeout(PATIENCE_S):
@@ -108,7 +114,11 @@ async def connect(backends):
 
 
 async def owners(backends):
-    return {partition: owner.url for partition in range(12) if (owner := await backends.owners.owner_of(partition)) is not None}
+    return {
+        partition: owner.url
+        for partition in range(12)
+        if (owner := await backends.owners.owner_of(partition)) is not None
+    }
 
 
 async def shared(backends, *urls):
@@ -144,7 +154,9 @@ async def test_a_crash_a_return_and_a_planned_stop(start, backends, connect):
     first = await start("gateway-0")
     second = await start("gateway-1")
     await shared(backends, first.url, second.url)
-    user = next(USERS[partition] for partition, url in (await owners(backends)).items() if url == second.url)
+    user = next(
+        USERS[partition] for partition, url in (await owners(backends)).items() if url == second.url
+    )
     ann = await connect(user, first)
     assert ann.url == second.url
     await ann.until_live()
@@ -184,11 +196,15 @@ async def test_a_crash_a_return_and_a_planned_stop(start, backends, connect):
 
 
 async def test_a_gateway_that_stands_still(start, backends, connect):
-    """The other has taken over meanwhile; it ends its sessions before it pushes anything, and shares again."""
+    """The other has taken over meanwhile; it ends its sessions before it pushes anything, and
+    shares again.
+    """
     first = await start("gateway-0")
     second = await start("gateway-1")
     await shared(backends, first.url, second.url)
-    user = next(USERS[partition] for partition, url in (await owners(backends)).items() if url == second.url)
+    user = next(
+        USERS[partition] for partition, url in (await owners(backends)).items() if url == second.url
+    )
     ann = await connect(user, second)
     await ann.until_live()
 
@@ -215,7 +231,9 @@ async def test_a_second_process_of_the_name_ends_the_first(start, backends):
 
 
 async def test_topics_made_anew(backends, connect, monkeypatch):
-    """Every session ends with 1012; its cursor then leads to `reset`; what comes is pushed from the first record on."""
+    """Every session ends with 1012; its cursor then leads to `reset`; what comes is pushed from the
+    first record on.
+    """
     monkeypatch.setattr("gateway.partitions.assignment.EPOCH_INTERVAL_S", 0.2)
     gateway = Gateway(backends, backends.settings)
     await gateway.start()

@@ -1,4 +1,6 @@
-"""What clients get wrong, over TCP: each mistake gets the error or close code of its own, and nobody else is affected."""
+"""What clients get wrong, over TCP: each mistake gets the error or close code of its own, and
+nobody else is affected.
+"""
 
 import json
 import time
@@ -35,7 +37,9 @@ async def nobody_is_affected(other, backends):
     assert (await other.ask({"type": "ping", "id": 99}))["type"] == "pong"
 
 
-@pytest.mark.parametrize(("payload", "code"), [row[1:] for row in CLOSED], ids=[row[0] for row in CLOSED])
+@pytest.mark.parametrize(
+    ("payload", "code"), [row[1:] for row in CLOSED], ids=[row[0] for row in CLOSED]
+)
 async def test_what_ends_a_session(person, backends, payload, code):
     """The close code that the protocol names; nothing is stored and nobody else notices."""
     other = await person(BEN)
@@ -72,10 +76,22 @@ TOLD = [
     ("a field of the wrong type", {**SEND, "text": 5}, "malformed"),
     ("an id that is no number", {**SEND, "to": "abc"}, "malformed"),
     ("a reply to what is no number", {**SEND, "reply_to": "x"}, "malformed"),
-    ("a time in the wrong format", {"type": "history", "id": 1, "chat": CHAT, "before": "yesterday"}, "malformed"),
-    ("a stranger's chat", {"type": "send", "id": 1, "key": "k", "chat": "d-22-33", "text": "hi"}, "unknown_chat"),
+    (
+        "a time in the wrong format",
+        {"type": "history", "id": 1, "chat": CHAT, "before": "yesterday"},
+        "malformed",
+    ),
+    (
+        "a stranger's chat",
+        {"type": "send", "id": 1, "key": "k", "chat": "d-22-33", "text": "hi"},
+        "unknown_chat",
+    ),
     ("a stranger's history", {"type": "history", "id": 1, "chat": "d-22-33"}, "unknown_chat"),
-    ("a stranger's digest", {"type": "digest", "id": 1, "chat": "d-22-33", "from": "1", "to": "2"}, "unknown_chat"),
+    (
+        "a stranger's digest",
+        {"type": "digest", "id": 1, "chat": "d-22-33", "from": "1", "to": "2"},
+        "unknown_chat",
+    ),
     ("empty text", {**SEND, "text": ""}, "malformed"),
     ("too much text", {**SEND, "text": "x" * 4_097}, "too_large"),
     ("a frame as large as may be", {**SEND, "text": "x" * 65_400}, "too_large"),
@@ -108,7 +124,9 @@ async def test_a_reused_key(person, backends):
 
 
 async def test_the_wrong_hellos(gateway, backends, person, token):
-    """Each token that is not right, each field that is not: the code that the protocol names, and nobody gets in."""
+    """Each token that is not right, each field that is not: the code that the protocol names, and
+    nobody gets in.
+    """
     other = await person(BEN)
     good = token(ANN)
     head, body, signature = good.split(".")
@@ -185,10 +203,15 @@ async def test_the_wrong_door(start, settings):
 
 
 async def test_too_fast(start, person):
-    """`rate_limited` when the user's budget is used up, over all sessions; a session that says too much a second is read later."""
+    """`rate_limited` when the user's budget is used up, over all sessions; a session that says too
+    much a second is read later.
+    """
     gateway = await start(user_units=3, user_units_per_s=1, frames_per_second=50)
     ann, tablet = await person(ANN, at=gateway), await person(ANN, "tablet", at=gateway)
-    replies = [await each.ask({**SEND, "key": f"k{number}"}) for number, each in enumerate((ann, tablet, ann, tablet))]
+    replies = [
+        await each.ask({**SEND, "key": f"k{number}"})
+        for number, each in enumerate((ann, tablet, ann, tablet))
+    ]
 
     assert [reply["type"] for reply in replies] == ["ok", "ok", "ok", "error"]
     assert (replies[3]["code"], replies[3]["temporary"]) == ("rate_limited", True)

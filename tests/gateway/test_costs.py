@@ -1,4 +1,7 @@
-"""What strangers and floods cost a gateway: measured on a process of its own, from outside. Acceptance of issue 11, g."""
+"""What strangers and floods cost a gateway: measured on a process of its own, from outside.
+
+Acceptance of issue 11, g.
+"""
 
 import asyncio
 import json
@@ -10,7 +13,16 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.gateway.people import Person, http
-from tests.gateway.raw_socket import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, frame, request
+from tests.gateway.raw_socket import (
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    RawSocket,
+    frame,
+    request,
+)
 from tests.gateway.test_alone import process, ready
 
 pytestmark = pytest.mark.timed
@@ -25,7 +37,9 @@ PING_FRAME = {"type": "ping", "id": 1, "padding": "x" * 65_000}
 @pytest.fixture
 async def alone(settings):
     """The gateway's process, and where it listens."""
-    async with process(settings, KNCHAT_PING_S="300", KNCHAT_CONNECTIONS_WAITING="350", KNCHAT_CONNECTIONS="400") as started:
+    async with process(
+        settings, KNCHAT_PING_S="300", KNCHAT_CONNECTIONS_WAITING="350", KNCHAT_CONNECTIONS="400"
+    ) as started:
         url = await ready(started)
         yield SimpleNamespace(url=url, port=urlsplit(url).port, pid=started.pid)
 
@@ -71,7 +85,9 @@ async def test_half_a_frame_before_hello_costs_at_most_12_kib(alone, half):
 
 
 async def test_what_a_large_frame_took_is_given_back_within_a_second(alone, backends):
-    """300 sessions that once said 65,000 bytes at a time, half of each when all had said the other half."""
+    """300 sessions that once said 65,000 bytes at a time, half of each when all had said the other
+    half.
+    """
     people = [Person(user, "phone", alone, backends) for user in range(1, CROWD + 1)]
     before = memory_kib(alone.pid)
     for person in people:
@@ -92,7 +108,10 @@ async def test_what_a_large_frame_took_is_given_back_within_a_second(alone, back
     assert cost <= KIB_EACH
 
 
-@pytest.mark.parametrize("flood", [frame(PING), frame(PONG), frame(TEXT, fin=False) + 999 * frame(CONTINUATION, fin=False)])
+@pytest.mark.parametrize(
+    "flood",
+    [frame(PING), frame(PONG), frame(TEXT, fin=False) + 999 * frame(CONTINUATION, fin=False)],
+)
 @pytest.mark.parametrize("hello", [True, False])
 async def test_a_million_frames_that_say_nothing_close_4005(alone, token, flood, hello):
     """Before and after `welcome`; the code arrives, and another session is served meanwhile."""
@@ -116,12 +135,16 @@ async def test_a_million_frames_that_say_nothing_close_4005(alone, token, flood,
 
 
 async def test_too_many_connections_are_told_so(alone, token):
-    """503 with Retry-After at the handshake, for those who only wait first, then for all; whoever is inside stays."""
+    """503 with Retry-After at the handshake, for those who only wait first, then for all; whoever
+    is inside stays.
+    """
     waiting = [await RawSocket.connect(alone.port, "/v1/socket") for _ in range(350)]
     assert await turned_away(alone) == (503, True)
     await gone(waiting[50:])
     peer = waiting[0]
-    peer.send(frame(TEXT, json.dumps({"type": "hello", "token": token(ANN), "device": "phone"}).encode()))
+    peer.send(
+        frame(TEXT, json.dumps({"type": "hello", "token": token(ANN), "device": "phone"}).encode())
+    )
 
     assert b'"welcome"' in (await peer.frame())[1]
     assert (await http(alone, "/livez"))[0] == 200
@@ -143,7 +166,12 @@ async def test_a_queue_of_2000_sends_is_taken_within_seconds(person, gateway):
     """As an app has after a day without a network: nothing is lost, nobody is closed."""
     ann = await person(ANN)
     began_s = time.monotonic()
-    await ann.say(*({"type": "send", "id": number, "to": "22", "key": f"k{number}", "text": "hi"} for number in range(1, 2_001)))
+    await ann.say(
+        *(
+            {"type": "send", "id": number, "to": "22", "key": f"k{number}", "text": "hi"}
+            for number in range(1, 2_001)
+        )
+    )
     answered = {(await ann.hear("ok"))["re"] for _ in range(2_000)}
     took_s = time.monotonic() - began_s
 

@@ -1,4 +1,6 @@
-"""Out of the embedded log: the replay buffer after a start, what follows, what is nothing of ours, and log-outs from long ago."""
+"""Out of the embedded log: the replay buffer after a start, what follows, what is nothing of ours,
+and log-outs from long ago.
+"""
 
 import asyncio
 import time
@@ -84,7 +86,10 @@ def ends(hub):
 def held(hub, user):
     partition = user_partition(user, 12)
     position = hub.replay_buffer.since(partition, 0)
-    return [pb.Delivery.FromString(raw).message.id for _, raw in hub.replay_buffer.missed(partition, user, position, limit=10_000)]
+    return [
+        pb.Delivery.FromString(raw).message.id
+        for _, raw in hub.replay_buffer.missed(partition, user, position, limit=10_000)
+    ]
 
 
 async def accepted_of(publisher, command):
@@ -100,7 +105,9 @@ async def test_the_ring_is_filled_by_reading_back(delivery, hub, backends):
     first = id_now()
     numbers = [first + number for number in range(300)]
     for start in range(0, 300, 50):
-        await deliver(backends, *(message(number, ANN, BEN) for number in numbers[start : start + 50]))
+        await deliver(
+            backends, *(message(number, ANN, BEN) for number in numbers[start : start + 50])
+        )
 
     await fill(delivery)
 
@@ -111,11 +118,15 @@ async def test_the_ring_is_filled_by_reading_back(delivery, hub, backends):
 
 
 async def test_what_the_log_holds_twice_is_held_once(delivery, hub, backends):
-    """A dispatcher that crashed had not confirmed the last seconds, and functions tell them again."""
+    """A dispatcher that crashed had not confirmed the last seconds, and
+    functions tell them again.
+    """
     first = id_now()
     numbers = [first + number for number in range(30)]
     for start in (0, 10, 0, 20):
-        await deliver(backends, *(message(number, ANN, BEN) for number in numbers[start : start + 10]))
+        await deliver(
+            backends, *(message(number, ANN, BEN) for number in numbers[start : start + 10])
+        )
 
     await fill(delivery)
 
@@ -145,9 +156,14 @@ async def test_only_as_much_as_the_ring_takes_is_read_back(delivery, hub, backen
 
 
 async def test_log_outs_are_found_behind_the_ring(delivery, hub, backends):
-    """The replay buffer's bytes do not bound what is known of revoked tokens; those of the replay buffer itself are known at once."""
+    """The replay buffer's bytes do not bound what is known of revoked tokens; those of the replay
+    buffer itself are known at once.
+    """
     now_ms = int(time.time() * 1_000)
-    early, late = (pb.Delivery(users=[user], revoked=pb.Revoked(device="phone", before_ms=now_ms)) for user in (ANN, BEN))
+    early, late = (
+        pb.Delivery(users=[user], revoked=pb.Revoked(device="phone", before_ms=now_ms))
+        for user in (ANN, BEN)
+    )
     await deliver(backends, early)
     for _ in range(400):
         await deliver(backends, message(id_now(), ANN, ANN, "x" * 1_000))
@@ -165,7 +181,9 @@ async def test_log_outs_are_found_behind_the_ring(delivery, hub, backends):
 async def test_reading_back_stops_at_the_time(delivery, hub, backends):
     """Records older than the replay buffer's time, or than any living token, are not looked for."""
     now_ms = int(time.time() * 1_000)
-    await deliver(backends, pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=now_ms)))
+    await deliver(
+        backends, pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=now_ms))
+    )
     for _ in range(300):
         await deliver(backends, message(id_now(), ANN, ANN))
     delivery._clock = Clock(alone=True, wall=lambda: time.time() + 1_000)
@@ -183,7 +201,11 @@ async def test_what_comes_is_followed(delivery, hub, backends, message_ids, lost
     await fill(delivery)
     following = asyncio.create_task(delivery.follow_deliveries())
     soon = first_id_at(message_ids.now_ms() + 700)
-    await deliver(backends, message(soon, ANN, BEN), pb.Delivery(users=[BEN], lost=pb.Lost(message=6, key="k")))
+    await deliver(
+        backends,
+        message(soon, ANN, BEN),
+        pb.Delivery(users=[BEN], lost=pb.Lost(message=6, key="k")),
+    )
     await until(lambda: held(hub, ANN) == [soon] and lost)
 
     assert lost == [(BEN, "k")]
@@ -193,13 +215,19 @@ async def test_what_comes_is_followed(delivery, hub, backends, message_ids, lost
 
 
 async def test_what_was_lost_while_no_gateway_followed_goes_again(delivery, backends, message_ids):
-    """The cache still says that the log has it: the repeat that `lost` asks for must be appended all the same."""
-    first = Publisher(backends.appends, backends.cache, message_ids, in_flight=2, clock=time.monotonic)
+    """The cache still says that the log has it: the repeat that `lost` asks for must be appended
+    all the same.
+    """
+    first = Publisher(
+        backends.appends, backends.cache, message_ids, in_flight=2, clock=time.monotonic
+    )
     command = pb.Command(user=ANN, device="phone", key="k", chat="d-11-22", send=pb.Send(text="hi"))
     sent = await accepted_of(first, command)
     await first.finish()
     await deliver(backends, pb.Delivery(users=[ANN], lost=pb.Lost(message=sent.id, key="k")))
-    after = Publisher(backends.appends, backends.cache, message_ids, in_flight=2, clock=time.monotonic)
+    after = Publisher(
+        backends.appends, backends.cache, message_ids, in_flight=2, clock=time.monotonic
+    )
     delivery._lost = after.lost
 
     await fill(delivery)
@@ -212,7 +240,10 @@ async def test_what_was_lost_while_no_gateway_followed_goes_again(delivery, back
 
 
 async def test_what_is_dropped_is_followed_no_more(delivery, hub, backends):
-    """The replay buffer does not hold it; opened again, it is read back with what came meanwhile. The others go on."""
+    """The replay buffer does not hold it; opened again, it is read back with what came meanwhile.
+
+    The others go on.
+    """
     await fill(delivery)
     following = asyncio.create_task(delivery.follow_deliveries())
     partition = user_partition(ANN, 12)
@@ -234,8 +265,12 @@ async def test_what_is_dropped_is_followed_no_more(delivery, hub, backends):
     await asyncio.wait([following, watching])
 
 
-async def test_an_answer_on_its_way_does_not_bring_back_what_is_dropped(delivery, backends, monkeypatch):
-    """It was handed over between the end of the partition here and the word of it to the follower."""
+async def test_an_answer_on_its_way_does_not_bring_back_what_is_dropped(
+    delivery, backends, monkeypatch
+):
+    """It was handed over between the end of the partition here and the word of
+    it to the follower.
+    """
     await fill(delivery)
     answering = asyncio.create_task(delivery.follow_answers())
     await until(lambda: SESSION_DELIVERIES in delivery._followers)
@@ -243,7 +278,13 @@ async def test_an_answer_on_its_way_does_not_bring_back_what_is_dropped(delivery
 
     async def late():
         for partition in (3, 4):
-            await backends.appends.append([ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1)), partition)])
+            await backends.appends.append(
+                [
+                    ProducerRecord(
+                        SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1)), partition
+                    )
+                ]
+            )
         await until(lambda: delivery._ends[4] == 1)
         await assign()
 
@@ -255,8 +296,12 @@ async def test_an_answer_on_its_way_does_not_bring_back_what_is_dropped(delivery
     await asyncio.wait([answering])
 
 
-async def test_what_comes_back_while_a_follower_begins_is_told_once(delivery, hub, backends, monkeypatch):
-    """The follower begins where the partition was held before; what the replay buffer holds by then is not pushed again."""
+async def test_what_comes_back_while_a_follower_begins_is_told_once(
+    delivery, hub, backends, monkeypatch
+):
+    """The follower begins where the partition was held before; what the replay buffer holds by then
+    is not pushed again.
+    """
     follow, begun, go_on = backends.reads.follow, asyncio.Event(), asyncio.Event()
 
     @asynccontextmanager
@@ -293,7 +338,9 @@ async def test_what_is_no_longer_wanted_is_not_taken_over(delivery, hub, backend
 
 
 async def test_what_is_kept_has_its_share_of_the_ring(delivery, hub, backends):
-    """One that is taken over later gets as many bytes as the others, the oldest of which make room."""
+    """One that is taken over later gets as many bytes as the others, the oldest
+    of which make room.
+    """
     partitions = sorted({user_partition(user, 12) for user in (ANN, BEN)})
     for _ in range(1_000):
         await deliver(backends, message(id_now(), ANN, BEN, "x" * 1_000))
@@ -305,7 +352,9 @@ async def test_what_is_kept_has_its_share_of_the_ring(delivery, hub, backends):
     assert hub.replay_buffer.bytes <= 2**20
 
 
-async def test_a_wrong_id_does_not_hide_the_others_of_its_batch(delivery, hub, backends, message_ids):
+async def test_a_wrong_id_does_not_hide_the_others_of_its_batch(
+    delivery, hub, backends, message_ids
+):
     """What is minted later is greater than every true id that came with it."""
     soon, far = first_id_at(message_ids.now_ms() + 900), first_id_at(message_ids.now_ms() + 60_000)
     await deliver(backends, message(soon, ANN, ANN), message(far, ANN, ANN))
@@ -316,7 +365,9 @@ async def test_a_wrong_id_does_not_hide_the_others_of_its_batch(delivery, hub, b
     assert held(hub, ANN) == [soon, far]
 
 
-async def test_a_reply_is_greater_than_what_was_pushed(delivery, hub, backends, message_ids, monkeypatch):
+async def test_a_reply_is_greater_than_what_was_pushed(
+    delivery, hub, backends, message_ids, monkeypatch
+):
     """Also to the first message of a burst that takes several turns of the event loop."""
     ids = [first_id_at(message_ids.now_ms() + 900) + number for number in range(200)]
     replies = []
@@ -335,7 +386,9 @@ async def test_a_reply_is_greater_than_what_was_pushed(delivery, hub, backends, 
     assert all(reply > number for reply, number in zip(replies, ids, strict=True))
 
 
-async def test_an_id_from_a_wrong_clock_is_counted_and_not_followed(delivery, hub, backends, message_ids):
+async def test_an_id_from_a_wrong_clock_is_counted_and_not_followed(
+    delivery, hub, backends, message_ids
+):
     """The message is pushed all the same."""
     before = value_of("knchat_ids_ahead_total", where="deliveries")
     far = first_id_at(message_ids.now_ms() + 60_000)
@@ -344,7 +397,9 @@ async def test_an_id_from_a_wrong_clock_is_counted_and_not_followed(delivery, hu
     await fill(delivery)
 
     assert held(hub, ANN) == [far]
-    assert value_of("knchat_ids_ahead_total", where="deliveries") == before + len({user_partition(user, 12) for user in (ANN, BEN)})
+    assert value_of("knchat_ids_ahead_total", where="deliveries") == before + len(
+        {user_partition(user, 12) for user in (ANN, BEN)}
+    )
     assert message_ids.next_id() < far
 
 
@@ -357,12 +412,21 @@ async def test_records_that_are_nothing_of_ours(delivery, hub, backends):
     damaged = replace(event(DELIVERIES_MADE, data), data=b"\x08\x01\x12\xff")
     unmarked = replace(event(DELIVERIES_MADE, data), data=good.SerializeToString())
     good_event = event(DELIVERIES_MADE, data)
-    before = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of("knchat_records_skipped_total", topic="Deliveries")
-    await backends.appends.append([ProducerRecord(DELIVERIES, each, partition) for each in (foreign, damaged, unmarked, good_event)])
+    before = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of(
+        "knchat_records_skipped_total", topic="Deliveries"
+    )
+    await backends.appends.append(
+        [
+            ProducerRecord(DELIVERIES, each, partition)
+            for each in (foreign, damaged, unmarked, good_event)
+        ]
+    )
 
     await fill(delivery)
 
-    after = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of("knchat_records_skipped_total", topic="Deliveries")
+    after = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of(
+        "knchat_records_skipped_total", topic="Deliveries"
+    )
     assert after == before + 3
     assert held(hub, ANN) == [good.message.id]
 
@@ -399,7 +463,15 @@ async def test_answers_go_to_the_session_that_waits(delivery, hub, backends):
     await fill(delivery)
     wire = Wire()
     session = Session(wire, wire.codec, RULES, now_s=NOW_S)
-    session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
+    session.open(
+        claims(ANN, "phone"),
+        partition=0,
+        epoch="e",
+        position=(0, 0),
+        background=False,
+        now_s=NOW_S,
+        now_ms=NOW_MS,
+    )
     hub.register(session)
     session._asked = {1: (1, NOW_S + 10), 2: (2, NOW_S + 10)}
     following = asyncio.create_task(delivery.follow_answers())
@@ -408,10 +480,18 @@ async def test_answers_go_to_the_session_that_waits(delivery, hub, backends):
         pb.Answer(session=session.id, re=2),
         pb.Answer(session=session.id, re=1, digest=pb.Digest(count=3, hash=255)),
     ]
-    await backends.appends.append([ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1, answers=answers)), 0)])
+    await backends.appends.append(
+        [
+            ProducerRecord(
+                SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1, answers=answers)), 0
+            )
+        ]
+    )
     await until(lambda: wire.frames)
 
-    assert [(frame.re, frame.count, frame.hash) for frame in wire.frames] == [(1, 3, "00000000000000ff")]
+    assert [(frame.re, frame.count, frame.hash) for frame in wire.frames] == [
+        (1, 3, "00000000000000ff")
+    ]
     following.cancel()
     await asyncio.wait([following])
 
@@ -422,7 +502,9 @@ async def test_how_far_history_is_behind(backends):
     lag = HistoryLag(backends.reads, clock=backends.clock)
     await lag.look()
     assert lag.seconds == 0
-    await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 3)])
+    await backends.appends.append(
+        [ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 3)]
+    )
 
     lag._clock = ahead
     await lag.look()
@@ -438,8 +520,13 @@ async def test_what_goes_round_counts_from_its_first_day(backends):
     """A record that was appended anew holds outcomes that are as old as their ids."""
     now_s = time.time()
     lag = HistoryLag(backends.reads, clock=backends.clock)
-    old = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(now_s * 1_000) - 600_000)))])
-    await backends.appends.append([ProducerRecord(HISTORY_RETRIES, event(OUTCOMES_DECIDED, old), 1)])
+    old = pb.Outcomes(
+        schema=1,
+        outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(now_s * 1_000) - 600_000)))],
+    )
+    await backends.appends.append(
+        [ProducerRecord(HISTORY_RETRIES, event(OUTCOMES_DECIDED, old), 1)]
+    )
 
     await lag.look()
     assert 599 < lag.seconds < 602
@@ -464,7 +551,10 @@ async def test_the_lag_stays_while_the_log_is_away(backends, monkeypatch):
 
 
 async def test_what_is_not_signed_is_not_told(backends, hub, message_ids, caplog):
-    """With event keys: who may write to the topic cannot speak for others. The reader goes on behind it."""
+    """With event keys: who may write to the topic cannot speak for others.
+
+    The reader goes on behind it.
+    """
     key = b"a key of 16 byte"
     delivery = DeliveryReader(
         backends.reads,
@@ -481,7 +571,11 @@ async def test_what_is_not_signed_is_not_told(backends, hub, message_ids, caplog
     forged, ours, more = id_now(), id_now() + 1, id_now() + 2
     signing = EmbeddedLog(backends.settings.data / "log.db", event_keys=[key])
     await deliver(backends, message(forged, ANN, BEN))
-    await deliver(SimpleNamespace(reads=signing, appends=signing), message(ours, ANN, BEN), message(more, ANN, BEN))
+    await deliver(
+        SimpleNamespace(reads=signing, appends=signing),
+        message(ours, ANN, BEN),
+        message(more, ANN, BEN),
+    )
     await fill(delivery)
     await signing.close()
 

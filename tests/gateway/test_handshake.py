@@ -13,13 +13,17 @@ from tests.gateway.raw_socket import ACCEPT, TEXT, RawSocket, Recorder, frame, r
 
 
 class Door:
-    """Admission that remembers what it was asked and answers with `verdict`; plain requests get `answer`."""
+    """Admission that remembers what it was asked and answers with `verdict`; plain requests get
+    `answer`.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Request] = []
         self.handler = Recorder()
         self.verdict: Accept | Response = Accept(self.handler, None)
-        self.answer = Response(200, b"alive\n", content_type="text/plain", headers=(("Cache-Control", "no-store"),))
+        self.answer = Response(
+            200, b"alive\n", content_type="text/plain", headers=(("Cache-Control", "no-store"),)
+        )
         self.released = asyncio.Event()
         self.released.set()
         self.started, self.cancelled = asyncio.Event(), asyncio.Event()
@@ -51,7 +55,9 @@ async def door():
 
 @pytest.fixture
 async def listener(door):
-    listener = await listen("127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(handshake_timeout_s=2))
+    listener = await listen(
+        "127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(handshake_timeout_s=2)
+    )
     yield listener
     await listener.close()
 
@@ -74,11 +80,17 @@ async def test_an_upgrade_is_answered_with_the_accept_key(listener):
     await peer.hang_up()
 
     assert status == 101
-    assert headers == {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-accept": ACCEPT}
+    assert headers == {
+        "upgrade": "websocket",
+        "connection": "upgrade",
+        "sec-websocket-accept": ACCEPT,
+    }
 
 
 async def test_admission_sees_the_request(listener, door):
-    """Path and query apart, names of headers in small letters, the offered subprotocols in order over all lines, the peer's address."""
+    """Path and query apart, names of headers in small letters, the offered subprotocols in order
+    over all lines, the peer's address.
+    """
     peer = await RawSocket.connect(
         listener.port,
         "/v1/socket?a=1&b=2",
@@ -105,10 +117,17 @@ async def test_the_chosen_subprotocol_is_told(listener, door):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"Connection": "keep-alive, Upgrade"}, {"Upgrade": "WebSocket", "Connection": "upgrade"}, {"Upgrade": "h2c, websocket"}]
+    "changes",
+    [
+        {"Connection": "keep-alive, Upgrade"},
+        {"Upgrade": "WebSocket", "Connection": "upgrade"},
+        {"Upgrade": "h2c, websocket"},
+    ],
 )
 async def test_browsers_spell_the_upgrade_in_their_ways(listener, changes):
-    """Firefox sends `keep-alive, Upgrade`; lists and capitals are all allowed by RFC 6455, 4.2.1."""
+    """Firefox sends `keep-alive, Upgrade`; lists and capitals are all allowed
+    by RFC 6455, 4.2.1.
+    """
     peer = await RawSocket.connect(listener.port, **changes)
     peer.send(frame(TEXT, b"hi"))
 
@@ -137,7 +156,14 @@ async def test_a_request_that_is_no_proper_upgrade_is_refused(listener, door, ch
     assert door.asked == []
 
 
-@pytest.mark.parametrize("data", [b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01 what\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\x16\x03\x01 what\r\n\r\n",
+    ],
+)
 async def test_what_is_not_a_get_of_http_1_1_is_refused(listener, door, data):
     """Other methods, versions and protocols get 400, and nobody is asked."""
     status, headers, _ = await answer_to(listener, data)
@@ -148,25 +174,39 @@ async def test_what_is_not_a_get_of_http_1_1_is_refused(listener, door, data):
 
 async def test_admission_may_refuse_with_a_whole_answer(listener, door):
     """A refusal is plain HTTP, complete, and ends the connection; the handler is never called."""
-    door.verdict = Response(403, b'{"code": "forbidden"}', content_type="application/json", headers=(("Vary", "Origin"),))
+    door.verdict = Response(
+        403,
+        b'{"code": "forbidden"}',
+        content_type="application/json",
+        headers=(("Vary", "Origin"),),
+    )
     status, headers, body = await answer_to(listener, request(Origin="https://evil.example"))
 
     assert (status, body) == (403, b'{"code": "forbidden"}')
     assert datetime.now(UTC) - parsedate_to_datetime(headers.pop("date")) < timedelta(seconds=30)
-    assert headers == {"content-type": "application/json", "content-length": "21", "connection": "close", "vary": "Origin"}
+    assert headers == {
+        "content-type": "application/json",
+        "content-length": "21",
+        "connection": "close",
+        "vary": "Origin",
+    }
     assert not hasattr(door.handler, "socket")
 
 
 async def test_a_plain_get_is_answered(listener, door):
     """Probes and metrics share the port."""
-    status, headers, body = await answer_to(listener, b"GET /livez?verbose HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, body = await answer_to(
+        listener, b"GET /livez?verbose HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
 
     assert (status, body, headers["cache-control"]) == (200, b"alive\n", "no-store")
     assert (door.asked[0].path, door.asked[0].query) == ("/livez", "verbose")
 
 
 async def test_an_answer_may_take_its_time_while_others_are_served(listener, door):
-    """A probe that waits for its backends holds up nobody, and bytes that follow its request are dropped."""
+    """A probe that waits for its backends holds up nobody, and bytes that follow its request are
+    dropped.
+    """
     door.released.clear()
     slow = await RawSocket.dial(listener.port)
     slow.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\nGET /again HTTP/1.1\r\n\r\n")
@@ -209,7 +249,9 @@ async def test_an_answer_nobody_waits_for_is_cancelled(listener, door):
 
 @pytest.mark.parametrize("data", [request(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"])
 async def test_a_failing_door_answers_500_and_is_logged(listener, door, data, caplog):
-    """What went wrong is in our log with its traceback, not in the answer, and the next client is served."""
+    """What went wrong is in our log with its traceback, not in the answer, and the next client is
+    served.
+    """
     door.fails = True
     status, _, body = await answer_to(listener, data)
     door.fails = False
@@ -221,11 +263,15 @@ async def test_a_failing_door_answers_500_and_is_logged(listener, door, data, ca
     await (await RawSocket.connect(listener.port)).hang_up()
 
 
-@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /hangs HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /hangs HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
 async def test_a_request_that_takes_too_long_is_cut(door, data):
     """Silent peers, endless requests and hanging answers end when the time is over."""
     door.released.clear()
-    listener = await listen("127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(handshake_timeout_s=0.05))
+    listener = await listen(
+        "127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(handshake_timeout_s=0.05)
+    )
     peer = await RawSocket.dial(listener.port)
     peer.send(data)
 
@@ -285,7 +331,9 @@ async def test_a_request_that_breaks_http_is_refused(listener, door, data):
 
 async def test_of_too_many_who_hold_back_their_request_the_oldest_ends(door):
     """So a flood of silent connections keeps nobody out, and probes are answered."""
-    listener = await listen("127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(asking=3))
+    listener = await listen(
+        "127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(asking=3)
+    )
     silent = [await RawSocket.dial(listener.port) for _ in range(3)]
     peer = await RawSocket.connect(listener.port)
 
@@ -297,7 +345,9 @@ async def test_of_too_many_who_hold_back_their_request_the_oldest_ends(door):
 
 
 async def test_frames_may_follow_the_request_at_once(listener, door):
-    """A client need not wait for the 101 (as tunnels and tests do), and request and frame may share a packet."""
+    """A client need not wait for the 101 (as tunnels and tests do), and request and frame may share
+    a packet.
+    """
     peer = await RawSocket.dial(listener.port)
     peer.send(request() + frame(TEXT, b"early"))
     await peer.response_head()

@@ -1,4 +1,6 @@
-"""Who gets what, in which order, and what becomes of those who are slow, too many, logged out or silent."""
+"""Who gets what, in which order, and what becomes of those who are slow, too many, logged out or
+silent.
+"""
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,14 @@ ANN, BEN = 11, 22
 
 
 def message(number, users=(ANN,), *, sender=ANN, text="hi"):
-    body = pb.Message(id=number, chat=f"d-{ANN}-{BEN}", sender=sender, key=f"k{number}", device="phone", body=pb.Send(text=text))
+    body = pb.Message(
+        id=number,
+        chat=f"d-{ANN}-{BEN}",
+        sender=sender,
+        key=f"k{number}",
+        device="phone",
+        body=pb.Send(text=text),
+    )
     return pb.Delivery(users=users, message=body)
 
 
@@ -25,7 +34,9 @@ def unread(number, *, read):
 
 
 def receipt(*, read=0, received=0):
-    return pb.Delivery(users=[ANN], receipt=pb.Receipt(chat="d-11-22", user=BEN, read=read, received=received))
+    return pb.Delivery(
+        users=[ANN], receipt=pb.Receipt(chat="d-11-22", user=BEN, read=read, received=received)
+    )
 
 
 def shown(wire):
@@ -43,7 +54,9 @@ def test_a_push_goes_to_every_device_of_everybody_it_is_for():
     at.deliver(0, 100, NOW_MS, [message(7, [ANN, BEN])])
 
     pushes = [wire.frames[-1] for wire in (phone, tablet, ben)]
-    assert [(push.message, push.n, push.cursor) for push in pushes] == [("7", 1, "epoch-1.0.100.1")] * 3
+    assert [(push.message, push.n, push.cursor) for push in pushes] == [
+        ("7", 1, "epoch-1.0.100.1")
+    ] * 3
     assert [push.device for push in pushes] == ["phone", "phone", frames.UNSET]
 
 
@@ -56,7 +69,9 @@ def test_whoever_resumes_gets_exactly_what_was_missed():
     _, wire = connect(at, ANN, resume="epoch-1.0.100.1")
     at.deliver(0, 102, NOW_MS, [message(5)])
 
-    assert [(frame.__class__.__name__, getattr(frame, "n", None), frame.cursor) for frame in wire.frames] == [
+    assert [
+        (frame.__class__.__name__, getattr(frame, "n", None), frame.cursor) for frame in wire.frames
+    ] == [
         ("Message", 1, "epoch-1.0.100.3"),
         ("Message", 2, "epoch-1.0.101.1"),
         ("Live", None, "epoch-1.0.102.0"),
@@ -66,10 +81,19 @@ def test_whoever_resumes_gets_exactly_what_was_missed():
 
 
 @pytest.mark.parametrize(
-    "resume", ["epoch-2.0.100.0", "epoch-1.1.100.0", "epoch-1.0.99.9", "epoch-1.0.102.1", "epoch-1.0.103.0", "nonsense"]
+    "resume",
+    [
+        "epoch-2.0.100.0",
+        "epoch-1.1.100.0",
+        "epoch-1.0.99.9",
+        "epoch-1.0.102.1",
+        "epoch-1.0.103.0",
+        "nonsense",
+    ],
 )
 def test_a_cursor_that_leads_nowhere_is_a_reset(resume):
-    """Another epoch, another partition, before the buffer or behind the log's end: reload from history; the last two minutes are pushed.
+    """Another epoch, another partition, before the buffer or behind the log's end: reload from
+    history; the last two minutes are pushed.
 
     What is only outside the replay buffer has been waited for by then (test_resume.py).
     """
@@ -83,7 +107,9 @@ def test_a_cursor_that_leads_nowhere_is_a_reset(resume):
 
 
 def test_a_slow_session_waits_and_misses_nothing():
-    """It takes no more while its outbox is full, and goes on from its position in the replay buffer when there is room."""
+    """It takes no more while its outbox is full, and goes on from its position in the replay buffer
+    when there is room.
+    """
     at = hub()
     _, wire = connect(at, ANN)
     wire.congested = True
@@ -113,7 +139,9 @@ def test_a_slow_session_costs_the_others_nothing():
 
 
 def test_all_are_not_closed_in_one_turn():
-    """Whoever is connected elsewhere on this loop goes on meanwhile; those who are to be closed are told nothing any more."""
+    """Whoever is connected elsewhere on this loop goes on meanwhile; those who are to be closed are
+    told nothing any more.
+    """
     waiting = []
     at = hub(call_soon=waiting.append)
     wires = [connect(at, user)[1] for user in range(1, 201)]
@@ -150,7 +178,9 @@ def test_a_partition_is_closed_alone():
 
 
 def test_who_has_missed_much_takes_turns():
-    """An array at a time, and whatever else there is to do comes between; what is new waits behind what was missed."""
+    """An array at a time, and whatever else there is to do comes between; what is new waits behind
+    what was missed.
+    """
     waiting = []
     at = hub(call_soon=waiting.append)
     _, ben = connect(at, BEN)
@@ -200,7 +230,9 @@ def test_a_session_that_falls_behind_the_ring_is_closed():
 
 
 def test_missed_pushes_stop_at_a_full_outbox():
-    """A resume of megabytes takes as many turns as the peer needs, each of at most half a frame and one push."""
+    """A resume of megabytes takes as many turns as the peer needs, each of at most half a frame and
+    one push.
+    """
     at = hub()
     for offset in range(100, 400):
         at.deliver(0, offset, NOW_MS, [message(offset, text="x" * 1_000)])
@@ -225,31 +257,67 @@ def test_missed_pushes_stop_at_a_full_outbox():
 def test_watermarks_that_newer_ones_outdate_are_not_pushed_late():
     """Only what is still news takes an `n`; a later one that says less replaces nothing."""
     at = hub()
-    at.deliver(0, 100, NOW_MS, [unread(3, read=5), receipt(read=4, received=9), unread(2, read=6), receipt(received=10), unread(1, read=5)])
+    at.deliver(
+        0,
+        100,
+        NOW_MS,
+        [
+            unread(3, read=5),
+            receipt(read=4, received=9),
+            unread(2, read=6),
+            receipt(received=10),
+            unread(1, read=5),
+        ],
+    )
 
     _, wire = connect(at, ANN)
 
     pushes = [frame for frame in wire.frames if isinstance(frame, frames.Push)]
     assert [push.n for push in pushes] == [1, 2, 3]
-    assert [(push.unread, push.read) for push in pushes if isinstance(push, frames.Unread)] == [(2, "6"), (1, "5")]
-    assert [(push.read, push.received) for push in pushes if isinstance(push, frames.Receipt)] == [("4", "10")]
+    assert [(push.unread, push.read) for push in pushes if isinstance(push, frames.Unread)] == [
+        (2, "6"),
+        (1, "5"),
+    ]
+    assert [(push.read, push.received) for push in pushes if isinstance(push, frames.Receipt)] == [
+        ("4", "10")
+    ]
 
 
 def test_watermarks_only_go_on():
-    """The log has the marks of a user's devices in any order: one that says less is told to nobody, live or late, and keeps its place."""
+    """The log has the marks of a user's devices in any order: one that says less is told to nobody,
+    live or late, and keeps its place.
+    """
     at = hub()
     _, live = connect(at, ANN)
     at.deliver(0, 100, NOW_MS, [receipt(read=4, received=4), receipt(read=1, received=1)])
-    at.deliver(0, 101, NOW_MS + 3_600_000, [receipt(read=4, received=4), receipt(read=2, received=6), receipt(read=5)])
+    at.deliver(
+        0,
+        101,
+        NOW_MS + 3_600_000,
+        [receipt(read=4, received=4), receipt(read=2, received=6), receipt(read=5)],
+    )
     _, late = connect(at, ANN, "tablet", resume="epoch-1.0.100.1")
 
-    told = [(push.cursor, push.read, push.received) for push in live.frames if isinstance(push, frames.Receipt)]
-    assert told == [("epoch-1.0.100.1", "4", "4"), ("epoch-1.0.101.2", "4", "6"), ("epoch-1.0.101.3", "5", "6")]
-    assert [(push.n, push.cursor, push.read) for push in late.frames if isinstance(push, frames.Receipt)] == [(1, "epoch-1.0.101.3", "5")]
+    told = [
+        (push.cursor, push.read, push.received)
+        for push in live.frames
+        if isinstance(push, frames.Receipt)
+    ]
+    assert told == [
+        ("epoch-1.0.100.1", "4", "4"),
+        ("epoch-1.0.101.2", "4", "6"),
+        ("epoch-1.0.101.3", "5", "6"),
+    ]
+    assert [
+        (push.n, push.cursor, push.read) for push in late.frames if isinstance(push, frames.Receipt)
+    ] == [(1, "epoch-1.0.101.3", "5")]
 
 
 def test_a_message_that_comes_again_is_not_told_again():
-    """What a dispatcher repeats takes no `n` for a minute, live or late. Who is new to it gets it."""
+    """What a dispatcher repeats takes no `n` for a minute, live or late.
+
+    Who is new to it gets it.
+    """
     at = hub()
     _, live = connect(at, ANN)
     _, ben = connect(at, BEN)
@@ -260,7 +328,13 @@ def test_a_message_that_comes_again_is_not_told_again():
 
     for wire in (live, late):
         pushes = [frame for frame in wire.frames if isinstance(frame, frames.Message)]
-        assert [(push.message, push.n) for push in pushes] == [("1", 1), ("2", 2), ("3", 3), ("2", 4), ("1", 5)]
+        assert [(push.message, push.n) for push in pushes] == [
+            ("1", 1),
+            ("2", 2),
+            ("3", 3),
+            ("2", 4),
+            ("1", 5),
+        ]
     assert shown(ben) == ["2"]
 
 
@@ -279,13 +353,24 @@ def test_a_partition_that_is_taken_over_again_is_filled_again():
 def test_a_background_session_is_woken_by_few_things():
     """Messages and bad news; the rest takes no `n`, late or live."""
     at = hub()
-    refused = pb.Delivery(users=[ANN], refused=pb.Refused(chat="d-11-22", message=1, key="k", code="forbidden"))
+    refused = pb.Delivery(
+        users=[ANN], refused=pb.Refused(chat="d-11-22", message=1, key="k", code="forbidden")
+    )
     at.deliver(0, 100, NOW_MS, [message(1), unread(1, read=1), refused])
 
     _, wire = connect(at, ANN, background=True)
-    at.deliver(0, 101, NOW_MS, [unread(2, read=2), pb.Delivery(users=[ANN], lost=pb.Lost(message=2, key="k"))])
+    at.deliver(
+        0,
+        101,
+        NOW_MS,
+        [unread(2, read=2), pb.Delivery(users=[ANN], lost=pb.Lost(message=2, key="k"))],
+    )
 
-    assert [(frame.__class__.__name__, frame.n) for frame in wire.frames if isinstance(frame, frames.Push)] == [
+    assert [
+        (frame.__class__.__name__, frame.n)
+        for frame in wire.frames
+        if isinstance(frame, frames.Push)
+    ] == [
         ("Message", 1),
         ("Refused", 2),
         ("Lost", 3),
@@ -293,7 +378,9 @@ def test_a_background_session_is_woken_by_few_things():
 
 
 def test_a_newer_session_of_a_device_replaces_the_older():
-    """4409 for the older one; other devices stay, and the user's last session leaves nothing behind."""
+    """4409 for the older one; other devices stay, and the user's last session leaves nothing
+    behind.
+    """
     at = hub()
     _, older = connect(at, ANN, "phone")
     _, tablet = connect(at, ANN, "tablet")
@@ -311,15 +398,24 @@ def test_a_newer_session_of_a_device_replaces_the_older():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=12), st.sampled_from([frames.JSON, frames.MSGPACK]))
+@given(
+    st.lists(st.integers(1, 40_000), min_size=1, max_size=12),
+    st.sampled_from([frames.JSON, frames.MSGPACK]),
+)
 def test_arrays_of_what_was_missed_fit_a_frame(sizes, codec):
-    """However long the messages are, in either codec: the wire refuses more than 64 KiB, and nothing is left out."""
+    """However long the messages are, in either codec: the wire refuses more than 64 KiB, and
+    nothing is left out.
+    """
     at = hub(limit_bytes=2**24)
-    at.deliver(0, 100, NOW_MS, [message(number, text="x" * size) for number, size in enumerate(sizes, 1)])
+    at.deliver(
+        0, 100, NOW_MS, [message(number, text="x" * size) for number, size in enumerate(sizes, 1)]
+    )
     _, wire = connect(at, ANN, codec=codec)
 
     assert shown(wire) == [str(number) for number in range(1, len(sizes) + 1)]
-    assert [push.n for push in wire.frames if isinstance(push, frames.Message)] == list(range(1, len(sizes) + 1))
+    assert [push.n for push in wire.frames if isinstance(push, frames.Message)] == list(
+        range(1, len(sizes) + 1)
+    )
 
 
 def test_too_many_sessions():
@@ -337,7 +433,12 @@ def test_a_revocation_ends_sessions_and_refuses_older_tokens():
     _, tablet = connect(at, ANN, "tablet", issued_ms=NOW_MS - 10)
     _, ben = connect(at, BEN, "phone", issued_ms=NOW_MS - 10)
 
-    at.deliver(0, 100, NOW_MS, [pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=NOW_MS))])
+    at.deliver(
+        0,
+        100,
+        NOW_MS,
+        [pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=NOW_MS))],
+    )
 
     assert [wire.closed and wire.closed[0] for wire in (phone, tablet, ben)] == [4403, None, None]
     assert at.revocation_of(claims(ANN, "phone", issued_ms=NOW_MS - 1))
@@ -353,7 +454,12 @@ def test_a_revocation_lasts_as_long_as_a_token_from_a_faster_clock():
     """The clock that signs may be ahead of the log's: it is its time that counts."""
     at = hub()
 
-    at.deliver(0, 100, NOW_MS, [pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=NOW_MS + 50_000))])
+    at.deliver(
+        0,
+        100,
+        NOW_MS,
+        [pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=NOW_MS + 50_000))],
+    )
 
     at.forget(NOW_MS + 940_000)
     assert at.revocation_of(claims(ANN, "phone", issued_ms=NOW_MS + 49_999))
@@ -371,9 +477,14 @@ def test_a_revocation_without_a_device_ends_them_all():
 
 
 def test_the_budget_of_a_user():
-    """All sessions of a user draw from one; another user has his own; it outlives them until it is full again."""
+    """All sessions of a user draw from one; another user has his own; it outlives them until it is
+    full again.
+    """
     at = hub()
-    phone, tablet, other = (connect(at, user, device)[0] for user, device in ((ANN, "phone"), (ANN, "tablet"), (BEN, "phone")))
+    phone, tablet, other = (
+        connect(at, user, device)[0]
+        for user, device in ((ANN, "phone"), (ANN, "tablet"), (BEN, "phone"))
+    )
 
     assert [session.budget.draw(200, NOW_S) for session in (phone, tablet, phone)] == [0.0] * 3
     assert tablet.budget.draw(10, NOW_S) == pytest.approx(1)
@@ -431,7 +542,11 @@ def test_a_refresh_moves_the_end():
     session, wire = connect(at, ANN, token_s=300)
     session.on_activity(NOW_S + 240)
     at.tick(NOW_S + 241)
-    session.renew(claims(ANN, "phone", issued_ms=NOW_MS + 250_000, token_s=300), now_s=NOW_S + 250, now_ms=NOW_MS + 250_000)
+    session.renew(
+        claims(ANN, "phone", issued_ms=NOW_MS + 250_000, token_s=300),
+        now_s=NOW_S + 250,
+        now_ms=NOW_MS + 250_000,
+    )
 
     for second in range(251, 550):
         session.on_activity(NOW_S + second)
@@ -442,7 +557,9 @@ def test_a_refresh_moves_the_end():
 
 
 def test_a_short_token_warns_in_its_last_third():
-    """Once for each token: who refreshes at every `expiring` does so at two thirds of each life, not all the time."""
+    """Once for each token: who refreshes at every `expiring` does so at two thirds of each life,
+    not all the time.
+    """
     at = hub()
     session, wire = connect(at, ANN, token_s=6)
     warned_at = []
@@ -452,7 +569,9 @@ def test_a_short_token_warns_in_its_last_third():
         at.tick(now_s)
         if any(isinstance(frame, frames.Expiring) for frame in wire.take()):
             warned_at.append(now_s - NOW_S)
-            session.renew(claims(ANN, "phone", issued_ms=now_ms, token_s=6), now_s=now_s, now_ms=now_ms)
+            session.renew(
+                claims(ANN, "phone", issued_ms=now_ms, token_s=6), now_s=now_s, now_ms=now_ms
+            )
 
     assert wire.closed is None
     assert warned_at == pytest.approx([4, 8, 12, 16], abs=1.1)
@@ -517,13 +636,28 @@ def test_a_slow_session_gets_no_pages():
     session._asked = {1: (1, NOW_S + 10), 2: (2, NOW_S + 10)}
     wire.congested = True
 
-    at.answer(pb.Answer(session=session.id, re=1), frames.Page(re=1, chat="d-11-22", messages=[], more_before=False, more_after=False))
+    at.answer(
+        pb.Answer(session=session.id, re=1),
+        frames.Page(re=1, chat="d-11-22", messages=[], more_before=False, more_after=False),
+    )
     wire.congested = False
-    at.answer(pb.Answer(session=session.id, re=2), frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False))
-    at.answer(pb.Answer(session=session.id, re=2), frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False))
-    at.answer(pb.Answer(session="other", re=2), frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False))
+    at.answer(
+        pb.Answer(session=session.id, re=2),
+        frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
+    )
+    at.answer(
+        pb.Answer(session=session.id, re=2),
+        frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
+    )
+    at.answer(
+        pb.Answer(session="other", re=2),
+        frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
+    )
 
-    assert [(type(frame), frame.re) for frame in wire.frames[1:]] == [(frames.Error, 1), (frames.Page, 2)]
+    assert [(type(frame), frame.re) for frame in wire.frames[1:]] == [
+        (frames.Error, 1),
+        (frames.Page, 2),
+    ]
 
 
 def test_a_delivery_in_the_wrong_partition_is_not_pushed():
@@ -551,9 +685,11 @@ def test_drain_spreads_the_returns():
 
 
 class Deliveries(RuleBasedStateMachine):
-    """Everybody's screen against the whole log, over slow peers, cuts, resumes and a replay buffer that forgets.
+    """Everybody's screen against the whole log, over slow peers, cuts, resumes and a replay buffer
+    that forgets.
 
-    Whatever happens, a device sees its user's deliveries without hole or repetition from its last cursor on, or is told so.
+    Whatever happens, a device sees its user's deliveries without hole or repetition from its last
+    cursor on, or is told so.
     """
 
     def __init__(self):
@@ -567,9 +703,15 @@ class Deliveries(RuleBasedStateMachine):
         self.hub = hub(limit_bytes=30_000, kept_s=100)
         self.offset = 100
 
-    @rule(receivers=st.lists(st.lists(st.sampled_from((ANN, BEN)), unique=True), max_size=3), size=st.integers(0, 2_000))
+    @rule(
+        receivers=st.lists(st.lists(st.sampled_from((ANN, BEN)), unique=True), max_size=3),
+        size=st.integers(0, 2_000),
+    )
     def deliver(self, receivers, size):
-        deliveries = [message(self.offset * 10 + index, users, text="x" * size) for index, users in enumerate(receivers)]
+        deliveries = [
+            message(self.offset * 10 + index, users, text="x" * size)
+            for index, users in enumerate(receivers)
+        ]
         self.log += [((self.offset, index), each) for index, each in enumerate(deliveries)]
         self.hub.deliver(0, self.offset, NOW_MS + round((self.now_s - NOW_S) * 1_000), deliveries)
         self.offset += 1
@@ -578,7 +720,9 @@ class Deliveries(RuleBasedStateMachine):
     def connect(self, user, device):
         self._look(user, device)
         old = self.devices.get((user, device))
-        session, wire = connect(self.hub, user, device, resume=old and old["cursor"], now_s=self.now_s)
+        session, wire = connect(
+            self.hub, user, device, resume=old and old["cursor"], now_s=self.now_s
+        )
         place = self.hub.place(0, old and old["cursor"], NOW_MS)[0] if old else "new"
         fresh = old is None or place == "reset"
         begin = tuple(int(part) for part in old["cursor"].split(".")[2:]) if not fresh else None
@@ -596,7 +740,11 @@ class Deliveries(RuleBasedStateMachine):
             self._look(user, device)
             self.hub.remove(self.devices[user, device]["session"])
 
-    @rule(user=st.sampled_from((ANN, BEN)), device=st.sampled_from(("phone", "tablet")), slow=st.booleans())
+    @rule(
+        user=st.sampled_from((ANN, BEN)),
+        device=st.sampled_from(("phone", "tablet")),
+        slow=st.booleans(),
+    )
     def slow_down(self, user, device, slow):
         held = self.devices.get((user, device))
         if held is not None and held["wire"].congested is not slow:
@@ -627,16 +775,22 @@ class Deliveries(RuleBasedStateMachine):
                 held["n"] += 1
                 assert frame.n == held["n"]
                 expected = [
-                    (place, each) for place, each in self.log if user in each.users and (held["next"] is None or place >= held["next"])
+                    (place, each)
+                    for place, each in self.log
+                    if user in each.users and (held["next"] is None or place >= held["next"])
                 ]
-                place = next(place for place, each in self.log if str(each.message.id) == frame.message)
+                place = next(
+                    place for place, each in self.log if str(each.message.id) == frame.message
+                )
                 if held["next"] is not None:
                     assert expected[0][0] == place
                 held["next"] = (place[0], place[1] + 1)
                 held["cursor"] = frame.cursor
         live = held["session"] in self.hub._sessions and held["session"].position is None
         if live and held["next"] is not None:
-            assert not [place for place, each in self.log if user in each.users and place >= held["next"]]
+            assert not [
+                place for place, each in self.log if user in each.users and place >= held["next"]
+            ]
 
 
 TestDeliveries = Deliveries.TestCase

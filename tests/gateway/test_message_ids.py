@@ -1,4 +1,6 @@
-"""The generator lease and the clock that mints, on the real table: no id without a live lease, none that repeats."""
+"""The generator lease and the clock that mints, on the real table: no id without a live lease, none
+that repeats.
+"""
 
 import asyncio
 import sqlite3
@@ -6,7 +8,13 @@ import sqlite3
 import pytest
 
 from backends.telemetry.metrics import value_of
-from gateway.publishing.message_ids import LEASE_MARGIN_S, NO_LEASE_RETRY_DELAY_S, RENEW_INTERVAL_S, RETRY_DELAY_S, MessageIds
+from gateway.publishing.message_ids import (
+    LEASE_MARGIN_S,
+    NO_LEASE_RETRY_DELAY_S,
+    RENEW_INTERVAL_S,
+    RETRY_DELAY_S,
+    MessageIds,
+)
 from schemas.errors import Unavailable
 from schemas.ids import first_id_at, unix_ms_of
 from tests.clock import Machine
@@ -25,7 +33,9 @@ def clock(machine):
 
 @pytest.fixture
 def message_ids(backends, clock, machine):
-    database = type(backends.generators)(backends._database, Machine.clock(TrueMachine(machine), alone=True))
+    database = type(backends.generators)(
+        backends._database, Machine.clock(TrueMachine(machine), alone=True)
+    )
     return MessageIds(database, "test", clock=clock)
 
 
@@ -55,7 +65,9 @@ async def test_before_a_generator_is_leased(message_ids, machine):
 
 
 async def test_it_never_mints_past_its_lease(message_ids, machine):
-    """Some seconds before the end it stops; a renewal finds another generator, and ids go on increasing."""
+    """Some seconds before the end it stops; a renewal finds another generator, and ids go on
+    increasing.
+    """
     await message_ids.claim()
     last = message_ids.next_id()
     machine.passed_s += 900 - LEASE_MARGIN_S
@@ -82,11 +94,15 @@ async def test_a_renewal_keeps_the_generator(message_ids, machine):
 
 
 async def test_a_generator_that_somebody_else_has_is_given_up_at_once(message_ids, backends):
-    """However long its lease: a database that lost its last minutes in a fail-over may have lent it again."""
+    """However long its lease: a database that lost its last minutes in a fail-over may have lent it
+    again.
+    """
     await message_ids.claim()
     before = message_ids._lease
     with sqlite3.connect(backends.settings.data / "data.db") as connection:
-        connection.execute("UPDATE generators SET holder = 'other' WHERE generator = ?", (before.generator,))
+        connection.execute(
+            "UPDATE generators SET holder = 'other' WHERE generator = ?", (before.generator,)
+        )
     connection.close()
 
     assert await message_ids.renew() == RENEW_INTERVAL_S
@@ -108,9 +124,13 @@ async def test_a_database_that_is_away_is_asked_again_soon(message_ids, backends
     assert await message_ids.renew() == NO_LEASE_RETRY_DELAY_S
 
 
-@pytest.mark.parametrize("step_s", [-90_000.0, -3_600.0, -20.0, -0.8, 10.0, 300.0, 3_600.0, 90_000.0])
+@pytest.mark.parametrize(
+    "step_s", [-90_000.0, -3_600.0, -20.0, -0.8, 10.0, 300.0, 3_600.0, 90_000.0]
+)
 async def test_a_wrong_clock_mints_by_the_database_s(message_ids, machine, step_s):
-    """Whether it was wrong from the start or is set meanwhile, and set right again: ids have the true time, and increase."""
+    """Whether it was wrong from the start or is set meanwhile, and set right again: ids have the
+    true time, and increase.
+    """
     machine.wrong_s = step_s
     await message_ids.claim()
     first = message_ids.next_id()
@@ -150,7 +170,9 @@ async def test_what_a_client_has_seen_moves_no_ids(message_ids, machine):
     machine.passed_s += wait_ms / 1_000
     assert message_ids.greater_in_ms(seen) == 0
     assert message_ids.next_id() > seen
-    assert message_ids.greater_in_ms(first_id_at(now_ms(machine) + 60_000)) == pytest.approx(60_001, abs=2)
+    assert message_ids.greater_in_ms(first_id_at(now_ms(machine) + 60_000)) == pytest.approx(
+        60_001, abs=2
+    )
 
 
 async def test_ids_too_far_ahead_are_not_followed(message_ids, machine):

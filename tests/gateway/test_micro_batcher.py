@@ -1,4 +1,6 @@
-"""Micro-batches: what comes while a batch is under way goes with the next, and nothing is left lying."""
+"""Micro-batches: what comes while a batch is under way goes with the next, and nothing is left
+lying.
+"""
 
 import asyncio
 import logging
@@ -7,7 +9,14 @@ from dataclasses import dataclass
 import pytest
 
 from backends.telemetry.metrics import value_of
-from gateway.publishing.micro_batcher import MAX_QUEUE_BYTES, TIMEOUT_S, WIDER_ABOVE, MicroBatcher, distance_s, in_halves
+from gateway.publishing.micro_batcher import (
+    MAX_QUEUE_BYTES,
+    TIMEOUT_S,
+    WIDER_ABOVE,
+    MicroBatcher,
+    distance_s,
+    in_halves,
+)
 from schemas.errors import Malformed
 from schemas.topics import MAX_BATCH, MAX_BATCH_BYTES
 
@@ -83,7 +92,9 @@ async def test_the_next_batch_takes_all_that_came_meanwhile():
 
 @pytest.mark.timed
 async def test_batches_keep_their_distance():
-    """What comes alone leaves at once; what comes soon after it waits for the rest of the distance, and rides together."""
+    """What comes alone leaves at once; what comes soon after it waits for the rest of the distance,
+    and rides together.
+    """
     departures = Departures()
     batcher = made(departures, in_flight=2, apart_s=0.05)
     began_s = asyncio.get_running_loop().time()
@@ -96,7 +107,9 @@ async def test_batches_keep_their_distance():
 
     assert [count for _, count in departures.left] == [1, 3]
     assert departures.left[0][0] - began_s < 0.05
-    assert departures.left[1][0] - departures.left[0][0] > 0.049  # the loop counts milliseconds, as floats
+    assert (
+        departures.left[1][0] - departures.left[0][0] > 0.049
+    )  # the loop counts milliseconds, as floats
 
 
 async def test_a_large_batch_keeps_more_distance():
@@ -113,9 +126,13 @@ async def test_a_large_batch_keeps_more_distance():
     assert departures.left[1][0] - departures.left[0][0] > 0.099
 
 
-@pytest.mark.parametrize(("items", "times"), [(0, 1), (1, 1), (10, 1), (20, 2**0.5), (40, 2), (MAX_BATCH, 2)])
+@pytest.mark.parametrize(
+    ("items", "times"), [(0, 1), (1, 1), (10, 1), (20, 2**0.5), (40, 2), (MAX_BATCH, 2)]
+)
 def test_the_distance_has_a_least_and_a_most(items, times):
-    """Between them it is in proportion to the rate: n items a distance are rate x distance, so the root of n is too."""
+    """Between them it is in proportion to the rate: n items a distance are rate x distance, so the
+    root of n is too.
+    """
     assert distance_s(0.02, items) == pytest.approx(times * 0.02)
 
 
@@ -245,7 +262,10 @@ async def test_a_bug_in_publishing_stops_nobody_else(caplog):
 
 
 async def test_a_queue_that_stands_still_is_started_again(caplog):
-    """Whatever bug it was: counted, logged, and what waits leaves. One whose next batch is not due yet does not stand still."""
+    """Whatever bug it was: counted, logged, and what waits leaves.
+
+    One whose next batch is not due yet does not stand still.
+    """
     departures = Departures()
     batcher = made(departures, in_flight=1, apart_s=0.01)
     before = value_of("knchat_batches_restarted_total")
@@ -265,7 +285,9 @@ async def test_a_queue_that_stands_still_is_started_again(caplog):
 
     assert [count for _, count in departures.left] == [1, 1]
     assert value_of("knchat_batches_restarted_total") == before + 1
-    assert [record.message for record in caplog.records] == ["a queue stalled and was started again"]
+    assert [record.message for record in caplog.records] == [
+        "a queue stalled and was started again"
+    ]
 
 
 @pytest.mark.parametrize("bad", [{0}, {5}, {0, 1, 7}, set(range(8)), set()])

@@ -1,4 +1,8 @@
-"""Micro-batches under every order of events: a put, a turn of the loop, a tick, a batch that ends or fails. Nothing is ever left lying."""
+"""Micro-batches under every order of events: a put, a turn of the loop, a tick, a batch that ends
+or fails.
+
+Nothing is ever left lying.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,9 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class BatchesMachine(RuleBasedStateMachine):
-    """The model: everything that was put ends exactly once, published, failed or taken out, and leaves in the order of arrival."""
+    """The model: everything that was put ends exactly once, published, failed or taken out, and
+    leaves in the order of arrival.
+    """
 
     @initialize(apart_s=st.sampled_from([0.0, APART_S]))
     def begin(self, apart_s):
@@ -46,7 +52,9 @@ class BatchesMachine(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.put_in, self.left, self.failed, self.gone = [], [], [], []
         self.gates = []
-        self.batcher = MicroBatcher(self.publish, self.failed.append, in_flight=IN_FLIGHT, apart_s=apart_s)
+        self.batcher = MicroBatcher(
+            self.publish, self.failed.append, in_flight=IN_FLIGHT, apart_s=apart_s
+        )
 
     async def publish(self, batch):
         self.left.append(batch)
@@ -131,7 +139,9 @@ class BatchesMachine(RuleBasedStateMachine):
         self.loop.close()
 
         assert sorted(item.number for item in ended) == [item.number for item in self.put_in]
-        assert {item.number for item in self.failed} <= {item.number for batch in self.left for item in batch}
+        assert {item.number for item in self.failed} <= {
+            item.number for batch in self.left for item in batch
+        }
 
 
 BatchesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -15,7 +15,7 @@ from schemas.errors import ChatError, Malformed, Refused, Unavailable
 ANN = 11
 
 
-# ---- keys --------------------------------------------------------------------------------------------------------------------------------
+# ---- keys ----------------------------------------------------------------------------------------
 
 
 def test_the_key_used_longest_ago_is_forgotten():
@@ -29,7 +29,11 @@ def test_the_key_used_longest_ago_is_forgotten():
     keys.get(ANN, "a", 1.0)
     keys.put(ANN, "c", Known(3, b"", 0.0))
 
-    assert [name for name in ("pending", "a", "b", "c") if keys.get(ANN, name, 1.0)] == ["pending", "a", "c"]
+    assert [name for name in ("pending", "a", "b", "c") if keys.get(ANN, name, 1.0)] == [
+        "pending",
+        "a",
+        "c",
+    ]
     assert keys.get(22, "a", 1.0) is None
 
 
@@ -44,11 +48,13 @@ def test_only_the_first_of_those_who_wait_is_no_duplicate():
     assert told == [Accepted(7, duplicate=False), Accepted(7, duplicate=True)]
 
 
-# ---- marks -------------------------------------------------------------------------------------------------------------------------------
+# ---- marks ---------------------------------------------------------------------------------------
 
 
 def mark(read=0, received=0, *, chat="d-11-22", user=ANN, device="phone"):
-    return pb.Command(user=user, device=device, chat=chat, mark=pb.Mark(read=read, received=received))
+    return pb.Command(
+        user=user, device=device, chat=chat, mark=pb.Mark(read=read, received=received)
+    )
 
 
 def test_the_newest_watermarks_go_on_after_a_second():
@@ -60,7 +66,11 @@ def test_the_newest_watermarks_go_on_after_a_second():
 
     assert marks.pop_due(10.9) == []
     (held,) = marks.pop_due(10.0 + HOLD_INTERVAL_S)
-    assert (held.command.mark.read, held.command.mark.received, held.command.device) == (7, 9, "tablet")
+    assert (held.command.mark.read, held.command.mark.received, held.command.device) == (
+        7,
+        9,
+        "tablet",
+    )
     held.settle(Accepted(1, duplicate=False))
     assert [name for name, _ in told] == ["first", "second"]
     assert [each.command.chat for each in marks.pop_due(12.0)] == ["d-11-33"]
@@ -68,7 +78,9 @@ def test_the_newest_watermarks_go_on_after_a_second():
 
 
 def test_a_mark_that_says_nothing_new_goes_no_further():
-    """A device that comes late, or marks again: it is told at once what was marked, and the log, the store and the others are spared."""
+    """A device that comes late, or marks again: it is told at once what was marked, and the log,
+    the store and the others are spared.
+    """
     marks, told = MarkCoalescer(), []
     marks.hold(mark(7, 9), lambda _: None, 10.0)
     (held,) = marks.pop_due(11.0)
@@ -84,7 +96,10 @@ def test_a_mark_that_says_nothing_new_goes_no_further():
         marks.hold(news, told.append, 13.0)
 
     assert len(told) == 3
-    assert [(each.command.user, each.command.chat, each.command.mark.read) for each in marks.pop_due(14.0)] == [
+    assert [
+        (each.command.user, each.command.chat, each.command.mark.read)
+        for each in marks.pop_due(14.0)
+    ] == [
         (ANN, "d-11-22", 8),
         (22, "d-11-22", 1),
         (ANN, "d-11-33", 1),
@@ -113,7 +128,9 @@ def test_marks_on_hold_are_bounded():
 
 
 def test_one_user_does_not_hold_all_marks():
-    """512 chats in a second are enough for one; others go on, and a second later there is room again."""
+    """512 chats in a second are enough for one; others go on, and a second later there is room
+    again.
+    """
     marks = MarkCoalescer()
     for number in range(MAX_HELD_PER_USER):
         marks.hold(mark(1, chat=f"d-{ANN}-{number + 100}"), lambda _: None, 0.0)
@@ -126,7 +143,7 @@ def test_one_user_does_not_hold_all_marks():
     marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, HOLD_INTERVAL_S)
 
 
-# ---- the wheel ---------------------------------------------------------------------------------------------------------------------------
+# ---- the wheel -----------------------------------------------------------------------------------
 
 
 class Entry:
@@ -136,7 +153,9 @@ class Entry:
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5)), max_size=30))
 def test_a_visit_is_neither_early_nor_late(steps):
-    """Whatever the order: at its time or at most a tick after, and an earlier visit replaces a later one."""
+    """Whatever the order: at its time or at most a tick after, and an earlier visit replaces a
+    later one.
+    """
     timers, now_s = TimerWheel(0.0), 0.0
     planned = {}
     for after_s, step_s in steps:
@@ -169,12 +188,14 @@ def test_an_earlier_visit_replaces_a_later_one():
     assert timers.pop_due(20.25) == [entry]
 
 
-# ---- who may come in ---------------------------------------------------------------------------------------------------------------------
+# ---- who may come in -----------------------------------------------------------------------------
 
 
 def request(origin=None, host="chat.example:8081", subprotocols=()):
     headers = {"host": host} if origin is None else {"host": host, "origin": origin}
-    return Request(path="/v1/socket", query="", headers=headers, subprotocols=subprotocols, client="")
+    return Request(
+        path="/v1/socket", query="", headers=headers, subprotocols=subprotocols, client=""
+    )
 
 
 OWN = "http://chat.example:8081"
@@ -194,7 +215,11 @@ OWN = "http://chat.example:8081"
         ("null", ("*",), "chat.example:8081"),
         ("https://app.example", ("https://app.example",), "chat.example:8081"),
         ("https://app.example:443", ("https://app.example", "http://b"), "chat.example:8081"),
-        ("capacitor://localhost", ("https://app.example", "capacitor://localhost"), "chat.example:8081"),
+        (
+            "capacitor://localhost",
+            ("https://app.example", "capacitor://localhost"),
+            "chat.example:8081",
+        ),
         ("app://obsidian.md", ("app://obsidian.md",), "chat.example:8081"),
         ("file://", ("file://",), "chat.example:8081"),
         ("null", ("null",), "chat.example:8081"),
@@ -283,5 +308,9 @@ def test_errors_over_http(error, status, headers):
     """One shape; what is temporary says when to come again."""
     response = problem(error)
 
-    assert (response.status, response.headers, response.content_type) == (status, headers, "application/json")
+    assert (response.status, response.headers, response.content_type) == (
+        status,
+        headers,
+        "application/json",
+    )
     assert response.body.startswith(b'{"code":"' + error.code.encode() + b'","message":')

@@ -22,9 +22,23 @@ from schemas.topics import (
     user_partition,
 )
 from tests.gateway.faults import broken
-from tests.gateway.people import ANN, BEN, CHAT, JSON, MSGPACK, SEND, Person, appended, deliver, event, id_now, message, payloads
+from tests.gateway.people import (
+    ANN,
+    BEN,
+    CHAT,
+    JSON,
+    MSGPACK,
+    SEND,
+    Person,
+    appended,
+    deliver,
+    event,
+    id_now,
+    message,
+    payloads,
+)
 
-# ---- the road of a message ---------------------------------------------------------------------------------------------------------------
+# ---- the road of a message -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("subprotocol", [JSON, MSGPACK, None])
@@ -33,8 +47,19 @@ async def test_hello(person, gateway, subprotocol):
     ann = await person(ANN, subprotocol=subprotocol, id=5)
 
     welcome = ann.welcome
-    assert (welcome["type"], welcome["re"], welcome["user"], welcome["device"], welcome["result"]) == ("welcome", 5, "11", "phone", "new")
-    assert welcome["limits"] == {"frame_bytes": 65_536, "text_bytes": 4_096, "send_per_minute": 6_000, "frames_per_second": 500}
+    assert (
+        welcome["type"],
+        welcome["re"],
+        welcome["user"],
+        welcome["device"],
+        welcome["result"],
+    ) == ("welcome", 5, "11", "phone", "new")
+    assert welcome["limits"] == {
+        "frame_bytes": 65_536,
+        "text_bytes": 4_096,
+        "send_per_minute": 6_000,
+        "frames_per_second": 500,
+    }
     assert welcome["ping_s"] == 30
     assert {"send", "history", "ping"} <= set(welcome["features"])
     assert "history_lag_s" not in welcome
@@ -46,7 +71,9 @@ async def test_the_first_hello_hears_how_far_history_is_behind(make, backends):
     """Of those who come back after a crash, and are there before the gateway is ready."""
     now = time.time()
     backends.reads.clock = lambda: now - 300
-    await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 0)])
+    await backends.appends.append(
+        [ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 0)]
+    )
     gateway = make()
     ann = Person(ANN, "phone", gateway, backends)
     starting = asyncio.create_task(gateway.start())
@@ -62,7 +89,9 @@ async def test_the_first_hello_hears_how_far_history_is_behind(make, backends):
 
 
 async def test_history_that_is_hardly_behind_is_not_reloaded(person, gateway):
-    """What was written a moment ago is not committed yet, on any busy day; and it is pushed anyway."""
+    """What was written a moment ago is not committed yet, on any busy day; and
+    it is pushed anyway.
+    """
     gateway._context.history_lag.seconds = 5.2
     ann = await person(ANN)
     gateway._context.history_lag.seconds = 11.26
@@ -73,9 +102,16 @@ async def test_history_that_is_hardly_behind_is_not_reloaded(person, gateway):
 
 
 @pytest.mark.parametrize(("ring_bytes", "said"), [(2**20, True), (2**26, False)])
-async def test_history_that_is_further_behind_than_a_short_ring_reaches(make, backends, ring_bytes, said):
-    """What the replay buffer has let go is not pushed, and history does not hold it yet: the client must look again, after seconds even."""
-    waiting = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(time.time() * 1_000) - 4_000)))])
+async def test_history_that_is_further_behind_than_a_short_ring_reaches(
+    make, backends, ring_bytes, said
+):
+    """What the replay buffer has let go is not pushed, and history does not hold it yet: the client
+    must look again, after seconds even.
+    """
+    waiting = pb.Outcomes(
+        schema=1,
+        outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(time.time() * 1_000) - 4_000)))],
+    )
     await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, waiting), 0)])
     for _ in range(300):
         await deliver(backends, message(id_now(), ANN, ANN, "x" * 4_000))
@@ -99,7 +135,13 @@ async def test_a_send_is_in_the_log_when_ok_comes(person, backends, subprotocol)
     again = await ann.ask({**send, "id": 2})
 
     (command,) = commands.commands
-    assert (command.id, command.user, command.device, command.key, command.chat) == (int(ok["message"]), ANN, "phone", "k", CHAT)
+    assert (command.id, command.user, command.device, command.key, command.chat) == (
+        int(ok["message"]),
+        ANN,
+        "phone",
+        "k",
+        CHAT,
+    )
     assert command.send.text == "salut"
     assert {**again, "re": 1, "duplicate": None} == {**ok, "duplicate": None}
     assert again["duplicate"] is True
@@ -118,9 +160,9 @@ async def test_a_delivery_reaches_both_sides(person, backends, subprotocol):
     await deliver(backends, message(number, ANN, BEN))
 
     pushes = [await each.hear("message") for each in (ann, tablet, ben)]
-    assert [(push["n"], push["message"], push["sender"], push["chat"], push["text"]) for push in pushes] == [
-        (1, str(number), "11", CHAT, "hi")
-    ] * 3
+    assert [
+        (push["n"], push["message"], push["sender"], push["chat"], push["text"]) for push in pushes
+    ] == [(1, str(number), "11", CHAT, "hi")] * 3
     assert [push.get("device") for push in pushes] == ["phone", "phone", None]
 
 
@@ -128,7 +170,11 @@ async def test_frames_without_an_id_are_done_in_silence(person, backends):
     """No `ok`, but errors are told."""
     ann = await person(ANN)
     await ann.until_live()
-    await ann.say({"type": "send", "key": "k", "to": "22", "text": "hi"}, {"type": "mark", "chat": CHAT, "read": "5"}, {"type": "ping"})
+    await ann.say(
+        {"type": "send", "key": "k", "to": "22", "text": "hi"},
+        {"type": "mark", "chat": CHAT, "read": "5"},
+        {"type": "ping"},
+    )
     assert (await ann.hear())["type"] == "pong"
     await ann.say({"type": "send", "key": "k2", "to": "22", "text": ""})
     error = await ann.hear()
@@ -142,7 +188,12 @@ async def test_an_array_is_taken_in_order(person):
     """Also when `hello` is its first element."""
     ann = await person(ANN)
     oks = []
-    await ann.say([{"type": "send", "id": number, "key": f"k{number}", "to": "22", "text": "hi"} for number in range(1, 65)])
+    await ann.say(
+        [
+            {"type": "send", "id": number, "key": f"k{number}", "to": "22", "text": "hi"}
+            for number in range(1, 65)
+        ]
+    )
     while len(oks) < 64:
         oks.append(await ann.hear("ok"))
 
@@ -154,7 +205,9 @@ async def test_what_comes_with_hello_is_done_after_welcome(gateway, backends, to
     """A client need not wait for `welcome`."""
     ann = Person(ANN, "phone", gateway, backends)
     await ann.open()
-    await ann.say([{"type": "hello", "token": token(ANN), "device": "phone"}, {"type": "ping", "id": 1}])
+    await ann.say(
+        [{"type": "hello", "token": token(ANN), "device": "phone"}, {"type": "ping", "id": 1}]
+    )
     await ann.say({"type": "ping", "id": 2})
 
     assert [(await ann.hear())["type"] for _ in range(4)] == ["welcome", "live", "pong", "pong"]
@@ -172,7 +225,9 @@ async def test_mark(person, backends):
 
     assert [(await ann.hear("ok"))["re"] for _ in range(3)] == [1, 2, 3]
     (commands,) = await payloads(backends, COMMANDS, pb.Commands)
-    assert [(each.mark.read, each.mark.received, each.key) for each in commands.commands] == [(7, 9, "")]
+    assert [(each.mark.read, each.mark.received, each.key) for each in commands.commands] == [
+        (7, 9, "")
+    ]
 
 
 async def test_a_mark_in_the_future(person, backends):
@@ -180,28 +235,55 @@ async def test_a_mark_in_the_future(person, backends):
     ann = await person(ANN)
     now_ms = int(time.time() * 1_000)
 
-    read = await ann.ask({"type": "mark", "id": 1, "chat": CHAT, "read": str(first_id_at(now_ms + 2_500))})
-    received = await ann.ask({"type": "mark", "id": 2, "chat": CHAT, "received": str(first_id_at(now_ms + 2_500))})
-    assert [(each["code"], each["details"]["field"]) for each in (read, received)] == [("malformed", "read"), ("malformed", "received")]
-    assert (await ann.ask({"type": "mark", "id": 3, "chat": CHAT, "read": str(first_id_at(now_ms + 300))}))["type"] == "ok"
+    read = await ann.ask(
+        {"type": "mark", "id": 1, "chat": CHAT, "read": str(first_id_at(now_ms + 2_500))}
+    )
+    received = await ann.ask(
+        {"type": "mark", "id": 2, "chat": CHAT, "received": str(first_id_at(now_ms + 2_500))}
+    )
+    assert [(each["code"], each["details"]["field"]) for each in (read, received)] == [
+        ("malformed", "read"),
+        ("malformed", "received"),
+    ]
+    assert (
+        await ann.ask(
+            {"type": "mark", "id": 3, "chat": CHAT, "read": str(first_id_at(now_ms + 300))}
+        )
+    )["type"] == "ok"
 
 
 async def test_a_question_and_its_answer(person, backends):
     """Asked through chat-queries, answered through session-deliveries."""
     ann = await person(ANN)
-    await ann.say({"type": "history", "id": 7, "chat": CHAT, "before": "2026-01-31T23:59:59.000Z", "limit": 5})
+    await ann.say(
+        {"type": "history", "id": 7, "chat": CHAT, "before": "2026-01-31T23:59:59.000Z", "limit": 5}
+    )
     async with asyncio.timeout(5):
         while not (asked := await payloads(backends, QUERIES, pb.Queries)):
             await asyncio.sleep(0.01)
     (query,) = asked[0].queries
     assert (query.user, query.session, query.history.limit) == (ANN, ann.welcome["session"], 5)
 
-    page = pb.Page(chat=CHAT, messages=[pb.HistoryMessage(message=message(5, ANN, BEN).message, version=5)], more_before=True)
-    answers = pb.Answers(schema=1, answers=[pb.Answer(session=query.session, re=query.re, page=page)])
-    await backends.appends.append([ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, answers), 0)])
+    page = pb.Page(
+        chat=CHAT,
+        messages=[pb.HistoryMessage(message=message(5, ANN, BEN).message, version=5)],
+        more_before=True,
+    )
+    answers = pb.Answers(
+        schema=1, answers=[pb.Answer(session=query.session, re=query.re, page=page)]
+    )
+    await backends.appends.append(
+        [ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, answers), 0)]
+    )
     reply = await ann.hear("page")
 
-    assert (reply["re"], reply["first"], reply["last"], reply["more_before"], reply["more_after"]) == (7, "5", "5", True, False)
+    assert (
+        reply["re"],
+        reply["first"],
+        reply["last"],
+        reply["more_before"],
+        reply["more_after"],
+    ) == (7, "5", "5", True, False)
     assert reply["messages"][0]["text"] == "hi"
 
 
@@ -219,7 +301,9 @@ async def test_a_question_that_cannot_be_passed_on(person, backends, settings):
 
 
 async def test_a_log_that_is_away_acknowledges_nothing(person, backends, settings):
-    """The send waits; when the log is back it is in there once, and `ok` comes without anybody's doing."""
+    """The send waits; when the log is back it is in there once, and `ok` comes without anybody's
+    doing.
+    """
     ann = await person(ANN)
     await ann.ask({"type": "send", "id": 1, "key": "first", "to": "22", "text": "hi"})
     failures = value_of("knchat_publish_failures_total")
@@ -232,11 +316,15 @@ async def test_a_log_that_is_away_acknowledges_nothing(person, backends, setting
     ok = await ann.hear("ok")
 
     assert ok["re"] == 2
-    texts = [each.key for commands in await payloads(backends, COMMANDS, pb.Commands) for each in commands.commands]
+    texts = [
+        each.key
+        for commands in await payloads(backends, COMMANDS, pb.Commands)
+        for each in commands.commands
+    ]
     assert sorted(texts) == ["first", "k"]
 
 
-# ---- coming back -------------------------------------------------------------------------------------------------------------------------
+# ---- coming back ---------------------------------------------------------------------------------
 
 
 async def test_resume_brings_exactly_what_was_missed(person, backends):
@@ -253,7 +341,9 @@ async def test_resume_brings_exactly_what_was_missed(person, backends):
     missed = await again.until_live()
 
     assert again.welcome["result"] == "resumed"
-    assert [(push["n"], push["message"]) for push in missed] == [(number - 1, str(numbers[number])) for number in (2, 3, 4)]
+    assert [(push["n"], push["message"]) for push in missed] == [
+        (number - 1, str(numbers[number])) for number in (2, 3, 4)
+    ]
 
 
 async def test_resume_at_a_gateway_that_started_later(person, start, backends, settings):
@@ -295,13 +385,17 @@ async def test_a_new_device_gets_the_last_minutes(person, backends):
 
 
 async def test_what_is_written_sorts_after_what_was_seen(person):
-    """The next id of this client is greater than any it knows; nobody else's moves, and nobody else waits."""
+    """The next id of this client is greater than any it knows; nobody else's moves, and nobody else
+    waits.
+    """
     ben = await person(BEN)
     seen = first_id_at(int(time.time() * 1_000) + 800)
     coming = asyncio.create_task(person(ANN, seen=str(seen)))
     while not coming.done():
         began_ms = time.time() * 1_000
-        ok = await ben.ask({"type": "send", "id": 1, "key": secrets.token_hex(4), "to": "11", "text": "hi"})
+        ok = await ben.ask(
+            {"type": "send", "id": 1, "key": secrets.token_hex(4), "to": "11", "text": "hi"}
+        )
         assert unix_ms_of(int(ok["message"])) <= time.time() * 1_000 + 20
         assert int(ok["message"]) < seen or began_ms >= unix_ms_of(seen)
     ann = await coming
@@ -311,7 +405,9 @@ async def test_what_is_written_sorts_after_what_was_seen(person):
 
 
 async def test_a_seen_far_ahead_is_not_followed(person):
-    """Of a gateway whose clock was wrong, or made up: it is counted, and whoever says it is let in and writes with the true time."""
+    """Of a gateway whose clock was wrong, or made up: it is counted, and whoever says it is let in
+    and writes with the true time.
+    """
     counted = value_of("knchat_ids_ahead_total", where="hello")
     ann = await person(ANN, seen=str(first_id_at(int(time.time() * 1_000) + 300_000)))
     ok = await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"})
@@ -333,7 +429,10 @@ async def test_a_slow_reader_misses_nothing(start, backends, token):
     first = id_now()
     numbers = [first + number for number in range(600)]
     for begin in range(0, 600, 30):
-        await deliver(backends, *(message(number, BEN, ANN, "x" * 4_000) for number in numbers[begin : begin + 30]))
+        await deliver(
+            backends,
+            *(message(number, BEN, ANN, "x" * 4_000) for number in numbers[begin : begin + 30]),
+        )
     quick = [await fast.hear("message") for _ in numbers]
     assert [push["message"] for push in quick] == [str(number) for number in numbers]
     assert value_of("knchat_pauses_total") > pauses
@@ -341,12 +440,14 @@ async def test_a_slow_reader_misses_nothing(start, backends, token):
     slow.socket.transport.resume_reading()
     pushes = [await slow.hear("message") for _ in numbers]
 
-    assert [(push["n"], push["message"]) for push in pushes] == [(n, str(number)) for n, number in enumerate(numbers, start=1)]
+    assert [(push["n"], push["message"]) for push in pushes] == [
+        (n, str(number)) for n, number in enumerate(numbers, start=1)
+    ]
     await slow.leave()
     await fast.leave()
 
 
-# ---- the life of a session ---------------------------------------------------------------------------------------------------------------
+# ---- the life of a session -----------------------------------------------------------------------
 
 
 async def test_replaced_and_too_many(start, person):
@@ -364,7 +465,9 @@ async def test_replaced_and_too_many(start, person):
 
 
 async def test_a_new_device_takes_the_place_of_a_dead_one(start, person):
-    """Of a user's 2 sessions one has vanished without a word: it is asked, does not answer, and ends with 4002; the other stays."""
+    """Of a user's 2 sessions one has vanished without a word: it is asked, does not answer, and
+    ends with 4002; the other stays.
+    """
     gateway = await start(sessions_per_user=2)
     dead = await person(ANN, "dead", at=gateway)
     alive = await person(ANN, "alive", at=gateway)
@@ -377,8 +480,12 @@ async def test_a_new_device_takes_the_place_of_a_dead_one(start, person):
     assert await dead.ended() == 4002
 
 
-async def test_a_hello_that_comes_late_does_not_replace_a_newer_session(gateway, person, backends, token):
-    """A phone opened a second WebSocket while its first hello was stuck: the first one ends, whichever hello comes first."""
+async def test_a_hello_that_comes_late_does_not_replace_a_newer_session(
+    gateway, person, backends, token
+):
+    """A phone opened a second WebSocket while its first hello was stuck: the first one ends,
+    whichever hello comes first.
+    """
     early = Person(ANN, "phone", gateway, backends)
     await early.open()
     later = await person(ANN)
@@ -403,7 +510,12 @@ async def test_refresh(person, token):
     ann = await person(ANN, token_s=60)
     issued_ms = int(time.time() * 1_000)
 
-    for wrong in ("nonsense", token(BEN), token(ANN, "tablet"), token(ANN, token_s=5, issued_ms=issued_ms - 60_000)):
+    for wrong in (
+        "nonsense",
+        token(BEN),
+        token(ANN, "tablet"),
+        token(ANN, token_s=5, issued_ms=issued_ms - 60_000),
+    ):
         error = await ann.ask({"type": "refresh", "id": 1, "token": wrong})
         assert (error["type"], error["code"]) == ("error", "unauthorized")
     ok = await ann.ask({"type": "refresh", "id": 2, "token": token(ANN, token_s=3_600)})
@@ -417,7 +529,9 @@ async def test_a_revoked_device(person, backends, token):
     now_ms = int(time.time() * 1_000)
     ann = await person(ANN, issued_ms=now_ms - 1_000)
     tablet = await person(ANN, "tablet")
-    await deliver(backends, pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=now_ms)))
+    await deliver(
+        backends, pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=now_ms))
+    )
 
     assert await ann.ended() == 4403
     again = await person(ANN, issued_ms=now_ms - 1)
@@ -433,7 +547,9 @@ async def test_a_lost_command_may_be_sent_again(person, backends):
     """The `lost` push, and the repeat of its key is appended under the same id."""
     ann = await person(ANN)
     ok = await ann.ask(SEND)
-    await deliver(backends, pb.Delivery(users=[ANN], lost=pb.Lost(message=int(ok["message"]), key="k")))
+    await deliver(
+        backends, pb.Delivery(users=[ANN], lost=pb.Lost(message=int(ok["message"]), key="k"))
+    )
     lost = await ann.hear("lost")
 
     again = await ann.ask({**SEND, "id": 2})

@@ -1,4 +1,6 @@
-"""Commands into the log: one id for one key, whatever fails in between, and nothing acknowledged that is not in the log."""
+"""Commands into the log: one id for one key, whatever fails in between, and nothing acknowledged
+that is not in the log.
+"""
 
 import asyncio
 import time
@@ -75,8 +77,14 @@ async def published(backends):
     events = []
     for partition in bounds:
         records = await backends.reads.read(COMMANDS, partition, 0, max_records=1_000)
-        events += [(record.at_ms, record.offset, cloudevents.from_kafka(record.headers, record.value)) for record in records]
-    return [cloudevents.parse(event, pb.Commands).commands for *_, event in sorted(events, key=lambda entry: entry[2].id)]
+        events += [
+            (record.at_ms, record.offset, cloudevents.from_kafka(record.headers, record.value))
+            for record in records
+        ]
+    return [
+        cloudevents.parse(event, pb.Commands).commands
+        for *_, event in sorted(events, key=lambda entry: entry[2].id)
+    ]
 
 
 async def commands(backends):
@@ -88,23 +96,31 @@ async def test_a_command_is_in_the_log_when_it_is_accepted(publisher, backends):
     accepted = await submit(publisher, command(text="salut"))
 
     assert not accepted.duplicate
-    assert [(each.id, each.user, each.key, each.send.text) for each in await commands(backends)] == [(accepted.id, ANN, "k", "salut")]
+    assert [
+        (each.id, each.user, each.key, each.send.text) for each in await commands(backends)
+    ] == [(accepted.id, ANN, "k", "salut")]
 
 
 async def test_ids_increase_in_the_order_of_arrival(publisher, backends):
     """Also within a batch: who gets `ok` before the next send has the smaller id."""
-    outcomes = await asyncio.gather(*(submit(publisher, command(f"k{number}")) for number in range(600)))
+    outcomes = await asyncio.gather(
+        *(submit(publisher, command(f"k{number}")) for number in range(600))
+    )
 
     ids = [outcome.id for outcome in outcomes]
     assert ids == sorted(set(ids))
     batches = await published(backends)
     assert max(map(len, batches)) == MAX_BATCH
-    assert all([each.id for each in batch] == sorted(each.id for each in batch) for batch in batches)
+    assert all(
+        [each.id for each in batch] == sorted(each.id for each in batch) for batch in batches
+    )
 
 
 async def test_a_batch_holds_no_more_than_its_bytes(publisher, backends):
     """256 KiB of data an event: the sink takes no more."""
-    await asyncio.gather(*(submit(publisher, command(f"k{number}", "x" * 4_000)) for number in range(200)))
+    await asyncio.gather(
+        *(submit(publisher, command(f"k{number}", "x" * 4_000)) for number in range(200))
+    )
 
     sizes = [pb.Commands(commands=batch).ByteSize() for batch in await published(backends)]
     assert max(sizes) <= MAX_BATCH_BYTES
@@ -150,7 +166,9 @@ async def test_a_repeat_joins_the_first_while_it_is_under_way(publisher, backend
 
 
 async def test_a_key_stands_for_one_thing(publisher, backends):
-    """Other content under the same key is refused, whether the first is under way or done; another user's key is another."""
+    """Other content under the same key is refused, whether the first is under way or done; another
+    user's key is another.
+    """
     first = submit(publisher, command())
     other = submit(publisher, command(text="other"))
     assert (await other).code == "key_reused"
@@ -158,11 +176,16 @@ async def test_a_key_stands_for_one_thing(publisher, backends):
     assert (await submit(publisher, command(text="other"))).code == "key_reused"
     assert isinstance(await submit(publisher, command(text="other", user=22)), Accepted)
 
-    assert [(each.user, each.send.text) for each in await commands(backends)] == [(ANN, "hi"), (22, "other")]
+    assert [(each.user, each.send.text) for each in await commands(backends)] == [
+        (ANN, "hi"),
+        (22, "other"),
+    ]
 
 
 async def test_another_gateway_knows_the_key(publishers, backends):
-    """The cache holds it: confirmed, so nothing is appended; other content is refused, and again from memory."""
+    """The cache holds it: confirmed, so nothing is appended; other content is refused, and again
+    from memory.
+    """
     first = await submit(publishers(), command())
     await publishers().flush()
     before = publishers()
@@ -178,7 +201,9 @@ async def test_another_gateway_knows_the_key(publishers, backends):
 
 
 async def test_a_crash_before_the_confirmation_appends_the_same_id_again(publishers, backends):
-    """The key was reserved, so the repeat cannot be told apart from a command that never arrived: the same id goes again, and no other."""
+    """The key was reserved, so the repeat cannot be told apart from a command that never arrived:
+    the same id goes again, and no other.
+    """
     first = await submit(publishers(), command())
 
     again = await submit(publishers(), command())
@@ -189,7 +214,9 @@ async def test_a_crash_before_the_confirmation_appends_the_same_id_again(publish
 
 
 async def test_a_crash_before_the_append_keeps_the_id(publishers, backends, settings):
-    """What was reserved and never published is published by the repeat, under the id that was reserved."""
+    """What was reserved and never published is published by the repeat, under the id that was
+    reserved.
+    """
     crashed = publishers()
     await submit(crashed, command("open the log"))
     with broken(settings.data, "records"):
@@ -205,11 +232,16 @@ async def test_a_crash_before_the_append_keeps_the_id(publishers, backends, sett
 
 def publishing(publisher):
     """Whether its reservation is done and its append has failed at least once."""
-    return publisher._batcher.under_way and value_of("knchat_publish_failures_total") > publisher.failures
+    return (
+        publisher._batcher.under_way
+        and value_of("knchat_publish_failures_total") > publisher.failures
+    )
 
 
 async def test_the_log_is_away_for_a_while(publisher, backends, settings):
-    """The same bytes go again until the log takes them: one event, one id, and an `ok` only then."""
+    """The same bytes go again until the log takes them: one event, one id, and
+    an `ok` only then.
+    """
     await submit(publisher, command("open the log"))
     with broken(settings.data, "records"):
         outcome = submit(publisher, command())
@@ -222,7 +254,9 @@ async def test_the_log_is_away_for_a_while(publisher, backends, settings):
 
 
 async def test_nobody_waits_for_ever(publisher, backends, clock, settings):
-    """After 10 s `unavailable`, and new ones at once; what was published in the end is found by the repeat."""
+    """After 10 s `unavailable`, and new ones at once; what was published in the end is found by the
+    repeat.
+    """
     await submit(publisher, command("open the log"))
     with broken(settings.data, "records"):
         under_way = [submit(publisher, command(key)) for key in ("a", "b")]
@@ -269,7 +303,10 @@ async def test_a_full_queue(publisher, settings):
     """Over 4 MiB wait: `unavailable` at once, and everything that was taken is answered."""
     await submit(publisher, command("open the log"))
     with held_up(settings.data):
-        outcomes = [submit(publisher, command(f"k{number}", "x" * 4_000)) for number in range(MAX_QUEUE_BYTES // 4_000 + 100)]
+        outcomes = [
+            submit(publisher, command(f"k{number}", "x" * 4_000))
+            for number in range(MAX_QUEUE_BYTES // 4_000 + 100)
+        ]
         refused = [outcome for outcome in outcomes if outcome.done()]
         assert refused
     told = await asyncio.gather(*outcomes)
@@ -279,7 +316,9 @@ async def test_a_full_queue(publisher, settings):
 
 
 async def test_without_the_cache_it_goes_on_alone(publisher, publishers, backends, clock, settings):
-    """The keys remembered here do; the cache is left alone for 5 s, then it learns what it missed."""
+    """The keys remembered here do; the cache is left alone for 5 s, then it
+    learns what it missed.
+    """
     await submit(publisher, command("open the log"))
     with broken(settings.data, "keys"):
         first = await submit(publisher, command())
@@ -313,7 +352,9 @@ async def test_a_last_batch_is_confirmed_alone(publisher, publishers, backends, 
 
 
 async def test_a_key_is_free_again_after_its_time(publisher, backends, clock):
-    """Whatever is asked under it then is something new: neither `duplicate`, and so never written, nor `key_reused`."""
+    """Whatever is asked under it then is something new: neither `duplicate`, and so never written,
+    nor `key_reused`.
+    """
     now = time.time()
     first = await submit(publisher, command())
     other = await submit(publisher, command("other"))
@@ -321,11 +362,19 @@ async def test_a_key_is_free_again_after_its_time(publisher, backends, clock):
     clock.now_s += KEY_TTL_S
     backends.reads.clock = lambda: now + KEY_TTL_S + 1
 
-    same, different = await submit(publisher, command()), await submit(publisher, command("other", text="salut"))
+    same, different = (
+        await submit(publisher, command()),
+        await submit(publisher, command("other", text="salut")),
+    )
 
     assert not same.duplicate
     assert not different.duplicate
-    assert [each.id for each in await commands(backends)] == [first.id, other.id, same.id, different.id]
+    assert [each.id for each in await commands(backends)] == [
+        first.id,
+        other.id,
+        same.id,
+        different.id,
+    ]
 
 
 async def test_a_lost_command_goes_again_under_its_id(publisher, publishers, backends):
@@ -382,7 +431,9 @@ async def test_without_a_generator_nothing_is_accepted(backends, clock):
 
 async def test_an_id_from_another_gateway_pulls_the_clock(publishers, backends, message_ids):
     """The next `ok` has a greater id than a repeat that was answered with a foreign one."""
-    other = MessageIds(backends.generators, "other", clock=WallClock(alone=True, wall=lambda: time.time() + 0.5))
+    other = MessageIds(
+        backends.generators, "other", clock=WallClock(alone=True, wall=lambda: time.time() + 0.5)
+    )
     await other.claim()
     ahead = Publisher(backends.appends, backends.cache, other, in_flight=2, clock=time.monotonic)
     foreign = await submit(ahead, command())
@@ -394,7 +445,9 @@ async def test_an_id_from_another_gateway_pulls_the_clock(publishers, backends, 
 
 
 async def test_giving_up_leaves_the_outcome_open(publisher, backends, settings):
-    """A gateway that is stopped while the log is away: its repeat joins nothing and appends the same id."""
+    """A gateway that is stopped while the log is away: its repeat joins nothing and appends the
+    same id.
+    """
     await submit(publisher, command("open the log"))
     with broken(settings.data, "records"):
         unheard = submit(publisher, command())
@@ -409,18 +462,26 @@ async def test_giving_up_leaves_the_outcome_open(publisher, backends, settings):
 
 
 async def test_at_the_end_nothing_more_is_taken(publisher, backends):
-    """What was taken is in the log; what comes later is `starting`: repeat it elsewhere. Known keys are still answered."""
+    """What was taken is in the log; what comes later is `starting`: repeat it elsewhere.
+
+    Known keys are still answered.
+    """
     first = submit(publisher, command())
     await publisher.finish()
 
     assert isinstance(await first, Accepted)
-    assert ((await submit(publisher, command("late"))).code, first.result().duplicate) == ("starting", False)
+    assert ((await submit(publisher, command("late"))).code, first.result().duplicate) == (
+        "starting",
+        False,
+    )
     assert (await submit(publisher, command())).duplicate
     assert len(await commands(backends)) == 1
 
 
 async def test_an_id_far_ahead_is_not_followed(publishers, backends, message_ids):
-    """A key that a gateway with a wrong clock reserved is answered with its id, which is counted and does not move our clock."""
+    """A key that a gateway with a wrong clock reserved is answered with its id, which is counted
+    and does not move our clock.
+    """
     before = value_of("knchat_ids_ahead_total", where="cache")
     far = first_id_at(message_ids.now_ms() + 60_000)
     await backends.cache.reserve([Claim(UserId(ANN), "k", far, content_hash(command()))])
@@ -457,8 +518,13 @@ class Buggy:
 
 
 async def test_a_bug_in_an_append_is_told_and_stops_nobody_else(backends, message_ids, clock):
-    """`unavailable`: nobody knows. What waited meanwhile leaves without another put, and a repeat has its one id."""
-    publisher = Publisher(Buggy(backends.appends), backends.cache, message_ids, in_flight=1, clock=clock)
+    """`unavailable`: nobody knows.
+
+    What waited meanwhile leaves without another put, and a repeat has its one id.
+    """
+    publisher = Publisher(
+        Buggy(backends.appends), backends.cache, message_ids, in_flight=1, clock=clock
+    )
     first = submit(publisher, command("a"))
     await asyncio.sleep(0)
     second = submit(publisher, command("b"))

@@ -1,4 +1,6 @@
-"""The publisher while its Redis is stopped or hangs: sends go on at once, and what Redis missed it is told later."""
+"""The publisher while its Redis is stopped or hangs: sends go on at once, and what Redis missed it
+is told later.
+"""
 
 import asyncio
 import random
@@ -64,7 +66,9 @@ def user():
 def submit(publisher, user, key):
     """The outcome, in time."""
     outcome = asyncio.get_running_loop().create_future()
-    command = pb.Command(user=user, device="phone", key=key, chat="d-11-22", send=pb.Send(text="hi"))
+    command = pb.Command(
+        user=user, device="phone", key=key, chat="d-11-22", send=pb.Send(text="hi")
+    )
     publisher.submit(command, outcome.set_result)
     return outcome
 
@@ -78,7 +82,10 @@ async def took_s(publisher, user, key):
 
 @pytest.mark.parametrize("fault", ["stop", "kill", "pause"])
 async def test_sends_go_on_without_redis(fault, publishers, user, server, clock, settings):
-    """One call finds out, at most 50 ms; for 5 s nobody asks again. Back again, it learns what it missed, and so do other gateways."""
+    """One call finds out, at most 50 ms; for 5 s nobody asks again.
+
+    Back again, it learns what it missed, and so do other gateways.
+    """
     publisher = publishers()
     await submit(publisher, user, "before")
     away = value_of("knchat_cache_away_total")
@@ -107,7 +114,9 @@ async def test_what_redis_missed_is_told_in_parts(publishers, user, server, cloc
     """A minute's keys in one call would take longer than a call may, each time again."""
     publisher = publishers()
     server.pause("redis")
-    await asyncio.gather(*[submit(publisher, user, f"key {number}") for number in range(2 * MAX_CONFIRMS + 10)])
+    await asyncio.gather(
+        *[submit(publisher, user, f"key {number}") for number in range(2 * MAX_CONFIRMS + 10)]
+    )
     server.resume("redis")
     await backends.cache.ping()
     clock.now_s += CACHE_COOLDOWN_S

@@ -1,4 +1,6 @@
-"""Commands through Knative's sinks on their bad days: `ok` still means in the log, and a command still has one id."""
+"""Commands through Knative's sinks on their bad days: `ok` still means in the log, and a command
+still has one id.
+"""
 
 import asyncio
 from functools import partial
@@ -36,7 +38,9 @@ def command(key):
 
 @pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
 async def test_what_was_accepted_is_in_the_log_under_its_one_id(faults, backends, monkeypatch):
-    """Copies there are, as everywhere behind a sink; a key has the same id in all of them, and it is the one that was told."""
+    """Copies there are, as everywhere behind a sink; a key has the same id in all of them, and it
+    is the one that was told.
+    """
     monkeypatch.setattr(knative, "TIMEOUT_S", SHORT_S)
     message_ids = MessageIds(backends.generators, "test", clock=backends.clock)
     await message_ids.claim()
@@ -58,15 +62,20 @@ async def test_what_was_accepted_is_in_the_log_under_its_one_id(faults, backends
     found = {}
     for partition in range(await backends.reads.partitions(COMMANDS)):
         for record in await backends.reads.read(COMMANDS, partition, 0, max_records=1_000):
-            for each in cloudevents.parse(cloudevents.from_kafka(record.headers, record.value), pb.Commands).commands:
+            for each in cloudevents.parse(
+                cloudevents.from_kafka(record.headers, record.value), pb.Commands
+            ).commands:
                 found.setdefault(each.key, []).append(each.id)
-    assert {key: set(ids) for key, ids in found.items()} == {key: {told_id} for key, told_id in told.items()}
+    assert {key: set(ids) for key, ids in found.items()} == {
+        key: {told_id} for key, told_id in told.items()
+    }
     assert len(told) == ROUNDS * AT_ONCE
     assert sum(map(len, found.values())) > len(told)
 
 
 async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
-    """A proxy that takes 20 KB: a batch of 64 KB passes in parts, in order and once, but for the one text above it, whose sender is told.
+    """A proxy that takes 20 KB: a batch of 64 KB passes in parts, in order and once, but for the
+    one text above it, whose sender is told.
 
     That one may come again when the proxy takes it. Two such batches blocked a gateway for good.
     """
@@ -85,7 +94,9 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
             return outcome
 
         before = value_of("knchat_refused_commands_total")
-        outcomes = [submit(f"{number:02}", 25_000 if number == 7 else 2_000) for number in range(20)]
+        outcomes = [
+            submit(f"{number:02}", 25_000 if number == 7 else 2_000) for number in range(20)
+        ]
         async with asyncio.timeout(30):
             told = await asyncio.gather(*outcomes)
             refused = told.pop(7)
@@ -102,10 +113,14 @@ async def test_what_is_too_large_for_a_sink_goes_in_smaller_parts(backends):
         (each.id, each.key)
         for partition in range(await backends.reads.partitions(COMMANDS))
         for record in await backends.reads.read(COMMANDS, partition, 0, max_records=1_000)
-        for each in cloudevents.parse(cloudevents.from_kafka(record.headers, record.value), pb.Commands).commands
+        for each in cloudevents.parse(
+            cloudevents.from_kafka(record.headers, record.value), pb.Commands
+        ).commands
     ]
     keys = [f"{number:02}" for number in range(20) if number != 7]
-    assert sorted(found) == sorted([*zip([outcome.id for outcome in told], keys, strict=True), (again.id, "07")])
+    assert sorted(found) == sorted(
+        [*zip([outcome.id for outcome in told], keys, strict=True), (again.id, "07")]
+    )
 
 
 async def test_a_question_that_is_too_large_fails_alone(backends):
@@ -129,6 +144,8 @@ async def test_a_question_that_is_too_large_fails_alone(backends):
         each.re
         for partition in range(await backends.reads.partitions(QUERIES))
         for record in await backends.reads.read(QUERIES, partition, 0, max_records=1_000)
-        for each in cloudevents.parse(cloudevents.from_kafka(record.headers, record.value), pb.Queries).queries
+        for each in cloudevents.parse(
+            cloudevents.from_kafka(record.headers, record.value), pb.Queries
+        ).queries
     ]
     assert sorted(asked) == [0, 1, 3, 4, 5, 6, 7]

@@ -1,4 +1,6 @@
-"""The replay buffer and its cursors: nothing that it says it holds is missing, and it stays within its bounds."""
+"""The replay buffer and its cursors: nothing that it says it holds is missing, and it stays within
+its bounds.
+"""
 
 import tracemalloc
 
@@ -22,7 +24,10 @@ def numbers(missed):
 
 
 @given(
-    st.from_regex(r"[A-Za-z0-9_\-]{1,64}", fullmatch=True), st.integers(0, 999_999), st.integers(0, 10**18 - 1), st.integers(0, 10**9 - 1)
+    st.from_regex(r"[A-Za-z0-9_\-]{1,64}", fullmatch=True),
+    st.integers(0, 999_999),
+    st.integers(0, 10**18 - 1),
+    st.integers(0, 10**9 - 1),
 )
 def test_a_cursor_survives_its_text(epoch, partition, offset, index):
     """A client gives back what it got."""
@@ -31,7 +36,20 @@ def test_a_cursor_survives_its_text(epoch, partition, offset, index):
     assert Cursor.parse(str(cursor)) == cursor
 
 
-@pytest.mark.parametrize("text", ["", "x", "e.1.2", "e.1.2.3.4", "e.-1.2.3", "e.1.2.٣", "e e.1.2.3", "e.1.2.3\n", "e.1.2." + "9" * 40])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "e.1.2",
+        "e.1.2.3.4",
+        "e.-1.2.3",
+        "e.1.2.٣",
+        "e e.1.2.3",
+        "e.1.2.3\n",
+        "e.1.2." + "9" * 40,
+    ],
+)
 def test_text_that_is_no_cursor(text):
     """Whatever a client sends as `resume` is either a cursor or nothing."""
     assert Cursor.parse(text) is None
@@ -82,7 +100,11 @@ def test_what_it_holds():
     buffer.open(0, 5)
     buffer.add(0, 7, 0, [delivery([11], 1)])
 
-    held = [position for position in ((4, 9), (5, 0), (7, 0), (7, 1), (8, 0), (8, 1), (9, 0)) if buffer.holds(0, position)]
+    held = [
+        position
+        for position in ((4, 9), (5, 0), (7, 0), (7, 1), (8, 0), (8, 1), (9, 0))
+        if buffer.holds(0, position)
+    ]
     assert held == [(5, 0), (7, 0), (7, 1), (8, 0)]
     assert buffer.end(0) == (8, 0)
 
@@ -154,9 +176,15 @@ def test_the_oldest_of_all_partitions_goes_first():
 
 @pytest.mark.parametrize(("users", "text"), [(10, 256), (10_000, 256), (100, 20), (30_000, 20)])
 def test_the_bytes_it_counts_are_those_it_costs(users, text):
-    """The limit is one of memory, so the estimate must be within a third of what Python really takes."""
+    """The limit is one of memory, so the estimate must be within a third of what Python really
+    takes.
+    """
     records = [
-        pb.Deliveries(deliveries=[delivery([10**17 + i % users, 10**17 + i * 7 % users], 2**60 + i, "x" * text)]).deliveries
+        pb.Deliveries(
+            deliveries=[
+                delivery([10**17 + i % users, 10**17 + i * 7 % users], 2**60 + i, "x" * text)
+            ]
+        ).deliveries
         for i in range(20_000)
     ]
     buffer = ReplayBuffer(limit_bytes=2**30, kept_s=900)
@@ -174,7 +202,9 @@ def test_the_bytes_it_counts_are_those_it_costs(users, text):
 
 
 class RingMachine(RuleBasedStateMachine):
-    """Against the whole log: what the replay buffer holds from a position on is exactly what the log has from there."""
+    """Against the whole log: what the replay buffer holds from a position on is exactly what the
+    log has from there.
+    """
 
     def __init__(self):
         super().__init__()
@@ -193,7 +223,10 @@ class RingMachine(RuleBasedStateMachine):
     )
     def add(self, partition, receivers, gap, size):
         offset = self.offsets[partition] + gap
-        deliveries = [delivery(users, offset * 10 + index, "x" * size) for index, users in enumerate(receivers)]
+        deliveries = [
+            delivery(users, offset * 10 + index, "x" * size)
+            for index, users in enumerate(receivers)
+        ]
         self.log[partition] += [((offset, index), each) for index, each in enumerate(deliveries)]
         self.offsets[partition] = offset + 1
         self.buffer.add(partition, offset, self.now_s * 1_000, deliveries)
@@ -214,7 +247,11 @@ class RingMachine(RuleBasedStateMachine):
         position = (self.offsets[partition] - back, index)
         if not self.buffer.holds(partition, position):
             return
-        expected = [each.message.id for place, each in self.log[partition] if place >= position and user in each.users]
+        expected = [
+            each.message.id
+            for place, each in self.log[partition]
+            if place >= position and user in each.users
+        ]
         got = []
         while missed := self.buffer.missed(partition, user, position, limit=limit):
             got += numbers(missed)

@@ -1,4 +1,6 @@
-"""Cursors outside the replay buffer: ahead of a new owner's, and behind what a gateway still holds."""
+"""Cursors outside the replay buffer: ahead of a new owner's, and behind what a
+gateway still holds.
+"""
 
 import asyncio
 from types import SimpleNamespace
@@ -35,11 +37,19 @@ def follower(monkeypatch):
 async def cursor_at_the_end(backends, partition=PARTITION):
     """Where a device is that has had all that the log holds."""
     epoch = await backends.reads.epoch(DELIVERIES)
-    return str(Cursor(epoch, partition, ((await backends.reads.bounds(DELIVERIES, [partition]))[partition].end, 0)))
+    return str(
+        Cursor(
+            epoch,
+            partition,
+            ((await backends.reads.bounds(DELIVERIES, [partition]))[partition].end, 0),
+        )
+    )
 
 
 async def test_a_cursor_ahead_of_the_ring_waits_for_the_follower(follower, person, backends):
-    """The owner of before had pushed more than the new one has read: that is `resumed`, and nothing comes twice."""
+    """The owner of before had pushed more than the new one has read: that is `resumed`, and nothing
+    comes twice.
+    """
     follower.go_on.clear()
     await deliver(backends, *(message(id_now(), BEN, ANN) for _ in range(3)))
     coming = asyncio.create_task(person(ANN, resume=await cursor_at_the_end(backends)))
@@ -52,7 +62,9 @@ async def test_a_cursor_ahead_of_the_ring_waits_for_the_follower(follower, perso
     assert await ann.until_live() == []
 
 
-async def test_a_cursor_that_the_follower_does_not_reach_is_told_to_come_later(follower, person, backends, monkeypatch):
+async def test_a_cursor_that_the_follower_does_not_reach_is_told_to_come_later(
+    follower, person, backends, monkeypatch
+):
     """4006: it is right, and must not be a reset."""
     monkeypatch.setattr("gateway.sessions.connection.START_TIMEOUT_S", 0.5)
     follower.go_on.clear()
@@ -72,12 +84,14 @@ async def test_a_cursor_beyond_the_log_s_end_is_a_reset(person, backends, gatewa
     assert not any(gateway._context.hub._awaited.values())
 
 
-# ---- behind the replay buffer ------------------------------------------------------------------------------------------------------------
+# ---- behind the replay buffer --------------------------------------------------------------------
 
 
 @pytest.fixture
 async def missed(person, backends, gateway):
-    """Ann has read one message and missed 300 to her and Ben, of which the replay buffer holds the last ones."""
+    """Ann has read one message and missed 300 to her and Ben, of which the replay buffer holds the
+    last ones.
+    """
     ann = await person(ANN)
     await deliver(backends, message(id_now(), BEN, ANN))
     cursor = (await ann.hear("message"))["cursor"]
@@ -85,10 +99,15 @@ async def missed(person, backends, gateway):
     first = id_now()
     numbers = [first + number for number in range(300)]
     for start in range(0, 300, 2):
-        await deliver(backends, *(message(number, BEN, ANN) for number in numbers[start : start + 2]))
+        await deliver(
+            backends, *(message(number, BEN, ANN) for number in numbers[start : start + 2])
+        )
     hub = gateway._context.hub
     async with asyncio.timeout(10):
-        while hub.replay_buffer.end(PARTITION) < Cursor.parse(await cursor_at_the_end(backends)).position:
+        while (
+            hub.replay_buffer.end(PARTITION)
+            < Cursor.parse(await cursor_at_the_end(backends)).position
+        ):
             await asyncio.sleep(0.01)
     held = hub.replay_buffer._partitions[PARTITION].segments
     begin = held[-1].offsets[-10]
@@ -100,8 +119,12 @@ async def missed(person, backends, gateway):
 
 
 async def test_what_the_ring_no_longer_holds_is_read_back(missed, person):
-    """All of it, in order, once, before what the replay buffer holds and what comes; for all who wait in one pass."""
-    phone, tablet = await asyncio.gather(person(ANN, resume=missed.cursor), person(ANN, "tablet", resume=missed.cursor))
+    """All of it, in order, once, before what the replay buffer holds and what comes; for all who
+    wait in one pass.
+    """
+    phone, tablet = await asyncio.gather(
+        person(ANN, resume=missed.cursor), person(ANN, "tablet", resume=missed.cursor)
+    )
 
     for device in (phone, tablet):
         pushes = await device.until_live()
@@ -122,9 +145,18 @@ async def test_somebody_who_missed_nothing_there_resumes_too(missed, person, bac
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [("resume._records", 100), ("MAX_MISSED_BYTES", 1_000), ("MAX_PASS_BYTES", 1_000), ("PASS_TIMEOUT_S", 0.0)], ids=str
+    ("place", "value"),
+    [
+        ("resume._records", 100),
+        ("MAX_MISSED_BYTES", 1_000),
+        ("MAX_PASS_BYTES", 1_000),
+        ("PASS_TIMEOUT_S", 0.0),
+    ],
+    ids=str,
 )
-async def test_too_far_too_much_or_too_long_is_a_reset(missed, person, gateway, monkeypatch, place, value):
+async def test_too_far_too_much_or_too_long_is_a_reset(
+    missed, person, gateway, monkeypatch, place, value
+):
     """Never a part of it: the client reloads from history."""
     if place == "resume._records":
         monkeypatch.setattr(gateway._context.resume, "_records", value)
@@ -140,7 +172,10 @@ async def test_what_expires_while_it_is_read_is_a_reset(missed, person, backends
     bounds = backends.reads.bounds
 
     async def later(topic, partitions):
-        return {partition: type(held)(missed.begin - 5, held.end) for partition, held in (await bounds(topic, partitions)).items()}
+        return {
+            partition: type(held)(missed.begin - 5, held.end)
+            for partition, held in (await bounds(topic, partitions)).items()
+        }
 
     monkeypatch.setattr(backends.reads, "bounds", later)
     ann = await person(ANN, resume=missed.cursor)

@@ -1,4 +1,6 @@
-"""A log-in that has ended ends its sessions, whoever tells of it: the log, or the database while the log cannot."""
+"""A log-in that has ended ends its sessions, whoever tells of it: the log, or the database while
+the log cannot.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,18 @@ ALL = pb.Delivery(users=[1], revoked=pb.Revoked(before_ms=NOW_MS, epoch=2, kept=
 
 
 def test_a_new_epoch_ends_all_older_log_ins():
-    """By what the tokens say, not by a clock. Whoever changed the password shall refresh and come back; new tokens stay."""
+    """By what the tokens say, not by a clock.
+
+    Whoever changed the password shall refresh and come back; new tokens stay.
+    """
     at = hub()
     wires = [
         connect(at, 1, device, issued_ms=issued_ms, epoch=epoch)[1]
-        for device, issued_ms, epoch in (("phone", NOW_MS - 10, 1), ("tablet", NOW_MS + 99_000, 1), ("new", NOW_MS - 99_000, 2))
+        for device, issued_ms, epoch in (
+            ("phone", NOW_MS - 10, 1),
+            ("tablet", NOW_MS + 99_000, 1),
+            ("new", NOW_MS - 99_000, 2),
+        )
     ]
     other = connect(at, 2, "phone")[1]
 
@@ -31,10 +40,17 @@ def test_a_new_epoch_ends_all_older_log_ins():
 
 
 def test_an_older_epoch_that_is_told_again_takes_nothing_back():
-    """Endings may be told twice and in any order; they are forgotten when no such token can live."""
+    """Endings may be told twice and in any order; they are forgotten when no
+    such token can live.
+    """
     at = hub()
     at.deliver(0, 100, NOW_MS, [ALL])
-    at.deliver(0, 101, NOW_MS - 9, [pb.Delivery(users=[1], revoked=pb.Revoked(before_ms=NOW_MS - 9, epoch=1, kept="tablet"))])
+    at.deliver(
+        0,
+        101,
+        NOW_MS - 9,
+        [pb.Delivery(users=[1], revoked=pb.Revoked(before_ms=NOW_MS - 9, epoch=1, kept="tablet"))],
+    )
 
     assert at.revocation_of(claims(1, "tablet", epoch=1)).code == 4403
     assert at.revocation_of(claims(1, "phone", epoch=1)).code == 4004

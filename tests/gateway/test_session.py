@@ -1,4 +1,6 @@
-"""From a client's bytes to effects: each mistake has its error or its close code, and no bytes can break a session."""
+"""From a client's bytes to effects: each mistake has its error or its close code, and no bytes can
+break a session.
+"""
 
 import json
 from dataclasses import replace
@@ -9,8 +11,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.sessions.close import Close
-from gateway.sessions.effects import Authenticate, Coalesce, PauseReading, Publish, Query, RefreshToken, SendFrame
-from gateway.sessions.protocol import MAX_EARLY_FRAMES, MAX_QUERIES, MIN_PAUSE_S, QUERY_TIMEOUT_S, Phase, Session
+from gateway.sessions.effects import (
+    Authenticate,
+    Coalesce,
+    PauseReading,
+    Publish,
+    Query,
+    RefreshToken,
+    SendFrame,
+)
+from gateway.sessions.protocol import (
+    MAX_EARLY_FRAMES,
+    MAX_QUERIES,
+    MIN_PAUSE_S,
+    QUERY_TIMEOUT_S,
+    Phase,
+    Session,
+)
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.frames import CODECS, JSON, MSGPACK
@@ -27,13 +44,29 @@ def fresh(codec=JSON):
 
 def opened(codec=JSON):
     session = fresh(codec)
-    session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
+    session.open(
+        claims(ANN, "phone"),
+        partition=0,
+        epoch="e",
+        position=(0, 0),
+        background=False,
+        now_s=NOW_S,
+        now_ms=NOW_MS,
+    )
     return session
 
 
 def say(session, value, *, now_s=NOW_S, text=None):
-    payload = value if isinstance(value, bytes) else json.dumps(value).encode() if session.codec.text else msgspec.msgpack.encode(value)
-    return session.receive(payload, text=session.codec.text if text is None else text, now_s=now_s, now_ms=NOW_MS)
+    payload = (
+        value
+        if isinstance(value, bytes)
+        else json.dumps(value).encode()
+        if session.codec.text
+        else msgspec.msgpack.encode(value)
+    )
+    return session.receive(
+        payload, text=session.codec.text if text is None else text, now_s=now_s, now_ms=NOW_MS
+    )
 
 
 def ended(effects):
@@ -99,7 +132,19 @@ def test_what_a_first_frame_may_not_be(first, code):
     assert ended(say(fresh(), first)) == code
 
 
-@pytest.mark.parametrize("payload", [b"not json", b"{", b"[1]", b"5", b'{"type":5}', b"{}", b"[" + b"{}," * 64 + b"{}]", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"not json",
+        b"{",
+        b"[1]",
+        b"5",
+        b'{"type":5}',
+        b"{}",
+        b"[" + b"{}," * 64 + b"{}]",
+        b"[" * 10_000,
+    ],
+)
 def test_what_is_no_frame_later(payload):
     """4400, at any time."""
     assert ended(say(opened(), payload)) == 4400
@@ -146,8 +191,16 @@ MISTAKES = [
     ({"type": "mark", "chat": CHAT, "read": "x"}, "malformed", "read"),
     ({"type": "mark", "chat": "d-22-33", "read": "5"}, "unknown_chat", "chat"),
     ({"type": "history", "id": 7, "chat": CHAT, "before": "yesterday"}, "malformed", "before"),
-    ({"type": "history", "id": 7, "chat": CHAT, "before": "2026-01-31 23:59:59"}, "malformed", "before"),
-    ({"type": "history", "id": 7, "chat": CHAT, "after": "2026-02-31T00:00:00Z"}, "malformed", "after"),
+    (
+        {"type": "history", "id": 7, "chat": CHAT, "before": "2026-01-31 23:59:59"},
+        "malformed",
+        "before",
+    ),
+    (
+        {"type": "history", "id": 7, "chat": CHAT, "after": "2026-02-31T00:00:00Z"},
+        "malformed",
+        "after",
+    ),
     ({"type": "history", "id": 7, "chat": CHAT, "before": "5", "after": "5"}, "malformed", "after"),
     ({"type": "history", "id": 7, "chat": CHAT, "limit": 0}, "malformed", "limit"),
     ({"type": "history", "id": 7, "chat": CHAT, "limit": 257}, "malformed", "limit"),
@@ -167,7 +220,11 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
-@pytest.mark.parametrize(("frame", "code", "field"), MISTAKES, ids=lambda value: json.dumps(value)[:70] if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("frame", "code", "field"),
+    MISTAKES,
+    ids=lambda value: json.dumps(value)[:70] if isinstance(value, dict) else "",
+)
 def test_a_mistake_gets_its_error_and_the_socket_stays(frame, code, field, codec):
     """The code, the place, and the number of the frame that was wrong."""
     session = opened(codec)
@@ -175,7 +232,11 @@ def test_a_mistake_gets_its_error_and_the_socket_stays(frame, code, field, codec
 
     error = told(say(session, frame))
 
-    assert error == (code, number if isinstance(number, int) and 0 < number < 2**53 else None, field)
+    assert error == (
+        code,
+        number if isinstance(number, int) and 0 < number < 2**53 else None,
+        field,
+    )
     assert [type(effect) for effect in say(session, {"type": "ping", "id": 8})] == [SendFrame]
 
 
@@ -194,10 +255,29 @@ def test_frames_become_what_they_ask_for(codec):
         ],
     )
 
-    assert [type(effect) for effect in effects] == [Publish, Coalesce, Query, RefreshToken, SendFrame]
-    assert (effects[0].command.chat, effects[0].command.send.text, effects[0].command.key, effects[0].re) == (CHAT, "hi", "k", 1)
-    assert (effects[1].command.mark.read, effects[1].command.mark.received, effects[1].re) == (5, 5, frames.UNSET)
-    assert (effects[2].query.session, effects[2].query.user, effects[2].query.re) == (session.id, ANN, 1)
+    assert [type(effect) for effect in effects] == [
+        Publish,
+        Coalesce,
+        Query,
+        RefreshToken,
+        SendFrame,
+    ]
+    assert (
+        effects[0].command.chat,
+        effects[0].command.send.text,
+        effects[0].command.key,
+        effects[0].re,
+    ) == (CHAT, "hi", "k", 1)
+    assert (effects[1].command.mark.read, effects[1].command.mark.received, effects[1].re) == (
+        5,
+        5,
+        frames.UNSET,
+    )
+    assert (effects[2].query.session, effects[2].query.user, effects[2].query.re) == (
+        session.id,
+        ANN,
+        1,
+    )
     assert effects[2].query.deadline_ms == NOW_MS + QUERY_TIMEOUT_S * 1_000
     assert effects[4].frame.re == 4
 
@@ -212,7 +292,9 @@ def test_nothing_counts_behind_an_end():
 def test_what_is_said_before_welcome_waits():
     """In the same array or later; it is taken in order when the session is open."""
     session = fresh()
-    assert [type(effect) for effect in say(session, [HELLO, {"type": "ping", "id": 1}])] == [Authenticate]
+    assert [type(effect) for effect in say(session, [HELLO, {"type": "ping", "id": 1}])] == [
+        Authenticate
+    ]
     assert say(session, {"type": "ping", "id": 2}) == []
 
     session.phase = Phase.OPEN
@@ -223,7 +305,9 @@ def test_what_is_said_before_welcome_waits():
 
 
 def test_not_too_much_is_said_before_welcome():
-    """4005 at the eleventh frame, the hello and those without a message included, rather than keeping it all."""
+    """4005 at the eleventh frame, the hello and those without a message included, rather than
+    keeping it all.
+    """
     session = fresh()
     say(session, HELLO)
 
@@ -238,7 +322,9 @@ def paused(effects):
 
 
 def test_too_many_messages_are_read_later():
-    """What is beyond 500 a second, counting those in arrays, is taken and then waited for; nobody is closed and nothing is lost."""
+    """What is beyond 500 a second, counting those in arrays, is taken and then waited for; nobody
+    is closed and nothing is lost.
+    """
     session = opened()
     for _ in range(7):
         effects = say(session, [{"type": "ping"}] * 64)
@@ -265,7 +351,15 @@ def test_long_messages_count_for_more():
 def test_a_pause_of_reading_is_no_silence():
     """However long: nobody is said to be dead whom we do not read."""
     session = Session(Wire(), CODECS[JSON], replace(RULES, frames_per_second=1), now_s=NOW_S)
-    session.open(claims(ANN, "phone"), partition=0, epoch="e", position=(0, 0), background=False, now_s=NOW_S, now_ms=NOW_MS)
+    session.open(
+        claims(ANN, "phone"),
+        partition=0,
+        epoch="e",
+        position=(0, 0),
+        background=False,
+        now_s=NOW_S,
+        now_ms=NOW_MS,
+    )
 
     assert paused(say(session, [{"type": "ping"}] * 64)) == [63.0]
     assert session.on_timer(NOW_S + 62, (0, 0)) == []
@@ -273,11 +367,17 @@ def test_a_pause_of_reading_is_no_silence():
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
 def test_too_many_frames_that_say_nothing(codec):
-    """4005 at the 101st ping, pong, fragment or empty array of a second; a new second begins anew."""
+    """4005 at the 101st ping, pong, fragment or empty array of a second; a new
+    second begins anew.
+    """
     session = opened(codec)
     for second in range(3):
         for number in range(100):
-            assert (session.on_idle_frame(NOW_S + second) if number % 2 else say(session, [], now_s=NOW_S + second)) == []
+            assert (
+                session.on_idle_frame(NOW_S + second)
+                if number % 2
+                else say(session, [], now_s=NOW_S + second)
+            ) == []
 
     assert ended(say(session, [], now_s=NOW_S + 2.9)) == 4005
     assert ended(session.on_idle_frame(NOW_S + 2.9)) == 4005
@@ -292,7 +392,9 @@ def test_an_ended_session_takes_nothing():
 
 
 def test_questions_have_numbers_a_limit_and_an_end():
-    """16 may wait; one number waits once; without an answer in 10 s there is an error, which its number may be used for again."""
+    """16 may wait; one number waits once; without an answer in 10 s there is an error, which its
+    number may be used for again.
+    """
     at = hub()
     session, wire = connect(at, ANN)
     for number in range(1, MAX_QUERIES + 1):
@@ -315,36 +417,75 @@ def test_questions_have_numbers_a_limit_and_an_end():
 
 
 def test_a_late_answer_is_not_taken_for_a_newer_question():
-    """Whose client number is the same: the first has been told that there is no answer, and asks again."""
+    """Whose client number is the same: the first has been told that there is no answer, and asks
+    again.
+    """
     at = hub()
     session, wire = connect(at, ANN)
     (first,) = say(session, {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "2"})
     at.schedule(session)
     at.tick(NOW_S + QUERY_TIMEOUT_S + 0.25)
-    (second,) = say(session, {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "9"}, now_s=NOW_S + QUERY_TIMEOUT_S + 1)
+    (second,) = say(
+        session,
+        {"type": "digest", "id": 7, "chat": CHAT, "from": "1", "to": "9"},
+        now_s=NOW_S + QUERY_TIMEOUT_S + 1,
+    )
     wire.take()
 
     for ask, count in ((first, 2), (second, 9)):
-        at.answer(pb.Answer(session=session.id, re=ask.query.re), frames.Digest(count=count, hash="0"))
+        at.answer(
+            pb.Answer(session=session.id, re=ask.query.re), frames.Digest(count=count, hash="0")
+        )
 
     assert [(frame.re, frame.count) for frame in wire.take()] == [(7, 9)]
 
 
 FIELDS = [
-    *("type", "id", "key", "chat", "to", "text", "file", "reply_to", "received", "read", "before", "after", "around", "limit", "from"),
+    *(
+        "type",
+        "id",
+        "key",
+        "chat",
+        "to",
+        "text",
+        "file",
+        "reply_to",
+        "received",
+        "read",
+        "before",
+        "after",
+        "around",
+        "limit",
+        "from",
+    ),
     *("token", "device", "resume", "seen", "client", "background"),
 ]
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from((CHAT, "22", "5", "k"))
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from((CHAT, "22", "5", "k"))
+)
 fields = st.dictionaries(
     st.sampled_from(FIELDS) | st.text(max_size=5),
-    scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=3), scalars, max_size=3),
+    scalars
+    | st.lists(scalars, max_size=3)
+    | st.dictionaries(st.text(max_size=3), scalars, max_size=3),
     max_size=8,
 )
-typed = st.builds(lambda value, kind: {**value, "type": kind}, fields, st.sampled_from(sorted(frames.CLIENT_TYPES)) | st.text(max_size=8))
+typed = st.builds(
+    lambda value, kind: {**value, "type": kind},
+    fields,
+    st.sampled_from(sorted(frames.CLIENT_TYPES)) | st.text(max_size=8),
+)
 
 
 @settings(max_examples=400, deadline=None)
-@given(payload=st.binary(max_size=300), is_open=st.booleans(), codec=st.sampled_from((JSON, MSGPACK)))
+@given(
+    payload=st.binary(max_size=300), is_open=st.booleans(), codec=st.sampled_from((JSON, MSGPACK))
+)
 @example(payload=b'{"type":"chats","id":1,"after":"\\ud800"}', is_open=True, codec=JSON)
 @example(payload=b'{"type":"ping","id":' + b"9" * 5_000 + b"}", is_open=True, codec=JSON)
 @example(payload=b'{"type":"' + b"[" * 5_000, is_open=True, codec=JSON)
@@ -354,7 +495,12 @@ def test_no_bytes_break_a_session(payload, is_open, codec):
 
     effects = say(session, payload)
 
-    assert all(isinstance(effect, SendFrame | Close | Authenticate | Publish | Coalesce | Query | RefreshToken) for effect in effects)
+    assert all(
+        isinstance(
+            effect, SendFrame | Close | Authenticate | Publish | Coalesce | Query | RefreshToken
+        )
+        for effect in effects
+    )
 
 
 @settings(max_examples=400, deadline=None)

@@ -1,4 +1,6 @@
-"""How a socket of the gateway ends, over real TCP: closes from either side, failing handlers, peers that are slow or vanish."""
+"""How a socket of the gateway ends, over real TCP: closes from either side, failing handlers, peers
+that are slow or vanish.
+"""
 
 import asyncio
 import logging
@@ -8,7 +10,17 @@ import pytest
 
 from gateway.transport.interface import Limits
 from tests.gateway.echo_server import LIMITS, Server, refusal
-from tests.gateway.raw_socket import BINARY, CLOSE, PING, PONG, TEXT, RawSocket, Recorder, close_frame, frame
+from tests.gateway.raw_socket import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    RawSocket,
+    Recorder,
+    close_frame,
+    frame,
+)
 
 
 @pytest.fixture
@@ -39,7 +51,9 @@ async def test_a_close_without_a_code_is_told_as_1005(server):
     assert handler.ends == [(1005, "")]
 
 
-@pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535])
+@pytest.mark.parametrize(
+    "code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535]
+)
 async def test_a_close_code_that_must_not_be_sent_is_1002(server, code):
     """Those that only an API may show, unassigned ones and those out of range."""
     told, _ = await refusal(server, close_frame(code))
@@ -54,8 +68,13 @@ async def test_a_close_of_one_byte_is_1002(server):
     assert told[0] == 1002
 
 
-@pytest.mark.parametrize("after", [close_frame(1001), frame(0x3), frame(TEXT, b"hi"), frame(TEXT, b"hi", masked=False)])
-@pytest.mark.parametrize(("sent", "answered", "told"), [(close_frame(4000, "bye"), 4000, 4000), (frame(CLOSE), 1000, 1005)])
+@pytest.mark.parametrize(
+    "after", [close_frame(1001), frame(0x3), frame(TEXT, b"hi"), frame(TEXT, b"hi", masked=False)]
+)
+@pytest.mark.parametrize(
+    ("sent", "answered", "told"),
+    [(close_frame(4000, "bye"), 4000, 4000), (frame(CLOSE), 1000, 1005)],
+)
 async def test_what_follows_a_close_does_not_change_it(server, sent, answered, told, after):
     """Even in the same packet, and even when it breaks a rule."""
     peer, handler = await server.connect()
@@ -69,7 +88,9 @@ async def test_what_follows_a_close_does_not_change_it(server, sent, answered, t
 
 
 async def test_our_close_sends_code_and_reason_and_then_nothing(server):
-    """Later calls do nothing, later frames are not delivered, and the end is told once, with our code."""
+    """Later calls do nothing, later frames are not delivered, and the end is told once, with our
+    code.
+    """
     peer, handler = await server.connect()
     handler.socket.close(4001, "moved")
     handler.socket.close(1011, "again")
@@ -110,7 +131,9 @@ async def test_a_handler_may_close_while_it_is_told_of_a_frame(server):
 
 
 async def test_the_close_code_reaches_a_client_that_is_still_sending(server):
-    """The server reads on for a while: a reset would destroy the close frame before the client has read it."""
+    """The server reads on for a while: a reset would destroy the close frame before the client has
+    read it.
+    """
     peer, handler = await server.connect(Recorder(echo=False))
     chunk = frame(BINARY, b"x" * 60_000)
     peer.send(chunk * 20)
@@ -124,7 +147,9 @@ async def test_the_close_code_reaches_a_client_that_is_still_sending(server):
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_peer_that_does_not_end_its_side_is_ended(reads):
     """After our close frame it has `linger_s`, whether it reads or not."""
-    server = await Server().start(Limits(write_high_bytes=65_536, write_low_bytes=16_384, linger_s=0.05))
+    server = await Server().start(
+        Limits(write_high_bytes=65_536, write_low_bytes=16_384, linger_s=0.05)
+    )
     _, handler = await server.connect(Recorder(echo=False), receive_bytes=4096)
     while not reads and not handler.socket.congested:
         handler.socket.send(b"x" * 10_000, text=False)
@@ -149,7 +174,9 @@ async def test_a_peer_that_vanishes_is_told_as_1006(server, goes):
 
 async def test_a_peer_that_ended_its_side_and_does_not_read_is_ended():
     """What still waits for it is given up after `linger_s`; sending to it does nothing."""
-    server = await Server().start(Limits(write_high_bytes=65_536, write_low_bytes=16_384, linger_s=0.05))
+    server = await Server().start(
+        Limits(write_high_bytes=65_536, write_low_bytes=16_384, linger_s=0.05)
+    )
     peer, handler = await server.connect(Recorder(echo=False), receive_bytes=4096)
     while not handler.socket.congested:
         handler.socket.send(b"x" * 10_000, text=False)
@@ -221,7 +248,9 @@ async def test_our_ping_reaches_the_peer_and_its_pong_us(server):
 
 
 async def test_a_slow_reader_congests_its_socket_until_it_has_read(server):
-    """What waits is counted; every byte arrives, in order and whole, and then the handler is told once."""
+    """What waits is counted; every byte arrives, in order and whole, and then the handler is told
+    once.
+    """
     peer, handler = await server.connect(Recorder(echo=False), receive_bytes=4096)
     sent = []
     while not handler.socket.congested:

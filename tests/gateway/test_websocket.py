@@ -51,7 +51,12 @@ async def test_fragments_arrive_as_one_message(server):
     """Control frames may come in between (RFC 6455, 5.4), and a character may be cut."""
     peer, handler = await server.connect()
     grin = "😀".encode()
-    peer.send(frame(TEXT, grin[:2], fin=False) + frame(PING, b"?") + frame(CONTINUATION, fin=False) + frame(CONTINUATION, grin[2:]))
+    peer.send(
+        frame(TEXT, grin[:2], fin=False)
+        + frame(PING, b"?")
+        + frame(CONTINUATION, fin=False)
+        + frame(CONTINUATION, grin[2:])
+    )
 
     assert await peer.frame() == (PONG, b"?")
     assert await peer.frame() == (TEXT, grin)
@@ -79,7 +84,9 @@ async def test_fragments_up_to_the_limit_pass(server):
     ],
 )
 async def test_a_message_over_the_limit_is_1009_and_never_delivered(server, data):
-    """Told by the header alone, or by the sum of the fragments; the code arrives although the client is still sending."""
+    """Told by the header alone, or by the sum of the fragments; the code arrives although the
+    client is still sending.
+    """
     other, _ = await server.connect()
     peer, handler = await server.connect()
     peer.send(data)
@@ -146,7 +153,9 @@ async def test_reserved_bits_are_1002(server, reserved, opcode):
     ],
 )
 async def test_a_frame_against_the_rules_is_1002(server, data):
-    """Unmasked, unknown, badly fragmented, long control frames, and lengths that are not the shortest."""
+    """Unmasked, unknown, badly fragmented, long control frames, and lengths that are not the
+    shortest.
+    """
     told, handler = await refusal(server, data)
 
     assert told[0] == 1002
@@ -165,7 +174,9 @@ async def test_a_frame_against_the_rules_is_1002(server, data):
     ],
 )
 async def test_text_that_is_not_utf_8_is_1007(server, data):
-    """Surrogates, overlong forms, cut characters; over fragments as well, and in the reason of a close."""
+    """Surrogates, overlong forms, cut characters; over fragments as well, and in the reason of a
+    close.
+    """
     told, handler = await refusal(server, data)
 
     assert told[0] == 1007
@@ -208,7 +219,9 @@ async def test_a_listener_that_stopped_accepting_keeps_its_sockets(server):
 
 
 async def test_closing_the_listener_closes_all_sockets_and_waits(server):
-    """Every client gets the code, half-made connections are dropped, and at the end nobody is left."""
+    """Every client gets the code, half-made connections are dropped, and at the
+    end nobody is left.
+    """
     undecided = await RawSocket.dial(server.listener.port)
     undecided.send(request()[:-2])
     peers = [await server.connect() for _ in range(3)]
@@ -224,18 +237,26 @@ async def test_closing_the_listener_closes_all_sockets_and_waits(server):
 # Any bytes at all.
 
 FRAME = st.builds(frame, st.integers(0, 15), st.binary(max_size=130), fin=st.booleans())
-MESSAGE = st.tuples(st.sampled_from([TEXT, BINARY]), st.lists(st.text(max_size=40).map(str.encode), min_size=1, max_size=5))
+MESSAGE = st.tuples(
+    st.sampled_from([TEXT, BINARY]),
+    st.lists(st.text(max_size=40).map(str.encode), min_size=1, max_size=5),
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(messages=st.lists(MESSAGE, max_size=6), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=20))
+@given(
+    messages=st.lists(MESSAGE, max_size=6),
+    cuts=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+)
 def test_messages_arrive_however_they_are_cut(messages, cuts):
     """Fragments and packets may fall anywhere; the messages are the same."""
 
     async def run():
         server = await Server().start()
         peer, handler = await server.connect(Recorder(echo=False))
-        stream = b"".join(fragments(opcode, parts) for opcode, parts in messages) + close_frame(1000)
+        stream = b"".join(fragments(opcode, parts) for opcode, parts in messages) + close_frame(
+            1000
+        )
         while stream:
             for size in cuts:
                 peer.send(stream[:size])

@@ -1,4 +1,6 @@
-"""The other end of a session without a network: what was written to it, and room that a test can take away."""
+"""The other end of a session without a network: what was written to it, and room that a test can
+take away.
+"""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +21,10 @@ TOKEN_S = 900
 
 @dataclass
 class Wire:
-    """Takes what a `Socket` takes. A congested one keeps what it got: it was only asked not to be sent more."""
+    """Takes what a `Socket` takes.
+
+    A congested one keeps what it got: it was only asked not to be sent more.
+    """
 
     codec: object = CODECS[JSON]
     frames: list = field(default_factory=list)
@@ -55,7 +60,12 @@ class Wire:
 
 
 def hub(*, limit_bytes=2**20, kept_s=900, partitions=(0,), offset=100, call_soon=None):
-    made = Hub(ReplayBuffer(limit_bytes=limit_bytes, kept_s=kept_s), ALLOWED, now_s=NOW_S, call_soon=call_soon)
+    made = Hub(
+        ReplayBuffer(limit_bytes=limit_bytes, kept_s=kept_s),
+        ALLOWED,
+        now_s=NOW_S,
+        call_soon=call_soon,
+    )
     made.epoch = "epoch-1"
     for partition in partitions:
         made.replay_buffer.open(partition, offset)
@@ -66,7 +76,19 @@ def claims(user, device, *, issued_ms=NOW_MS, token_s=TOKEN_S, epoch=0):
     return Claims(user, device, issued_ms, issued_ms + token_s * 1_000, epoch)
 
 
-def connect(at, user, device="phone", *, resume=None, background=False, codec=JSON, wire=None, now_s=NOW_S, partition=0, **token):
+def connect(
+    at,
+    user,
+    device="phone",
+    *,
+    resume=None,
+    background=False,
+    codec=JSON,
+    wire=None,
+    now_s=NOW_S,
+    partition=0,
+    **token,
+):
     """A session of this user that has said hello; its wire has what came of it."""
     wire = wire or Wire(CODECS[codec])
     session = Session(wire, CODECS[codec], RULES, now_s=now_s)

@@ -1,7 +1,9 @@
-"""Journeys go client to client, over the public interfaces of a running server, with a WebSocket client that is not ours.
+"""Journeys go client to client, over the public interfaces of a running server, with a WebSocket
+client that is not ours.
 
-By default they start their own `kn-chat dev`; with `--real` one with two gateways on real parts, with `--sink` too a sink before Kafka.
-`--http URL` runs them against a server that is already there.
+By default they start their own `kn-chat dev`; with `--real` one with two gateways on real parts,
+with `--sink` too a sink before Kafka. `--http URL` runs them against a server that is already
+there.
 """
 
 import asyncio
@@ -74,27 +76,44 @@ class Dev:
 
     def _ended(self) -> int:
         try:
-            return self.process.wait(60)  # several processes one after the other take longer than one
+            return self.process.wait(
+                60
+            )  # several processes one after the other take longer than one
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # what each thread was doing stands in the log then
+            self.process.send_signal(
+                signal.SIGABRT
+            )  # what each thread was doing stands in the log then
             self.process.wait(60)
-            raise AssertionError(f"it did not end:\n{Path(self.log.name).read_text()[-8_000:]}") from None
+            raise AssertionError(
+                f"it did not end:\n{Path(self.log.name).read_text()[-8_000:]}"
+            ) from None
         finally:
             self.process.stdout.close()
             self.log.close()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--http", help="run the journeys against this server instead of one of our own")
-    parser.addoption("--real", action="store_true", help="run the journeys on real parts: kn-chat dev --real --gateways 2")
+    parser.addoption(
+        "--http", help="run the journeys against this server instead of one of our own"
+    )
+    parser.addoption(
+        "--real",
+        action="store_true",
+        help="run the journeys on real parts: kn-chat dev --real --gateways 2",
+    )
     parser.addoption("--sink", action="store_true", help="with --real: gateways post to a sink")
     parser.addoption(
-        "--dwell", type=float, default=1.5, help="seconds under load after each step of the clock; 70 holds renewals of all kinds"
+        "--dwell",
+        type=float,
+        default=1.5,
+        help="seconds under load after each step of the clock; 70 holds renewals of all kinds",
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    """With `--http` or `--real` only the journeys that go to that server: the others start what they need themselves, always the same."""
+    """With `--http` or `--real` only the journeys that go to that server: the others start what
+    they need themselves, always the same.
+    """
     if config.getoption("--sink") and not config.getoption("--real"):
         raise pytest.UsageError("--sink belongs to --real")
     if config.getoption("--http") or config.getoption("--real"):
@@ -107,7 +126,14 @@ def real_dev(folder: Path, *, sink: bool, environ: dict[str, str] | None = None)
     """The product as processes on the real servers of this checkout."""
     services = Services()
     services.up()
-    return Dev(folder, "--real", "--gateways", "2", *(["--sink"] if sink else []), environ={**services.settings(), **(environ or {})})
+    return Dev(
+        folder,
+        "--real",
+        "--gateways",
+        "2",
+        *(["--sink"] if sink else []),
+        environ={**services.settings(), **(environ or {})},
+    )
 
 
 @dataclass
@@ -136,11 +162,18 @@ class User:
 
     def get(self, path: str, **query: object) -> httpx.Response:
         token = next(iter(self.tokens.values()))["access_token"]
-        return httpx.get(f"{self.http}{path}", params=query, headers={"authorization": f"Bearer {token}"}, timeout=PATIENCE_S)
+        return httpx.get(
+            f"{self.http}{path}",
+            params=query,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=PATIENCE_S,
+        )
 
     def call(self, method: str, path: str, *, device: str, **arguments: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.tokens[device]['access_token']}"}
-        return httpx.request(method, f"{self.http}{path}", headers=headers, timeout=PATIENCE_S, **arguments)
+        return httpx.request(
+            method, f"{self.http}{path}", headers=headers, timeout=PATIENCE_S, **arguments
+        )
 
 
 class Device:
@@ -161,7 +194,13 @@ class Device:
             await self.socket.close()
         login = self.user.tokens.get(self.device) or self.user.log_in(self.device)
         protocol = "knchat.v1.msgpack" if self.packed else "knchat.v1.json"
-        self.socket = await websockets.connect(login["gateway"], subprotocols=[protocol], compression=None, max_size=2**20, max_queue=None)
+        self.socket = await websockets.connect(
+            login["gateway"],
+            subprotocols=[protocol],
+            compression=None,
+            max_size=2**20,
+            max_queue=None,
+        )
         assert self.socket.subprotocol == protocol
         self.pushes, self._waiting = [], []
         hello = {"type": "hello", "token": login["access_token"], "device": self.device}
@@ -171,7 +210,9 @@ class Device:
         return welcome
 
     async def say(self, frame: dict[str, Any] | list[dict[str, Any]]) -> None:
-        await self.socket.send(msgspec.msgpack.encode(frame) if self.packed else msgspec.json.encode(frame).decode())
+        await self.socket.send(
+            msgspec.msgpack.encode(frame) if self.packed else msgspec.json.encode(frame).decode()
+        )
 
     async def ask(self, frame: dict[str, Any]) -> dict[str, Any]:
         """Sends a frame with a number and waits for its reply, whatever its type."""
@@ -179,11 +220,25 @@ class Device:
         await self.say({**frame, "id": self._number})
         return await self.hear(re=self._number)
 
-    async def send(self, to: User, text: str, *, key: str | None = None, **more: Any) -> dict[str, Any]:
-        return await self.ask({"type": "send", "to": to.user, "key": key or secrets.token_hex(8), "text": text, **more})
+    async def send(
+        self, to: User, text: str, *, key: str | None = None, **more: Any
+    ) -> dict[str, Any]:
+        return await self.ask(
+            {
+                "type": "send",
+                "to": to.user,
+                "key": key or secrets.token_hex(8),
+                "text": text,
+                **more,
+            }
+        )
 
-    async def hear(self, kind: str | None = None, *, re: int | None = None, **fields: Any) -> dict[str, Any]:
-        """The next frame of this type (or with this `re`) and these fields; frames between stay for later calls."""
+    async def hear(
+        self, kind: str | None = None, *, re: int | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """The next frame of this type (or with this `re`) and these fields; frames between stay for
+        later calls.
+        """
 
         def fits(frame: dict[str, Any]) -> bool:
             wanted = fields | ({"type": kind} if kind else {}) | ({"re": re} if re else {})
@@ -234,7 +289,11 @@ def dev(request, tmp_path_factory):
         yield None
         return
     folder = tmp_path_factory.mktemp("dev") / "data"
-    server = real_dev(folder, sink=request.config.getoption("--sink")) if request.config.getoption("--real") else Dev(folder)
+    server = (
+        real_dev(folder, sink=request.config.getoption("--sink"))
+        if request.config.getoption("--real")
+        else Dev(folder)
+    )
     server.start()
     yield server
     assert server.stop() == 0
@@ -247,7 +306,9 @@ def http(request, dev):
 
 @pytest.fixture
 def own_dev(tmp_path):
-    """A server of this test's own, to kill and restart; scripts/faults does it to the real parts."""
+    """A server of this test's own, to kill and restart; scripts/faults does it
+    to the real parts.
+    """
     server = Dev(tmp_path / "data").start()
     yield server
     server.stop()
@@ -268,7 +329,9 @@ async def open_device():
     """Connects devices and closes them at the end of the test."""
     devices: list[Device] = []
 
-    async def connect(user: User, device: str, *, packed: bool = False, resume: str | None = None) -> Device:
+    async def connect(
+        user: User, device: str, *, packed: bool = False, resume: str | None = None
+    ) -> Device:
         opened = Device(user, device, packed=packed)
         devices.append(opened)
         opened.welcome = await opened.connect(resume=resume)

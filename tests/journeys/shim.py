@@ -1,4 +1,6 @@
-"""Clocks of a started program that a test sets, with what stands in `clock_shim.c`: compiled by the system's C compiler, and preloaded."""
+"""Clocks of a started program that a test sets, with what stands in `clock_shim.c`: compiled by the
+system's C compiler, and preloaded.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,18 @@ class Shim:
     def __init__(self, folder: Path) -> None:
         packages.install([packages.COMPILER, packages.C_HEADERS])
         library, self._file = folder / "clock_shim.so", folder / "clock_shim"
-        command = [packages.COMPILER.path(), "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, _SOURCE, "-ldl"]
+        command = [
+            packages.COMPILER.path(),
+            "-shared",
+            "-fPIC",
+            "-O2",
+            "-Wall",
+            "-Werror",
+            "-o",
+            library,
+            _SOURCE,
+            "-ldl",
+        ]
         subprocess.run(command, check=True)
         self._wall_s = self._boot_s = 0.0
         self._write()
@@ -29,7 +42,9 @@ class Shim:
         self._write()
 
     def suspend(self, seconds: float) -> None:
-        """So much has passed while nothing ran: by the wall clock and CLOCK_BOOTTIME, not by CLOCK_MONOTONIC."""
+        """So much has passed while nothing ran: by the wall clock and CLOCK_BOOTTIME, not by
+        CLOCK_MONOTONIC.
+        """
         self._wall_s += seconds
         self._boot_s += seconds
         self._write()

@@ -7,10 +7,15 @@ import pytest
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["json", "msgpack"])
-async def test_a_message_reaches_the_other_person_and_the_senders_second_device(people, open_device, packed):
+async def test_a_message_reaches_the_other_person_and_the_senders_second_device(
+    people, open_device, packed
+):
     """`ok` once the log has it, `message` on the other side and on every device of the sender."""
     ann, ben = people
-    phone, laptop = await open_device(ann, "phone", packed=packed), await open_device(ann, "laptop", packed=packed)
+    phone, laptop = (
+        await open_device(ann, "phone", packed=packed),
+        await open_device(ann, "laptop", packed=packed),
+    )
     bens = await open_device(ben, "tablet", packed=packed)
 
     ok = await phone.send(ben, "Grüße 👋", key="k-1")
@@ -59,7 +64,9 @@ async def test_a_reply_sorts_after_its_question_and_names_it(people, open_device
     answer = await bens.send(ann, "yes", reply_to=question["message"])
 
     assert int(answer["message"]) > int(question["message"])
-    assert (await anns.hear("message", message=answer["message"]))["reply_to"] == question["message"]
+    assert (await anns.hear("message", message=answer["message"]))["reply_to"] == question[
+        "message"
+    ]
 
 
 async def test_a_burst_of_sends_arrives_whole_and_in_one_order(people, open_device):
@@ -67,7 +74,12 @@ async def test_a_burst_of_sends_arrives_whole_and_in_one_order(people, open_devi
     ann, ben = people
     anns, bens = await open_device(ann, "phone"), await open_device(ben, "tablet")
 
-    await anns.say([{"type": "send", "id": 100 + n, "to": ben.user, "key": f"b{n}", "text": str(n)} for n in range(64)])
+    await anns.say(
+        [
+            {"type": "send", "id": 100 + n, "to": ben.user, "key": f"b{n}", "text": str(n)}
+            for n in range(64)
+        ]
+    )
     oks = [await anns.hear("ok", re=100 + n) for n in range(64)]
     for n in range(64):
         await bens.hear("message", key=f"b{n}")
@@ -82,10 +94,16 @@ async def test_a_message_to_nobody_is_refused_after_ok(people, open_device):
     ann, _ = people
     phone = await open_device(ann, "phone")
 
-    ok = await phone.ask({"type": "send", "to": "4611686018427387000", "key": "lonely", "text": "anybody?"})
+    ok = await phone.ask(
+        {"type": "send", "to": "4611686018427387000", "key": "lonely", "text": "anybody?"}
+    )
     refused = await phone.hear("refused")
 
-    assert (refused["key"], refused["message"], refused["code"]) == ("lonely", ok["message"], "unknown_user")
+    assert (refused["key"], refused["message"], refused["code"]) == (
+        "lonely",
+        ok["message"],
+        "unknown_user",
+    )
 
 
 async def test_marks_push_receipts_and_the_exact_unread_count(people, open_device):
@@ -110,9 +128,15 @@ async def test_marks_push_receipts_and_the_exact_unread_count(people, open_devic
 
 
 async def test_a_count_made_while_messages_come_says_what_it_counted(people, open_device):
-    """With what came above `upto` each count is exact, and a mark that says less than the last is told to nobody."""
+    """With what came above `upto` each count is exact, and a mark that says less than the last is
+    told to nobody.
+    """
     ann, ben = people
-    anns, bens, tablets = await open_device(ann, "phone"), await open_device(ben, "phone"), await open_device(ben, "tablet")
+    anns, bens, tablets = (
+        await open_device(ann, "phone"),
+        await open_device(ben, "phone"),
+        await open_device(ben, "tablet"),
+    )
     sent = [await anns.send(ben, "first")]
     chat = (await bens.hear("message"))["chat"]
     for number in range(60):  # 20 a second, which the test is about
@@ -141,7 +165,9 @@ async def test_ping_and_refresh_keep_a_session_alive(people, open_device):
     phone = await open_device(ann, "phone")
 
     pong = await phone.ask({"type": "ping"})
-    renewed = httpx.post(f"{ann.http}/v1/tokens", json={"refresh_token": ann.tokens["phone"]["refresh_token"]})
+    renewed = httpx.post(
+        f"{ann.http}/v1/tokens", json={"refresh_token": ann.tokens["phone"]["refresh_token"]}
+    )
     again = ann.tokens["phone"] = renewed.json()
     refreshed = await phone.ask({"type": "refresh", "token": again["access_token"]})
 
@@ -155,7 +181,9 @@ async def test_many_people_talk_at_once(http, people, open_device):
     ann, ben = people
     anns, bens = await open_device(ann, "phone"), await open_device(ben, "tablet")
 
-    await asyncio.gather(*(anns.send(ben, f"a{n}") for n in range(1)), *(bens.send(ann, f"b{n}") for n in range(1)))
+    await asyncio.gather(
+        *(anns.send(ben, f"a{n}") for n in range(1)), *(bens.send(ann, f"b{n}") for n in range(1))
+    )
     for phone in (anns, bens):
         for text in ("a0", "b0"):
             await phone.hear("message", text=text)

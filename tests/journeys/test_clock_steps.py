@@ -1,4 +1,6 @@
-"""Somebody sets the machine's clock, or suspends the machine, while people write: they write on, in order, and nobody is turned away."""
+"""Somebody sets the machine's clock, or suspends the machine, while people write: they write on, in
+order, and nobody is turned away.
+"""
 
 import asyncio
 import contextlib
@@ -72,17 +74,23 @@ class Person:
                 assert not isinstance(event, frames.Refused | frames.Lost), event
 
     async def has(self, message: str, chat: str) -> None:
-        """It was pushed, or is read where the server has said that more was missed than it holds: after 20 minutes it holds nothing."""
+        """It was pushed, or is read where the server has said that more was missed than it holds:
+        after 20 minutes it holds nothing.
+        """
         pushed = self.there.setdefault(message, asyncio.Event())
         while not pushed.is_set():
-            if self.reload.is_set() and message in {one.message for one in (await self.client.history(chat)).messages}:
+            if self.reload.is_set() and message in {
+                one.message for one in (await self.client.history(chat)).messages
+            }:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(pushed.wait(), 0.2)
 
 
 class Chat:
-    """Two people who answer each other: each message is written by one who has seen the one before."""
+    """Two people who answer each other: each message is written by one who has
+    seen the one before.
+    """
 
     def __init__(self, http: str) -> None:
         self.people = Person(http), Person(http)
@@ -120,7 +128,9 @@ async def written_again(chats: list[Chat], what: str, dwell_s: float) -> float:
     since = time.monotonic()
     while any(chat.again_s(since) is None for chat in chats) or time.monotonic() < since + dwell_s:
         late = [chat.doing for chat in chats if chat.again_s(since) is None]
-        assert time.monotonic() < since + max(dwell_s, 4 * AGAIN_S), f"{what}: some write no more: {late}"
+        assert time.monotonic() < since + max(dwell_s, 4 * AGAIN_S), (
+            f"{what}: some write no more: {late}"
+        )
         await asyncio.sleep(0.05)
     slowest_s = max(chat.again_s(since) for chat in chats)
     log.info("%s: all have written again after %.2f s", what, slowest_s)
@@ -139,13 +149,17 @@ async def suspend(server: Dev, shim: Shim) -> None:
 
 @pytest.mark.slow
 async def test_people_write_on_when_the_clock_is_set(stepped, shim, request):
-    """By an hour back to a day ahead and back again, and after a suspend of 20 minutes, under load."""
+    """By an hour back to a day ahead and back again, and after a suspend of 20
+    minutes, under load.
+    """
     dwell_s = request.config.getoption("--dwell")
     chats = [Chat(stepped.http) for _ in range(PAIRS)]
     people = [person for chat in chats for person in chat.people]
     for person in people:
         await person.come("ann")
-    working = [asyncio.create_task(person.listen()) for person in people] + [asyncio.create_task(chat.talk()) for chat in chats]
+    working = [asyncio.create_task(person.listen()) for person in people] + [
+        asyncio.create_task(chat.talk()) for chat in chats
+    ]
     try:
         slowest = {"at first": await written_again(chats, "at first", dwell_s)}
         for ahead_s in STEPS_S:
@@ -155,7 +169,9 @@ async def test_people_write_on_when_the_clock_is_set(stepped, shim, request):
         await suspend(stepped, shim)
         slowest["suspended"] = await written_again(chats, "suspended", dwell_s)
         slowest["after that"] = await written_again(chats, "after that", dwell_s)
-        assert not [task for task in working if task.done()], [task.exception() for task in working if task.done()]
+        assert not [task for task in working if task.done()], [
+            task.exception() for task in working if task.done()
+        ]
     finally:
         for task in working:
             task.cancel()
@@ -176,7 +192,9 @@ async def test_people_write_on_when_the_clock_is_set(stepped, shim, request):
 
 @pytest.mark.slow
 async def test_a_machine_that_was_ahead_before_its_restart_writes_on(tmp_path, shim):
-    """Without a database its log and its log-ins say what time it was, so that ids go on rising, and those who were logged in write on."""
+    """Without a database its log and its log-ins say what time it was, so that ids go on rising,
+    and those who were logged in write on.
+    """
     shim.set_wall(3_600)
     server = Dev(tmp_path / "data", environ=shim.environ).start()
     chat = Chat(server.http)

@@ -13,7 +13,10 @@ from tests.journeys.conftest import PATIENCE_S, Device, new_user
 
 
 async def test_a_device_that_was_cut_off_gets_exactly_what_it_missed(people, open_device):
-    """Resume is a position in the log: no hole, nothing twice. What was missed may come in another order than it was sent."""
+    """Resume is a position in the log: no hole, nothing twice.
+
+    What was missed may come in another order than it was sent.
+    """
     ann, ben = people
     anns, bens = await open_device(ann, "phone"), await open_device(ben, "tablet")
     await anns.send(ben, "before")
@@ -28,7 +31,17 @@ async def test_a_device_that_was_cut_off_gets_exactly_what_it_missed(people, ope
     await anns.send(ben, "after")
     for text in (*(f"missed {n}" for n in range(20)), "after"):
         await bens.hear("message", text=text)
-    assert sorted((push["message"] for push in bens.pushes if push["type"] == "message" and push["text"] != "after"), key=int) == missed
+    assert (
+        sorted(
+            (
+                push["message"]
+                for push in bens.pushes
+                if push["type"] == "message" and push["text"] != "after"
+            ),
+            key=int,
+        )
+        == missed
+    )
     assert [push["n"] for push in bens.pushes] == list(range(1, len(bens.pushes) + 1))
 
 
@@ -42,7 +55,9 @@ async def test_a_cursor_that_means_nothing_leads_to_reset(people, open_device, c
 
 
 async def test_after_kill_9_everything_acknowledged_is_there(own_dev):
-    """kill -9 and restart: history holds it, the same key gives the same id, the other side resumes."""
+    """kill -9 and restart: history holds it, the same key gives the same id, the other side
+    resumes.
+    """
     ann, ben = new_user(own_dev.http, "ann"), new_user(own_dev.http, "ben")
     anns, bens = Device(ann, "phone"), Device(ben, "tablet")
     await anns.connect()
@@ -69,15 +84,17 @@ async def test_after_kill_9_everything_acknowledged_is_there(own_dev):
             if page["messages"] and page["messages"][0]["text"] == "the end":
                 break
             await asyncio.sleep(0.05)
-    assert sorted(message["key"] for message in page["messages"] if message["key"].startswith("key-")) == sorted(
-        f"key-{n}" for n in range(30)
-    )
+    assert sorted(
+        message["key"] for message in page["messages"] if message["key"].startswith("key-")
+    ) == sorted(f"key-{n}" for n in range(30))
     await anns.close()
     await bens.close()
 
 
 async def test_sigterm_says_drain_and_closes_with_1012(own_dev):
-    """A planned end: clients are told, then asked to come back with resume; the process ends with 0."""
+    """A planned end: clients are told, then asked to come back with resume; the process ends with
+    0.
+    """
     ann = new_user(own_dev.http, "ann")
     phone = Device(ann, "phone")
     await phone.connect()
@@ -93,7 +110,9 @@ async def test_sigterm_says_drain_and_closes_with_1012(own_dev):
 
 
 async def test_refresh_tokens_rotate_and_a_stolen_one_ends_the_device(people, open_device):
-    """A repeated refresh is forgiven until the new token was used; the reuse of a dead one closes the device with 4403."""
+    """A repeated refresh is forgiven until the new token was used; the reuse of a dead one closes
+    the device with 4403.
+    """
     ann, _ = people
     phone = await open_device(ann, "phone")
     first = ann.tokens["phone"]["refresh_token"]
@@ -108,11 +127,16 @@ async def test_refresh_tokens_rotate_and_a_stolen_one_ends_the_device(people, op
     assert third.status_code == 201
     assert stolen.status_code == 401
     assert (await phone.closed())[0] == 4403
-    assert httpx.post(refresh, json={"refresh_token": third.json()["refresh_token"]}).status_code == 401
+    assert (
+        httpx.post(refresh, json={"refresh_token": third.json()["refresh_token"]}).status_code
+        == 401
+    )
 
 
 async def test_logging_out_ends_the_session_within_five_seconds(people, open_device):
-    """A revocation is a delivery: the owner closes the device, and its token is refused from then on."""
+    """A revocation is a delivery: the owner closes the device, and its token is refused from then
+    on.
+    """
     ann, _ = people
     phone = await open_device(ann, "phone")
     token = ann.tokens["phone"]["access_token"]
@@ -123,7 +147,10 @@ async def test_logging_out_ends_the_session_within_five_seconds(people, open_dev
     async with asyncio.timeout(5):
         code, _ = await phone.closed()
     assert code == 4403
-    assert httpx.get(f"{ann.http}/v1/me", headers={"authorization": f"Bearer {token}"}).status_code == 401
+    assert (
+        httpx.get(f"{ann.http}/v1/me", headers={"authorization": f"Bearer {token}"}).status_code
+        == 401
+    )
     again = Device(ann, "phone")
     with contextlib.suppress(websockets.ConnectionClosed):
         await again.connect()

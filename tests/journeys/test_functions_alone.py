@@ -1,4 +1,6 @@
-"""Each function runs alone with functions-framework, on the data of a `dev` that runs meanwhile; and a full disk loses nothing."""
+"""Each function runs alone with functions-framework, on the data of a `dev` that runs meanwhile;
+and a full disk loses nothing.
+"""
 
 import asyncio
 import contextlib
@@ -24,7 +26,9 @@ SAMPLES = ROOT / "functions" / "samples"
 
 @contextlib.contextmanager
 def function(target, folder):
-    """`functions-framework --source functions/main.py --target ...`, as a developer starts it; its URL."""
+    """`functions-framework --source functions/main.py --target ...`, as a developer starts it; its
+    URL.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -37,7 +41,9 @@ def function(target, folder):
         "--port",
         str(port),
     ]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "KNCHAT_DATA": str(folder)}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "KNCHAT_DATA": str(folder)}, stderr=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + PATIENCE_S
         while True:
@@ -56,8 +62,22 @@ def function(target, folder):
 def curl(url, target):
     """One curl, as the README of the room shows it; the status."""
     body, headers = SAMPLES / f"{target}.bin", SAMPLES / f"{target}.headers"
-    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--data-binary", f"@{body}", "-H", f"@{headers}", url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
+    command = [
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "--data-binary",
+        f"@{body}",
+        "-H",
+        f"@{headers}",
+        url,
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +92,10 @@ async def test_send_and_persist_alone_reach_a_dev_on_the_same_data(alone):
     """One curl each: 200, bob's device gets the push, and history shows the message."""
     command = pb.Commands.FromString((SAMPLES / "send.bin").read_bytes()).commands[0]
     bob = User(alone.http, "bob", user=str(DEMO_USERS["bob"]))
-    login = httpx.post(f"{alone.http}/v1/sessions", json={"user_name": "bob", "password": "bob-demo-password", "device": "tablet"})
+    login = httpx.post(
+        f"{alone.http}/v1/sessions",
+        json={"user_name": "bob", "password": "bob-demo-password", "device": "tablet"},
+    )
     bob.tokens["tablet"] = login.json()
     tablet = Device(bob, "tablet")
     await tablet.connect()
@@ -96,21 +119,39 @@ def test_the_other_functions_take_their_sample_alone(alone, target):
         assert curl(url, target) == "200"
 
 
-@pytest.mark.parametrize(("target", "expected"), [("send", 422), ("persist", 422), ("history", 422), ("report_failed", 200)])
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("send", 422), ("persist", 422), ("history", 422), ("report_failed", 200)],
+)
 def test_garbage_is_refused_for_good(alone, target, expected):
-    """Garbage and unknown types are 422, but for the last resort, which never makes a dead letter of a dead letter."""
-    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/x", "content-type": "application/protobuf"}
+    """Garbage and unknown types are 422, but for the last resort, which never makes a dead letter
+    of a dead letter.
+    """
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "/x",
+        "content-type": "application/protobuf",
+    }
 
     with function(target, alone.folder) as url:
-        garbage = httpx.post(url, content=b"\x08\x01\xff\xff", headers={**headers, "ce-type": "knchat.commands.issued.v1"})
-        unknown = httpx.post(url, content=b"\x08\x01", headers={**headers, "ce-type": "knchat.unheard.of.v1"})
+        garbage = httpx.post(
+            url,
+            content=b"\x08\x01\xff\xff",
+            headers={**headers, "ce-type": "knchat.commands.issued.v1"},
+        )
+        unknown = httpx.post(
+            url, content=b"\x08\x01", headers={**headers, "ce-type": "knchat.unheard.of.v1"}
+        )
 
     assert (garbage.status_code, unknown.status_code) == (expected, expected)
 
 
 @pytest.mark.slow
 async def test_a_full_disk_acknowledges_nothing_falsely_and_recovers(tmp_path):
-    """On a small tmpfs: `unavailable` while it is full; when space returns sending goes on by itself, and nothing is missing."""
+    """On a small tmpfs: `unavailable` while it is full; when space returns sending goes on by
+    itself, and nothing is missing.
+    """
     assert os.geteuid() == 0, "mounting a tmpfs needs root"
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -138,14 +179,20 @@ async def test_a_full_disk_acknowledges_nothing_falsely_and_recovers(tmp_path):
                 break
         ballast.unlink()
         async with asyncio.timeout(30):
-            while (answer := await phone.send(ben, "after", key=secrets.token_hex(4)))["type"] != "ok":
+            while (answer := await phone.send(ben, "after", key=secrets.token_hex(4)))[
+                "type"
+            ] != "ok":
                 await asyncio.sleep(0.2)
         acknowledged.add(answer["message"])
 
-        assert [(error["code"], error["temporary"]) for error in refused] == [("unavailable", True)], "the disk was never full"
+        assert [(error["code"], error["temporary"]) for error in refused] == [
+            ("unavailable", True)
+        ], "the disk was never full"
         chat = f"d-{min(int(ann.user), int(ben.user))}-{max(int(ann.user), int(ben.user))}"
         async with asyncio.timeout(60):
-            while acknowledged - (stored := {message["message"] for message in _whole_chat(ann, chat)}):
+            while acknowledged - (
+                stored := {message["message"] for message in _whole_chat(ann, chat)}
+            ):
                 await asyncio.sleep(0.2)
         assert acknowledged <= stored
         await phone.close()

@@ -1,4 +1,7 @@
-"""Several gateways: each user belongs to one, and whoever knocks elsewhere is sent there. One gateway: everybody belongs to it."""
+"""Several gateways: each user belongs to one, and whoever knocks elsewhere is sent there.
+
+One gateway: everybody belongs to it.
+"""
 
 import msgspec
 import pytest
@@ -48,9 +51,13 @@ async def test_users_of_different_gateways_talk(apart, open_device):
 
 
 async def test_who_knocks_at_the_wrong_gateway_is_told_the_right_one(apart, open_device):
-    """`moved` with the owner's whole URL, then close 4001; there it works, and GET /v1/gateways says the same."""
+    """`moved` with the owner's whole URL, then close 4001; there it works, and GET /v1/gateways
+    says the same.
+    """
     ann, ben = apart
-    async with websockets.connect(gateway_of(ben), subprotocols=["knchat.v1.json"], compression=None) as socket:
+    async with websockets.connect(
+        gateway_of(ben), subprotocols=["knchat.v1.json"], compression=None
+    ) as socket:
         hello = {"type": "hello", "token": ann.tokens["phone"]["access_token"], "device": "phone"}
         await socket.send(msgspec.json.encode(hello).decode())
         moved = msgspec.json.decode(await socket.recv())

@@ -10,7 +10,9 @@ PATIENCE_S = 15
 async def _written(device, to, texts):
     """Sends the texts and waits until history has them all; their ids."""
     ids = [(await device.send(to, text))["message"] for text in texts]
-    chat = f"d-{min(int(device.user.user), int(to.user))}-{max(int(device.user.user), int(to.user))}"
+    chat = (
+        f"d-{min(int(device.user.user), int(to.user))}-{max(int(device.user.user), int(to.user))}"
+    )
     async with asyncio.timeout(PATIENCE_S):
         while True:
             page = await device.ask({"type": "history", "chat": chat})
@@ -35,7 +37,12 @@ async def test_pages_before_after_and_around_an_id(people, open_device):
     assert ids[4] in [m["message"] for m in around["messages"]]
     assert len(around["messages"]) == 3
     assert [m["message"] for m in newest["messages"]] == ids[::-1]
-    assert (before["more_before"], before["more_after"], newest["more_before"], newest["more_after"]) == (True, True, False, False)
+    assert (
+        before["more_before"],
+        before["more_after"],
+        newest["more_before"],
+        newest["more_after"],
+    ) == (True, True, False, False)
     assert (newest["first"], newest["last"]) == (ids[0], ids[-1])
 
 
@@ -47,7 +54,11 @@ async def test_pages_before_after_and_around_a_time(people, open_device):
     await asyncio.sleep(0.01)  # another millisecond, which the test is about
     chat, (second,) = await _written(phone, ben, ["late"])
     moment = first["time"]
-    later = (datetime.fromisoformat(moment) + timedelta(milliseconds=2)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    later = (
+        (datetime.fromisoformat(moment) + timedelta(milliseconds=2))
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
     before = await phone.ask({"type": "history", "chat": chat, "before": later})
     after = await phone.ask({"type": "history", "chat": chat, "after": later})
@@ -68,7 +79,9 @@ async def test_http_and_socket_tell_the_same_page(people, open_device):
     over_http = ann.get(f"/v1/chats/{chat}/messages", before=ids[2], limit=1)
 
     assert over_http.status_code == 200
-    assert over_http.json() == {name: value for name, value in over_socket.items() if name not in {"type", "re"}}
+    assert over_http.json() == {
+        name: value for name, value in over_socket.items() if name not in {"type", "re"}
+    }
     assert over_http.json()["messages"][0] == {
         "chat": chat,
         "message": ids[1],
@@ -93,7 +106,10 @@ async def test_a_digest_proves_that_nothing_is_missing(people, open_device):
     for message in ids:
         mine ^= int.from_bytes(hashlib.sha256(f"{message}:{message}".encode()).digest()[:8])
     assert (digest["count"], digest["hash"]) == (3, f"{mine:016x}")
-    assert ann.get(f"/v1/chats/{chat}/digest", **{"from": ids[0], "to": ids[2]}).json() == {"count": 3, "hash": f"{mine:016x}"}
+    assert ann.get(f"/v1/chats/{chat}/digest", **{"from": ids[0], "to": ids[2]}).json() == {
+        "count": 3,
+        "hash": f"{mine:016x}",
+    }
 
 
 async def test_the_list_of_chats_shows_what_is_new(people, open_device):
@@ -105,7 +121,13 @@ async def test_the_list_of_chats_shows_what_is_new(people, open_device):
     listed = await bens.ask({"type": "chats"})
 
     state = listed["chats"][0]
-    assert (state["chat"], state["kind"], state["others"], state["newest"], state["unread"]) == (chat, "direct", [ann.user], ids[1], 2)
+    assert (state["chat"], state["kind"], state["others"], state["newest"], state["unread"]) == (
+        chat,
+        "direct",
+        [ann.user],
+        ids[1],
+        2,
+    )
     assert state["newest_message"]["text"] == "b"
     assert ben.get("/v1/chats").json()["chats"] == listed["chats"]
 

@@ -1,4 +1,6 @@
-"""Two parties, an owner and a thief who has copied what the owner's device holds: how log-ins end, for whom, and how soon."""
+"""Two parties, an owner and a thief who has copied what the owner's device holds: how log-ins end,
+for whom, and how soon.
+"""
 
 import asyncio
 import copy
@@ -22,7 +24,11 @@ def copied(owner: User) -> User:
 
 def refresh(user: User, device: str) -> int:
     """The status; the new tokens are kept."""
-    answer = httpx.post(f"{user.http}/v1/tokens", json={"refresh_token": user.tokens[device]["refresh_token"]}, timeout=PATIENCE_S)
+    answer = httpx.post(
+        f"{user.http}/v1/tokens",
+        json={"refresh_token": user.tokens[device]["refresh_token"]},
+        timeout=PATIENCE_S,
+    )
     if answer.is_success:
         user.tokens[device] = answer.json()
     return answer.status_code
@@ -57,7 +63,9 @@ def shifted(tmp_path):
 
 
 async def test_a_stolen_refresh_token_is_found_out(shifted):
-    """The thief comes with it two minutes after the owner has used it, or the owner after the thief: the device is ended, for both."""
+    """The thief comes with it two minutes after the owner has used it, or the owner after the
+    thief: the device is ended, for both.
+    """
     server, shim = shifted
     ann = new_user(server.http, "ann")
     ann.log_in("phone")
@@ -69,7 +77,9 @@ async def test_a_stolen_refresh_token_is_found_out(shifted):
     phone = Device(ann, "phone")
     await phone.connect()
     shim.suspend(121)
-    assert (await phone.closed())[0] == 1012  # the gateway lets everybody come anew after such a gap
+    assert (await phone.closed())[
+        0
+    ] == 1012  # the gateway lets everybody come anew after such a gap
     await phone.connect()
 
     assert refresh(stolen, "phone") == 401
@@ -84,7 +94,9 @@ async def test_a_stolen_refresh_token_is_found_out(shifted):
 
 
 async def test_a_thief_in_step_is_out_when_the_password_is_changed(people):
-    """He keeps up with each refresh and holds the device's socket: one call ends all that he has, and the owner goes on with new tokens."""
+    """He keeps up with each refresh and holds the device's socket: one call ends all that he has,
+    and the owner goes on with new tokens.
+    """
     ann, ben = people
     for device in ("phone", "tablet"):
         ann.log_in(device)
@@ -105,7 +117,13 @@ async def test_a_thief_in_step_is_out_when_the_password_is_changed(people):
     assert thief.call("GET", "/v1/me", device="phone").status_code == 401
     assert await hello(thief, "phone") == 4004
     assert await hello(thief, "tablet") == 4403
-    assert httpx.post(f"{ann.http}/v1/sessions", json={"user_name": ann.name, "password": PASSWORD, "device": "x"}).status_code == 401
+    assert (
+        httpx.post(
+            f"{ann.http}/v1/sessions",
+            json={"user_name": ann.name, "password": PASSWORD, "device": "x"},
+        ).status_code
+        == 401
+    )
     phone = Device(ann, "phone")
     await phone.connect()
     assert (await phone.send(ben, "it is me"))["type"] == "ok"
@@ -132,12 +150,16 @@ async def test_a_new_log_in_on_a_device_ends_the_older_one(people):
 
 
 async def test_nobody_can_lock_another_out(people):
-    """A hundred wrong passwords are slowed down; the owner's device, even behind the same address, notices nothing."""
+    """A hundred wrong passwords are slowed down; the owner's device, even behind the same address,
+    notices nothing.
+    """
     ann, _ = people
     ann.log_in("phone")
     async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         body = {"user_name": ann.name, "password": "a wrong password", "device": "guess"}
-        guessed = [(await http.post(f"{ann.http}/v1/sessions", json=body)).status_code for _ in range(100)]
+        guessed = [
+            (await http.post(f"{ann.http}/v1/sessions", json=body)).status_code for _ in range(100)
+        ]
 
     assert guessed[:10] == [401] * 10
     assert guessed.count(401) <= 40

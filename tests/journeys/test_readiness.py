@@ -1,4 +1,6 @@
-"""What each process says while a server that it needs, or does not, is down or hangs: `/readyz` names it within 2 s, `/livez` stays 200."""
+"""What each process says while a server that it needs, or does not, is down or hangs: `/readyz`
+names it within 2 s, `/livez` stays 200.
+"""
 
 import asyncio
 import os
@@ -33,7 +35,15 @@ class Process:
         command, own = ["-m", "gateway"], {"KNCHAT_GATEWAY_PORT": str(port)}
         if self.name != "gateway":
             command, own = (
-                ["-m", "uvicorn", "functions.runtime.asgi:app", "--port", str(port), "--log-level", "warning"],
+                [
+                    "-m",
+                    "uvicorn",
+                    "functions.runtime.asgi:app",
+                    "--port",
+                    str(port),
+                    "--log-level",
+                    "warning",
+                ],
                 {"FUNCTION_TARGET": self.name},
             )
         self.url = f"http://127.0.0.1:{port}"
@@ -52,7 +62,11 @@ class Process:
             answer = await http.get(f"{self.url}/readyz")
         except httpx.ConnectError:
             return 0, "", 0.0
-        return answer.status_code, "" if answer.status_code == 200 else answer.json()["message"], time.monotonic() - began_s
+        return (
+            answer.status_code,
+            "" if answer.status_code == 200 else answer.json()["message"],
+            time.monotonic() - began_s,
+        )
 
     async def end(self):
         """In order, or else."""
@@ -75,7 +89,9 @@ async def all_ready(processes, http, *, within_s=120):
 
 
 async def test_readiness_is_what_a_process_needs(fragile, tmp_path, unused_tcp_port_factory):
-    """Each server paused in turn, then all stopped: who needs one is not ready and names it, who does not is; all are afterwards."""
+    """Each server paused in turn, then all stopped: who needs one is not ready and names it, who
+    does not is; all are afterwards.
+    """
     await asyncio.to_thread(fragile.up, NEEDED)
     environ = {
         **fragile.settings(),
@@ -96,24 +112,35 @@ async def test_readiness_is_what_a_process_needs(fragile, tmp_path, unused_tcp_p
     processes = [Process(name, environ) for name in ("gateway", *TARGETS)]
     async with httpx.AsyncClient(timeout=10) as http:
         try:
-            await asyncio.gather(*(process.start(unused_tcp_port_factory()) for process in processes))
+            await asyncio.gather(
+                *(process.start(unused_tcp_port_factory()) for process in processes)
+            )
             await all_ready(processes, http)
             rounds = [([server], fragile.pause, fragile.resume) for server in NEEDED]
             for servers, hurt, heal in (*rounds, (list(NEEDED), fragile.stop, fragile.start)):
                 await asyncio.gather(*(asyncio.to_thread(hurt, server) for server in servers))
                 said = await asyncio.gather(*(process.ready(http) for process in processes))
-                lives = await asyncio.gather(*(http.get(f"{process.url}/livez") for process in processes))
+                lives = await asyncio.gather(
+                    *(http.get(f"{process.url}/livez") for process in processes)
+                )
                 await asyncio.gather(*(asyncio.to_thread(heal, server) for server in servers))
 
                 where = f"{servers}, {hurt.__name__}"
                 expected = {
-                    process.name: ", ".join(NEEDED[server][process.name] for server in servers if process.name in NEEDED[server])
+                    process.name: ", ".join(
+                        NEEDED[server][process.name]
+                        for server in servers
+                        if process.name in NEEDED[server]
+                    )
                     for process in processes
                 }
                 assert {
-                    process.name: message.removeprefix("not ready: ") for process, (_, message, _) in zip(processes, said, strict=True)
+                    process.name: message.removeprefix("not ready: ")
+                    for process, (_, message, _) in zip(processes, said, strict=True)
                 } == expected, where
-                assert [status for status, *_ in said] == [503 if message else 200 for message in expected.values()], where
+                assert [status for status, *_ in said] == [
+                    503 if message else 200 for message in expected.values()
+                ], where
                 assert max(took_s for *_, took_s in said) < 2, where
                 assert {answer.status_code for answer in lives} == {200}, where
                 await all_ready(processes, http)

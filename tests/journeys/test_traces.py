@@ -1,4 +1,6 @@
-"""One send from the socket to the store as one trace: in the records of the log, and in the spans that reach a collector."""
+"""One send from the socket to the store as one trace: in the records of the log, and in the spans
+that reach a collector.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,12 @@ def serve(tmp_path):
     started = []
 
     def start(endpoint: str, **environ: str) -> Dev:
-        sampled = {"KNCHAT_OTLP_ENDPOINT": endpoint, "KNCHAT_TRACE_RATIO": "1", "OTEL_BSP_SCHEDULE_DELAY": "100", **environ}
+        sampled = {
+            "KNCHAT_OTLP_ENDPOINT": endpoint,
+            "KNCHAT_TRACE_RATIO": "1",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            **environ,
+        }
         server = Dev(tmp_path / "data", "--no-demo", environ=sampled).start()
         started.append(server)
         return server
@@ -53,12 +60,18 @@ async def bounds_of(reads: LogReader, topic: str) -> Mapping[int, Bounds]:
     return await reads.bounds(topic, range(await reads.partitions(topic)))
 
 
-async def traces_of(reads: LogReader, topic: str, message_id: int, *, since: Mapping[int, Bounds] | None = None) -> set[str]:
-    """The traceparents of the records of a topic that this message stands in; of those that came after `since`."""
+async def traces_of(
+    reads: LogReader, topic: str, message_id: int, *, since: Mapping[int, Bounds] | None = None
+) -> set[str]:
+    """The traceparents of the records of a topic that this message stands in; of those that came
+    after `since`.
+    """
     found = set()
     for partition, held in (await bounds_of(reads, topic)).items():
         offset = held.begin if since is None else since[partition].end
-        while offset < held.end and (records := await reads.read(topic, partition, offset, max_records=500)):
+        while offset < held.end and (
+            records := await reads.read(topic, partition, offset, max_records=500)
+        ):
             for record in records:
                 event = cloudevents.from_kafka(record.headers, record.value)
                 if message_id in _ids(cloudevents.parse(event, TOPICS[topic])):
@@ -78,7 +91,10 @@ def _ids(payload: pb.Commands | pb.Outcomes | pb.Deliveries) -> set[int]:
 
 
 def above(span: Span, spans: dict[str, list[Span]]) -> list[str]:
-    """The names of the spans around this one, the nearest first. "?" is one that nobody has sent."""
+    """The names of the spans around this one, the nearest first.
+
+    "?" is one that nobody has sent.
+    """
     by_id = {each.span: each for found in spans.values() for each in found}
     names = []
     while span.parent:
@@ -89,11 +105,14 @@ def above(span: Span, spans: dict[str, list[Span]]) -> list[str]:
     return names
 
 
-async def send_and_follow(http: str, open_device: Callable, reads: LogReader, collector: Collector, *also: str) -> dict[str, list[Span]]:
-    """Sends a message to a server whose parts all trace everything; its spans, when the trace has been found in all records of it.
+async def send_and_follow(
+    http: str, open_device: Callable, reads: LogReader, collector: Collector, *also: str
+) -> dict[str, list[Span]]:
+    """Sends a message to a server whose parts all trace everything; its spans, when the trace has
+    been found in all records of it.
 
-    Needs a server's URL, a way to read its log, and the collector that it reports to: whatever the server's parts are. `also`: spans that
-    these parts make beyond those of ROAD.
+    Needs a server's URL, a way to read its log, and the collector that it reports to: whatever the
+    server's parts are. `also`: spans that these parts make beyond those of ROAD.
     """
     ann, ben = new_user(http, "ann"), new_user(http, "ben")
     phone, other = await open_device(ann, "phone"), await open_device(ben, "phone")
@@ -101,23 +120,36 @@ async def send_and_follow(http: str, open_device: Callable, reads: LogReader, co
     message_id = int((await phone.send(ben, "traced"))["message"])
     await other.hear("message", message=str(message_id))
     async with asyncio.timeout(PATIENCE_S):
-        while not await traces_of(reads, MESSAGES, message_id, since=since[MESSAGES]):  # people are told before the outcome is written
+        while not await traces_of(
+            reads, MESSAGES, message_id, since=since[MESSAGES]
+        ):  # people are told before the outcome is written
             await asyncio.sleep(0.05)
-    written = {topic: await traces_of(reads, topic, message_id, since=since[topic]) for topic in TOPICS}
+    written = {
+        topic: await traces_of(reads, topic, message_id, since=since[topic]) for topic in TOPICS
+    }
 
     assert all(written.values())
     (trace,) = {traceparent[3:35] for traces in written.values() for traceparent in traces}
-    assert {traceparent[53:] for traces in written.values() for traceparent in traces} <= {"01", "03"}, "all say that it is sampled"
-    assert not written[COMMANDS] & (written[MESSAGES] | written[DELIVERIES]), "what `send` writes stands in a span of its own"
+    assert {traceparent[53:] for traces in written.values() for traceparent in traces} <= {
+        "01",
+        "03",
+    }, "all say that it is sampled"
+    assert not written[COMMANDS] & (written[MESSAGES] | written[DELIVERIES]), (
+        "what `send` writes stands in a span of its own"
+    )
     return await asyncio.to_thread(collector.wait, trace, (*ROAD, *also))
 
 
 async def test_one_send_is_one_trace(serve, collector, open_device):
-    """Its trace id stands in its command, outcome and delivery records, and its spans are each where they belong."""
+    """Its trace id stands in its command, outcome and delivery records, and its spans are each
+    where they belong.
+    """
     server = serve(collector.url, OTEL_EXPORTER_OTLP_COMPRESSION="gzip")
     reads = EmbeddedLog(Path(server.folder) / "log.db")
     try:
-        spans = await send_and_follow(server.http, open_device, reads, collector, "post send", "post persist", *STORES)
+        spans = await send_and_follow(
+            server.http, open_device, reads, collector, "post send", "post persist", *STORES
+        )
     finally:
         await reads.close()
 
@@ -126,7 +158,12 @@ async def test_one_send_is_one_trace(serve, collector, open_device):
     (sent,) = spans["process send"]
     assert above(sent, spans) == ["post send", "publish chat-commands"]
     (persisted,) = spans["process persist"]
-    assert above(persisted, spans) == ["post persist", "process send", "post send", "publish chat-commands"]
+    assert above(persisted, spans) == [
+        "post persist",
+        "process send",
+        "post send",
+        "publish chat-commands",
+    ]
     for delivered in spans["deliver chat-deliveries"]:
         assert above(delivered, spans) == ["process send", "post send", "publish chat-commands"]
     assert {name: {span.kind for span in spans[name]} for name in ROAD} == {
@@ -153,11 +190,23 @@ async def test_one_send_is_one_trace(serve, collector, open_device):
 @pytest.mark.real
 async def test_one_send_is_one_trace_on_the_real_parts(tmp_path, collector, open_device):
     """The same over Kafka and between processes, each of which says who it is."""
-    sampled = {"KNCHAT_OTLP_ENDPOINT": collector.url, "KNCHAT_TRACE_RATIO": "1", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    sampled = {
+        "KNCHAT_OTLP_ENDPOINT": collector.url,
+        "KNCHAT_TRACE_RATIO": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
     server = real_dev(tmp_path / "data", sink=False, environ=sampled).start()
     backends = Backends(Settings.from_env({**Services().settings(), "KNCHAT_LOG": "kafka"}))
     try:
-        spans = await send_and_follow(server.http, open_device, backends.reads, collector, "post send", "post persist", *STORES)
+        spans = await send_and_follow(
+            server.http,
+            open_device,
+            backends.reads,
+            collector,
+            "post send",
+            "post persist",
+            *STORES,
+        )
     finally:
         await backends.close()
         assert server.stop() == 0
@@ -165,7 +214,12 @@ async def test_one_send_is_one_trace_on_the_real_parts(tmp_path, collector, open
     (sent,) = spans["process send"]
     assert above(sent, spans) == ["post send", "publish chat-commands"]
     (persisted,) = spans["process persist"]
-    assert above(persisted, spans) == ["post persist", "process send", "post send", "publish chat-commands"]
+    assert above(persisted, spans) == [
+        "post persist",
+        "process send",
+        "post send",
+        "publish chat-commands",
+    ]
     services = {name: {span.service for span in spans[name]} for name in (*ROAD, "post send")}
     assert services["process send"] == {"send"}
     assert services["process persist"] == {"persist"}
@@ -183,7 +237,11 @@ async def test_one_question_is_one_trace(serve, collector, open_device):
     assert (await phone.ask({"type": "chats"}))["type"] == "chats", sent
 
     (asked,) = await asyncio.to_thread(collector.wait_for, "publish chat-queries")
-    spans = await asyncio.to_thread(collector.wait, asked.trace, ["post history", "process history", "deliver session-deliveries"])
+    spans = await asyncio.to_thread(
+        collector.wait,
+        asked.trace,
+        ["post history", "process history", "deliver session-deliveries"],
+    )
     (told,) = spans["deliver session-deliveries"]
     assert above(told, spans) == ["process history", "post history", "publish chat-queries"]
 
@@ -229,7 +287,9 @@ async def test_a_collector_that_is_away_disturbs_nobody(collector_is, serve, ope
             collector.close()
 
     lines = Path(server.log.name).read_text().splitlines()
-    assert sum("opentelemetry" in line for line in lines) == {"absent": 1, "hanging": 0}[collector_is], lines
+    assert (
+        sum("opentelemetry" in line for line in lines) == {"absent": 1, "hanging": 0}[collector_is]
+    ), lines
 
 
 async def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded(serve, open_device):
@@ -241,7 +301,9 @@ async def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded(serve, ope
     await other.hear("message", message=str(message_id))
     reads = EmbeddedLog(Path(server.folder) / "log.db")
     try:
-        traces = await traces_of(reads, COMMANDS, message_id) | await traces_of(reads, DELIVERIES, message_id)
+        traces = await traces_of(reads, COMMANDS, message_id) | await traces_of(
+            reads, DELIVERIES, message_id
+        )
     finally:
         await reads.close()
     assert server.stop() == 0

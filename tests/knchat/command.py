@@ -35,7 +35,9 @@ class Command:
         self._running: list[Running] = []
 
     def __call__(self, *arguments: str, stdin: str = "") -> Ran:
-        """Runs it to its end: in this process, which is ten times as fast, but for `chat`, which reads its stdin by number."""
+        """Runs it to its end: in this process, which is ten times as fast, but for `chat`, which
+        reads its stdin by number.
+        """
         if arguments[0] == "chat":
             ended = subprocess.run(  # noqa: PLW1510 - how it ends is the subject
                 [sys.executable, "-m", "knchat", *arguments],
@@ -87,7 +89,8 @@ class Running:
         self._changed = threading.Condition()
         self._heard = {"out": "", "err": ""}
         self._readers = [
-            threading.Thread(target=self._read, args=(name, stream)) for name, stream in (("out", process.stdout), ("err", process.stderr))
+            threading.Thread(target=self._read, args=(name, stream))
+            for name, stream in (("out", process.stdout), ("err", process.stderr))
         ]
         for reader in self._readers:
             reader.start()
@@ -123,7 +126,10 @@ class Running:
 
     def _hear(self, name: str, text: str, within_s: float) -> str:
         with self._changed:
-            assert self._changed.wait_for(lambda: text in self._heard[name], within_s), (text, self._heard)
+            assert self._changed.wait_for(lambda: text in self._heard[name], within_s), (
+                text,
+                self._heard,
+            )
             return self._heard[name]
 
     def _read(self, name: str, stream) -> None:

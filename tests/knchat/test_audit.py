@@ -1,4 +1,6 @@
-"""`kn-chat audit` on a real log, run as the command runs it: what a person reads, what a script gets, and what `dev` does by itself."""
+"""`kn-chat audit` on a real log, run as the command runs it: what a person reads, what a script
+gets, and what `dev` does by itself.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,22 @@ GROUPS = {COMMANDS: "send", RETRIES: "send-retries", MESSAGES: "persist"}
 def said(count):
     now = first_id_at(time.time_ns() // 1_000_000)
     return [
-        pb.Command(id=now + number, user=ALICE, device="d", key=f"k{number}", chat=CHAT, send=pb.Send(text=f"text {number}"))
+        pb.Command(
+            id=now + number,
+            user=ALICE,
+            device="d",
+            key=f"k{number}",
+            chat=CHAT,
+            send=pb.Send(text=f"text {number}"),
+        )
         for number in range(count)
     ]
 
 
 def event(kind, message):
-    return Event(id=str(time.time_ns()), source="/tests", type=kind.type, data=message.SerializeToString())
+    return Event(
+        id=str(time.time_ns()), source="/tests", type=kind.type, data=message.SerializeToString()
+    )
 
 
 class Folder:
@@ -49,14 +60,19 @@ class Folder:
 
     async def _drop(self, commands, outcomes):
         backends = Backends(Settings(data=self.path))
-        records = [ProducerRecord(COMMANDS, event(COMMANDS_ISSUED, pb.Commands(schema=1, commands=[one]))) for one in commands]
+        records = [
+            ProducerRecord(COMMANDS, event(COMMANDS_ISSUED, pb.Commands(schema=1, commands=[one])))
+            for one in commands
+        ]
         for one in outcomes:
             decided = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=one)])
             records.append(ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, decided)))
         await backends.appends.append(records)
         for topic, group in GROUPS.items():
             held = await backends.reads.bounds(topic, range(await backends.reads.partitions(topic)))
-            await backends.reads.commit(group, topic, {partition: one.end for partition, one in held.items()})
+            await backends.reads.commit(
+                group, topic, {partition: one.end for partition, one in held.items()}
+            )
         await backends.close()
 
     def history(self):
@@ -70,7 +86,9 @@ class Folder:
         return [message.id for message in reversed(page.messages)]
 
     def run(self, *arguments, age="0"):
-        return main(["audit", *arguments, "--data", str(self.path), *(["--age", age] if age else [])])
+        return main(
+            ["audit", *arguments, "--data", str(self.path), *(["--age", age] if age else [])]
+        )
 
 
 @pytest.fixture
@@ -86,7 +104,13 @@ def test_it_tells_what_is_missing_and_changes_nothing(folder, capsys):
     for _ in range(2):
         assert folder.run() == exits.FAILED
         lines = capsys.readouterr().out.splitlines()
-        assert lines[:5] == ["commands   2 sound", "messages   5 missing", "marks      none", "unasked    none", "under way  0 records"]
+        assert lines[:5] == [
+            "commands   2 sound",
+            "messages   5 missing",
+            "marks      none",
+            "unasked    none",
+            "under way  0 records",
+        ]
         assert sorted(lines[5:]) == [f"  messages missing {command.id}" for command in commands]
     assert folder.history() == []
 
@@ -98,7 +122,12 @@ def test_it_repairs_and_the_next_one_goes_on_from_there(folder, capsys):
 
     assert folder.run("--repair", "--json") == exits.OK
     told = json.loads(capsys.readouterr().out)
-    assert (told["whole"], told["messages"], told["commands"], told["under_way"]) == (True, {"repaired": 5}, {}, 0)
+    assert (told["whole"], told["messages"], told["commands"], told["under_way"]) == (
+        True,
+        {"repaired": 5},
+        {},
+        0,
+    )
     assert folder.history() == [command.id for command in commands]
     assert folder.run("--json") == exits.OK
     assert json.loads(capsys.readouterr().out)["messages"] == {}
@@ -117,7 +146,14 @@ def test_what_is_young_is_left_out(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--since", "yesterday"), ("--until", "7"), ("--since", "2026-02-31T00:00:00Z"), ("--rate", "0"), ("--age", "-1")]
+    "wrong",
+    [
+        ("--since", "yesterday"),
+        ("--until", "7"),
+        ("--since", "2026-02-31T00:00:00Z"),
+        ("--rate", "0"),
+        ("--age", "-1"),
+    ],
 )
 def test_wrong_usage_says_what_is_right(folder, capsys, wrong):
     """One line, and its own exit code."""
@@ -144,7 +180,9 @@ def test_help_teaches(capsys):
 
 
 def test_dev_repairs_at_its_start_and_beside_it_anybody_may_audit(folder, monkeypatch, capsys):
-    """Commands that `send` never saw are delivered and in history, once; an audit on the same folder meanwhile finds nothing."""
+    """Commands that `send` never saw are delivered and in history, once; an audit on the same
+    folder meanwhile finds nothing.
+    """
     commands = said(20)
     folder.drop(commands=commands, outcomes=commands[:5])
     monkeypatch.setenv("KNCHAT_AUDIT_AGE_S", "0")

@@ -46,7 +46,11 @@ def test_a_pipe_sends_and_ends(knchat, people):
     ran = knchat("chat", ann, stdin="one\n\n  two  \nthree")
 
     assert ran.code == exits.OK
-    assert [line[9:] for line in ran.out.splitlines()] == [f"{ben}: one", f"{ben}: two", f"{ben}: three"]
+    assert [line[9:] for line in ran.out.splitlines()] == [
+        f"{ben}: one",
+        f"{ben}: two",
+        f"{ben}: three",
+    ]
     seen(knchat, ann, "three")
     again = knchat("chat", ann, "--limit", "2")
     assert [line[9:] for line in again.out.splitlines()] == [f"{ben}: two", f"{ben}: three"]
@@ -118,11 +122,18 @@ def test_a_server_that_restarts_is_survived(own_dev, knchat):
 def test_a_revoked_device_ends_the_talk(served, knchat):
     """The server's reason, and code 1."""
     ann = new_user(served.http, "ann")
-    assert knchat("login", ann.name, "--http", served.http, "--password", PASSWORD, "--devices", "1").code == exits.OK
+    assert (
+        knchat(
+            "login", ann.name, "--http", served.http, "--password", PASSWORD, "--devices", "1"
+        ).code
+        == exits.OK
+    )
     chat = knchat.start("chat", ann.name)
     chat.err("/quit ends")
     ann.log_in("desk")
-    device = next(one["device"] for one in ann.get("/v1/devices").json()["devices"] if not one["current"])
+    device = next(
+        one["device"] for one in ann.get("/v1/devices").json()["devices"] if not one["current"]
+    )
     assert ann.call("DELETE", f"/v1/devices/{device}", device="desk").status_code == 204
     ended = chat.end(close=False)
 
@@ -135,7 +146,12 @@ class Terminal:
     def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "knchat", *arguments], stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
+            [sys.executable, "-m", "knchat", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environ,
+            start_new_session=True,
         )
         os.close(slave)
         os.set_blocking(self._master, False)
@@ -160,7 +176,9 @@ class Terminal:
 
 
 def test_a_talk_on_a_terminal(served, knchat, people):
-    """The password is asked for and not shown; what was typed is not printed again; Ctrl-D and Ctrl-C end."""
+    """The password is asked for and not shown; what was typed is not printed again; Ctrl-D and
+    Ctrl-C end.
+    """
     ann, ben = people
     environ = {**os.environ, "XDG_CONFIG_HOME": str(knchat.home)}
     login = Terminal("login", ann, "--http", served.http, environ=environ)

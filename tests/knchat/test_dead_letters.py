@@ -14,10 +14,24 @@ from knchat.__main__ import main
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event, from_kafka
 from schemas.signatures import signature
-from schemas.topics import COMMANDS, COMMANDS_ISSUED, DEAD_LETTERS, HISTORY_RETRIES, OUTCOMES_DECIDED, RETRIES
+from schemas.topics import (
+    COMMANDS,
+    COMMANDS_ISSUED,
+    DEAD_LETTERS,
+    HISTORY_RETRIES,
+    OUTCOMES_DECIDED,
+    RETRIES,
+)
 
 KEY = b"0123456789abcdef"
-SEND = pb.Commands(schema=1, commands=[pb.Command(id=5, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="Grüße \x1b[31m"))])
+SEND = pb.Commands(
+    schema=1,
+    commands=[
+        pb.Command(
+            id=5, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="Grüße \x1b[31m")
+        )
+    ],
+)
 FAILED = {
     "partitionkey": "user-42",
     "knativekafkapartition": "4",
@@ -31,7 +45,12 @@ FAILED = {
 
 def letter(number=1, event_type=COMMANDS_ISSUED, data=SEND, **extensions):
     return Event(
-        id=str(number), source="/tests", type=event_type.type, data=data.SerializeToString(), extensions=FAILED | extensions, subject="s"
+        id=str(number),
+        source="/tests",
+        type=event_type.type,
+        data=data.SerializeToString(),
+        extensions=FAILED | extensions,
+        subject="s",
     )
 
 
@@ -55,7 +74,9 @@ def folder(tmp_path):
         return found
 
     class Folder:
-        set_aside = staticmethod(lambda *events, **how: asyncio.run(append(DEAD_LETTERS, *events, **how)))
+        set_aside = staticmethod(
+            lambda *events, **how: asyncio.run(append(DEAD_LETTERS, *events, **how))
+        )
         in_topic = staticmethod(lambda topic: asyncio.run(read(topic)))
 
         @staticmethod
@@ -117,7 +138,13 @@ def test_show_prints_all_attributes_and_the_data_as_text(folder, capsys):
 def test_show_prints_what_is_no_event_of_ours_as_it_is(folder, capsys):
     """Foreign bytes are escaped."""
     folder.set_aside(
-        Event(id="1", source="/", type="dev.knative.kafka.event", data=b"\xff\x1b", extensions={"knativeerrordata": "no base64!"})
+        Event(
+            id="1",
+            source="/",
+            type="dev.knative.kafka.event",
+            data=b"\xff\x1b",
+            extensions={"knativeerrordata": "no base64!"},
+        )
     )
 
     assert folder.run("show", "0/0") == exits.OK
@@ -127,7 +154,9 @@ def test_show_prints_what_is_no_event_of_ours_as_it_is(folder, capsys):
 
 
 def test_redrive_appends_the_event_as_it_was_to_its_inbox(folder, capsys):
-    """Attributes of the failure must not come back to a function; the id stays, so that nothing happens twice."""
+    """Attributes of the failure must not come back to a function; the id stays, so that nothing
+    happens twice.
+    """
     folder.set_aside(letter(7), letter(8, OUTCOMES_DECIDED, pb.Outcomes(schema=1)))
 
     assert folder.run("redrive", "0/0", "0/1") == exits.OK
@@ -142,14 +171,20 @@ def test_redrive_appends_the_event_as_it_was_to_its_inbox(folder, capsys):
 
 def test_redrive_all_takes_all_that_have_an_inbox(folder, capsys):
     """What is none of ours is left out, and said."""
-    folder.set_aside(*[letter(number) for number in range(3)], Event(id="1", source="/", type="dev.knative.kafka.event", data=b""))
+    folder.set_aside(
+        *[letter(number) for number in range(3)],
+        Event(id="1", source="/", type="dev.knative.kafka.event", data=b""),
+    )
 
     assert folder.run("redrive", "--all", "--yes") == exits.OK
     assert [event.id for event in folder.in_topic(RETRIES)] == ["0", "1", "2"]
     assert "1 left out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("answer", "code", "driven"), [("y\n", exits.OK, 1), ("n\n", exits.FAILED, 0), ("", exits.FAILED, 0)])
+@pytest.mark.parametrize(
+    ("answer", "code", "driven"),
+    [("y\n", exits.OK, 1), ("n\n", exits.FAILED, 0), ("", exits.FAILED, 0)],
+)
 def test_redrive_all_asks_before(answer, code, driven, folder, monkeypatch):
     """Only a yes is a yes."""
     folder.set_aside(letter())
@@ -187,7 +222,9 @@ def test_redrive_of_what_has_no_inbox_is_refused(folder, capsys):
 
 
 def test_redrive_makes_no_forged_event_true(folder, monkeypatch, capsys):
-    """The log signs what it appends, so an unsigned dead letter must not get there; a signed one goes, signed."""
+    """The log signs what it appends, so an unsigned dead letter must not get there; a signed one
+    goes, signed.
+    """
     folder.set_aside(letter(1), sign_as_the_log(letter(2)))
     monkeypatch.setenv("KNCHAT_EVENT_KEYS", base64.b64encode(KEY).decode())
 
@@ -238,7 +275,9 @@ def test_a_folder_without_a_log_is_left_alone(tmp_path, capsys):
 
 def test_a_dead_letter_cannot_steer_the_terminal(folder, capsys):
     """Attributes and texts come from whoever wrote the event."""
-    command = pb.Command(id=1, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="\u202egnp.exe \x1b[2J"))
+    command = pb.Command(
+        id=1, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="\u202egnp.exe \x1b[2J")
+    )
     folder.set_aside(letter(1, data=pb.Commands(schema=1, commands=[command]), reason="\u202eno"))
 
     assert folder.run("list") == exits.OK

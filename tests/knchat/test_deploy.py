@@ -1,4 +1,5 @@
-"""`kn-chat deploy` and its kin where there is no cluster to speak to: what is told, and how they end.
+"""`kn-chat deploy` and its kin where there is no cluster to speak to: what is told, and how they
+end.
 
 What they do on an API server stands in tests/deploy.
 """
@@ -25,14 +26,22 @@ CLUSTER = {
     "clusters": [{"name": "away", "cluster": {"server": "https://127.0.0.1:1"}}],
     "users": [{"name": "away", "user": {"token": "canary"}}],
 }
-COMMANDS = (("deploy", "OVERLAY"), ("upgrade", "OVERLAY"), ("status",), ("remove", "--yes"), ("doctor",))
+COMMANDS = (
+    ("deploy", "OVERLAY"),
+    ("upgrade", "OVERLAY"),
+    ("status",),
+    ("remove", "--yes"),
+    ("doctor",),
+)
 
 
 @pytest.fixture
 def run(knchat, tmp_path, monkeypatch):
     """Runs a command with an overlay of one object."""
     (tmp_path / "kustomization.yaml").write_text("resources: [settings.yaml]\n")
-    (tmp_path / "settings.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kn-chat, namespace: chat}\n")
+    (tmp_path / "settings.yaml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kn-chat, namespace: chat}\n"
+    )
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return lambda *words: knchat(*(str(tmp_path) if word == "OVERLAY" else word for word in words))
@@ -116,7 +125,9 @@ def test_help_teaches(run, command):
 
 @pytest.mark.parametrize("overlay", ["dev", "production"])
 def test_all_kinds_of_the_overlays_are_looked_for(overlay):
-    """What `deploy` brings `status` shows and `remove` takes away; and each object says its wave."""
+    """What `deploy` brings `status` shows and `remove` takes away; and each
+    object says its wave.
+    """
     things = Kubectl().render(str(ROOT / "knative/overlays" / overlay))
 
     for thing in things:
@@ -128,12 +139,25 @@ def test_all_kinds_of_the_overlays_are_looked_for(overlay):
 
 
 def test_needed_secrets_follow_from_the_settings(tmp_path):
-    """Keys are the files that settings name, those that are mounted by name, and what Knative's own parts want."""
-    found = {entry.name: entry for entry in needed(Kubectl().render(str(ROOT / "knative/overlays/production")))}
+    """Keys are the files that settings name, those that are mounted by name, and what Knative's own
+    parts want.
+    """
+    found = {
+        entry.name: entry
+        for entry in needed(Kubectl().render(str(ROOT / "knative/overlays/production")))
+    }
 
     assert found["kn-chat-keys"].keys == {"event-keys", "jwks.json", "signing-key.pem"}
-    assert {"database-password", "cassandra-password", "redis-ca.crt"} <= found["kn-chat-stores"].keys
-    assert found["kn-chat-kafka"].keys == {"ca.crt", "password", "protocol", "sasl.mechanism", "user"}
+    assert {"database-password", "cassandra-password", "redis-ca.crt"} <= found[
+        "kn-chat-stores"
+    ].keys
+    assert found["kn-chat-kafka"].keys == {
+        "ca.crt",
+        "password",
+        "protocol",
+        "sasl.mechanism",
+        "user",
+    }
     assert found["kn-chat-stores"].command({"database-password"}) == (
         "kubectl -n chat create secret generic kn-chat-stores --from-file=database-password=FILE"
     )

@@ -28,8 +28,12 @@ class Process:
 
     def __init__(self, *arguments, **environ):
         command = [sys.executable, "-m", "knchat", "dev", *arguments]
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("KNCHAT_")}
-        self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=plain | environ)
+        plain = {
+            name: value for name, value in os.environ.items() if not name.startswith("KNCHAT_")
+        }
+        self.popen = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=plain | environ
+        )
 
     def ready(self):
         """Waits for the line; itself, with the URLs in it."""
@@ -49,7 +53,11 @@ class Process:
         return self.popen.returncode, out, err
 
     def log_in(self, name="alice", password=None):
-        body = {"user_name": name, "password": password or f"{name}-demo-password", "device": "test"}
+        body = {
+            "user_name": name,
+            "password": password or f"{name}-demo-password",
+            "device": "test",
+        }
         return httpx.post(f"{self.http}/v1/sessions", json=body, timeout=PATIENCE_S)
 
 
@@ -80,7 +88,9 @@ def refused(process, code=exits.CANNOT_START):
 
 
 def test_it_serves_says_so_in_one_line_and_ends_with_0(dev, tmp_path):
-    """The ready line is true, and all there is on stdout; the demo users can log in; SIGTERM is a planned end."""
+    """The ready line is true, and all there is on stdout; the demo users can log in; SIGTERM is a
+    planned end.
+    """
     process = dev("--data", str(tmp_path / "new" / "data"), *ANY_PORTS).ready()
 
     assert httpx.get(f"{process.http}/readyz").status_code == 200
@@ -94,7 +104,13 @@ def test_it_serves_says_so_in_one_line_and_ends_with_0(dev, tmp_path):
     assert closed.value.rcvd.code == 4404
     returncode, out, err = process.end()
     assert (returncode, out) == (0, "")
-    for text in ("alice-demo-password", "bob-demo-password", f"{process.http}/v1/docs", process.ws, "stopped"):
+    for text in (
+        "alice-demo-password",
+        "bob-demo-password",
+        f"{process.http}/v1/docs",
+        process.ws,
+        "stopped",
+    ):
         assert text in err
     assert "ERROR" not in err
     assert "Traceback" not in err
@@ -133,12 +149,17 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(dev, tmp_path):
     """Here a file stands where the folder should be: root may write everywhere else."""
     (tmp_path / "file").touch()
 
-    assert "cannot be written" in refused(dev("--data", str(tmp_path / "file" / "data"), *ANY_PORTS))
+    assert "cannot be written" in refused(
+        dev("--data", str(tmp_path / "file" / "data"), *ANY_PORTS)
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "change"),
-    [("log.db", "PRAGMA user_version = 99"), ("data.db", "UPDATE alembic_version SET version_num = '9999'")],
+    [
+        ("log.db", "PRAGMA user_version = 99"),
+        ("data.db", "UPDATE alembic_version SET version_num = '9999'"),
+    ],
 )
 def test_data_of_a_newer_version_are_refused_in_one_line(file, change, dev, tmp_path):
     """They are left as they are."""
@@ -150,7 +171,10 @@ def test_data_of_a_newer_version_are_refused_in_one_line(file, change, dev, tmp_
     assert "newer kn-chat" in refused(dev("--data", str(tmp_path), *ANY_PORTS))
 
 
-@pytest.mark.parametrize(("name", "value"), [("KNCHAT_DRAIN_S", "soon"), ("KNCHAT_NO_SUCH", "1"), ("KNCHAT_SIGNING_KEY", "/dev/null")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("KNCHAT_DRAIN_S", "soon"), ("KNCHAT_NO_SUCH", "1"), ("KNCHAT_SIGNING_KEY", "/dev/null")],
+)
 def test_a_wrong_setting_is_named(name, value, dev, tmp_path):
     """Before anything starts."""
     assert name in refused(dev("--data", str(tmp_path), *ANY_PORTS, **{name: value}), exits.USAGE)
@@ -169,7 +193,12 @@ def test_memory_leaves_nothing_behind(dev, tmp_path):
 def test_after_kill_9_it_starts_again_on_the_same_folder(dev, tmp_path):
     """Accounts are there, and the lock of the dead process is none."""
     process = dev("--data", str(tmp_path), *ANY_PORTS).ready()
-    assert httpx.post(f"{process.http}/v1/users", json={"user_name": "carol", "password": "a long password"}).status_code == 201
+    assert (
+        httpx.post(
+            f"{process.http}/v1/users", json={"user_name": "carol", "password": "a long password"}
+        ).status_code
+        == 201
+    )
     process.end(signal.SIGKILL)
     again = dev("--data", str(tmp_path), *ANY_PORTS).ready()
 
@@ -186,7 +215,9 @@ def test_there_are_no_demo_users_where_others_may_come_in(dev, tmp_path):
 
 
 def test_demo_users_of_an_earlier_start_are_out_when_others_may_come_in(dev, tmp_path):
-    """Their passwords fit no more and their devices are logged out, until nobody but this machine is let in again."""
+    """Their passwords fit no more and their devices are logged out, until nobody but this machine
+    is let in again.
+    """
     process = dev("--data", str(tmp_path), *ANY_PORTS).ready()
     token = process.log_in().json()["refresh_token"]
     process.end()
@@ -200,11 +231,15 @@ def test_demo_users_of_an_earlier_start_are_out_when_others_may_come_in(dev, tmp
     process.end()
 
 
-def test_without_demo_nobody_is_registered_and_a_name_that_somebody_has_is_left_to_him(dev, tmp_path):
+def test_without_demo_nobody_is_registered_and_a_name_that_somebody_has_is_left_to_him(
+    dev, tmp_path
+):
     """Known passwords are for demonstrations only, and no account is taken over by one."""
     process = dev("--data", str(tmp_path), "--no-demo", *ANY_PORTS).ready()
     assert process.log_in().status_code == 401
-    httpx.post(f"{process.http}/v1/users", json={"user_name": "alice", "password": "the real alice"})
+    httpx.post(
+        f"{process.http}/v1/users", json={"user_name": "alice", "password": "the real alice"}
+    )
     assert "demo-password" not in process.end()[2]
     again = dev("--data", str(tmp_path), *ANY_PORTS).ready()
 
@@ -255,6 +290,9 @@ async def test_a_part_that_fails_ends_the_whole(caplog):
     with pytest.raises(exits.Ended) as end:
         await running._watch(asyncio.Event())
 
-    assert (end.value.code, str(end.value)) == (exits.FAILED, "the dispatcher of send has failed; the log above says why")
+    assert (end.value.code, str(end.value)) == (
+        exits.FAILED,
+        "the dispatcher of send has failed; the log above says why",
+    )
     assert "a bug" in caplog.text
     running._parts[0].cancel()

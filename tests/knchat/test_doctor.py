@@ -22,25 +22,54 @@ def test_each_check_has_its_page_and_each_page_its_check():
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_says_what_it_means_where_to_look_and_what_to_do(name):
     """In this order."""
-    assert re.findall(r"^- \*\*([\w ]+)\*\*: \S", PAGES[name], re.MULTILINE) == ["Means", "Look at", "Do"]
+    assert re.findall(r"^- \*\*([\w ]+)\*\*: \S", PAGES[name], re.MULTILINE) == [
+        "Means",
+        "Look at",
+        "Do",
+    ]
 
 
 @pytest.mark.parametrize(
     ("status", "said"),
     [
         ({}, []),
-        ({"lastScheduleTime": "2026-01-31T12:10:00Z", "lastSuccessfulTime": "2026-01-31T12:10:09Z"}, []),
-        ({"lastScheduleTime": "2026-01-31T12:20:00Z", "lastSuccessfulTime": "2026-01-31T12:10:09Z", "active": [{"name": "audit-1"}]}, []),
         (
-            {"lastScheduleTime": "2026-01-31T12:20:00Z", "lastSuccessfulTime": "2026-01-31T12:10:09Z"},
+            {
+                "lastScheduleTime": "2026-01-31T12:10:00Z",
+                "lastSuccessfulTime": "2026-01-31T12:10:09Z",
+            },
+            [],
+        ),
+        (
+            {
+                "lastScheduleTime": "2026-01-31T12:20:00Z",
+                "lastSuccessfulTime": "2026-01-31T12:10:09Z",
+                "active": [{"name": "audit-1"}],
+            },
+            [],
+        ),
+        (
+            {
+                "lastScheduleTime": "2026-01-31T12:20:00Z",
+                "lastSuccessfulTime": "2026-01-31T12:10:09Z",
+            },
             ["ran at 2026-01-31T12:20:00Z, and ended well last at 2026-01-31T12:10:09Z"],
         ),
-        ({"lastScheduleTime": "2026-01-31T12:20:00Z"}, ["ran at 2026-01-31T12:20:00Z, and has never ended well"]),
+        (
+            {"lastScheduleTime": "2026-01-31T12:20:00Z"},
+            ["ran at 2026-01-31T12:20:00Z, and has never ended well"],
+        ),
     ],
 )
 def test_an_audit_that_failed_is_told(status, said):
     """By what the CronJob says of its runs; one that runs now may still end well."""
-    job = {"kind": "CronJob", "apiVersion": "batch/v1", "metadata": {"name": "audit", "namespace": "chat"}, "spec": {}, "status": status}
+    job = {
+        "kind": "CronJob",
+        "apiVersion": "batch/v1",
+        "metadata": {"name": "audit", "namespace": "chat"},
+        "spec": {},
+        "status": status,
+    }
 
     assert [finding.wrong for finding in audit(Seen(Installed([job], [], [])))] == said
 

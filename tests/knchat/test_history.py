@@ -15,7 +15,10 @@ def said(knchat, people):
     lines = "".join(f"message {n}\n" for n in range(10))
     assert knchat("chat", people[0], stdin=lines).code == exits.OK
     seen(knchat, people[0], "message 9")
-    return [json.loads(line)["message"] for line in knchat("history", people[0], "--json").out.splitlines()]
+    return [
+        json.loads(line)["message"]
+        for line in knchat("history", people[0], "--json").out.splitlines()
+    ]
 
 
 def found(ran):
@@ -24,9 +27,13 @@ def found(ran):
 
 
 def test_history_in_every_direction(knchat, people, said):
-    """The newest, before, after, around an id or a time: oldest first, and as many as were asked for."""
+    """The newest, before, after, around an id or a time: oldest first, and as many as were asked
+    for.
+    """
     ann, _ = people
-    at = json.loads(knchat("history", ann, "--json", "--limit", "1", "--after", said[3]).out)["time"]
+    at = json.loads(knchat("history", ann, "--json", "--limit", "1", "--after", said[3]).out)[
+        "time"
+    ]
 
     assert len(said) == 10
     assert found(knchat("history", ann, "--json", "--limit", "3")) == said[-3:]
@@ -37,14 +44,23 @@ def test_history_in_every_direction(knchat, people, said):
 
 
 def test_a_moment_parts_the_chat(knchat, people, said):
-    """At the time of each message, and a millisecond beside it, a message is before that or after it, never neither."""
-    at = [json.loads(line)["time"] for line in knchat("history", people[0], "--json").out.splitlines()]
+    """At the time of each message, and a millisecond beside it, a message is before that or after
+    it, never neither.
+    """
+    at = [
+        json.loads(line)["time"] for line in knchat("history", people[0], "--json").out.splitlines()
+    ]
     beside = [time_text(unix_ms_of(int(said[4])) + step) for step in (-1, 1)]
 
     for moment in (*at, *beside):
-        before, after = (found(knchat("history", people[0], "--json", f"--{side}", moment)) for side in ("before", "after"))
+        before, after = (
+            found(knchat("history", people[0], "--json", f"--{side}", moment))
+            for side in ("before", "after")
+        )
         assert before + after == said
-        assert [message for message in said if time_text(unix_ms_of(int(message))) >= moment] == after
+        assert [
+            message for message in said if time_text(unix_ms_of(int(message))) >= moment
+        ] == after
 
 
 def test_history_for_people(knchat, people, said):
@@ -68,7 +84,10 @@ def test_more_than_a_page(knchat, people):
     assert chat.end().code == exits.OK
     seen(knchat, ann, f"19 {text}")
 
-    lines = [json.loads(line)["text"][:2].strip() for line in knchat("history", ann, "--json").out.splitlines()]
+    lines = [
+        json.loads(line)["text"][:2].strip()
+        for line in knchat("history", ann, "--json").out.splitlines()
+    ]
     assert lines == [str(n) for n in range(20)]
     first = json.loads(knchat("history", ann, "--json").out.splitlines()[0])["message"]
     assert len(found(knchat("history", ann, "--json", "--after", first))) == 19

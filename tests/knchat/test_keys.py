@@ -9,15 +9,26 @@ from schemas import tokens
 
 
 def test_the_keys_fit_each_other_and_are_taken(tmp_path, capsys):
-    """The JWKS holds the public half of the signing key, the event key is one; only their owner can read them."""
+    """The JWKS holds the public half of the signing key, the event key is one; only their owner can
+    read them.
+    """
     folder = tmp_path / "keys"
     assert main(["keys", str(folder)]) == 0
     settings = Settings.from_env(
-        {"KNCHAT_EVENT_KEYS_FILE": str(folder / "event-keys"), "KNCHAT_SIGNING_KEY": str(folder / "signing-key.pem")}
+        {
+            "KNCHAT_EVENT_KEYS_FILE": str(folder / "event-keys"),
+            "KNCHAT_SIGNING_KEY": str(folder / "signing-key.pem"),
+        }
     )
 
-    assert sorted(path.name for path in folder.iterdir()) == ["event-keys", "jwks.json", "signing-key.pem"]
-    assert tokens.keys_of((folder / "jwks.json").read_bytes()) == SigningKey.of(settings).public_keys()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "event-keys",
+        "jwks.json",
+        "signing-key.pem",
+    ]
+    assert (
+        tokens.keys_of((folder / "jwks.json").read_bytes()) == SigningKey.of(settings).public_keys()
+    )
     assert [len(key) for key in settings.event_keys] == [32]
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert (folder / "event-keys").read_text() not in capsys.readouterr().out

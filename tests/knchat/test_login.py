@@ -12,7 +12,9 @@ def files(knchat):
 
 
 def test_a_log_in_is_kept(served, knchat):
-    """Nothing in the folder but what was meant to be there, tokens readable by their owner alone; server and user become the defaults."""
+    """Nothing in the folder but what was meant to be there, tokens readable by their owner alone;
+    server and user become the defaults.
+    """
     ann = new_user(served.http, "ann")
     ran = knchat("login", ann.name.upper(), "--http", f"{served.http}/", "--password", PASSWORD)
 
@@ -20,7 +22,10 @@ def test_a_log_in_is_kept(served, knchat):
     kept = [path for path in files(knchat) if path.parent.name == ann.name]
     assert len(kept) == 4  # two devices and their locks
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
-    assert json.loads((knchat.home / "kn-chat" / "default" / "profile.json").read_text()) == {"http": served.http, "user": ann.name}
+    assert json.loads((knchat.home / "kn-chat" / "default" / "profile.json").read_text()) == {
+        "http": served.http,
+        "user": ann.name,
+    }
     assert knchat("send", ann.name, "a note to myself").code == exits.OK
 
 
@@ -28,7 +33,19 @@ def test_logging_in_again_uses_the_same_devices(served, knchat):
     """The list of devices at the server does not grow with each log-in."""
     ann = new_user(served.http, "ann")
     for devices in ("1", "3", "2"):
-        assert knchat("login", ann.name, "--http", served.http, "--devices", devices, "--password", PASSWORD).code == exits.OK
+        assert (
+            knchat(
+                "login",
+                ann.name,
+                "--http",
+                served.http,
+                "--devices",
+                devices,
+                "--password",
+                PASSWORD,
+            ).code
+            == exits.OK
+        )
 
     ann.log_in("another")
     assert len(ann.get("/v1/devices").json()["devices"]) == 4
@@ -48,7 +65,10 @@ def test_profiles_are_apart(served, knchat, people):
     """Another profile knows nothing of these log-ins."""
     ran = knchat("history", people[0], "--profile", "other")
 
-    assert (ran.code, ran.err) == (exits.FAILED, "kn-chat: nobody is logged in: kn-chat login NAME\n")
+    assert (ran.code, ran.err) == (
+        exits.FAILED,
+        "kn-chat: nobody is logged in: kn-chat login NAME\n",
+    )
 
 
 def test_who_is_not_logged_in_is_told_what_to_do(served, knchat, people):
@@ -58,12 +78,17 @@ def test_who_is_not_logged_in_is_told_what_to_do(served, knchat, people):
     elsewhere = knchat("send", ann, "hi", "--http", "http://127.0.0.1:1")
 
     assert (stranger.code, elsewhere.code) == (exits.FAILED, exits.FAILED)
-    assert stranger.err == f"kn-chat: stranger is not logged in at {served.http}: kn-chat login stranger\n"
+    assert (
+        stranger.err
+        == f"kn-chat: stranger is not logged in at {served.http}: kn-chat login stranger\n"
+    )
     assert "http://127.0.0.1:1" in elsewhere.err
 
 
 def test_each_command_takes_a_device_of_its_own(knchat, people):
-    """Two run at once; a third is told how to get one more device, and a log-in leaves the busy ones alone."""
+    """Two run at once; a third is told how to get one more device, and a log-in leaves the busy
+    ones alone.
+    """
     ann, ben = people
     first, second = knchat.start("tail"), knchat.start("tail")
     first.err("connected")
@@ -72,7 +97,10 @@ def test_each_command_takes_a_device_of_its_own(knchat, people):
     again = knchat("login", ben, "--password", PASSWORD)
     more = knchat("login", ben, "--password", PASSWORD, "--devices", "3")
 
-    assert (third.code, third.err) == (exits.FAILED, f"kn-chat: all 2 devices of {ben} are busy here: kn-chat login {ben} --devices 3\n")
+    assert (third.code, third.err) == (
+        exits.FAILED,
+        f"kn-chat: all 2 devices of {ben} are busy here: kn-chat login {ben} --devices 3\n",
+    )
     assert again.code == exits.FAILED
     assert more.code == exits.OK
     assert knchat("send", ann, "hi").code == exits.OK

@@ -89,13 +89,20 @@ def test_help_names_every_subcommand_and_every_exit_code(capsys):
     assert command.main(["--help"]) == exits.OK
 
     out = capsys.readouterr().out
-    assert all(f"\n  {name} " in out and entry.summary in out for name, entry in command.COMMANDS.items())
+    assert all(
+        f"\n  {name} " in out and entry.summary in out for name, entry in command.COMMANDS.items()
+    )
     assert exits.TABLE in out
 
 
-@pytest.mark.parametrize("name", [*command.COMMANDS, *(f"dead-letters {action}" for action in ("list", "show", "redrive"))])
+@pytest.mark.parametrize(
+    "name",
+    [*command.COMMANDS, *(f"dead-letters {action}" for action in ("list", "show", "redrive"))],
+)
 def test_every_subcommand_teaches_by_examples(name, capsys):
-    """`kn-chat COMMAND --help` says what it does, and shows at least one line that can be pasted."""
+    """`kn-chat COMMAND --help` says what it does, and shows at least one line
+    that can be pasted.
+    """
     assert command.main([*name.split(), "--help"]) == exits.OK
 
     out = capsys.readouterr().out
@@ -122,7 +129,10 @@ def test_wrong_usage_is_one_line_that_says_where_to_read_more(name, capsys):
         (["send"], "'[NAME] TEXT'"),
         (["pump"], "'--group'"),
         (["chat", "bob", "--limit", "257"], "'--limit': 257 is not in the range 0<=x<=256"),
-        (["upgrade", "my/overlay", "--canary", "100"], "'--canary': 100 is not in the range 0<=x<=99"),
+        (
+            ["upgrade", "my/overlay", "--canary", "100"],
+            "'--canary': 100 is not in the range 0<=x<=99",
+        ),
         (["dev", "--data", ""], "'--data': a folder's name must not be empty"),
         (["dev", "--data", "x", "--memory"], "--memory is not allowed with --data"),
         (["dead-letters", "nonsense"], "'nonsense'"),
@@ -140,24 +150,47 @@ def test_wrong_usage_names_what_is_wrong(words, said, capsys):
 def test_every_file_with_a_subcommand_is_in_the_table():
     """A subcommand that nobody can call is none."""
     root = Path(command.__file__).parent
-    made = {file for file in root.glob("*/*.py") if re.search(r"^@(command|group)\(_EXAMPLES\)$", file.read_text(), re.MULTILINE)}
+    made = {
+        file
+        for file in root.glob("*/*.py")
+        if re.search(r"^@(command|group)\(_EXAMPLES\)$", file.read_text(), re.MULTILINE)
+    }
 
-    assert made == {root / entry.folder / f"{name.replace('-', '_')}.py" for name, entry in command.COMMANDS.items()}
+    assert made == {
+        root / entry.folder / f"{name.replace('-', '_')}.py"
+        for name, entry in command.COMMANDS.items()
+    }
 
 
-PROBE = "import sys; from knchat.__main__ import main; main(sys.argv[1:]); print('loaded', *sys.modules)"
+PROBE = (
+    "import sys; from knchat.__main__ import main; main(sys.argv[1:]); print('loaded', "
+    "*sys.modules)"
+)
 
 
 def loaded_by(*words):
-    """The modules that a command loads in a process of its own, without those of Python's library."""
-    out = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, check=True).stdout
+    """The modules that a command loads in a process of its own, without those
+    of Python's library.
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", PROBE, *words], capture_output=True, text=True, check=True
+    ).stdout
     modules = out.splitlines()[-1].split()[1:]
-    bare = subprocess.run([sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True).stdout
-    return {name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names} - {*bare.split()}
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return {name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names} - {
+        *bare.split()
+    }
 
 
 def test_help_loads_click_and_nothing_slow():
-    """`kn-chat --help` and completion are there at once: no file of a subcommand, no library but click."""
+    """`kn-chat --help` and completion are there at once: no file of a subcommand, no library but
+    click.
+    """
     loaded = loaded_by("--help")
 
     assert {name for name in loaded if name.partition(".")[0] != "click"} == {
@@ -170,7 +203,9 @@ def test_help_loads_click_and_nothing_slow():
 
 
 def test_help_takes_no_time():
-    """150 ms on an idle machine (60 ms of CPU, measured); tests run on busy ones, so the best of five counts, and generously."""
+    """150 ms on an idle machine (60 ms of CPU, measured); tests run on busy ones, so the best of
+    five counts, and generously.
+    """
     took_s = []
     for _ in range(5):
         started_s = time.monotonic()
@@ -182,7 +217,10 @@ def test_help_takes_no_time():
 
 def test_only_the_file_that_is_asked_for_is_imported():
     """`kn-chat send` must not wait for what `dev` needs."""
-    files = {f"knchat.{entry.folder}.{name.replace('-', '_')}" for name, entry in command.COMMANDS.items()}
+    files = {
+        f"knchat.{entry.folder}.{name.replace('-', '_')}"
+        for name, entry in command.COMMANDS.items()
+    }
 
     assert loaded_by("send", "--help") & files == {"knchat.user.send"}
 
@@ -191,9 +229,18 @@ def test_only_the_file_that_is_asked_for_is_imported():
 def test_the_help_of_a_subcommand_needs_no_extra(name):
     """What `pip install kn-chat` brings is enough to read what else to install."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = {requirement for extra in wanted["optional-dependencies"].values() for requirement in extra}
-    refused = {re.split(r"[^A-Za-z0-9_-]", requirement)[0].lower().replace("-", "_") for requirement in extras}
-    assert not {module for module in loaded_by(name, "--help") if module.partition(".")[0] in refused | {*command.BRINGS_DRIVER}}
+    extras = {
+        requirement for extra in wanted["optional-dependencies"].values() for requirement in extra
+    }
+    refused = {
+        re.split(r"[^A-Za-z0-9_-]", requirement)[0].lower().replace("-", "_")
+        for requirement in extras
+    }
+    assert not {
+        module
+        for module in loaded_by(name, "--help")
+        if module.partition(".")[0] in refused | {*command.BRINGS_DRIVER}
+    }
 
 
 @pytest.mark.parametrize(
@@ -205,17 +252,27 @@ def test_the_help_of_a_subcommand_needs_no_extra(name):
 )
 def test_an_extra_that_is_missing_is_named_in_one_line(module, line, ending, capsys):
     """With what to type; the exit code is that of a missing package."""
-    assert ending(raising(ModuleNotFoundError(f"No module named {module!r}", name=module))) == exits.MISSING
+    assert (
+        ending(raising(ModuleNotFoundError(f"No module named {module!r}", name=module)))
+        == exits.MISSING
+    )
     assert capsys.readouterr().err == line
 
 
 def test_a_module_of_ours_that_is_missing_is_a_bug(ending):
     """No extra brings it."""
     with pytest.raises(ModuleNotFoundError):
-        ending(raising(ModuleNotFoundError("No module named 'backends.nothing'", name="backends.nothing")))
+        ending(
+            raising(
+                ModuleNotFoundError("No module named 'backends.nothing'", name="backends.nothing")
+            )
+        )
 
 
-@pytest.mark.parametrize(("line", "offered"), [("kn-chat de", {"deploy", "dead-letters", "dev"}), ("kn-chat send --ke", {"--key"})])
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("kn-chat de", {"deploy", "dead-letters", "dev"}), ("kn-chat send --ke", {"--key"})],
+)
 def test_the_shell_completes_subcommands_and_options(line, offered, monkeypatch, capsys):
     """As click's script for bash asks."""
     monkeypatch.setenv("_KN_CHAT_COMPLETE", "bash_complete")
@@ -230,9 +287,18 @@ def test_the_shell_completes_subcommands_and_options(line, offered, monkeypatch,
 def test_a_full_disk_is_one_line():
     """Where the output goes to."""
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-m", "knchat", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "knchat", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
 
-    assert (done.returncode, done.stderr) == (exits.FAILED, "kn-chat: the output cannot be written: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        exits.FAILED,
+        "kn-chat: the output cannot be written: No space left on device\n",
+    )
 
 
 def test_a_reader_that_goes_away_is_no_crash(tmp_path):
@@ -251,7 +317,9 @@ command.COMMANDS['endless'] = command.Entry('user', 'for a test')
 sys.exit(command.main(['endless']))
 """
     reading, writing = os.pipe()
-    process = subprocess.Popen([sys.executable, "-c", endless], stdout=writing, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", endless], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
     os.close(writing)
     os.read(reading, 100)
     os.close(reading)
@@ -268,7 +336,9 @@ def test_dev_takes_ports_only_as_numbers(capsys):
 
 def test_what_is_named_can_be_installed():
     """Each extra is one of the package."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     named = {*command.BRINGS.values(), *command.BRINGS_DRIVER.values()}
 
     assert named <= {"kn-chat-client", *(f"kn-chat[{extra}]" for extra in extras)}

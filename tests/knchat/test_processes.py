@@ -1,4 +1,6 @@
-"""Children of `kn-chat dev --real`, here tiny programs: when they count as ready, when they are started again, how they end."""
+"""Children of `kn-chat dev --real`, here tiny programs: when they count as ready, when they are
+started again, how they end.
+"""
 
 import asyncio
 import contextlib
@@ -19,13 +21,21 @@ from servers.process import Process
 
 PATIENCE_S = 20
 SERVES = "import time; print('ready here', flush=True); time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', "
+    "flush=True); time.sleep(60)"
+)
 SHORT = "print('ready', flush=True)"
 
 
 def child(program, name="child", **more):
     """One that is started again soon."""
-    return Child(name, [sys.executable, "-c", program], os.environ, **{"restart": Backoff(0.01, 0.02), **more})
+    return Child(
+        name,
+        [sys.executable, "-c", program],
+        os.environ,
+        **{"restart": Backoff(0.01, 0.02), **more},
+    )
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +87,12 @@ http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Door).serve_forever()
 """
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
-    one = Child("child", [sys.executable, "-c", with_server, str(port)], os.environ, url=f"http://127.0.0.1:{port}")
+    one = Child(
+        "child",
+        [sys.executable, "-c", with_server, str(port)],
+        os.environ,
+        url=f"http://127.0.0.1:{port}",
+    )
     async with running(one):
         await all_ready([one])
 
@@ -127,7 +142,10 @@ async def test_one_that_ends_again_and_again_is_started_ever_later(caplog):
             await pids.get()
     waits = [record.in_s for record in caplog.records if "started again" in record.message]
 
-    assert all(least / 2 - 0.01 <= wait <= least + 0.01 for wait, least in zip(waits, (0.02, 0.04, 0.04, 0.04), strict=False)), waits
+    assert all(
+        least / 2 - 0.01 <= wait <= least + 0.01
+        for wait, least in zip(waits, (0.02, 0.04, 0.04, 0.04), strict=False)
+    ), waits
 
 
 async def test_one_that_lived_long_enough_begins_with_the_shortest_wait(caplog):
@@ -137,7 +155,9 @@ async def test_one_that_lived_long_enough_begins_with_the_shortest_wait(caplog):
         while len([record for record in caplog.records if "started again" in record.message]) < 5:
             await pids.get()
 
-    assert all(record.in_s <= 0.01 for record in caplog.records if "started again" in record.message)
+    assert all(
+        record.in_s <= 0.01 for record in caplog.records if "started again" in record.message
+    )
 
 
 @contextlib.contextmanager
@@ -146,7 +166,17 @@ def activated(program, *, backlog=16):
     with socket.create_server(("127.0.0.1", 0), backlog=backlog) as listener:
         port = listener.getsockname()[1]
         command = [sys.executable, "-c", program, str(listener.fileno())]
-        yield Child("child", command, os.environ, url=f"http://127.0.0.1:{port}", listener=listener, restart=Backoff(0.01, 0.02)), port
+        yield (
+            Child(
+                "child",
+                command,
+                os.environ,
+                url=f"http://127.0.0.1:{port}",
+                listener=listener,
+                restart=Backoff(0.01, 0.02),
+            ),
+            port,
+        )
 
 
 ANSWERS = """
@@ -165,12 +195,20 @@ server.serve_forever()
 
 
 async def test_one_with_a_listener_is_started_by_who_asks_for_it():
-    """Nobody asks, nothing runs. Requests wait meanwhile, many at once, and all are answered; so it is again after kill -9."""
+    """Nobody asks, nothing runs.
+
+    Requests wait meanwhile, many at once, and all are answered; so it is again after kill -9.
+    """
     with activated(ANSWERS) as (one, port):
-        async with running(one) as (_, pids), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+        async with (
+            running(one) as (_, pids),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client,
+        ):
             for _ in range(2):
                 assert (one.pid, pids.empty(), one.ready.is_set()) == (0, True, False)
-                answers = await asyncio.gather(*(client.get("/", headers={"connection": "close"}) for _ in range(10)))
+                answers = await asyncio.gather(
+                    *(client.get("/", headers={"connection": "close"}) for _ in range(10))
+                )
                 pid = await pids.get()
                 await one.ready.wait()
 
@@ -185,7 +223,10 @@ async def test_one_with_a_listener_that_cannot_start_is_tried_again(caplog):
     with activated("import sys; sys.exit('no such setting')") as (one, port):
         async with running(one) as (tasks, pids):
             with socket.create_connection(("127.0.0.1", port)):
-                while len([record for record in caplog.records if "started again" in record.message]) < 3:
+                while (
+                    len([record for record in caplog.records if "started again" in record.message])
+                    < 3
+                ):
                     await pids.get()
             assert not tasks[0].done()
 
@@ -212,13 +253,18 @@ async def test_stop_asks_first_and_kills_who_does_not_hear(caplog):
         await asyncio.gather(*tasks)
 
     assert 0.5 <= time.monotonic() - began < 10
-    assert [record.child for record in caplog.records if "is killed" in record.message] == ["stubborn"]
+    assert [record.child for record in caplog.records if "is killed" in record.message] == [
+        "stubborn"
+    ]
     assert (polite.pid, stubborn.pid) == (0, 0)
 
 
 async def test_stop_during_the_start_and_during_the_wait_for_the_next_one():
     """Nothing is left, and nothing waits for what will not come."""
-    starting, waiting = child("import time; time.sleep(60)", "starting"), child(SHORT, "waiting", restart=Backoff(60, 60))
+    starting, waiting = (
+        child("import time; time.sleep(60)", "starting"),
+        child(SHORT, "waiting", restart=Backoff(60, 60)),
+    )
     never = child(SERVES, "never")
     never.stop(within_s=0)
     async with running(starting, waiting, never) as (tasks, pids):
@@ -243,7 +289,9 @@ async def main():
     await task
 asyncio.run(main())
 """
-    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True
+    ) as process:
         pid = int(process.stdout.readline())
         orphan = Process.find(pid)
         assert orphan is not None

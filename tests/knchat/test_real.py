@@ -1,4 +1,7 @@
-"""`kn-chat dev --real` as its users drive it: what it starts, what it refuses, how it ends. Children alone: test_processes.py."""
+"""`kn-chat dev --real` as its users drive it: what it starts, what it refuses, how it ends.
+
+Children alone: test_processes.py.
+"""
 
 import asyncio
 import contextlib
@@ -77,7 +80,17 @@ class Product:
         self.ports = ports_in_a_row(3)
 
     def start(self, *more):
-        flags = ("--real", "--data", str(self.data), "--http-port", "0", "--gateways", "3", "--gateway-port", str(self.ports[0]))
+        flags = (
+            "--real",
+            "--data",
+            str(self.data),
+            "--http-port",
+            "0",
+            "--gateways",
+            "3",
+            "--gateway-port",
+            str(self.ports[0]),
+        )
         self.running = self.command.start("dev", *flags, *more)
         line = self.running.out("\n", within_s=START_S)
         assert READY.fullmatch(line), line
@@ -89,7 +102,10 @@ class Product:
         """The URLs of all partitions' owners, as log-ins read them."""
         backends = Backends(self._settings)
         try:
-            return {(await backends.owners.owner_of(partition)).url for partition in range(self._settings.delivery_partitions)}
+            return {
+                (await backends.owners.owner_of(partition)).url
+                for partition in range(self._settings.delivery_partitions)
+            }
         finally:
             await backends.close()
 
@@ -120,7 +136,11 @@ def product(stores, tmp_path_factory):
 def line_of(ended, code=exits.CANNOT_START):
     """The one line of a process that does not start."""
     assert (ended.code, ended.out) == (code, ""), ended
-    (line,) = [line for line in ended.err.splitlines() if line.startswith("kn-chat: ") and "stores: tables" not in line]
+    (line,) = [
+        line
+        for line in ended.err.splitlines()
+        if line.startswith("kn-chat: ") and "stores: tables" not in line
+    ]
     return line
 
 
@@ -130,7 +150,9 @@ class TestProduct:
     """On one product that is started once, and once again."""
 
     def test_each_part_is_a_process_and_the_gateways_count_up(self, product):
-        """The ready line is that of `kn-chat dev`; the welcome says where the stores are and how they end."""
+        """The ready line is that of `kn-chat dev`; the welcome says where the stores are and how
+        they end.
+        """
         children = product.children()
 
         assert [children[f"gateway-{number}"]["port"] for number in range(3)] == product.ports
@@ -142,7 +164,13 @@ class TestProduct:
         assert product.log_in().json()["gateway"] in gateways
         assert product.owners <= gateways
         welcome = product.running.err("curl -s")
-        for text in ("Kafka 127.0.0.1:", "Cassandra 127.0.0.1:", "PostgreSQL 127.0.0.1:", "Redis 127.0.0.1:", "scripts/services down"):
+        for text in (
+            "Kafka 127.0.0.1:",
+            "Cassandra 127.0.0.1:",
+            "PostgreSQL 127.0.0.1:",
+            "Redis 127.0.0.1:",
+            "scripts/services down",
+        ):
             assert text in welcome
 
     def test_one_that_is_killed_is_started_again_on_its_port(self, product):
@@ -150,7 +178,9 @@ class TestProduct:
         before = product.children()["function-http"]
         os.kill(before["pid"], signal.SIGKILL)
         product.running.err("a process has ended, it is started again child=function-http")
-        with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=20) as client:  # half a second, doubled
+        with httpx.Client(
+            transport=httpx.HTTPTransport(retries=8), timeout=20
+        ) as client:  # half a second, doubled
             assert client.get(f"{product.http}/readyz").status_code == 200
 
         after = product.children()["function-http"]
@@ -159,16 +189,25 @@ class TestProduct:
         assert product.running.out("ready").count("ready") == 1
 
     @pytest.mark.parametrize("folder", ["the same", "another"])
-    def test_a_second_one_is_refused_and_the_first_serves_on(self, product, folder, knchat, environ, tmp_path):
-        """They would answer to the same names in Kafka's groups, and take each other's partitions away."""
+    def test_a_second_one_is_refused_and_the_first_serves_on(
+        self, product, folder, knchat, environ, tmp_path
+    ):
+        """They would answer to the same names in Kafka's groups, and take each other's partitions
+        away.
+        """
         data = product.data if folder == "the same" else tmp_path / "data"
         line = line_of(knchat.start("dev", "--real", "--data", str(data), *ANY_PORTS).end())
 
         assert f"is in use by another kn-chat (process {product.running.process.pid})" in line
         assert product.log_in().status_code == 201
 
-    def test_after_kill_9_nothing_is_left_and_it_starts_again_on_the_same_ports(self, product, environ):
-        """The kernel ends the children; accounts, keys and log-ins are those of before. Then Ctrl-C ends all in order."""
+    def test_after_kill_9_nothing_is_left_and_it_starts_again_on_the_same_ports(
+        self, product, environ
+    ):
+        """The kernel ends the children; accounts, keys and log-ins are those of before.
+
+        Then Ctrl-C ends all in order.
+        """
         token = product.log_in().json()["access_token"]
         children = [Process.find(child["pid"]) for child in product.children().values()]
         product.running.process.kill()
@@ -177,14 +216,22 @@ class TestProduct:
         assert left_over(product.data) == []
 
         product.start()
-        assert httpx.get(f"{product.http}/v1/me", headers={"authorization": f"Bearer {token}"}, timeout=20).status_code == 200
+        assert (
+            httpx.get(
+                f"{product.http}/v1/me", headers={"authorization": f"Bearer {token}"}, timeout=20
+            ).status_code
+            == 200
+        )
         assert product.log_in("bob").status_code == 201
         product.running.process.send_signal(signal.SIGINT)
         ended = product.running.end()
 
         assert (ended.code, ended.out.count("\n")) == (0, 1)
         assert left_over(product.data) == []
-        gateways, pumps = ended.err.rindex("gateway stopped"), ended.err.index("knchat.develop.pump: stopping")
+        gateways, pumps = (
+            ended.err.rindex("gateway stopped"),
+            ended.err.index("knchat.develop.pump: stopping"),
+        )
         assert gateways < pumps
         assert "stopped; everything acknowledged is kept" in ended.err
         assert "Traceback" not in ended.err
@@ -219,7 +266,16 @@ def test_a_port_in_use_is_said_in_one_line(option, knchat, environ, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         first = port - (option == "--gateway-port")
-        flags = ("--real", "--gateways", "2", "--data", str(tmp_path), *ANY_PORTS, option, str(first))
+        flags = (
+            "--real",
+            "--gateways",
+            "2",
+            "--data",
+            str(tmp_path),
+            *ANY_PORTS,
+            option,
+            str(first),
+        )
         line = line_of(knchat.start("dev", *flags).end())
 
     assert line.startswith(f"kn-chat: port {port} is in use")
@@ -230,7 +286,9 @@ def test_more_gateways_than_ports(knchat, monkeypatch, tmp_path):
     """Counted before anything starts."""
     monkeypatch.setenv("KNCHAT_KAFKA", "127.0.0.1:1")
     monkeypatch.setenv("KNCHAT_DATABASE", "postgresql://knchat@127.0.0.1:1/knchat")
-    ended = knchat("dev", "--real", "--data", str(tmp_path), "--gateways", "3", "--gateway-port", "65534")
+    ended = knchat(
+        "dev", "--real", "--data", str(tmp_path), "--gateways", "3", "--gateway-port", "65534"
+    )
 
     assert "--gateway-port" in line_of(ended, exits.USAGE)
 
@@ -255,7 +313,9 @@ def test_without_stores_it_says_who_starts_them(knchat, monkeypatch, tmp_path):
         ("KNCHAT_REDIS", "redis://nobody@{redis}/0"),
     ],
 )
-def test_a_wrong_setting_is_named_before_a_process_starts(name, value, knchat, environ, stores, tmp_path):
+def test_a_wrong_setting_is_named_before_a_process_starts(
+    name, value, knchat, environ, stores, tmp_path
+):
     """Also one that only the store can tell; exit code 2."""
     if name.endswith("_FILE"):
         (tmp_path / "wrong").write_text("not this one")
@@ -271,15 +331,21 @@ def test_a_wrong_setting_is_named_before_a_process_starts(name, value, knchat, e
     assert "functions:" not in ended.err
 
 
-@pytest.mark.parametrize("flags", [("--gateways", "2"), ("--sink",), ("--in-process",), ("--from-zero",)])
+@pytest.mark.parametrize(
+    "flags", [("--gateways", "2"), ("--sink",), ("--in-process",), ("--from-zero",)]
+)
 def test_flags_of_real_alone_are_refused(flags, knchat, tmp_path):
     """Rather than ignored."""
-    assert "belong to --real" in line_of(knchat("dev", "--data", str(tmp_path), *flags), exits.USAGE)
+    assert "belong to --real" in line_of(
+        knchat("dev", "--data", str(tmp_path), *flags), exits.USAGE
+    )
 
 
 def test_functions_in_their_pumps_cannot_be_left_out(knchat, tmp_path):
     """`--in-process` with `--from-zero`."""
-    assert "--from-zero" in line_of(knchat("dev", "--real", "--data", str(tmp_path), "--in-process", "--from-zero"), exits.USAGE)
+    assert "--from-zero" in line_of(
+        knchat("dev", "--real", "--data", str(tmp_path), "--in-process", "--from-zero"), exits.USAGE
+    )
 
 
 def test_pumps_name_their_functions(tmp_path):
@@ -292,7 +358,9 @@ def test_pumps_name_their_functions(tmp_path):
 
 
 async def test_users_are_let_in_when_every_gateway_owns_some(tmp_path):
-    """The first that comes owns all for a moment: who logs in then is moved at once, which a log-in to a server that is ready never is."""
+    """The first that comes owns all for a moment: who logs in then is moved at once, which a log-in
+    to a server that is ready never is.
+    """
     settings = replace(Settings(), data=tmp_path, http_port=0, gateway_port=0)
     processes = Processes(settings, {}, gateways=2, sink=False, in_process=False)
     first, second = "ws://127.0.0.1:1/v1/socket", "ws://127.0.0.1:2/v1/socket"
@@ -306,7 +374,9 @@ async def test_users_are_let_in_when_every_gateway_owns_some(tmp_path):
         waiting = asyncio.create_task(processes.shared_out(backends.owners))
         done, _ = await asyncio.wait([waiting], timeout=5 * ASK_EVERY_S)
         assert not done
-        await backends.owners.own([PartitionOwner(partition, second, 2) for partition in everything[1::2]])
+        await backends.owners.own(
+            [PartitionOwner(partition, second, 2) for partition in everything[1::2]]
+        )
         async with asyncio.timeout(5):
             await waiting
     finally:

@@ -11,17 +11,36 @@ def test_an_account_is_made(served, knchat, tmp_path):
     """Its id on stdout, what to do next on stderr; the password may come from a file."""
     file = tmp_path / "password"
     file.write_text(f"{PASSWORD}\nsecond line\n")
-    ran = knchat("register", "Carol.one", "--http", served.http, "--password-file", str(file), "--display-name", "Carol C.")
+    ran = knchat(
+        "register",
+        "Carol.one",
+        "--http",
+        served.http,
+        "--password-file",
+        str(file),
+        "--display-name",
+        "Carol C.",
+    )
 
     assert (ran.code, ran.out.strip().isdigit()) == (exits.OK, True)
     assert ran.err == "registered; next: kn-chat login carol.one\n"
-    assert knchat("login", "carol.one", "--http", served.http, "--password", PASSWORD).out == ran.out
+    assert (
+        knchat("login", "carol.one", "--http", served.http, "--password", PASSWORD).out == ran.out
+    )
 
 
 def test_the_password_comes_from_stdin(served, knchat):
     """When nobody is there to be asked."""
-    assert knchat("register", "carol.two", "--http", served.http, stdin=f"{PASSWORD}\n").code == exits.OK
-    assert knchat("login", "carol.two", "--http", served.http, "--password-file", "-", stdin=PASSWORD).code == exits.OK
+    assert (
+        knchat("register", "carol.two", "--http", served.http, stdin=f"{PASSWORD}\n").code
+        == exits.OK
+    )
+    assert (
+        knchat(
+            "login", "carol.two", "--http", served.http, "--password-file", "-", stdin=PASSWORD
+        ).code
+        == exits.OK
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,14 +63,22 @@ def test_the_server_says_no(served, knchat, name, password, code, text):
 
 
 def test_wrong_usage(knchat, tmp_path):
-    """A server that is none, a profile that would leave its folder, a password file that is not there."""
-    for arguments in (["--http", "nonsense"], ["--profile", "../other"], ["--password-file", str(tmp_path / "none")]):
+    """A server that is none, a profile that would leave its folder, a password file that is not
+    there.
+    """
+    for arguments in (
+        ["--http", "nonsense"],
+        ["--profile", "../other"],
+        ["--password-file", str(tmp_path / "none")],
+    ):
         assert knchat("register", "carol", *arguments).code == exits.USAGE
 
 
 def test_nobody_answers(knchat, unused_tcp_port):
     """Code 5, and whom it tried."""
-    ran = knchat("register", "carol", "--http", f"http://127.0.0.1:{unused_tcp_port}", "--password", PASSWORD)
+    ran = knchat(
+        "register", "carol", "--http", f"http://127.0.0.1:{unused_tcp_port}", "--password", PASSWORD
+    )
 
     assert ran.code == exits.UNAVAILABLE
     assert str(unused_tcp_port) in ran.err

@@ -44,7 +44,11 @@ def test_options_stand_anywhere(knchat, people):
 def test_to_whom_can_be_said_in_four_ways(knchat, people):
     """By name, by --to, by id, by chat."""
     ann, _ = people
-    chat = seen(knchat, ann, "first")["chat"] if knchat("send", ann, "first").code == exits.OK else None
+    chat = (
+        seen(knchat, ann, "first")["chat"]
+        if knchat("send", ann, "first").code == exits.OK
+        else None
+    )
     _, one, other = chat.split("-")
 
     assert knchat("send", "--to", ann, "second").code == exits.OK

@@ -1,4 +1,6 @@
-"""The HTTP server of `dev` before strangers: what a connection may cost, and that others do not notice."""
+"""The HTTP server of `dev` before strangers: what a connection may cost, and that others do not
+notice.
+"""
 
 import asyncio
 import json
@@ -64,13 +66,19 @@ async def answer(reader):
     """The body of one answer on a connection that stays."""
     async with asyncio.timeout(PATIENCE_S):
         head = await reader.readuntil(b"\r\n\r\n")
-        size = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+        size = next(
+            int(line.split(b":")[1])
+            for line in head.split(b"\r\n")
+            if line.startswith(b"content-length")
+        )
         return await reader.readexactly(size)
 
 
 @pytest.mark.parametrize("begin", [GET + b"X: ", GET, b"GET /", b"\r\n"])
 async def test_an_endless_head(connect, begin):
-    """One header, many, a path or empty lines without end: 413 or nothing, and the connection ends; nobody's memory is filled."""
+    """One header, many, a path or empty lines without end: 413 or nothing, and the connection ends;
+    nobody's memory is filled.
+    """
     _, writer = await connect()
     more = {GET: b"a: b\r\n" * 4_000, b"\r\n": b"\r\n" * 12_000}.get(begin, b"a" * 24_000)
     writer.write(begin)
@@ -91,11 +99,23 @@ async def test_what_is_no_http(connect):
 
     head, _, body = (await rest(reader)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(body) == {"code": "malformed", "message": "Invalid HTTP request received", "details": {}}
+    assert json.loads(body) == {
+        "code": "malformed",
+        "message": "Invalid HTTP request received",
+        "details": {},
+    }
 
 
 @pytest.mark.parametrize(
-    "begin", [b"", b"GET /", GET, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1", GET + b"\r\n\r\n", GET + b"\r\nGET /"]
+    "begin",
+    [
+        b"",
+        b"GET /",
+        GET,
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
+        GET + b"\r\n\r\n",
+        GET + b"\r\nGET /",
+    ],
 )
 async def test_a_request_that_does_not_become_whole(connect, monkeypatch, begin):
     """However slowly it goes on: the connection ends, also after a request that was whole."""
@@ -117,7 +137,9 @@ async def test_a_request_that_does_not_become_whole(connect, monkeypatch, begin)
 
 
 async def test_whole_requests_are_not_hurried(connect, monkeypatch):
-    """A connection that waits between its requests stays, and so do those behind each other in one packet."""
+    """A connection that waits between its requests stays, and so do those behind each other in one
+    packet.
+    """
     monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_S", SHORT_S)
     reader, writer = await connect()
     writer.write((GET + b"\r\n") * 5_000)
@@ -126,17 +148,30 @@ async def test_whole_requests_are_not_hurried(connect, monkeypatch):
     await asyncio.sleep(2 * SHORT_S)  # the thing waited for is that nothing happens
 
     body = b"b" * 200_000
-    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + body + GET + b"\r\n")
+    writer.write(
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + body + GET + b"\r\n"
+    )
     assert await answer(reader) == b"200000"
     assert await answer(reader) == b"0"
 
 
 async def test_the_end_of_a_large_body_is_no_head(connect):
-    """What comes in one piece at the end of a body is not counted as the beginning of the next request."""
+    """What comes in one piece at the end of a body is not counted as the beginning of the next
+    request.
+    """
     reader, writer = await connect()
-    for size in (4_000_000, 120_000):  # the first one widens the line, so that the second body comes in one piece
-        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % size)
-        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    for size in (
+        4_000_000,
+        120_000,
+    ):  # the first one widens the line, so that the second body comes in one piece
+        writer.write(
+            b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+            % size
+        )
+        assert (
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+            == b"HTTP/1.1 100 Continue\r\n\r\n"
+        )
         writer.write(b"b" * size)
 
         assert await answer(reader) == b"%d" % size
@@ -145,7 +180,13 @@ async def test_the_end_of_a_large_body_is_no_head(connect):
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
 def test_a_peer_that_takes_nothing_is_given_up():
     """The kernel ends the connection of a peer that leaves its answer unread."""
-    with serving.listen("127.0.0.1", 0, option="--http-port") as listener, socket.create_connection(listener.getsockname()):
+    with (
+        serving.listen("127.0.0.1", 0, option="--http-port") as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
         accepted, _ = listener.accept()
         with accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == serving.UNREAD_S * 1_000
+            assert (
+                accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+                == serving.UNREAD_S * 1_000
+            )

@@ -30,7 +30,10 @@ def test_check_says_what_is_wrong_and_what_to_do(knchat, kafka, monkeypatch):
     checked = knchat("topics", "check")
 
     assert checked.code == 1
-    assert "chat-deliveries has 12 partitions, not the 48 of KNCHAT_DELIVERY_PARTITIONS: set that to 12" in checked.out
+    assert (
+        "chat-deliveries has 12 partitions, not the 48 of KNCHAT_DELIVERY_PARTITIONS: set that to "
+        "12" in checked.out
+    )
     assert "chat-messages has 1 copies, at least 3 are needed" in checked.out
     assert "kafka-configs.sh --alter --add-config min.insync.replicas=2" in checked.out
 
@@ -51,4 +54,7 @@ def test_a_kafka_that_is_away_is_told_in_a_line(knchat, monkeypatch):
     ran = knchat("topics", "check")
 
     assert ran.code == 5
-    assert ran.err == "kn-chat: Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?\n"
+    assert (
+        ran.err
+        == "kn-chat: Kafka cannot be reached: is KNCHAT_KAFKA right, and KNCHAT_KAFKA_SECURITY?\n"
+    )

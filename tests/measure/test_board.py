@@ -1,4 +1,6 @@
-"""The figures of `scripts/load --real`: floors belong to their rates, ratios to the limits of the same run; components add up."""
+"""The figures of `scripts/load --real`: floors belong to their rates, ratios to the limits of the
+same run; components add up.
+"""
 
 import asyncio
 import math
@@ -23,13 +25,18 @@ def step_of(rate, *, slots=100, cpu=None, p99_ms=20):
         record.acked[row] = record.due[row] + p99_ms * 500_000
         record.delivered[row] = record.due[row] + p99_ms * 1_000_000
     visible = report.Latency(1, 90, 95, 99, 10)
-    return report.Step(rate, checker.Verdict(), report.figures(record), cpu or {}, 0.1, record, visible)
+    return report.Step(
+        rate, checker.Verdict(), report.figures(record), cpu or {}, 0.1, record, visible
+    )
 
 
 def figures(rate, **more):
     cpu = {"gateway": 200.0, "function": 300.0, "kafka": 100.0}
     found = board.figures(
-        step_of(rate, cpu=cpu, **more), step_of(rate, cpu={"relay": 100.0}, p99_ms=2), BARE, step_of(rate, cpu={"gateway": 400.0})
+        step_of(rate, cpu=cpu, **more),
+        step_of(rate, cpu={"relay": 100.0}, p99_ms=2),
+        BARE,
+        step_of(rate, cpu={"gateway": 400.0}),
     )
     return {(figure.name, figure.what): figure for figure in found}
 
@@ -48,7 +55,9 @@ def test_every_figure_is_what_its_name_says():
 
 @pytest.mark.parametrize(("rate", "with_floor"), [(1000, {"P1", "P2"}), (300, {"P5"}), (50, set())])
 def test_a_floor_belongs_to_its_rate(rate, with_floor):
-    """P1 and P2 at 1,000 a second, P5 at 300; elsewhere the figure stands alone and cannot be missed."""
+    """P1 and P2 at 1,000 a second, P5 at 300; elsewhere the figure stands alone and cannot be
+    missed.
+    """
     found = {name: figure for (name, _), figure in figures(rate).items()}
 
     assert {name for name in ("P1", "P2", "P5") if found[name].floor is not None} == with_floor
@@ -75,14 +84,22 @@ def test_the_tax_of_http_is_left_out_where_it_was_not_measured():
     """`--no-tax`."""
     step = step_of(300, cpu={"gateway": 1.0})
 
-    assert not [figure for figure in board.figures(step, step_of(300, cpu={"relay": 1.0}), BARE, None) if figure.name == "P9"]
+    assert not [
+        figure
+        for figure in board.figures(step, step_of(300, cpu={"relay": 1.0}), BARE, None)
+        if figure.name == "P9"
+    ]
 
 
 def test_components_are_printed_from_the_costliest_down(capsys):
     """And all of them together."""
-    report.show(step_of(10, cpu={"kafka": 100.0, "gateway": 200.0, "function": 300.0}), title="a step")
+    report.show(
+        step_of(10, cpu={"kafka": 100.0, "gateway": 200.0, "function": 300.0}), title="a step"
+    )
 
-    assert "CPU-us per message 600 (function 300   gateway 200   kafka 100)" in capsys.readouterr().out
+    assert (
+        "CPU-us per message 600 (function 300   gateway 200   kafka 100)" in capsys.readouterr().out
+    )
     assert math.isnan(step_of(10).cpu_us_per_message)
 
 
@@ -131,9 +148,20 @@ def test_arguments_choose_what_is_run(words, mode):
 
 def test_from_zero_has_its_own_rate():
     """That of its figure, unless another one is asked for."""
-    asked = [load.parse(words) for words in ([], ["--real", "--from-zero"], ["--real", "--from-zero", "--rate", "50", "--seconds", "3"])]
+    asked = [
+        load.parse(words)
+        for words in (
+            [],
+            ["--real", "--from-zero"],
+            ["--real", "--from-zero", "--rate", "50", "--seconds", "3"],
+        )
+    ]
 
-    assert [(options.rate, options.seconds) for options in asked] == [(300, 60), (1000, 20), (50, 3)]
+    assert [(options.rate, options.seconds) for options in asked] == [
+        (300, 60),
+        (1000, 20),
+        (50, 3),
+    ]
 
 
 def test_the_cpu_of_a_tree_holds_its_children_the_dead_ones_too():
@@ -150,7 +178,9 @@ sys.stdin.readline()
 living.kill()
 living.wait()
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout.readline() == "burnt\n"
         of_tree, of_one = process.tree_cpu_s(parent.pid), process.cpu_s(parent.pid)
         parent.stdin.write("\n")
@@ -177,7 +207,9 @@ async def test_the_cpu_of_the_embedded_default_is_one_component(tmp_path):
 
 async def test_what_is_measured_does_not_outlive_us(tmp_path):
     """Nor does Ctrl-C on a terminal reach it before we have asked it to end."""
-    server = await process.start(["knchat", "dev", "--memory", "--http-port", "0", "--gateway-port", "0"], cpus=None)
+    server = await process.start(
+        ["knchat", "dev", "--memory", "--http-port", "0", "--gateway-port", "0"], cpus=None
+    )
     try:
         assert os.getsid(server.pid) == server.pid
     finally:

@@ -1,4 +1,6 @@
-"""`scripts/capacity`: the numbers of the design's table, what must hold for any numbers, and what it says."""
+"""`scripts/capacity`: the numbers of the design's table, what must hold for any numbers, and what
+it says.
+"""
 
 import json
 import math
@@ -16,7 +18,9 @@ from measure.capacity import AIM, Inputs, Plan, columns, findings, measured, pla
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "capacity"
 TABLE = Inputs(**AIM, log_copies=1, delivery_records=0, broker_mb_s=30)
-"""What the design's table assumes: its budget of CPU; of the log it counts the commands alone, on modest brokers."""
+"""What the design's table assumes: its budget of CPU; of the log it counts the commands alone, on
+modest brokers.
+"""
 ALONE, BATCHED = plan(TABLE, 1), plan(TABLE, 16)
 COUNTS = [item.name for item in fields(Plan) if item.type == "int"]
 SIZES = st.floats(1e3, 1e9)
@@ -52,7 +56,9 @@ def test_it_is_the_table_of_the_design(what, alone, batched):
 
 
 def test_gateways_are_the_table_s():
-    """Its pods hold eight processes; with four zones a third more stand by (with its three it takes half); memory limits."""
+    """Its pods hold eight processes; with four zones a third more stand by (with its three it takes
+    half); memory limits.
+    """
     assert math.ceil(BATCHED.gateways / 8) == 79
     four = plan(replace(TABLE, zones=4), 16)
     assert four.gateways_all_zones / 8 == pytest.approx(105, rel=0.01)
@@ -68,8 +74,12 @@ def test_a_message_an_event_fails_the_peak_on_360_ordered_partitions():
 
 
 def test_the_budget_of_a_message_is_kept():
-    """600 CPU-us at 16 messages an event, all in, but for Knative's parts and a push to more than one device."""
-    assert BATCHED.cpu_us_message - BATCHED.knative_vcpu / TABLE.messages * 1e6 == pytest.approx(600, rel=0.05)
+    """600 CPU-us at 16 messages an event, all in, but for Knative's parts and a push to more than
+    one device.
+    """
+    assert BATCHED.cpu_us_message - BATCHED.knative_vcpu / TABLE.messages * 1e6 == pytest.approx(
+        600, rel=0.05
+    )
 
 
 @given(users=SIZES, messages=SIZES, factor=st.floats(1, 1000), batch=st.floats(1, 256))
@@ -77,9 +87,17 @@ def test_more_never_need_less(users, messages, factor, batch):
     """More users, or more messages, never need fewer of anything."""
     inputs = Inputs(users=users, messages=messages)
     base = plan(inputs, batch)
-    grown = plan(replace(inputs, users=users * factor), batch), plan(replace(inputs, messages=messages * factor), batch)
+    grown = (
+        plan(replace(inputs, users=users * factor), batch),
+        plan(replace(inputs, messages=messages * factor), batch),
+    )
 
-    assert [(name, more) for more in grown for name in COUNTS if getattr(more, name) < getattr(base, name)] == []
+    assert [
+        (name, more)
+        for more in grown
+        for name in COUNTS
+        if getattr(more, name) < getattr(base, name)
+    ] == []
 
 
 @given(messages=SIZES, batch=st.floats(1, 256), factor=st.floats(1, 16))
@@ -99,7 +117,11 @@ def test_a_zone_may_be_lost(users, messages, zones, batch):
     found = plan(Inputs(users=users, messages=messages, zones=zones), batch)
 
     assert found.gateways_all_zones / zones * (zones - 1) >= found.gateways
-    assert [count % zones for count in (found.gateways_all_zones, found.brokers, found.nodes)] == [0, 0, 0]
+    assert [count % zones for count in (found.gateways_all_zones, found.brokers, found.nodes)] == [
+        0,
+        0,
+        0,
+    ]
 
 
 @given(users=SIZES, messages=SIZES)
@@ -111,7 +133,15 @@ def test_batches_as_they_are_set_are_of_one_message_at_least(users, messages):
 @pytest.mark.parametrize(("rate", "batch"), [(300, 6), (1_000, 40), (2_000, 80)])
 def test_batches_as_they_are_set_grow_with_the_rate_of_a_gateway(rate, batch):
     """As a run of `scripts/load --real` counts them: 40.25 at 1,000 a second and 20 ms."""
-    inputs = Inputs(users=1_000, messages=rate, zones=1, apart_ms=20, gateway_in_us=0, gateway_out_us=0, gateway_event_us=0)
+    inputs = Inputs(
+        users=1_000,
+        messages=rate,
+        zones=1,
+        apart_ms=20,
+        gateway_in_us=0,
+        gateway_out_us=0,
+        gateway_event_us=0,
+    )
     found = columns(inputs)["as set"]
 
     assert found.gateways_all_zones == 1
@@ -147,7 +177,9 @@ def test_functions_are_as_they_are_deployed():
 
 
 def run_of(*steps):
-    """A report of `scripts/load --real --json`: (messages an event, CPU of a message by component) a step."""
+    """A report of `scripts/load --real --json`: (messages an event, CPU of a message by component)
+    a step.
+    """
     return {
         "steps": [{"rate": 1, "cpu_us_by_component": {**cpu, "pump": 9.0}} for _, cpu in steps],
         "batching": [[1, 1.0, batch] for batch, _ in steps],
@@ -162,8 +194,14 @@ def test_two_steps_tell_a_message_s_cost_from_an_event_s():
     """Fitted over all steps; the gateway's is for what comes in and what goes out."""
     found = measured(run_of((2, cpu_at(2)), (10, cpu_at(10)), (40, cpu_at(40))), Inputs())
 
-    assert [found.function_us, found.broker_us, found.cassandra_us] == pytest.approx([100, 100, 100])
-    assert [found.function_event_us, found.broker_event_us, found.gateway_event_us] == pytest.approx([1000, 1000, 1000])
+    assert [found.function_us, found.broker_us, found.cassandra_us] == pytest.approx(
+        [100, 100, 100]
+    )
+    assert [
+        found.function_event_us,
+        found.broker_event_us,
+        found.gateway_event_us,
+    ] == pytest.approx([1000, 1000, 1000])
     assert [found.gateway_in_us, found.gateway_out_us] == pytest.approx([50, 50])
 
 
@@ -172,18 +210,29 @@ def test_one_step_scales_what_was_known():
     found = measured(run_of((4, cpu_at(4))), Inputs())
 
     assert found.function_us + found.function_event_us / 4 == pytest.approx(350)
-    assert found.function_us / found.function_event_us == pytest.approx(Inputs().function_us / Inputs().function_event_us)
+    assert found.function_us / found.function_event_us == pytest.approx(
+        Inputs().function_us / Inputs().function_event_us
+    )
 
 
-@pytest.mark.parametrize("costs", [(10.0, 50.0), (100.0, 4.0)], ids=["dearer in larger events", "an event is all there is"])
+@pytest.mark.parametrize(
+    "costs",
+    [(10.0, 50.0), (100.0, 4.0)],
+    ids=["dearer in larger events", "an event is all there is"],
+)
 def test_noise_makes_no_negative_costs(costs):
     """A fit below zero is cut off at zero."""
-    found = measured(run_of(*((batch, cpu_at(batch, us, 0)) for batch, us in zip((2, 20), costs, strict=True))), Inputs())
+    found = measured(
+        run_of(*((batch, cpu_at(batch, us, 0)) for batch, us in zip((2, 20), costs, strict=True))),
+        Inputs(),
+    )
 
     assert min(found.function_us, found.function_event_us) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("report", [{}, {"steps": []}, {"steps": [{"rate": 1}]}, run_of((4, {"kn-chat": 900.0}))])
+@pytest.mark.parametrize(
+    "report", [{}, {"steps": []}, {"steps": [{"rate": 1}]}, run_of((4, {"kn-chat": 900.0}))]
+)
 def test_a_report_that_does_not_say_enough_is_refused(report):
     """Of an embedded run, or of one without messages an event."""
     with pytest.raises(ValueError, match=r"--measured-batch|--real"):
@@ -199,12 +248,25 @@ def test_a_run_that_lost_something_is_refused():
 
 
 def test_the_script_plans_with_a_run(tmp_path):
-    """From the report of a run to JSON, as a person would do it; flags win over what was measured."""
+    """From the report of a run to JSON, as a person would do it; flags win over
+    what was measured.
+    """
     (tmp_path / "run.json").write_text(json.dumps(run_of((2, cpu_at(2)), (10, cpu_at(10)))))
-    command = [SCRIPT, "--json", "--measured", tmp_path / "run.json", "--users", "1e6", "--broker-us", "7"]
+    command = [
+        SCRIPT,
+        "--json",
+        "--measured",
+        tmp_path / "run.json",
+        "--users",
+        "1e6",
+        "--broker-us",
+        "7",
+    ]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    assert found["inputs"] == pytest.approx({**found["inputs"], "users": 1e6, "broker_us": 7, "function_us": 100})
+    assert found["inputs"] == pytest.approx(
+        {**found["inputs"], "users": 1e6, "broker_us": 7, "function_us": 100}
+    )
     assert set(found["plans"]) == {"alone", "as set", "batched"}
     assert found["plans"]["batched"]["gateways"] >= 63
     assert found["not_shown"]
@@ -212,7 +274,14 @@ def test_the_script_plans_with_a_run(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--users", "0"), ("--users", "many"), ("--users", "nan"), ("--batch", "0.5"), ("--zones", "2.5"), ("--measured", "/no/such/file")],
+    [
+        ("--users", "0"),
+        ("--users", "many"),
+        ("--users", "nan"),
+        ("--batch", "0.5"),
+        ("--zones", "2.5"),
+        ("--measured", "/no/such/file"),
+    ],
 )
 def test_wrong_input_is_refused_in_one_line(wrong, capsys):
     """With the flag that is wrong."""

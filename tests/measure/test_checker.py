@@ -20,11 +20,17 @@ def _clean(slots=20):
         record.delivered[row] = record.sent[row] + 20
         record.echoed[row] = record.tries[row] = 1
         record.ids[row] = 5_000 + row
-    return record, plan, {"d-1-2": [(5_000 + row, f"{RUN}-{row}") for row in reversed(range(slots))]}
+    return (
+        record,
+        plan,
+        {"d-1-2": [(5_000 + row, f"{RUN}-{row}") for row in reversed(range(slots))]},
+    )
 
 
 def _verdict(record, plan, mine, theirs=None, **more):
-    return check(record, plan, CHATS, run=RUN, mine=mine, theirs=mine if theirs is None else theirs, **more)
+    return check(
+        record, plan, CHATS, run=RUN, mine=mine, theirs=mine if theirs is None else theirs, **more
+    )
 
 
 def test_a_clean_run_has_no_findings():
@@ -61,7 +67,9 @@ def _stored_under_another_id(record, plan, mine):
 
 def _ids_swapped(record, plan, mine):
     record.ids[4], record.ids[6] = record.ids[6], record.ids[4]
-    mine["d-1-2"] = sorted(((record.ids[row], f"{RUN}-{row}") for row in range(record.slots)), reverse=True)
+    mine["d-1-2"] = sorted(
+        ((record.ids[row], f"{RUN}-{row}") for row in range(record.slots)), reverse=True
+    )
 
 
 def _history_out_of_order(record, plan, mine):

@@ -6,7 +6,12 @@ from measure import compare
 
 
 def step(cpu_us, latency=10.0):
-    return {"rate": 300.0, "cpu_us": cpu_us, "ack": {"p50": latency, "p99": latency}, "delivery": {"p50": latency, "p99": latency}}
+    return {
+        "rate": 300.0,
+        "cpu_us": cpu_us,
+        "ack": {"p50": latency, "p99": latency},
+        "delivery": {"p50": latency, "p99": latency},
+    }
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ def step_of(record, verdict):
 
 
 def step(slow=()):
-    """Ten messages a second for 30 s, each delivered within 10 ms but for the slow rows, which took 8 s."""
+    """Ten messages a second for 30 s, each delivered within 10 ms but for the slow rows, which took
+    8 s.
+    """
     record = Record(300)
     for row in range(300):
         record.due[row] = record.sent[row] = SECOND + row * SECOND // 10
@@ -33,11 +35,15 @@ def step(slow=()):
 @pytest.fixture
 def scene():
     """Away from the 5th second to the 15th, serving again at the 18th."""
-    return Scene(run=None, services=None, began_ns=6 * SECOND, back_ns=16 * SECOND, ended_ns=19 * SECOND)
+    return Scene(
+        run=None, services=None, began_ns=6 * SECOND, back_ns=16 * SECOND, ended_ns=19 * SECOND
+    )
 
 
 def test_nothing_is_found_where_nothing_is_wrong(scene):
-    """No false alarm: the first messages of an outage may wait for a timeout, and all of it where nothing can go on."""
+    """No false alarm: the first messages of an outage may wait for a timeout, and all of it where
+    nothing can go on.
+    """
     assert faults.problems(AWAY, step(slow=range(50, 55)), scene) == []
     assert faults.problems(DOWN, step(slow=range(50, 180)), scene) == []
 
@@ -80,7 +86,10 @@ def test_a_refused_send_is_found_and_so_is_what_the_fault_has_seen(scene):
     one.record.refused[7], one.verdict.refused = "blocked", 1
     scene.problems.append("log-in answered 500")
 
-    assert faults.problems(DOWN, one, scene) == ["log-in answered 500", "1 sends were refused: ['blocked']"]
+    assert faults.problems(DOWN, one, scene) == [
+        "log-in answered 500",
+        "1 sends were refused: ['blocked']",
+    ]
 
 
 class Rehearsed(Run):
@@ -103,8 +112,12 @@ def _double(record, mine):
     mine["d-1-2"].insert(0, (9_000, "r1-4"))
 
 
-@pytest.mark.parametrize(("plant", "words"), [(None, "passed"), (_lose, "lost 1"), (_double, "duplicated 1")])
-async def test_one_acknowledged_message_that_is_gone_fails_the_fault(plant, words, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("plant", "words"), [(None, "passed"), (_lose, "lost 1"), (_double, "duplicated 1")]
+)
+async def test_one_acknowledged_message_that_is_gone_fails_the_fault(
+    plant, words, monkeypatch, capsys
+):
     """One of twenty, and the line says which; what was taken away comes back in any case."""
     mended = []
     monkeypatch.setitem(FAULTS, "broker-kill", Fault("nothing at all", _nothing))
@@ -112,7 +125,9 @@ async def test_one_acknowledged_message_that_is_gone_fails_the_fault(plant, word
     record, plan, mine = _clean()
     if plant:
         plant(record, mine)
-    passed = await faults.one(Rehearsed(step_of(record, _verdict(record, plan, mine))), "the services", "broker-kill")
+    passed = await faults.one(
+        Rehearsed(step_of(record, _verdict(record, plan, mine))), "the services", "broker-kill"
+    )
 
     assert passed is (plant is None)
     assert words in capsys.readouterr().out
@@ -153,7 +168,9 @@ def test_what_is_down_and_what_stands_still_is_brought_back(fragile):
     assert [fragile.status(name).ready for name in ("redis", "postgres")] == [True, True]
 
 
-@pytest.mark.parametrize("words", [["no-such"], ["--rate", "0"], ["--clients", "3"], ["--outage", "soon"]])
+@pytest.mark.parametrize(
+    "words", [["no-such"], ["--rate", "0"], ["--clients", "3"], ["--outage", "soon"]]
+)
 def test_wrong_usage(words, capsys):
     """Exit code 2, and the help is near."""
     with pytest.raises(SystemExit) as end:

@@ -1,4 +1,6 @@
-"""What one account can take from everybody else: a short `scripts/bench flood` with a loose bound, since tests share their machine."""
+"""What one account can take from everybody else: a short `scripts/bench flood` with a loose bound,
+since tests share their machine.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,18 @@ def test_every_call_and_frame_can_be_flooded_with():
     names = set(flood.tasks(NOBODY))
 
     assert {call.name for call in openapi.described_endpoints()} <= names
-    assert {str(kind.__struct_config__.tag) for kind in get_args(frames.Incoming)} - {"hello"} <= names
+    assert {str(kind.__struct_config__.tag) for kind in get_args(frames.Incoming)} - {
+        "hello"
+    } <= names
 
 
 def test_what_a_flood_should_not_do_is_found():
     """Slower others, a time that is not true, and no limit at all."""
     strict = Namespace(most=1.3, noise=1, seconds=20)
-    calm, slow = flood.Felt([10.0] * 100, [5.0] * 100, [50.0]), flood.Felt([20.0] * 100, [5.5] * 100, [50.0])
+    calm, slow = (
+        flood.Felt([10.0] * 100, [5.0] * 100, [50.0]),
+        flood.Felt([20.0] * 100, [5.5] * 100, [50.0]),
+    )
     told = {"told": {"ok": 9_000}, "limited": 0, "true": False}
 
     assert flood.problems("send", told, calm, slow, strict) == [
@@ -41,8 +48,13 @@ def test_what_a_flood_should_not_do_is_found():
 @pytest.mark.timed
 @pytest.mark.slow
 async def test_one_account_does_not_make_others_wait(tmp_path):
-    """Pages, searches and hashes, with small budgets: the flooder is told the true time, others are served."""
-    product = flood.Flood(tmp_path, {"KNCHAT_USER_UNITS": "100", "KNCHAT_DEVICE_UNITS": "60", "KNCHAT_USER_UNITS_PER_S": "50"})
+    """Pages, searches and hashes, with small budgets: the flooder is told the true time, others are
+    served.
+    """
+    product = flood.Flood(
+        tmp_path,
+        {"KNCHAT_USER_UNITS": "100", "KNCHAT_DEVICE_UNITS": "60", "KNCHAT_USER_UNITS_PER_S": "50"},
+    )
     await product.start()
     try:
         calm = await product.other.feel(2)

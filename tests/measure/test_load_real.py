@@ -1,4 +1,6 @@
-"""`scripts/load --real` from end to end, as shortly as it goes: what it prints and writes is there, and nothing is lost."""
+"""`scripts/load --real` from end to end, as shortly as it goes: what it prints and writes is there,
+and nothing is lost.
+"""
 
 import contextlib
 import io
@@ -20,7 +22,9 @@ on_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def environ():
-    """The environment of a shell after `. .run/services/services.env`, in this process too, where nothing is traced for coverage."""
+    """The environment of a shell after `. .run/services/services.env`, in this process too, where
+    nothing is traced for coverage.
+    """
     services = Services()
     services.up()
     with pytest.MonkeyPatch.context() as patch:
@@ -44,32 +48,62 @@ async def said(measured):
 
 
 def test_one_rate_is_measured_beside_its_limits(environ, tmp_path):
-    """The command itself: all figures, the tax of HTTP too, and the CPU of each component; 2,000 messages, 200 a second."""
+    """The command itself: all figures, the tax of HTTP too, and the CPU of each component; 2,000
+    messages, 200 a second.
+    """
     report = tmp_path / "report.json"
-    words = ["--rate", "200", "--warm-up", "2", "--seconds", "8", "--gateways", "2", "--json", str(report)]
+    words = [
+        "--rate",
+        "200",
+        "--warm-up",
+        "2",
+        "--seconds",
+        "8",
+        "--gateways",
+        "2",
+        "--json",
+        str(report),
+    ]
     command = [sys.executable, "-m", "measure.load", "--real", *words]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
 
     (step,) = found["steps"]
     assert step["acknowledged"] == step["delivered"] == 2_000
-    assert set(step["cpu_us_by_component"]) == {"gateway", "function", "pump", "kafka", "cassandra", "postgres", "redis"}
+    assert set(step["cpu_us_by_component"]) == {
+        "gateway",
+        "function",
+        "pump",
+        "kafka",
+        "cassandra",
+        "postgres",
+        "redis",
+    }
     assert set(found["figures"]) == {"P1", "P2", "P5", "P6", "P7", "P9", "P15"}
-    assert found["limits"]["bare_kafka"]["appended"] == found["limits"]["bare_kafka"]["read"] == 2_000
+    assert (
+        found["limits"]["bare_kafka"]["appended"] == found["limits"]["bare_kafka"]["read"] == 2_000
+    )
     assert "nothing lost, doubled or disordered" in done.stdout
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def run(environ):
-    """One product for all that follows, which begins without a function process; what stands above starts its own."""
+    """One product for all that follows, which begins without a function process; what stands above
+    starts its own.
+    """
     async with running(options_of("--from-zero", "--rate", "20", "--seconds", "3")) as run:
         yield run
 
 
 @on_one_loop
 async def test_from_zero_the_first_send_starts_the_functions(run):
-    """None ran before it: the measurement refuses its own figure otherwise. What is sent meanwhile waits, and is delivered and stored."""
+    """None ran before it: the measurement refuses its own figure otherwise.
+
+    What is sent meanwhile waits, and is delivered and stored.
+    """
     await run.log_in()
     out, (step,), more = await said(from_zero.at_once(run))
 
@@ -84,7 +118,10 @@ async def test_from_zero_the_first_send_starts_the_functions(run):
 
 @on_one_loop
 async def test_functions_that_run_already_are_ended_first(run):
-    """What a killed run has left in Kafka does not spoil the next figure. One that was ended is started by the next request for it."""
+    """What a killed run has left in Kafka does not spoil the next figure.
+
+    One that was ended is started by the next request for it.
+    """
     before = run.product.starts()["function-send"]
     out, (step,), more = await said(from_zero.at_once(run))
 

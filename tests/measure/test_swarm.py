@@ -1,4 +1,6 @@
-"""The clients of a load run behave as good clients do: else a figure of the product is one of theirs."""
+"""The clients of a load run behave as good clients do: else a figure of the product is one of
+theirs.
+"""
 
 import asyncio
 import json
@@ -17,7 +19,9 @@ PATIENCE_S = 5
 
 @pytest.fixture
 async def server():
-    """One that does with each connection what the test has written down: (its URL, that list, the hellos it got)."""
+    """One that does with each connection what the test has written down: (its URL, that list, the
+    hellos it got).
+    """
     script, hellos = [], asyncio.Queue()
 
     async def serve(socket):
@@ -29,17 +33,24 @@ async def server():
                 await socket.send(json.dumps(step))
         await socket.wait_closed()
 
-    async with websockets.serve(serve, "127.0.0.1", 0, subprotocols=["knchat.v1.json"], compression=None) as listening:
+    async with websockets.serve(
+        serve, "127.0.0.1", 0, subprotocols=["knchat.v1.json"], compression=None
+    ) as listening:
         yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}/", script, hellos
 
 
-WELCOME, LIVE = {"type": "welcome", "cursor": "c1", "result": "live"}, {"type": "live", "cursor": "c2"}
+WELCOME, LIVE = (
+    {"type": "welcome", "cursor": "c1", "result": "live"},
+    {"type": "live", "cursor": "c2"},
+)
 
 
 @pytest.fixture
 async def device(server):
     """One device of a run of four messages."""
-    device = swarm.ChatDevice(server[0], User(0, "1", "ann", "token", server[0]), "2", "r1", Record(4), "text")
+    device = swarm.ChatDevice(
+        server[0], User(0, "1", "ann", "token", server[0]), "2", "r1", Record(4), "text"
+    )
     yield device
     device.close()
 
@@ -47,7 +58,12 @@ async def device(server):
 async def test_told_to_come_again_or_elsewhere_it_does_so_at_once(server, device):
     """It does not sit out its time beside a closed socket."""
     url, script, hellos = server
-    script += [[4006], [{"type": "moved", "url": f"{url}other"}, 4001], [WELCOME, 4006], [WELCOME, LIVE]]
+    script += [
+        [4006],
+        [{"type": "moved", "url": f"{url}other"}, 4001],
+        [WELCOME, 4006],
+        [WELCOME, LIVE],
+    ]
     async with asyncio.timeout(PATIENCE_S):
         await device.connect()
 
@@ -56,7 +72,9 @@ async def test_told_to_come_again_or_elsewhere_it_does_so_at_once(server, device
 
 
 async def test_a_gateway_that_is_gone_for_good_is_looked_for(server):
-    """After three attempts that failed it asks where its gateway is now: what it has sent would count as lost else."""
+    """After three attempts that failed it asks where its gateway is now: what it has sent would
+    count as lost else.
+    """
     url, script, _ = server
     script += [[WELCOME, LIVE]]
     asked = []
@@ -65,7 +83,15 @@ async def test_a_gateway_that_is_gone_for_good_is_looked_for(server):
         asked.append(user.name)
         return url
 
-    device = swarm.ChatDevice("ws://127.0.0.1:1/", User(0, "1", "ann", "token", ""), "2", "r1", Record(4), "text", find=find)
+    device = swarm.ChatDevice(
+        "ws://127.0.0.1:1/",
+        User(0, "1", "ann", "token", ""),
+        "2",
+        "r1",
+        Record(4),
+        "text",
+        find=find,
+    )
     async with asyncio.timeout(PATIENCE_S):
         await device.connect()
     device.close()

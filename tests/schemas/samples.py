@@ -19,53 +19,116 @@ CHAT = f"d-{ALICE}-{BOB}"
 MESSAGE = 7_265_400_000_000_000_001
 SEND = pb.Send(text="héllo 👋", reply_to=MESSAGE - 1)
 COMMAND = pb.Command(id=MESSAGE, user=ALICE, device="laptop", key="k-1", chat=CHAT, send=SEND)
-MARK = pb.Command(id=MESSAGE + 1, user=BOB, device="phone", chat=CHAT, mark=pb.Mark(received=MESSAGE, read=MESSAGE - 1))
+MARK = pb.Command(
+    id=MESSAGE + 1,
+    user=BOB,
+    device="phone",
+    chat=CHAT,
+    mark=pb.Mark(received=MESSAGE, read=MESSAGE - 1),
+)
 SHOWN = pb.Message(id=MESSAGE, chat=CHAT, sender=ALICE, key="k-1", device="laptop", body=SEND)
 HISTORY = pb.HistoryMessage(message=SHOWN, version=MESSAGE)
 BOTH = [ALICE, BOB]
 
 PAYLOADS = {
     "Commands": pb.Commands(schema=1, commands=[COMMAND, MARK]),
-    "Outcomes": pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=COMMAND), pb.Outcome(command=COMMAND, refused="forbidden")]),
+    "Outcomes": pb.Outcomes(
+        schema=1,
+        outcomes=[pb.Outcome(command=COMMAND), pb.Outcome(command=COMMAND, refused="forbidden")],
+    ),
     "Deliveries": pb.Deliveries(
         schema=1,
         deliveries=[
             pb.Delivery(users=BOTH, message=SHOWN),
-            pb.Delivery(users=BOTH, receipt=pb.Receipt(chat=CHAT, user=BOB, received=MESSAGE, read=MESSAGE - 1)),
-            pb.Delivery(users=[BOB], unread=pb.Unread(chat=CHAT, unread=999, read=MESSAGE - 1, upto=MESSAGE)),
-            pb.Delivery(users=[ALICE], refused=pb.Refused(chat=CHAT, message=MESSAGE, key="k-1", code="forbidden")),
+            pb.Delivery(
+                users=BOTH,
+                receipt=pb.Receipt(chat=CHAT, user=BOB, received=MESSAGE, read=MESSAGE - 1),
+            ),
+            pb.Delivery(
+                users=[BOB], unread=pb.Unread(chat=CHAT, unread=999, read=MESSAGE - 1, upto=MESSAGE)
+            ),
+            pb.Delivery(
+                users=[ALICE],
+                refused=pb.Refused(chat=CHAT, message=MESSAGE, key="k-1", code="forbidden"),
+            ),
             pb.Delivery(users=[ALICE], lost=pb.Lost(message=MESSAGE, key="k-1")),
-            pb.Delivery(users=[ALICE], revoked=pb.Revoked(device="laptop", before_ms=1_795_560_000_000)),
+            pb.Delivery(
+                users=[ALICE], revoked=pb.Revoked(device="laptop", before_ms=1_795_560_000_000)
+            ),
         ],
     ),
     "Queries": pb.Queries(
         schema=1,
         queries=[
-            pb.Query(user=ALICE, session="s1", re=1, deadline_ms=9, history=pb.HistoryQuery(chat=CHAT, before=MESSAGE, limit=50)),
-            pb.Query(user=ALICE, session="s1", re=2, deadline_ms=9, history=pb.HistoryQuery(chat=CHAT, after=MESSAGE, limit=50)),
-            pb.Query(user=ALICE, session="s1", re=3, deadline_ms=9, history=pb.HistoryQuery(chat=CHAT, around=MESSAGE, limit=50)),
-            pb.Query(user=ALICE, session="s1", re=4, deadline_ms=9, chats=pb.ChatsQuery(after="x", limit=50)),
-            pb.Query(user=ALICE, session="s1", re=5, deadline_ms=9, digest=pb.DigestQuery(**{"chat": CHAT, "from": 1, "to": MESSAGE})),
+            pb.Query(
+                user=ALICE,
+                session="s1",
+                re=1,
+                deadline_ms=9,
+                history=pb.HistoryQuery(chat=CHAT, before=MESSAGE, limit=50),
+            ),
+            pb.Query(
+                user=ALICE,
+                session="s1",
+                re=2,
+                deadline_ms=9,
+                history=pb.HistoryQuery(chat=CHAT, after=MESSAGE, limit=50),
+            ),
+            pb.Query(
+                user=ALICE,
+                session="s1",
+                re=3,
+                deadline_ms=9,
+                history=pb.HistoryQuery(chat=CHAT, around=MESSAGE, limit=50),
+            ),
+            pb.Query(
+                user=ALICE,
+                session="s1",
+                re=4,
+                deadline_ms=9,
+                chats=pb.ChatsQuery(after="x", limit=50),
+            ),
+            pb.Query(
+                user=ALICE,
+                session="s1",
+                re=5,
+                deadline_ms=9,
+                digest=pb.DigestQuery(**{"chat": CHAT, "from": 1, "to": MESSAGE}),
+            ),
         ],
     ),
     "Answers": pb.Answers(
         schema=1,
         answers=[
-            pb.Answer(session="s1", re=1, page=pb.Page(chat=CHAT, messages=[HISTORY], more_before=True, more_after=True)),
+            pb.Answer(
+                session="s1",
+                re=1,
+                page=pb.Page(chat=CHAT, messages=[HISTORY], more_before=True, more_after=True),
+            ),
             pb.Answer(
                 session="s1",
                 re=4,
                 chats=pb.ChatStates(
                     chats=[
                         pb.ChatState(
-                            chat=CHAT, others=[BOB], newest=MESSAGE, newest_message=HISTORY, unread=3, read=MESSAGE - 4, received=MESSAGE
+                            chat=CHAT,
+                            others=[BOB],
+                            newest=MESSAGE,
+                            newest_message=HISTORY,
+                            unread=3,
+                            read=MESSAGE - 4,
+                            received=MESSAGE,
                         )
                     ],
                     after="y",
                 ),
             ),
             pb.Answer(session="s1", re=5, digest=pb.Digest(count=7, hash=0x0123456789ABCDEF)),
-            pb.Answer(session="s1", re=6, refused=pb.QueryRefused(code="malformed", message="no", field="to")),
+            pb.Answer(
+                session="s1",
+                re=6,
+                refused=pb.QueryRefused(code="malformed", message="no", field="to"),
+            ),
         ],
     ),
 }
@@ -93,8 +156,13 @@ EVENTS = {"full": FULL, "bare": BARE}
 def record_of(path: Path) -> tuple[bytes | None, list[tuple[str, bytes]], bytes | None]:
     """Key, headers and value of a stored record file."""
     stored = json.loads(path.read_text())
-    headers = [(header["name"], base64.b64decode(header["value_base64"])) for header in stored["headers"]]
-    key, value = (None if stored[name] is None else base64.b64decode(stored[name]) for name in ("key_base64", "value_base64"))
+    headers = [
+        (header["name"], base64.b64decode(header["value_base64"])) for header in stored["headers"]
+    ]
+    key, value = (
+        None if stored[name] is None else base64.b64decode(stored[name])
+        for name in ("key_base64", "value_base64")
+    )
     return key, headers, value
 
 

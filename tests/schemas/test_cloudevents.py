@@ -1,4 +1,6 @@
-"""The codec of events: golden bytes, the real data plane's bytes, the cloudevents SDK where it is right, and all that is no event."""
+"""The codec of events: golden bytes, the real data plane's bytes, the cloudevents SDK where it is
+right, and all that is no event.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,12 @@ from tests.schemas.samples import EVENTS, FULL, GOLDEN, PAYLOADS, record_of, req
 from tests.support.traces import TRACE
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40)
-TRACES = st.builds("00-{:032x}-{:016x}-{:02x}".format, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255))
+TRACES = st.builds(
+    "00-{:032x}-{:016x}-{:02x}".format,
+    st.integers(1, 2**128 - 1),
+    st.integers(1, 2**64 - 1),
+    st.integers(0, 255),
+)
 EVENT = st.builds(
     Event,
     id=PRINTABLE,
@@ -43,13 +50,15 @@ EVENT = st.builds(
     datacontenttype=st.none() | st.just("application/protobuf"),
     dataschema=st.none() | PRINTABLE,
     subject=st.none() | PRINTABLE,
-    extensions=st.dictionaries(st.sampled_from(["partitionkey", "knchatsig", "knativeerrorcode", "a1"]), PRINTABLE),
+    extensions=st.dictionaries(
+        st.sampled_from(["partitionkey", "knchatsig", "knativeerrorcode", "a1"]), PRINTABLE
+    ),
     traceparent=st.none() | TRACES,
 )
 CONTEXT = [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/tests"), ("ce_type", b"t")]
 
 
-# ---- golden ------------------------------------------------------------------------------------------------------------------------------
+# ---- golden --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -80,22 +89,36 @@ def test_a_payload_has_its_golden_bytes(name):
     assert golden.startswith(b"\x08\x01")
 
 
-# ---- what the real data plane stores and sends -------------------------------------------------------------------------------------------
+# ---- what the real data plane stores and sends ---------------------------------------------------
 
-DISPATCHED = ["dispatch-binary-protobuf", "dispatch-structured-json", "dispatch-structured-json-base64"]
+DISPATCHED = [
+    "dispatch-binary-protobuf",
+    "dispatch-structured-json",
+    "dispatch-structured-json-base64",
+]
 
 
 @pytest.mark.parametrize("name", DISPATCHED)
 def test_a_record_reads_as_the_dispatcher_delivers_it(name):
-    """What the real dispatcher makes of a record, binary or structured, is what we read from it, but for its own additions."""
+    """What the real dispatcher makes of a record, binary or structured, is what we read from it,
+    but for its own additions.
+    """
     _, headers, value = record_of(CAPTURES / f"{name}.record.json")
     delivered, body = request_of(CAPTURES / f"{name}.http")
 
     ours, our_body = to_http(from_kafka(headers, value))
     # The dispatcher writes times its own way, and a new span for each try.
-    theirs = {header: text.replace(".12Z", ".120Z") for header, text in delivered.items() if not header.startswith("ce-knativekafka")}
+    theirs = {
+        header: text.replace(".12Z", ".120Z")
+        for header, text in delivered.items()
+        if not header.startswith("ce-knativekafka")
+    }
     shown = {header: text for header, text in ours if header != "traceparent"}
-    assert shown == {header: theirs[header] for header in theirs if header.startswith("ce-") or header == "content-type"}
+    assert shown == {
+        header: theirs[header]
+        for header in theirs
+        if header.startswith("ce-") or header == "content-type"
+    }
     assert our_body == body
 
 
@@ -108,7 +131,9 @@ def test_a_posted_event_is_stored_as_the_sink_stores_it():
     our_key, ours, our_value = to_kafka(event)
     varies = {"traceparent", "ce_time"}
     assert (our_key, our_value) == (key, value)
-    assert {pair for pair in ours if pair[0] not in varies} == {pair for pair in stored if pair[0] not in varies}
+    assert {pair for pair in ours if pair[0] not in varies} == {
+        pair for pair in stored if pair[0] not in varies
+    }
 
 
 def test_a_dead_letter_keeps_its_event():
@@ -129,31 +154,48 @@ def test_a_null_value_is_an_event_without_data():
 
 @pytest.mark.parametrize("name", ["dispatch-plain", "dispatch-not-a-cloudevent-bad-time"])
 def test_what_the_dispatcher_would_wrap_is_no_event(name):
-    """The dispatcher wraps such records in events of its own; a direct reader of the log gets Malformed."""
+    """The dispatcher wraps such records in events of its own; a direct reader of the log gets
+    Malformed.
+    """
     with pytest.raises(Malformed):
         from_kafka(*record_of(CAPTURES / f"{name}.record.json")[1:])
 
 
-# ---- the SDK as oracle -------------------------------------------------------------------------------------------------------------------
+# ---- the SDK as oracle ---------------------------------------------------------------------------
 
 
 @given(EVENT)
 def test_http_as_the_sdk_reads_it(event):
-    """What we post is what the SDK reads, and `from_sdk` gives the event back; the trace travels beside it."""
+    """What we post is what the SDK reads, and `from_sdk` gives the event back; the trace travels
+    beside it.
+    """
     headers, body = to_http(event)
     # Only what our events hold: for a body that may be JSON the SDK is no oracle, it guesses.
     seen = from_http(dict(headers), b"\x08\x01" + body)
 
     back = from_sdk(seen)
-    assert replace(back, data=back.data[2:], traceparent=event.traceparent, time=event.time) == event
+    assert (
+        replace(back, data=back.data[2:], traceparent=event.traceparent, time=event.time) == event
+    )
 
 
 @given(EVENT)
 def test_kafka_as_the_sdk_writes_it(event):
-    """Key, value and headers are the SDK's, but for the partitionkey attribute, which it drops against the specification."""
-    event = replace(event, datacontenttype="application/protobuf", time="2026-01-01T00:00:00Z", data=b"\x08\x01" + event.data)
+    """Key, value and headers are the SDK's, but for the partitionkey attribute, which it drops
+    against the specification.
+    """
+    event = replace(
+        event,
+        datacontenttype="application/protobuf",
+        time="2026-01-01T00:00:00Z",
+        data=b"\x08\x01" + event.data,
+    )
     attributes = {"datacontenttype": event.datacontenttype, "time": event.time, **event.extensions}
-    attributes |= {name: value for name in ("id", "source", "type", "dataschema", "subject") if (value := getattr(event, name))}
+    attributes |= {
+        name: value
+        for name in ("id", "source", "type", "dataschema", "subject")
+        if (value := getattr(event, name))
+    }
     theirs = sdk_to_kafka(CloudEvent(attributes, event.data), data_marshaller=lambda data: data)
 
     key, headers, value = to_kafka(replace(event, traceparent=None))
@@ -173,17 +215,37 @@ def test_records_read_back(event):
 
 @given(st.binary(min_size=1, max_size=100), st.booleans())
 def test_structured_as_the_sdk_writes_it(data, charset):
-    """The body of a structured event is what the SDK writes over HTTP; in Kafka only its content type was wrong."""
-    event = CloudEvent({"id": "1", "source": "/tests", "type": "t", "datacontenttype": "application/protobuf", "a1": "x"}, data)
+    """The body of a structured event is what the SDK writes over HTTP; in Kafka only its content
+    type was wrong.
+    """
+    event = CloudEvent(
+        {
+            "id": "1",
+            "source": "/tests",
+            "type": "t",
+            "datacontenttype": "application/protobuf",
+            "a1": "x",
+        },
+        data,
+    )
     _, body = to_structured(event)
-    content_type = b"Application/CloudEvents+JSON; charset=UTF-8" if charset else b"application/cloudevents+json"
+    content_type = (
+        b"Application/CloudEvents+JSON; charset=UTF-8"
+        if charset
+        else b"application/cloudevents+json"
+    )
 
     read = from_kafka([("Content-Type", content_type), ("traceparent", TRACE.encode())], body)
-    assert (read.id, read.data, read.datacontenttype, read.extensions) == ("1", data, "application/protobuf", {"a1": "x"})
+    assert (read.id, read.data, read.datacontenttype, read.extensions) == (
+        "1",
+        data,
+        "application/protobuf",
+        {"a1": "x"},
+    )
     assert read.traceparent == TRACE
 
 
-# ---- what is no event --------------------------------------------------------------------------------------------------------------------
+# ---- what is no event ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", range(4))
@@ -215,7 +277,9 @@ def test_an_event_lacks_an_attribute(missing):
     ],
 )
 def test_a_header_is_refused(name, value, field):
-    """Names and values that would become something else in the next hop are refused here, by name."""
+    """Names and values that would become something else in the next hop are
+    refused here, by name.
+    """
     with pytest.raises(Malformed) as refusal:
         from_kafka([*CONTEXT, (name, value)], b"")
     assert refusal.value.field == field
@@ -239,7 +303,10 @@ def test_foreign_headers_may_hold_anything():
         b'{"specversion":"1.0","id":"1","source":"s","type":"t","x":1.5}',
         b'{"specversion":"1.0","id":"1","source":"s","type":"t","x":{"y":1}}',
         b'{"specversion":"1.0","id":"1","source":"s","type":"t","x":"\\ud800"}',
-        b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":' + b"[" * 9_000 + b"]" * 9_000 + b"}",
+        b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":'
+        + b"[" * 9_000
+        + b"]" * 9_000
+        + b"}",
     ],
 )
 def test_a_broken_structured_event_is_refused(body):
@@ -250,7 +317,9 @@ def test_a_broken_structured_event_is_refused(body):
 
 @given(TRACES, st.integers(1, 254), st.sampled_from(["", "-", "-more of it", "-\x00"]))
 def test_a_trace_of_a_version_to_come_is_understood_as_far_as_we_can(trace, version, more):
-    """Source: W3C Trace Context, section 3.2.2: the first 55 characters, if a dash follows or nothing."""
+    """Source: W3C Trace Context, section 3.2.2: the first 55 characters, if a dash follows or
+    nothing.
+    """
     assert trace_of(trace) == trace
     assert trace_of(f"{version:02x}{trace[2:]}{more}") == trace
 
@@ -290,7 +359,12 @@ def test_no_event_fails_for_its_trace(raw):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["content-type", "ce_id", "ce_time", "x", "traceparent"]) | st.text(), st.binary())),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["content-type", "ce_id", "ce_time", "x", "traceparent"]) | st.text(),
+            st.binary(),
+        )
+    ),
     st.none() | st.binary(),
 )
 def test_any_record_is_read_or_refused(headers, value):
@@ -301,7 +375,9 @@ def test_any_record_is_read_or_refused(headers, value):
 
 
 def test_structured_data_of_other_kinds():
-    """Text stays text, JSON stays JSON, null attributes are absent, numbers and booleans become text."""
+    """Text stays text, JSON stays JSON, null attributes are absent, numbers and booleans become
+    text.
+    """
     head = '{"specversion":"1.0","id":"1","source":"s","type":"t","subject":null,"n":7,"yes":true,'
     read = [
         from_kafka([("content-type", b"application/cloudevents+json")], (head + data).encode())
@@ -309,7 +385,9 @@ def test_structured_data_of_other_kinds():
     ]
 
     assert [event.data for event in read] == [b"abc", b'{"a":[1]}', b""]
-    assert {(event.subject, *event.extensions.items()) for event in read} == {(None, ("n", "7"), ("yes", "true"))}
+    assert {(event.subject, *event.extensions.items()) for event in read} == {
+        (None, ("n", "7"), ("yes", "true"))
+    }
 
 
 @pytest.mark.parametrize("body", [b"5", b"[]", b'"x"', b"{}", b"null", b"true", b"text"])
@@ -329,7 +407,12 @@ def test_an_empty_body_is_empty_data():
     assert from_sdk(from_http(dict(headers), b"")).data == b""
 
 
-TIMES = ["2026-11-24T22:40:00Z", "2026-11-24t22:40:00.123456789z", "2026-11-24T22:40:00.1+02:00", "2026-11-24T22:40:00-00:00"]
+TIMES = [
+    "2026-11-24T22:40:00Z",
+    "2026-11-24t22:40:00.123456789z",
+    "2026-11-24T22:40:00.1+02:00",
+    "2026-11-24T22:40:00-00:00",
+]
 
 
 @pytest.mark.parametrize("text", TIMES)
@@ -339,7 +422,16 @@ def test_a_time_is_taken(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-11-24T22:40:00", "2026-11-24 22:40:00Z", "20261124T224000Z", "2026-W48-2T22:40:00Z", "2026-02-30T22:40:00Z", "", "now"]
+    "text",
+    [
+        "2026-11-24T22:40:00",
+        "2026-11-24 22:40:00Z",
+        "20261124T224000Z",
+        "2026-W48-2T22:40:00Z",
+        "2026-02-30T22:40:00Z",
+        "",
+        "now",
+    ],
 )
 def test_a_time_is_refused(text):
     """The dispatcher would wrap such an event instead of delivering it."""
@@ -348,13 +440,16 @@ def test_a_time_is_refused(text):
     assert refusal.value.field == "time"
 
 
-# ---- payloads ----------------------------------------------------------------------------------------------------------------------------
+# ---- payloads ------------------------------------------------------------------------------------
 
 
 def test_a_payload_is_parsed():
     """A parameter of the content type and its case do not matter."""
     assert parse(FULL, pb.Commands) == PAYLOADS["Commands"]
-    assert parse(replace(FULL, datacontenttype="Application/Protobuf; x=y"), pb.Commands) == PAYLOADS["Commands"]
+    assert (
+        parse(replace(FULL, datacontenttype="Application/Protobuf; x=y"), pb.Commands)
+        == PAYLOADS["Commands"]
+    )
 
 
 @pytest.mark.parametrize(

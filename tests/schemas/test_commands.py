@@ -30,8 +30,12 @@ def send(**fields):
 
 
 def test_a_send_becomes_a_command():
-    """To somebody or into a chat: both name the same chat, with the body, the key and who asks; the id is minted later."""
-    expected = pb.Command(user=ALICE, device="laptop", key="k-1", chat=CHAT, send=pb.Send(text="hi", reply_to=7))
+    """To somebody or into a chat: both name the same chat, with the body, the key and who asks; the
+    id is minted later.
+    """
+    expected = pb.Command(
+        user=ALICE, device="laptop", key="k-1", chat=CHAT, send=pb.Send(text="hi", reply_to=7)
+    )
 
     assert command(send(reply_to="7")) == expected
     assert command(send(to=frames.UNSET, chat=CHAT, reply_to="7")) == expected
@@ -60,7 +64,9 @@ def test_a_notebook_is_a_chat_with_oneself():
     ],
 )
 def test_a_send_is_refused(fields, code, field):
-    """One of chat and to, one of text and file, sizes, and other people's chats: each mistake by its code and place."""
+    """One of chat and to, one of text and file, sizes, and other people's chats: each mistake by
+    its code and place.
+    """
     with pytest.raises(Refused) as refusal:
         command(send(**fields))
     assert (refusal.value.code, refusal.value.field) == (code, field)
@@ -68,7 +74,9 @@ def test_a_send_is_refused(fields, code, field):
 
 @given(st.text(max_size=40), st.integers(1, 60))
 def test_text_is_counted_in_bytes(text, limit):
-    """The limit is one of UTF-8 bytes; half a surrogate pair is no text, and U+0000 no store can keep."""
+    """The limit is one of UTF-8 bytes; half a surrogate pair is no text, and U+0000 no store can
+    keep.
+    """
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -85,9 +93,13 @@ def test_text_is_counted_in_bytes(text, limit):
 
 def test_a_mark_becomes_a_command():
     """Read implies received; a mark has no key."""
-    assert command(frames.Mark(chat=CHAT, read="9", received="3")).mark == pb.Mark(received=9, read=9)
+    assert command(frames.Mark(chat=CHAT, read="9", received="3")).mark == pb.Mark(
+        received=9, read=9
+    )
     assert command(frames.Mark(chat=CHAT, received="3")).mark == pb.Mark(received=3)
-    assert command(frames.Mark(chat=CHAT, read="9")) == pb.Command(user=ALICE, device="laptop", chat=CHAT, mark=pb.Mark(received=9, read=9))
+    assert command(frames.Mark(chat=CHAT, read="9")) == pb.Command(
+        user=ALICE, device="laptop", chat=CHAT, mark=pb.Mark(received=9, read=9)
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,10 @@ def test_a_mark_is_refused(frame, code, field):
 
 def test_a_key_with_other_content_is_noticed():
     """Chat, text and reply count; who, when and from which device do not."""
-    same = [command(send()), command_of(send(key="k-2", chat=CHAT, to=frames.UNSET), user=ALICE, device="phone")]
+    same = [
+        command(send()),
+        command_of(send(key="k-2", chat=CHAT, to=frames.UNSET), user=ALICE, device="phone"),
+    ]
     others = [send(text="ho"), send(reply_to="1"), send(to=str(CAROL))]
 
     assert len({content_hash(one) for one in same}) == 1
@@ -125,15 +140,32 @@ AT = "2026-11-24T22:40:00.000Z"
 @pytest.mark.parametrize(
     ("frame", "expected"),
     [
-        (frames.History(id=5, chat=CHAT), pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, limit=50))),
-        (frames.History(id=5, chat=CHAT, before="0", limit=1), pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, before=0, limit=1))),
-        (frames.History(id=5, chat=CHAT, after="7"), pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, after=7, limit=50))),
+        (
+            frames.History(id=5, chat=CHAT),
+            pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, limit=50)),
+        ),
+        (
+            frames.History(id=5, chat=CHAT, before="0", limit=1),
+            pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, before=0, limit=1)),
+        ),
+        (
+            frames.History(id=5, chat=CHAT, after="7"),
+            pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, after=7, limit=50)),
+        ),
         (
             frames.History(id=5, chat="g-9", around=AT),
-            pb.Query(**HEAD, history=pb.HistoryQuery(chat="g-9", around=first_id_at(1_795_560_000_000), limit=50)),
+            pb.Query(
+                **HEAD,
+                history=pb.HistoryQuery(
+                    chat="g-9", around=first_id_at(1_795_560_000_000), limit=50
+                ),
+            ),
         ),
         (frames.Chats(id=5), pb.Query(**HEAD, chats=pb.ChatsQuery(limit=50))),
-        (frames.Chats(id=5, after="x", limit=2), pb.Query(**HEAD, chats=pb.ChatsQuery(after="x", limit=2))),
+        (
+            frames.Chats(id=5, after="x", limit=2),
+            pb.Query(**HEAD, chats=pb.ChatsQuery(after="x", limit=2)),
+        ),
         (
             frames.DigestAsk(id=5, chat=CHAT, from_="1", to="9"),
             pb.Query(**HEAD, digest=pb.DigestQuery(**{"chat": CHAT, "from": 1, "to": 9})),
@@ -154,7 +186,11 @@ def test_a_question_becomes_a_query(frame, expected):
         (frames.History(id=5, chat=f"d-{BOB}-{CAROL}"), "unknown_chat", "chat"),
         (frames.DigestAsk(id=5, chat=CHAT, from_=str(LATEST + 1), to="9"), "malformed", "from"),
         (frames.DigestAsk(id=5, chat=CHAT, from_="1", to=str(LATEST + 1)), "malformed", "to"),
-        (frames.DigestAsk(id=5, chat=f"d-{BOB}-{CAROL}", from_="1", to="2"), "unknown_chat", "chat"),
+        (
+            frames.DigestAsk(id=5, chat=f"d-{BOB}-{CAROL}", from_="1", to="2"),
+            "unknown_chat",
+            "chat",
+        ),
     ],
 )
 def test_a_question_is_refused(frame, code, field):
@@ -165,9 +201,11 @@ def test_a_question_is_refused(frame, code, field):
 
 
 # What JSON makes longer, by how much, and characters of each length in UTF-8.
-LONG_TEXT = st.lists(st.tuples(st.sampled_from('\x01\x1f\n"\\a\x7fé€😀\u2028'), st.integers(1, 33_000)), min_size=1, max_size=3).map(
-    lambda runs: "".join(character * count for character, count in runs)
-)
+LONG_TEXT = st.lists(
+    st.tuples(st.sampled_from('\x01\x1f\n"\\a\x7fé€😀\u2028'), st.integers(1, 33_000)),
+    min_size=1,
+    max_size=3,
+).map(lambda runs: "".join(character * count for character, count in runs))
 
 
 @given(LONG_TEXT, st.integers(1, 32_768))
@@ -179,10 +217,19 @@ def test_a_text_that_is_taken_fits_every_recipients_frame(text, text_bytes):
     except Malformed as error:
         assert (error.code, error.details["field"]) == ("too_large", "text")
         return
-    body = pb.Message(id=LATEST, chat=f"d-{LATEST - 1}-{LATEST}", sender=ALICE, key=sent.key, device=sent.device, body=sent.send)
+    body = pb.Message(
+        id=LATEST,
+        chat=f"d-{LATEST - 1}-{LATEST}",
+        sender=ALICE,
+        key=sent.key,
+        device=sent.device,
+        body=sent.send,
+    )
     push = push_of(pb.Delivery(users=[ALICE], message=body), ALICE)
     push.n, push.cursor, push.re = 2**53, "c" * 256, 2**53
-    page = page_of(pb.Page(chat=body.chat, messages=[pb.HistoryMessage(message=body, version=LATEST)]))
+    page = page_of(
+        pb.Page(chat=body.chat, messages=[pb.HistoryMessage(message=body, version=LATEST)])
+    )
     for codec in frames.CODECS.values():
         assert len(codec.encode(push)) <= frames.FRAME_BYTES
         assert len(codec.encode(page)) <= frames.PAGE_BYTES

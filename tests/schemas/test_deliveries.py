@@ -10,7 +10,9 @@ from schemas.deliveries import answer_of, chat_state, outdates, push_of, replace
 from schemas.ids import time_text, unix_ms_of
 from tests.schemas.samples import ALICE, BOB, BOTH, CHAT, HISTORY, MESSAGE, PAYLOADS
 
-DELIVERIES = {delivery.WhichOneof("body"): delivery for delivery in PAYLOADS["Deliveries"].deliveries}
+DELIVERIES = {
+    delivery.WhichOneof("body"): delivery for delivery in PAYLOADS["Deliveries"].deliveries
+}
 ANSWERS = {answer.WhichOneof("body"): answer for answer in PAYLOADS["Answers"].answers}
 TIME = time_text(unix_ms_of(MESSAGE))
 ITEM = frames.HistoryMessage(
@@ -27,32 +29,51 @@ ITEM = frames.HistoryMessage(
 
 
 def test_a_message_is_pushed():
-    """The time comes out of the id; only the sender's own devices learn from which of them it came."""
+    """The time comes out of the id; only the sender's own devices learn from
+    which of them it came.
+    """
     pushed = push_of(DELIVERIES["message"], BOB)
 
     assert pushed == frames.Message(
-        chat=CHAT, message=str(MESSAGE), sender=str(ALICE), time=TIME, key="k-1", text="héllo 👋", reply_to=str(MESSAGE - 1)
+        chat=CHAT,
+        message=str(MESSAGE),
+        sender=str(ALICE),
+        time=TIME,
+        key="k-1",
+        text="héllo 👋",
+        reply_to=str(MESSAGE - 1),
     )
     assert push_of(DELIVERIES["message"], ALICE).device == "laptop"
 
 
 def test_what_was_not_said_is_not_pushed():
     """No reply, no watermark: no field."""
-    message = pb.Delivery(users=BOTH, message=pb.Message(id=MESSAGE, chat=CHAT, sender=ALICE, key="k", body=pb.Send(text="x")))
+    message = pb.Delivery(
+        users=BOTH,
+        message=pb.Message(id=MESSAGE, chat=CHAT, sender=ALICE, key="k", body=pb.Send(text="x")),
+    )
     receipt = pb.Delivery(users=BOTH, receipt=pb.Receipt(chat=CHAT, user=BOB, received=5))
 
     assert push_of(message, BOB).reply_to is frames.UNSET
     assert push_of(receipt, BOB) == frames.Receipt(chat=CHAT, user=str(BOB), received="5")
-    assert push_of(pb.Delivery(receipt=pb.Receipt(chat=CHAT, user=BOB, read=5)), BOB) == frames.Receipt(chat=CHAT, user=str(BOB), read="5")
+    assert push_of(
+        pb.Delivery(receipt=pb.Receipt(chat=CHAT, user=BOB, read=5)), BOB
+    ) == frames.Receipt(chat=CHAT, user=str(BOB), read="5")
 
 
 def test_the_other_pushes():
     """Receipts, unread counts, refusals and losses, each with the fields of the protocol."""
     message = str(MESSAGE)
 
-    assert push_of(DELIVERIES["receipt"], ALICE) == frames.Receipt(chat=CHAT, user=str(BOB), received=message, read=str(MESSAGE - 1))
-    assert push_of(DELIVERIES["unread"], BOB) == frames.Unread(chat=CHAT, unread=999, read=str(MESSAGE - 1), upto=str(MESSAGE))
-    assert push_of(DELIVERIES["refused"], ALICE) == frames.Refused(chat=CHAT, message=message, key="k-1", code="forbidden")
+    assert push_of(DELIVERIES["receipt"], ALICE) == frames.Receipt(
+        chat=CHAT, user=str(BOB), received=message, read=str(MESSAGE - 1)
+    )
+    assert push_of(DELIVERIES["unread"], BOB) == frames.Unread(
+        chat=CHAT, unread=999, read=str(MESSAGE - 1), upto=str(MESSAGE)
+    )
+    assert push_of(DELIVERIES["refused"], ALICE) == frames.Refused(
+        chat=CHAT, message=message, key="k-1", code="forbidden"
+    )
     assert push_of(DELIVERIES["lost"], ALICE) == frames.Lost(message=message, key="k-1")
 
 
@@ -64,7 +85,9 @@ def test_what_is_not_shown():
 
 
 def test_what_a_newer_push_replaces():
-    """A newer watermark or count of the same chat makes the older one superfluous; messages all count."""
+    """A newer watermark or count of the same chat makes the older one superfluous; messages all
+    count.
+    """
     names = {body: replaces(delivery) for body, delivery in DELIVERIES.items()}
 
     assert names == {
@@ -115,7 +138,13 @@ def test_a_push_outdates_only_what_it_says_as_well(newer, older, outdated):
 def test_a_page_is_answered():
     """Newest first, with its lowest and highest id; an empty page has neither."""
     assert answer_of(ANSWERS["page"]) == frames.Page(
-        re=1, chat=CHAT, messages=[ITEM], more_before=True, more_after=True, first=str(MESSAGE), last=str(MESSAGE)
+        re=1,
+        chat=CHAT,
+        messages=[ITEM],
+        more_before=True,
+        more_after=True,
+        first=str(MESSAGE),
+        last=str(MESSAGE),
     )
     empty = answer_of(pb.Answer(re=2, page=pb.Page(chat=CHAT)))
     assert (empty.messages, empty.first, empty.last) == ([], frames.UNSET, frames.UNSET)
@@ -154,18 +183,26 @@ def test_a_digest_is_answered():
     assert answer_of(ANSWERS["digest"]) == frames.Digest(re=5, count=7, hash="0123456789abcdef")
 
 
-@pytest.mark.parametrize(("code", "temporary"), [("malformed", False), ("unknown_chat", False), ("unavailable", True)])
+@pytest.mark.parametrize(
+    ("code", "temporary"), [("malformed", False), ("unknown_chat", False), ("unavailable", True)]
+)
 def test_a_refused_question_is_answered(code, temporary):
-    """As `error`, with the place of the mistake where there is one; what may work later is said to be temporary."""
+    """As `error`, with the place of the mistake where there is one; what may work later is said to
+    be temporary.
+    """
     refused = pb.Answer(re=6, refused=pb.QueryRefused(code=code, message="no", field="to"))
 
-    assert answer_of(refused) == frames.Error(re=6, code=code, message="no", temporary=temporary, details={"field": "to"})
+    assert answer_of(refused) == frames.Error(
+        re=6, code=code, message="no", temporary=temporary, details={"field": "to"}
+    )
     refused.refused.field = ""
     assert answer_of(refused).details is frames.UNSET
 
 
 def test_history_items_carry_their_version():
     """An edit, deletion or reaction raises the version above the id."""
-    page = pb.Page(chat=CHAT, messages=[pb.HistoryMessage(message=HISTORY.message, version=MESSAGE + 5)])
+    page = pb.Page(
+        chat=CHAT, messages=[pb.HistoryMessage(message=HISTORY.message, version=MESSAGE + 5)]
+    )
 
     assert answer_of(pb.Answer(re=1, page=page)).messages[0].version == str(MESSAGE + 5)

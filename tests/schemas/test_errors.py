@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES, ChatError, Malformed, Moved, Refused, Unavailable
+from schemas.errors import (
+    STATUS_OF_CODE,
+    TEMPORARY_CODES,
+    ChatError,
+    Malformed,
+    Moved,
+    Refused,
+    Unavailable,
+)
 
 
 def test_the_codes_of_the_protocol():
@@ -46,17 +54,37 @@ def test_an_error_carries_what_a_caller_is_shown():
         "text must not be empty",
     )
     assert (too_large.status, too_large.temporary) == (413, False)
-    assert (limited.status, limited.temporary, limited.details, limited.retry_after_s) == (429, True, {}, 3)
-    assert (away.code, away.status, away.temporary, away.retry_after_s) == ("unavailable", 503, True, 1.0)
+    assert (limited.status, limited.temporary, limited.details, limited.retry_after_s) == (
+        429,
+        True,
+        {},
+        3,
+    )
+    assert (away.code, away.status, away.temporary, away.retry_after_s) == (
+        "unavailable",
+        503,
+        True,
+        1.0,
+    )
     assert moved.url == "ws://127.0.0.1:1/v1/socket"
-    assert all(isinstance(error, ChatError) for error in (malformed, too_large, limited, away, moved))
+    assert all(
+        isinstance(error, ChatError) for error in (malformed, too_large, limited, away, moved)
+    )
 
 
 def test_an_error_has_one_shape_over_http():
     """Body and Retry-After are the same at every endpoint; no wait is shorter than a second."""
-    assert Malformed("no", field="text").problem == {"code": "malformed", "message": "no", "details": {"field": "text"}}
+    assert Malformed("no", field="text").problem == {
+        "code": "malformed",
+        "message": "no",
+        "details": {"field": "text"},
+    }
     assert Malformed("no").retry_after is None
-    assert [Unavailable("no", retry_after_s=seconds).retry_after for seconds in (0.2, 1.6, 60)] == ["1", "2", "60"]
+    assert [Unavailable("no", retry_after_s=seconds).retry_after for seconds in (0.2, 1.6, 60)] == [
+        "1",
+        "2",
+        "60",
+    ]
 
 
 def test_a_code_outside_the_table_is_a_bug():

@@ -49,7 +49,9 @@ INCOMING = st.one_of(
         file=unset_or(IDS),
         reply_to=unset_or(IDS),
     ),
-    st.builds(frames.Mark, chat=st.just("g-1"), id=NUMBER, received=unset_or(IDS), read=unset_or(IDS)),
+    st.builds(
+        frames.Mark, chat=st.just("g-1"), id=NUMBER, received=unset_or(IDS), read=unset_or(IDS)
+    ),
     st.builds(
         frames.History,
         chat=st.just("g-1"),
@@ -95,17 +97,46 @@ OUTGOING = [
     frames.Cursor(cursor="c"),
     frames.Ok(re=1, message="9", version="9", time="t", duplicate=True, expires="t"),
     frames.Ok(re=1),
-    frames.Error(re=1, code="malformed", message="no", temporary=False, retry_after_ms=5, details={"field": "text"}),
-    frames.Message(n=1, cursor="c", chat="d-1-2", message="9", sender="1", time="t", key="k", text="hé", reply_to="8", device="d"),
+    frames.Error(
+        re=1,
+        code="malformed",
+        message="no",
+        temporary=False,
+        retry_after_ms=5,
+        details={"field": "text"},
+    ),
+    frames.Message(
+        n=1,
+        cursor="c",
+        chat="d-1-2",
+        message="9",
+        sender="1",
+        time="t",
+        key="k",
+        text="hé",
+        reply_to="8",
+        device="d",
+    ),
     frames.Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
     frames.Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
     frames.Lost(n=4, cursor="c", message="9", key="k"),
     frames.Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9", upto="12"),
-    frames.Page(re=1, chat="d-1-2", messages=[ITEM], more_before=True, more_after=False, first="9", last="9"),
+    frames.Page(
+        re=1, chat="d-1-2", messages=[ITEM], more_before=True, more_after=False, first="9", last="9"
+    ),
     frames.ChatList(
         re=1,
         chats=[
-            frames.ChatState(chat="d-1-2", kind="direct", newest="9", unread=0, read="9", received="9", others=["2"], newest_message=ITEM)
+            frames.ChatState(
+                chat="d-1-2",
+                kind="direct",
+                newest="9",
+                unread=0,
+                read="9",
+                received="9",
+                others=["2"],
+                newest_message=ITEM,
+            )
         ],
         after="x",
     ),
@@ -119,7 +150,9 @@ OUTGOING = [
 
 @given(INCOMING)
 def test_client_frames_go_round(frame):
-    """Every client frame survives both codecs, and what is absent is not sent at all, least of all as null."""
+    """Every client frame survives both codecs, and what is absent is not sent at all, least of all
+    as null.
+    """
     for codec in CODECS.values():
         assert codec.incoming(codec.encode(frame)) == frame
     assert all(value is not None for value in json.loads(TEXT.encode(frame)).values())
@@ -136,8 +169,29 @@ def test_server_frames_go_round(frame):
 def test_every_frame_is_covered_here():
     """A new frame wants a row above, and the table of types follows the union."""
     assert {type(frame).__struct_config__.tag for frame in OUTGOING} == SERVER_TYPES
-    assert {"hello", "send", "mark", "history", "chats", "digest", "refresh", "ping"} == CLIENT_TYPES
-    assert {"welcome", "live", "cursor", "ok", "error", "message", "receipt", "refused", "lost", "unread", "pong"} <= SERVER_TYPES
+    assert {
+        "hello",
+        "send",
+        "mark",
+        "history",
+        "chats",
+        "digest",
+        "refresh",
+        "ping",
+    } == CLIENT_TYPES
+    assert {
+        "welcome",
+        "live",
+        "cursor",
+        "ok",
+        "error",
+        "message",
+        "receipt",
+        "refused",
+        "lost",
+        "unread",
+        "pong",
+    } <= SERVER_TYPES
 
 
 def test_the_codecs_are_the_subprotocols():
@@ -151,16 +205,28 @@ def test_unknown_fields_are_ignored(name):
     """Later versions may add fields."""
     codec, pack = CODECS[name], PACK[name]
 
-    assert codec.incoming(pack({"type": "ping", "id": 3, "later": {"deep": [1, None, "x"]}})) == frames.Ping(id=3)
-    assert codec.outgoing(pack({"type": "live", "cursor": "c", "later": [1]})) == frames.Live(cursor="c")
+    assert codec.incoming(
+        pack({"type": "ping", "id": 3, "later": {"deep": [1, None, "x"]}})
+    ) == frames.Ping(id=3)
+    assert codec.outgoing(pack({"type": "live", "cursor": "c", "later": [1]})) == frames.Live(
+        cursor="c"
+    )
 
 
 @BOTH
 def test_an_unknown_type_is_told_from_a_bad_frame(name):
-    """The gateway answers `unknown_type` with the number; a client passes over what it does not know yet."""
+    """The gateway answers `unknown_type` with the number; a client passes over what it does not
+    know yet.
+    """
     codec, pack = CODECS[name], PACK[name]
 
-    for number, re in ((7, 7), ("7", msgspec.UNSET), (0, msgspec.UNSET), (2**53, msgspec.UNSET), (True, msgspec.UNSET)):
+    for number, re in (
+        (7, 7),
+        ("7", msgspec.UNSET),
+        (0, msgspec.UNSET),
+        (2**53, msgspec.UNSET),
+        (True, msgspec.UNSET),
+    ):
         with pytest.raises(UnknownType) as unknown:
             codec.incoming(pack({"type": "dance", "id": number}))
         assert (unknown.value.name, unknown.value.re) == ("dance", re)
@@ -210,7 +276,11 @@ BAD_FIELDS = [
 
 
 @BOTH
-@pytest.mark.parametrize(("frame", "field"), BAD_FIELDS, ids=lambda value: value if isinstance(value, str) else value["type"])
+@pytest.mark.parametrize(
+    ("frame", "field"),
+    BAD_FIELDS,
+    ids=lambda value: value if isinstance(value, str) else value["type"],
+)
 def test_a_bad_field_is_named(name, frame, field):
     """`error malformed` can name the place and repeat the number of the frame."""
     number = {} if field == "id" else {"id": 41}
@@ -222,7 +292,10 @@ def test_a_bad_field_is_named(name, frame, field):
 
 
 @BOTH
-@pytest.mark.parametrize("frame", [5, None, "ping", True, 1.5, {}, {"id": 1}, {"type": 5}, {"type": None}, {"type": ["ping"]}])
+@pytest.mark.parametrize(
+    "frame",
+    [5, None, "ping", True, 1.5, {}, {"id": 1}, {"type": 5}, {"type": None}, {"type": ["ping"]}],
+)
 def test_what_is_no_frame_is_unparsable(name, frame):
     """Not an object, or without a text `type`: the gateway closes with 4400."""
     for decode in (CODECS[name].incoming, CODECS[name].outgoing):
@@ -269,23 +342,31 @@ def test_text_that_is_no_json(payload):
     ids=lambda payload: payload[:12].hex(),
 )
 def test_bytes_that_are_no_message_pack(payload):
-    """Cut, doubled, binary or timestamps where text belongs, numbers as names, too deep: unparsable, never a crash."""
+    """Cut, doubled, binary or timestamps where text belongs, numbers as names, too deep:
+    unparsable, never a crash.
+    """
     with pytest.raises(Unparsable):
         BINARY.incoming(payload)
 
 
 @pytest.mark.parametrize(
-    "extra", [b"\xc7\x01\x05a", b"\xd6\xff\x00\x00\x00\x01", b"\xc4\x01a", b"\xca\x7f\xc0\x00\x00"], ids=lambda e: e.hex()
+    "extra",
+    [b"\xc7\x01\x05a", b"\xd6\xff\x00\x00\x00\x01", b"\xc4\x01a", b"\xca\x7f\xc0\x00\x00"],
+    ids=lambda e: e.hex(),
 )
 def test_message_pack_kinds_that_json_lacks(extra):
-    """Extensions, timestamps, binary, NaN: ignored where the field is unknown, a bad field where it is ours."""
+    """Extensions, timestamps, binary, NaN: ignored where the field is unknown, a bad field where it
+    is ours.
+    """
     assert BINARY.incoming(b"\x82\xa4type\xa4ping\xa1x" + extra) == frames.Ping()
     with pytest.raises(BadFrame) as bad:
         BINARY.incoming(b"\x82\xa4type\xa4ping\xa2id" + extra)
     assert bad.value.field == "id"
 
 
-@pytest.mark.parametrize("payload", [b'{"type":5,"text":"\\ud83d"}', b'"\\ud83d"', b'{"type":"ping","x":"\\ud83d'])
+@pytest.mark.parametrize(
+    "payload", [b'{"type":5,"text":"\\ud83d"}', b'"\\ud83d"', b'{"type":"ping","x":"\\ud83d']
+)
 def test_half_of_an_emoji_makes_no_frame_of_what_is_none(payload):
     """It is looked at again, not believed."""
     with pytest.raises(Unparsable):
@@ -305,7 +386,9 @@ def test_an_array_is_taken_in_order(name):
     codec, pack = CODECS[name], PACK[name]
     many = [{"type": "ping", "id": number} for number in range(1, FRAMES_IN_ARRAY + 1)]
 
-    assert [codec.incoming(frame).id for frame in codec.split(pack(many))] == list(range(1, FRAMES_IN_ARRAY + 1))
+    assert [codec.incoming(frame).id for frame in codec.split(pack(many))] == list(
+        range(1, FRAMES_IN_ARRAY + 1)
+    )
     assert [codec.incoming(frame) for frame in codec.split(pack(many[0]))] == [frames.Ping(id=1)]
     assert codec.split(pack([])) == []
     with pytest.raises(Unparsable):
@@ -328,7 +411,9 @@ def test_encoded_frames_are_put_together(name, count):
 def test_a_mistake_in_an_array_is_its_elements(name):
     """The good elements stay good; what is no object is unparsable by itself."""
     codec = CODECS[name]
-    good, unknown, nested, plain = codec.split(PACK[name]([{"type": "ping"}, {"type": "dance"}, [{"type": "ping"}], 5]))
+    good, unknown, nested, plain = codec.split(
+        PACK[name]([{"type": "ping"}, {"type": "dance"}, [{"type": "ping"}], 5])
+    )
 
     assert codec.incoming(good) == frames.Ping()
     with pytest.raises(UnknownType):
@@ -356,7 +441,10 @@ JUNK = st.recursive(
     | st.text(st.characters(codec="utf-8"))
     | st.sampled_from(sorted(CLIENT_TYPES | SERVER_TYPES)),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["type", "id", "key", "text", "chat", "limit", "n"]), inner)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["type", "id", "key", "text", "chat", "limit", "n"]), inner
+        )
     ),
     max_leaves=12,
 )
@@ -384,7 +472,13 @@ def test_fuzzed_values_raise_nothing_else(value):
 @given(st.binary(max_size=300), st.text(max_size=300), st.integers(0, 200))
 def test_fuzzed_bytes_raise_nothing_else(noise, text, at):
     """Fuzz: any bytes, any text with lone surrogates, and good frames with a bite taken out."""
-    good = {"type": "send", "id": 1, "key": "k", "to": "1", "text": text.encode("utf-8", "ignore").decode()}
+    good = {
+        "type": "send",
+        "id": 1,
+        "key": "k",
+        "to": "1",
+        "text": text.encode("utf-8", "ignore").decode(),
+    }
     for codec, pack in ((TEXT, PACK[JSON]), (BINARY, PACK[MSGPACK])):
         survives(codec, noise)
         payload = pack(good)

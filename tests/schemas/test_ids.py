@@ -37,7 +37,9 @@ MOMENTS_MS = st.integers(EPOCH_MS, EPOCH_MS + 2**41 - 1)
 
 @given(GENERATOR, st.lists(st.one_of(st.none(), IDS, st.integers(-3_000, 3_000)), max_size=60))
 def test_a_mint_only_goes_up(generator, steps):
-    """Whatever the clock does and whatever ids are seen, each id is greater than all before it, and names its generator."""
+    """Whatever the clock does and whatever ids are seen, each id is greater than all before it, and
+    names its generator.
+    """
     snowflake, now_ms, highest = Snowflake(generator), NOW_MS, -1
     for step in steps:
         if step is None:
@@ -85,7 +87,9 @@ def test_an_id_of_my_own_past_stays_behind():
 
 
 def test_a_full_millisecond_flows_into_the_next():
-    """1,024 ids fit a millisecond; the next one takes the next millisecond, the clock notwithstanding."""
+    """1,024 ids fit a millisecond; the next one takes the next millisecond, the clock
+    notwithstanding.
+    """
     snowflake = Snowflake(0)
     minted = [snowflake.next_id(NOW_MS) for _ in range(1025)]
 
@@ -94,7 +98,9 @@ def test_a_full_millisecond_flows_into_the_next():
 
 
 def test_the_mint_waits_for_a_clock_that_stands():
-    """The logical clock runs at most MAX_AHEAD_MS ahead; then Unavailable, until the real one has moved on; nothing is lost."""
+    """The logical clock runs at most MAX_AHEAD_MS ahead; then Unavailable, until the real one has
+    moved on; nothing is lost.
+    """
     snowflake = Snowflake(0)
     assert snowflake.advance(first_id_at(NOW_MS + MAX_AHEAD_MS) | 1022, NOW_MS)
     last = snowflake.next_id(NOW_MS)
@@ -108,11 +114,15 @@ def test_the_mint_waits_for_a_clock_that_stands():
 
 @given(MOMENTS_MS)
 def test_time_to_id_and_back(unix_ms):
-    """An id holds its millisecond, and the first id of a millisecond lies above all ids of the one before."""
+    """An id holds its millisecond, and the first id of a millisecond lies above all ids of the one
+    before.
+    """
     first = first_id_at(unix_ms)
 
     assert unix_ms_of(first) == unix_ms == unix_ms_of(first | (1 << 22) - 1)
-    assert time_of(first) == datetime.fromtimestamp(unix_ms / 1000, UTC).replace(microsecond=unix_ms % 1000 * 1000)
+    assert time_of(first) == datetime.fromtimestamp(unix_ms / 1000, UTC).replace(
+        microsecond=unix_ms % 1000 * 1000
+    )
     assert parse_id_or_time(time_text(unix_ms), name="before") == first
 
 
@@ -131,10 +141,31 @@ def test_time_on_the_wire():
 @given(IDS)
 def test_ids_are_decimal(number):
     """Every id has one spelling."""
-    assert parse_id(str(number), name="message") == number == parse_id_or_time(str(number), name="before")
+    assert (
+        parse_id(str(number), name="message")
+        == number
+        == parse_id_or_time(str(number), name="before")
+    )
 
 
-NO_IDS = ["", "-1", "+1", "01", "1 ", " 1", "1.0", "1e3", "0x1", "\u0661", "\u00b2", str(LATEST + 1), "9" * 19, "1" * 5_000, "none", "1\n"]
+NO_IDS = [
+    "",
+    "-1",
+    "+1",
+    "01",
+    "1 ",
+    " 1",
+    "1.0",
+    "1e3",
+    "0x1",
+    "\u0661",
+    "\u00b2",
+    str(LATEST + 1),
+    "9" * 19,
+    "1" * 5_000,
+    "none",
+    "1\n",
+]
 
 
 @pytest.mark.parametrize("text", NO_IDS)
@@ -164,18 +195,26 @@ def test_no_user_is_zero():
     ],
 )
 def test_a_time_stands_for_the_first_id_of_its_millisecond(text, unix_ms):
-    """History at a time: fractions are cut to the millisecond, times before the epoch are the beginning."""
+    """History at a time: fractions are cut to the millisecond, times before the epoch are the
+    beginning.
+    """
     assert parse_id_or_time(text, name="around") == first_id_at(unix_ms)
 
 
 @given(st.integers(EPOCH_MS, EPOCH_MS + 2**41 - 1), st.integers(1, LATEST - 1))
 def test_a_time_parts_all_ids_in_two(unix_ms, number):
-    """Each id lies either below what `before` starts from or above what `after` does; an id as the anchor is left out by both."""
+    """Each id lies either below what `before` starts from or above what `after` does; an id as the
+    anchor is left out by both.
+    """
     before, after = (parse_anchor(time_text(unix_ms), name=name) for name in ("before", "after"))
 
     assert (number < before) is not (number > after)
     assert (number < before) is (unix_ms_of(number) < unix_ms)
-    assert parse_anchor(str(number), name="before") == parse_anchor(str(number), name="after") == number
+    assert (
+        parse_anchor(str(number), name="before")
+        == parse_anchor(str(number), name="after")
+        == number
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,12 +257,31 @@ def test_a_group_is_known_by_its_store_only():
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "d-", "d-1", "d-1-", "d-2-1", "d-0-1", "d-01-2", "d-1-2-3", "D-1-2", "d-1-2 ", "d-1-2\n", "g-", "g-0", "g-x", "g-1-2", "x-1"),
+        *(
+            "",
+            "d-",
+            "d-1",
+            "d-1-",
+            "d-2-1",
+            "d-0-1",
+            "d-01-2",
+            "d-1-2-3",
+            "D-1-2",
+            "d-1-2 ",
+            "d-1-2\n",
+            "g-",
+            "g-0",
+            "g-x",
+            "g-1-2",
+            "x-1",
+        ),
         *(f"d-1-{LATEST + 1}", f"g-{LATEST + 1}", "d-\u0661-\u0662"),
     ],
 )
 def test_what_is_no_chat_is_named(text):
-    """A chat has one spelling, and its people are possible users: no store ever sees another number."""
+    """A chat has one spelling, and its people are possible users: no store ever sees another
+    number.
+    """
     with pytest.raises(Malformed) as refusal:
         parse_chat(text)
     assert refusal.value.field == "chat"

@@ -45,10 +45,19 @@ FIELDS: dict[str, Any] = {
 def text64(raw: bytes | str | dict[str, Any]) -> str:
     if isinstance(raw, dict):
         raw = json.dumps(raw, separators=(",", ":"))
-    return base64.urlsafe_b64encode(raw.encode() if isinstance(raw, str) else raw).rstrip(b"=").decode()
+    return (
+        base64.urlsafe_b64encode(raw.encode() if isinstance(raw, str) else raw)
+        .rstrip(b"=")
+        .decode()
+    )
 
 
-def signed(header: dict[str, Any] | str | None = None, payload: dict[str, Any] | str | bytes = "", *, key: Ed25519PrivateKey = KEY) -> str:
+def signed(
+    header: dict[str, Any] | str | None = None,
+    payload: dict[str, Any] | str | bytes = "",
+    *,
+    key: Ed25519PrivateKey = KEY,
+) -> str:
     """Any header and payload, really signed: what only the holder of a key could make."""
     whole = {"alg": "EdDSA", "typ": "JWT", "kid": KID} if header is None else header
     body = f"{text64(whole)}.{text64(payload or FIELDS)}"
@@ -106,7 +115,9 @@ ATTACKS: dict[str, str | Callable[[], str]] = {
     "EdDSA with Ed448": jwt.encode(FIELDS, Ed448PrivateKey.generate(), "EdDSA", {"kid": KID}),
     # whose key
     "a stranger's key under our kid": signed(key=STRANGER),
-    "a stranger's key under its own kid": signed(head(kid=tokens.jwk_of(STRANGER.public_key())["kid"]), key=STRANGER),
+    "a stranger's key under its own kid": signed(
+        head(kid=tokens.jwk_of(STRANGER.public_key())["kid"]), key=STRANGER
+    ),
     "kid missing": signed({"alg": "EdDSA", "typ": "JWT"}),
     "kid null": signed(head(kid=None)),
     "kid a number": signed(head(kid=1)),
@@ -129,7 +140,9 @@ ATTACKS: dict[str, str | Callable[[], str]] = {
     # header
     "crit": signed(head(crit=["exp"], exp=1)),
     "crit b64": signed(head(crit=["b64"], b64=False)),
-    "b64 false, detached": lambda: ".".join([(t := signed(head(b64=False, crit=["b64"]))).split(".")[0], "", t.split(".")[2]]),
+    "b64 false, detached": lambda: ".".join(
+        [(t := signed(head(b64=False, crit=["b64"]))).split(".")[0], "", t.split(".")[2]]
+    ),
     "zip": signed(head(zip="DEF")),
     "cty JWT": signed(head(cty="JWT")),
     "another typ": signed(head(typ="at+jwt")),
@@ -211,7 +224,9 @@ ATTACKS: dict[str, str | Callable[[], str]] = {
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused(name):
-    """None of the known ways to forge or bend a token is accepted, and the refusal is one of ours."""
+    """None of the known ways to forge or bend a token is accepted, and the
+    refusal is one of ours.
+    """
     attack = ATTACKS[name]
 
     with pytest.raises(tokens.BadToken) as refused:
@@ -225,16 +240,28 @@ def test_a_token_tells_who_and_until_when():
     """What was signed is what comes out, to the millisecond of its issue."""
     claims = tokens.verify(GOOD, KEYS, NOW_S)
 
-    assert claims == CLAIMS == tokens.Claims(ALICE, "phone:1", NOW_S * 1_000 + 123, (NOW_S + 900) * 1_000)
+    assert (
+        claims
+        == CLAIMS
+        == tokens.Claims(ALICE, "phone:1", NOW_S * 1_000 + 123, (NOW_S + 900) * 1_000)
+    )
 
 
 def test_the_attacks_start_from_a_good_token():
-    """The tests' own way to sign makes accepted tokens, so that each attack fails for its own reason."""
+    """The tests' own way to sign makes accepted tokens, so that each attack fails for its own
+    reason.
+    """
     assert tokens.verify(signed(), KEYS, NOW_S).user == ALICE
-    assert tokens.verify(signed(payload=fields(later="claim", nbf=NOW_S)), KEYS, NOW_S).device == "phone"
+    assert (
+        tokens.verify(signed(payload=fields(later="claim", nbf=NOW_S)), KEYS, NOW_S).device
+        == "phone"
+    )
 
 
-@pytest.mark.parametrize(("now_s", "accepted"), [(NOW_S, True), (NOW_S + 899.9, True), (NOW_S + 900, False), (NOW_S - 59, True)])
+@pytest.mark.parametrize(
+    ("now_s", "accepted"),
+    [(NOW_S, True), (NOW_S + 899.9, True), (NOW_S + 900, False), (NOW_S - 59, True)],
+)
 def test_a_token_ends_at_its_second(now_s, accepted):
     """It counts up to its end, not at it, and a signer's clock may be a minute ahead."""
     if accepted:
@@ -244,9 +271,15 @@ def test_a_token_ends_at_its_second(now_s, accepted):
             tokens.verify(GOOD, KEYS, now_s)
 
 
-@pytest.mark.parametrize("early", [{"iat": NOW_S + 61, "iat_ms": NOW_S * 1_000 + 61_000}, {"nbf": NOW_S + 300}], ids=["iat", "nbf"])
+@pytest.mark.parametrize(
+    "early",
+    [{"iat": NOW_S + 61, "iat_ms": NOW_S * 1_000 + 61_000}, {"nbf": NOW_S + 300}],
+    ids=["iat", "nbf"],
+)
 def test_a_token_whose_time_has_not_come_is_refused_for_now(early):
-    """A clock is wrong, and it is unknown which: the client comes again, and is not told to log in."""
+    """A clock is wrong, and it is unknown which: the client comes again, and is
+    not told to log in.
+    """
     token = signed(payload=fields(**early))
     with pytest.raises(tokens.EarlyToken) as refused:
         tokens.verify(token, KEYS, NOW_S)
@@ -262,7 +295,10 @@ def test_an_unknown_kid_is_told_apart():
         tokens.verify(GOOD, {"other": KEY.public_key()}, NOW_S)
 
 
-@given(st.text(max_size=300) | st.from_regex(r"\A[A-Za-z0-9_-]{0,80}\.[A-Za-z0-9_-]{0,80}\.[A-Za-z0-9_-]{0,90}\Z"))
+@given(
+    st.text(max_size=300)
+    | st.from_regex(r"\A[A-Za-z0-9_-]{0,80}\.[A-Za-z0-9_-]{0,80}\.[A-Za-z0-9_-]{0,90}\Z")
+)
 def test_no_text_crashes_it(text):
     """Whatever arrives as a token gets the same answer."""
     with pytest.raises(tokens.BadToken):
@@ -280,8 +316,14 @@ def test_no_changed_character_is_accepted(place, character):
 
 
 def test_a_jwks_gives_its_keys_back():
-    """Ed25519 keys come out under their thumbprint; keys of other kinds and uses are passed over."""
-    others = [{"kty": "RSA", "kid": "r", "n": "AQAB", "e": "AQAB"}, {**JWK, "kid": "enc", "use": "enc"}, {**JWK, "kid": 7}]
+    """Ed25519 keys come out under their thumbprint; keys of other kinds and
+    uses are passed over.
+    """
+    others = [
+        {"kty": "RSA", "kid": "r", "n": "AQAB", "e": "AQAB"},
+        {**JWK, "kid": "enc", "use": "enc"},
+        {**JWK, "kid": 7},
+    ]
     document = json.dumps({"keys": [*others, JWK]}).encode()
 
     keys = tokens.keys_of(document)

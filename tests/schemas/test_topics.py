@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.topics import MAX_BATCH_BYTES, MAX_RECORD_BYTES, TOPICS, EventType, murmur2, partition_of, user_partition
+from schemas.topics import (
+    MAX_BATCH_BYTES,
+    MAX_RECORD_BYTES,
+    TOPICS,
+    EventType,
+    murmur2,
+    partition_of,
+    user_partition,
+)
 
 # The vectors of Kafka's own UtilsTest, which are signed 32-bit numbers.
 JAVA = [
@@ -43,7 +51,9 @@ def test_a_user_is_keyed_by_the_decimal_id(user):
 
 
 def test_the_topics_of_the_design():
-    """Eight inboxes; the two that gateways read have as many partitions as each other; each is kept as long as its readers need."""
+    """Eight inboxes; the two that gateways read have as many partitions as each other; each is kept
+    as long as its readers need.
+    """
     assert {name: (topic.partitions, topic.kept_s // 3_600) for name, topic in TOPICS.items()} == {
         "chat-commands": (12, 24),
         "chat-retries": (3, 24),

@@ -1,6 +1,8 @@
-"""The schema against the one that was released: two versions run side by side in an upgrade, and topics keep what older ones wrote.
+"""The schema against the one that was released: two versions run side by side in an upgrade, and
+topics keep what older ones wrote.
 
-`golden/chat.v1.descriptor` is schemas/chat.proto of 0.1.0, by `protoc --descriptor_set_out`; it changes with a release only.
+`golden/chat.v1.descriptor` is schemas/chat.proto of 0.1.0, by `protoc --descriptor_set_out`; it
+changes with a release only.
 """
 
 import copy
@@ -20,47 +22,86 @@ ROOT = Path(__file__).parents[2]
 
 
 def today():
-    """What protoc makes of schemas/chat.proto; the module that it generates does not keep the names in JSON."""
+    """What protoc makes of schemas/chat.proto; the module that it generates does not keep the names
+    in JSON.
+    """
     protoc = Path(sys.executable).parent / "protoc"
     command = [protoc, "--descriptor_set_out=/dev/stdout", "schemas/chat.proto"]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=30, check=True).stdout
 
 
-(RELEASED,) = descriptor_pb2.FileDescriptorSet.FromString((GOLDEN / "chat.v1.descriptor").read_bytes()).file
+(RELEASED,) = descriptor_pb2.FileDescriptorSet.FromString(
+    (GOLDEN / "chat.v1.descriptor").read_bytes()
+).file
 (TODAY,) = descriptor_pb2.FileDescriptorSet.FromString(today()).file
 
 
 def breaks(old, new):
-    """What makes a schema unfit to read and be read by an older one, a line each. Names of messages are part of it: they name classes."""
-    told = [] if (old.package, old.syntax) == (new.package, new.syntax) else ["the package or the syntax changed"]
+    """What makes a schema unfit to read and be read by an older one, a line each.
+
+    Names of messages are part of it: they name classes.
+    """
+    told = (
+        []
+        if (old.package, old.syntax) == (new.package, new.syntax)
+        else ["the package or the syntax changed"]
+    )
     now = {message.name: message for message in new.message_type}
     for message in old.message_type:
-        told += _broken(message, now[message.name]) if message.name in now else [f"{message.name} is gone"]
-    enums = {enum.name: {value.name: value.number for value in enum.value} for enum in new.enum_type}
+        told += (
+            _broken(message, now[message.name])
+            if message.name in now
+            else [f"{message.name} is gone"]
+        )
+    enums = {
+        enum.name: {value.name: value.number for value in enum.value} for enum in new.enum_type
+    }
     for enum in old.enum_type:
-        told += [f"{enum.name}.{v.name} changed" for v in enum.value if enums.get(enum.name, {}).get(v.name) != v.number]
+        told += [
+            f"{enum.name}.{v.name} changed"
+            for v in enum.value
+            if enums.get(enum.name, {}).get(v.name) != v.number
+        ]
     return told
 
 
 def _broken(old, new):
     told, now = [], {field.number: field for field in new.field}
     kept = [number for span in old.reserved_range for number in range(span.start, span.end)]
-    told += [f"{old.name}: {number} was reserved and is used again" for number in kept if number in now]
+    told += [
+        f"{old.name}: {number} was reserved and is used again" for number in kept if number in now
+    ]
     reserved = [number for span in new.reserved_range for number in range(span.start, span.end)]
-    told += [f"{old.name}: {number} is no longer reserved" for number in kept if number not in reserved and number not in now]
+    told += [
+        f"{old.name}: {number} is no longer reserved"
+        for number in kept
+        if number not in reserved and number not in now
+    ]
     for field in old.field:
         if field.number not in now:
             if field.number not in reserved:
-                told.append(f"{old.name}.{field.name} is gone and its number {field.number} is not reserved")
+                told.append(
+                    f"{old.name}.{field.name} is gone and its number {field.number} is not reserved"
+                )
         elif _what(old, field) != _what(new, now[field.number]):
             told.append(f"{old.name}.{field.name}: {field.number} changed or was used again")
     return told
 
 
 def _what(message, field):
-    """All that may not change in a field: a oneof too, for setting one of its fields takes away the others."""
+    """All that may not change in a field: a oneof too, for setting one of its fields takes away the
+    others.
+    """
     among = message.oneof_decl[field.oneof_index].name if field.HasField("oneof_index") else None
-    return field.name, field.json_name, field.type, field.label, field.type_name, field.proto3_optional, among
+    return (
+        field.name,
+        field.json_name,
+        field.type,
+        field.label,
+        field.type_name,
+        field.proto3_optional,
+        among,
+    )
 
 
 def classes(file):
@@ -68,13 +109,17 @@ def classes(file):
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
-        message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{message.name}"))
+        message.name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"{file.package}.{message.name}")
+        )
         for message in file.message_type
     }
 
 
 def with_more(file):
-    """The schema as a next version may be: each message has one more field, the highest number and a text."""
+    """The schema as a next version may be: each message has one more field, the highest number and
+    a text.
+    """
     grown = copy.deepcopy(file)
     for message in grown.message_type:
         field = message.field.add(name="added_later", number=1000, json_name="addedLater")
@@ -99,7 +144,11 @@ def message_of(draw, made):
     for field in made.DESCRIPTOR.fields:
         if not draw(st.booleans()):
             continue
-        one = _VALUES[field.type] if field.message_type is None else message_of(message_factory.GetMessageClass(field.message_type))
+        one = (
+            _VALUES[field.type]
+            if field.message_type is None
+            else message_of(message_factory.GetMessageClass(field.message_type))
+        )
         if field.is_repeated:
             getattr(message, field.name).extend(draw(st.lists(one, max_size=2)))
         elif field.message_type is None:
@@ -110,7 +159,9 @@ def message_of(draw, made):
 
 
 def test_only_additions():
-    """No number, type, label or name of a field changed or was used again; what is gone is reserved."""
+    """No number, type, label or name of a field changed or was used again; what is gone is
+    reserved.
+    """
     assert breaks(RELEASED, TODAY) == []
 
 
@@ -125,13 +176,34 @@ def test_additions_break_nothing():
 @pytest.mark.parametrize(
     ("plant", "told"),
     [
-        (lambda message: setattr(message.field[1], "number", 77), "Command.user is gone and its number 2 is not reserved"),
-        (lambda message: setattr(message.field[1], "type", 4), "Command.user: 2 changed or was used again"),
-        (lambda message: setattr(message.field[1], "label", 3), "Command.user: 2 changed or was used again"),
-        (lambda message: setattr(message.field[1], "name", "owner"), "Command.user: 2 changed or was used again"),
-        (lambda message: setattr(message.field[1], "json_name", "owner"), "Command.user: 2 changed or was used again"),
-        (lambda message: message.field[5].ClearField("oneof_index"), "Command.send: 10 changed or was used again"),
-        (lambda message: message.field.pop(3), "Command.key is gone and its number 4 is not reserved"),
+        (
+            lambda message: setattr(message.field[1], "number", 77),
+            "Command.user is gone and its number 2 is not reserved",
+        ),
+        (
+            lambda message: setattr(message.field[1], "type", 4),
+            "Command.user: 2 changed or was used again",
+        ),
+        (
+            lambda message: setattr(message.field[1], "label", 3),
+            "Command.user: 2 changed or was used again",
+        ),
+        (
+            lambda message: setattr(message.field[1], "name", "owner"),
+            "Command.user: 2 changed or was used again",
+        ),
+        (
+            lambda message: setattr(message.field[1], "json_name", "owner"),
+            "Command.user: 2 changed or was used again",
+        ),
+        (
+            lambda message: message.field[5].ClearField("oneof_index"),
+            "Command.send: 10 changed or was used again",
+        ),
+        (
+            lambda message: message.field.pop(3),
+            "Command.key is gone and its number 4 is not reserved",
+        ),
         (lambda message: setattr(message, "name", "Order"), "Command is gone"),
     ],
 )
@@ -165,7 +237,9 @@ def test_the_released_schema_reads_todays_samples_whole(name):
     """Nothing is unknown to it but what was added, and nothing is lost on the way through it."""
     read = OLD[name].FromString(PAYLOADS[name].SerializeToString(deterministic=True))
 
-    assert getattr(pb, name).FromString(read.SerializeToString(deterministic=True)) == PAYLOADS[name]
+    assert (
+        getattr(pb, name).FromString(read.SerializeToString(deterministic=True)) == PAYLOADS[name]
+    )
 
 
 @pytest.mark.parametrize("name", OLD)

@@ -15,7 +15,9 @@ def started(tmp_path):
     running = []
 
     def start(**wishes):
-        running.append(process.start(["/bin/sleep", "60"], log=tmp_path / "log", environ={}, **wishes))
+        running.append(
+            process.start(["/bin/sleep", "60"], log=tmp_path / "log", environ={}, **wishes)
+        )
         return running[-1]
 
     yield start
@@ -28,7 +30,9 @@ def slack_ns(pid):
 
 
 def test_one_that_steps_back(started):
-    """It has the sleeps and the priority it was given; ours stay as they are, and what is started next has the usual ones."""
+    """It has the sleeps and the priority it was given; ours stay as they are, and what is started
+    next has the usual ones.
+    """
     before = (slack_ns("self"), os.getpriority(os.PRIO_PROCESS, 0))
     behind, usual = started(timer_slack_us=2_000, niceness=5), started()
 

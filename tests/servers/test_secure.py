@@ -34,15 +34,27 @@ def test_redis_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger
     """No plain TCP, no default user, no other password; clients refuse another authority."""
     settings = secure_settings("redis")
     place = PLACE("redis")
-    good = {"ssl": True, "ssl_ca_certs": settings["redis_ca"], "username": USER, "password": settings["redis_password"]}
+    good = {
+        "ssl": True,
+        "ssl_ca_certs": settings["redis_ca"],
+        "username": USER,
+        "password": settings["redis_password"],
+    }
 
     def ping(**options):
-        with Redis(host=HOST, port=place.port(), socket_timeout=1, retry=Retry(NoBackoff(), 0), **options) as client:
+        with Redis(
+            host=HOST, port=place.port(), socket_timeout=1, retry=Retry(NoBackoff(), 0), **options
+        ) as client:
             return client.ping()
 
     assert settings["redis"] == f"rediss://{USER}@{place.address}/0"
     assert ping(**good)
-    for wrong in ({}, {**good, "password": "wrong"}, {**good, "username": None, "password": None}, {**good, "ssl_ca_certs": stranger}):
+    for wrong in (
+        {},
+        {**good, "password": "wrong"},
+        {**good, "username": None, "password": None},
+        {**good, "ssl_ca_certs": stranger},
+    ):
         with pytest.raises(RedisError):
             ping(**wrong)
 
@@ -55,7 +67,13 @@ def test_postgres_takes_its_user_over_tls_and_nobody_else(secure_settings, stran
 
     def connect(context, password):
         pg8000.native.Connection(
-            USER, host=HOST, port=place.port(), database=USER, password=password, ssl_context=context, timeout=5
+            USER,
+            host=HOST,
+            port=place.port(),
+            database=USER,
+            password=password,
+            ssl_context=context,
+            timeout=5,
         ).close()
 
     connect(context, settings["database_password"])
@@ -86,9 +104,20 @@ def test_kafka_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger
         "sasl_plain_password": settings["kafka_password"],
     }
 
-    def brokers(**options):  # in a process of its own, since kafka-python 3.0 leaves the socket of a failed handshake open
-        options |= {"bootstrap_servers": settings["kafka"], "request_timeout_ms": 3_000, "bootstrap_timeout_ms": 2_000}
-        done = subprocess.run([sys.executable, "-c", ASK_KAFKA, json.dumps(options)], capture_output=True, text=True, check=False)
+    def brokers(
+        **options,
+    ):  # in a process of its own, since kafka-python 3.0 leaves the socket of a failed handshake open
+        options |= {
+            "bootstrap_servers": settings["kafka"],
+            "request_timeout_ms": 3_000,
+            "bootstrap_timeout_ms": 2_000,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", ASK_KAFKA, json.dumps(options)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return int(done.stdout) if done.returncode == 0 else done.stderr.splitlines()[-1]
 
     assert settings["kafka_security"] == "sasl_ssl"
@@ -103,20 +132,38 @@ def test_kafka_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger
 
 
 def test_cassandra_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger):
-    """No plain connection, not the superuser that everybody knows; clients refuse another authority."""
+    """No plain connection, not the superuser that everybody knows; clients refuse another
+    authority.
+    """
     settings = secure_settings("cassandra")
 
     def version(authority, user, password):
         options = (
-            {"ssl_context": ssl.create_default_context(cafile=authority), "ssl_options": {"server_hostname": HOST}} if authority else {}
+            {
+                "ssl_context": ssl.create_default_context(cafile=authority),
+                "ssl_options": {"server_hostname": HOST},
+            }
+            if authority
+            else {}
         )
         with Cluster(
-            [HOST], port=PLACE("cassandra").port(), connect_timeout=3, auth_provider=PlainTextAuthProvider(user, password), **options
+            [HOST],
+            port=PLACE("cassandra").port(),
+            connect_timeout=3,
+            auth_provider=PlainTextAuthProvider(user, password),
+            **options,
         ) as cluster:
             return cluster.connect().execute("SELECT release_version FROM system.local").one()[0]
 
-    user, password, authority = (settings[f"cassandra_{name}"] for name in ("user", "password", "ca"))
+    user, password, authority = (
+        settings[f"cassandra_{name}"] for name in ("user", "password", "ca")
+    )
     assert version(authority, user, password).startswith("5.")
-    for wrong in ((None, user, password), (authority, "cassandra", "cassandra"), (authority, user, "wrong"), (stranger, user, password)):
+    for wrong in (
+        (None, user, password),
+        (authority, "cassandra", "cassandra"),
+        (authority, user, "wrong"),
+        (stranger, user, password),
+    ):
         with pytest.raises(NoHostAvailable):
             version(*wrong)

@@ -1,4 +1,6 @@
-"""`scripts/services`: servers come up once, are found again by anybody, keep their data over kill -9, and end by pid."""
+"""`scripts/services`: servers come up once, are found again by anybody, keep their data over kill
+-9, and end by pid.
+"""
 
 import json
 import os
@@ -41,7 +43,9 @@ def run(services, *arguments, **environ):
 
 
 def test_up_starts_once_and_every_process_sees_the_same_server(services):
-    """A second `up` says so; status, down and the environment file know it from the folder alone."""
+    """A second `up` says so; status, down and the environment file know it from
+    the folder alone.
+    """
     up = run(services, "up", "redis")
     process, port = services.process("redis"), services.place("redis").port()
     again = run(services, "up", "redis")
@@ -59,7 +63,9 @@ def test_up_starts_once_and_every_process_sees_the_same_server(services):
         "state": "ready",
     }
     assert json.loads(status.stdout)["memory_bytes"] > 2**20
-    assert (services.folder / "services.env").read_text() == f"KNCHAT_REDIS=redis://127.0.0.1:{port}/0\n"
+    assert (
+        services.folder / "services.env"
+    ).read_text() == f"KNCHAT_REDIS=redis://127.0.0.1:{port}/0\n"
     assert not process.alive()
     assert run(services, "status", "redis").returncode == 1
 
@@ -67,7 +73,9 @@ def test_up_starts_once_and_every_process_sees_the_same_server(services):
 def test_two_that_start_the_same_server_get_one(services):
     """The second waits for the first."""
     found = []
-    threads = [threading.Thread(target=lambda: found.append(services.start("redis"))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(services.start("redis"))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -147,7 +155,10 @@ def test_a_missing_package_is_one_line_to_run(services):
     up = run(services, "up", "redis", PATH="")
 
     assert up.returncode == 3
-    assert up.stderr == "services: redis-server is missing; on Debian or Ubuntu: apt-get install redis-server\n"
+    assert (
+        up.stderr
+        == "services: redis-server is missing; on Debian or Ubuntu: apt-get install redis-server\n"
+    )
 
 
 def test_a_name_that_is_no_server_is_wrong_usage(services):
@@ -177,7 +188,9 @@ def test_postgres_keeps_what_it_acknowledged_over_a_crash(services):
     assert ask("SELECT number FROM kept") == [[7]]
     assert ask("SHOW fsync") == [["on"]]
     with pytest.raises(pg8000.native.DatabaseError, match="password authentication failed"):
-        pg8000.native.Connection(USER, host=HOST, port=place.port(), password="wrong", database=USER, timeout=5)
+        pg8000.native.Connection(
+            USER, host=HOST, port=place.port(), password="wrong", database=USER, timeout=5
+        )
 
 
 @pytest.mark.slow
@@ -194,7 +207,9 @@ def test_kafka_keeps_what_it_acknowledged_over_a_crash(services):
 
     assert again != process
     assert services.place("kafka").address == address
-    with closing(KafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest")) as consumer:
+    with closing(
+        KafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest")
+    ) as consumer:
         consumer.assign([TopicPartition("kept", 0)])
         records = consumer.poll(timeout_ms=10_000)
         assert [record.value for batch in records.values() for record in batch] == [b"value"]
@@ -203,7 +218,10 @@ def test_kafka_keeps_what_it_acknowledged_over_a_crash(services):
 
 def test_a_process_that_does_not_end_is_killed(tmp_path):
     """It ignored what asked it to."""
-    script = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+    script = (
+        "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', "
+        "flush=True); signal.pause()"
+    )
     stubborn = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     with stubborn:
         stubborn.stdout.readline()
@@ -212,10 +230,20 @@ def test_a_process_that_does_not_end_is_killed(tmp_path):
 
 
 def test_clients_are_loaded_before_servers_start_in_threads():
-    """Two threads that import drivers at once can wait for each other's modules: Python ends one of them with a deadlock."""
-    ask = "import sys, servers.services; print({'cassandra.cluster', 'kafka', 'pg8000.native', 'redis'} <= sys.modules.keys())"
+    """Two threads that import drivers at once can wait for each other's modules: Python ends one of
+    them with a deadlock.
+    """
+    ask = (
+        "import sys, servers.services; print({'cassandra.cluster', 'kafka', 'pg8000.native', "
+        "'redis'} <= sys.modules.keys())"
+    )
 
-    assert subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True, timeout=60).stdout == "True\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", ask], check=True, capture_output=True, text=True, timeout=60
+        ).stdout
+        == "True\n"
+    )
 
 
 def test_a_machine_whose_own_name_does_not_resolve_has_one_for_java(tmp_path, monkeypatch):

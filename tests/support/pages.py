@@ -1,4 +1,6 @@
-"""Reading pages of Markdown: their links, their headings as GitHub makes anchors of them, and their tables."""
+"""Reading pages of Markdown: their links, their headings as GitHub makes anchors of them, and their
+tables.
+"""
 
 import re
 from collections import Counter
@@ -31,9 +33,18 @@ def anchors(path):
 
 
 def rows(page, heading):
-    """The cells of the table under a heading below the page's title, without the table's first two lines."""
+    """The cells of the table under a heading below the page's title, without the table's first two
+    lines.
+    """
     text = (ROOT / page).read_text()
-    section = re.split(r"^#+ ", re.split(rf"^##+ {re.escape(heading)}\n", text, flags=re.MULTILINE)[1], flags=re.MULTILINE)[0]
+    section = re.split(
+        r"^#+ ",
+        re.split(rf"^##+ {re.escape(heading)}\n", text, flags=re.MULTILINE)[1],
+        flags=re.MULTILINE,
+    )[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     assert len(lines) > 2, f"{page} has no table under {heading}"
-    return [tuple(cell.strip() for cell in re.split(r"(?<= )\|(?= )", line.strip("|"))) for line in lines[2:]]
+    return [
+        tuple(cell.strip() for cell in re.split(r"(?<= )\|(?= )", line.strip("|")))
+        for line in lines[2:]
+    ]

@@ -5,7 +5,9 @@ import inspect
 
 
 async def until(condition, *, within_s=30):
-    """What the condition answers, or the coroutine that it gives, once that is true; TimeoutError after `within_s`."""
+    """What the condition answers, or the coroutine that it gives, once that is true; TimeoutError
+    after `within_s`.
+    """
     async with asyncio.timeout(within_s):
         while True:
             answer = condition()

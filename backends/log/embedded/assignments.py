@@ -1,6 +1,7 @@
 """Assigns a topic's partitions to the members of a group on the embedded log, all in one process.
 
-The log makes a group at its first member. No I/O, no clock, no SQL: a change is seen at once. Source: design.md D8.
+The log makes a group at its first member. No I/O, no clock, no SQL: a change is seen at once.
+Source: design.md D8.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class Group:
     def join(self, name: str) -> EmbeddedAssignments:
         """A new member. One of the same name has lost its place to it."""
         before = self._members.get(name)
-        self._members[name] = joined = EmbeddedAssignments(frozenset() if before is None else before.mine)
+        self._members[name] = joined = EmbeddedAssignments(
+            frozenset() if before is None else before.mine
+        )
         if before is not None:
             before.end(Evicted(f"another process is {name} now"))
         self._rebalance()
@@ -40,7 +43,9 @@ class Group:
             member.end(StopAsyncIteration())
 
     def _rebalance(self) -> None:
-        for name, assignment in assign_evenly(self._partitions, {name: member.mine for name, member in self._members.items()}).items():
+        for name, assignment in assign_evenly(
+            self._partitions, {name: member.mine for name, member in self._members.items()}
+        ).items():
             self._members[name].set_assignment(assignment)
 
 
@@ -76,10 +81,15 @@ class EmbeddedAssignments:
         self._news.set()
 
 
-def assign_evenly(partitions: Iterable[int], before: Mapping[str, frozenset[int]]) -> dict[str, frozenset[int]]:
+def assign_evenly(
+    partitions: Iterable[int], before: Mapping[str, frozenset[int]]
+) -> dict[str, frozenset[int]]:
     """The new assignment of each member: as even as possible, and only what must move moves."""
     free = sorted(set(partitions).difference(*before.values()))
-    held = {name: sorted(before[name]) for name in sorted(before, key=lambda name: (-len(before[name]), name))}
+    held = {
+        name: sorted(before[name])
+        for name in sorted(before, key=lambda name: (-len(before[name]), name))
+    }
     # Those that hold most keep one more where it does not come out even.
     least, more = divmod(len(free) + sum(map(len, held.values())), len(held) or 1)
     quota = {name: least + (number < more) for number, name in enumerate(held)}

@@ -1,6 +1,8 @@
-"""The file of the embedded log, `log.db`: how it is made and opened, its tables, and the SQL that reads them.
+"""The file of the embedded log, `log.db`: how it is made and opened, its tables, and the SQL that
+reads them.
 
-The log, its writing thread and the embedded cache use it. It knows no event loop and no thread: every function runs where it is called.
+The log, its writing thread and the embedded cache use it. It knows no event loop and no thread:
+every function runs where it is called.
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ VERSION: Final = 1
 """Of the tables below, kept as `user_version`. A file of a newer version is refused."""
 
 OFFSET_BITS: Final = 40
-"""A record's row id is slot << 40 | offset: a partition is one range of one B-tree, and an append touches no index. A slot is the number of
-one partition of one topic in this file."""
+"""A record's row id is slot << 40 | offset: a partition is one range of one B-tree, and an append
+touches no index.
 
-# `slots.begin` is the oldest offset kept; it moves only when retention drops records, so that an emptied partition goes on counting.
-# `starts` came later and makes no new version: where a group began that had no commit yet, so that what it has not read is known.
-# `keys` is the cache's (backends/cache/embedded.py): numbered in order of time, so that a confirmation and the expiry touch few pages.
+A slot is the number of one partition of one topic in this file.
+"""
+
+# `slots.begin` is the oldest offset kept; it moves only when retention drops records, so that an
+# emptied partition goes on counting. `starts` came later and makes no new version: where a group
+# began that had no commit yet, so that what it has not read is known. `keys` is the cache's
+# (backends/cache/embedded.py): numbered in order of time, so that a confirmation and the expiry
+# touch few pages.
 _TABLES: Final = """
 CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, first_slot INTEGER NOT NULL, partitions INTEGER NOT NULL);
 CREATE TABLE slots (slot INTEGER PRIMARY KEY, begin INTEGER NOT NULL);
@@ -46,7 +53,10 @@ _STARTS: Final = """
 CREATE TABLE IF NOT EXISTS starts (consumers TEXT, slot INTEGER, next INTEGER NOT NULL, PRIMARY KEY (consumers, slot)) WITHOUT ROWID
 """
 
-_SELECT: Final = "SELECT id, at_ms, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+_SELECT: Final = (
+    "SELECT id, at_ms, key, headers, value FROM records WHERE id >= ? AND id < ? "
+    "ORDER BY id LIMIT ?"
+)
 _BOUNDS: Final = f"""
 SELECT slot, begin, coalesce((SELECT id + 1 FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS}
     ORDER BY id DESC LIMIT 1) - (slot << {OFFSET_BITS}), begin)
@@ -77,7 +87,10 @@ class Place:
     def slot(self, partition: int) -> int:
         """The slot of a partition. Raises Malformed when there is no such partition."""
         if not 0 <= partition < self.partitions:
-            raise Malformed(f"{self.topic} has the partitions 0 to {self.partitions - 1}, not {partition}", field="partition")
+            raise Malformed(
+                f"{self.topic} has the partitions 0 to {self.partitions - 1}, not {partition}",
+                field="partition",
+            )
         return self.first_slot + partition
 
     def slots(self, offsets: Mapping[int, int]) -> dict[int, int]:
@@ -86,9 +99,11 @@ class Place:
 
 
 class LogFile:
-    """The opened file: where everything lies, and how to connect. Opening makes folder, file and missing topics, with these counts.
+    """The opened file: where everything lies, and how to connect.
 
-    Raises Unavailable, with a text that says what to do, when the folder cannot be written, or the file is newer or is none of ours.
+    Opening makes folder, file and missing topics, with these counts. Raises Unavailable, with a
+    text that says what to do, when the folder cannot be written, or the file is newer or is none of
+    ours.
     """
 
     def __init__(self, path: Path, partitions: Mapping[str, int]) -> None:
@@ -103,7 +118,10 @@ class LogFile:
                 _make(connection, path, partitions)
                 self.topics = _topics(connection)
         except sqlite3.Error as error:
-            raise Unavailable(f"{path} cannot be opened: {error}; free the file or choose another data folder (KNCHAT_DATA)") from error
+            raise Unavailable(
+                f"{path} cannot be opened: {error}; free the file or choose another data folder "
+                "(KNCHAT_DATA)"
+            ) from error
         self._partitions = [
             (place.topic, partition)
             for place in sorted(self.topics.values(), key=lambda place: place.first_slot)
@@ -111,11 +129,23 @@ class LogFile:
         ]
 
     def connect(self) -> sqlite3.Connection:
-        """A connection to be used by one thread at a time. It waits up to 5 s for another process's transaction."""
-        # 64 statements: one per number of rows in a group. Nothing is checkpointed in passing: see the writer. No zeroing of what is
-        # dropped (Debian's SQLite does it): it costs writes, and retention is no erasure.
-        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False, cached_statements=64)
-        connection.executescript("PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST; PRAGMA cache_size = -8192")
+        """A connection to be used by one thread at a time.
+
+        It waits up to 5 s for another process's transaction.
+        """
+        # 64 statements: one per number of rows in a group. Nothing is checkpointed in passing: see
+        # the writer. No zeroing of what is dropped (Debian's SQLite does it): it costs writes, and
+        # retention is no erasure.
+        connection = sqlite3.connect(
+            self.path,
+            timeout=5,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        connection.executescript(
+            "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST; PRAGMA cache_size = -8192"
+        )
         return connection
 
     def newest_ms(self) -> int:
@@ -134,13 +164,30 @@ class LogFile:
         """The record in a row."""
         number, at_ms, key, headers, value = row
         topic, partition = self._partitions[number >> OFFSET_BITS]
-        return ConsumerRecord(topic, partition, number & ((1 << OFFSET_BITS) - 1), at_ms, key, _decode_headers(headers), value)
+        return ConsumerRecord(
+            topic,
+            partition,
+            number & ((1 << OFFSET_BITS) - 1),
+            at_ms,
+            key,
+            _decode_headers(headers),
+            value,
+        )
 
-    def read(self, connection: sqlite3.Connection, slot: int, offset: int, max_records: int, max_bytes: int) -> list[ConsumerRecord]:
+    def read(
+        self,
+        connection: sqlite3.Connection,
+        slot: int,
+        offset: int,
+        max_records: int,
+        max_bytes: int,
+    ) -> list[ConsumerRecord]:
         """Records of a slot from `offset` on, at least one if there is one."""
         records: list[ConsumerRecord] = []
         size = 0
-        for row in connection.execute(_SELECT, (slot << OFFSET_BITS | max(offset, 0), (slot + 1) << OFFSET_BITS, max_records)):
+        for row in connection.execute(
+            _SELECT, (slot << OFFSET_BITS | max(offset, 0), (slot + 1) << OFFSET_BITS, max_records)
+        ):
             size += row_bytes(row)
             if records and size > max_bytes:
                 break
@@ -155,16 +202,23 @@ def row_bytes(row: Written) -> int:
 
 def bounds(connection: sqlite3.Connection, slots: Collection[int]) -> dict[int, Bounds]:
     """What each slot holds now."""
-    return {slot: Bounds(begin, end) for slot, begin, end in connection.execute(_BOUNDS, (str([*slots]),))}
+    return {
+        slot: Bounds(begin, end)
+        for slot, begin, end in connection.execute(_BOUNDS, (str([*slots]),))
+    }
 
 
 def offset_at(connection: sqlite3.Connection, slot: int, held: Bounds, at_ms: int) -> int:
-    """The first offset of a slot whose record is from that time on, else its end. Found by halves: times have no index."""
+    """The first offset of a slot whose record is from that time on, else its end.
+
+    Found by halves: times have no index.
+    """
     low, high = held.begin, held.end
     while low < high:
         middle = (low + high) // 2
         (found_ms,) = connection.execute(
-            "SELECT at_ms FROM records WHERE id >= ? ORDER BY id LIMIT 1", (slot << OFFSET_BITS | middle,)
+            "SELECT at_ms FROM records WHERE id >= ? ORDER BY id LIMIT 1",
+            (slot << OFFSET_BITS | middle,),
         ).fetchone()
         if found_ms < at_ms:
             low = middle + 1
@@ -197,12 +251,19 @@ def touch(connection: sqlite3.Connection, at_ms: int) -> None:
 
 
 def join(connection: sqlite3.Connection, group: str, offsets: Sequence[tuple[int, int]]) -> None:
-    """A group has a member: (slot, offset) is where it begins if it never had one. What it does not commit is kept from now on."""
-    connection.executemany("INSERT OR IGNORE INTO starts VALUES (?, ?, ?)", [(group, slot, offset) for slot, offset in offsets])
+    """A group has a member: (slot, offset) is where it begins if it never had one.
+
+    What it does not commit is kept from now on.
+    """
+    connection.executemany(
+        "INSERT OR IGNORE INTO starts VALUES (?, ?, ?)",
+        [(group, slot, offset) for slot, offset in offsets],
+    )
 
 
 def own(folder: Path) -> int:
-    """Makes this process the owner of the data folder until it ends or closes the file descriptor that it gets back.
+    """Makes this process the owner of the data folder until it ends or closes the file descriptor
+    that it gets back.
 
     Raises Unavailable, in one line, when another process owns it or it cannot be written.
     """
@@ -216,14 +277,19 @@ def own(folder: Path) -> int:
     except OSError as error:
         process = os.pread(lock, 20, 0).decode().strip() or "unknown"
         os.close(lock)
-        raise Unavailable(f"{folder} is in use by another kn-chat (process {process}): stop it, or choose another data folder") from error
+        raise Unavailable(
+            f"{folder} is in use by another kn-chat (process {process}): stop it, or choose "
+            "another data folder"
+        ) from error
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 
 def _make_folder(folder: Path) -> None:
-    """Makes missing folders and their names durable: else a power cut could take the whole log with its folder."""
+    """Makes missing folders and their names durable: else a power cut could take the whole log with
+    its folder.
+    """
     try:
         for path in private.make_folder(folder):
             parent = os.open(path.parent, os.O_RDONLY)
@@ -236,7 +302,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> Unavailable:
-    return Unavailable(f"the data folder {folder} cannot be written ({error.strerror}): choose another one (KNCHAT_DATA)")
+    return Unavailable(
+        f"the data folder {folder} cannot be written ({error.strerror}): choose another one "
+        "(KNCHAT_DATA)"
+    )
 
 
 def _make(connection: sqlite3.Connection, path: Path, partitions: Mapping[str, int]) -> None:
@@ -244,7 +313,8 @@ def _make(connection: sqlite3.Connection, path: Path, partitions: Mapping[str, i
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise Unavailable(
-            f"{path} was written by a newer kn-chat (file version {version}, this one knows {VERSION}): "
+            f"{path} was written by a newer kn-chat (file version {version}, this one knows "
+            f"{VERSION}): "
             "install that version, or choose another data folder (KNCHAT_DATA)"
         )
     starts = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'starts'").fetchone()
@@ -262,8 +332,13 @@ def _make(connection: sqlite3.Connection, path: Path, partitions: Mapping[str, i
     for topic in TOPICS.values():
         if topic.name not in known:
             count = partitions.get(topic.name, topic.partitions)
-            connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (topic.name, os.urandom(16).hex(), slot, count))
-            connection.executemany("INSERT INTO slots VALUES (?, 0)", [(slot + number,) for number in range(count)])
+            connection.execute(
+                "INSERT INTO topics VALUES (?, ?, ?, ?)",
+                (topic.name, os.urandom(16).hex(), slot, count),
+            )
+            connection.executemany(
+                "INSERT INTO slots VALUES (?, 0)", [(slot + number,) for number in range(count)]
+            )
             slot += count
     connection.execute("COMMIT")
 

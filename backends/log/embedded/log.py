@@ -1,8 +1,9 @@
 """The embedded log: both ports of the log on one SQLite file, for one machine without Kafka.
 
-Processes may share the file (a lone function beside a running `dev`): each has one writing thread, and SQLite's locks keep them apart. They
-do not share consumer groups: a group has one member at a time in its process, and who runs members owns the data folder (`own`).
-Constructing it opens nothing; file and threads come with the first use. Belongs to one event loop. Source: design.md D6.
+Processes may share the file (a lone function beside a running `dev`): each has one writing thread,
+and SQLite's locks keep them apart. They do not share consumer groups: a group has one member at a
+time in its process, and who runs members owns the data folder (`own`). Constructing it opens
+nothing; file and threads come with the first use. Belongs to one event loop. Source: design.md D6.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from backends.clock import Clock
-from backends.log import Assignments, Bounds, ConsumerRecord, GroupConsumer, OnOffsetReset, ProducerRecord
+from backends.log import (
+    Assignments,
+    Bounds,
+    ConsumerRecord,
+    GroupConsumer,
+    OnOffsetReset,
+    ProducerRecord,
+)
 from backends.log.embedded import file as sql
 from backends.log.embedded.assignments import Group
 from backends.log.embedded.retention import Retention
@@ -35,14 +43,16 @@ log = logging.getLogger(__name__)
 PING_TIMEOUT_S: Final = 2.0
 POLL_TIMEOUT_S: Final = 1.0
 _EXPIRY_INTERVAL_S: Final = 60.0
-# What a record costs in memory and in the file beside its bytes, for the limits of the writer's queue.
+# What a record costs in memory and in the file beside its bytes, for the limits of the writer's
+# queue.
 _RECORD_BYTES: Final = 128
 
 
 class EmbeddedLog:
-    """Implements `LogProducer` and `LogReader`. `clock` gives Unix seconds: it dates records and decides what is kept.
+    """Implements `LogProducer` and `LogReader`.
 
-    `not_below` is told the time of the newest record when the file is opened.
+    `clock` gives Unix seconds: it dates records and decides what is kept. `not_below` is told the
+    time of the newest record when the file is opened.
     """
 
     def __init__(
@@ -54,7 +64,9 @@ class EmbeddedLog:
         clock: Callable[[], float] | None = None,
         not_below: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`partitions`: counts of topics that are created, where they are to differ from the table of topics."""
+        """`partitions`: counts of topics that are created, where they are to differ from the table
+        of topics.
+        """
         self.clock = clock or Clock(alone=True).now_s
         self._not_below = not_below
         self._path = path
@@ -70,21 +82,33 @@ class EmbeddedLog:
         self._retention = Retention(self)
 
     def own(self) -> None:
-        """Makes this process the owner of the data folder until it ends or closes the log: `dev` does, a lone function need not.
+        """Makes this process the owner of the data folder until it ends or closes the log: `dev`
+        does, a lone function need not.
 
-        Raises Unavailable, in one line, when another process owns the folder or it cannot be written.
+        Raises Unavailable, in one line, when another process owns the folder or it cannot be
+        written.
         """
         if self._owner_lock is None:
             self._owner_lock = sql.own(self._path.parent)
 
-    async def append(self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()) -> None:
-        """See `LogProducer`. Events are signed here, under the first of the event keys. The records of one call lie in one transaction."""
+    async def append(
+        self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()
+    ) -> None:
+        """See `LogProducer`.
+
+        Events are signed here, under the first of the event keys. The records of one call lie in
+        one transaction.
+        """
         opened = self._opened or await self._open()
         self._turn += 1
         rows, size = [], 0
         for record in (*records, *then):
             if len(record.event.data) > MAX_RECORD_BYTES:
-                raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
+                raise Malformed(
+                    f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not "
+                    f"{len(record.event.data)}",
+                    field="data",
+                )
             key, headers, value = to_kafka(sign(record.event, record.topic, self._event_keys))
             encoded = sql.encode_headers(headers)
             rows.append((self._slot(opened.file, record, key), key, encoded, value))
@@ -113,7 +137,10 @@ class EmbeddedLog:
 
         def found(connection: sqlite3.Connection) -> dict[int, int]:
             held = sql.bounds(connection, slots)
-            return {slot - place.first_slot: sql.offset_at(connection, slot, held[slot], at_ms) for slot in slots}
+            return {
+                slot - place.first_slot: sql.offset_at(connection, slot, held[slot], at_ms)
+                for slot in slots
+            }
 
         return await self.query(found)
 
@@ -126,20 +153,31 @@ class EmbeddedLog:
 
     @asynccontextmanager
     async def follow(
-        self, topic: str, offsets: Mapping[int, int], *, on_offset_reset: OnOffsetReset | None = None
+        self,
+        topic: str,
+        offsets: Mapping[int, int],
+        *,
+        on_offset_reset: OnOffsetReset | None = None,
     ) -> AsyncIterator[EmbeddedPartitionConsumer]:
         """See `LogReader`. The consumer ends, as an iterator does, when the log is closed."""
         opened = self._opened or await self._open()
         try:
-            with EmbeddedPartitionConsumer(opened.tail, opened.file.place(topic), offsets, on_offset_reset) as reader:
+            with EmbeddedPartitionConsumer(
+                opened.tail, opened.file.place(topic), offsets, on_offset_reset
+            ) as reader:
                 opened.writer.watch(on=True)
                 yield reader
         finally:
             opened.writer.watch(on=opened.tail.has_readers)
 
     @asynccontextmanager
-    async def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AsyncIterator[GroupConsumer]:
-        """See `LogReader`. Raises Unavailable when the group has a member on this topic in this process."""
+    async def member(
+        self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin"
+    ) -> AsyncIterator[GroupConsumer]:
+        """See `LogReader`.
+
+        Raises Unavailable when the group has a member on this topic in this process.
+        """
         if (group, topic) in self._members:
             raise Unavailable(f"group {group} has its one member on {topic}")
         self._members.add((group, topic))
@@ -148,7 +186,9 @@ class EmbeddedLog:
             bounds = await self.bounds(topic, range(place.partitions))
             starts = {partition: getattr(held, start) for partition, held in bounds.items()}
             pairs = [*place.slots(starts).items()]
-            await self.run(partial(sql.join, group=group, offsets=pairs), durable=False)  # before anything can be dropped
+            await self.run(
+                partial(sql.join, group=group, offsets=pairs), durable=False
+            )  # before anything can be dropped
             async with self.follow(topic, starts | await self.committed(group, topic)) as reader:
                 yield EmbeddedGroupConsumer(self, group, place, reader)
         finally:
@@ -156,7 +196,10 @@ class EmbeddedLog:
 
     @asynccontextmanager
     async def join(self, group: str, topic: str, *, member: str) -> AsyncIterator[Assignments]:
-        """See `LogReader`. Among the members of this process; it ends, as an iterator does, when the log is closed."""
+        """See `LogReader`.
+
+        Among the members of this process; it ends, as an iterator does, when the log is closed.
+        """
         partitions = await self.partitions(topic)
         members = self._groups.setdefault((group, topic), Group(partitions))
         assignments = members.join(member)
@@ -171,19 +214,29 @@ class EmbeddedLog:
         return await self.query(lambda connection: sql.committed(connection, group, place))
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-        """See `LogReader`. Members in other processes are not known here; there are none where `own` is kept to."""
+        """See `LogReader`.
+
+        Members in other processes are not known here; there are none where `own` is kept to.
+        """
         if (group, topic) in self._members:
             raise Unavailable(f"group {group} has a member on {topic}: its own commits count")
         if pairs := [*(await self._place(topic)).slots(offsets).items()]:
             await self.run(partial(sql.commit, group=group, offsets=pairs), durable=True)
 
     async def run(self, step: Step[Result], *, durable: bool, size: int = 0) -> Result:
-        """Runs a step in the writer's next transaction: for the embedded cache, whose keys lie in this file. See `Writer.run`."""
+        """Runs a step in the writer's next transaction: for the embedded cache, whose keys lie in
+        this file.
+
+        See `Writer.run`.
+        """
         opened = self._opened or await self._open()
         return await opened.writer.run(step, durable=durable, size=size)
 
-    def defer_to_next_commit(self, step: Step[None], *, size: int, ended: Callable[[bool], None]) -> None:
-        """Has a step run in the transaction of the next append, or within a second; does not wait for it.
+    def defer_to_next_commit(
+        self, step: Step[None], *, size: int, ended: Callable[[bool], None]
+    ) -> None:
+        """Has a step run in the transaction of the next append, or within a second; does not wait
+        for it.
 
         See `Writer`.
 
@@ -194,7 +247,9 @@ class EmbeddedLog:
         self._opened.writer.defer_to_next_commit(step, size=size, ended=ended)
 
     async def query_inline(self, question: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Answers a question of microseconds on the event loop, for the cache: a hop to the reading thread costs ten times as much."""
+        """Answers a question of microseconds on the event loop, for the cache: a hop to the reading
+        thread costs ten times as much.
+        """
         opened = self._opened or await self._open()
         try:
             return question(opened.inline_connection)
@@ -216,7 +271,9 @@ class EmbeddedLog:
             raise Unavailable(f"the log did not answer within {PING_TIMEOUT_S:.0f} s") from error
 
     async def close(self) -> None:
-        """Waits for appends under way (at most 10 s), ends consumers, closes the file and releases the data folder."""
+        """Waits for appends under way (at most 10 s), ends consumers, closes the file and releases
+        the data folder.
+        """
         async with self._opening:
             self._closed = True
             for group in self._groups.values():
@@ -249,16 +306,22 @@ class EmbeddedLog:
     async def _look(self, slots: Collection[int]) -> dict[int, Bounds]:
         return await self.query(lambda connection: sql.bounds(connection, slots))
 
-    async def _read(self, slot: int, offset: int, max_records: int, max_bytes: int) -> list[ConsumerRecord]:
+    async def _read(
+        self, slot: int, offset: int, max_records: int, max_bytes: int
+    ) -> list[ConsumerRecord]:
         file = (self._opened or await self._open()).file
-        return await self.query(lambda connection: file.read(connection, slot, offset, max_records, max_bytes))
+        return await self.query(
+            lambda connection: file.read(connection, slot, offset, max_records, max_bytes)
+        )
 
     async def query(self, question: Callable[[sqlite3.Connection], Result]) -> Result:
         """Answers a question in the reading thread."""
         opened = self._opened or await self._open()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await asyncio.get_running_loop().run_in_executor(opened.executor, question, opened.connection)
+                return await asyncio.get_running_loop().run_in_executor(
+                    opened.executor, question, opened.connection
+                )
         except sqlite3.Error as error:
             raise Unavailable(f"the log cannot be read: {error}") from error
         except TimeoutError as error:
@@ -270,8 +333,11 @@ class EmbeddedLog:
             raise Malformed(f"there is no topic {record.topic}", field="topic")
         if record.partition is not None:
             return place.slot(record.partition)
-        # Without a key all records of a call share a partition, which changes with each call: the fewest pages per group.
-        return place.first_slot + (self._turn % place.partitions if key is None else partition_of(key, place.partitions))
+        # Without a key all records of a call share a partition, which changes with each call: the
+        # fewest pages per group.
+        return place.first_slot + (
+            self._turn % place.partitions if key is None else partition_of(key, place.partitions)
+        )
 
     def _now_ms(self) -> int:
         return int(self.clock() * 1000)
@@ -282,13 +348,17 @@ class EmbeddedLog:
             try:
                 await self.expire()
             except Unavailable as error:
-                log.warning("nothing was expired, next try in a minute", extra={"reason": error.message})
+                log.warning(
+                    "nothing was expired, next try in a minute", extra={"reason": error.message}
+                )
 
 
 class EmbeddedGroupConsumer:
     """The one member of a group on a topic. Implements `GroupConsumer`."""
 
-    def __init__(self, log_: EmbeddedLog, group: str, place: sql.Place, reader: EmbeddedPartitionConsumer) -> None:
+    def __init__(
+        self, log_: EmbeddedLog, group: str, place: sql.Place, reader: EmbeddedPartitionConsumer
+    ) -> None:
         self._log = log_
         self._group = group
         self._place = place
@@ -305,7 +375,10 @@ class EmbeddedGroupConsumer:
 
 
 class _Opened:
-    """What belongs to an opened file. Reads have a thread and a connection of their own, so they never wait for a write."""
+    """What belongs to an opened file.
+
+    Reads have a thread and a connection of their own, so they never wait for a write.
+    """
 
     expiry: asyncio.Task[None]
 

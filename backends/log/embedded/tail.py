@@ -1,7 +1,8 @@
-"""The readers of this process, and what was appended lately for them: an append wakes them at once and hands its records over unread.
+"""The readers of this process, and what was appended lately for them: an append wakes them at once
+and hands its records over unread.
 
-A reader takes a partition's records from memory where they are held without a gap, else from the file, so that order and completeness
-depend on offsets alone. Lives on the event loop; knows no SQL.
+A reader takes a partition's records from memory where they are held without a gap, else from the
+file, so that order and completeness depend on offsets alone. Lives on the event loop; knows no SQL.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from backends.log.embedded.file import OFFSET_BITS, Place, Written, row_bytes
 from backends.log.offset_resets import report_offset_reset
 from schemas.errors import Unavailable
 
-# Records leave when every reader of their partition has taken them; a slow reader goes on from the file beyond this.
+# Records leave when every reader of their partition has taken them; a slow reader goes on from the
+# file beyond this.
 _MAX_RECENT_BYTES: Final = 2**20
 
 MAX_BATCH_RECORDS: Final = 500
@@ -66,7 +68,9 @@ class _RecentRecords:
 class Tail:
     """All readers of one process. Implements the writer's `Listener`."""
 
-    def __init__(self, *, stored: Callable[[Written], ConsumerRecord], read: Read, look: Look) -> None:
+    def __init__(
+        self, *, stored: Callable[[Written], ConsumerRecord], read: Read, look: Look
+    ) -> None:
         self.closed = False
         self.read = read
         self.look = look
@@ -78,7 +82,8 @@ class Tail:
         """Hands rows of this process to their readers, and wakes them."""
         woken: set[EmbeddedPartitionConsumer] = set()
         for row in rows:
-            # A look at the file may have told us already of rows that arrive here only now: those are read from the file.
+            # A look at the file may have told us already of rows that arrive here only now: those
+            # are read from the file.
             recent = self._recent.get(row[0] >> OFFSET_BITS)
             if recent is not None and (stored := self._stored(row)).offset >= recent.end:
                 recent.extend(stored, row_bytes(row))
@@ -124,9 +129,18 @@ class Tail:
 
 
 class EmbeddedPartitionConsumer:
-    """A position in each of some partitions of a topic. One task reads; use it as a context manager. Implements `PartitionConsumer`."""
+    """A position in each of some partitions of a topic.
 
-    def __init__(self, tail: Tail, place: Place, offsets: Mapping[int, int], on_offset_reset: OnOffsetReset | None = None) -> None:
+    One task reads; use it as a context manager. Implements `PartitionConsumer`.
+    """
+
+    def __init__(
+        self,
+        tail: Tail,
+        place: Place,
+        offsets: Mapping[int, int],
+        on_offset_reset: OnOffsetReset | None = None,
+    ) -> None:
         self.news = asyncio.Event()
         self.must_look = True
         self._tail = tail
@@ -142,7 +156,9 @@ class EmbeddedPartitionConsumer:
     async def assign(self, offsets: Mapping[int, int]) -> None:
         """See `PartitionConsumer`. Does not wait."""
         positions = self._place.slots(offsets)
-        gained = {slot: position for slot, position in positions.items() if slot not in self._positions}
+        gained = {
+            slot: position for slot, position in positions.items() if slot not in self._positions
+        }
         given_up = [slot for slot in self._positions if slot not in positions]
         self._tail.detach(self, given_up)
         for slot in given_up:
@@ -168,10 +184,14 @@ class EmbeddedPartitionConsumer:
                 raise StopAsyncIteration from None
             raise
 
-    async def next(self, max_records: int, max_bytes: int, wait_s: float | None = None) -> list[ConsumerRecord]:
-        """What comes next, at least one record; nothing when there is none within `wait_s` (None: no timeout).
+    async def next(
+        self, max_records: int, max_bytes: int, wait_s: float | None = None
+    ) -> list[ConsumerRecord]:
+        """What comes next, at least one record; nothing when there is none within `wait_s` (None:
+        no timeout).
 
-        Partitions take turns. Errors: Unavailable when the log cannot be read or is closed; nothing is skipped then.
+        Partitions take turns. Errors: Unavailable when the log cannot be read or is closed; nothing
+        is skipped then.
         """
         deadline = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
         while True:
@@ -224,8 +244,12 @@ class EmbeddedPartitionConsumer:
                 break
         return batch
 
-    def _from_memory(self, slot: int, batch: list[ConsumerRecord], max_records: int, room: int) -> int:
-        """Adds to the batch what fits and returns the room left; 0 when the next record did not fit."""
+    def _from_memory(
+        self, slot: int, batch: list[ConsumerRecord], max_records: int, room: int
+    ) -> int:
+        """Adds to the batch what fits and returns the room left; 0 when the next record did not
+        fit.
+        """
         recent = self._tail.recent(slot)
         for stored, size in islice(recent.held, self._positions[slot] - recent.first, None):
             if len(batch) >= max_records or (batch and size > room):
@@ -257,4 +281,10 @@ class EmbeddedPartitionConsumer:
         """Offsets have no gaps: what lies between was dropped."""
         if (position := self._positions[slot]) < oldest:
             self._positions[slot] = oldest
-            report_offset_reset(self._place.topic, slot - self._place.first_slot, position, oldest, self._on_offset_reset)
+            report_offset_reset(
+                self._place.topic,
+                slot - self._place.first_slot,
+                position,
+                oldest,
+                self._on_offset_reset,
+            )

@@ -1,6 +1,8 @@
-"""The writing thread of the embedded log. All that waits is written in one transaction, so that many appenders share one fsync.
+"""The writing thread of the embedded log.
 
-`embedded` hands it rows and steps from the event loop; it answers there, once per group. It knows SQLite, not topics, events or readers.
+All that waits is written in one transaction, so that many appenders share one fsync. `embedded`
+hands it rows and steps from the event loop; it answers there, once per group. It knows SQLite, not
+topics, events or readers.
 """
 
 from __future__ import annotations
@@ -29,29 +31,40 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S: Final = 10.0
 MAX_QUEUE_BYTES: Final = 16 * 2**20
-"""What may wait to be written. More is refused, so that a caller that appends faster than the disk is told."""
+"""What may wait to be written.
 
-# A group is bounded so that no caller waits for another's megabytes: 4 MiB are written and synced within about 20 ms.
+More is refused, so that a caller that appends faster than the disk is told.
+"""
+
+# A group is bounded so that no caller waits for another's megabytes: 4 MiB are written and synced
+# within about 20 ms.
 _MAX_GROUP_BYTES: Final = 4 * 2**20
 _MAX_GROUP_JOBS: Final = 1_000
-# Each statement gives up the interpreter's lock several times, and beside a busy event loop gets it back only when that is asked to let go:
-# after 5 ms by default. So appends are one statement a group (five parameters a row, and SQLite takes 32,766), and the process is set to
-# hand the lock over sooner. 300 appends a second beside an event loop that never rests: p50 56 ms and p99 280 ms by default, 5 and 30 so
-# (statement by statement and by default: seconds).
+# Each statement gives up the interpreter's lock several times, and beside a busy event loop gets it
+# back only when that is asked to let go: after 5 ms by default. So appends are one statement a
+# group (five parameters a row, and SQLite takes 32,766), and the process is set to hand the lock
+# over sooner. 300 appends a second beside an event loop that never rests: p50 56 ms and p99 280 ms
+# by default, 5 and 30 so (statement by statement and by default: seconds).
 _MAX_ROWS: Final = 512
 _SWITCH_INTERVAL_S: Final = 0.0005
-_INSERT_IF_UNCHANGED: Final = "INSERT INTO records SELECT * FROM ({}) WHERE (SELECT data_version FROM pragma_data_version) = ?"
+_INSERT_IF_UNCHANGED: Final = (
+    "INSERT INTO records SELECT * FROM ({}) WHERE (SELECT data_version "
+    "FROM pragma_data_version) = ?"
+)
 _WATCH_INTERVAL_S: Final = 0.05
 # How long a deferred step waits for an append to be committed with.
 _DEFER_TIMEOUT_S: Final = 1.0
-# How long a group waits for another process to release the file. SQLite's own waiting sleeps up to 100 ms at a time: beside a process
-# that appends without a pause our p99 was 700 ms, with short sleeps of our own it is 24 ms.
+# How long a group waits for another process to release the file. SQLite's own waiting sleeps up to
+# 100 ms at a time: beside a process that appends without a pause our p99 was 700 ms, with short
+# sleeps of our own it is 24 ms.
 _LOCK_TIMEOUT_S: Final = 5.0
 
-# Measured, 3 records of 1 KB in 3 partitions a commit: a write-ahead log that only grows costs 0.49 ms a commit (p99 4 ms), SQLite's own
-# checkpoint in the committing thread 0.19 ms (p99 2.0, longest 37), and the two steps below 0.15 ms (p99 0.4, longest 3.5). A checkpoint
-# in a thread of its own takes the bulk, then one in the writing thread, between two groups, the rest: only then does SQLite begin the
-# file anew; and only if no reader is active just then, which `backends.sql.wal` sees to where one always is.
+# Measured, 3 records of 1 KB in 3 partitions a commit: a write-ahead log that only grows costs 0.49
+# ms a commit (p99 4 ms), SQLite's own checkpoint in the committing thread 0.19 ms (p99 2.0, longest
+# 37), and the two steps below 0.15 ms (p99 0.4, longest 3.5). A checkpoint in a thread of its own
+# takes the bulk, then one in the writing thread, between two groups, the rest: only then does
+# SQLite begin the file anew; and only if no reader is active just then, which `backends.sql.wal`
+# sees to where one always is.
 _CHECKPOINT_BYTES: Final = 4 * 2**20
 _PAGE_BYTES: Final = 4096
 # For those who read, a page of at most 1 MiB each: appends wait for them then.
@@ -88,14 +101,19 @@ class _Job:
 
 
 class Writer:
-    """Writes for one event loop, which `append`, `run`, `watch` and `close` belong to. Starts its thread at once."""
+    """Writes for one event loop, which `append`, `run`, `watch` and `close` belong to.
+
+    Starts its thread at once.
+    """
 
     def __init__(self, file: LogFile, listener: Listener, clock: Callable[[], float]) -> None:
         self._file = file
         self._listener = listener
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[list[_Job]] = SimpleQueue()  # what was put together stays together; nothing: look at the flags
+        self._queue: SimpleQueue[list[_Job]] = (
+            SimpleQueue()
+        )  # what was put together stays together; nothing: look at the flags
         self._deferred: list[_Job] = []
         self._deferred_timer: asyncio.TimerHandle | None = None
         self._queued_bytes = 0
@@ -118,23 +136,32 @@ class Writer:
         threading.Thread(target=self._main, name="log-writer", daemon=True).start()
 
     async def append(self, rows: Sequence[Row], size: int) -> None:
-        """Returns when the rows are durable. Errors: Unavailable when they are not within TIMEOUT_S, or too much waits."""
+        """Returns when the rows are durable.
+
+        Errors: Unavailable when they are not within TIMEOUT_S, or too much waits.
+        """
         await self._submit(_Job(self._loop.create_future(), size, durable=True, rows=rows))
 
     async def run(self, step: Step[Result], *, durable: bool, size: int = 0) -> Result:
         """What the step returns, once its transaction is committed.
 
-        Not durable: kept over kill -9, but over a power cut only from the next durable write on. That one syncs the whole write-ahead log,
-        which holds this step before it, unless a checkpoint, which syncs it too, has moved it on.
+        Not durable: kept over kill -9, but over a power cut only from the next durable write on.
+        That one syncs the whole write-ahead log, which holds this step before it, unless a
+        checkpoint, which syncs it too, has moved it on.
         """
-        result: Result = await self._submit(_Job(self._loop.create_future(), size, durable=durable, step=step))
+        result: Result = await self._submit(
+            _Job(self._loop.create_future(), size, durable=durable, step=step)
+        )
         return result
 
-    def defer_to_next_commit(self, step: Step[None], *, size: int, ended: Callable[[bool], None]) -> None:
-        """Runs the step in the transaction of the next append, before it, or alone within a second: it costs no wake-up of the thread.
+    def defer_to_next_commit(
+        self, step: Step[None], *, size: int, ended: Callable[[bool], None]
+    ) -> None:
+        """Runs the step in the transaction of the next append, before it, or alone within a second:
+        it costs no wake-up of the thread.
 
-        So it is durable no later than any append that begins after this returned. `ended` is told whether the transaction was committed.
-        Errors: Unavailable when too much waits.
+        So it is durable no later than any append that begins after this returned. `ended` is told
+        whether the transaction was committed. Errors: Unavailable when too much waits.
         """
         self._check_room(size)
         job = _Job(self._loop.create_future(), size, durable=False, step=step)
@@ -145,7 +172,10 @@ class Writer:
             self._deferred_timer = self._loop.call_later(_DEFER_TIMEOUT_S, self._put)
 
     def watch(self, *, on: bool) -> None:
-        """Whether to notice within 50 ms what other processes write. One read of shared memory each, no disk."""
+        """Whether to notice within 50 ms what other processes write.
+
+        One read of shared memory each, no disk.
+        """
         self._watching = on
         self._queue.put([])
 
@@ -216,7 +246,11 @@ class Writer:
                 time.sleep(_RETRY_DELAY_S)
                 with suppress(sqlite3.Error):  # the next round fails too then
                     self._connection = self._file.connect()
-                self._durable, self._version, self._checkpoint = None, -1, None  # what this connection knows yet
+                self._durable, self._version, self._checkpoint = (
+                    None,
+                    -1,
+                    None,
+                )  # what this connection knows yet
                 self._ends.clear()
         self._call_soon(self._end)
 
@@ -233,7 +267,11 @@ class Writer:
 
     def _take(self) -> list[_Job]:
         try:
-            jobs = self._queue.get(timeout=_WATCH_INTERVAL_S if self._watching or self._checkpoint is not None else None)
+            jobs = self._queue.get(
+                timeout=_WATCH_INTERVAL_S
+                if self._watching or self._checkpoint is not None
+                else None
+            )
         except Empty:
             return []
         size = sum(job.size for job in jobs)
@@ -247,7 +285,9 @@ class Writer:
         return jobs
 
     def _write(self, jobs: Sequence[_Job]) -> None:
-        live = [job for job in jobs if not job.done.done()]  # callers that were cancelled are not written for
+        live = [
+            job for job in jobs if not job.done.done()
+        ]  # callers that were cancelled are not written for
         try:
             rows = self._commit(live) if live else []
         except Exception as error:
@@ -278,16 +318,29 @@ class Writer:
         try:
             return self._write_at_once(jobs) or self._write_in_steps(jobs)
         finally:
-            self._wal_bytes += sum(job.size for job in jobs) + _PAGE_BYTES * (connection.total_changes - before)
+            self._wal_bytes += sum(job.size for job in jobs) + _PAGE_BYTES * (
+                connection.total_changes - before
+            )
 
     def _write_at_once(self, jobs: Sequence[_Job]) -> list[Written] | None:
-        """Appends alone are one statement, which is a transaction of its own. None when this group needs more."""
-        if any(job.step is not None for job in jobs) or not 0 < sum(len(job.rows) for job in jobs) <= _MAX_ROWS:
+        """Appends alone are one statement, which is a transaction of its own.
+
+        None when this group needs more.
+        """
+        if (
+            any(job.step is not None for job in jobs)
+            or not 0 < sum(len(job.rows) for job in jobs) <= _MAX_ROWS
+        ):
             return None
         rows = self._number(jobs)
-        # Inserts nothing if another process wrote since we looked: then the ends that we remember may be wrong.
+        # Inserts nothing if another process wrote since we looked: then the ends that we remember
+        # may be wrong.
         text = _INSERT_IF_UNCHANGED.format(_values(len(rows)))
-        return rows if self._execute_when_unlocked(text, [*chain.from_iterable(rows), self._version]) else None
+        return (
+            rows
+            if self._execute_when_unlocked(text, [*chain.from_iterable(rows), self._version])
+            else None
+        )
 
     def _write_in_steps(self, jobs: Sequence[_Job]) -> list[Written]:
         self._execute_when_unlocked("BEGIN IMMEDIATE")
@@ -298,7 +351,9 @@ class Writer:
         rows = self._number(jobs)
         for start in range(0, len(rows), _MAX_ROWS):
             part = rows[start : start + _MAX_ROWS]
-            self._connection.execute(f"INSERT INTO records {_values(len(part))}", [*chain.from_iterable(part)])
+            self._connection.execute(
+                f"INSERT INTO records {_values(len(part))}", [*chain.from_iterable(part)]
+            )
         self._connection.execute("COMMIT")
         return rows
 
@@ -316,24 +371,34 @@ class Writer:
         return rows
 
     def _execute_when_unlocked(self, text: str, parameters: Sequence[Any] = ()) -> int:
-        """Executes a statement that begins a transaction, waiting for other processes, and returns how many rows it changed."""
+        """Executes a statement that begins a transaction, waiting for other processes, and returns
+        how many rows it changed.
+        """
         deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
             try:
                 return self._connection.execute(text, parameters).rowcount
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                if (
+                    error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
+                    or time.monotonic() > deadline_s
+                ):
                     raise
                 time.sleep(jittered(0.001, least=0.1))
 
     def _poll_other_writers(self) -> None:
         try:
             self._check_data_version()
-        except sqlite3.OperationalError as error:  # another process repairs the file after a crash: the next look will tell
+        except (
+            sqlite3.OperationalError
+        ) as error:  # another process repairs the file after a crash: the next look will tell
             log.info("the log was busy when looked at", exc_info=error)
 
     def _check_data_version(self) -> None:
-        """Inside a transaction: whether the ends we remember still hold. Outside: whether the listener must be called."""
+        """Inside a transaction: whether the ends we remember still hold.
+
+        Outside: whether the listener must be called.
+        """
         version = self._data_version()
         if version != self._version:
             self._version = version
@@ -352,7 +417,9 @@ class Writer:
         elif self._checkpoint.done():
             self._checkpoint = None
             _checkpoint(self._connection)
-            self._wal.keep_short(self._connection, timeout_ms=_CUT_TIMEOUT_MS, busy_ms=_BUSY_TIMEOUT_MS)
+            self._wal.keep_short(
+                self._connection, timeout_ms=_CUT_TIMEOUT_MS, busy_ms=_BUSY_TIMEOUT_MS
+            )
 
     def _take_the_bulk(self) -> None:
         with closing(self._file.connect()) as connection:
@@ -368,7 +435,9 @@ class Writer:
 def _checkpoint(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    except sqlite3.Error as error:  # a full disk, say: appends go on as long as they can, and the next 4 MiB try again
+    except (
+        sqlite3.Error
+    ) as error:  # a full disk, say: appends go on as long as they can, and the next 4 MiB try again
         log.warning("the log's checkpoint failed", exc_info=error)
 
 

@@ -1,7 +1,8 @@
 """A member of a consumer group that is assigned partitions and reads nothing.
 
-A static member, by its name: a process that comes back under the name has its partitions back without a rebalance. All partitions are
-paused, so nothing is fetched. What Kafka and kafka-python do in each case was measured; the comments name it.
+A static member, by its name: a process that comes back under the name has its partitions back
+without a rebalance. All partitions are paused, so nothing is fetched. What Kafka and kafka-python
+do in each case was measured; the comments name it.
 """
 
 from __future__ import annotations
@@ -56,12 +57,16 @@ class KafkaAssignments:
             metrics_enabled=True,  # the age of the last heartbeat
             **GROUP,
         )
-        self._thread = ConsumerThread(make, brokers=brokers, topic=topic, each_turn=self._look, ended=self._news.set)
+        self._thread = ConsumerThread(
+            make, brokers=brokers, topic=topic, each_turn=self._look, ended=self._news.set
+        )
 
     async def start(self) -> None:
         """Joins the group. Raises Unavailable when that takes too long."""
         place = self._brokers.place(self._topic, 0)
-        await join(self._thread, place, self._publish, lambda consumer: _Listener(consumer, self._assignor))
+        await join(
+            self._thread, place, self._publish, lambda consumer: _Listener(consumer, self._assignor)
+        )
 
     def __aiter__(self) -> Self:
         return self
@@ -82,7 +87,10 @@ class KafkaAssignments:
         return self._mine
 
     async def close(self) -> None:
-        """Leaves the group, so that the others take over at once. An unavailable broker finds out by itself, 10 s later."""
+        """Leaves the group, so that the others take over at once.
+
+        An unavailable broker finds out by itself, 10 s later.
+        """
         await self._thread.close()
         if self._thread.error is not None or self._left:
             return  # the place is another's, or ours when we come back
@@ -91,16 +99,20 @@ class KafkaAssignments:
             async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                 await asyncio.to_thread(self._leave)
         except (ChatError, TimeoutError) as error:
-            log.info("the group was not told that we leave", extra={"group": self._group, "reason": str(error)})
+            log.info(
+                "the group was not told that we leave",
+                extra={"group": self._group, "reason": str(error)},
+            )
 
     def _set_assignment(self, mine: frozenset[int]) -> None:
         self._mine = mine
         self._news.set()
 
-    # ---- in threads ----------------------------------------------------------------------------------------------------------------------
+    # ---- in threads ------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        # The close of a static member is not announced: its partitions would have no owner for 10 s (measured).
+        # The close of a static member is not announced: its partitions would have no owner for 10 s
+        # (measured).
         with self._brokers.errors():
             admin = self._brokers.admin()
             try:
@@ -110,7 +122,10 @@ class KafkaAssignments:
                 admin.close()
 
     def _publish(self, consumer: KafkaConsumer) -> bool:
-        """Tells the loop what is ours, unless a rebalance is under way: then it stays as it was. Says whether it did."""
+        """Tells the loop what is ours, unless a rebalance is under way: then it stays as it was.
+
+        Says whether it did.
+        """
         if not is_stable(consumer):
             return False
         self._id = consumer.group_metadata().member_id
@@ -123,21 +138,26 @@ class KafkaAssignments:
     def _look(self, consumer: KafkaConsumer) -> None:
         """Publishes, and raises Evicted when another process has our name in the group.
 
-        kafka-python stops its heartbeats then and says nothing (measured). So does a log that is unavailable, which answers no question
-        either.
+        kafka-python stops its heartbeats then and says nothing (measured). So does a log that is
+        unavailable, which answers no question either.
         """
         self._joined(consumer)
         now = time.monotonic()
         if not self._publish(consumer) or now - self._asked_at < _HEARTBEAT_TIMEOUT_S:
             return
         self._asked_at = now
-        if consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"] < _HEARTBEAT_TIMEOUT_S:
+        if (
+            consumer.metrics()["consumer-coordinator-metrics"]["last-heartbeat-seconds-ago"]
+            < _HEARTBEAT_TIMEOUT_S
+        ):
             return
         try:
             with self._brokers.errors():
                 admin = self._brokers.admin()
                 try:
-                    groups = retry_while_moving(lambda: admin.describe_groups([self._group]), within_s=_LEAVE_TIMEOUT_S)
+                    groups = retry_while_moving(
+                        lambda: admin.describe_groups([self._group]), within_s=_LEAVE_TIMEOUT_S
+                    )
                 finally:
                     admin.close()
         except Unavailable:
@@ -163,5 +183,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library 
         """What is left is seen when the group is stable again."""
 
     def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:  # noqa: ARG002 - the library's signature
-        """This process was stalled for a session. Else the assignor claims its old partitions, and all are reshuffled (measured)."""
+        """This process was stalled for a session.
+
+        Else the assignor claims its old partitions, and all are reshuffled (measured).
+        """
         self._assignor.member_assignment = None

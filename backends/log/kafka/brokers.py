@@ -1,7 +1,9 @@
-"""How one speaks to Kafka's brokers: the clients with the limits that we want, and their errors turned into ours.
+"""How one speaks to Kafka's brokers: the clients with the limits that we want, and their errors
+turned into ours.
 
-The other files of this package make all clients here. A broker that does not answer is Unavailable; a wrong setting is Malformed, but
-only until the brokers were reached once: a broker that turns us away later may be in the middle of a change.
+The other files of this package make all clients here. A broker that does not answer is Unavailable;
+a wrong setting is Malformed, but only until the brokers were reached once: a broker that turns us
+away later may be in the middle of a change.
 """
 
 from __future__ import annotations
@@ -29,15 +31,18 @@ from schemas.topics import TOPICS
 Result = TypeVar("Result")
 Started = TypeVar("Started", AIOKafkaProducer, AIOKafkaConsumer)
 
-# It tells each try of each connection as an error, and its DEBUG lines hold the password. What matters is raised as an error of ours.
+# It tells each try of each connection as an error, and its DEBUG lines hold the password. What
+# matters is raised as an error of ours.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 REQUEST_TIMEOUT_MS: Final = 5_000
 """Of one request."""
-# A first contact takes 10 to 40 ms (measured); a node that is unavailable must leave time to try another one within an append's 10 s.
+# A first contact takes 10 to 40 ms (measured); a node that is unavailable must leave time to try
+# another one within an append's 10 s.
 _BOOTSTRAP_TIMEOUT_MS: Final = 4_000
-# A refusal is there after 10 ms (TLS) to 350 ms (SCRAM, beside twelve other programs); all three brokers' must fit into the time above.
+# A refusal is there after 10 ms (TLS) to 350 ms (SCRAM, beside twelve other programs); all three
+# brokers' must fit into the time above.
 _CONNECT_TIMEOUT_MS: Final = 1_000
 # kafka-python's 30 s would keep us away for so long after a broker's return.
 _MAX_RECONNECT_DELAY_MS: Final = 1_000
@@ -55,7 +60,8 @@ _NOT_ALLOWED: Final = (
 class Brokers:
     """Where the brokers are, and who we are. Opens nothing.
 
-    `prefix` stands before all names of topics and groups: for tests, and for several installations on one cluster without Knative.
+    `prefix` stands before all names of topics and groups: for tests, and for several installations
+    on one cluster without Knative.
     """
 
     def __init__(
@@ -81,7 +87,11 @@ class Brokers:
         if ca:
             self._options["ssl_cafile"] = ca
         if security.startswith("sasl"):
-            self._options |= {"sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_username": user, "sasl_plain_password": password}
+            self._options |= {
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "sasl_plain_username": user,
+                "sasl_plain_password": password,
+            }
 
     def topic(self, name: str) -> str:
         """What Kafka calls the topic. Raises Unavailable when it is none of ours."""
@@ -94,35 +104,63 @@ class Brokers:
         return TopicPartition(self.topic(topic), partition)
 
     async def producer(self, **options: Any) -> AIOKafkaProducer:
-        """An idempotent producer that has reached the brokers: what it confirms is on all replicas in sync, once.
+        """An idempotent producer that has reached the brokers: what it confirms is on all replicas
+        in sync, once.
 
-        aiokafka refuses a record without key and value, which is what an event without key and data is: an empty value becomes null.
+        aiokafka refuses a record without key and value, which is what an event without key and data
+        is: an empty value becomes null.
         """
         await asyncio.to_thread(self._check_settings)
         producer = AIOKafkaProducer(
-            acks="all", enable_idempotence=True, value_serializer=lambda value: value or None, **self._aio_options(), **options
+            acks="all",
+            enable_idempotence=True,
+            value_serializer=lambda value: value or None,
+            **self._aio_options(),
+            **options,
         )
         return await self._started(producer, _BOOTSTRAP_TIMEOUT_MS / 1000)
 
-    async def consumer(self, *topics: str, join_s: float = _BOOTSTRAP_TIMEOUT_MS / 1000, **options: Any) -> AIOKafkaConsumer:
-        """A consumer on the event loop that commits nothing by itself, and has reached the brokers and joined its group, if it has one."""
+    async def consumer(
+        self, *topics: str, join_s: float = _BOOTSTRAP_TIMEOUT_MS / 1000, **options: Any
+    ) -> AIOKafkaConsumer:
+        """A consumer on the event loop that commits nothing by itself, and has reached the brokers
+        and joined its group, if it has one.
+        """
         await asyncio.to_thread(self._check_settings)
-        consumer = AIOKafkaConsumer(*topics, enable_auto_commit=False, fetch_max_bytes=_MAX_FETCH_BYTES, **self._aio_options(), **options)
+        consumer = AIOKafkaConsumer(
+            *topics,
+            enable_auto_commit=False,
+            fetch_max_bytes=_MAX_FETCH_BYTES,
+            **self._aio_options(),
+            **options,
+        )
         return await self._started(consumer, join_s)
 
     def blocking_consumer(self, **options: Any) -> KafkaConsumer:
-        """kafka-python's consumer, which commits nothing by itself. Blocks until the brokers were reached."""
+        """kafka-python's consumer, which commits nothing by itself.
+
+        Blocks until the brokers were reached.
+        """
         defaults = {"metrics_enabled": False, "fetch_max_bytes": _MAX_FETCH_BYTES}
-        return self._made(KafkaConsumer, enable_auto_commit=False, allow_auto_create_topics=False, **defaults | options)
+        return self._made(
+            KafkaConsumer,
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            **defaults | options,
+        )
 
     def admin(self) -> KafkaAdminClient:
         """What describes and changes topics and groups. Blocks until the brokers were reached."""
         return self._made(KafkaAdminClient)
 
     def _aio_options(self) -> dict[str, Any]:
-        options = {name: value for name, value in self._options.items() if name not in _NOT_IN_AIOKAFKA}
+        options = {
+            name: value for name, value in self._options.items() if name not in _NOT_IN_AIOKAFKA
+        }
         if "SSL" in options["security_protocol"]:
-            options["ssl_context"] = ssl.create_default_context(cafile=self._options.get("ssl_cafile"))
+            options["ssl_context"] = ssl.create_default_context(
+                cafile=self._options.get("ssl_cafile")
+            )
         return options
 
     async def _started(self, client: Started, within_s: float) -> Started:
@@ -149,11 +187,16 @@ class Brokers:
 
         with self.errors():
             try:
-                client = kind(bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS, kafka_client=remembered, **self._options, **options)
+                client = kind(
+                    bootstrap_timeout_ms=_BOOTSTRAP_TIMEOUT_MS,
+                    kafka_client=remembered,
+                    **self._options,
+                    **options,
+                )
             except BaseException as error:
-                for (
-                    each
-                ) in inner:  # kafka-python would leave its thread running, and there is one such try a second while brokers are unavailable
+                # kafka-python would leave its thread running, and there is one such try a second
+                # while brokers are unavailable.
+                for each in inner:
                     each.close()
                 if isinstance(error, kafka_errors.KafkaTimeoutError):
                     raise _not_reached() from error
@@ -167,20 +210,30 @@ class Brokers:
         try:
             yield
         except kafka_errors.SaslAuthenticationFailedError as error:
-            raise self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD") from error
+            raise self._wrong(
+                "Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD"
+            ) from error
         except (kafka_errors.AuthorizationError, *_NOT_ALLOWED) as error:
-            raise Unavailable(f"Kafka does not allow it to this user: {error.description}") from error
-        except (kafka_errors.UnknownTopicOrPartitionError, aio_errors.UnknownTopicOrPartitionError) as error:
-            raise Unavailable("a topic is missing in Kafka: `kn-chat topics create` makes it") from error
+            raise Unavailable(
+                f"Kafka does not allow it to this user: {error.description}"
+            ) from error
+        except (
+            kafka_errors.UnknownTopicOrPartitionError,
+            aio_errors.UnknownTopicOrPartitionError,
+        ) as error:
+            raise Unavailable(
+                "a topic is missing in Kafka: `kn-chat topics create` makes it"
+            ) from error
         except (kafka_errors.KafkaError, aio_errors.KafkaError, OSError, RuntimeError) as error:
             # RuntimeError: the client was closed meanwhile.
             raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
 
     def _check_settings(self) -> None:
-        """Raises Malformed when a broker refuses us: a client would try for seconds and then tell nothing but its timeout.
+        """Raises Malformed when a broker refuses us: a client would try for seconds and then tell
+        nothing but its timeout.
 
-        One connection, up to the log-in, to the first broker that is there: 40 ms (measured). Nothing is done where there is no setting to
-        refuse, or once the brokers were reached.
+        One connection, up to the log-in, to the first broker that is there: 40 ms (measured).
+        Nothing is done where there is no setting to refuse, or once the brokers were reached.
         """
         if self._reached or self._options["security_protocol"] == "PLAINTEXT":
             return
@@ -189,13 +242,26 @@ class Brokers:
                 case None:
                     return
                 case kafka_errors.SaslAuthenticationFailedError():
-                    raise self._wrong("Kafka refuses KNCHAT_KAFKA_USER with this password", "KNCHAT_KAFKA_PASSWORD")
-                case kafka_errors.UnsupportedSaslMechanismError() | kafka_errors.IllegalSaslStateError():
-                    raise self._wrong("Kafka does not offer SCRAM-SHA-512 there", "KNCHAT_KAFKA_SECURITY")
+                    raise self._wrong(
+                        "Kafka refuses KNCHAT_KAFKA_USER with this password",
+                        "KNCHAT_KAFKA_PASSWORD",
+                    )
+                case (
+                    kafka_errors.UnsupportedSaslMechanismError()
+                    | kafka_errors.IllegalSaslStateError()
+                ):
+                    raise self._wrong(
+                        "Kafka does not offer SCRAM-SHA-512 there", "KNCHAT_KAFKA_SECURITY"
+                    )
                 case ssl.SSLCertVerificationError() as refusal:
-                    raise self._wrong(f"the brokers' certificate is not accepted: {refusal.verify_message}", "KNCHAT_KAFKA_CA")
+                    raise self._wrong(
+                        f"the brokers' certificate is not accepted: {refusal.verify_message}",
+                        "KNCHAT_KAFKA_CA",
+                    )
                 case ssl.SSLError(library="X509"):
-                    raise self._wrong(f"{self._options['ssl_cafile']} holds no authorities", "KNCHAT_KAFKA_CA")
+                    raise self._wrong(
+                        f"{self._options['ssl_cafile']} holds no authorities", "KNCHAT_KAFKA_CA"
+                    )
                 case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
                     raise self._wrong("the brokers do not speak TLS there", "KNCHAT_KAFKA_SECURITY")
 
@@ -212,7 +278,9 @@ class Brokers:
 
         try:
             net.run(connect)
-        except Exception as error:  # the library's, Python's and the system's alike: what it was is the question
+        except (
+            Exception
+        ) as error:  # the library's, Python's and the system's alike: what it was is the question
             return manager.refusal or error
         finally:
             manager.close()
@@ -221,11 +289,15 @@ class Brokers:
 
 
 class _Introduction(KafkaConnectionManager):  # type: ignore[misc] # the library has no types
-    """Connections that keep what the library loses: why TLS failed, and a broker's last words before it hangs up on us."""
+    """Connections that keep what the library loses: why TLS failed, and a broker's last words
+    before it hangs up on us.
+    """
 
     refusal: BaseException | None = None
 
-    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> KafkaTCPTransport:
+    async def _build_transport(
+        self, node: Any, timeout_at: float | None = None
+    ) -> KafkaTCPTransport:
         try:
             transport = await super()._build_transport(node, timeout_at=timeout_at)
         except kafka_errors.KafkaConnectionError as error:
@@ -234,7 +306,8 @@ class _Introduction(KafkaConnectionManager):  # type: ignore[misc] # the library
         receive = transport._sock_recv  # noqa: SLF001 - no public way
 
         def words_first() -> tuple[bytes, Exception | None]:
-            # "Authentication failed" and the end of the line come together when we are slow; the library then drops the words.
+            # "Authentication failed" and the end of the line come together when we are slow; the
+            # library then drops the words.
             received, end = receive()
             return received, None if received else end
 
@@ -247,8 +320,9 @@ def _not_reached() -> Unavailable:
 
 
 def retry_while_moving(call: Callable[[], Result], *, within_s: float) -> Result:
-    """What a call returns. Repeats it while Kafka says that it will be right in a moment: a leader or a coordinator moves.
+    """What a call returns.
 
+    Repeats it while Kafka says that it will be right in a moment: a leader or a coordinator moves.
     Blocks. Raises kafka-python's errors.
     """
     until = time.monotonic() + within_s

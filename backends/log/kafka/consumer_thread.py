@@ -1,6 +1,8 @@
-"""One consumer of kafka-python in a thread of its own, which polls until closed: a member of a group must, to stay one.
+"""One consumer of kafka-python in a thread of its own, which polls until closed: a member of a
+group must, to stay one.
 
-What the event loop wants of the consumer the thread does between two polls. Its partitions are paused: these members own, and read nothing.
+What the event loop wants of the consumer the thread does between two polls. Its partitions are
+paused: these members own, and read nothing.
 """
 
 from __future__ import annotations
@@ -29,14 +31,21 @@ _CLOSE_TIMEOUT_MS: Final = 2_000
 _END_TIMEOUT_S: Final = 5.0
 """So long the end of the thread is waited for: a poll, and the close of its connections."""
 ANSWER_TIMEOUT_S: Final = 30.0
-"""A command has its answer within this: making a consumer takes up to 9 s when brokers are slow, a question to them 5."""
+"""A command has its answer within this: making a consumer takes up to 9 s when brokers are slow, a
+question to them 5.
+"""
 MAX_STALLED_CHECKS: Final = 3
-"""So many looks may find that the thread has not come round since the one before: more, and it hangs, and not the whole process."""
+"""So many looks may find that the thread has not come round since the one before: more, and it
+hangs, and not the whole process.
+"""
 _RETRY_DELAY_S: Final = 0.1
 
 
 class ConsumerThread:
-    """Belongs to the event loop that made it. `each_turn` runs in the thread between polls, with the consumer."""
+    """Belongs to the event loop that made it.
+
+    `each_turn` runs in the thread between polls, with the consumer.
+    """
 
     def __init__(
         self,
@@ -60,12 +69,18 @@ class ConsumerThread:
         self._thread = threading.Thread(target=self._run, name=f"kafka-{topic}", daemon=True)
 
     async def start(self, first: Callable[[KafkaConsumer], Result]) -> Result:
-        """Connects and runs `first` before all else. Raises Unavailable, and Malformed when a setting is wrong."""
+        """Connects and runs `first` before all else.
+
+        Raises Unavailable, and Malformed when a setting is wrong.
+        """
         self._thread.start()
         return await self.do(first)
 
     async def do(self, command: Callable[[KafkaConsumer], Result]) -> Result:
-        """What the command returns, run in the thread between two polls. Raises Unavailable when the thread has ended or hangs."""
+        """What the command returns, run in the thread between two polls.
+
+        Raises Unavailable when the thread has ended or hangs.
+        """
         if self._ended.done():
             raise self.error or Unavailable("the log is closed")
         future: asyncio.Future[Result] = self._loop.create_future()
@@ -90,7 +105,10 @@ class ConsumerThread:
             self._asked.discard(future)
 
     def check(self) -> None:
-        """Called every 10 s while nothing is heard of the thread. Raises Unavailable when it hangs: kafka-python should not, but may."""
+        """Called every 10 s while nothing is heard of the thread.
+
+        Raises Unavailable when it hangs: kafka-python should not, but may.
+        """
         self._stalled_checks = self._stalled_checks + 1 if self._turns == self._turns_seen else 0
         self._turns_seen = self._turns
         if self._stalled_checks >= MAX_STALLED_CHECKS:
@@ -98,7 +116,10 @@ class ConsumerThread:
             raise Unavailable("a consumer thread of the log hangs")
 
     async def close(self) -> None:
-        """Ends the thread after the present poll (at most 250 ms) and closes the connections. One that hangs is left to itself."""
+        """Ends the thread after the present poll (at most 250 ms) and closes the connections.
+
+        One that hangs is left to itself.
+        """
         self.closed = True
         self._commands.put(None)
         if self._thread.ident is not None:
@@ -112,7 +133,7 @@ class ConsumerThread:
         if self._at_end is not None:
             self._at_end()
 
-    # ---- in the thread -------------------------------------------------------------------------------------------------------------------
+    # ---- in the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
         error: Exception | None = None
@@ -150,7 +171,9 @@ class ConsumerThread:
             consumer.poll(timeout_ms=POLL_TIMEOUT_MS)
         except kafka_errors.FencedInstanceIdError as error:
             raise Evicted("another process has this member's place in the group") from error
-        except kafka_errors.RetriableError:  # the brokers are unavailable or move something: kafka-python finds them again
+        except (
+            kafka_errors.RetriableError
+        ):  # the brokers are unavailable or move something: kafka-python finds them again
             time.sleep(_RETRY_DELAY_S)
 
     def call_soon(self, callback: Callable[..., None], *args: object) -> None:

@@ -1,4 +1,5 @@
-"""Watches what aiokafka fetches: should its task end or hang, a consumer would wait without an error.
+"""Watches what aiokafka fetches: should its task end or hang, a consumer would wait without an
+error.
 
 Consumers have one each; both begin anew with another consumer when it says that theirs is stalled.
 """
@@ -21,7 +22,10 @@ _ASK_TIMEOUT_S: Final = 5.0
 
 
 class FetchWatch:
-    """Of one consumer, from its making to `close`. Its user says with `polled` what each poll gave."""
+    """Of one consumer, from its making to `close`.
+
+    Its user says with `polled` what each poll gave.
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._stalled = False
@@ -32,7 +36,8 @@ class FetchWatch:
     def polled(self, *, found: bool) -> None:
         """A poll has ended, with records or without.
 
-        Raises Unavailable when a partition has held more for 10 s and no poll has given anything since.
+        Raises Unavailable when a partition has held more for 10 s and no poll has given anything
+        since.
         """
         if found:
             self._found = True
@@ -56,11 +61,21 @@ class FetchWatch:
                     places = self._consumer.assignment()
                     at = {place: await self._consumer.position(place) for place in places}
                     ends = await self._consumer.end_offsets(places) if places else {}
-            except (aio_errors.KafkaError, TimeoutError):  # the brokers are unavailable, or partitions move: that is not what is looked for
+            except (
+                aio_errors.KafkaError,
+                TimeoutError,
+            ):  # the brokers are unavailable, or partitions move: that is not what is looked for
                 behind = {}
                 continue
             stuck = [place for place, position in at.items() if behind.get(place) == position]
             if stuck and self._empty and not self._found:
                 self._stalled = True
-                log.error("fetching from Kafka is stalled, a new consumer takes its place", extra={"partitions": len(stuck)})
-            behind = {place: position for place, position in at.items() if position < ends.get(place, position)}
+                log.error(
+                    "fetching from Kafka is stalled, a new consumer takes its place",
+                    extra={"partitions": len(stuck)},
+                )
+            behind = {
+                place: position
+                for place, position in at.items()
+                if position < ends.get(place, position)
+            }

@@ -1,6 +1,7 @@
 """A member of a consumer group that polls and commits: what the local dispatcher is.
 
-A rebalance gives all partitions up and assigns them anew, as among Knative's dispatchers; assignments are sticky.
+A rebalance gives all partitions up and assigns them anew, as among Knative's dispatchers;
+assignments are sticky.
 """
 
 from __future__ import annotations
@@ -60,13 +61,18 @@ class KafkaGroupConsumer:
         self._closed = False
 
     async def start(self) -> None:
-        """Returns when it has joined and knows where it stands. Raises Unavailable when that takes too long."""
+        """Returns when it has joined and knows where it stands.
+
+        Raises Unavailable when that takes too long.
+        """
         self._consumer = consumer = await self._make()
         self._watch = FetchWatch(consumer)
         try:
             with self._brokers.errors():
                 async with asyncio.timeout(JOIN_TIMEOUT_S):
-                    self._next = {place: await consumer.position(place) for place in consumer.assignment()}
+                    self._next = {
+                        place: await consumer.position(place) for place in consumer.assignment()
+                    }
         except BaseException:
             await self._leave()
             raise
@@ -80,7 +86,9 @@ class KafkaGroupConsumer:
         try:
             consumer = self._asked()
             with self._brokers.errors():
-                polled = await consumer.getmany(timeout_ms=int(_POLL_TIMEOUT_S * 1000), max_records=max_records)
+                polled = await consumer.getmany(
+                    timeout_ms=int(_POLL_TIMEOUT_S * 1000), max_records=max_records
+                )
                 await self._report_offset_resets(consumer, polled)
             if self._watch is not None:
                 self._watch.polled(found=bool(polled))
@@ -89,10 +97,18 @@ class KafkaGroupConsumer:
             raise
         if self._closed:
             raise Unavailable("the log is closed")
-        return [consumer_record_of(self._topic, record) for records in polled.values() for record in records]
+        return [
+            consumer_record_of(self._topic, record)
+            for records in polled.values()
+            for record in records
+        ]
 
-    async def _report_offset_resets(self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        """Aiokafka goes on at the oldest record, or at the end, without a word when retention was faster."""
+    async def _report_offset_resets(
+        self, consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Sequence[Any]]
+    ) -> None:
+        """Aiokafka goes on at the oldest record, or at the end, without a word when retention was
+        faster.
+        """
         mine = consumer.assignment()
         self._next = {
             place: offset for place, offset in self._next.items() if place in mine
@@ -100,16 +116,29 @@ class KafkaGroupConsumer:
         for place, records in polled.items():
             offset, to = self._next.get(place), records[0].offset
             self._next[place] = records[-1].offset + 1
-            if offset is not None and offset < to and offset < (await consumer.beginning_offsets([place]))[place]:
+            if (
+                offset is not None
+                and offset < to
+                and offset < (await consumer.beginning_offsets([place]))[place]
+            ):
                 report_offset_reset(self._topic, place.partition, offset, to, None)
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """See `GroupConsumer`. What is said of partitions that others have meanwhile is left out: they have their own offsets by now."""
+        """See `GroupConsumer`.
+
+        What is said of partitions that others have meanwhile is left out: they have their own
+        offsets by now.
+        """
         consumer = self._asked()
         mine = consumer.assignment()
-        places = {TopicPartition(self._name, partition): offset for partition, offset in offsets.items()}
+        places = {
+            TopicPartition(self._name, partition): offset for partition, offset in offsets.items()
+        }
         commits = {place: offset for place, offset in places.items() if place in mine}
-        with self._brokers.errors(), suppress(aio_errors.IllegalStateError):  # that moment a rebalance has begun: comes again
+        with (
+            self._brokers.errors(),
+            suppress(aio_errors.IllegalStateError),
+        ):  # that moment a rebalance has begun: comes again
             if commits:
                 async with asyncio.timeout(_COMMIT_TIMEOUT_S):  # else it tries without end
                     await consumer.commit(commits)
@@ -125,7 +154,10 @@ class KafkaGroupConsumer:
         return self._consumer
 
     async def _leave(self) -> None:
-        (consumer, self._consumer), (watch, self._watch) = (self._consumer, None), (self._watch, None)
+        (consumer, self._consumer), (watch, self._watch) = (
+            (self._consumer, None),
+            (self._watch, None),
+        )
         if watch is not None:
             await watch.close()
         if consumer is not None:

@@ -1,7 +1,8 @@
 """The log on Apache Kafka: both ports, by aiokafka, and kafka-python for questions.
 
-Knative's gateways append by HTTP instead (`knative`) and read here. Constructing it opens nothing; connections and threads come with the
-first use. Belongs to one event loop. Everything about a client of Kafka lies in this package. Source: design.md D6 to D8, D18.
+Knative's gateways append by HTTP instead (`knative`) and read here. Constructing it opens nothing;
+connections and threads come with the first use. Belongs to one event loop. Everything about a
+client of Kafka lies in this package. Source: design.md D6 to D8, D18.
 """
 
 from __future__ import annotations
@@ -50,19 +51,26 @@ class KafkaLog:
         self._counts: dict[str, tuple[int, float]] = {}
         self._counting: dict[str, asyncio.Task[str]] = {}
         self._questions = Questions(brokers, "kafka-questions")
-        # Of its own: a question that hangs must not make a gateway unready that serves all its users.
+        # Of its own: a question that hangs must not make a gateway unready that serves all its
+        # users.
         self._probes = Questions(brokers, "kafka-probes")
         self._reading: set[Closing] = set()
 
-    # ---- LogProducer ---------------------------------------------------------------------------------------------------------------------
+    # ---- LogProducer -----------------------------------------------------------------------------
 
-    async def append(self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()) -> None:
+    async def append(
+        self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()
+    ) -> None:
         """See `LogProducer`. Events are signed here, under the first of the event keys."""
         for record in (*records, *then):
             if record.topic not in TOPICS:
                 raise Malformed(f"there is no topic {record.topic}", field="topic")
             if len(record.event.data) > MAX_RECORD_BYTES:
-                raise Malformed(f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not {len(record.event.data)}", field="data")
+                raise Malformed(
+                    f"a record holds at most {MAX_RECORD_BYTES} bytes of data, not "
+                    f"{len(record.event.data)}",
+                    field="data",
+                )
         if self._closed:
             raise Unavailable("the log is closed")
         under_way = asyncio.get_running_loop().create_future()
@@ -71,13 +79,18 @@ class KafkaLog:
             async with asyncio.timeout(TIMEOUT_S):
                 producer = await self._producing()
                 counts = {
-                    topic: await producer.partitions(self._brokers.topic(topic)) for topic in {record.topic for record in (*records, *then)}
+                    topic: await producer.partitions(self._brokers.topic(topic))
+                    for topic in {record.topic for record in (*records, *then)}
                 }
                 self._turn += 1
                 for record in (*records, *then):
                     if record.partition is not None and record.partition >= counts[record.topic]:
                         await self._has_grown(record.topic, record.partition)
-                batches = [[self._prepared(record, counts[record.topic]) for record in part] for part in (records, then) if part]
+                batches = [
+                    [self._prepared(record, counts[record.topic]) for record in part]
+                    for part in (records, then)
+                    if part
+                ]
                 for batch in batches:
                     await producer.send(batch)
         except TimeoutError as error:
@@ -92,15 +105,20 @@ class KafkaLog:
         key, headers, value = to_kafka(sign(record.event, record.topic, self._event_keys))
         partition = record.partition
         if partition is None:
-            # Without a key all records of a call share a partition, which changes with each call: the fewest batches, and a batch under way
-            # in one partition delays no other.
+            # Without a key all records of a call share a partition, which changes with each call:
+            # the fewest batches, and a batch under way in one partition delays no other.
             partition = self._turn % partitions if key is None else partition_of(key, partitions)
         elif not 0 <= partition < partitions:
-            raise Malformed(f"{record.topic} has the partitions 0 to {partitions - 1}, not {partition}", field="partition")
+            raise Malformed(
+                f"{record.topic} has the partitions 0 to {partitions - 1}, not {partition}",
+                field="partition",
+            )
         return Prepared(self._brokers.topic(record.topic), partition, key, headers, value)
 
     async def _has_grown(self, topic: str, partition: int) -> None:
-        """Raises Unavailable when the topic has this partition by now: the next producer knows it."""
+        """Raises Unavailable when the topic has this partition by now: the next
+        producer knows it.
+        """
         if partition >= await self.partitions(topic):
             await self.epoch(topic)  # which looks anew
         if partition < await self.partitions(topic):
@@ -130,10 +148,14 @@ class KafkaLog:
         self._producer = producer
         return producer
 
-    # ---- LogReader -----------------------------------------------------------------------------------------------------------------------
+    # ---- LogReader -------------------------------------------------------------------------------
 
     async def partitions(self, topic: str) -> int:
-        """See `LogReader`. As of half a minute ago at most: each event of `send` asks, and the answer changes when a topic is recreated."""
+        """See `LogReader`.
+
+        As of half a minute ago at most: each event of `send` asks, and the answer changes when a
+        topic is recreated.
+        """
         _, at = self._counts.get(topic, (0, float("-inf")))
         if time.monotonic() - at > _PARTITIONS_TTL_S:
             counting = self._counting.get(topic)
@@ -144,7 +166,11 @@ class KafkaLog:
         return self._counts[topic][0]
 
     async def epoch(self, topic: str) -> str:
-        """See `LogReader`. The id that Kafka gave the topic. Who sees another one by it sees how many partitions there are now, too."""
+        """See `LogReader`.
+
+        The id that Kafka gave the topic. Who sees another one by it sees how many partitions there
+        are now, too.
+        """
         described = await self._ask(lambda reader: reader.describe(topic))
         self._counts[topic] = len(described["partitions"]), time.monotonic()
         return str(described["topic_id"])
@@ -162,7 +188,9 @@ class KafkaLog:
         self, topic: str, partition: int, offset: int, *, max_records: int, max_bytes: int = 1 << 20
     ) -> Sequence[ConsumerRecord]:
         """See `LogReader`."""
-        return await self._ask(lambda reader: reader.read(topic, partition, offset, max_records, max_bytes))
+        return await self._ask(
+            lambda reader: reader.read(topic, partition, offset, max_records, max_bytes)
+        )
 
     async def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """See `LogReader`."""
@@ -174,7 +202,11 @@ class KafkaLog:
 
     @asynccontextmanager
     async def follow(
-        self, topic: str, offsets: Mapping[int, int], *, on_offset_reset: OnOffsetReset | None = None
+        self,
+        topic: str,
+        offsets: Mapping[int, int],
+        *,
+        on_offset_reset: OnOffsetReset | None = None,
     ) -> AsyncIterator[KafkaPartitionConsumer]:
         """See `LogReader`. The consumer ends, as an iterator does, when the log is closed."""
         consumer = KafkaPartitionConsumer(self._brokers, topic, on_offset_reset)
@@ -183,7 +215,9 @@ class KafkaLog:
             yield consumer
 
     @asynccontextmanager
-    async def member(self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin") -> AsyncIterator[KafkaGroupConsumer]:
+    async def member(
+        self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin"
+    ) -> AsyncIterator[KafkaGroupConsumer]:
         """See `LogReader`."""
         member = KafkaGroupConsumer(self._brokers, group, topic, start)
         async with self._closing(member):
@@ -198,21 +232,27 @@ class KafkaLog:
             await assignments.start()
             yield assignments
 
-    # ---- both ----------------------------------------------------------------------------------------------------------------------------
+    # ---- both ------------------------------------------------------------------------------------
 
     async def ping(self) -> None:
-        """Raises Unavailable unless Kafka answers within 2 s and each partition of chat-commands has a leader.
+        """Raises Unavailable unless Kafka answers within 2 s and each partition of chat-commands
+        has a leader.
 
-        Malformed when a setting is wrong. To appends and questions that is Unavailable, as `_as_unavailable` says.
+        Malformed when a setting is wrong. To appends and questions that is Unavailable, as
+        `_as_unavailable` says.
         """
         if self._closed:
             raise Unavailable("the log is closed")
-        topic = await self._probes.ask(lambda reader: reader.describe(COMMANDS), timeout_s=PING_TIMEOUT_S)
+        topic = await self._probes.ask(
+            lambda reader: reader.describe(COMMANDS), timeout_s=PING_TIMEOUT_S
+        )
         if any(partition["leader_id"] < 0 for partition in topic["partitions"]):
             raise Unavailable(f"a partition of {COMMANDS} has no leader")
 
     async def close(self) -> None:
-        """Waits for appends under way (at most 10 s), ends consumers, then closes connections and threads."""
+        """Waits for appends under way (at most 10 s), ends consumers, then closes connections and
+        threads.
+        """
         self._closed = True
         if self._appending:
             await asyncio.wait(set(self._appending), timeout=TIMEOUT_S)
@@ -245,7 +285,9 @@ class KafkaLog:
 
 
 def _as_unavailable(wrong_setting: Malformed) -> Unavailable:
-    """To who works on an event, Malformed would mean that the event can never be right: it would be dead-lettered for our setting."""
+    """To who works on an event, Malformed would mean that the event can never be right: it would be
+    dead-lettered for our setting.
+    """
     return Unavailable(wrong_setting.message)
 
 

@@ -1,6 +1,8 @@
-"""Joining a consumer group and staying in it, by kafka-python: it has cooperative groups, in which a rebalance stops no member.
+"""Joining a consumer group and staying in it, by kafka-python: it has cooperative groups, in which
+a rebalance stops no member.
 
-It speaks the classic protocol. Members that read, which have no such need, are in `group_consumer.py`.
+It speaks the classic protocol. Members that read, which have no such need, are in
+`group_consumer.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ from kafka.structs import MemberState
 
 from backends.log.kafka.brokers import REQUEST_TIMEOUT_MS
 from backends.log.kafka.consumer_thread import ConsumerThread
-from backends.log.kafka.records import HEARTBEAT_INTERVAL_MS, JOIN_TIMEOUT_S, POLL_TIMEOUT_MS, SESSION_TIMEOUT_MS
+from backends.log.kafka.records import (
+    HEARTBEAT_INTERVAL_MS,
+    JOIN_TIMEOUT_S,
+    POLL_TIMEOUT_MS,
+    SESSION_TIMEOUT_MS,
+)
 from schemas.errors import Unavailable
 
 GROUP: Final[Mapping[str, int]] = {
@@ -34,12 +41,16 @@ async def join(
     has_joined: Callable[[KafkaConsumer], bool],
     listener: Callable[[KafkaConsumer], ConsumerRebalanceListener] | None = None,
 ) -> None:
-    """Starts the thread as a member of a group on that topic, and returns when it is one. Raises Unavailable when that takes too long."""
+    """Starts the thread as a member of a group on that topic, and returns when it is one.
+
+    Raises Unavailable when that takes too long.
+    """
 
     def subscribe(consumer: KafkaConsumer) -> None:
         consumer.subscribe([place.topic], listener=None if listener is None else listener(consumer))
-        # Its metadata must be there before it joins: else the group's leader joins twice, and kafka-python 3.0.12 now and then forgets the
-        # second time when a poll ends within it: no member, no heartbeats, no error (1 of 60 joins on a busy machine, measured).
+        # Its metadata must be there before it joins: else the group's leader joins twice, and
+        # kafka-python 3.0.12 now and then forgets the second time when a poll ends within it: no
+        # member, no heartbeats, no error (1 of 60 joins on a busy machine, measured).
         consumer.end_offsets([place], timeout_ms=REQUEST_TIMEOUT_MS)
 
     await thread.start(subscribe)
@@ -48,7 +59,9 @@ async def join(
 
 
 class Joined:
-    """Raises Unavailable in a thread whose consumer has not been a member of its group for 20 s: another one had better try."""
+    """Raises Unavailable in a thread whose consumer has not been a member of its group for 20 s:
+    another one had better try.
+    """
 
     def __init__(self) -> None:
         self._at = time.monotonic()

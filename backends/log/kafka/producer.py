@@ -1,7 +1,8 @@
 """One idempotent producer and the appends under way in it.
 
-`KafkaLog` makes one, and another when it has failed. aiokafka works on the event loop itself: a record costs it a third of what it costs
-kafka-python, whose thread and ours take the interpreter from each other for every batch (decisions/0006).
+`KafkaLog` makes one, and another when it has failed. aiokafka works on the event loop itself: a
+record costs it a third of what it costs kafka-python, whose thread and ours take the interpreter
+from each other for every batch (decisions/0006).
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ class _Call:
 
 
 class Producer:
-    """Belongs to one event loop. `failed` once an append has: what follows had better go to another one.
+    """Belongs to one event loop.
 
-    aiokafka sends a batch again until the brokers have answered, with the same number, so nothing is written twice or out of order; it is
-    who waits that gives up, after the 10 s of an append.
+    `failed` once an append has: what follows had better go to another one. aiokafka sends a batch
+    again until the brokers have answered, with the same number, so nothing is written twice or out
+    of order; it is who waits that gives up, after the 10 s of an append.
     """
 
     def __init__(self, kafka: AIOKafkaProducer) -> None:
@@ -65,19 +67,28 @@ class Producer:
     @classmethod
     async def open(cls, brokers: Brokers) -> Producer:
         """Reaches the brokers. Raises Unavailable, and Malformed when a setting is wrong."""
-        return cls(await brokers.producer(linger_ms=0, max_batch_size=_BATCH_BYTES, max_request_size=_REQUEST_BYTES))
+        return cls(
+            await brokers.producer(
+                linger_ms=0, max_batch_size=_BATCH_BYTES, max_request_size=_REQUEST_BYTES
+            )
+        )
 
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has. Raises Unavailable when it is not there."""
         try:
             return len(await self._kafka.partitions_for(topic))
         except kafka_errors.UnknownTopicOrPartitionError as error:
-            raise Unavailable(f"there is no topic {topic} in Kafka, or it does not answer") from error
+            raise Unavailable(
+                f"there is no topic {topic} in Kafka, or it does not answer"
+            ) from error
         except kafka_errors.KafkaError as error:
             raise _ours(error) from error
 
     async def send(self, records: Sequence[Prepared]) -> None:
-        """Returns when all are confirmed. Raises Unavailable when one is not, or too much waits already; Malformed for one too large."""
+        """Returns when all are confirmed.
+
+        Raises Unavailable when one is not, or too much waits already; Malformed for one too large.
+        """
         sizes = [_RECORD_BYTES + len(record.value or b"") for record in records]
         if self._bytes + sum(sizes) > IN_FLIGHT_BYTES:
             raise Unavailable("too much waits for Kafka")
@@ -86,7 +97,11 @@ class Producer:
         for number, (record, size) in enumerate(zip(records, sizes, strict=True)):
             try:  # it waits while its partition has a full batch under way
                 sent = await self._kafka.send(
-                    record.topic, record.value or b"", key=record.key, headers=record.headers, partition=record.partition
+                    record.topic,
+                    record.value or b"",
+                    key=record.key,
+                    headers=record.headers,
+                    partition=record.partition,
                 )
             except BaseException as error:
                 self._bytes -= sum(sizes[number:])
@@ -123,7 +138,9 @@ class Producer:
             await stopping
 
     def _give_up(self) -> None:
-        """Ends what is under way, since aiokafka never does: its callers were told that it is not confirmed."""
+        """Ends what is under way, since aiokafka never does: its callers were told that it is not
+        confirmed.
+        """
         waiting = self._kafka._message_accumulator  # noqa: SLF001 - no other way
         waiting.fail_all(kafka_errors.ProducerClosed())
         for batch in chain.from_iterable(waiting._batches.values()):  # noqa: SLF001 - see above
@@ -132,7 +149,15 @@ class Producer:
 
 
 def _ours(error: BaseException) -> ChatError:
-    """Malformed for what the brokers never take: their max.message.bytes is less than ours. All else is in doubt."""
-    if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
-        return Malformed("the record is larger than Kafka allows (max.message.bytes): `kn-chat topics check`", code="too_large")
+    """Malformed for what the brokers never take: their max.message.bytes is less than ours.
+
+    All else is in doubt.
+    """
+    if isinstance(
+        error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError
+    ):
+        return Malformed(
+            "the record is larger than Kafka allows (max.message.bytes): `kn-chat topics check`",
+            code="too_large",
+        )
     return Unavailable(f"Kafka did not confirm ({type(error).__name__})")

@@ -1,7 +1,8 @@
-"""Questions to Kafka from the event loop: one thread asks them in turn, and one that hangs holds up the others for 10 s at most.
+"""Questions to Kafka from the event loop: one thread asks them in turn, and one that hangs holds up
+the others for 10 s at most.
 
-kafka-python has its own deadlines, but nothing makes it keep them. A call that is over ours is left to itself, with its thread and its
-connections, and another thread goes on with new ones.
+kafka-python has its own deadlines, but nothing makes it keep them. A call that is over ours is left
+to itself, with its thread and its connections, and another thread goes on with new ones.
 """
 
 from __future__ import annotations
@@ -21,21 +22,33 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S: Final = 10.0
 MAX_HANGING: Final = 4
-"""Threads that are left to themselves at once. With more, something is wrong that new threads do not mend."""
+"""Threads that are left to themselves at once.
+
+With more, something is wrong that new threads do not mend.
+"""
 
 Result = TypeVar("Result")
 
 
 class Questions:
-    """Belongs to one event loop. Opens nothing before the first question. `name` is the threads'."""
+    """Belongs to one event loop.
+
+    Opens nothing before the first question. `name` is the threads'.
+    """
 
     def __init__(self, brokers: Brokers, name: str) -> None:
         self._brokers, self._name = brokers, name
         self._hanging: list[_Worker] = []
         self._worker = _Worker(brokers, name)
 
-    async def ask(self, question: Callable[[Reader], Result], *, timeout_s: float = TIMEOUT_S) -> Result:
-        """What the question returns. Raises Unavailable when it has no answer within the timeout, and Malformed when a setting is wrong."""
+    async def ask(
+        self, question: Callable[[Reader], Result], *, timeout_s: float = TIMEOUT_S
+    ) -> Result:
+        """What the question returns.
+
+        Raises Unavailable when it has no answer within the timeout, and Malformed when a setting is
+        wrong.
+        """
         worker = self._worker
         try:
             return await worker.ask(question, timeout_s)
@@ -53,7 +66,10 @@ class Questions:
         if len(self._hanging) >= MAX_HANGING:
             log.error("questions to Kafka hang", extra={"threads": len(self._hanging) + 1})
             return
-        log.error("a question to Kafka hangs, another thread goes on", extra={"asker": self._name, "for_s": TIMEOUT_S})
+        log.error(
+            "a question to Kafka hangs, another thread goes on",
+            extra={"asker": self._name, "for_s": TIMEOUT_S},
+        )
         worker.given_up = True
         self._hanging.append(worker)
         self._worker = _Worker(self._brokers, self._name)
@@ -72,7 +88,9 @@ class _Worker:
     def hangs(self) -> bool:
         """Whether the question that it is at is over its time."""
         since_s = self._since_s
-        return since_s is not None and time.monotonic() - since_s > 0.9 * TIMEOUT_S  # who waits for it counts from a moment before
+        return (
+            since_s is not None and time.monotonic() - since_s > 0.9 * TIMEOUT_S
+        )  # who waits for it counts from a moment before
 
     async def ask(self, question: Callable[[Reader], Result], timeout_s: float) -> Result:
         def in_thread() -> Result:

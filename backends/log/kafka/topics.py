@@ -1,4 +1,5 @@
-"""The topics on Kafka: makes the missing ones as they ought to be, and says what is wrong with those that are there.
+"""The topics on Kafka: makes the missing ones as they ought to be, and says what is wrong with
+those that are there.
 
 `kn-chat topics` and the tests use it. Source: design.md D7, D12 and section 4.
 """
@@ -20,7 +21,8 @@ from schemas.topics import DELIVERIES, MAX_RECORD_BYTES, SESSION_DELIVERIES, TOP
 Result = TypeVar("Result")
 
 _TIMEOUT_S: Final = 10.0
-# A record's attributes, their names and its frame: 2 KiB at most as we write it, and others may add to it.
+# A record's attributes, their names and its frame: 2 KiB at most as we write it, and others may add
+# to it.
 _MESSAGE_BYTES: Final = MAX_RECORD_BYTES + 64 * 1024
 _DAY_MS: Final = 86_400_000
 
@@ -35,7 +37,9 @@ class _Config(NamedTuple):
     def allows(self, given: str) -> bool:
         match self.relation:
             case "at least":
-                return int(given) >= int(self.value) or (self.name == "retention.ms" and given == "-1")
+                return int(given) >= int(self.value) or (
+                    self.name == "retention.ms" and given == "-1"
+                )
             case "at most":
                 return int(given) <= int(self.value)
             case _:
@@ -81,7 +85,9 @@ class KafkaTopics:
         try:
             if new:
                 admin.create_topics(new, wait_for_metadata=True)
-        except kafka_errors.TopicAlreadyExistsError:  # another process creates them too: see what is left
+        except (
+            kafka_errors.TopicAlreadyExistsError
+        ):  # another process creates them too: see what is left
             return self._create(admin)
         except kafka_errors.InvalidReplicationFactorError as error:
             wanted = f"KNCHAT_KAFKA_REPLICATION={self._replication}"
@@ -90,8 +96,16 @@ class KafkaTopics:
 
     def _check(self, admin: KafkaAdminClient) -> list[str]:
         there = self._described(admin)
-        names = {topic: self._brokers.topic(topic) for topic in TOPICS if not there[topic]["error_code"]}
-        configs = admin.describe_configs([ConfigResource("TOPIC", name) for name in names.values()], config_filter="all") if names else {}
+        names = {
+            topic: self._brokers.topic(topic) for topic in TOPICS if not there[topic]["error_code"]
+        }
+        configs = (
+            admin.describe_configs(
+                [ConfigResource("TOPIC", name) for name in names.values()], config_filter="all"
+            )
+            if names
+            else {}
+        )
         found = []
         for topic in TOPICS.values():
             if topic.name not in names:
@@ -100,39 +114,57 @@ class KafkaTopics:
                 found += self._wrong(topic, there[topic.name], configs["topic"][names[topic.name]])
         return found
 
-    def _wrong(self, topic: Topic, described: Mapping[str, Any], configs: Mapping[str, Any]) -> Iterator[str]:
+    def _wrong(
+        self, topic: Topic, described: Mapping[str, Any], configs: Mapping[str, Any]
+    ) -> Iterator[str]:
         count, wanted = len(described["partitions"]), self._partitions(topic)
         if topic.name in {DELIVERIES, SESSION_DELIVERIES} and count != wanted:
-            # The partition of a user follows from the number: a change would hide what lies in the old place (design.md D7).
+            # The partition of a user follows from the number: a change would hide what lies in the
+            # old place (design.md D7).
             yield (
-                f"{topic.name} has {count} partitions, not the {wanted} of KNCHAT_DELIVERY_PARTITIONS: set that to {count}; "
-                f"or stop gateways and functions, delete {DELIVERIES} and {SESSION_DELIVERIES}, and `kn-chat topics create`"
+                f"{topic.name} has {count} partitions, not the {wanted} of "
+                f"KNCHAT_DELIVERY_PARTITIONS: set that to {count}; "
+                f"or stop gateways and functions, delete {DELIVERIES} and {SESSION_DELIVERIES}, "
+                "and `kn-chat topics create`"
             )
         elif count < wanted:
-            yield f"{topic.name} has {count} partitions, at least {wanted} are needed: kafka-topics.sh --alter --partitions {wanted}"
-        copies = min((len(partition["replica_nodes"]) for partition in described["partitions"]), default=0)
+            yield (
+                f"{topic.name} has {count} partitions, at least {wanted} are needed: "
+                f"kafka-topics.sh --alter --partitions {wanted}"
+            )
+        copies = min(
+            (len(partition["replica_nodes"]) for partition in described["partitions"]), default=0
+        )
         if copies < self._replication:
             yield (
-                f"{topic.name} has {copies} copies, at least {self._replication} are needed (KNCHAT_KAFKA_REPLICATION): "
+                f"{topic.name} has {copies} copies, at least {self._replication} are needed "
+                "(KNCHAT_KAFKA_REPLICATION): "
                 "kafka-reassign-partitions.sh adds copies"
             )
         for config in self._configs(topic):
             given = configs[config.name]["value"]
             if not config.allows(given):
                 yield (
-                    f"{topic.name} has {config.name}={given}, {config.relation} {config.value} is needed: "
-                    f"kafka-configs.sh --alter --add-config {config.name}={config.value}, or its KafkaTopic"
+                    f"{topic.name} has {config.name}={given}, {config.relation} {config.value} is "
+                    "needed: "
+                    f"kafka-configs.sh --alter --add-config {config.name}={config.value}, or its "
+                    "KafkaTopic"
                 )
 
     def _partitions(self, topic: Topic) -> int:
-        return self._delivery_partitions if topic.name in {DELIVERIES, SESSION_DELIVERIES} else topic.partitions
+        return (
+            self._delivery_partitions
+            if topic.name in {DELIVERIES, SESSION_DELIVERIES}
+            else topic.partitions
+        )
 
     def _configs(self, topic: Topic) -> tuple[_Config, ...]:
         kept_ms = topic.kept_s * 1_000
         return (
             _Config("cleanup.policy", "delete"),
             _Config("retention.ms", kept_ms, "at least"),
-            # Kafka drops whole segments: with its default of 7 days an hour would be kept for a week.
+            # Kafka drops whole segments: with its default of 7 days an hour would be kept for a
+            # week.
             _Config("segment.ms", min(kept_ms // 4, _DAY_MS), "at most"),
             _Config("min.insync.replicas", max(1, self._replication - 1), "at least"),
             _Config("unclean.leader.election.enable", "false"),
@@ -144,4 +176,6 @@ class KafkaTopics:
     def _described(self, admin: KafkaAdminClient) -> dict[str, Mapping[str, Any]]:
         """Topic -> Kafka's description, with an `error_code` where there is none."""
         names = {self._brokers.topic(topic): topic for topic in TOPICS}
-        return {names[described["name"]]: described for described in admin.describe_topics(list(names))}
+        return {
+            names[described["name"]]: described for described in admin.describe_topics(list(names))
+        }

@@ -1,7 +1,7 @@
-"""Brings a database to the schema of this version, and refuses one that a newer version has made. `Database` calls it.
+"""Brings a database to the schema of this version, and refuses one that a newer version has made.
 
-One file per revision lies in `versions/`, run by Alembic through `env.py`. Alembic takes about 100 ms to import, so it is imported only
-when there is something to do.
+`Database` calls it. One file per revision lies in `versions/`, run by Alembic through `env.py`.
+Alembic takes about 100 ms to import, so it is imported only when there is something to do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ REVISIONS: Final = ("0001", "0002")
 """All revisions in order; the last is what this version's code needs."""
 
 _LOCK: Final = threading.Lock()  # Alembic's context is one for the whole process
-# A change of tables waits for those who use them, and later callers wait behind it: so not for long.
+# A change of tables waits for those who use them, and later callers wait behind it: so not for
+# long.
 _LOCK_TIMEOUT: Final = "5s"
 _POSTGRESQL_LOCK: Final = 7_035_426_219_003_136_205  # any number that is not taken
 
@@ -29,8 +30,9 @@ _POSTGRESQL_LOCK: Final = 7_035_426_219_003_136_205  # any number that is not ta
 def migrate(engine: sa.Engine, *, name: str) -> list[str]:
     """Makes or upgrades the tables, all or nothing, and says in lines what it did.
 
-    Any number of processes may call it at once: one does it, the others wait. `name` is what errors call the database.
-    Raises Unfit when its version is none that this code knows; DBAPIError passes through.
+    Any number of processes may call it at once: one does it, the others wait. `name` is what errors
+    call the database. Raises Unfit when its version is none that this code knows; DBAPIError passes
+    through.
     """
     if engine.dialect.name == "sqlite" and _version_seen(engine) == REVISIONS[-1]:
         return []
@@ -44,8 +46,13 @@ def migrate(engine: sa.Engine, *, name: str) -> list[str]:
         done = []
         if version != REVISIONS[-1]:
             _upgrade(connection)
-            log.info("database migrated", extra={"database": name, "was": version, "now": REVISIONS[-1]})
-            done.append(f"{name}: tables {f'brought from {version} to' if version else 'made, schema'} {REVISIONS[-1]}")
+            log.info(
+                "database migrated", extra={"database": name, "was": version, "now": REVISIONS[-1]}
+            )
+            done.append(
+                f"{name}: tables {f'brought from {version} to' if version else 'made, schema'} "
+                f"{REVISIONS[-1]}"
+            )
         if connection.dialect.name == "postgresql":
             from backends.sql.migrations.search import index_names  # noqa: PLC0415 - SQLite's index is made with its tables
 
@@ -54,22 +61,31 @@ def migrate(engine: sa.Engine, *, name: str) -> list[str]:
 
 
 def check(engine: sa.Engine, *, name: str) -> None:
-    """Raises Unfit when the tables are not those that this code needs, and says what to do; DBAPIError passes through."""
+    """Raises Unfit when the tables are not those that this code needs, and says what to do;
+    DBAPIError passes through.
+    """
     if _version_seen(engine) == REVISIONS[-1]:
         return
     with engine.connect() as connection:
         version = _version(connection)
         _check_known(version, connection, name=name)
     if version != REVISIONS[-1]:
-        was = f"has schema {version}, this kn-chat needs {REVISIONS[-1]}" if version else "has no tables yet"
+        was = (
+            f"has schema {version}, this kn-chat needs {REVISIONS[-1]}"
+            if version
+            else "has no tables yet"
+        )
         raise Unfit(f"the database {name} is not ready: it {was}; run kn-chat migrate")
 
 
 def _check_known(version: str | None, connection: sa.Connection, *, name: str) -> None:
     if version is not None and version not in REVISIONS:
-        instead = "another data folder" if connection.dialect.name == "sqlite" else "another database"
+        instead = (
+            "another data folder" if connection.dialect.name == "sqlite" else "another database"
+        )
         raise Unfit(
-            f"{name} was made by a newer kn-chat (its schema is {version}, this one knows up to {REVISIONS[-1]}): "
+            f"{name} was made by a newer kn-chat (its schema is {version}, this one knows up to "
+            f"{REVISIONS[-1]}): "
             f"upgrade kn-chat, or choose {instead}"
         )
 
@@ -77,11 +93,16 @@ def _check_known(version: str | None, connection: sa.Connection, *, name: str) -
 def _check_encoding(connection: sa.Connection, *, name: str) -> None:
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
     if encoding != "UTF8":
-        raise Malformed(f"the database {name} keeps texts as {encoding}: make one with encoding UTF8", field="KNCHAT_DATABASE")
+        raise Malformed(
+            f"the database {name} keeps texts as {encoding}: make one with encoding UTF8",
+            field="KNCHAT_DATABASE",
+        )
 
 
 def _version_seen(engine: sa.Engine) -> str | None:
-    """The version, as cheaply as possible; None also when it cannot be read, and then the caller looks again, properly."""
+    """The version, as cheaply as possible; None also when it cannot be read, and then the caller
+    looks again, properly.
+    """
     try:
         with engine.connect() as connection:
             return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()

@@ -1,4 +1,6 @@
-"""What Alembic runs for every command: our revisions on the connection that `backends.sql.migrations` opened, inside its transaction."""
+"""What Alembic runs for every command: our revisions on the connection that
+`backends.sql.migrations` opened, inside its transaction.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import logging
 
 from alembic import context
 
-logging.getLogger("alembic").setLevel(logging.WARNING)  # its INFO lines tell operators nothing; `migrate` logs one that does
+logging.getLogger("alembic").setLevel(
+    logging.WARNING
+)  # its INFO lines tell operators nothing; `migrate` logs one that does
 
 context.configure(connection=context.config.attributes["connection"])
 context.run_migrations()

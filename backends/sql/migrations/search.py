@@ -1,6 +1,8 @@
-"""What makes the search for names quick on PostgreSQL: indexes of trigrams, where the database can have them. `migrate` calls it each time.
+"""What makes the search for names quick on PostgreSQL: indexes of trigrams, where the database can
+have them.
 
-They are no revision of the schema: without them the search finds the same, only slowly, and they can be had later.
+`migrate` calls it each time. They are no revision of the schema: without them the search finds the
+same, only slowly, and they can be had later.
 """
 
 from __future__ import annotations
@@ -13,9 +15,17 @@ _COLUMNS: Final = ("user_name", "display_name")
 
 
 def index_names(connection: sa.Connection) -> list[str]:
-    """Makes those indexes that are missing, and says in lines what it did, and what the search will lack. DBAPIError passes through."""
+    """Makes those indexes that are missing, and says in lines what it did, and what the search will
+    lack.
+
+    DBAPIError passes through.
+    """
     lines = [] if connection.exec_driver_sql("SELECT lower('Ü') = 'ü'").scalar() else [_ASCII_ONLY]
-    made = set(connection.exec_driver_sql("SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()").scalars())
+    made = set(
+        connection.exec_driver_sql(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
+        ).scalars()
+    )
     missing = [column for column in _COLUMNS if _index(column) not in made]
     if not missing:
         return lines
@@ -23,13 +33,24 @@ def index_names(connection: sa.Connection) -> list[str]:
         with connection.begin_nested():
             connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     except sa.exc.DBAPIError as error:
-        return [*lines, f"no index for the search of names, which reads all accounts now: pg_trgm cannot be had ({_message(error)})"]
+        return [
+            *lines,
+            (
+                "no index for the search of names, which reads all accounts now: pg_trgm cannot be "
+                f"had ({_message(error)})"
+            ),
+        ]
     for column in missing:
-        connection.exec_driver_sql(f"CREATE INDEX {_index(column)} ON accounts USING gin (lower({column}) gin_trgm_ops)")
+        connection.exec_driver_sql(
+            f"CREATE INDEX {_index(column)} ON accounts USING gin (lower({column}) gin_trgm_ops)"
+        )
     return [*lines, "indexes for the search of names made"]
 
 
-_ASCII_ONLY: Final = "the search of names tells capitals beyond A to Z from small letters: the database's locale is C, and not one of UTF-8"
+_ASCII_ONLY: Final = (
+    "the search of names tells capitals beyond A to Z from small letters: the "
+    "database's locale is C, and not one of UTF-8"
+)
 
 
 def _index(column: str) -> str:

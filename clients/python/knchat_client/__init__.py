@@ -1,4 +1,6 @@
-"""The Python client of kn-chat: `Client` for asyncio, `SyncClient` for all other programs. It speaks protocol.md.
+"""The Python client of kn-chat: `Client` for asyncio, `SyncClient` for all other programs.
+
+It speaks protocol.md.
 
     async with Client("http://127.0.0.1:8080") as client:
         await client.log_in("alice", "correct horse")

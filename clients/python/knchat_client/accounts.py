@@ -1,6 +1,6 @@
-"""The HTTP calls of a client: register, log in, keep the access token fresh, look users up. Source: protocol.md section 1.
+"""The HTTP calls of a client: register, log in, keep the access token fresh, look users up.
 
-`Link` and `Client` use it; it knows nothing of sockets.
+Source: protocol.md section 1. `Link` and `Client` use it; it knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from knchat_client.protocol.errors import ChatError, Refused, Unavailable
 from knchat_client.protocol.ids import parse_id_or_time, unix_ms_of
 from knchat_client.tokens import Login, TokenStore
 
-# A token is renewed after two thirds of its life, so that a server away for a while does not end the session.
+# A token is renewed after two thirds of its life, so that a server away for a while does not end
+# the session.
 _RENEW_AFTER: Final = 2 / 3
 _LEAST_LIFE_MS: Final = 1_000
 
@@ -66,7 +67,10 @@ Answer = TypeVar("Answer")
 
 
 class Accounts:
-    """One device's calls to one server. Every call raises Refused when the server says no, Unavailable when it does not answer in time."""
+    """One device's calls to one server.
+
+    Every call raises Refused when the server says no, Unavailable when it does not answer in time.
+    """
 
     def __init__(self, http_url: str, tokens: TokenStore, *, device: str, timeout_s: float) -> None:
         self._http = httpx.AsyncClient(base_url=http_url, timeout=timeout_s)
@@ -74,7 +78,11 @@ class Accounts:
         self._tokens = tokens
         self._device = device
         kept = tokens.load()
-        self._login = kept if kept is not None and (kept.http_url, kept.device) == (http_url, device) else None
+        self._login = (
+            kept
+            if kept is not None and (kept.http_url, kept.device) == (http_url, device)
+            else None
+        )
         self._renewing = asyncio.Lock()
 
     @property
@@ -84,15 +92,30 @@ class Accounts:
             raise Refused("unauthorized", "not logged in")
         return self._login
 
-    async def register(self, user_name: str, password: str, *, display_name: str | None, phone: str | None, email: str | None) -> Profile:
+    async def register(
+        self,
+        user_name: str,
+        password: str,
+        *,
+        display_name: str | None,
+        phone: str | None,
+        email: str | None,
+    ) -> Profile:
         """A new account. It is not logged in by this."""
         optional = {"display_name": display_name, "phone": phone, "email": email}
-        body = {"user_name": user_name, "password": password} | {name: value for name, value in optional.items() if value is not None}
+        body = {"user_name": user_name, "password": password} | {
+            name: value for name, value in optional.items() if value is not None
+        }
         return await self._call("POST", "/v1/users", Profile, body=body)
 
     async def log_in(self, user_name: str, password: str, *, device_name: str) -> Login:
         """Logs this device in, and keeps its tokens."""
-        body = {"user_name": user_name, "password": password, "device": self._device, "device_name": device_name}
+        body = {
+            "user_name": user_name,
+            "password": password,
+            "device": self._device,
+            "device_name": device_name,
+        }
         return self._keep(await self._call("POST", "/v1/sessions", _Session, body=body))
 
     async def log_out(self) -> None:
@@ -104,10 +127,17 @@ class Accounts:
     async def fresh(self) -> Login:
         """The log-in with an access token that has some life left, renewed where needed."""
         login = self.login
-        return login if time.time() * 1000 < login.renew_at_ms else await self.renew(login.access_token)
+        return (
+            login
+            if time.time() * 1000 < login.renew_at_ms
+            else await self.renew(login.access_token)
+        )
 
     async def renew(self, stale: str) -> Login:
-        """A newer access token than `stale`; calls at the same time share one. After a lost answer the same call may be repeated."""
+        """A newer access token than `stale`; calls at the same time share one.
+
+        After a lost answer the same call may be repeated.
+        """
         async with self._renewing:
             if self.login.access_token == stale:
                 body = {"refresh_token": self.login.refresh_token}
@@ -116,12 +146,16 @@ class Accounts:
 
     async def gateway(self) -> str:
         """The URL of the gateway that owns this user now."""
-        answer = await self._authorized("GET", "/v1/gateways", _Gateway, query={"user": self.login.user})
+        answer = await self._authorized(
+            "GET", "/v1/gateways", _Gateway, query={"user": self.login.user}
+        )
         return answer.gateway
 
     async def search(self, text: str, *, limit: int) -> Sequence[Profile]:
         """Users whose name contains the text (3 characters or more)."""
-        answer = await self._authorized("GET", "/v1/users", _Users, query={"search": text, "limit": str(limit)})
+        answer = await self._authorized(
+            "GET", "/v1/users", _Users, query={"search": text, "limit": str(limit)}
+        )
         return answer.users
 
     async def profiles(self, users: Sequence[str]) -> Sequence[Profile]:
@@ -129,8 +163,13 @@ class Accounts:
         answer = await self._authorized("GET", "/v1/users", _Users, query={"ids": ",".join(users)})
         return answer.users
 
-    async def _authorized(self, method: str, path: str, kind: type[Answer], *, query: Mapping[str, str] | None = None) -> Answer:
-        """A call in the user's name. A refused access token is renewed once: our clock may be wrong, or the keys new."""
+    async def _authorized(
+        self, method: str, path: str, kind: type[Answer], *, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        """A call in the user's name.
+
+        A refused access token is renewed once: our clock may be wrong, or the keys new.
+        """
         login = await self.fresh()
         try:
             return await self._call(method, path, kind, query=query, token=login.access_token)
@@ -157,9 +196,13 @@ class Accounts:
     ) -> Answer:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         try:
-            answer = await self._http.request(method, path, json=body, params=query, headers=headers)
+            answer = await self._http.request(
+                method, path, json=body, params=query, headers=headers
+            )
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self._http_url} does not answer: {error or type(error).__name__}") from error
+            raise Unavailable(
+                f"{self._http_url} does not answer: {error or type(error).__name__}"
+            ) from error
         if answer.is_success:
             try:
                 return msgspec.json.decode(answer.content or b"{}", type=kind)
@@ -173,13 +216,18 @@ class Accounts:
         raise error_of(
             problem.code,
             problem.message,
-            details={"field": str(problem.details["field"])} if "field" in problem.details else None,
+            details={"field": str(problem.details["field"])}
+            if "field" in problem.details
+            else None,
             retry_after_s=float(retry_after) if retry_after.isdigit() else None,
         )
 
     def _keep(self, session: _Session) -> Login:
         now_ms = int(time.time() * 1000)
-        life_ms = max(unix_ms_of(parse_id_or_time(session.access_expires, name="access_expires")) - now_ms, _LEAST_LIFE_MS)
+        life_ms = max(
+            unix_ms_of(parse_id_or_time(session.access_expires, name="access_expires")) - now_ms,
+            _LEAST_LIFE_MS,
+        )
         self._login = Login(
             http_url=self._http_url,
             user=session.user,

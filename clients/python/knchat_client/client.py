@@ -1,6 +1,7 @@
-"""`Client`: everything an app does with kn-chat, on asyncio. It stays connected, misses nothing, and shows nothing twice.
+"""`Client`: everything an app does with kn-chat, on asyncio.
 
-Belongs to one event loop and one process per device. Source: protocol.md.
+It stays connected, misses nothing, and shows nothing twice. Belongs to one event loop and one
+process per device. Source: protocol.md.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ Answer = TypeVar("Answer", bound=frames.ServerFrame)
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that is safe in the log. `duplicate`: this key had been sent before, and this is that message."""
+    """A message that is safe in the log.
+
+    `duplicate`: this key had been sent before, and this is that message.
+    """
 
     chat: str
     message: str
@@ -43,13 +47,14 @@ class Sent:
 class Client:
     """One device of one user.
 
-    `tokens` keeps the log-in (default: as long as the process); `device` names the installation, where the log-in does not say it already.
-    `resume` is the `cursor` of the last push that was dealt with in an earlier run. `listen=False`: for those who only send and ask,
-    `events` yields news of the line alone. At most `queue` events wait for `events`; then the server holds what comes next. `timeout_s`
-    bounds each call unless it says otherwise.
+    `tokens` keeps the log-in (default: as long as the process); `device` names the installation,
+    where the log-in does not say it already. `resume` is the `cursor` of the last push that was
+    dealt with in an earlier run. `listen=False`: for those who only send and ask, `events` yields
+    news of the line alone. At most `queue` events wait for `events`; then the server holds what
+    comes next. `timeout_s` bounds each call unless it says otherwise.
 
-    Every call raises a ChatError: Refused (and Malformed) when the server says no, with `code`; Unavailable when there was no
-    answer in time.
+    Every call raises a ChatError: Refused (and Malformed) when the server says no, with `code`;
+    Unavailable when there was no answer in time.
     """
 
     def __init__(
@@ -80,7 +85,7 @@ class Client:
         self._line: Link | None = None
         self._running: asyncio.Task[None] | None = None
 
-    # ---- who I am ------------------------------------------------------------------------------------------------------------------------
+    # ---- who I am --------------------------------------------------------------------------------
 
     @property
     def login(self) -> Login:
@@ -88,10 +93,18 @@ class Client:
         return self._accounts.login
 
     async def register(
-        self, user_name: str, password: str, *, display_name: str | None = None, phone: str | None = None, email: str | None = None
+        self,
+        user_name: str,
+        password: str,
+        *,
+        display_name: str | None = None,
+        phone: str | None = None,
+        email: str | None = None,
     ) -> Profile:
         """A new account; log in afterwards. Refused name_taken when somebody else has the name."""
-        return await self._accounts.register(user_name, password, display_name=display_name, phone=phone, email=email)
+        return await self._accounts.register(
+            user_name, password, display_name=display_name, phone=phone, email=email
+        )
 
     async def log_in(self, user_name: str, password: str, *, device_name: str = "") -> Login:
         """Logs this device in. Tokens are kept and renewed from now on."""
@@ -101,14 +114,17 @@ class Client:
         """Ends this device at the server; its session is closed there."""
         await self._accounts.log_out()
 
-    # ---- who others are ------------------------------------------------------------------------------------------------------------------
+    # ---- who others are --------------------------------------------------------------------------
 
     async def users(self, search: str, *, limit: int = 50) -> Sequence[Profile]:
         """Users whose user name or display name contains the text (3 characters or more)."""
         return await self._accounts.search(search, limit=limit)
 
     async def user_named(self, user_name: str) -> Profile:
-        """The user of exactly this user name, in any case. Refused unknown_user when there is none."""
+        """The user of exactly this user name, in any case.
+
+        Refused unknown_user when there is none.
+        """
         folded = user_name.lower()
         for profile in await self._accounts.search(folded, limit=256):
             if profile.user_name == folded:
@@ -123,12 +139,13 @@ class Client:
         """The id of my direct chat with a user."""
         return direct_chat(int(self.login.user), int(user))
 
-    # ---- the line ------------------------------------------------------------------------------------------------------------------------
+    # ---- the line --------------------------------------------------------------------------------
 
     async def connect(self, *, timeout_s: float | None = None) -> frames.Welcome:
-        """Connects, and stays connected until `close`: a lost line is taken up again by itself. Returns when the server has said welcome.
+        """Connects, and stays connected until `close`: a lost line is taken up again by itself.
 
-        Raises Unavailable when that does not happen in time; then nothing goes on in the background.
+        Returns when the server has said welcome. Raises Unavailable when that does not happen in
+        time; then nothing goes on in the background.
         """
         if self._line is None or self._running is None or self._running.done():
             _ = self.login  # raises now, not in the background
@@ -151,10 +168,11 @@ class Client:
             raise Unavailable(f"no session with {self.login.gateway} came about in time") from error
 
     async def events(self) -> AsyncIterator[Event]:
-        """Everything that is pushed to this device, and news of the line, for one reader. Ends with `close`.
+        """Everything that is pushed to this device, and news of the line, for one reader.
 
-        Raises SessionEnded (a Refused) when the server closes for good. Messages come once each, usually in order of their ids, so insert
-        them by id. An `unread` is right for the moment when it comes: add one for each message of somebody else that comes after it.
+        Ends with `close`. Raises SessionEnded (a Refused) when the server closes for good. Messages
+        come once each, usually in order of their ids, so insert them by id. An `unread` is right
+        for the moment when it comes: add one for each message of somebody else that comes after it.
         """
         while (event := await self._inbox.get()) is not None:
             if self._line is not None and self._inbox.has_room:
@@ -173,10 +191,15 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self.close()
 
-    # ---- what I do -----------------------------------------------------------------------------------------------------------------------
+    # ---- what I do -------------------------------------------------------------------------------
 
     async def send(
         self,
@@ -190,9 +213,9 @@ class Client:
     ) -> Sent:
         """Sends a message to a user or into a chat, and returns when the log has it.
 
-        Lost lines and temporary errors are met by repeating under the same key, so the message is never doubled. Unavailable after
-        `timeout_s`: it may or may not have been sent; call again with the same `key` to find out. A `refused` or `lost` event may still
-        follow.
+        Lost lines and temporary errors are met by repeating under the same key, so the message is
+        never doubled. Unavailable after `timeout_s`: it may or may not have been sent; call again
+        with the same `key` to find out. A `refused` or `lost` event may still follow.
         """
         key = key or secrets.token_hex(16)
         question = frames.Send(
@@ -202,20 +225,45 @@ class Client:
             chat=UNSET if chat is None else chat,
             reply_to=UNSET if reply_to is None else reply_to,
         )
-        ok = await self._ask(question, frames.Ok, timeout_s=timeout_s, hint=f"; it may have been sent: repeat with the key {key}")
+        ok = await self._ask(
+            question,
+            frames.Ok,
+            timeout_s=timeout_s,
+            hint=f"; it may have been sent: repeat with the key {key}",
+        )
         message = _said(ok.message)
         self._position.see(message)
-        return Sent(chat=chat or self.chat_with(to or ""), message=message, time=_said(ok.time), key=key, duplicate=ok.duplicate is True)
+        return Sent(
+            chat=chat or self.chat_with(to or ""),
+            message=message,
+            time=_said(ok.time),
+            key=key,
+            duplicate=ok.duplicate is True,
+        )
 
-    async def mark(self, chat: str, *, received: str | None = None, read: str | None = None) -> None:
+    async def mark(
+        self, chat: str, *, received: str | None = None, read: str | None = None
+    ) -> None:
         """Everything up to this message has been received, or read."""
-        question = frames.Mark(chat=chat, received=UNSET if received is None else received, read=UNSET if read is None else read)
+        question = frames.Mark(
+            chat=chat,
+            received=UNSET if received is None else received,
+            read=UNSET if read is None else read,
+        )
         await self._ask(question, frames.Ok)
 
     async def history(
-        self, chat: str, *, before: str | None = None, after: str | None = None, around: str | None = None, limit: int = 50
+        self,
+        chat: str,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+        around: str | None = None,
+        limit: int = 50,
     ) -> frames.Page:
-        """A page of a chat, newest first: before, after or around an id or a time (RFC 3339, UTC); the newest when none is given."""
+        """A page of a chat, newest first: before, after or around an id or a time (RFC 3339, UTC);
+        the newest when none is given.
+        """
         question = frames.History(
             chat=chat,
             before=UNSET if before is None else before,
@@ -227,19 +275,30 @@ class Client:
 
     async def chats(self, *, after: str | None = None, limit: int = 50) -> frames.ChatList:
         """My chats, those with the newest messages first; `after` is what the last answer gave."""
-        return await self._ask(frames.Chats(after=UNSET if after is None else after, limit=limit), frames.ChatList)
+        return await self._ask(
+            frames.Chats(after=UNSET if after is None else after, limit=limit), frames.ChatList
+        )
 
     async def digest(self, chat: str, *, first: str, last: str) -> frames.Digest:
-        """Count and hash of the messages from `first` to `last`, both inclusive, at most 1,024: proves that I hold them all."""
+        """Count and hash of the messages from `first` to `last`, both inclusive, at most 1,024:
+        proves that I hold them all.
+        """
         return await self._ask(frames.DigestAsk(chat=chat, from_=first, to=last), frames.Digest)
 
     async def ping(self) -> str:
         """The gateway's time."""
         return (await self._ask(frames.Ping(), frames.Pong)).time
 
-    # ---- inside --------------------------------------------------------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
 
-    async def _ask(self, question: frames.ClientFrame, kind: type[Answer], *, timeout_s: float | None = None, hint: str = "") -> Answer:
+    async def _ask(
+        self,
+        question: frames.ClientFrame,
+        kind: type[Answer],
+        *,
+        timeout_s: float | None = None,
+        hint: str = "",
+    ) -> Answer:
         if self._line is None:
             raise RuntimeError("connect() first")
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -267,7 +326,9 @@ class Client:
             if told is None:
                 return True
             push = told
-        assert isinstance(push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Lost)  # noqa: S101 - all there are
+        assert isinstance(  # noqa: S101 - all there are
+            push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Lost
+        )
         if not await self._inbox.put(push, hurried=lambda: line.asking):
             return False
         if isinstance(push, frames.Message):

@@ -1,8 +1,10 @@
-"""What a client is told: the error tree of the protocol, made from what came over the wire, and two errors of its own.
+"""What a client is told: the error tree of the protocol, made from what came over the wire, and two
+errors of its own.
 
 Refused          the server says no; `code` says why
 ├── Malformed    never as it is; `field` names the place
-├── SessionEnded the server closed the socket for good, or never took it: log in again, or find out why
+├── SessionEnded the server closed the socket for good, or never took it: log in again, or find out
+why
 └── DeviceInUse  another process uses this device's tokens
 Unavailable      no answer, or `temporary`: the outcome is unknown, repeat with the same key
 """
@@ -26,10 +28,16 @@ _CODE_OF_STATUS: Final = {status: code for code, status in reversed(STATUS_OF_CO
 
 
 class SessionEnded(Refused):
-    """The server does not want this session to come back. `close_code` is the WebSocket's, or None when the handshake was refused."""
+    """The server does not want this session to come back.
+
+    `close_code` is the WebSocket's, or None when the handshake was refused.
+    """
 
     def __init__(self, close_code: int | None, reason: str) -> None:
-        super().__init__(_MEANING.get(close_code or 0, "forbidden"), reason or f"the server closed the session with {close_code}")
+        super().__init__(
+            _MEANING.get(close_code or 0, "forbidden"),
+            reason or f"the server closed the session with {close_code}",
+        )
         self.close_code = close_code
 
 
@@ -40,12 +48,23 @@ class DeviceInUse(Refused):
         super().__init__("forbidden", f"another process uses the device in {path}")
 
 
-def error_of(code: str, message: str, *, details: Mapping[str, str] | None = None, retry_after_s: float | None = None) -> ChatError:
-    """The error of this code. One that is not in this version's table is taken for a refusal that nothing is known about."""
+def error_of(
+    code: str,
+    message: str,
+    *,
+    details: Mapping[str, str] | None = None,
+    retry_after_s: float | None = None,
+) -> ChatError:
+    """The error of this code.
+
+    One that is not in this version's table is taken for a refusal that nothing is known about.
+    """
     if code not in STATUS_OF_CODE:
         return Refused("forbidden", f"{code}: {message}")
     if STATUS_OF_CODE[code] >= 500:
-        return Unavailable(message, code=code, retry_after_s=1.0 if retry_after_s is None else retry_after_s)
+        return Unavailable(
+            message, code=code, retry_after_s=1.0 if retry_after_s is None else retry_after_s
+        )
     field = (details or {}).get("field")
     if code in {"malformed", "unknown_type", "too_large"}:
         return Malformed(message, field=field, code=code)

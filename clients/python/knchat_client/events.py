@@ -1,7 +1,7 @@
 """What `Client.events()` yields, and the bounded queue it comes out of.
 
-Events are the server's pushes as they are (schemas.frames: Message, Receipt, Unread, Refused, Lost), its `live`, and what the client
-itself has to say about the line.
+Events are the server's pushes as they are (schemas.frames: Message, Receipt, Unread, Refused,
+Lost), its `live`, and what the client itself has to say about the line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The session has ended; the client comes back by itself after `pause_s`. `code` is None when the line was cut."""
+    """The session has ended; the client comes back by itself after `pause_s`.
+
+    `code` is None when the line was cut.
+    """
 
     code: int | None
     reason: str
@@ -43,7 +46,10 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The message shown under this id is a second copy: take it away. The one that stays comes next."""
+    """The message shown under this id is a second copy: take it away.
+
+    The one that stays comes next.
+    """
 
     chat: str
     message: str
@@ -65,7 +71,10 @@ _NEWS_OF_THE_LINE = (Connected, Disconnected, frames.Live)
 
 
 class Inbox:
-    """A bounded queue of events with one reader. Full, it makes the line wait: the server then holds what comes next."""
+    """A bounded queue of events with one reader.
+
+    Full, it makes the line wait: the server then holds what comes next.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -75,7 +84,11 @@ class Inbox:
         self._ended = False
 
     async def put(self, event: Event, *, hurried: Callable[[], bool]) -> bool:
-        """Waits for room. False, and the event is not taken: there is none, and somebody is waiting for what comes behind (`hurried`)."""
+        """Waits for room.
+
+        False, and the event is not taken: there is none, and somebody is waiting for what comes
+        behind (`hurried`).
+        """
         async with self._changed:
             while len(self._events) >= self._limit:
                 if hurried():
@@ -85,9 +98,14 @@ class Inbox:
             return True
 
     async def tell(self, event: Event) -> None:
-        """Adds what must not wait. News of the line are left out when there is no room: the newest state follows anyway."""
+        """Adds what must not wait.
+
+        News of the line are left out when there is no room: the newest state follows anyway.
+        """
         async with self._changed:
-            if len(self._events) < self._limit or (not isinstance(event, _NEWS_OF_THE_LINE) and event not in self._events):
+            if len(self._events) < self._limit or (
+                not isinstance(event, _NEWS_OF_THE_LINE) and event not in self._events
+            ):
                 self._add(event)
 
     async def hurry(self) -> None:

@@ -1,6 +1,8 @@
-"""Keeps one session alive for as long as the client wants: connects, says hello with the newest cursor, reads, comes back.
+"""Keeps one session alive for as long as the client wants: connects, says hello with the newest
+cursor, reads, comes back.
 
-`Client` gives it a place for pushes and asks its questions through it. What to do after an end is `Comeback`'s decision.
+`Client` gives it a place for pushes and asks its questions through it. What to do after an end is
+`Comeback`'s decision.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Unavailable
 from knchat_client.session import CLIENT, Session
 
-# No answer for so long: is the other side still there? (A gateway may take 10 s and more to append while its log recovers.)
+# No answer for so long: is the other side still there? (A gateway may take 10 s and more to append
+# while its log recovers.)
 _CHECK_AFTER_S: Final = 5.0
 _LEAST_RETRY_S: Final = 0.2
 _HOLE_PAUSE_S: Final = 1.0
@@ -36,8 +39,9 @@ log = logging.getLogger(__name__)
 class Link:
     """One device's line to its gateway. `run` it in a task of its own.
 
-    `push` keeps a durable push, waiting for room; False: it did not, because `asking` and there was none. Pushes are then left out until
-    `catch_up`, which comes back for them. `tell` takes news of the line.
+    `push` keeps a durable push, waiting for room; False: it did not, because `asking` and there was
+    none. Pushes are then left out until `catch_up`, which comes back for them. `tell` takes news of
+    the line.
     """
 
     def __init__(
@@ -92,7 +96,10 @@ class Link:
             self._settled.set()
 
     async def welcome(self) -> frames.Welcome:
-        """What the session was told at its start. Waits for one; raises ChatError at the end of all."""
+        """What the session was told at its start.
+
+        Waits for one; raises ChatError at the end of all.
+        """
         while True:
             await self._settled.wait()
             if self._ended:
@@ -101,7 +108,10 @@ class Link:
                 return self._welcome
 
     async def ask(self, question: frames.ClientFrame) -> frames.ServerFrame:
-        """The answer, however many sessions it takes; the caller sets a deadline. Raises Refused, and at the end of all ChatError."""
+        """The answer, however many sessions it takes; the caller sets a deadline.
+
+        Raises Refused, and at the end of all ChatError.
+        """
         while True:
             await self._settled.wait()
             if self._ended:
@@ -112,10 +122,18 @@ class Link:
             elif not isinstance(reply, frames.Error):
                 return reply
             elif reply.temporary:
-                retry_after_s = 0.0 if isinstance(reply.retry_after_ms, UnsetType) else reply.retry_after_ms / 1000
+                retry_after_s = (
+                    0.0
+                    if isinstance(reply.retry_after_ms, UnsetType)
+                    else reply.retry_after_ms / 1000
+                )
                 await asyncio.sleep(max(retry_after_s, _LEAST_RETRY_S) * (1 + random.random()))  # noqa: S311 - jitter
             else:
-                raise error_of(reply.code, reply.message, details=None if isinstance(reply.details, UnsetType) else reply.details)
+                raise error_of(
+                    reply.code,
+                    reply.message,
+                    details=None if isinstance(reply.details, UnsetType) else reply.details,
+                )
 
     def catch_up(self) -> None:
         """There is room again: comes back for the pushes that were left out, if any were."""
@@ -125,7 +143,11 @@ class Link:
 
     async def _once(self, step: Step) -> Step:
         try:
-            login = await (self._accounts.renew(self._token) if step.renew and self._token else self._accounts.fresh())
+            login = await (
+                self._accounts.renew(self._token)
+                if step.renew and self._token
+                else self._accounts.fresh()
+            )
             if step.ask:
                 self._home = await self._accounts.gateway()
             url = step.url or self._home or login.gateway
@@ -146,7 +168,10 @@ class Link:
                 raise
             over = Over(None, error.message)
         step = self._comeback.after(over)
-        log.info("session ended, coming back", extra={"close_code": over.code, "reason": over.reason, "pause_s": step.pause_s})
+        log.info(
+            "session ended, coming back",
+            extra={"close_code": over.code, "reason": over.reason, "pause_s": step.pause_s},
+        )
         await self._tell(Disconnected(over.code, over.reason, step.pause_s))
         await asyncio.sleep(step.pause_s)
         return step
@@ -159,7 +184,11 @@ class Link:
                         self._home = url
                     await self._take(session, frame)
         except Over as over:
-            return Over(None, "going on from where events() was full", pause_s=0.0) if self._catching_up else over
+            return (
+                Over(None, "going on from where events() was full", pause_s=0.0)
+                if self._catching_up
+                else over
+            )
         finally:
             self._session = None
             self._settled.clear()
@@ -184,7 +213,11 @@ class Link:
                 if self._renewal is None or self._renewal.done():
                     self._renewal = asyncio.create_task(self._renew())
             case _:
-                if not isinstance(frame.re, UnsetType) and (waiting := self._asked.get(frame.re)) is not None and not waiting.done():
+                if (
+                    not isinstance(frame.re, UnsetType)
+                    and (waiting := self._asked.get(frame.re)) is not None
+                    and not waiting.done()
+                ):
                     waiting.set_result(frame)
 
     async def _welcomed(self, session: Session, welcome: frames.Welcome) -> None:
@@ -208,11 +241,15 @@ class Link:
         else:
             self._skipping = True
 
-    async def _ask_in(self, session: Session, question: frames.ClientFrame) -> frames.ServerFrame | None:
+    async def _ask_in(
+        self, session: Session, question: frames.ClientFrame
+    ) -> frames.ServerFrame | None:
         """The answer in this session; None when it ended before."""
         self._numbers += 1
         number = self._numbers
-        waiting: asyncio.Future[frames.ServerFrame | None] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[frames.ServerFrame | None] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._asked[number] = waiting
         try:
             await self._hurry()
@@ -230,9 +267,15 @@ class Link:
         self._token, self._token_since_s = token, asyncio.get_running_loop().time()
 
     async def _renew(self) -> None:
-        """A newer token for the open session. If this fails, the session ends with 4004, and `_once` tries again."""
-        # A server whose tokens live shorter than its warning is early warns at once, and again after each renewal.
-        await asyncio.sleep(self._token_since_s + _LEAST_BETWEEN_RENEWALS_S - asyncio.get_running_loop().time())
+        """A newer token for the open session.
+
+        If this fails, the session ends with 4004, and `_once` tries again.
+        """
+        # A server whose tokens live shorter than its warning is early warns at once, and again
+        # after each renewal.
+        await asyncio.sleep(
+            self._token_since_s + _LEAST_BETWEEN_RENEWALS_S - asyncio.get_running_loop().time()
+        )
         try:
             async with asyncio.timeout(_RENEW_WITHIN_S):
                 login = await self._accounts.renew(self._token)

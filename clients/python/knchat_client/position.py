@@ -1,4 +1,7 @@
-"""Where a device stands, which messages it has shown, and what is unread. No I/O. Source: protocol.md sections 2 and 4."""
+"""Where a device stands, which messages it has shown, and what is unread.
+
+No I/O. Source: protocol.md sections 2 and 4.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from knchat_client.protocol.ids import unix_ms_of
 KEY_MS: Final = 24 * 3_600_000
 """So long a key is unique; later messages with it are others (protocol.md section 3)."""
 
-# A client of the usual size shows some hundreds of messages between two reconnects; copies come within seconds.
+# A client of the usual size shows some hundreds of messages between two reconnects; copies come
+# within seconds.
 REMEMBERED: Final = 10_000
 
 
@@ -50,20 +54,31 @@ class Position:
 
 
 class Shown:
-    """Collapses copies of a message: by (chat, message), then by (sender, key), where the lowest id stays. Remembers the last 10,000."""
+    """Collapses copies of a message: by (chat, message), then by (sender, key), where the lowest id
+    stays.
+
+    Remembers the last 10,000.
+    """
 
     def __init__(self) -> None:
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._keys: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def judge(self, message: frames.Message) -> tuple[bool, str | None]:
-        """Whether to show it, and the id of the copy shown before that it stands for, if there is one."""
+        """Whether to show it, and the id of the copy shown before that it stands for, if there is
+        one.
+        """
         if (message.chat, message.message) in self._ids:
             return False, None
         copy = self._keys.get((message.sender, message.key))
-        if copy is not None and abs(unix_ms_of(int(copy)) - unix_ms_of(int(message.message))) >= KEY_MS:
+        if (
+            copy is not None
+            and abs(unix_ms_of(int(copy)) - unix_ms_of(int(message.message))) >= KEY_MS
+        ):
             return True, None
-        return (False, None) if copy is not None and int(copy) < int(message.message) else (True, copy)
+        return (
+            (False, None) if copy is not None and int(copy) < int(message.message) else (True, copy)
+        )
 
     def keep(self, message: frames.Message) -> None:
         """It has been shown."""
@@ -83,7 +98,11 @@ class _Unread:
 
 
 class Counts:
-    """Makes an `unread` push true for the moment when it comes: it was counted earlier, somewhere else. Remembers 10,000 chats."""
+    """Makes an `unread` push true for the moment when it comes: it was counted earlier, somewhere
+    else.
+
+    Remembers 10,000 chats.
+    """
 
     def __init__(self) -> None:
         self._chats: OrderedDict[str, _Unread] = OrderedDict()
@@ -95,7 +114,9 @@ class Counts:
         del since[:-UNREAD_SHOWN]
 
     def told(self, push: frames.Unread) -> frames.Unread | None:
-        """The push with what came above its `upto` added; None for one that says less than the last one did."""
+        """The push with what came above its `upto` added; None for one that says less than the last
+        one did.
+        """
         chat = self._of(push.chat)
         read, upto = said = int(push.read), int(push.upto)
         if said < chat.said:

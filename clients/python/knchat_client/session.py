@@ -1,4 +1,5 @@
-"""One WebSocket, from the hello to the close: frames out, frames in, and whether the other side is still there.
+"""One WebSocket, from the hello to the close: frames out, frames in, and whether the other side is
+still there.
 
 `Link` opens one after the other; what the frames mean is its business.
 """
@@ -27,15 +28,21 @@ _OPEN_S: Final = 10.0
 _WELCOME_S: Final = 20.0
 _CLOSE_S: Final = 2.0
 _PONG_S: Final = 5.0
-# The server pings an idle session every ping_s. Two and a half of them without a byte: the line is dead.
+# The server pings an idle session every ping_s. Two and a half of them without a byte: the line is
+# dead.
 _SILENCE_PINGS: Final = 2.5
-# How late silence may be noticed where the machine was suspended: asyncio's timers do not count that.
+# How late silence may be noticed where the machine was suspended: asyncio's timers do not count
+# that.
 _SLICE_S: Final = 5.0
 
 
 def elapsed_s() -> float:
     """Seconds that pass while the machine is suspended too, where its system can tell."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    return (
+        time.clock_gettime(time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic()
+    )
 
 
 class _Heard(ClientConnection):
@@ -61,7 +68,10 @@ class Session:
 
     @classmethod
     async def open(cls, url: str, hello: frames.Hello, subprotocol: str) -> Session:
-        """Connects and says hello. Raises Over when nobody is there, or the handshake is refused."""
+        """Connects and says hello.
+
+        Raises Over when nobody is there, or the handshake is refused.
+        """
         try:
             connection = await connect(
                 url,
@@ -74,7 +84,9 @@ class Session:
                 create_connection=_Heard,
             )
         except InvalidStatus as error:
-            raise Over(None, error.response.reason_phrase, status=error.response.status_code) from error
+            raise Over(
+                None, error.response.reason_phrase, status=error.response.status_code
+            ) from error
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
             raise Over(None, f"{url} does not answer: {error or type(error).__name__}") from error
         assert isinstance(connection, _Heard)  # noqa: S101 - `create_connection` made it
@@ -88,17 +100,27 @@ class Session:
         self._frame_bytes = welcome.limits.frame_bytes
 
     async def say(self, frame: frames.ClientFrame) -> None:
-        """Sends a frame. Raises Over when the session has ended, Malformed too_large when the server would not take it."""
+        """Sends a frame.
+
+        Raises Over when the session has ended, Malformed too_large when the server would not take
+        it.
+        """
         payload = self._codec.encode(frame)
         if len(payload) > self._frame_bytes:
-            raise Malformed(f"the frame has {len(payload)} bytes, {self._frame_bytes} are allowed", code="too_large")
+            raise Malformed(
+                f"the frame has {len(payload)} bytes, {self._frame_bytes} are allowed",
+                code="too_large",
+            )
         try:
             await self._connection.send(payload, text=self._codec.text)
         except ConnectionClosed as error:
             raise self._over(error) from error
 
     async def read(self) -> Sequence[frames.ServerFrame]:
-        """The frames of the next WebSocket message, without those of later versions. Raises Over at the end, or after silence."""
+        """The frames of the next WebSocket message, without those of later versions.
+
+        Raises Over at the end, or after silence.
+        """
         began_at = elapsed_s()
         while True:
             left_s = max(began_at, self._connection.heard_at) + self._silence_s - elapsed_s()
@@ -113,14 +135,20 @@ class Session:
             except ConnectionClosed as error:
                 raise self._over(error) from error
             try:
-                known = [frame for part in self._codec.split(payload) if (frame := self._codec.outgoing(part)) is not None]
+                known = [
+                    frame
+                    for part in self._codec.split(payload)
+                    if (frame := self._codec.outgoing(part)) is not None
+                ]
             except (Unparsable, BadFrame) as error:
                 raise Over(None, f"the server sent what is no frame: {error}") from error
             self._note(known)
             return known
 
     async def check(self) -> None:
-        """Asks the other side for a sign of life, and cuts the line when there is none within 5 s."""
+        """Asks the other side for a sign of life, and cuts the line when there
+        is none within 5 s.
+        """
         try:
             async with asyncio.timeout(_PONG_S):
                 await (await self._connection.ping())
@@ -146,8 +174,14 @@ class Session:
                     pass
 
     def _over(self, closed: ConnectionClosed) -> Over:
-        code, reason = (None, "the line was cut") if closed.rcvd is None else (closed.rcvd.code, closed.rcvd.reason)
+        code, reason = (
+            (None, "the line was cut")
+            if closed.rcvd is None
+            else (closed.rcvd.code, closed.rcvd.reason)
+        )
         if self._drain is None:
             return Over(code, reason, url=self._moved)
         url = None if isinstance(self._drain.url, msgspec.UnsetType) else self._drain.url
-        return Over(code, reason, url=self._moved or url, pause_s=self._drain.reconnect_after_ms / 1000)
+        return Over(
+            code, reason, url=self._moved or url, pause_s=self._drain.reconnect_after_ms / 1000
+        )

@@ -1,4 +1,7 @@
-"""`SyncClient`: the same client for programs without asyncio. It runs a `Client` on an event loop in a thread of its own."""
+"""`SyncClient`: the same client for programs without asyncio.
+
+It runs a `Client` on an event loop in a thread of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,16 @@ Result = TypeVar("Result")
 
 
 class SyncClient:
-    """See Client: the same arguments, methods and errors. Safe to use from several threads; `events` is for one of them."""
+    """See Client: the same arguments, methods and errors.
+
+    Safe to use from several threads; `events` is for one of them.
+    """
 
     def __init__(self, http_url: str, **options: Any) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="kn-chat-client", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="kn-chat-client", daemon=True
+        )
         self._thread.start()
         self._closed = False
         try:
@@ -35,7 +43,12 @@ class SyncClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -44,10 +57,20 @@ class SyncClient:
         return self._client.login
 
     def register(
-        self, user_name: str, password: str, *, display_name: str | None = None, phone: str | None = None, email: str | None = None
+        self,
+        user_name: str,
+        password: str,
+        *,
+        display_name: str | None = None,
+        phone: str | None = None,
+        email: str | None = None,
     ) -> Profile:
         """See Client."""
-        return self._wait(self._client.register(user_name, password, display_name=display_name, phone=phone, email=email))
+        return self._wait(
+            self._client.register(
+                user_name, password, display_name=display_name, phone=phone, email=email
+            )
+        )
 
     def log_in(self, user_name: str, password: str, *, device_name: str = "") -> Login:
         """See Client."""
@@ -97,17 +120,29 @@ class SyncClient:
         timeout_s: float = SEND_WITHIN_S,
     ) -> Sent:
         """See Client."""
-        return self._wait(self._client.send(text, to=to, chat=chat, reply_to=reply_to, key=key, timeout_s=timeout_s))
+        return self._wait(
+            self._client.send(
+                text, to=to, chat=chat, reply_to=reply_to, key=key, timeout_s=timeout_s
+            )
+        )
 
     def mark(self, chat: str, *, received: str | None = None, read: str | None = None) -> None:
         """See Client."""
         self._wait(self._client.mark(chat, received=received, read=read))
 
     def history(
-        self, chat: str, *, before: str | None = None, after: str | None = None, around: str | None = None, limit: int = 50
+        self,
+        chat: str,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+        around: str | None = None,
+        limit: int = 50,
     ) -> frames.Page:
         """See Client."""
-        return self._wait(self._client.history(chat, before=before, after=after, around=around, limit=limit))
+        return self._wait(
+            self._client.history(chat, before=before, after=after, around=around, limit=limit)
+        )
 
     def chats(self, *, after: str | None = None, limit: int = 50) -> frames.ChatList:
         """See Client."""

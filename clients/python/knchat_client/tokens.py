@@ -1,6 +1,7 @@
 """Where a client keeps its log-in between calls and between runs.
 
-A device's refresh token belongs to one process at a time: it rotates, and the server ends the device when an old one comes back.
+A device's refresh token belongs to one process at a time: it rotates, and the server ends the
+device when an old one comes back.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from knchat_client.errors import DeviceInUse
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """One device of one user, logged in. `renew_at_ms`: Unix milliseconds by our clock from which a newer access token is fetched."""
+    """One device of one user, logged in.
+
+    `renew_at_ms`: Unix milliseconds by our clock from which a newer access token is fetched.
+    """
 
     http_url: str
     user: str
@@ -63,7 +67,10 @@ class MemoryTokens:
 
 
 class FileTokens:
-    """A file that only its owner can read (mode 0600), locked as long as this object is open. Raises DeviceInUse when it is locked."""
+    """A file that only its owner can read (mode 0600), locked as long as this object is open.
+
+    Raises DeviceInUse when it is locked.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +97,9 @@ class FileTokens:
             self.path.unlink(missing_ok=True)
             return
         new = self.path.with_name(self.path.name + ".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(
+            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+        ) as file:
             file.write(msgspec.json.encode(login))
             file.flush()
             os.fsync(file.fileno())

@@ -1,1 +1,3 @@
-"""What a developer runs: the whole product on one machine, and the parts of it that Knative brings elsewhere."""
+"""What a developer runs: the whole product on one machine, and the parts of it that Knative brings
+elsewhere.
+"""

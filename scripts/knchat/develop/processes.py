@@ -1,7 +1,9 @@
-"""Child processes of `kn-chat dev --real`: started, waited for until they serve, started again when they end, and ended in order.
+"""Child processes of `kn-chat dev --real`: started, waited for until they serve, started again when
+they end, and ended in order.
 
-It knows commands and environments, not what they run. A child that was never ready ends the start; one that served is started again. One
-with a listener is started when somebody asks for it, as on Knative; requests wait in the kernel meanwhile.
+It knows commands and environments, not what they run. A child that was never ready ends the start;
+one that served is started again. One with a listener is started when somebody asks for it, as on
+Knative; requests wait in the kernel meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from knchat import exits
 
 log = logging.getLogger(__name__)
 
-# From the end of a child to its next start. One that has lived SETTLED_S is no child that cannot live, and begins again with the first.
+# From the end of a child to its next start. One that has lived SETTLED_S is no child that cannot
+# live, and begins again with the first.
 RESTART: Final = Backoff(first_s=0.2, max_s=5.0)
 SETTLED_S: Final = 10.0
 READY_S: Final = 60.0
@@ -39,10 +42,12 @@ _PRCTL: Final = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 @dataclass(eq=False)
 class Child:
-    """One process. `url`: asked for `/readyz` until it answers 200; empty: the child says `ready ...` on its standard output.
+    """One process.
 
-    What else it says, on either output, is passed on to ours behind its name. `port`: what it listens on, the same after each start.
-    `listener`: inherited under the same number; whenever the child does not run, it is started by the next connection.
+    `url`: asked for `/readyz` until it answers 200; empty: the child says `ready ...` on its
+    standard output. What else it says, on either output, is passed on to ours behind its name.
+    `port`: what it listens on, the same after each start. `listener`: inherited under the same
+    number; whenever the child does not run, it is started by the next connection.
     """
 
     name: str
@@ -56,7 +61,8 @@ class Child:
     pid: int = 0
     """0: it does not run."""
     began_s: float = 0.0
-    """When it was last started, by `time.monotonic()`; `ready_s`: when it was ready, 0 for not yet."""
+    """When it was last started, by `time.monotonic()`; `ready_s`: when it was ready, 0 for not yet.
+    """
     ready_s: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     words: list[str] = field(default_factory=list)
@@ -66,9 +72,11 @@ class Child:
     _stop_within_s: float = 0.0
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Keeps the child running until `stop`; `changed` is called whenever its pid has, and when it is ready.
+        """Keeps the child running until `stop`; `changed` is called whenever its pid has, and when
+        it is ready.
 
-        Raises Ended when it ends before it was ever ready, unless it has a listener: then that was not the start's doing.
+        Raises Ended when it ends before it was ever ready, unless it has a listener: then that was
+        not the start's doing.
         """
         self._changed = changed
         served, failures = self.listener is not None, 0
@@ -97,20 +105,30 @@ class Child:
             if self._stopping.is_set():
                 return
             if not served:
-                raise exits.Ended(f"{self.name} cannot start (exit code {code}); its own words stand above", exits.CANNOT_START)
+                raise exits.Ended(
+                    f"{self.name} cannot start (exit code {code}); its own words stand above",
+                    exits.CANNOT_START,
+                )
             failures = 0 if time.monotonic() - self.began_s >= self.settled_s else failures + 1
             wait_s = self.restart.delay_s(failures)
-            log.warning("a process has ended, it is started again", extra={"child": self.name, "code": code, "in_s": round(wait_s, 2)})
+            log.warning(
+                "a process has ended, it is started again",
+                extra={"child": self.name, "code": code, "in_s": round(wait_s, 2)},
+            )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
 
     def stop(self, *, within_s: float) -> None:
-        """Lets `run` end it and return: by SIGTERM, and by SIGKILL if it has not ended after so many seconds."""
+        """Lets `run` end it and return: by SIGTERM, and by SIGKILL if it has not ended after so
+        many seconds.
+        """
         self._stop_within_s = within_s
         self._stopping.set()
 
     async def _asked_for(self) -> None:
-        """Returns when a connection waits in the listener, at once where there is none; and at `stop`."""
+        """Returns when a connection waits in the listener, at once where there is none; and at
+        `stop`.
+        """
         if self.listener is None:
             return
         asked = asyncio.Event()
@@ -124,7 +142,10 @@ class Child:
                 wait.cancel()
 
     async def _until_it_ends(self, process: asyncio.subprocess.Process) -> int:
-        ended, stopping = asyncio.create_task(process.wait()), asyncio.create_task(self._stopping.wait())
+        ended, stopping = (
+            asyncio.create_task(process.wait()),
+            asyncio.create_task(self._stopping.wait()),
+        )
         hearing = asyncio.create_task(self._hear(process))
         asking = asyncio.create_task(self._ask_until_ready())
         try:
@@ -182,11 +203,17 @@ async def all_ready(children: Sequence[Child], *, within_s: float = READY_S) -> 
             await asyncio.gather(*(child.ready.wait() for child in children))
     except TimeoutError:
         late = ", ".join(child.name for child in children if not child.ready.is_set())
-        raise exits.Ended(f"not ready after {within_s:g} s: {late}; the log above says what they wait for", exits.CANNOT_START) from None
+        raise exits.Ended(
+            f"not ready after {within_s:g} s: {late}; the log above says what they wait for",
+            exits.CANNOT_START,
+        ) from None
 
 
 def end_with_parent(parent: int) -> None:
-    """Asks the kernel (Linux) to kill this child when its parent is gone, however it went. Runs in the child, before its program."""
+    """Asks the kernel (Linux) to kill this child when its parent is gone, however it went.
+
+    Runs in the child, before its program.
+    """
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -1,7 +1,9 @@
-"""`kn-chat pump`: brings the events of one source to their function by POST, where there is no Knative to do it.
+"""`kn-chat pump`: brings the events of one source to their function by POST, where there is no
+Knative to do it.
 
-A process a source, as `functions.triggers` lists them; several of one group share its partitions (on Kafka: the embedded log has one
-owner). What it imitates is the dispatcher's to say. Source: design.md D12, D22.
+A process a source, as `functions.triggers` lists them; several of one group share its partitions
+(on Kafka: the embedded log has one owner). What it imitates is the dispatcher's to say. Source:
+design.md D12, D22.
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What events in flight are waited for at the end. A function may take 10 s; whoever starts us should wait a little longer than we do.
+# What events in flight are waited for at the end. A function may take 10 s; whoever starts us
+# should wait a little longer than we do.
 STOP_S: Final = 8.0
 SOURCES: Final = {trigger.group: trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
 
-_GROUPS: Final = "\n".join(f"  {source.group:<14} {source.topic} -> {source.target}" for source in SOURCES.values())
+_GROUPS: Final = "\n".join(
+    f"  {source.group:<14} {source.topic} -> {source.target}" for source in SOURCES.values()
+)
 _EXAMPLES: Final = f"""\
 groups:
 {_GROUPS}
@@ -58,12 +63,32 @@ def _pace(text: str) -> float:
 
 
 @command(_EXAMPLES)
-@click.option("--group", required=True, type=click.Choice(list(SOURCES)), metavar="GROUP", help="which source: one of the groups below")
-@click.option("--url", metavar="URL", help="where the function listens; without it the function runs in this process")
-@click.option("--strict", is_flag=True, help="as the dispatcher: retries end, what waits holds a place")
-@click.option("--pace", type=_pace, default=1.0, metavar="X", help="for tests: every wait takes so much of its time (default 1)")
+@click.option(
+    "--group",
+    required=True,
+    type=click.Choice(list(SOURCES)),
+    metavar="GROUP",
+    help="which source: one of the groups below",
+)
+@click.option(
+    "--url",
+    metavar="URL",
+    help="where the function listens; without it the function runs in this process",
+)
+@click.option(
+    "--strict", is_flag=True, help="as the dispatcher: retries end, what waits holds a place"
+)
+@click.option(
+    "--pace",
+    type=_pace,
+    default=1.0,
+    metavar="X",
+    help="for tests: every wait takes so much of its time (default 1)",
+)
 def run(group: str, url: str | None, strict: bool, pace: float) -> int:
-    """Reads one topic as a member of a consumer group and posts each event to one function, as Knative's KafkaSource does."""
+    """Reads one topic as a member of a consumer group and posts each event to one function, as
+    Knative's KafkaSource does.
+    """
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     import uvloop  # noqa: PLC0415 - `--help` does without
@@ -72,13 +97,20 @@ def run(group: str, url: str | None, strict: bool, pace: float) -> int:
     return exits.OK
 
 
-async def _serve(settings: Settings, trigger: OnEvents, *, url: str | None, strict: bool, pace: float) -> None:
-    """Pumps until a signal. Raises what is wrong with the settings, and what ended the dispatcher."""
+async def _serve(
+    settings: Settings, trigger: OnEvents, *, url: str | None, strict: bool, pace: float
+) -> None:
+    """Pumps until a signal.
+
+    Raises what is wrong with the settings, and what ended the dispatcher.
+    """
     from backends.wiring import Backends  # noqa: PLC0415 - see run
 
     stopping = watch_signals()
     async with contextlib.AsyncExitStack() as stack:
-        tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service=f"pump-{trigger.group}")
+        tracing.set_up(
+            settings.otlp_endpoint, ratio=settings.trace_ratio, service=f"pump-{trigger.group}"
+        )
         stack.push_async_callback(tracing.close)
         backends = Backends(settings)
         stack.push_async_callback(backends.close)
@@ -87,13 +119,26 @@ async def _serve(settings: Settings, trigger: OnEvents, *, url: str | None, stri
         post = _over_http(url, stack) if url else _in_this_process(trigger.target, backends, stack)
         dest = url or f"http://{trigger.service}"
         acknowledged = trigger.acknowledged and not strict
-        source = Source(topic=trigger.topic, group=trigger.group, url=dest, retry_policy=trigger.retry_policy, acknowledged=acknowledged)
+        source = Source(
+            topic=trigger.topic,
+            group=trigger.group,
+            url=dest,
+            retry_policy=trigger.retry_policy,
+            acknowledged=acknowledged,
+        )
 
         async def sleep(seconds: float) -> None:
             await asyncio.sleep(seconds * pace)
 
         held = MAX_POLL_RECORDS if strict else None
-        dispatcher = Dispatcher(source, reads=backends.reads, appends=backends.appends, post=post, sleep=sleep, held_events=held)
+        dispatcher = Dispatcher(
+            source,
+            reads=backends.reads,
+            appends=backends.appends,
+            post=post,
+            sleep=sleep,
+            held_events=held,
+        )
         working = asyncio.create_task(_keep_running(dispatcher, trigger.group))
         announcing = asyncio.create_task(_announce(dispatcher, trigger.group))
         stopped = asyncio.create_task(stopping.wait())
@@ -117,7 +162,10 @@ async def _keep_running(dispatcher: Dispatcher, group: str) -> None:
         except Unavailable as error:
             failures += 1
             wait_s = RETRY_LOG.delay_s(failures)
-            log.warning("the group cannot be joined", extra={"group": group, "cause": error.message, "again_in_s": round(wait_s, 2)})
+            log.warning(
+                "the group cannot be joined",
+                extra={"group": group, "cause": error.message, "again_in_s": round(wait_s, 2)},
+            )
             await asyncio.sleep(wait_s)
         else:
             return

@@ -1,8 +1,10 @@
-"""`kn-chat dev --real`: the product as the processes that it is in production, on real stores, without Knative.
+"""`kn-chat dev --real`: the product as the processes that it is in production, on real stores,
+without Knative.
 
-Each function is a uvicorn of its own, HTTP functions share one; pumps stand in for KafkaSources, `--sink` for the KafkaSink; gateways are
-`python -m gateway`. With `--from-zero` functions start with their first requests. Stores are those that the KNCHAT_ variables name. Source:
-design.md D15, D22.
+Each function is a uvicorn of its own, HTTP functions share one; pumps stand in for KafkaSources,
+`--sink` for the KafkaSink; gateways are `python -m gateway`. With `--from-zero` functions start
+with their first requests. Stores are those that the KNCHAT_ variables name. Source: design.md D15,
+D22.
 """
 
 from __future__ import annotations
@@ -39,36 +41,50 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROCESSES: Final = "processes.json"
-"""In the data folder: name -> pid, port, start and readiness of each process that runs now, for who measures them or takes them down."""
+"""In the data folder: name -> pid, port, start and readiness of each process that runs now, for who
+measures them or takes them down.
+"""
 EVENT_KEYS: Final = "event.keys"
 
-# What each may take to end, a little more than it allows itself; KNCHAT_DRAIN_S comes on top for gateways.
+# What each may take to end, a little more than it allows itself; KNCHAT_DRAIN_S comes on top for
+# gateways.
 GATEWAY_STOP_S: Final = 15.0
 PUMP_STOP_S: Final = 10.0
 SINK_STOP_S: Final = 5.0
 FUNCTION_STOP_S: Final = 15.0
 # With two gateways it took up to 2 s after both were ready (measured).
 SHARED_OUT_S: Final = 20.0
-# Below what Linux takes ports of outgoing connections from: there the port of a function that was killed could be taken meanwhile by any
-# connection, even by the pump's that tries to reach it, and the function could not come back.
+# Below what Linux takes ports of outgoing connections from: there the port of a function that was
+# killed could be taken meanwhile by any connection, even by the pump's that tries to reach it, and
+# the function could not come back.
 _PORTS: Final = range(20_000, 32_000)
 
 
 def settings_of(environ: Mapping[str, str], **given: object) -> tuple[Settings, dict[str, str]]:
-    """The settings of `--real`, and the environment that gives them to the children. Raises Malformed naming what is wrong or missing."""
+    """The settings of `--real`, and the environment that gives them to the children.
+
+    Raises Malformed naming what is wrong or missing.
+    """
     ours = dict(environ)
     for name in ("KNCHAT_KAFKA", "KNCHAT_DATABASE"):
         if not ours.get(name):
-            raise Malformed(f"{name} is missing: --real runs on real stores; scripts/dev --real starts them and names them", field=name)
+            raise Malformed(
+                f"{name} is missing: --real runs on real stores; scripts/dev --real starts them "
+                "and names them",
+                field=name,
+            )
     ours.setdefault("KNCHAT_LOG", "kafka")
-    # Here an event costs five times what it costs embedded, so events had better be fewer (decisions/0001).
+    # Here an event costs five times what it costs embedded, so events had better be fewer
+    # (decisions/0001).
     ours.setdefault("KNCHAT_PUBLISH_APART_MS", "20")
     if "KNCHAT_CASSANDRA" in ours:
         ours.setdefault("KNCHAT_CHATS", "cassandra")
     settings = replace(Settings.from_env(ours), **given)  # type: ignore[arg-type] # fields of Settings, from click
     if settings.log == "embedded":
         raise Malformed(
-            "KNCHAT_LOG is embedded, which belongs to one process: --real needs kafka, or knative with a K_SINK", field="KNCHAT_LOG"
+            "KNCHAT_LOG is embedded, which belongs to one process: --real needs kafka, or knative "
+            "with a K_SINK",
+            field="KNCHAT_LOG",
         )
     ours["KNCHAT_DATA"] = str(settings.data)
     if not {"KNCHAT_EVENT_KEYS", "KNCHAT_EVENT_KEYS_FILE"} & ours.keys():
@@ -81,18 +97,25 @@ def _event_keys(folder: Path) -> Path:
     """The file of the key that signs events, made if missing (design.md D23)."""
     private.make_folder(folder)
     path = folder / EVENT_KEYS
-    with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with (
+        contextlib.suppress(FileExistsError),
+        os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+    ):
         file.write(base64.b64encode(secrets.token_bytes(32)))
     return path
 
 
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """Keeps others of this machine away from the data folder, and from the stores: they would answer to the same names in Kafka's groups.
+    """Keeps others of this machine away from the data folder, and from the stores: they would
+    answer to the same names in Kafka's groups.
 
-    Raises Ended in one line when another one is there. The locks end with this process, however it ends.
+    Raises Ended in one line when another one is there. The locks end with this process, however it
+    ends.
     """
-    stores = hashlib.sha256(" ".join([*sorted(settings.kafka), settings.database]).encode()).hexdigest()[:16]
+    stores = hashlib.sha256(
+        " ".join([*sorted(settings.kafka), settings.database]).encode()
+    ).hexdigest()[:16]
     places = {
         f"the data folder {settings.data}": settings.data / "owner.lock",
         "this Kafka": Path(tempfile.gettempdir()) / f"kn-chat-{os.getuid()}-{stores}.lock",
@@ -103,13 +126,18 @@ def alone(settings: Settings) -> Iterator[None]:
                 private.make_folder(path.parent)
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:
-                raise exits.Ended(f"{path} cannot be written: {error.strerror}", exits.CANNOT_START) from error
+                raise exits.Ended(
+                    f"{path} cannot be written: {error.strerror}", exits.CANNOT_START
+                ) from error
             stack.callback(os.close, file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 process = os.pread(file, 20, 0).decode().strip() or "unknown"
-                raise exits.Ended(f"{what} is in use by another kn-chat (process {process}): stop it first", exits.CANNOT_START) from error
+                raise exits.Ended(
+                    f"{what} is in use by another kn-chat (process {process}): stop it first",
+                    exits.CANNOT_START,
+                ) from error
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -118,7 +146,8 @@ def alone(settings: Settings) -> Iterator[None]:
 class Processes:
     """All processes of one product. Raises Ended when a port that was asked for is taken.
 
-    `from_zero`: no function runs until somebody asks for it. `pump_flags`: more for each `kn-chat pump`.
+    `from_zero`: no function runs until somebody asks for it. `pump_flags`: more for each `kn-chat
+    pump`.
     """
 
     def __init__(
@@ -132,15 +161,28 @@ class Processes:
         from_zero: bool = False,
         pump_flags: Sequence[str] = (),
     ) -> None:
-        self._settings, self._environ, self._from_zero, self._pump_flags = settings, dict(environ), from_zero, pump_flags
+        self._settings, self._environ, self._from_zero, self._pump_flags = (
+            settings,
+            dict(environ),
+            from_zero,
+            pump_flags,
+        )
         self._runs: dict[Child, asyncio.Task[None]] = {}
         self._ports: set[int] = set()
         self.functions: list[Child] = []
         self.sinks: list[Child] = []
         self.pumps: list[Child] = []
         if settings.gateway_port + gateways - 1 > 65_535:
-            raise exits.Ended(f"there are no {gateways} ports from {settings.gateway_port} on: choose --gateway-port lower", exits.USAGE)
-        asked = {settings.gateway_port + number: "--gateway-port" for number in range(gateways) if settings.gateway_port}
+            raise exits.Ended(
+                f"there are no {gateways} ports from {settings.gateway_port} on: choose "
+                "--gateway-port lower",
+                exits.USAGE,
+            )
+        asked = {
+            settings.gateway_port + number: "--gateway-port"
+            for number in range(gateways)
+            if settings.gateway_port
+        }
         with contextlib.ExitStack() as stack:
             if settings.http_port:
                 stack.enter_context(listen(settings.host, settings.http_port, option="--http-port"))
@@ -162,7 +204,10 @@ class Processes:
         return self.gateways[0].words[0]
 
     async def start_functions(self) -> None:
-        """Returns when all serve, or wait for a request. First, so that what pumps bring finds them. Raises Ended when one cannot start."""
+        """Returns when all serve, or wait for a request.
+
+        First, so that what pumps bring finds them. Raises Ended when one cannot start.
+        """
         await self._start(self.functions + self.sinks)
 
     async def start_gateways(self) -> None:
@@ -170,16 +215,21 @@ class Processes:
         await self._start(self.pumps + self.gateways)
 
     async def shared_out(self, owners: PartitionOwners) -> None:
-        """Returns when every partition is owned by one of the gateways, and every gateway owns some.
+        """Returns when every partition is owned by one of the gateways, and every gateway owns
+        some.
 
-        A moment before, log-ins still name those of the run before; or the first one that came owns all, and users would be moved at once.
+        A moment before, log-ins still name those of the run before; or the first one that came owns
+        all, and users would be moved at once.
         """
         urls = {child.words[0] for child in self.gateways}
         partitions = range(self._settings.delivery_partitions)
         try:
             async with asyncio.timeout(SHARED_OUT_S):
                 while True:
-                    owning = {owner.url if owner else "" for owner in [await owners.owner_of(partition) for partition in partitions]}
+                    owning = {
+                        owner.url if owner else ""
+                        for owner in [await owners.owner_of(partition) for partition in partitions]
+                    }
                     if owning <= urls and len(owning) == min(len(urls), len(partitions)):
                         return
                     await asyncio.sleep(ASK_EVERY_S)
@@ -191,10 +241,16 @@ class Processes:
         await asyncio.gather(*self._runs.values())
 
     async def keep_auditing(self) -> None:
-        """Never returns: runs `kn-chat audit --repair` now and then, as the CronJob does on Knative. An audit that fails says why."""
+        """Never returns: runs `kn-chat audit --repair` now and then, as the CronJob does on
+        Knative.
+
+        An audit that fails says why.
+        """
         while True:
             command = [sys.executable, "-m", "knchat", "audit", "--repair"]
-            process = await asyncio.create_subprocess_exec(*command, env=self._environ, stdout=asyncio.subprocess.DEVNULL)
+            process = await asyncio.create_subprocess_exec(
+                *command, env=self._environ, stdout=asyncio.subprocess.DEVNULL
+            )
             try:
                 await process.wait()
             finally:
@@ -204,20 +260,33 @@ class Processes:
             await asyncio.sleep(self._settings.audit_every_s)
 
     async def stop(self) -> None:
-        """Ends all in order: clients are sent away, what they sent is brought to the functions or stays in the log."""
+        """Ends all in order: clients are sent away, what they sent is brought to the functions or
+        stays in the log.
+        """
         gateway_s = GATEWAY_STOP_S + self._settings.drain_s
-        stages = ((self.gateways, gateway_s), (self.pumps, PUMP_STOP_S), (self.sinks, SINK_STOP_S), (self.functions, FUNCTION_STOP_S))
+        stages = (
+            (self.gateways, gateway_s),
+            (self.pumps, PUMP_STOP_S),
+            (self.sinks, SINK_STOP_S),
+            (self.functions, FUNCTION_STOP_S),
+        )
         for children, within_s in stages:
             for child in children:
                 child.stop(within_s=within_s)
-            await asyncio.gather(*(self._runs[child] for child in children if child in self._runs), return_exceptions=True)
+            await asyncio.gather(
+                *(self._runs[child] for child in children if child in self._runs),
+                return_exceptions=True,
+            )
         for child in self.functions:
             if child.listener is not None:
                 child.listener.close()
         (self._settings.data / PROCESSES).unlink(missing_ok=True)
 
     async def _start(self, children: list[Child]) -> None:
-        self._runs |= {child: asyncio.create_task(child.run(self._write), name=child.name) for child in children}
+        self._runs |= {
+            child: asyncio.create_task(child.run(self._write), name=child.name)
+            for child in children
+        }
         await self._or_end(all_ready([child for child in children if child.listener is None]))
 
     async def _or_end(self, work: Coroutine[None, None, None]) -> None:
@@ -235,7 +304,12 @@ class Processes:
     def _write(self) -> None:
         children = [*self.functions, *self.sinks, *self.pumps, *self.gateways]
         running = {
-            child.name: {"pid": child.pid, "port": child.port, "began_s": child.began_s, "ready_s": child.ready_s}
+            child.name: {
+                "pid": child.pid,
+                "port": child.port,
+                "began_s": child.began_s,
+                "ready_s": child.ready_s,
+            }
             for child in children
             if child.pid
         }
@@ -246,24 +320,54 @@ class Processes:
     def _make_functions(self, *, in_process: bool) -> None:
         from functions.triggers import TRIGGERS, OnEvents, OnHttp  # noqa: PLC0415 - `--help` does without
 
-        targets = [] if in_process else list(dict.fromkeys(trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)))
+        targets = (
+            []
+            if in_process
+            else list(
+                dict.fromkeys(
+                    trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)
+                )
+            )
+        )
         urls = {}
         for target in targets:
             child = self._function(target.replace("_", "-"), target, self._free_port())
             urls[target] = child.url
             self.functions.append(child)
         https = ",".join(trigger.target for trigger in TRIGGERS if isinstance(trigger, OnHttp))
-        self.functions.append(self._function("http", https, self._settings.http_port or self._free_port(), host=self._settings.host))
+        self.functions.append(
+            self._function(
+                "http",
+                https,
+                self._settings.http_port or self._free_port(),
+                host=self._settings.host,
+            )
+        )
         for trigger in TRIGGERS:
             if isinstance(trigger, OnEvents):
-                command = [sys.executable, "-m", "knchat", "pump", "--group", trigger.group, *self._pump_flags]
-                # By its path too: dead letters name the function that failed, and `report_failed` knows its own by that.
-                command += [] if in_process else ["--url", f"{urls[trigger.target]}/{trigger.target}"]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "knchat",
+                    "pump",
+                    "--group",
+                    trigger.group,
+                    *self._pump_flags,
+                ]
+                # By its path too: dead letters name the function that failed, and `report_failed`
+                # knows its own by that.
+                command += (
+                    [] if in_process else ["--url", f"{urls[trigger.target]}/{trigger.target}"]
+                )
                 self.pumps.append(Child(f"pump-{trigger.group}", command, self._environ))
 
     def _function(self, name: str, target: str, port: int, host: str = "127.0.0.1") -> Child:
         listener = self._held(host, port) if self._from_zero else None
-        flags = ["--host", host, "--port", str(port)] if listener is None else ["--fd", str(listener.fileno())]
+        flags = (
+            ["--host", host, "--port", str(port)]
+            if listener is None
+            else ["--fd", str(listener.fileno())]
+        )
         flags += [
             "--http",
             "functions.runtime.http_protocol:BoundedHttpProtocol",
@@ -282,21 +386,44 @@ class Processes:
         return Child(f"function-{name}", command, environ, url=url, port=port, listener=listener)
 
     def _held(self, host: str, port: int) -> socket.socket:
-        """A function's socket, in which requests wait while no process serves it: what the activator does on Knative."""
+        """A function's socket, in which requests wait while no process serves it: what the
+        activator does on Knative.
+        """
         listener = listen(host, port, option="--http-port")
-        # Accepted connections inherit it. uvicorn takes an inherited socket for a UNIX one, and sets nothing on its connections.
+        # Accepted connections inherit it. uvicorn takes an inherited socket for a UNIX one, and
+        # sets nothing on its connections.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
 
     def _gateway(self, number: int, via: Mapping[str, str]) -> Child:
-        port = self._settings.gateway_port + number if self._settings.gateway_port else self._free_port()
-        own = {"KNCHAT_GATEWAY_PORT": str(port), "KNCHAT_GATEWAY_NAME": f"gateway-{number}", "KNCHAT_HOST": self._settings.host}
-        return Child(f"gateway-{number}", [sys.executable, "-m", "gateway"], {**self._environ, **own, **via}, port=port)
+        port = (
+            self._settings.gateway_port + number
+            if self._settings.gateway_port
+            else self._free_port()
+        )
+        own = {
+            "KNCHAT_GATEWAY_PORT": str(port),
+            "KNCHAT_GATEWAY_NAME": f"gateway-{number}",
+            "KNCHAT_HOST": self._settings.host,
+        }
+        return Child(
+            f"gateway-{number}",
+            [sys.executable, "-m", "gateway"],
+            {**self._environ, **own, **via},
+            port=port,
+        )
 
     def _make_sink(self) -> dict[str, str]:
         """The receiver between gateways and Kafka, and what gateways must know of it."""
         port = self._free_port()
-        self.sinks.append(Child("sink", [sys.executable, "-m", "knchat.develop.sink", "--port", str(port)], self._environ, port=port))
+        self.sinks.append(
+            Child(
+                "sink",
+                [sys.executable, "-m", "knchat.develop.sink", "--port", str(port)],
+                self._environ,
+                port=port,
+            )
+        )
         return {
             "KNCHAT_LOG": "knative",
             "K_SINK": f"http://127.0.0.1:{port}/chat/chat-commands",
@@ -304,18 +431,29 @@ class Processes:
         }
 
     def _free_port(self) -> int:
-        """One that nobody has now. A program that takes it before the child does ends the start, which may be tried again."""
+        """One that nobody has now.
+
+        A program that takes it before the child does ends the start, which may be tried again.
+        """
         for port in random.sample(_PORTS, len(_PORTS)):
             if port not in self._ports:
                 with socket.socket() as probe, contextlib.suppress(OSError):
-                    probe.bind((self._settings.host if ":" not in self._settings.host else "127.0.0.1", port))
+                    probe.bind(
+                        (
+                            self._settings.host if ":" not in self._settings.host else "127.0.0.1",
+                            port,
+                        )
+                    )
                     self._ports.add(port)
                     return port
         raise exits.Ended(f"no port of {_PORTS.start} to {_PORTS.stop} is free", exits.CANNOT_START)
 
 
 async def prepare(backends: Backends) -> None:
-    """Tables and topics, as this version needs them, before any process starts. Raises Malformed where what is there does not fit."""
+    """Tables and topics, as this version needs them, before any process starts.
+
+    Raises Malformed where what is there does not fit.
+    """
     await backends.migrate()
     await backends.topics.create()
     if problems := await backends.topics.check():

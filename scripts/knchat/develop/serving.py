@@ -1,6 +1,7 @@
-"""The HTTP server of `dev`: uvicorn on a socket and a loop of ours, without signals of its own. In production it is its own process.
+"""The HTTP server of `dev`: uvicorn on a socket and a loop of ours, without signals of its own.
 
-There a proxy stands before it; what a connection may cost is bounded here as there (`functions.runtime.http_protocol`).
+In production it is its own process. There a proxy stands before it; what a connection may cost is
+bounded here as there (`functions.runtime.http_protocol`).
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ def listen(host: str, port: int, *, option: str) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise exits.Ended(
-                f"port {port} is in use: stop what uses it, or choose another one with {option}", exits.CANNOT_START
+                f"port {port} is in use: stop what uses it, or choose another one with {option}",
+                exits.CANNOT_START,
             ) from error
         why = str(error.strerror).partition(" (while")[0]  # Python names the address once more
-        raise exits.Ended(f"cannot listen on {host} port {port}: {why}", exits.CANNOT_START) from error
+        raise exits.Ended(
+            f"cannot listen on {host} port {port}: {why}", exits.CANNOT_START
+        ) from error
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1_000)
     return listener
@@ -58,7 +62,8 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,  # whose word counts is decided with KNCHAT_TRUSTED_PROXIES, and by nobody else
                 server_header=False,
-                # As in production, where the proxy's idle connections outlive the default (design.md D15).
+                # As in production, where the proxy's idle connections outlive the default
+                # (design.md D15).
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=round(stop_s),
             )

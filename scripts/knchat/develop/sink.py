@@ -1,4 +1,6 @@
-"""The process of `dev --sink`: `python -m knchat.develop.sink --port 9090` serves the receiver of `backends.dispatcher.sink`."""
+"""The process of `dev --sink`: `python -m knchat.develop.sink --port 9090` serves the receiver of
+`backends.dispatcher.sink`.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,21 @@ from schemas.errors import ChatError
 
 
 @contextlib.asynccontextmanager
-async def serving(receiver: Receiver, *, port: int = 0, certificate: tuple[str, str] | None = None) -> AsyncIterator[str]:
-    """Serves on 127.0.0.1; the URL without a path. `certificate`: files of the certificate and its key, for https."""
+async def serving(
+    receiver: Receiver, *, port: int = 0, certificate: tuple[str, str] | None = None
+) -> AsyncIterator[str]:
+    """Serves on 127.0.0.1; the URL without a path.
+
+    `certificate`: files of the certificate and its key, for https.
+    """
     with listen("127.0.0.1", port, option="--port") as listener:
         server = HttpServer(receiver, listener, stop_s=1)
         if certificate is not None:
             server.config.ssl_certfile, server.config.ssl_keyfile = certificate
         task = asyncio.create_task(server.run_until_stopped())
-        await asyncio.wait([task, asyncio.ensure_future(server.up.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [task, asyncio.ensure_future(server.up.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
         try:
             yield f"{'http' if certificate is None else 'https'}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
@@ -50,13 +59,18 @@ async def serve(settings: Settings, port: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m knchat.develop.sink", description="Takes events by POST, as Knative's KafkaSinks do.")
+    parser = argparse.ArgumentParser(
+        prog="python -m knchat.develop.sink",
+        description="Takes events by POST, as Knative's KafkaSinks do.",
+    )
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args()
     try:
         settings = Settings.from_env()
         logs.set_up(settings.log_level)
-        uvloop.run(serve(replace(settings, log="kafka" if settings.kafka else "embedded"), args.port))
+        uvloop.run(
+            serve(replace(settings, log="kafka" if settings.kafka else "embedded"), args.port)
+        )
     except ChatError as error:
         print(f"sink: {exits.line_of(error)}", file=sys.stderr)
         return exits.code_of(error)

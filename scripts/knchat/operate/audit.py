@@ -1,7 +1,8 @@
-"""`kn-chat audit`: finds and repairs what was acknowledged and then lost on the way: commands without an outcome, messages not in history.
+"""`kn-chat audit`: finds and repairs what was acknowledged and then lost on the way: commands
+without an outcome, messages not in history.
 
-`dev` keeps auditing by itself (`keep_auditing`), on Knative a CronJob does. What is looked at and how `functions.domain.audit` says.
-Source: design.md D12b.
+`dev` keeps auditing by itself (`keep_auditing`), on Knative a CronJob does. What is looked at and
+how `functions.domain.audit` says. Source: design.md D12b.
 """
 
 from __future__ import annotations
@@ -33,9 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RATE: Final = 20_000
-"""Commands and outcomes a second. A message is one command, and its outcome is met twice: it keeps up with 6,000 messages a second."""
+"""Commands and outcomes a second.
+
+A message is one command, and its outcome is met twice: it keeps up with 6,000 messages a second.
+"""
 GENTLE_RATE: Final = 10_000
-"""Of an audit beside everything else in one process: a twelfth of a core while it catches up (25 us a message, measured)."""
+"""Of an audit beside everything else in one process: a twelfth of a core while it catches up (25 us
+a message, measured).
+"""
 PROGRESS_S: Final = 5.0
 
 _AGO: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
@@ -69,34 +75,78 @@ one goes on where it was. Exit code 0: nothing is missing any more; 1: something
 
 @command(_EXAMPLES)
 @click.option("--repair", is_flag=True, help="do again what is missing")
-@click.option("--since", metavar="WHEN", help="a time (RFC 3339, UTC), or how long ago: 30m, 24h, 7d (default: the last --repair)")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="a time (RFC 3339, UTC), or how long ago: 30m, 24h, 7d (default: the last --repair)",
+)
 @click.option("--until", metavar="WHEN", help="the same (default: now, less --age)")
-@click.option("--age", type=click.IntRange(min=0), metavar="S", help="leave out what is younger (KNCHAT_AUDIT_AGE_S, else 1200)")
-@click.option("--rate", type=click.IntRange(min=1), default=RATE, metavar="N", help=f"look at no more than N a second (default {RATE})")
+@click.option(
+    "--age",
+    type=click.IntRange(min=0),
+    metavar="S",
+    help="leave out what is younger (KNCHAT_AUDIT_AGE_S, else 1200)",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(min=1),
+    default=RATE,
+    metavar="N",
+    help=f"look at no more than N a second (default {RATE})",
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
 @data_folder.option
-def run(repair: bool, since: str | None, until: str | None, age: int | None, rate: int, as_json: bool, folder: Path | None) -> int:
-    """Compares the log with what came of it: each command has an outcome, each accepted one its effect in history."""
+def run(
+    repair: bool,
+    since: str | None,
+    until: str | None,
+    age: int | None,
+    rate: int,
+    as_json: bool,
+    folder: Path | None,
+) -> int:
+    """Compares the log with what came of it: each command has an outcome, each accepted one its
+    effect in history.
+    """
     settings = data_folder.settings_of(folder)
     if age is not None:
         settings = replace(settings, audit_age_s=age)
     logs.set_up(settings.log_level)
-    return asyncio.run(_run(settings, repair=repair, since=since, until=until, rate=rate, as_json=as_json))
+    return asyncio.run(
+        _run(settings, repair=repair, since=since, until=until, rate=rate, as_json=as_json)
+    )
 
 
-async def _run(settings: Settings, *, repair: bool, since: str | None, until: str | None, rate: int, as_json: bool) -> int:
+async def _run(
+    settings: Settings,
+    *,
+    repair: bool,
+    since: str | None,
+    until: str | None,
+    rate: int,
+    as_json: bool,
+) -> int:
     from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
 
     backends = Backends(settings)
     try:
-        await backends.clock.follow(backends.chats)  # by this machine's, what is under way might lie long enough ago
+        await backends.clock.follow(
+            backends.chats
+        )  # by this machine's, what is under way might lie long enough ago
         now_ms = backends.clock.now_ms()
         until_ms = now_ms - settings.audit_age_s * 1_000
         since_ms = None if since is None else _when(since, now_ms, option="--since")
         if until is not None:
             until_ms = min(until_ms, _when(until, now_ms, option="--until"))
         started_s = time.monotonic()
-        tally = await audited(backends, repair=repair, rate=rate, since_ms=since_ms, until_ms=until_ms, progress=_Progress())
+        tally = await audited(
+            backends,
+            repair=repair,
+            rate=rate,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            progress=_Progress(),
+        )
         _say(tally, until_ms=until_ms, took_s=time.monotonic() - started_s, as_json=as_json)
         return exits.OK if tally.whole else exits.FAILED
     finally:
@@ -104,11 +154,18 @@ async def _run(settings: Settings, *, repair: bool, since: str | None, until: st
 
 
 async def audited(
-    backends: Backends, *, repair: bool, rate: int, since_ms: int | None = None, until_ms: int | None = None, progress: Any = None
+    backends: Backends,
+    *,
+    repair: bool,
+    rate: int,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    progress: Any = None,
 ) -> Tally:
-    """One audit, of what is old enough unless `until_ms` says otherwise. With `repair`, without `since_ms`, the next one goes on from here.
+    """One audit, of what is old enough unless `until_ms` says otherwise.
 
-    Raises Unavailable when the log or a store is away.
+    With `repair`, without `since_ms`, the next one goes on from here. Raises Unavailable when the
+    log or a store is away.
     """
     from functions.domain.audit import Audit  # noqa: PLC0415 - `--help` does without
     from functions.domain.audit_log import Scope  # noqa: PLC0415 - see above
@@ -116,12 +173,19 @@ async def audited(
 
     if until_ms is None:
         until_ms = backends.clock.now_ms() - backends.settings.audit_age_s * 1_000
-    scope = Scope(until_ms=until_ms, since_ms=since_ms, rate=rate, commits=repair and since_ms is None)
-    return await Audit(backends, scope, keep=keep if repair else None, progress=progress or (lambda *_: None)).run()
+    scope = Scope(
+        until_ms=until_ms, since_ms=since_ms, rate=rate, commits=repair and since_ms is None
+    )
+    return await Audit(
+        backends, scope, keep=keep if repair else None, progress=progress or (lambda *_: None)
+    ).run()
 
 
 async def keep_auditing(backends: Backends) -> None:
-    """Audits and repairs now and then, until it is cancelled. What stops one audit is logged, and the next one goes on from there."""
+    """Audits and repairs now and then, until it is cancelled.
+
+    What stops one audit is logged, and the next one goes on from there.
+    """
     while True:
         try:
             await audited(backends, repair=True, rate=GENTLE_RATE)
@@ -141,26 +205,47 @@ class _Progress:
     def __call__(self, looked_at: int, at_ms: int) -> None:
         if time.monotonic() - self._said_s >= PROGRESS_S:
             self._said_s = time.monotonic()
-            print(f"kn-chat: {looked_at} looked at, now at {time_text(at_ms)}", file=sys.stderr, flush=True)
+            print(
+                f"kn-chat: {looked_at} looked at, now at {time_text(at_ms)}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _when(text: str, now_ms: int, *, option: str) -> int:
     if match := _AGO.fullmatch(text):
         return now_ms - int(match[1]) * _SECONDS[match[2]] * 1_000
     try:
-        return unix_ms_of(parse_id_or_time("" if text.isdigit() else text, name=option))  # digits would be an id
+        return unix_ms_of(
+            parse_id_or_time("" if text.isdigit() else text, name=option)
+        )  # digits would be an id
     except Malformed as error:
-        raise exits.Ended(f"{option} is a time like 2026-01-31T12:00:00Z, or how long ago: 30m, 24h, 7d", exits.USAGE) from error
+        raise exits.Ended(
+            f"{option} is a time like 2026-01-31T12:00:00Z, or how long ago: 30m, 24h, 7d",
+            exits.USAGE,
+        ) from error
 
 
 def _say(tally: Tally, *, until_ms: int, took_s: float, as_json: bool) -> None:
-    found = {kind: {became: tally.counts[kind, became] for became in _BECAME if tally.counts[kind, became]} for kind in _KINDS}
+    found = {
+        kind: {
+            became: tally.counts[kind, became] for became in _BECAME if tally.counts[kind, became]
+        }
+        for kind in _KINDS
+    }
     if as_json:
-        said = {"whole": tally.whole, "until": time_text(until_ms), "seconds": round(took_s, 1), **found}
+        said = {
+            "whole": tally.whole,
+            "until": time_text(until_ms),
+            "seconds": round(took_s, 1),
+            **found,
+        }
         print(json.dumps({**said, "under_way": tally.under_way, "examples": tally.examples}))
         return
     for kind, numbers in found.items():
-        print(f"{kind:<10} {', '.join(f'{number} {became}' for became, number in numbers.items()) or 'none'}")
+        print(
+            f"{kind:<10} {', '.join(f'{number} {became}' for became, number in numbers.items()) or 'none'}"
+        )
     print(f"{'under way':<10} {tally.under_way} records")
     for example in tally.examples:
         print(f"  {example}")

@@ -12,13 +12,20 @@ from backends.settings import Settings
 from knchat import exits
 
 option: Final = click.option(
-    "--data", "folder", type=click.Path(path_type=Path), metavar="DIR", help="data folder (KNCHAT_DATA, else .run/data)"
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="data folder (KNCHAT_DATA, else .run/data)",
 )
 """The command gets `folder`."""
 
 
 def settings_of(folder: Path | None) -> Settings:
-    """The environment's settings, on this folder where one is given. Raises Ended when the embedded log is asked for and is not there."""
+    """The environment's settings, on this folder where one is given.
+
+    Raises Ended when the embedded log is asked for and is not there.
+    """
     settings = Settings.from_env()
     if folder is not None:
         settings = replace(settings, data=folder)

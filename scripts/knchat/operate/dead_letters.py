@@ -1,4 +1,5 @@
-"""`kn-chat dead-letters`: lists, shows and re-drives what could not be processed, in the embedded log of a data folder or in Kafka.
+"""`kn-chat dead-letters`: lists, shows and re-drives what could not be processed, in the embedded
+log of a data folder or in Kafka.
 
 A `dev` may run on that folder meanwhile.
 """
@@ -38,7 +39,10 @@ INBOX: Final = {
     topics.OUTCOMES_DECIDED.type: topics.HISTORY_RETRIES,
     topics.QUERIES_ASKED.type: topics.QUERIES,
 }
-"""Event type -> the topic that its function reads. Whatever failed on it, this is where it is tried anew, and holds up nobody."""
+"""Event type -> the topic that its function reads.
+
+Whatever failed on it, this is where it is tried anew, and holds up nobody.
+"""
 
 _POSITION: Final = re.compile(r"(\d{1,6})/(\d{1,18})", re.ASCII)
 _PAGE: Final = 200
@@ -75,7 +79,9 @@ def run() -> None:
 
 
 @run.command("list", epilog=_EXAMPLES)
-@click.option("--limit", type=click.IntRange(min=1), default=50, metavar="N", help="the newest N (default 50)")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, metavar="N", help="the newest N (default 50)"
+)
 @data_folder.option
 def _run_list(limit: int, folder: Path | None) -> int:
     """One line each, oldest first."""
@@ -95,7 +101,9 @@ def _run_show(position: str, folder: Path | None) -> int:
 @click.option("--all", "everything", is_flag=True, help="all there are")
 @click.option("--yes", is_flag=True, help="do not ask before --all")
 @data_folder.option
-def _run_redrive(positions: tuple[str, ...], everything: bool, yes: bool, folder: Path | None) -> int:
+def _run_redrive(
+    positions: tuple[str, ...], everything: bool, yes: bool, folder: Path | None
+) -> int:
     """Append again to the topic that the failed function reads."""
     if bool(positions) == everything:
         raise exits.Ended("say which: PARTITION/OFFSET ..., or --all", exits.USAGE)
@@ -123,33 +131,62 @@ async def _list(reads: LogReader, limit: int) -> int:
     count = 0
     async for letter in _letters(reads):
         count += 1
-        heapq.heappush(newest, (letter.record.at_ms, letter.record.partition, letter.record.offset, letter))
+        heapq.heappush(
+            newest, (letter.record.at_ms, letter.record.partition, letter.record.offset, letter)
+        )
         if len(newest) > limit:
             heapq.heappop(newest)
     line = "{:<10}  {:<24}  {:<4}  {:<28}  {:<32}  {}"
     if newest:
         print(line.format("POSITION", "SINCE", "CODE", "REASON", "FAILED AT", "EVENT"))
     for *_, letter in sorted(newest):
-        event = "no CloudEvent" if letter.event is None else escaped(f"{letter.event.type} {letter.event.id}")
-        code, reason, dest = (escaped(letter.attribute(name) or "-") for name in ("knativeerrorcode", "reason", "knativeerrordest"))
-        print(line.format(letter.position, time_text(letter.record.at_ms), code, reason, dest, event))
-    print(f"{count} dead letters, {len(newest)} shown" if count else "no dead letters", file=sys.stderr)
+        event = (
+            "no CloudEvent"
+            if letter.event is None
+            else escaped(f"{letter.event.type} {letter.event.id}")
+        )
+        code, reason, dest = (
+            escaped(letter.attribute(name) or "-")
+            for name in ("knativeerrorcode", "reason", "knativeerrordest")
+        )
+        print(
+            line.format(letter.position, time_text(letter.record.at_ms), code, reason, dest, event)
+        )
+    print(
+        f"{count} dead letters, {len(newest)} shown" if count else "no dead letters",
+        file=sys.stderr,
+    )
     return exits.OK
 
 
 async def _show(reads: LogReader, position: str) -> int:
     letter = await _letter(reads, position)
-    print(f"{'position':<20}  {letter.position}\n{'set aside at':<20}  {time_text(letter.record.at_ms)}")
+    print(
+        f"{'position':<20}  {letter.position}\n{'set aside at':<20}  "
+        f"{time_text(letter.record.at_ms)}"
+    )
     event = letter.event
     if event is None:
         print(f"no CloudEvent; headers {letter.record.headers!r}\n{letter.record.value!r}")
         return exits.OK
     named = {
-        name: getattr(event, name) for name in ("id", "source", "type", "subject", "time", "dataschema", "datacontenttype", "traceparent")
+        name: getattr(event, name)
+        for name in (
+            "id",
+            "source",
+            "type",
+            "subject",
+            "time",
+            "dataschema",
+            "datacontenttype",
+            "traceparent",
+        )
     }
     for name, value in (*named.items(), *sorted(event.extensions.items())):
         if value is not None:
-            print(f"{name:<20}  {_answered(value) if name == 'knativeerrordata' else escaped(value)}")
+            print(
+                f"{name:<20}  {_answered(value) if name == 'knativeerrordata' else escaped(value)}"
+            )
     print(_data(event))
     return exits.OK
 
@@ -157,7 +194,10 @@ async def _show(reads: LogReader, position: str) -> int:
 async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -> int:
     keys = backends.settings.event_keys
     if positions:
-        records = [_again(await _letter(backends.reads, position), keys, backends.clock.now_ms()) for position in positions]
+        records = [
+            _again(await _letter(backends.reads, position), keys, backends.clock.now_ms())
+            for position in positions
+        ]
     else:
         records, left = [], 0
         async for letter in _letters(backends.reads):
@@ -180,8 +220,8 @@ async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -
 def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> ProducerRecord:
     """The event as it was before it failed. Raises Ended when it cannot or must not be tried anew.
 
-    The log signs what it appends, so a forged event must be found here; what is re-driven on purpose has a time of its own, or it would
-    be too old for its inbox.
+    The log signs what it appends, so a forged event must be found here; what is re-driven on
+    purpose has a time of its own, or it would be too old for its inbox.
     """
     event = letter.event
     if event is None or event.type not in INBOX:
@@ -218,7 +258,9 @@ async def _letters(reads: LogReader) -> AsyncIterator[Letter]:
 async def _letter(reads: LogReader, position: str) -> Letter:
     match = _POSITION.fullmatch(position)
     if match is None:
-        raise exits.Ended(f"{position} is no position: PARTITION/OFFSET, as `list` shows it", exits.USAGE)
+        raise exits.Ended(
+            f"{position} is no position: PARTITION/OFFSET, as `list` shows it", exits.USAGE
+        )
     partition, offset = int(match[1]), int(match[2])
     if partition < await reads.partitions(topics.DEAD_LETTERS):
         records = await reads.read(topics.DEAD_LETTERS, partition, offset, max_records=1)
@@ -250,7 +292,9 @@ def _data(event: Event) -> str:
     messages = {event_type.type: name for name, event_type in topics.EVENT_TYPES.items()}
     try:
         name = messages[event.type]
-        text = text_format.MessageToString(cloudevents.parse(event, getattr(pb, name)), as_utf8=True)
+        text = text_format.MessageToString(
+            cloudevents.parse(event, getattr(pb, name)), as_utf8=True
+        )
     except (KeyError, Malformed):
         return f"data, {len(event.data)} bytes\n{event.data!r}"
     shown = escaped(text.rstrip(), keep="\n")

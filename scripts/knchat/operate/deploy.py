@@ -46,10 +46,20 @@ def release_options(act: Act) -> Act:
         act,
         click.argument("folder", metavar="OVERLAY", help="the folder of the overlay"),
         click.option(
-            "--timeout", type=click.IntRange(min=1), default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})"
+            "--timeout",
+            type=click.IntRange(min=1),
+            default=TIMEOUT_S,
+            metavar="S",
+            help=f"how long to wait in all (default {TIMEOUT_S})",
         ),
-        click.option("--dry-run", is_flag=True, help="let the API server check everything, say what would change, and keep nothing"),
-        click.option("--force-conflicts", is_flag=True, help="take over fields that another tool has set"),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="let the API server check everything, say what would change, and keep nothing",
+        ),
+        click.option(
+            "--force-conflicts", is_flag=True, help="take over fields that another tool has set"
+        ),
         cluster.options,
     )
 
@@ -69,7 +79,9 @@ def run(folder: str, timeout: int, dry_run: bool, force_conflicts: bool, kubectl
 
 
 def prepare(kubectl: Kubectl, folder: str, *, timeout_s: int, force: bool) -> Release:
-    """The overlay, after the checks that come before any change: the cluster answers and knows all kinds, and the Secrets are there."""
+    """The overlay, after the checks that come before any change: the cluster answers and knows all
+    kinds, and the Secrets are there.
+    """
     say(f"cluster: {kubectl.context()}")
     things = kubectl.render(folder)
     kubectl.live(things)
@@ -84,14 +96,18 @@ def _refuse_without_namespaces(kubectl: Kubectl, things: Sequence[Object]) -> No
     there = set(kubectl.run("get", "namespaces", "-o", "name").split())
     if absent := sorted(space for space in used - brought if f"namespace/{space}" not in there):
         raise exits.Ended(
-            f"nothing was changed: the namespace {', '.join(absent)} is not there, and the overlay puts objects of ours in it. "
-            "It comes with what runs there (Strimzi's Kafka, Knative's ingress); the stack terraform/platform brings both"
+            f"nothing was changed: the namespace {', '.join(absent)} is not there, and the overlay "
+            "puts objects of ours in it. "
+            "It comes with what runs there (Strimzi's Kafka, Knative's ingress); the stack "
+            "terraform/platform brings both"
         )
 
 
 def waves_of(things: Sequence[Object]) -> list[tuple[int, list[Object]]]:
     """The objects by their wave, in order."""
-    return [(number, list(members)) for number, members in groupby(sorted(things, key=wave), key=wave)]
+    return [
+        (number, list(members)) for number, members in groupby(sorted(things, key=wave), key=wave)
+    ]
 
 
 def take(release: Release, number: int, things: Sequence[Object]) -> None:
@@ -105,18 +121,28 @@ def apply(release: Release, things: Sequence[Object]) -> None:
     """Applies them, and says what that changed."""
     _make_room(release, things)
     before = release.kubectl.live(things)
-    after = release.kubectl.apply(things, force=release.force, within_s=release.deadline - time.monotonic())
+    after = release.kubectl.apply(
+        things, force=release.force, within_s=release.deadline - time.monotonic()
+    )
     say_changes(before, after)
 
 
 def finish(release: Release) -> None:
-    """Waits for what becomes Ready only after everything else: bindings, whose subject comes after them."""
-    await_all(release.kubectl, [thing for thing in release.things if thing["kind"] == "SinkBinding"], deadline=release.deadline)
+    """Waits for what becomes Ready only after everything else: bindings, whose subject comes after
+    them.
+    """
+    await_all(
+        release.kubectl,
+        [thing for thing in release.things if thing["kind"] == "SinkBinding"],
+        deadline=release.deadline,
+    )
 
 
 def show_changes(release: Release) -> int:
     """For --dry-run: what an apply now would change."""
-    release_things = [thing for thing in release.things if not _is_made_anew(release, thing, say_so=True)]
+    release_things = [
+        thing for thing in release.things if not _is_made_anew(release, thing, say_so=True)
+    ]
     before = release.kubectl.live(release_things)
     say_changes(before, release.kubectl.apply(release_things, dry_run=True, force=release.force))
     say("nothing was changed: this was a dry run")
@@ -142,7 +168,10 @@ def _content(thing: Object) -> Object:
     """What somebody has asked for, without what the cluster keeps count of."""
     counted = {"resourceVersion", "generation", "managedFields", "creationTimestamp", "uid"}
     metadata = {name: value for name, value in thing["metadata"].items() if name not in counted}
-    return {**{name: value for name, value in thing.items() if name != "status"}, "metadata": metadata}
+    return {
+        **{name: value for name, value in thing.items() if name != "status"},
+        "metadata": metadata,
+    }
 
 
 def _make_room(release: Release, things: Sequence[Object]) -> None:
@@ -158,7 +187,11 @@ def _is_made_anew(release: Release, thing: Object, *, say_so: bool = False) -> b
     if thing["kind"] != "Job":
         return False
     live = release.kubectl.live([thing]).get(ref(thing))
-    anew = live is not None and (at(live, "metadata", "deletionTimestamp") is not None or _has_failed(live) or _differs(release, thing))
+    anew = live is not None and (
+        at(live, "metadata", "deletionTimestamp") is not None
+        or _has_failed(live)
+        or _differs(release, thing)
+    )
     if anew and say_so:
         say(f"  {ref(thing)} would be made anew")
     return anew

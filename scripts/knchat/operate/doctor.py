@@ -1,4 +1,6 @@
-"""`kn-chat doctor`: looks for known mistakes on a cluster, in Kafka and in what runs, and says what to do about each."""
+"""`kn-chat doctor`: looks for known mistakes on a cluster, in Kafka and in what runs, and says what
+to do about each.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,24 @@ Each finding has its page in docs/operations/runbook.md."""
 
 
 @command(_EXAMPLES)
-@click.option("--http", multiple=True, metavar="URL", help="a function's process, for its /readyz; may be repeated")
-@click.option("--gateway", multiple=True, metavar="URL", help="a gateway, for its /readyz; may be repeated")
+@click.option(
+    "--http",
+    multiple=True,
+    metavar="URL",
+    help="a function's process, for its /readyz; may be repeated",
+)
+@click.option(
+    "--gateway", multiple=True, metavar="URL", help="a gateway, for its /readyz; may be repeated"
+)
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 @cluster.options
 def run(http: tuple[str, ...], gateway: tuple[str, ...], as_json: bool, kubectl: Kubectl) -> int:
     """Compares what is on the cluster with what the code needs."""
     for url in (*http, *gateway):
         if not url.startswith(("http://", "https://", "ws://", "wss://")):
-            raise exits.Ended(f"{url} is no URL: http://HOST:PORT, https://, ws:// or wss://", exits.USAGE)
+            raise exits.Ended(
+                f"{url} is no URL: http://HOST:PORT, https://, ws:// or wss://", exits.USAGE
+            )
     context = kubectl.context()
     seen = _see(kubectl, [*http, *gateway], context)
     found = {check: list(check.look(seen)) for check in CHECKS}
@@ -88,8 +99,19 @@ def _ask_kafka(seen: Seen) -> tuple[Any, Any, str]:
     }
     topics, away = _or_away(lambda: kafka.wrong_topics(**wanted))
     if away:
-        return [f"Kafka cannot be asked ({away}): is KNCHAT_KAFKA of this machine right, and may we reach it?"], None, ""
-    letters, _ = _or_away(kafka.letters)  # without its topic there are none, and the check above has said so
+        return (
+            [
+                (
+                    f"Kafka cannot be asked ({away}): is KNCHAT_KAFKA of this machine right, and may "
+                    "we reach it?"
+                )
+            ],
+            None,
+            "",
+        )
+    letters, _ = _or_away(
+        kafka.letters
+    )  # without its topic there are none, and the check above has said so
     return topics, letters, ""
 
 
@@ -120,9 +142,14 @@ def _print_json(context: str, seen: Seen, found: dict[Check, list[Finding]]) -> 
         {
             "name": check.name,
             "asked": check.asks not in seen.unasked,
-            "findings": [{"where": finding.where, "wrong": finding.wrong, "do": finding.do} for finding in findings],
+            "findings": [
+                {"where": finding.where, "wrong": finding.wrong, "do": finding.do}
+                for finding in findings
+            ],
             "runbook": check.runbook,
         }
         for check, findings in found.items()
     ]
-    print(json.dumps({"cluster": context, "well": not any(found.values()), "checks": told}, indent=2))
+    print(
+        json.dumps({"cluster": context, "well": not any(found.values()), "checks": told}, indent=2)
+    )

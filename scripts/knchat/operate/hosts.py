@@ -1,6 +1,8 @@
-"""`kn-chat hosts`: prints the objects that depend on the domain and on the number of gateways, for the hosts.yaml of an overlay.
+"""`kn-chat hosts`: prints the objects that depend on the domain and on the number of gateways, for
+the hosts.yaml of an overlay.
 
-One host for the HTTP functions, and one for each gateway: a client is sent to the gateway that owns its user. No cluster is asked.
+One host for the HTTP functions, and one for each gateway: a client is sent to the gateway that owns
+its user. No cluster is asked.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from knchat.command import command
 MOST_GATEWAYS: Final = 62
 """A Gateway has at most 64 listeners, and two are not gateways'."""
 
-_DOMAIN: Final = re.compile(r"(?=.{1,200}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_DOMAIN: Final = re.compile(
+    r"(?=.{1,200}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 _EXAMPLES: Final = """\
@@ -44,30 +48,62 @@ class Asked:
 
 
 @command(_EXAMPLES)
-@click.option("--domain", required=True, metavar="DOMAIN", help="clients use chat.DOMAIN and gw-0.DOMAIN, gw-1.DOMAIN, ...")
-@click.option("--gateways", required=True, type=int, metavar="N", help=f"how many gateways there are, 1 to {MOST_GATEWAYS}")
-@click.option("--namespace", default="chat", metavar="NAME", help="where kn-chat runs (default chat)")
+@click.option(
+    "--domain",
+    required=True,
+    metavar="DOMAIN",
+    help="clients use chat.DOMAIN and gw-0.DOMAIN, gw-1.DOMAIN, ...",
+)
+@click.option(
+    "--gateways",
+    required=True,
+    type=int,
+    metavar="N",
+    help=f"how many gateways there are, 1 to {MOST_GATEWAYS}",
+)
+@click.option(
+    "--namespace", default="chat", metavar="NAME", help="where kn-chat runs (default chat)"
+)
 @click.option(
     "--ingress",
     default="knative-serving/kourier-internal",
     metavar="NAMESPACE/SERVICE",
     help="what cluster-local functions are reached by (default knative-serving/kourier-internal)",
 )
-@click.option("--gateway-class", default="kn-chat", metavar="NAME", help="the GatewayClass (default kn-chat)")
-@click.option("--issuer", default="kn-chat", metavar="NAME", help="cert-manager's ClusterIssuer (default kn-chat)")
-def run(domain: str, gateways: int, namespace: str, ingress: str, gateway_class: str, issuer: str) -> int:
-    """Prints YAML: a Gateway with a listener for each host, Services and routes of the gateways, the route of the HTTP API."""
+@click.option(
+    "--gateway-class", default="kn-chat", metavar="NAME", help="the GatewayClass (default kn-chat)"
+)
+@click.option(
+    "--issuer",
+    default="kn-chat",
+    metavar="NAME",
+    help="cert-manager's ClusterIssuer (default kn-chat)",
+)
+def run(
+    domain: str, gateways: int, namespace: str, ingress: str, gateway_class: str, issuer: str
+) -> int:
+    """Prints YAML: a Gateway with a listener for each host, Services and routes of the gateways,
+    the route of the HTTP API.
+    """
     if not _DOMAIN.fullmatch(domain):
         raise exits.Ended("--domain is a domain in small letters, like example.org", exits.USAGE)
     if not 1 <= gateways <= MOST_GATEWAYS:
         raise exits.Ended(
-            f"--gateways is 1 to {MOST_GATEWAYS}; more need a second Gateway, or one listener *.{domain} with a wildcard certificate",
+            f"--gateways is 1 to {MOST_GATEWAYS}; more need a second Gateway, or one listener "
+            f"*.{domain} with a wildcard certificate",
             exits.USAGE,
         )
     names = [namespace, gateway_class, issuer, *ingress.split("/")]
     if len(names) != 5 or not all(_NAME.fullmatch(name) for name in names):
-        raise exits.Ended("names of Kubernetes are small letters, digits and dashes, and --ingress is NAMESPACE/SERVICE", exits.USAGE)
-    print(f"# Printed by `kn-chat hosts --domain {domain} --gateways {gateways}`; a change here is lost at the next time.")
+        raise exits.Ended(
+            "names of Kubernetes are small letters, digits and dashes, and --ingress is "
+            "NAMESPACE/SERVICE",
+            exits.USAGE,
+        )
+    print(
+        f"# Printed by `kn-chat hosts --domain {domain} --gateways {gateways}`; a change here is "
+        "lost at the next time."
+    )
     asked = Asked(domain, gateways, namespace, ingress, gateway_class, issuer)
     print("\n---\n".join(_yaml(thing) for thing in objects(asked)))
     return exits.OK
@@ -93,22 +129,39 @@ def _gateway(asked: Asked, hosts: list[str]) -> dict[str, Any]:
             "hostname": f"{host}.{asked.domain}",
             "port": 443,
             "protocol": "HTTPS",
-            "tls": {"mode": "Terminate", "certificateRefs": [{"kind": "Secret", "name": "kn-chat-tls"}]},
+            "tls": {
+                "mode": "Terminate",
+                "certificateRefs": [{"kind": "Secret", "name": "kn-chat-tls"}],
+            },
             "allowedRoutes": here,
         }
         for host in hosts
     ]
-    # Port 80 without a host: the issuer's challenges come there, and people who forgot the s. Calls are not sent on: a program that called
-    # without TLS would go on doing so, and show its tokens and passwords to everybody on the way each time.
+    # Port 80 without a host: the issuer's challenges come there, and people who forgot the s. Calls
+    # are not sent on: a program that called without TLS would go on doing so, and show its tokens
+    # and passwords to everybody on the way each time.
     plain = {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": here}
     spec = {"gatewayClassName": asked.gateway_class, "listeners": [plain, *listeners]}
-    return _object("gateway.networking.k8s.io/v1", "Gateway", "chat", asked.namespace, spec, annotations=annotations)
+    return _object(
+        "gateway.networking.k8s.io/v1",
+        "Gateway",
+        "chat",
+        asked.namespace,
+        spec,
+        annotations=annotations,
+    )
 
 
 def _https_only(asked: Asked) -> dict[str, Any]:
     page = {"path": {"type": "Exact", "value": "/"}}
-    redirect = {"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}
-    spec = {"parentRefs": [{"name": "chat", "sectionName": "http"}], "rules": [{"matches": [page], "filters": [redirect]}]}
+    redirect = {
+        "type": "RequestRedirect",
+        "requestRedirect": {"scheme": "https", "statusCode": 301},
+    }
+    spec = {
+        "parentRefs": [{"name": "chat", "sectionName": "http"}],
+        "rules": [{"matches": [page], "filters": [redirect]}],
+    }
     return _object("gateway.networking.k8s.io/v1", "HTTPRoute", "https-only", asked.namespace, spec)
 
 
@@ -120,20 +173,41 @@ def _api(asked: Asked) -> Iterator[dict[str, Any]]:
     rules = [
         {
             "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in trigger.paths],
-            "filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": f"{trigger.target}.{asked.namespace}.svc.cluster.local"}}],
-            "backendRefs": [{"kind": "Service", "name": service, "namespace": namespace, "port": 80}],
+            "filters": [
+                {
+                    "type": "URLRewrite",
+                    "urlRewrite": {
+                        "hostname": f"{trigger.target}.{asked.namespace}.svc.cluster.local"
+                    },
+                }
+            ],
+            "backendRefs": [
+                {"kind": "Service", "name": service, "namespace": namespace, "port": 80}
+            ],
             "timeouts": {"request": "60s"},
         }
         for trigger in TRIGGERS
         if isinstance(trigger, OnHttp)
     ]
-    spec = {"parentRefs": [{"name": "chat", "sectionName": "https-chat"}], "hostnames": [f"chat.{asked.domain}"], "rules": rules}
+    spec = {
+        "parentRefs": [{"name": "chat", "sectionName": "https-chat"}],
+        "hostnames": [f"chat.{asked.domain}"],
+        "rules": rules,
+    }
     yield _object("gateway.networking.k8s.io/v1", "HTTPRoute", "api", asked.namespace, spec)
     allowed = {
-        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": asked.namespace}],
+        "from": [
+            {
+                "group": "gateway.networking.k8s.io",
+                "kind": "HTTPRoute",
+                "namespace": asked.namespace,
+            }
+        ],
         "to": [{"group": "", "kind": "Service", "name": service}],
     }
-    yield _object("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "kn-chat", namespace, allowed)
+    yield _object(
+        "gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "kn-chat", namespace, allowed
+    )
 
 
 def _pod_service(asked: Asked, host: str, ordinal: int) -> dict[str, Any]:
@@ -150,12 +224,22 @@ def _pod_route(asked: Asked, host: str) -> dict[str, Any]:
         "backendRefs": [{"kind": "Service", "name": host, "port": 8081}],
         "timeouts": {"request": "0s"},  # a session lasts for hours
     }
-    spec = {"parentRefs": [{"name": "chat", "sectionName": f"https-{host}"}], "hostnames": [f"{host}.{asked.domain}"], "rules": [rule]}
+    spec = {
+        "parentRefs": [{"name": "chat", "sectionName": f"https-{host}"}],
+        "hostnames": [f"{host}.{asked.domain}"],
+        "rules": [rule],
+    }
     return _object("gateway.networking.k8s.io/v1", "HTTPRoute", host, asked.namespace, spec)
 
 
 def _object(
-    version: str, kind: str, name: str, namespace: str, spec: dict[str, Any], *, annotations: dict[str, str] | None = None
+    version: str,
+    kind: str,
+    name: str,
+    namespace: str,
+    spec: dict[str, Any],
+    *,
+    annotations: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     metadata = {
         "name": name,
@@ -175,7 +259,11 @@ def _yaml(value: dict[str, Any], indent: str = "") -> str:
         elif isinstance(inner, list):
             lines.append(f"{indent}{key}:")
             for item in inner:
-                text = _yaml(item, f"{indent}    ").lstrip() if isinstance(item, dict) else json.dumps(item)
+                text = (
+                    _yaml(item, f"{indent}    ").lstrip()
+                    if isinstance(item, dict)
+                    else json.dumps(item)
+                )
                 lines.append(f"{indent}  - {text}")
         else:
             lines.append(f"{indent}{key}: {json.dumps(inner)}")

@@ -1,4 +1,6 @@
-"""What of ours is on a cluster: the objects that an overlay brought, and what controllers made of them (pods, revisions)."""
+"""What of ours is on a cluster: the objects that an overlay brought, and what controllers made of
+them (pods, revisions).
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,26 @@ class Installed:
     def of_kind(self, kind: str) -> list[Object]:
         """Objects of this kind; `Function` is a Service of Knative, `Service` one of Kubernetes."""
         if kind in {"Function", "Service"}:
-            return [thing for thing in self.things if thing["kind"] == "Service" and is_function(thing) == (kind == "Function")]
+            return [
+                thing
+                for thing in self.things
+                if thing["kind"] == "Service" and is_function(thing) == (kind == "Function")
+            ]
         return [thing for thing in self.things if thing["kind"] == kind]
 
 
 def objects(kubectl: Kubectl) -> list[Object]:
-    """The objects that an overlay brought, by wave and name. What controllers copied labels to has an owner, and is left out."""
+    """The objects that an overlay brought, by wave and name.
+
+    What controllers copied labels to has an owner, and is left out.
+    """
     found = kubectl.find(KINDS, label=PART_OF)
-    ours = [thing for thing in found if WAVE in thing["metadata"].get("annotations", {}) and not at(thing, "metadata", "ownerReferences")]
+    ours = [
+        thing
+        for thing in found
+        if WAVE in thing["metadata"].get("annotations", {})
+        and not at(thing, "metadata", "ownerReferences")
+    ]
     return sorted(ours, key=lambda thing: (wave(thing), thing["kind"], thing["metadata"]["name"]))
 
 
@@ -48,5 +62,10 @@ def look(kubectl: Kubectl) -> Installed:
 def _namespace(things: list[Object]) -> str:
     """The one that the gateways are in, wherever an overlay has put them."""
     return next(
-        (str(at(thing, "metadata", "namespace")) for thing in things if thing["kind"] == "StatefulSet" and wave(thing) == 4), NAMESPACE
+        (
+            str(at(thing, "metadata", "namespace"))
+            for thing in things
+            if thing["kind"] == "StatefulSet" and wave(thing) == 4
+        ),
+        NAMESPACE,
     )

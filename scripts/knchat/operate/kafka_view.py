@@ -1,6 +1,8 @@
-"""Kafka as operators see it: dead letters, how far the functions are behind, and what is wrong with the topics.
+"""Kafka as operators see it: dead letters, how far the functions are behind, and what is wrong with
+the topics.
 
-For `status`, `upgrade` and `doctor`, which ask when KNCHAT_KAFKA leads there, through the ports of the log alone.
+For `status`, `upgrade` and `doctor`, which ask when KNCHAT_KAFKA leads there, through the ports of
+the log alone.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 ANSWER_S: Final = 20.0
-"""Patience with one question: a first contact takes up to 4 s, and each partition's newest record is read."""
+"""Patience with one question: a first contact takes up to 4 s, and each partition's newest record
+is read.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """What lies in chat-dead-letters, and since when the newest does (Unix milliseconds; 0: there is none)."""
+    """What lies in chat-dead-letters, and since when the newest does (Unix milliseconds; 0: there
+    is none).
+    """
 
     ever: int
     kept: int
@@ -43,7 +49,10 @@ class Behind:
 
 
 class KafkaView:
-    """Asks Kafka, over connections of each question's own. Raises Unavailable when it does not answer, Malformed for a setting."""
+    """Asks Kafka, over connections of each question's own.
+
+    Raises Unavailable when it does not answer, Malformed for a setting.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings if settings.log != "embedded" else replace(settings, log="kafka")
@@ -59,13 +68,21 @@ class KafkaView:
 
         async def ask(backends: Backends) -> Letters:
             reads = backends.reads
-            bounds = await reads.bounds(topics.DEAD_LETTERS, range(await reads.partitions(topics.DEAD_LETTERS)))
+            bounds = await reads.bounds(
+                topics.DEAD_LETTERS, range(await reads.partitions(topics.DEAD_LETTERS))
+            )
             newest = 0
             for partition, here in bounds.items():
                 if here.begin < here.end:
-                    records = await reads.read(topics.DEAD_LETTERS, partition, here.end - 1, max_records=1)
+                    records = await reads.read(
+                        topics.DEAD_LETTERS, partition, here.end - 1, max_records=1
+                    )
                     newest = max([newest, *(record.at_ms for record in records)])
-            return Letters(sum(here.end for here in bounds.values()), sum(here.end - here.begin for here in bounds.values()), newest)
+            return Letters(
+                sum(here.end for here in bounds.values()),
+                sum(here.end - here.begin for here in bounds.values()),
+                newest,
+            )
 
         return self._ask(ask)
 
@@ -77,20 +94,31 @@ class KafkaView:
             found = []
             for trigger in TRIGGERS:
                 if isinstance(trigger, OnEvents):
-                    bounds = await reads.bounds(trigger.topic, range(await reads.partitions(trigger.topic)))
+                    bounds = await reads.bounds(
+                        trigger.topic, range(await reads.partitions(trigger.topic))
+                    )
                     done = await reads.committed(trigger.group, trigger.topic)
-                    left = sum(here.end - max(here.begin, done.get(partition, here.begin)) for partition, here in bounds.items())
+                    left = sum(
+                        here.end - max(here.begin, done.get(partition, here.begin))
+                        for partition, here in bounds.items()
+                    )
                     found.append(Behind(trigger.group, trigger.topic, left))
             return found
 
         return self._ask(ask)
 
     def wrong_topics(self, *, replication: int, delivery_partitions: int) -> Sequence[str]:
-        """What is wrong with the topics, a sentence each, where the installation wants so many copies and partitions."""
-        settings = replace(self._settings, kafka_replication=replication, delivery_partitions=delivery_partitions)
+        """What is wrong with the topics, a sentence each, where the installation wants so many
+        copies and partitions.
+        """
+        settings = replace(
+            self._settings, kafka_replication=replication, delivery_partitions=delivery_partitions
+        )
         return self._ask(lambda backends: backends.topics.check(), settings)
 
-    def _ask(self, question: Callable[[Backends], Awaitable[Answer]], settings: Settings | None = None) -> Answer:
+    def _ask(
+        self, question: Callable[[Backends], Awaitable[Answer]], settings: Settings | None = None
+    ) -> Answer:
         from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
 
         async def work() -> Answer:

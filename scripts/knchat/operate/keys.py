@@ -1,6 +1,8 @@
-"""`kn-chat keys`: makes the keys of an installation as files in a folder, for the Secret kn-chat-keys. It never writes over one.
+"""`kn-chat keys`: makes the keys of an installation as files in a folder, for the Secret
+kn-chat-keys.
 
-What signs events, what signs access tokens, and the public half of that. Nothing of them is printed.
+It never writes over one. What signs events, what signs access tokens, and the public half of that.
+Nothing of them is printed.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ Keep the folder where you keep secrets, or delete it when the Secret is there. A
 
 
 @command(_EXAMPLES)
-@click.argument("folder", type=click.Path(path_type=Path), help="where they are written; made if it is missing")
+@click.argument(
+    "folder", type=click.Path(path_type=Path), help="where they are written; made if it is missing"
+)
 def run(folder: Path) -> int:
     """Makes the keys that sign events and access tokens, for the Secret kn-chat-keys."""
     try:

@@ -1,4 +1,5 @@
-"""The cluster, as the subcommands for Knative see it: `kubectl` as a program, objects as dicts, and its errors in our words.
+"""The cluster, as the subcommands for Knative see it: `kubectl` as a program, objects as dicts, and
+its errors in our words.
 
 Every call has a limit. It knows nothing of what the objects are for; `waves` and `checkup` do.
 """
@@ -32,16 +33,19 @@ _AGAIN_S: Final = 2.0
 _FIRST_PAUSE_S: Final = 0.1
 
 _AWAY: Final = re.compile(
-    r"was refused|connection refused|no such host|i/o timeout|Unable to connect|TLS handshake timeout|currently unable to handle"
+    r"was refused|connection refused|no such host|i/o timeout|Unable to connect|TLS handshake "
+    r"timeout|currently unable to handle"
     r"|Client\.Timeout|context deadline exceeded|etcdserver: |EOF$",
     re.MULTILINE,
 )
 _NO_CLUSTER: Final = re.compile(
-    r"current-context is not set|context .* does not exist|no context exists|no configuration has been provided"
+    r"current-context is not set|context .* does not exist|no context exists|no configuration has "
+    r"been provided"
 )
 _NOT_LET_IN: Final = re.compile(r"must be logged in|Unauthorized|x509: ")
 _UNKNOWN_KIND: Final = re.compile(r'no matches for kind "(\w+)" in version "([^"]+)"')
-# Knative's webhooks need some seconds after their installation; before that every apply of their kinds fails.
+# Knative's webhooks need some seconds after their installation; before that every apply of their
+# kinds fails.
 _WEBHOOK_AWAY: Final = re.compile(r"failed calling webhook|failed to call webhook")
 
 INSTALLED_BY: Final = {
@@ -71,7 +75,11 @@ class Ref:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+        return (
+            f"{self.kind} {self.namespace}/{self.name}"
+            if self.namespace
+            else f"{self.kind} {self.name}"
+        )
 
 
 def ref(thing: Object) -> Ref:
@@ -108,16 +116,30 @@ def options(act: Act) -> Act:
 
     return declared(
         with_kubectl,
-        click.option("--context", metavar="NAME", help="the cluster: a context of your kubeconfig (default: its current one)"),
-        click.option("--kubeconfig", metavar="FILE", help="another kubeconfig (default: KUBECONFIG, else ~/.kube/config)"),
+        click.option(
+            "--context",
+            metavar="NAME",
+            help="the cluster: a context of your kubeconfig (default: its current one)",
+        ),
+        click.option(
+            "--kubeconfig",
+            metavar="FILE",
+            help="another kubeconfig (default: KUBECONFIG, else ~/.kube/config)",
+        ),
     )
 
 
 class Kubectl:
-    """kubectl for one cluster. All calls raise Unavailable when the cluster does not answer, and Ended otherwise."""
+    """kubectl for one cluster.
+
+    All calls raise Unavailable when the cluster does not answer, and Ended otherwise.
+    """
 
     def __init__(self, *, context: str | None = None, kubeconfig: str | None = None) -> None:
-        self._cluster = [*([f"--context={context}"] if context else []), *([f"--kubeconfig={kubeconfig}"] if kubeconfig else [])]
+        self._cluster = [
+            *([f"--context={context}"] if context else []),
+            *([f"--kubeconfig={kubeconfig}"] if kubeconfig else []),
+        ]
         self._context = context
 
     def context(self) -> str:
@@ -127,19 +149,45 @@ class Kubectl:
     def render(self, folder: str) -> list[Object]:
         """The objects of an overlay, in the order of their waves. Asks no cluster."""
         text = self.run("kustomize", folder)
-        # kubectl reads YAML for us: with --local it changes a label without a cluster, and answers in JSON.
-        things = _parsed(self.run("label", "--local", "--overwrite", "-f", "-", "-o", "json", _OWN_LABEL, stdin=text))
+        # kubectl reads YAML for us: with --local it changes a label without a cluster, and answers
+        # in JSON.
+        things = _parsed(
+            self.run(
+                "label", "--local", "--overwrite", "-f", "-", "-o", "json", _OWN_LABEL, stdin=text
+            )
+        )
         if not things:
             raise exits.Ended(f"{folder} has no objects", exits.USAGE)
         return sorted(things, key=wave)
 
-    def apply(self, things: Sequence[Object], *, dry_run: bool = False, force: bool = False, within_s: float = 0.0) -> list[Object]:
+    def apply(
+        self,
+        things: Sequence[Object],
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        within_s: float = 0.0,
+    ) -> list[Object]:
         """Makes the objects as they are given, by server-side apply; as they are then.
 
-        Waits up to `within_s` for webhooks that do not answer yet. `dry_run`: the server checks everything and keeps nothing.
+        Waits up to `within_s` for webhooks that do not answer yet. `dry_run`: the server checks
+        everything and keeps nothing.
         """
-        options = [*(["--dry-run=server"] if dry_run else []), *(["--force-conflicts"] if force else [])]
-        words = ["apply", "--server-side", "--field-manager=kn-chat", "--validate=strict", *options, "-o", "json", "-f", "-"]
+        options = [
+            *(["--dry-run=server"] if dry_run else []),
+            *(["--force-conflicts"] if force else []),
+        ]
+        words = [
+            "apply",
+            "--server-side",
+            "--field-manager=kn-chat",
+            "--validate=strict",
+            *options,
+            "-o",
+            "json",
+            "-f",
+            "-",
+        ]
         deadline = time.monotonic() + within_s
         while True:
             try:
@@ -153,23 +201,33 @@ class Kubectl:
         """Those of them that are there, as they are now."""
         if not things:
             return {}
-        found = _parsed(self.run("get", "-f", "-", "--ignore-not-found", "-o", "json", stdin=_listed(things)))
+        found = _parsed(
+            self.run("get", "-f", "-", "--ignore-not-found", "-o", "json", stdin=_listed(things))
+        )
         return {ref(thing): thing for thing in found}
 
     def find(self, kinds: Iterable[str], *, namespace: str = "", label: str = "") -> list[Object]:
-        """All objects of these kinds (`kafkasources.sources.knative.dev`), of one namespace or of all. Kinds nobody knows have none."""
+        """All objects of these kinds (`kafkasources.sources.knative.dev`), of one namespace or of
+        all.
+
+        Kinds nobody knows have none.
+        """
         known = self._known_kinds
         asked = [kind for kind in kinds if kind in known]
         if not asked:
             return []
         where = ["-n", namespace] if namespace else ["-A"]
         which = ["-l", label] if label else []
-        return _parsed(self.run("get", ",".join(asked), *where, *which, "--ignore-not-found", "-o", "json"))
+        return _parsed(
+            self.run("get", ",".join(asked), *where, *which, "--ignore-not-found", "-o", "json")
+        )
 
     def delete(self, things: Sequence[Object]) -> None:
         """Asks for their end, and does not wait for it."""
         if things:
-            self.run("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=_listed(things))
+            self.run(
+                "delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=_listed(things)
+            )
 
     def known(self, kinds: Iterable[str]) -> set[str]:
         """Those of these kinds that the cluster knows."""
@@ -183,16 +241,34 @@ class Kubectl:
         """What kubectl prints."""
         return self.run_both(*words, stdin=stdin, within_s=within_s)[0]
 
-    def run_both(self, *words: str, stdin: str | None = None, within_s: float = REQUEST_S) -> tuple[str, str]:
+    def run_both(
+        self, *words: str, stdin: str | None = None, within_s: float = REQUEST_S
+    ) -> tuple[str, str]:
         """What kubectl prints on stdout and stderr."""
-        limits = [] if words[0] in {"kustomize", "config"} or "--local" in words else [f"--request-timeout={within_s:g}s"]
+        limits = (
+            []
+            if words[0] in {"kustomize", "config"} or "--local" in words
+            else [f"--request-timeout={within_s:g}s"]
+        )
         command = ["kubectl", *self._cluster, *limits, *words]
         try:
-            done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=within_s + 5, check=False)
+            done = subprocess.run(
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=within_s + 5,
+                check=False,
+            )
         except FileNotFoundError:
-            raise exits.Ended("kubectl is missing: https://kubernetes.io/docs/tasks/tools says how to get it", exits.MISSING) from None
+            raise exits.Ended(
+                "kubectl is missing: https://kubernetes.io/docs/tasks/tools says how to get it",
+                exits.MISSING,
+            ) from None
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"the cluster does not answer within {within_s:g} s: kubectl {words[0]}") from None
+            raise Unavailable(
+                f"the cluster does not answer within {within_s:g} s: kubectl {words[0]}"
+            ) from None
         if done.returncode != 0:
             raise _error_of(done.stderr)
         return done.stdout, done.stderr
@@ -219,14 +295,26 @@ def poll(question: Callable[[], bool], *, deadline: float, every_s: float) -> bo
 
 def _error_of(text: str) -> exits.Ended | Unavailable:
     # Discovery repeats itself, with time stamps, before the line that matters.
-    text = "\n".join(line for line in text.splitlines() if not re.match(r"[EWI]\d{4} ", line)).strip() or text.strip()
+    text = (
+        "\n".join(line for line in text.splitlines() if not re.match(r"[EWI]\d{4} ", line)).strip()
+        or text.strip()
+    )
     text, conflict, _ = text.partition("\nPlease review the fields above")
     if conflict:
         return Failed(f"{text}\nAnother tool has set them; --force-conflicts takes them over")
     if _NO_CLUSTER.search(text):
-        return exits.Ended(f"no cluster is chosen: --context or KUBECONFIG says which ({text.removeprefix('error: ')})", exits.USAGE)
+        return exits.Ended(
+            "no cluster is chosen: --context or KUBECONFIG says which "
+            f"({text.removeprefix('error: ')})",
+            exits.USAGE,
+        )
     if unknown := sorted({(kind, version) for kind, version in _UNKNOWN_KIND.findall(text)}):
-        return exits.Ended("\n".join(f"the cluster knows no {kind} ({version}): {_bringer(version)}" for kind, version in unknown))
+        return exits.Ended(
+            "\n".join(
+                f"the cluster knows no {kind} ({version}): {_bringer(version)}"
+                for kind, version in unknown
+            )
+        )
     if _WEBHOOK_AWAY.search(text):
         return Failed(text)
     if _NOT_LET_IN.search(text):

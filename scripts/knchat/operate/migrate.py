@@ -1,6 +1,8 @@
-"""`kn-chat migrate`: brings the stores to what this version needs: the tables of SQL, and Cassandra's where history lies there.
+"""`kn-chat migrate`: brings the stores to what this version needs: the tables of SQL, and
+Cassandra's where history lies there.
 
-Run it once before the processes of a new version start; PostgreSQL and Cassandra are changed by nothing else.
+Run it once before the processes of a new version start; PostgreSQL and Cassandra are changed by
+nothing else.
 """
 
 from __future__ import annotations
@@ -30,9 +32,17 @@ newer one has migrated; processes that run already go on."""
 
 
 @command(_EXAMPLES)
-@click.option("--wait", type=click.IntRange(min=0), default=0, metavar="S", help="how long to wait for a store that is away (default 0)")
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="S",
+    help="how long to wait for a store that is away (default 0)",
+)
 def run(wait: int) -> int:
-    """Makes or changes the tables of PostgreSQL (or data.db), and of Cassandra with KNCHAT_CHATS=cassandra."""
+    """Makes or changes the tables of PostgreSQL (or data.db), and of Cassandra with
+    KNCHAT_CHATS=cassandra.
+    """
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     lines = asyncio.run(_migrate(settings, wait_s=wait))

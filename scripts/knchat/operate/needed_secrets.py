@@ -1,6 +1,8 @@
-"""Which Secrets the rendered objects rely on, with which keys, and the command that makes those that are missing.
+"""Which Secrets the rendered objects rely on, with which keys, and the command that makes those
+that are missing.
 
-`deploy` and `upgrade` ask before they change anything, `doctor` asks too. No value of a Secret is ever read: kubectl describes their keys.
+`deploy` and `upgrade` ask before they change anything, `doctor` asks too. No value of a Secret is
+ever read: kubectl describes their keys.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from knchat import exits
 from knchat.operate.kubectl import Kubectl, Object, at
 
 # A template of go-template: the names of the keys, and nothing of their values.
-_KEYS: Final = '{{range .items}}{{.metadata.name}}{{range $key, $_ := .data}}{{"\\t"}}{{$key}}{{end}}{{"\\n"}}{{end}}'
+_KEYS: Final = (
+    "{{range .items}}{{.metadata.name}}{{range $key, $_ := "
+    '.data}}{{"\\t"}}{{$key}}{{end}}{{"\\n"}}{{end}}'
+)
 
 
 @dataclass(slots=True)
@@ -28,13 +33,21 @@ class Needed:
 
     def command(self, keys: set[str]) -> str:
         """What makes it: a file for each key."""
-        files = "".join(f" --from-file={key}=FILE" for key in sorted(keys)) or " --from-file=KEY=FILE"
+        files = (
+            "".join(f" --from-file={key}=FILE" for key in sorted(keys)) or " --from-file=KEY=FILE"
+        )
         return f"kubectl -n {self.namespace} create secret generic {self.name}{files}"
 
 
 def needed(things: Sequence[Object]) -> list[Needed]:
-    """All Secrets that these objects name and do not bring with them; optional ones are left out."""
-    brought = {(at(thing, "metadata", "namespace"), thing["metadata"]["name"]) for thing in things if thing["kind"] == "Secret"}
+    """All Secrets that these objects name and do not bring with them; optional
+    ones are left out.
+    """
+    brought = {
+        (at(thing, "metadata", "namespace"), thing["metadata"]["name"])
+        for thing in things
+        if thing["kind"] == "Secret"
+    }
     settings = _settings(things)
     found: dict[tuple[str, str], Needed] = {}
     for thing in things:
@@ -52,7 +65,9 @@ def missing(kubectl: Kubectl, things: Sequence[Object]) -> list[tuple[Needed, se
     found = []
     wanted = needed(things)
     for namespace in sorted({entry.namespace for entry in wanted}):
-        lines = kubectl.run("get", "secrets", "-n", namespace, "-o", f"go-template={_KEYS}").splitlines()
+        lines = kubectl.run(
+            "get", "secrets", "-n", namespace, "-o", f"go-template={_KEYS}"
+        ).splitlines()
         there = {name: set(keys) for name, *keys in (line.split("\t") for line in lines)}
         for entry in wanted:
             if entry.namespace == namespace:
@@ -70,11 +85,21 @@ def refuse_without(kubectl: Kubectl, things: Sequence[Object]) -> None:
     lines = []
     namespaces = {entry.namespace for entry, _, _ in lacking}
     there = set(kubectl.run("get", "namespaces", "-o", "name").split())
-    commands = [f"kubectl create namespace {name}" for name in sorted(namespaces) if f"namespace/{name}" not in there]
+    commands = [
+        f"kubectl create namespace {name}"
+        for name in sorted(namespaces)
+        if f"namespace/{name}" not in there
+    ]
     for entry, keys, whole in lacking:
         what = "is missing" if whole else f"lacks {', '.join(sorted(keys))}"
-        lines.append(f"the Secret {entry.namespace}/{entry.name} {what}; {', '.join(sorted(entry.by))} need it")
-        edit = f"kubectl -n {entry.namespace} edit secret {entry.name}   # add {', '.join(sorted(keys))}"
+        lines.append(
+            f"the Secret {entry.namespace}/{entry.name} {what}; {', '.join(sorted(entry.by))} need "
+            "it"
+        )
+        edit = (
+            f"kubectl -n {entry.namespace} edit secret {entry.name}   # add "
+            f"{', '.join(sorted(keys))}"
+        )
         commands.append(entry.command(keys) if whole else edit)
     raise exits.Ended(
         "nothing was changed: "
@@ -87,13 +112,17 @@ def refuse_without(kubectl: Kubectl, things: Sequence[Object]) -> None:
 def _named(part: Any) -> Iterator[tuple[str, set[str]]]:
     """Secrets that are named outright, wherever in an object."""
     match part:
-        case {"secretKeyRef": {"name": str(name), "key": str(key), **rest}} if not rest.get("optional"):
+        case {"secretKeyRef": {"name": str(name), "key": str(key), **rest}} if not rest.get(
+            "optional"
+        ):
             yield name, {key}
         case {"secretRef": {"name": str(name), **rest}} if not rest.get("optional"):
             yield name, set()
         case {"auth": {"secret": {"ref": {"name": str(name)}}}}:
             yield name, {"protocol"}  # without it neither sink nor source looks at the others
-    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+    for inner in (
+        part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    ):
         yield from _named(inner)
 
 
@@ -111,7 +140,11 @@ def _mounted(thing: Object, settings: dict[str, dict[str, str]]) -> Iterator[tup
 
 def _files_below(pod: Object, volume: str, settings: dict[str, dict[str, str]]) -> Iterator[str]:
     for container in containers_of(pod):
-        paths = [PurePosixPath(mount["mountPath"]) for mount in container.get("volumeMounts") or () if mount["name"] == volume]
+        paths = [
+            PurePosixPath(mount["mountPath"])
+            for mount in container.get("volumeMounts") or ()
+            if mount["name"] == volume
+        ]
         for text in environment_of(container, settings).values():
             for path in paths:
                 if text.startswith("/") and PurePosixPath(text).parent == path:
@@ -122,7 +155,11 @@ def pod_of(thing: Object) -> Object:
     """What a workload's pods are made of; empty for what has none."""
     if thing["kind"] == "CronJob":
         return at(thing, "spec", "jobTemplate", "spec", "template", "spec") or {}
-    return at(thing, "spec", "template", "spec") or {} if thing["kind"] in {"Service", "StatefulSet", "Deployment", "Job"} else {}
+    return (
+        at(thing, "spec", "template", "spec") or {}
+        if thing["kind"] in {"Service", "StatefulSet", "Deployment", "Job"}
+        else {}
+    )
 
 
 def containers_of(pod: Object) -> list[Object]:
@@ -131,7 +168,10 @@ def containers_of(pod: Object) -> list[Object]:
 
 
 def environment_of(container: Object, settings: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Its variables that stand in the objects: those of ConfigMaps, then its own. What comes from a Secret is `secret:NAME/KEY`."""
+    """Its variables that stand in the objects: those of ConfigMaps, then its own.
+
+    What comes from a Secret is `secret:NAME/KEY`.
+    """
     found: dict[str, str] = {}
     for source in container.get("envFrom") or ():
         found |= settings.get(at(source, "configMapRef", "name") or "", {})
@@ -146,4 +186,8 @@ def environment_of(container: Object, settings: dict[str, dict[str, str]]) -> di
 
 
 def _settings(things: Sequence[Object]) -> dict[str, dict[str, str]]:
-    return {thing["metadata"]["name"]: thing.get("data") or {} for thing in things if thing["kind"] == "ConfigMap"}
+    return {
+        thing["metadata"]["name"]: thing.get("data") or {}
+        for thing in things
+        if thing["kind"] == "ConfigMap"
+    }

@@ -1,4 +1,6 @@
-"""`kn-chat remove`: takes everything of ours off a cluster, in the reverse order, and waits until it is gone."""
+"""`kn-chat remove`: takes everything of ours off a cluster, in the reverse order, and waits until
+it is gone.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ put there."""
 @click.option("--keep-topics", is_flag=True, help="leave the topics, and what they hold")
 @click.option("--yes", is_flag=True, help="do not ask")
 @click.option(
-    "--timeout", type=click.IntRange(min=1), default=TIMEOUT_S, metavar="S", help=f"how long to wait in all (default {TIMEOUT_S})"
+    "--timeout",
+    type=click.IntRange(min=1),
+    default=TIMEOUT_S,
+    metavar="S",
+    help=f"how long to wait in all (default {TIMEOUT_S})",
 )
 @cluster.options
 def run(keep_topics: bool, yes: bool, timeout: int, kubectl: Kubectl) -> int:
@@ -45,7 +51,11 @@ def run(keep_topics: bool, yes: bool, timeout: int, kubectl: Kubectl) -> int:
     things = [thing for thing in found if thing["kind"] != "KafkaTopic" or not keep_topics]
     # A namespace goes with all that is in it, topics too.
     kept = {thing["metadata"]["namespace"] for thing in found if thing not in things}
-    things = [thing for thing in things if thing["kind"] != "Namespace" or thing["metadata"]["name"] not in kept]
+    things = [
+        thing
+        for thing in things
+        if thing["kind"] != "Namespace" or thing["metadata"]["name"] not in kept
+    ]
     if not things:
         say(f"nothing of kn-chat is on the cluster {context}")
         return exits.OK
@@ -54,7 +64,8 @@ def run(keep_topics: bool, yes: bool, timeout: int, kubectl: Kubectl) -> int:
     deadline = time.monotonic() + timeout
     for number, members in reversed(waves_of(things)):
         say(f"wave {number}, {WHAT.get(number, 'more')}: {len(members)} objects go")
-        # Namespaces after what lies in them: else a controller's finalizer would find its own object's Secret gone.
+        # Namespaces after what lies in them: else a controller's finalizer would find its own
+        # object's Secret gone.
         for part in (
             [thing for thing in members if thing["kind"] != "Namespace"],
             [thing for thing in members if thing["kind"] == "Namespace"],
@@ -70,11 +81,15 @@ def _ask(context: str, things: list[Object], *, keeps_topics: bool) -> None:
     spaces = [thing["metadata"]["name"] for thing in things if thing["kind"] == "Namespace"]
     say(f"cluster: {context}\n{len(things)} objects would be deleted.")
     if topics:
-        say(f"Among them {len(topics)} topics WITH ALL THAT THEY HOLD: {', '.join(topics)} (--keep-topics leaves them)")
+        say(
+            f"Among them {len(topics)} topics WITH ALL THAT THEY HOLD: {', '.join(topics)} "
+            "(--keep-topics leaves them)"
+        )
     sources = [thing["metadata"]["name"] for thing in things if thing["kind"] == "KafkaSource"]
     if sources and keeps_topics:
         say(
-            f"With the {len(sources)} KafkaSources their consumer groups go: a new deploy goes through all that the topics hold once more. "
+            f"With the {len(sources)} KafkaSources their consumer groups go: a new deploy goes "
+            "through all that the topics hold once more. "
             "That does no harm, and new messages are late in the history until it is through."
         )
     if spaces:

@@ -28,11 +28,16 @@ may run any number of times. The embedded log makes its topics itself."""
 @command(_EXAMPLES)
 @click.argument("action", type=click.Choice(["create", "check"]), metavar="create|check")
 def run(action: str) -> int:
-    """The topics on Kafka: partitions, retention, copies, and what else acknowledged messages rely on."""
+    """The topics on Kafka: partitions, retention, copies, and what else acknowledged messages rely
+    on.
+    """
     settings = Settings.from_env()
     logs.set_up(settings.log_level)
     if settings.log == "embedded":
-        print("the embedded log makes its topics itself: there is nothing to do (KNCHAT_LOG=kafka or knative means Kafka)")
+        print(
+            "the embedded log makes its topics itself: there is nothing to do (KNCHAT_LOG=kafka or "
+            "knative means Kafka)"
+        )
         return exits.OK
     return asyncio.run(_create(settings) if action == "create" else _check(settings))
 
@@ -41,7 +46,11 @@ async def _create(settings: Settings) -> int:
     from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
 
     made = await Backends(settings).topics.create()
-    print("\n".join(f"{name} made" for name in made) if made else "nothing to do: all topics are there")
+    print(
+        "\n".join(f"{name} made" for name in made)
+        if made
+        else "nothing to do: all topics are there"
+    )
     return exits.OK
 
 

@@ -1,6 +1,8 @@
-"""`kn-chat upgrade`: a new version on a running installation: migrations, then each function by a canary, then gateways one at a time.
+"""`kn-chat upgrade`: a new version on a running installation: migrations, then each function by a
+canary, then gateways one at a time.
 
-A function that fails goes back to its old revision at once, and so do those that were moved before it.
+A function that fails goes back to its old revision at once, and so do those that were moved before
+it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ import click
 
 from knchat import exits
 from knchat.command import command
-from knchat.operate.deploy import Release, apply, finish, prepare, release_options, show_changes, take, waves_of
+from knchat.operate.deploy import (
+    Release,
+    apply,
+    finish,
+    prepare,
+    release_options,
+    show_changes,
+    take,
+    waves_of,
+)
 from knchat.operate.kafka_view import KafkaView
 from knchat.operate.kubectl import Kubectl, Object, at, poll, ref, wave
 from knchat.operate.waves import Waiting, await_all, condition, is_function, say, waits_for
@@ -62,15 +73,37 @@ class Canary:
 
 @command(_EXAMPLES)
 @click.option(
-    "--canary", type=click.IntRange(0, 99), default=CANARY, metavar="P", help=f"per cent for a new revision at first (default {CANARY})"
+    "--canary",
+    type=click.IntRange(0, 99),
+    default=CANARY,
+    metavar="P",
+    help=f"per cent for a new revision at first (default {CANARY})",
 )
-@click.option("--hold", type=click.IntRange(min=0), default=HOLD_S, metavar="S", help=f"how long a canary is watched (default {HOLD_S})")
+@click.option(
+    "--hold",
+    type=click.IntRange(min=0),
+    default=HOLD_S,
+    metavar="S",
+    help=f"how long a canary is watched (default {HOLD_S})",
+)
 @release_options
-def run(folder: str, canary: int, hold: int, timeout: int, dry_run: bool, force_conflicts: bool, kubectl: Kubectl) -> int:
-    """Migrates the stores, moves the functions by canaries, and restarts the gateways one at a time."""
+def run(
+    folder: str,
+    canary: int,
+    hold: int,
+    timeout: int,
+    dry_run: bool,
+    force_conflicts: bool,
+    kubectl: Kubectl,
+) -> int:
+    """Migrates the stores, moves the functions by canaries, and restarts the gateways one at a
+    time.
+    """
     release = prepare(kubectl, folder, timeout_s=timeout, force=force_conflicts)
     functions = [thing for thing in release.things if is_function(thing)]
-    gateways = [thing for thing in release.things if thing["kind"] == "StatefulSet" and wave(thing) == 4]
+    gateways = [
+        thing for thing in release.things if thing["kind"] == "StatefulSet" and wave(thing) == 4
+    ]
     live = release.kubectl.live(functions)
     if not live:
         raise exits.Ended("nothing is there to upgrade: kn-chat deploy")
@@ -107,7 +140,9 @@ def _move(release: Release, canary: Canary, function: Object, live: Object | Non
     try:
         say(f"{name}: {canary.percent} % to the new revision, {100 - canary.percent} % to {old}")
         apply(release, [_split(move, canary.percent)])
-        await_all(release.kubectl, [function], deadline=release.deadline, question=_new_revision(old))
+        await_all(
+            release.kubectl, [function], deadline=release.deadline, question=_new_revision(old)
+        )
         if canary.percent:
             _watch(canary, lambda: release.kubectl.live([function])[name], old)
         say(f"{name}: all to the new revision")
@@ -117,13 +152,19 @@ def _move(release: Release, canary: Canary, function: Object, live: Object | Non
         _roll_back(release, canary)
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise exits.Ended(f"rolled back: {name} did not do well.\n{error}\nSet it right, and upgrade again.", exits.FAILED) from error
+        raise exits.Ended(
+            f"rolled back: {name} did not do well.\n{error}\nSet it right, and upgrade again.",
+            exits.FAILED,
+        ) from error
 
 
 def serving(live: Object) -> str | None:
     """The revision that most of a function's calls go to."""
     shares = [
-        (entry.get("percent") or 0, entry.get("revisionName") or at(live, "status", "latestReadyRevisionName"))
+        (
+            entry.get("percent") or 0,
+            entry.get("revisionName") or at(live, "status", "latestReadyRevisionName"),
+        )
         for entry in at(live, "status", "traffic") or ()
     ]
     name: str | None = max(shares)[1] if shares else at(live, "status", "latestReadyRevisionName")
@@ -131,7 +172,9 @@ def serving(live: Object) -> str | None:
 
 
 def _is_new(release: Release, function: Object, live: Object) -> bool:
-    """Whether the overlay asks for another template than the one that is there, as the server would keep it."""
+    """Whether the overlay asks for another template than the one that is there, as the server would
+    keep it.
+    """
     (wanted,) = release.kubectl.apply([function], dry_run=True, force=release.force)
     return bool(at(wanted, "spec", "template") != at(live, "spec", "template"))
 
@@ -154,9 +197,16 @@ def _new_revision(old: str) -> Callable[[Object | None], Waiting | None]:
         made = at(live, "status", "latestCreatedRevisionName")
         failed = condition(live, "ConfigurationsReady")
         if failed.get("status") == "False":
-            return Waiting(f"revision {made}", f"{failed.get('reason', '')}, {failed.get('message', '')}", hopeless=True)
+            return Waiting(
+                f"revision {made}",
+                f"{failed.get('reason', '')}, {failed.get('message', '')}",
+                hopeless=True,
+            )
         if made in {None, old} or made != at(live, "status", "latestReadyRevisionName"):
-            return Waiting("a new revision" if made in {None, old} else f"revision {made}", reason.why if reason else "")
+            return Waiting(
+                "a new revision" if made in {None, old} else f"revision {made}",
+                reason.why if reason else "",
+            )
         return reason
 
     return question
@@ -172,7 +222,10 @@ def _watch(canary: Canary, look: Callable[[], Object], old: str) -> None:
             raise _Bad(f"the new revision was Ready, and is no more: {reason}")
         now = _letters(canary.kafka)
         if before is not None and now is not None and now > before:
-            raise _Bad(f"{now - before} dead letters came meanwhile: `kn-chat dead-letters list` shows them")
+            raise _Bad(
+                f"{now - before} dead letters came meanwhile: `kn-chat dead-letters list` shows "
+                "them"
+            )
         return False
 
     poll(bad, deadline=time.monotonic() + canary.hold_s, every_s=min(_LOOK_EVERY_S, canary.hold_s))
@@ -187,7 +240,9 @@ def _letters(kafka: KafkaView | None) -> int | None:
 
 
 def _roll_back(release: Release, canary: Canary) -> None:
-    """All that were moved serve their old revision again: pinned, until the next upgrade moves them."""
+    """All that were moved serve their old revision again: pinned, until the next upgrade moves
+    them.
+    """
     back = [_split(move, 0) for move in canary.moved]
     for move, service in zip(canary.moved, back, strict=True):
         say(f"{ref(move.service)}: back to {move.old}")
@@ -210,6 +265,8 @@ def _rolling(live: Object | None) -> Waiting | None:
     if 0 < new < wanted:
         name = live["metadata"]["name"]
         return Waiting(
-            "its pods", f"{new} of {wanted} are new; {name}-{wanted - new - 1} is next, {status.get('readyReplicas') or 0} ready"
+            "its pods",
+            f"{new} of {wanted} are new; {name}-{wanted - new - 1} is next, "
+            f"{status.get('readyReplicas') or 0} ready",
         )
     return reason

@@ -1,7 +1,8 @@
-"""What Ready means for each kind of object, and waiting for it wave by wave, with a line whenever something is waited for anew.
+"""What Ready means for each kind of object, and waiting for it wave by wave, with a line whenever
+something is waited for anew.
 
-`deploy`, `upgrade`, `status` and `remove` share it. The order of the waves stands on the objects (`kn-chat.dev/wave`); knative/README.md
-says why it is that order.
+`deploy`, `upgrade`, `status` and `remove` share it. The order of the waves stands on the objects
+(`kn-chat.dev/wave`); knative/README.md says why it is that order.
 """
 
 from __future__ import annotations
@@ -53,26 +54,44 @@ KINDS: Final = (
 """Where objects of ours are looked for: all kinds that the overlays have; a test compares."""
 
 _READY_KINDS: Final = frozenset({"KafkaTopic", "KafkaSink", "KafkaSource", "SinkBinding"})
-_RULED: Final = _READY_KINDS | {"Namespace", "Job", "StatefulSet", "Deployment", "Gateway", "HTTPRoute"}
+_RULED: Final = _READY_KINDS | {
+    "Namespace",
+    "Job",
+    "StatefulSet",
+    "Deployment",
+    "Gateway",
+    "HTTPRoute",
+}
 
 _WHAT_TO_DO: Final = {
-    "KafkaTopic": "does Strimzi's topic operator run? kubectl -n {namespace} get pods; kubectl -n {namespace} describe kafkatopic {name}",
-    "KafkaSink": "the topic must be there and Kafka reachable: kubectl -n knative-eventing get pods, and the logs of kafka-controller",
-    "SinkBinding": "its sink must be Ready: kubectl -n knative-eventing get pods, and the logs of eventing-webhook",
-    "Service": "kubectl -n {namespace} describe ksvc {name}; the pods' logs say what a function lacks",
-    "StatefulSet": "kubectl -n {namespace} describe pod -l app.kubernetes.io/name={name}; /readyz of a pod names what it lacks",
+    "KafkaTopic": "does Strimzi's topic operator run? kubectl -n {namespace} get pods; kubectl -n "
+    "{namespace} describe kafkatopic {name}",
+    "KafkaSink": "the topic must be there and Kafka reachable: kubectl -n knative-eventing get "
+    "pods, and the logs of kafka-controller",
+    "SinkBinding": "its sink must be Ready: kubectl -n knative-eventing get pods, and the logs of "
+    "eventing-webhook",
+    "Service": "kubectl -n {namespace} describe ksvc {name}; the pods' logs say what a function "
+    "lacks",
+    "StatefulSet": "kubectl -n {namespace} describe pod -l app.kubernetes.io/name={name}; /readyz "
+    "of a pod names what it lacks",
     "Deployment": "kubectl -n {namespace} describe deployment {name}",
     "Job": "kubectl -n {namespace} logs job/{name}",
-    "KafkaSource": "topic, function and dead-letter sink must be there: kubectl -n {namespace} describe kafkasource {name}",
+    "KafkaSource": "topic, function and dead-letter sink must be there: kubectl -n {namespace} "
+    "describe kafkasource {name}",
     "Namespace": "kubectl get namespace {name} -o yaml",
-    "Gateway": "does its controller run, and has each listener its certificate? kubectl -n {namespace} describe gateway {name}",
-    "HTTPRoute": "its Gateway must be Programmed, and its backends there and granted: kubectl -n {namespace} describe httproute {name}",
+    "Gateway": "does its controller run, and has each listener its certificate? kubectl -n "
+    "{namespace} describe gateway {name}",
+    "HTTPRoute": "its Gateway must be Programmed, and its backends there and granted: kubectl -n "
+    "{namespace} describe httproute {name}",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Something that is not Ready: what it waits for, and why not yet, in the cluster's words. `hopeless`: it will not come by itself."""
+    """Something that is not Ready: what it waits for, and why not yet, in the cluster's words.
+
+    `hopeless`: it will not come by itself.
+    """
 
     condition: str
     why: str = ""
@@ -84,11 +103,15 @@ class Waiting:
 
 def is_function(thing: Object) -> bool:
     """Whether it is a Service of Knative; Kubernetes has one of the same name."""
-    return thing["kind"] == "Service" and str(thing["apiVersion"]).startswith("serving.knative.dev/")
+    return thing["kind"] == "Service" and str(thing["apiVersion"]).startswith(
+        "serving.knative.dev/"
+    )
 
 
 def has_rule(thing: Object) -> bool:
-    """Whether anything is known of when an object of this kind is Ready; without a rule `waits_for` says nothing of it."""
+    """Whether anything is known of when an object of this kind is Ready; without a rule `waits_for`
+    says nothing of it.
+    """
     return thing["kind"] in _RULED or is_function(thing)
 
 
@@ -100,7 +123,11 @@ def waits_for(thing: Object | None) -> Waiting | None:
     seen = at(thing, "status", "observedGeneration")
     kind = thing["kind"]
     if kind == "Namespace":
-        return None if at(thing, "status", "phase") in {"Active", None} else Waiting("Active", str(at(thing, "status", "phase")))
+        return (
+            None
+            if at(thing, "status", "phase") in {"Active", None}
+            else Waiting("Active", str(at(thing, "status", "phase")))
+        )
     if kind == "Job":
         return _of_job(thing)
     if kind == "Gateway":
@@ -110,7 +137,10 @@ def waits_for(thing: Object | None) -> Waiting | None:
     if kind in _READY_KINDS or kind in {"StatefulSet", "Deployment"} or is_function(thing):
         if isinstance(generation, int) and (seen is None or seen < generation):
             return Waiting(
-                "its controller", "no controller has seen it yet" if seen is None else "its controller has not seen the change yet"
+                "its controller",
+                "no controller has seen it yet"
+                if seen is None
+                else "its controller has not seen the change yet",
             )
         if kind in {"StatefulSet", "Deployment"}:
             return _of_pods(thing)
@@ -119,10 +149,11 @@ def waits_for(thing: Object | None) -> Waiting | None:
 
 
 def holds_up(thing: Object | None) -> Waiting | None:
-    """What the next wave has to wait for. Bindings are less than Ready then, since what they bind comes after them.
+    """What the next wave has to wait for.
 
-    One that names its subject does not even resolve its sink before that is there. One that chooses by labels does, and then binds what
-    comes later as it is made.
+    Bindings are less than Ready then, since what they bind comes after them. One that names its
+    subject does not even resolve its sink before that is there. One that chooses by labels does,
+    and then binds what comes later as it is made.
     """
     if thing is None or thing["kind"] != "SinkBinding":
         return waits_for(thing)
@@ -138,7 +169,10 @@ def advice(thing: Ref) -> str:
 
 def condition(thing: Object, name: str) -> Object:
     """A condition of its status; empty where there is none."""
-    return next((entry for entry in at(thing, "status", "conditions") or () if entry.get("type") == name), {})
+    return next(
+        (entry for entry in at(thing, "status", "conditions") or () if entry.get("type") == name),
+        {},
+    )
 
 
 def say(text: str) -> None:
@@ -155,33 +189,52 @@ def await_all(
 ) -> None:
     """Returns when all of these are Ready.
 
-    Raises Unavailable at the deadline (monotonic), with all that is still waited for and what to do about it; Ended for what is hopeless.
+    Raises Unavailable at the deadline (monotonic), with all that is still waited for and what to do
+    about it; Ended for what is hopeless.
     """
     progress = _Progress()
 
     def done() -> bool:
         live = kubectl.live(things)
-        waiting = {ref(thing): reason for thing in things if (reason := question(live.get(ref(thing)))) is not None}
+        waiting = {
+            ref(thing): reason
+            for thing in things
+            if (reason := question(live.get(ref(thing)))) is not None
+        }
         progress.show(waiting)
         if lost := {thing: reason for thing, reason in waiting.items() if reason.hopeless}:
             raise exits.Ended(_explained(lost))
         return not waiting
 
     if things and not poll(done, deadline=deadline, every_s=ASK_EVERY_S):
-        raise Unavailable(f"the time is over; still waited for:\n{_explained(progress.waiting)}\nThen run it again: it goes on from here.")
+        raise Unavailable(
+            f"the time is over; still waited for:\n{_explained(progress.waiting)}\nThen run it "
+            "again: it goes on from here."
+        )
 
 
 def await_gone(kubectl: Kubectl, things: Sequence[Object], *, deadline: float) -> None:
-    """Returns when none of these is there. Raises Unavailable at the deadline, with what holds them."""
+    """Returns when none of these is there.
+
+    Raises Unavailable at the deadline, with what holds them.
+    """
     progress = _Progress()
 
     def done() -> bool:
-        progress.show({thing: Waiting("its end", _held_by(live)) for thing, live in kubectl.live(things).items()})
+        progress.show(
+            {
+                thing: Waiting("its end", _held_by(live))
+                for thing, live in kubectl.live(things).items()
+            }
+        )
         return not progress.waiting
 
     if things and not poll(done, deadline=deadline, every_s=ASK_EVERY_S):
         left = "\n".join(f"  {thing} {reason}" for thing, reason in progress.waiting.items())
-        raise Unavailable(f"the time is over; still there:\n{left}\nA finalizer is taken off by its controller: it must be running.")
+        raise Unavailable(
+            f"the time is over; still there:\n{left}\nA finalizer is taken off by its controller: "
+            "it must be running."
+        )
 
 
 class _Progress:
@@ -200,7 +253,10 @@ class _Progress:
         for thing in self.waiting.keys() - waiting.keys():
             say(f"  {thing} done")
         if waiting and now - self._said_at > SAY_EVERY_S:
-            say(f"  {len(waiting)} still waited for after {now - self._started:.0f} s: {', '.join(map(str, sorted(waiting)))}")
+            say(
+                f"  {len(waiting)} still waited for after {now - self._started:.0f} s: "
+                f"{', '.join(map(str, sorted(waiting)))}"
+            )
             self._said_at = now
         self.waiting = waiting
 
@@ -218,21 +274,35 @@ def _of_condition(thing: Object, name: str) -> Waiting | None:
     entry = condition(thing, name)
     if entry.get("status") == "True":
         return None
-    # Ready itself often says no more than that another condition is not: the first of those that says why is better.
+    # Ready itself often says no more than that another condition is not: the first of those that
+    # says why is better.
     told = [entry, *(at(thing, "status", "conditions") or ())]
     why = next((words for one in told if one.get("status") != "True" and (words := _why(one))), "")
     return Waiting(name, why)
 
 
-def _of_gateway_api(thing: Object, conditions: Sequence[Object] | None, wanted: Sequence[str]) -> Waiting | None:
+def _of_gateway_api(
+    thing: Object, conditions: Sequence[Object] | None, wanted: Sequence[str]
+) -> Waiting | None:
     """Conditions of the Gateway API: each says for itself of which generation it is."""
     generation = at(thing, "metadata", "generation") or 0
     told = {entry.get("type"): entry for entry in conditions or ()}
-    if not any(name in told and told[name].get("observedGeneration", generation) >= generation for name in wanted):
-        return Waiting("its controller", "no controller has seen it yet" if not told else "its controller has not seen the change yet")
+    if not any(
+        name in told and told[name].get("observedGeneration", generation) >= generation
+        for name in wanted
+    ):
+        return Waiting(
+            "its controller",
+            "no controller has seen it yet"
+            if not told
+            else "its controller has not seen the change yet",
+        )
     for name in wanted:
         entry = told.get(name, {})
-        if entry.get("status") != "True" or entry.get("observedGeneration", generation) < generation:
+        if (
+            entry.get("status") != "True"
+            or entry.get("observedGeneration", generation) < generation
+        ):
             return Waiting(name, _why(entry))
     return None
 
@@ -241,8 +311,16 @@ def _of_route(thing: Object) -> Waiting | None:
     """A route is Ready when each of its parents has taken it, and found where it leads."""
     parents: list[Object] = at(thing, "status", "parents") or []
     if len(parents) < len(at(thing, "spec", "parentRefs") or ()):
-        return Waiting("its controller", "no controller has seen it yet" if not parents else "not all of its gateways have seen it yet")
-    reasons = (_of_gateway_api(thing, parent.get("conditions"), ("Accepted", "ResolvedRefs")) for parent in parents)
+        return Waiting(
+            "its controller",
+            "no controller has seen it yet"
+            if not parents
+            else "not all of its gateways have seen it yet",
+        )
+    reasons = (
+        _of_gateway_api(thing, parent.get("conditions"), ("Accepted", "ResolvedRefs"))
+        for parent in parents
+    )
     return next((reason for reason in reasons if reason is not None), None)
 
 
@@ -265,7 +343,9 @@ def _of_pods(thing: Object) -> Waiting | None:
     wanted = 1 if wanted is None else wanted
     status: dict[str, Any] = thing.get("status", {})
     new, ready = status.get("updatedReplicas") or 0, status.get("readyReplicas") or 0
-    if thing["kind"] == "StatefulSet" and status.get("updateRevision") == status.get("currentRevision"):
+    if thing["kind"] == "StatefulSet" and status.get("updateRevision") == status.get(
+        "currentRevision"
+    ):
         new = max(new, status.get("currentReplicas") or 0)
     if new < wanted:
         return Waiting("its pods", f"{new} of {wanted} are new, {ready} ready")
@@ -280,5 +360,9 @@ def _held_by(thing: Object) -> str:
     if not at(thing, "metadata", "deletionTimestamp"):
         return "nobody has asked for it"
     held = ", ".join(at(thing, "metadata", "finalizers") or ())
-    left = [_why(entry) for entry in at(thing, "status", "conditions") or () if thing["kind"] == "Namespace" and entry["status"] == "True"]
+    left = [
+        _why(entry)
+        for entry in at(thing, "status", "conditions") or ()
+        if thing["kind"] == "Namespace" and entry["status"] == "True"
+    ]
     return f"held by {held}" if held else "; ".join(left)

@@ -1,1 +1,4 @@
-"""What a user of the chat runs: accounts, log-ins, messages. These commands know a server by its URL alone."""
+"""What a user of the chat runs: accounts, log-ins, messages.
+
+These commands know a server by its URL alone.
+"""

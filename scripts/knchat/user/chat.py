@@ -34,7 +34,13 @@ examples:
 
 @command(_EXAMPLES)
 @click.argument("with_whom", metavar="NAME", help="the other person's name or id")
-@click.option("--limit", type=click.IntRange(0, 256), default=20, metavar="N", help="show the last N messages first (0-256, default 20)")
+@click.option(
+    "--limit",
+    type=click.IntRange(0, 256),
+    default=20,
+    metavar="N",
+    help="show the last N messages first (0-256, default 20)",
+)
 @logins.options()
 def run(with_whom: str, limit: int, kept: logins.Kept) -> int:
     """Shows what was said last and what is said now, and sends what you type."""
@@ -72,7 +78,8 @@ class _Talk:
         for message in reversed(messages):
             self._from_history.add(message.message)
             self._show(message)
-        # A new session is first told what was pushed in the last minutes; of that, only what history did not know yet is news.
+        # A new session is first told what was pushed in the last minutes; of that, only what
+        # history did not know yet is news.
         self._oldest = int(messages[-1].message) if messages else 0 if limit else LATEST
         tasks = [asyncio.create_task(part) for part in (self._type(), self._listen(), self._mark())]
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -89,7 +96,9 @@ class _Talk:
             if text == "/quit":
                 return
             if text.startswith("/") and not text.startswith("//"):
-                logins.note(f"{text.split()[0]} is no command; /quit ends, and // begins a text with /")
+                logins.note(
+                    f"{text.split()[0]} is no command; /quit ends, and // begins a text with /"
+                )
             elif text:
                 await self._send(text.removeprefix("/"))
 
@@ -106,7 +115,9 @@ class _Talk:
         else:
             # A terminal shows already what was typed.
             print(
-                f"  sent {_clock(sent.message)}" if self._tty else f"{_clock(sent.message)} {self._client.login.user_name}: {text}",
+                f"  sent {_clock(sent.message)}"
+                if self._tty
+                else f"{_clock(sent.message)} {self._client.login.user_name}: {text}",
                 flush=True,
             )
 
@@ -128,14 +139,26 @@ class _Talk:
                 self._show(event)
             case frames.Live():
                 self._live = True
-            case frames.Receipt() if event.chat == self._chat and event.user == self._peer.user and isinstance(event.read, str):
+            case frames.Receipt() if (
+                event.chat == self._chat
+                and event.user == self._peer.user
+                and isinstance(event.read, str)
+            ):
                 if self._live and int(event.read) > self._receipt:
                     self._receipt = int(event.read)
-                    print(f"  {self._peer.user_name} has read up to {_clock(event.read)}", flush=True)
+                    print(
+                        f"  {self._peer.user_name} has read up to {_clock(event.read)}", flush=True
+                    )
             case frames.Refused() if event.chat == self._chat:
-                print(f"  refused ({event.code}): the message of {_clock(event.message)}", flush=True)
+                print(
+                    f"  refused ({event.code}): the message of {_clock(event.message)}", flush=True
+                )
             case frames.Lost():
-                print(f"  set aside: the message of {_clock(event.message)}; operators may bring it later", flush=True)
+                print(
+                    f"  set aside: the message of {_clock(event.message)}; operators may bring it "
+                    "later",
+                    flush=True,
+                )
             case Replaced() if event.chat == self._chat:
                 print("  (the next one is a copy of one above)", flush=True)
             case Reload():
@@ -148,7 +171,11 @@ class _Talk:
                 pass
 
     def _show(self, message: Message | HistoryMessage) -> None:
-        print(f"{_clock(message.message)} {self._names.get(message.sender, message.sender)}: {logins.shown(message.text)}", flush=True)
+        print(
+            f"{_clock(message.message)} {self._names.get(message.sender, message.sender)}: "
+            f"{logins.shown(message.text)}",
+            flush=True,
+        )
         if message.sender != self._client.login.user:
             self._newest_read = max(self._newest_read, int(message.message))
             self._read.set()
@@ -165,7 +192,9 @@ class _Talk:
 
     async def _name(self, user: str) -> str:
         if user not in self._names:
-            self._names[user] = next((profile.user_name for profile in await self._client.profiles([user])), user)
+            self._names[user] = next(
+                (profile.user_name for profile in await self._client.profiles([user])), user
+            )
         return self._names[user]
 
 
@@ -174,9 +203,10 @@ def _clock(message: str) -> str:
 
 
 def _lines() -> asyncio.Queue[str | None]:
-    """Lines of stdin, None at its end, at most _LINES_WAITING ahead. A terminal, a pipe and a file alike, so a thread reads.
+    """Lines of stdin, None at its end, at most _LINES_WAITING ahead.
 
-    It reads with os.read: whoever waits in sys.stdin holds a lock that Python wants at its end.
+    A terminal, a pipe and a file alike, so a thread reads. It reads with os.read: whoever waits in
+    sys.stdin holds a lock that Python wants at its end.
     """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue(_LINES_WAITING)

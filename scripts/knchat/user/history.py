@@ -40,12 +40,23 @@ class _Wanted:
 
 @command(_EXAMPLES)
 @exclusive("before", "after", "around")
-@click.argument("with_whom", required=False, metavar="NAME", help="the other person's name or id, unless --chat says it")
+@click.argument(
+    "with_whom",
+    required=False,
+    metavar="NAME",
+    help="the other person's name or id, unless --chat says it",
+)
 @click.option("--chat", metavar="ID", help="a chat")
 @click.option("--before", metavar="ID|TIME")
 @click.option("--after", metavar="ID|TIME")
 @click.option("--around", metavar="ID|TIME")
-@click.option("--limit", type=click.IntRange(min=1), default=50, metavar="N", help="at most so many (default 50)")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    metavar="N",
+    help="at most so many (default 50)",
+)
 @click.option("--json", is_flag=True, help="one JSON object a line")
 @logins.options()
 def run(
@@ -58,7 +69,9 @@ def run(
     json: bool,
     kept: logins.Kept,
 ) -> int:
-    """Messages of a chat: the newest, or those before, after or around an id or a time (RFC 3339, UTC)."""
+    """Messages of a chat: the newest, or those before, after or around an id or a time (RFC 3339,
+    UTC).
+    """
     if (with_whom is None) == (chat is None):
         raise exits.Ended("say with whom, or which --chat", exits.USAGE)
     wanted = _Wanted(before, after, around, limit)
@@ -76,7 +89,10 @@ def run(
                 return
             names = await names_of(client, [message.sender for message in messages])
             for message in messages:
-                print(f"{message.time}  {message.message}  {names[message.sender]}: {logins.shown(message.text)}")
+                print(
+                    f"{message.time}  {message.message}  {names[message.sender]}: "
+                    f"{logins.shown(message.text)}"
+                )
 
     return logins.act(work)
 
@@ -93,17 +109,25 @@ async def names_of(client: Client, users: list[str]) -> dict[str, str]:
 
 
 async def _messages(client: Client, chat: str, wanted: _Wanted) -> list[HistoryMessage]:
-    """Oldest first. A page ends at 256 messages or 48 KiB, so more may be needed; what lies around a point is one page."""
+    """Oldest first.
+
+    A page ends at 256 messages or 48 KiB, so more may be needed; what lies around a point is one
+    page.
+    """
     if wanted.around is not None:
         page = await client.history(chat, around=wanted.around, limit=min(wanted.limit, _PAGE))
         return page.messages[::-1]
     found: list[HistoryMessage] = []
     before, after = wanted.before, wanted.after
     while len(found) < wanted.limit:
-        page = await client.history(chat, before=before, after=after, limit=min(wanted.limit - len(found), _PAGE))
+        page = await client.history(
+            chat, before=before, after=after, limit=min(wanted.limit - len(found), _PAGE)
+        )
         messages = page.messages[::-1]
         found = found + messages if after is not None else messages + found
         if not messages or not (page.more_after if after is not None else page.more_before):
             break
-        before, after = (None, messages[-1].message) if after is not None else (messages[0].message, None)
+        before, after = (
+            (None, messages[-1].message) if after is not None else (messages[0].message, None)
+        )
     return found

@@ -1,4 +1,6 @@
-"""`kn-chat login`: logs this machine in as a user, so that the other subcommands need no password."""
+"""`kn-chat login`: logs this machine in as a user, so that the other
+subcommands need no password.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,13 @@ user become the defaults of the other commands; --profile keeps sets of log-ins 
 
 @command(_EXAMPLES)
 @click.argument("user_name", metavar="NAME")
-@click.option("--devices", type=click.IntRange(1, 16), default=_DEVICES, metavar="N", help=f"commands at once (1-16, default {_DEVICES})")
+@click.option(
+    "--devices",
+    type=click.IntRange(1, 16),
+    default=_DEVICES,
+    metavar="N",
+    help=f"commands at once (1-16, default {_DEVICES})",
+)
 @logins.password()
 @logins.options(user=False)
 def run(user_name: str, devices: int, password: str, kept: logins.Kept) -> int:
@@ -41,7 +49,9 @@ def run(user_name: str, devices: int, password: str, kept: logins.Kept) -> int:
         for path in _devices(kept, user_name, devices):
             user = await _log_in(kept.http, path, user_name, password) or user
         if not user:
-            raise exits.Ended(f"all {devices} devices of {user_name} are busy here, and so logged in")
+            raise exits.Ended(
+                f"all {devices} devices of {user_name} are busy here, and so logged in"
+            )
         kept.remember(user_name)
         print(user)
         logins.note(f"logged in as {user_name} at {kept.http}")
@@ -52,7 +62,10 @@ def run(user_name: str, devices: int, password: str, kept: logins.Kept) -> int:
 def _devices(kept: logins.Kept, user_name: str, count: int) -> list[Path]:
     """Files of so many devices, those that are there already first."""
     there = kept.devices(user_name)[:count]
-    new = [kept.new_device(user_name, f"kn-chat-{secrets.token_hex(4)}") for _ in range(count - len(there))]
+    new = [
+        kept.new_device(user_name, f"kn-chat-{secrets.token_hex(4)}")
+        for _ in range(count - len(there))
+    ]
     return there + new
 
 
@@ -63,4 +76,8 @@ async def _log_in(http: str, path: Path, user_name: str, password: str) -> str |
     if (tokens := logins.take(path)) is None:
         return None
     async with Client(http, tokens=tokens, device=path.stem) as client:
-        return (await client.log_in(user_name, password, device_name=f"kn-chat on {socket.gethostname()}"[:64])).user
+        return (
+            await client.log_in(
+                user_name, password, device_name=f"kn-chat on {socket.gethostname()}"[:64]
+            )
+        ).user

@@ -1,7 +1,9 @@
-"""Whom a client subcommand acts for: the options they share, and the log-ins kept in the user's configuration folder.
+"""Whom a client subcommand acts for: the options they share, and the log-ins kept in the user's
+configuration folder.
 
-A profile is a folder: `profile.json` remembers the server and who logged in last; `<user name>/<device>.json` is one device's log-in. Each
-running command takes one device for itself (two sessions of one device would end each other), so `login` makes a few.
+A profile is a folder: `profile.json` remembers the server and who logged in last; `<user
+name>/<device>.json` is one device's log-in. Each running command takes one device for itself (two
+sessions of one device would end each other), so `login` makes a few.
 """
 
 from __future__ import annotations
@@ -32,36 +34,72 @@ _PROFILE: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]{0,63}", re.ASCII)
 
 
 def options(*, user: bool = True) -> Callable[[Act], Act]:
-    """--http and --profile, and --user where somebody must be logged in: the command gets `kept`."""
+    """--http and --profile, and --user where somebody must be logged in: the
+    command gets `kept`.
+    """
 
     def of(act: Act) -> Act:
         @wraps(act)
-        def with_kept(http: str | None, profile: str, user: str | None = None, **given: Any) -> int | None:
+        def with_kept(
+            http: str | None, profile: str, user: str | None = None, **given: Any
+        ) -> int | None:
             return act(**given, kept=Kept(http, profile, user))
 
         shared = [
-            click.option("--http", metavar="URL", type=_url, help=f"the server (default: the one used last, else {DEFAULT_HTTP})"),
-            click.option("--profile", metavar="NAME", type=_profile, default="default", help="a set of log-ins of its own"),
+            click.option(
+                "--http",
+                metavar="URL",
+                type=_url,
+                help=f"the server (default: the one used last, else {DEFAULT_HTTP})",
+            ),
+            click.option(
+                "--profile",
+                metavar="NAME",
+                type=_profile,
+                default="default",
+                help="a set of log-ins of its own",
+            ),
         ]
         if user:
-            shared.append(click.option("--user", metavar="NAME", help="act for this user (default: who logged in last)"))
+            shared.append(
+                click.option(
+                    "--user", metavar="NAME", help="act for this user (default: who logged in last)"
+                )
+            )
         return declared(with_kept, *shared)
 
     return of
 
 
 def password(*, twice: bool = False) -> Callable[[Act], Act]:
-    """How a password is given: asked for, unless one of two options is there. The command has a `user_name`, and gets `password`."""
+    """How a password is given: asked for, unless one of two options is there.
+
+    The command has a `user_name`, and gets `password`.
+    """
 
     def of(act: Act) -> Act:
         @wraps(act)
-        def with_password(user_name: str, password_file: str | None, password: str | None, **given: Any) -> int | None:
-            return act(user_name=user_name, password=_password(user_name, password_file, password, twice=twice), **given)
+        def with_password(
+            user_name: str, password_file: str | None, password: str | None, **given: Any
+        ) -> int | None:
+            return act(
+                user_name=user_name,
+                password=_password(user_name, password_file, password, twice=twice),
+                **given,
+            )
 
         return declared(
             exclusive("password_file", "password")(with_password),
-            click.option("--password-file", metavar="FILE", help="read the password from the first line of a file; -: from stdin"),
-            click.option("--password", metavar="TEXT", help="the password itself; others here can see it, so for demonstrations only"),
+            click.option(
+                "--password-file",
+                metavar="FILE",
+                help="read the password from the first line of a file; -: from stdin",
+            ),
+            click.option(
+                "--password",
+                metavar="TEXT",
+                help="the password itself; others here can see it, so for demonstrations only",
+            ),
         )
 
     return of
@@ -85,7 +123,9 @@ def _password(user_name: str, file: str | None, given: str | None, *, twice: boo
 
 
 def act(work: Callable[[], Awaitable[None]]) -> int:
-    """Runs a subcommand's work; what the server says no to ends it, with the server's code in the line."""
+    """Runs a subcommand's work; what the server says no to ends it, with the server's code in the
+    line.
+    """
     from knchat_client import ChatError  # noqa: PLC0415 - `--help` does without
 
     async def run() -> None:
@@ -110,7 +150,9 @@ class Kept:
         base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         self._folder = base / "kn-chat" / profile
         try:
-            self._remembered: dict[str, str] = json.loads((self._folder / "profile.json").read_text(encoding="utf-8"))
+            self._remembered: dict[str, str] = json.loads(
+                (self._folder / "profile.json").read_text(encoding="utf-8")
+            )
         except (OSError, ValueError):
             self._remembered = {}
         self._user = user
@@ -119,7 +161,9 @@ class Kept:
     def remember(self, user_name: str) -> None:
         """This server and this user are the defaults from now on."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._folder / "profile.json").write_text(json.dumps({"http": self.http, "user": user_name}) + "\n", encoding="utf-8")
+        (self._folder / "profile.json").write_text(
+            json.dumps({"http": self.http, "user": user_name}) + "\n", encoding="utf-8"
+        )
 
     def client(self, **options: Any) -> Client:
         """A client on a device of the user that no other command uses."""
@@ -137,7 +181,10 @@ class Kept:
             else:
                 tokens.close()
         if in_use:
-            raise exits.Ended(f"all {in_use} devices of {user_name} are busy here: kn-chat login {user_name} --devices {in_use + 1}")
+            raise exits.Ended(
+                f"all {in_use} devices of {user_name} are busy here: kn-chat login {user_name} "
+                f"--devices {in_use + 1}"
+            )
         raise exits.Ended(f"{user_name} is not logged in at {self.http}: kn-chat login {user_name}")
 
     def devices(self, user_name: str) -> list[Path]:
@@ -160,7 +207,10 @@ def take(path: Path) -> FileTokens | None:
 
 
 def shown(text: object) -> str:
-    """A text of somebody else on one line of a terminal, which it must not steer. Nothing for a message without text."""
+    """A text of somebody else on one line of a terminal, which it must not steer.
+
+    Nothing for a message without text.
+    """
     if not isinstance(text, str):
         return ""
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\n", "\\n"))

@@ -26,14 +26,23 @@ Prints the new user's id. Then: kn-chat login carol"""
 @click.option("--phone", metavar="NUMBER")
 @logins.password(twice=True)
 @logins.options(user=False)
-def run(user_name: str, display_name: str | None, email: str | None, phone: str | None, password: str, kept: logins.Kept) -> int:
+def run(
+    user_name: str,
+    display_name: str | None,
+    email: str | None,
+    phone: str | None,
+    password: str,
+    kept: logins.Kept,
+) -> int:
     """A new account. The name has 3 to 32 of a-z 0-9 . _ -, the password 8 to 256 characters."""
 
     async def work() -> None:
         from knchat_client import Client  # noqa: PLC0415 - `--help` does without
 
         async with Client(kept.http) as client:
-            profile = await client.register(user_name, password, display_name=display_name, email=email, phone=phone)
+            profile = await client.register(
+                user_name, password, display_name=display_name, email=email, phone=phone
+            )
         print(profile.user)
         logins.note(f"registered; next: kn-chat login {profile.user_name}")
 

@@ -26,15 +26,37 @@ Prints the message's id and time once it is safe in the log. Code 5: the outcome
 
 @command(_EXAMPLES)
 @exclusive("to", "chat")
-@click.argument("words", nargs=-1, required=True, metavar="[NAME] TEXT", help="to whom, unless --to or --chat says it, and what; -: stdin")
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="[NAME] TEXT",
+    help="to whom, unless --to or --chat says it, and what; -: stdin",
+)
 @click.option("--to", metavar="NAME", help="a user's name or id")
 @click.option("--chat", metavar="ID", help="a chat")
 @click.option("--reply-to", metavar="ID", help="the message that this one answers")
-@click.option("--key", metavar="KEY", help="the message's key; the same key is sent once (default: a random one)")
-@click.option("--timeout", type=float, default=30.0, metavar="S", help="give up after so many seconds (default 30)")
+@click.option(
+    "--key",
+    metavar="KEY",
+    help="the message's key; the same key is sent once (default: a random one)",
+)
+@click.option(
+    "--timeout",
+    type=float,
+    default=30.0,
+    metavar="S",
+    help="give up after so many seconds (default 30)",
+)
 @logins.options()
 def run(
-    words: tuple[str, ...], to: str | None, chat: str | None, reply_to: str | None, key: str | None, timeout: float, kept: logins.Kept
+    words: tuple[str, ...],
+    to: str | None,
+    chat: str | None,
+    reply_to: str | None,
+    key: str | None,
+    timeout: float,
+    kept: logins.Kept,
 ) -> int:
     """Sends one message. Lost lines are met by repeating, so it arrives once."""
     to, words = (to, words) if to or chat else (words[0], words[1:])
@@ -46,7 +68,9 @@ def run(
         async with kept.client(listen=False, background=True) as client:
             user = None if to is None else (await logins.person(client, to)).user
             await client.connect(timeout_s=timeout)
-            sent = await client.send(text, to=user, chat=chat, key=key, reply_to=reply_to, timeout_s=timeout)
+            sent = await client.send(
+                text, to=user, chat=chat, key=key, reply_to=reply_to, timeout_s=timeout
+            )
         print(sent.message, sent.time)
         if sent.duplicate:
             logins.note("this key had been sent before; this is that message")

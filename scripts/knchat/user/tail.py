@@ -25,13 +25,32 @@ to the line (connected, lost) is told on stderr."""
 @command(_EXAMPLES)
 @exclusive("recent", "resume")
 @click.option("--count", type=int, metavar="N", help="end after so many lines")
-@click.option("--timeout", type=float, metavar="S", help="end after so many seconds, with code 5 if --count was not reached")
+@click.option(
+    "--timeout",
+    type=float,
+    metavar="S",
+    help="end after so many seconds, with code 5 if --count was not reached",
+)
 @click.option("--types", metavar="T,T", help="these types of push alone")
-@click.option("--recent", is_flag=True, help="begin with what the server pushes again to a new session: some minutes")
+@click.option(
+    "--recent",
+    is_flag=True,
+    help="begin with what the server pushes again to a new session: some minutes",
+)
 @click.option("--resume", metavar="CURSOR", help="begin after the push that had this cursor")
 @logins.options()
-def run(count: int | None, timeout: float | None, types: str | None, recent: bool, resume: str | None, kept: logins.Kept) -> int:
-    """Messages, receipts, unread counts and refusals as they come. Survives lost lines without loss or copies."""
+def run(
+    count: int | None,
+    timeout: float | None,
+    types: str | None,
+    recent: bool,
+    resume: str | None,
+    kept: logins.Kept,
+) -> int:
+    """Messages, receipts, unread counts and refusals as they come.
+
+    Survives lost lines without loss or copies.
+    """
     chosen = None if types is None else set(types.split(","))
 
     async def work() -> None:
@@ -42,12 +61,21 @@ def run(count: int | None, timeout: float | None, types: str | None, recent: boo
                 await _tail(kept, chosen, count=count, recent=recent, resume=resume)
         except TimeoutError:
             if count is not None:
-                raise Unavailable(f"there was less to print within {timeout:g} s than --count says") from None
+                raise Unavailable(
+                    f"there was less to print within {timeout:g} s than --count says"
+                ) from None
 
     return logins.act(work)
 
 
-async def _tail(kept: logins.Kept, types: set[str] | None, *, count: int | None, recent: bool, resume: str | None) -> None:
+async def _tail(
+    kept: logins.Kept,
+    types: set[str] | None,
+    *,
+    count: int | None,
+    recent: bool,
+    resume: str | None,
+) -> None:
     import msgspec  # noqa: PLC0415 - `--help` does without
 
     from knchat_client import Connected, Disconnected, Reload, Replaced, frames  # noqa: PLC0415 - see above
@@ -67,7 +95,12 @@ async def _tail(kept: logins.Kept, types: set[str] | None, *, count: int | None,
                     pass
                 case Reload() | Replaced():
                     fields = msgspec.to_builtins(event)
-                    print(msgspec.json.encode({"type": type(event).__name__.lower()} | fields).decode(), flush=True)
+                    print(
+                        msgspec.json.encode(
+                            {"type": type(event).__name__.lower()} | fields
+                        ).decode(),
+                        flush=True,
+                    )
                 case _:
                     line = msgspec.json.encode(event).decode()
                     if types is None or msgspec.json.decode(line)["type"] in types:

@@ -1,4 +1,5 @@
-"""A server that does exactly what a test tells it, also what ours never does: holes, moves, expired tokens, close codes, silence.
+"""A server that does exactly what a test tells it, also what ours never does: holes, moves, expired
+tokens, close codes, silence.
 
 HTTP by Starlette, the socket by the `websockets` package; nothing of ours but the codec.
 """
@@ -53,12 +54,22 @@ class Session:
     async def say(self, *frames: dict[str, Any]) -> None:
         """One WebSocket message: a frame, or an array of several."""
         value = frames[0] if len(frames) == 1 else list(frames)
-        await self._connection.send(msgspec.msgpack.encode(value) if self._packed else msgspec.json.encode(value).decode())
+        await self._connection.send(
+            msgspec.msgpack.encode(value) if self._packed else msgspec.json.encode(value).decode()
+        )
 
     async def say_text(self, text: str) -> None:
         await self._connection.send(text)
 
-    async def welcome(self, result: str = "new", *, ping_s: int = 30, live: str = "c0", frame_bytes: int = 65_536, **more: Any) -> None:
+    async def welcome(
+        self,
+        result: str = "new",
+        *,
+        ping_s: int = 30,
+        live: str = "c0",
+        frame_bytes: int = 65_536,
+        **more: Any,
+    ) -> None:
         """The welcome and `live`, in one message, as a gateway may send them."""
         await self.say(
             {
@@ -71,7 +82,11 @@ class Session:
                 "result": result,
                 "cursor": "not-to-be-used",
                 "ping_s": ping_s,
-                "limits": {"frame_bytes": frame_bytes, "text_bytes": 4_096, "send_per_minute": 6_000},
+                "limits": {
+                    "frame_bytes": frame_bytes,
+                    "text_bytes": 4_096,
+                    "send_per_minute": 6_000,
+                },
                 "features": [],
                 **more,
             },
@@ -79,7 +94,14 @@ class Session:
         )
 
     async def push(
-        self, message: int, *, text: str = "hi", key: str | None = None, n: int | None = None, cursor: str | None = None, sender: str = BOB
+        self,
+        message: int,
+        *,
+        text: str = "hi",
+        key: str | None = None,
+        n: int | None = None,
+        cursor: str | None = None,
+        sender: str = BOB,
     ) -> None:
         """A message from Bob; its count and cursor follow the last one's unless given."""
         self.n = self.n + 1 if n is None else n
@@ -111,7 +133,10 @@ class Session:
 
 
 class Server:
-    """HTTP and the gateway. Tokens are `access-1`, `refresh-1` and so on, in the order they are given."""
+    """HTTP and the gateway.
+
+    Tokens are `access-1`, `refresh-1` and so on, in the order they are given.
+    """
 
     def __init__(self) -> None:
         self.token_s = 900.0
@@ -144,7 +169,9 @@ class Server:
             await self._sessions.put(await Session.accept(connection))
             await connection.wait_closed()
 
-    def handshake(self, connection: websockets.ServerConnection, request: websockets.Request) -> Any:
+    def handshake(
+        self, connection: websockets.ServerConnection, request: websockets.Request
+    ) -> Any:
         if not self.handshakes:
             return None
         self.refused.append(self.handshakes.pop(0))
@@ -161,7 +188,9 @@ class Server:
             case ("GET", "/v1/gateways"):
                 return JSONResponse({"gateway": self.gateway})
             case ("GET", "/v1/users"):
-                return JSONResponse({"users": [PROFILE, {**PROFILE, "user": BOB, "user_name": "bob"}]})
+                return JSONResponse(
+                    {"users": [PROFILE, {**PROFILE, "user": BOB, "user_name": "bob"}]}
+                )
             case ("POST", "/v1/users"):
                 return JSONResponse(PROFILE, 201)
             case _:
@@ -178,8 +207,12 @@ class Server:
         }
 
 
-def problem(status: int, code: str, *, headers: dict[str, str] | None = None, **details: str) -> Response:
-    return JSONResponse({"code": code, "message": f"because of {code}", "details": details}, status, headers=headers)
+def problem(
+    status: int, code: str, *, headers: dict[str, str] | None = None, **details: str
+) -> Response:
+    return JSONResponse(
+        {"code": code, "message": f"because of {code}", "details": details}, status, headers=headers
+    )
 
 
 @contextlib.asynccontextmanager
@@ -187,19 +220,33 @@ async def gateway_of(server: Server) -> AsyncIterator[str]:
     """A gateway whose sessions are `server`'s; its URL."""
     protocols = ["knchat.v1.json", "knchat.v1.msgpack"]
     async with websockets.serve(
-        server.serve, "127.0.0.1", 0, subprotocols=protocols, compression=None, process_request=server.handshake, ping_interval=None
+        server.serve,
+        "127.0.0.1",
+        0,
+        subprotocols=protocols,
+        compression=None,
+        process_request=server.handshake,
+        ping_interval=None,
     ) as listening:
         yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/socket"
 
 
 class Http:
-    """The HTTP side: one for all tests, in a thread of its own, answering for the `server` of the test that runs."""
+    """The HTTP side: one for all tests, in a thread of its own, answering for the `server` of the
+    test that runs.
+    """
 
     def __init__(self) -> None:
         self.server = Server()
-        app = Starlette(routes=[Route("/{path:path}", self._http, methods=["GET", "POST", "DELETE"])])
+        app = Starlette(
+            routes=[Route("/{path:path}", self._http, methods=["GET", "POST", "DELETE"])]
+        )
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self._uvicorn = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1))
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1
+            )
+        )
         self._thread = threading.Thread(target=self._uvicorn.run, args=([self._socket],))
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"

@@ -1,4 +1,7 @@
-"""Registering, logging in, tokens and where they are kept, looking people up. Against a scripted server."""
+"""Registering, logging in, tokens and where they are kept, looking people up.
+
+Against a scripted server.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,41 @@ import sys
 import pytest
 from starlette.responses import PlainTextResponse
 
-from knchat_client import Client, DeviceInUse, FileTokens, Malformed, MemoryTokens, Refused, Unavailable
+from knchat_client import (
+    Client,
+    DeviceInUse,
+    FileTokens,
+    Malformed,
+    MemoryTokens,
+    Refused,
+    Unavailable,
+)
 from tests.clients.python.scripted import ALICE, BOB, CHAT, problem
 
 
 async def test_register_and_log_in(server):
     """Registering does not log in; logging in says who one is."""
     async with Client(server.url, device="laptop") as client:
-        profile = await client.register("alice", "password-1", display_name="Alice", email="a@example.org")
+        profile = await client.register(
+            "alice", "password-1", display_name="Alice", email="a@example.org"
+        )
         with pytest.raises(Refused, match="not logged in"):
             _ = client.login
         login = await client.log_in("alice", "password-1", device_name="My laptop")
 
-    assert (profile.user, login.user, login.user_name, login.device) == (ALICE, ALICE, "alice", "laptop")
+    assert (profile.user, login.user, login.user_name, login.device) == (
+        ALICE,
+        ALICE,
+        "alice",
+        "laptop",
+    )
     assert server.calls == [("POST", "/v1/users"), ("POST", "/v1/sessions")]
 
 
 async def test_people_are_found(make_client):
-    """By a part of the name, by the exact name in any case, by id; and the chat with somebody needs no call."""
+    """By a part of the name, by the exact name in any case, by id; and the chat with somebody needs
+    no call.
+    """
     client = await make_client()
 
     assert [profile.user for profile in await client.users("ali")] == [ALICE, BOB]
@@ -54,7 +74,9 @@ async def test_people_are_found(make_client):
     ],
 )
 async def test_the_server_says_no(server, answer, kind, code, field):
-    """Its own errors by their code, a proxy's by their status, and what is no kn-chat server at all."""
+    """Its own errors by their code, a proxy's by their status, and what is no kn-chat server at
+    all.
+    """
     async with Client(server.url) as client:
         server.refuse["/v1/sessions"] = answer
         with pytest.raises(kind) as refused:
@@ -76,7 +98,9 @@ async def test_an_old_token_is_renewed_before_use(server, make_client):
     """After two thirds of its life; calls at the same time share one renewal."""
     server.token_s = -5
     client = await make_client()
-    await asyncio.sleep(0.7)  # the least life of a token is 1 s, of which this is more than two thirds
+    await asyncio.sleep(
+        0.7
+    )  # the least life of a token is 1 s, of which this is more than two thirds
     server.token_s = 900
     await asyncio.gather(*(client.users("ali") for _ in range(5)))
 
@@ -159,11 +183,21 @@ def test_memory_forgets():
 
 
 def test_the_client_stands_alone():
-    """It can be used without the server: it loads nothing of ours but itself, and three packages with what they bring."""
+    """It can be used without the server: it loads nothing of ours but itself, and three packages
+    with what they bring.
+    """
     probe = "import knchat_client, sys; print(*sorted(sys.modules))"
-    loaded = set(subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run(
+            [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
     ours = {"schemas", "backends", "functions", "gateway", "knchat"}
 
-    assert {name for name in loaded if name.split(".")[0] in ours | {"sqlalchemy", "jwt", "cryptography"}} == set()
+    assert {
+        name
+        for name in loaded
+        if name.split(".")[0] in ours | {"sqlalchemy", "jwt", "cryptography"}
+    } == set()
     assert "google.protobuf" not in loaded

@@ -1,4 +1,6 @@
-"""The client against the real thing: `kn-chat dev` in a process of its own, and a proxy between that cuts, holds and leads elsewhere."""
+"""The client against the real thing: `kn-chat dev` in a process of its own, and a proxy between
+that cuts, holds and leads elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,18 @@ import httpx
 import msgspec
 import pytest
 
-from knchat_client import Client, Connected, Disconnected, Malformed, MemoryTokens, Refused, Reload, SessionEnded, SyncClient, frames
+from knchat_client import (
+    Client,
+    Connected,
+    Disconnected,
+    Malformed,
+    MemoryTokens,
+    Refused,
+    Reload,
+    SessionEnded,
+    SyncClient,
+    frames,
+)
 from tests.journeys.conftest import PASSWORD, Dev, new_user
 from tests.proxy import proxy_to
 
@@ -32,7 +45,9 @@ def own_dev(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def start(**environ):
-            server = Dev(tmp_path / "data", "--no-demo", environ={"KNCHAT_DRAIN_S": "0", **environ}).start()
+            server = Dev(
+                tmp_path / "data", "--no-demo", environ={"KNCHAT_DRAIN_S": "0", **environ}
+            ).start()
             stack.callback(server.stop)
             return server
 
@@ -54,7 +69,10 @@ async def log_in():
 
 @pytest.fixture
 async def through(dev):
-    """Leads a client's next sessions through a proxy. A log-in names the gateway itself, so this looks behind the door."""
+    """Leads a client's next sessions through a proxy.
+
+    A log-in names the gateway itself, so this looks behind the door.
+    """
     address = httpx.URL(dev.ws.replace("ws", "http", 1))
     async with contextlib.AsyncExitStack() as stack:
 
@@ -88,7 +106,9 @@ async def event_of(client, kind):
 
 
 async def digest_of(client, chat, first, last, *, count):
-    """The digest once history, which follows the log, holds so many messages; it never holds more."""
+    """The digest once history, which follows the log, holds so many messages;
+    it never holds more.
+    """
     async with asyncio.timeout(PATIENCE_S):
         async for digest in repeated(client.digest, chat, first=first, last=last):
             assert digest.count <= count
@@ -111,9 +131,15 @@ def people(dev):
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
 async def test_a_conversation(people, log_in, encoding):
-    """Found by name, written to, pushed to both sides and to the sender's other device, answered, read, told so."""
+    """Found by name, written to, pushed to both sides and to the sender's other device, answered,
+    read, told so.
+    """
     ann, ben = people
-    anns, anns_tablet, bens = await log_in(ann, encoding=encoding), await log_in(ann, device="tablet"), await log_in(ben)
+    anns, anns_tablet, bens = (
+        await log_in(ann, encoding=encoding),
+        await log_in(ann, device="tablet"),
+        await log_in(ben),
+    )
     for client in (anns, anns_tablet, bens):
         assert (await client.connect()).result == "new"
     to = await anns.user_named(ben.name.upper())
@@ -125,7 +151,12 @@ async def test_a_conversation(people, log_in, encoding):
     echoes = await messages(anns_tablet, 2)
     receipt = await event_of(anns, frames.Receipt)
 
-    assert (heard.text, heard.message, heard.sender, heard.chat) == ("Ready?", question.message, ann.user, anns.chat_with(ben.user))
+    assert (heard.text, heard.message, heard.sender, heard.chat) == (
+        "Ready?",
+        question.message,
+        ann.user,
+        anns.chat_with(ben.user),
+    )
     assert int(answer.message) > int(question.message)
     assert [echo.text for echo in echoes] == ["Ready?", "Yes"]
     assert echoes[0].device == anns.login.device
@@ -134,7 +165,9 @@ async def test_a_conversation(people, log_in, encoding):
 
 
 async def test_history_digests_and_chats(people, log_in):
-    """Pages in every direction, a digest that proves them, and the list of chats with what is unread."""
+    """Pages in every direction, a digest that proves them, and the list of chats with what is
+    unread.
+    """
     ann, ben = people
     anns, bens = await log_in(ann, listen=False), await log_in(ben)
     await anns.connect()
@@ -164,9 +197,14 @@ async def test_history_digests_and_chats(people, log_in):
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
 async def test_cut_lines_lose_nothing_and_double_nothing(people, log_in, through, encoding):
-    """Both lines are cut again and again while Ann writes: Ben is shown each message once, and history agrees."""
+    """Both lines are cut again and again while Ann writes: Ben is shown each message once, and
+    history agrees.
+    """
     ann, ben = people
-    anns, bens = await log_in(ann, listen=False, encoding=encoding), await log_in(ben, encoding=encoding)
+    anns, bens = (
+        await log_in(ann, listen=False, encoding=encoding),
+        await log_in(ben, encoding=encoding),
+    )
     proxies = [await through(anns), await through(bens)]
     await anns.connect()
     await bens.connect()
@@ -192,12 +230,16 @@ async def test_cut_lines_lose_nothing_and_double_nothing(people, log_in, through
     assert cuts >= 6
     assert end.text == "the end"
     assert sorted(int(message.message) for message in heard) == [int(message) for message in sent]
-    assert [message.text for message in sorted(heard, key=lambda m: int(m.message))] == [f"message {n}" for n in range(count)]
+    assert [message.text for message in sorted(heard, key=lambda m: int(m.message))] == [
+        f"message {n}" for n in range(count)
+    ]
     await digest_of(bens, end.chat, sent[0], end.message, count=count + 1)
 
 
 async def test_a_dead_line_is_left(people, log_in, through, monkeypatch):
-    """Nothing is closed, but nothing passes: a send that waits finds out, and arrives over the next line."""
+    """Nothing is closed, but nothing passes: a send that waits finds out, and arrives over the next
+    line.
+    """
     monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.2)
     monkeypatch.setattr("knchat_client.session._PONG_S", 0.3)
     ann, ben = people
@@ -216,7 +258,9 @@ async def test_a_dead_line_is_left(people, log_in, through, monkeypatch):
 
 
 async def test_a_slow_reader_gets_everything(people, log_in):
-    """Far more than the client's queue and the gateway's outbox hold: in order, each once, when the reader is there."""
+    """Far more than the client's queue and the gateway's outbox hold: in order, each once, when the
+    reader is there.
+    """
     ann, ben = people
     anns, bens = await log_in(ann, listen=False), await log_in(ben, queue=20)
     await anns.connect()
@@ -281,7 +325,10 @@ async def test_a_message_to_nobody_is_refused_later(people, log_in):
 
 
 async def test_a_second_session_of_a_device_replaces_the_first(people, log_in):
-    """4409: the first does not come back by itself, or the two would fight. Both are of one log-in; another would have ended it."""
+    """4409: the first does not come back by itself, or the two would fight.
+
+    Both are of one log-in; another would have ended it.
+    """
     ann, _ = people
     tokens = MemoryTokens()
     first = await log_in(ann, tokens=tokens)
@@ -328,7 +375,9 @@ async def test_an_earlier_run_is_gone_on_from(people, log_in):
 
 
 async def test_a_server_that_is_killed_and_restarted(own_dev, log_in):
-    """kill -9 in the middle: the clients come back by themselves, nothing acknowledged is missing, nothing comes twice."""
+    """kill -9 in the middle: the clients come back by themselves, nothing acknowledged is missing,
+    nothing comes twice.
+    """
     dev = own_dev()
     ann, ben = new_user(dev.http, "ann"), new_user(dev.http, "ben")
     anns, bens = await log_in(ann, listen=False), await log_in(ben)
@@ -336,7 +385,10 @@ async def test_a_server_that_is_killed_and_restarted(own_dev, log_in):
     await bens.connect()
 
     async def write(first, last):
-        return [(await anns.send(f"message {n}", to=ben.user, timeout_s=PATIENCE_S)).message for n in range(first, last)]
+        return [
+            (await anns.send(f"message {n}", to=ben.user, timeout_s=PATIENCE_S)).message
+            for n in range(first, last)
+        ]
 
     before = await write(0, 20)
     writing = asyncio.create_task(write(20, 40))
@@ -346,7 +398,9 @@ async def test_a_server_that_is_killed_and_restarted(own_dev, log_in):
     after = await writing
 
     heard = await messages(bens, 40)
-    assert sorted(int(message.message) for message in heard) == [int(message) for message in before + after]
+    assert sorted(int(message.message) for message in heard) == [
+        int(message) for message in before + after
+    ]
     assert dev.stop() == 0
     await event_of(bens, Disconnected)
 
@@ -360,7 +414,9 @@ async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
     first = client.login.access_token
     async with asyncio.timeout(PATIENCE_S):
         async for _ in repeated(client.ping):
-            if client._line._token != first:  # two thirds of its life are over, and the session has a newer one
+            if (
+                client._line._token != first
+            ):  # two thirds of its life are over, and the session has a newer one
                 break
     await client.send("note to myself", to=ann.user)
     found = []
@@ -369,7 +425,11 @@ async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
         if isinstance(event, frames.Message):
             break
 
-    assert [kind for kind in found if kind is not frames.Unread] == [Connected, frames.Live, frames.Message]
+    assert [kind for kind in found if kind is not frames.Unread] == [
+        Connected,
+        frames.Live,
+        frames.Message,
+    ]
     assert dev.stop() == 0
     await client.close()
 
@@ -386,7 +446,9 @@ def test_the_same_without_asyncio(people):
         bens.connect()
         heard = []
         listening = threading.Thread(
-            target=lambda: heard.extend(event for event in bens.events(timeout_s=2) if isinstance(event, frames.Message))
+            target=lambda: heard.extend(
+                event for event in bens.events(timeout_s=2) if isinstance(event, frames.Message)
+            )
         )
         listening.start()
         sent = anns.send("hi", to=anns.user_named(ben.name).user)

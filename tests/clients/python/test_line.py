@@ -1,4 +1,7 @@
-"""The line: hello, resume, holes, copies, moves, tokens, close codes. Each against a server that behaves, or misbehaves, on purpose."""
+"""The line: hello, resume, holes, copies, moves, tokens, close codes.
+
+Each against a server that behaves, or misbehaves, on purpose.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,16 @@ from http import HTTPStatus
 
 import pytest
 
-from knchat_client import ChatError, Connected, Disconnected, Reload, Replaced, SessionEnded, Unavailable, frames
+from knchat_client import (
+    ChatError,
+    Connected,
+    Disconnected,
+    Reload,
+    Replaced,
+    SessionEnded,
+    Unavailable,
+    frames,
+)
 from knchat_client import session as line
 from knchat_client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
 from knchat_client.position import Shown
@@ -40,7 +52,7 @@ async def news(client, kind):
     raise AssertionError("the events ended")
 
 
-# ---- hello and resume --------------------------------------------------------------------------------------------------------------------
+# ---- hello and resume ----------------------------------------------------------------------------
 
 
 async def test_the_first_hello(connect):
@@ -57,7 +69,9 @@ async def test_the_first_hello(connect):
 
 
 async def test_after_a_cut_the_client_resumes_from_the_newest_cursor(server, connect):
-    """Nothing is lost and nothing asked for twice: the cursor of the last push, and the highest id known."""
+    """Nothing is lost and nothing asked for twice: the cursor of the last push, and the highest id
+    known.
+    """
     client, session = await connect(encoding="msgpack")
     await session.push(20)
     await session.push(10)
@@ -73,7 +87,9 @@ async def test_after_a_cut_the_client_resumes_from_the_newest_cursor(server, con
 
 
 async def test_cursors_of_a_quiet_session_count(server, connect):
-    """`live` and `cursor` move the position, though nothing was pushed; what the welcome says is not one's own position yet."""
+    """`live` and `cursor` move the position, though nothing was pushed; what the welcome says is
+    not one's own position yet.
+    """
     client, session = await connect(welcome={"live": "c5"})
     await news(client, frames.Live)
     session.cut()
@@ -96,7 +112,9 @@ async def test_an_earlier_run_can_be_gone_on_from(connect):
 
 
 async def test_a_hole_is_noticed(server, connect):
-    """A jump in `n` means that something is missing: come back with the cursor before the hole, and show what follows only then."""
+    """A jump in `n` means that something is missing: come back with the cursor before the hole, and
+    show what follows only then.
+    """
     client, session = await connect()
     await session.push(1)
     await session.push(3, n=3)
@@ -111,7 +129,9 @@ async def test_a_hole_is_noticed(server, connect):
 
 
 async def test_reset_tells_the_app_to_reload(server, connect):
-    """More was missed than the server holds: the app reads history again, and the dead cursor is not offered again."""
+    """More was missed than the server holds: the app reads history again, and the dead cursor is
+    not offered again.
+    """
     client, session = await connect()
     await session.push(1)
     await ids(client, 1)
@@ -125,7 +145,9 @@ async def test_reset_tells_the_app_to_reload(server, connect):
 
 
 async def test_only_what_is_asked_for(connect):
-    """A sender does not want pushes: `background` says so to the server, and `listen=False` keeps none."""
+    """A sender does not want pushes: `background` says so to the server, and `listen=False` keeps
+    none.
+    """
     client, session = await connect(listen=False, background=True)
     for message in range(1, 50):
         await session.push(message)
@@ -136,7 +158,7 @@ async def test_only_what_is_asked_for(connect):
     assert await pinging == "now"
 
 
-# ---- copies ------------------------------------------------------------------------------------------------------------------------------
+# ---- copies --------------------------------------------------------------------------------------
 
 
 async def test_copies_are_shown_once(connect):
@@ -172,16 +194,33 @@ async def test_other_pushes_pass_as_they_are(connect):
     ]
     await session.say(*({**push, "n": n, "cursor": "c"} for n, push in enumerate(pushes, 1)))
 
-    assert [type(event) for event in await events(client, 4)] == [frames.Receipt, frames.Unread, frames.Refused, frames.Lost]
+    assert [type(event) for event in await events(client, 4)] == [
+        frames.Receipt,
+        frames.Unread,
+        frames.Refused,
+        frames.Lost,
+    ]
 
 
 async def test_a_count_is_right_when_it_comes(connect):
-    """What came above `upto` before the push is added; one that says less than the last is not shown; mine are not counted."""
+    """What came above `upto` before the push is added; one that says less than the last is not
+    shown; mine are not counted.
+    """
     client, session = await connect()
 
     async def count(unread, read, upto):
         session.n += 1
-        await session.say({"type": "unread", "n": session.n, "cursor": "c", "chat": CHAT, "unread": unread, "read": read, "upto": upto})
+        await session.say(
+            {
+                "type": "unread",
+                "n": session.n,
+                "cursor": "c",
+                "chat": CHAT,
+                "unread": unread,
+                "read": read,
+                "upto": upto,
+            }
+        )
 
     for message in (5, 6, 9, 8):
         await session.push(message)
@@ -196,7 +235,9 @@ async def test_a_count_is_right_when_it_comes(connect):
     await session.push(12)
     await count(998, "10", "10")
 
-    counts = [event.unread for event in await events(client, 7 + 5) if isinstance(event, frames.Unread)]
+    counts = [
+        event.unread for event in await events(client, 7 + 5) if isinstance(event, frames.Unread)
+    ]
     assert counts == [3, 2, 1, 999, 999]
 
 
@@ -204,7 +245,14 @@ async def test_frames_of_later_versions_are_passed_over(connect):
     """A server may be newer than its client."""
     client, session = await connect()
     await session.say({"type": "typing", "chat": CHAT, "user": ALICE})
-    await session.say({"type": "error", "code": "malformed", "message": "of a frame without number", "temporary": False})
+    await session.say(
+        {
+            "type": "error",
+            "code": "malformed",
+            "message": "of a frame without number",
+            "temporary": False,
+        }
+    )
     await session.push(1)
 
     assert await ids(client, 1) == ["1"]
@@ -220,28 +268,44 @@ async def test_what_is_no_frame_ends_the_session(server, connect, text):
     assert (await server.session()).hello["resume"] == "c0"
 
 
-# ---- the server's ends -------------------------------------------------------------------------------------------------------------------
+# ---- the server's ends ---------------------------------------------------------------------------
 
 
 def test_only_the_last_copies_are_remembered(monkeypatch):
     """Memory stays bounded: what was shown long ago is forgotten first."""
     monkeypatch.setattr("knchat_client.position.REMEMBERED", 2)
     shown = Shown()
-    pushed = [frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key=f"k{n}") for n in range(3)]
+    pushed = [
+        frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key=f"k{n}")
+        for n in range(3)
+    ]
     for message in pushed:
         shown.keep(message)
 
-    assert [shown.judge(message) for message in pushed] == [(True, None), (False, None), (False, None)]
+    assert [shown.judge(message) for message in pushed] == [
+        (True, None),
+        (False, None),
+        (False, None),
+    ]
 
 
 def test_a_key_may_come_again_after_a_day():
-    """It is unique for 24 h: a message that comes later under the same key is another one, and is shown."""
+    """It is unique for 24 h: a message that comes later under the same key is another one, and is
+    shown.
+    """
     shown = Shown()
     first, later = (first_id_at(1_800_000_000_000 + hours * 3_600_000) for hours in (0, 24))
-    pushed = [frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key="k") for n in (first, later - 1, later)]
+    pushed = [
+        frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key="k")
+        for n in (first, later - 1, later)
+    ]
     shown.keep(pushed[0])
 
-    assert [shown.judge(message) for message in pushed] == [(False, None), (False, None), (True, None)]
+    assert [shown.judge(message) for message in pushed] == [
+        (False, None),
+        (False, None),
+        (True, None),
+    ]
 
 
 async def test_a_moved_user_goes_there_at_once(server, connect):
@@ -383,7 +447,9 @@ async def test_silence_ends_the_session(server, connect):
 
 
 async def test_a_suspended_machine_notices_the_silence_when_it_wakes(server, connect, monkeypatch):
-    """What has passed meanwhile counts, though asyncio's timers have slept: it comes back at once, not a minute later."""
+    """What has passed meanwhile counts, though asyncio's timers have slept: it comes back at once,
+    not a minute later.
+    """
     monkeypatch.setattr("knchat_client.session._SLICE_S", 0.05)
     client, _ = await connect(welcome={"ping_s": 30})
     elapsed_s = line.elapsed_s
@@ -404,7 +470,9 @@ async def test_pings_are_a_sign_of_life(server, connect):
     assert await ids(client, 1) == ["1"]
 
 
-@pytest.mark.parametrize("status", [HTTPStatus.FORBIDDEN, HTTPStatus.UPGRADE_REQUIRED, HTTPStatus.BAD_REQUEST])
+@pytest.mark.parametrize(
+    "status", [HTTPStatus.FORBIDDEN, HTTPStatus.UPGRADE_REQUIRED, HTTPStatus.BAD_REQUEST]
+)
 async def test_a_refused_handshake_is_final(server, make_client, status):
     """A wrong URL or origin does not get better by trying again."""
     client = await make_client()
@@ -418,7 +486,11 @@ async def test_a_refused_handshake_is_final(server, make_client, status):
 async def test_a_gateway_that_is_not_ready_is_tried_again(server, make_client):
     """503 and the like, and the 404 of an ingress that does not know it yet: back-off."""
     client = await make_client()
-    server.handshakes = [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_FOUND]
+    server.handshakes = [
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.NOT_FOUND,
+    ]
     connecting = asyncio.create_task(client.connect())
     await (await server.session()).welcome()
 
@@ -491,7 +563,7 @@ async def test_nobody_is_logged_in(server, make_client):
     assert server.calls[-1] == ("DELETE", "/v1/sessions/current")
 
 
-# ---- decisions, without I/O --------------------------------------------------------------------------------------------------------------
+# ---- decisions, without I/O ----------------------------------------------------------------------
 
 
 def test_pauses_grow_with_full_jitter():
@@ -505,7 +577,9 @@ def test_pauses_grow_with_full_jitter():
     assert highest.after(Over(4002, "no pong")).pause_s == FIRST_PAUSE_S
 
 
-@pytest.mark.parametrize("code", [None, 1000, 1001, 1009, 1011, 1012, 4002, 4003, 4005, 4006, 4099, 4300])
+@pytest.mark.parametrize(
+    "code", [None, 1000, 1001, 1009, 1011, 1012, 4002, 4003, 4005, 4006, 4099, 4300]
+)
 def test_all_other_codes_come_back(code):
     """Whatever is not in 4400 to 4499 is worth another try."""
     assert Comeback(lambda: 1.0).after(Over(code, "")) == Step(FIRST_PAUSE_S)
@@ -513,16 +587,23 @@ def test_all_other_codes_come_back(code):
 
 def test_a_move_during_a_drain_is_at_once():
     """Who is told where to go does not wait for the time that `drain` has given it."""
-    assert Comeback().after(Over(4001, "moved", url="ws://new.example/v1/socket", pause_s=5.0)) == Step(
-        0.0, url="ws://new.example/v1/socket"
-    )
+    assert Comeback().after(
+        Over(4001, "moved", url="ws://new.example/v1/socket", pause_s=5.0)
+    ) == Step(0.0, url="ws://new.example/v1/socket")
 
 
 def test_the_gateway_is_asked_for_after_failures():
-    """The third failure in a row asks who the owner is, and each after it; a token that is refused twice waits."""
+    """The third failure in a row asks who the owner is, and each after it; a token that is refused
+    twice waits.
+    """
     comeback = Comeback(lambda: 1.0)
 
-    assert [comeback.after(Over(None, "refused")).ask for _ in range(4)] == [False, False, True, True]
+    assert [comeback.after(Over(None, "refused")).ask for _ in range(4)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     comeback.live()
     assert comeback.after(Over(4004, "")) == Step(0.0, renew=True)
     assert comeback.after(Over(4004, "")) == Step(FIRST_PAUSE_S, renew=True)

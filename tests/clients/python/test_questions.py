@@ -1,4 +1,7 @@
-"""Sending and asking: over lost lines, temporary errors, deadlines, and a reader that is too slow. Against a scripted server."""
+"""Sending and asking: over lost lines, temporary errors, deadlines, and a reader that is too slow.
+
+Against a scripted server.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,33 @@ import asyncio
 
 import pytest
 
-from knchat_client import Connected, Disconnected, Malformed, Refused, Reload, Replaced, Sent, Unavailable, frames
+from knchat_client import (
+    Connected,
+    Disconnected,
+    Malformed,
+    Refused,
+    Reload,
+    Replaced,
+    Sent,
+    Unavailable,
+    frames,
+)
 from knchat_client.events import Inbox
 from schemas.ids import time_text
 from tests.clients.python.scripted import ALICE, BOB, CHAT, PATIENCE_S
 from tests.clients.python.test_line import ids
 
 TIME = time_text(1_795_560_000_000)
-ITEM = {"chat": CHAT, "message": "9", "sender": BOB, "key": "k", "time": TIME, "version": "9", "reactions": [], "text": "hi"}
+ITEM = {
+    "chat": CHAT,
+    "message": "9",
+    "sender": BOB,
+    "key": "k",
+    "time": TIME,
+    "version": "9",
+    "reactions": [],
+    "text": "hi",
+}
 
 
 async def arrived(client, count):
@@ -35,7 +57,14 @@ async def test_a_message_is_sent(connect):
 
     assert await to_bob == Sent(CHAT, "9", TIME, first["key"], duplicate=False)
     assert await into_chat == Sent(CHAT, "10", TIME, "mine", duplicate=True)
-    assert first == {"type": "send", "id": 1, "key": first["key"], "to": BOB, "text": "hi", "reply_to": "3"}
+    assert first == {
+        "type": "send",
+        "id": 1,
+        "key": first["key"],
+        "to": BOB,
+        "text": "hi",
+        "reply_to": "3",
+    }
     assert second == {"type": "send", "id": 2, "key": "mine", "chat": CHAT, "text": "hi"}
 
 
@@ -68,15 +97,21 @@ async def test_a_send_survives_lost_lines(server, connect):
 
 
 async def test_a_temporary_error_is_met_by_repeating(connect):
-    """`temporary: true` means that the outcome is unknown: the same key again, not before the server's pause."""
+    """`temporary: true` means that the outcome is unknown: the same key again, not before the
+    server's pause.
+    """
     client, session = await connect()
     sending = asyncio.create_task(client.send("hi", to=BOB))
     first = await session.hear()
     began_at = asyncio.get_running_loop().time()
-    await session.answer(first, "error", code="rate_limited", message="slowly", temporary=True, retry_after_ms=300)
+    await session.answer(
+        first, "error", code="rate_limited", message="slowly", temporary=True, retry_after_ms=300
+    )
     second = await session.hear()
     waited_s = asyncio.get_running_loop().time() - began_at
-    await session.answer(second, "error", code="unavailable", message="the log is away", temporary=True)
+    await session.answer(
+        second, "error", code="unavailable", message="the log is away", temporary=True
+    )
     await session.ok(await session.hear(), 9)
 
     assert (await sending).message == "9"
@@ -86,13 +121,26 @@ async def test_a_temporary_error_is_met_by_repeating(connect):
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [("key_reused", Refused), ("malformed", Malformed), ("too_large", Malformed), ("of_a_later_version", Refused)]
+    ("code", "kind"),
+    [
+        ("key_reused", Refused),
+        ("malformed", Malformed),
+        ("too_large", Malformed),
+        ("of_a_later_version", Refused),
+    ],
 )
 async def test_a_definite_error_is_raised(connect, code, kind):
     """`temporary: false`: nothing happened, and the app is told why and where."""
     client, session = await connect()
     sending = asyncio.create_task(client.send("hi", to=BOB))
-    await session.answer(await session.hear(), "error", code=code, message="no", temporary=False, details={"field": "text"})
+    await session.answer(
+        await session.hear(),
+        "error",
+        code=code,
+        message="no",
+        temporary=False,
+        details={"field": "text"},
+    )
 
     with pytest.raises(kind) as refused:
         await sending
@@ -136,8 +184,23 @@ async def test_questions_are_asked(connect):
         del frame["id"]
         return frame, await running
 
-    page = {"chat": CHAT, "messages": [ITEM], "more_before": False, "more_after": True, "first": "9", "last": "9"}
-    state = {"chat": CHAT, "kind": "direct", "newest": "9", "unread": 1, "read": "0", "received": "0", "others": [BOB]}
+    page = {
+        "chat": CHAT,
+        "messages": [ITEM],
+        "more_before": False,
+        "more_after": True,
+        "first": "9",
+        "last": "9",
+    }
+    state = {
+        "chat": CHAT,
+        "kind": "direct",
+        "newest": "9",
+        "unread": 1,
+        "read": "0",
+        "received": "0",
+        "others": [BOB],
+    }
 
     frame, answer = await asked(client.history(CHAT), "page", **page)
     assert frame == {"type": "history", "chat": CHAT}
@@ -149,7 +212,9 @@ async def test_questions_are_asked(connect):
     assert frame == {"type": "chats", "after": "x", "limit": 3}
     assert (answer.chats[0].unread, answer.after) == (1, "y")
     assert (await asked(client.chats(), "chats", chats=[]))[0] == {"type": "chats"}
-    frame, answer = await asked(client.digest(CHAT, first="1", last="9"), "digest", count=1, hash="00ff")
+    frame, answer = await asked(
+        client.digest(CHAT, first="1", last="9"), "digest", count=1, hash="00ff"
+    )
     assert frame == {"type": "digest", "chat": CHAT, "from": "1", "to": "9"}
     assert (answer.count, answer.hash) == (1, "00ff")
     frame, _ = await asked(client.mark(CHAT, read="9"), "ok")
@@ -160,7 +225,9 @@ async def test_questions_are_asked(connect):
 
 @pytest.mark.parametrize("answer", [{"kind": "pong", "time": TIME}, {"kind": "ok"}])
 async def test_an_answer_of_another_kind(connect, answer):
-    """A server that answers something else, or without the id, has not said that the message is safe."""
+    """A server that answers something else, or without the id, has not said that the message is
+    safe.
+    """
     client, session = await connect()
     sending = asyncio.create_task(client.send("hi", to=BOB))
     await session.answer(await session.hear(), **answer)
@@ -170,7 +237,9 @@ async def test_an_answer_of_another_kind(connect, answer):
 
 
 async def test_a_line_that_does_not_answer_is_checked(server, connect, monkeypatch):
-    """A dead line is found out by a ping while somebody waits, long before the heartbeat would find it."""
+    """A dead line is found out by a ping while somebody waits, long before the heartbeat would find
+    it.
+    """
     monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.05)
     monkeypatch.setattr("knchat_client.session._PONG_S", 0.2)
     client, session = await connect()
@@ -205,11 +274,15 @@ async def test_closing_ends_what_is_under_way(connect):
 
     with pytest.raises(Unavailable, match="closed"):
         await sending
-    assert [event.message async for event in client.events() if isinstance(event, frames.Message)] == ["1"]
+    assert [
+        event.message async for event in client.events() if isinstance(event, frames.Message)
+    ] == ["1"]
 
 
 async def test_a_slow_reader_makes_the_server_wait(server, connect):
-    """At most `queue` events wait; the rest stays in the line, in order, and nothing is asked for twice."""
+    """At most `queue` events wait; the rest stays in the line, in order, and nothing is asked for
+    twice.
+    """
     client, session = await connect(queue=5)
     for message in range(1, 31):
         await session.push(message)
@@ -220,7 +293,9 @@ async def test_a_slow_reader_makes_the_server_wait(server, connect):
 
 
 async def test_a_slow_reader_can_still_ask(server, connect):
-    """Pushes stand before the answer and there is no room for them: they are left out, and fetched when there is."""
+    """Pushes stand before the answer and there is no room for them: they are left out, and fetched
+    when there is.
+    """
     client, session = await connect(queue=5)
     for message in range(1, 21):
         await session.push(message)
@@ -242,7 +317,9 @@ async def test_a_slow_reader_can_still_ask(server, connect):
 
 
 async def test_a_bot_that_answers_each_message(server, connect):
-    """Asking inside the loop over events, with more events coming than there is room for: no standstill, no loss, no copy."""
+    """Asking inside the loop over events, with more events coming than there is room for: no
+    standstill, no loss, no copy.
+    """
     client, session = await connect(queue=4)
     count, answered = 60, []
 
@@ -277,7 +354,9 @@ async def test_a_bot_that_answers_each_message(server, connect):
 
 
 async def test_a_full_queue_leaves_news_of_the_line_out():
-    """Connected and Disconnected are told when there is room; what the app must act on always is, once."""
+    """Connected and Disconnected are told when there is room; what the app must act on always is,
+    once.
+    """
     inbox = Inbox(2)
     for event in (
         Connected("new", "s1"),

@@ -11,15 +11,20 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-# SQLite indexes an account's names by the rowid, which must be the primary key, and that only if its type says INTEGER.
+# SQLite indexes an account's names by the rowid, which must be the primary key, and that only if
+# its type says INTEGER.
 _USER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-# What is a key or put in order is compared by its bytes on PostgreSQL too, whatever the database's locale.
+# What is a key or put in order is compared by its bytes on PostgreSQL too, whatever the database's
+# locale.
 _KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Makes everything; there is nothing before it. PostgreSQL's index for the search of names is made by `search.py`, if it can be."""
+    """Makes everything; there is nothing before it.
+
+    PostgreSQL's index for the search of names is made by `search.py`, if it can be.
+    """
     _accounts()
     _gateways()
     _chats()
@@ -39,7 +44,9 @@ def _accounts() -> None:
         sa.Column("settings", sa.JSON),
         sa.Column("password_hash", sa.Text, nullable=False),
     )
-    op.create_index("accounts_user_name", "accounts", [sa.func.lower(accounts.c.user_name)], unique=True)
+    op.create_index(
+        "accounts_user_name", "accounts", [sa.func.lower(accounts.c.user_name)], unique=True
+    )
     op.create_table(
         "devices",
         sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -65,7 +72,8 @@ def _gateways() -> None:
     # All 4,096 numbers (12 bits of an id), each lent out never yet.
     op.execute(
         "INSERT INTO generators (generator, holder, until_ms) "
-        "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 4095) SELECT n, '', 0 FROM numbers"
+        "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < "
+        "4095) SELECT n, '', 0 FROM numbers"
     )
     op.create_table(
         "owners",
@@ -99,16 +107,26 @@ def _chats() -> None:
 
 
 def _search_by_fts5() -> None:
-    """Names by their trigrams: any case, substrings of 3 characters or more. The triggers keep it in step with `accounts`."""
+    """Names by their trigrams: any case, substrings of 3 characters or more.
+
+    The triggers keep it in step with `accounts`.
+    """
     op.execute(
         "CREATE VIRTUAL TABLE account_names USING fts5("
-        "user_name, display_name, content = 'accounts', content_rowid = 'user', tokenize = 'trigram')"
+        "user_name, display_name, content = 'accounts', content_rowid = 'user', tokenize = "
+        "'trigram')"
     )
-    added = "INSERT INTO account_names (rowid, user_name, display_name) VALUES (new.user, new.user_name, new.display_name);"
+    added = (
+        "INSERT INTO account_names (rowid, user_name, display_name) VALUES (new.user, "
+        "new.user_name, new.display_name);"
+    )
     removed = (
         "INSERT INTO account_names (account_names, rowid, user_name, display_name) "
         "VALUES ('delete', old.user, old.user_name, old.display_name);"
     )
     op.execute(f"CREATE TRIGGER accounts_named AFTER INSERT ON accounts BEGIN {added} END")
     op.execute(f"CREATE TRIGGER accounts_gone AFTER DELETE ON accounts BEGIN {removed} END")
-    op.execute(f"CREATE TRIGGER accounts_renamed AFTER UPDATE OF user_name, display_name ON accounts BEGIN {removed} {added} END")
+    op.execute(
+        "CREATE TRIGGER accounts_renamed AFTER UPDATE OF user_name, display_name ON accounts "
+        f"BEGIN {removed} {added} END"
+    )

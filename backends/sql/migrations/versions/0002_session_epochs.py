@@ -1,6 +1,8 @@
-"""Session epochs and endings: all log-ins of an account can end in one step, and gateways hear of it whatever is unavailable.
+"""Session epochs and endings: all log-ins of an account can end in one step, and gateways hear of
+it whatever is unavailable.
 
-What the columns mean stands beside the tables in `backends/accounts`. Log-ins go on; display names get their composed form (NFC).
+What the columns mean stands beside the tables in `backends/accounts`. Log-ins go on; display names
+get their composed form (NFC).
 """
 
 from __future__ import annotations
@@ -19,8 +21,12 @@ _AT_ONCE = 1_000
 
 def upgrade() -> None:
     """Adds only: processes of the version before go on meanwhile."""
-    op.add_column("accounts", sa.Column("session_epoch", sa.BigInteger, nullable=False, server_default="0"))
-    op.add_column("devices", sa.Column("rotated_ms", sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column(
+        "accounts", sa.Column("session_epoch", sa.BigInteger, nullable=False, server_default="0")
+    )
+    op.add_column(
+        "devices", sa.Column("rotated_ms", sa.BigInteger, nullable=False, server_default="0")
+    )
     op.add_column("devices", sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"))
     op.execute("UPDATE devices SET rotated_ms = seen_ms")
     op.create_table(
@@ -36,11 +42,19 @@ def upgrade() -> None:
 
 def _compose_names() -> None:
     connection = op.get_bind()
-    accounts = sa.table("accounts", sa.column("user", sa.BigInteger), sa.column("display_name", sa.Text))
-    page = sa.select(accounts.c.user, accounts.c.display_name).order_by(accounts.c.user).limit(_AT_ONCE)
+    accounts = sa.table(
+        "accounts", sa.column("user", sa.BigInteger), sa.column("display_name", sa.Text)
+    )
+    page = (
+        sa.select(accounts.c.user, accounts.c.display_name)
+        .order_by(accounts.c.user)
+        .limit(_AT_ONCE)
+    )
     after = -1
     while rows := connection.execute(page.where(accounts.c.user > after)).all():
         for user, name in rows:
             if (composed := unicodedata.normalize("NFC", name)) != name:
-                connection.execute(sa.update(accounts).where(accounts.c.user == user).values(display_name=composed))
+                connection.execute(
+                    sa.update(accounts).where(accounts.c.user == user).values(display_name=composed)
+                )
         after = rows[-1].user

@@ -1,8 +1,10 @@
 # Copied from schemas/frames.py by scripts/generate; change that file.
-"""Client frames: every object that travels over the WebSocket, as JSON or MessagePack, and the one decoder and encoder for both.
+"""Client frames: every object that travels over the WebSocket, as JSON or MessagePack, and the one
+decoder and encoder for both.
 
-The gateway decodes and encodes; the Python client does the reverse. Names, types and limits are protocol.md's; unknown fields are
-ignored, and a field that is absent is never sent as null. Ids are decimal strings and are parsed where they are used (schemas/ids.py).
+The gateway decodes and encodes; the Python client does the reverse. Names, types and limits are
+protocol.md's; unknown fields are ignored, and a field that is absent is never sent as null. Ids are
+decimal strings and are parsed where they are used (schemas/ids.py).
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ def _kinds(union: Any) -> dict[str, type[Struct]]:
     return {kind.__struct_config__.tag: kind for kind in get_args(union)}
 
 
-# ---- client to server --------------------------------------------------------------------------------------------------------------------
+# ---- client to server ----------------------------------------------------------------------------
 
 
 class ClientFrame(Struct, tag_field="type", kw_only=True, omit_defaults=True, frozen=True):
-    """What every client frame has: `id` is the client's number for the reply; without it there is no `ok`, but errors are still told."""
+    """What every client frame has: `id` is the client's number for the reply; without it there is
+    no `ok`, but errors are still told.
+    """
 
     id: Number | UnsetType = UNSET
 
@@ -54,7 +58,10 @@ class ClientInfo(Struct, frozen=True, omit_defaults=True):
 
 
 class Hello(ClientFrame, tag="hello", kw_only=True, frozen=True):
-    """Must be first, within 5 s. `resume` is the newest cursor; `seen` the highest id the client knows."""
+    """Must be first, within 5 s.
+
+    `resume` is the newest cursor; `seen` the highest id the client knows.
+    """
 
     token: Annotated[str, Meta(max_length=4096)]
     device: Key
@@ -84,7 +91,9 @@ class Mark(ClientFrame, tag="mark", kw_only=True, frozen=True):
 
 
 class History(ClientFrame, tag="history", kw_only=True, frozen=True):
-    """A page of a chat: at most one of before, after and around, each an id or a time; none means the newest."""
+    """A page of a chat: at most one of before, after and around, each an id or a time; none means
+    the newest.
+    """
 
     chat: Chat
     before: str | UnsetType = UNSET
@@ -123,7 +132,7 @@ Incoming = Hello | Send | Mark | Ask | Refresh | Ping
 CLIENT_TYPES: Final = frozenset(_kinds(Incoming))
 
 
-# ---- server to client --------------------------------------------------------------------------------------------------------------------
+# ---- server to client ----------------------------------------------------------------------------
 
 
 class ServerFrame(Struct, tag_field="type", kw_only=True, omit_defaults=True):
@@ -133,7 +142,10 @@ class ServerFrame(Struct, tag_field="type", kw_only=True, omit_defaults=True):
 
 
 class Push(ServerFrame, kw_only=True):
-    """A durable push. `n` counts them in this session from 1; `cursor` stands just behind it in the log."""
+    """A durable push.
+
+    `n` counts them in this session from 1; `cursor` stands just behind it in the log.
+    """
 
     durable: ClassVar[bool] = True
     n: int = 0
@@ -147,7 +159,10 @@ class Limits(Struct, frozen=True):
     text_bytes: int
     send_per_minute: int
     frames_per_second: int = 0
-    """Messages; those beyond are taken later. 0: a server of before 2026-11-29, which does not say."""
+    """Messages; those beyond are taken later.
+
+    0: a server of before 2026-11-29, which does not say.
+    """
 
 
 class Welcome(ServerFrame, tag="welcome", kw_only=True):
@@ -189,7 +204,10 @@ class Ok(ServerFrame, tag="ok", kw_only=True):
 
 
 class Error(ServerFrame, tag="error", kw_only=True):
-    """Not done. `temporary: true`: the outcome is unknown, repeat with the same key; false: nothing happened."""
+    """Not done.
+
+    `temporary: true`: the outcome is unknown, repeat with the same key; false: nothing happened.
+    """
 
     code: str
     message: str
@@ -230,14 +248,19 @@ class Refused(Push, tag="refused", kw_only=True):
 
 
 class Lost(Push, tag="lost", kw_only=True):
-    """A command could not be processed and was set aside; sending again with the same key is safe."""
+    """A command could not be processed and was set aside; sending again with
+    the same key is safe.
+    """
 
     message: str
     key: str
 
 
 class Unread(Push, tag="unread", kw_only=True):
-    """How many messages above my read watermark; 999 means 999 or more. `upto`: the newest one that was counted."""
+    """How many messages above my read watermark; 999 means 999 or more.
+
+    `upto`: the newest one that was counted.
+    """
 
     chat: str
     unread: int
@@ -260,7 +283,9 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class Page(ServerFrame, tag="page", kw_only=True):
-    """Messages newest first; first and last are its lowest and highest id, absent when it is empty."""
+    """Messages newest first; first and last are its lowest and highest id,
+    absent when it is empty.
+    """
 
     chat: str
     messages: list[HistoryMessage]
@@ -304,7 +329,10 @@ class Moved(ServerFrame, tag="moved", kw_only=True):
 
 
 class Drain(ServerFrame, tag="drain", kw_only=True):
-    """A planned end: the socket stays usable until it is closed. `url`: where the user goes next, when that is known."""
+    """A planned end: the socket stays usable until it is closed.
+
+    `url`: where the user goes next, when that is known.
+    """
 
     reconnect_after_ms: int
     url: str | UnsetType = UNSET
@@ -344,11 +372,14 @@ Outgoing = (
 SERVER_TYPES: Final = frozenset(_kinds(Outgoing))
 
 
-# ---- codec -------------------------------------------------------------------------------------------------------------------------------
+# ---- codec ---------------------------------------------------------------------------------------
 
 
 class Codec:
-    """JSON or MessagePack of both directions. Stateless: one each for the whole process (`CODECS`)."""
+    """JSON or MessagePack of both directions.
+
+    Stateless: one each for the whole process (`CODECS`).
+    """
 
     def __init__(self, *, text: bool) -> None:
         module = msgspec.json if text else msgspec.msgpack
@@ -363,7 +394,8 @@ class Codec:
         self._lenient_outgoing: Callable[[Part], Any] = Lenient(_kinds(Outgoing), text=text).read
 
     def split(self, payload: bytes) -> Sequence[Part]:
-        """The objects of one WebSocket message: itself, or the elements of an array of at most FRAMES_IN_ARRAY.
+        """The objects of one WebSocket message: itself, or the elements of an array of at most
+        FRAMES_IN_ARRAY.
 
         Raises Unparsable.
         """
@@ -374,7 +406,11 @@ class Codec:
             parts = self._array(payload)
         except BROKEN as error:
             try:
-                parts = [part if isinstance(part, dict) else b"" for part in json_of(payload)] if self.text else ()
+                parts = (
+                    [part if isinstance(part, dict) else b"" for part in json_of(payload)]
+                    if self.text
+                    else ()
+                )
             except (ValueError, RecursionError):
                 parts = ()
             if not parts:
@@ -391,7 +427,10 @@ class Codec:
             return self._lenient_incoming(frame)  # type: ignore[no-any-return]  # one of its kinds
 
     def outgoing(self, frame: Part) -> Outgoing | None:
-        """One server frame, for clients; None for a type that this client does not know yet. Raises Unparsable or BadFrame."""
+        """One server frame, for clients; None for a type that this client does not know yet.
+
+        Raises Unparsable or BadFrame.
+        """
         try:
             return self._outgoing(frame)
         except (*BROKEN, TypeError):

@@ -1,9 +1,10 @@
 # Copied from schemas/ids.py by scripts/generate; change that file.
-"""Message ids: a snowflake used as a hybrid logical clock. This module makes ids, and reads the time of one.
+"""Message ids: a snowflake used as a hybrid logical clock.
 
-Layout, from the top: 41 bits milliseconds since 2024-01-01 UTC, 12 bits generator, 10 bits sequence; below 2^63.
-Ids sort by time; a process that has seen an id mints only greater ones, so a reply sorts after its question.
-No I/O and no clock here: time is passed in as Unix milliseconds. Source: design.md D3.
+This module makes ids, and reads the time of one. Layout, from the top: 41 bits milliseconds since
+2024-01-01 UTC, 12 bits generator, 10 bits sequence; below 2^63. Ids sort by time; a process that
+has seen an id mints only greater ones, so a reply sorts after its question. No I/O and no clock
+here: time is passed in as Unix milliseconds. Source: design.md D3.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ GENERATORS: Final = 1 << GENERATOR_BITS
 LATEST: Final = MessageId((1 << 63) - 1)
 """Above every id: the page before it is the newest."""
 MAX_AHEAD_MS: Final = 1_000
-"""How far the logical clock may run ahead of the real one. More would let one wrong clock drag all others along."""
+"""How far the logical clock may run ahead of the real one.
+
+More would let one wrong clock drag all others along.
+"""
 
 _SHIFT: Final = GENERATOR_BITS + SEQUENCE_BITS
 _SEQUENCES: Final = 1 << SEQUENCE_BITS
@@ -43,7 +47,9 @@ _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASC
 
 
 def first_id_at(unix_ms: int) -> MessageId:
-    """The first possible id of that millisecond: every message of an earlier one has a smaller id."""
+    """The first possible id of that millisecond: every message of an earlier
+    one has a smaller id.
+    """
     return MessageId(min(max(unix_ms - EPOCH_MS, 0) << _SHIFT, LATEST))
 
 
@@ -59,8 +65,13 @@ def time_of(message_id: int) -> datetime:
 
 @lru_cache(maxsize=1024)
 def time_text(unix_ms: int) -> str:
-    """RFC 3339, UTC, milliseconds: the only form of time on the wire. 1.4 us made, 0.1 us remembered: an `ok` and its pushes share one."""
-    return (_UNIX + _MILLISECOND * unix_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """RFC 3339, UTC, milliseconds: the only form of time on the wire.
+
+    1.4 us made, 0.1 us remembered: an `ok` and its pushes share one.
+    """
+    return (
+        (_UNIX + _MILLISECOND * unix_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def parse_id(text: str, *, name: str) -> MessageId:
@@ -78,11 +89,15 @@ def parse_user(text: str, *, name: str) -> UserId:
 
 
 def parse_id_or_time(text: str, *, name: str) -> MessageId:
-    """Digits are an id; an RFC 3339 UTC time stands for the first possible id of its millisecond."""
+    """Digits are an id; an RFC 3339 UTC time stands for the first possible id
+    of its millisecond.
+    """
     if text.isascii() and text.isdigit():
         return parse_id(text, name=name)
     if not _TIME.fullmatch(text):
-        raise Malformed(f"{name} must be an id, or a time like 2026-01-31T23:59:59.000Z", field=name)
+        raise Malformed(
+            f"{name} must be an id, or a time like 2026-01-31T23:59:59.000Z", field=name
+        )
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -91,10 +106,12 @@ def parse_id_or_time(text: str, *, name: str) -> MessageId:
 
 
 def parse_anchor(text: str, *, name: str) -> MessageId:
-    """What a page `before`, `after` or `around` (the name) starts from: an id, or a time, which stands for the first id of its millisecond.
+    """What a page `before`, `after` or `around` (the name) starts from: an id, or a time, which
+    stands for the first id of its millisecond.
 
-    `after` leaves out the id that it names, but a time names none: a message lies in exactly one of before=T and after=T (protocol.md
-    section 3). Some message has just that first id: generator 0 mints it.
+    `after` leaves out the id that it names, but a time names none: a message lies in exactly one of
+    before=T and after=T (protocol.md section 3). Some message has just that first id: generator 0
+    mints it.
     """
     anchor = parse_id_or_time(text, name=name)
     return MessageId(max(anchor - 1, 0)) if name == "after" and not text.isdigit() else anchor
@@ -108,14 +125,18 @@ def direct_chat(one: int, other: int) -> ChatId:
 def parse_chat(text: str, *, name: str = "chat") -> ChatId:
     """A well-formed chat id, in its one spelling. Raises Malformed naming the field."""
     match = _CHAT.fullmatch(text)
-    numbers = [] if match is None else [int(number) for number in match.groups() if number is not None]
+    numbers = (
+        [] if match is None else [int(number) for number in match.groups() if number is not None]
+    )
     if not numbers or numbers != sorted(numbers) or numbers[-1] > LATEST:
         raise Malformed(f"{name} must be d-<lower user id>-<higher user id> or g-<id>", field=name)
     return ChatId(text)
 
 
 def direct_members(chat: ChatId) -> tuple[UserId, ...] | None:
-    """The one or two people of a direct chat; None for a group, whose members only the accounts store knows."""
+    """The one or two people of a direct chat; None for a group, whose members only the accounts
+    store knows.
+    """
     if not chat.startswith("d-"):
         return None
     lower, higher = chat[2:].split("-")
@@ -123,7 +144,10 @@ def direct_members(chat: ChatId) -> tuple[UserId, ...] | None:
 
 
 def random_id() -> int:
-    """A random 62-bit number, never 0: user and group ids. Uniqueness is the database's to enforce."""
+    """A random 62-bit number, never 0: user and group ids.
+
+    Uniqueness is the database's to enforce.
+    """
     return secrets.randbits(62) or 1
 
 
@@ -139,7 +163,10 @@ class Snowflake:
     _sequence: int = field(default=-1)
 
     def next_id(self, now_ms: int) -> MessageId:
-        """The next id. Raises Unavailable when the logical clock is more than MAX_AHEAD_MS ahead of `now_ms`."""
+        """The next id.
+
+        Raises Unavailable when the logical clock is more than MAX_AHEAD_MS ahead of `now_ms`.
+        """
         if now_ms > self._ms:
             self._ms, self._sequence = now_ms, -1
         self._sequence += 1
@@ -147,15 +174,25 @@ class Snowflake:
             self._ms, self._sequence = self._ms + 1, 0
         if self._ms > now_ms + MAX_AHEAD_MS:
             self._sequence -= 1
-            raise Unavailable("the clock stands too far behind the ids already given; waiting for it")
-        return MessageId((self._ms - EPOCH_MS) << _SHIFT | self.generator << SEQUENCE_BITS | self._sequence)
+            raise Unavailable(
+                "the clock stands too far behind the ids already given; waiting for it"
+            )
+        return MessageId(
+            (self._ms - EPOCH_MS) << _SHIFT | self.generator << SEQUENCE_BITS | self._sequence
+        )
 
     def advance(self, seen: int, now_ms: int) -> bool:
-        """Makes every later id greater than `seen`. False, and nothing changed, if that lies over MAX_AHEAD_MS in the future."""
+        """Makes every later id greater than `seen`.
+
+        False, and nothing changed, if that lies over MAX_AHEAD_MS in the future.
+        """
         seen_ms = unix_ms_of(seen)
         if seen_ms > now_ms + MAX_AHEAD_MS:
             return False
-        seen_generator, seen_sequence = seen >> SEQUENCE_BITS & (GENERATORS - 1), seen & (_SEQUENCES - 1)
+        seen_generator, seen_sequence = (
+            seen >> SEQUENCE_BITS & (GENERATORS - 1),
+            seen & (_SEQUENCES - 1),
+        )
         if seen_generator > self.generator:
             seen_ms, seen_sequence = seen_ms + 1, -1
         elif seen_generator < self.generator:

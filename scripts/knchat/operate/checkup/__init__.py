@@ -1,6 +1,7 @@
-"""What `kn-chat doctor` looks at, and what a check and its findings are. The checks stand in the files beside, one function each.
+"""What `kn-chat doctor` looks at, and what a check and its findings are.
 
-A check is a function from what was seen to findings; it asks nobody. Its name is its heading in docs/operations/runbook.md.
+The checks stand in the files beside, one function each. A check is a function from what was seen to
+findings; it asks nobody. Its name is its heading in docs/operations/runbook.md.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """All that the checks look at. What was not asked is None, and `unasked` says why, by the part: kafka, readyz."""
+    """All that the checks look at.
+
+    What was not asked is None, and `unasked` says why, by the part: kafka, readyz.
+    """
 
     installed: Installed
     unknown_kinds: Sequence[str] = ()
@@ -63,18 +67,37 @@ class Seen:
     @property
     def gateways(self) -> Object | None:
         """The gateways' StatefulSet."""
-        return next((thing for thing in self.installed.of_kind("StatefulSet") if thing["metadata"]["name"] == "gateway"), None)
+        return next(
+            (
+                thing
+                for thing in self.installed.of_kind("StatefulSet")
+                if thing["metadata"]["name"] == "gateway"
+            ),
+            None,
+        )
 
     @property
     def workloads(self) -> list[Object]:
         """What runs code of ours: functions, gateways, the migration, the audit."""
         gateways = self.gateways
-        jobs = [thing for thing in self.installed.of_kind("Job") if thing["metadata"]["name"] == "migrate"]
-        return [*self.installed.of_kind("Function"), *([gateways] if gateways else []), *jobs, *self.installed.of_kind("CronJob")]
+        jobs = [
+            thing
+            for thing in self.installed.of_kind("Job")
+            if thing["metadata"]["name"] == "migrate"
+        ]
+        return [
+            *self.installed.of_kind("Function"),
+            *([gateways] if gateways else []),
+            *jobs,
+            *self.installed.of_kind("CronJob"),
+        ]
 
     def environment(self, thing: Object) -> dict[str, str]:
         """The variables of a workload of ours: of its first container, which is ours."""
-        config_maps = {entry["metadata"]["name"]: entry.get("data") or {} for entry in self.installed.of_kind("ConfigMap")}
+        config_maps = {
+            entry["metadata"]["name"]: entry.get("data") or {}
+            for entry in self.installed.of_kind("ConfigMap")
+        }
         containers = pod_of(thing).get("containers") or containers_of(pod_of(thing))
         return environment_of(containers[0], config_maps) if containers else {}
 

@@ -1,4 +1,7 @@
-"""Checks of what somebody has to be asked for: `/readyz`, clocks, and Kafka itself. `ask_*` ask, the checks judge."""
+"""Checks of what somebody has to be asked for: `/readyz`, clocks, and Kafka itself.
+
+`ask_*` ask, the checks judge.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def ask_ready(urls: Sequence[str]) -> tuple[list[Answer], list[Clock]]:
     answers, clocks = [], []
     for url in urls:
         parts = urlsplit(url)
-        base = f"{ {'ws': 'http', 'wss': 'https'}.get(parts.scheme, parts.scheme) }://{parts.netloc}"
+        base = (
+            f"{ {'ws': 'http', 'wss': 'https'}.get(parts.scheme, parts.scheme) }://{parts.netloc}"
+        )
         before = time.time()
         try:
             response = httpx.get(f"{base}/readyz", timeout=ANSWER_S)
@@ -42,13 +47,17 @@ def ask_ready(urls: Sequence[str]) -> tuple[list[Answer], list[Clock]]:
             answers.append(Answer(base, 0, f"{error or type(error).__name__}"))
             continue
         answers.append(Answer(base, response.status_code, _message(response)))
-        if (date := response.headers.get("date")) and (clock := _clock(base, date, before, time.time())):
+        if (date := response.headers.get("date")) and (
+            clock := _clock(base, date, before, time.time())
+        ):
             clocks.append(clock)
     return answers, clocks
 
 
 def ask_cluster_clock(kubectl: Kubectl) -> list[Clock]:
-    """The API server's clock beside ours; empty where kubectl does not tell its answer's headers."""
+    """The API server's clock beside ours; empty where kubectl does not tell its
+    answer's headers.
+    """
     before = time.time()
     try:
         _, told = kubectl.run_both("get", "--raw", "/version", "-v=8")
@@ -63,14 +72,23 @@ def store_away(seen: Seen) -> Iterator[Finding]:
     """Processes that lack what they need."""
     for answer in seen.answers or ():
         if answer.status == 0:
-            yield Finding(answer.url, f"does not answer ({answer.text})", "is the URL right, does the process run, and may we reach it?")
+            yield Finding(
+                answer.url,
+                f"does not answer ({answer.text})",
+                "is the URL right, does the process run, and may we reach it?",
+            )
         elif answer.status == 404:
-            yield Finding(answer.url, "has no /readyz", "name a process itself: kubectl port-forward leads to it")
+            yield Finding(
+                answer.url,
+                "has no /readyz",
+                "name a process itself: kubectl port-forward leads to it",
+            )
         elif answer.status != 200 and not OF_SCHEMA.search(answer.text):
             yield Finding(
                 answer.url,
                 f"is {answer.text or answer.status}",
-                "see that what it names runs and is reachable from there, and the settings that lead to it",
+                "see that what it names runs and is reachable from there, and the settings that "
+                "lead to it",
             )
 
 
@@ -82,7 +100,8 @@ def clock(seen: Seen) -> Iterator[Finding]:
             yield Finding(
                 entry.where,
                 f"has a clock at least {abs(entry.ahead_s):.1f} s {how} this machine's",
-                "let both follow time servers (chronyc tracking, timedatectl); gateways over 1 s off answer `unavailable`",
+                "let both follow time servers (chronyc tracking, timedatectl); gateways over 1 s "
+                "off answer `unavailable`",
             )
 
 
@@ -97,12 +116,17 @@ def topics_in_kafka(seen: Seen) -> Iterator[Finding]:
 def dead_letters(seen: Seen) -> Iterator[Finding]:
     """Dead letters that came lately."""
     letters = seen.letters
-    if letters is not None and letters.newest_at_ms and seen.now_ms - letters.newest_at_ms < FRESH_MS:
+    if (
+        letters is not None
+        and letters.newest_at_ms
+        and seen.now_ms - letters.newest_at_ms < FRESH_MS
+    ):
         ago = max(0, seen.now_ms - letters.newest_at_ms) // 1000
         yield Finding(
             "chat-dead-letters",
             f"grows: the newest of {letters.kept} came {ago} s ago",
-            "kn-chat dead-letters list says which function refused what; kn-chat dead-letters redrive tries again",
+            "kn-chat dead-letters list says which function refused what; kn-chat dead-letters "
+            "redrive tries again",
         )
 
 
@@ -114,7 +138,9 @@ def _message(response: httpx.Response) -> str:
 
 
 def _clock(where: str, date: str, before: float, after: float) -> Clock | None:
-    """The least that the clocks differ by, whatever the way took and however old the date is within its granularity."""
+    """The least that the clocks differ by, whatever the way took and however old the date is within
+    its granularity.
+    """
     try:
         told = email.utils.parsedate_to_datetime(date).timestamp()
     except ValueError:

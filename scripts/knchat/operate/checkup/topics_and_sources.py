@@ -1,4 +1,6 @@
-"""Checks of topics, sinks, binding and sources, as the API server has them, against TRIGGERS and the topics that the code knows."""
+"""Checks of topics, sinks, binding and sources, as the API server has them, against TRIGGERS and
+the topics that the code knows.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,16 @@ from knchat.operate.needed_secrets import containers_of, pod_of
 from knchat.operate.waves import waits_for
 from schemas import topics
 
-SINKS: Final = {"commands": topics.COMMANDS, "queries": topics.QUERIES, "dead-letters": topics.DEAD_LETTERS}
+SINKS: Final = {
+    "commands": topics.COMMANDS,
+    "queries": topics.QUERIES,
+    "dead-letters": topics.DEAD_LETTERS,
+}
 """KafkaSink -> its topic."""
 TIMEOUT: Final = "PT15S"
-"""Functions stop themselves after 10 s (design.md D11): a dispatcher that gives up sooner would try in vain what still runs."""
+"""Functions stop themselves after 10 s (design.md D11): a dispatcher that gives up sooner would try
+in vain what still runs.
+"""
 _BY_DELIVERIES: Final = frozenset({topics.DELIVERIES, topics.SESSION_DELIVERIES})
 
 
@@ -23,7 +31,11 @@ def definitions(seen: Seen) -> Iterator[Finding]:
     """Kinds that the cluster does not know."""
     for kind in seen.unknown_kinds:
         group = kind.partition(".")[2]
-        yield Finding(kind, "is unknown to the cluster", f"install {INSTALLED_BY.get(group, group)}; the stack terraform/platform does")
+        yield Finding(
+            kind,
+            "is unknown to the cluster",
+            f"install {INSTALLED_BY.get(group, group)}; the stack terraform/platform does",
+        )
 
 
 def topic_missing(seen: Seen) -> Iterator[Finding]:
@@ -31,7 +43,11 @@ def topic_missing(seen: Seen) -> Iterator[Finding]:
     there = _topics(seen)
     for name in topics.TOPICS:
         if name not in there:
-            yield Finding(f"topic {name}", "has no KafkaTopic", "kn-chat deploy your overlay; it has one for each topic")
+            yield Finding(
+                f"topic {name}",
+                "has no KafkaTopic",
+                "kn-chat deploy your overlay; it has one for each topic",
+            )
 
 
 def topic_partitions(seen: Seen) -> Iterator[Finding]:
@@ -39,17 +55,24 @@ def topic_partitions(seen: Seen) -> Iterator[Finding]:
     for name, thing in _topics(seen).items():
         if name not in topics.TOPICS:
             continue
-        wanted = delivery_partitions(seen) if name in _BY_DELIVERIES else topics.TOPICS[name].partitions
+        wanted = (
+            delivery_partitions(seen) if name in _BY_DELIVERIES else topics.TOPICS[name].partitions
+        )
         count = at(thing, "spec", "partitions")
         if name in _BY_DELIVERIES and count != wanted:
             yield Finding(
                 named(thing),
                 f"has {count} partitions, and KNCHAT_DELIVERY_PARTITIONS is {wanted}",
-                f"set them alike, to what Kafka has: gateways refuse to serve otherwise. {topics.DELIVERIES} and "
+                "set them alike, to what Kafka has: gateways refuse to serve otherwise. "
+                f"{topics.DELIVERIES} and "
                 f"{topics.SESSION_DELIVERIES} cannot grow in place",
             )
         elif not isinstance(count, int) or count < wanted:
-            yield Finding(named(thing), f"has {count} partitions, at least {wanted} are needed", f"set spec.partitions to {wanted}")
+            yield Finding(
+                named(thing),
+                f"has {count} partitions, at least {wanted} are needed",
+                f"set spec.partitions to {wanted}",
+            )
 
 
 def topic_copies(seen: Seen) -> Iterator[Finding]:
@@ -73,7 +96,11 @@ def topic_copies(seen: Seen) -> Iterator[Finding]:
                 f"set spec.config min.insync.replicas: {least}",
             )
         if str(at(thing, "spec", "config", "unclean.leader.election.enable")).lower() == "true":
-            yield Finding(named(thing), "lets a copy that is behind become the leader", "set unclean.leader.election.enable: false")
+            yield Finding(
+                named(thing),
+                "lets a copy that is behind become the leader",
+                "set unclean.leader.election.enable: false",
+            )
 
 
 def sink_topic(seen: Seen) -> Iterator[Finding]:
@@ -84,30 +111,53 @@ def sink_topic(seen: Seen) -> Iterator[Finding]:
             yield Finding(f"KafkaSink {name}", "is missing", "kn-chat deploy your overlay")
         elif (given := at(there[name], "spec", "topic")) != topic:
             yield Finding(
-                named(there[name]), f"writes to {given}, not to {topic}", "its topic cannot be changed: delete it, and kn-chat deploy"
+                named(there[name]),
+                f"writes to {given}, not to {topic}",
+                "its topic cannot be changed: delete it, and kn-chat deploy",
             )
     for thing in there.values():
-        owned = [word for word in ("numPartitions", "replicationFactor") if at(thing, "spec", word) is not None]
+        owned = [
+            word
+            for word in ("numPartitions", "replicationFactor")
+            if at(thing, "spec", word) is not None
+        ]
         if owned:
             yield Finding(
                 named(thing),
                 f"has {' and '.join(owned)}: the topic would be deleted with it",
-                "take them out; KafkaTopics own the topics. Delete a KafkaSink only after both are unset, and kn-chat deploy",
+                "take them out; KafkaTopics own the topics. Delete a KafkaSink only after both are "
+                "unset, and kn-chat deploy",
             )
 
 
 def binding_missing(seen: Seen) -> Iterator[Finding]:
     """No SinkBinding for the gateways, or one that binds something else."""
     gateways = seen.gateways
-    bindings = [thing for thing in seen.installed.of_kind("SinkBinding") if gateways is None or _binds(thing, gateways)]
+    bindings = [
+        thing
+        for thing in seen.installed.of_kind("SinkBinding")
+        if gateways is None or _binds(thing, gateways)
+    ]
     if not bindings:
-        yield Finding("SinkBinding gateway", "is missing: the gateways do not know where to post commands", "kn-chat deploy your overlay")
+        yield Finding(
+            "SinkBinding gateway",
+            "is missing: the gateways do not know where to post commands",
+            "kn-chat deploy your overlay",
+        )
     if len(bindings) > 1:
         names = ", ".join(named(thing) for thing in bindings)
-        yield Finding(names, "bind the same gateways, and overwrite each other", "delete all but the one of your overlay")
+        yield Finding(
+            names,
+            "bind the same gateways, and overwrite each other",
+            "delete all but the one of your overlay",
+        )
     for thing in bindings:
         if (name := at(thing, "spec", "sink", "ref", "name")) != "commands":
-            yield Finding(named(thing), f"leads to {name or 'no KafkaSink'}, not to commands", "set spec.sink.ref.name: commands")
+            yield Finding(
+                named(thing),
+                f"leads to {name or 'no KafkaSink'}, not to commands",
+                "set spec.sink.ref.name: commands",
+            )
 
 
 def sink_not_injected(seen: Seen) -> Iterator[Finding]:
@@ -116,19 +166,30 @@ def sink_not_injected(seen: Seen) -> Iterator[Finding]:
     if gateways is None or seen.setting("KNCHAT_LOG", "") != "knative":
         return
     for container in pod_of(gateways).get("containers") or ():
-        if not any(entry.get("name") == "K_SINK" and entry.get("value") for entry in container.get("env") or ()):
+        if not any(
+            entry.get("name") == "K_SINK" and entry.get("value")
+            for entry in container.get("env") or ()
+        ):
             yield Finding(
                 f"{named(gateways)}, container {container['name']},",
                 "has no K_SINK: its SinkBinding does not reach it",
-                "see that Knative's eventing-webhook runs and that the SinkBinding is Ready; then kubectl -n "
-                f"{gateways['metadata']['namespace']} rollout restart statefulset {gateways['metadata']['name']}",
+                "see that Knative's eventing-webhook runs and that the SinkBinding is Ready; then "
+                "kubectl -n "
+                f"{gateways['metadata']['namespace']} rollout restart statefulset "
+                f"{gateways['metadata']['name']}",
             )
     for pod in seen.installed.pods:
         owner = at(pod, "metadata", "ownerReferences", 0, "uid")
         if owner == at(gateways, "metadata", "uid") and not any(
-            entry.get("name") == "K_SINK" for container in containers_of(at(pod, "spec") or {}) for entry in container.get("env") or ()
+            entry.get("name") == "K_SINK"
+            for container in containers_of(at(pod, "spec") or {})
+            for entry in container.get("env") or ()
         ):
-            yield Finding(named(pod), "was made before its SinkBinding and has no K_SINK", "delete the pod; the next one has it")
+            yield Finding(
+                named(pod),
+                "was made before its SinkBinding and has no K_SINK",
+                "delete the pod; the next one has it",
+            )
 
 
 def source_missing(seen: Seen) -> Iterator[Finding]:
@@ -145,7 +206,9 @@ def source_missing(seen: Seen) -> Iterator[Finding]:
 
 
 def source_inbox(seen: Seen) -> Iterator[Finding]:
-    """KafkaSources that read another topic, as another group, or call another function than TRIGGERS says."""
+    """KafkaSources that read another topic, as another group, or call another function than
+    TRIGGERS says.
+    """
     for thing, trigger in _paired(seen):
         wanted: tuple[tuple[str, Any, Any], ...] = (
             ("topics", at(thing, "spec", "topics"), [trigger.topic]),
@@ -154,16 +217,21 @@ def source_inbox(seen: Seen) -> Iterator[Finding]:
         )
         for place, given, right in wanted:
             if given != right:
-                told, asked = (", ".join(text) if isinstance(text, list) else text for text in (given, right))
+                told, asked = (
+                    ", ".join(text) if isinstance(text, list) else text for text in (given, right)
+                )
                 yield Finding(
                     named(thing),
                     f"has {place} {told}, and functions/triggers.py says {asked}",
-                    f"set spec.{place} to {asked}; a consumerGroup cannot be changed: delete the source first, and kn-chat deploy",
+                    f"set spec.{place} to {asked}; a consumerGroup cannot be changed: delete the "
+                    "source first, and kn-chat deploy",
                 )
 
 
 def source_delivery(seen: Seen) -> Iterator[Finding]:
-    """KafkaSources whose delivery is not the whole one of TRIGGERS: what is left out has no default once a part is written."""
+    """KafkaSources whose delivery is not the whole one of TRIGGERS: what is left out has no default
+    once a part is written.
+    """
     for thing, trigger in _paired(seen):
         delivery = at(thing, "spec", "delivery") or {}
         wanted = {
@@ -178,11 +246,18 @@ def source_delivery(seen: Seen) -> Iterator[Finding]:
             ):
                 yield Finding(
                     named(thing),
-                    f"has no delivery.{name}" if given is None else f"has delivery.{name} {given}, not {right}",
-                    f"set spec.delivery.{name}: {right}; a delivery that is written in part has no defaults for the rest",
+                    f"has no delivery.{name}"
+                    if given is None
+                    else f"has delivery.{name} {given}, not {right}",
+                    f"set spec.delivery.{name}: {right}; a delivery that is written in part has no "
+                    "defaults for the rest",
                 )
         if at(thing, "spec", "ordering") != "unordered":
-            yield Finding(named(thing), "is ordered: one event at a time in each partition, 300 ms slower", "set spec.ordering: unordered")
+            yield Finding(
+                named(thing),
+                "is ordered: one event at a time in each partition, 300 ms slower",
+                "set spec.ordering: unordered",
+            )
 
 
 def source_dead_letters(seen: Seen) -> Iterator[Finding]:
@@ -192,7 +267,9 @@ def source_dead_letters(seen: Seen) -> Iterator[Finding]:
         if name != "dead-letters":
             yield Finding(
                 named(thing),
-                "has no dead-letter sink: events that fail are dropped" if name is None else f"sends its dead letters to {name}",
+                "has no dead-letter sink: events that fail are dropped"
+                if name is None
+                else f"sends its dead letters to {name}",
                 "set spec.delivery.deadLetterSink.ref to the KafkaSink dead-letters",
             )
 
@@ -204,7 +281,8 @@ def source_not_ready(seen: Seen) -> Iterator[Finding]:
             yield Finding(
                 named(thing),
                 f"is not Ready ({reason})",
-                f"kubectl -n {thing['metadata']['namespace']} describe kafkasource {thing['metadata']['name']}",
+                f"kubectl -n {thing['metadata']['namespace']} describe kafkasource "
+                f"{thing['metadata']['name']}",
             )
 
 
@@ -216,7 +294,9 @@ def delivery_partitions(seen: Seen) -> int:
 def _binds(binding: Object, thing: Object) -> bool:
     """Whether a binding's subject is this object: by name, or by labels."""
     subject = at(binding, "spec", "subject") or {}
-    if subject.get("kind") != thing["kind"] or subject.get("namespace") != at(thing, "metadata", "namespace"):
+    if subject.get("kind") != thing["kind"] or subject.get("namespace") != at(
+        thing, "metadata", "namespace"
+    ):
         return False
     if name := subject.get("name"):
         return bool(name == thing["metadata"]["name"])
@@ -225,7 +305,10 @@ def _binds(binding: Object, thing: Object) -> bool:
 
 
 def _topics(seen: Seen) -> dict[str, Object]:
-    return {at(thing, "spec", "topicName") or thing["metadata"]["name"]: thing for thing in seen.installed.of_kind("KafkaTopic")}
+    return {
+        at(thing, "spec", "topicName") or thing["metadata"]["name"]: thing
+        for thing in seen.installed.of_kind("KafkaTopic")
+    }
 
 
 def _sources(seen: Seen) -> list[Object]:
@@ -237,7 +320,9 @@ def _triggers() -> list[OnEvents]:
 
 
 def _paired(seen: Seen) -> Iterator[tuple[Object, OnEvents]]:
-    """Each source with its trigger: they share the group's name; one of a strange name is nobody's."""
+    """Each source with its trigger: they share the group's name; one of a
+    strange name is nobody's.
+    """
     by_group = {trigger.group: trigger for trigger in _triggers()}
     for thing in _sources(seen):
         if trigger := by_group.get(thing["metadata"]["name"]):
@@ -247,7 +332,11 @@ def _paired(seen: Seen) -> Iterator[tuple[Object, OnEvents]]:
 CHECKS: Final = (
     Check("definitions", "the cluster knows all kinds that are needed", definitions),
     Check("topic-missing", "each topic has its KafkaTopic", topic_missing),
-    Check("topic-partitions", "KafkaTopics have the partitions that the code counts on", topic_partitions),
+    Check(
+        "topic-partitions",
+        "KafkaTopics have the partitions that the code counts on",
+        topic_partitions,
+    ),
     Check("topic-copies", "KafkaTopics have copies enough", topic_copies),
     Check("sink-topic", "KafkaSinks write to their topics and own none", sink_topic),
     Check("binding-missing", "the gateways are bound to the KafkaSink commands", binding_missing),

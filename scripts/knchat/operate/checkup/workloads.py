@@ -1,4 +1,6 @@
-"""Checks of what runs: images, pods, settings of gateways and functions, event keys, public addresses, and the migration."""
+"""Checks of what runs: images, pods, settings of gateways and functions, event keys, public
+addresses, and the migration.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def not_ready(seen: Seen) -> Iterator[Finding]:
     """Objects that are not Ready; sources have a check of their own, and so has the migration."""
     for thing in seen.installed.things:
         if thing["kind"] not in {"KafkaSource", "Job"} and (reason := waits_for(thing)):
-            yield Finding(named(thing), f"waits for {reason}", advice(ref(thing)) or "kubectl describe it")
+            yield Finding(
+                named(thing), f"waits for {reason}", advice(ref(thing)) or "kubectl describe it"
+            )
 
 
 def function_missing(seen: Seen) -> Iterator[Finding]:
@@ -36,15 +40,23 @@ def function_missing(seen: Seen) -> Iterator[Finding]:
         if name not in there:
             yield Finding(f"the function {name}", "is missing", "kn-chat deploy your overlay")
     if seen.gateways is None:
-        yield Finding("StatefulSet gateway", "is missing: nobody can connect", "kn-chat deploy your overlay")
+        yield Finding(
+            "StatefulSet gateway", "is missing: nobody can connect", "kn-chat deploy your overlay"
+        )
 
 
 def pods_not_ready(seen: Seen) -> Iterator[Finding]:
     """Pods that do not serve, with the reason that the cluster gives."""
     for pod in seen.installed.pods:
-        if at(pod, "status", "phase") == "Succeeded" or at(pod, "metadata", "deletionTimestamp") or is_ready(pod):
+        if (
+            at(pod, "status", "phase") == "Succeeded"
+            or at(pod, "metadata", "deletionTimestamp")
+            or is_ready(pod)
+        ):
             continue
-        if any(owner.get("kind") == "Job" for owner in at(pod, "metadata", "ownerReferences") or ()):
+        if any(
+            owner.get("kind") == "Job" for owner in at(pod, "metadata", "ownerReferences") or ()
+        ):
             continue  # a try of the migration, or an audit; the Job says how it went
         space, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         yield Finding(
@@ -59,49 +71,73 @@ def schema(seen: Seen) -> Iterator[Finding]:
     for answer in seen.answers or ():
         if answer.status != 200 and OF_SCHEMA.search(answer.text):
             yield Finding(
-                answer.url, f"says: {answer.text}", "kn-chat upgrade with the overlay of the newest version runs the migration first"
+                answer.url,
+                f"says: {answer.text}",
+                "kn-chat upgrade with the overlay of the newest version runs the migration first",
             )
     jobs = [thing for thing in seen.workloads if thing["kind"] == "Job"]
     if not jobs:
         yield Finding(
-            "Job migrate", "is not there: nobody knows whether the stores were migrated", "kn-chat deploy your overlay; it runs again"
+            "Job migrate",
+            "is not there: nobody knows whether the stores were migrated",
+            "kn-chat deploy your overlay; it runs again",
         )
     functions = {_image(thing) for thing in seen.installed.of_kind("Function")}
     for job in jobs:
         if reason := waits_for(job):
             space, name = job["metadata"]["namespace"], job["metadata"]["name"]
             yield Finding(
-                named(job), f"has not finished ({reason})", f"kubectl -n {space} logs job/{name}; then kn-chat deploy, which tries again"
+                named(job),
+                f"has not finished ({reason})",
+                f"kubectl -n {space} logs job/{name}; then kn-chat deploy, which tries again",
             )
         elif functions and _image(job) not in functions:
             told = ", ".join(sorted(functions))
-            yield Finding(named(job), f"has migrated with {_image(job)}, and functions are of {told}", "kn-chat upgrade your overlay")
+            yield Finding(
+                named(job),
+                f"has migrated with {_image(job)}, and functions are of {told}",
+                "kn-chat upgrade your overlay",
+            )
 
 
 def audit(seen: Seen) -> Iterator[Finding]:
     """An audit that does not run, or whose last run did not end well."""
     jobs = seen.installed.of_kind("CronJob")
     if not jobs:
-        yield Finding("CronJob audit", "is missing: nothing looks for what was lost on the way", "kn-chat deploy your overlay")
+        yield Finding(
+            "CronJob audit",
+            "is missing: nothing looks for what was lost on the way",
+            "kn-chat deploy your overlay",
+        )
     for job in jobs:
         status, space = job.get("status") or {}, job["metadata"]["namespace"]
         begun, well = status.get("lastScheduleTime") or "", status.get("lastSuccessfulTime") or ""
         if at(job, "spec", "suspend"):
-            yield Finding(named(job), "is suspended: nothing looks for what was lost on the way", "set spec.suspend: false")
+            yield Finding(
+                named(job),
+                "is suspended: nothing looks for what was lost on the way",
+                "set spec.suspend: false",
+            )
         elif begun > well and not status.get("active"):  # both RFC 3339 in UTC
             yield Finding(
                 named(job),
-                f"ran at {begun}, and {f'ended well last at {well}' if well else 'has never ended well'}",
-                f"kubectl -n {space} logs -l app.kubernetes.io/name={job['metadata']['name']} --tail=50 says what is missing, or away",
+                f"ran at {begun}, and "
+                f"{f'ended well last at {well}' if well else 'has never ended well'}",
+                f"kubectl -n {space} logs -l app.kubernetes.io/name={job['metadata']['name']} "
+                "--tail=50 says what is missing, or away",
             )
 
 
 def event_keys(seen: Seen) -> Iterator[Finding]:
     """Event keys that are not set, or not the same everywhere: what one signs another refuses."""
-    signing = {trigger.service for trigger in TRIGGERS if "appends" in (*trigger.needs, *trigger.uses)}
+    signing = {
+        trigger.service for trigger in TRIGGERS if "appends" in (*trigger.needs, *trigger.uses)
+    }
     places: dict[str, list[str]] = {}
     for thing in seen.workloads:
-        if thing["kind"] in {"StatefulSet", "CronJob"} or (is_function(thing) and thing["metadata"]["name"] in signing):
+        if thing["kind"] in {"StatefulSet", "CronJob"} or (
+            is_function(thing) and thing["metadata"]["name"] in signing
+        ):
             place = _taken_from(seen, thing, _KEYS)
             if place is None:
                 yield Finding(
@@ -118,7 +154,8 @@ def event_keys(seen: Seen) -> Iterator[Finding]:
                 yield Finding(
                     ", ".join(things),
                     f"take their event keys from {place}, all others from {usual}",
-                    "give gateways and functions the same keys: what one signs the others refuse, and it becomes a dead letter",
+                    "give gateways and functions the same keys: what one signs the others refuse, "
+                    "and it becomes a dead letter",
                 )
 
 
@@ -127,7 +164,9 @@ def secrets(seen: Seen) -> Iterator[Finding]:
     for entry, keys, whole in seen.lacking:
         what = "is missing" if whole else f"lacks {', '.join(sorted(keys))}"
         yield Finding(
-            f"Secret {entry.namespace}/{entry.name}", f"{what}; {', '.join(sorted(entry.by))} need it", entry.command(keys or entry.keys)
+            f"Secret {entry.namespace}/{entry.name}",
+            f"{what}; {', '.join(sorted(entry.by))} need it",
+            entry.command(keys or entry.keys),
         )
 
 
@@ -158,7 +197,11 @@ def gateway_routes(seen: Seen) -> Iterator[Finding]:
     url = "" if gateways is None else seen.environment(gateways).get("KNCHAT_PUBLIC_URL", "")
     if gateways is None or not url:
         return
-    hosts = {host for route in seen.installed.of_kind("HTTPRoute") for host in at(route, "spec", "hostnames") or ()}
+    hosts = {
+        host
+        for route in seen.installed.of_kind("HTTPRoute")
+        for host in at(route, "spec", "hostnames") or ()
+    }
     for ordinal in range(at(gateways, "spec", "replicas") or 1):
         host = urlsplit(url.replace("{ordinal}", str(ordinal))).hostname or ""
         if host not in hosts:
@@ -170,30 +213,41 @@ def gateway_routes(seen: Seen) -> Iterator[Finding]:
 
 
 def trusted_proxies(seen: Seen) -> Iterator[Finding]:
-    """A function with calls that are open, which knows no proxy: on Knative there is always one before it."""
+    """A function with calls that are open, which knows no proxy: on Knative there is always one
+    before it.
+    """
     for thing in seen.installed.of_kind("Function"):
-        if thing["metadata"]["name"] == "accounts" and not seen.environment(thing).get("KNCHAT_TRUSTED_PROXIES"):
+        if thing["metadata"]["name"] == "accounts" and not seen.environment(thing).get(
+            "KNCHAT_TRUSTED_PROXIES"
+        ):
             yield Finding(
                 named(thing),
                 "has no KNCHAT_TRUSTED_PROXIES: log-ins and registrations have no limit by address",
-                "set it to 127.0.0.0/8 (queue-proxy) and the networks of your pods, like 10.244.0.0/16",
+                "set it to 127.0.0.0/8 (queue-proxy) and the networks of your pods, like "
+                "10.244.0.0/16",
             )
 
 
 def delivery_settings(seen: Seen) -> Iterator[Finding]:
     """Fewer partitions than the gateways need, or not the same number everywhere."""
     gateways, wanted = seen.gateways, delivery_partitions(seen)
-    if gateways is not None and (count := at(gateways, "spec", "replicas") or 1) * PARTITIONS_EACH > wanted:
+    if (
+        gateways is not None
+        and (count := at(gateways, "spec", "replicas") or 1) * PARTITIONS_EACH > wanted
+    ):
         yield Finding(
             named(gateways),
-            f"has {count} gateways for {wanted} partitions of chat-deliveries, {PARTITIONS_EACH} for each are needed",
+            f"has {count} gateways for {wanted} partitions of chat-deliveries, {PARTITIONS_EACH} "
+            "for each are needed",
             "have fewer gateways; more partitions need new topics (runbook)",
         )
     for thing in seen.workloads:
         given = seen.environment(thing).get("KNCHAT_DELIVERY_PARTITIONS", str(wanted))
         if given != str(wanted):
             yield Finding(
-                named(thing), f"has KNCHAT_DELIVERY_PARTITIONS {given}, the gateways have {wanted}", "set it once, in the ConfigMap kn-chat"
+                named(thing),
+                f"has KNCHAT_DELIVERY_PARTITIONS {given}, the gateways have {wanted}",
+                "set it once, in the ConfigMap kn-chat",
             )
 
 
@@ -204,9 +258,13 @@ def images_mixed(seen: Seen) -> Iterator[Finding]:
         if (version := _version(_image(thing))) and "@" not in _image(thing):
             versions.setdefault(version, []).append(named(thing))
     if len(versions) > 1:
-        told = "; ".join(f"{version}: {', '.join(things)}" for version, things in sorted(versions.items()))
+        told = "; ".join(
+            f"{version}: {', '.join(things)}" for version, things in sorted(versions.items())
+        )
         yield Finding(
-            "the images", f"are of {len(versions)} versions ({told})", "set one version in the overlay's `images`, and kn-chat upgrade"
+            "the images",
+            f"are of {len(versions)} versions ({told})",
+            "set one version in the overlay's `images`, and kn-chat upgrade",
         )
 
 
@@ -225,12 +283,18 @@ def image_latest(seen: Seen) -> Iterator[Finding]:
 def traffic_pinned(seen: Seen) -> Iterator[Finding]:
     """Functions that an upgrade has left at an old revision."""
     for thing in seen.installed.of_kind("Function"):
-        pinned = [entry for entry in at(thing, "spec", "traffic") or () if entry.get("revisionName") and entry.get("percent")]
+        pinned = [
+            entry
+            for entry in at(thing, "spec", "traffic") or ()
+            if entry.get("revisionName") and entry.get("percent")
+        ]
         for entry in pinned:
             yield Finding(
                 named(thing),
-                f"sends {entry['percent']} % of its calls to the revision {entry['revisionName']}, whatever is newer",
-                "an upgrade was rolled back or stopped half-way: kn-chat upgrade goes on, kn-chat deploy takes the newest",
+                f"sends {entry['percent']} % of its calls to the revision {entry['revisionName']}, "
+                "whatever is newer",
+                "an upgrade was rolled back or stopped half-way: kn-chat upgrade goes on, kn-chat "
+                "deploy takes the newest",
             )
 
 
@@ -238,8 +302,12 @@ def _why_not(pod: Object) -> str:
     for entry in at(pod, "status", "containerStatuses") or ():
         if words := at(entry, "state", "waiting") or at(entry, "lastState", "terminated"):
             return ", ".join(text for text in (words.get("reason"), words.get("message")) if text)
-    told = [entry for entry in at(pod, "status", "conditions") or () if entry.get("status") == "False"]
-    words = next((f"{entry.get('reason', '')}, {entry.get('message', '')}".strip(", ") for entry in told), "")
+    told = [
+        entry for entry in at(pod, "status", "conditions") or () if entry.get("status") == "False"
+    ]
+    words = next(
+        (f"{entry.get('reason', '')}, {entry.get('message', '')}".strip(", ") for entry in told), ""
+    )
     return words or at(pod, "status", "phase") or "Pending"
 
 
@@ -255,12 +323,20 @@ def _taken_from(seen: Seen, thing: Object, name: str) -> str | None:
     """Where a workload takes a secret from, in words; None: from nowhere."""
     environment, pod = seen.environment(thing), pod_of(thing)
     if value := environment.get(name):
-        return value.replace("secret:", "Secret ") if value.startswith("secret:") else "a value in the open"
+        return (
+            value.replace("secret:", "Secret ")
+            if value.startswith("secret:")
+            else "a value in the open"
+        )
     path = PurePosixPath(environment.get(f"{name}_FILE") or "/")
     for mount in at(pod, "containers", 0, "volumeMounts") or ():
         if PurePosixPath(mount["mountPath"]) in path.parents:
-            volume: Object = next((entry for entry in pod.get("volumes") or () if entry["name"] == mount["name"]), {})
-            secret = at(volume, "secret", "secretName") or at(volume, "projected", "sources", 0, "secret", "name")
+            volume: Object = next(
+                (entry for entry in pod.get("volumes") or () if entry["name"] == mount["name"]), {}
+            )
+            secret = at(volume, "secret", "secretName") or at(
+                volume, "projected", "sources", 0, "secret", "name"
+            )
             return f"Secret {secret}/{path.name}"
     return None
 
@@ -275,8 +351,14 @@ CHECKS: Final = (
     Check("secrets", "all Secrets are there", secrets),
     Check("public-url", "gateways know their public addresses", public_url),
     Check("gateway-routes", "each gateway's host has its HTTPRoute", gateway_routes),
-    Check("trusted-proxies", "the functions know whose X-Forwarded-For to believe", trusted_proxies),
-    Check("delivery-partitions", "there are partitions enough for the gateways, everywhere the same number", delivery_settings),
+    Check(
+        "trusted-proxies", "the functions know whose X-Forwarded-For to believe", trusted_proxies
+    ),
+    Check(
+        "delivery-partitions",
+        "there are partitions enough for the gateways, everywhere the same number",
+        delivery_settings,
+    ),
     Check("images-mixed", "all images are of one version", images_mixed),
     Check("image-latest", "all images name their version", image_latest),
     Check("traffic-pinned", "all functions serve their newest revision", traffic_pinned),
