@@ -78,6 +78,9 @@ async def one(run: Run, services: Services, name: str) -> bool:
             f"  of {acknowledged} acknowledged none lost means: fewer than 1 in "
             f"{max(1, acknowledged // 3)}, at 95 %"
         )
+    if fault.kept_s:
+        after_s = (run.kept_ns - scene.ended_ns) / 1e9
+        print(f"  history held everything {after_s:.0f} s after the return")
     found = problems(fault, step, scene, kept_ns=run.kept_ns)
     for problem in found:
         print(f"  ! {problem}")

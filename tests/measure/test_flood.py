@@ -37,12 +37,20 @@ def test_what_a_flood_should_not_do_is_found():
     )
     told = {"told": {"ok": 9_000}, "limited": 0, "true": False}
 
-    assert flood.problems("send", told, calm, slow, strict) == [
+    def rounds(told, *felt):
+        return [flood.Round(calm, each, told) for each in felt]
+
+    assert flood.problems("send", rounds(told, slow), strict) == [
         "ack p99 10.0 -> 20.0 ms",
         "the time it was told was not true",
         "9000 times, and never rate_limited",
     ]
-    assert flood.problems("send", {**told, "limited": 1, "true": True}, calm, calm, strict) == []
+    good = {**told, "limited": 1, "true": True}
+    assert flood.problems("send", rounds(good, calm), strict) == []
+    assert flood.problems("send", rounds(good, slow, calm, calm), strict) == []
+    assert flood.problems("send", rounds(good, slow, calm, slow), strict) == [
+        "ack p99 10.0 -> 20.0 ms"
+    ]
 
 
 @pytest.mark.timed
@@ -61,7 +69,7 @@ async def test_one_account_does_not_make_others_wait(tmp_path):
         for name in ("history", "GET /v1/users", "PUT /v1/me/password"):
             told, felt = await product.flood(name, LOOSE.seconds)
 
-            assert flood.problems(name, told, calm, felt, LOOSE) == [], name
+            assert flood.problems(name, [flood.Round(calm, felt, told)], LOOSE) == [], name
             assert told["limited"], (name, json.dumps(told))
     finally:
         await product.stop()
