@@ -1,10 +1,12 @@
 """The error tree. The class tells the caller what to do; the code tells the user what happened.
 
     ChatError
-    ├── Refused       the user may fix it: HTTP 4xx, `error` or `refused` on the socket; an event that holds it is still a 200
+    ├── Refused       the user may fix it: HTTP 4xx, `error` or `refused` on the socket; an event
+    │   │             that holds it is still a 200
     │   └── Malformed never retry: HTTP 400, events 422
     ├── Unavailable   try again later: HTTP and events 503, `temporary: true` on the socket
-    │   └── Unfit     the same, until an operator acts: a store is of another version than we are, a sink refuses everything
+    │   └── Unfit     the same, until an operator acts: a store is of another version than we are, a
+    │                 sink refuses everything
     └── Moved         another gateway owns this user: `moved`, then close 4001
 
 Errors carry data; text is built when it is shown. Source: protocol.md sections 1 and 2.

@@ -4,7 +4,8 @@ nor post an old one elsewhere or later.
 The log's adapters sign what they append, into its inbox; functions and gateways check. Pure.
 Source: design.md D23.
 
-    knchatsig = "2." base64url(HMAC-SHA256(key, "2" LF inbox LF type LF source LF id LF time LF partitionkey LF data))
+    knchatsig = "2." base64url(HMAC-SHA256(key, signed))
+    signed = "2" LF inbox LF type LF source LF id LF time LF partitionkey LF data
 
 `inbox` is the topic that the event is written to, `time` milliseconds since 1970, since Knative's
 parts write it in a form of their own. Attributes hold no line feeds, so no two events have one
@@ -56,7 +57,10 @@ def sign(event: Event, inbox: str, keys: Sequence[bytes]) -> Event:
 def signature(event: Event, inbox: str, key: bytes) -> str:
     """The value of `knchatsig` for this topic under this key."""
     time = "" if event.time is None else _ms_of(event.time)
-    attributes = f"2\n{inbox}\n{event.type}\n{event.source}\n{event.id}\n{time}\n{event.partitionkey or ''}\n"
+    key_of_partition = event.partitionkey or ""
+    attributes = (
+        f"2\n{inbox}\n{event.type}\n{event.source}\n{event.id}\n{time}\n{key_of_partition}\n"
+    )
     return _VERSION + _mac(attributes.encode(), event.data, key)
 
 

@@ -34,7 +34,8 @@ _CLAIM_BYTES: Final = 256
 
 _FIND: Final = """
 WITH asked (user, key) AS (VALUES {})
-SELECT user, key, id, content, confirmed FROM asked CROSS JOIN keys USING (user, key) WHERE expires_ms > ?
+SELECT user, key, id, content, confirmed
+FROM asked CROSS JOIN keys USING (user, key) WHERE expires_ms > ?
 """
 _WRITE: Final = (
     "INSERT OR REPLACE INTO keys (user, key, id, content, confirmed, expires_ms) VALUES {}"
@@ -117,9 +118,9 @@ class EmbeddedCache:
             for name in mine:
                 del self._unwritten[name]
             if not written:
-                with suppress(
-                    Unavailable
-                ):  # closed, or too much waits: the gateway's own memory of keys is all there is then
+                # Unavailable: closed, or too much waits. The gateway's own memory of keys is all
+                # there is then.
+                with suppress(Unavailable):
                     self._write(mine)
 
         expires_ms = self._now_ms() + KEY_TTL_S * 1000

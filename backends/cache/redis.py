@@ -87,7 +87,8 @@ if longest > 0.000001 then
   return string.format('%.6f', longest)
 end
 for i, name in ipairs(KEYS) do
-  redis.call('SET', name, string.format('%.6f', full[i]), 'PX', math.ceil((full[i] - now) * 1000) + 1)
+  local ttl_ms = math.ceil((full[i] - now) * 1000) + 1
+  redis.call('SET', name, string.format('%.6f', full[i]), 'PX', ttl_ms)
 end
 return '0'
 """)
@@ -228,10 +229,10 @@ class RedisCache:
         """
         if isinstance(error, TimeoutError):
             return Unavailable(f"the cache does not answer within {CALL_TIMEOUT_S * 1_000:.0f} ms")
-        if isinstance(error, ReadOnlyError) or "READONLY" in str(
-            error
-        ):  # the text: a script's error before Redis 7
-            self._connection.drop()  # a primary that was demoted: the name may lead to another one by now
+        # The text: a script's error before Redis 7. It is a primary that was demoted: the name may
+        # lead to another one by now.
+        if isinstance(error, ReadOnlyError) or "READONLY" in str(error):
+            self._connection.drop()
         return Unavailable(_told(error).message)
 
 

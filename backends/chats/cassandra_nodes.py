@@ -67,7 +67,9 @@ class Nodes:
             port=int(self.places[0].rpartition(":")[2]),  # of nodes that the first ones tell us of
             auth_provider=PlainTextAuthProvider(self.user, self.password) if self.user else None,
             ssl_context=_tls(self.ca) if self.ca else None,
-            protocol_version=4,  # what every Cassandra since 2.2 speaks; 5 costs more here, and finding out costs two connections
+            # What every Cassandra since 2.2 speaks; 5 costs more here, and finding out costs two
+            # connections.
+            protocol_version=4,
             # The driver's policy of retries stays: from a node that fails to the next, each at most
             # once, and never at a lower consistency.
             execution_profiles={
@@ -138,9 +140,8 @@ def error_of(error: BaseException) -> ChatError:
                     "Cassandra refuses KNCHAT_CASSANDRA_USER with KNCHAT_CASSANDRA_PASSWORD",
                     field="KNCHAT_CASSANDRA_PASSWORD",
                 )
-            case OSError() if "CERTIFICATE_VERIFY_FAILED" in str(
-                cause
-            ):  # the driver keeps no more of it
+            # The text: the driver keeps no more of it.
+            case OSError() if "CERTIFICATE_VERIFY_FAILED" in str(cause):
                 return Malformed(
                     "the node's certificate is not of an authority in KNCHAT_CASSANDRA_CA",
                     field="KNCHAT_CASSANDRA_CA",
@@ -150,6 +151,7 @@ def error_of(error: BaseException) -> ChatError:
                     "KNCHAT_CASSANDRA_USER may not use KNCHAT_CASSANDRA_KEYSPACE",
                     field="KNCHAT_CASSANDRA_USER",
                 )
-            case InvalidRequest():  # such as a guardrail: the text says which, and holds none of our values
+            # Such as a guardrail: the text says which, and holds none of our values.
+            case InvalidRequest():
                 return Unavailable(f"Cassandra refuses a request: {cause}")
     return Unavailable(f"Cassandra does not answer ({type(error).__name__})")

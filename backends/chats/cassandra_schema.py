@@ -20,13 +20,16 @@ _OPTIONS: Final = "compaction = {'class': 'LeveledCompactionStrategy'}"
 
 _MESSAGES: Final = """
 CREATE TABLE IF NOT EXISTS {keyspace}.messages (
-    chat text, bucket int, id bigint, sender bigint, key text, text text, reply_to bigint, version bigint, reactions map<text, bigint>,
+    chat text, bucket int, id bigint, sender bigint, key text, text text, reply_to bigint,
+    version bigint, reactions map<text, bigint>,
     PRIMARY KEY ((chat, bucket), id)
 ) WITH CLUSTERING ORDER BY (id DESC) AND {options}"""
 # `bucket` counts 10 days each; `reactions` wait for the issue that fills them.
 
 _CHAT_BUCKETS: Final = """
-CREATE TABLE IF NOT EXISTS {keyspace}.chat_buckets (chat text, bucket int, PRIMARY KEY (chat, bucket))
+CREATE TABLE IF NOT EXISTS {keyspace}.chat_buckets (
+    chat text, bucket int, PRIMARY KEY (chat, bucket)
+)
 WITH CLUSTERING ORDER BY (bucket DESC) AND {options}"""
 
 _CHAT_STATES: Final = """
@@ -37,9 +40,8 @@ CREATE TABLE IF NOT EXISTS {keyspace}.chat_states (
 STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),)
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
-STATEMENT_TIMEOUT_S: Final = (
-    30.0  # making a table took 2.5 s on two busy cores, and all nodes must agree on it
-)
+# Making a table took 2.5 s on two busy cores, and all nodes must agree on it.
+STATEMENT_TIMEOUT_S: Final = 30.0
 VERSION: Final = len(STEPS)
 VERSION_OF: Final = "SELECT step FROM {keyspace}.schema_steps WHERE name = 'chats' LIMIT 1"
 

@@ -94,7 +94,9 @@ def _own_extensions(headers: Headers) -> Mapping[str, str]:
         if name.startswith(b"kne-"):
             if match := _KNE.fullmatch(name):
                 named[match[1].decode()] = value.decode("latin-1")
-            else:  # measured: it wedges the partition of a real dispatcher for good. Not imitated, but said aloud.
+            else:
+                # Measured: it wedges the partition of a real dispatcher for good. Not imitated,
+                # but logged.
                 log.error(
                     "a kne- header is not named a-z0-9: on Knative this partition would stop",
                     extra={"header": repr(name)},

@@ -81,7 +81,9 @@ class KnativeLogProducer:
         self._under_way: set[asyncio.Future[None]] = set()
         self._failed_at_s = float("-inf")
         self._refused: dict[str, tuple[float, float, int]] = {}
-        """Topics whose sink has taken nothing since it refused: since when, last when, with what status."""
+        """Topics whose sink has taken nothing since it refused: since when, last when, with what
+        status.
+        """
         self._closed = False
 
     async def append(

@@ -364,7 +364,9 @@ def _busy_ms(timeout_s: float) -> int:
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves: the driver would do it late, and commit before some statements
+    # We begin transactions ourselves: the driver would do it late, and commit before some
+    # statements.
+    connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
     # `persist` returns 200 after its writes, and then the log's offset moves on: they must have
     # reached the disk (FULL fsyncs each commit).

@@ -101,7 +101,7 @@ class AuditLog:
         self._letters_from_ms = 0
         self.looked_at = 0
         self.under_way = 0
-        """Records old enough that their function has not done with yet: it will, and then they are looked at."""
+        """Records old enough whose function has not finished yet: they are looked at after it."""
 
     async def due(self, topic: str) -> list[OffsetRange]:
         """What is to be audited of a topic: old enough, and done with as far as its consumer group

@@ -60,7 +60,10 @@ COMMON: Final = Path(__file__).with_name("common-passwords.txt")
 
 # Of no user's password, with the parameters above: an unknown user's log-in costs what a known
 # one's does.
-DUMMY_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$dvzG8qJnDeKAwCJooKRmVQ$evZFlb1pLwT1evWoTJ2aAuYaN9li3opItz4I+fQuSmI"
+DUMMY_HASH: Final = (
+    "$argon2id$v=19$m=19456,t=2,p=1"
+    "$dvzG8qJnDeKAwCJooKRmVQ$evZFlb1pLwT1evWoTJ2aAuYaN9li3opItz4I+fQuSmI"
+)
 
 
 T = TypeVar("T")

@@ -25,8 +25,10 @@ _ASSETS: Final = {
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>kn-chat</title>
-<link rel="stylesheet" href="docs/swagger-ui.css"><link rel="icon" href="docs/favicon-32x32.png"></head>
-<body><div id="page"></div><script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<link rel="icon" href="docs/favicon-32x32.png"></head>
+<body><div id="page"></div><script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script></body>
 </html>
 """
 _START: Final = """SwaggerUIBundle({

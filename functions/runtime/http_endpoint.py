@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     Answer = endpoints.Body | frames.ServerFrame
     Handler = Callable[..., Awaitable[Answer | Response | None]]
 
-# Beside these: `body` and `query`, of the model that reads them, and the path's parameters, as texts.
+# Beside these: `body` and `query`, of the model that reads them, and the path's parameters, as
+# texts.
 GIVEN: Final = {"caller": Claims, "context": Context, "now_ms": int, "address": str}
 """The names that a handler's parameters may have, and their types."""
 _IN_PATH: Final = re.compile(r"{(\w+)}")

@@ -39,31 +39,46 @@ A slot is the number of one partition of one topic in this file.
 # (backends/cache/embedded.py): numbered in order of time, so that a confirmation and the expiry
 # touch few pages.
 _TABLES: Final = """
-CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, first_slot INTEGER NOT NULL, partitions INTEGER NOT NULL);
+CREATE TABLE topics (
+    topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, first_slot INTEGER NOT NULL,
+    partitions INTEGER NOT NULL
+);
 CREATE TABLE slots (slot INTEGER PRIMARY KEY, begin INTEGER NOT NULL);
-CREATE TABLE records (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, key BLOB, headers BLOB NOT NULL, value BLOB);
-CREATE TABLE commits (consumers TEXT, slot INTEGER, next INTEGER NOT NULL, PRIMARY KEY (consumers, slot)) WITHOUT ROWID;
-CREATE TABLE keys (number INTEGER PRIMARY KEY, user INTEGER NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL, content BLOB NOT NULL,
-    confirmed INTEGER NOT NULL, expires_ms INTEGER NOT NULL, UNIQUE (user, key));
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, key BLOB, headers BLOB NOT NULL, value BLOB
+);
+CREATE TABLE commits (
+    consumers TEXT, slot INTEGER, next INTEGER NOT NULL, PRIMARY KEY (consumers, slot)
+) WITHOUT ROWID;
+CREATE TABLE keys (
+    number INTEGER PRIMARY KEY, user INTEGER NOT NULL, key TEXT NOT NULL, id INTEGER NOT NULL,
+    content BLOB NOT NULL, confirmed INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
+    UNIQUE (user, key)
+);
 CREATE TABLE pings (at_ms INTEGER NOT NULL);
 INSERT INTO pings VALUES (0);
 """
 
 _STARTS: Final = """
-CREATE TABLE IF NOT EXISTS starts (consumers TEXT, slot INTEGER, next INTEGER NOT NULL, PRIMARY KEY (consumers, slot)) WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS starts (
+    consumers TEXT, slot INTEGER, next INTEGER NOT NULL, PRIMARY KEY (consumers, slot)
+) WITHOUT ROWID
 """
 
 _SELECT: Final = (
     "SELECT id, at_ms, key, headers, value FROM records WHERE id >= ? AND id < ? "
     "ORDER BY id LIMIT ?"
 )
+IN_SLOT: Final = f"id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS}"
+"""The condition for the records of one slot."""
 _BOUNDS: Final = f"""
-SELECT slot, begin, coalesce((SELECT id + 1 FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS}
-    ORDER BY id DESC LIMIT 1) - (slot << {OFFSET_BITS}), begin)
+SELECT slot, begin, coalesce(
+    (SELECT id + 1 FROM records WHERE {IN_SLOT} ORDER BY id DESC LIMIT 1) - (slot << {OFFSET_BITS}),
+    begin)
 FROM slots WHERE slot IN (SELECT value FROM json_each(?))
 """  # noqa: S608 - a number of ours
 _NEWEST: Final = f"""
-SELECT max((SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id DESC LIMIT 1))
+SELECT max((SELECT at_ms FROM records WHERE {IN_SLOT} ORDER BY id DESC LIMIT 1))
 FROM slots
 """  # noqa: S608 - a number of ours
 Row = tuple[int, bytes | None, bytes, bytes | None]

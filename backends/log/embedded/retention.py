@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from backends.log.embedded.file import OFFSET_BITS, Place
+from backends.log.embedded.file import IN_SLOT, OFFSET_BITS, Place
 from schemas.topics import TOPICS
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,13 @@ for good must not fill the disk.
 
 _EXPIRED_SLOTS: Final = f"""
 SELECT slot FROM slots WHERE slot >= ? AND slot < ? AND
-    (SELECT at_ms FROM records WHERE id >= slot << {OFFSET_BITS} AND id < (slot + 1) << {OFFSET_BITS} ORDER BY id LIMIT 1) < ?
+    (SELECT at_ms FROM records WHERE {IN_SLOT} ORDER BY id LIMIT 1) < ?
 """  # noqa: S608 - a number of ours
 _FIRST_UNREAD: Final = """
 SELECT min(next) FROM (
-    SELECT coalesce((SELECT next FROM commits WHERE consumers = starts.consumers AND slot = starts.slot), next) AS next
+    SELECT coalesce((
+        SELECT next FROM commits WHERE consumers = starts.consumers AND slot = starts.slot
+    ), next) AS next
     FROM starts WHERE slot = :slot
     UNION ALL SELECT next FROM commits WHERE slot = :slot)
 """

@@ -239,7 +239,9 @@ class Writer:
                     with closing(self._connection):
                         self._work()
                     break
-                except Exception:  # a bug of ours, or a disk that errs in a new way: no caller may wait for a thread that is dead
+                # A bug of ours, or a disk that errs in a new way: no caller may wait for a thread
+                # that is dead.
+                except Exception:
                     log.exception("the log's writing thread failed, and begins again")
                     self._call_soon(self._failed, self._in_hand, "its writing thread failed")
                     self._in_hand = []
@@ -295,7 +297,8 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.rollback()
             if len(live) > 1 and not isinstance(error, sqlite3.OperationalError):
-                for job in jobs:  # one of them cannot be written, whatever the disk does: the others must not suffer
+                # One of them cannot be written, whatever the disk does: the others must not suffer.
+                for job in jobs:
                     self._write([job])
                 return
             if not self._failing:
