@@ -109,7 +109,7 @@ class Gateway:
             backends.reads,
             hub,
             message_ids,
-            publisher.lost,
+            publisher.on_command_failed,
             ring_bytes=settings.ring_bytes,
             ring_s=settings.ring_s,
             token_s=settings.token_s,

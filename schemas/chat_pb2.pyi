@@ -73,22 +73,22 @@ class Deliveries(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("users", "message", "receipt", "unread", "refused", "lost", "revoked")
+    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked")
     USERS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     UNREAD_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
-    LOST_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
     users: _containers.RepeatedScalarFieldContainer[int]
     message: Message
     receipt: Receipt
     unread: Unread
     refused: Refused
-    lost: Lost
+    failed: Failed
     revoked: Revoked
-    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ...) -> None: ...
+    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("id", "chat", "sender", "key", "device", "body")
@@ -142,7 +142,7 @@ class Refused(_message.Message):
     code: str
     def __init__(self, chat: _Optional[str] = ..., message: _Optional[int] = ..., key: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
 
-class Lost(_message.Message):
+class Failed(_message.Message):
     __slots__ = ("message", "key")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]

@@ -52,8 +52,8 @@ def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
             return frames.Refused(
                 chat=refused.chat, message=str(refused.message), key=refused.key, code=refused.code
             )
-        case "lost":
-            return frames.Lost(message=str(delivery.lost.message), key=delivery.lost.key)
+        case "failed":
+            return frames.Failed(message=str(delivery.failed.message), key=delivery.failed.key)
         case _:
             return None
 

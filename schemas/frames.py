@@ -246,9 +246,9 @@ class Refused(Push, tag="refused", kw_only=True):
     code: str
 
 
-class Lost(Push, tag="lost", kw_only=True):
-    """A command could not be processed and was set aside; sending again with
-    the same key is safe.
+class Failed(Push, tag="failed", kw_only=True):
+    """A command could not be processed and was dead-lettered; sending again with the same key is
+    safe.
     """
 
     message: str
@@ -358,7 +358,7 @@ Outgoing = (
     | Message
     | Receipt
     | Refused
-    | Lost
+    | Failed
     | Unread
     | Page
     | ChatList

@@ -47,8 +47,8 @@ async def report(letter: Event, writer: Writer, backends: Backends) -> None:
 
     A dead batch's commands go to chat-retries one by one, and so does a single one, or a dead event
     of outcomes to chat-history-retries, that failed because a store was unavailable. The sender of
-    a command that died for good is told `lost`, unless it has an outcome. Raises Malformed when the
-    data are unreadable, Unavailable when the log does not answer.
+    a command that died for good is told `failed`, unless it has an outcome. Raises Malformed when
+    the data are unreadable, Unavailable when the log does not answer.
     """
     count("knchat_dead_letters_total", became=await _outcome_of(letter, writer, backends))
 
@@ -76,7 +76,7 @@ async def _outcome_of(letter: Event, writer: Writer, backends: Backends) -> str:
 
 
 async def _report_failure(command: pb.Command, writer: Writer, backends: Backends) -> str:
-    """Tells the sender (push `lost`), if it still waits for an answer."""
+    """Tells the sender (push `failed`), if it still waits for an answer."""
     check_command(command)
     if not command.key:
         return "kept"  # a watermark: no client waits for it, and the next one says more
@@ -85,8 +85,10 @@ async def _report_failure(command: pb.Command, writer: Writer, backends: Backend
     partitions = await backends.reads.partitions(DELIVERIES)
     if await _has_outcome(command, user_partition(command.user, partitions), backends):
         return "decided"
-    lost = pb.Delivery(users=[command.user], lost=pb.Lost(message=command.id, key=command.key))
-    await backends.appends.append(writer.deliveries([lost], partitions))
+    failed = pb.Delivery(
+        users=[command.user], failed=pb.Failed(message=command.id, key=command.key)
+    )
+    await backends.appends.append(writer.deliveries([failed], partitions))
     return "told"
 
 
@@ -135,7 +137,7 @@ def _is_outcome(record: ConsumerRecord, command: pb.Command) -> bool:
     except Malformed:
         return False
     return any(
-        command.id in (told.message.id, told.refused.message, told.lost.message)
+        command.id in (told.message.id, told.refused.message, told.failed.message)
         and command.user in told.users
         for told in deliveries
     )

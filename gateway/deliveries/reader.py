@@ -46,7 +46,7 @@ class DeliveryReader:
         reads: LogReader,
         hub: Hub,
         message_ids: MessageIds,
-        lost: Callable[[int, str], None],
+        on_command_failed: Callable[[int, str], None],
         *,
         ring_bytes: int,
         ring_s: int,
@@ -55,7 +55,8 @@ class DeliveryReader:
         beat: Callable[[], None],
         event_keys: Sequence[bytes] = (),
     ) -> None:
-        """`lost` is told of commands that were lost (user, key), `beat` before anything is pushed.
+        """`on_command_failed` gets user and key of each command that failed; `beat` is called
+        before anything is pushed.
 
         With event keys only what is signed under one of them is believed: else any writer of the
         topic could speak for any user.
@@ -63,7 +64,7 @@ class DeliveryReader:
         self._reads = reads
         self._hub = hub
         self._message_ids = message_ids
-        self._lost = lost
+        self._on_command_failed = on_command_failed
         self._ring_bytes = ring_bytes
         self._ring_s = ring_s
         self._token_s = token_s
@@ -278,11 +279,11 @@ class DeliveryReader:
             # wrong id must not hide the others.
             if not self._message_ids.advance(delivery.message.id):
                 ahead = delivery.message.id
-            if delivery.HasField("lost"):
+            if delivery.HasField("failed"):
                 # Also when the replay buffer is filled: the gateway that read it first may have
                 # died before it told the cache.
                 for user in delivery.users:
-                    self._lost(user, delivery.lost.key)
+                    self._on_command_failed(user, delivery.failed.key)
         self._hub.deliver(record.partition, record.offset, record.at_ms, deliveries)
         return ahead
 

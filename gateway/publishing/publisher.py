@@ -82,9 +82,9 @@ class Publisher:
         self._asked_cache_s = float("-inf")
         self._confirming: asyncio.Task[None] | None = None
         self._closing = False
-        # Keys of lost commands that were not sent again yet, and whether the cache has been told:
+        # Keys of failed commands that were not sent again yet, and whether the cache has been told:
         # it may say `confirmed` for a moment more.
-        self._lost = BoundedDict[tuple[int, str], bool](MAX_ENTRIES)
+        self._failed_keys = BoundedDict[tuple[int, str], bool](MAX_ENTRIES)
         self._releasing: asyncio.Task[None] | None = None
 
     def submit(self, command: pb.Command, waiter: Waiter) -> None:
@@ -124,7 +124,7 @@ class Publisher:
             known.pending = pending
         self._batcher.put(pending)
 
-    def lost(self, user: int, key: str) -> None:
+    def on_command_failed(self, user: int, key: str) -> None:
         """A command that was in the log could not be processed: a repeat of its key must append it
         again.
         """
@@ -134,7 +134,7 @@ class Publisher:
         self._unconfirmed = [
             claim for claim in self._unconfirmed if (claim.user, claim.key) != (user, key)
         ]
-        self._lost[user, key] = False
+        self._failed_keys[user, key] = False
         self._release_soon()
 
     def tick(self, now_s: float) -> None:
@@ -249,7 +249,10 @@ class Publisher:
             return False
         pending.command.id = known.id = holder.id
         pending.duplicate = True
-        if holder.confirmed and (pending.command.user, pending.command.key) not in self._lost:
+        if (
+            holder.confirmed
+            and (pending.command.user, pending.command.key) not in self._failed_keys
+        ):
             self._settle(pending)
             return False
         return True
@@ -307,7 +310,7 @@ class Publisher:
         observe("knchat_publish_seconds", self._clock() - began_s)
         self._confirm_later(batch)
         for pending in batch:
-            self._lost.pop((pending.command.user, pending.command.key), None)
+            self._failed_keys.pop((pending.command.user, pending.command.key), None)
             self._settle(pending)
 
     def _settle(self, pending: Pending) -> None:
@@ -361,7 +364,7 @@ class Publisher:
             await self._ask_cache([])
 
     def _release_soon(self) -> None:
-        untold = [name for name, told in self._lost.items() if not told]
+        untold = [name for name, told in self._failed_keys.items() if not told]
         if untold and (self._releasing is None or self._releasing.done()):
             self._releasing = asyncio.get_running_loop().create_task(self._release(untold))
 
@@ -372,8 +375,8 @@ class Publisher:
             except Unavailable as error:
                 self._start_cache_cooldown(error)
                 return
-            if (user, key) in self._lost:
-                self._lost[user, key] = True
+            if (user, key) in self._failed_keys:
+                self._failed_keys[user, key] = True
 
 
 def _claim(pending: Pending) -> Claim:

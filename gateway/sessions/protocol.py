@@ -73,7 +73,7 @@ MESSAGE_BYTES: Final = 4_096
 MAX_IDLE_FRAMES: Final = 100
 """WebSocket frames a second without a message: pings, pongs, fragments, empty arrays."""
 
-WAKING: Final = (frames.Message, frames.Refused, frames.Lost)
+WAKING: Final = (frames.Message, frames.Refused, frames.Failed)
 """All that a background session gets."""
 
 

@@ -227,7 +227,7 @@ class ChatDevice(WSListener):
                 else:
                     self.unanswered.pop(frame.re - 1, None)
                     record.refused[frame.re - 1] = frame.code
-            case "refused" | "lost":
+            case "refused" | "failed":
                 record.refused[int(frame.key.rpartition("-")[2])] = frame.code or frame.type
             case "welcome":
                 self._n = 0

@@ -1,4 +1,4 @@
-"""`report_failed`: what was away once is tried again without end, `lost` for those who have no
+"""`report_failed`: what was away once is tried again without end, `failed` for those who have no
 word, and never a dead letter of its own.
 """
 
@@ -120,7 +120,7 @@ async def test_a_dead_batch_is_tried_again_one_by_one(
 async def test_a_command_whose_store_is_away_goes_round_without_end(
     extensions, people, event_targets, topics, die
 ):
-    """However often: no sender is told `lost`, its name does not grow, and what the dispatcher has
+    """However often: no sender is told `failed`, its name does not grow, what the dispatcher has
     added is gone.
     """
     command = event_targets.text()
@@ -180,7 +180,7 @@ async def test_what_history_can_never_take_is_left_alone(code, event_targets, to
 
 
 async def test_the_sender_of_a_dead_command_is_told(event_targets, topics, die):
-    """`lost` goes to the sender's devices only, with the key to send again with."""
+    """`failed` goes to the sender's devices only, with the key to send again with."""
     command = event_targets.text(key="k-7")
     _, answer = await die([command])
 
@@ -188,7 +188,7 @@ async def test_the_sender_of_a_dead_command_is_told(event_targets, topics, die):
     ((partition, _),) = await topics.events(DELIVERIES)
     assert partition == user_partition(event_targets.ALICE, 12)
     assert await topics.items(DELIVERIES) == [
-        pb.Delivery(users=[event_targets.ALICE], lost=pb.Lost(message=command.id, key="k-7"))
+        pb.Delivery(users=[event_targets.ALICE], failed=pb.Failed(message=command.id, key="k-7"))
     ]
     assert not await topics.events(RETRIES)
 
@@ -203,7 +203,7 @@ async def test_nobody_is_told_twice(event_targets, topics, die):
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "refused"])
-async def test_who_has_an_outcome_is_not_told_that_it_is_lost(
+async def test_a_command_with_an_outcome_is_not_told_that_it_failed(
     outcome, people, event_targets, topics, die
 ):
     """It was re-driven, or another try of it had been through."""
@@ -227,9 +227,9 @@ async def test_an_outcome_of_another_is_none_of_it(people, event_targets, topics
     await die([command])
 
     assert [
-        delivery.lost.message
+        delivery.failed.message
         for delivery in await topics.items(DELIVERIES)
-        if delivery.HasField("lost")
+        if delivery.HasField("failed")
     ] == [command.id]
 
 

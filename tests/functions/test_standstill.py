@@ -219,5 +219,5 @@ async def test_strangers_are_reached_although_the_dispatcher_gives_up(
     await until(decided)
 
     assert not [
-        delivery for delivery in await topics.items(DELIVERIES) if delivery.HasField("lost")
+        delivery for delivery in await topics.items(DELIVERIES) if delivery.HasField("failed")
     ]

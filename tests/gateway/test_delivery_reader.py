@@ -55,17 +55,17 @@ async def message_ids(backends):
 
 
 @pytest.fixture
-def lost():
+def failed():
     return []
 
 
 @pytest.fixture
-async def delivery(backends, hub, message_ids, lost):
+async def delivery(backends, hub, message_ids, failed):
     return DeliveryReader(
         backends.reads,
         hub,
         message_ids,
-        lambda user, key: lost.append((user, key)),
+        lambda user, key: failed.append((user, key)),
         ring_bytes=2**20,
         ring_s=900,
         token_s=900,
@@ -196,26 +196,26 @@ async def test_reading_back_stops_at_the_time(delivery, hub, backends):
     assert not hub.revocation_of(claims(ANN, "phone", issued_ms=now_ms - 1))
 
 
-async def test_what_comes_is_followed(delivery, hub, backends, message_ids, lost):
-    """Into the replay buffer, past the clock that mints, and `lost` to whoever remembers keys."""
+async def test_what_comes_is_followed(delivery, hub, backends, message_ids, failed):
+    """Into the replay buffer, past the clock that mints, and what failed to what remembers keys."""
     await fill(delivery)
     following = asyncio.create_task(delivery.follow_deliveries())
     soon = first_id_at(message_ids.now_ms() + 700)
     await deliver(
         backends,
         message(soon, ANN, BEN),
-        pb.Delivery(users=[BEN], lost=pb.Lost(message=6, key="k")),
+        pb.Delivery(users=[BEN], failed=pb.Failed(message=6, key="k")),
     )
-    await until(lambda: held(hub, ANN) == [soon] and lost)
+    await until(lambda: held(hub, ANN) == [soon] and failed)
 
-    assert lost == [(BEN, "k")]
+    assert failed == [(BEN, "k")]
     assert message_ids.next_id() > soon
     following.cancel()
     await asyncio.wait([following])
 
 
-async def test_what_was_lost_while_no_gateway_followed_goes_again(delivery, backends, message_ids):
-    """The cache still says that the log has it: the repeat that `lost` asks for must be appended
+async def test_what_failed_while_no_gateway_followed_goes_again(delivery, backends, message_ids):
+    """The cache still says that the log has it: the repeat that `failed` asks for must be appended
     all the same.
     """
     first = Publisher(
@@ -224,11 +224,11 @@ async def test_what_was_lost_while_no_gateway_followed_goes_again(delivery, back
     command = pb.Command(user=ANN, device="phone", key="k", chat="d-11-22", send=pb.Send(text="hi"))
     sent = await accepted_of(first, command)
     await first.finish()
-    await deliver(backends, pb.Delivery(users=[ANN], lost=pb.Lost(message=sent.id, key="k")))
+    await deliver(backends, pb.Delivery(users=[ANN], failed=pb.Failed(message=sent.id, key="k")))
     after = Publisher(
         backends.appends, backends.cache, message_ids, in_flight=2, clock=time.monotonic
     )
-    delivery._lost = after.lost
+    delivery._on_command_failed = after.on_command_failed
 
     await fill(delivery)
     again = await accepted_of(after, command)

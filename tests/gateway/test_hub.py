@@ -363,7 +363,7 @@ def test_a_background_session_is_woken_by_few_things():
         0,
         101,
         NOW_MS,
-        [unread(2, read=2), pb.Delivery(users=[ANN], lost=pb.Lost(message=2, key="k"))],
+        [unread(2, read=2), pb.Delivery(users=[ANN], failed=pb.Failed(message=2, key="k"))],
     )
 
     assert [
@@ -373,7 +373,7 @@ def test_a_background_session_is_woken_by_few_things():
     ] == [
         ("Message", 1),
         ("Refused", 2),
-        ("Lost", 3),
+        ("Failed", 3),
     ]
 
 

@@ -543,18 +543,18 @@ async def test_a_revoked_device(person, backends, token):
     assert (await tablet.ask({"type": "ping", "id": 1}))["type"] == "pong"
 
 
-async def test_a_lost_command_may_be_sent_again(person, backends):
-    """The `lost` push, and the repeat of its key is appended under the same id."""
+async def test_a_failed_command_may_be_sent_again(person, backends):
+    """The `failed` push, and the repeat of its key is appended under the same id."""
     ann = await person(ANN)
     ok = await ann.ask(SEND)
     await deliver(
-        backends, pb.Delivery(users=[ANN], lost=pb.Lost(message=int(ok["message"]), key="k"))
+        backends, pb.Delivery(users=[ANN], failed=pb.Failed(message=int(ok["message"]), key="k"))
     )
-    lost = await ann.hear("lost")
+    failed = await ann.hear("failed")
 
     again = await ann.ask({**SEND, "id": 2})
 
-    assert (lost["message"], lost["key"], lost["n"]) == (ok["message"], "k", 1)
+    assert (failed["message"], failed["key"], failed["n"]) == (ok["message"], "k", 1)
     assert (again["message"], again["duplicate"]) == (ok["message"], True)
     assert await appended(backends, COMMANDS) == 2
 

@@ -377,17 +377,17 @@ async def test_a_key_is_free_again_after_its_time(publisher, backends, clock):
     ]
 
 
-async def test_a_lost_command_goes_again_under_its_id(publisher, publishers, backends):
-    """`lost` was told: the repeat is appended, here and at any other gateway."""
+async def test_a_failed_command_goes_again_under_its_id(publisher, publishers, backends):
+    """`failed` was told: the repeat is appended, here and at any other gateway."""
     first = await submit(publisher, command())
     await publisher.flush()
 
-    publisher.lost(ANN, "k")
-    publisher.lost(ANN, "never seen")
+    publisher.on_command_failed(ANN, "k")
+    publisher.on_command_failed(ANN, "never seen")
     again = await submit(publisher, command())
     assert again == Accepted(first.id, duplicate=True)
     await publisher.flush()
-    publisher.lost(ANN, "k")
+    publisher.on_command_failed(ANN, "k")
     await publisher._releasing
     third = await submit(publishers(), command())
 
@@ -395,12 +395,12 @@ async def test_a_lost_command_goes_again_under_its_id(publisher, publishers, bac
     assert [each.id for each in await commands(backends) if each.key == "k"] == [first.id] * 3
 
 
-async def test_a_lost_command_whose_cache_is_away(publisher, backends, settings):
+async def test_a_failed_command_whose_cache_is_away(publisher, backends, settings):
     """Memory knows; the cache is asked and does not answer."""
     first = await submit(publisher, command())
     await publisher.flush()
     with broken(settings.data, "keys"):
-        publisher.lost(ANN, "k")
+        publisher.on_command_failed(ANN, "k")
         await publisher._releasing
 
     assert (await submit(publisher, command())).id == first.id
@@ -491,17 +491,17 @@ async def test_an_id_far_ahead_is_not_followed(publishers, backends, message_ids
     assert value_of("knchat_ids_ahead_total", where="cache") == before + 1
 
 
-async def test_lost_keys_are_bounded(publishers, monkeypatch):
+async def test_failed_keys_are_bounded(publishers, monkeypatch):
     """The oldest is forgotten: its repeat is answered as a duplicate."""
     monkeypatch.setattr("gateway.publishing.publisher.MAX_ENTRIES", 2)
     publisher = publishers()
     for key in ("a", "b", "c"):
-        publisher.lost(ANN, key)
+        publisher.on_command_failed(ANN, key)
     await publisher._releasing
     publisher.tick(publisher._clock())
     await publisher._releasing
 
-    assert publisher._lost == {(ANN, "b"): True, (ANN, "c"): True}
+    assert publisher._failed_keys == {(ANN, "b"): True, (ANN, "c"): True}
 
 
 class Buggy:

@@ -71,7 +71,7 @@ class Person:
             elif isinstance(event, Disconnected):
                 self.codes.append(event.code)
             else:
-                assert not isinstance(event, frames.Refused | frames.Lost), event
+                assert not isinstance(event, frames.Refused | frames.Failed), event
 
     async def has(self, message: str, chat: str) -> None:
         """It was pushed, or is read where the server has said that more was missed than it holds:

@@ -51,7 +51,7 @@ PAYLOADS = {
                 users=[ALICE],
                 refused=pb.Refused(chat=CHAT, message=MESSAGE, key="k-1", code="forbidden"),
             ),
-            pb.Delivery(users=[ALICE], lost=pb.Lost(message=MESSAGE, key="k-1")),
+            pb.Delivery(users=[ALICE], failed=pb.Failed(message=MESSAGE, key="k-1")),
             pb.Delivery(
                 users=[ALICE], revoked=pb.Revoked(device="laptop", before_ms=1_795_560_000_000)
             ),

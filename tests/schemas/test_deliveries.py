@@ -74,7 +74,7 @@ def test_the_other_pushes():
     assert push_of(DELIVERIES["refused"], ALICE) == frames.Refused(
         chat=CHAT, message=message, key="k-1", code="forbidden"
     )
-    assert push_of(DELIVERIES["lost"], ALICE) == frames.Lost(message=message, key="k-1")
+    assert push_of(DELIVERIES["failed"], ALICE) == frames.Failed(message=message, key="k-1")
 
 
 def test_what_is_not_shown():
@@ -95,7 +95,7 @@ def test_what_a_newer_push_replaces():
         "receipt": ("receipt", CHAT, BOB),
         "unread": ("unread", CHAT, 0),
         "refused": None,
-        "lost": None,
+        "failed": None,
         "revoked": None,
     }
 

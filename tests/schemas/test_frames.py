@@ -119,7 +119,7 @@ OUTGOING = [
     ),
     frames.Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
     frames.Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
-    frames.Lost(n=4, cursor="c", message="9", key="k"),
+    frames.Failed(n=4, cursor="c", message="9", key="k"),
     frames.Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9", upto="12"),
     frames.Page(
         re=1, chat="d-1-2", messages=[ITEM], more_before=True, more_after=False, first="9", last="9"
@@ -188,7 +188,7 @@ def test_every_frame_is_covered_here():
         "message",
         "receipt",
         "refused",
-        "lost",
+        "failed",
         "unread",
         "pong",
     } <= SERVER_TYPES

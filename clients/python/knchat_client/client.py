@@ -215,7 +215,7 @@ class Client:
 
         Lost lines and temporary errors are met by repeating under the same key, so the message is
         never doubled. Unavailable after `timeout_s`: it may or may not have been sent; call again
-        with the same `key` to find out. A `refused` or `lost` event may still follow.
+        with the same `key` to find out. A `refused` or `failed` event may still follow.
         """
         key = key or secrets.token_hex(16)
         question = frames.Send(
@@ -327,7 +327,7 @@ class Client:
                 return True
             push = told
         assert isinstance(  # noqa: S101 - all there are
-            push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Lost
+            push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Failed
         )
         if not await self._inbox.put(push, hurried=lambda: line.asking):
             return False

@@ -1,7 +1,7 @@
 """What `Client.events()` yields, and the bounded queue it comes out of.
 
 Events are the server's pushes as they are (schemas.frames: Message, Receipt, Unread, Refused,
-Lost), its `live`, and what the client itself has to say about the line.
+Failed), its `live`, and what the client itself has to say about the line.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Event = (
     | frames.Receipt
     | frames.Unread
     | frames.Refused
-    | frames.Lost
+    | frames.Failed
     | frames.Live
     | Connected
     | Disconnected

@@ -162,7 +162,7 @@ async def _list(reads: LogReader, limit: int) -> int:
 async def _show(reads: LogReader, position: str) -> int:
     letter = await _letter(reads, position)
     print(
-        f"{'position':<20}  {letter.position}\n{'set aside at':<20}  "
+        f"{'position':<20}  {letter.position}\n{'dead-lettered at':<20}  "
         f"{time_text(letter.record.at_ms)}"
     )
     event = letter.event

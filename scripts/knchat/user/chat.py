@@ -153,10 +153,9 @@ class _Talk:
                 print(
                     f"  refused ({event.code}): the message of {_clock(event.message)}", flush=True
                 )
-            case frames.Lost():
+            case frames.Failed():
                 print(
-                    f"  set aside: the message of {_clock(event.message)}; operators may bring it "
-                    "later",
+                    f"  failed: the message of {_clock(event.message)}; it may yet be delivered",
                     flush=True,
                 )
             case Replaced() if event.chat == self._chat:

@@ -190,7 +190,7 @@ async def test_other_pushes_pass_as_they_are(connect):
         {"type": "receipt", "chat": CHAT, "user": ALICE, "read": "5"},
         {"type": "unread", "chat": CHAT, "unread": 3, "read": "5", "upto": "8"},
         {"type": "refused", "chat": CHAT, "message": "5", "key": "k", "code": "forbidden"},
-        {"type": "lost", "message": "5", "key": "k"},
+        {"type": "failed", "message": "5", "key": "k"},
     ]
     await session.say(*({**push, "n": n, "cursor": "c"} for n, push in enumerate(pushes, 1)))
 
@@ -198,7 +198,7 @@ async def test_other_pushes_pass_as_they_are(connect):
         frames.Receipt,
         frames.Unread,
         frames.Refused,
-        frames.Lost,
+        frames.Failed,
     ]
 
 

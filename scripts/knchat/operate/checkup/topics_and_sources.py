@@ -344,7 +344,7 @@ CHECKS: Final = (
     Check("source-missing", "each trigger has its KafkaSource", source_missing),
     Check("source-inbox", "KafkaSources read and call what the code says", source_inbox),
     Check("source-delivery", "KafkaSources try again as the code says", source_delivery),
-    Check("source-dead-letters", "KafkaSources set aside what fails", source_dead_letters),
+    Check("source-dead-letters", "KafkaSources dead-letter what fails", source_dead_letters),
     Check("source-not-ready", "KafkaSources are Ready", source_not_ready),
 )
 """In the order in which they are told."""
