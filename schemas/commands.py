@@ -1,7 +1,7 @@
 """From a client's frame to what goes into the log: commands and queries.
 
-A new kind needs one arm here on the way in, no more. The gateway calls this after the codec; it
-checks what the types cannot say. Raises Malformed or Refused, shown as `error`.
+The gateway calls this after the codec; it checks what the types cannot express. Raises Malformed or
+Refused, shown as `error`.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def command_of(
 
 
 def content_hash(command: pb.Command) -> bytes:
-    """8 bytes that two commands share only if they ask for the same: a key reused with another is
-    `key_reused`.
+    """8 bytes that are equal for two commands only if their contents are: a key used again with
+    other contents is `key_reused`.
     """
     body = command.WhichOneof("body")
     assert body is not None  # noqa: S101 - made by `command_of`

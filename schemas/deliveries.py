@@ -1,7 +1,6 @@
 """From the log to a client's frame: deliveries and answers.
 
-One arm per kind here is all that a new kind needs on the way out. The gateway calls this once per
-device; `send`, `persist` and the others make deliveries. Source: protocol.md section 2.
+The gateway calls this once per device; functions make deliveries. Source: protocol.md section 2.
 """
 
 from __future__ import annotations
@@ -59,8 +58,8 @@ def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
 
 
 def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:
-    """What a push makes older ones of the same name superfluous by, before they were written; None
-    for those that all count.
+    """What a push is about, when a newer one about the same replaces it before it was written; None
+    for kinds that are all written.
     """
     match delivery.WhichOneof("body"):
         case "receipt":
@@ -72,9 +71,9 @@ def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:
 
 
 def outdates(newer: pb.Delivery, older: pb.Delivery) -> bool:
-    """Whether whoever gets the newer push needs the older no more.
+    """Whether the newer push replaces the older one.
 
-    Marks are processed in any order, so a later one may say less.
+    Marks are processed in any order, so a later one may hold lower watermarks.
     """
     if replaces(older) is None or replaces(newer) != replaces(older):
         return False

@@ -2,9 +2,9 @@
 """Client frames: every object that travels over the WebSocket, as JSON or MessagePack, and the one
 decoder and encoder for both.
 
-The gateway decodes and encodes; the Python client does the reverse. Names, types and limits are
-protocol.md's; unknown fields are ignored, and a field that is absent is never sent as null. Ids are
-decimal strings and are parsed where they are used (schemas/ids.py).
+The gateway decodes client frames and encodes server frames; the Python client does the reverse.
+Names, types and limits are those of protocol.md; unknown fields are ignored, and an absent field is
+never sent as null. Ids are decimal strings and are parsed where they are used (schemas/ids.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FRAME_BYTES: Final = 65_536
 FRAMES_IN_ARRAY: Final = 64
 TEXT_BYTES: Final = 4_096
 PAGE_BYTES: Final = 48 * 1024
-"""A page or list ends here, so that it fits a frame with room to spare."""
+"""A page or list ends at this size, so that it always fits into a frame."""
 UNREAD_SHOWN: Final = 999
-"""Unread counts end here: 999 means 999 or more."""
+"""The highest unread count that is shown: 999 means 999 or more."""
 SOCKET_PATH: Final = "/v1/socket"
 JSON: Final = "knchat.v1.json"
 MSGPACK: Final = "knchat.v1.msgpack"
@@ -51,7 +51,7 @@ class ClientFrame(Struct, tag_field="type", kw_only=True, omit_defaults=True, fr
 
 
 class ClientInfo(Struct, frozen=True, omit_defaults=True):
-    """Who wrote the client; for logs and metrics only."""
+    """Name and version of the client program; for logs and metrics only."""
 
     name: Annotated[str, Meta(max_length=64)] = ""
     version: Annotated[str, Meta(max_length=64)] = ""
@@ -103,14 +103,16 @@ class History(ClientFrame, tag="history", kw_only=True, frozen=True):
 
 
 class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
-    """My chats, newest first; `after` is the text that the last answer gave."""
+    """A part of the user's list of chats, newest first; `after` is that of the previous answer."""
 
     after: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
     limit: Limit = 50
 
 
 class DigestAsk(ClientFrame, tag="digest", kw_only=True, frozen=True):
-    """Proof that I hold all of a range: ids, both inclusive, at most 1,024 messages."""
+    """Asks for count and hash of a range of messages, to compare with what the client holds: ids,
+    both inclusive, at most 1,024 messages.
+    """
 
     chat: Chat
     from_: Id = msgspec.field(name="from")
@@ -144,7 +146,7 @@ class ServerFrame(Struct, tag_field="type", kw_only=True, omit_defaults=True):
 class Push(ServerFrame, kw_only=True):
     """A durable push.
 
-    `n` counts them in this session from 1; `cursor` stands just behind it in the log.
+    `n` counts them in this session from 1; `cursor` is the position right after it in the log.
     """
 
     durable: ClassVar[bool] = True
@@ -153,15 +155,15 @@ class Push(ServerFrame, kw_only=True):
 
 
 class Limits(Struct, frozen=True):
-    """What this server takes."""
+    """The limits of this server."""
 
     frame_bytes: int
     text_bytes: int
     send_per_minute: int
     frames_per_second: int = 0
-    """Messages; those beyond are taken later.
+    """WebSocket messages; those beyond are read later.
 
-    0: a server of before 2026-11-29, which does not say.
+    0: not announced, by a server of before 2026-11-29.
     """
 
 
@@ -188,13 +190,13 @@ class Live(ServerFrame, tag="live", kw_only=True):
 
 
 class Cursor(ServerFrame, tag="cursor", kw_only=True):
-    """You have everything up to here."""
+    """Everything up to this cursor has been pushed."""
 
     cursor: str
 
 
 class Ok(ServerFrame, tag="ok", kw_only=True):
-    """Done: a send is safe in the log. What is filled in depends on what was asked."""
+    """Done: a send is safe in the log. Which fields are set depends on the frame that asked."""
 
     message: str | UnsetType = UNSET
     version: str | UnsetType = UNSET
@@ -204,7 +206,7 @@ class Ok(ServerFrame, tag="ok", kw_only=True):
 
 
 class Error(ServerFrame, tag="error", kw_only=True):
-    """Not done.
+    """A frame was refused, or could not be handled.
 
     `temporary: true`: the outcome is unknown, repeat with the same key; false: nothing happened.
     """
@@ -217,7 +219,7 @@ class Error(ServerFrame, tag="error", kw_only=True):
 
 
 class Message(Push, tag="message", kw_only=True):
-    """A new message. `device` is there on the sender's own devices only."""
+    """A new message. `device` is set on the sender's own devices only."""
 
     chat: str
     message: str
@@ -257,9 +259,9 @@ class Failed(Push, tag="failed", kw_only=True):
 
 
 class Unread(Push, tag="unread", kw_only=True):
-    """How many messages above my read watermark; 999 means 999 or more.
+    """How many messages lie above the user's read watermark; 999 means 999 or more.
 
-    `upto`: the newest one that was counted.
+    `upto`: the newest message that was counted.
     """
 
     chat: str
@@ -269,7 +271,7 @@ class Unread(Push, tag="unread", kw_only=True):
 
 
 class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """A message as history tells it, with its reactions as of now."""
+    """A message as history holds it, with its current reactions."""
 
     chat: str
     message: str
@@ -283,8 +285,8 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class Page(ServerFrame, tag="page", kw_only=True):
-    """Messages newest first; first and last are its lowest and highest id,
-    absent when it is empty.
+    """Messages, newest first; `first` and `last` are their lowest and highest id, absent when there
+    are none.
     """
 
     chat: str
@@ -296,7 +298,7 @@ class Page(ServerFrame, tag="page", kw_only=True):
 
 
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """One of my chats: newest id, what I have read and received, and how much is unread."""
+    """One of the user's chats: its newest id, the watermarks, and how many messages are unread."""
 
     chat: str
     kind: str
@@ -309,7 +311,9 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class ChatList(ServerFrame, tag="chats", kw_only=True):
-    """My chats, newest first. `after` asks for the next; absent at the end."""
+    """A part of the user's list of chats, newest first. `after` asks for the next part; absent in
+    the last one.
+    """
 
     chats: list[ChatState]
     after: str | UnsetType = UNSET
@@ -329,9 +333,9 @@ class Moved(ServerFrame, tag="moved", kw_only=True):
 
 
 class Drain(ServerFrame, tag="drain", kw_only=True):
-    """A planned end: the socket stays usable until it is closed.
+    """The gateway will end soon; the socket stays usable until it is closed.
 
-    `url`: where the user goes next, when that is known.
+    `url`: where to connect next, when that is known.
     """
 
     reconnect_after_ms: int
@@ -339,7 +343,7 @@ class Drain(ServerFrame, tag="drain", kw_only=True):
 
 
 class Expiring(ServerFrame, tag="expiring", kw_only=True):
-    """The token ends soon: send `refresh`."""
+    """The access token expires soon: send `refresh`."""
 
     at: str
 
@@ -376,9 +380,9 @@ SERVER_TYPES: Final = frozenset(_kinds(Outgoing))
 
 
 class Codec:
-    """JSON or MessagePack of both directions.
+    """Encodes and decodes the frames of both directions, as JSON or as MessagePack.
 
-    Stateless: one each for the whole process (`CODECS`).
+    Stateless: the process has one of each (`CODECS`).
     """
 
     def __init__(self, *, text: bool) -> None:
@@ -394,8 +398,8 @@ class Codec:
         self._lenient_outgoing: Callable[[Part], Any] = Lenient(_kinds(Outgoing), text=text).read
 
     def split(self, payload: bytes) -> Sequence[Part]:
-        """The objects of one WebSocket message: itself, or the elements of an array of at most
-        FRAMES_IN_ARRAY.
+        """The frames of one WebSocket message: the object that it is, or the elements of its array,
+        at most FRAMES_IN_ARRAY.
 
         Raises Unparsable.
         """
@@ -441,7 +445,7 @@ class Codec:
             return None
 
     def array(self, parts: Sequence[bytes]) -> bytes:
-        """One WebSocket message out of 1 to FRAMES_IN_ARRAY encoded frames."""
+        """One WebSocket message that holds 1 to FRAMES_IN_ARRAY encoded frames."""
         if len(parts) == 1:
             return parts[0]
         if self.text:
