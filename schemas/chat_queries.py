@@ -1,7 +1,7 @@
 """Queries of the HTTP calls that answer with the objects of frames: msgspec structs, as those are.
 
-So no request passes msgspec and pydantic, and the target `chats` starts without pydantic. Source:
-protocol.md section 1.
+So no request passes through both msgspec and pydantic, and the target `chats` starts without
+pydantic. Source: protocol.md section 1.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from schemas.frames import Limit
 Position = Annotated[str, Meta(max_length=64)]
 Id = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})$", examples=["4611686018427387903"])]
 
-# How msgspec names a field at the end of what it says: "Expected `int` - at `$.limit`", "Object
+# How msgspec names a field at the end of a message: "Expected `int` - at `$.limit`", "Object
 # missing required field `to`".
 _FIELD: Final = re.compile(r"(?: - at)? `(?:\$\.)?(\w+)`$")
 
 
 class Query(Struct, kw_only=True, frozen=True):
-    """What stands behind the question mark: texts, so numbers are parsed."""
+    """The query of a URL: its values are texts, so numbers are parsed."""
 
     @classmethod
     def read(cls, fields: Mapping[str, str]) -> Self:
@@ -47,16 +47,14 @@ class Query(Struct, kw_only=True, frozen=True):
 
 
 class ChatsQuery(Query, kw_only=True, frozen=True):
-    """Which part of my list of chats."""
+    """A part of the caller's list of chats."""
 
-    after: Annotated[str, Meta(max_length=256, description="what the part before gave")] | None = (
-        None
-    )
+    after: Annotated[str, Meta(max_length=256, description="that of the part before")] | None = None
     limit: Limit = 50
 
 
 class MessagesQuery(Query, kw_only=True, frozen=True):
-    """Which page of a chat: at most one of before, after and around, each an id or a time; none
+    """A page of a chat: at most one of before, after and around, each an id or a time; none
     means the newest.
     """
 

@@ -1,4 +1,4 @@
-"""The only codec of our events: a CloudEvent between code, HTTP requests and Kafka records.
+"""The only codec of our events: CloudEvents in code, in HTTP requests and in Kafka records.
 
 Binary mode goes out; binary and structured come in. HTTP requests to functions are parsed by
 functions-framework with the cloudevents SDK, and `from_sdk` takes over from there; the rest is
@@ -43,7 +43,8 @@ class Event:
 
     `extensions` holds what is not named here (`partitionkey`, `knchatsig`, `knativeerrorcode`,
     ...), names in small letters. `traceparent` travels as a plain header, not as an attribute, the
-    way Knative carries it. What was read is well-formed, or None: no event fails for its trace.
+    way Knative carries it. After reading it is well-formed or None: no event fails because of its
+    trace.
     """
 
     id: str
@@ -59,7 +60,7 @@ class Event:
 
     @property
     def partitionkey(self) -> str | None:
-        """The key of the record, where there is one."""
+        """The key of the record; None: it has none."""
         return self.extensions.get("partitionkey")
 
 
@@ -101,7 +102,7 @@ def to_kafka(event: Event) -> tuple[bytes | None, list[tuple[str, bytes]], bytes
 def from_kafka(headers: Sequence[tuple[str, bytes]], value: bytes | None) -> Event:
     """The event in a record, binary or structured JSON.
 
-    The record's key is not looked at: a partitionkey is an attribute. Raises Malformed when it is
+    The record's key is ignored: a partitionkey is an attribute. Raises Malformed when it is
     no CloudEvent 1.0.
     """
     named = [(name.lower(), raw) for name, raw in headers]
@@ -127,9 +128,7 @@ def from_kafka(headers: Sequence[tuple[str, bytes]], value: bytes | None) -> Eve
 
 
 class SdkEvent(Protocol):
-    """What we use of the cloudevents SDK's event, which functions-framework
-    hands to its targets.
-    """
+    """The part that is used of the SDK's event, which functions-framework passes to targets."""
 
     data: Any
 
@@ -216,9 +215,9 @@ def _event(
 def trace_of(text: str) -> str | None:
     """A `traceparent` in the form that we pass on: 55 characters, version 00.
 
-    None when it is malformed: then the trace begins anew.
+    None when it is malformed: then a new trace begins.
     """
-    # Versions to come may hold more behind what we understand.
+    # Later versions may append fields to those of version 00.
     if len(text) != 55 and (text[55:56] != "-" or text.startswith("00")):
         return None
     found = _TRACE.match(text)

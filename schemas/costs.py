@@ -1,8 +1,7 @@
-"""What a call or a client frame costs, in units of a budget: about what a message costs in all is
-1.
+"""What a call or a client frame costs, in units of a budget; a message costs about 1 in all.
 
-Declared with each HTTP endpoint (`Endpoint.cost`) and here for each frame; who may spend how many
-units is a setting. Source: protocol.md section 2, `rate_limited`.
+Declared with each HTTP endpoint (`Endpoint.cost`) and here for each frame; how many units a caller
+may spend is a setting. Source: protocol.md section 2, `rate_limited`.
 """
 
 from __future__ import annotations
@@ -15,31 +14,29 @@ from schemas import frames
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`units`, and `per_item` for each item that may be asked for: the call's
-    or frame's `limit`.
-    """
+    """`units`, and `per_item` for each item that may be asked for: the call's or frame's `limit`."""
 
     units: float
     per_item: float = 0.0
 
     def of(self, limit: int) -> float:
-        """In all, for that limit."""
+        """The whole cost for that limit."""
         return self.units + self.per_item * limit
 
 
 FREE: Final = Cost(0)
 ONE: Final = Cost(1)
 WRITE: Final = Cost(2)
-"""One durable statement of its own, where messages share theirs."""
+"""A durable statement of its own; messages share theirs."""
 PAGE: Final = Cost(1, per_item=1 / 16)
 """Pages, lists and searches."""
 DIGEST: Final = Cost(PAGE.of(256))
-"""It reads up to 1,024 rows, and shows two numbers."""
+"""It reads up to 1,024 rows and answers with two numbers."""
 HASH: Final = Cost(20)
 """argon2: 20 ms of a core."""
 TWO_HASHES: Final = Cost(40)
 
-# Pings have a limit of their own, that of a session's frames; a hello is before there is a user.
+# Pings are limited as frames of their session; a hello comes before its user is known.
 OF_FRAMES: Final[dict[type[frames.ClientFrame], Cost]] = {
     frames.Hello: FREE,
     frames.Send: ONE,

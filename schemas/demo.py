@@ -1,5 +1,5 @@
-"""The people of a demonstration: `dev` registers them, and the sample events of functions/samples
-speak for them.
+"""The users of a demonstration: `dev` registers them, and the sample events of functions/samples
+come from them.
 """
 
 from __future__ import annotations

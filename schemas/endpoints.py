@@ -1,5 +1,5 @@
-"""Bodies, queries and answers of the HTTP endpoints: pydantic models that validate what comes in
-and describe themselves to OpenAPI.
+"""Bodies, queries and answers of the HTTP endpoints: pydantic models that validate requests and
+describe themselves to OpenAPI.
 
 They are parameters and results of the endpoints in functions/; calls about chats have those of
 schemas/chat_queries.py and frames.py. Fields without a value are left out of answers, never sent as
@@ -24,10 +24,10 @@ SETTINGS_BYTES: Final = 4_096
 # Stores cannot hold U+0000, no name needs the other control characters, and two separators break
 # lines wherever a name is shown.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Characters that turn the direction of whatever is shown after a name.
+# Characters that turn the direction of the text after a name.
 _BIDIRECTIONAL: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# Letters and signs by their category that show nothing (Unicode, Default_Ignorable_Code_Point, and
-# the empty braille cell).
+# Letters and symbols by their category that are invisible (Unicode, Default_Ignorable_Code_Point,
+# and the empty braille cell).
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\u17b4\u17b5")
 _JOINERS: Final = "\u200c\u200d"
 
@@ -42,7 +42,7 @@ def _plain(text: str) -> str:
 
 def _shown(name: str) -> str:
     if not any(map(_visible, name)):
-        raise ValueError("there is nothing in it that can be seen")
+        raise ValueError("it has no visible character")
     for at, character in enumerate(name):
         if character in _JOINERS:
             before = name[:at].rstrip("\ufe0e\ufe0f")[
@@ -50,7 +50,7 @@ def _shown(name: str) -> str:
             ]  # an emoji's variation is no sign of its own
             if not (_visible(before) or _mark(before)) or not _visible(name[at + 1 : at + 2]):
                 raise ValueError(
-                    "a joiner (U+200C, U+200D) stands between what can be seen, or not at all"
+                    "a joiner (U+200C, U+200D) is allowed between visible characters only"
                 )
     return name
 
@@ -135,7 +135,7 @@ Limit = Annotated[int, Field(ge=1, le=256)]
 
 
 class Body(BaseModel):
-    """What comes in or goes out."""
+    """The body of a request or of an answer."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -148,19 +148,19 @@ class Body(BaseModel):
             raise _malformed(error, place="body") from None
 
     def to_json(self) -> bytes:
-        """How it is sent."""
+        """The body as it is sent."""
         return self.model_dump_json(exclude_none=True).encode()
 
     @property
     def log_in(self) -> str | None:
-        """The log-in whose budget the call is drawn from, beside its caller's;
-        None: there is none.
+        """The log-in whose budget is charged for the call, besides that of its caller; None: no
+        log-in's.
         """
         return None
 
 
 class Query(BaseModel):
-    """What stands behind the question mark: texts, so numbers are parsed."""
+    """The query of a URL: its values are texts, so numbers are parsed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -203,20 +203,21 @@ class LogIn(Body):
 
 
 class Renewal(Body):
-    """A device that wants a new access token."""
+    """A device's request for a new access token."""
 
     refresh_token: Annotated[str, Field(min_length=1, max_length=256)]
 
     @property
     def log_in(self) -> str:
-        """Which log-in it says it is of: the part before the first dot."""
+        """The log-in that the token names: the part before its first dot."""
         return self.refresh_token.partition(".")[0][:64]
 
 
 class ProfileChange(Body):
-    """What changes in my profile; what is left out stays, null takes phone, email or settings away.
+    """A change of the caller's profile: a field that is left out stays as it is, null removes
+    phone, email or settings.
 
-    `version` is the one that I know.
+    `version` is the one that the client knows.
     """
 
     version: Version
@@ -229,26 +230,28 @@ class ProfileChange(Body):
 
 
 class PasswordChange(Body):
-    """My password now, and the next one. My other devices are logged out."""
+    """The current password and the new one. The caller's other devices are logged out."""
 
     password: Password
     new_password: Password
 
 
 class UsersQuery(Query):
-    """One of both: a part of a name, or ids."""
+    """Either a part of a name, or ids."""
 
     search: Annotated[str, Composed, Field(min_length=3, max_length=64), Plain] | None = Field(
         None, description="3 characters or more of a user name or display name, any case"
     )
     ids: Annotated[str, Field(min_length=1, max_length=IDS_AT_ONCE * 20)] | None = Field(
-        None, description=f"at most {IDS_AT_ONCE} user ids, comma between", examples=["1001,1002"]
+        None,
+        description=f"at most {IDS_AT_ONCE} user ids, separated by commas",
+        examples=["1001,1002"],
     )
     limit: Limit = 50
 
 
 class GatewayQuery(Query):
-    """Whose gateway."""
+    """The user whose gateway is asked for."""
 
     user: Id
 
@@ -257,7 +260,7 @@ class GatewayQuery(Query):
 
 
 class PublicProfile(Body):
-    """What all users may see of a user."""
+    """What every user may see of a user."""
 
     user: Id
     user_name: str
@@ -266,7 +269,7 @@ class PublicProfile(Body):
 
 
 class OwnProfile(PublicProfile):
-    """What I see of myself."""
+    """The caller's own profile."""
 
     phone: str | None = None
     email: str | None = None
@@ -285,7 +288,7 @@ class Session(Body):
 
 
 class PasswordChanged(OwnProfile):
-    """My profile, and new tokens for this device: all older ones are dead."""
+    """The caller's profile, and new tokens for this device: all older ones are invalid."""
 
     access_token: str
     access_expires: Time
@@ -293,7 +296,7 @@ class PasswordChanged(OwnProfile):
 
 
 class Device(Body):
-    """One of my devices. `seen`: when it last got a token."""
+    """A device of the caller. `seen`: when it last got a token."""
 
     device: DeviceId
     device_name: str
@@ -303,13 +306,13 @@ class Device(Body):
 
 
 class Devices(Body):
-    """My devices, the newest log-in first."""
+    """The caller's devices, the newest log-in first."""
 
     devices: list[Device]
 
 
 class Users(Body):
-    """Users who were found."""
+    """The users that were found."""
 
     users: list[PublicProfile]
 
@@ -327,7 +330,7 @@ class Keys(Body):
 
 
 class Problem(Body):
-    """What every answer of 400 and above holds.
+    """The body of every answer with status 400 or above.
 
     `details.field` names the place of a mistake, where there is one.
     """

@@ -36,7 +36,7 @@ STATUS_OF_CODE: Final[dict[str, int]] = {
     "unavailable": 503,
     "starting": 503,
 }
-"""Every error code there is, with its HTTP status. Codes are stable: clients act on them."""
+"""All error codes, with their HTTP status. Codes are stable: clients act on them."""
 
 TEMPORARY_CODES: Final = frozenset({"rate_limited", "unavailable", "starting"})
 
@@ -99,7 +99,7 @@ class Malformed(Refused):
 
 
 class Unavailable(ChatError):
-    """A part we need does not answer, or is full.
+    """Something needed does not answer, or is full.
 
     The outcome is unknown unless the text says otherwise: try again.
     """
@@ -111,7 +111,7 @@ class Unavailable(ChatError):
 
 
 class Unfit(Unavailable):
-    """A part answers, and does not fit us: a store of another version, a sink that refuses
+    """Something needed answers and cannot be used: a store of another version, a sink that refuses
     everything.
 
     The text says what an operator has to do; `/readyz` shows it.

@@ -1,9 +1,9 @@
-"""The frames that the strict decoder refuses: read again with care, understood where protocol.md
-allows it, else explained.
+"""Reads again what the strict decoder refuses: a frame is taken where protocol.md allows it, else
+the error says what is wrong with it.
 
 Allowed are null for a field that is left out, whole numbers as floats, and any value in fields that
 the protocol does not name: half a surrogate pair too, which JSON and MessagePack can carry and
-UTF-8 cannot. This way is slow, and few frames need it.
+UTF-8 cannot. It is slow, and few frames need it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _MISSING: Final = re.compile(r"missing required field `([^`]+)`")
 
 
 class Lenient:
-    """The careful reader of one codec for the frames of one direction, `kinds` by their `type`."""
+    """The lenient reader of one codec for the frames of one direction, `kinds` by their `type`."""
 
     def __init__(self, kinds: Mapping[str, type[Struct]], *, text: bool) -> None:
         self._kinds = kinds

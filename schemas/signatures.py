@@ -1,16 +1,16 @@
-"""Signatures of events: who holds no event key can neither make an event that our functions take,
-nor post an old one elsewhere or later.
+"""Signatures of events: without an event key one can neither make an event that functions accept,
+nor post an old one to another inbox or later.
 
-The log's adapters sign what they append, into its inbox; functions and gateways check. Pure.
+The log's adapters sign what they append, for its inbox; functions and gateways check. Pure.
 Source: design.md D23.
 
     knchatsig = "2." base64url(HMAC-SHA256(key, signed))
     signed = "2" LF inbox LF type LF source LF id LF time LF partitionkey LF data
 
 `inbox` is the topic that the event is written to, `time` milliseconds since 1970, since Knative's
-parts write it in a form of their own. Attributes hold no line feeds, so no two events have one
-text. What the dispatcher adds (`knative...`), the trace and the schema's name are not covered: they
-change on the way, or mean nothing to a rule.
+parts write it in a form of their own. Attributes hold no line feeds, so two different
+events never give the same text. What the dispatcher adds (`knative...`), the trace and the schema's
+name are not covered: they change on the way, or no rule reads them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from schemas.errors import Malformed
 from schemas.topics import TOPICS
 
 SIGNATURE: Final = "knchatsig"
-"""The attribute that holds it."""
+"""The attribute that holds the signature."""
 VERSION_1_UNTIL_MS: Final = 1_801_440_000_000
 """2027-02-01.
 
-Until then signatures are taken, too, that version 1 made (of type, id and data alone): they lie in
-topics for 14 days.
+Until then signatures of version 1 (of type, id and data alone) are accepted too: topics keep them
+for 14 days.
 """
 
 _VERSION: Final = "2."
@@ -45,7 +45,7 @@ def sign(event: Event, inbox: str, keys: Sequence[bytes]) -> Event:
     keys.
 
     An event that a dispatcher took out of the log and dead-letters keeps the signature it came
-    with, or none: else the dead letter of a forged event would be a true one.
+    with, or none: else the dead letter of a forged event would be validly signed.
     """
     if not keys or "knativekafkaoffset" in event.extensions:
         return event
@@ -118,7 +118,7 @@ def is_signed(
             partition_key,
         )
         lines, right = 7, (_VERSION + _mac(text, value, key) for key in keys)
-    # An attribute with a line feed of its own could lend its end to the data.
+    # A line feed in an attribute could make its end read as another attribute or as data.
     return text.count(b"\n") == lines and any(
         hmac.compare_digest(given, one.encode()) for one in right
     )
@@ -127,7 +127,7 @@ def is_signed(
 def check_age(event: Event, inboxes: Collection[str], *, now_ms: int) -> None:
     """Refuses an event that is older than these inboxes can hold: it was kept outside.
 
-    What is read once more on purpose is signed anew. Raises Malformed.
+    An event that is re-driven on purpose is signed again. Raises Malformed.
     """
     oldest_s = max(TOPICS[inbox].oldest_s for inbox in inboxes)
     if event.time is None or _ms_of(event.time) < now_ms - oldest_s * 1_000:

@@ -1,9 +1,9 @@
-"""Access tokens and the public keys that prove them: EdDSA JWTs, 15 min, bound to one device.
+"""Access tokens and the public keys that verify them: EdDSA JWTs, 15 min, bound to one device.
 
 Pure: time and keys are passed in. `accounts` signs; the gateways and the HTTP functions verify, at
-each hello and request (about 0.1 ms). Only a header that we can have written is taken: nothing in a
-token names an algorithm, a key or a place to fetch one from. Source: design.md D19; RFC 8725, RFC
-7638, RFC 8037.
+each hello and request (about 0.1 ms). Only headers as `sign` writes them are accepted: a token
+chooses no algorithm, holds no key and names no place to fetch one from. Source: design.md D19; RFC
+8725, RFC 7638, RFC 8037.
 """
 
 from __future__ import annotations
@@ -52,22 +52,21 @@ class BadToken(Refused):
 
 
 class UnknownKey(BadToken):
-    """Signed, it says, with a key that is not among ours: perhaps a new one, so the keys may be
-    read again.
-    """
+    """The token names a key that is not known: perhaps a new one, so the keys may be read again."""
 
 
 class ExpiredToken(BadToken):
-    """One of ours whose time is over: HTTP 401, close 4004."""
+    """A token of ours that has expired: HTTP 401, close 4004."""
 
     def __init__(self) -> None:
         super().__init__("the access token has expired: refresh it with POST /v1/tokens")
 
 
 class EarlyToken(Unavailable):
-    """One of ours whose time has not come, so one of two clocks is wrong: HTTP 503, close 4006.
+    """A token of ours that was issued in the future, so one of two clocks is wrong: HTTP 503, close
+    4006.
 
-    It is good later.
+    It becomes valid later.
     """
 
     def __init__(self) -> None:
@@ -82,11 +81,11 @@ class Twins(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Who a token speaks for, and when it was issued and ends (Unix milliseconds; the end is a
-    whole second).
+    """The user and device of a token, and when it was issued and ends (Unix milliseconds; the end
+    is a whole second).
 
     `epoch` is the account's session epoch at the log-in: a token of a lower one than the account's
-    is dead.
+    is invalid.
     """
 
     user: UserId
@@ -126,8 +125,8 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], now_s: float) -> Cl
     """The claims of a token that was signed with one of the keys (kid -> key) and whose time is not
     over.
 
-    Raises BadToken, UnknownKey, ExpiredToken or EarlyToken. Whether the device was revoked since is
-    the caller's question.
+    Raises BadToken, UnknownKey, ExpiredToken or EarlyToken. The caller checks
+    whether the device was revoked since.
     """
     from jwt.exceptions import PyJWTError  # noqa: PLC0415 - 50 ms, and most functions check no token
 
@@ -178,7 +177,7 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
 def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """For json.loads: an object whose names occur once.
 
-    Raises Twins: of two readers each might believe another one.
+    Raises Twins: two readers might each use another of the values.
     """
     fields = dict(pairs)
     if len(fields) != len(pairs):
@@ -212,7 +211,7 @@ def jwk_of(key: Ed25519PublicKey) -> dict[str, str]:
 
 
 def keys_of(document: bytes) -> dict[str, Ed25519PublicKey]:
-    """The keys of a JWKS by their kid; those of other kinds are passed over.
+    """The keys of a JWKS by their kid; those of other kinds are skipped.
 
     Raises Malformed when it is no JWKS, or holds no Ed25519 key with a kid.
     """

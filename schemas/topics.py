@@ -31,7 +31,7 @@ _HOUR_S: Final = 3_600
 _DAY_S: Final = 24 * _HOUR_S
 
 MAX_RECORD_BYTES: Final = 512 * 1024
-"""No record's data exceeds this (design.md D6): `send` splits. The sink never takes 1 MiB."""
+"""No record's data exceeds this (design.md D6): `send` splits. Knative's sink refuses 1 MiB."""
 MAX_BATCH_BYTES: Final = 256 * 1024
 MAX_BATCH: Final = 256
 
@@ -40,8 +40,8 @@ MAX_BATCH: Final = 256
 class Topic:
     """One topic: default partition count, and how long its records are kept.
 
-    `before_s`: how old a cause may be already when what follows from it is written here, since an
-    event has the time of its cause.
+    `before_s`: how old an event may already be when it is written here, since it has the time of
+    its cause.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Topic:
 
     @property
     def oldest_s(self) -> int:
-        """How old the time of an event in it may be at most."""
+        """The greatest age that an event in this topic can have, by its time."""
         return self.kept_s + self.before_s
 
 

@@ -1,8 +1,8 @@
-"""What is checked of a command or a chat wherever it turns up: at the gateway, and again by the
-functions that find it in the log.
+"""Checks of commands and chats that the gateway makes, and again each function that reads them
+from the log.
 
-Apart from `commands`, which knows the frames: a function that writes needs none, and starts sooner
-without them (design.md D21).
+Separate from `commands`, which imports the frames: functions that write need no frames and start
+sooner without them (design.md D21).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from schemas.errors import Malformed, Refused
 from schemas.ids import LATEST, ChatId, UserId, direct_members, parse_chat
 
 JSON_TEXT_BYTES: Final = 40 * 1024
-"""What a text may take in JSON, where a control character is six bytes: with all else of its
-message it fits a page, and so a frame.
+"""The longest text in JSON, where a control character is six bytes: with the other fields of its
+message it fits into a page, and so into a frame.
 """
 _LONGEST: Final = 6
 
 
 def check_fits(text: str) -> None:
-    """A text must fit a frame of every codec, whichever its sender speaks.
+    """Checks that a text fits into a frame of every codec, not only of its sender's.
 
     Raises Malformed too_large.
     """
@@ -38,8 +38,8 @@ def check_fits(text: str) -> None:
 
 
 def check_own(chat: ChatId, user: UserId) -> None:
-    """A direct chat is known only to its people; a group has its members checked where they are
-    known.
+    """Checks that a direct chat is one of the user's; the members of groups are checked where they
+    are known.
 
     Raises Refused.
     """
@@ -49,14 +49,14 @@ def check_own(chat: ChatId, user: UserId) -> None:
 
 
 def check_command(command: pb.Command) -> ChatId:
-    """The chat of a command out of the log, checked for what no store could hold.
+    """The chat of a command from the log, after a check for values that no store can hold.
 
     Raises Malformed: no gateway writes such a command.
     """
     if not (0 < command.id <= LATEST and 0 < command.user <= LATEST):
         raise Malformed("id and user must be ids", field="id")
     if max(command.send.reply_to, command.mark.read, command.mark.received) > LATEST:
-        raise Malformed("a message is named by what is no id", field=command.WhichOneof("body"))
+        raise Malformed("a message id is too large", field=command.WhichOneof("body"))
     if "\0" in command.key or "\0" in command.send.text:
         raise Malformed("key and text must not hold U+0000", field="text")
     check_fits(command.send.text)

@@ -1,10 +1,10 @@
 # Copied from schemas/ids.py by scripts/generate; change that file.
 """Message ids: a snowflake used as a hybrid logical clock.
 
-This module makes ids, and reads the time of one. Layout, from the top: 41 bits milliseconds since
+This module makes ids and reads their time. Layout, from the top: 41 bits milliseconds since
 2024-01-01 UTC, 12 bits generator, 10 bits sequence; below 2^63. Ids sort by time; a process that
-has seen an id mints only greater ones, so a reply sorts after its question. No I/O and no clock
-here: time is passed in as Unix milliseconds. Source: design.md D3.
+has seen an id makes only greater ones, so a reply sorts after what it replies to. No I/O and no
+clock here: time is passed in as Unix milliseconds. Source: design.md D3.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def first_id_at(unix_ms: int) -> MessageId:
 
 
 def unix_ms_of(message_id: int) -> int:
-    """When the id was minted, in Unix milliseconds."""
+    """When the id was made, in Unix milliseconds."""
     return (message_id >> _SHIFT) + EPOCH_MS
 
 
 def time_of(message_id: int) -> datetime:
-    """When the id was minted, UTC, to the millisecond."""
+    """When the id was made, UTC, to the millisecond."""
     return _UNIX + _MILLISECOND * unix_ms_of(message_id)
 
 
@@ -110,15 +110,15 @@ def parse_anchor(text: str, *, name: str) -> MessageId:
     stands for the first id of its millisecond.
 
     `after` leaves out the id that it names, but a time names none: a message lies in exactly one of
-    before=T and after=T (protocol.md section 3). Some message has just that first id: generator 0
-    mints it.
+    before=T and after=T (protocol.md section 3). A message may have exactly that first id:
+    generator 0 makes it.
     """
     anchor = parse_id_or_time(text, name=name)
     return MessageId(max(anchor - 1, 0)) if name == "after" and not text.isdigit() else anchor
 
 
 def direct_chat(one: int, other: int) -> ChatId:
-    """The chat of two people; with oneself it is a notebook. Both sides derive the same id."""
+    """The direct chat of two users, or of one with itself. Both sides derive the same id."""
     return ChatId(f"d-{min(one, other)}-{max(one, other)}")
 
 
@@ -134,7 +134,7 @@ def parse_chat(text: str, *, name: str = "chat") -> ChatId:
 
 
 def direct_members(chat: ChatId) -> tuple[UserId, ...] | None:
-    """The one or two people of a direct chat; None for a group, whose members only the accounts
+    """The one or two users of a direct chat; None for a group, whose members only the accounts
     store knows.
     """
     if not chat.startswith("d-"):
@@ -146,7 +146,7 @@ def direct_members(chat: ChatId) -> tuple[UserId, ...] | None:
 def random_id() -> int:
     """A random 62-bit number, never 0: user and group ids.
 
-    Uniqueness is the database's to enforce.
+    The database enforces that they are unique.
     """
     return secrets.randbits(62) or 1
 
@@ -174,9 +174,7 @@ class Snowflake:
             self._ms, self._sequence = self._ms + 1, 0
         if self._ms > now_ms + MAX_AHEAD_MS:
             self._sequence -= 1
-            raise Unavailable(
-                "the clock stands too far behind the ids already given; waiting for it"
-            )
+            raise Unavailable("the clock is too far behind the ids already made; waiting for it")
         return MessageId(
             (self._ms - EPOCH_MS) << _SHIFT | self.generator << SEQUENCE_BITS | self._sequence
         )
