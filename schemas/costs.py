@@ -14,7 +14,7 @@ from schemas import frames
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`units`, and `per_item` for each item that may be asked for: the call's or frame's `limit`."""
+    """`units`, and `per_item` for each item asked for: the call's or frame's `limit`."""
 
     units: float
     per_item: float = 0.0
