@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 # there are at most 2 x 50 - 1 at once (measured). First tries only: retries have places of their
 # own, so that what fails never takes those of what works.
 MAX_POLL_RECORDS: Final = 50
-MAX_CONCURRENT_RETRIES: Final = 50
+MAX_CONCURRENT_RETRIES: Final = 100
 # A retry that failed keeps its place for so long on average, where there is no end to them: 50 a
 # second, however many events wait.
-RETRY_COOLDOWN_S: Final = 1.0
+RETRY_COOLDOWN_S: Final = 2.0
 # Between two tries of what was acknowledged, at most: so soon after a store's return everything is
 # tried again.
 MAX_RETRY_DELAY_S: Final = 5.0
