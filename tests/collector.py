@@ -40,7 +40,7 @@ class Span:
 class Collector:
     """Listens until `close`.
 
-    `answers` are given to the next requests, then 200 for ever; "hang" means none before the end.
+    `answers` are given to the next requests, then always 200; "hang" means none before the end.
     """
 
     def __init__(self, *answers: int | str) -> None:

@@ -1,5 +1,5 @@
-"""What all tests share: programs that they start can be interrupted, whoever started the tests; and
-the real servers and API server.
+"""What all tests share: programs that they start can be interrupted, even when the tests run in
+the background; and the real servers and API server.
 """
 
 import signal

@@ -102,7 +102,7 @@ def secure_settings():
 
 @pytest.fixture(scope="session")
 def fragile(tmp_path_factory):
-    """Services that nobody else uses: `start`, `stop`, `kill`, `pause` and `resume` them.
+    """Services of this fixture's own: `start`, `stop`, `kill`, `pause` and `resume` them.
 
     A test that hurt one leaves it running.
     """

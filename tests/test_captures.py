@@ -36,7 +36,7 @@ def records(names):
 
 
 def test_the_readme_lists_what_is_there():
-    """A row without files, or files without a row, would be a hole that nobody sees."""
+    """A row without files, or files without a row, would be a hole that is not seen."""
     delivered = {f"dispatch-{name}" for name in listed("A record goes to the function")}
     requests = set(
         chain.from_iterable(

@@ -1,5 +1,5 @@
-"""What reads a clock that somebody may set stands in a table, with its reason: everything else goes
-by backends/clock.py.
+"""What reads the wall clock, which may be set, stands in a table with its reason: everything else
+goes by backends/clock.py.
 """
 
 import re

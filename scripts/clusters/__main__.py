@@ -15,23 +15,27 @@ from servers.packages import say
 from servers.place import Failed
 
 _TEACHES = """\
-A real Kubernetes API server for development and tests, on 127.0.0.1 and ports of this checkout's own: etcd, kube-apiserver and
-kube-controller-manager as processes, with the definitions of Knative, Strimzi and gateway-api. No container runs: objects are
-checked, kept, owned and deleted as in any cluster, and pods stay Pending. The first `up` builds the servers from their Go modules
-(about 5 minutes, kept in the user's cache folder); later ones take seconds. It runs on until `down`, and keeps its objects until `wipe`.
+A real Kubernetes API server for development and tests, on 127.0.0.1 and ports of this checkout's
+own: etcd, kube-apiserver and kube-controller-manager as processes, with the definitions of Knative,
+Strimzi and gateway-api. No container runs: objects are checked, kept, owned and deleted as in any
+cluster, and pods stay Pending. The first `up` builds the servers from their Go modules (about 5
+minutes, kept in the user's cache folder); later ones take seconds. It runs on until `down`, and
+keeps its objects until `wipe`.
 
   scripts/cluster up        ready, with all definitions
   scripts/cluster status    port, process, memory, ready or not
   scripts/cluster logs      the ends of the servers' logs
   scripts/cluster down      ends it; objects and ports stay
   scripts/cluster wipe      ends it and deletes everything
-  scripts/cluster tools     kubectl, terraform, its provider and kn: NAME=PATH of each that is there, built if need be
+  scripts/cluster tools     builds what is missing of kubectl, terraform, its provider and kn, and
+                            prints NAME=PATH of each
 
   export KUBECONFIG=$PWD/.run/cluster/kubeconfig
   kubectl get crds
 
-exit codes: 0 done; 1 a server failed, or (status) one is not ready, or (tools) one cannot be had; 2 wrong usage;
-3 a program or the definitions are missing, the text says which; 4 a port is taken by another program
+exit codes: 0 done; 1 a server failed, or (status) one is not ready, or (tools) one cannot be had;
+2 wrong usage; 3 a program or the definitions are missing, the text says which; 4 a port is taken by
+another program
 """
 
 

@@ -123,7 +123,8 @@ def _prepare_controllers(place: Place) -> list[str]:
         f"--cert-dir={place.folder / 'certificates'}",
         f"--service-account-private-key-file={api_server.folder / 'accounts.key'}",
         f"--root-ca-file={api_server.folder / 'certificates' / 'apiserver.crt'}",
-        "--controllers=*,-nodeipam,-cloud-node-lifecycle",  # both want a cloud or a network of nodes
+        # Both of these want a cloud or a network of nodes.
+        "--controllers=*,-nodeipam,-cloud-node-lifecycle",
         "--leader-elect=false",
     ]
 

@@ -77,8 +77,8 @@ def digest(definitions: Mapping[str, str]) -> str:
 def install(api: Api, definitions: Mapping[str, str]) -> None:
     """Brings them there and waits until the API server knows their kinds.
 
-    A conversion by webhook is taken out: nobody is there to do it, and v1 and v1beta1 of
-    KafkaSource have the same fields.
+    A conversion by webhook is taken out: no webhook runs here, and v1 and v1beta1 of KafkaSource
+    have the same fields.
     """
     say(f"definitions: applying {len(definitions)}")
     for name, text in definitions.items():

@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "register": Entry("user", "make an account"),
     "login": Entry("user", "log in, so that other commands need no password"),
     "send": Entry("user", "send a message"),
-    "chat": Entry("user", "talk with somebody, line by line"),
+    "chat": Entry("user", "talk with another user, line by line"),
     "history": Entry("user", "read what was said"),
     "tail": Entry("user", "print everything that is pushed, as JSON lines"),
     "keys": Entry("operate", "make the keys of an installation, as files"),
@@ -91,7 +91,8 @@ examples:
   kn-chat COMMAND --help               more examples
 
 As a plugin of kn: kn chat dev, kn chat send, ...
-Completion by Tab: eval "$(_KN_CHAT_COMPLETE=bash_source kn-chat)" in ~/.bashrc (zsh_source in ~/.zshrc)
+Completion by Tab: eval "$(_KN_CHAT_COMPLETE=bash_source kn-chat)" in ~/.bashrc (zsh_source in
+~/.zshrc)
 
 {exits.TABLE}"""
 
@@ -128,7 +129,7 @@ class _KnChat(click.Group):
         formatter.write(f"\n{_EXAMPLES}\n")
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - a shell asks for it, and nobody else
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell needs it
 
         named = [
             CompletionItem(name, help=entry.summary)

@@ -23,7 +23,7 @@ exit codes:
   1    refused, not found, or failed
   2    wrong usage: an option, an argument or a KNCHAT_ variable
   3    a package is missing; the text says which
-  4    cannot start: a port or the data folder is in use, not writable, or written by a newer version
+  4    cannot start: a port or the data folder is in use, not writable, or of a newer version
   5    something does not answer; try again later
   6    `doctor` found something
   130  interrupted"""

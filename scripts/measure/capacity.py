@@ -21,16 +21,17 @@ from typing import Any, Final
 from gateway.publishing.micro_batcher import WIDER_ABOVE, WIDEST
 
 EXAMPLES = """examples:
-  scripts/capacity                                          10 million connected users, with what was measured
-  scripts/capacity --users 100000 --messages 2000           a smaller town
-  scripts/capacity --design                                 with the costs that the design aims at: how far there is to go
-  scripts/load --real --batching --json run.json            measure on this machine ...
-  scripts/capacity --measured run.json                      ... and plan with that
-  scripts/capacity --vcpu-hour 0.06 --node-hour 1.10        your prices
+  scripts/capacity                                    10 million connected users, at measured costs
+  scripts/capacity --users 100000 --messages 2000     a smaller town
+  scripts/capacity --design                           at the costs that the design aims at
+  scripts/load --real --batching --json run.json      measure on this machine ...
+  scripts/capacity --measured run.json                ... and plan with that
+  scripts/capacity --vcpu-hour 0.06 --node-hour 1.10  your prices
 
-How to read it: three columns, the same users. "alone": one message an event, as functions are fed without micro-batches. "as set":
-what KNCHAT_PUBLISH_APART_MS makes of it, by each gateway's own rate. "batched": --batch messages an event. "bound by" names what
-decides a count. CPU of each part is `us` for a message, and `event-us` for an event, shared by its messages; --measured fits both to
+How to read it: three columns, the same users. "alone": one message an event, as functions are fed
+without micro-batches. "as set": what KNCHAT_PUBLISH_APART_MS makes of it, by each gateway's own
+rate. "batched": --batch messages an event. "bound by" names what decides a count. CPU of each part
+is `us` for a message, and `event-us` for an event, shared by its messages; --measured fits both to
 the steps of a run."""
 
 NOT_SHOWN: Final = (

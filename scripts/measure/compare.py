@@ -24,8 +24,9 @@ EXAMPLES: Final = """examples:
   scripts/bench compare b77c1b2 -- --rate 300 --seconds 20
   scripts/bench compare main --pairs 8 -- --real --rate 1000 --seconds 20 --warm-up 30 --no-tax
 
-What stands behind -- are options of scripts/load. The other commit is checked out into .run/compare, with an environment of its own.
-The exit code is 1 when a run has failed, or a figure got worse."""
+What stands behind -- are options of scripts/load. The other commit is checked out into
+.run/compare, with an environment of its own. The exit code is 1 when a run has failed, or a figure
+got worse."""
 
 LIMIT: Final = 1.03
 FIGURES: Final = {

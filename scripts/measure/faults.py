@@ -34,15 +34,17 @@ SHARE_SLOW = 0.05
 NORMAL_S = 3.0
 
 EXAMPLES = """examples:
-  scripts/faults                                      every fault there is, one after the other: about 18 minutes
+  scripts/faults                                      every fault, one after the other: 18 minutes
   scripts/faults broker-kill cassandra-stop           these two
   scripts/faults redis-stop --outage 5                away for 5 s only
   scripts/faults function-kill pump-kill --kills 50   kill -9, fifty times each, at random moments
 
-Stores are those of scripts/services, which it starts: do not let anything else use them meanwhile, or give it a --folder of its own.
+Stores are those of scripts/services, which it starts: do not let anything else use them meanwhile,
+or give it a --folder of its own.
 
-It exits with 1 when anything acknowledged was lost, doubled or disordered, when a send was refused or never answered, or when the product
-did not recover by itself; the lines marked with ! say what. 2 is wrong usage, 130 Ctrl-C. However it ends, the stores run again."""
+It exits with 1 when anything acknowledged was lost, doubled or disordered, when a send was refused
+or never answered, or when the product did not recover by itself; the lines marked with ! say what.
+2 is wrong usage, 130 Ctrl-C. However it ends, the stores run again."""
 
 
 async def one(run: Run, services: Services, name: str) -> bool:

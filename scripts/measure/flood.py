@@ -37,17 +37,17 @@ from measure.product import Product
 from schemas import costs, frames
 
 EXAMPLES = """examples:
-  scripts/bench flood                                  every call and frame, 20 s each: about 12 minutes
+  scripts/bench flood                      each call and frame for 20 s: about 12 minutes
   scripts/bench flood --only history "PUT /v1/me/password"
-  scripts/bench flood --seconds 5 --calm 5             a first look
+  scripts/bench flood --seconds 5 --calm 5 a first look
 
-It exits with 1 when the other user's p99 grew by more than --most (and by more than --noise ms), when
-a flood was told a time that was not true, or when sends, searches or questions were never told
+It exits with 1 when the other user's p99 grew by more than --most (and by more than --noise ms),
+when a flood was told a time that was not true, or when sends, searches or questions were never told
 `rate_limited`."""
 
 OTHER: Final = "127.0.0.2"
 """The address of the one who is measured."""
-PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - of accounts that live as long as a run
+PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - accounts live as long as a run
 PEOPLE: Final = 20_000
 """Who can be searched for; half of them by the same three letters."""
 FILL: Final = 300
@@ -77,7 +77,9 @@ def p99(waits: list[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One flood: the other user in the calm around it and during it, and what the flooder was told."""
+    """One flood: the other user's waits in the calm around it and during it, and what the flooder
+    was told.
+    """
 
     calm: Felt
     felt: Felt
@@ -402,7 +404,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--most",
         type=float,
         default=1.3,
-        help="how many times the calm p99 somebody else's may be (default 1.3)",
+        help="how many times the calm p99 the other user's may be (default 1.3)",
     )
     parser.add_argument(
         "--noise", type=float, default=5, help="ms more that are no matter (default 5)"

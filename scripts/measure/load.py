@@ -21,14 +21,16 @@ from measure.beside import log_limit, relay_step
 from measure.run import Run, running
 
 EXAMPLES = """examples:
-  scripts/load --clients 200 --rate 300 --seconds 60       figures at a fixed rate, beside a raw relay and a bare log
-  scripts/load --saturate                                  the highest rate with delivery p99 <= 100 ms
-  scripts/load --crash --kills 20                          kill -9 under load, twenty times: is anything lost?
-  scripts/load --real --rate 1000                          on Kafka, Cassandra, PostgreSQL and Redis: figures P1 to P15 of the targets
-  scripts/load --real --from-zero                          no function runs at the start, then 1,000 a second at once: figure P11
-  scripts/load --http http://127.0.0.1:8080 --ws ws://127.0.0.1:8081/v1/socket    a server that already runs
+  scripts/load --clients 200 --rate 300 --seconds 60
+                                      figures at a fixed rate, beside a raw relay and a bare log
+  scripts/load --saturate             the highest rate with delivery p99 <= 100 ms
+  scripts/load --crash --kills 20     kill -9 under load, twenty times: is anything lost?
+  scripts/load --real --rate 1000     on Kafka, Cassandra, PostgreSQL and Redis: figures P1 to P15
+  scripts/load --real --from-zero     from no function running to 1,000 a second at once: figure P11
+  scripts/load --http http://127.0.0.1:8080 --ws ws://127.0.0.1:8081/v1/socket
+                                      a server that already runs
 
-It exits with 1 when any message was lost, doubled, disordered or never answered, and prints which."""
+It exits with 1 when a message was lost, doubled, disordered or never answered, and prints which."""
 
 RATE, SECONDS = 300.0, 60.0
 STEP_S, LAST_STEP_S = 20.0, 60.0
@@ -238,9 +240,10 @@ async def measure(options: argparse.Namespace) -> int:
     good = good and not any(
         step.verdict.lost or step.verdict.doubled or step.verdict.disordered for step in steps
     )
-    print(
-        f"\n{'nothing lost, doubled or disordered' if good else 'FAILED: see the lines marked with !'}"
+    verdict = (
+        "nothing lost, doubled or disordered" if good else "FAILED: see the lines marked with !"
     )
+    print(f"\n{verdict}")
     return 0 if good else 1
 
 

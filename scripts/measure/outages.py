@@ -231,7 +231,7 @@ FAULTS = {
 
 
 def bring_back(services: Services, names: Iterable[str] = SERVERS) -> None:
-    """Starts every store that does not run, lets go of every one that stands still."""
+    """Starts every store that does not run, resumes every one that is paused."""
     for name in names:
         running = services.process(name)
         if running is None:

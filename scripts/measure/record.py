@@ -33,7 +33,7 @@ class Record:
     """Pushes that arrived again under the same id: allowed on the wire, collapsed by every client.
     """
     phantoms: list[str] = field(default_factory=list)
-    """Pushes that nobody sent, or that reached the wrong client."""
+    """Pushes of messages that were never sent, or that reached the wrong client."""
     jumps: int = 0
     """Holes in a session's counter `n`."""
     temporary_errors: int = 0

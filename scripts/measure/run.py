@@ -116,7 +116,9 @@ class Run:
         self.users: list[User] = []
         self.steps = 0
         self.kept_ns = 0
-        """When history was first seen to hold all that the last step had acknowledged, or was given up (`time.monotonic_ns()`)."""
+        """When history was first seen to hold all that the last step had acknowledged, or the wait
+        for it ended (`time.monotonic_ns()`).
+        """
         # Lost is what is not there 10 s after the end. Above saturation a backlog takes longer, and
         # such a step does not hold anyway.
         self.settle_s = 60.0 if options.saturate or options.real else SETTLE_S
@@ -285,7 +287,7 @@ class Run:
             await asyncio.sleep(SAMPLE_S)
             while row < record.slots and record.sent[row]:
                 row += 1
-            while row < record.slots and not record.acked[row]:  # noqa: ASYNC110 - flat arrays tell nobody
+            while row < record.slots and not record.acked[row]:  # noqa: ASYNC110 - arrays have no event
                 await asyncio.sleep(0.001)
             if row >= record.slots:
                 return
@@ -318,7 +320,7 @@ class Run:
             say(f"  kill {kill + 1} of {kills}")
 
     def say_last_words(self) -> None:
-        """Of the product, for whoever must find out why the run went wrong."""
+        """The end of the product's log, which tells why the run went wrong."""
         if self.product is not None and (words := self.product.last_words()):
             say(f"the end of the product's log:\n{words}")
 

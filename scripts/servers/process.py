@@ -2,7 +2,7 @@
 and stopped or hurt by pid alone.
 
 Linux only: what a process is stands in /proc. A process is its pid *and* the time it started, so
-that a pid that the system gave to somebody else meanwhile is never signalled.
+that a pid that the system gave to another process meanwhile is never signalled.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Process:
 
     def alive(self) -> bool:
         """Whether it still runs; a stopped one does."""
-        with suppress(ChildProcessError):  # whoever started it must also bury it
+        with suppress(ChildProcessError):  # only its parent can reap it
             os.waitpid(self.pid, os.WNOHANG)
         return Process.find(self.pid) == self
 

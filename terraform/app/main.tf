@@ -13,7 +13,7 @@ data "kubectl_kustomize_documents" "overlay" {
       condition = alltrue([for text in self.documents :
         contains(["1", "2", "3", "4", "5"], try(yamldecode(text).metadata.annotations["kn-chat.dev/wave"], ""))
       ])
-      error_message = "Each object needs the annotation kn-chat.dev/wave, a string from \"1\" to \"5\", or nobody knows when it may be applied. Without one: ${join(", ", [for text in self.documents : "${yamldecode(text).kind} ${yamldecode(text).metadata.name}" if !contains(["1", "2", "3", "4", "5"], try(yamldecode(text).metadata.annotations["kn-chat.dev/wave"], ""))])}."
+      error_message = "Each object needs the annotation kn-chat.dev/wave, a string from \"1\" to \"5\", which says when it may be applied. Without one: ${join(", ", [for text in self.documents : "${yamldecode(text).kind} ${yamldecode(text).metadata.name}" if !contains(["1", "2", "3", "4", "5"], try(yamldecode(text).metadata.annotations["kn-chat.dev/wave"], ""))])}."
     }
     postcondition {
       condition     = !anytrue([for text in self.documents : yamldecode(text).kind == "Secret"])

@@ -145,6 +145,6 @@ variable "timeout_s" {
 
   validation {
     condition     = var.timeout_s >= 60 && var.timeout_s <= 3600
-    error_message = "timeout_s is 60 to 3600: below a minute images are not even pulled, beyond an hour somebody should look."
+    error_message = "timeout_s is 60 to 3600: below a minute images are not even pulled, beyond an hour something is wrong."
   }
 }

@@ -56,7 +56,7 @@ async def test_what_was_not_given_comes_back_as_none(accounts):
 
 async def test_unknown_users_have_nothing(accounts):
     """No account, no hash."""
-    assert await accounts.credentials("nobody-of-that-name") is None
+    assert await accounts.credentials("unregistered") is None
     assert await accounts.password_hash(random_id()) is None
     assert await accounts.profiles([random_id()]) == {}
     assert await accounts.profiles([]) == {}

@@ -351,7 +351,8 @@ async def main(url, prefix, first_id):
     sys.stdin.readline()
     answers = []
     for batch in range(100):
-        claims = [Claim(1, f"{batch}-{number}", int(first_id) + 20 * batch + number, b"12345678") for number in range(20)]
+        start = int(first_id) + 20 * batch
+        claims = [Claim(1, f"{batch}-{n}", start + n, b"12345678") for n in range(20)]
         answers += [(held.id, held.fresh) for held in await cache.reserve(claims)]
     print(json.dumps(answers), flush=True)
     await cache.close()

@@ -300,9 +300,11 @@ from backends.sql.database import Database
 from schemas.ids import direct_chat
 
 async def main():
-    chats, chat, first = SqlChats(Database.sqlite(Path(sys.argv[1]))), direct_chat(1, 2), int(sys.argv[2])
+    chats = SqlChats(Database.sqlite(Path(sys.argv[1])))
+    chat, first, text = direct_chat(1, 2), int(sys.argv[2]), "x" * 300
     for start in range(first, first + 1_000_000, 8):
-        await chats.put([HistoryMessage(id_, chat, 1, "key", "x" * 300, 0, id_) for id_ in range(start, start + 8)])
+        ids = range(start, start + 8)
+        await chats.put([HistoryMessage(id_, chat, 1, "key", text, 0, id_) for id_ in ids])
         await chats.mark([Watermark(2, chat, start, start)])
         print(start + 7, flush=True)
 

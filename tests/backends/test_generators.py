@@ -85,7 +85,8 @@ async def main():
     backends = Backends(Settings.from_env())
     sys.stdin.readline()
     for _ in range(int(sys.argv[1])):
-        print(*[lease.generator for lease in await asyncio.gather(*(backends.generators.claim("process") for _ in range(4)))])
+        claims = [backends.generators.claim("process") for _ in range(4)]
+        print(*[lease.generator for lease in await asyncio.gather(*claims)])
     await backends.close()
 
 asyncio.run(main())

@@ -27,7 +27,7 @@ ACCEPTED = pb.Outcome(
     command=pb.Command(id=17, user=7, chat="d-7-8", send=pb.Send(text="Grüße, 8"))
 )
 REFUSED = pb.Outcome(
-    command=pb.Command(id=18, user=7, chat="d-7-9", send=pb.Send(text="nobody reads it")),
+    command=pb.Command(id=18, user=7, chat="d-7-9", send=pb.Send(text="never read")),
     refused="blocked",
 )
 MARKED = pb.Outcome(command=pb.Command(id=19, user=8, chat="d-7-8", mark=pb.Mark(read=17)))

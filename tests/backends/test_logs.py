@@ -16,7 +16,8 @@ logs.set_up("DEBUG")
 log = logging.getLogger("functions.test")
 log.debug("not shown")
 log.info("session paused, outbox full", extra={"user_id": 7, "offset": 12})
-log.info("told", extra={"reason": "a\\nERROR functions.test: forged", "title": "\\u202egnp.exe\\x1b[2J", "place": "M\u00fcnchen"})
+reason, title = "a\\nERROR functions.test: forged", "\\u202egnp.exe\\x1b[2J"
+log.info("told", extra={"reason": reason, "title": title, "place": "M\u00fcnchen"})
 logging.getLogger("elsewhere").info("a library's chatter")
 try:
     1 / 0

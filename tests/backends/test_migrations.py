@@ -242,7 +242,8 @@ def made_at(connection, revision):
 OLDER = """
 INSERT INTO accounts ("user", user_name, display_name, version, password_hash)
 VALUES (1, 'jose', 'Jose\u0301', 1, 'hash'), (2, 'bo', 'Bo', 1, 'x');
-INSERT INTO devices ("user", device, device_name, family, generation, token_hash, previous_hash, salt, created_ms, seen_ms)
+INSERT INTO devices ("user", device, device_name, family, generation,
+    token_hash, previous_hash, salt, created_ms, seen_ms)
 VALUES (1, 'phone', '', 'f', 3, 'new', 'old', 'salt', 1000, 5000)
 """
 

@@ -104,9 +104,8 @@ async def test_without_pg_trgm_the_search_works_and_migrate_says_what_it_lacks(p
     """
     url = postgres.make()
     engine, name = postgres.engine(url), url.rpartition("/")[2]
-    with (
-        engine.connect() as connection
-    ):  # no right to create in the database: then an extension cannot be had, tables in `public` can
+    with engine.connect() as connection:
+        # Without the right to create in the database there is no extension, but tables in `public`.
         connection.exec_driver_sql(f"REVOKE CREATE ON DATABASE {name} FROM current_user")
     database = postgres.open(url)
     lines = await database.migrate()

@@ -136,10 +136,12 @@ from schemas.ids import direct_chat
 
 async def main():
     settings, chat, first = Settings.from_env(), direct_chat(3, 4), int(sys.argv[1])
-    chats = SqlChats(Database.postgresql(settings.database, password=settings.database_password, timeout_s=2))
+    password, text = settings.database_password, "x" * 300
+    chats = SqlChats(Database.postgresql(settings.database, password=password, timeout_s=2))
     for start in range(first, first + 1_000_000, 8):
+        ids = range(start, start + 8)
         try:
-            await chats.put([HistoryMessage(id_, chat, 3, "key", "x" * 300, 0, id_) for id_ in range(start, start + 8)])
+            await chats.put([HistoryMessage(id_, chat, 3, "key", text, 0, id_) for id_ in ids])
         except Unavailable:
             await asyncio.sleep(0.05)
         else:

@@ -9,9 +9,10 @@ from tests.conformance import websocket
 
 EXAMPLES = """
 examples:
-  scripts/conformance socket                    all cases, about five seconds; exit code 1 if one fails
-  scripts/conformance socket --case '7.*'       only the closing handshake
-  scripts/conformance socket --all              also the cases that were not OK in the strict sense, with their reason
+  scripts/conformance socket               all cases, about five seconds; exit code 1 if one fails
+  scripts/conformance socket --case '7.*'  only the closing handshake
+  scripts/conformance socket --all         also the cases that are not OK in the strict sense, with
+                                           their reason
 """
 
 

@@ -82,9 +82,8 @@ async def _check_limit(port: int) -> bool:
         got = (opcode, int.from_bytes(payload[:2]) if opcode == CLOSE else payload)
         right = got == wanted
         wrong = wrong or not right
-        print(
-            f"{what}: {'passes' if opcode == BINARY else f'close {got[1]}'}{'' if right else ', which is WRONG'}"
-        )
+        outcome = "passes" if opcode == BINARY else f"close {got[1]}"
+        print(f"{what}: {outcome}{'' if right else ', which is WRONG'}")
     return wrong
 
 

@@ -70,7 +70,7 @@ def clean(cluster):
 
 
 def items(api, path):
-    """The objects below a path; none when nobody knows their kind."""
+    """The objects below a path; none when the API server does not know their kind."""
     try:
         return api.call("GET", path)["items"]
     except ApiFailed as error:

@@ -1,10 +1,10 @@
-"""Plays the controllers that a bare API server lacks, in a thread: it gives statuses in the order
-in which the real ones would.
+"""Fakes of the controllers that a bare API server lacks, in a thread: they set statuses in the
+order in which the real ones would.
 
 Strimzi's for topics, Knative's for sinks, bindings, functions and sources, gateway-api's, and a
 kubelet that lets pods run at once. What each waits for was read in their sources: a binding whose
 named subject is not there does not even resolve its sink (knative/pkg,
-webhook/psbinding/reconciler.go). Stateful sets, jobs and namespaces need nobody: Kubernetes' own
+webhook/psbinding/reconciler.go). Stateful sets, jobs and namespaces need no fake: Kubernetes' own
 controllers run for real.
 """
 
@@ -49,24 +49,24 @@ class Missing(Exception):
 
 
 @contextmanager
-def controllers(kubeconfig, *, hold=()):
-    """The controllers, as long as the block runs.
+def fake_controllers(kubeconfig, *, hold=()):
+    """The fake controllers, as long as the block runs.
 
     Those of the kinds in `hold` do nothing until `release(kind)` is called on them. `StatefulSet`
     and `Job` name the pods that they own.
     """
-    played = Controllers(kubeconfig, hold)
-    played.thread.start()
+    fakes = FakeControllers(kubeconfig, hold)
+    fakes.thread.start()
     try:
-        yield played
+        yield fakes
     finally:
-        played.ended.set()
-        played.thread.join(30)
-    if played.failure:
-        raise played.failure
+        fakes.ended.set()
+        fakes.thread.join(30)
+    if fakes.failure:
+        raise fakes.failure
 
 
-class Controllers:
+class FakeControllers:
     """One thread that looks at everything again and again."""
 
     def __init__(self, kubeconfig, hold):
@@ -220,7 +220,7 @@ class Controllers:
             self._patch(thing, {"status": wanted}, "/status")
 
     def _finalize(self, kind, thing):
-        """Undoes what a binding did, and lets go of what is to be deleted."""
+        """Undoes what a binding did, and takes the finalizer off what is to be deleted."""
         if kind == "SinkBinding":
             with suppress(Missing):  # then there is nothing to undo
                 for one in self._subjects(thing["spec"]["subject"]):
@@ -288,7 +288,7 @@ class Controllers:
         self._patch(pod, {"status": {"phase": phase, "conditions": conditions}}, "/status")
 
     def _patch_finalizers(self, thing, names):
-        """The garbage collector takes one of its own away, which nobody may bring back (422)."""
+        """The garbage collector takes one of its own away, which must not be brought back (422)."""
         self._patch(thing, {"metadata": {"finalizers": names}})
 
     def _patch(self, thing, body, sub=""):

@@ -1,9 +1,8 @@
 """A Dockerfile carried out without a container engine: its own RUN, COPY, ENV, WORKDIR, USER and
 CMD, in roots made by chroot.
 
-Needs root and `unshare`. The base image is played by this machine's libraries and a copy of its
-Python at /usr/local; it proves the lines of the Dockerfile and what they install, not the base
-image.
+Needs root and `unshare`. This machine's libraries and a copy of its Python at /usr/local stand in
+for the base image; it proves the lines of the Dockerfile and what they install, not the base image.
 """
 
 from __future__ import annotations
@@ -171,7 +170,8 @@ _ENTER = """
 root=$1 user=$2 folder=$3 writable=$4
 shift 4
 if [ "$writable" = no ]; then
-    mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" && mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+    mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
+        mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 fi
 for place in $PLACES; do
     mount --bind "$place" "$root$place" || exit

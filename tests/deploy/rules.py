@@ -1,5 +1,5 @@
-"""What nobody else checks: each rule takes the objects of an overlay and yields what is wrong, in
-words.
+"""What no API server checks: each rule takes the objects of an overlay and yields what is wrong,
+in words.
 
 API servers see types and fields, Knative's webhooks some values; the rest is found on the day it
 hurts. `test_manifests.py` holds the overlays to these rules and shows of each that it can fail.
@@ -76,7 +76,7 @@ _KNATIVES = {"knative-serving", "kourier-system"}
 
 
 def delivery_is_whole(things):
-    """Part of the block removes Knative's defaults, and nobody looks at its values."""
+    """Part of the block removes Knative's defaults, and its values are not checked."""
     for source in of_kind(things, "KafkaSource"):
         delivery = source["spec"].get("delivery", {})
         for key in ("retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"):
@@ -100,7 +100,7 @@ def delivery_is_whole(things):
 
 
 def sources_say_everything(things):
-    """What is left out is filled in by webhooks, with the wrong thing, or by nobody."""
+    """What is left out is filled in by webhooks, with the wrong thing, or not at all."""
     for source in of_kind(things, "KafkaSource"):
         spec = source["spec"]
         for key, allowed in (("ordering", {"unordered"}), ("initialOffset", {"earliest"})):
@@ -220,8 +220,8 @@ def topics_are_as_code_expects(things):
         if thing is None:
             continue
         spec = thing["spec"]
-        # Behind a door of KafkaTopics: what it makes is the promise, and there is no cluster to
-        # ask.
+        # Private methods of KafkaTopics: what they make is the promise, and there is no cluster
+        # to ask.
         wanted = {config.name: str(config.value) for config in expect._configs(topic)}
         if (spec["partitions"], spec["replicas"]) != (expect._partitions(topic), replication):
             yield f"{topic.name} has {spec['partitions']} partitions and {spec['replicas']} copies"
@@ -326,7 +326,7 @@ def containers_are_bounded(things):
 
 
 def images_have_our_version(things):
-    """What runs changes when somebody says so."""
+    """What runs changes only when the overlay does."""
     for thing, container in containers(things):
         if not re.fullmatch(
             rf"ghcr\.io/kn-chat/(functions|gateway):{re.escape(VERSION)}", container["image"]
@@ -342,7 +342,7 @@ def pods_may_do_nothing(things):
             yield f"ServiceAccount {name(account)} has a token"
     for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"):
         for thing in of_kind(things, kind):
-            yield f"{kind} {name(thing)}: nobody of us asks Kubernetes for anything"
+            yield f"{kind} {name(thing)}: no part of kn-chat calls the Kubernetes API"
     for thing, pod in pods(things):
         if (
             pod.get("serviceAccountName") not in accounts
@@ -386,10 +386,10 @@ def functions_are_hidden(things):
         ):
             yield f"{name(function)} is to be seen from outside"
     policies = {name(policy): policy["spec"] for policy in of_kind(things, "NetworkPolicy")}
-    if policies.get("nobody") != {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}:
+    if policies.get("deny-all") != {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}:
         yield "pods without a policy are open"
     if not policies.get("functions", {}).get("ingress"):
-        yield "functions admit everybody, or nobody"
+        yield "functions admit every pod, or none"
     for named, policy in policies.items():
         for way, peers in (("ingress", "from"), ("egress", "to")):
             for rule in policy.get(way, ()):
@@ -483,8 +483,8 @@ def _file(folder, path):
 
 
 def the_audit_runs(things):
-    """Nothing that was acknowledged depends on a counter of retries, as long as somebody looks,
-    repairs, and signs what he appends.
+    """Nothing that was acknowledged depends on a counter of retries, as long as the audit
+    runs, repairs, and signs what it appends.
     """
     audits = of_kind(things, "CronJob")
     if [name(audit) for audit in audits] != ["audit"]:
@@ -607,11 +607,11 @@ def references_lead_somewhere(things):
                 and grant["spec"]["to"][0].get("name") == backend["name"]
             ]
             if ("Service", backend["name"]) not in there and not grants:
-                yield f"HTTPRoute {name(route)}: {backend['name']} is nobody's, and not granted"
+                yield f"HTTPRoute {name(route)}: {backend['name']} is unknown, and not granted"
 
 
 def every_object_has_its_place(things):
-    """Labels and wave: whoever deploys, counts and removes goes by them."""
+    """Labels and wave: deploying, counting and removing go by them."""
     seen = set()
     for thing in things:
         metadata = thing["metadata"]

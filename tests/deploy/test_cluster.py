@@ -16,7 +16,7 @@ from clusters.cluster import Cluster
 from clusters.control_plane import API_SERVER, CONTROLLERS
 from clusters.tools import TOOLS
 from tests.deploy.cluster import items, with_paths
-from tests.deploy.controllers import Controllers
+from tests.deploy.controllers import FakeControllers
 
 _ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def run(*words, **environ):
 
 
 def test_kubernetes_and_its_parts_are_of_one_version():
-    """An upgrade that forgets one of them would build something that nobody has tested."""
+    """An upgrade that forgets one of them would build an untested mixture."""
     text = (_ROOT / "scripts/clusters/go/kubernetes/go.mod").read_text()
     parts = set(re.findall(r"=> k8s\.io/\S+ (v0\.\S+)", text))
 
@@ -128,6 +128,6 @@ def test_a_played_controller_undoes_nothing_that_another_has_set(clean):
     )
 
     with pytest.raises(ApiFailed) as failed:
-        Controllers(clean, ())._bind(seen, [{"name": "K_SINK", "value": "http://sink"}])
+        FakeControllers(clean, ())._bind(seen, [{"name": "K_SINK", "value": "http://sink"}])
     assert failed.value.status == 409
     assert items(api, path)[0]["spec"]["template"]["spec"]["containers"][0]["env"] == [mine]

@@ -1,7 +1,7 @@
 """What operators run, on a real API server: `kn-chat deploy` and its siblings, and kn.
 
-Controllers are played. The API server checks every field of every object against Knative's,
-Strimzi's and gateway-api's own definitions.
+Knative's and Strimzi's controllers are fakes. The API server checks every field of every object
+against Knative's, Strimzi's and gateway-api's own definitions.
 """
 
 import base64
@@ -20,7 +20,7 @@ from knchat.operate.kubectl import Kubectl
 from knchat.operate.needed_secrets import needed
 from knchat.operate.waves import ASK_EVERY_S
 from tests.deploy.cluster import items, kinds, tool, with_paths
-from tests.deploy.controllers import controllers
+from tests.deploy.controllers import fake_controllers
 from tests.knchat.command import Running
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def ours(clean):
 def test_a_second_deploy_changes_nothing_and_remove_leaves_nothing(ours, overlay):
     """Every object is written once, by the first; between them all is ready."""
     standing = ours.prepare(OVERLAYS / overlay)
-    with controllers(ours.kubeconfig):
+    with fake_controllers(ours.kubeconfig):
         first = ours.run("deploy", OVERLAYS / overlay, "--timeout", 200)
         assert first.returncode == 0, first.stderr
         status = ours.run("status", "--json")
@@ -145,12 +145,12 @@ def test_without_secrets_nothing_is_applied(ours):
 
 
 def test_deploy_ends_in_time_with_what_it_waits_for_and_goes_on_later(ours):
-    """A topic that nobody makes stops it in its first wave; the next run goes on from there."""
+    """A topic that is not made stops it in its first wave; the next run goes on from there."""
     ours.prepare(OVERLAYS / "dev")
-    with controllers(ours.kubeconfig, hold={"KafkaTopic"}) as played:
+    with fake_controllers(ours.kubeconfig, hold={"KafkaTopic"}) as fakes:
         held = ours.run("deploy", OVERLAYS / "dev", "--timeout", 4)
         sinks = [path for path in ours.objects() if "kafkasinks" in path]
-        played.release("KafkaTopic")
+        fakes.release("KafkaTopic")
         later = ours.run("deploy", OVERLAYS / "dev", "--timeout", 200)
 
     assert held.returncode == 5
@@ -163,7 +163,7 @@ def test_deploy_ends_in_time_with_what_it_waits_for_and_goes_on_later(ours):
 def test_nothing_is_applied_before_what_it_needs(ours):
     """Functions wait for the migration, sources for functions."""
     ours.prepare(OVERLAYS / "dev")
-    with controllers(ours.kubeconfig, hold={"Job", "Service"}) as played:
+    with fake_controllers(ours.kubeconfig, hold={"Job", "Service"}) as fakes:
         running = ours.start("deploy", OVERLAYS / "dev")
         try:
             for kind, named, later in (
@@ -174,7 +174,7 @@ def test_nothing_is_applied_before_what_it_needs(ours):
                 with pytest.raises(subprocess.TimeoutExpired):
                     running.process.wait(3 * ASK_EVERY_S)
                 assert not [path for path in ours.objects() if f"/{later}/" in path]
-                played.release(kind)
+                fakes.release(kind)
             ended = running.end()
         finally:
             running.stop()
@@ -185,7 +185,7 @@ def test_nothing_is_applied_before_what_it_needs(ours):
 def test_a_deploy_that_was_killed_goes_on(ours):
     """At any point: the next run ends with everything ready."""
     ours.prepare(OVERLAYS / "dev")
-    with controllers(ours.kubeconfig):
+    with fake_controllers(ours.kubeconfig):
         killed = subprocess.Popen(
             [sys.executable, "-m", "knchat", "deploy", str(OVERLAYS / "dev")],
             env={**os.environ, "KUBECONFIG": str(ours.kubeconfig)},
@@ -234,7 +234,7 @@ def test_kn_finds_the_plugin_and_takes_our_functions(ours, tmp_path):
         "accounts",
         "chats",
     }
-    with controllers(ours.kubeconfig):
+    with fake_controllers(ours.kubeconfig):
         for thing in functions[:2]:
             manifest = tmp_path / "function.json"
             manifest.write_text(json.dumps(thing))
@@ -262,7 +262,7 @@ def test_two_deploys_at_once_end_alike(ours):
     """Two operators, or one who was impatient: both end well, and nothing differs from one."""
     ours.prepare(OVERLAYS / "dev")
     ended = []
-    with controllers(ours.kubeconfig):
+    with fake_controllers(ours.kubeconfig):
         both = [
             threading.Thread(
                 target=lambda: ended.append(ours.run("deploy", OVERLAYS / "dev", "--timeout", 200))

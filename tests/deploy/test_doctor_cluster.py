@@ -31,21 +31,21 @@ from knchat.operate.doctor import CHECKS
 from schemas.cloudevents import Event
 from schemas.topics import DEAD_LETTERS
 from tests.deploy.cluster import sweep
-from tests.deploy.controllers import controllers
+from tests.deploy.controllers import fake_controllers
 from tests.deploy.installation import Installation
 
 
 @pytest.fixture(scope="module")
 def installed(cluster, tmp_path_factory):
-    """The overlay for development, deployed; and the controllers, who go on."""
+    """The overlay for development, deployed; and the fake controllers, which go on."""
     here = Installation(cluster, tmp_path_factory.mktemp("installed"))
     here.prepare()
-    with controllers(cluster) as played:
+    with fake_controllers(cluster) as fakes:
         deployed = here.knchat("deploy", here.overlay("0.1.0"), "--timeout", "120")
         assert deployed.code == 0, deployed.err
-        here.played = played
+        here.fakes = fakes
         yield here
-        played.held.clear()
+        fakes.held.clear()
         removed = here.knchat("remove", "--yes", "--timeout", "120")
     sweep(Api(cluster))
     assert removed.code == 0, removed.err
@@ -91,7 +91,7 @@ def test_all_is_well_after_a_deploy(installed, away_kafka):
 class Mistake:
     """`patch`: a JSON patch, or None for a deletion.
 
-    `said`: words of the finding. `hold`: controllers that look away meanwhile.
+    `said`: words of the finding. `hold`: fake controllers that do nothing meanwhile.
     """
 
     check: str
@@ -169,7 +169,9 @@ MISTAKES = (
         "has no K_SINK: its SinkBinding does not reach it",
         hold=("SinkBinding",),
     ),
-    Mistake("source-missing", "kafkasource/history", None, "nobody calls history for chat-queries"),
+    Mistake(
+        "source-missing", "kafkasource/history", None, "history gets no events of chat-queries"
+    ),
     Mistake(
         "source-inbox",
         "kafkasource/send",
@@ -259,7 +261,7 @@ MISTAKES = (
     Mistake(
         "pods-not-ready", "pod/gateway-0", None, "is not ready (Pending)", hold=("StatefulSet",)
     ),
-    Mistake("schema", "job/migrate", None, "nobody knows whether the stores were migrated"),
+    Mistake("schema", "job/migrate", None, "whether the stores were migrated is unknown"),
     Mistake("audit", "cronjob/audit", None, "nothing looks for what was lost on the way"),
     Mistake("audit", "cronjob/audit", setting("/spec/suspend", True), "is suspended"),
     Mistake(
@@ -316,7 +318,7 @@ MISTAKES = (
         "image-latest",
         "services.serving.knative.dev/chats",
         setting(f"{FIRST}/image", FUNCTIONS),
-        "nobody knows which version that is",
+        "may be another tomorrow",
     ),
     Mistake(
         "traffic-pinned",
@@ -345,7 +347,7 @@ def planted(installed, mistake):
     thing = mistake.thing if mistake.thing != SETTINGS else installed.settings()
     saved = installed.get(thing, *where)
     del saved["metadata"]["resourceVersion"]
-    installed.played.held.update(mistake.hold)
+    installed.fakes.held.update(mistake.hold)
     try:
         if mistake.patch is None:
             installed.kubectl("delete", thing, *where)
@@ -367,7 +369,7 @@ def planted(installed, mistake):
                 saved["spec"].pop("selector")
                 saved["spec"]["template"]["metadata"].pop("labels")
             installed.kubectl("create", "-f", "-", stdin=json.dumps(saved))
-        installed.played.held.difference_update(mistake.hold)
+        installed.fakes.held.difference_update(mistake.hold)
 
 
 @pytest.mark.parametrize(

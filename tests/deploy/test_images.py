@@ -182,7 +182,7 @@ def test_every_function_answers_from_the_image(engine):
     for target, call, expected in (("accounts", "/v1/sessions", 401), ("chats", "/v1/chats", 401)):
         port = free_port()
         with running(image, port, PORT=str(port), FUNCTION_TARGET=target) as url:
-            body = {"user_name": "nobody", "password": "not-the-password", "device": "phone"}
+            body = {"user_name": "unregistered", "password": "not-the-password", "device": "phone"}
             answer = (
                 httpx.post(url + call, json=body, timeout=20)
                 if target == "accounts"

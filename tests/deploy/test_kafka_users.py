@@ -63,7 +63,7 @@ def rights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def settings(secure_settings, tmp_path_factory):
-    """User -> settings as that user, on the secure broker, which refuses what nobody has allowed.
+    """User -> settings as that user, on the secure broker, which refuses what is not allowed.
 
     The topics are there.
     """
@@ -175,7 +175,7 @@ async def test_functions_write_what_they_decide_and_read_for_the_audit(as_user):
 
 
 async def test_gateways_read_deliveries_and_write_nothing(as_user):
-    """A gateway that was taken over can tell nobody anything.
+    """A gateway that was taken over cannot write to any topic.
 
     How far history is behind it reads off the oldest outcome that waits.
     """

@@ -1,5 +1,5 @@
 """The overlays in knative/: they build, the real schemas take every object, and the rules that
-nobody else checks hold.
+no API server checks hold.
 
 Each rule is shown to fail: MISTAKES plants one of what it is there for into a good overlay.
 """
@@ -41,10 +41,8 @@ def test_the_stores_for_kind_are_taken_and_have_the_addresses_of_dev():
         re.search(r"[a-z.-]+:[0-9]+(?=/)", given[key])[0]
         for key in ("KNCHAT_DATABASE", "KNCHAT_REDIS")
     }
-    assert (
-        given["KNCHAT_KAFKA"]
-        == f"{kafka['metadata']['name']}-kafka-bootstrap.kafka.svc:{kafka['spec']['kafka']['listeners'][0]['port']}"
-    )
+    named, port = kafka["metadata"]["name"], kafka["spec"]["kafka"]["listeners"][0]["port"]
+    assert given["KNCHAT_KAFKA"] == f"{named}-kafka-bootstrap.kafka.svc:{port}"
 
 
 @overlays
@@ -127,7 +125,7 @@ def test_the_readme_says_what_each_file_is_for():
 
 
 def test_no_file_is_left_out_of_its_kustomization():
-    """A manifest that nobody names is applied by nobody."""
+    """A manifest that no kustomization names is never applied."""
     for path in (ROOT / "knative").rglob("*.yaml"):
         if (
             path.parent.joinpath("kustomization.yaml").exists()
@@ -360,8 +358,8 @@ MISTAKES = {
         at("NetworkPolicy", "functions", "spec.ingress.0.ports.0.port", 8080),
         at("NetworkPolicy", "functions", "spec.ingress.0.ports", None),
         without("NetworkPolicy", "functions"),
-        without("NetworkPolicy", "nobody"),
-        at("NetworkPolicy", "nobody", "spec.policyTypes", ["Ingress"]),
+        without("NetworkPolicy", "deny-all"),
+        at("NetworkPolicy", "deny-all", "spec.policyTypes", ["Ingress"]),
         at("NetworkPolicy", "gateway", "spec.ingress.0.from", [{"namespaceSelector": {}}]),
         at("NetworkPolicy", "gateway", "spec.egress.0.ports", None),
         at("NetworkPolicy", "stores", "spec.egress.1.to", [{"ipBlock": {"cidr": "0.0.0.0/0"}}]),
@@ -470,7 +468,7 @@ MISTAKES = {
 
 
 def test_every_rule_has_its_mistakes():
-    """A rule that nobody has seen fail proves nothing."""
+    """A rule that was never seen to fail proves nothing."""
     assert list(MISTAKES) == rules.RULES
 
 

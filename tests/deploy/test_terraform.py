@@ -76,8 +76,8 @@ def test_files_are_formatted():
     "path", sorted(STACKS.rglob("versions.tf")), ids=lambda path: str(path.relative_to(STACKS))
 )
 def test_each_module_pins_its_providers(path):
-    """To one version, and the source is spelt as the published provider's: another one is somebody
-    else's program.
+    """To one version, and the source is spelt as the published provider's: another one is a
+    program of another author.
     """
     (terraform,) = parsed(path.read_text())["terraform"]
     pins = {
@@ -268,17 +268,21 @@ def test_objects_of_the_platform_fit_their_definitions(terraform, given):
 
 SHIPPED = {
     ("kafka-source-data-plane", "config-kafka-source-consumer.properties"): """
-        cloudevent.invalid.transformer.enabled cloudevent.invalid.kind.plural key.deserializer value.deserializer fetch.min.bytes
-        heartbeat.interval.ms max.partition.fetch.bytes session.timeout.ms allow.auto.create.topics auto.offset.reset client.dns.lookup
-        connections.max.idle.ms default.api.timeout.ms enable.auto.commit exclude.internal.topics fetch.max.bytes isolation.level
-        max.poll.interval.ms max.poll.records partition.assignment.strategy receive.buffer.bytes request.timeout.ms security.protocol
-        send.buffer.bytes auto.commit.interval.ms check.crcs fetch.max.wait.ms metadata.max.age.ms metrics.recording.level
-        reconnect.backoff.max.ms retry.backoff.ms""",
+        cloudevent.invalid.transformer.enabled cloudevent.invalid.kind.plural key.deserializer
+        value.deserializer fetch.min.bytes heartbeat.interval.ms max.partition.fetch.bytes
+        session.timeout.ms allow.auto.create.topics auto.offset.reset client.dns.lookup
+        connections.max.idle.ms default.api.timeout.ms enable.auto.commit exclude.internal.topics
+        fetch.max.bytes isolation.level max.poll.interval.ms max.poll.records
+        partition.assignment.strategy receive.buffer.bytes request.timeout.ms security.protocol
+        send.buffer.bytes auto.commit.interval.ms check.crcs fetch.max.wait.ms metadata.max.age.ms
+        metrics.recording.level reconnect.backoff.max.ms retry.backoff.ms""",
     ("kafka-sink-data-plane", "config-kafka-sink-producer.properties"): """
-        key.serializer value.serializer acks buffer.memory retries batch.size client.dns.lookup connections.max.idle.ms delivery.timeout.ms
-        linger.ms max.block.ms max.request.size receive.buffer.bytes request.timeout.ms enable.idempotence
-        max.in.flight.requests.per.connection metadata.max.age.ms metrics.num.samples metrics.recording.level metrics.sample.window.ms
-        reconnect.backoff.max.ms reconnect.backoff.ms retry.backoff.ms""",
+        key.serializer value.serializer acks buffer.memory retries batch.size client.dns.lookup
+        connections.max.idle.ms delivery.timeout.ms linger.ms max.block.ms max.request.size
+        receive.buffer.bytes request.timeout.ms enable.idempotence
+        max.in.flight.requests.per.connection metadata.max.age.ms metrics.num.samples
+        metrics.recording.level metrics.sample.window.ms reconnect.backoff.max.ms
+        reconnect.backoff.ms retry.backoff.ms""",
 }
 """The keys of each properties file that we replace, as eventing-kafka-broker ships it
 (data-plane/config, July 2026).

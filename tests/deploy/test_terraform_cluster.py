@@ -1,4 +1,4 @@
-"""`terraform/app` on a real API server, with the controllers played: applied, applied again,
+"""`terraform/app` on a real API server, with fake controllers: applied, applied again,
 planned empty, upgraded, destroyed.
 """
 
@@ -10,7 +10,7 @@ import pytest
 
 from clusters.api import Api
 from tests.deploy.cluster import items, with_paths
-from tests.deploy.controllers import controllers
+from tests.deploy.controllers import fake_controllers
 from tests.deploy.stacks import Terraform, copied, tool
 
 EXAMPLE = "app/examples/production"
@@ -91,7 +91,7 @@ def test_from_nothing_to_everything_and_back(terraform, clean, tmp_path):
     api = Api(clean)
     overlay = tmp_path / "knative/overlays/dev"
     given = {"kubeconfig": clean, "overlay": overlay}
-    with controllers(clean):
+    with fake_controllers(clean):
         refused = terraform(EXAMPLE, "apply", "-auto-approve", code=1, **given)
         assert "kn-chat-keys" in refused
         assert "docs/operations/secrets.md" in refused
@@ -144,7 +144,7 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(
     given = {"kubeconfig": clean, "overlay": tmp_path / "knative/overlays/dev"}
     patience = terraform.copy / "terraform" / EXAMPLE / "main.tf"
     patience.write_text(re.sub(r"timeout_s( +)= 1800.*", r"timeout_s\1= 10", patience.read_text()))
-    with controllers(clean, hold={"KafkaSink"}) as played:
+    with fake_controllers(clean, hold={"KafkaSink"}) as fakes:
         kubectl(clean, "create", "namespace", "chat")
         secrets(clean)
         stopped = terraform(EXAMPLE, "apply", "-auto-approve", code=1, **given)
@@ -155,7 +155,7 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(
         assert not items(api, "/apis/serving.knative.dev/v1/services")
 
         patience.write_text(patience.read_text().replace("= 10", "= 120"))
-        played.release("KafkaSink")
+        fakes.release("KafkaSink")
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
         assert items(api, "/apis/sources.knative.dev/v1/kafkasources")
 
@@ -165,24 +165,24 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(
         with (tmp_path / "knative/overlays/dev/settings.env").open("a") as file:
             file.write("KNCHAT_LOG_LEVEL=debug\n")
         patience.write_text(patience.read_text().replace("= 120", "= 10"))
-        played.held.add("Service")
+        fakes.held.add("Service")
         assert "is not ready" in terraform(EXAMPLE, "apply", "-auto-approve", code=1, **given)
         assert len(before) == 1
         assert len(settings(api)) == 2
         assert before < settings(api)
 
-        played.release("Service")
+        fakes.release("Service")
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
         assert len(settings(api)) == 1
         assert before.isdisjoint(settings(api))
 
         # One that was deleted by hand is made again, and waited for as at the first time.
         kubectl(clean, "delete", "kafkasource", "persist", "--namespace=chat")
-        played.held.add("KafkaSource")
+        fakes.held.add("KafkaSource")
         assert "kafkasource.v1.sources.knative.dev/persist is not ready" in terraform(
             EXAMPLE, "apply", "-auto-approve", code=1, **given
         )
-        played.release("KafkaSource")
+        fakes.release("KafkaSource")
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
 
 

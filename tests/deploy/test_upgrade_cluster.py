@@ -1,7 +1,7 @@
 """`kn-chat upgrade`, `status` and `remove` on a real API server, and what canaries are rolled back
 for.
 
-Controllers are played.
+Knative's and Strimzi's controllers are fakes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.cloudevents import Event
 from schemas.topics import DEAD_LETTERS, TOPICS
-from tests.deploy.controllers import controllers
+from tests.deploy.controllers import fake_controllers
 from tests.deploy.installation import Installation
 
 FUNCTIONS = ("accounts", "chats", "history", "persist", "report-lost", "send")
@@ -25,7 +25,7 @@ FUNCTIONS = ("accounts", "chats", "history", "persist", "report-lost", "send")
 
 @pytest.fixture
 def installation(clean, tmp_path, monkeypatch):
-    """An empty cluster, and somebody with kn-chat."""
+    """An empty cluster, and kn-chat to install into it."""
     monkeypatch.delenv("KNCHAT_KAFKA", raising=False)
     here = Installation(clean, tmp_path)
     yield here
@@ -33,14 +33,14 @@ def installation(clean, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def played(clean):
-    """The controllers."""
-    with controllers(clean) as played:
-        yield played
+def fakes(clean):
+    """The fake controllers."""
+    with fake_controllers(clean) as fakes:
+        yield fakes
 
 
 @pytest.fixture
-def deployed(installation, played):
+def deployed(installation, fakes):
     """Version 0.1.0, ready."""
     installation.prepare()
     ran = installation.knchat("deploy", installation.overlay("0.1.0"), "--timeout", "120")
@@ -134,11 +134,11 @@ def test_upgrade_migrates_then_moves_functions_then_gateways(deployed):
     assert "made anew" not in again.err
 
 
-def test_a_revision_that_fails_is_rolled_back(deployed, played):
+def test_a_revision_that_fails_is_rolled_back(deployed, fakes):
     """Its function and those that were moved before serve the old ones again; doctor says so, and
     the next upgrade goes on.
     """
-    played.held.add("Service")
+    fakes.held.add("Service")
     running = deployed.start(
         "upgrade", deployed.overlay("0.3.0"), "--hold", "1", "--timeout", "240"
     )
@@ -185,7 +185,7 @@ def test_a_revision_that_fails_is_rolled_back(deployed, played):
     assert image(deployed.get("statefulset", "gateway", "-n", "chat")) == "0.1.0"
     assert f"sends 100 % of its calls to the revision {name}-00001" in deployed.knchat("doctor").out
 
-    played.release("Service")
+    fakes.release("Service")
     until(lambda: service(deployed, name)["status"]["conditions"][0]["status"] == "True")
     again = deployed.knchat("upgrade", deployed.overlay("0.4.0"), "--hold", "0", "--timeout", "240")
     assert again.code == 0, again.err
@@ -259,11 +259,11 @@ def test_remove_asks_and_keeps_topics_if_told(deployed):
     assert "nothing of kn-chat is on the cluster" in deployed.knchat("remove").err
 
 
-def test_remove_ends_with_what_holds_an_object(deployed, played):
+def test_remove_ends_with_what_holds_an_object(deployed, fakes):
     """A finalizer whose controller has gone."""
-    played.held.add("KafkaSource")
+    fakes.held.add("KafkaSource")
     ran = deployed.knchat("remove", "--yes", "--timeout", "3")
 
     assert ran.code == 5
     assert "KafkaSource chat/send its end: held by kafkasources.sources.knative.dev" in ran.err
-    played.release("KafkaSource")
+    fakes.release("KafkaSource")

@@ -297,7 +297,7 @@ async def test_users_are_found_by_a_part_of_a_name(ann, backends):
     assert await names("ann", limit=2) == ["ann", "beanna"]
     assert await names("n_a") == ["dan_an"]
     assert await names("0% ") == ["dan_an"]
-    assert await names("nobody") == []
+    assert await names("unregistered") == []
 
 
 async def test_ids_keep_their_order_and_unknown_ones_are_left_out(ann, backends):

@@ -98,7 +98,7 @@ async def test_one_client_does_not_lock_out_all(backends):
     """Behind the same proxies each client has a limit of its own, whatever it claims to be."""
     proxy = Caller(backends, address="127.0.0.1")
     backends.reads.clock = lambda: 1_800_000_000.0
-    body = {"user_name": "nobody", "password": "a wrong password", "device": "x"}
+    body = {"user_name": "unregistered", "password": "a wrong password", "device": "x"}
 
     async def log_in(forwarded):
         return (

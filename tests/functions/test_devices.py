@@ -94,7 +94,7 @@ async def test_a_wrong_name_and_a_wrong_password_look_the_same(ann):
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
 
     wrong = await ann.call("POST", "/v1/sessions", {**body, "password": PASSWORD + "!"})
-    unknown = await ann.call("POST", "/v1/sessions", {**body, "user_name": "nobody"})
+    unknown = await ann.call("POST", "/v1/sessions", {**body, "user_name": "unregistered"})
 
     assert problem(wrong) == (401, "unauthorized", None)
     assert (wrong.status_code, wrong.content, wrong.headers) == (
@@ -116,7 +116,7 @@ async def test_an_unknown_name_is_hashed_like_a_known_one(ann, monkeypatch):
         return verify_one(kept, password)
 
     monkeypatch.setattr(passwords, "_verify", spy)
-    for name in ("ann", "nobody"):
+    for name in ("ann", "unregistered"):
         body = {"user_name": name, "password": "wrong password", "device": "phone"}
         assert (await ann.call("POST", "/v1/sessions", body)).status_code == 401
 

@@ -30,7 +30,7 @@ from tests.backends.test_dispatcher_verdicts import serving
 
 SAMPLES = Path(__file__).parents[2] / "functions" / "samples"
 TARGETS = sorted({trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)})
-OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"nobody's key, 16"
+OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"a foreign key 16"
 
 
 def sample(target: str) -> cloudevents.Event:
@@ -191,7 +191,7 @@ async def test_no_event_is_refused_by_a_clock_that_nobody_has_set(tmp_path):
         data=tmp_path,
         log="kafka",
         kafka=("127.0.0.1:1",),
-        database="postgresql://nobody@127.0.0.1:1/none",
+        database="postgresql://unused@127.0.0.1:1/none",
         event_keys=(NEW_KEY,),
     )
     backends = Backends(settings)

@@ -56,7 +56,7 @@ VALUES = st.recursive(
 GOOD: dict[Endpoint, dict[str, Any]] = {
     accounts.create_user: {"user_name": "someone", "password": "a good password"},
     devices.create_session: {
-        "user_name": "nobody",
+        "user_name": "unregistered",
         "password": "a good password",
         "device": "phone",
     },

@@ -65,8 +65,10 @@ target, data, samples = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys
 async def main():
     stores = Backends(Settings(data=data))
     use_backends(stores)
-    headers = [tuple(part.encode() for part in line.split(": ", 1)) for line in (samples / f"{target}.headers").read_text().splitlines()]
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": "", "headers": headers}
+    lines = (samples / f"{target}.headers").read_text().splitlines()
+    headers = [tuple(part.encode() for part in line.split(": ", 1)) for line in lines]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+    scope |= {"query_string": b"", "root_path": ""}
     answer = []
 
     async def receive():

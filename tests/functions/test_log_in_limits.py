@@ -125,7 +125,7 @@ async def test_guesses_at_once_are_limited_too(ann):
 
 async def test_names_that_nobody_has_are_limited_alike(ann):
     """Else the limit would tell who has an account."""
-    body = {"user_name": "nobody", "password": "wrong password", "device": "guess"}
+    body = {"user_name": "unregistered", "password": "wrong password", "device": "guess"}
 
     ann.backends.reads.clock = lambda: NOW_S
     answers = [await ann.call("POST", "/v1/sessions", body) for _ in range(4)]
@@ -137,7 +137,7 @@ async def test_one_address_is_limited(ann, backends):
     """Log-ins and registrations together; an IPv6 customer's addresses are one; other addresses go
     on.
     """
-    body = {"user_name": "nobody", "password": "wrong password", "device": "guess"}
+    body = {"user_name": "unregistered", "password": "wrong password", "device": "guess"}
     noisy = [Caller(backends, address=f"2001:db8:1:2::{n:x}") for n in range(42)]
     quiet = Caller(backends, address="2001:db8:1:3::1")
     backends.reads.clock = lambda: 1_800_000_000.0

@@ -201,7 +201,9 @@ async def test_a_call_that_takes_too_long_ends_itself(anybody, monkeypatch):
     monkeypatch.setattr(passwords, "_verify", lambda *_: go_on.wait(10))
 
     answer = await anybody.call(
-        "POST", "/v1/sessions", {"user_name": "nobody", "password": PASSWORD, "device": "phone"}
+        "POST",
+        "/v1/sessions",
+        {"user_name": "unregistered", "password": PASSWORD, "device": "phone"},
     )
     go_on.set()
 

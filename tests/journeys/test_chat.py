@@ -129,7 +129,7 @@ async def test_marks_push_receipts_and_the_exact_unread_count(people, open_devic
 
 async def test_a_count_made_while_messages_come_says_what_it_counted(people, open_device):
     """With what came above `upto` each count is exact, and a mark that says less than the last is
-    told to nobody.
+    not pushed.
     """
     ann, ben = people
     anns, bens, tablets = (

@@ -1,5 +1,5 @@
-"""Somebody sets the machine's clock, or suspends the machine, while people write: they write on, in
-order, and nobody is turned away.
+"""The machine's clock is set, or the machine suspended, while people write: they write on, in
+order, and no call is refused.
 """
 
 import asyncio

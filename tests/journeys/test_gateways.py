@@ -1,6 +1,6 @@
-"""Several gateways: each user belongs to one, and whoever knocks elsewhere is sent there.
+"""Several gateways: each user belongs to one, and a client that connects to another is sent there.
 
-One gateway: everybody belongs to it.
+One gateway: every user belongs to it.
 """
 
 import msgspec

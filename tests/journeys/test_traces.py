@@ -93,7 +93,7 @@ def _ids(payload: pb.Commands | pb.Outcomes | pb.Deliveries) -> set[int]:
 def above(span: Span, spans: dict[str, list[Span]]) -> list[str]:
     """The names of the spans around this one, the nearest first.
 
-    "?" is one that nobody has sent.
+    "?" is a span that was not exported.
     """
     by_id = {each.span: each for found in spans.values() for each in found}
     names = []
@@ -253,7 +253,7 @@ async def test_a_call_over_http_goes_on_in_the_trace_of_its_request(serve, colle
     server = serve(collector.url)
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-00"}
-    body = {"user_name": "nobody", "password": "hunter2hunter2", "device": "phone"}
+    body = {"user_name": "unregistered", "password": "hunter2hunter2", "device": "phone"}
     answer = httpx.post(f"{server.http}/v1/sessions", json=body, headers=headers)
     assert answer.status_code == 401
 

@@ -82,7 +82,7 @@ def test_what_is_refused_is_told(knchat, people):
 
 def test_nobody_to_talk_to(knchat, people):
     """An unknown user ends it at once."""
-    ran = knchat("chat", "nobody-at-all", stdin="hi\n")
+    ran = knchat("chat", "unregistered", stdin="hi\n")
 
     assert (ran.code, ran.out) == (exits.FAILED, "")
     assert "(unknown_user)" in ran.err

@@ -274,7 +274,7 @@ def test_a_folder_without_a_log_is_left_alone(tmp_path, capsys):
 
 
 def test_a_dead_letter_cannot_steer_the_terminal(folder, capsys):
-    """Attributes and texts come from whoever wrote the event."""
+    """Attributes and texts come from the event's writer, who may be any client."""
     command = pb.Command(
         id=1, user=1001, key="k", chat="d-1001-1002", send=pb.Send(text="\u202egnp.exe \x1b[2J")
     )

@@ -215,8 +215,8 @@ def test_there_are_no_demo_users_where_others_may_come_in(dev, tmp_path):
 
 
 def test_demo_users_of_an_earlier_start_are_out_when_others_may_come_in(dev, tmp_path):
-    """Their passwords fit no more and their devices are logged out, until nobody but this machine
-    is let in again.
+    """Their passwords fit no more and their devices are logged out, until connections come from
+    this machine alone again.
     """
     process = dev("--data", str(tmp_path), *ANY_PORTS).ready()
     token = process.log_in().json()["refresh_token"]
@@ -244,7 +244,7 @@ def test_without_demo_nobody_is_registered_and_a_name_that_somebody_has_is_left_
     again = dev("--data", str(tmp_path), *ANY_PORTS).ready()
 
     assert again.log_in("alice", "the real alice").status_code == 201
-    assert "somebody else is called alice" in again.end()[2]
+    assert "the name alice is taken" in again.end()[2]
 
 
 def test_a_second_ctrl_c_ends_at_once(dev, tmp_path):
@@ -279,7 +279,7 @@ def test_ctrl_c_during_the_start_ends_it(dev, tmp_path):
 
 
 async def test_a_part_that_fails_ends_the_whole(caplog):
-    """Half a product helps nobody: the log says what failed, the exit code is not 0."""
+    """Half a product is no use: the log says what failed, the exit code is not 0."""
 
     async def fail():
         raise RuntimeError("a bug")

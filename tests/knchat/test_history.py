@@ -95,7 +95,7 @@ def test_more_than_a_page(knchat, people):
 
 
 def test_a_text_cannot_steer_the_terminal(knchat, people):
-    """Escape sequences and line breaks of somebody else are shown, not obeyed."""
+    """Escape sequences and line breaks of another user are shown, not obeyed."""
     ann, _ = people
     knchat("send", ann, "-", stdin="\x1b]0;owned\x07 one\ntwo \u202egnp.exe")
     seen(knchat, ann, "owned")
@@ -119,7 +119,7 @@ def test_an_empty_chat(knchat, people):
         ([], exits.USAGE, "say with whom"),
         (["ann", "--chat", "d-1-2"], exits.USAGE, "say with whom"),
         (["--chat", "d-1-2"], exits.FAILED, "(unknown_chat)"),
-        (["nobody-at-all"], exits.FAILED, "(unknown_user)"),
+        (["unregistered"], exits.FAILED, "(unknown_user)"),
         (["--chat", "d-1-2", "--limit", "0"], exits.USAGE, "--limit"),
         (["--chat", "d-1-2", "--before", "1", "--after", "2"], exits.USAGE, "not allowed with"),
     ],

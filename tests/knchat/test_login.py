@@ -67,7 +67,7 @@ def test_profiles_are_apart(served, knchat, people):
 
     assert (ran.code, ran.err) == (
         exits.FAILED,
-        "kn-chat: nobody is logged in: kn-chat login NAME\n",
+        "kn-chat: not logged in: kn-chat login NAME\n",
     )
 
 
@@ -114,4 +114,4 @@ def test_a_damaged_memory_is_no_crash(knchat):
     (folder / "profile.json").write_text("{")
     ran = knchat("tail")
 
-    assert (ran.code, "nobody is logged in" in ran.err) == (exits.FAILED, True)
+    assert (ran.code, "not logged in" in ran.err) == (exits.FAILED, True)

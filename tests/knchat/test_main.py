@@ -53,7 +53,7 @@ def raising(error):
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(error, code, line, ending, capsys):
-    """A person reads the line, a script the code; nobody reads a traceback."""
+    """A person reads the line, a script the code; there is no traceback."""
     assert ending(raising(error)) == code
     assert capsys.readouterr().err == line
 
@@ -65,7 +65,7 @@ def test_a_subcommand_may_choose_its_exit_code(returned, code, ending):
 
 
 def test_a_bug_is_shown_as_one(ending):
-    """What nobody expected is not dressed up as an answer."""
+    """An unexpected exception is not dressed up as an answer."""
     with pytest.raises(ZeroDivisionError):
         ending(lambda: 1 // 0)
 
@@ -148,7 +148,7 @@ def test_wrong_usage_names_what_is_wrong(words, said, capsys):
 
 
 def test_every_file_with_a_subcommand_is_in_the_table():
-    """A subcommand that nobody can call is none."""
+    """A subcommand outside the table cannot be called."""
     root = Path(command.__file__).parent
     made = {
         file

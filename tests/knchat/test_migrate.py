@@ -63,9 +63,9 @@ def test_a_wrong_password_is_told_at_once_and_never_waited_for(knchat, postgres,
 
 def test_a_database_that_is_away_is_waited_for_as_long_as_asked(knchat, on):
     """Then the exit code says that a later try may succeed."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        on(KNCHAT_DATABASE=f"postgresql://a@127.0.0.1:{nobody.getsockname()[1]}/b")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        on(KNCHAT_DATABASE=f"postgresql://a@127.0.0.1:{unused.getsockname()[1]}/b")
         at_once, later = knchat("migrate"), knchat("migrate", "--wait", "2")
 
     assert (at_once.code, later.code) == (5, 5)

@@ -119,7 +119,7 @@ async def test_one_that_is_never_ready_is_named():
 
 
 async def test_one_that_served_is_started_again_and_said(caplog):
-    """Kill -9: its pid is unknown until the next one runs, so nobody signals a stranger."""
+    """Kill -9: its pid is unknown until the next one runs, so no signal reaches another process."""
     one = child(SERVES)
     async with running(one) as (_, pids):
         first = await pids.get()

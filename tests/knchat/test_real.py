@@ -310,7 +310,7 @@ def test_without_stores_it_says_who_starts_them(knchat, monkeypatch, tmp_path):
         ("KNCHAT_LOG", "embedded"),
         ("KNCHAT_DRAIN_S", "soon"),
         ("KNCHAT_DATABASE_PASSWORD_FILE", "a file with a wrong one"),
-        ("KNCHAT_REDIS", "redis://nobody@{redis}/0"),
+        ("KNCHAT_REDIS", "redis://unused@{redis}/0"),
     ],
 )
 def test_a_wrong_setting_is_named_before_a_process_starts(

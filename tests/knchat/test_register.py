@@ -30,7 +30,7 @@ def test_an_account_is_made(served, knchat, tmp_path):
 
 
 def test_the_password_comes_from_stdin(served, knchat):
-    """When nobody is there to be asked."""
+    """When stdin is no terminal."""
     assert (
         knchat("register", "carol.two", "--http", served.http, stdin=f"{PASSWORD}\n").code
         == exits.OK

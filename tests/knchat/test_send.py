@@ -82,7 +82,7 @@ def test_a_key_is_sent_once(knchat, people):
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["nobody-at-all", "hi"], exits.FAILED, "(unknown_user)"),
+        (["unregistered", "hi"], exits.FAILED, "(unknown_user)"),
         (["99", "hi"], exits.FAILED, "(unknown_user)"),
         (["9", "hi"], exits.FAILED, "(unknown_user)"),
         (["--chat", "d-1-2", "hi"], exits.FAILED, "(unknown_chat)"),

@@ -77,7 +77,7 @@ async def answer(reader):
 @pytest.mark.parametrize("begin", [GET + b"X: ", GET, b"GET /", b"\r\n"])
 async def test_an_endless_head(connect, begin):
     """One header, many, a path or empty lines without end: 413 or nothing, and the connection ends;
-    nobody's memory is filled.
+    memory stays bounded.
     """
     _, writer = await connect()
     more = {GET: b"a: b\r\n" * 4_000, b"\r\n": b"\r\n" * 12_000}.get(begin, b"a" * 24_000)
@@ -93,7 +93,7 @@ async def test_an_endless_head(connect, begin):
 
 
 async def test_what_is_no_http(connect):
-    """The one shape that all errors have, whoever made them, and nothing in the log."""
+    """The one shape that all errors have, whichever layer made them, and nothing in the log."""
     reader, writer = await connect()
     writer.write(b"FROB / HTTP/1.1\r\n\r\n")
 

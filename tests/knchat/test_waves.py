@@ -83,7 +83,7 @@ UNSEEN = tuple(
     ],
 )
 def test_gateways_and_routes_are_ready_when_their_controller_says_so(thing, said):
-    """Being there is not enough: nobody could connect, and all would look well."""
+    """Being there is not enough: no client could connect, and all would look well."""
     assert str(waits_for(thing)) == said
 
 

@@ -39,6 +39,6 @@ def test_a_figure_that_got_worse_is_marked(capsys):
 
 
 def test_figures_that_are_the_same_are_not(capsys):
-    """Nor is one that nobody could measure, as the CPU of another's server."""
+    """Nor is one that could not be measured, as the CPU of another's server."""
     assert not compare.show([(step(float("nan")), step(float("nan")))] * 8)
     assert "CPU-us" not in capsys.readouterr().out

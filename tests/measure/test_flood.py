@@ -15,12 +15,12 @@ from measure import flood
 from schemas import frames
 
 LOOSE = Namespace(most=10, noise=1_000, seconds=3)
-NOBODY = flood.Person("nobody", "1", "", "", "")
+UNREGISTERED = flood.Person("unregistered", "1", "", "", "")
 
 
 def test_every_call_and_frame_can_be_flooded_with():
     """A new one cannot be without its row."""
-    names = set(flood.tasks(NOBODY))
+    names = set(flood.tasks(UNREGISTERED))
 
     assert {call.name for call in openapi.described_endpoints()} <= names
     assert {str(kind.__struct_config__.tag) for kind in get_args(frames.Incoming)} - {

@@ -30,7 +30,7 @@ def send(**fields):
 
 
 def test_a_send_becomes_a_command():
-    """To somebody or into a chat: both name the same chat, with the body, the key and who asks; the
+    """To a user or into a chat: both name the same chat, with the body, the key and who asks; the
     id is minted later.
     """
     expected = pb.Command(

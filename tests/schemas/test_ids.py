@@ -179,7 +179,7 @@ def test_what_is_no_id_is_named(text):
 
 
 def test_no_user_is_zero():
-    """0 stands for `none` in the log, so it is nobody's id."""
+    """0 stands for `none` in the log, so it is no user's id."""
     with pytest.raises(Malformed, match="0 is none"):
         parse_user("0", name="to")
     assert parse_user("1", name="to") == 1

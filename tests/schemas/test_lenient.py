@@ -1,4 +1,4 @@
-"""What clients of other makes write, and what nobody should: understood alike in both codecs, or
+"""What clients of other makes write, and what no client should: understood alike in both codecs, or
 named.
 
 Source: protocol.md section 3.
@@ -75,8 +75,8 @@ def test_unknown_fields_are_ignored_whatever_they_hold(frame, unknown, name):
 
 @given(INCOMING, UNKNOWN, BOTH)
 def test_null_is_a_field_left_out(frame, unknown, name):
-    """Every optional field, in every frame; whoever writes all fields of his class says no more
-    than the others.
+    """Every optional field, in every frame; a client that writes all fields of its class says no
+    more than the others.
     """
     names = [field.encode_name for field in msgspec.structs.fields(type(frame))]
     nulls = {key: None for key in names if key not in fields_of(frame)}

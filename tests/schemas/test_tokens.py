@@ -88,6 +88,7 @@ PEM_PUBLIC = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPub
 SIGNATURE = base64.urlsafe_b64decode(S + "==")
 SCALAR = int.from_bytes(SIGNATURE[32:], "little")
 ORDER = 2**252 + 27742317777372353535851937790883648493
+BEYOND_ORDER = (SCALAR + ORDER).to_bytes(32, "little")
 
 ATTACKS: dict[str, str | Callable[[], str]] = {
     # no algorithm
@@ -157,7 +158,7 @@ ATTACKS: dict[str, str | Callable[[], str]] = {
     "signature cut": f"{H}.{P}.{S[:-4]}",
     "signature longer": f"{H}.{P}.{text64(SIGNATURE + b'0')}",
     "signature altered": f"{H}.{P}.{text64(bytes([SIGNATURE[0] ^ 1]) + SIGNATURE[1:])}",
-    "signature with s + order": f"{H}.{P}.{text64(SIGNATURE[:32] + (SCALAR + ORDER).to_bytes(32, 'little'))}",
+    "signature with s + order": f"{H}.{P}.{text64(SIGNATURE[:32] + BEYOND_ORDER)}",
     "signature of another token": f"{H}.{P}.{signed().split('.')[2]}",
     "signature padded": GOOD + "==",
     "signature in the other alphabet": f"{H}.{P}.{S[:-2]}+/",

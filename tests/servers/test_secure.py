@@ -24,7 +24,7 @@ PLACE = Services(secure=True).place
 
 @pytest.fixture
 def stranger(tmp_path):
-    """An authority that nobody knows."""
+    """A certificate authority that is not trusted."""
     certificates = Certificates(tmp_path / "certificates")
     certificates.make()
     return str(certificates.authority)
@@ -104,9 +104,8 @@ def test_kafka_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger
         "sasl_plain_password": settings["kafka_password"],
     }
 
-    def brokers(
-        **options,
-    ):  # in a process of its own, since kafka-python 3.0 leaves the socket of a failed handshake open
+    def brokers(**options):
+        # In a process of its own: kafka-python 3.0 leaves the socket of a failed handshake open.
         options |= {
             "bootstrap_servers": settings["kafka"],
             "request_timeout_ms": 3_000,

@@ -108,20 +108,20 @@ def test_a_paused_server_can_be_stopped(services):
     assert not process.alive()
 
 
-def test_a_pid_that_belongs_to_somebody_else_meanwhile_is_left_alone(services):
-    """After a restart of the machine the file may name anybody."""
+def test_a_pid_that_another_process_has_meanwhile_is_left_alone(services):
+    """After a restart of the machine the file may name any process."""
     services.start("redis")
     services.kill("redis")
-    somebody = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    with somebody:
-        Process(somebody.pid, 1).write(services.place("redis").folder / "pid")
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with stranger:
+        Process(stranger.pid, 1).write(services.place("redis").folder / "pid")
         services.stop("redis")
 
         assert services.process("redis") is None
-        assert somebody.poll() is None
+        assert stranger.poll() is None
         with pytest.raises(Failed, match="redis does not run"):
             services.kill("redis")
-        somebody.stdin.close()
+        stranger.stdin.close()
 
 
 def test_a_server_whose_port_was_taken_says_so(services):

@@ -1,4 +1,4 @@
-"""Waiting on a thing itself, where it tells nobody when it is so."""
+"""Waiting until a condition holds, where no event says so."""
 
 import asyncio
 import inspect

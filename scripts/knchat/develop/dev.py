@@ -44,17 +44,21 @@ STOP_S: Final = 3.0
 _EXAMPLES: Final = """\
 examples:
   kn-chat dev                             on ports 8080 and 8081, data in .run/data
-  kn-chat dev --data /srv/chat --no-demo  other data, nobody registered
+  kn-chat dev --data /srv/chat --no-demo  other data, no users
   kn-chat dev --memory --http-port 0 --gateway-port 0
                                           a throw-away one, on any free ports
-  scripts/dev --real --gateways 2         on Kafka, Cassandra, PostgreSQL and Redis, which it starts: each part a process
+  scripts/dev --real --gateways 2         each part a process, on Kafka, Cassandra, PostgreSQL and
+                                          Redis, which it starts
 
-When all serve it prints one line on stdout, `ready <http url> <ws url>`; everything else goes to stderr. Ctrl-C ends it, a second
-Ctrl-C at once. Further settings are KNCHAT_ variables (docs/operations/settings.md); options come before them.
+When all serve it prints one line on stdout, `ready <http url> <ws url>`; everything else goes to
+stderr. Ctrl-C ends it, a second Ctrl-C at once. Further settings are KNCHAT_ variables
+(docs/operations/settings.md); options come before them.
 
-With --real each function, each pump and each gateway is a process; one that ends is started again, and processes.json in the data folder
-says their pids and ports. KNCHAT_KAFKA and KNCHAT_DATABASE must name the stores, KNCHAT_CASSANDRA and KNCHAT_REDIS may; scripts/dev --real
-starts them unless KNCHAT_KAFKA is set. Those stores run on at the end, until scripts/services down. One --real at a time uses a Kafka."""
+With --real each function, each pump and each gateway is a process; one that ends is started again,
+and processes.json in the data folder says their pids and ports. KNCHAT_KAFKA and KNCHAT_DATABASE
+must name the stores, KNCHAT_CASSANDRA and KNCHAT_REDIS may; scripts/dev --real starts them unless
+KNCHAT_KAFKA is set. Those stores run on at the end, until scripts/services down. One --real at a
+time uses a Kafka."""
 
 
 def _count(text: str) -> int:
@@ -189,7 +193,7 @@ def run(
 class _Dev:
     """The running product.
 
-    A part of it that ends by itself ends the whole, with its reason: half a product helps nobody.
+    A part of it that ends by itself ends the whole, with its reason: half a product is no use.
     """
 
     def __init__(
@@ -399,7 +403,7 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
 async def _register_demo(context: Context, *, wanted: bool) -> bool:
     """Makes sure that the demo users exist, if they are wanted; whether they do.
 
-    Their passwords are known to everybody, so they live where nobody but this machine is let in.
+    Their passwords are public, so they exist only where connections come from this machine alone.
     """
     from functions.domain.passwords import DUMMY_HASH  # noqa: PLC0415 - see _start
     from functions.endpoints.accounts import register  # noqa: PLC0415 - see _start
@@ -420,7 +424,7 @@ async def _register_demo(context: Context, *, wanted: bool) -> bool:
             try:
                 await register(body, context, user=user)
             except Refused:
-                _say(f"no demo users: somebody else is called {name}")
+                _say(f"no demo users: the name {name} is taken")
                 return False
         elif kept == DUMMY_HASH:
             await backends.accounts.set_password_hash(

@@ -2,7 +2,7 @@
 they end, and ended in order.
 
 It knows commands and environments, not what they run. A child that was never ready ends the start;
-one that served is started again. One with a listener is started when somebody asks for it, as on
+one that served is started again. One with a listener is started by the first request, as on
 Knative; requests wait in the kernel meanwhile.
 """
 

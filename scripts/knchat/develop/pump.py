@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What events in flight are waited for at the end. A function may take 10 s; whoever starts us
-# should wait a little longer than we do.
+# What events in flight are waited for at the end. A function may take 10 s; the parent process
+# should wait a little longer than this.
 STOP_S: Final = 8.0
 SOURCES: Final = {trigger.group: trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
 
@@ -47,8 +47,9 @@ examples:
   kn-chat pump --group send --url http://127.0.0.1:9000
   kn-chat pump --group persist             the function runs in this process
 
-It prints one line on stdout, `ready <group>`, when it pumps. SIGTERM or Ctrl-C waits for what is in flight and commits, a second one ends
-it at once: what was not committed comes again. A log that is away is waited for. Settings are KNCHAT_ variables."""
+It prints one line on stdout, `ready <group>`, when it pumps. SIGTERM or Ctrl-C waits for what is in
+flight and commits, a second one ends it at once: what was not committed comes again. It waits for a
+log that is unavailable. Settings are KNCHAT_ variables."""
 
 
 def _pace(text: str) -> float:

@@ -146,7 +146,7 @@ def alone(settings: Settings) -> Iterator[None]:
 class Processes:
     """All processes of one product. Raises Ended when a port that was asked for is taken.
 
-    `from_zero`: no function runs until somebody asks for it. `pump_flags`: more for each `kn-chat
+    `from_zero`: no function runs before its first request. `pump_flags`: more for each `kn-chat
     pump`.
     """
 
@@ -431,7 +431,7 @@ class Processes:
         }
 
     def _free_port(self) -> int:
-        """One that nobody has now.
+        """A port that is free now.
 
         A program that takes it before the child does ends the start, which may be tried again.
         """

@@ -60,7 +60,8 @@ class HttpServer(uvicorn.Server):
                 # Its warnings are about what strangers send.
                 log_level="error",
                 access_log=False,
-                proxy_headers=False,  # whose word counts is decided with KNCHAT_TRUSTED_PROXIES, and by nobody else
+                # KNCHAT_TRUSTED_PROXIES alone decides which proxies are believed.
+                proxy_headers=False,
                 server_header=False,
                 # As in production, where the proxy's idle connections outlive the default
                 # (design.md D15).

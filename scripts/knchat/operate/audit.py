@@ -51,7 +51,7 @@ _BECAME: Final = ("sound", "repaired", "missing", "dead")
 
 _EXAMPLES: Final = """\
 examples:
-  kn-chat audit                        what is missing since the last audit with --repair; changes nothing
+  kn-chat audit                        what is missing since the last --repair; changes nothing
   kn-chat audit --repair               the same, and repairs it; the next one goes on from here
   kn-chat audit --since 24h --json     the last day, for a script
   kn-chat audit --since 2026-01-31T12:00:00Z --until 2026-01-31T13:00:00Z --repair
@@ -64,13 +64,17 @@ what it looks for:
 
 what became of them:
   sound      as they ought to be
-  repaired   commands were appended to chat-retries again, the others written again, under the same ids: nothing doubles
+  repaired   commands were appended to chat-retries again, the others written again, under the
+             same ids: nothing doubles
   missing    not repaired: there was no --repair, or what is in the log is not signed by us
-  dead       there is a dead letter that says why. A command's sender was told `failed`; messages are for `kn-chat dead-letters`
+  dead       there is a dead letter that says why. A command's sender was told `failed`; messages are
+             for `kn-chat dead-letters`
 
-Records younger than --age are left out, and those that their function has not done with yet, as its consumer group says: they are under
-way. It may run at any time, beside a `dev` on the same folder and beside other audits; killed with --repair and without --since, the next
-one goes on where it was. Exit code 0: nothing is missing any more; 1: something is; 5: a store is away, and nothing was passed over."""
+Records younger than --age are left out, and those that their function has not done with yet, as its
+consumer group says: they are under way. It may run at any time, beside a `dev` on the same folder
+and beside other audits; killed with --repair and without --since, the next one goes on where it
+was. Exit code 0: nothing is missing any more; 1: something is; 5: a store is unavailable, and
+nothing was passed over."""
 
 
 @command(_EXAMPLES)
@@ -243,9 +247,8 @@ def _say(tally: Tally, *, until_ms: int, took_s: float, as_json: bool) -> None:
         print(json.dumps({**said, "under_way": tally.under_way, "examples": tally.examples}))
         return
     for kind, numbers in found.items():
-        print(
-            f"{kind:<10} {', '.join(f'{number} {became}' for became, number in numbers.items()) or 'none'}"
-        )
+        counts = ", ".join(f"{number} {became}" for became, number in numbers.items())
+        print(f"{kind:<10} {counts or 'none'}")
     print(f"{'under way':<10} {tally.under_way} records")
     for example in tally.examples:
         print(f"  {example}")

@@ -41,7 +41,7 @@ INBOX: Final = {
 }
 """Event type -> the topic that its function reads.
 
-Whatever failed on it, this is where it is tried anew, and holds up nobody.
+Whatever failed on it, it is retried through this topic and delays no other event.
 """
 
 _POSITION: Final = re.compile(r"(\d{1,6})/(\d{1,18})", re.ASCII)
@@ -52,10 +52,11 @@ examples:
   kn-chat dead-letters list                      the newest 50 of the data folder .run/data
   kn-chat dead-letters list --data /srv/chat --limit 500
   kn-chat dead-letters show 0/12                 attributes, and the data as text
-  kn-chat dead-letters redrive 0/12 2/7          try these two anew
-  kn-chat dead-letters redrive --all             try all anew, after asking
+  kn-chat dead-letters redrive 0/12 2/7          retry these two
+  kn-chat dead-letters redrive --all             retry all, after asking
 
-Dead letters stay in their topic for 14 days, re-driven or not. Re-driving twice does no harm: the same command has the same effect once."""
+Dead letters stay in their topic for 14 days, re-driven or not. Re-driving twice does no harm: the
+same command has the same effect once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> ProducerRecord
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise exits.Ended("nobody is there to ask; say --yes", exits.USAGE)
+        raise exits.Ended("stdin is no terminal, so it cannot ask; say --yes", exits.USAGE)
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

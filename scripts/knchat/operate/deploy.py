@@ -22,12 +22,15 @@ TIMEOUT_S: Final = 600
 _EXAMPLES: Final = """\
 examples:
   kn-chat deploy knative/overlays/dev                the cluster of your kubeconfig
-  kn-chat deploy my/overlay --context prod --dry-run what would change; the API server checks everything, nothing is kept
+  kn-chat deploy my/overlay --context prod --dry-run what would change; the API server checks
+                                                     everything, nothing is kept
   kn-chat deploy my/overlay --timeout 1200           be patient with a slow cluster
 
-An overlay is a folder that `kubectl kustomize` reads; copy one of knative/overlays and make it yours: all configuration is there.
-Any number of runs have the effect of one, and one that was interrupted goes on where it stood. Secrets that are missing stop it before
-anything is changed, with the commands that make them. A new version: kn-chat upgrade. As a plugin of kn: kn chat deploy ..."""
+An overlay is a folder that `kubectl kustomize` reads; copy one of knative/overlays and make it
+yours: all configuration is there. Any number of runs have the effect of one, and one that was
+interrupted goes on where it stood. Secrets that are missing stop it before anything is changed,
+with the commands that make them. A new version: kn-chat upgrade. As a plugin of kn: kn chat deploy
+..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ def say_changes(before: dict[Ref, Object], after: Sequence[Object]) -> None:
 
 
 def _content(thing: Object) -> Object:
-    """What somebody has asked for, without what the cluster keeps count of."""
+    """What was applied, without the fields that the cluster keeps count of."""
     counted = {"resourceVersion", "generation", "managedFields", "creationTimestamp", "uid"}
     metadata = {name: value for name, value in thing["metadata"].items() if name not in counted}
     return {

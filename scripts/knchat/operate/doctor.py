@@ -28,15 +28,16 @@ CHECKS: Final[tuple[Check, ...]] = (*topics_and_sources.CHECKS, *workloads.CHECK
 
 _EXAMPLES: Final = """\
 examples:
-  kn-chat doctor                                             the cluster of your kubeconfig
+  kn-chat doctor                               the cluster of your kubeconfig
   kn-chat doctor --gateway https://gw-0.chat.example --gateway https://gw-1.chat.example
-  KNCHAT_KAFKA=broker:9092 kn-chat doctor                    the topics themselves and dead letters too
+  KNCHAT_KAFKA=broker:9092 kn-chat doctor      the topics themselves and dead letters too
   kn-chat doctor --json | jq '.checks[] | select(.findings != [])'
 
---http and --gateway are base URLs of processes: their /readyz says what they lack, and the date of the answer whether their clock is
-right. What stands inside the cluster is reached by `kubectl -n chat port-forward pod/gateway-0 8081`. Nothing is changed and no Secret's
-value is shown. The exit code is 0 when all is well, 6 when something was found, 5 when the cluster does not answer.
-Each finding has its page in docs/operations/runbook.md."""
+--http and --gateway are base URLs of processes: their /readyz says what they lack, and the date of
+the answer whether their clock is right. What stands inside the cluster is reached by `kubectl -n
+chat port-forward pod/gateway-0 8081`. Nothing is changed and no Secret's value is shown. The exit
+code is 0 when all is well, 6 when something was found, 5 when the cluster does not answer. Each
+finding has its page in docs/operations/runbook.md."""
 
 
 @command(_EXAMPLES)
@@ -102,8 +103,8 @@ def _ask_kafka(seen: Seen) -> tuple[Any, Any, str]:
         return (
             [
                 (
-                    f"Kafka cannot be asked ({away}): is KNCHAT_KAFKA of this machine right, and may "
-                    "we reach it?"
+                    f"Kafka cannot be asked ({away}): is KNCHAT_KAFKA of this machine right, and "
+                    "is that address reachable from here?"
                 )
             ],
             None,

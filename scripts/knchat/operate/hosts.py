@@ -30,9 +30,10 @@ _EXAMPLES: Final = """\
 examples:
   kn-chat hosts --domain example.org --gateways 3 > my-overlay/hosts.yaml
   kn-chat hosts --domain example.org --gateways 3 --ingress kourier-system/kourier-internal
-                                    where Knative was installed from its YAML files, not by its operator
+                         where Knative was installed from its YAML files, not by its operator
 
-Run it again when the number of gateways changes (`replicas` of the overlay's kustomization.yaml), and commit what it prints."""
+Run it again when the number of gateways changes (`replicas` of the overlay's kustomization.yaml),
+and commit what it prints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ examples:
   kn-chat keys my-keys                 make my-keys/event-keys, signing-key.pem and jwks.json
   kubectl -n chat create secret generic kn-chat-keys --from-file=my-keys
 
-Keep the folder where you keep secrets, or delete it when the Secret is there. A file that is there already is left as it is."""
+Keep the folder where you keep secrets, or delete it when the Secret is there. A file that is there
+already is left as it is."""
 
 
 @command(_EXAMPLES)

@@ -210,7 +210,7 @@ class Kubectl:
         """All objects of these kinds (`kafkasources.sources.knative.dev`), of one namespace or of
         all.
 
-        Kinds nobody knows have none.
+        Kinds that the cluster does not know have none.
         """
         known = self._known_kinds
         asked = [kind for kind in kinds if kind in known]

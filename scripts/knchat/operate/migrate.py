@@ -25,10 +25,11 @@ AGAIN_S: Final = 1.0
 _EXAMPLES: Final = """\
 examples:
   kn-chat migrate                      the stores of the environment, now
-  kn-chat migrate --wait 120           wait up to two minutes for a store that is away
+  kn-chat migrate --wait 120           wait up to two minutes for a store that is unavailable
 
-It says what it did, line by line; nothing to do is success. Any number may run at once. An older kn-chat refuses to start on stores that a
-newer one has migrated; processes that run already go on."""
+It says what it did, line by line; nothing to do is success. Any number may run at once. An older
+kn-chat refuses to start on stores that a newer one has migrated; processes that run already go
+on."""
 
 
 @command(_EXAMPLES)

@@ -24,7 +24,7 @@ _KEYS: Final = (
 
 @dataclass(slots=True)
 class Needed:
-    """A Secret that somebody relies on. `keys` may be empty: then the objects do not say which."""
+    """A Secret that objects refer to. `keys` may be empty: then the objects do not say which."""
 
     namespace: str
     name: str

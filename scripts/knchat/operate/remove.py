@@ -23,14 +23,15 @@ TIMEOUT_S: Final = 300
 _EXAMPLES: Final = """\
 examples:
   kn-chat remove                       asks first
-  kn-chat remove --keep-topics         what the topics hold stays; a new deploy goes through all of it again
+  kn-chat remove --keep-topics         the topics and their records stay
   kn-chat remove --yes --context test  for scripts
 
-Topics hold data: messages that are not in the history yet, and what clients resume from. With a KafkaSource Knative deletes its consumer
-group, so after `--keep-topics` and a new deploy the functions begin with the oldest record that is kept (chat-messages: 7 days). Nothing
-is told or stored twice by that, but new messages reach the history only when the old ones are through: kn-chat status.
-History and accounts lie in your stores and are not touched; but the namespace goes, and with it its Secrets, and stores that an overlay
-put there."""
+Topics hold data: messages that are not in the history yet, and what clients resume from. With a
+KafkaSource Knative deletes its consumer group, so after `--keep-topics` and a new deploy the
+functions begin with the oldest record that is kept (chat-messages: 7 days). Nothing is told or
+stored twice by that, but new messages reach the history only when the old ones are through: kn-chat
+status. History and accounts lie in your stores and are not touched; but the namespace goes, and
+with it its Secrets, and stores that an overlay put there."""
 
 
 @command(_EXAMPLES)
@@ -95,7 +96,7 @@ def _ask(context: str, things: list[Object], *, keeps_topics: bool) -> None:
     if spaces:
         say(f"The namespace {', '.join(spaces)} goes with all that is in it, Secrets too.")
     if not sys.stdin.isatty():
-        raise exits.Ended("nobody is there to ask; say --yes", exits.USAGE)
+        raise exits.Ended("stdin is no terminal, so it cannot ask; say --yes", exits.USAGE)
     print("Delete them? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise exits.Ended("nothing was deleted")

@@ -24,12 +24,12 @@ from schemas.ids import time_text
 
 _EXAMPLES: Final = """\
 examples:
-  kn-chat status                                             the cluster of your kubeconfig
+  kn-chat status                               the cluster of your kubeconfig
   kn-chat status --json | jq '.objects[] | select(.ready == false)'
-  KNCHAT_KAFKA=broker:9092 kn-chat status                    with lag and dead letters
+  KNCHAT_KAFKA=broker:9092 kn-chat status      with lag and dead letters
 
-READY is `-` for kinds that do not become ready, like a ConfigMap. The exit code is 0 when everything else is, or 1.
-What is wrong and what to do: kn-chat doctor."""
+READY is `-` for kinds that do not become ready, like a ConfigMap. The exit code is 0 when
+everything else is, or 1. What is wrong and what to do: kn-chat doctor."""
 
 
 @command(_EXAMPLES)

@@ -1,6 +1,6 @@
 """`kn-chat topics`: makes the topics on Kafka, or says what is wrong with those that are there.
 
-Run `create` once before anything else starts, and `check` whenever somebody has had a hand in them.
+Run `create` once before anything else starts, and `check` whenever they were changed by hand.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from knchat.command import command
 _EXAMPLES: Final = """\
 examples:
   kn-chat topics create        make those that are missing, on the Kafka of KNCHAT_KAFKA
-  kn-chat topics check         a line for each thing that is wrong, and what to do; exit code 1 when there is one
+  kn-chat topics check         a line for each thing that is wrong, and what to do; exit code 1 then
 
-How many partitions and copies they get: KNCHAT_DELIVERY_PARTITIONS and KNCHAT_KAFKA_REPLICATION. `create` changes nothing that is there and
-may run any number of times. The embedded log makes its topics itself."""
+How many partitions and copies they get: KNCHAT_DELIVERY_PARTITIONS and KNCHAT_KAFKA_REPLICATION.
+`create` changes nothing that is there and may run any number of times. The embedded log makes its
+topics itself."""
 
 
 @command(_EXAMPLES)

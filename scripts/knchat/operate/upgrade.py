@@ -37,14 +37,16 @@ _LOOK_EVERY_S: Final = 3.0
 
 _EXAMPLES: Final = """\
 examples:
-  kn-chat upgrade my/overlay                       10 % of each function's calls for 30 s, then all; gateways after that
+  kn-chat upgrade my/overlay                       10 % of each function's calls for 30 s, then all;
+                                                   gateways after that
   kn-chat upgrade my/overlay --canary 50 --hold 300
-  kn-chat upgrade my/overlay --canary 0            no canary: a new revision takes over when it is ready
+  kn-chat upgrade my/overlay --canary 0            no canary: a new revision serves when it is ready
   kn-chat upgrade my/overlay --dry-run             what would change
 
-Set the new version in the overlay's `images` first. A function whose new revision does not become ready, or while whose canary dead letters
-grow (seen where KNCHAT_KAFKA leads to Kafka), goes back to the old one, and the upgrade ends. Functions and gateways of two versions
-in a row work together; so the order may stop anywhere. Gateways restart one at a time, and each hands its clients over."""
+Set the new version in the overlay's `images` first. A function whose new revision does not become
+ready, or while whose canary dead letters grow (seen where KNCHAT_KAFKA leads to Kafka), goes back
+to the old one, and the upgrade ends. Functions and gateways of two versions in a row work together;
+so the order may stop anywhere. Gateways restart one at a time, and each hands its clients over."""
 
 
 class _Bad(Exception):

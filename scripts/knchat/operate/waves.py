@@ -358,7 +358,7 @@ def _of_pods(thing: Object) -> Waiting | None:
 
 def _held_by(thing: Object) -> str:
     if not at(thing, "metadata", "deletionTimestamp"):
-        return "nobody has asked for it"
+        return "its deletion was not requested"
     held = ", ".join(at(thing, "metadata", "finalizers") or ())
     left = [
         _why(entry)

@@ -1,4 +1,4 @@
-"""`kn-chat chat`: talk with somebody, line by line, on a terminal or through pipes."""
+"""`kn-chat chat`: talk with another user, line by line, on a terminal or through pipes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ examples:
   printf 'one\\ntwo\\n' | kn-chat chat bob
                                       sends two messages and ends
 
-/quit or Ctrl-D ends; a text that begins with / is typed with two. Lost lines are taken up again; what was typed meanwhile is sent then."""
+/quit or Ctrl-D ends; a text that begins with / is typed with two. A lost connection is made again;
+what was typed meanwhile is sent then."""
 
 
 @command(_EXAMPLES)
@@ -204,8 +205,8 @@ def _clock(message: str) -> str:
 def _lines() -> asyncio.Queue[str | None]:
     """Lines of stdin, None at its end, at most _LINES_WAITING ahead.
 
-    A terminal, a pipe and a file alike, so a thread reads. It reads with os.read: whoever waits in
-    sys.stdin holds a lock that Python wants at its end.
+    A terminal, a pipe and a file alike, so a thread reads. It reads with os.read: a thread that
+    waits in sys.stdin holds a lock that Python wants at its end.
     """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue(_LINES_WAITING)

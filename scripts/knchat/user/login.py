@@ -25,8 +25,9 @@ examples:
   kn-chat login alice --devices 4            four commands can run at once
   kn-chat login alice --http https://chat.example.org
 
-Tokens are kept in $XDG_CONFIG_HOME/kn-chat (else ~/.config/kn-chat), readable by you alone, and renewed by use. The server and the
-user become the defaults of the other commands; --profile keeps sets of log-ins apart. Prints the user's id."""
+Tokens are kept in $XDG_CONFIG_HOME/kn-chat (else ~/.config/kn-chat), readable by you alone, and
+renewed by use. The server and the user become the defaults of the other commands; --profile keeps
+sets of log-ins apart. Prints the user's id."""
 
 
 @command(_EXAMPLES)

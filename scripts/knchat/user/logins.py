@@ -34,7 +34,7 @@ _PROFILE: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]{0,63}", re.ASCII)
 
 
 def options(*, user: bool = True) -> Callable[[Act], Act]:
-    """--http and --profile, and --user where somebody must be logged in: the
+    """--http and --profile, and --user where the command needs a log-in: the
     command gets `kept`.
     """
 
@@ -171,7 +171,7 @@ class Kept:
 
         user_name = (self._user or self._remembered.get("user", "")).lower()
         if not user_name:
-            raise exits.Ended("nobody is logged in: kn-chat login NAME")
+            raise exits.Ended("not logged in: kn-chat login NAME")
         in_use = 0
         for path in self.devices(user_name):
             if (tokens := take(path)) is None:
@@ -207,7 +207,7 @@ def take(path: Path) -> FileTokens | None:
 
 
 def shown(text: object) -> str:
-    """A text of somebody else on one line of a terminal, which it must not steer.
+    """A text of another user on one line of a terminal, which it must not steer.
 
     Nothing for a message without text.
     """
@@ -220,7 +220,7 @@ async def person(client: Client, name: str) -> Profile:
     """The user of this name, or of this id. Raises Refused unknown_user."""
     from knchat_client import Refused  # noqa: PLC0415 - `--help` does without
 
-    if len(name) >= 3:  # shorter ones are nobody's name
+    if len(name) >= 3:  # no name is shorter
         try:
             return await client.user_named(name)
         except Refused as error:

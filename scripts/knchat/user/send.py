@@ -21,7 +21,8 @@ examples:
   kn-chat send bob -- -5                       a text that begins with -
   kn-chat send --chat d-1001-1002 --reply-to 7265400000000000001 Yes
 
-Prints the message's id and time once it is safe in the log. Code 5: the outcome is unknown; run it again with the key that is printed."""
+Prints the message's id and time once it is safe in the log. Code 5: the outcome is unknown; run it
+again with the key that is printed."""
 
 
 @command(_EXAMPLES)

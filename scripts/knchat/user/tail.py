@@ -15,11 +15,11 @@ examples:
   kn-chat tail                                          from now until Ctrl-C
   kn-chat tail --count 1 --timeout 10                   the next one, or code 5 after 10 s
   kn-chat tail --types message | jq -r .text            messages alone
-  kn-chat tail --recent                                 begin with what was pushed in the last minutes
-  kn-chat tail --resume CURSOR                          go on after a line of an earlier run: its `cursor`
+  kn-chat tail --recent                                 begin with the pushes of the last minutes
+  kn-chat tail --resume CURSOR                          go on after an earlier line, by its `cursor`
 
-Lines have the fields of the protocol. {"type": "reload"} means: more was missed than the server still holds, read history. What happens
-to the line (connected, lost) is told on stderr."""
+Lines have the fields of the protocol. {"type": "reload"} means: more was missed than the server
+still holds, read history. What happens to the connection (connected, lost) is told on stderr."""
 
 
 @command(_EXAMPLES)

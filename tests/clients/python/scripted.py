@@ -159,7 +159,7 @@ class Server:
             return await self._sessions.get()
 
     async def no_session(self, within_s: float) -> None:
-        """Waits to see that nobody connects."""
+        """Waits to see that no client connects."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 raise AssertionError(await self._sessions.get())

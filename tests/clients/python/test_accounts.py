@@ -45,7 +45,7 @@ async def test_register_and_log_in(server):
 
 
 async def test_people_are_found(make_client):
-    """By a part of the name, by the exact name in any case, by id; and the chat with somebody needs
+    """By a part of the name, by the exact name in any case, by id; and the chat with a user needs
     no call.
     """
     client = await make_client()

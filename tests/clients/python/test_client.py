@@ -71,7 +71,7 @@ async def log_in():
 async def through(dev):
     """Leads a client's next sessions through a proxy.
 
-    A log-in names the gateway itself, so this looks behind the door.
+    A log-in names the gateway itself, so this changes the client's private attribute.
     """
     address = httpx.URL(dev.ws.replace("ws", "http", 1))
     async with contextlib.AsyncExitStack() as stack:
@@ -269,7 +269,7 @@ async def test_a_slow_reader_gets_everything(people, log_in):
     texts = [f"{n} {text}" for n in range(count)]
     for start in range(0, count, 50):
         await asyncio.gather(*(anns.send(one, to=ben.user) for one in texts[start : start + 50]))
-    assert await bens.ping()  # asking works while nobody reads
+    assert await bens.ping()  # asking works while no event is read
 
     heard = await messages(bens, count)
     assert len({message.message for message in heard}) == count
@@ -300,7 +300,7 @@ async def test_what_the_server_refuses(people, log_in):
         (anns.send("", to=ben.user), "malformed"),
         (anns.send("x" * 5_000, to=ben.user), "too_large"),
         (anns.history("nowhere"), "malformed"),
-        (anns.user_named("nobody-of-this-name"), "unknown_user"),
+        (anns.user_named("unregistered"), "unknown_user"),
         (anns.users("ab"), "malformed"),
         (anns.register(ann.name, PASSWORD), "name_taken"),
         (anns.log_in(ann.name, "not the password"), "unauthorized"),
@@ -313,12 +313,12 @@ async def test_what_the_server_refuses(people, log_in):
     assert malformed.value.field == "read"
 
 
-async def test_a_message_to_nobody_is_refused_later(people, log_in):
-    """The gateway takes it, the function finds nobody: a `refused` event follows."""
+async def test_a_message_to_an_unknown_user_is_refused_later(people, log_in):
+    """The gateway takes it, the function finds no such user: a `refused` event follows."""
     ann, _ = people
     anns = await log_in(ann)
     await anns.connect()
-    sent = await anns.send("anybody?", to="42")
+    sent = await anns.send("hello?", to="42")
     refused = await event_of(anns, frames.Refused)
 
     assert (refused.message, refused.key, refused.code) == (sent.message, sent.key, "unknown_user")

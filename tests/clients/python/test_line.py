@@ -439,7 +439,7 @@ async def test_a_planned_end_without_an_address(server, connect):
 
 
 async def test_silence_ends_the_session(server, connect):
-    """Not a byte for 2.5 x ping_s: the line is dead though nobody closed it."""
+    """Not a byte for 2.5 x ping_s: the connection is dead though it was never closed."""
     client, _ = await connect(welcome={"ping_s": 1})
 
     assert "nothing was heard" in (await news(client, Disconnected)).reason
@@ -499,7 +499,7 @@ async def test_a_gateway_that_is_not_ready_is_tried_again(server, make_client):
 
 
 async def test_a_gateway_that_is_gone_is_asked_for(server, make_client):
-    """When nobody is there three times the client asks HTTP who owns the user now."""
+    """When three attempts reach no gateway the client asks HTTP who owns the user now."""
     async with gateway_of(server) as gone:
         here, server.gateway = server.gateway, gone
         client = await make_client()

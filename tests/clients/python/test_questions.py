@@ -156,7 +156,7 @@ async def test_a_deadline_says_how_to_find_out(connect):
 
     assert (await session.hear())["key"] == "mine"
     late = asyncio.create_task(client.ping())
-    await session.ok({"id": 1}, 9)  # nobody waits for it any more
+    await session.ok({"id": 1}, 9)  # no call waits for it any more
     await session.answer(await session.hear(), "pong", time=TIME)
     assert await late == TIME
 
@@ -237,9 +237,7 @@ async def test_an_answer_of_another_kind(connect, answer):
 
 
 async def test_a_line_that_does_not_answer_is_checked(server, connect, monkeypatch):
-    """A dead line is found out by a ping while somebody waits, long before the heartbeat would find
-    it.
-    """
+    """A ping finds a dead connection while a call waits, long before the heartbeat would."""
     monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.05)
     monkeypatch.setattr("knchat_client.session._PONG_S", 0.2)
     client, session = await connect()

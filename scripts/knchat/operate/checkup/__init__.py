@@ -1,7 +1,7 @@
 """What `kn-chat doctor` looks at, and what a check and its findings are.
 
 The checks stand in the files beside, one function each. A check is a function from what was seen to
-findings; it asks nobody. Its name is its heading in docs/operations/runbook.md.
+findings, without I/O. Its name is its heading in docs/operations/runbook.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How far somebody's clock is from ours at least, in seconds; above 0: it is ahead."""
+    """Seconds that another machine's clock is off ours at least; above 0: it is ahead."""
 
     where: str
     ahead_s: float

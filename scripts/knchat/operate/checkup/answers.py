@@ -1,4 +1,4 @@
-"""Checks of what somebody has to be asked for: `/readyz`, clocks, and Kafka itself.
+"""Checks of what only a request can tell: `/readyz`, clocks, and Kafka itself.
 
 `ask_*` ask, the checks judge.
 """

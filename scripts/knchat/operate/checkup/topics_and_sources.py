@@ -200,7 +200,7 @@ def source_missing(seen: Seen) -> Iterator[Finding]:
         if trigger.group not in groups and trigger.group not in names:
             yield Finding(
                 f"KafkaSource {trigger.group}",
-                f"is missing: nobody calls {trigger.target} for {trigger.topic}",
+                f"is missing: {trigger.target} gets no events of {trigger.topic}",
                 "kn-chat deploy your overlay",
             )
 
@@ -321,7 +321,7 @@ def _triggers() -> list[OnEvents]:
 
 def _paired(seen: Seen) -> Iterator[tuple[Object, OnEvents]]:
     """Each source with its trigger: they share the group's name; one of a
-    strange name is nobody's.
+    strange name has no trigger.
     """
     by_group = {trigger.group: trigger for trigger in _triggers()}
     for thing in _sources(seen):

@@ -41,7 +41,9 @@ def function_missing(seen: Seen) -> Iterator[Finding]:
             yield Finding(f"the function {name}", "is missing", "kn-chat deploy your overlay")
     if seen.gateways is None:
         yield Finding(
-            "StatefulSet gateway", "is missing: nobody can connect", "kn-chat deploy your overlay"
+            "StatefulSet gateway",
+            "is missing: no client can connect",
+            "kn-chat deploy your overlay",
         )
 
 
@@ -79,7 +81,7 @@ def schema(seen: Seen) -> Iterator[Finding]:
     if not jobs:
         yield Finding(
             "Job migrate",
-            "is not there: nobody knows whether the stores were migrated",
+            "is not there: whether the stores were migrated is unknown",
             "kn-chat deploy your overlay; it runs again",
         )
     functions = {_image(thing) for thing in seen.installed.of_kind("Function")}
@@ -275,7 +277,7 @@ def image_latest(seen: Seen) -> Iterator[Finding]:
         if "@" not in image and _version(image) in {"", "latest"}:
             yield Finding(
                 named(thing),
-                f"runs {image}: nobody knows which version that is, tomorrow another",
+                f"runs {image}: that is any version, and may be another tomorrow",
                 "name a version in the overlay's `images`",
             )
 
