@@ -50,8 +50,8 @@ ON_REAL_PARTS: Final = {
 """Jobs that run tests of another once more."""
 SIDE_BY_SIDE: Final = 3
 SLOWEST: Final = 40
-_SAY_EVERY_S: Final = 60.0
-_LOOK_EVERY_S: Final = 0.2
+_REPORT_INTERVAL_S: Final = 60.0
+_POLL_INTERVAL_S: Final = 0.2
 # pytest ends its fixtures: a cluster, servers that tests have started.
 _END_S: Final = 90.0
 
@@ -188,10 +188,10 @@ def run(jobs: Sequence[Job], *, at_once: int) -> None:
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
                 show(job)
-            if running and time.monotonic() - said_s > _SAY_EVERY_S:
+            if running and time.monotonic() - said_s > _REPORT_INTERVAL_S:
                 said_s = time.monotonic()
                 print("   ", "; ".join(job.progress() for job in running), flush=True)
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
     except KeyboardInterrupt:
         end(running)
         raise

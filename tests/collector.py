@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-PATIENCE_S = 15
+TIMEOUT_S = 15
 UNPACK = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress}
 
 
@@ -107,7 +107,7 @@ class Collector:
         Blocks: call it in a thread.
         """
         wanted = set(names)
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + TIMEOUT_S
         with self._came:
             while True:
                 found: dict[str, list[Span]] = {}
@@ -124,14 +124,14 @@ class Collector:
         """The spans of this name, of any trace, when there is one. Blocks."""
         with self._came:
             assert self._came.wait_for(
-                lambda: any(span.name == name for span in self.spans), PATIENCE_S
+                lambda: any(span.name == name for span in self.spans), TIMEOUT_S
             ), f"{name} did not come"
             return [span for span in self.spans if span.name == name]
 
     def wait_for_requests(self, number: int) -> None:
         """Returns when so many requests have come. Blocks."""
         with self._came:
-            assert self._came.wait_for(lambda: len(self.requests) >= number, PATIENCE_S)
+            assert self._came.wait_for(lambda: len(self.requests) >= number, TIMEOUT_S)
 
     def close(self) -> None:
         self._over.set()

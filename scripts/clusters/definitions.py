@@ -23,7 +23,7 @@ from servers.place import Failed, write_whole
 
 _ROOT: Final = Path(__file__).parents[2]
 _PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_ESTABLISHED_S: Final = 30
+_ESTABLISHED_TIMEOUT_S: Final = 30
 
 _MODULES: Final = {
     "knative.dev/serving": "config/core/300-resources",
@@ -88,11 +88,13 @@ def install(api: Api, definitions: Mapping[str, str]) -> None:
         if applied["spec"].get("conversion", {}).get("strategy") == "Webhook":
             patch = {"spec": {"conversion": {"strategy": "None", "webhook": None}}}
             api.call("PATCH", f"{_PATH}/{name}", patch, content=MERGE)
-    deadline = time.monotonic() + _ESTABLISHED_S
+    deadline = time.monotonic() + _ESTABLISHED_TIMEOUT_S
     for name in definitions:
         while not _established(api, name):
             if time.monotonic() > deadline:
-                raise Failed(f"definitions: {name} is not established after {_ESTABLISHED_S} s")
+                raise Failed(
+                    f"definitions: {name} is not established after {_ESTABLISHED_TIMEOUT_S} s"
+                )
             time.sleep(0.1)
 
 

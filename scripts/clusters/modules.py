@@ -24,8 +24,8 @@ _GO: Final = Path(__file__).parent / "go"
 
 # kube-apiserver took 217 s on 2 cores, kn 100 s; a machine with a slower network and one core needs
 # several times that.
-_BUILD_S: Final = 1800
-_SAY_EVERY_S: Final = 30
+_BUILD_TIMEOUT_S: Final = 1800
+_REPORT_INTERVAL_S: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,9 @@ def _go(words: list[str], folder: Path, *, what: str) -> str:
 
 def _wait(running: subprocess.Popen[str], what: str) -> str:
     started = time.monotonic()
-    while (passed := time.monotonic() - started) < _BUILD_S:
+    while (passed := time.monotonic() - started) < _BUILD_TIMEOUT_S:
         try:
-            return running.communicate(timeout=_SAY_EVERY_S)[0]
+            return running.communicate(timeout=_REPORT_INTERVAL_S)[0]
         except subprocess.TimeoutExpired:
-            say(f"{what}: goes on, {passed + _SAY_EVERY_S:.0f} s")
-    raise Failed(f"{what} was not there after {_BUILD_S} s")
+            say(f"{what}: goes on, {passed + _REPORT_INTERVAL_S:.0f} s")
+    raise Failed(f"{what} was not there after {_BUILD_TIMEOUT_S} s")

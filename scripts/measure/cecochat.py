@@ -24,7 +24,7 @@ from measure.swarm import ChatDevice, Frame
 
 ROUNDS, READS, SENDS = 3, 4, 4
 ARRIVALS_PER_S = 20.0
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 _OPERATIONS = ROUNDS * (READS + SENDS)
 
 
@@ -47,7 +47,7 @@ class _Client(ChatDevice):
     async def _answered(self, number: int, ask: Any) -> None:
         future = self.asked[number] = asyncio.get_running_loop().create_future()
         ask()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await future
 
     def _take(self, frame: Frame, now: int) -> None:

@@ -27,7 +27,7 @@ SAMPLES = Path(__file__).resolve().parents[2] / "functions" / "samples"
 TARGETS = ("send", "persist", "history", "report_failed")
 FLOOR_RATIO = {"send": 3.0, "persist": 4.5, "history": 4.5}
 FLOOR_MS = 700.0
-DEADLINE_S = 20.0
+TIMEOUT_S = 20.0
 
 
 async def hello(scope: dict[str, object], _receive: object, send: object) -> None:
@@ -73,12 +73,12 @@ def once(app: str, environ: dict[str, str], headers: dict[str, str], body: bytes
     try:
         while True:
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
                 connection.request("POST", "/", body=body, headers=headers)
                 status = connection.getresponse().status
                 break
             except ConnectionRefusedError:
-                if time.perf_counter() - start > DEADLINE_S or process.poll() is not None:
+                if time.perf_counter() - start > TIMEOUT_S or process.poll() is not None:
                     raise SystemExit(f"{app} {environ} does not answer") from None
                 time.sleep(0.001)
         elapsed = (time.perf_counter() - start) * 1000

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from measure import report
-from measure.outages import FAULTS, HEAL_S, KILL_EVERY_S, Fault, Scene, bring_back
+from measure.outages import FAULTS, HEAL_S, KILL_INTERVAL_S, Fault, Scene, bring_back
 from measure.record import Record
 from measure.run import Run, running, say
 from servers.place import Failed
@@ -28,7 +28,7 @@ BEFORE_S, AFTER_S = 5.0, 20.0
 SLOW_S = 1.0
 # What a part of the product that goes on may take while a store is away, and at the end of every
 # step. Most of it is a busy machine's.
-PATIENCE_S = 5.0
+MAX_WAIT_S = 5.0
 # Where a client notices the beginning of an outage: what is under way then may wait for a timeout.
 SHARE_SLOW = 0.05
 NORMAL_S = 3.0
@@ -53,7 +53,7 @@ async def one(run: Run, services: Services, name: str) -> bool:
     away_s = fault.away_s if options.outage is None or not fault.away_s else options.outage
     lasts_s = away_s + fault.lasts_s
     if fault.kills:
-        lasts_s += options.kills * sum(KILL_EVERY_S) / 2
+        lasts_s += options.kills * sum(KILL_INTERVAL_S) / 2
     scene = Scene(run, services, options.kills, away_s)
     what = fault.what.format(away=f"{away_s:g} s")
     say(f"{name}: {what}")
@@ -106,7 +106,7 @@ def problems(fault: Fault, step: report.Step, scene: Scene, *, kept_ns: int = 0)
         ]
         if (slow := _slow(record, inside)) > SHARE_SLOW * len(inside):
             found.append(
-                f"{slow} of {len(inside)} messages took longer than {PATIENCE_S:g} s while it was "
+                f"{slow} of {len(inside)} messages took longer than {MAX_WAIT_S:g} s while it was "
                 "away, and all should go on"
             )
         if fault.p99_s and (p99_s := _p99_s(record, inside)) > fault.p99_s:
@@ -124,7 +124,7 @@ def problems(fault: Fault, step: report.Step, scene: Scene, *, kept_ns: int = 0)
         last = [row for row in range(record.slots) if record.due[row] >= last_ns - NORMAL_S * 1e9]
         if (slow := _slow(record, last)) > SHARE_SLOW * len(last):
             found.append(
-                f"{slow} of the last {len(last)} messages took longer than {PATIENCE_S:g} s: it "
+                f"{slow} of the last {len(last)} messages took longer than {MAX_WAIT_S:g} s: it "
                 "has not recovered"
             )
     return found
@@ -133,7 +133,7 @@ def problems(fault: Fault, step: report.Step, scene: Scene, *, kept_ns: int = 0)
 def _slow(record: Record, rows: list[int]) -> int:
     """How many were not delivered soon."""
     return sum(
-        1 for row in rows if not 0 < record.delivered[row] <= record.due[row] + PATIENCE_S * 1e9
+        1 for row in rows if not 0 < record.delivered[row] <= record.due[row] + MAX_WAIT_S * 1e9
     )
 
 

@@ -52,10 +52,10 @@ PEOPLE: Final = 20_000
 """Who can be searched for; half of them by the same three letters."""
 FILL: Final = 300
 """Messages in the flooder's chat, where pages and digests are asked for."""
-AT_ONCE: Final = 32
+MAX_CONCURRENT: Final = 32
 RATE: Final = 600
 """Frames a second: more than a session may say."""
-SEND_EVERY_S, ME_EVERY_S, LOG_IN_EVERY_S = 0.02, 0.05, 1.0
+SEND_INTERVAL_S, ME_INTERVAL_S, LOG_IN_INTERVAL_S = 0.02, 0.05, 1.0
 
 
 @dataclass(slots=True)
@@ -146,14 +146,14 @@ class Other:
 
         with ahead_of_others():
             await asyncio.gather(
-                repeat(SEND_EVERY_S, felt.ack, send),
+                repeat(SEND_INTERVAL_S, felt.ack, send),
                 repeat(
-                    ME_EVERY_S,
+                    ME_INTERVAL_S,
                     felt.me,
                     lambda: call(self._http, "GET", "/v1/me", token=self._me.token),
                 ),
                 repeat(
-                    LOG_IN_EVERY_S,
+                    LOG_IN_INTERVAL_S,
                     felt.log_in,
                     lambda: call(self._logging_in, "POST", "/v1/sessions", body=log_in),
                 ),
@@ -188,7 +188,12 @@ def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
             "{chat}", chat
         ) + queries.get(call, "")
         body = bodies[call] if call.body else None
-        found[call.name] = {"method": call.method, "path": path, "body": body, "at_once": AT_ONCE}
+        found[call.name] = {
+            "method": call.method,
+            "path": path,
+            "body": body,
+            "at_once": MAX_CONCURRENT,
+        }
     said: dict[type[frames.ClientFrame], dict[str, Any]] = {
         frames.Send: {"chat": chat, "key": "flood", "text": "flood"},
         frames.Mark: {"chat": chat, "read": "1"},

@@ -20,7 +20,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 UNANSWERED: Final = 1_000
 TICK_S: Final = 0.02
-ANSWERS_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 5.0
 
 
 class Http:
@@ -177,10 +177,10 @@ async def flood_frames(task: dict[str, Any]) -> dict[str, Any]:
     if told["rate_limited"]:
         # A new session: the old one is read slowly, and much waits in it.
         line = await Line().open(task["url"], task["token"], task["device"])
-        reply = await asyncio.wait_for(line.ask(task["frame"]), ANSWERS_S)
+        reply = await asyncio.wait_for(line.ask(task["frame"]), ANSWER_TIMEOUT_S)
         if reply.get("code") == "rate_limited":
             await asyncio.sleep(reply["retry_after_ms"] / 1_000)
-            reply = await asyncio.wait_for(line.ask(task["frame"]), ANSWERS_S)
+            reply = await asyncio.wait_for(line.ask(task["frame"]), ANSWER_TIMEOUT_S)
             true = reply.get("code") != "rate_limited"
         line.close()
     return {"told": told, "limited": told["rate_limited"], "true": true}

@@ -29,7 +29,7 @@ STRANGERS, STRANGERS_RATE, STRANGERS_S = 20, 10, 10.0
 LONG_AWAY_S, LONG_PACE = 60.0, "--pump=--pace=0.0222"
 # Kills of one step follow each other so: a function needs a second or two to be back, and may be
 # killed again before.
-KILL_EVERY_S = (0.2, 1.5)
+KILL_INTERVAL_S = (0.2, 1.5)
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class Scene:
             name for name in product.processes() if name.startswith(f"{kind}-")
         ]  # on the road of a message first
         for kill, name in zip(range(self.kills), itertools.cycle(names), strict=False):
-            await asyncio.sleep(chooser.uniform(*KILL_EVERY_S))
+            await asyncio.sleep(chooser.uniform(*KILL_INTERVAL_S))
             until = time.monotonic() + HEAL_S
             while not product.kill(name):
                 if time.monotonic() > until:

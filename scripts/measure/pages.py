@@ -19,7 +19,7 @@ from measure.record import Record
 from measure.run import Run, say
 from schemas.ids import ChatId, MessageId, UserId, first_id_at
 
-BATCH, AT_ONCE = 256, 4
+BATCH, MAX_CONCURRENT = 256, 4
 WARM_UP_PAGES = 100
 # A message a minute: a million of them are two years, and 70 buckets.
 APART_MS = 60_000
@@ -68,7 +68,7 @@ async def _fill(run: Run, chat: ChatId, sender: int) -> None:
             made, chat, UserId(sender), f"fill-{number}", text, MessageId(0), made
         )
 
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def put(start: int) -> None:
         async with gate:

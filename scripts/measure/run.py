@@ -31,12 +31,12 @@ from measure.target import Target, User
 WARM_UP_S = 3.0
 # The stores' JVMs compile what is used while it is used: what the first seconds cost is theirs.
 REAL_WARM_UP_S = 120.0
-WARM_AGAIN_S = 10.0
+NEXT_WARM_UP_S = 10.0
 SETTLE_S = 10.0
 SETTLED_S = 3.0
 IDLE_S = 3.0
 # Each look at history is work for the product too.
-SAMPLE_S, LOOK_S = 1.0, 0.02
+SAMPLE_S, POLL_INTERVAL_S = 1.0, 0.02
 COUNTED = 4_096
 
 
@@ -157,7 +157,7 @@ class Run:
         measures, too, how soon history shows what was acknowledged.
         """
         if warm_up_s is None:
-            warm_up_s = min(self.warm_up_s, WARM_AGAIN_S) if self.steps else self.warm_up_s
+            warm_up_s = min(self.warm_up_s, NEXT_WARM_UP_S) if self.steps else self.warm_up_s
         self.steps += 1
         plan = schedule.make(
             clients=len(self.users),
@@ -296,7 +296,7 @@ class Run:
                 keys = await self.target.newest_keys(self.users[sender], devices[sender].chat)
                 if f"{run}-{row}" in keys:
                     break
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
             visible.record_value((time.monotonic_ns() - record.acked[row]) // 1000)
 
     async def _progress(self, record: Record, plan: schedule.Schedule) -> None:

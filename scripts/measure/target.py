@@ -31,8 +31,8 @@ def _explain(response: httpx.Response) -> str:
 
 
 class Target:
-    """HTTP calls with a limit on how many run at once; answers that ask for
-    patience are repeated.
+    """HTTP calls with a limit on how many run at once; answers that say when to
+    retry are repeated.
     """
 
     def __init__(self, http_url: str, *, at_once: int = 8) -> None:

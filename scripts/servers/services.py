@@ -34,10 +34,10 @@ SERVERS: Mapping[str, Server] = {
 
 # Cassandra's start takes 11 s, and took 25 s while twelve other programs wanted the two cores; a
 # crashed one reads its commit log first.
-_READY_S = 180
+_READY_TIMEOUT_S = 180
 
 # Idle ones end within 3 s each; Cassandra writes out what it holds first.
-_STOP_S = 30
+_STOP_TIMEOUT_S = 30
 
 _PROBES = 20
 
@@ -124,9 +124,9 @@ class Services:
         with self._locked(name):
             running = self.process(name)
             if running is not None and not running.stop(
-                self.servers[name].stops_by, timeout_s=_STOP_S
+                self.servers[name].stops_by, timeout_s=_STOP_TIMEOUT_S
             ):
-                packages.say(f"{name}: did not end within {_STOP_S} s and was killed")
+                packages.say(f"{name}: did not end within {_STOP_TIMEOUT_S} s and was killed")
 
     def kill(self, name: str) -> None:
         """The crash, kill -9, all of it; `start` brings it back on its port and its data."""
@@ -243,7 +243,7 @@ class Services:
         return running
 
     def _wait_until_ready(self, server: Server, place: Place, running: Process) -> None:
-        deadline = time.monotonic() + _READY_S
+        deadline = time.monotonic() + _READY_TIMEOUT_S
         while True:
             try:
                 _connect(place)
@@ -254,7 +254,7 @@ class Services:
                 elif running.paused():
                     why = f"is paused: kill -CONT {running.pid}"
                 elif time.monotonic() > deadline:
-                    why = f"is not ready after {_READY_S} s: {error}"
+                    why = f"is not ready after {_READY_TIMEOUT_S} s: {error}"
                 else:
                     if self._interrupted.wait(0.1):
                         raise Failed(f"{server.name}: interrupted; it goes on starting") from error

@@ -12,7 +12,7 @@ from backends.log import ProducerRecord
 from schemas.cloudevents import Event, from_kafka
 from schemas.topics import COMMANDS, DEAD_LETTERS
 
-PATIENCE_S = 10
+TIMEOUT_S = 10
 
 
 class Function:
@@ -36,7 +36,7 @@ class Function:
             await send({"type": "http.response.body", "body": body})
 
     async def next(self, count=1):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return [await self.calls.get() for _ in range(count)]
 
 
@@ -84,8 +84,8 @@ class Failing:
             yield self
 
 
-async def end(dispatcher, *, within_s=PATIENCE_S):
-    async with asyncio.timeout(2 * PATIENCE_S):
+async def end(dispatcher, *, within_s=TIMEOUT_S):
+    async with asyncio.timeout(2 * TIMEOUT_S):
         await dispatcher.stop(within_s=within_s)
         await dispatcher.task
 
@@ -109,7 +109,7 @@ async def dead_letters(embedded, count=1):
     """The first dead letters, as they come."""
     letters = []
     async with (
-        asyncio.timeout(PATIENCE_S),
+        asyncio.timeout(TIMEOUT_S),
         embedded.follow(DEAD_LETTERS, {0: 0, 1: 0, 2: 0}) as follower,
     ):
         async for batch in follower:

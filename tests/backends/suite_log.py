@@ -23,7 +23,7 @@ from tests.support.traces import TRACE
 
 EVENT_KEY = b"0123456789abcdef"
 """Adapters under test sign with it."""
-PATIENCE_S = 10
+TIMEOUT_S = 10
 SHARE_S = 30
 """A group may take as long as a member's session lasts to notice that it is gone."""
 ALL = range(TOPICS[DEAD_LETTERS].partitions)
@@ -74,7 +74,7 @@ async def ends(reads, topic=DEAD_LETTERS):
 async def batches(follower, count):
     """The next records of a follower, at least so many."""
     found = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while len(found) < count:
             found += await anext(aiter(follower))
     return found
@@ -83,7 +83,7 @@ async def batches(follower, count):
 async def polled(member, count, partition=None):
     """The next records of a member, at least so many, and of that partition if one is named."""
     found = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while len(found) < count:
             found += [
                 stored for stored in await member.poll() if partition in {None, stored.partition}
@@ -359,7 +359,7 @@ class LogSuite:
         found = []
         async with (
             log.reads.follow(DEAD_LETTERS, {1: start[1]}) as follower,
-            asyncio.timeout(PATIENCE_S),
+            asyncio.timeout(TIMEOUT_S),
         ):
             await log.appends.append(
                 [*records(2, 0), *records(2, 2), *records(2, 1, COMMANDS), *mine]
@@ -499,7 +499,7 @@ class LogSuite:
                 expected = {
                     partition: offset for partition, offset in expected.items() if partition in kept
                 }
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while not reading.done() and any(
                     expected[partition] < start[partition] + 600 for partition in kept
                 ):
@@ -599,7 +599,7 @@ class LogSuite:
         async with log.reads.follow(
             DEAD_LETTERS, {1: start}, on_offset_reset=lambda *where: told.append(where)
         ) as follower:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 first = await anext(follower)
             assert told == [(1, start + 4)]
             rest = await batches(follower, 2 - len(first)) if len(first) < 2 else []
@@ -744,7 +744,7 @@ class LogSuite:
             await log.appends.close()
 
             assert await following is None
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 assert await anext(shares, None) is None
             with pytest.raises(Unavailable):
                 await member.poll()

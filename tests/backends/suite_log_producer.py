@@ -16,7 +16,7 @@ from schemas.cloudevents import from_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES, partition_of
-from tests.backends.suite_log import EVENT_KEY, PATIENCE_S, ends, event, ids, sent
+from tests.backends.suite_log import EVENT_KEY, TIMEOUT_S, ends, event, ids, sent
 from tests.support.traces import TRACE
 
 
@@ -109,7 +109,7 @@ class AppendsSuite:
             following = asyncio.create_task(anext(follower))
             first, later = records(1), records(1, topic=QUERIES)
             appending = asyncio.create_task(log.appends.append(first, then=later))
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 assert ids(await following) == sent(later)
             (found,) = (await since(log, commands)).values()
             await appending

@@ -47,7 +47,7 @@ from tests.captured import (
 )
 from tests.real import NEEDS, topic_prefix
 
-PATIENCE_S = 60  # Kafka's groups form in seconds
+TIMEOUT_S = 60  # Kafka's groups form in seconds
 DISPATCHED_HERE = [name for name in DISPATCHED if name not in FOR_EVENT_HANDLERS]
 TOO = "dead-letter-that-fails-too"
 POSTED = [file for file in TO_SINKS if file.startswith("receive-binary-")]
@@ -133,7 +133,7 @@ async def kafka(_folder, settings, records):
                 producer.send(
                     prefix + COMMANDS, record.value, record.key, record.headers, record.partition
                 )
-            producer.flush(PATIENCE_S)
+            producer.flush(TIMEOUT_S)
 
     await asyncio.to_thread(fill)
     return KafkaLog(brokers)
@@ -201,7 +201,7 @@ async def read(log, topic):
 
 async def everything_is_done(log, group, topic, count):
     """Until so many records of the topic are committed by the group."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while sum((await log.committed(group, topic)).values()) < count:
             await asyncio.sleep(0.02)
 

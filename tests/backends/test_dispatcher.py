@@ -22,7 +22,7 @@ from schemas.errors import Malformed, Unavailable
 from schemas.signatures import check_signature
 from schemas.topics import COMMANDS, TOPICS
 from tests.backends.dispatched import (
-    PATIENCE_S,
+    TIMEOUT_S,
     Failing,
     Function,
     Naps,
@@ -266,7 +266,7 @@ async def test_commits_are_grouped_and_come_by_themselves(embedded, start):
     dispatcher = await start(function, reads=member, sleep=sleep)
     await function.next(20)
     wake.set()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await member.committed_once.wait()
     await end(dispatcher)
 
@@ -313,7 +313,7 @@ async def test_a_stop_does_not_wait_for_retries(embedded, start):
     function = Function(503)
     await append(embedded, event())
     dispatcher = await start(function, sleep=naps)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await naps.fell_asleep.wait()
     await end(dispatcher)
 
@@ -351,7 +351,7 @@ async def test_a_commit_that_fails_is_made_later(embedded, start):
     await append(embedded, event())
     dispatcher = await start(function, reads=member)
     await function.next()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await member.committed_once.wait()
     await end(dispatcher)
 
@@ -382,7 +382,7 @@ async def test_a_bug_ends_the_dispatcher_instead_of_hiding(embedded, start):
     await append(embedded, event())
     dispatcher = await start(None, post=broken)
     with pytest.raises(ExceptionGroup) as caught:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await dispatcher.task
 
     assert caught.group_contains(RuntimeError)

@@ -16,7 +16,7 @@ from backends.log import ConsumerRecord
 from backends.retry_policy import RetryPolicy
 from schemas.cloudevents import to_kafka
 from schemas.topics import COMMANDS
-from tests.backends.dispatched import PATIENCE_S, Function, end, event
+from tests.backends.dispatched import TIMEOUT_S, Function, end, event
 
 FIRST, SECOND = 0, 1
 
@@ -59,7 +59,7 @@ class Ticks:
         await waking.wait()
 
     async def commit(self):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             (await self._asleep.get()).set()
         for _ in range(3):
             await asyncio.sleep(0)

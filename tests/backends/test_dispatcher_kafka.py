@@ -16,7 +16,7 @@ from tests.backends.dispatched import Function, Naps, crash, end, event
 from tests.backends.suite_log import ends
 from tests.real import topic_prefix
 
-PATIENCE_S = 30  # a rebalance takes seconds
+TIMEOUT_S = 30  # a rebalance takes seconds
 RETRY_POLICY = RetryPolicy(retry=2, backoff_delay_s=0.2)
 
 
@@ -42,7 +42,7 @@ async def start(log):
         )
         dispatcher.task = asyncio.create_task(dispatcher.run())
         running.append(dispatcher)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await dispatcher.up.wait()
         return dispatcher
 
@@ -63,7 +63,7 @@ async def fill(log, numbers):
 async def called(function, numbers):
     """Waits until each of these has been posted, however often; how many posts there were."""
     missing, posts = {str(number) for number in numbers}, 0
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while missing:
             missing.discard(await function.calls.get())
             posts += 1
@@ -71,7 +71,7 @@ async def called(function, numbers):
 
 
 async def everything_is_committed(log):
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while await log.committed("send", COMMANDS) != {
             partition: end for partition, end in (await ends(log, COMMANDS)).items() if end
         }:

@@ -21,7 +21,7 @@ from backends.telemetry import metrics
 from knchat.develop.serving import HttpServer, listen
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.dispatched import (
-    PATIENCE_S,
+    TIMEOUT_S,
     Function,
     Naps,
     append,
@@ -177,7 +177,7 @@ async def test_the_verdict_is_the_dispatcher_s(row, embedded):
         dispatcher = Dispatcher(source, reads=embedded, appends=embedded, post=post, sleep=naps)
         dispatcher.task = asyncio.create_task(dispatcher.run())
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while await committed(embedded) != {0: 1}:
                     await asyncio.sleep(0)
         finally:

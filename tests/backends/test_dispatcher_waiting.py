@@ -20,7 +20,7 @@ from backends.http_post import HttpPost
 from backends.retry_policy import RetryPolicy
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.dispatched import (
-    PATIENCE_S,
+    TIMEOUT_S,
     Failing,
     Function,
     Naps,
@@ -111,7 +111,7 @@ async def test_events_that_wait_do_not_hold_up_the_next(embedded, start, acknowl
         )
     await append(embedded, event("good"))
     await start(in_process(function), acknowledged=acknowledged, sleep=endless)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await function.good.wait()
 
     assert function.asked == 20 * MAX_POLL_RECORDS + 1
@@ -156,7 +156,7 @@ async def test_ours_may_be_held_to_what_the_dispatcher_holds(embedded, start):
         embedded, *[event(number) for number in range(3 * MAX_POLL_RECORDS)], event("good")
     )
     await start(in_process(function), sleep=endless, held_events=MAX_POLL_RECORDS)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while function.asked < MAX_POLL_RECORDS:
             await asyncio.sleep(0)
     for _ in range(100):
@@ -172,7 +172,7 @@ async def test_so_many_retries_at_once_and_a_second(embedded, start, monkeypatch
     function = Undecided()
     await append(embedded, *[event(number) for number in range(3 * MAX_CONCURRENT_RETRIES)])
     dispatcher = await start(in_process(function))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while function.asked < 4 * MAX_CONCURRENT_RETRIES:
             await asyncio.sleep(0)
     for _ in range(100):
@@ -196,7 +196,7 @@ async def test_retries_that_began_together_do_not_stay_together(embedded, start,
     function = Undecided()
     await append(embedded, *[event(number) for number in range(MAX_CONCURRENT_RETRIES)])
     dispatcher = await start(in_process(function))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while sum(delay > 1_000 for delay in held) < MAX_CONCURRENT_RETRIES:
             await asyncio.sleep(0)
     await end(dispatcher)
@@ -245,7 +245,7 @@ async def test_a_function_that_is_not_there_is_waited_for_without_end(embedded, 
         post, naps = HttpPost(url), Naps()
         await append(embedded, event())
         dispatcher = await start(post, sleep=naps)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while len(naps.taken) < 20:
                 await asyncio.sleep(0.001)
         await end(dispatcher)

@@ -11,7 +11,7 @@ import pytest
 from backends.dispatcher.requests import request_of
 from backends.http_post import MAX_CONNECTIONS, HttpPost
 from schemas.errors import Malformed
-from tests.backends.dispatched import PATIENCE_S, event
+from tests.backends.dispatched import TIMEOUT_S, event
 
 NO_ANSWER = OSError  # whatever the reason: that is the promise of `Post`
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
@@ -121,7 +121,7 @@ async def test_of_a_long_answer_the_beginning(post):
     endless = b"HTTP/1.1 500 Oh\r\ncontent-length: 99999999\r\n\r\n" + b"ab" * 4_000
     async with Server(endless) as server:
         answer = await post(server.url)([], b"x")
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await server.closed.acquire()
 
     assert (answer.status, answer.body) == (500, b"ab" * 512)
@@ -139,12 +139,12 @@ async def test_a_line_serves_many_requests(post):
 
         server.answers = [None] * (MAX_CONNECTIONS + 1)
         sending = [asyncio.create_task(send([], b"x")) for _ in range(MAX_CONNECTIONS + 1)]
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             for _ in range(MAX_CONNECTIONS):
                 await server.waiting.acquire()
         assert server.connections == MAX_CONNECTIONS
         sending[0].cancel()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await server.waiting.acquire()
         for task in sending:
             task.cancel()
@@ -157,7 +157,7 @@ async def test_who_is_cancelled_closes_the_connection(post):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await post(server.url)([], b"x")
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await server.closed.acquire()
 
 
@@ -209,7 +209,7 @@ async def test_after_its_end_there_is_no_answer(post):
     async with Server(None) as server:
         send = post(server.url)
         waiting = asyncio.create_task(send([], b"x"))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await server.waiting.acquire()
         await send.close()
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 # A killed broker opens its port again when its old session is over; tests share the machine's
 # cores.
-PATIENCE_S = 120
+TIMEOUT_S = 120
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ class Users:
 
     async def until(self, is_so):
         """Waits; a user that ended is a failure of its own."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not is_so():
                 await asyncio.wait(self._tasks, timeout=0.05)
                 for task in self._tasks:

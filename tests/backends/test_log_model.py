@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from backends.log import Bounds, ProducerRecord
 from backends.log.embedded.log import EmbeddedLog
 from schemas.topics import DEAD_LETTERS, TOPICS
-from tests.backends.suite_log import PATIENCE_S, event, ids
+from tests.backends.suite_log import TIMEOUT_S, event, ids
 
 PARTITIONS = TOPICS[DEAD_LETTERS].partitions
 KEPT_S = TOPICS[DEAD_LETTERS].kept_s
@@ -47,7 +47,7 @@ class LogMachine(RuleBasedStateMachine):
         return EmbeddedLog(self.folder / "log.db", clock=lambda: self.now)
 
     def wait(self, coroutine):
-        return self.runner.run(asyncio.wait_for(coroutine, PATIENCE_S))
+        return self.runner.run(asyncio.wait_for(coroutine, TIMEOUT_S))
 
     @rule(load=loads, process=st.integers(0, 1))
     def append(self, load, process):

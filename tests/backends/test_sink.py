@@ -11,7 +11,7 @@ import pytest
 from backends.dispatcher.sink import MAX_BYTES, Faults, Receiver
 from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from tests.backends.dispatched import PATIENCE_S
+from tests.backends.dispatched import TIMEOUT_S
 from tests.captured import (
     CAPTURES,
     TO_SINKS,
@@ -40,7 +40,7 @@ async def post(receiver):
         async def send(request):
             reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
             writer.write(request)
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 start, headers, _ = message(await reader.readuntil(b"\r\n\r\n"))
             writer.close()
             return start, headers

@@ -17,7 +17,7 @@ from schemas.topics import DELIVERIES
 from tests.backends.suite_log import event
 
 LONG = 2 * 2**20
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ async def test_of_data_db_while_six_read_without_a_pause(database):
             ).scalar_one()
         )
 
-    async with asyncio.timeout(PATIENCE_S), endless(*[read] * 6):
+    async with asyncio.timeout(TIMEOUT_S), endless(*[read] * 6):
         most = await grow(database, 3 * LONG // 65_536)
 
     assert most < 1.5 * LONG
@@ -105,7 +105,7 @@ async def test_of_log_db_while_two_processes_read_without_a_pause(make, tmp_path
     def reads(of):
         return lambda: of.read(DELIVERIES, 0, 0, max_records=500)
 
-    async with asyncio.timeout(PATIENCE_S), endless(*[reads(log)] * 3, *[reads(other)] * 3):
+    async with asyncio.timeout(TIMEOUT_S), endless(*[reads(log)] * 3, *[reads(other)] * 3):
         for _ in range(4 * LONG // (8 * 65_536)):
             await log.append(some)
             most = max(most, size_of(path))

@@ -19,7 +19,7 @@ from tests.gateway.raw_socket import BINARY, CLOSE, RawSocket, Recorder, fragmen
 
 LEFT_OUT = ["9.*", "12.*", "13.*"]
 # The cases spend their time waiting for our closes, not on the processor.
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 LIMIT_BYTES = Limits().frame_bytes
 
 
@@ -37,7 +37,7 @@ async def _run_cases(port: int, cases: list[str] | None, *, name_all: bool) -> b
     started = time.monotonic()
     try:
         results = await kosoku.run_fuzzingclient(
-            f"ws://127.0.0.1:{port}/", cases, LEFT_OUT, concurrency=AT_ONCE
+            f"ws://127.0.0.1:{port}/", cases, LEFT_OUT, concurrency=MAX_CONCURRENT
         )
     except (
         kosoku.FailureError,

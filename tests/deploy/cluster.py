@@ -23,7 +23,7 @@ _OURS_FROM_THE_START = {"default", "kube-system", "kube-public", "kube-node-leas
 _FIXTURES = {"cluster", "clean"}
 
 # Five minutes of building the first time, and a namespace takes its time to go.
-_PATIENCE_S = 1800
+_TIMEOUT_S = 1800
 
 
 def unless_had(make):
@@ -167,4 +167,4 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if _FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.timeout(_PATIENCE_S))
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))

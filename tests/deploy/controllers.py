@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from clusters.api import MERGE, Api, ApiFailed
 from tests.deploy.cluster import with_paths
 
-_EVERY_S = 0.1
+_POLL_INTERVAL_S = 0.1
 
 _LISTED = {
     "Pod": "/api/v1/pods",
@@ -82,7 +82,7 @@ class FakeControllers:
         self.held.discard(kind)
 
     def _run(self):
-        while not self.ended.wait(_EVERY_S):
+        while not self.ended.wait(_POLL_INTERVAL_S):
             try:
                 self._look()
             except ApiFailed as error:

@@ -18,7 +18,7 @@ import pytest
 from clusters.api import Api
 from knchat.operate.kubectl import Kubectl
 from knchat.operate.needed_secrets import needed
-from knchat.operate.waves import ASK_EVERY_S
+from knchat.operate.waves import POLL_INTERVAL_S
 from tests.deploy.cluster import items, kinds, tool, with_paths
 from tests.deploy.controllers import fake_controllers
 from tests.knchat.command import Running
@@ -172,7 +172,7 @@ def test_nothing_is_applied_before_what_it_needs(ours):
             ):
                 running.err(f"{named} waits for")
                 with pytest.raises(subprocess.TimeoutExpired):
-                    running.process.wait(3 * ASK_EVERY_S)
+                    running.process.wait(3 * POLL_INTERVAL_S)
                 assert not [path for path in ours.objects() if f"/{later}/" in path]
                 fakes.release(kind)
             ended = running.end()

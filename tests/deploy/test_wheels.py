@@ -27,7 +27,7 @@ NOT_OF_THE_GATEWAY = {
     "uvicorn",
     "pydantic",
 }
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 def files_of(*folders):
@@ -152,7 +152,7 @@ class Environment:
     def run(self, command, *words):
         """What it printed; it must end well."""
         with self.popen(command, *words, stderr=subprocess.PIPE) as process:
-            out, err = process.communicate(timeout=PATIENCE_S)
+            out, err = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 0, err
         return out
 
@@ -188,7 +188,7 @@ def dev(make):
             yield environment, url
         finally:
             server.terminate()
-            assert server.wait(PATIENCE_S) == 0
+            assert server.wait(TIMEOUT_S) == 0
 
 
 @pytest.mark.slow
@@ -243,7 +243,7 @@ def test_help_needs_no_extra(make):
         (["login", "alice", "--password", "x"], "kn-chat-client"),
     ):
         with environment.popen("kn-chat", *words, stderr=subprocess.PIPE) as process:
-            _, err = process.communicate(timeout=PATIENCE_S)
+            _, err = process.communicate(timeout=TIMEOUT_S)
         (line,) = err.splitlines()
         assert (process.returncode != 0, needed in line) == (True, True)
 

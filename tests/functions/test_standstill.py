@@ -20,7 +20,7 @@ from schemas.ids import direct_chat
 from schemas.topics import COMMANDS, DEAD_LETTERS, DELIVERIES, HISTORY_RETRIES, MESSAGES, RETRIES
 from tests.support.until import until
 
-PATIENCE_S = 20
+TIMEOUT_S = 20
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import websockets
 from servers.services import Services
 
 PASSWORD = "correct horse battery"
-PATIENCE_S = 15
+TIMEOUT_S = 15
 
 
 class Dev:
@@ -166,13 +166,13 @@ class User:
             f"{self.http}{path}",
             params=query,
             headers={"authorization": f"Bearer {token}"},
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
         )
 
     def call(self, method: str, path: str, *, device: str, **arguments: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.tokens[device]['access_token']}"}
         return httpx.request(
-            method, f"{self.http}{path}", headers=headers, timeout=PATIENCE_S, **arguments
+            method, f"{self.http}{path}", headers=headers, timeout=TIMEOUT_S, **arguments
         )
 
 
@@ -247,7 +247,7 @@ class Device:
         for index, frame in enumerate(self._waiting):
             if fits(frame):
                 return self._waiting.pop(index)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 for frame in self._decode(await self.socket.recv()):
                     if "cursor" in frame:
@@ -266,7 +266,7 @@ class Device:
 
     async def closed(self) -> tuple[int, str]:
         """Waits for the server's close: (code, reason)."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             try:
                 while True:
                     self._waiting += self._decode(await self.socket.recv())

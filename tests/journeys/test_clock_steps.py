@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 PAIRS = 8
 PAUSE_S = 0.03
 """Between a message and its reply: with it about 150 messages a second."""
-AGAIN_S = 5.0
-"""Within so long after each step everybody has written something new."""
+MAX_GAP_S = 5.0
+"""Each person writes something new within so long after each step."""
 STEPS_S = (-3_600, 0, -10, 0, 10, 0, 300, 0, 3_600, 0, 90_000, 0)
 SUSPENDED_S = 1_200
 
@@ -128,7 +128,7 @@ async def written_again(chats: list[Chat], what: str, dwell_s: float) -> float:
     since = time.monotonic()
     while any(chat.again_s(since) is None for chat in chats) or time.monotonic() < since + dwell_s:
         late = [chat.doing for chat in chats if chat.again_s(since) is None]
-        assert time.monotonic() < since + max(dwell_s, 4 * AGAIN_S), (
+        assert time.monotonic() < since + max(dwell_s, 4 * MAX_GAP_S), (
             f"{what}: some write no more: {late}"
         )
         await asyncio.sleep(0.05)
@@ -177,7 +177,7 @@ async def test_people_write_on_when_the_clock_is_set(stepped, shim, request):
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
 
-    assert {what: seconds for what, seconds in slowest.items() if seconds > AGAIN_S} == {}
+    assert {what: seconds for what, seconds in slowest.items() if seconds > MAX_GAP_S} == {}
     ids = [number for chat in chats for *_, number in chat.sent]
     assert len(set(ids)) == len(ids)
     for chat in chats:
@@ -209,7 +209,7 @@ async def test_a_machine_that_was_ahead_before_its_restart_writes_on(tmp_path, s
         since = time.monotonic()
         after = await other.send("after", to=one.login.user)
 
-        assert time.monotonic() - since < AGAIN_S
+        assert time.monotonic() - since < MAX_GAP_S
         assert int(after.message) > int(before.message)
         async with asyncio.timeout(30):  # history is written behind
             while len(page := (await one.history(before.chat)).messages) < 2:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.journeys.conftest import PATIENCE_S, Device, new_user
+from tests.journeys.conftest import TIMEOUT_S, Device, new_user
 
 
 async def test_a_device_that_was_cut_off_gets_exactly_what_it_missed(people, open_device):
@@ -78,7 +78,7 @@ async def test_after_kill_9_everything_acknowledged_is_there(own_dev):
     acknowledged = {ok["message"] for ok in oks}
     assert acknowledged <= seen | {push["message"] for push in bens.pushes}
     chat = bens.pushes[-1]["chat"]
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             page = ann.get(f"/v1/chats/{chat}/messages", limit=100).json()
             if page["messages"] and page["messages"][0]["text"] == "the end":

@@ -18,7 +18,7 @@ import pytest
 
 from schemas import chat_pb2 as pb
 from schemas.demo import DEMO_USERS
-from tests.journeys.conftest import PATIENCE_S, Dev, Device, User, new_user
+from tests.journeys.conftest import TIMEOUT_S, Dev, Device, User, new_user
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "functions" / "samples"
@@ -45,7 +45,7 @@ def function(target, folder):
         command, cwd=ROOT, env={**os.environ, "KNCHAT_DATA": str(folder)}, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 httpx.get(f"http://127.0.0.1:{port}/", timeout=2)
@@ -76,7 +76,7 @@ def curl(url, target):
         url,
     ]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
     ).stdout
 
 

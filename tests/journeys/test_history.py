@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from datetime import datetime, timedelta
 
-PATIENCE_S = 15
+TIMEOUT_S = 15
 
 
 async def _written(device, to, texts):
@@ -13,7 +13,7 @@ async def _written(device, to, texts):
     chat = (
         f"d-{min(int(device.user.user), int(to.user))}-{max(int(device.user.user), int(to.user))}"
     )
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             page = await device.ask({"type": "history", "chat": chat})
             if page["messages"] and page["messages"][0]["message"] == ids[-1]:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.journeys.conftest import PASSWORD, PATIENCE_S, Dev, Device, User, new_user
+from tests.journeys.conftest import PASSWORD, TIMEOUT_S, Dev, Device, User, new_user
 from tests.journeys.shim import Shim
 
 SOON_S = 5
@@ -27,7 +27,7 @@ def refresh(user: User, device: str) -> int:
     answer = httpx.post(
         f"{user.http}/v1/tokens",
         json={"refresh_token": user.tokens[device]["refresh_token"]},
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
     )
     if answer.is_success:
         user.tokens[device] = answer.json()
@@ -155,7 +155,7 @@ async def test_nobody_can_lock_another_out(people):
     """
     ann, _ = people
     ann.log_in("phone")
-    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
         body = {"user_name": ann.name, "password": "a wrong password", "device": "guess"}
         guessed = [
             (await http.post(f"{ann.http}/v1/sessions", json=body)).status_code for _ in range(100)

@@ -18,7 +18,7 @@ import websockets
 from backends.signing import KEY_FILE
 from servers.certificates import Certificates
 from servers.services import SERVERS, Services
-from tests.journeys.conftest import PASSWORD, PATIENCE_S, Dev, Device, new_user
+from tests.journeys.conftest import PASSWORD, TIMEOUT_S, Dev, Device, new_user
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -94,7 +94,7 @@ async def _talk(server):
     await desk.connect()
     sent = await phone.send(ben, text)
     heard = await desk.hear("message")
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not (page := await desk.ask({"type": "history", "chat": heard["chat"]}))["messages"]:
             await asyncio.sleep(0.05)
     over_http = ben.get(f"/v1/chats/{heard['chat']}/messages").json()

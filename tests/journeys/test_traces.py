@@ -20,7 +20,7 @@ from schemas import cloudevents
 from schemas.topics import COMMANDS, DELIVERIES, MESSAGES
 from servers.services import Services
 from tests.collector import Collector, Span
-from tests.journeys.conftest import PATIENCE_S, Dev, new_user, real_dev
+from tests.journeys.conftest import TIMEOUT_S, Dev, new_user, real_dev
 
 TOPICS = {COMMANDS: pb.Commands, MESSAGES: pb.Outcomes, DELIVERIES: pb.Deliveries}
 ROAD = ("publish chat-commands", "process send", "process persist", "deliver chat-deliveries")
@@ -119,7 +119,7 @@ async def send_and_follow(
     since = {topic: await bounds_of(reads, topic) for topic in TOPICS}
     message_id = int((await phone.send(ben, "traced"))["message"])
     await other.hear("message", message=str(message_id))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not await traces_of(
             reads, MESSAGES, message_id, since=since[MESSAGES]
         ):  # people are told before the outcome is written
@@ -281,7 +281,7 @@ async def test_a_collector_that_is_away_disturbs_nobody(collector_is, serve, ope
             await asyncio.to_thread(collector.wait_for_requests, 1)
         began_s = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began_s < PATIENCE_S / 2
+        assert time.monotonic() - began_s < TIMEOUT_S / 2
     finally:
         if collector_is != "absent":
             collector.close()

@@ -15,7 +15,7 @@ from unittest import mock
 
 from knchat.__main__ import main
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Command:
                 input=stdin,
                 capture_output=True,
                 text=True,
-                timeout=PATIENCE_S,
+                timeout=TIMEOUT_S,
                 env=self._environ,
             )
             return Ran(ended.returncode, ended.stdout, ended.stderr)
@@ -99,18 +99,18 @@ class Running:
         self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()
 
-    def out(self, text: str, *, within_s: float = PATIENCE_S) -> str:
+    def out(self, text: str, *, within_s: float = TIMEOUT_S) -> str:
         """Waits until stdout holds this; all of stdout so far."""
         return self._hear("out", text, within_s)
 
     def err(self, text: str) -> str:
-        return self._hear("err", text, PATIENCE_S)
+        return self._hear("err", text, TIMEOUT_S)
 
     def end(self, *, close: bool = True) -> Ran:
         """Closes its stdin and waits for its end."""
         if close:
             self.process.stdin.close()
-        code = self.process.wait(PATIENCE_S)
+        code = self.process.wait(TIMEOUT_S)
         for reader in self._readers:
             reader.join()
         return Ran(code, self._heard["out"], self._heard["err"])

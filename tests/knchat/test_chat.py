@@ -12,7 +12,7 @@ import pytest
 
 from knchat import exits
 from tests.journeys.conftest import PASSWORD, Dev, new_user
-from tests.knchat.command import PATIENCE_S
+from tests.knchat.command import TIMEOUT_S
 from tests.knchat.test_send import seen
 
 
@@ -161,7 +161,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def shows(self, text: str) -> None:
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + TIMEOUT_S
         while text not in self.screen:
             with contextlib.suppress(BlockingIOError):
                 self.screen += os.read(self._master, 65_536).decode()
@@ -186,7 +186,7 @@ def test_a_talk_on_a_terminal(served, knchat, people):
         login.shows(f"Password of {ann}: ")
         login.type(f"{PASSWORD}\n")
         login.shows("logged in as")
-        assert login.process.wait(PATIENCE_S) == exits.OK
+        assert login.process.wait(TIMEOUT_S) == exits.OK
         assert PASSWORD not in login.screen
     finally:
         login.close()
@@ -201,6 +201,6 @@ def test_a_talk_on_a_terminal(served, knchat, people):
                 talk.type(end)
             else:
                 talk.process.send_signal(end)
-            assert talk.process.wait(PATIENCE_S) == code
+            assert talk.process.wait(TIMEOUT_S) == code
         finally:
             talk.close()

@@ -18,7 +18,7 @@ from backends.settings import Settings
 from knchat import exits
 from knchat.develop.dev import _Dev
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 READY = re.compile(r"ready (http://127\.0\.0\.1:\d+) (ws://127\.0\.0\.1:\d+/v1/socket)\n")
 ANY_PORTS = ("--http-port", "0", "--gateway-port", "0")
 
@@ -37,7 +37,7 @@ class Process:
 
     def ready(self):
         """Waits for the line; itself, with the URLs in it."""
-        assert select.select([self.popen.stdout], [], [], PATIENCE_S)[0]
+        assert select.select([self.popen.stdout], [], [], TIMEOUT_S)[0]
         line = self.popen.stdout.readline()
         assert READY.fullmatch(line), line + self.popen.stderr.read()
         self.http, self.ws = READY.fullmatch(line).groups()
@@ -49,7 +49,7 @@ class Process:
         return self.ended()
 
     def ended(self):
-        out, err = self.popen.communicate(timeout=PATIENCE_S)
+        out, err = self.popen.communicate(timeout=TIMEOUT_S)
         return self.popen.returncode, out, err
 
     def log_in(self, name="alice", password=None):
@@ -58,7 +58,7 @@ class Process:
             "password": password or f"{name}-demo-password",
             "device": "test",
         }
-        return httpx.post(f"{self.http}/v1/sessions", json=body, timeout=PATIENCE_S)
+        return httpx.post(f"{self.http}/v1/sessions", json=body, timeout=TIMEOUT_S)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_it_serves_says_so_in_one_line_and_ends_with_0(dev, tmp_path):
     with websockets.sync.client.connect(process.ws, compression=None) as socket:
         socket.send('{"type":"ping"}')
         with pytest.raises(websockets.ConnectionClosed) as closed:
-            socket.recv(PATIENCE_S)
+            socket.recv(TIMEOUT_S)
     assert closed.value.rcvd.code == 4404
     returncode, out, err = process.end()
     assert (returncode, out) == (0, "")
@@ -253,10 +253,10 @@ def test_a_second_ctrl_c_ends_at_once(dev, tmp_path):
     login = process.log_in().json()
     with websockets.sync.client.connect(login["gateway"], compression=None) as socket:
         socket.send(f'{{"type":"hello","token":"{login["access_token"]}","device":"test"}}')
-        while '"live"' not in socket.recv(PATIENCE_S):
+        while '"live"' not in socket.recv(TIMEOUT_S):
             pass
         process.popen.send_signal(signal.SIGINT)
-        while '"drain"' not in socket.recv(PATIENCE_S):
+        while '"drain"' not in socket.recv(TIMEOUT_S):
             pass
         returncode, _, _ = process.end(signal.SIGINT)
 

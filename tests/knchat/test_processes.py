@@ -19,7 +19,7 @@ from knchat import exits
 from knchat.develop.processes import Child, all_ready
 from servers.process import Process
 
-PATIENCE_S = 20
+TIMEOUT_S = 20
 SERVES = "import time; print('ready here', flush=True); time.sleep(60)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', "
@@ -50,7 +50,7 @@ async def running(*children):
 
     tasks = [asyncio.create_task(one.run(lambda one=one: changed(one))) for one in children]
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             yield tasks, pids
     finally:
         for one in children:
@@ -202,7 +202,7 @@ async def test_one_with_a_listener_is_started_by_who_asks_for_it():
     with activated(ANSWERS) as (one, port):
         async with (
             running(one) as (_, pids),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as client,
         ):
             for _ in range(2):
                 assert (one.pid, pids.empty(), one.ready.is_set()) == (0, True, False)
@@ -236,7 +236,7 @@ async def test_one_that_nobody_asked_for_ends_at_once():
     with activated(ANSWERS) as (one, _):
         async with running(one) as (tasks, pids):
             await asyncio.sleep(0)
-            one.stop(within_s=PATIENCE_S)
+            one.stop(within_s=TIMEOUT_S)
             await tasks[0]
 
             assert pids.empty()
@@ -297,4 +297,4 @@ asyncio.run(main())
         assert orphan is not None
         process.kill()
 
-    assert orphan.wait(timeout_s=PATIENCE_S)
+    assert orphan.wait(timeout_s=TIMEOUT_S)

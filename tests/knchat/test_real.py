@@ -20,7 +20,7 @@ from backends.coordination import PartitionOwner
 from backends.settings import Settings
 from backends.wiring import Backends
 from knchat import exits
-from knchat.develop.processes import ASK_EVERY_S
+from knchat.develop.processes import POLL_INTERVAL_S
 from knchat.develop.real import Processes
 from servers.process import Process
 from servers.services import Services
@@ -372,7 +372,7 @@ async def test_users_are_let_in_when_every_gateway_owns_some(tmp_path):
         await backends.owners.own([PartitionOwner(partition, first, 1) for partition in everything])
 
         waiting = asyncio.create_task(processes.shared_out(backends.owners))
-        done, _ = await asyncio.wait([waiting], timeout=5 * ASK_EVERY_S)
+        done, _ = await asyncio.wait([waiting], timeout=5 * POLL_INTERVAL_S)
         assert not done
         await backends.owners.own(
             [PartitionOwner(partition, second, 2) for partition in everything[1::2]]

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from functions.runtime import http_protocol
 from knchat.develop import serving
 
-PATIENCE_S = 10
+TIMEOUT_S = 10
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 SHORT_S = 0.1
 
@@ -55,7 +55,7 @@ async def connect():
 
 async def rest(reader):
     """All until the server ends the connection."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -64,7 +64,7 @@ async def rest(reader):
 
 async def answer(reader):
     """The body of one answer on a connection that stays."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         head = await reader.readuntil(b"\r\n\r\n")
         size = next(
             int(line.split(b":")[1])
@@ -86,7 +86,7 @@ async def test_an_endless_head(connect, begin):
     async def send():
         for _ in range(500):
             writer.write(more)
-            await asyncio.wait_for(writer.drain(), PATIENCE_S)
+            await asyncio.wait_for(writer.drain(), TIMEOUT_S)
 
     with pytest.raises(ConnectionError):
         await send()
@@ -169,7 +169,7 @@ async def test_the_end_of_a_large_body_is_no_head(connect):
             % size
         )
         assert (
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT_S)
             == b"HTTP/1.1 100 Continue\r\n\r\n"
         )
         writer.write(b"b" * size)

@@ -14,7 +14,7 @@ from measure.process import ahead_of_others
 from measure.record import Record
 from measure.target import User
 
-PATIENCE_S = 5
+TIMEOUT_S = 5
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_told_to_come_again_or_elsewhere_it_does_so_at_once(server, device
         [WELCOME, 4006],
         [WELCOME, LIVE],
     ]
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await device.connect()
 
     assert hellos.qsize() == 4
@@ -92,7 +92,7 @@ async def test_a_gateway_that_is_gone_for_good_is_looked_for(server):
         "text",
         find=find,
     )
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await device.connect()
     device.close()
 
@@ -107,7 +107,7 @@ async def test_a_cut_line_is_resumed_and_what_has_no_answer_goes_out_again(serve
     await hellos.get()
     device.send(3)
     device._transport.disconnect()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         resumed, again = await hellos.get(), await hellos.get()
         await device._live.wait()
         while device._record.tries[3] < 2:

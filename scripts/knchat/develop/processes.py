@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 # live, and begins again with the first.
 RESTART: Final = Backoff(first_s=0.2, max_s=5.0)
 SETTLED_S: Final = 10.0
-READY_S: Final = 60.0
-ASK_EVERY_S: Final = 0.1
+READY_TIMEOUT_S: Final = 60.0
+POLL_INTERVAL_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1
 # Found before any fork: a child of a process with threads must not load libraries.
 _PRCTL: Final = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -188,7 +188,7 @@ class Child:
                     if (await client.get(f"{self.url}/readyz")).status_code == 200:
                         self._serves()
                         return
-                await asyncio.sleep(ASK_EVERY_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
 
     def _serves(self) -> None:
         self.ready_s = time.monotonic()
@@ -196,7 +196,7 @@ class Child:
         self._changed()
 
 
-async def all_ready(children: Sequence[Child], *, within_s: float = READY_S) -> None:
+async def all_ready(children: Sequence[Child], *, within_s: float = READY_TIMEOUT_S) -> None:
     """Returns when all serve. Raises Ended, and names those that do not, after so many seconds."""
     try:
         async with asyncio.timeout(within_s):

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 from backends import private
 from backends.settings import Settings
 from knchat import exits
-from knchat.develop.processes import ASK_EVERY_S, Child, all_ready
+from knchat.develop.processes import POLL_INTERVAL_S, Child, all_ready
 from knchat.develop.serving import listen
 from schemas.errors import Malformed, Unavailable
 
@@ -232,7 +232,7 @@ class Processes:
                     }
                     if owning <= urls and len(owning) == min(len(urls), len(partitions)):
                         return
-                    await asyncio.sleep(ASK_EVERY_S)
+                    await asyncio.sleep(POLL_INTERVAL_S)
         except (TimeoutError, Unavailable):
             log.warning("partitions are not shared out yet: some users are let in later, or moved")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-ANSWER_S: Final = 20.0
+ANSWER_TIMEOUT_S: Final = 20.0
 """Patience with one question: a first contact takes up to 4 s, and each partition's newest record
 is read.
 """
@@ -124,10 +124,10 @@ class KafkaView:
         async def work() -> Answer:
             backends = Backends(settings or self._settings)
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     return await question(backends)
             except TimeoutError:
-                raise Unavailable(f"Kafka does not answer within {ANSWER_S:g} s") from None
+                raise Unavailable(f"Kafka does not answer within {ANSWER_TIMEOUT_S:g} s") from None
             finally:
                 await backends.close()
 

@@ -24,13 +24,13 @@ from schemas.errors import Unavailable
 Object = dict[str, Any]
 """One object of the cluster, as its JSON."""
 
-REQUEST_S: Final = 30.0
-"""Patience with one call; an apply of all our objects takes about 5 s (80 ms each)."""
+REQUEST_TIMEOUT_S: Final = 30.0
+"""Timeout of one call; an apply of all our objects takes about 5 s (80 ms each)."""
 PART_OF: Final = "app.kubernetes.io/part-of=kn-chat"
 WAVE: Final = "kn-chat.dev/wave"
 _OWN_LABEL: Final = "app.kubernetes.io/managed-by=kn-chat"
-_AGAIN_S: Final = 2.0
-_FIRST_PAUSE_S: Final = 0.1
+_RETRY_DELAY_S: Final = 2.0
+_FIRST_RETRY_DELAY_S: Final = 0.1
 
 _AWAY: Final = re.compile(
     r"was refused|connection refused|no such host|i/o timeout|Unable to connect|TLS handshake "
@@ -195,7 +195,7 @@ class Kubectl:
             except Failed as error:
                 if not _WEBHOOK_AWAY.search(error.text) or time.monotonic() > deadline:
                     raise
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_DELAY_S)
 
     def live(self, things: Sequence[Object]) -> dict[Ref, Object]:
         """Those of them that are there, as they are now."""
@@ -237,12 +237,14 @@ class Kubectl:
     def _known_kinds(self) -> set[str]:
         return set(self.run("api-resources", "--verbs=list", "-o", "name").split())
 
-    def run(self, *words: str, stdin: str | None = None, within_s: float = REQUEST_S) -> str:
+    def run(
+        self, *words: str, stdin: str | None = None, within_s: float = REQUEST_TIMEOUT_S
+    ) -> str:
         """What kubectl prints."""
         return self.run_both(*words, stdin=stdin, within_s=within_s)[0]
 
     def run_both(
-        self, *words: str, stdin: str | None = None, within_s: float = REQUEST_S
+        self, *words: str, stdin: str | None = None, within_s: float = REQUEST_TIMEOUT_S
     ) -> tuple[str, str]:
         """What kubectl prints on stdout and stderr."""
         limits = (
@@ -279,7 +281,7 @@ def poll(question: Callable[[], bool], *, deadline: float, every_s: float) -> bo
 
     An API server that is away for a moment is asked again.
     """
-    pause_s = min(_FIRST_PAUSE_S, every_s)
+    pause_s = min(_FIRST_RETRY_DELAY_S, every_s)
     while True:
         try:
             if question():

@@ -20,7 +20,7 @@ from knchat import exits
 from knchat.command import command
 from schemas.errors import Unavailable
 
-AGAIN_S: Final = 1.0
+RETRY_DELAY_S: Final = 1.0
 
 _EXAMPLES: Final = """\
 examples:
@@ -62,11 +62,11 @@ async def _migrate(settings: Settings, *, wait_s: float) -> list[str]:
             try:
                 return await backends.migrate()
             except Unavailable as error:
-                if time.monotonic() + AGAIN_S > deadline:
+                if time.monotonic() + RETRY_DELAY_S > deadline:
                     raise
                 if error.message != said:
                     print(f"waiting: {error.message}", file=sys.stderr)
                 said = error.message
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_DELAY_S)
     finally:
         await backends.close()

@@ -33,7 +33,7 @@ from schemas.errors import ChatError, Unavailable
 
 CANARY: Final = 10
 HOLD_S: Final = 30
-_LOOK_EVERY_S: Final = 3.0
+_POLL_INTERVAL_S: Final = 3.0
 
 _EXAMPLES: Final = """\
 examples:
@@ -230,7 +230,9 @@ def _watch(canary: Canary, look: Callable[[], Object], old: str) -> None:
             )
         return False
 
-    poll(bad, deadline=time.monotonic() + canary.hold_s, every_s=min(_LOOK_EVERY_S, canary.hold_s))
+    poll(
+        bad, deadline=time.monotonic() + canary.hold_s, every_s=min(_POLL_INTERVAL_S, canary.hold_s)
+    )
 
 
 def _letters(kafka: KafkaView | None) -> int | None:

@@ -17,8 +17,8 @@ from knchat import exits
 from knchat.operate.kubectl import Kubectl, Object, Ref, at, poll, ref
 from schemas.errors import Unavailable
 
-ASK_EVERY_S: Final = 1.0
-SAY_EVERY_S: Final = 20.0
+POLL_INTERVAL_S: Final = 1.0
+REPORT_INTERVAL_S: Final = 20.0
 
 WHAT: Final = {
     1: "namespace, settings, topics",
@@ -206,7 +206,7 @@ def await_all(
             raise exits.Ended(_explained(lost))
         return not waiting
 
-    if things and not poll(done, deadline=deadline, every_s=ASK_EVERY_S):
+    if things and not poll(done, deadline=deadline, every_s=POLL_INTERVAL_S):
         raise Unavailable(
             f"the time is over; still waited for:\n{_explained(progress.waiting)}\nThen run it "
             "again: it goes on from here."
@@ -229,7 +229,7 @@ def await_gone(kubectl: Kubectl, things: Sequence[Object], *, deadline: float) -
         )
         return not progress.waiting
 
-    if things and not poll(done, deadline=deadline, every_s=ASK_EVERY_S):
+    if things and not poll(done, deadline=deadline, every_s=POLL_INTERVAL_S):
         left = "\n".join(f"  {thing} {reason}" for thing, reason in progress.waiting.items())
         raise Unavailable(
             f"the time is over; still there:\n{left}\nA finalizer is taken off by its controller: "
@@ -252,7 +252,7 @@ class _Progress:
                 self._said_at = now
         for thing in self.waiting.keys() - waiting.keys():
             say(f"  {thing} done")
-        if waiting and now - self._said_at > SAY_EVERY_S:
+        if waiting and now - self._said_at > REPORT_INTERVAL_S:
             say(
                 f"  {len(waiting)} still waited for after {now - self._started:.0f} s: "
                 f"{', '.join(map(str, sorted(waiting)))}"

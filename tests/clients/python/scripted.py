@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from schemas.ids import time_text
 
-PATIENCE_S = 15
+TIMEOUT_S = 15
 ALICE, BOB = "1001", "2002"
 CHAT = "d-1001-2002"
 PROFILE = {"user": ALICE, "user_name": "alice", "display_name": "Alice", "version": "1"}
@@ -47,7 +47,7 @@ class Session:
         return session
 
     async def hear(self) -> dict[str, Any]:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             payload = await self._connection.recv()
         return msgspec.msgpack.decode(payload) if self._packed else msgspec.json.decode(payload)
 
@@ -155,7 +155,7 @@ class Server:
 
     async def session(self) -> Session:
         """The next session that has said hello."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self._sessions.get()
 
     async def no_session(self, within_s: float) -> None:

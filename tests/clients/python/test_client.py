@@ -28,7 +28,7 @@ from knchat_client import (
 from tests.journeys.conftest import PASSWORD, Dev, new_user
 from tests.proxy import proxy_to
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ async def through(dev):
 async def messages(client, count):
     """The next messages of `events`."""
     found = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for event in client.events():
             if isinstance(event, frames.Message):
                 found.append(event)
@@ -98,7 +98,7 @@ async def messages(client, count):
 
 
 async def event_of(client, kind):
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for event in client.events():
             if isinstance(event, kind):
                 return event
@@ -109,7 +109,7 @@ async def digest_of(client, chat, first, last, *, count):
     """The digest once history, which follows the log, holds so many messages;
     it never holds more.
     """
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for digest in repeated(client.digest, chat, first=first, last=last):
             assert digest.count <= count
             if digest.count == count:
@@ -386,7 +386,7 @@ async def test_a_server_that_is_killed_and_restarted(own_dev, log_in):
 
     async def write(first, last):
         return [
-            (await anns.send(f"message {n}", to=ben.user, timeout_s=PATIENCE_S)).message
+            (await anns.send(f"message {n}", to=ben.user, timeout_s=TIMEOUT_S)).message
             for n in range(first, last)
         ]
 
@@ -412,7 +412,7 @@ async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
     client = await log_in(ann)
     await client.connect()
     first = client.login.access_token
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for _ in repeated(client.ping):
             if (
                 client._line._token != first
@@ -466,7 +466,7 @@ def test_the_same_without_asyncio(people):
         assert anns.login.device == "sync"
         anns.log_out()
         with pytest.raises(SessionEnded):
-            list(anns.events(timeout_s=PATIENCE_S))
+            list(anns.events(timeout_s=TIMEOUT_S))
         anns.close()
         with pytest.raises(Refused):
             bens.send("hi", chat="d-1-2")

@@ -24,13 +24,13 @@ from knchat_client import session as line
 from knchat_client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
 from knchat_client.position import Shown
 from schemas.ids import first_id_at
-from tests.clients.python.scripted import ALICE, CHAT, PATIENCE_S, gateway_of, problem
+from tests.clients.python.scripted import ALICE, CHAT, TIMEOUT_S, gateway_of, problem
 
 
 async def events(client, count):
     """The next events, without news of the line."""
     found = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for event in client.events():
             if not isinstance(event, Connected | Disconnected | frames.Live):
                 found.append(event)
@@ -45,7 +45,7 @@ async def ids(client, count):
 
 async def news(client, kind):
     """The next piece of news of this kind."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for event in client.events():
             if isinstance(event, kind):
                 return event
@@ -364,7 +364,7 @@ async def test_a_failed_renewal_leaves_the_session_alone(server, connect, monkey
     client, session = await connect()
     server.refuse["/v1/tokens"] = problem(503, "unavailable")
     await session.say({"type": "expiring", "at": "soon"})
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await asyncio.wait({await renewal_of(client)})
     await session.push(1)
 
@@ -463,7 +463,7 @@ async def test_pings_are_a_sign_of_life(server, connect):
     """The server's pings are answered, and count."""
     client, session = await connect(welcome={"ping_s": 1})
     for _ in range(4):
-        await asyncio.wait_for(await session._connection.ping(), PATIENCE_S)
+        await asyncio.wait_for(await session._connection.ping(), TIMEOUT_S)
         await asyncio.sleep(0.8)  # the heartbeat of the server, which is the thing under test
     await session.push(1)
 

@@ -22,7 +22,7 @@ from knchat_client import (
 )
 from knchat_client.events import Inbox
 from schemas.ids import time_text
-from tests.clients.python.scripted import ALICE, BOB, CHAT, PATIENCE_S
+from tests.clients.python.scripted import ALICE, BOB, CHAT, TIMEOUT_S
 from tests.clients.python.test_line import ids
 
 TIME = time_text(1_795_560_000_000)
@@ -41,7 +41,7 @@ ITEM = {
 async def arrived(client, count):
     """Waits until so many events are there to be read."""
     inbox = client._inbox
-    async with asyncio.timeout(PATIENCE_S), inbox._changed:
+    async with asyncio.timeout(TIMEOUT_S), inbox._changed:
         await inbox._changed.wait_for(lambda: len(inbox._events) == count)
 
 
@@ -339,7 +339,7 @@ async def test_a_bot_that_answers_each_message(server, connect):
             first = int(session.hello["resume"][1:])
 
     serving = asyncio.create_task(gateways(session))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for event in client.events():
             if isinstance(event, frames.Message):
                 await client.send(f"re: {event.message}", to=BOB)

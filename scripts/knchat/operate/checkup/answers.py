@@ -20,7 +20,7 @@ from schemas.errors import Unavailable
 if TYPE_CHECKING:
     import httpx
 
-ANSWER_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 5.0
 """`/readyz` answers within 2 s."""
 SKEW_S: Final = 1.0
 """A process whose clock is further from the database's mints no ids (design.md D3)."""
@@ -42,7 +42,7 @@ def ask_ready(urls: Sequence[str]) -> tuple[list[Answer], list[Clock]]:
         )
         before = time.time()
         try:
-            response = httpx.get(f"{base}/readyz", timeout=ANSWER_S)
+            response = httpx.get(f"{base}/readyz", timeout=ANSWER_TIMEOUT_S)
         except httpx.HTTPError as error:
             answers.append(Answer(base, 0, f"{error or type(error).__name__}"))
             continue
