@@ -1,7 +1,7 @@
 """The three servers of a Kubernetes control plane: etcd, the API server, and the controllers that
 Kubernetes itself brings.
 
-There is no scheduler and no kubelet: pods are made and stay Pending. Whoever has the kubeconfig may
+There is no scheduler and no kubelet: pods are made and stay Pending. The kubeconfig lets its holder
 do everything.
 """
 

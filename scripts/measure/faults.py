@@ -26,7 +26,7 @@ from servers.services import Services
 
 BEFORE_S, AFTER_S = 5.0, 20.0
 SLOW_S = 1.0
-# What a part of the product that goes on may take while a store is away, and at the end of every
+# What a part of the product that goes on may take while a store is unavailable, and at the end of every
 # step. Most of it is a busy machine's.
 MAX_WAIT_S = 5.0
 # Where a client notices the beginning of an outage: what is under way then may wait for a timeout.
@@ -36,7 +36,7 @@ NORMAL_S = 3.0
 EXAMPLES = """examples:
   scripts/faults                                      every fault, one after the other: 18 minutes
   scripts/faults broker-kill cassandra-stop           these two
-  scripts/faults redis-stop --outage 5                away for 5 s only
+  scripts/faults redis-stop --outage 5                unavailable for 5 s only
   scripts/faults function-kill pump-kill --kills 50   kill -9, fifty times each, at random moments
 
 Stores are those of scripts/services, which it starts: do not let anything else use them meanwhile,
@@ -210,7 +210,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--outage",
         type=_positive,
         metavar="S",
-        help="how long stores are away, instead of the time named below",
+        help="how long stores are unavailable, instead of the time named below",
     )
     parser.add_argument(
         "--kills",

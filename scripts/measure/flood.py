@@ -96,7 +96,7 @@ def medians(rounds: list[Round], what: str) -> tuple[float, float]:
 
 @dataclass(slots=True)
 class Person:
-    """Somebody with a log-in."""
+    """A user with a log-in."""
 
     name: str
     user: str
@@ -251,7 +251,7 @@ class Flood:
         database.close()
 
     async def person(self, name: str) -> Person:
-        """Somebody new, logged in; by the address of the other user, whose limit no flood has
+        """A new user, logged in; by the address of the other user, whose limit no flood has
         touched.
         """
         http, name = Http(self.address, own=OTHER), f"{name}-{secrets.token_hex(4)}"

@@ -20,7 +20,7 @@ FIRST_S = 10.0
 # is there within 3 s, also under load (measured), and what it makes of that starts the next one.
 LEFT_S = 6.0
 BACK_S = 1.0
-# Whoever logs in and reads history asks for it, long before the load.
+# Log-ins and history reads start these, long before the load.
 HTTP = "function-http"
 
 

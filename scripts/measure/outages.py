@@ -71,7 +71,7 @@ class Scene:
         assert product is not None  # noqa: S101 - we started it
         names = [
             name for name in product.processes() if name.startswith(f"{kind}-")
-        ]  # on the road of a message first
+        ]  # in the order in which a message passes them
         for kill, name in zip(range(self.kills), itertools.cycle(names), strict=False):
             await asyncio.sleep(chooser.uniform(*KILL_INTERVAL_S))
             until = time.monotonic() + HEAL_S
@@ -87,7 +87,7 @@ class Fault(NamedTuple):
     """What is done, in words with `{away}` for how long; `lasts_s`: what the load goes on for,
     beside the outage, until all serves again.
 
-    `goes_on`: messages are delivered as always while the store is away; `p99_s`: so soon. `kept_s`:
+    `goes_on`: messages are delivered as always while the store is unavailable; `p99_s`: so soon. `kept_s`:
     all are in history so soon after its return. `kills`: it lasts as long as the kills that were
     asked for. `flags`: what `dev --real` is started with.
     """

@@ -144,7 +144,7 @@ async def start(
     except TimeoutError:
         line = b""
     except asyncio.CancelledError:
-        process.terminate()  # in good order, if it can; it ends with us
+        process.terminate()  # gracefully, if it can; it ends with us
         await process.wait()
         raise
     words = line.decode().split()

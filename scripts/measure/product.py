@@ -73,7 +73,7 @@ class Product:
         await self.start()
 
     async def stop(self) -> None:
-        """Ends it in good order."""
+        """Ends it gracefully."""
         if self._server is not None:
             await self._server.stop(within_s=20 if self.real is None else REAL_STOP_S)
 

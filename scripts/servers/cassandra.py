@@ -233,7 +233,7 @@ CASSANDRA = Server(
     # Its threads look for work in sleeps of 10 us and more: at 1,000 messages a second half of all
     # its CPU (decisions/0020).
     timer_slack_us=2_000,
-    # Nobody waits for a row to be written: flushes and compactions take turns behind what people
+    # No call waits for a row on disk: flushes and compactions take turns behind what people
     # wait for.
     niceness=5,
 )

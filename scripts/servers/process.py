@@ -1,5 +1,5 @@
 """Processes that outlive us: started in a session of their own, found again by pid and start time,
-and stopped or hurt by pid alone.
+and stopped or signalled by pid alone.
 
 Linux only: what a process is stands in /proc. A process is its pid *and* the time it started, so
 that a pid that the system gave to another process meanwhile is never signalled.
@@ -72,7 +72,7 @@ class Process:
         return found
 
     def send(self, number: signal.Signals) -> None:
-        """To the whole tree: a server of many processes must be hurt as one."""
+        """To the whole tree: a server of many processes must be signalled as one."""
         for process in self.tree():
             with suppress(ProcessLookupError):
                 os.kill(process.pid, number)

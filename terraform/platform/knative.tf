@@ -101,7 +101,7 @@ locals {
         additionalManifests = [{
           URL = "https://github.com/knative-extensions/eventing-kafka-broker/releases/download/knative-v${local.knative_version}/eventing-kafka-sink.yaml"
         }]
-        # Its webhook fails closed. With `exclusion`, the default, a webhook that is away stops every workload of the cluster from being changed;
+        # Its webhook fails closed. With `exclusion`, the default, a webhook that is unavailable stops every workload of the cluster from being changed;
         # so only what says bindings.knative.dev/include=true is looked at: our namespace and our StatefulSet.
         sinkBindingSelectionMode = "inclusion"
         config = {

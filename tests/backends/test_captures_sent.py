@@ -298,7 +298,7 @@ async def test_what_is_sent_is_what_the_dispatcher_sent(log):
 
 @pytest.mark.parametrize("file", POSTED)
 async def test_what_a_gateway_posts_is_what_was_posted_to_the_sink(file):
-    """Header by header, the time and the trace as they were given, the signature made anew."""
+    """Header by header, the time and the trace as they were given, with a new signature."""
     wanted = captured(file)
     given = [
         (name.replace("ce-", "ce_"), value.encode())

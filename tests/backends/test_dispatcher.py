@@ -155,7 +155,7 @@ async def test_a_record_that_is_no_cloudevent_is_set_aside_without_a_call(
 
 async def test_a_dead_letter_does_not_make_a_forged_event_true(tmp_path):
     """Where events are signed, one that was not signed when it was taken out of the log is still
-    not when it is set aside.
+    not when it is dead-lettered.
     """
     unsigned, signing = (
         EmbeddedLog(tmp_path / "log.db"),

@@ -166,7 +166,7 @@ def tries():
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 async def test_the_verdict_is_the_dispatcher_s(row, embedded):
-    """So many tries, so far apart, then committed: taken, or set aside once with the code of the
+    """So many tries, so far apart, then committed: taken, or dead-lettered once with the code of the
     last answer, if there was one.
     """
     before, naps = tries(), Naps()

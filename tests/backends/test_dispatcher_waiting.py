@@ -1,5 +1,5 @@
 """What waits for its next try in the dispatcher holds up nothing, and what was acknowledged is
-waited for as long as a store is away.
+waited for as long as a store is unavailable.
 """
 
 import asyncio

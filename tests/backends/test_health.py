@@ -1,5 +1,5 @@
 """What probes and starts ask the ports: who is missing is named in time, wrong settings are told
-from servers that are away.
+from servers that are unavailable.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What only the log on Kafka has: wrong settings told apart from servers that are away, topics that
+"""What only the log on Kafka has: wrong settings told apart from unavailable servers, topics that
 others make, what retention takes.
 """
 
@@ -75,7 +75,7 @@ def secure(secure_settings):
 
 @pytest.fixture
 def no_threads_are_left():
-    """What is away must not cost a thread at each try."""
+    """An unavailable broker must not cost a thread at each try."""
     before = set(threading.enumerate())
     yield
     left = [
@@ -457,7 +457,7 @@ async def test_a_topic_made_again_has_another_epoch(brokers, topics, log):
 async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
     """The producer learns of a new partition late.
 
-    Until then the log is away: no event may be set aside for it.
+    Until then the log is unavailable: no event may be dead-lettered for it.
     """
     await log.append(records(1))
     admin = brokers.admin()

@@ -151,7 +151,7 @@ async def everything(log):
 async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody_goes_on(
     fragile, brokers
 ):
-    """Appends fail meanwhile, each within its 10 s; a log that is away changes nothing for who
+    """Appends fail meanwhile, each within its 10 s; an unavailable log changes nothing for who
     shares.
     """
     async with Users(brokers) as users:

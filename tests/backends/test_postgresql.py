@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own behind the SQL adapters: wrong settings, TLS, servers that are away,
+"""What is PostgreSQL's own behind the SQL adapters: wrong settings, TLS, unavailable servers,
 what errors tell, plans.
 """
 
@@ -159,7 +159,7 @@ async def test_a_file_that_holds_no_authorities_is_a_wrong_setting(postgres, tmp
     ).field == "KNCHAT_DATABASE_CA"
 
 
-# ---- servers that are away ----
+# ---- unavailable servers ----
 
 
 @pytest.mark.timed

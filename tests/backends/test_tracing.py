@@ -280,7 +280,7 @@ async def test_a_missing_package_stops_the_start(collector, monkeypatch):
         tracing.set_up(collector.url, ratio=1.0, service="test")
 
 
-# ---- the collector is away -----------------------------------------------------------------------
+# ---- the collector is unavailable ----
 
 
 async def test_what_is_refused_is_counted_and_said_once(take, collector, caplog):

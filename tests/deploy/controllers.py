@@ -86,7 +86,7 @@ class FakeControllers:
             try:
                 self._look()
             except ApiFailed as error:
-                if error.status:  # else the server is away, as a test may want it
+                if error.status:  # else the server is unavailable, as a test may want it
                     self.failure = error
                     return
             except Exception as error:  # the block's end raises it

@@ -455,7 +455,7 @@ def test_an_unreachable_store_is_found(installed, away_kafka, tmp_path):
 
 
 def test_a_store_of_a_newer_version_is_found(installed, away_kafka, tmp_path):
-    """It is told from one that is away, since waiting does not help."""
+    """It is told from one that is unavailable, since waiting does not help."""
     with function("accounts", tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "data.db")) as database:

@@ -111,7 +111,7 @@ def test_upgrade_migrates_then_moves_functions_then_gateways(deployed):
 
     assert ran.code == 0, ran.err
     steps = [
-        "Job chat/migrate is made anew",
+        "Job chat/migrate is deleted and made again",
         "Service chat/send: 10 % to the new revision, 90 % to send-00001",
     ]
     steps += [
@@ -131,7 +131,7 @@ def test_upgrade_migrates_then_moves_functions_then_gateways(deployed):
     again = deployed.knchat("upgrade", deployed.overlay("0.2.0"), "--hold", "1")
     assert again.code == 0, again.err
     assert again.err.count("no new revision") == len(FUNCTIONS)
-    assert "made anew" not in again.err
+    assert "made again" not in again.err
 
 
 def test_a_revision_that_fails_is_rolled_back(deployed, fakes):

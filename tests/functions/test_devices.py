@@ -293,7 +293,7 @@ async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monke
     async def away(records):
         tries.append(records)
         if len(tries) < 4:
-            raise Unavailable("the log is away")
+            raise Unavailable("the log does not answer")
         return await append(records)
 
     monkeypatch.setattr(outbox, "TIMEOUT_S", 0.0)

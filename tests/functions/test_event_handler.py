@@ -209,7 +209,7 @@ class _SdkEvent:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (Unavailable("the store is away"), (503, None)),
+        (Unavailable("the store does not answer"), (503, None)),
         (TimeoutError(), (503, None)),
         (ZeroDivisionError("oops"), (422, "bug-zerodivisionerror")),
     ],

@@ -1,5 +1,5 @@
 """How many log-ins there may be: of one name, of one address, and at once; and what goes on while a
-store is away.
+store is unavailable.
 """
 
 from __future__ import annotations

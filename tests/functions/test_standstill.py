@@ -1,4 +1,4 @@
-"""Functions behind dispatchers while a store is away: what works goes on at once; what was
+"""Functions behind dispatchers while a store is unavailable: what works goes on at once; what was
 acknowledged is done when it is back.
 """
 

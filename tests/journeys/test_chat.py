@@ -1,4 +1,4 @@
-"""Two people chat: the main road, in both encodings."""
+"""Two people chat: the main path, in both encodings."""
 
 import asyncio
 

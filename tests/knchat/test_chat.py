@@ -106,8 +106,8 @@ def test_a_server_that_restarts_is_survived(own_dev, knchat):
     anns.say("before")
     bens.out("before")
     dev.kill()
-    anns.err("line lost")
-    bens.err("line lost")
+    anns.err("connection lost")
+    bens.err("connection lost")
     anns.say("meanwhile")
     dev.start()
 

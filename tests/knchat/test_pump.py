@@ -51,7 +51,7 @@ async def test_it_brings_events_to_a_url_and_commits_at_its_end(knchat, log):
 
 
 async def test_without_a_url_the_function_runs_inside(knchat, log):
-    """The real one: it refuses what is no event of its own, and that is set aside."""
+    """The real one: it refuses what is no event of its own, and that is dead-lettered."""
     running = knchat.start("pump", "--group", "send")
     await ready(running)
     await append(log, event())

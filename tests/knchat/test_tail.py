@@ -7,7 +7,7 @@ from knchat import exits
 
 
 def test_pushes_are_lines(knchat, people):
-    """What comes from now on, as JSON; news of the line on stderr."""
+    """What comes from now on, as JSON; news of the connection on stderr."""
     ann, ben = people
     knchat("send", ben, "before", "--user", ann)
     tail = knchat.start("tail", "--count", "2", "--types", "message")

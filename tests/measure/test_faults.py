@@ -56,7 +56,7 @@ def test_what_should_go_on_and_waits_is_found(scene):
 
 
 def test_a_p99_that_is_promised_is_held(scene):
-    """One in a hundred may be slow while the store is away, two may not."""
+    """One in a hundred may be slow while the store is unavailable, two may not."""
     promised = AWAY._replace(p99_s=0.1)
 
     assert faults.problems(promised, step(slow=[60]), scene) == []

@@ -17,7 +17,7 @@ IDS = st.integers(1, LATEST)
 
 @pytest.mark.parametrize("command", [COMMAND, MARK])
 def test_what_a_gateway_writes_is_taken(command):
-    """And its chat is given back."""
+    """And its chat is returned."""
     assert check_command(command) == CHAT
 
 

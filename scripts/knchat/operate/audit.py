@@ -169,7 +169,7 @@ async def audited(
     """One audit, of what is old enough unless `until_ms` says otherwise.
 
     With `repair`, without `since_ms`, the next one goes on from here. Raises Unavailable when the
-    log or a store is away.
+    log or a store is unavailable.
     """
     from functions.domain.audit import Audit  # noqa: PLC0415 - `--help` does without
     from functions.domain.audit_log import Scope  # noqa: PLC0415 - see above

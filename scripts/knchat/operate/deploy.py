@@ -144,7 +144,7 @@ def finish(release: Release) -> None:
 def show_changes(release: Release) -> int:
     """For --dry-run: what an apply now would change."""
     release_things = [
-        thing for thing in release.things if not _is_made_anew(release, thing, say_so=True)
+        thing for thing in release.things if not _is_replaced(release, thing, say_so=True)
     ]
     before = release.kubectl.live(release_things)
     say_changes(before, release.kubectl.apply(release_things, dry_run=True, force=release.force))
@@ -179,25 +179,25 @@ def _content(thing: Object) -> Object:
 
 def _make_room(release: Release, things: Sequence[Object]) -> None:
     """A Job cannot be changed: one that differs, or has failed, is deleted and made again."""
-    old = [thing for thing in things if _is_made_anew(release, thing)]
+    old = [thing for thing in things if _is_replaced(release, thing)]
     if old:
-        say(f"  {', '.join(str(ref(thing)) for thing in old)} is made anew")
+        say(f"  {', '.join(str(ref(thing)) for thing in old)} is deleted and made again")
         release.kubectl.delete(old)
         await_gone(release.kubectl, old, deadline=release.deadline)
 
 
-def _is_made_anew(release: Release, thing: Object, *, say_so: bool = False) -> bool:
+def _is_replaced(release: Release, thing: Object, *, say_so: bool = False) -> bool:
     if thing["kind"] != "Job":
         return False
     live = release.kubectl.live([thing]).get(ref(thing))
-    anew = live is not None and (
+    replaced = live is not None and (
         at(live, "metadata", "deletionTimestamp") is not None
         or _has_failed(live)
         or _differs(release, thing)
     )
-    if anew and say_so:
-        say(f"  {ref(thing)} would be made anew")
-    return anew
+    if replaced and say_so:
+        say(f"  {ref(thing)} would be deleted and made again")
+    return replaced
 
 
 def _has_failed(job: Object) -> bool:

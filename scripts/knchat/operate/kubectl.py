@@ -279,7 +279,7 @@ class Kubectl:
 def poll(question: Callable[[], bool], *, deadline: float, every_s: float) -> bool:
     """Asks until it is true, soon at first; False when the deadline (monotonic) comes first.
 
-    An API server that is away for a moment is asked again.
+    A request to an API server that is unavailable for a moment is repeated.
     """
     pause_s = min(_FIRST_RETRY_DELAY_S, every_s)
     while True:

@@ -38,7 +38,7 @@ on."""
     type=click.IntRange(min=0),
     default=0,
     metavar="S",
-    help="how long to wait for a store that is away (default 0)",
+    help="how long to wait for a store that is unavailable (default 0)",
 )
 def run(wait: int) -> int:
     """Makes or changes the tables of PostgreSQL (or data.db), and of Cassandra with

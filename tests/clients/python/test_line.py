@@ -535,7 +535,7 @@ async def test_a_dead_refresh_token_ends_it(server, connect):
 
 
 async def test_tokens_that_cannot_be_renewed_now(server, connect):
-    """The HTTP side is away or overloaded: back-off, and again."""
+    """The HTTP side is unavailable or overloaded: back-off, and again."""
     client, session = await connect()
     server.refuse["/v1/tokens"] = problem(429, "rate_limited", headers={"retry-after": "1"})
     await session.close(4004)

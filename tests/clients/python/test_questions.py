@@ -110,7 +110,7 @@ async def test_a_temporary_error_is_met_by_repeating(connect):
     second = await session.hear()
     waited_s = asyncio.get_running_loop().time() - began_at
     await session.answer(
-        second, "error", code="unavailable", message="the log is away", temporary=True
+        second, "error", code="unavailable", message="the log is unavailable", temporary=True
     )
     await session.ok(await session.hear(), 9)
 
