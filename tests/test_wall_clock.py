@@ -28,7 +28,7 @@ def reading_files(root):
     }
 
 
-def test_who_reads_the_wall_clock_stands_in_the_table():
+def test_what_reads_the_wall_clock_stands_in_the_table():
     """A new one needs a reason; nothing that orders, expires or refuses has one."""
     listed = {file.strip("`"): why for file, why in rows("docs/clocks.md", "Wall clock")}
 

@@ -84,7 +84,7 @@ async def test_a_taken_id_asks_for_another(accounts):
     assert await accounts.profiles([first.user]) == {first.user: first}
 
 
-async def test_of_many_who_register_one_name_at_once_one_gets_it(accounts):
+async def test_of_many_registrations_of_one_name_at_once_one_succeeds(accounts):
     """The database decides, not a look before."""
     rivals = [profile("the-" + secrets.token_hex(8))]
     rivals += [replace(rivals[0], user=random_id()) for _ in range(9)]

@@ -118,7 +118,7 @@ async def test_keys_hold_over_a_restart(tmp_path):
         await log.close()
 
 
-async def test_a_window_begins_anew(timed, clock):
+async def test_a_window_begins_again(timed, clock):
     """Counters are of fixed windows."""
     counts = [await timed.hit("name", window_s=60) for _ in range(2)]
     clock.now_s += 60

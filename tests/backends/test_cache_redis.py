@@ -127,7 +127,7 @@ async def test_after_a_loss_of_memory_keys_are_taken_again(cache, admin):
     ]
 
 
-async def test_a_server_that_hangs_costs_a_call_its_patience_and_no_more(cache, server):
+async def test_a_server_that_hangs_costs_a_call_its_timeout_and_no_more(cache, server):
     """Answers that come late are dropped: those after them still go to whom they belong."""
     await cache.put("name", b"value", ttl_s=60)
     server.pause("redis")
@@ -138,7 +138,7 @@ async def test_a_server_that_hangs_costs_a_call_its_patience_and_no_more(cache, 
     assert await cache.get("name") == b"value"
 
 
-async def test_a_line_that_is_dead_is_given_up(cache, server, monkeypatch, admin):
+async def test_a_dead_connection_is_given_up(cache, server, monkeypatch, admin):
     """The machine behind it went without a word: nothing ends the connection but us."""
     monkeypatch.setattr(redis_connection, "SILENCE_TIMEOUT_S", 2 * CALL_TIMEOUT_S)
     await cache.ping()
@@ -178,7 +178,7 @@ async def test_waiting_calls_are_bounded(cache, server, monkeypatch):
         await answering(cache)
 
 
-async def test_a_dead_line_with_too_many_who_wait_is_given_up_too(cache, server, monkeypatch):
+async def test_a_dead_connection_with_a_full_queue_is_given_up_too(cache, server, monkeypatch):
     """No call waits for room: silence ends the connection."""
     monkeypatch.setattr(redis_connection, "MAX_WAITING", 1)
     monkeypatch.setattr(redis_connection, "SILENCE_TIMEOUT_S", CALL_TIMEOUT_S)
@@ -191,7 +191,7 @@ async def test_a_dead_line_with_too_many_who_wait_is_given_up_too(cache, server,
         await answering(cache)
 
 
-async def test_a_loop_that_stood_still_does_not_take_the_server_for_silent(cache):
+async def test_an_event_loop_that_stalled_does_not_take_the_server_for_silent(cache):
     """The answer has come long since: it is read before patience ends."""
     await cache.ping()
     for _ in range(3):

@@ -316,7 +316,7 @@ async def test_the_settings_lead_there(keyspaces, cassandra_settings, tmp_path, 
 # ---- absence ----
 
 
-async def test_away_at_start_is_unavailable_and_it_works_when_it_comes(chats, proxy, pair):
+async def test_a_store_that_starts_late_is_unavailable_until_then(chats, proxy, pair):
     """Nothing has to be restarted."""
     proxy.refusing = True
     for call in (chats.ping(), chats.put([pair.message(NOW)]), chats.migrate()):
@@ -358,7 +358,7 @@ async def test_connecting_does_not_hold_up_the_event_loop(chats, proxy):
     await until_answered(chats.ping)
 
 
-async def test_a_dead_line_is_unavailable_within_the_timeout(chats, proxy, pair):
+async def test_a_dead_connection_is_unavailable_within_the_timeout(chats, proxy, pair):
     """And when it lives again, so do we."""
     await chats.put([pair.message(NOW)])
     proxy.hold()
@@ -388,7 +388,7 @@ async def test_connections_that_break_are_made_again(chats, proxy, pair):
     assert ids_of(page) == [NOW + 2, NOW + 1, NOW]
 
 
-async def test_after_a_long_silence_the_session_is_made_anew(chats, proxy, pair, monkeypatch):
+async def test_after_a_long_silence_the_session_is_recreated(chats, proxy, pair, monkeypatch):
     """The driver gives up for good in some cases, such as a log-in refused by a node that is
     starting.
     """
@@ -451,7 +451,7 @@ async def test_a_cancelled_call_leaves_nothing_behind(chats, proxy, pair):
     await until_answered(chats.ping)
 
 
-async def test_too_many_callers_are_told_at_once(chats, proxy, monkeypatch):
+async def test_too_many_callers_are_unavailable_at_once(chats, proxy, monkeypatch):
     """The queue has an end."""
     await chats.ping()
     proxy.hold()

@@ -122,7 +122,7 @@ async def test_what_had_returned_survives_kill_9(chats, fragile):
     assert recovered_s < RECOVERY_S + TIMEOUT_S
 
 
-async def test_a_server_that_stands_still_and_goes_on(chats, fragile):
+async def test_a_server_that_is_paused_and_resumed(chats, fragile):
     """No connection breaks: only our deadlines notice.
 
     Long enough that the driver gives the node up.

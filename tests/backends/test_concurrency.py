@@ -43,7 +43,7 @@ def test_waits_double_up_to_the_longest(first_s, max_s, least, failures):
 
 
 @given(first_s=SECONDS, max_s=SECONDS, failures=st.integers(0, 100))
-def test_without_jitter_the_waits_never_fall_and_begin_anew_with_the_first(
+def test_without_jitter_the_waits_never_fall_and_begin_again_with_the_first(
     first_s, max_s, failures
 ):
     """The schedule has no state: who counts from 0 again waits as at first."""

@@ -128,7 +128,7 @@ async def test_a_dead_letter_that_can_never_be_appended_does_not_hold_up_the_par
     assert "the record stays in its own topic only" in caplog.text
 
 
-async def test_a_record_that_is_no_cloudevent_is_set_aside_without_a_call(
+async def test_a_record_that_is_no_cloudevent_is_dead_lettered_without_a_call(
     embedded, start, tmp_path
 ):
     """It would end there anyway, and what comes after it is not held up."""

@@ -105,7 +105,7 @@ async def dispatching():
         await end(dispatcher)
 
 
-async def test_a_partition_that_comes_back_lower_begins_anew(dispatching):
+async def test_a_partition_that_comes_back_lower_begins_again(dispatching):
     """Another one had it and committed less than was done here: its records come again and are
     committed when they are done again.
     """

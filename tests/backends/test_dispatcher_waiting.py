@@ -208,7 +208,7 @@ async def test_retries_that_began_together_do_not_stay_together(embedded, start,
     assert held[-1] - held[0] > 1_800
 
 
-async def test_a_store_that_is_away_is_waited_for_without_end(embedded, start):
+async def test_an_unavailable_store_is_waited_for_without_end(embedded, start):
     """No number of tries decides about what was acknowledged; between two there is at most the
     delivery's last wait.
     """
@@ -255,7 +255,7 @@ async def test_a_function_that_is_not_there_is_waited_for_without_end(embedded, 
 
 
 @pytest.mark.parametrize("status", [500, 502, 429])
-async def test_what_fails_while_nothing_is_away_is_set_aside(embedded, start, status):
+async def test_what_fails_while_all_stores_answer_is_dead_lettered(embedded, start, status):
     """A bug stays bounded, however often a store was away in between."""
     function = Function(503, status, 503, status, 503, status, 503)
     await append(embedded, event())

@@ -64,7 +64,7 @@ async def test_a_place_stays_for_others():
     assert order == ["ann", "ben", "ann", "ann"]
 
 
-async def test_those_who_wait_are_called_in_turn():
+async def test_waiting_calls_are_served_in_turn():
     """A second user does not wait for all that the first has asked for."""
     turns, order = Turns(1, each=1, waiting=8, each_waiting=8, busy="full"), []
     visits = [Visit(turns, who, order) for who in ("ann", "ann", "ann", "ben", SYSTEM)]
@@ -93,7 +93,7 @@ async def test_the_queue_is_bounded_for_each_and_for_all():
     assert order == ["ann", "ann", "ben", "ann"]
 
 
-async def test_who_gives_up_leaves_no_place_taken():
+async def test_a_caller_that_gives_up_leaves_no_place_taken():
     """While it waits, and in the moment in which it is called."""
     turns, order = Turns(1, each=1, waiting=8, each_waiting=8, busy="full"), []
     first, waits, called, last = (Visit(turns, who, order) for who in ("ann", "ben", "cid", "dan"))
@@ -112,7 +112,7 @@ async def test_who_gives_up_leaves_no_place_taken():
 
 
 @pytest.mark.parametrize("cancelled", [(0, 1, 2), (1, 2, 0), (1, 0, 2)])
-async def test_who_gives_up_as_a_place_comes_free_is_passed_over(cancelled):
+async def test_a_caller_that_gives_up_as_a_place_comes_free_is_passed_over(cancelled):
     """A call's time ends and a place comes free in one turn of the loop, in either order: the next
     one is called.
     """

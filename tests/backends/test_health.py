@@ -99,7 +99,7 @@ async def test_a_wrong_setting_is_named(backends, answer):
     assert refusal.value.field == "KNCHAT_REDIS_PASSWORD"
 
 
-async def test_a_start_goes_on_without_what_is_away(backends, answer, caplog):
+async def test_a_start_goes_on_without_what_is_unavailable(backends, answer, caplog):
     """It is said in the log; the probe names it until it is there."""
     caplog.set_level(logging.WARNING)
     answer("chats", Unavailable("away"))
@@ -140,7 +140,7 @@ async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
     assert len(pings) == 2
 
 
-async def test_a_start_has_more_patience_than_a_probe(backends, answer, monkeypatch):
+async def test_a_start_has_a_longer_timeout_than_a_probe(backends, answer, monkeypatch):
     """A busy machine takes its time to load drivers: a wrong setting that is told only then still
     stops the start.
     """

@@ -127,7 +127,7 @@ async def test_of_a_long_answer_the_beginning(post):
     assert (answer.status, answer.body) == (500, b"ab" * 512)
 
 
-async def test_a_line_serves_many_requests(post):
+async def test_a_connection_serves_many_requests(post):
     """One after the other over one connection; at once over as many as there are, and no more than
     the dispatcher has.
     """
@@ -151,7 +151,7 @@ async def test_a_line_serves_many_requests(post):
         await asyncio.gather(*sending, return_exceptions=True)
 
 
-async def test_who_is_cancelled_closes_the_connection(post):
+async def test_a_cancelled_request_closes_its_connection(post):
     """So the function can notice that its caller is gone."""
     async with Server(None) as server:
         with pytest.raises(TimeoutError):

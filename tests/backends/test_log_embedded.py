@@ -38,7 +38,7 @@ def python(code, *arguments):
     )
 
 
-async def test_one_fsync_serves_all_who_wait(log, monkeypatch):
+async def test_one_fsync_serves_all_waiting_appends(log, monkeypatch):
     """300 appends at once are written in a handful of groups."""
     groups = []
     commit = embedded_writer.Writer._commit
@@ -79,7 +79,7 @@ async def test_only_what_must_be_durable_waits_for_the_disk(log):
     ]
 
 
-async def test_a_step_that_cannot_be_bound_hurts_no_other(log):
+async def test_a_statement_that_cannot_be_bound_fails_no_other(log):
     """One impossible number among good appends of the same group fails alone."""
     good = records(20)
     results = await asyncio.gather(
@@ -368,7 +368,7 @@ async def test_a_group_that_was_given_up_does_not_fill_the_disk(log, clock, monk
     ]
 
 
-async def test_a_slow_follower_costs_bounded_memory_and_misses_nothing(log):
+async def test_a_slow_consumer_costs_bounded_memory_and_misses_nothing(log):
     """What it leaves behind beyond 1 MiB is read from the file again, in order."""
     async with log.follow(DEAD_LETTERS, {0: 0, 1: 0}) as follower:
         for _ in range(20):

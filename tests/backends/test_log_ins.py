@@ -116,7 +116,7 @@ async def test_beyond_the_limit_the_device_unused_longest_ends(log_ins, user):
     assert names == {*(f"d{number}" for number in range(MAX_DEVICES_PER_USER - 1)), "new"}
 
 
-async def test_who_had_more_devices_than_the_limit_keeps_them(log_ins, user, database):
+async def test_devices_above_a_lowered_limit_stay(log_ins, user, database):
     """A new log-in ends one, as for all."""
     rows = [
         {**_values(device(user, f"old{number}", seen_ms=2_000 + number))}

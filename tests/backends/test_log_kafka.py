@@ -185,7 +185,7 @@ async def test_tls_to_brokers_without_it_looks_like_an_outage_whose_text_names_t
         await log.append(records(1))
 
 
-async def test_brokers_that_are_away_are_unavailable_in_time(no_threads_are_left, open_log):
+async def test_unreachable_brokers_are_unavailable_in_time(no_threads_are_left, open_log):
     """An append takes at most 10 s, a ping 2 s; nothing is left behind."""
     log = open_log(Brokers(AWAY))
     began = time.monotonic()
@@ -218,7 +218,7 @@ async def test_topics_may_be_made_after_the_start(brokers, topics, open_log):
     await log.ping()
 
 
-async def test_topics_are_made_once_by_however_many(brokers, topics):
+async def test_topics_are_made_once_by_many_callers(brokers, topics):
     """Two at once do not disturb each other; what is there already stays as it is."""
     made = await asyncio.gather(
         topics.create(), KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
@@ -229,7 +229,7 @@ async def test_topics_are_made_once_by_however_many(brokers, topics):
     assert await topics.check() == []
 
 
-async def test_more_copies_than_brokers_are_refused_in_words(brokers):
+async def test_more_replicas_than_brokers_are_refused_in_words(brokers):
     """Kafka's own text would not name the variable."""
     with pytest.raises(Unavailable, match="KNCHAT_KAFKA_REPLICATION=3"):
         await KafkaTopics(brokers, replication=3, delivery_partitions=12).create()
@@ -375,7 +375,7 @@ def soon(monkeypatch):
 
 
 @pytest.mark.usefixtures("soon")
-async def test_a_follower_whose_fetch_task_has_ended_is_told(log):
+async def test_a_consumer_whose_fetch_task_has_ended_raises(log):
     """It would wait without end, with all messages behind it.
 
     One that has nothing to fetch is not stalled.
@@ -402,7 +402,7 @@ async def test_a_follower_whose_fetch_task_has_ended_is_told(log):
 
 
 @pytest.mark.usefixtures("soon")
-async def test_a_member_whose_fetch_task_has_ended_joins_anew(log):
+async def test_a_member_whose_fetch_task_has_ended_joins_again(log):
     """One poll is Unavailable, and the next ones go on where it was committed."""
 
     async def poll(member):
@@ -424,7 +424,7 @@ async def test_a_member_whose_fetch_task_has_ended_joins_anew(log):
     assert len(found) == 1
 
 
-async def test_a_follower_beyond_the_end_is_told(log):
+async def test_a_consumer_beyond_the_end_raises(log):
     """The topic was deleted and made again: what it has read before is another log's."""
     await log.append(records(3))
     async with log.follow(DEAD_LETTERS, {0: 50}) as follower:

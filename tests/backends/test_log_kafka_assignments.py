@@ -127,7 +127,7 @@ def test_a_member_that_leaves_hands_over_within_moments(two):
     assert one.process.wait(10) == 0
 
 
-def test_a_member_that_stood_still_briefly_loses_nothing(two):
+def test_a_member_that_was_paused_briefly_loses_nothing(two):
     """5 s are less than a session."""
     one, other = two
     one.process.send_signal(signal.SIGSTOP)
@@ -140,7 +140,7 @@ def test_a_member_that_stood_still_briefly_loses_nothing(two):
     assert one.lines.empty()
 
 
-def test_a_member_that_stood_still_for_long_comes_back(two):
+def test_a_member_that_was_paused_for_long_comes_back(two):
     """The other has everything meanwhile, and gives half of it back."""
     one, other = two
     one.process.send_signal(signal.SIGSTOP)
@@ -150,7 +150,7 @@ def test_a_member_that_stood_still_for_long_comes_back(two):
     one.until(lambda now: sorted(now + other.now) == ALL, within_s=15)
 
 
-def test_a_member_whose_place_was_taken_while_it_stood_still_ends(two, member):
+def test_a_member_that_was_replaced_while_it_was_paused_ends(two, member):
     """It must not go on as if it owned something; who took its place is not disturbed, and neither
     is the other.
     """

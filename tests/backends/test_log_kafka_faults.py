@@ -148,9 +148,7 @@ async def everything(log):
     return found
 
 
-async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody_goes_on(
-    fragile, brokers
-):
+async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_all_go_on(fragile, brokers):
     """Appends fail meanwhile, each within its 10 s; an unavailable log changes nothing for who
     shares.
     """
@@ -175,7 +173,7 @@ async def test_a_killed_broker_loses_nothing_that_was_acknowledged_and_everybody
     assert users.slowest_s < 12
 
 
-async def test_a_broker_that_stands_still_is_waited_for(fragile, brokers):
+async def test_a_paused_broker_is_waited_for(fragile, brokers):
     """Connections stay open and nothing answers: appends end with their deadline all the same, and
     then go on.
     """

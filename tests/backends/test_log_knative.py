@@ -217,7 +217,7 @@ async def test_a_ping_tells_of_a_sink_that_refuses_everything(
     await appends.ping()
 
 
-async def test_a_line_that_is_cut_is_in_doubt(url, make, receiver, behind):
+async def test_a_cut_connection_is_in_doubt(url, make, receiver, behind):
     """Stored or not: it is unknown."""
     async with proxy_to("127.0.0.1", int(url.rpartition(":")[2])) as proxy:
         appends = make(sinks(f"http://127.0.0.1:{proxy.port}"))

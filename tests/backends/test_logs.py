@@ -47,7 +47,7 @@ def test_a_line_has_time_level_text_and_fields(lines):
     assert lines[2].endswith("ERROR functions.test: bug")
 
 
-def test_what_strangers_wrote_cannot_forge_a_line_or_move_the_cursor(lines):
+def test_what_clients_wrote_cannot_forge_a_line_or_move_the_cursor(lines):
     """Line feeds, escapes and signs that turn the order of reading are written as Python writes
     them; letters stay.
     """

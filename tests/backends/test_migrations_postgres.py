@@ -69,7 +69,7 @@ async def test_a_newer_schema_is_refused(empty):
     await empty.close()
 
 
-async def test_all_who_migrate_at_once_succeed_and_one_does_it(postgres):
+async def test_all_migrations_at_once_succeed_and_one_does_it(postgres):
     """A Job may run twice, and so may a person."""
     url = postgres.make()
     databases = [postgres.open(url) for _ in range(4)]

@@ -33,7 +33,7 @@ async def database(postgres):
 # ---- connections that break ----
 
 
-async def test_connections_that_were_ended_meanwhile_are_made_anew_unseen(postgres):
+async def test_connections_that_were_ended_meanwhile_are_replaced_unseen(postgres):
     """A server that was restarted, a firewall that forgot them: the next call works, and so do all
     after it.
     """
@@ -62,7 +62,7 @@ async def through_proxy(postgres):
 
 
 @pytest.mark.parametrize("writing", [False, True])
-async def test_a_line_that_is_cut_in_the_middle_of_a_question_is_asked_again(postgres, writing):
+async def test_a_query_whose_connection_is_cut_is_sent_again(postgres, writing):
     """Nothing had been committed, so it can be; once, on a new line."""
     async with through_proxy(postgres) as (proxy, url):
         database, other = postgres.open(url), postgres.open(postgres.empty())
@@ -87,7 +87,7 @@ async def test_a_line_that_is_cut_in_the_middle_of_a_question_is_asked_again(pos
     assert cut >= 1
 
 
-async def test_a_line_that_goes_silent_is_dropped(postgres):
+async def test_a_connection_that_goes_silent_is_dropped(postgres):
     """Its answer may come yet: the next user of the connection must not take it for its own."""
     async with through_proxy(postgres) as (proxy, url):
         engine = engine_of(Server(url, **postgres.options), connections=1, timeout_s=0.3)

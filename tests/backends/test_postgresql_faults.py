@@ -67,7 +67,9 @@ async def until_it_answers(database):
 
 
 @pytest.mark.timed
-async def test_a_server_that_is_stopped_is_away_at_once_and_back_by_itself(fragile, database):
+async def test_a_stopped_server_is_unavailable_at_once_and_available_again_by_itself(
+    fragile, database
+):
     """No call waits for it, however many there are, and no restart is needed."""
     chats = SqlChats(database)
     await chats.put([message(0)])

@@ -303,7 +303,7 @@ async def test_while_the_source_fails_no_caller_waits_for_it(source, signers):
     assert source.asked == asked + 1
 
 
-async def test_a_ping_says_whether_anybody_could_be_let_in(source, signers):
+async def test_a_ping_says_whether_tokens_can_be_verified(source, signers):
     """Unavailable until the first keys are there; then it asks for none, for the last good ones
     stay.
     """

@@ -172,7 +172,7 @@ async def test_a_failed_span_says_why_without_the_text(error, why, take, collect
         (1.0, {"parent": UNSAMPLED, "stranger": True}, True),
     ],
 )
-async def test_who_decides_whether_a_trace_is_recorded(ratio, given, recorded, take, monkeypatch):
+async def test_what_decides_whether_a_trace_is_recorded(ratio, given, recorded, take, monkeypatch):
     """Wherever it began: all of a trace is recorded, or nothing.
 
     Strangers do not decide what we do.

@@ -101,7 +101,7 @@ def test_it_comes_back_with_its_objects(cluster, tmp_path):
     assert not own.kubeconfig.exists()
 
 
-def test_a_played_controller_undoes_nothing_that_another_has_set(clean):
+def test_a_fake_controller_undoes_nothing_that_another_has_set(clean):
     """A binding writes whole containers; what was set since it looked would be lost, for good."""
     api, path = Api(clean), "/apis/apps/v1/statefulsets"
     container = {"name": "gateway", "image": "gateway:0.1.0"}

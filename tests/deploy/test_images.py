@@ -83,7 +83,7 @@ def test_what_builds_images_is_locked_with_hashes():
 
 
 @pytest.mark.parametrize("image", EXTRAS)
-def test_an_image_runs_as_nobody_of_a_fixed_version(image):
+def test_an_image_runs_without_root_and_names_its_version(image):
     """A pinned base, a numeric user, no shell form, labels with the version of the project, and
     only what was built is copied in.
     """

@@ -55,7 +55,7 @@ async def test_a_taken_name_is_refused_whatever_its_capitals(ann):
     assert problem(answer) == (409, "name_taken", "user_name")
 
 
-async def test_two_who_want_one_name_at_once(backends):
+async def test_two_registrations_of_one_name_at_once(backends):
     """One gets it."""
     callers = [Caller(backends) for _ in range(4)]
 

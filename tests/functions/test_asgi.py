@@ -155,7 +155,7 @@ async def test_a_start_that_cannot_work_says_why(name, value, named, monkeypatch
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v1/chatsx", "/v1/userss/1"])
-async def test_a_path_of_nobody_is_not_found(path, backends):
+async def test_an_unknown_path_is_not_found(path, backends):
     """In the one shape that all errors have."""
     async with client(asgi.http_app([])) as http:
         answer = await http.get(path)

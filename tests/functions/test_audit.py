@@ -467,7 +467,7 @@ async def test_a_message_that_history_cannot_hold_is_dead_lettered_and_said_to_b
 
 
 @embedded
-async def test_rows_that_nobody_asked_for_are_told(line):
+async def test_rows_without_an_outcome_are_reported(line):
     """Between accepted messages of a chat lies one that no outcome has; one whose outcome is
     younger than the audit's end is no such.
     """

@@ -27,7 +27,7 @@ from tests.functions.callers import problem
         "Bearer {token} x",
     ],
 )
-async def test_without_a_good_token_nobody_is_let_in(ann, header):
+async def test_a_call_without_a_good_token_is_refused(ann, header):
     """One answer for all of them, with the scheme that is wanted."""
     answer = await ann.call(
         "GET", "/v1/me", headers={"authorization": header.format(token=ann.login["access_token"])}

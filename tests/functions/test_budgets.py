@@ -135,7 +135,7 @@ async def test_one_log_in_renews_so_often(still, ann, backends):
     assert (await ann.renew()).status_code == 201
 
 
-async def test_budgets_hold_while_the_cache_is_away(ann, backends):
+async def test_budgets_hold_while_the_cache_is_unavailable(ann, backends):
     """In this process, and it is counted; the cache is not asked for a second."""
     asked = []
 

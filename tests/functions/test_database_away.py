@@ -61,7 +61,7 @@ async def timed(call):
 
 @pytest.mark.timed
 @pytest.mark.parametrize("how", ["stop", "pause"])
-async def test_while_the_database_is_away_friends_write_and_others_are_told_when_to_come_again(
+async def test_without_the_database_known_chats_go_on_and_other_calls_are_told_when_to_retry(
     fragile, backends, event_targets, topics, how
 ):
     """Stopped or hanging: no call waits long, nothing is lost, and it is as before by itself when

@@ -264,7 +264,7 @@ async def test_a_device_that_never_was_is_not_found(ann, topics):
     assert await revoked(topics) == []
 
 
-async def test_a_removal_counts_though_the_log_is_away_and_is_told_when_it_is_back(ann, settings):
+async def test_a_removal_counts_while_the_log_is_unavailable_and_is_appended_later(ann, settings):
     """The call waits a second at most; the next process that tells tells this too."""
     laptop = await ann.on("laptop")
     await ann.backends.appends.close()
@@ -346,7 +346,7 @@ async def test_a_user_has_fifty_devices_at_most(ann, backends, topics):
     assert await revoked(topics) == [(user, "phone")]
 
 
-async def test_with_the_log_away_log_in_and_refresh_wait_for_nothing(ann, backends):
+async def test_with_the_log_unavailable_log_in_and_refresh_wait_for_nothing(ann, backends):
     """Where to connect is known without it."""
     partition = user_partition(int(ann.user), backends.settings.delivery_partitions)
     await backends.owners.own([PartitionOwner(partition, "wss://g7.chat.test/v1/socket", 1)])
@@ -364,7 +364,7 @@ async def test_with_the_log_away_log_in_and_refresh_wait_for_nothing(ann, backen
     assert said == ["wss://g7.chat.test/v1/socket"] * 2
 
 
-async def test_nobody_elses_gateway_is_told(ann, backends):
+async def test_the_gateways_of_other_users_are_not_told(ann, backends):
     """Where another user is connected is not told; every client asks for its own."""
     other = await Caller(backends).register()
 

@@ -155,7 +155,7 @@ async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "report_failed"])
-async def test_an_event_that_somebody_has_kept_is_refused(target, tmp_path):
+async def test_a_replayed_event_is_refused(target, tmp_path):
     """Older than its inbox can hold: signed once, and shown again later.
 
     The embedded log is reached over no network, and keeps longer.
@@ -183,7 +183,7 @@ def sdk(event: cloudevents.Event) -> CloudEvent:
     return from_http(dict(headers), body, data_unmarshaller=lambda data: data)
 
 
-async def test_no_event_is_refused_by_a_clock_that_nobody_has_set(tmp_path):
+async def test_no_event_is_refused_by_a_clock_that_was_never_set(tmp_path):
     """A machine that starts a day ahead would make dead letters of all, until a store has told it
     the time.
     """

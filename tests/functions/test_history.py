@@ -331,7 +331,7 @@ async def test_a_mistake_is_answered(body, code, field, ask, backends):
     assert refused.message
 
 
-async def test_a_question_that_nobody_waits_for_is_not_answered(event_targets, backends, topics):
+async def test_a_query_past_its_deadline_is_not_answered(event_targets, backends, topics):
     """Its deadline has passed: no store is asked, nothing is appended."""
     answer = await event_targets.post(
         "history",
@@ -410,7 +410,7 @@ async def test_a_slow_question_costs_the_others_nothing(
     assert [(item.re, item.refused.code) for item in late] == [(1, "unavailable")]
 
 
-async def test_a_store_that_is_away_is_tried_again(settings, event_targets, topics_of):
+async def test_an_unavailable_store_is_tried_again(settings, event_targets, topics_of):
     """Those who made a mistake have their answer; for the others the event comes again."""
     (settings.data / "data.db").mkdir()
     opened = Backends(settings)
@@ -427,7 +427,7 @@ async def test_a_store_that_is_away_is_tried_again(settings, event_targets, topi
     assert (answer.status, answered) == (503, [0])
 
 
-async def test_who_asks_much_keeps_nobody_waiting(event_targets, topics, people, busy):
+async def test_a_user_with_many_queries_delays_no_other(event_targets, topics, people, busy):
     """One event with ten questions of Alice before one of Bob: his is answered with her first, and
     nothing is answered twice.
     """

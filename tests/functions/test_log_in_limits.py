@@ -53,7 +53,7 @@ async def test_guesses_from_one_network_are_slowed_down(ann, backends):
     assert (await guess(thief, password=PASSWORD)).status_code == 201
 
 
-async def test_nobody_can_lock_another_out(ann, backends):
+async def test_no_user_can_lock_another_out(ann, backends):
     """Whatever is guessed elsewhere, the owner logs in from where he is, changes his password, and
     refreshes.
     """
@@ -89,7 +89,7 @@ async def test_guesses_from_many_networks_are_slowed_down_together(ann, backends
     ).status_code == 201
 
 
-async def test_a_known_device_passes_beside_who_guesses_from_its_network(ann, backends):
+async def test_a_known_device_passes_beside_guesses_from_its_network(ann, backends):
     """It is counted on its own, and slowed down on its own."""
     backends.reads.clock = lambda: NOW_S
     for _ in range(4):
@@ -123,7 +123,7 @@ async def test_guesses_at_once_are_limited_too(ann):
     assert {answer.status_code for answer in answers} == {401, 429}
 
 
-async def test_names_that_nobody_has_are_limited_alike(ann):
+async def test_unregistered_names_are_limited_alike(ann):
     """Else the limit would tell who has an account."""
     body = {"user_name": "unregistered", "password": "wrong password", "device": "guess"}
 
@@ -155,7 +155,7 @@ async def test_one_address_is_limited(ann, backends):
     assert (await quiet.register()).user
 
 
-async def test_with_the_cache_away_log_ins_go_on(ann, backends):
+async def test_with_the_cache_unavailable_log_ins_go_on(ann, backends):
     """Guesses are counted by this process meanwhile, no other log-in is stopped, and SQL says which
     devices stand.
     """
@@ -213,7 +213,7 @@ async def test_more_than_can_wait_are_sent_away(ann, backends):
     }
 
 
-async def test_with_the_database_away_calls_are_unavailable(ann, backends):
+async def test_without_the_database_calls_are_unavailable(ann, backends):
     """Nothing is answered that is not known."""
     await backends._database.close()
 

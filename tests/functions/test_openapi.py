@@ -31,7 +31,7 @@ QUERIES = {
 
 
 @pytest.fixture
-def anybody(backends):
+def anonymous(backends):
     return Caller(backends)
 
 
@@ -45,9 +45,9 @@ def nodes(value):
         yield from nodes(item)
 
 
-async def test_the_document_is_open_and_names_every_call(anybody):
+async def test_the_document_is_open_and_names_every_call(anonymous):
     """What is served is what is published, call by call."""
-    answer = await anybody.get("/v1/openapi.json")
+    answer = await anonymous.get("/v1/openapi.json")
 
     paths = answer.json()["paths"]
     published = {(method.upper(), path) for path, methods in paths.items() for method in methods}
@@ -130,11 +130,11 @@ def test_models_that_validate_are_the_ones_published():
     assert "re" not in schema["Page"]["properties"]
 
 
-async def test_the_page_loads_from_here_only(anybody):
+async def test_the_page_loads_from_here_only(anonymous):
     """Each reference of the page is served, and the browser is told to load
     nothing from elsewhere.
     """
-    page = await anybody.get("/v1/docs")
+    page = await anonymous.get("/v1/docs")
 
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -143,10 +143,10 @@ async def test_the_page_loads_from_here_only(anybody):
     files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert len(files) == 4
     for file in files:
-        answer = await anybody.get(f"/v1/{file}")
+        answer = await anonymous.get(f"/v1/{file}")
         assert (answer.status_code, answer.headers["x-content-type-options"]) == (200, "nosniff")
         assert answer.content
-    start = (await anybody.get("/v1/docs/start.js")).text
+    start = (await anonymous.get("/v1/docs/start.js")).text
     assert "validatorUrl: null" in start
     assert "http" not in start
 
@@ -162,14 +162,14 @@ async def test_the_page_loads_from_here_only(anybody):
         "",
     ],
 )
-async def test_other_files_of_the_bundle_are_not_served(anybody, file):
+async def test_other_files_of_the_bundle_are_not_served(anonymous, file):
     """A list, not a folder."""
-    assert problem(await anybody.get(f"/v1/docs/{file}"))[:2] == (404, "not_found")
+    assert problem(await anonymous.get(f"/v1/docs/{file}"))[:2] == (404, "not_found")
 
 
-async def test_the_public_keys_are_a_jwks(anybody, backends):
+async def test_the_public_keys_are_a_jwks(anonymous, backends):
     """A gateway elsewhere reads them by URL."""
-    answer = await anybody.get("/.well-known/jwks.json")
+    answer = await anonymous.get("/.well-known/jwks.json")
 
     assert answer.json() == {"keys": [dict(backends.signing_key.jwk)]}
     assert list(keys_of(answer.content)) == [backends.signing_key.jwk["kid"]]
@@ -196,11 +196,11 @@ async def test_all_keys_that_count_are_in_the_jwks(backends, settings, tmp_path)
     await rotating.close()
 
 
-async def test_calls_are_made_where_the_document_lies(anybody):
+async def test_calls_are_made_where_the_document_lies(anonymous):
     """Behind a proxy that serves us below a prefix, too: the server is told relative to the
     document (OpenAPI 3, server object).
     """
-    (server,) = (await anybody.get("/v1/openapi.json")).json()["servers"]
+    (server,) = (await anonymous.get("/v1/openapi.json")).json()["servers"]
     base = urljoin("https://example.org/chat/v1/openapi.json", server["url"]).rstrip("/")
 
     assert {base + call.path for call in CALLS} == {

@@ -129,7 +129,7 @@ async def test_a_repeat_of_a_change_whose_answer_was_lost_gives_the_same_outcome
     assert {delivery.revoked.epoch for delivery in await topics.items(DELIVERIES)} == {0, 1}
 
 
-async def test_who_is_logged_out_changes_no_password(ann):
+async def test_a_device_that_is_logged_out_changes_no_password(ann):
     """Though the call takes the token of a log-in that has ended, for its own repeat."""
     await ann.call("DELETE", "/v1/sessions/current")
 
@@ -141,7 +141,7 @@ async def test_who_is_logged_out_changes_no_password(ann):
     assert (await ann.log_in()).login
 
 
-async def test_a_new_password_counts_though_the_log_is_away(ann, backends):
+async def test_a_new_password_counts_while_the_log_is_unavailable(ann, backends):
     """All in one step: the answer is a success, and the old tokens are dead."""
     laptop = await ann.on("laptop")
     await backends.appends.close()

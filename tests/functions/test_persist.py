@@ -220,7 +220,7 @@ async def test_a_row_that_only_the_store_refuses_is_found_among_many(
     assert [outcome.command.id for outcome in await topics.items(DEAD_LETTERS)] == [bad.id]
 
 
-async def test_a_store_that_is_away_is_tried_again(settings, event_targets):
+async def test_an_unavailable_store_is_tried_again(settings, event_targets):
     """503: the dispatcher keeps the event for half an hour."""
     (settings.data / "data.db").mkdir()
     opened = Backends(settings)

@@ -36,7 +36,7 @@ async def away(tmp_path):
     await opened.close()
 
 
-async def test_those_who_exist_are_known(people, backends, clock, event_targets):
+async def test_existing_users_are_known(people, backends, clock, event_targets):
     """A stranger is not."""
     known = await Policy(clock).known(
         {event_targets.ALICE, event_targets.BOB, 4711}, backends.accounts
@@ -59,7 +59,7 @@ async def test_a_no_is_never_remembered(people, backends, clock):
     )
 
 
-async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(
+async def test_a_yes_is_cached_for_a_minute_and_kept_while_sql_is_unavailable(
     people, backends, away, clock, event_targets
 ):
     """Fresh answers ask no store; stale ones serve for 15 min while SQL is unavailable; then it is
@@ -82,7 +82,7 @@ async def test_a_yes_is_believed_for_a_minute_and_kept_while_sql_is_away(
     }
 
 
-async def test_sql_that_is_away_is_left_alone_for_a_while(
+async def test_unavailable_sql_is_not_asked_for_a_while(
     people, backends, away, clock, event_targets
 ):
     """After a failure no event waits for the next one; after the cooldown SQL is asked again."""
@@ -99,7 +99,7 @@ async def test_sql_that_is_away_is_left_alone_for_a_while(
     )
 
 
-async def test_who_does_not_wait_is_not_held_up_by_sql_that_was_away(
+async def test_a_call_that_needs_no_sql_is_not_held_up_by_it(
     people, backends, clock, event_targets
 ):
     """It may hang: he is told what is remembered, one question is asked behind him, and its answer
@@ -155,7 +155,7 @@ async def test_memory_is_bounded(people, backends, away, clock, event_targets, m
     }
 
 
-async def test_who_asks_nobody_needs_no_store(away, clock):
+async def test_a_check_of_no_users_needs_no_store(away, clock):
     """A note to oneself has no recipient to look up."""
     assert await Policy(clock).known(set(), away) == {}
 

@@ -49,7 +49,7 @@ async def test_after_two_minutes_the_token_before_ends_the_device(
     assert await revoked(topics) == [(int(ann.user), "phone")]
 
 
-async def test_nobody_can_work_out_the_next_token(ann, backends):
+async def test_the_next_token_cannot_be_derived(ann, backends):
     """Neither from the tokens before nor from the row that was there with them."""
     user = UserId(int(ann.user))
     before = await backends.log_ins.device(user, "phone")
@@ -145,7 +145,7 @@ async def test_a_dead_token_ends_the_device(ann, topics, backends):
     assert (await (await ann.log_in()).get("/v1/me")).status_code == 200
 
 
-async def test_tokens_of_nobody_are_refused_and_end_nothing(ann, topics):
+async def test_tokens_of_no_log_in_are_refused_and_end_nothing(ann, topics):
     """Unknown families, guessed secrets, later generations, other texts."""
     family, generation, secret = ann.login["refresh_token"].split(".")
     forged = "A" * 42 + ("A" if secret[-1] != "A" else "E")

@@ -117,7 +117,7 @@ async def test_a_dead_batch_is_tried_again_one_by_one(
     [AWAY, {"knativeerrordest": "http://send"}, {**AWAY, "knativeerrorcode": "502"}],
     ids=str,
 )
-async def test_a_command_whose_store_is_away_goes_round_without_end(
+async def test_a_command_whose_store_is_unavailable_is_retried_without_end(
     extensions, people, event_targets, topics, die
 ):
     """However often: no sender is told `failed`, its name does not grow, what the dispatcher has
@@ -141,7 +141,7 @@ async def test_a_command_whose_store_is_away_goes_round_without_end(
 @pytest.mark.parametrize(
     "extensions", [AWAY, SILENT, {**SILENT, "knativeerrorcode": "504"}], ids=str
 )
-async def test_what_history_could_not_take_goes_round_without_end(
+async def test_what_history_could_not_take_is_retried_without_end(
     extensions, people, backends, event_targets, topics, die
 ):
     """Whole, by a topic of its own: chat-messages is the public log.
@@ -193,7 +193,7 @@ async def test_the_sender_of_a_dead_command_is_told(event_targets, topics, die):
     assert not await topics.events(RETRIES)
 
 
-async def test_nobody_is_told_twice(event_targets, topics, die):
+async def test_a_sender_is_told_once(event_targets, topics, die):
     """The topic may be read again, from its beginning."""
     letter, _ = await die([event_targets.text()])
     for _ in range(3):
@@ -203,7 +203,7 @@ async def test_nobody_is_told_twice(event_targets, topics, die):
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "refused"])
-async def test_a_command_with_an_outcome_is_not_told_that_it_failed(
+async def test_a_command_with_an_outcome_is_not_reported_failed(
     outcome, people, event_targets, topics, die
 ):
     """It was re-driven, or another try of it had been through."""
@@ -254,7 +254,7 @@ async def test_reading_old_dead_letters_again_does_nothing(
     assert await nothing_follows(topics)
 
 
-async def test_nobody_is_told_of_what_he_sent_an_hour_ago(backends, event_targets, topics, die):
+async def test_a_command_of_an_hour_ago_is_not_reported(backends, event_targets, topics, die):
     """He has given it up, or sent it again: the audit decides what becomes of it."""
     _, answer = await die(
         [event_targets.text(id=first_id_at(backends.clock.now_ms() - RECENT_MS - 1_000))]
@@ -285,9 +285,7 @@ async def test_nobody_is_told_of_what_he_sent_an_hour_ago(backends, event_target
         lambda letter: replace(letter, data=letter.data + b"\x08\x01"),
     ],
 )
-async def test_what_is_no_dead_letter_is_told_to_nobody(
-    forge, event_targets, topics, dead_lettered
-):
+async def test_what_is_no_dead_letter_is_not_reported(forge, event_targets, topics, dead_lettered):
     """An accepted command posted here, a copy of another event, a place where
     something else lies.
     """
@@ -298,7 +296,7 @@ async def test_what_is_no_dead_letter_is_told_to_nobody(
     assert await nothing_follows(topics)
 
 
-async def test_nobody_misses_a_watermark(event_targets, topics, die):
+async def test_a_failed_mark_is_not_reported(event_targets, topics, die):
     """A dead mark has no key: it stays in the topic, its sender is not told."""
     _, answer = await die([event_targets.mark(read=1)])
 
@@ -347,7 +345,7 @@ async def test_what_cannot_be_read_is_counted(data, event_targets, topics, die):
     assert await nothing_follows(topics)
 
 
-async def test_a_command_that_names_nobody_is_counted(event_targets, topics, die):
+async def test_a_command_without_a_user_is_counted(event_targets, topics, die):
     """Who should be told of it?"""
     command = event_targets.text()
     command.ClearField("user")
@@ -358,7 +356,7 @@ async def test_a_command_that_names_nobody_is_counted(event_targets, topics, die
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_a_log_that_is_away_is_tried_again(count, settings, event_targets, tmp_path):
+async def test_an_unavailable_log_is_tried_again(count, settings, event_targets, tmp_path):
     """503 is the one other answer."""
     (tmp_path / "away" / "log.db").mkdir(parents=True)
     opened = Backends(replace(settings, data=tmp_path / "away"))

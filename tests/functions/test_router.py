@@ -18,7 +18,7 @@ from tests.functions.callers import PASSWORD, Caller, problem
 
 
 @pytest.fixture
-def anybody(backends):
+def anonymous(backends):
     return Caller(backends)
 
 
@@ -27,11 +27,11 @@ def anybody(backends):
     [call for call in openapi.described_endpoints() if not call.is_open],
     ids=lambda call: call.name,
 )
-async def test_calls_that_are_not_open_want_a_token(anybody, call):
+async def test_calls_that_are_not_open_want_a_token(anonymous, call):
     """A call without one learns nothing, not even whether the path makes sense."""
     path = re.sub(r"{\w+}", "x", call.path)
 
-    answer = await anybody.call(call.method, path)
+    answer = await anonymous.call(call.method, path)
 
     assert problem(answer) == (401, "unauthorized", None)
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -47,9 +47,9 @@ async def test_calls_that_are_not_open_want_a_token(anybody, call):
         ("OPTIONS", "/v1/tokens", "POST"),
     ],
 )
-async def test_a_wrong_method_says_what_is_allowed(anybody, method, path, allowed):
+async def test_a_wrong_method_says_what_is_allowed(anonymous, method, path, allowed):
     """405 in the one shape, with Allow."""
-    answer = await anybody.call(method, path)
+    answer = await anonymous.call(method, path)
 
     assert problem(answer)[:2] == (405, "not_found")
     assert sorted(answer.headers["allow"].split(", ")) == sorted(allowed.split(", "))
@@ -69,14 +69,14 @@ async def test_a_wrong_method_says_what_is_allowed(anybody, method, path, allowe
         "//v1/users",
     ],
 )
-async def test_what_is_not_there_is_not_found(anybody, path):
+async def test_what_is_not_there_is_not_found(anonymous, path):
     """404 in the one shape."""
-    assert problem(await anybody.get(path))[:2] == (404, "not_found")
+    assert problem(await anonymous.get(path))[:2] == (404, "not_found")
 
 
-async def test_head_is_a_get_without_its_body(anybody):
+async def test_head_is_a_get_without_its_body(anonymous):
     """As HTTP wants it."""
-    answer = await anybody.call("HEAD", "/v1/openapi.json")
+    answer = await anonymous.call("HEAD", "/v1/openapi.json")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -92,18 +92,18 @@ async def test_head_is_a_get_without_its_body(anybody):
         "application/cloudevents+json",
     ],
 )
-async def test_a_body_that_does_not_say_json_is_malformed(anybody, content_type):
+async def test_a_body_that_does_not_say_json_is_malformed(anonymous, content_type):
     """Nothing is guessed."""
     headers = {} if content_type is None else {"content-type": content_type}
 
-    answer = await anybody.call("POST", "/v1/users", content=b"{}", headers=headers)
+    answer = await anonymous.call("POST", "/v1/users", content=b"{}", headers=headers)
 
     assert problem(answer) == (400, "malformed", "content-type")
 
 
-async def test_json_with_a_charset_is_json(anybody):
+async def test_json_with_a_charset_is_json(anonymous):
     """Some clients name one."""
-    answer = await anybody.call(
+    answer = await anonymous.call(
         "POST",
         "/v1/users",
         content=b"{}",
@@ -129,29 +129,29 @@ async def test_json_with_a_charset_is_json(anybody):
         b'{"a":1}{"b":2}',
     ],
 )
-async def test_a_body_that_is_no_object_is_malformed(anybody, body):
+async def test_a_body_that_is_no_object_is_malformed(anonymous, body):
     """Whatever it is instead."""
-    answer = await anybody.call(
+    answer = await anonymous.call(
         "POST", "/v1/users", content=body, headers={"content-type": "application/json"}
     )
 
     assert problem(answer) == (400, "malformed", "body")
 
 
-async def test_a_body_over_64_kib_is_too_large(anybody):
+async def test_a_body_over_64_kib_is_too_large(anonymous):
     """The rest of it is not even read, whether its length was said or not."""
 
     async def parts():
         for _ in range(64):
             yield b" " * 4_096
 
-    whole = await anybody.call(
+    whole = await anonymous.call(
         "POST", "/v1/users", content=b" " * 65_537, headers={"content-type": "application/json"}
     )
-    chunked = await anybody.call(
+    chunked = await anonymous.call(
         "POST", "/v1/users", content=parts(), headers={"content-type": "application/json"}
     )
-    fits = await anybody.call(
+    fits = await anonymous.call(
         "POST",
         "/v1/users",
         content=b" " * 65_534 + b"{}",
@@ -194,13 +194,13 @@ async def test_a_client_that_goes_away_is_no_bug(backends, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_call_that_takes_too_long_ends_itself(anybody, monkeypatch):
+async def test_a_call_that_takes_too_long_ends_itself(anonymous, monkeypatch):
     """It says so, and when to try again, before the client or a proxy gives up."""
     go_on = threading.Event()
     monkeypatch.setattr(event_handler, "HANDLER_TIMEOUT_S", 0.05)
     monkeypatch.setattr(passwords, "_verify", lambda *_: go_on.wait(10))
 
-    answer = await anybody.call(
+    answer = await anonymous.call(
         "POST",
         "/v1/sessions",
         {"user_name": "unregistered", "password": PASSWORD, "device": "phone"},
@@ -211,13 +211,13 @@ async def test_a_call_that_takes_too_long_ends_itself(anybody, monkeypatch):
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_a_bug_answers_in_the_one_shape_and_is_logged(anybody, backends, caplog):
+async def test_a_bug_answers_in_the_one_shape_and_is_logged(anonymous, backends, caplog):
     """A hash that is none cannot happen, so it is a bug: the client learns nothing of it, the log
     all but the password.
     """
     await backends.accounts.register(Profile(UserId(5), "broken", "Broken", 1), "this is no hash")
 
-    answer = await anybody.call(
+    answer = await anonymous.call(
         "POST", "/v1/sessions", {"user_name": "broken", "password": PASSWORD, "device": "phone"}
     )
 
@@ -230,7 +230,7 @@ async def test_a_bug_answers_in_the_one_shape_and_is_logged(anybody, backends, c
     assert PASSWORD not in caplog.text
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(anybody, monkeypatch):
+async def test_a_body_that_does_not_come_is_not_waited_for(anonymous, monkeypatch):
     """After 2 s the answer is there, the connection ends, and who comes meanwhile is answered."""
     monkeypatch.setattr(router, "BODY_TIMEOUT_S", 0.05)
     never = asyncio.Event()
@@ -241,11 +241,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(anybody, monkeypatch)
 
     headers = {"content-type": "application/json"}
     slow = [
-        asyncio.create_task(anybody.call("POST", "/v1/users", content=half(), headers=headers))
+        asyncio.create_task(anonymous.call("POST", "/v1/users", content=half(), headers=headers))
         for _ in range(64)
     ]
     await asyncio.sleep(0)
-    others = await anybody.get("/.well-known/jwks.json")
+    others = await anonymous.get("/.well-known/jwks.json")
     answers = await asyncio.wait_for(asyncio.gather(*slow), 10)
     never.set()
 
@@ -259,9 +259,9 @@ async def test_a_body_that_does_not_come_is_not_waited_for(anybody, monkeypatch)
 @pytest.mark.parametrize(
     "body", [b'{"user_name": "ann", "user_name": "ben"}', b'{"x": [{"y": 1, "y": 1}]}']
 )
-async def test_a_body_with_a_field_twice_is_malformed(anybody, body):
+async def test_a_body_with_a_field_twice_is_malformed(anonymous, body):
     """A proxy on the way may have read the other one."""
-    answer = await anybody.call(
+    answer = await anonymous.call(
         "POST", "/v1/users", content=body, headers={"content-type": "application/json"}
     )
 

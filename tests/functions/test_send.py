@@ -228,7 +228,7 @@ async def test_a_mark_is_a_receipt_for_both(people, event_targets, topics):
     assert await topics.items(MESSAGES) == [pb.Outcome(command=command)]
 
 
-async def test_a_refused_mark_is_told_to_nobody(people, event_targets, topics):
+async def test_a_refused_mark_is_not_pushed(people, event_targets, topics):
     """A watermark has no key by which a client could know it again."""
     answer = await event_targets.post("send", [event_targets.mark(chat="g-5", read=1)])
 
@@ -326,7 +326,7 @@ async def without_sql(settings):
     await opened.close()
 
 
-async def test_commands_whose_store_is_away_are_parked_one_by_one(
+async def test_commands_whose_store_is_unavailable_are_parked_one_by_one(
     without_sql, event_targets, topics_of
 ):
     """An unknown recipient cannot be looked up: each such command waits alone in chat-retries; what
@@ -345,7 +345,7 @@ async def test_commands_whose_store_is_away_are_parked_one_by_one(
     assert [outcome.command.id for outcome in await topics.items(MESSAGES)] == [note.id]
 
 
-async def test_a_single_command_whose_store_is_away_waits_elsewhere(
+async def test_a_single_command_whose_store_is_unavailable_is_parked(
     without_sql, event_targets, topics_of
 ):
     """In chat-commands a slot of the dispatcher that it holds is one that others need; in
@@ -363,7 +363,7 @@ async def test_a_single_command_whose_store_is_away_waits_elsewhere(
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_a_log_that_is_away_is_tried_again(count, settings, event_targets):
+async def test_an_unavailable_log_is_tried_again(count, settings, event_targets):
     """Without the log nothing can be promised: 503, however many commands there are."""
     settings.data.mkdir(exist_ok=True)
     (settings.data / "log.db").mkdir()

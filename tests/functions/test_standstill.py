@@ -87,7 +87,7 @@ def away():
 
 
 @pytest.mark.timed
-async def test_who_talks_goes_on_while_strangers_wait_for_the_database(
+async def test_known_chats_go_on_while_new_ones_wait_for_the_database(
     people, backends, event_targets, topics, dispatchers, away
 ):
     """Three times as many lone commands as there are slots cannot be decided: the next one takes no
@@ -126,7 +126,7 @@ async def test_who_talks_goes_on_while_strangers_wait_for_the_database(
 
 
 @pytest.mark.parametrize("method", ["put", "mark"])
-async def test_history_is_whole_when_its_store_was_away_for_long(
+async def test_history_is_whole_when_its_store_was_unavailable_for_long(
     people, backends, event_targets, topics, dispatchers, away, method
 ):
     """Longer than all retries of the dispatcher last; and what one kind of write waits for holds up
@@ -199,7 +199,7 @@ async def test_history_is_whole_although_the_dispatcher_gives_up(
 
 
 @pytest.mark.parametrize("strict", [True])
-async def test_strangers_are_reached_although_the_dispatcher_gives_up(
+async def test_first_messages_arrive_although_the_dispatcher_gives_up(
     people, backends, event_targets, topics, dispatchers, away
 ):
     """And no sender is told that a message is lost."""

@@ -89,7 +89,7 @@ async def test_a_burst_of_sends_arrives_whole_and_in_one_order(people, open_devi
     assert [push["n"] for push in bens.pushes] == list(range(1, 65))
 
 
-async def test_a_message_to_nobody_is_refused_after_ok(people, open_device):
+async def test_a_message_to_an_unknown_user_is_refused_after_ok(people, open_device):
     """`ok` says it is in the log; that it had no effect is a `refused` push with its reason."""
     ann, _ = people
     phone = await open_device(ann, "phone")

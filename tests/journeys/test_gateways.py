@@ -50,7 +50,7 @@ async def test_users_of_different_gateways_talk(apart, open_device):
     assert int(answered["message"]) > int(sent["message"])
 
 
-async def test_who_knocks_at_the_wrong_gateway_is_told_the_right_one(apart, open_device):
+async def test_a_client_at_the_wrong_gateway_is_told_the_right_one(apart, open_device):
     """`moved` with the owner's whole URL, then close 4001; there it works, and GET /v1/gateways
     says the same.
     """

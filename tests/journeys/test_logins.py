@@ -149,7 +149,7 @@ async def test_a_new_log_in_on_a_device_ends_the_older_one(people):
     assert await hello(ann, "phone") is None
 
 
-async def test_nobody_can_lock_another_out(people):
+async def test_no_user_can_lock_another_out(people):
     """A hundred wrong passwords are slowed down; the owner's device, even behind the same address,
     notices nothing.
     """

@@ -265,7 +265,7 @@ async def test_a_call_over_http_goes_on_in_the_trace_of_its_request(serve, colle
 
 
 @pytest.mark.parametrize("collector_is", ["absent", "hanging"])
-async def test_a_collector_that_is_away_disturbs_nobody(collector_is, serve, open_device):
+async def test_an_unavailable_collector_disturbs_no_call(collector_is, serve, open_device):
     """Messages go their way, the log says it in one line, and the server stops in time."""
     collector = Collector(*["hang"] * 9)
     if collector_is == "absent":

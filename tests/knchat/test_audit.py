@@ -179,7 +179,7 @@ def test_help_teaches(capsys):
         assert word in help_
 
 
-def test_dev_repairs_at_its_start_and_beside_it_anybody_may_audit(folder, monkeypatch, capsys):
+def test_dev_repairs_at_its_start_and_other_audits_run_beside_it(folder, monkeypatch, capsys):
     """Commands that `send` never saw are delivered and in history, once; an audit on the same
     folder meanwhile finds nothing.
     """

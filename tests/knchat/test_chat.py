@@ -80,7 +80,7 @@ def test_what_is_refused_is_told(knchat, people):
     assert ran.out.endswith(f"{ben}: shorter\n")
 
 
-def test_nobody_to_talk_to(knchat, people):
+def test_an_unknown_user_to_talk_to(knchat, people):
     """An unknown user ends it at once."""
     ran = knchat("chat", "unregistered", stdin="hi\n")
 

@@ -57,7 +57,7 @@ def test_without_a_cluster_chosen_it_says_how_to_choose_one(run, words):
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_a_cluster_that_is_away_is_told_in_a_line(run, words, tmp_path):
+def test_an_unavailable_cluster_is_told_in_a_line(run, words, tmp_path):
     """With the code for what may be right later, and without the token."""
     (tmp_path / "kubeconfig").write_text(json.dumps(CLUSTER))
     ran = run(*words, "--kubeconfig", str(tmp_path / "kubeconfig"))

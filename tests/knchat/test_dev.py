@@ -231,9 +231,7 @@ def test_demo_users_of_an_earlier_start_are_out_when_others_may_come_in(dev, tmp
     process.end()
 
 
-def test_without_demo_nobody_is_registered_and_a_name_that_somebody_has_is_left_to_him(
-    dev, tmp_path
-):
+def test_without_demo_no_user_is_registered_and_a_taken_name_stays_its_users(dev, tmp_path):
     """Known passwords are for demonstrations only, and no account is taken over by one."""
     process = dev("--data", str(tmp_path), "--no-demo", *ANY_PORTS).ready()
     assert process.log_in().status_code == 401

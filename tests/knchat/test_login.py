@@ -71,7 +71,7 @@ def test_profiles_are_apart(served, knchat, people):
     )
 
 
-def test_who_is_not_logged_in_is_told_what_to_do(served, knchat, people):
+def test_without_a_log_in_the_error_says_what_to_do(served, knchat, people):
     """Another user, or another server."""
     ann, _ = people
     stranger = knchat("send", ann, "hi", "--user", "stranger")

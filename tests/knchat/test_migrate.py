@@ -61,7 +61,7 @@ def test_a_wrong_password_is_told_at_once_and_never_waited_for(knchat, postgres,
     assert wrong not in ran.err + ran.out
 
 
-def test_a_database_that_is_away_is_waited_for_as_long_as_asked(knchat, on):
+def test_an_unavailable_database_is_waited_for_as_long_as_asked(knchat, on):
     """Then the exit code says that a later try may succeed."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

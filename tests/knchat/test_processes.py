@@ -194,7 +194,7 @@ server.serve_forever()
 """
 
 
-async def test_one_with_a_listener_is_started_by_who_asks_for_it():
+async def test_one_with_a_listener_is_started_by_its_first_request():
     """Nobody asks, nothing runs.
 
     Requests wait meanwhile, many at once, and all are answered; so it is again after kill -9.
@@ -231,7 +231,7 @@ async def test_one_with_a_listener_that_cannot_start_is_tried_again(caplog):
             assert not tasks[0].done()
 
 
-async def test_one_that_nobody_asked_for_ends_at_once():
+async def test_one_that_was_never_requested_ends_at_once():
     """It is not started for that."""
     with activated(ANSWERS) as (one, _):
         async with running(one) as (tasks, pids):
@@ -242,7 +242,7 @@ async def test_one_that_nobody_asked_for_ends_at_once():
             assert pids.empty()
 
 
-async def test_stop_asks_first_and_kills_who_does_not_hear(caplog):
+async def test_stop_sends_sigterm_first_and_then_sigkill(caplog):
     """SIGTERM, a limit, SIGKILL."""
     polite, stubborn = child(SERVES, "polite"), child(STUBBORN, "stubborn")
     async with running(polite, stubborn) as (tasks, _):

@@ -86,7 +86,7 @@ async def test_a_second_signal_does_not_wait(knchat, log):
     assert await committed(log) == {}
 
 
-async def test_a_log_that_is_away_is_waited_for(knchat, folder, monkeypatch):
+async def test_an_unavailable_log_is_waited_for(knchat, folder, monkeypatch):
     """It says so, prints no `ready`, and ends when it is told to."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
@@ -99,7 +99,7 @@ async def test_a_log_that_is_away_is_waited_for(knchat, folder, monkeypatch):
     assert (ended.code, ended.out) == (exits.OK, "")
 
 
-def test_a_group_that_nobody_has(knchat):
+def test_an_unknown_group(knchat):
     """The help says which there are."""
     ended = knchat("pump", "--group", "other")
 

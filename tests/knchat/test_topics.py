@@ -47,7 +47,7 @@ def test_the_embedded_log_needs_no_topics_made(knchat, monkeypatch):
         assert ran.out.startswith("the embedded log makes its topics itself")
 
 
-def test_a_kafka_that_is_away_is_told_in_a_line(knchat, monkeypatch):
+def test_an_unavailable_kafka_is_told_in_a_line(knchat, monkeypatch):
     """With the variables that may be wrong, and the exit code for what may be right later."""
     monkeypatch.setenv("KNCHAT_LOG", "kafka")
     monkeypatch.setenv("KNCHAT_KAFKA", "127.0.0.1:1")

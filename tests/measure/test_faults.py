@@ -138,7 +138,7 @@ async def _nothing(scene):
     pass
 
 
-async def test_a_fault_that_fails_itself_leaves_no_store_away(monkeypatch):
+async def test_a_fault_that_fails_itself_leaves_no_store_stopped(monkeypatch):
     """Here the load goes wrong in the middle of it."""
 
     async def fail(scene):
@@ -155,7 +155,7 @@ async def test_a_fault_that_fails_itself_leaves_no_store_away(monkeypatch):
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_what_is_down_and_what_stands_still_is_brought_back(fragile):
+def test_stopped_and_paused_stores_are_brought_back(fragile):
     """And what runs is left alone."""
     for name in ("redis", "postgres"):
         fragile.start(name)

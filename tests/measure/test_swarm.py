@@ -99,7 +99,7 @@ async def test_a_gateway_that_is_gone_for_good_is_looked_for(server):
     assert asked == ["ann"]
 
 
-async def test_a_cut_line_is_resumed_and_what_has_no_answer_goes_out_again(server, device):
+async def test_a_cut_connection_is_resumed_and_unanswered_sends_are_repeated(server, device):
     """With the newest cursor, and under the same key."""
     _, script, hellos = server
     script += [[WELCOME, LIVE], [4006], [WELCOME, LIVE]]
@@ -118,7 +118,7 @@ async def test_a_cut_line_is_resumed_and_what_has_no_answer_goes_out_again(serve
     assert list(device.unanswered) == [3]
 
 
-async def test_one_that_nobody_lets_in_says_so(server, device, monkeypatch):
+async def test_one_that_is_refused_says_so(server, device, monkeypatch):
     """After its patience; and it leaves nothing behind that goes on trying."""
     monkeypatch.setattr(swarm, "CONNECT_TIMEOUT_S", 0.3)
     _, script, hellos = server

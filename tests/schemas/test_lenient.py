@@ -159,7 +159,7 @@ def test_other_numbers_are_no_ids(name, number):
     assert (bad.value.field, bad.value.re) == ("id", msgspec.UNSET)
 
 
-def test_a_number_of_any_length_is_ignored_where_nobody_reads_it():
+def test_a_number_of_any_length_is_ignored_where_it_is_not_read():
     """Beside half a surrogate pair, which makes it read again."""
     assert CODECS[JSON].incoming(
         b'{"type":"ping","id":3,"x":"\\ud83d","y":%b}' % (b"9" * 5_000)

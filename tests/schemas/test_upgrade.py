@@ -215,7 +215,7 @@ def test_a_planted_change_is_found(plant, told):
     assert told in breaks(RELEASED, changed)
 
 
-def test_a_field_may_go_when_its_number_is_reserved_for_ever():
+def test_a_field_may_go_when_its_number_is_reserved():
     """Reserved it is fine; what was reserved may neither be used again nor be given free."""
     gone = copy.deepcopy(RELEASED)
     command = next(message for message in gone.message_type if message.name == "Command")

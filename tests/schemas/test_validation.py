@@ -47,7 +47,7 @@ def test_what_no_store_could_hold_is_malformed(change, field):
 
 
 @pytest.mark.parametrize("name", ["id", "user"])
-def test_a_command_of_nobody_is_malformed(name):
+def test_a_command_of_no_user_is_malformed(name):
     """0 is what protobuf says when nothing was said."""
     command = pb.Command()
     command.CopyFrom(COMMAND)

@@ -30,7 +30,7 @@ def stranger(tmp_path):
     return str(certificates.authority)
 
 
-def test_redis_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger):
+def test_redis_takes_its_user_over_tls_and_no_other(secure_settings, stranger):
     """No plain TCP, no default user, no other password; clients refuse another authority."""
     settings = secure_settings("redis")
     place = PLACE("redis")
@@ -59,7 +59,7 @@ def test_redis_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger
             ping(**wrong)
 
 
-def test_postgres_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger):
+def test_postgres_takes_its_user_over_tls_and_no_other(secure_settings, stranger):
     """No plain connection, no other password; clients refuse another authority."""
     settings = secure_settings("postgres")
     place = PLACE("postgres")
@@ -93,7 +93,7 @@ admin.close()
 """
 
 
-def test_kafka_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger):
+def test_kafka_takes_its_user_over_tls_and_no_other(secure_settings, stranger):
     """No plain TCP, no TLS alone, no other password; clients refuse another authority."""
     settings = secure_settings("kafka")
     good = {
@@ -130,7 +130,7 @@ def test_kafka_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger
         assert str(brokers(**wrong)).startswith("kafka.errors.")
 
 
-def test_cassandra_takes_its_user_over_tls_and_nobody_else(secure_settings, stranger):
+def test_cassandra_takes_its_user_over_tls_and_no_other(secure_settings, stranger):
     """No plain connection, not the superuser that everybody knows; clients refuse another
     authority.
     """

@@ -164,7 +164,9 @@ class _Talk:
             case Reload():
                 logins.note("(too much was missed; end and start again to see it)")
             case Disconnected():
-                logins.note(f"(connection lost: {event.reason}; reconnecting in {event.pause_s:.1f} s)")
+                logins.note(
+                    f"(connection lost: {event.reason}; reconnecting in {event.pause_s:.1f} s)"
+                )
             case Connected() if event.result != "new":
                 logins.note("(connected again)")
             case _:

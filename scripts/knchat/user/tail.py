@@ -88,7 +88,9 @@ async def _tail(
                 case Connected():
                     logins.note(f"connected: {event.result}")
                 case Disconnected():
-                    logins.note(f"connection lost ({event.reason}), reconnecting in {event.pause_s:.1f} s")
+                    logins.note(
+                        f"connection lost ({event.reason}), reconnecting in {event.pause_s:.1f} s"
+                    )
                 case frames.Live():
                     listening = True
                 case _ if not listening:

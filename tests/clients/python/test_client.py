@@ -196,7 +196,7 @@ async def test_history_digests_and_chats(people, log_in):
 
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
-async def test_cut_lines_lose_nothing_and_double_nothing(people, log_in, through, encoding):
+async def test_cut_connections_lose_nothing_and_double_nothing(people, log_in, through, encoding):
     """Both lines are cut again and again while Ann writes: Ben is shown each message once, and
     history agrees.
     """
@@ -236,7 +236,7 @@ async def test_cut_lines_lose_nothing_and_double_nothing(people, log_in, through
     await digest_of(bens, end.chat, sent[0], end.message, count=count + 1)
 
 
-async def test_a_dead_line_is_left(people, log_in, through, monkeypatch):
+async def test_a_dead_connection_is_left(people, log_in, through, monkeypatch):
     """Nothing is closed, but nothing passes: a send that waits finds out, and arrives over the next
     line.
     """

@@ -459,7 +459,7 @@ async def test_a_suspended_machine_notices_the_silence_when_it_wakes(server, con
     assert (await server.session()).hello["resume"] == "c0"
 
 
-async def test_pings_are_a_sign_of_life(server, connect):
+async def test_pings_keep_the_session_open(server, connect):
     """The server's pings are answered, and count."""
     client, session = await connect(welcome={"ping_s": 1})
     for _ in range(4):
@@ -511,7 +511,7 @@ async def test_a_gateway_that_is_gone_is_asked_for(server, make_client):
     assert ("GET", "/v1/gateways") in server.calls
 
 
-async def test_nobody_there_at_all(server, make_client):
+async def test_no_gateway_answers_at_all(server, make_client):
     """`connect` gives up in time, says whom it tried, and leaves nothing running."""
     client = await make_client()
     server.handshakes = [HTTPStatus.SERVICE_UNAVAILABLE] * 50
@@ -553,7 +553,7 @@ async def test_connect_twice_is_one_session(server, connect):
     await server.no_session(0.1)
 
 
-async def test_nobody_is_logged_in(server, make_client):
+async def test_without_a_log_in_connect_is_refused(server, make_client):
     """Without a log-in there is nothing to connect with."""
     client = await make_client()
     await client.log_out()

@@ -79,7 +79,7 @@ async def test_what_was_sent_counts_as_seen(server, connect):
     assert (await server.session()).hello["seen"] == "77"
 
 
-async def test_a_send_survives_lost_lines(server, connect):
+async def test_a_send_survives_lost_connections(server, connect):
     """No answer before the cut: the same key again in the next session, until there is one."""
     client, session = await connect()
     sending = asyncio.create_task(client.send("hi", to=BOB))
@@ -236,7 +236,7 @@ async def test_an_answer_of_another_kind(connect, answer):
         await sending
 
 
-async def test_a_line_that_does_not_answer_is_checked(server, connect, monkeypatch):
+async def test_a_connection_that_does_not_answer_is_checked(server, connect, monkeypatch):
     """A ping finds a dead connection while a call waits, long before the heartbeat would."""
     monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.05)
     monkeypatch.setattr("knchat_client.session._PONG_S", 0.2)
@@ -351,7 +351,7 @@ async def test_a_bot_that_answers_each_message(server, connect):
     assert answered == list(range(1, count + 1))
 
 
-async def test_a_full_queue_leaves_news_of_the_line_out():
+async def test_a_full_queue_leaves_news_of_the_connection_out():
     """Connected and Disconnected are told when there is room; what the app must act on always is,
     once.
     """
