@@ -1,4 +1,4 @@
-"""`scripts/bench flood`: what one account can take from everybody else, for each HTTP call and each
+"""`scripts/bench flood`: what one account can take from all others, for each HTTP call and each
 frame.
 
 A fresh product; before and after each flood another user of another address is measured in the

@@ -23,7 +23,7 @@ HEAL_S = 120.0
 """After it everything that waited must have been delivered."""
 # Who was not written to lately: so many users, and so many messages a second to them, which must
 # all arrive so soon after a return.
-STRANGERS, STRANGERS_RATE, STRANGERS_S = 20, 10, 10.0
+NEW_USERS, NEW_USERS_RATE, NEW_USERS_S = 20, 10, 10.0
 # 45 minutes of a pump are 60 s with `kn-chat pump --pace`, so that a dispatcher's retries end
 # several times.
 LONG_AWAY_S, LONG_PACE = 60.0, "--pump=--pace=0.0222"
@@ -87,7 +87,7 @@ class Fault(NamedTuple):
     """What is done, in words with `{away}` for how long; `lasts_s`: what the load goes on for,
     beside the outage, until all serves again.
 
-    `goes_on`: messages are delivered as always while the store is unavailable; `p99_s`: so soon. `kept_s`:
+    `goes_on`: messages are delivered as always during the outage; `p99_s`: so soon. `kept_s`:
     all are in history so soon after its return. `kills`: it lasts as long as the kills that were
     asked for. `flags`: what `dev --real` is started with.
     """
@@ -119,28 +119,28 @@ async def broker_pause(scene: Scene) -> None:
 
 
 async def postgres_stop(scene: Scene) -> None:
-    """Log-in says when to come again; who knows each other talks on; strangers' messages, ten a
+    """Log-in says when to come again; users who know each other talk on; first messages, ten a
     second, wait, and come soon after.
     """
     run = scene.run
-    strangers = await run.target.users(STRANGERS, f"stranger-{time.monotonic_ns()}")
-    record, key = Record(int(scene.outage_s * STRANGERS_RATE)), f"s{time.monotonic_ns()}"
+    others = await run.target.users(NEW_USERS, f"new-{time.monotonic_ns()}")
+    record, key = Record(int(scene.outage_s * NEW_USERS_RATE)), f"s{time.monotonic_ns()}"
     devices = [
         swarm.ChatDevice(
-            run.ws or user.gateway, user, strangers[number ^ 1].user, key, record, "hello"
+            run.ws or user.gateway, user, others[number ^ 1].user, key, record, "hello"
         )
-        for number, user in enumerate(strangers)
+        for number, user in enumerate(others)
     ]
     await swarm.connect_all(devices)
 
     async def meanwhile() -> None:
         began, row = time.monotonic(), 0
-        login = asyncio.create_task(_log_in(scene, strangers[0].name))
+        login = asyncio.create_task(_log_in(scene, others[0].name))
         while row < record.slots and time.monotonic() < began + scene.outage_s - 1:
             record.sent[row] = record.due[row] = time.monotonic_ns()
-            devices[row % STRANGERS].send(row)
+            devices[row % NEW_USERS].send(row)
             row += 1
-            await asyncio.sleep(max(0.0, began + row / STRANGERS_RATE - time.monotonic()))
+            await asyncio.sleep(max(0.0, began + row / NEW_USERS_RATE - time.monotonic()))
         await login
 
     await scene.outage("postgres", meanwhile=meanwhile)
@@ -149,18 +149,18 @@ async def postgres_stop(scene: Scene) -> None:
     rows = [row for row in range(record.slots) if record.sent[row]]
     arrived_s = (max(record.delivered[row] for row in rows) - served_ns) / 1e9
     say(
-        f"  {len(rows)} messages to strangers: the last arrived {arrived_s:.1f} s after the "
-        "database's return"
+        f"  {len(rows)} first messages: the last arrived {arrived_s:.1f} s after the database's "
+        "return"
     )
     if record.refused or record.outstanding:
         scene.problems.append(
-            f"of {len(rows)} messages to strangers {record.outstanding} did not arrive, refused "
+            f"of {len(rows)} first messages {record.outstanding} did not arrive, refused "
             f"{record.refused}"
         )
-    elif arrived_s > STRANGERS_S:
+    elif arrived_s > NEW_USERS_S:
         scene.problems.append(
-            f"messages to strangers arrived {arrived_s:.1f} s after the database's return, not "
-            f"within {STRANGERS_S:g} s"
+            f"first messages arrived {arrived_s:.1f} s after the database's return, not "
+            f"within {NEW_USERS_S:g} s"
         )
     for device in devices:
         device.close()

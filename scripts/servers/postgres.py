@@ -1,5 +1,5 @@
 """PostgreSQL: the role `knchat`, no superuser, owns the database `knchat` and may make others for
-tests; everybody gives a password.
+tests; every user gives a password.
 
 The server refuses to run as root: then it runs as `postgres` or `nobody`, and its data lies where
 that user can reach it.

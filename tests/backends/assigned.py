@@ -1,7 +1,7 @@
 """A process that is a member of a group which shares partitions, for tests that kill it: says what
 it has, a JSON line at each change.
 
-`python -m tests.backends.assigned SERVERS PREFIX GROUP NAME`; SIGTERM makes it leave the group gracefully.
+`python -m tests.backends.assigned SERVERS PREFIX GROUP NAME`; SIGTERM makes it leave gracefully.
 """
 
 from __future__ import annotations

@@ -166,8 +166,8 @@ def tries():
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 async def test_the_verdict_is_the_dispatcher_s(row, embedded):
-    """So many tries, so far apart, then committed: taken, or dead-lettered once with the code of the
-    last answer, if there was one.
+    """So many tries, so far apart, then committed: taken, or dead-lettered once with the code of
+    the last answer, if there was one.
     """
     before, naps = tries(), Naps()
     await append(embedded, event())

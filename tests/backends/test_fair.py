@@ -77,7 +77,7 @@ async def test_waiting_calls_are_served_in_turn():
 
 
 async def test_the_queue_is_bounded_for_each_and_for_all():
-    """Who has filled his part is sent away, others are not."""
+    """A caller whose part of the queue is full is refused, others are not."""
     turns, order = Turns(1, each=1, waiting=3, each_waiting=2, busy="too many"), []
     visits = [Visit(turns, who, order) for who in ("ann", "ann", "ann", "ann", "ben", "ben")]
     await settle()

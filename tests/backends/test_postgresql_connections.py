@@ -63,7 +63,7 @@ async def through_proxy(postgres):
 
 @pytest.mark.parametrize("writing", [False, True])
 async def test_a_query_whose_connection_is_cut_is_sent_again(postgres, writing):
-    """Nothing had been committed, so it can be; once, on a new line."""
+    """Nothing had been committed, so it can be; once, on a new connection."""
     async with through_proxy(postgres) as (proxy, url):
         database, other = postgres.open(url), postgres.open(postgres.empty())
         question = f"DO $$ BEGIN PERFORM pg_sleep(0.5) /* {random_id()} */; END $$"

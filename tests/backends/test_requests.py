@@ -210,8 +210,8 @@ def test_verdicts_are_those_of_the_measured_table(statuses, meaning):
 
 
 def test_a_record_that_is_no_cloudevent_has_a_dead_letter_all_the_same():
-    """It ends where the dispatcher's wrapped event ends: dead-lettered as 422, under the dispatcher's
-    type.
+    """It ends where the dispatcher's wrapped event ends: dead-lettered as 422, under the
+    dispatcher's type.
     """
     record = ConsumerRecord("chat-commands", 4, 17, 0, b"key", [("x-header", b"\xff")], b"plain")
     with pytest.raises(Malformed):

@@ -327,7 +327,7 @@ async def test_a_ping_says_whether_tokens_can_be_verified(source, signers):
 
 
 async def test_without_any_keys_it_is_unavailable(tmp_path, signers):
-    """A gateway that never saw a key refuses no token as a stranger's: it asks to try again."""
+    """A gateway that never saw a key refuses no token for good: it asks to try again."""
     clock, file = Clock(), tmp_path / "late.json"
     public = PublicKeys(Settings(jwks=str(file)), clock=clock)
     token = signers[0].sign(CLAIMS)

@@ -67,7 +67,7 @@ class Ours:
         return found
 
     def versions(self):
-        """What changes when anybody writes an object, and what changes when its spec does."""
+        """What changes when an object is written, and what changes when its spec does."""
         return {
             path: (thing["metadata"].get("generation"), thing["metadata"]["resourceVersion"])
             for path, thing in self.objects().items()

@@ -199,7 +199,7 @@ async def test_gateways_read_deliveries_and_write_nothing(as_user):
 
 
 async def test_the_data_plane_reads_inboxes_and_writes_commands_questions_and_dead_letters(as_user):
-    """It cannot tell anybody anything either, nor write history."""
+    """It cannot write deliveries either, nor history."""
     plane = as_user("kn-chat")
 
     assert await may_join(plane, "send", topics.COMMANDS)

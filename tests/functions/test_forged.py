@@ -61,7 +61,7 @@ def signed(
 
 FORGED = {
     "unsigned": lambda event: event,
-    "signed by a stranger": lambda event: signed(event, FOREIGN_KEY),
+    "signed with a foreign key": lambda event: signed(event, FOREIGN_KEY),
     "signed with a key that is over": lambda event: signed(event, OLD_KEY),
     "empty signature": lambda event: replace(event, extensions={**event.extensions, SIGNATURE: ""}),
     "other data": lambda event: replace(signed(event), data=event.data + event.data[2:]),

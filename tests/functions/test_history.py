@@ -351,7 +351,7 @@ async def test_a_query_past_its_deadline_is_not_answered(event_targets, backends
 
 
 async def test_answers_are_grouped_by_the_asker_s_partition(event_targets, said, topics, busy):
-    """One event, many askers: each partition gets one record, and each asker all his answers."""
+    """One event, many askers: each partition gets one record, and each asker all answers."""
     queries = [
         pb.Query(user=user, session=f"s-{user}", re=n, deadline_ms=FOR_EVER, **body)
         for user in (event_targets.ALICE, event_targets.BOB)
@@ -428,7 +428,7 @@ async def test_an_unavailable_store_is_tried_again(settings, event_targets, topi
 
 
 async def test_a_user_with_many_queries_delays_no_other(event_targets, topics, people, busy):
-    """One event with ten questions of Alice before one of Bob: his is answered with her first, and
+    """One event with ten questions of Alice before one of Bob: Bob's is answered with Alice's first, and
     nothing is answered twice.
     """
     alices = [

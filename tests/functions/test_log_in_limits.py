@@ -54,8 +54,8 @@ async def test_guesses_from_one_network_are_slowed_down(ann, backends):
 
 
 async def test_no_user_can_lock_another_out(ann, backends):
-    """Whatever is guessed elsewhere, the owner logs in from where he is, changes his password, and
-    refreshes.
+    """Whatever is guessed elsewhere, the owner logs in from the usual network, changes the password,
+    and refreshes.
     """
     backends.reads.clock = lambda: NOW_S
     for number in range(12):
@@ -72,8 +72,8 @@ async def test_no_user_can_lock_another_out(ann, backends):
 
 
 async def test_guesses_from_many_networks_are_slowed_down_together(ann, backends):
-    """Five times as many wrong ones from all networks within an hour: each has one try in 30 s; who
-    comes first from his gets in.
+    """Five times as many wrong ones from all networks within an hour: each has one try in 30 s; the
+    first one from a network gets in.
     """
     backends.reads.clock = lambda: NOW_S
     for number in range(15):

@@ -82,8 +82,8 @@ async def test_a_new_password_counts_at_once(ann, topics):
 
 
 async def test_a_new_password_ends_a_thief_on_the_same_device(ann):
-    """He has copied the tokens and keeps in step: neither his access token nor his refresh token
-    counts, though the device goes on.
+    """The thief has copied the tokens and keeps in step: neither the thief's access token nor the
+    refresh token counts, though the device goes on.
     """
     thief = Caller(ann.backends)
     ann.login = (await ann.renew()).json()

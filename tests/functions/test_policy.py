@@ -37,7 +37,7 @@ async def away(tmp_path):
 
 
 async def test_existing_users_are_known(people, backends, clock, event_targets):
-    """A stranger is not."""
+    """Others are not."""
     known = await Policy(clock).known(
         {event_targets.ALICE, event_targets.BOB, 4711}, backends.accounts
     )
@@ -102,8 +102,8 @@ async def test_unavailable_sql_is_not_asked_for_a_while(
 async def test_a_call_that_needs_no_sql_is_not_held_up_by_it(
     people, backends, clock, event_targets
 ):
-    """It may hang: he is told what is remembered, one question is asked behind him, and its answer
-    is for those who come after.
+    """It may hang: the call gets the cached answer, one question is asked behind it, and its answer
+    is for later calls.
     """
     remembering, asked = Policy(clock), Hanging(backends.accounts)
     await remembering.known({event_targets.BOB}, backends.accounts)
@@ -178,7 +178,7 @@ def test_what_is_known_decides():
 
 
 def test_only_its_people_know_a_chat():
-    """A stranger, and who asks for a group, hears that there is none."""
+    """A user outside it, and a question for a group, get unknown_chat."""
     assert members_of("d-1-2", 2) == (1, 2)
     for chat in ("d-1-2", "g-1"):
         with pytest.raises(Refused) as refusal:

@@ -255,7 +255,7 @@ async def test_reading_old_dead_letters_again_does_nothing(
 
 
 async def test_a_command_of_an_hour_ago_is_not_reported(backends, event_targets, topics, die):
-    """He has given it up, or sent it again: the audit decides what becomes of it."""
+    """Its sender has given it up, or sent it again: the audit decides what becomes of it."""
     _, answer = await die(
         [event_targets.text(id=first_id_at(backends.clock.now_ms() - RECENT_MS - 1_000))]
     )
@@ -305,7 +305,7 @@ async def test_a_failed_mark_is_not_reported(event_targets, topics, die):
 
 
 async def test_its_own_dead_letters_are_tried_again(event_targets, topics, die):
-    """They died because the log was away.
+    """They died because the log was unavailable.
 
     What `send` had said of it is overwritten, and `send` will say it again.
     """
@@ -323,7 +323,7 @@ async def test_its_own_dead_letters_are_tried_again(event_targets, topics, die):
 
 
 async def test_other_functions_dead_letters_are_left_alone(event_targets, topics, die):
-    """Those of `history`, and of anybody else, wait for a re-drive."""
+    """Those of `history`, and of all other functions, wait for a re-drive."""
     for payload, changes in (
         ([pb.Query(user=event_targets.ALICE)], {}),
         ([event_targets.text()], {"type": "dev.knative.kafka.event"}),
@@ -346,7 +346,7 @@ async def test_what_cannot_be_read_is_counted(data, event_targets, topics, die):
 
 
 async def test_a_command_without_a_user_is_counted(event_targets, topics, die):
-    """Who should be told of it?"""
+    """There is no sender to report to."""
     command = event_targets.text()
     command.ClearField("user")
     _, answer = await die([command])

@@ -95,7 +95,7 @@ async def test_a_message_to_an_unknown_user_is_refused_after_ok(people, open_dev
     phone = await open_device(ann, "phone")
 
     ok = await phone.ask(
-        {"type": "send", "to": "4611686018427387000", "key": "lonely", "text": "anybody?"}
+        {"type": "send", "to": "4611686018427387000", "key": "lonely", "text": "hello?"}
     )
     refused = await phone.hear("refused")
 

@@ -79,7 +79,7 @@ async def test_a_stolen_refresh_token_is_found_out(shifted):
     shim.suspend(121)
     assert (await phone.closed())[
         0
-    ] == 1012  # the gateway lets everybody come anew after such a gap
+    ] == 1012  # the gateway lets all sessions reconnect after such a gap
     await phone.connect()
 
     assert refresh(stolen, "phone") == 401
@@ -94,7 +94,7 @@ async def test_a_stolen_refresh_token_is_found_out(shifted):
 
 
 async def test_a_thief_in_step_is_out_when_the_password_is_changed(people):
-    """He keeps up with each refresh and holds the device's socket: one call ends all that he has,
+    """The thief keeps up with each refresh and holds the device's socket: one call ends all of that,
     and the owner goes on with new tokens.
     """
     ann, ben = people
@@ -102,17 +102,17 @@ async def test_a_thief_in_step_is_out_when_the_password_is_changed(people):
         ann.log_in(device)
     assert refresh(ann, "phone") == 201
     thief = copied(ann)
-    tablet, his = Device(ann, "tablet"), Device(thief, "phone")
+    tablet, stolen = Device(ann, "tablet"), Device(thief, "phone")
     await tablet.connect()
-    await his.connect()
-    assert his.user.call("GET", "/v1/devices", device="phone").status_code == 200
+    await stolen.connect()
+    assert stolen.user.call("GET", "/v1/devices", device="phone").status_code == 200
 
     body = {"password": PASSWORD, "new_password": f"{PASSWORD} staple"}
     answer = ann.call("PUT", "/v1/me/password", device="phone", json=body)
     assert answer.status_code == 200
     ann.tokens["phone"] |= answer.json()
 
-    assert await asyncio.gather(ended(his), ended(tablet)) == [4004, 4403]
+    assert await asyncio.gather(ended(stolen), ended(tablet)) == [4004, 4403]
     assert (refresh(thief, "phone"), refresh(thief, "tablet")) == (401, 401)
     assert thief.call("GET", "/v1/me", device="phone").status_code == 401
     assert await hello(thief, "phone") == 4004
@@ -136,12 +136,12 @@ async def test_a_new_log_in_on_a_device_ends_the_older_one(people):
     ann, _ = people
     ann.log_in("phone")
     thief = copied(ann)
-    his = Device(thief, "phone")
-    await his.connect()
+    stolen = Device(thief, "phone")
+    await stolen.connect()
 
     ann.log_in("phone")
 
-    assert await ended(his) == 4403
+    assert await ended(stolen) == 4403
     assert thief.call("GET", "/v1/me", device="phone").status_code == 401
     assert refresh(thief, "phone") == 401
     assert await hello(thief, "phone") == 4403

@@ -274,7 +274,7 @@ def test_a_wrong_password_stops_the_start(start, tmp_path, store, who):
 
 @pytest.mark.parametrize(("store", "who"), USERS)
 def test_an_unknown_authority_stops_the_start(start, tmp_path, store, who):
-    """The server may be anybody: nothing is said to it."""
+    """The server may be any program: nothing is said to it."""
     others = Certificates(tmp_path / "others")
     others.make()
 

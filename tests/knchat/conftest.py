@@ -26,7 +26,7 @@ def knchat(tmp_path):
 
 @pytest.fixture
 def people(served, knchat):
-    """Ann and Ben, logged in; Ben last, so he is who commands act for unless told otherwise."""
+    """Ann and Ben, logged in; Ben last, so commands act for Ben unless told otherwise."""
     ann, ben = new_user(served.http, "ann"), new_user(served.http, "ben")
     for user in (ann, ben):
         assert knchat("login", user.name, "--http", served.http, "--password", PASSWORD).code == 0

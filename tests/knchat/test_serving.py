@@ -1,4 +1,4 @@
-"""The HTTP server of `dev` before strangers: what a connection may cost, and that others do not
+"""The HTTP server of `dev` with hostile clients: what a connection may cost, and that others do not
 notice.
 """
 

@@ -49,7 +49,7 @@ def test_nothing_is_found_where_nothing_is_wrong(scene):
 
 
 def test_what_should_go_on_and_waits_is_found(scene):
-    """Cassandra, PostgreSQL and Redis may be away without anybody's noticing."""
+    """Cassandra, PostgreSQL and Redis may be unavailable without a slow message."""
     (found,) = faults.problems(AWAY, step(slow=range(50, 120)), scene)
 
     assert found.startswith("70 of 101 messages took longer than 5 s while it was away")

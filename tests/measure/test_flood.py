@@ -1,4 +1,4 @@
-"""What one account can take from everybody else: a short `scripts/bench flood` with a loose bound,
+"""What one account can take from all others: a short `scripts/bench flood` with a loose bound,
 since tests share their machine.
 """
 

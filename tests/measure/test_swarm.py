@@ -119,7 +119,7 @@ async def test_a_cut_connection_is_resumed_and_unanswered_sends_are_repeated(ser
 
 
 async def test_one_that_is_refused_says_so(server, device, monkeypatch):
-    """After its patience; and it leaves nothing behind that goes on trying."""
+    """After its timeout; and it leaves nothing behind that goes on trying."""
     monkeypatch.setattr(swarm, "CONNECT_TIMEOUT_S", 0.3)
     _, script, hellos = server
     script += [[4006]] * 100

@@ -368,7 +368,7 @@ def test_no_event_fails_for_its_trace(raw):
     st.none() | st.binary(),
 )
 def test_any_record_is_read_or_refused(headers, value):
-    """Fuzz: a record of anybody never raises anything but Malformed."""
+    """Fuzz: no record raises anything but Malformed."""
     for extra in ([], CONTEXT, [("content-type", b"application/cloudevents+json")]):
         with suppress(Malformed):
             from_kafka([*headers, *extra], value)

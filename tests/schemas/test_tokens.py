@@ -1,4 +1,4 @@
-"""Access tokens: what we sign is taken, and nothing else that anybody has ever tried on a JWT."""
+"""Access tokens: what we sign is taken, and none of the known attacks on JWTs."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_a_token_whose_time_has_not_come_is_refused_for_now(early):
 
 
 def test_an_unknown_kid_is_told_apart():
-    """The holder of the keys may read them again; everybody else sees a bad token."""
+    """The holder of the keys may read them again; a client sees a bad token."""
     with pytest.raises(tokens.UnknownKey):
         tokens.verify(GOOD, {"other": KEY.public_key()}, NOW_S)
 

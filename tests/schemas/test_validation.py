@@ -1,4 +1,4 @@
-"""What is checked of a command that lies in the log, where anybody may have written it."""
+"""What is checked of a command that lies in the log, where any producer may have written it."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_kafka_takes_its_user_over_tls_and_no_other(secure_settings, stranger):
 
 
 def test_cassandra_takes_its_user_over_tls_and_no_other(secure_settings, stranger):
-    """No plain connection, not the superuser that everybody knows; clients refuse another
+    """No plain connection, not the default superuser; clients refuse another
     authority.
     """
     settings = secure_settings("cassandra")

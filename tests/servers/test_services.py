@@ -1,4 +1,4 @@
-"""`scripts/services`: servers come up once, are found again by anybody, keep their data over kill
+"""`scripts/services`: servers come up once, are found again by any process, keep their data over kill
 -9, and end by pid.
 """
 

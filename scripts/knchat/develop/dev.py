@@ -413,7 +413,9 @@ async def _register_demo(context: Context, *, wanted: bool) -> bool:
     if backends.settings.host not in {"127.0.0.1", "::1", "localhost"}:
         await _close_demo(context)
         if wanted:
-            _say("no demo users: KNCHAT_HOST lets others in, and everybody knows their passwords")
+            _say(
+                "no demo users: KNCHAT_HOST lets other machines in, and their passwords are public"
+            )
         return False
     if not wanted:
         return False

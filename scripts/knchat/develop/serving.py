@@ -57,7 +57,7 @@ class HttpServer(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                # Its warnings are about what strangers send.
+                # Its warnings are about malformed requests.
                 log_level="error",
                 access_log=False,
                 # KNCHAT_TRUSTED_PROXIES alone decides which proxies are believed.

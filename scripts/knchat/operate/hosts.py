@@ -140,7 +140,7 @@ def _gateway(asked: Asked, hosts: list[str]) -> dict[str, Any]:
     ]
     # Port 80 without a host: the issuer's challenges come there, and people who forgot the s. Calls
     # are not sent on: a program that called without TLS would go on doing so, and show its tokens
-    # and passwords to everybody on the way each time.
+    # and passwords readable on the way each time.
     plain = {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": here}
     spec = {"gatewayClassName": asked.gateway_class, "listeners": [plain, *listeners]}
     return _object(
