@@ -26,8 +26,8 @@ from servers.services import Services
 
 BEFORE_S, AFTER_S = 5.0, 20.0
 SLOW_S = 1.0
-# What a part of the product that goes on may take while a store is unavailable, and at the end of every
-# step. Most of it is a busy machine's.
+# What a part of the product that goes on may take while a store is unavailable, and at the end of
+# every step. Most of it is a busy machine's.
 MAX_WAIT_S = 5.0
 # Where a client notices the beginning of an outage: what is under way then may wait for a timeout.
 SHARE_SLOW = 0.05

@@ -75,8 +75,8 @@ def test_only_trusted_proxies_are_believed(peer, forwarded, address):
     [("127.0.0.1", ""), ("10.244.0.17", ""), ("fd00::1", ""), ("8.8.8.8", "8.8.8.8")],
 )
 def test_without_trusted_proxies_no_header_is_believed(peer, address, caplog):
-    """A private peer that sends one is a proxy: all clients behind it would share one limit, so there
-    is none, and the log says so once.
+    """A private peer that sends one is a proxy: all clients behind it would share one limit, so
+    there is none, and the log says so once.
     """
     client_address_module._warn.cache_clear()
     with caplog.at_level(logging.WARNING):

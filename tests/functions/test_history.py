@@ -428,8 +428,8 @@ async def test_an_unavailable_store_is_tried_again(settings, event_targets, topi
 
 
 async def test_a_user_with_many_queries_delays_no_other(event_targets, topics, people, busy):
-    """One event with ten questions of Alice before one of Bob: Bob's is answered with Alice's first, and
-    nothing is answered twice.
+    """One event with ten questions of Alice before one of Bob: Bob's is answered with Alice's
+    first, and nothing is answered twice.
     """
     alices = [
         pb.Query(

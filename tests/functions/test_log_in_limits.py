@@ -54,8 +54,8 @@ async def test_guesses_from_one_network_are_slowed_down(ann, backends):
 
 
 async def test_no_user_can_lock_another_out(ann, backends):
-    """Whatever is guessed elsewhere, the owner logs in from the usual network, changes the password,
-    and refreshes.
+    """Whatever is guessed elsewhere, the owner logs in from the usual network, changes the
+    password, and refreshes.
     """
     backends.reads.clock = lambda: NOW_S
     for number in range(12):

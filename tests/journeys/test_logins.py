@@ -94,8 +94,8 @@ async def test_a_stolen_refresh_token_is_found_out(shifted):
 
 
 async def test_a_thief_in_step_is_out_when_the_password_is_changed(people):
-    """The thief keeps up with each refresh and holds the device's socket: one call ends all of that,
-    and the owner goes on with new tokens.
+    """The thief keeps up with each refresh and holds the device's socket: one call ends all of
+    that, and the owner goes on with new tokens.
     """
     ann, ben = people
     for device in ("phone", "tablet"):

@@ -1,5 +1,5 @@
-"""`scripts/services`: servers come up once, are found again by any process, keep their data over kill
--9, and end by pid.
+"""`scripts/services`: servers come up once, are found again by any process, keep their data over
+kill -9, and end by pid.
 """
 
 import json
