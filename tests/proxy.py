@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and its server, to cut the line, hold it, or lead it elsewhere.
+"""A TCP proxy between a client and its server, to cut, hold or redirect connections.
 
 Runs in the test's own event loop.
 """
@@ -16,7 +16,7 @@ class Proxy:
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         self.accepted = 0
-        self._lines: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._connections: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
@@ -30,15 +30,15 @@ class Proxy:
 
     async def cut(self) -> int:
         """Resets all connections, in the middle of whatever passes; says how many there were."""
-        lines = list(self._lines)
-        for line in lines:
-            for writer in line:
+        connections = list(self._connections)
+        for connection in connections:
+            for writer in connection:
                 writer.transport.abort()
         await self.connections(0)
-        return len(lines)
+        return len(connections)
 
     def hold(self) -> None:
-        """Passes nothing on any more, in either direction, and closes nothing: a dead line."""
+        """Passes nothing on any more, in either direction, and closes nothing: dead connections."""
         self._open.clear()
 
     def release(self) -> None:
@@ -47,7 +47,7 @@ class Proxy:
     async def connections(self, count: int) -> None:
         """Waits until there are so many."""
         async with asyncio.timeout(15), self._changed:
-            await self._changed.wait_for(lambda: len(self._lines) == count)
+            await self._changed.wait_for(lambda: len(self._connections) == count)
 
     async def close(self) -> None:
         self._server.close()
@@ -64,8 +64,8 @@ class Proxy:
             if self.refusing:
                 return
             there, back = await asyncio.open_connection(*self.target)
-            line = (writer, back)
-            self._lines.add(line)
+            connection = (writer, back)
+            self._connections.add(connection)
             await self._tell()
             try:
                 ways = [
@@ -78,7 +78,7 @@ class Proxy:
                 await asyncio.gather(*ways, return_exceptions=True)
             finally:
                 back.transport.abort()
-                self._lines.discard(line)
+                self._connections.discard(connection)
                 await self._tell()
         except OSError:
             pass

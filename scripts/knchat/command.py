@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-Act = Callable[..., int | None]
+Callback = Callable[..., int | None]
 """What a subcommand does, with an argument for each option and argument of its command line."""
 
 
@@ -34,7 +34,7 @@ class _Group(_Examples, click.Group):
         return list(self.commands)
 
 
-def command(examples: str) -> Callable[[Act], click.Command]:
+def command(examples: str) -> Callable[[Callback], click.Command]:
     """Makes a subcommand of a function.
 
     Its docstring is the help, which ends with these examples.
@@ -47,11 +47,11 @@ def group(examples: str) -> Callable[[Callable[[], None]], click.Group]:
     return click.group(cls=_Group, epilog=examples)
 
 
-def exclusive(*names: str) -> Callable[[Act], Act]:
+def exclusive(*names: str) -> Callable[[Callback], Callback]:
     """Lets at most one of these options be given, by the names of their arguments."""
 
-    def of(act: Act) -> Act:
-        @wraps(act)
+    def of(callback: Callback) -> Callback:
+        @wraps(callback)
         def checked(**given: Any) -> int | None:
             first, *others = [f"--{name.replace('_', '-')}" for name in names if given[name]] or [
                 ""
@@ -60,17 +60,17 @@ def exclusive(*names: str) -> Callable[[Act], Act]:
                 raise click.UsageError(
                     f"{others[0]} is not allowed with {first}", click.get_current_context()
                 )
-            return act(**given)
+            return callback(**given)
 
         return checked
 
     return of
 
 
-def declared(act: Act, *shared: Callable[[Act], Act]) -> Act:
+def declared(callback: Callback, *shared: Callable[[Callback], Callback]) -> Callback:
     """What these options make of a function, to be shown in this order: for options that several
     subcommands share.
     """
     for option in reversed(shared):
-        act = option(act)
-    return act
+        callback = option(callback)
+    return callback

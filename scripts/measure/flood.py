@@ -31,7 +31,7 @@ import uvloop
 from functions.endpoints import accounts, chats, devices
 from functions.runtime import openapi
 from functions.runtime.http_endpoint import Endpoint
-from measure.flooder import Http, Line
+from measure.flooder import Connection, Http
 from measure.process import ahead_of_others
 from measure.product import Product
 from schemas import costs, frames
@@ -111,11 +111,11 @@ class Other:
     def __init__(self, address: str, me: Person) -> None:
         self._http, self._logging_in = Http(address, own=OTHER), Http(address, own=OTHER)
         self._me = me
-        self._line = Line()
+        self._connection = Connection()
 
     async def open(self) -> None:
         """Connects."""
-        await self._line.open(self._me.gateway, self._me.token, "phone")
+        await self._connection.open(self._me.gateway, self._me.token, "phone")
 
     async def feel(self, seconds: float) -> Felt:
         """Sends, asks and logs in for so long."""
@@ -131,14 +131,14 @@ class Other:
                 await asyncio.sleep(max(0.0, began_s + every_s - time.monotonic()))
 
         async def send() -> None:
-            reply = await self._line.ask(
+            reply = await self._connection.ask(
                 {"type": "send", "chat": chat, "key": secrets.token_hex(4), "text": "hello"}
             )
             if reply["type"] != "ok":
                 raise SystemExit(f"the other user was refused: {reply}")
 
-        async def call(line: Http, *request: str, **more: Any) -> None:
-            status, _, content = await line.ask(*request, **more)
+        async def call(connection: Http, *request: str, **more: Any) -> None:
+            status, _, content = await connection.ask(*request, **more)
             if status >= 400:
                 raise SystemExit(
                     f"the other user was refused: {request} {status} {content[:200]!r}"

@@ -3,7 +3,7 @@ with its task as JSON on standard input.
 
 It repeats one HTTP call over many connections, or one frame on one WebSocket, and says what it was
 told. Times that it was told to wait it ignores; at the end it looks whether the last one was true.
-`flood` starts it, and uses `Http` and `Line` for the others too.
+`flood` starts it, and uses `Http` and `Connection` for the others too.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Http:
             self._streams = None
 
 
-class Line(WSListener):
+class Connection(WSListener):
     """One session. Replies are found by their `re`, pushes are dropped."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Line(WSListener):
         self.live = asyncio.Event()
         self._number = 0
 
-    async def open(self, url: str, token: str, device: str) -> Line:
+    async def open(self, url: str, token: str, device: str) -> Connection:
         """Connects and waits until messages flow."""
         self._transport, _ = await ws_connect(
             lambda: self, url, extra_headers={"Sec-WebSocket-Protocol": "knchat.v1.json"}
@@ -133,23 +133,23 @@ async def flood_calls(task: dict[str, Any]) -> dict[str, Any]:
     request = {"token": task["token"], "body": task["body"]}
 
     async def one() -> None:
-        line = Http(task["http"])
+        connection = Http(task["http"])
         while time.monotonic() < until_s:
             try:
-                status, _, _ = await line.ask(task["method"], task["path"], **request)
+                status, _, _ = await connection.ask(task["method"], task["path"], **request)
                 told[str(status)] += 1
             except OSError:
                 told["none"] += 1
                 await asyncio.sleep(TICK_S)
-        line.close()
+        connection.close()
 
     await asyncio.gather(*(one() for _ in range(task["at_once"])))
-    line, true = Http(task["http"]), None
+    connection, true = Http(task["http"]), None
     if told["429"]:
-        status, headers, _ = await line.ask(task["method"], task["path"], **request)
+        status, headers, _ = await connection.ask(task["method"], task["path"], **request)
         if status == 429:
             await asyncio.sleep(float(headers["retry-after"]))
-            true = (await line.ask(task["method"], task["path"], **request))[0] != 429
+            true = (await connection.ask(task["method"], task["path"], **request))[0] != 429
     return {"told": told, "limited": told["429"], "true": true}
 
 
@@ -158,9 +158,11 @@ async def flood_frames(task: dict[str, Any]) -> dict[str, Any]:
     answer.
     """
     told: Counter[str] = Counter()
-    line = await Line().open(task["url"], task["token"], task["device"])
+    connection = await Connection().open(task["url"], task["token"], task["device"])
     for _ in range(task["fill"]):
-        await line.ask({"type": "send", "chat": task["chat"], "key": "fill", "text": "x" * 200})
+        await connection.ask(
+            {"type": "send", "chat": task["chat"], "key": "fill", "text": "x" * 200}
+        )
     until_s = time.monotonic() + task["seconds"]
 
     def heard(reply: asyncio.Future[dict[str, Any]]) -> None:
@@ -169,20 +171,20 @@ async def flood_frames(task: dict[str, Any]) -> dict[str, Any]:
 
     while time.monotonic() < until_s:
         for _ in range(max(1, round(task["rate"] * TICK_S))):
-            if len(line.replies) < UNANSWERED:
-                line.ask(task["frame"]).add_done_callback(heard)
+            if len(connection.replies) < UNANSWERED:
+                connection.ask(task["frame"]).add_done_callback(heard)
         await asyncio.sleep(TICK_S)
-    line.close()
+    connection.close()
     true = None
     if told["rate_limited"]:
         # A new session: the old one is read slowly, and much waits in it.
-        line = await Line().open(task["url"], task["token"], task["device"])
-        reply = await asyncio.wait_for(line.ask(task["frame"]), ANSWER_TIMEOUT_S)
+        connection = await Connection().open(task["url"], task["token"], task["device"])
+        reply = await asyncio.wait_for(connection.ask(task["frame"]), ANSWER_TIMEOUT_S)
         if reply.get("code") == "rate_limited":
             await asyncio.sleep(reply["retry_after_ms"] / 1_000)
-            reply = await asyncio.wait_for(line.ask(task["frame"]), ANSWER_TIMEOUT_S)
+            reply = await asyncio.wait_for(connection.ask(task["frame"]), ANSWER_TIMEOUT_S)
             true = reply.get("code") != "rate_limited"
-        line.close()
+        connection.close()
     return {"told": told, "limited": told["rate_limited"], "true": true}
 
 

@@ -22,7 +22,7 @@ async def accounts(database):
     return SqlAccounts(database)
 
 
-def profile(user_name=None, display_name="Somebody", **more):
+def profile(user_name=None, display_name="Anna", **more):
     return Profile(
         random_id(), user_name or f"u{secrets.token_hex(8)}", display_name, version=1, **more
     )
@@ -157,7 +157,7 @@ async def test_search_finds_substrings_of_both_names_in_any_case(accounts):
     """From 3 characters on, by user name."""
     mark = secrets.token_hex(6)
     await accounts.register(profile(f"{mark}.zoe", f"Zoë of {mark}"), "hash")
-    await accounts.register(profile(f"b-{mark}", "Somebody"), "hash")
+    await accounts.register(profile(f"b-{mark}", "Anna"), "hash")
     await accounts.register(profile(None, f"Anna {mark.upper()} Ünal"), "hash")
     last = (await accounts.search(mark, limit=50))[-1].user_name
 
@@ -173,7 +173,7 @@ async def test_an_exact_user_name_comes_first(accounts):
     mark = secrets.token_hex(6)
     others = sorted([f"a.{mark}", f"{mark}.z", f".{mark}"])
     for name in (*others, mark):
-        await accounts.register(profile(name, f"Somebody {mark}"), "hash")
+        await accounts.register(profile(name, f"Anna {mark}"), "hash")
 
     assert await names(accounts, mark) == [mark, *others]
     assert await names(accounts, mark.upper(), limit=1) == [mark]

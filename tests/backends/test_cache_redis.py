@@ -203,7 +203,7 @@ async def test_an_event_loop_that_stalled_does_not_take_the_server_for_silent(ca
 
 
 async def test_a_connection_may_take_longer_than_a_call(connect, server):
-    """Over a far line, with TLS: the first calls go on without it, and then it is there."""
+    """Over a slow connection, with TLS: the first calls go on without it, and then it is there."""
     async with proxy_to("127.0.0.1", server.place("redis").port()) as proxy:
         cache = connect(f"redis://127.0.0.1:{proxy.port}/3")
         proxy.hold()

@@ -52,7 +52,7 @@ async def connect(keyspaces):
 
 @pytest.fixture
 async def proxy(cassandra_settings):
-    """A line to Cassandra that can be cut."""
+    """A proxy before Cassandra that can cut connections."""
     host, _, port = cassandra_settings["cassandra"][0].rpartition(":")
     async with proxy_to(host, int(port)) as proxy:
         yield proxy
@@ -60,7 +60,7 @@ async def proxy(cassandra_settings):
 
 @pytest.fixture
 def chats(connect, proxy):
-    """An adapter behind that line, with little patience."""
+    """An adapter behind that proxy, with a short timeout."""
     return connect(places=(f"127.0.0.1:{proxy.port}",), timeout_s=TIMEOUT_S)
 
 

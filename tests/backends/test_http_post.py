@@ -1,5 +1,5 @@
-"""A `Post` over HTTP before a server that writes bytes: what goes over the line, what is made of
-what comes back, what becomes of lines.
+"""A `Post` over HTTP before a server that writes bytes: what goes over the connection, what is made
+of what comes back, what becomes of connections.
 """
 
 import asyncio

@@ -55,7 +55,7 @@ async def test_connections_that_were_ended_meanwhile_are_replaced_unseen(postgre
 
 @contextlib.asynccontextmanager
 async def through_proxy(postgres):
-    """A line to hold or cut, and the URL of the database behind it."""
+    """A proxy to hold or cut connections, and the URL of the database behind it."""
     at, _, name = postgres.empty().removeprefix("postgresql://knchat@").partition("/")
     async with proxy_to("127.0.0.1", int(at.partition(":")[2])) as proxy:
         yield proxy, f"postgresql://knchat@127.0.0.1:{proxy.port}/{name}"

@@ -320,7 +320,7 @@ def _conditions(names, generation=None, missing=None):
     more = (
         {}
         if generation is None
-        else {"observedGeneration": generation, "reason": "Played", "message": ""}
+        else {"observedGeneration": generation, "reason": "Fake", "message": ""}
     )
     held = [] if missing is None else [(missing.condition, str(missing)), ("Ready", str(missing))]
     return [

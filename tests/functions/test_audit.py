@@ -218,7 +218,7 @@ async def registered(backends):
     from schemas.ids import random_id  # noqa: PLC0415
 
     user = random_id()
-    await backends.accounts.register(Profile(user, f"u{user}", "Somebody", 1), "no password fits")
+    await backends.accounts.register(Profile(user, f"u{user}", "Anna", 1), "no password fits")
     return user
 
 

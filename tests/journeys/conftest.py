@@ -138,7 +138,7 @@ def real_dev(folder: Path, *, sink: bool, environ: dict[str, str] | None = None)
 
 @dataclass
 class User:
-    """Somebody with an account, and the URLs of the server that holds it."""
+    """A user with an account, and the URLs of the server that holds it."""
 
     http: str
     name: str

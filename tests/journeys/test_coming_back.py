@@ -1,4 +1,4 @@
-"""Cut lines, crashes and planned ends: what was acknowledged stays, what was missed comes."""
+"""Cut connections, crashes and planned ends: what was acknowledged stays, what was missed comes."""
 
 import asyncio
 import contextlib

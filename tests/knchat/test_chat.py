@@ -58,7 +58,7 @@ def test_a_pipe_sends_and_ends(knchat, people):
 
 
 def test_messages_elsewhere_are_mentioned(served, knchat, people):
-    """Somebody else writes: a line on stderr, not in this talk."""
+    """A message in another chat: a line on stderr, not in this talk."""
     ann, ben = people
     carol = new_user(served.http, "carol").name
     assert knchat("login", carol, "--password", PASSWORD).code == exits.OK

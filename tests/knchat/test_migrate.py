@@ -49,7 +49,7 @@ def test_the_embedded_database_is_made_too(knchat, on, tmp_path):
 
 
 def test_a_wrong_password_is_told_at_once_and_never_waited_for(knchat, postgres, on):
-    """Nobody will set it right meanwhile; the text names the variable and shows no secret."""
+    """Waiting does not set it right; the text names the variable and shows no secret."""
     on(
         **postgres.environ(postgres.empty())
         | {"KNCHAT_DATABASE_PASSWORD": (wrong := secrets.token_hex(8))}

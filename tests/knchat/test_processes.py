@@ -195,7 +195,7 @@ server.serve_forever()
 
 
 async def test_one_with_a_listener_is_started_by_its_first_request():
-    """Nobody asks, nothing runs.
+    """No request, no process.
 
     Requests wait meanwhile, many at once, and all are answered; so it is again after kill -9.
     """

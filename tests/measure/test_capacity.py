@@ -240,7 +240,7 @@ def test_a_report_that_does_not_say_enough_is_refused(report):
 
 
 def test_a_run_that_lost_something_is_refused():
-    """Whoever drops half is cheap."""
+    """A run that drops half is cheap."""
     report = run_of((4, cpu_at(4)))
     report["steps"][0]["lost"] = 3
     with pytest.raises(ValueError, match="lost"):

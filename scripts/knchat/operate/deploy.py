@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from knchat import exits
-from knchat.command import Act, command, declared
+from knchat.command import Callback, command, declared
 from knchat.operate import kubectl as cluster
 from knchat.operate import needed_secrets
 from knchat.operate.kubectl import Failed, Kubectl, Object, Ref, at, ref, wave
@@ -43,7 +43,7 @@ class Release:
     force: bool
 
 
-def release_options(act: Act) -> Act:
+def release_options(act: Callback) -> Callback:
     """What `deploy` and `upgrade` share."""
     return declared(
         act,

@@ -18,7 +18,7 @@ from typing import Any, Final
 import click
 
 from knchat import exits
-from knchat.command import Act, declared
+from knchat.command import Callback, declared
 from schemas.errors import Unavailable
 
 Object = dict[str, Any]
@@ -107,7 +107,7 @@ def at(thing: Any, *path: str | int) -> Any:
     return thing
 
 
-def options(act: Act) -> Act:
+def options(act: Callback) -> Callback:
     """Which cluster: the command gets `kubectl` for it."""
 
     @wraps(act)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from knchat import exits
-from knchat.command import Act, declared, exclusive
+from knchat.command import Callback, declared, exclusive
 
 if TYPE_CHECKING:
     from knchat_client import Client, FileTokens, Profile
@@ -33,12 +33,12 @@ _STEERING: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 _PROFILE: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]{0,63}", re.ASCII)
 
 
-def options(*, user: bool = True) -> Callable[[Act], Act]:
+def options(*, user: bool = True) -> Callable[[Callback], Callback]:
     """--http and --profile, and --user where the command needs a log-in: the
     command gets `kept`.
     """
 
-    def of(act: Act) -> Act:
+    def of(act: Callback) -> Callback:
         @wraps(act)
         def with_kept(
             http: str | None, profile: str, user: str | None = None, **given: Any
@@ -71,13 +71,13 @@ def options(*, user: bool = True) -> Callable[[Act], Act]:
     return of
 
 
-def password(*, twice: bool = False) -> Callable[[Act], Act]:
+def password(*, twice: bool = False) -> Callable[[Callback], Callback]:
     """How a password is given: asked for, unless one of two options is there.
 
     The command has a `user_name`, and gets `password`.
     """
 
-    def of(act: Act) -> Act:
+    def of(act: Callback) -> Callback:
         @wraps(act)
         def with_password(
             user_name: str, password_file: str | None, password: str | None, **given: Any

@@ -59,7 +59,7 @@ def run(
     timeout: float,
     kept: logins.Kept,
 ) -> int:
-    """Sends one message. Lost lines are met by repeating, so it arrives once."""
+    """Sends one message. A lost connection is met by repeating, so it arrives once."""
     to, words = (to, words) if to or chat else (words[0], words[1:])
     if not words:
         raise exits.Ended("there is nothing to send: kn-chat send NAME TEXT", exits.USAGE)

@@ -49,7 +49,7 @@ def run(
 ) -> int:
     """Messages, receipts, unread counts and refusals as they come.
 
-    Survives lost lines without loss or copies.
+    Survives lost connections without loss or copies.
     """
     chosen = None if types is None else set(types.split(","))
 

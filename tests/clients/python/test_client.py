@@ -197,8 +197,8 @@ async def test_history_digests_and_chats(people, log_in):
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
 async def test_cut_connections_lose_nothing_and_double_nothing(people, log_in, through, encoding):
-    """Both lines are cut again and again while Ann writes: Ben is shown each message once, and
-    history agrees.
+    """Both connections are cut again and again while Ann writes: Ben is shown each message once,
+    and history agrees.
     """
     ann, ben = people
     anns, bens = (

@@ -1,4 +1,4 @@
-"""The line: hello, resume, holes, copies, moves, tokens, close codes.
+"""The connection and its session: hello, resume, holes, copies, moves, tokens, close codes.
 
 Each against a server that behaves, or misbehaves, on purpose.
 """
@@ -28,7 +28,7 @@ from tests.clients.python.scripted import ALICE, CHAT, TIMEOUT_S, gateway_of, pr
 
 
 async def events(client, count):
-    """The next events, without news of the line."""
+    """The next events, without news of the connection."""
     found = []
     async with asyncio.timeout(TIMEOUT_S):
         async for event in client.events():

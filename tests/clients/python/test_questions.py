@@ -1,4 +1,5 @@
-"""Sending and asking: over lost lines, temporary errors, deadlines, and a reader that is too slow.
+"""Sending and asking: over lost connections, temporary errors, deadlines, and a reader that is too
+slow.
 
 Against a scripted server.
 """
@@ -243,7 +244,7 @@ async def test_a_connection_that_does_not_answer_is_checked(server, connect, mon
     client, session = await connect()
     sending = asyncio.create_task(client.send("hi", to=BOB))
     await session.hear()
-    await asyncio.sleep(0.2)  # pings are answered meanwhile, so the line is kept
+    await asyncio.sleep(0.2)  # pings are answered meanwhile, so the connection is kept
     await server.no_session(0.1)
     session._connection.transport.pause_reading()
 
@@ -278,7 +279,7 @@ async def test_closing_ends_what_is_under_way(connect):
 
 
 async def test_a_slow_reader_makes_the_server_wait(server, connect):
-    """At most `queue` events wait; the rest stays in the line, in order, and nothing is asked for
+    """At most `queue` events wait; the rest stays in the socket, in order, and nothing is asked for
     twice.
     """
     client, session = await connect(queue=5)
@@ -374,7 +375,7 @@ async def test_a_full_queue_leaves_news_of_the_connection_out():
 
 
 async def test_a_mistake_in_the_client_is_not_an_end(connect, monkeypatch):
-    """Whatever breaks the line for good is raised where events are read."""
+    """What ends the connection for good is raised where events are read."""
     client, session = await connect()
     monkeypatch.setattr(client._position, "follows", lambda push: 1 / 0)
     await session.push(1)
