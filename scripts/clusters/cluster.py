@@ -28,7 +28,7 @@ class Cluster:
 
     @property
     def kubeconfig(self) -> Path:
-        """Leads there, as one who may do everything."""
+        """Leads there, with every right."""
         return self.folder / "kubeconfig"
 
     def build(self) -> None:

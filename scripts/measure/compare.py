@@ -158,7 +158,7 @@ def main() -> None:
         measured(checkout, load)
     pairs = []
     for number in range(options.pairs):
-        # Who comes second finds the machine warmer: by turns.
+        # The second run finds the machine warmer: by turns.
         order = (base, _ROOT) if number % 2 == 0 else (_ROOT, base)
         steps = {checkout: measured(checkout, load) for checkout in order}
         pairs.append((steps[base], steps[_ROOT]))

@@ -272,7 +272,7 @@ async def measure(options: argparse.Namespace, services: Services) -> int:
             assert run.product is not None  # noqa: S101 - there is no --http
             run.product.services, run.settle_s = services, HEAL_S
             for name in [name for name in names if FAULTS[name].flags == flags]:
-                await run.log_in()  # anew: access tokens live 15 minutes
+                await run.log_in()  # again: access tokens live 15 minutes
                 passed[name] = await one(run, services, name)
     failed = [name for name, good in passed.items() if not good]
     print(

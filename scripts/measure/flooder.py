@@ -63,7 +63,7 @@ class Http:
         return int(lines[0].split()[1]), headers, content
 
     def close(self) -> None:
-        """Lets go of the connection."""
+        """Closes the connection."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None

@@ -21,7 +21,7 @@ from servers.services import SERVERS, Services
 
 HEAL_S = 120.0
 """After it everything that waited must have been delivered."""
-# Who was not written to lately: so many users, and so many messages a second to them, which must
+# Users without a chat yet: so many of them, and so many messages a second to them, which must
 # all arrive so soon after a return.
 NEW_USERS, NEW_USERS_RATE, NEW_USERS_S = 20, 10, 10.0
 # 45 minutes of a pump are 60 s with `kn-chat pump --pace`, so that a dispatcher's retries end

@@ -61,6 +61,6 @@ class Timer:
         self._due.set()
 
     def close(self) -> None:
-        """Lets go of the descriptor."""
+        """Closes the descriptor."""
         asyncio.get_running_loop().remove_reader(self._fd)
         os.close(self._fd)

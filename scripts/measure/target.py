@@ -136,5 +136,5 @@ class Target:
         return [message["key"] for message in page["messages"]]
 
     async def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes the connections."""
         await self._client.aclose()

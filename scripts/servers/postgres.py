@@ -58,7 +58,7 @@ def _prepare(place: Place) -> list[str]:
 
 
 def _owner() -> pwd.struct_passwd | None:
-    """Who runs it; None: we ourselves."""
+    """The user that runs it; None: ours."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):

@@ -1,4 +1,4 @@
-"""The servers of one folder: starts, stops, wipes and hurts them, and knows which run.
+"""The servers of one folder: starts, stops, wipes and breaks them, and knows which run.
 
 Fault tests import this. Everything is found again in the folder: another process of the same user
 sees the same servers, with the same ports.

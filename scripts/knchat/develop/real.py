@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROCESSES: Final = "processes.json"
-"""In the data folder: name -> pid, port, start and readiness of each process that runs now, for who
-measures them or takes them down.
+"""In the data folder: name -> pid, port, start and readiness of each process that runs now, for
+programs that measure or stop them.
 """
 EVENT_KEYS: Final = "event.keys"
 
@@ -260,7 +260,7 @@ class Processes:
             await asyncio.sleep(self._settings.audit_every_s)
 
     async def stop(self) -> None:
-        """Ends all in order: clients are sent away, what they sent is brought to the functions or
+        """Ends all in order: clients are disconnected, what they sent is brought to the functions or
         stays in the log.
         """
         gateway_s = GATEWAY_STOP_S + self._settings.drain_s

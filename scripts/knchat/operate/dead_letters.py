@@ -219,7 +219,7 @@ async def _redrive(backends: Backends, positions: Sequence[str], *, ask: bool) -
 
 
 def _again(letter: Letter, keys: Sequence[bytes], now_ms: int) -> ProducerRecord:
-    """The event as it was before it failed. Raises Ended when it cannot or must not be tried anew.
+    """The event as it was before it failed. Raises Ended when it cannot or must not be retried.
 
     The log signs what it appends, so a forged event must be found here; what is re-driven on
     purpose has a time of its own, or it would be too old for its inbox.

@@ -24,7 +24,7 @@ from knchat.operate.waves import KINDS
 from schemas.errors import ChatError
 
 CHECKS: Final[tuple[Check, ...]] = (*topics_and_sources.CHECKS, *workloads.CHECKS, *answers.CHECKS)
-"""All checks, in the order in which they are told."""
+"""All checks, in the order in which they are shown."""
 
 _EXAMPLES: Final = """\
 examples:

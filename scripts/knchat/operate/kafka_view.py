@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 ANSWER_TIMEOUT_S: Final = 20.0
-"""Patience with one question: a first contact takes up to 4 s, and each partition's newest record
+"""Timeout of one question: a first contact takes up to 4 s, and each partition's newest record
 is read.
 """
 

@@ -223,7 +223,7 @@ class Kubectl:
         )
 
     def delete(self, things: Sequence[Object]) -> None:
-        """Asks for their end, and does not wait for it."""
+        """Deletes them, and does not wait until they are gone."""
         if things:
             self.run(
                 "delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=_listed(things)

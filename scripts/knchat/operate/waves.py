@@ -1,5 +1,5 @@
 """What Ready means for each kind of object, and waiting for it wave by wave, with a line whenever
-something is waited for anew.
+what it waits for changes.
 
 `deploy`, `upgrade`, `status` and `remove` share it. The order of the waves stands on the objects
 (`kn-chat.dev/wave`); knative/README.md says why it is that order.

@@ -1,4 +1,4 @@
-"""Whom a client subcommand acts for: the options they share, and the log-ins kept in the user's
+"""The user that a client subcommand acts for: the options they share, and the log-ins kept in the user's
 configuration folder.
 
 A profile is a folder: `profile.json` remembers the server and who logged in last; `<user

@@ -158,4 +158,4 @@ CHECKS: Final = (
     Check("topics-in-kafka", "Kafka has the topics as they ought to be", topics_in_kafka, "kafka"),
     Check("dead-letters", "no dead letter came in the last 10 minutes", dead_letters, "kafka"),
 )
-"""In the order in which they are told."""
+"""In the order in which they are shown."""

@@ -347,4 +347,4 @@ CHECKS: Final = (
     Check("source-dead-letters", "KafkaSources dead-letter what fails", source_dead_letters),
     Check("source-not-ready", "KafkaSources are Ready", source_not_ready),
 )
-"""In the order in which they are told."""
+"""In the order in which they are shown."""

@@ -365,4 +365,4 @@ CHECKS: Final = (
     Check("image-latest", "all images name their version", image_latest),
     Check("traffic-pinned", "all functions serve their newest revision", traffic_pinned),
 )
-"""In the order in which they are told."""
+"""In the order in which they are shown."""
