@@ -260,8 +260,8 @@ class Processes:
             await asyncio.sleep(self._settings.audit_every_s)
 
     async def stop(self) -> None:
-        """Ends all in order: clients are disconnected, what they sent is brought to the functions or
-        stays in the log.
+        """Ends all in order: clients are disconnected, what they sent is brought to the functions
+        or stays in the log.
         """
         gateway_s = GATEWAY_STOP_S + self._settings.drain_s
         stages = (

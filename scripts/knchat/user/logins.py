@@ -1,5 +1,5 @@
-"""The user that a client subcommand acts for: the options they share, and the log-ins kept in the user's
-configuration folder.
+"""The user that a client subcommand acts for: the options they share, and the log-ins kept in the
+user's configuration folder.
 
 A profile is a folder: `profile.json` remembers the server and who logged in last; `<user
 name>/<device>.json` is one device's log-in. Each running command takes one device for itself (two
