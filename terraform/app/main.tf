@@ -1,5 +1,6 @@
-# kn-chat itself: the objects of one kustomize overlay, applied wave by wave in the order of their annotation kn-chat.dev/wave, and taken
-# away in the reverse. The same manifests as `kn chat deploy`; this file knows no object but by its kind.
+# kn-chat itself: the objects of one kustomize overlay, applied wave by wave in the order of their
+# annotation kn-chat.dev/wave, and taken away in the reverse. The same manifests as `kn chat
+# deploy`; this file knows no object but by its kind.
 
 data "kubectl_kustomize_documents" "overlay" {
   target = var.overlay
@@ -41,7 +42,8 @@ locals {
     for key, document in local.documents : key => document.text if document.wave == wave
   } }
 
-  # What an object must be before the next wave. Kinds that are not here are done when they are applied.
+  # What an object must be before the next wave. Kinds that are not here are done when they are
+  # applied.
   conditions = {
     "kafka.strimzi.io/KafkaTopic"     = "condition=Ready"
     "eventing.knative.dev/KafkaSink"  = "condition=Ready"
@@ -87,9 +89,10 @@ module "namespaces" {
   hint      = "Make the Secrets ${join(", ", local.secrets)} in namespace ${local.namespace} first: docs/operations/secrets.md has the commands. Then apply again; nothing but the namespace was made."
 }
 
-# A ConfigMap's name ends in a hash of its content. The old one stays until nothing reads it any more: functions that wake up and gateways that
-# start again while the waves are under way still do. That is what create_before_destroy gives, and why these stand apart: it would spread to
-# the Job, which cannot be made a second time under its name.
+# A ConfigMap's name ends in a hash of its content. The old one stays until nothing reads it any
+# more: functions that wake up and gateways that start again while the waves are under way still do.
+# That is what create_before_destroy gives, and why these stand apart: it would spread to the Job,
+# which cannot be made a second time under its name.
 resource "kubectl_manifest" "settings" {
   for_each = local.waves["settings"]
 
@@ -160,7 +163,8 @@ module "sources" {
 }
 
 locals {
-  # Where the functions are, and the Secrets that they need. kn-chat-tls is not among them: cert-manager makes it.
+  # Where the functions are, and the Secrets that they need. kn-chat-tls is not among them:
+  # cert-manager makes it.
   namespace = coalesce(one(distinct([for document in local.decoded : document.object.metadata.namespace if document.object.kind == "StatefulSet"])), "chat")
   secrets   = sort(distinct(regexall("\\bkn-chat-(?:keys|stores|kafka(?:-functions|-gateway)?)\\b", join("\n", data.kubectl_kustomize_documents.overlay.documents))))
 }

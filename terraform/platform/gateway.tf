@@ -1,4 +1,5 @@
-# The way in: a GatewayClass for the Gateway `chat`, and an issuer for its certificate (Secret kn-chat-tls).
+# The way in: a GatewayClass for the Gateway `chat`, and an issuer for its certificate (Secret
+# kn-chat-tls).
 
 locals {
   gateway = { for name, object in {

@@ -1,8 +1,10 @@
-# Every chart there is, in one file: the test puts a stub in place of it, since the helm provider is not everywhere to be had.
-# What the charts bring is used by local.objects, which waits for terraform_data.operators at the end.
+# Every chart there is, in one file: the test puts a stub in place of it, since the helm provider is
+# not everywhere to be had. What the charts bring is used by local.objects, which waits for
+# terraform_data.operators at the end.
 
 locals {
-  # `atomic`: a chart that does not come up in time is rolled back, so that the next apply does not meet half a release.
+  # `atomic`: a chart that does not come up in time is rolled back, so that the next apply does not
+  # meet half a release.
   charts = {
     cert-manager = {
       repository = "https://charts.jetstack.io"
@@ -37,7 +39,8 @@ locals {
       chart      = "valkey"
       version    = "0.9.4"
       namespace  = "stores"
-      # A cache: what it loses is made again, so no volume; full, it forgets what was asked for longest ago instead of refusing.
+      # A cache: what it loses is made again, so no volume; full, it forgets what was asked for
+      # longest ago instead of refusing.
       values = { valkeyConfig = "maxmemory 256mb\nmaxmemory-policy allkeys-lru\n" }
     }
   }

@@ -1,9 +1,11 @@
-# Kafka by Strimzi: KRaft, API v1, one pool of nodes that are both controller and broker. Unless var.kafka names another.
+# Kafka by Strimzi: KRaft, API v1, one pool of nodes that are both controller and broker. Unless
+# var.kafka names another.
 
 locals {
   # User => topics and groups => what it may do with them. A name that ends in * is a prefix.
   kafka_rights = {
-    # Knative's data plane: sinks write commands and questions, sources read inboxes and write dead letters; groups have our names.
+    # Knative's data plane: sinks write commands and questions, sources read inboxes and write dead
+    # letters; groups have our names.
     kn-chat = {
       topic = {
         chat-commands        = ["Describe", "Read", "Write"]
@@ -15,7 +17,8 @@ locals {
       }
       group = { "*" = ["Describe", "Read", "Delete"] }
     }
-    # Functions write what they decide. They read for the audit, re-driving and `kn chat doctor`, which look at everything.
+    # Functions write what they decide. They read for the audit, re-driving and `kn chat doctor`,
+    # which look at everything.
     kn-chat-functions = {
       topic = {
         "chat-*"             = ["Describe", "DescribeConfigs", "Read"]
@@ -30,7 +33,8 @@ locals {
       }
       group = { "*" = ["Describe"], audit = ["Read"] }
     }
-    # Gateways read deliveries and write nothing here: commands and questions go by the sinks. They look since when history's oldest outcome waits.
+    # Gateways read deliveries and write nothing here: commands and questions go by the sinks. They
+    # look since when history's oldest outcome waits.
     kn-chat-gateway = {
       topic = {
         "chat-*"             = ["Describe"]
@@ -71,7 +75,8 @@ locals {
       kind       = "Kafka"
       metadata   = { name = "kafka", namespace = "kafka" }
       spec = {
-        # No version of Kafka: each Strimzi has one that it was tested with, and takes the upgrade on itself.
+        # No version of Kafka: each Strimzi has one that it was tested with, and takes the upgrade
+        # on itself.
         kafka = { for key, value in {
           listeners = [{ for key, value in {
             name           = var.kafka_secure ? "tls" : "plain"
@@ -116,7 +121,8 @@ locals {
       }
     }
 
-    # A user a part, each with what the part does and no more. Strimzi puts a password into the Secret of the same name in namespace kafka.
+    # A user a part, each with what the part does and no more. Strimzi puts a password into the
+    # Secret of the same name in namespace kafka.
     kafka-user           = local.kafka_users["kn-chat"]
     kafka-user-functions = local.kafka_users["kn-chat-functions"]
     kafka-user-gateway   = local.kafka_users["kn-chat-gateway"]

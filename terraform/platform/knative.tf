@@ -1,12 +1,15 @@
 # Knative by its operator: Serving with Kourier, Eventing with the Kafka source and sink.
 
 locals {
-  # Operator, Serving, Eventing and the sink move together. Upgrade by one minor version at a time: the operator does not skip.
+  # Operator, Serving, Eventing and the sink move together. Upgrade by one minor version at a time:
+  # the operator does not skip.
   knative_version = "1.23.0"
 
-  # The operator replaces a key of a ConfigMap whole, so each properties file is here whole: every key that Knative ships, with its value
-  # unless a comment says why ours is another. What is left out falls back to Kafka's default, or to the data plane's: without the first
-  # two lines of the consumer's a record that is no CloudEvent would be dropped and committed, with no dead letter (seen).
+  # The operator replaces a key of a ConfigMap whole, so each properties file is here whole: every
+  # key that Knative ships, with its value unless a comment says why ours is another. What is left
+  # out falls back to Kafka's default, or to the data plane's: without the first two lines of the
+  # consumer's a record that is no CloudEvent would be dropped and committed, with no dead letter
+  # (seen).
   kafka_consumer = <<-EOT
     cloudevent.invalid.transformer.enabled=true
     cloudevent.invalid.kind.plural=kafkasources
@@ -24,7 +27,8 @@ locals {
     max.poll.interval.ms=300000
     # 50 is shipped, and 250 events a second and consumer with it.
     max.poll.records=500
-    # 64 KiB is shipped; our records have up to 512 KiB, and one that does not fit stops its partition.
+    # 64 KiB is shipped; our records have up to 512 KiB, and one that does not fit stops its
+    # partition.
     max.partition.fetch.bytes=1048576
     fetch.min.bytes=1
     fetch.max.bytes=52428800
@@ -58,7 +62,8 @@ locals {
     batch.size=16384
     linger.ms=0
     max.in.flight.requests.per.connection=5
-    # Off as shipped: a broker that hiccups would then write an event twice, or two in the other order.
+    # Off as shipped: a broker that hiccups would then write an event twice, or two in the other
+    # order.
     enable.idempotence=true
     retry.backoff.ms=100
     reconnect.backoff.ms=50
@@ -83,7 +88,8 @@ locals {
         ingress           = { kourier = { enabled = true, service-type = var.ingress_service_type } }
         config = {
           network = { ingress-class = "kourier.ingress.networking.knative.dev" }
-          # Functions end in 60 s; a revision whose image cannot be pulled is said to have failed after 5 minutes instead of 10.
+          # Functions end in 60 s; a revision whose image cannot be pulled is said to have failed
+          # after 5 minutes instead of 10.
           deployment = { progress-deadline = "300s" }
         }
       }
@@ -97,12 +103,14 @@ locals {
         version           = local.knative_version
         high-availability = { replicas = min(var.replicas, 3) }
         source            = { kafka = { enabled = true } }
-        # The operator bundles the controller, the definitions and the source's data plane. The sink's receiver it does not.
+        # The operator bundles the controller, the definitions and the source's data plane. The
+        # sink's receiver it does not.
         additionalManifests = [{
           URL = "https://github.com/knative-extensions/eventing-kafka-broker/releases/download/knative-v${local.knative_version}/eventing-kafka-sink.yaml"
         }]
-        # Its webhook fails closed. With `exclusion`, the default, a webhook that is unavailable stops every workload of the cluster from being changed;
-        # so only what says bindings.knative.dev/include=true is looked at: our namespace and our StatefulSet.
+        # Its webhook fails closed. With `exclusion`, the default, a webhook that is unavailable
+        # stops every workload of the cluster from being changed; so only what says
+        # bindings.knative.dev/include=true is looked at: our namespace and our StatefulSet.
         sinkBindingSelectionMode = "inclusion"
         config = {
           kafka-source-data-plane = { "config-kafka-source-consumer.properties" = local.kafka_consumer }
@@ -113,7 +121,8 @@ locals {
             name = "kafka-controller"
             env = [{
               container = "controller"
-              # Virtual replicas of a source on one pod are one Kafka consumer: a second pod doubles what is read, and lives on when one dies.
+              # Virtual replicas of a source on one pod are one Kafka consumer: a second pod doubles
+              # what is read, and lives on when one dies.
               envVars = [{ name = "DISPATCHERS_MIN_REPLICAS", value = tostring(max(2, var.replicas)) }]
             }]
           },

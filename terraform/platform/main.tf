@@ -1,6 +1,7 @@
-# What kn-chat stands on: Knative, its Kafka parts, a gateway and certificates, and the stores that are not there already.
-# Charts are in helm.tf; here are the custom resources that tell their operators what to run. They are applied after the charts, and need
-# no definition at plan time (kubectl_manifest), so one apply does it.
+# What kn-chat stands on: Knative, its Kafka parts, a gateway and certificates, and the stores that
+# are not there already. Charts are in helm.tf; here are the custom resources that tell their
+# operators what to run. They are applied after the charts, and need no definition at plan time
+# (kubectl_manifest), so one apply does it.
 
 locals {
   # Objects whose kind comes with a chart, by their address in the state. Each file adds its own.

@@ -1,5 +1,6 @@
-# The worked example of stores inside the cluster: Cassandra by cass-operator, PostgreSQL by CloudNativePG (Valkey is a chart, helm.tf).
-# A cloud's own PostgreSQL and Redis, and a Cassandra that is kept elsewhere, are the better choice where they are to be had: name them.
+# The worked example of stores inside the cluster: Cassandra by cass-operator, PostgreSQL by
+# CloudNativePG (Valkey is a chart, helm.tf). A cloud's own PostgreSQL and Redis, and a Cassandra
+# that is kept elsewhere, are the better choice where they are to be had: name them.
 
 locals {
   cassandra_contact = var.cassandra != null ? var.cassandra : "kn-chat-dc1-service.stores.svc:9042"

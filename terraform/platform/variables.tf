@@ -64,8 +64,9 @@ variable "acme_server" {
   }
 }
 
-# Stores: null installs one into this cluster (the worked example), an address takes what is there already. No passwords here: a state file
-# keeps what passes through it. They are in the Secret kn-chat-stores (docs/operations/secrets.md).
+# Stores: null installs one into this cluster (the worked example), an address takes what is there
+# already. No passwords here: a state file keeps what passes through it. They are in the Secret
+# kn-chat-stores (docs/operations/secrets.md).
 
 variable "kafka" {
   type        = string

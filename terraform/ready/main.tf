@@ -1,5 +1,6 @@
-# Waits until objects are what they should be, with `kubectl wait`: the provider gavinbunney/kubectl 1.19.0 waits for Deployments
-# and API services only. Both stacks use it. Nothing is left in the cluster.
+# Waits until objects are what they should be, with `kubectl wait`: the provider gavinbunney/kubectl
+# 1.19.0 waits for Deployments and API services only. Both stacks use it. Nothing is left in the
+# cluster.
 
 resource "terraform_data" "ready" {
   triggers_replace = var.triggers

@@ -1,4 +1,5 @@
-# One wave: its objects are applied side by side, then waited for. The root module says with depends_on which wave is before which.
+# One wave: its objects are applied side by side, then waited for. The root module says with
+# depends_on which wave is before which.
 
 resource "kubectl_manifest" "object" {
   for_each = var.documents

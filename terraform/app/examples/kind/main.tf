@@ -1,4 +1,5 @@
-# The overlay dev on the cluster that terraform/platform/examples/kind has made: one gateway, functions that sleep when nothing comes.
+# The overlay dev on the cluster that terraform/platform/examples/kind has made: one gateway,
+# functions that sleep when nothing comes.
 #
 #   ln -s ../../../platform/examples/kind/kubeconfig kubeconfig
 #   terraform init && terraform apply

@@ -1,5 +1,6 @@
-# Your copy of the overlay production on any cluster. An upgrade is a new version under `images:` in the overlay and another apply: migration
-# first, then functions by new revisions, then gateways one after another.
+# Your copy of the overlay production on any cluster. An upgrade is a new version under `images:` in
+# the overlay and another apply: migration first, then functions by new revisions, then gateways one
+# after another.
 
 provider "kubectl" {
   config_path       = var.kubeconfig

@@ -1,4 +1,5 @@
-# Everything on one kind cluster, for trying out: 4 CPUs and 8 GiB for the nodes. History is in PostgreSQL, as the overlay dev has it.
+# Everything on one kind cluster, for trying out: 4 CPUs and 8 GiB for the nodes. History is in
+# PostgreSQL, as the overlay dev has it.
 #
 #   kind create cluster --name kn-chat && kind get kubeconfig --name kn-chat > kubeconfig
 #   terraform init && terraform apply

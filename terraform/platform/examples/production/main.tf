@@ -1,5 +1,6 @@
-# Any cloud's cluster of three nodes or more: Kafka by Strimzi with TLS and SCRAM, the other stores as the cloud or another team keeps them.
-# The state holds no secret; still keep it where one apply at a time is let in (a backend with locking).
+# Any cloud's cluster of three nodes or more: Kafka by Strimzi with TLS and SCRAM, the other stores
+# as the cloud or another team keeps them. The state holds no secret; still keep it where one apply
+# at a time is let in (a backend with locking).
 
 provider "kubectl" {
   config_path    = var.kubeconfig
