@@ -43,7 +43,7 @@ class AppendsSuite:
     """
 
     async def test_an_appended_event_is_read_back_as_it_was(self, log):
-        """Key, attributes, data and signature survive; a time may be written anew, and a hop may be
+        """Key, attributes, data and signature survive; a time may be written again, and a hop may be
         a span of its own.
         """
         appended = event(

@@ -222,18 +222,18 @@ async def test_what_was_told_is_told_no_more(log_ins, user):
 
 
 async def test_a_new_password_ends_every_log_in_but_the_one_that_asks(log_ins, user, accounts):
-    """In one step; the one that asks begins anew, and old families count nowhere."""
+    """In one step; the one that asks begins again, and old families count nowhere."""
     phone, tablet = device(user, seen_ms=4_000), device(user, "tablet")
     await log_ins.begin(phone)
     await log_ins.begin(tablet)
-    anew = device(user, created_ms=3_000, seen_ms=3_000)
-    begun, ending = await log_ins.change_password(user, "new", was="old", kept=anew)
+    new = device(user, created_ms=3_000, seen_ms=3_000)
+    begun, ending = await log_ins.change_password(user, "new", was="old", kept=new)
 
     assert await accounts.password_hash(user) == "new"
-    assert begun == replace(anew, created_ms=4_001, seen_ms=4_001, rotated_ms=4_001, epoch=1)
+    assert begun == replace(new, created_ms=4_001, seen_ms=4_001, rotated_ms=4_001, epoch=1)
     assert ending == Ending(user, "", 4_001, 1, "phone")
     assert await log_ins.devices(user) == [begun]
-    assert [await log_ins.device_of(one.family) for one in (phone, tablet, anew)] == [
+    assert [await log_ins.device_of(one.family) for one in (phone, tablet, new)] == [
         None,
         None,
         begun,

@@ -466,7 +466,7 @@ async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
     told = []
     async with asyncio.timeout(10):
         while await log.partitions(DEAD_LETTERS) < 4:
-            await log.epoch(DEAD_LETTERS)  # which looks anew
+            await log.epoch(DEAD_LETTERS)  # which looks again
         while not told or isinstance(told[-1], Unavailable):
             told.append(
                 *await asyncio.gather(

@@ -274,7 +274,7 @@ async def test_two_transactions_that_wait_for_each_other_both_succeed(database):
 
 
 async def test_a_table_that_changes_under_prepared_statements_is_read_on(postgres):
-    """A migration changes a column's type while processes run: their connections begin anew."""
+    """A migration changes a column's type while processes run: their connections begin again."""
     url = postgres.make()
     database = postgres.open(url)
     await database.migrate()

@@ -78,7 +78,7 @@ def size_of(path):
 
 async def test_of_data_db_while_six_read_without_a_pause(database):
     """191 MiB beside 12 MiB of data were seen after half a minute: there was no moment without a
-    reader in which it could begin anew.
+    reader in which it could begin again.
     """
 
     async def read():

@@ -396,7 +396,7 @@ async def test_the_server_says_no_for_good(server, connect, code):
 
 
 async def test_a_client_may_connect_again_after_the_end(server, connect):
-    """The app decides: `connect` starts anew, from where it was."""
+    """The app decides: `connect` starts again, from where it was."""
     client, session = await connect()
     await session.push(1)
     await ids(client, 1)

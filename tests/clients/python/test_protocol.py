@@ -16,7 +16,7 @@ COPIES = ROOT / "clients" / "python" / "knchat_client" / "protocol"
 def test_the_protocol_is_a_copy(name):
     """But for its first line, which says so, and for where it imports from.
 
-    `scripts/generate` makes it anew.
+    `scripts/generate` makes it again.
     """
     head, _, copy = (COPIES / name).read_text().partition("\n")
 
