@@ -72,9 +72,8 @@ class Api:
                 break
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if is_new or isinstance(
-                    error, TimeoutError
-                ):  # else the server has closed it while it was idle
+                # Else the server has closed it while it was idle.
+                if is_new or isinstance(error, TimeoutError):
                     raise ApiFailed(0, str(error)) from error
         is_json = response.getheader("Content-Type", "").startswith(JSON)
         answer = json.loads(text) if is_json else text

@@ -66,9 +66,10 @@ def once(app: str, environ: dict[str, str], headers: dict[str, str], body: bytes
         "off",
     ]
     start = time.perf_counter()
+    # Images ship .pyc files.
     inherited = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }  # images ship .pyc files
+    }
     process = subprocess.Popen(command, env={**inherited, **environ}, stdout=subprocess.DEVNULL)
     try:
         while True:

@@ -281,9 +281,8 @@ class Flood:
             "measure.flooder",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            preexec_fn=lambda: os.nice(
-                19
-            ),  # it has a machine of its own elsewhere; it asks as often as at 5
+            # It has a machine of its own elsewhere; it asks as often as at 5.
+            preexec_fn=lambda: os.nice(19),
         )
         told = asyncio.create_task(process.communicate(json.dumps(task).encode()))
         await asyncio.sleep(0.3)  # it starts

@@ -69,9 +69,8 @@ class Scene:
         chooser = random.Random(self.run.options.seed)  # noqa: S311 - repeatable moments
         product = self.run.product
         assert product is not None  # noqa: S101 - we started it
-        names = [
-            name for name in product.processes() if name.startswith(f"{kind}-")
-        ]  # in the order in which a message passes them
+        # In the order in which a message passes them.
+        names = [name for name in product.processes() if name.startswith(f"{kind}-")]
         for kill, name in zip(range(self.kills), itertools.cycle(names), strict=False):
             await asyncio.sleep(chooser.uniform(*KILL_INTERVAL_S))
             until = time.monotonic() + HEAL_S

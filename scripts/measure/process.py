@@ -65,9 +65,8 @@ def tree_cpu_s(pid: int) -> float:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             children.setdefault(int(fields[1]), []).append(int(entry.name))
-            used[int(entry.name)] = (
-                sum(int(field) for field in fields[11:15]) / CLOCK_TICKS
-            )  # its own, and of children it has waited for
+            # Its own, and of children it has waited for.
+            used[int(entry.name)] = sum(int(field) for field in fields[11:15]) / CLOCK_TICKS
     found, total = [pid], 0.0
     while found:
         one = found.pop()

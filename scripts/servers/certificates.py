@@ -106,9 +106,8 @@ class Certificates:
         _write(self.key, private)
         _write(self.certificate, public)
         _write(self.both, private + public)
-        _write(
-            self.authority, authority.public_bytes(Encoding.PEM)
-        )  # the last: it says that all are there
+        # The last: it says that all are there.
+        _write(self.authority, authority.public_bytes(Encoding.PEM))
 
 
 def _begin(

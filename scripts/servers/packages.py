@@ -178,9 +178,8 @@ class Jars:
         """
         if self.folder.exists():
             return self.folder
-        with locked(
-            cache() / "maven.lock"
-        ):  # for all: its own repository does not bear two at once
+        # For all: its own repository does not bear two at once.
+        with locked(cache() / "maven.lock"):
             if not self.folder.exists():
                 say(f"{self.name}: downloading by Maven (once, about 15 s)")
                 self._download()

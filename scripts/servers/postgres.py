@@ -177,9 +177,8 @@ def _asks(place: Place, user: str, statement: str, *, database: str = USER) -> b
         ) as connection:
             connection.run(statement)
     except pg8000.exceptions.DatabaseError as error:
-        if (
-            isinstance(error.args[0], dict) and error.args[0].get("C") == "57P03"
-        ):  # cannot connect now: it starts or ends
+        # Cannot connect now: it starts or ends.
+        if isinstance(error.args[0], dict) and error.args[0].get("C") == "57P03":
             raise NotReady(str(error)) from error
         return False
     except pg8000.exceptions.InterfaceError as error:

@@ -280,9 +280,8 @@ def _check_free(name: str, port: int, script: str) -> None:
     """
     for attempt in range(_PROBES):
         with socket.socket() as probe:
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # connections of its last run may still be closing
+            # Connections of its last run may still be closing.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError as error:

@@ -640,9 +640,8 @@ class LogSuite:
             committed = await log.reads.committed(group, DEAD_LETTERS)
         other = connect()
         async with other.reads.member(group, DEAD_LETTERS) as member:
-            again = await polled(
-                member, 2, partition=0
-            )  # of those without an offset it reads what is there
+            # Of those without an offset it reads what is there.
+            again = await polled(member, 2, partition=0)
 
         assert committed == {0: found[2].offset}
         assert await other.reads.committed(group, DEAD_LETTERS) == committed

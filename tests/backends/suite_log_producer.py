@@ -43,8 +43,8 @@ class AppendsSuite:
     """
 
     async def test_an_appended_event_is_read_back_as_it_was(self, log):
-        """Key, attributes, data and signature survive; a time may be written again, and a hop may be
-        a span of its own.
+        """Key, attributes, data and signature survive; a time may be written again, and a hop may
+        be a span of its own.
         """
         appended = event(
             b"\x08\x01data\xff",

@@ -98,9 +98,8 @@ async def test_it_comes_back_after_the_server_did(end, cache, server):
     first = claim()
     await cache.reserve([first])
     await cache.put("name", b"value", ttl_s=60)
-    redis.Redis.from_url(url_of(server)).execute_command(
-        "BGREWRITEAOF"
-    )  # which syncs what is there
+    # Which syncs what is there.
+    redis.Redis.from_url(url_of(server)).execute_command("BGREWRITEAOF")
     getattr(server, end)("redis")
     await unavailable(*all_calls(cache))
     with pytest.raises(Unavailable):

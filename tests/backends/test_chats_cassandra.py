@@ -397,9 +397,8 @@ async def test_after_a_long_silence_the_session_is_recreated(chats, proxy, pair,
     await chats.put([pair.message(NOW)])
     proxy.refusing = True
     await proxy.cut()
-    while (
-        chats._session._live is not None
-    ):  # from outside, a session made anew looks like one that has recovered
+    # From outside, a new session looks like one that has recovered.
+    while chats._session._live is not None:
         with pytest.raises(Unavailable):
             await chats.ping()
     proxy.refusing = False

@@ -101,9 +101,8 @@ async def test_an_error_of_the_driver_is_unavailable_with_its_cause(tmp_path):
 
 async def test_a_write_waits_for_another_process_and_gives_up_in_time(tmp_path):
     """Its thread is free again when the caller is told."""
-    before = Database.sqlite(
-        tmp_path / "data.db"
-    )  # to make the tables a busy machine may need longer
+    # To make the tables a busy machine may need longer.
+    before = Database.sqlite(tmp_path / "data.db")
     await SqlChats(before).put([message(NOW)])
     await before.close()
     database = Database.sqlite(tmp_path / "data.db", timeout_s=0.5)

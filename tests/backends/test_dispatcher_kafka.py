@@ -124,7 +124,6 @@ async def test_dispatchers_of_one_group_share_the_partitions(log, start):
     after = await log.committed("send", COMMANDS)
     await end(two)
 
-    assert (
-        came >= 18
-    )  # half of what came after it; and what the first had not finished of its partitions
+    # Half of what came after it; and what the first had not finished of its partitions.
+    assert came >= 18
     assert all(after[partition] >= offset for partition, offset in before.items())

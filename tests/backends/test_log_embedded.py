@@ -434,9 +434,8 @@ async def test_an_append_that_is_handed_over_late_takes_nothing_back(log, make):
     )
     async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
         found = await follower.next(1, 1 << 20)
-        log._opened.tail.appended(
-            [first]
-        )  # as if the writing thread's word had been overtaken by the reading one's
+        # As if the writing thread's word had been overtaken by the reading one's.
+        log._opened.tail.appended([first])
         found += await batches(follower, 2)
 
     assert ids(found) == sent([*ours, *theirs])
@@ -464,9 +463,8 @@ def _tmpfs(folder):
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=28m", "tmpfs", folder], check=True)
     filler = folder / "filler"
-    filler.write_bytes(
-        b"x" * (14 * 2**20)
-    )  # a checkpoint that got stuck may take as much as is written by now
+    # A checkpoint that got stuck may take as much as is written by now.
+    filler.write_bytes(b"x" * (14 * 2**20))
     return filler.unlink, partial(subprocess.run, ["umount", "--lazy", folder], check=True)
 
 

@@ -103,9 +103,8 @@ async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothin
     )
     admin.close()
     async with asyncio.timeout(10):
-        while not any(
-            "max.message.bytes=20000" in line for line in await topics.check()
-        ):  # the broker hears of it a moment later
+        # The broker hears of it a moment later.
+        while not any("max.message.bytes=20000" in line for line in await topics.check()):
             pass
     some = records(2)
     await log.append(some[:1])
@@ -255,9 +254,8 @@ async def test_check_finds_what_was_changed(brokers, topics):
     admin.delete_topics([brokers.topic("chat-queries")])
     admin.close()
     async with asyncio.timeout(10):
-        while (
-            len(found := await topics.check()) < len(wrong) + 1
-        ):  # brokers hear of changes a moment later
+        # Brokers hear of changes a moment later.
+        while len(found := await topics.check()) < len(wrong) + 1:
             pass
 
     assert {(line.split()[0], line.split()[2].split("=")[0]) for line in found} == {

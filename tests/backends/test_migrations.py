@@ -29,9 +29,8 @@ from schemas.errors import Unavailable
 from schemas.ids import GENERATORS, random_id
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*expression-based index"
-)  # not compared on SQLite; the suite of accounts shows that it is there
+# Not compared on SQLite; the suite of accounts shows that it is there.
+@pytest.mark.filterwarnings("ignore:.*expression-based index")
 async def test_the_migrated_tables_are_those_of_the_code(database):
     """Columns, types, keys and indexes; what serves the search for names is its own."""
 

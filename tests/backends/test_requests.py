@@ -51,9 +51,8 @@ def posted(record: ConsumerRecord, url: str) -> tuple[dict[str, str], bytes]:
     headers, body = request_of(event, url=url, namespace="chat")
     named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
     if event.traceparent is not None:
-        named.append(
-            ("traceparent", event.traceparent)
-        )  # as the dispatcher does, with a span of each try's own
+        # As the dispatcher does, with a span of each try's own.
+        named.append(("traceparent", event.traceparent))
     assert len(named) == len(dict(named)), "no header occurs twice"
     return dict(named), body
 

@@ -50,9 +50,8 @@ def cluster(tmp_path_factory):
     The cluster ends with the session, so that two runs at once do not disturb each other.
     """
     own = Cluster(tmp_path_factory.mktemp("cluster"))
-    before = signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # `timeout` ends a run so, and the servers would stay
+    # `timeout` ends a run so, and the servers would stay.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         unless_had(own.up)
         yield own.kubeconfig
@@ -90,9 +89,8 @@ def sweep(api):
     while left := _namespaces(api):
         for space in left:
             with suppress(ApiFailed):
-                api.call(
-                    "DELETE", f"/api/v1/namespaces/{space}"
-                )  # nothing new can be made there any more
+                # Nothing new can be made there any more.
+                api.call("DELETE", f"/api/v1/namespaces/{space}")
         found = [
             thing
             for path in kinds(api, namespaced=True)

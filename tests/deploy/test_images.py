@@ -122,10 +122,11 @@ def engine(tmp_path_factory):
         if name.startswith("PIP_") or name.lower().endswith("_proxy")
     }
     folder = tmp_path_factory.mktemp("images")
+    # Pytest's folders are for their owner only, and a container's user is another.
     for above in (
         folder,
         *folder.parents[:3],
-    ):  # pytest's folders are for their owner only, and a container's user is another
+    ):
         above.chmod(above.stat().st_mode | 0o011)
     yield Engine(DOCKERFILE, ROOT, folder, passed)
     shutil.rmtree(folder)

@@ -108,9 +108,8 @@ def test_from_nothing_to_everything_and_back(terraform, clean, tmp_path):
 
         new_version(overlay)
         planned = terraform(EXAMPLE, "plan", "-detailed-exitcode", code=2, **given)
-        assert (
-            "must be replaced" in planned
-        )  # the Job that migrates, which Kubernetes does not let change
+        # The Job that migrates, which Kubernetes does not let change.
+        assert "must be replaced" in planned
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
         images = set(
             re.findall(

@@ -322,10 +322,11 @@ async def test_each_function_runs_alone(serving, backends, people, topics):
     kinds = sorted(
         delivery.WhichOneof("body") for delivery in await topics.items("chat-deliveries")
     )
+    # The sample of report_failed lies in no topic, so its sender is not told.
     assert kinds == [
         "message",
         "message",
-    ]  # the sample of report_failed lies in no topic, so its sender is not told
+    ]
     page, chats = await topics.items("session-deliveries")
     assert [item.message.body.text for item in page.page.messages] == ["Hello from a sample event"]
     assert [state.chat for state in chats.chats.chats] == ["d-1001-1002"]

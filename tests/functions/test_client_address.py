@@ -37,29 +37,33 @@ def test_what_counts_as_one_address(host, address):
 @pytest.mark.parametrize(
     ("peer", "forwarded", "address"),
     [
+        # As Knative's queue-proxy passes it on.
         (
             "127.0.0.1",
             ["203.0.113.9, 10.244.0.17"],
             "203.0.113.9",
-        ),  # as Knative's queue-proxy passes it on
+        ),
+        # The client has written the first one.
         (
             "127.0.0.1",
             ["198.51.100.1, 203.0.113.9, 10.244.0.17"],
             "203.0.113.9",
-        ),  # the client has written the first one
+        ),
+        # A header each.
         (
             "127.0.0.1",
             ["198.51.100.1", "203.0.113.9", "10.244.0.17"],
             "203.0.113.9",
-        ),  # a header each
+        ),
         ("127.0.0.1", ["203.0.113.9:51544, [fd00::17]:8080"], "203.0.113.9"),
         ("127.0.0.1", ["2001:db8:1:2::7, ::ffff:10.244.0.17"], "2001:db8:1:2::/64"),
         ("127.0.0.1", ["10.244.3.3, 10.244.0.17"], "10.244.3.3"),  # a pod that calls by itself
+        # Nothing before what cannot be read is believed.
         (
             "127.0.0.1",
             ["203.0.113.9, unknown, 10.244.0.17"],
             "10.244.0.17",
-        ),  # nothing before what cannot be read is believed
+        ),
         ("127.0.0.1", [""], "127.0.0.1"),
         ("127.0.0.1", [], "127.0.0.1"),
         ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # no proxy that we trust says so

@@ -77,9 +77,10 @@ async def test_without_the_database_known_chats_go_on_and_other_calls_are_told_w
         return event_targets.text(sender=int(ann.user), chat=chat)
 
     before = await event_targets.post("send", [text(friends)])
+    # A minute later.
     current_context().policy._confirmed = {
         user: at - FRESH_TTL_S for user, at in current_context().policy._confirmed.items()
-    }  # a minute later
+    }
     getattr(fragile, how)("postgres")
     first, first_s = await timed(event_targets.post("send", [text(friends)]))
     alone, alone_s = await timed(event_targets.post("send", [text(strangers)]))

@@ -181,12 +181,13 @@ async def test_with_the_cache_unavailable_log_ins_go_on(ann, backends):
         )
         for _ in range(4)
     ]
+    # Three with the one before.
     assert [answer.status_code for answer in guesses] == [
         401,
         401,
         429,
         429,
-    ]  # three with the one before
+    ]
     assert 15 <= int(guesses[3].headers["retry-after"]) <= 20  # three a minute
     assert (await ann.get("/v1/me")).status_code == 200
     del backends.reads.clock
@@ -197,17 +198,15 @@ async def test_more_than_can_wait_are_sent_away(ann, backends):
     current_context().passwords._turns._most = 3
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}
 
-    callers = [
-        Caller(backends, address=f"192.0.2.{n}") for n in range(10)
-    ]  # of one address few come so far at once
+    # Of one address few come so far at once.
+    callers = [Caller(backends, address=f"192.0.2.{n}") for n in range(10)]
     answers = await asyncio.gather(
         *(caller.call("POST", "/v1/sessions", body) for caller in callers)
     )
 
     assert sorted({answer.status_code for answer in answers}) == [201, 503]
-    assert (
-        4 <= sum(answer.status_code == 201 for answer in answers) < 10
-    )  # the first may be done before the last has come
+    # The first may be done before the last has come.
+    assert 4 <= sum(answer.status_code == 201 for answer in answers) < 10
     assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 503} == {
         "1"
     }

@@ -76,13 +76,11 @@ class Dev:
 
     def _ended(self) -> int:
         try:
-            return self.process.wait(
-                60
-            )  # several processes one after the other take longer than one
+            # Several processes one after the other take longer than one.
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(
-                signal.SIGABRT
-            )  # what each thread was doing stands in the log then
+            # What each thread was doing stands in the log then.
+            self.process.send_signal(signal.SIGABRT)
             self.process.wait(60)
             raise AssertionError(
                 f"it did not end:\n{Path(self.log.name).read_text()[-8_000:]}"

@@ -120,9 +120,8 @@ async def send_and_follow(
     message_id = int((await phone.send(ben, "traced"))["message"])
     await other.hear("message", message=str(message_id))
     async with asyncio.timeout(TIMEOUT_S):
-        while not await traces_of(
-            reads, MESSAGES, message_id, since=since[MESSAGES]
-        ):  # people are told before the outcome is written
+        # People are told before the outcome is written.
+        while not await traces_of(reads, MESSAGES, message_id, since=since[MESSAGES]):
             await asyncio.sleep(0.05)
     written = {
         topic: await traces_of(reads, topic, message_id, since=since[topic]) for topic in TOPICS

@@ -160,10 +160,11 @@ async def test_the_end_of_a_large_body_is_no_head(connect):
     request.
     """
     reader, writer = await connect()
+    # The first one widens the line, so that the second body comes in one piece.
     for size in (
         4_000_000,
         120_000,
-    ):  # the first one widens the line, so that the second body comes in one piece
+    ):
         writer.write(
             b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
             % size

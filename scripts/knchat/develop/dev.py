@@ -74,9 +74,8 @@ def _port(text: str) -> int:
 
 
 def _folder(text: str) -> Path:
-    if (
-        not text
-    ):  # a variable of a script that is not set; files of ours do not belong into just any folder
+    # A variable of a script that is not set; files of ours do not belong into just any folder.
+    if not text:
         raise click.BadParameter("a folder's name must not be empty")
     return Path(text)
 

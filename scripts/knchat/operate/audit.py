@@ -134,9 +134,8 @@ async def _run(
 
     backends = Backends(settings)
     try:
-        await backends.clock.follow(
-            backends.chats
-        )  # by this machine's, what is under way might lie long enough ago
+        # By this machine's, what is under way might lie long enough ago.
+        await backends.clock.follow(backends.chats)
         now_ms = backends.clock.now_ms()
         until_ms = now_ms - settings.audit_age_s * 1_000
         since_ms = None if since is None else _when(since, now_ms, option="--since")
@@ -220,9 +219,8 @@ def _when(text: str, now_ms: int, *, option: str) -> int:
     if match := _AGO.fullmatch(text):
         return now_ms - int(match[1]) * _SECONDS[match[2]] * 1_000
     try:
-        return unix_ms_of(
-            parse_id_or_time("" if text.isdigit() else text, name=option)
-        )  # digits would be an id
+        # Digits would be an id.
+        return unix_ms_of(parse_id_or_time("" if text.isdigit() else text, name=option))
     except Malformed as error:
         raise exits.Ended(
             f"{option} is a time like 2026-01-31T12:00:00Z, or how long ago: 30m, 24h, 7d",

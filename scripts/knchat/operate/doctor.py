@@ -110,9 +110,8 @@ def _ask_kafka(seen: Seen) -> tuple[Any, Any, str]:
             None,
             "",
         )
-    letters, _ = _or_away(
-        kafka.letters
-    )  # without its topic there are none, and the check above has said so
+    # Without its topic there are none, and the check above has said so.
+    letters, _ = _or_away(kafka.letters)
     return topics, letters, ""
 
 

@@ -98,9 +98,8 @@ async def test_an_old_token_is_renewed_before_use(server, make_client):
     """After two thirds of its life; calls at the same time share one renewal."""
     server.token_s = -5
     client = await make_client()
-    await asyncio.sleep(
-        0.7
-    )  # the least life of a token is 1 s, of which this is more than two thirds
+    # The least life of a token is 1 s, of which this is more than two thirds.
+    await asyncio.sleep(0.7)
     server.token_s = 900
     await asyncio.gather(*(client.users("ali") for _ in range(5)))
 

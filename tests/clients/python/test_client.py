@@ -414,9 +414,8 @@ async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
     first = client.login.access_token
     async with asyncio.timeout(TIMEOUT_S):
         async for _ in repeated(client.ping):
-            if (
-                client._line._token != first
-            ):  # two thirds of its life are over, and the session has a newer one
+            # Two thirds of its life are over, and the session has a newer one.
+            if client._line._token != first:
                 break
     await client.send("note to myself", to=ann.user)
     found = []
