@@ -2,8 +2,8 @@
 in turn, as ratios of pairs.
 
 A machine's speed drifts by more than what is looked for; two runs one after the other share its
-mood. A figure got no worse when the median ratio is at most LIMIT, or when LIMIT lies within the 90
-% interval of the median (bootstrap over the pairs).
+speed. A figure got no worse when the median ratio is at most LIMIT, or when LIMIT lies within the
+90 % interval of the median (bootstrap over the pairs).
 """
 
 from __future__ import annotations

@@ -110,9 +110,9 @@ async def dead_letters(embedded, count=1):
     letters = []
     async with (
         asyncio.timeout(TIMEOUT_S),
-        embedded.follow(DEAD_LETTERS, {0: 0, 1: 0, 2: 0}) as follower,
+        embedded.follow(DEAD_LETTERS, {0: 0, 1: 0, 2: 0}) as consumer,
     ):
-        async for batch in follower:
+        async for batch in consumer:
             letters += [from_kafka(record.headers, record.value) for record in batch]
             if len(letters) >= count:
                 break

@@ -184,7 +184,7 @@ class CacheSuite:
         assert await cache.draw([(name, allowance)], 2) == 0.0
 
     async def test_several_buckets_are_drawn_from_or_none(self, cache):
-        """The longest wait is told, and who could have paid has paid nothing."""
+        """The longest wait is returned, and no key of a refused call is charged."""
         rich, poor = str(uuid.uuid4()), str(uuid.uuid4())
         buckets = [(rich, Allowance(units=2, per_s=0.01)), (poor, Allowance(units=1, per_s=0.01))]
 

@@ -71,12 +71,12 @@ async def ends(reads, topic=DEAD_LETTERS):
     return {partition: held.end for partition, held in bounds.items()}
 
 
-async def batches(follower, count):
-    """The next records of a follower, at least so many."""
+async def batches(consumer, count):
+    """The next records of a consumer, at least so many."""
     found = []
     async with asyncio.timeout(TIMEOUT_S):
         while len(found) < count:
-            found += await anext(aiter(follower))
+            found += await anext(aiter(consumer))
     return found
 
 
@@ -236,9 +236,9 @@ class LogSuite:
             asyncio.create_task(log.appends.append([one], then=[two]))
             for one, two in zip(first, later, strict=True)
         ]
-        async with log.reads.follow(COMMANDS, {2: began[2]}) as follower:
+        async with log.reads.follow(COMMANDS, {2: began[2]}) as consumer:
             found = []
-            async for batch in follower:
+            async for batch in consumer:
                 found += ids(batch)
                 there = ids(await log.reads.read(DEAD_LETTERS, 1, before[1], max_records=99))
                 assert {sent(later).index(name) for name in found} <= {
@@ -332,7 +332,7 @@ class LogSuite:
         assert await connect().reads.epoch(COMMANDS) == epoch
         assert await log.reads.epoch(DEAD_LETTERS) != epoch
 
-    async def test_a_follower_gets_what_is_there_and_what_comes(self, log):
+    async def test_a_consumer_gets_what_is_there_and_what_comes(self, log):
         """From its offsets on, in order within each partition, without a gap."""
         start = await ends(log.reads)
         old, new = (
@@ -340,10 +340,10 @@ class LogSuite:
             [records(5, partition) for partition in range(3)],
         )
         await log.appends.append([record for some in old for record in some])
-        async with log.reads.follow(DEAD_LETTERS, start) as follower:
-            found = await batches(follower, 15)
+        async with log.reads.follow(DEAD_LETTERS, start) as consumer:
+            found = await batches(consumer, 15)
             await log.appends.append([record for some in new for record in some])
-            found += await batches(follower, 15)
+            found += await batches(consumer, 15)
 
         for partition in range(3):
             mine = [stored for stored in found if stored.partition == partition]
@@ -352,50 +352,50 @@ class LogSuite:
                 range(start[partition], start[partition] + 10)
             )
 
-    async def test_a_follower_sees_only_its_partitions(self, log):
+    async def test_a_consumer_sees_only_its_partitions(self, log):
         """Records of other partitions and topics do not come."""
         start = await ends(log.reads)
         mine = records(2, 1)
         found = []
         async with (
-            log.reads.follow(DEAD_LETTERS, {1: start[1]}) as follower,
+            log.reads.follow(DEAD_LETTERS, {1: start[1]}) as consumer,
             asyncio.timeout(TIMEOUT_S),
         ):
             await log.appends.append(
                 [*records(2, 0), *records(2, 2), *records(2, 1, COMMANDS), *mine]
             )
-            async for batch in follower:
+            async for batch in consumer:
                 found += batch
                 if len(found) >= 2:
                     break
 
         assert ids(found) == sent(mine)
 
-    async def test_a_waiting_follower_is_woken_by_another_process(self, log, connect):
-        """Who appends does not matter."""
+    async def test_a_waiting_consumer_is_woken_by_another_process(self, log, connect):
+        """Appends of any process wake it."""
         start = await ends(log.reads)
         other = connect()
         await other.appends.ping()
-        async with log.reads.follow(DEAD_LETTERS, start) as follower:
+        async with log.reads.follow(DEAD_LETTERS, start) as consumer:
             for _ in range(3):
-                waiting = asyncio.create_task(batches(follower, 1))
+                waiting = asyncio.create_task(batches(consumer, 1))
                 some = records(1)
                 await other.appends.append(some)
 
                 assert ids(await waiting) == sent(some)
 
-    async def test_appends_of_two_processes_reach_a_follower_once_and_in_order(self, log, connect):
+    async def test_appends_of_two_processes_reach_a_consumer_once_and_in_order(self, log, connect):
         """However they interleave, offsets are dense and nothing comes twice."""
         start = await ends(log.reads)
         other = connect()
-        async with log.reads.follow(DEAD_LETTERS, start) as follower:
+        async with log.reads.follow(DEAD_LETTERS, start) as consumer:
 
             async def fill(ports):
                 for _ in range(60):
                     await ports.appends.append(records(1))
 
             filling = asyncio.gather(fill(log), fill(other))
-            found = await batches(follower, 120)
+            found = await batches(consumer, 120)
             await filling
 
         assert [stored.offset for stored in found] == list(range(start[0], start[0] + 120))
@@ -410,10 +410,10 @@ class LogSuite:
                 [ProducerRecord(DEAD_LETTERS, event(b"x" * 400_000), 0) for _ in range(6)]
             )
             async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as late:
-                for follower in (live, late):
+                for consumer in (live, late):
                     found = []
                     while len(found) < 706:
-                        batch = await anext(aiter(follower))
+                        batch = await anext(aiter(consumer))
                         found += batch
 
                         assert len(batch) <= 500
@@ -433,26 +433,26 @@ class LogSuite:
             [records(3, partition) for partition in (0, 1)],
         )
         await log.appends.append([record for some in first for record in some])
-        async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as follower:
-            found = await batches(follower, 3)
-            await follower.assign({0: start[0], 1: start[1] + 1})
-            found += await batches(follower, 2)
+        async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as consumer:
+            found = await batches(consumer, 3)
+            await consumer.assign({0: start[0], 1: start[1] + 1})
+            found += await batches(consumer, 2)
             await log.appends.append([record for some in second for record in some])
-            found += await batches(follower, 6)
+            found += await batches(consumer, 6)
 
         for partition, skipped in ((0, 0), (1, 1)):
             mine = [stored for stored in found if stored.partition == partition]
             assert ids(mine) == sent(first[partition])[skipped:] + sent(second[partition])
 
-    async def test_an_assignment_wakes_a_follower_that_waits(self, log):
+    async def test_an_assignment_wakes_a_consumer_that_waits(self, log):
         """Also one that followed nothing."""
         start = await ends(log.reads)
         some = records(3, 2)
         await log.appends.append(some)
-        async with log.reads.follow(DEAD_LETTERS, {}) as follower:
-            waiting = asyncio.create_task(batches(follower, 3))
+        async with log.reads.follow(DEAD_LETTERS, {}) as consumer:
+            waiting = asyncio.create_task(batches(consumer, 3))
             await asyncio.sleep(0)  # it waits
-            await follower.assign({2: start[2]})
+            await consumer.assign({2: start[2]})
 
             assert ids(await waiting) == sent(some)
 
@@ -462,15 +462,15 @@ class LogSuite:
         """
         start = await ends(log.reads)
         await log.appends.append([*records(700, 0), *records(1, 1)])
-        async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as follower:
-            await batches(follower, 1)
-            await follower.assign({1: start[1] + 1})
+        async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as consumer:
+            await batches(consumer, 1)
+            await consumer.assign({1: start[1] + 1})
             mine = records(2, 1)
             await log.appends.append([*records(2, 0), *mine])
-            assert ids(await batches(follower, 2)) == sent(mine)
-            await follower.assign({0: start[0] + 701})
+            assert ids(await batches(consumer, 2)) == sent(mine)
+            await consumer.assign({0: start[0] + 701})
             await log.appends.append(records(1, 1))
-            (last,) = await batches(follower, 1)
+            (last,) = await batches(consumer, 1)
 
         assert (last.partition, last.offset) == (0, start[0] + 701)
 
@@ -481,21 +481,21 @@ class LogSuite:
         start = await ends(log.reads)
         expected = {}
 
-        async def read(follower):
-            async for batch in follower:
+        async def read(consumer):
+            async for batch in consumer:
                 for stored in batch:
                     assert stored.offset == expected.get(stored.partition)
                     expected[stored.partition] += 1
 
-        async with log.reads.follow(DEAD_LETTERS, {}) as follower:
-            reading = asyncio.create_task(read(follower))
+        async with log.reads.follow(DEAD_LETTERS, {}) as consumer:
+            reading = asyncio.create_task(read(consumer))
             for turn in range(30):
                 await log.appends.append(
                     [record for partition in ALL for record in records(20, partition)]
                 )
                 kept = {turn % 3, (turn + 1) % 3}
                 expected |= {partition: start[partition] for partition in kept - expected.keys()}
-                await follower.assign({partition: start[partition] for partition in kept})
+                await consumer.assign({partition: start[partition] for partition in kept})
                 expected = {
                     partition: offset for partition, offset in expected.items() if partition in kept
                 }
@@ -509,7 +509,7 @@ class LogSuite:
                 await reading
 
     async def test_members_share_the_partitions(self, log, group):
-        """Who is alone has all; who was there keeps what need not move; whom none is left for has
+        """A lone member has all; earlier members keep what need not move; whom none is left for has
         nothing, and is told.
         """
         async with Members(log.reads, group) as members:
@@ -586,7 +586,7 @@ class LogSuite:
         begin = (await log.reads.bounds(DEAD_LETTERS, [first.partition]))[first.partition].begin
         assert first.offset == (begin if start == "begin" else old)
 
-    async def test_a_follower_whose_next_records_were_dropped_says_so_and_goes_on_at_the_oldest(
+    async def test_a_consumer_whose_next_records_were_dropped_says_so_and_goes_on_at_the_oldest(
         self, log, drop
     ):
         """Before it hands that one over: its user may have to report that something is missing."""
@@ -598,13 +598,13 @@ class LogSuite:
         told = []
         async with log.reads.follow(
             DEAD_LETTERS, {1: start}, on_offset_reset=lambda *where: told.append(where)
-        ) as follower:
+        ) as consumer:
             async with asyncio.timeout(TIMEOUT_S):
-                first = await anext(follower)
+                first = await anext(consumer)
             assert told == [(1, start + 4)]
-            rest = await batches(follower, 2 - len(first)) if len(first) < 2 else []
+            rest = await batches(consumer, 2 - len(first)) if len(first) < 2 else []
             await log.appends.append(later := records(1, 1))
-            assert ids(await batches(follower, 1)) == sent(later)
+            assert ids(await batches(consumer, 1)) == sent(later)
 
         assert ids([*first, *rest]) == sent(some)[4:]
         assert len(told) == 1
@@ -732,11 +732,11 @@ class LogSuite:
         waits without end.
         """
         async with (
-            log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as follower,
+            log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as consumer,
             log.reads.member(group, DEAD_LETTERS) as member,
             log.reads.join(f"{group}-owners", DEAD_LETTERS, member="one") as sharing,
         ):
-            following = asyncio.create_task(anext(aiter(follower), None))
+            following = asyncio.create_task(anext(aiter(consumer), None))
             shares = aiter(sharing)
             assert await anext(shares) == frozenset(ALL)
             await log.reads.close()

@@ -105,8 +105,8 @@ class AppendsSuite:
         """A reader of the later record may rely on the earlier one."""
         commands, queries = await ends(log.reads, COMMANDS), await ends(log.reads, QUERIES)
         partition = partition_of(b"17", len(queries))
-        async with log.reads.follow(QUERIES, {partition: queries[partition]}) as follower:
-            following = asyncio.create_task(anext(follower))
+        async with log.reads.follow(QUERIES, {partition: queries[partition]}) as consumer:
+            following = asyncio.create_task(anext(consumer))
             first, later = records(1), records(1, topic=QUERIES)
             appending = asyncio.create_task(log.appends.append(first, then=later))
             async with asyncio.timeout(TIMEOUT_S):

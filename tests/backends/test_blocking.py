@@ -187,7 +187,7 @@ async def test_what_waits_is_begun_in_turn(held):
 
 
 async def test_no_caller_fills_the_queue_alone(held, monkeypatch):
-    """Who has too much waiting is told so; others are served."""
+    """A caller with too many waiting calls is refused; others are served."""
     monkeypatch.setattr(blocking_module, "MAX_WAITING_EACH", 2)
     blocking = Blocking("test", threads=1, timeout_s=LONG_S)
     first = asyncio.create_task(blocking.run(held))

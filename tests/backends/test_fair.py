@@ -11,7 +11,7 @@ from schemas.errors import Unavailable
 
 
 def test_one_of_each_in_turn():
-    """Who has put in a hundred waits between them for each of the others'."""
+    """A user with a hundred calls waits between them for each of the others'."""
     queue = FairQueue[str]()
     for who, item in (
         ("ann", "a1"),
@@ -49,7 +49,7 @@ async def settle():
 
 
 async def test_a_place_stays_for_others():
-    """Of two places one user gets one; who comes later is in at once."""
+    """Of two places one user gets one; a later user is in at once."""
     turns, order = Turns(2, each=1, waiting=8, each_waiting=8, busy="full"), []
     anns = [Visit(turns, "ann", order) for _ in range(3)]
     await settle()

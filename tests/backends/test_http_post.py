@@ -205,7 +205,7 @@ async def test_no_server_there(post):
 
 
 async def test_after_its_end_there_is_no_answer(post):
-    """Also for those who waited for one."""
+    """Also for calls that waited for one."""
     async with Server(None) as server:
         send = post(server.url)
         waiting = asyncio.create_task(send([], b"x"))

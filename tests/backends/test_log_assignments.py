@@ -1,4 +1,4 @@
-"""Who gets which partitions on the embedded log."""
+"""Which member gets which partitions on the embedded log."""
 
 from hypothesis import given
 from hypothesis import strategies as st

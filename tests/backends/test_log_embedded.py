@@ -217,9 +217,9 @@ async def test_a_damaged_file_cannot_be_read(log, tmp_path):
         await log.read(DEAD_LETTERS, 0, 0, max_records=1)
     with pytest.raises(Unavailable, match="cannot be written"):
         await log.append(records(1))
-    async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
+    async with log.follow(DEAD_LETTERS, {0: 0}) as consumer:
         with pytest.raises(Unavailable, match="cannot be read"):
-            await anext(aiter(follower))
+            await anext(aiter(consumer))
 
 
 async def test_the_write_ahead_log_stays_short(log, tmp_path):
@@ -288,7 +288,7 @@ async def test_a_clock_that_falls_back_does_not_date_records_backwards(log, cloc
 
 
 async def test_a_reader_overtaken_by_retention_goes_on_at_the_oldest_record(log, clock):
-    """A follower that finds nothing where it stood, and one from an offset that is gone.
+    """A consumer that finds nothing where it stood, and one from an offset that is gone.
 
     Each says so.
     """
@@ -370,14 +370,14 @@ async def test_a_group_that_was_given_up_does_not_fill_the_disk(log, clock, monk
 
 async def test_a_slow_consumer_costs_bounded_memory_and_misses_nothing(log):
     """What it leaves behind beyond 1 MiB is read from the file again, in order."""
-    async with log.follow(DEAD_LETTERS, {0: 0, 1: 0}) as follower:
+    async with log.follow(DEAD_LETTERS, {0: 0, 1: 0}) as consumer:
         for _ in range(20):
             await log.append(
                 [ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0), *records(1, 1)]
             )
-        recent = follower._tail.recent(0 + (await log._place(DEAD_LETTERS)).first_slot)
+        recent = consumer._tail.recent(0 + (await log._place(DEAD_LETTERS)).first_slot)
         held = recent.size
-        found = await batches(follower, 40)
+        found = await batches(consumer, 40)
         left = len(recent.held)
 
     assert held <= 1 << 20
@@ -387,17 +387,17 @@ async def test_a_slow_consumer_costs_bounded_memory_and_misses_nothing(log):
 
 
 async def test_records_of_another_process_between_ours_are_read_from_the_file(log, make):
-    """What is held in memory ends before a gap, also for a follower that has taken a part of it."""
+    """What is held in memory ends before a gap, also for a consumer that has taken a part of it."""
     other = make()
-    async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
+    async with log.follow(DEAD_LETTERS, {0: 0}) as consumer:
         found = []
         ours, theirs, last = records(2), records(1), records(1)
         await log.append(ours)
-        found += await follower.next(1, 1 << 20)
+        found += await consumer.next(1, 1 << 20)
         await other.append(theirs)
         await log.append(last)
         while len(found) < 4:
-            found += await follower.next(1, 1 << 20)
+            found += await consumer.next(1, 1 << 20)
 
     assert ids(found) == sent([*ours, *theirs, *last])
     assert [stored.offset for stored in found] == list(range(4))
@@ -407,23 +407,23 @@ async def test_records_of_another_process_after_ours_are_read_from_the_file(log,
     """The same when we learn of them by a look at the file."""
     other = make()
     async with (
-        log.follow(DEAD_LETTERS, {0: 0}) as follower,
+        log.follow(DEAD_LETTERS, {0: 0}) as consumer,
         log.follow(DEAD_LETTERS, {0: 0}) as witness,
     ):
         ours, theirs = records(2), records(2)
         await log.append(ours)
-        found = await follower.next(1, 1 << 20)
+        found = await consumer.next(1, 1 << 20)
         await other.append(theirs)
-        await batches(witness, 4)  # so both followers have been told
+        await batches(witness, 4)  # so both consumers have been told
         while len(found) < 4:
-            found += await follower.next(1, 1 << 20)
+            found += await consumer.next(1, 1 << 20)
 
     assert ids(found) == sent([*ours, *theirs])
     assert [stored.offset for stored in found] == list(range(4))
 
 
 async def test_an_append_that_is_handed_over_late_takes_nothing_back(log, make):
-    """A follower may have read it from the file already, and others behind it."""
+    """A consumer may have read it from the file already, and others behind it."""
     other = make()
     ours, theirs = records(1), records(2)
     await log.append(ours)
@@ -432,11 +432,11 @@ async def test_an_append_that_is_handed_over_late_takes_nothing_back(log, make):
         lambda connection: connection.execute("SELECT * FROM records LIMIT 1").fetchall(),
         durable=False,
     )
-    async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
-        found = await follower.next(1, 1 << 20)
+    async with log.follow(DEAD_LETTERS, {0: 0}) as consumer:
+        found = await consumer.next(1, 1 << 20)
         # As if the writing thread's word had been overtaken by the reading one's.
         log._opened.tail.appended([first])
-        found += await batches(follower, 2)
+        found += await batches(consumer, 2)
 
     assert ids(found) == sent([*ours, *theirs])
 

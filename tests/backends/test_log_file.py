@@ -1,4 +1,6 @@
-"""The file of the embedded log: who makes it, who may open it, and the one who owns its folder."""
+"""The file of the embedded log: what makes it, which users may open it, and the owner of its
+folder.
+"""
 
 from __future__ import annotations
 

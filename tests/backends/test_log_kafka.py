@@ -290,15 +290,15 @@ async def drop(brokers, partition, before):
 
 
 async def test_readers_go_on_at_the_oldest_record_that_is_left(brokers, log):
-    """A read, a follower and a new group alike."""
+    """A read, a consumer and a new group alike."""
     some = records(10)
     await log.append(some)
     await drop(brokers, 0, 6)
 
     assert (await log.bounds(DEAD_LETTERS, [0]))[0].begin == 6
     assert ids(await log.read(DEAD_LETTERS, 0, 2, max_records=9)) == sent(some)[6:]
-    async with log.follow(DEAD_LETTERS, {0: 2, 1: 0}) as follower:
-        assert ids(await batches(follower, 4)) == sent(some)[6:]
+    async with log.follow(DEAD_LETTERS, {0: 2, 1: 0}) as consumer:
+        assert ids(await batches(consumer, 4)) == sent(some)[6:]
 
 
 async def test_a_question_that_hangs_holds_up_no_other_for_long(log, monkeypatch, caplog):
@@ -380,23 +380,23 @@ async def test_a_consumer_whose_fetch_task_has_ended_raises(log):
     """
     offset = 0
 
-    async def read(follower):
+    async def read(consumer):
         nonlocal offset
-        async for batch in follower:
+        async for batch in consumer:
             offset = batch[-1].offset + 1
             await log.append(records(1))  # what was fetched before may still come
 
-    async with log.follow(DEAD_LETTERS, {0: 0}) as follower:
-        reading = asyncio.create_task(read(follower))
+    async with log.follow(DEAD_LETTERS, {0: 0}) as consumer:
+        reading = asyncio.create_task(read(consumer))
         done, _ = await asyncio.wait([reading], timeout=2)
         assert not done
-        follower._consumer._fetcher._fetch_task.cancel()
+        consumer._consumer._fetcher._fetch_task.cancel()
         await log.append(records(1))
         async with asyncio.timeout(20):
             with pytest.raises(Unavailable, match="stalled"):
                 await reading
-    async with log.follow(DEAD_LETTERS, {0: offset}) as follower:
-        assert len(await batches(follower, 1)) == 1
+    async with log.follow(DEAD_LETTERS, {0: offset}) as consumer:
+        assert len(await batches(consumer, 1)) == 1
 
 
 @pytest.mark.usefixtures("soon")
@@ -425,10 +425,10 @@ async def test_a_member_whose_fetch_task_has_ended_joins_again(log):
 async def test_a_consumer_beyond_the_end_raises(log):
     """The topic was deleted and made again: what it has read before is another log's."""
     await log.append(records(3))
-    async with log.follow(DEAD_LETTERS, {0: 50}) as follower:
+    async with log.follow(DEAD_LETTERS, {0: 50}) as consumer:
         with pytest.raises(Unavailable, match="recreated"):
             async with asyncio.timeout(10):
-                await anext(aiter(follower))
+                await anext(aiter(consumer))
 
 
 async def test_a_topic_made_again_has_another_epoch(brokers, topics, log):
@@ -477,7 +477,7 @@ async def test_a_topic_that_grows_is_no_records_fault(brokers, log):
 
 
 async def test_the_marks_of_transactions_are_no_records(brokers, kafka_settings, log):
-    """Of others, who write what they write to several topics at once.
+    """Of other producers, which write to several topics at once.
 
     A read does not wait for a record where one lies at the end.
     """

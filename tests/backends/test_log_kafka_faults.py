@@ -96,8 +96,8 @@ class Users:
         offsets = dict.fromkeys(ALL, 0)
         while True:
             try:
-                async with self.log.follow(DEAD_LETTERS, offsets) as follower:
-                    async for batch in follower:
+                async with self.log.follow(DEAD_LETTERS, offsets) as consumer:
+                    async for batch in consumer:
                         for stored in batch:
                             assert stored.offset == offsets[stored.partition]
                             offsets[stored.partition] += 1

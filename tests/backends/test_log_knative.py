@@ -423,7 +423,7 @@ async def test_a_sink_behind_https_is_checked_with_the_given_authorities(
 ):
     """K_CA_CERTS holds them.
 
-    One who is of another authority gets nothing, and who set it hears of it.
+    A sink of another authority gets nothing, and the error says so.
     """
     ours, others = Authority(tmp_path / "ours", "ours"), Authority(tmp_path / "others", "others")
     async with serving(receiver, certificate=ours.certificate) as url:

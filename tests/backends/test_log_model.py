@@ -41,7 +41,7 @@ class LogMachine(RuleBasedStateMachine):
         self.committed = {}
         self.starts = None  # where the group began, once it has had a member
         self.logs = [self.open(), self.open()]
-        self.follower = None
+        self.consumer = None
 
     def open(self):
         return EmbeddedLog(self.folder / "log.db", clock=lambda: self.now)
@@ -116,12 +116,12 @@ class LogMachine(RuleBasedStateMachine):
         self.positions = {
             partition: max(0, len(known) - back) for partition, known in self.model.items()
         }
-        self.follower = self.logs[0].follow(DEAD_LETTERS, self.positions)
-        self.batches = self.wait(self.follower.__aenter__())
+        self.consumer = self.logs[0].follow(DEAD_LETTERS, self.positions)
+        self.batches = self.wait(self.consumer.__aenter__())
 
     @rule()
     def drain(self):
-        if self.follower is None:
+        if self.consumer is None:
             return
         while any(
             max(self.positions[number], self.begins[number]) < len(known)
@@ -176,9 +176,9 @@ class LogMachine(RuleBasedStateMachine):
         assert self.wait(self.logs[1].committed("model", DEAD_LETTERS)) == self.committed
 
     def unfollow(self):
-        if self.follower is not None:
-            self.wait(self.follower.__aexit__(None, None, None))
-            self.follower = None
+        if self.consumer is not None:
+            self.wait(self.consumer.__aexit__(None, None, None))
+            self.consumer = None
 
     def teardown(self):
         self.unfollow()

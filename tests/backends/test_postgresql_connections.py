@@ -107,7 +107,7 @@ async def test_a_connection_that_goes_silent_is_dropped(postgres):
 
 
 async def test_work_whose_commit_was_not_answered_is_not_done_again(database):
-    """It may have been committed: the caller, who knows what a repeat means, is told."""
+    """It may have been committed: the caller, which knows what a repeat means, gets an error."""
     ran = []
 
     def work(connection):

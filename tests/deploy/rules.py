@@ -38,7 +38,7 @@ _OPENS = {
     "cassandra-password": {"persist", "history", "chats", "migrate", "audit"},
     "redis-password": {"accounts", "chats", "gateway"},
 }
-"""Who needs a store."""
+"""The targets that need a store."""
 _SECONDS = re.compile(r"PT(?P<seconds>[0-9]+(\.[0-9]+)?)S")
 _WAVES = {
     **dict.fromkeys(
@@ -567,7 +567,7 @@ def kafka_is_one(things):
 
 
 def references_lead_somewhere(things):
-    """Whom an object names is there, or comes from outside by contract."""
+    """What an object names is there, or comes from outside by contract."""
     there = {("Function" if is_function(thing) else thing["kind"], name(thing)) for thing in things}
     for source in of_kind(things, "KafkaSource"):
         sink = source["spec"]["sink"].get("ref", {})

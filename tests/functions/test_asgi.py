@@ -414,7 +414,7 @@ async def ready_of(*targets):
 
 
 async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch):
-    """Who signs, or refuses by time, says so; who does neither is ready.
+    """A target that signs, or refuses by time, says so; one that does neither is ready.
 
     A wrong machine's clock is told, and does no harm.
     """
@@ -433,7 +433,7 @@ async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch)
 
 
 async def test_a_function_follows_the_store_that_it_asks(backends):
-    """SQL where it needs it, else history's; who asks none has none to follow."""
+    """SQL where it needs it, else history's; a target without a store follows none."""
     followed = []
 
     class Noted:

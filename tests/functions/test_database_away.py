@@ -1,5 +1,5 @@
-"""What people notice while PostgreSQL is away: who knows each other goes on writing, who wants in
-is told when to come again.
+"""What clients notice while PostgreSQL is unavailable: known chats go on, log-ins are told when to
+retry.
 """
 
 from __future__ import annotations

@@ -177,8 +177,8 @@ async def test_the_public_keys_are_a_jwks(anonymous, backends):
 
 
 async def test_all_keys_that_count_are_in_the_jwks(backends, settings, tmp_path):
-    """Also the one before a rotation: what it has signed is good until it expires, and who reads
-    the keys by URL must know it.
+    """Also the one before a rotation: what it has signed is good until it expires, and a program
+    that reads the keys by URL must know it.
     """
     before = Ed25519PrivateKey.generate().public_key()
     file = tmp_path / "jwks.json"

@@ -128,7 +128,7 @@ async def test_one_count_is_told_for_many_marks(event_targets, topics):
 async def test_counts_are_made_side_by_side_and_never_fail_the_event(
     backends, event_targets, topics, monkeypatch
 ):
-    """Who cannot be counted in time, or at all, is left out: the watermarks are written, the others
+    """A reader whose count fails, or is late, is left out: the watermarks are written, the others
     are told.
     """
     others = range(2_000, 2_100)

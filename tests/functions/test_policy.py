@@ -1,4 +1,4 @@
-"""Who may write to whom: what is remembered of SQL's answers, and for how long."""
+"""Which user may write to which: what is remembered of SQL's answers, and for how long."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_existing_users_are_known(people, backends, clock, event_targets):
 
 
 async def test_a_no_is_never_remembered(people, backends, clock):
-    """Who registers is known at once."""
+    """A new user is known at once."""
     remembering = Policy(clock)
     before = await remembering.known({4711}, backends.accounts)
     from backends.accounts import Profile  # noqa: PLC0415 - one test needs it

@@ -1,5 +1,5 @@
-"""`report_failed`: what was away once is tried again without end, `failed` for those who have no
-word, and never a dead letter of its own.
+"""`report_failed`: what failed by an outage is tried again without end, a sender without an outcome
+gets `failed`, and there is never a dead letter of its own.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ async def test_a_bug_answers_in_the_one_shape_and_is_logged(anonymous, backends,
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(anonymous, monkeypatch):
-    """After 2 s the answer is there, the connection ends, and who comes meanwhile is answered."""
+    """After 2 s the answer is there and the connection ends; other calls are answered meanwhile."""
     monkeypatch.setattr(router, "BODY_TIMEOUT_S", 0.05)
     never = asyncio.Event()
 

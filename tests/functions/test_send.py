@@ -1,4 +1,4 @@
-"""`send`: who is told what, what becomes of each command, and who pays for a bad one."""
+"""`send`: which users get which deliveries, and what a bad command costs the others."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ USERS = [
     ("REDIS", "accounts"),
     ("REDIS", "gateway"),
 ]
-"""The store, and who speaks with it."""
+"""The store, and the process that speaks with it."""
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class Folder:
         self.path = path
 
     def drop(self, *, commands=(), outcomes=()):
-        """They are in the log, and those who should have seen them have gone past them."""
+        """They are in the log, and the functions that should have seen them have gone past them."""
         asyncio.run(self._drop(commands, outcomes))
 
     async def _drop(self, commands, outcomes):

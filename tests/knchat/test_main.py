@@ -85,7 +85,7 @@ def test_without_a_subcommand_the_usage_is_shown(capsys):
 
 
 def test_help_names_every_subcommand_and_every_exit_code(capsys):
-    """Who reads the help need not read the code."""
+    """The help says all that a user needs."""
     assert command.main(["--help"]) == exits.OK
 
     out = capsys.readouterr().out

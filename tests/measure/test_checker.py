@@ -1,4 +1,4 @@
-"""Who checks the checker: a clean run passes, and each planted defect is found and named."""
+"""The checker itself: a clean run passes, and each planted defect is found and named."""
 
 import pytest
 

@@ -89,7 +89,7 @@ def test_a_forged_event_is_refused(forged):
 
 
 def test_a_dead_letter_is_known_by_the_inbox_it_was_written_to():
-    """Who takes events of all inboxes takes it with what the dispatcher added."""
+    """A function that takes events of all inboxes takes it with what the dispatcher added."""
     letter = replace(
         FULL, extensions={**FULL.extensions, "knativeerrorcode": "422", "knativekafkaoffset": "7"}
     )

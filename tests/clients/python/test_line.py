@@ -56,7 +56,7 @@ async def news(client, kind):
 
 
 async def test_the_first_hello(connect):
-    """Token, device and who we are; nothing to resume."""
+    """Token, device and client; nothing to resume."""
     client, session = await connect(device="laptop")
 
     assert session.hello == {
@@ -586,7 +586,7 @@ def test_all_other_codes_come_back(code):
 
 
 def test_a_move_during_a_drain_is_at_once():
-    """Who is told where to go does not wait for the time that `drain` has given it."""
+    """A client that was moved does not wait for the time that `drain` has given it."""
     assert Comeback().after(
         Over(4001, "moved", url="ws://new.example/v1/socket", pause_s=5.0)
     ) == Step(0.0, url="ws://new.example/v1/socket")
