@@ -28,14 +28,14 @@ async def main(servers, prefix, group, name):
     log = KafkaLog(Brokers(servers.split(","), prefix=prefix))
 
     async def share():
-        async with log.join(group, DELIVERIES, member=name) as sharing:
-            async for mine in sharing:
+        async with log.join(group, DELIVERIES, member=name) as assignments:
+            async for mine in assignments:
                 say(sorted(mine))
 
-    sharing = asyncio.create_task(share())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sharing.cancel)
+    assignments = asyncio.create_task(share())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, assignments.cancel)
     try:
-        await sharing
+        await assignments
     except asyncio.CancelledError:
         say("left")
     except Evicted:

@@ -113,8 +113,8 @@ class Members:
         self.tasks[member] = asyncio.create_task(self._be(member, name or member))
 
     async def _be(self, member, name):
-        async with self._reads.join(self._group, DEAD_LETTERS, member=name) as sharing:
-            async for mine in sharing:
+        async with self._reads.join(self._group, DEAD_LETTERS, member=name) as assignments:
+            async for mine in assignments:
                 async with self._changed:
                     self.shares[member].append(mine)
                     self._changed.notify_all()
@@ -569,8 +569,8 @@ class LogSuite:
     async def test_a_group_on_an_unknown_topic_is_unavailable(self, log, group):
         """It may be made at any time, so a member may try again."""
         with pytest.raises(Unavailable):
-            async with log.reads.join(group, "x", member="one") as sharing:
-                await anext(aiter(sharing))
+            async with log.reads.join(group, "x", member="one") as assignments:
+                await anext(aiter(assignments))
 
     @pytest.mark.parametrize("start", ["begin", "end"])
     async def test_a_new_group_begins_where_it_is_told(self, log, group, start):
@@ -734,10 +734,10 @@ class LogSuite:
         async with (
             log.reads.follow(DEAD_LETTERS, await ends(log.reads)) as consumer,
             log.reads.member(group, DEAD_LETTERS) as member,
-            log.reads.join(f"{group}-owners", DEAD_LETTERS, member="one") as sharing,
+            log.reads.join(f"{group}-owners", DEAD_LETTERS, member="one") as assignments,
         ):
             following = asyncio.create_task(anext(aiter(consumer), None))
-            shares = aiter(sharing)
+            shares = aiter(assignments)
             assert await anext(shares) == frozenset(ALL)
             await log.reads.close()
             await log.appends.close()

@@ -344,14 +344,17 @@ async def test_a_member_that_hangs_gives_its_place_to_another_try(log, monkeypat
     monkeypatch.setattr(kafka_consumer_thread, "_END_TIMEOUT_S", 0.1)
     go_on = threading.Event()
     try:
-        async with log.join("owners", DEAD_LETTERS, member="one") as sharing:
-            assert await anext(aiter(sharing)) == frozenset(range(3))
-            sharing._thread._commands.put(lambda _consumer: go_on.wait(60))
+        async with log.join("owners", DEAD_LETTERS, member="one") as assignments:
+            assert await anext(aiter(assignments)) == frozenset(range(3))
+            assignments._thread._commands.put(lambda _consumer: go_on.wait(60))
             async with asyncio.timeout(30):
                 with pytest.raises(Unavailable, match="hangs"):
-                    await anext(aiter(sharing))
-        async with asyncio.timeout(30), log.join("owners", DEAD_LETTERS, member="one") as sharing:
-            assert await anext(aiter(sharing)) == frozenset(range(3))
+                    await anext(aiter(assignments))
+        async with (
+            asyncio.timeout(30),
+            log.join("owners", DEAD_LETTERS, member="one") as assignments,
+        ):
+            assert await anext(aiter(assignments)) == frozenset(range(3))
     finally:
         go_on.set()
 

@@ -116,8 +116,8 @@ class Users:
                     await asyncio.sleep(0.1)
 
     async def _share(self):
-        async with self.log.join("owners", DEAD_LETTERS, member="one") as sharing:
-            async for mine in sharing:
+        async with self.log.join("owners", DEAD_LETTERS, member="one") as assignments:
+            async for mine in assignments:
                 self.shares.append(mine)
 
     async def until(self, is_so):

@@ -191,8 +191,8 @@ async def test_gateways_read_deliveries_and_write_nothing(as_user):
         is None
     )
     await HistoryLag(gateway.reads, clock=gateway.clock).look()
-    async with gateway.reads.join("gateways", topics.DELIVERIES, member="gateway-0") as sharing:
-        assert sharing
+    async with gateway.reads.join("gateways", topics.DELIVERIES, member="gateway-0") as assignments:
+        assert assignments
     assert not await may_write(gateway, topics.DELIVERIES)
     assert not await may_write(gateway, topics.COMMANDS)
     assert time.monotonic() - started < 60
