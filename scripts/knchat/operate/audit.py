@@ -67,8 +67,8 @@ what became of them:
   repaired   commands were appended to chat-retries again, the others written again, under the
              same ids: nothing doubles
   missing    not repaired: there was no --repair, or what is in the log is not signed by us
-  dead       there is a dead letter that says why. A command's sender was told `failed`; messages are
-             for `kn-chat dead-letters`
+  dead       there is a dead letter that says why. A command's sender was told `failed`; messages
+             are for `kn-chat dead-letters`
 
 Records younger than --age are left out, and those that their function has not done with yet, as its
 consumer group says: they are under way. It may run at any time, beside a `dev` on the same folder
