@@ -1,5 +1,5 @@
-"""The topics: who writes what into which inbox, how long it is kept, and which partition a key
-falls into.
+"""The topics: which there are, how long each keeps its records, and which partition a key falls
+into.
 
 `partition_of` computes what Java producers, and so Knative's KafkaSink, compute; the log's adapters
 and the gateways rely on it. Source: design.md D7 and section 4; the partitioner of Kafka's Java
