@@ -49,7 +49,7 @@ async def serve(settings: Settings) -> None:
 async def _work(gateway: Gateway) -> None:
     await gateway.start()
     tune_garbage_collector()
-    print(f"ready {gateway.url}", flush=True)  # noqa: T201 - the one line that who started it waits for
+    print(f"ready {gateway.url}", flush=True)  # noqa: T201 - what started it waits for this line
     await gateway.watch()
 
 

@@ -20,7 +20,10 @@ from backends.log import Bounds, ConsumerRecord, LogReader, PartitionConsumer
 from backends.telemetry.metrics import count, gauge
 from gateway.deliveries.records import ReceivedRecord, parse
 from gateway.publishing.message_ids import MessageIds
+from gateway.sessions import close
+from gateway.sessions.feed import Feed
 from gateway.sessions.hub import Hub
+from gateway.sessions.revocations import Revocations
 from schemas import chat_pb2 as pb
 from schemas.deliveries import answer_of
 from schemas.errors import Unavailable
@@ -44,6 +47,8 @@ class DeliveryReader:
     def __init__(
         self,
         reads: LogReader,
+        feed: Feed,
+        revocations: Revocations,
         hub: Hub,
         message_ids: MessageIds,
         on_command_failed: Callable[[int, str], None],
@@ -53,6 +58,7 @@ class DeliveryReader:
         token_s: int,
         clock: Clock,
         beat: Callable[[], None],
+        retry_delay_s: float = RETRY_DELAY_S,
         event_keys: Sequence[bytes] = (),
     ) -> None:
         """`on_command_failed` gets user and key of each command that failed; `beat` is called
@@ -62,6 +68,9 @@ class DeliveryReader:
         topic could speak for any user.
         """
         self._reads = reads
+        self._feed = feed
+        self._replay_buffer = feed.replay_buffer
+        self._revocations = revocations
         self._hub = hub
         self._message_ids = message_ids
         self._on_command_failed = on_command_failed
@@ -70,6 +79,7 @@ class DeliveryReader:
         self._token_s = token_s
         self._clock = clock
         self._beat = beat
+        self._retry_delay_s = retry_delay_s
         self._event_keys = event_keys
         self._epochs = ("", "")
         self._ends: dict[int, int] = {}
@@ -100,15 +110,15 @@ class DeliveryReader:
         answers = (await self._reads.bounds(SESSION_DELIVERIES, [partition]))[partition].end
         if not self._ends:
             self._epochs = await self._read_epochs()
-            self._hub.epoch = self._epochs[0]
+            self._feed.epoch = self._epochs[0]
         begin, records = await self._fill(partition, bounds, self._room(len(partitions)), wanted)
-        self._hub.open(
+        self._feed.open(
             partition, begin, records[0].at_ms if records and begin > bounds.begin else 0
         )
         await self._deliver(records)
-        self._hub.replay_buffer.set_end(partition, bounds.end)
+        self._replay_buffer.set_end(partition, bounds.end)
         if not wanted(partition):
-            self._hub.drop(partition)
+            self._feed.drop(partition)
             return None
         self._ends[partition] = answers
         self._not_read[partition] = (bounds.begin, begin)
@@ -119,7 +129,7 @@ class DeliveryReader:
             extra={
                 "partition": partition,
                 "records": len(records),
-                "ring_bytes": self._hub.replay_buffer.bytes,
+                "ring_bytes": self._replay_buffer.bytes,
             },
         )
         return partition
@@ -134,7 +144,7 @@ class DeliveryReader:
         await self._assign()
         async with self._delivering:  # with what had been handed over before
             for partition in partitions:
-                self._hub.drop(partition)
+                self._feed.drop(partition)
 
     async def is_recreated(self) -> bool:
         """Whether the topics are no longer those that are followed. Raises Unavailable."""
@@ -151,7 +161,7 @@ class DeliveryReader:
             since_ms = self._ago_ms(self._token_s)
             async for _, chunk in self._back(partition, begin, until):
                 for record in chunk:
-                    self._hub.apply_revocations(
+                    self._revocations.apply(
                         parse(record.data, pb.Deliveries).deliveries, record.at_ms
                     )
                 if chunk and chunk[0].at_ms < since_ms:
@@ -166,7 +176,7 @@ class DeliveryReader:
             try:
                 await self.read_revocations()
             except Unavailable as error:
-                await _pause(DELIVERIES, error)
+                await self._pause(DELIVERIES, error)
             else:
                 await self._more.wait()
 
@@ -201,14 +211,17 @@ class DeliveryReader:
                     finally:
                         del self._followers[topic]
             except Unavailable as error:
-                await _pause(topic, error)
+                await self._pause(topic, error)
 
     def _on_jump(self, partition: int, offset: int) -> None:
-        """Closes the partition's sessions: what comes next would hide from them that something is
-        missing.
+        """The log has dropped what came before this offset, unread: the partition begins anew.
+
+        Its sessions are closed, and come back to `reset`: what comes next would hide from them that
+        something is missing.
         """
-        if partition in self._ends and offset > self._hub.replay_buffer.end(partition)[0]:
-            self._hub.on_jump(partition, offset)
+        if partition in self._ends and offset > self._replay_buffer.end(partition)[0]:
+            self._replay_buffer.open(partition, offset)
+            self._hub.close_partition(partition, close.NO_LONGER_HELD)
 
     async def assign_opened(self) -> None:
         """Has what was opened followed, until cancelled.
@@ -232,7 +245,7 @@ class DeliveryReader:
     def _offsets(self, topic: str) -> dict[int, int]:
         if topic == SESSION_DELIVERIES:
             return dict(self._ends)
-        return {partition: self._hub.replay_buffer.end(partition)[0] for partition in self._ends}
+        return {partition: self._replay_buffer.end(partition)[0] for partition in self._ends}
 
     # ---- what was read ---------------------------------------------------------------------------
 
@@ -244,7 +257,7 @@ class DeliveryReader:
                 stored
                 for stored in batch
                 if stored.partition in self._ends
-                and stored.offset >= self._hub.replay_buffer.end(stored.partition)[0]
+                and stored.offset >= self._replay_buffer.end(stored.partition)[0]
             ]
             await self._deliver(
                 [self.record(stored, DELIVERIES_MADE, traced=True) for stored in new]
@@ -268,7 +281,7 @@ class DeliveryReader:
         if ahead:
             count("knchat_ids_ahead_total", where="deliveries")
             log.warning("an id lies in the future, its clock is wrong", extra={"id": ahead})
-        gauge("knchat_ring_bytes", self._hub.replay_buffer.bytes)
+        gauge("knchat_ring_bytes", self._replay_buffer.bytes)
 
     def _push_record(self, record: ReceivedRecord) -> int:
         """Pushes it to its users. Returns an id in it that lies in the future; 0: none."""
@@ -284,7 +297,7 @@ class DeliveryReader:
                 # died before it told the cache.
                 for user in delivery.users:
                     self._on_command_failed(user, delivery.failed.key)
-        self._hub.deliver(record.partition, record.offset, record.at_ms, deliveries)
+        self._feed.deliver(record.partition, record.offset, record.at_ms, deliveries)
         return ahead
 
     async def _answer(self, batch: Sequence[ConsumerRecord]) -> None:
@@ -313,7 +326,7 @@ class DeliveryReader:
         over if that is more.
         """
         share = self._ring_bytes / (gained + len(self._ends))
-        return max(share, (self._ring_bytes - self._hub.replay_buffer.bytes) / gained)
+        return max(share, (self._ring_bytes - self._replay_buffer.bytes) / gained)
 
     async def _fill(
         self, partition: int, bounds: Bounds, room_bytes: float, wanted: Callable[[int], bool]
@@ -368,10 +381,10 @@ class DeliveryReader:
     def _ago_ms(self, seconds: int) -> int:
         return self._clock.now_ms() - seconds * 1_000
 
-
-async def _pause(topic: str, error: Unavailable) -> None:
-    count("knchat_read_failures_total", topic=topic)
-    log.warning(
-        "the log cannot be read, again in a moment", extra={"topic": topic, "error": error.message}
-    )
-    await asyncio.sleep(jittered(RETRY_DELAY_S))
+    async def _pause(self, topic: str, error: Unavailable) -> None:
+        count("knchat_read_failures_total", topic=topic)
+        log.warning(
+            "the log cannot be read, again in a moment",
+            extra={"topic": topic, "error": error.message},
+        )
+        await asyncio.sleep(jittered(self._retry_delay_s))

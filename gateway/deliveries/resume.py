@@ -19,7 +19,7 @@ from backends.log import LogReader
 from gateway.deliveries.reader import DeliveryReader
 from gateway.deliveries.records import ReceivedRecord, parse
 from gateway.sessions.deduplicator import Deduplicator
-from gateway.sessions.hub import Hub
+from gateway.sessions.feed import Feed
 from gateway.sessions.replay_buffer import Behind, Cursor, Missed, Position
 from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
@@ -64,11 +64,25 @@ class Resume:
     `records`: how far before the replay buffer a cursor may lie; `reader` knows which are believed.
     """
 
-    def __init__(self, reads: LogReader, hub: Hub, reader: DeliveryReader, *, records: int) -> None:
+    def __init__(
+        self,
+        reads: LogReader,
+        feed: Feed,
+        reader: DeliveryReader,
+        *,
+        records: int,
+        timeout_s: float = PASS_TIMEOUT_S,
+        missed_bytes: int = MAX_MISSED_BYTES,
+        pass_bytes: int = MAX_PASS_BYTES,
+    ) -> None:
         self._reads = reads
-        self._hub = hub
+        self._feed = feed
+        self._replay_buffer = feed.replay_buffer
         self._reader = reader
         self._records = records
+        self._timeout_s = timeout_s
+        self._missed_bytes = missed_bytes
+        self._pass_bytes = pass_bytes
         self._waiting: dict[int, list[_Waiter]] = {}
         self._asked = asyncio.Event()
 
@@ -77,10 +91,10 @@ class Resume:
 
         The caller has a deadline. Raises Unavailable.
         """
-        if cursor.position <= self._hub.replay_buffer.end(partition):
+        if cursor.position <= self._replay_buffer.end(partition):
             return
         reached = asyncio.Event()
-        forget = self._hub.notify_at(partition, cursor.position, reached.set)
+        forget = self._feed.notify_at(partition, cursor.position, reached.set)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FOLLOWER_DELAY_S):
@@ -99,15 +113,15 @@ class Resume:
 
         Raises Unavailable when the log cannot be read, or does not give it in time.
         """
-        if not self._hub.has_partition(partition):
+        if not self._replay_buffer.has_partition(partition):
             raise Unavailable("the partition has gone to another gateway")
-        if not 0 < self._hub.replay_buffer.begin(partition) - cursor.position[0] <= self._records:
+        if not 0 < self._replay_buffer.begin(partition) - cursor.position[0] <= self._records:
             return None
         waiter = _Waiter(user, cursor.position, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(partition, []).append(waiter)
         self._asked.set()
         try:
-            async with asyncio.timeout(PASS_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 return await waiter.done
         except TimeoutError:
             return None
@@ -138,10 +152,10 @@ class Resume:
         deduplicator = Deduplicator()
         while (
             waiters
-            and self._hub.has_partition(partition)
-            and offset < self._hub.replay_buffer.begin(partition)
+            and self._replay_buffer.has_partition(partition)
+            and offset < self._replay_buffer.begin(partition)
         ):
-            until = self._hub.replay_buffer.begin(partition)
+            until = self._replay_buffer.begin(partition)
             found = await self._reads.read(
                 DELIVERIES, partition, offset, max_records=min(MAX_PER_READ, until - offset)
             )
@@ -195,7 +209,7 @@ class Resume:
         """Drops the sessions that have missed too much: they reload from history."""
         waiters.sort(key=lambda waiter: waiter.size)
         while waiters and (
-            waiters[-1].size > MAX_MISSED_BYTES
-            or sum(waiter.size for waiter in waiters) > MAX_PASS_BYTES
+            waiters[-1].size > self._missed_bytes
+            or sum(waiter.size for waiter in waiters) > self._pass_bytes
         ):
             waiters.pop().done.set_result(None)

@@ -25,29 +25,13 @@ from gateway.partitions.handover import Handover
 from gateway.partitions.owner_cache import OwnerCache
 from gateway.sessions import close
 from gateway.sessions.hub import Hub
+from gateway.timing import Timing
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.topics import DELIVERIES, SESSION_DELIVERIES
 
 log = logging.getLogger(__name__)
 
 GROUP: Final = "gateways"
-RETRY_DELAY_S: Final = 1.0
-POLL_INTERVAL_S: Final = 0.5
-"""How often the new owners of leaving partitions are looked for."""
-HANDOVER_TIMEOUT_S: Final = 30.0
-"""So long a new owner may take to fill its replay buffer and announce itself.
-
-Then the sessions are closed with 4006.
-"""
-EPOCH_INTERVAL_S: Final = 10.0
-ANNOUNCE_INTERVAL_S: Final = 30.0
-"""So long an entry may stand that another gateway wrote over ours, before it knew that it had lost
-the partition.
-"""
-LOSS_TIMEOUT_S: Final = 5.0
-"""After the log has answered, the loss of a partition is known within this: a heartbeat, and 2 to 3
-s to join again (measured).
-"""
 
 
 class PartitionAssignment:
@@ -68,6 +52,7 @@ class PartitionAssignment:
         name: str,
         url: Callable[[], str],
         clock: Clock,
+        timing: Timing,
     ) -> None:
         self._reads = reads
         self._owners = owners
@@ -77,8 +62,9 @@ class PartitionAssignment:
         self._name = name
         self._url = url
         self._clock = clock
+        self._timing = timing
         self._owner_cache = OwnerCache(owners, clock=clock.elapsed_s)
-        self._handover = Handover(hub.execute)
+        self._handover = Handover()
         self._assigned: frozenset[int] | None = None
         self._served: set[int] = set()
         self._announced: set[int] = set()
@@ -148,7 +134,7 @@ class PartitionAssignment:
                 log.warning(
                     "the group cannot be joined, again in a moment", extra={"error": error.message}
                 )
-            await _wait_to_retry()
+            await self._wait_to_retry()
 
     def set_assignment(self, assigned: frozenset[int]) -> None:
         """From now on these are assigned, and no others."""
@@ -195,7 +181,7 @@ class PartitionAssignment:
                     "no partition can be taken over, again in a moment",
                     extra={"error": error.message},
                 )
-                await _wait_to_retry()
+                await self._wait_to_retry()
 
     async def _step(self) -> bool:
         """Whether there was something to do."""
@@ -240,9 +226,9 @@ class PartitionAssignment:
                 if self._assigned is not None and self._assigned <= self._served:
                     self.announced.set()
                 if (
-                    await self._is_unchanged(changed, ANNOUNCE_INTERVAL_S)
+                    await self._is_unchanged(changed, self._timing.announce_interval_s)
                     and await self._is_log_there()
-                    and await self._is_unchanged(changed, LOSS_TIMEOUT_S)
+                    and await self._is_unchanged(changed, self._timing.loss_timeout_s)
                 ):
                     self._announced.clear()
                 continue
@@ -253,7 +239,7 @@ class PartitionAssignment:
                     "ownership cannot be announced, again in a moment",
                     extra={"error": error.message},
                 )
-                await _wait_to_retry()
+                await self._wait_to_retry()
             else:
                 if (
                     self._assigned == assigned
@@ -298,7 +284,7 @@ class PartitionAssignment:
         those have announced themselves.
         """
         while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(self._timing.owners_interval_s)
             if self._assigned is not None and (leaving := self._served - self._assigned):
                 await self._hand_over(leaving)
 
@@ -314,7 +300,7 @@ class PartitionAssignment:
             if url is not None and url != self._url():
                 self._moving.add(partition)
                 self._handover.begin(self._hub.by_partition().get(partition, ()), url)
-            elif now_s - since_s >= HANDOVER_TIMEOUT_S:
+            elif now_s - since_s >= self._timing.handover_timeout_s:
                 self._hub.close_partition(partition, close.HANDED_OVER)
         if leaving.difference(staying):
             self._notify()
@@ -327,7 +313,7 @@ class PartitionAssignment:
         functions write to those too, and nothing would read it.
         """
         while True:
-            await self._clock.sleep(EPOCH_INTERVAL_S)
+            await self._clock.sleep(self._timing.epoch_interval_s)
             try:
                 recreated = await self._reader.is_recreated()
                 if not recreated:
@@ -342,6 +328,5 @@ class PartitionAssignment:
                 self._hub.close_all(close.TOPIC_RECREATED)
                 self._notify()
 
-
-async def _wait_to_retry() -> None:
-    await asyncio.sleep(jittered(RETRY_DELAY_S))
+    async def _wait_to_retry(self) -> None:
+        await asyncio.sleep(jittered(self._timing.retry_delay_s))

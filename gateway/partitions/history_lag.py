@@ -28,11 +28,14 @@ POLL_INTERVAL_S: Final = 10.0
 class HistoryLag:
     """Belongs to one event loop."""
 
-    def __init__(self, reads: LogReader, *, clock: Clock) -> None:
+    def __init__(
+        self, reads: LogReader, *, clock: Clock, interval_s: float = POLL_INTERVAL_S
+    ) -> None:
         self._reads = reads
         self._clock = clock
+        self._interval_s = interval_s
         self.seconds = 0.0
-        """Age of the oldest outcome that history does not hold yet, as of the last look; 0 when there is none."""
+        """Age of the oldest outcome that history does not hold yet, as of the last look, or 0."""
         self._looked_s = clock.elapsed_s()
 
     @property
@@ -46,7 +49,7 @@ class HistoryLag:
         While the log is unavailable the last figure stays.
         """
         while True:
-            await self._clock.sleep(POLL_INTERVAL_S)
+            await self._clock.sleep(self._interval_s)
             try:
                 await self.look()
             except Unavailable as error:

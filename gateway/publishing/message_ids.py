@@ -34,10 +34,18 @@ class MessageIds:
     Belongs to one event loop.
     """
 
-    def __init__(self, generators: GeneratorLeases, holder: str, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        generators: GeneratorLeases,
+        holder: str,
+        *,
+        clock: Clock,
+        renew_interval_s: float = RENEW_INTERVAL_S,
+    ) -> None:
         self._generators = generators
         self._holder = holder
         self._clock = clock
+        self._renew_interval_s = renew_interval_s
         self.now_ms = clock.now_ms
         """The clock of the ids, in Unix milliseconds."""
         self._lease_lost = asyncio.Event()
@@ -101,7 +109,7 @@ class MessageIds:
 
         A database that is unavailable is waited for.
         """
-        wait_s = RENEW_INTERVAL_S
+        wait_s = self._renew_interval_s
         while True:
             await self._clock.sleep(jittered(wait_s, least=0.8), unless=self._lease_lost)
             wait_s = await self.renew()
@@ -133,7 +141,7 @@ class MessageIds:
             )
             count("knchat_lease_failures_total")
             return RETRY_DELAY_S if self.is_ready else NO_LEASE_RETRY_DELAY_S
-        return RENEW_INTERVAL_S
+        return self._renew_interval_s
 
     async def release(self) -> None:
         """Releases the generator: no id is made after this."""

@@ -96,7 +96,11 @@ class MicroBatcher(Generic[Item]):
         self._apart_s = apart_s
         self._next_at_s = 0.0
         self._departure: asyncio.Handle | None = None
-        """Of the next batch. There is one whenever something waits and may leave; nothing else says that a batch gets ready."""
+        """Of the next batch.
+
+        There is one whenever something waits and may leave; nothing else says that a batch gets
+        ready.
+        """
         self._queue: deque[Item] = deque()
         self._bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()

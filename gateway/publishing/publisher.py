@@ -188,7 +188,8 @@ class Publisher:
         finally:
             for pending in batch:
                 if pending.known is not None and pending.known.pending is pending:
-                    pending.known.pending = None  # given up: whether the log has it is unknown, so a repeat appends the same id
+                    # Given up: whether the log has it is unknown, so a repeat appends the same id.
+                    pending.known.pending = None
 
     def _on_failed(self, pending: Pending) -> None:
         pending.settle(_timed_out())
@@ -200,7 +201,8 @@ class Publisher:
             extra={"bytes": pending.size, "error": error.message},
         )
         if pending.known is not None:
-            pending.known.pending = None  # its id stays reserved: should it be asked for again, and be taken, that is its one id
+            # Its id stays reserved: should it be asked for again, and be taken, that is its one id.
+            pending.known.pending = None
         pending.settle(error)
 
     def _check_room(self, now_s: float) -> None:

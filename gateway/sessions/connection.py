@@ -1,32 +1,21 @@
-"""One WebSocket from its first byte to its last: hands what the client says to its session, and
-executes the session's effects.
+"""One WebSocket from its first byte to its last: hands what the client says to its session,
+executes the session's effects, and pushes what its user gets.
 
-`app` makes one for each socket that it admits. Plain calls on the event loop; only a token that is
-being checked is waited for. What all connections share is in `GatewayContext`.
+`app` makes one for each socket that it admits, and nothing else writes to that socket. Plain calls
+on the event loop; what waits is in `hello`. What all connections share is in `GatewayContext`.
+Source: design.md D9, D10.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from msgspec import UNSET, UnsetType
 
-from backends.clock import Clock
-from backends.signing import PublicKeys
 from backends.telemetry.metrics import count
-from gateway.deliveries.resume import PASS_TIMEOUT_S, Resume
-from gateway.partitions.assignment import PartitionAssignment
-from gateway.partitions.history_lag import HistoryLag
-from gateway.publishing.coalescer import MarkCoalescer
 from gateway.publishing.idempotency import Outcome
-from gateway.publishing.message_ids import MessageIds
-from gateway.publishing.publisher import Publisher
-from gateway.publishing.queries import Queries
 from gateway.sessions import close
 from gateway.sessions.close import Close
 from gateway.sessions.effects import (
@@ -42,323 +31,301 @@ from gateway.sessions.effects import (
     SendFrame,
     error_of,
 )
-from gateway.sessions.hub import PONG_TIMEOUT_S, Hub
-from gateway.sessions.protocol import Phase, Rules, Session
-from gateway.sessions.replay_buffer import Behind
-from gateway.sessions.timers import TICK_S
+from gateway.sessions.hello import authenticate, refresh_token
+from gateway.sessions.missed import pack
+from gateway.sessions.protocol import Phase, Session
+from gateway.sessions.replay_buffer import Behind, Position
 from gateway.transport.interface import Socket
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.errors import ChatError, Malformed, Unavailable
-from schemas.ids import MAX_AHEAD_MS, parse_id, time_text, unix_ms_of
-from schemas.tokens import BadToken, Claims, EarlyToken, ExpiredToken
-from schemas.topics import user_partition
+from schemas.errors import ChatError, Malformed
+from schemas.ids import time_text, unix_ms_of
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from gateway.context import GatewayContext
 
-START_TIMEOUT_S: Final = 5.0
-"""So long a hello waits for a gateway that starts, or takes over its partition; then close 4006."""
-MIN_LAG_S: Final = 10.0
-"""Less is not said: two minutes are pushed anyway, and what is written already is committed up to 5
-s later.
-"""
-FEATURES: Final = sorted(frames.CLIENT_TYPES - {"hello"})
-"""What `welcome` says of this server: the frames it understands."""
-
-
-@dataclass(slots=True)
-class GatewayContext:
-    """What the connections of one gateway share."""
-
-    hub: Hub
-    assignment: PartitionAssignment
-    partitions: int
-    """Of chat-deliveries."""
-    message_ids: MessageIds
-    publisher: Publisher
-    queries: Queries
-    resume: Resume
-    coalescer: MarkCoalescer
-    public_keys: PublicKeys
-    rules: Rules
-    limits: frames.Limits
-    clock: Clock
-    history_lag: HistoryLag
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    draining: bool = False
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs this beside everything else."""
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self._on_ended)
-
-    def _on_ended(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of a connection failed", exc_info=error)
+STUCK_TIMEOUT_S: Final = 30.0
 
 
 class ClientConnection:
-    """The handler of one socket."""
+    """The handler of one socket. `session` is the state of its protocol."""
 
-    __slots__ = ("_codec", "_context", "_session")
+    __slots__ = (
+        "_behind",
+        "_live_sent",
+        "_stuck_since_s",
+        "arrival",
+        "context",
+        "position",
+        "session",
+        "socket",
+        "timer_tick",
+    )
 
     def __init__(self, context: GatewayContext, codec: frames.Codec) -> None:
-        self._context = context
-        self._codec = codec
-        self._session: Session
+        self.context = context
+        self.session = Session(codec, context.rules, now_s=context.clock.elapsed_s())
+        self.socket: Socket
+        self.arrival = 0
+        """The order in which the WebSockets of this gateway were opened."""
+        self.timer_tick = -1
+        self.position: Position | None = None
+        """What is to be pushed next, while it is behind.
+
+        None: it is live, and gets what comes as it comes.
+        """
+        self._behind: Behind | None = None
+        """What the replay buffer no longer holds and is to be pushed before anything else."""
+        self._live_sent = False
+        self._stuck_since_s: float | None = None
+        """Since when it has taken nothing, though there is something for it."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is sent any more."""
+        return self.session.phase is Phase.CLOSED
 
     # ---- callbacks of the socket -----------------------------------------------------------------
 
     def on_open(self, socket: Socket) -> None:
         """See `Handler`."""
-        self._session = Session(
-            socket, self._codec, self._context.rules, now_s=self._context.clock.elapsed_s()
-        )
-        self._context.hub.add(self._session)
+        self.socket = socket
+        self.context.hub.add(self)
+        self.schedule()
 
     def on_message(self, payload: bytes, *, text: bool) -> None:
         """See `Handler`."""
-        context = self._context
-        self._execute_all(
-            self._session.receive(
-                payload, text=text, now_s=context.clock.elapsed_s(), now_ms=context.clock.now_ms()
-            )
+        clock = self.context.clock
+        self.execute_all(
+            self.session.receive(payload, text=text, now_s=clock.elapsed_s(), now_ms=clock.now_ms())
         )
 
     def on_writable(self) -> None:
         """See `Handler`."""
-        self._context.hub.on_writable(self._session)
+        self._stuck_since_s = None
+        self.catch_up()
 
     def on_activity(self) -> None:
         """See `Handler`."""
-        self._execute_all(self._session.on_idle_frame(self._context.clock.elapsed_s()))
+        self.execute_all(self.session.on_idle_frame(self.context.clock.elapsed_s()))
 
     def on_flood(self) -> None:
         """See `Handler`."""
-        self._close(close.TOO_MUCH_EARLY)
+        self.close(close.TOO_MUCH_EARLY)
 
     def on_close(self, code: int, reason: str) -> None:  # noqa: ARG002 - the handler's contract
         """See `Handler`."""
-        self._context.hub.remove(self._session)
+        self.context.hub.remove(self)
 
-    # ---- effects of the session ------------------------------------------------------------------
+    # ---- effects ---------------------------------------------------------------------------------
 
-    def _execute_all(self, effects: Sequence[Effect]) -> None:
+    def execute_all(self, effects: Sequence[Effect]) -> None:
+        """Executes these, in order."""
         for effect in effects:
-            self._execute(effect)
+            self.execute(effect)
 
-    def _execute(self, effect: Effect) -> None:
-        context = self._context
+    def execute(self, effect: Effect) -> None:
+        """Executes one effect of the session: the only place where any is."""
         match effect:
             case Publish():
-                self._session.owed += 1
-                context.publisher.submit(effect.command, partial(self._on_published, effect.re))
-            case SendFrame() | Close() | Ping() | PauseReading():
-                context.hub.execute(self._session, effect)
+                self.session.owed += 1
+                self.context.publisher.submit(
+                    effect.command, partial(self._on_published, effect.re)
+                )
+            case SendFrame():
+                self.send(effect.frame)
             case Query():
-                context.hub.schedule(self._session)
-                context.queries.ask(effect.query, partial(self._on_query_failed, effect.query.re))
+                self.schedule()
+                self.context.queries.ask(
+                    effect.query, partial(self._on_query_failed, effect.query.re)
+                )
             case Coalesce():
                 self._coalesce(effect.command, effect.re)
+            case PauseReading():
+                count("knchat_read_pauses_total")
+                self.socket.pause(effect.seconds)
+            case Close():
+                self.close(effect)
+            case Ping():
+                self.socket.ping()
             case Authenticate():
-                context.spawn(self._or_close(self._authenticate(effect.hello)))
+                self.context.spawn(authenticate(self, effect.hello))
             case RefreshToken():
-                context.spawn(self._or_close(self._refresh_token(effect.token, effect.re)))
+                self.context.spawn(refresh_token(self, effect.token, effect.re))
             case _:
                 assert_never(effect)
 
-    async def _or_close(self, work: Coroutine[Any, Any, None]) -> None:
-        """A bug in it ends this socket: without an answer to its hello a session would stay."""
-        try:
-            await work
-        except Exception:
-            self._close(close.INTERNAL_ERROR)
-            raise
+    def send(self, frame: frames.ServerFrame) -> None:
+        """Sends a frame that is no push; one that does not read its replies is closed."""
+        session, socket = self.session, self.socket
+        if session.phase is Phase.CLOSED:
+            return
+        socket.send(session.codec.encode(frame), text=session.codec.text)
+        if socket.congested:
+            self._mark_stuck()
+            if socket.buffered_bytes > 2 * self.context.outbox_bytes:
+                self.close(close.REPLIES_UNREAD)
 
-    def _send(self, frame: frames.ServerFrame) -> None:
-        self._context.hub.execute(self._session, SendFrame(frame))
+    def close(self, why: Close) -> None:
+        """Closes the socket, unless that is done; the hub forgets it at once."""
+        if not self.is_closed:
+            self.context.hub.remove(self)
+            self.end(why)
 
-    def _close(self, why: Close) -> None:
-        self._context.hub.execute(self._session, why)
+    def end(self, why: Close) -> None:
+        """Closes the socket of a connection that the hub has removed."""
+        count("knchat_closes_total", code=str(why.code))
+        self.socket.close(why.code, why.reason)
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
+        self.session.pinged = True
+        self.execute(Ping())
+
+    def answer(self, question: int, frame: frames.ServerFrame) -> None:
+        """Sends an answer, if it is still wanted.
+
+        Too slow a client gets none: it shall ask again.
+        """
+        if (re := self.session.pop_question(question)) is None:
+            return
+        if self.socket.congested:
+            frame = frames.Error(
+                code="unavailable", message="too much is unread, ask again", temporary=True
+            )
+        frame.re = re
+        self.send(frame)
 
     def _on_published(self, re: Re, outcome: Outcome) -> None:
-        self._session.owed -= 1
+        self.session.owed -= 1
         if isinstance(outcome, ChatError):
-            self._send(error_of(outcome, re))
+            self.send(error_of(outcome, re))
         elif not isinstance(re, UnsetType):
             text = time_text(unix_ms_of(outcome.id))
-            self._send(
+            self.send(
                 frames.Ok(
                     re=re, message=str(outcome.id), time=text, duplicate=outcome.duplicate or UNSET
                 )
             )
 
-    def _on_marked(self, re: Re, outcome: Outcome) -> None:
-        self._session.owed -= 1
-        if isinstance(outcome, ChatError):
-            self._send(error_of(outcome, re))
-        elif not isinstance(re, UnsetType):
-            self._send(frames.Ok(re=re))
-
-    def _on_query_failed(self, question: int, error: ChatError) -> None:
-        if (re := self._session.pop_question(question)) is not None:
-            self._send(error_of(error, re))
-
     def _coalesce(self, command: pb.Command, re: Re) -> None:
-        self._session.owed += 1
+        context = self.context
+        self.session.owed += 1
         try:
             for field in ("read", "received"):
-                if self._context.message_ids.is_ahead(getattr(command.mark, field)):
+                if context.message_ids.is_ahead(getattr(command.mark, field)):
                     raise Malformed(f"{field} lies in the future", field=field)
-            self._context.coalescer.hold(
-                command, partial(self._on_marked, re), self._context.clock.elapsed_s()
-            )
+            context.coalescer.hold(command, partial(self._on_marked, re), context.clock.elapsed_s())
         except ChatError as error:
             self._on_marked(re, error)
 
-    # ---- tokens ----------------------------------------------------------------------------------
+    def _on_marked(self, re: Re, outcome: Outcome) -> None:
+        self.session.owed -= 1
+        if isinstance(outcome, ChatError):
+            self.send(error_of(outcome, re))
+        elif not isinstance(re, UnsetType):
+            self.send(frames.Ok(re=re))
 
-    async def _authenticate(self, hello: frames.Hello) -> None:
-        """Admits the session, or closes it with the code that says why not."""
-        context = self._context
-        behind: Behind | None = None
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S) as deadline:
-                await context.started.wait()
-                claims = await context.public_keys.verify(hello.token, context.clock.now_s())
-                partition = user_partition(claims.user, context.partitions)
-                owner_url = await context.assignment.url_of_owner(partition)
-                await self._wait_for_seen(hello.seen)
-                cursor = (
-                    None
-                    if isinstance(hello.resume, UnsetType)
-                    else context.hub.cursor_of(partition, hello.resume)
-                )
-                if owner_url is None and cursor is not None:
-                    await context.resume.wait_until_reached(partition, cursor)
-                    deadline.reschedule(
-                        asyncio.get_running_loop().time() + PASS_TIMEOUT_S + START_TIMEOUT_S
-                    )
-                    behind = await context.resume.missed(partition, claims.user, cursor)
-                if owner_url is None:
-                    owner_url = await context.assignment.url_of_owner(
-                        partition
-                    )  # it may have gone meanwhile
-        except EarlyToken as error:
-            self._close(close.STARTING.because(error.message))
-        except (TimeoutError, Unavailable):
-            self._close(close.STARTING)
-        except Malformed as error:
-            self._close(close.MALFORMED.because(error.message))
-        except ExpiredToken as error:
-            self._close(close.EXPIRED.because(error.message))
-        except BadToken as error:
-            self._close(close.BAD_TOKEN.because(error.message))
+    def _on_query_failed(self, question: int, error: ChatError) -> None:
+        if (re := self.session.pop_question(question)) is not None:
+            self.send(error_of(error, re))
+
+    # ---- pushes ----------------------------------------------------------------------------------
+
+    def push(self, frame: frames.Push, offset: int, index: int) -> None:
+        """Pushes a delivery that has just come, if it is live; too slow, and it is behind from
+        here on.
+        """
+        session, socket = self.session, self.socket
+        if self.position is not None or not session.wants(frame):
+            return
+        if socket.congested:
+            self.position = (offset, index)
+            self._mark_stuck()
+            count("knchat_pauses_total")
+            return
+        socket.send(session.push(frame, (offset, index + 1)), text=session.codec.text)
+        session.cursor_s = self.context.timers.now_s
+        self.context.pushed += 1
+
+    def start_at(self, position: Position, behind: Behind | None) -> None:
+        """Is behind from this position on, or already by what the replay buffer no longer holds."""
+        self.position, self._behind = position, behind
+        self._advance()
+
+    def catch_up(self) -> None:
+        """Pushes what it has not had out of the replay buffer, until it is live or its outbox is
+        full.
+
+        One array a turn: ten devices that each had missed 8,000 messages held up all others for a
+        second (measured).
+        """
+        session, replay_buffer = self.session, self.context.feed.replay_buffer
+        if self.position is None or session.phase is not Phase.OPEN:
+            return
+        user, partition = session.claims.user, session.partition
+        if self._behind is None and not replay_buffer.holds(partition, self.position):
+            self.close(close.NO_LONGER_HELD)
+        elif self.socket.congested:
+            self._mark_stuck()
+        elif missed := (
+            replay_buffer.missed(partition, user, self.position, limit=frames.FRAMES_IN_ARRAY)
+            if self._behind is None
+            else self._behind.missed[: frames.FRAMES_IN_ARRAY]
+        ):
+            arrays, self.position = pack(session, missed)
+            for parts in arrays:
+                self.socket.send(session.codec.array(parts), text=session.codec.text)
+                session.cursor_s = self.context.timers.now_s
+                self.context.pushed += len(parts)
+            self._advance()
+            self.context.call_soon(self.catch_up)
         else:
-            if owner_url is not None:
-                self._send(frames.Moved(url=owner_url))
-                self._close(close.MOVED)
-                return
-            if context.hub.ping_if_full(claims):
-                await asyncio.sleep(PONG_TIMEOUT_S + TICK_S)
-            if (
-                self._session.phase is Phase.AUTHENTICATING
-                and (refusal := self._admit(hello, claims, behind)) is not None
-            ):
-                self._close(refusal)
+            self._set_live()
 
-    async def _wait_for_seen(self, seen: str | UnsetType) -> None:
-        """Waits until what this client writes sorts after what it has seen: at most a second, and
-        no other client's ids move.
-
-        An id further ahead is of a wrong clock, or made up: no id can come after it. Raises
-        Malformed.
+    def _advance(self) -> None:
+        """What lies before its position has been pushed: the replay buffer goes on where nothing is
+        left before it.
         """
-        wait_ms = (
-            0
-            if isinstance(seen, UnsetType)
-            else self._context.message_ids.greater_in_ms(parse_id(seen, name="seen"))
-        )
-        if wait_ms > MAX_AHEAD_MS:
-            count("knchat_ids_ahead_total", where="hello")
-        elif wait_ms:
-            await asyncio.sleep(wait_ms / 1_000)
+        if self._behind is not None and self.position is not None:
+            self.position = self._behind.advance(self.position)
+            if not self._behind.missed:
+                self._behind = None
 
-    def _admit(self, hello: frames.Hello, claims: Claims, behind: Behind | None) -> Close | None:
-        """Says welcome and all that was missed; or why not."""
-        context, hub, session = self._context, self._context.hub, self._session
-        if context.draining:
-            return close.DRAINING
-        if claims.device != hello.device:
-            return close.OTHER_DEVICE
-        if (revoked := hub.revocation_of(claims)) is not None:
-            return revoked
-        now_s, now_ms = context.clock.elapsed_s(), context.clock.now_ms()
-        partition = user_partition(claims.user, context.partitions)
-        resume = None if isinstance(hello.resume, UnsetType) else hello.resume
-        result, position = hub.place(partition, resume, now_ms, behind=behind is not None)
-        session.open(
-            claims,
-            partition=partition,
-            epoch=hub.epoch,
-            position=position,
-            behind=behind,
-            background=hello.background,
-            now_s=now_s,
-            now_ms=now_ms,
-        )
-        if (refusal := hub.register(session)) is not None:
-            return refusal
-        session.socket.trust()
-        self._send(
-            frames.Welcome(
-                re=hello.id,
-                session=session.id,
-                user=str(claims.user),
-                device=claims.device,
-                time=time_text(now_ms),
-                expires=time_text(claims.expires_ms),
-                result=result,
-                cursor=session.cursor(position),
-                ping_s=context.rules.ping_s,
-                limits=context.limits,
-                features=FEATURES,
-                history_lag_s=self._lag_s(hub.pushed_s(partition, now_ms)),
-            )
-        )
-        count("knchat_hellos_total", result=result)
-        hub.catch_up(session)
-        self._execute_all(session.on_admitted(now_s, now_ms))
-        return None
+    def _set_live(self) -> None:
+        self.position = None
+        if not self._live_sent:
+            self._live_sent = True
+            session = self.session
+            session.cursor_position = self.context.feed.replay_buffer.end(session.partition)
+            self.send(frames.Live(cursor=session.cursor(session.cursor_position)))
 
-    def _lag_s(self, pushed_s: float) -> float | UnsetType:
-        """What a client must hear: that history may be behind by more than it is pushed, or by
-        much, which it looks at again anyway.
-        """
-        lag = self._context.history_lag
-        return (
-            round(lag.at_most_s, 1)
-            if lag.seconds >= MIN_LAG_S or lag.at_most_s > pushed_s
-            else UNSET
-        )
+    # ---- time ------------------------------------------------------------------------------------
 
-    async def _refresh_token(self, token: str, re: Re) -> None:
-        """Takes a newer token of the same user and device; any other leaves everything as it is."""
-        context, session = self._context, self._session
-        try:
-            claims = await context.public_keys.verify(token, context.clock.now_s())
-            if (claims.user, claims.device) != (session.claims.user, session.claims.device):
-                raise BadToken("the access token is another user's or device's")
-        except ChatError as error:
-            self._send(error_of(error, re))
+    def schedule(self) -> None:
+        """The session has set itself a deadline that may come before its next timer."""
+        at_s = self.session.next_timer_s()
+        if self._stuck_since_s is not None:
+            at_s = min(at_s, self._stuck_since_s + STUCK_TIMEOUT_S)
+        self.context.timers.schedule(self, at_s)
+
+    def on_timer(self, now_s: float) -> None:
+        """Does what is due."""
+        if self.is_closed:
             return
-        if (revoked := context.hub.revocation_of(claims)) is not None:
-            context.hub.execute(session, revoked)
-            return
-        session.renew(claims, now_s=context.clock.elapsed_s(), now_ms=context.clock.now_ms())
-        context.hub.schedule(session)
-        if not isinstance(re, UnsetType):
-            self._send(frames.Ok(re=re, expires=time_text(claims.expires_ms)))
+        self.execute_all(self.session.on_timer(now_s, self._live_end()))
+        if self._stuck_since_s is not None and now_s - self._stuck_since_s >= STUCK_TIMEOUT_S:
+            self.close(close.NOTHING_READ.filled(seconds=STUCK_TIMEOUT_S))
+        if not self.is_closed:
+            self.schedule()
+
+    def _live_end(self) -> Position | None:
+        """How far its partition is known; None: it is behind that."""
+        if self.session.phase is not Phase.OPEN or self.position is not None:
+            return None
+        return self.context.feed.replay_buffer.end(self.session.partition)
+
+    def _mark_stuck(self) -> None:
+        if self._stuck_since_s is None:
+            now_s = self._stuck_since_s = self.context.timers.now_s
+            self.context.timers.schedule(self, now_s + STUCK_TIMEOUT_S)

@@ -1,7 +1,7 @@
 """Drops what users have been sent already: no message goes to them twice, no watermark goes back.
 
 No I/O, no clock. The log may hold a delivery twice, for its dispatcher repeats what it had not
-confirmed, and watermarks in any order, for nothing orders the marks of a user's devices. The hub
+confirmed, and watermarks in any order, for nothing orders the marks of a user's devices. The feed
 asks here before anything is kept or pushed, so live pushes and resumed ones say the same.
 """
 
@@ -57,7 +57,10 @@ class _Partition:
 
     def __init__(self) -> None:
         self.messages = RecentDict[int, int]()
-        """Message -> how many users were sent it. Which ones would cost 1 us more, and only a growing group has others."""
+        """Message -> how many users were sent it.
+
+        Which ones would cost 1 us more, and only a growing group has others.
+        """
         self.marks = RecentDict[tuple[str, int], tuple[int, int]]()
         """Chat and user -> the furthest received and read that were sent."""
         self.since_ms = 0

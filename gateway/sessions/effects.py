@@ -1,7 +1,4 @@
-"""What a session wants done, as values: effects. No I/O.
-
-The hub executes those of the socket (send, close, ping, pause), the client's connection the others.
-"""
+"""What a session wants done, as values: effects, which its connection executes. No I/O."""
 
 from __future__ import annotations
 
@@ -66,8 +63,17 @@ class Query(Struct, frozen=True):
     query: pb.Query
 
 
-SocketEffect = SendFrame | Close | Ping | PauseReading
-Effect = SocketEffect | Authenticate | RefreshToken | Publish | Coalesce | Query
+Effect = (
+    SendFrame
+    | Close
+    | Ping
+    | PauseReading
+    | Authenticate
+    | RefreshToken
+    | Publish
+    | Coalesce
+    | Query
+)
 
 
 def error_of(error: ChatError, re: Re) -> frames.Error:

@@ -2,7 +2,7 @@
 a client's bytes.
 
 No I/O and no clock: bytes and times are passed in, and what is to be done is returned as effects,
-which the hub and the client's connection execute. Who else is connected, the log and the stores are
+which the client's connection executes. The socket, the other clients, the log and the stores are
 not known here.
 """
 
@@ -28,11 +28,9 @@ from gateway.sessions.effects import (
     Query,
     RefreshToken,
     SendFrame,
-    SocketEffect,
     error_of,
 )
-from gateway.sessions.replay_buffer import Behind, Position
-from gateway.transport.interface import Socket
+from gateway.sessions.replay_buffer import Position
 from schemas import frames
 from schemas.commands import command_of, query_of
 from schemas.costs import OF_FRAMES
@@ -41,8 +39,6 @@ from schemas.ids import UserId, time_text
 from schemas.lenient import BadFrame, Part, UnknownType, Unparsable
 from schemas.tokens import Claims
 
-HELLO_TIMEOUT_S: Final = 5.0
-STUCK_TIMEOUT_S: Final = 30.0
 CURSOR_INTERVAL_S: Final = 300.0
 """How often a session that gets nothing is sent its cursor."""
 EXPIRY_WARNING_S: Final = 60.0
@@ -84,6 +80,7 @@ class Rules:
     text_bytes: int
     frames_per_second: int
     ping_s: int
+    hello_timeout_s: float
 
 
 class Phase(Enum):
@@ -96,7 +93,7 @@ class Phase(Enum):
 
 
 class Session:
-    """The state of one WebSocket. `socket` is written to by the hub alone."""
+    """The state of one client's protocol."""
 
     __slots__ = (
         "_asked",
@@ -113,9 +110,7 @@ class Session:
         "_rules",
         "_warn_s",
         "_warned",
-        "arrival",
         "background",
-        "behind",
         "budget",
         "claims",
         "codec",
@@ -124,27 +119,19 @@ class Session:
         "expires_s",
         "id",
         "last_activity_s",
-        "live_sent",
         "n",
         "owed",
         "partition",
         "phase",
         "pinged",
-        "position",
-        "socket",
-        "stuck_since_s",
-        "timer_tick",
     )
 
-    def __init__(self, socket: Socket, codec: frames.Codec, rules: Rules, *, now_s: float) -> None:
+    def __init__(self, codec: frames.Codec, rules: Rules, *, now_s: float) -> None:
         self.id = secrets.token_hex(8)
-        self.socket = socket
         self.codec = codec
         self._rules = rules
         self.phase = Phase.NEW
         self.claims = NO_CLAIMS
-        self.arrival = 0
-        """The order in which the WebSockets of this gateway were opened."""
         self.partition = -1
         self.background = False
         self.budget = UNLIMITED
@@ -154,20 +141,12 @@ class Session:
         self.n = 0
         self.owed = 0
         """Commands that are on their way into the log: so many `ok`s it still waits for."""
-        self.position: Position | None = None
-        """What is to be pushed next, while it is behind. None: it is live, and gets what comes as it comes."""
-        self.behind: Behind | None = None
-        """What the replay buffer no longer holds and is to be pushed before anything else."""
-        self.live_sent = False
         self.cursor_position: Position = (0, 0)
-        """The newest cursor it has, since `told_s`."""
+        """The newest cursor it has, since `cursor_s`."""
         self.cursor_s = now_s
         self.last_activity_s = now_s
-        self.stuck_since_s: float | None = None
-        """Since when it has taken nothing, though there is something for it."""
-        self.expires_s = now_s + HELLO_TIMEOUT_S
+        self.expires_s = now_s + rules.hello_timeout_s
         """When it ends unless it shows a token, or a newer one, before."""
-        self.timer_tick = -1
         self.pinged = False
         """It was pinged, and nothing has come since."""
         self._warn_s = 0.0
@@ -175,7 +154,10 @@ class Session:
         self._idle = 0
         self._idle_since_s = now_s
         self._room = float(rules.frames_per_second)
-        """Messages that it may still say at once, as of `_room_s`. Below zero: it is read again when it is back there."""
+        """Messages that it may still say at once, as of `_room_s`.
+
+        Below zero: it is read again when it is back there.
+        """
         self._room_s = now_s
         self._asked: dict[int, tuple[int, float]] | None = None
         self._questions = 0
@@ -383,32 +365,20 @@ class Session:
         partition: int,
         epoch: str,
         position: Position,
-        behind: Behind | None = None,
         background: bool,
         now_s: float,
         now_ms: int,
     ) -> None:
-        """The hello was right: from now on it is this user's, and is behind by what comes after
+        """The hello was right: from now on it is this user's, who has had what lies before
         `position`.
         """
         self.phase = Phase.OPEN
         self.partition = partition
         self.background = background
-        self.position = self.cursor_position = position
-        self.behind = behind
-        self.advance()
+        self.cursor_position = position
         self.cursor_s = now_s
         self._cursor_start = f"{epoch}.{partition}."
         self.renew(claims, now_s=now_s, now_ms=now_ms)
-
-    def advance(self) -> None:
-        """What lies before its position has been pushed: the replay buffer goes on where nothing is
-        left before it.
-        """
-        if self.behind is not None and self.position is not None:
-            self.position = self.behind.advance(self.position)
-            if not self.behind.missed:
-                self.behind = None
 
     def renew(self, claims: Claims, *, now_s: float, now_ms: int) -> None:
         """A newer token of the same user and device."""
@@ -437,11 +407,11 @@ class Session:
 
     # ---- what happens with time ------------------------------------------------------------------
 
-    def on_timer(self, now_s: float, end: Position) -> list[SocketEffect]:
-        """What is due now. `end`: how far the log is known in this session's partition."""
+    def on_timer(self, now_s: float, end: Position | None) -> list[Effect]:
+        """What is due now. `end`: how far its partition is known; None: the session is behind."""
         if self.phase is Phase.NEW:
             return (
-                [close.HELLO_TIMEOUT.filled(seconds=HELLO_TIMEOUT_S)]
+                [close.HELLO_TIMEOUT.filled(seconds=self._rules.hello_timeout_s)]
                 if now_s >= self.expires_s
                 else []
             )
@@ -451,9 +421,7 @@ class Session:
             return [close.EXPIRED]
         if now_s - self.last_activity_s >= 2 * self._rules.ping_s:
             return [close.PONG_TIMEOUT]
-        if self.stuck_since_s is not None and now_s - self.stuck_since_s >= STUCK_TIMEOUT_S:
-            return [close.NOTHING_READ.filled(seconds=STUCK_TIMEOUT_S)]
-        effects: list[SocketEffect] = []
+        effects: list[Effect] = []
         if now_s - self.last_activity_s >= self._rules.ping_s and not self.pinged:
             self.pinged = True
             effects.append(Ping())
@@ -462,7 +430,7 @@ class Session:
             effects.append(SendFrame(frames.Expiring(at=time_text(self.claims.expires_ms))))
         if now_s - self.cursor_s >= CURSOR_INTERVAL_S:
             self.cursor_s = now_s
-            if self.position is None and end > self.cursor_position:
+            if end is not None and end > self.cursor_position:
                 self.cursor_position = end
                 effects.append(SendFrame(frames.Cursor(cursor=self.cursor(end))))
         late = Unavailable(f"no answer within {QUERY_TIMEOUT_S:.0f} s")
@@ -484,8 +452,6 @@ class Session:
             self.last_activity_s + self._rules.ping_s * (2 if self.pinged else 1),
             self.cursor_s + CURSOR_INTERVAL_S,
         ]
-        if self.stuck_since_s is not None:
-            times.append(self.stuck_since_s + STUCK_TIMEOUT_S)
         if self._asked:
             times.append(next(iter(self._asked.values()))[1])
         return min(times)

@@ -1,8 +1,8 @@
 """What a gateway still holds of its partitions, so that a session can go on from its position, and
 the cursor that names a position.
 
-The hub adds what comes out of the log and reads what a session has missed. No I/O and no clock:
-time is passed in. Source: design.md D9, D10.
+The feed adds what comes out of the log, and a connection reads what it has missed. No I/O and no
+clock: time is passed in. Source: design.md D9, D10.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ class ReplayBuffer:
         self._kept_ms = kept_s * 1_000
         self._partitions: dict[int, _Partition] = {}
         self._begun: list[tuple[int, int, int]] = []
-        """A heap of all segments with records: time of the first record, partition, offset where it begins; some are gone by now."""
+        """A heap of all segments with records: time of the first record, partition, offset where it
+        begins; some are gone by now.
+        """
         self.bytes = 0
         """What is held now, in all."""
 

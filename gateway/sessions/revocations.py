@@ -1,40 +1,86 @@
-"""Log-ins that have ended and are not in the log yet: looked up in the database, which knows them
-first.
+"""Log-ins that have ended: which tokens are no longer good, and which sessions end with them.
 
-So a device is out within seconds while the log is unavailable, or although the process that ended
-its log-in died right afterwards. `app` runs it beside the connections. Source: design.md D19.
+No I/O and no clock: time is passed in. The log tells them, and `deliveries/endings` what the log
+does not hold yet. Source: design.md D19.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from backends.accounts import LogIns
-from backends.clock import Clock
-from backends.concurrency import jittered
-from gateway.sessions.hub import Hub
-from schemas.errors import Unavailable
+from gateway.sessions import close
+from gateway.sessions.close import Close
+from schemas import chat_pb2 as pb
+from schemas.tokens import Claims
 
-log = logging.getLogger(__name__)
-
-POLL_INTERVAL_S: Final = 2.0
-MAX_PER_POLL: Final = 10_000
-"""As many endings within minutes mean that the log is unavailable; the oldest of them come first.
-"""
+if TYPE_CHECKING:
+    from gateway.sessions.connection import ClientConnection
 
 
-async def watch_endings(log_ins: LogIns, hub: Hub, clock: Clock) -> None:
-    """Does that until cancelled. While the database is unavailable too, only the log says it."""
-    unavailable = False
-    while True:
-        try:
-            untold = await log_ins.untold(limit=MAX_PER_POLL)
-        except Unavailable as error:
-            if not unavailable:
-                log.warning("ended log-ins cannot be looked up", extra={"error": error.message})
-            unavailable = True
+class Revocations:
+    """What has ended, for as long as an older token could live."""
+
+    def __init__(
+        self, *, token_s: int, connections_of: Callable[[int], Iterable[ClientConnection]]
+    ) -> None:
+        """`token_s`: how long a token lives; `connections_of` gives those of a user."""
+        self._token_ms = token_s * 1_000
+        self._connections_of = connections_of
+        self._revoked: dict[tuple[int, str], tuple[int, int]] = {}
+        """User and device, or "" -> before when the tokens were issued that are refused, and until
+        when that is kept.
+        """
+        self._epochs: dict[int, tuple[int, str, int]] = {}
+        """User -> the epoch of the newest password, the device that set it, and until when that is
+        kept.
+        """
+
+    def apply(self, deliveries: Iterable[pb.Delivery], at_ms: int) -> None:
+        """Takes the log-outs among these deliveries, which came at that time."""
+        for delivery in deliveries:
+            if delivery.HasField("revoked"):
+                for user in delivery.users:
+                    self._revoke(user, delivery.revoked, at_ms)
+
+    def _revoke(self, user: int, revoked: pb.Revoked, at_ms: int) -> None:
+        # Such a token was issued before `before_ms` by the clock that signed, which may be ahead of
+        # the log's.
+        until_ms = max(at_ms, revoked.before_ms) + self._token_ms
+        if revoked.epoch:
+            epoch, kept, since_ms = self._epochs.get(user, (0, "", 0))
+            if revoked.epoch >= epoch:
+                epoch, kept = revoked.epoch, revoked.kept
+            self._epochs[user] = epoch, kept, max(until_ms, since_ms)
         else:
-            unavailable = False
-            hub.apply_revocations([ending.delivery for ending in untold], clock.now_ms())
-        await clock.sleep(jittered(POLL_INTERVAL_S))
+            key = (user, revoked.device)
+            self._revoked[key] = (
+                max(revoked.before_ms, self._revoked.get(key, (0, 0))[0]),
+                until_ms,
+            )
+        for connection in self._connections_of(user):
+            if (why := self.close_of(connection.session.claims)) is not None:
+                connection.close(why)
+
+    def close_of(self, claims: Claims) -> Close | None:
+        """How a session with this token ends, as the log-in that it came from has ended since.
+
+        None: it stands.
+        """
+        if any(
+            claims.issued_ms < self._revoked.get((claims.user, device), (0, 0))[0]
+            for device in (claims.device, "")
+        ):
+            return close.REVOKED
+        epoch, kept, _ = self._epochs.get(claims.user, (0, "", 0))
+        if claims.epoch >= epoch:
+            return None
+        if claims.device == kept:
+            # The device that changed the password has new tokens; a thief of the old ones has not.
+            return close.PASSWORD_CHANGED
+        return close.REVOKED
+
+    def forget(self, now_ms: int) -> None:
+        """Called now and then: forgets what no living token can meet."""
+        self._revoked = {key: held for key, held in self._revoked.items() if held[1] > now_ms}
+        self._epochs = {user: held for user, held in self._epochs.items() if held[2] > now_ms}

@@ -1,6 +1,6 @@
 """One timer for everything that happens to sessions later: heartbeats, deadlines, expiry.
 
-No I/O and no clock: time is passed in. The hub schedules a session's next timer; being busy in
+No I/O and no clock: time is passed in. A connection schedules its next timer; being busy in
 between moves nothing, the timer looks how things stand then. So an idle session costs one timer a
 heartbeat, and a busy one no more.
 """
@@ -26,6 +26,8 @@ class TimerWheel(Generic[Entry]):
     """Entries by the tick of their next timer, which comes at most TICK_S late."""
 
     def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+        """As of the last tick: near enough for what needs no better, and cheaper than a clock."""
         self._tick = math.floor(now_s / TICK_S)
         self._entries: dict[int, list[Entry]] = {}
 
@@ -38,6 +40,7 @@ class TimerWheel(Generic[Entry]):
 
     def pop_due(self, now_s: float) -> list[Entry]:
         """Takes out the entries whose time has come."""
+        self.now_s = now_s
         due: list[Entry] = []
         tick_now = math.floor(now_s / TICK_S)
         for tick in range(self._tick + 1, tick_now + 1):

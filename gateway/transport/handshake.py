@@ -83,7 +83,8 @@ def check_upgrade(request: Request) -> Response | None:
 def write_upgrade(request: Request, subprotocol: str | None) -> bytes:
     """The bytes that make a WebSocket of the connection."""
     key = request.headers["sec-websocket-key"].encode()
-    accept = base64.b64encode(hashlib.sha1(key + _ACCEPT).digest()).decode()  # noqa: S324 - the protocol's own, no secret
+    digest = hashlib.sha1(key + _ACCEPT).digest()  # noqa: S324 - the protocol's own, no secret
+    accept = base64.b64encode(digest).decode()
     chosen = () if subprotocol is None else (f"Sec-WebSocket-Protocol: {subprotocol}",)
     lines = (
         "HTTP/1.1 101 Switching Protocols",

@@ -157,9 +157,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._answering: asyncio.Task[None] | None = None
         self._detached = False
 
-    # From the event loop.
+    # From the event loop. Like asyncio's own protocols it narrows the type of its transport.
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's own protocols narrow it too
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.tcp = transport
         limits = self._listener.limits
         transport.set_write_buffer_limits(high=limits.write_high_bytes, low=limits.write_low_bytes)

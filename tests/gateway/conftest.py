@@ -9,6 +9,7 @@ import uvloop
 from backends.settings import Settings
 from backends.wiring import Backends
 from gateway.app import Gateway
+from gateway.timing import Timing
 from schemas.tokens import claims_of
 from tests.gateway.people import Person
 
@@ -32,12 +33,18 @@ async def backends(settings):
 
 
 @pytest.fixture
-async def make(settings, backends):
+def timing():
+    """As in production; a test replaces what it would wait for."""
+    return Timing()
+
+
+@pytest.fixture
+async def make(settings, backends, timing):
     """Gateways that a test starts itself; they are stopped here."""
     made = []
 
-    def make_one(**changed):
-        made.append(Gateway(backends, replace(settings, **changed)))
+    def make_one(*, timing=timing, **changed):
+        made.append(Gateway(backends, replace(settings, **changed), timing))
         return made[-1]
 
     yield make_one

@@ -1,100 +1,31 @@
-"""The gateway's own life: how it starts, what its probes say, and how it ends."""
+"""The gateway as a whole: its start, its URL, bugs in it, and records that were dropped."""
 
 import asyncio
 import json
 import sqlite3
-import time
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import replace
-from unittest.mock import ANY
 
 import pytest
-import websockets
 
 from backends.log import ProducerRecord
 from backends.log.embedded.file import OFFSET_BITS
 from backends.wiring import Backends
 from gateway.app import Gateway
 from gateway.deliveries.reader import DeliveryReader
-from gateway.sessions.timers import TICK_S
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
-from schemas.topics import COMMANDS, DELIVERIES, DELIVERIES_MADE, user_partition
-from tests.gateway.faults import broken
+from schemas.topics import DELIVERIES, DELIVERIES_MADE, user_partition
 from tests.gateway.people import (
     ANN,
     BEN,
-    CHAT,
-    SEND,
     Person,
-    appended,
     deliver,
     event,
     http,
     id_now,
     message,
 )
-
-
-async def test_probes_and_metrics(gateway, person, settings):
-    """200 while all is well; what is missing is named; unknown paths are 404."""
-    await person(ANN)
-
-    assert (await http(gateway, "/livez"))[0] == 200
-    assert (await http(gateway, "/readyz"))[0] == 200
-    status, headers, body = await http(gateway, "/metrics")
-    assert status == 200
-    assert headers["Content-Type"].startswith("text/plain")
-    assert b"knchat_hellos_total" in body
-    status, _, body = await http(gateway, "/nothing")
-    assert (status, json.loads(body)["code"]) == (404, "not_found")
-    with broken(settings.data, "records"):
-        status, headers, body = await http(gateway, "/readyz")
-    assert (status, json.loads(body)["code"], json.loads(body)["message"]) == (
-        503,
-        "starting",
-        "not ready: log (embedded)",
-    )
-    assert headers["Retry-After"] == "1"
-
-
-async def test_a_wrong_clock_of_the_machine_is_told(gateway, backends, person):
-    """Nothing depends on it, so it is ready: people are let in and write."""
-    backends.clock._wall = lambda: time.time() - 3_600
-
-    assert await http(gateway, "/readyz") == (
-        200,
-        ANY,
-        b"ok\nclock: this machine's is 3600 s behind what has passed since the start\n",
-    )
-    ann = await person(ANN)
-    assert (await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"}))[
-        "type"
-    ] == "ok"
-
-
-async def test_metrics_can_be_left_out(start):
-    """404 then."""
-    assert (await http(await start(metrics=False), "/metrics"))[0] == 404
-
-
-async def test_a_part_that_fails_is_seen(start):
-    """`watch` raises what it was, and /livez says so."""
-    gateway = await start()
-    watching = asyncio.create_task(gateway.watch())
-
-    async def fail():
-        raise RuntimeError("bug")
-
-    gateway._part(fail())
-    await asyncio.sleep(0.01)
-    status, _, body = await http(gateway, "/livez")
-
-    assert (status, json.loads(body)["code"]) == (503, "unavailable")
-    watching.cancel()
-    again = asyncio.create_task(gateway.watch())
-    with pytest.raises(RuntimeError):
-        await again
 
 
 async def test_a_port_in_use(start, settings):
@@ -107,7 +38,7 @@ async def test_a_port_in_use(start, settings):
 
 
 async def test_wrong_topics_stop_the_start(start):
-    """Before anybody is let in: deliveries would be lost without a word. What to do is said."""
+    """Before any client is let in: deliveries would be lost without a word. What to do is said."""
     with pytest.raises(
         Malformed, match="has 12 partitions and KNCHAT_DELIVERY_PARTITIONS is 24: set it to 12"
     ) as error:
@@ -151,8 +82,8 @@ async def not_ready(gateway):
     return problem["message"].removeprefix("not ready: ").split(", ")
 
 
-async def test_a_hello_waits_for_the_ring(make, backends, monkeypatch):
-    """While the gateway starts it listens, is not ready, and keeps who comes; too long, and it is
+async def test_a_hello_waits_for_the_ring(make, backends, timing, monkeypatch):
+    """While the gateway starts it listens, is not ready, and keeps what comes; too long, and it is
     close 4006.
     """
     let_go = asyncio.Event()
@@ -163,8 +94,7 @@ async def test_a_hello_waits_for_the_ring(make, backends, monkeypatch):
         return await open_(*arguments)
 
     monkeypatch.setattr(DeliveryReader, "open", slow)
-    monkeypatch.setattr("gateway.sessions.connection.START_TIMEOUT_S", 0.3)
-    gateway = make()
+    gateway = make(timing=replace(timing, start_timeout_s=0.3))
     starting = asyncio.create_task(gateway.start())
     await listens(gateway)
     assert "ring" in await not_ready(gateway)
@@ -182,11 +112,10 @@ async def test_a_hello_waits_for_the_ring(make, backends, monkeypatch):
     await waiting.leave()
 
 
-async def test_a_database_that_is_away_at_the_start(make, settings, backends, monkeypatch):
+async def test_a_database_that_is_away_at_the_start(make, settings, backends, timing):
     """The gateway waits for it, and serves when it is there."""
-    monkeypatch.setattr("gateway.app.RETRY_DELAY_S", 0.05)
     await backends.generators.claim("opens and migrates the database")
-    gateway = make()
+    gateway = make(timing=replace(timing, retry_delay_s=0.05))
     with closing(sqlite3.connect(settings.data / "data.db", isolation_level=None)) as connection:
         connection.execute("ALTER TABLE generators RENAME TO away")
         starting = asyncio.create_task(gateway.start())
@@ -199,15 +128,16 @@ async def test_a_database_that_is_away_at_the_start(make, settings, backends, mo
     assert (await http(gateway, "/readyz"))[0] == 200
 
 
-async def test_keys_that_cannot_be_read_at_the_start(settings, backends, monkeypatch, caplog):
-    """A gateway that could let nobody in is not ready and says why, and serves when the JWKS is
+async def test_keys_that_cannot_be_read_at_the_start(
+    settings, backends, timing, monkeypatch, caplog
+):
+    """A gateway that could let no client in is not ready and says why, and serves when the JWKS is
     there.
     """
-    monkeypatch.setattr("gateway.app.RETRY_DELAY_S", 0.05)
     monkeypatch.setattr("backends.signing.RETRY_DELAY_S", 0.05)
     jwks = settings.data / "jwks.json"
     missing = Backends(replace(settings, jwks=str(jwks)))
-    gateway = Gateway(missing, missing.settings)
+    gateway = Gateway(missing, missing.settings, replace(timing, retry_delay_s=0.05))
     starting = asyncio.create_task(gateway.start())
     await listens(gateway)
     assert await not_ready(gateway) == ["keys", "ring", "generator"]
@@ -221,109 +151,12 @@ async def test_keys_that_cannot_be_read_at_the_start(settings, backends, monkeyp
     await missing.close()
 
 
-async def test_drain(start, backends, token):
-    """`drain`, then the socket stays usable; what is sent is acknowledged; then 1012, which
-    arrives.
-
-    Nobody new is let in.
-    """
-    gateway = await start(drain_s=1)
-    ann = Person(ANN, "phone", gateway, backends)
-    await ann.connect()
-    waiting = Person(BEN, "phone", gateway, backends)
-    await waiting.open()
-
-    stopping = asyncio.create_task(gateway.drain_and_stop())
-    drain = await ann.hear("drain")
-    ok = await ann.ask(SEND)
-    await waiting.say({"type": "hello", "token": token(BEN), "device": "phone"})
-
-    assert 0 <= drain["reconnect_after_ms"] <= 1_000
-    assert ok["type"] == "ok"
-    assert await waiting.ended() == 4006
-    late = Person(BEN, "phone", gateway, backends)
-    await late.connect()
-    assert (late.welcome, late.socket.close_code) == (None, 4006)
-    assert await ann.ended() == 1012
-    await stopping
-    with pytest.raises(OSError, match="refused"):
-        await websockets.connect(gateway.url)
-    assert await appended(backends, COMMANDS) == 1
-
-
-async def test_a_stop_waits_until_the_group_is_left(start, backends, monkeypatch):
-    """Also when the last client leaves at once, and so the stop comes in the middle of it: the
-    others take over without a pause.
-    """
-    left = asyncio.Event()
-    share = backends.reads.join
-
-    @asynccontextmanager
-    async def slowly(*args, **kwargs):
-        """Leaving a group of Kafka takes a poll and a request."""
-        async with share(*args, **kwargs) as sharing:
-            try:
-                yield sharing
-            finally:
-                await asyncio.sleep(3 * TICK_S)
-                left.set()
-
-    monkeypatch.setattr(backends.reads, "join", slowly)
-    gateway = await start(drain_s=10)
-    ann = Person(ANN, "phone", gateway, backends)
-    await ann.connect()
-
-    stopping = asyncio.create_task(gateway.drain_and_stop())
-    await ann.hear("drain")
-    await ann.leave()
-    await stopping
-
-    assert left.is_set()
-
-
-async def test_a_mark_on_hold_is_published_before_the_end(start, backends):
-    """Its `ok` comes before the close."""
-    gateway = await start()
-    ann = Person(ANN, "phone", gateway, backends)
-    await ann.connect()
-    await ann.say({"type": "mark", "id": 1, "chat": CHAT, "read": "5"}, {"type": "ping", "id": 2})
-    await ann.hear("pong")
-
-    await gateway.drain_and_stop()
-
-    assert (await ann.hear("ok"))["re"] == 1
-    assert await appended(backends, COMMANDS) == 1
-
-
-async def test_a_log_that_is_away_does_not_hold_up_the_end(start, backends, settings, monkeypatch):
-    """After a while the gateway stops anyway, and nothing that was not
-    confirmed is acknowledged.
-    """
-    monkeypatch.setattr("gateway.app.FLUSH_TIMEOUT_S", 0.2)
-    gateway = await start()
-    ann = Person(ANN, "phone", gateway, backends)
-    await ann.connect()
-    await ann.ask(SEND)
-    with broken(settings.data, "records"):
-        await ann.say(
-            {**SEND, "id": 2, "key": "k2"},
-            {"type": "mark", "id": 3, "chat": CHAT, "read": "5"},
-            {"type": "ping", "id": 4},
-        )
-        await ann.hear("pong")
-        await gateway.drain_and_stop()
-
-    assert await ann.hear("ok") is None
-    assert ann.socket.close_code == 1012
-
-
-async def test_old_things_are_forgotten_now_and_then(start, monkeypatch):
+async def test_old_things_are_forgotten_now_and_then(start, timing):
     """The tick does it."""
-    monkeypatch.setattr("gateway.app.CLEANUP_INTERVAL_S", 0.0)
-    gateway = await start()
-    gateway._context.hub._revoked[1, "phone"] = (1, 1)
+    gateway = await start(timing=replace(timing, cleanup_interval_s=0.0))
+    gateway._context.revocations._revoked[1, "phone"] = (1, 1)
     async with asyncio.timeout(5):
-        while gateway._context.hub._revoked:
+        while gateway._context.revocations._revoked:
             await asyncio.sleep(0.05)
 
 
@@ -357,16 +190,6 @@ async def test_a_bug_behind_a_hello_ends_its_socket(person, gateway, caplog):
     assert "a task of a connection failed" in [record.message for record in caplog.records]
 
 
-async def test_drain_does_not_wait_for_nobody(start):
-    """Without sessions it is over at once."""
-    gateway = await start(drain_s=60)
-    began = time.monotonic()
-
-    await gateway.drain_and_stop()
-
-    assert time.monotonic() - began < 5
-
-
 async def test_its_url(start):
     """The setting, else made from host and port, whole."""
     made = await start()
@@ -389,7 +212,7 @@ async def test_a_url_with_the_number_of_the_gateway(make):
 async def test_records_that_were_dropped_unread_end_the_sessions_they_were_for(
     start, backends, settings
 ):
-    """Close 4003, and a resume from before leads to `reset`: nobody goes on as if nothing were
+    """Close 4003, and a resume from before leads to `reset`: no client goes on as if nothing were
     missing.
 
     Other partitions stay.

@@ -1,9 +1,10 @@
 """What clients get wrong, over TCP: each mistake gets the error or close code of its own, and
-nobody else is affected.
+no other client is affected.
 """
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import websockets
@@ -41,7 +42,7 @@ async def nobody_is_affected(other, backends):
     ("payload", "code"), [row[1:] for row in CLOSED], ids=[row[0] for row in CLOSED]
 )
 async def test_what_ends_a_session(person, backends, payload, code):
-    """The close code that the protocol names; nothing is stored and nobody else notices."""
+    """The close code that the protocol names; nothing is stored and no other client notices."""
     other = await person(BEN)
     ann = await person(ANN)
 
@@ -101,7 +102,7 @@ TOLD = [
 @pytest.mark.parametrize("subprotocol", [JSON, MSGPACK])
 @pytest.mark.parametrize(("frame", "code"), [row[1:] for row in TOLD], ids=[row[0] for row in TOLD])
 async def test_what_is_told_and_the_session_stays(person, backends, frame, code, subprotocol):
-    """The error that the protocol names, final; nothing is stored and nobody else notices."""
+    """The error that the protocol names, final; nothing is stored and no other client notices."""
     other = await person(BEN)
     ann = await person(ANN, subprotocol=subprotocol)
 
@@ -125,7 +126,7 @@ async def test_a_reused_key(person, backends):
 
 async def test_the_wrong_hellos(gateway, backends, person, token):
     """Each token that is not right, each field that is not: the code that the protocol names, and
-    nobody gets in.
+    no client gets in.
     """
     other = await person(BEN)
     good = token(ANN)
@@ -173,16 +174,16 @@ async def test_something_else_before_hello(gateway, backends, first):
     assert await appended(backends, COMMANDS) == 0
 
 
-async def test_no_hello(gateway, backends, monkeypatch):
+async def test_no_hello(start, backends, timing):
     """4404 when its time is over."""
-    monkeypatch.setattr("gateway.sessions.protocol.HELLO_TIMEOUT_S", 0.2)
+    gateway = await start(timing=replace(timing, hello_timeout_s=0.2))
     ann = Person(ANN, "phone", gateway, backends)
     await ann.open()
 
     assert await ann.ended() == 4404
 
 
-async def test_the_wrong_door(start, settings):
+async def test_the_wrong_address(start, settings):
     """Origin 403, subprotocol 400, path 404, no upgrade 400: JSON, in the one shape."""
     gateway = await start(allowed_origins=("https://app.example",))
 

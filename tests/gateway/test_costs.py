@@ -135,8 +135,8 @@ async def test_a_million_frames_that_say_nothing_close_4005(alone, token, flood,
 
 
 async def test_too_many_connections_are_told_so(alone, token):
-    """503 with Retry-After at the handshake, for those who only wait first, then for all; whoever
-    is inside stays.
+    """503 with Retry-After at the handshake, for those that only wait first, then for all; those
+    inside stay.
     """
     waiting = [await RawSocket.connect(alone.port, "/v1/socket") for _ in range(350)]
     assert await turned_away(alone) == (503, True)
@@ -163,7 +163,7 @@ async def turned_away(at):
 
 
 async def test_a_queue_of_2000_sends_is_taken_within_seconds(person, gateway):
-    """As an app has after a day without a network: nothing is lost, nobody is closed."""
+    """As an app has after a day without a network: nothing is lost, and nothing is closed."""
     ann = await person(ANN)
     began_s = time.monotonic()
     await ann.say(

@@ -1,17 +1,14 @@
-"""The whole gateway over TCP, on the real embedded backends: the protocol as a client sees it."""
+"""The whole gateway over TCP, on the real embedded backends: how a message travels."""
 
 import asyncio
-import secrets
 import time
 
 import pytest
 
 from backends.log import ProducerRecord
 from backends.telemetry.metrics import value_of
-from gateway.sessions.protocol import HELLO_TIMEOUT_S, QUERY_TIMEOUT_S
-from gateway.sessions.timers import TICK_S
 from schemas import chat_pb2 as pb
-from schemas.ids import first_id_at, unix_ms_of
+from schemas.ids import first_id_at
 from schemas.topics import (
     ANSWERS_GIVEN,
     COMMANDS,
@@ -19,7 +16,6 @@ from schemas.topics import (
     OUTCOMES_DECIDED,
     QUERIES,
     SESSION_DELIVERIES,
-    user_partition,
 )
 from tests.gateway.faults import broken
 from tests.gateway.people import (
@@ -28,7 +24,6 @@ from tests.gateway.people import (
     CHAT,
     JSON,
     MSGPACK,
-    SEND,
     Person,
     appended,
     deliver,
@@ -37,8 +32,6 @@ from tests.gateway.people import (
     message,
     payloads,
 )
-
-# ---- the road of a message -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("subprotocol", [JSON, MSGPACK, None])
@@ -215,7 +208,7 @@ async def test_what_comes_with_hello_is_done_after_welcome(gateway, backends, to
 
 
 async def test_mark(person, backends):
-    """Held for a second, the newest wins, everybody who asked is told."""
+    """Held for a second, the newest wins, all that asked are told."""
     ann = await person(ANN)
     await ann.say(
         {"type": "mark", "id": 1, "chat": CHAT, "received": "9"},
@@ -301,9 +294,7 @@ async def test_a_question_that_cannot_be_passed_on(person, backends, settings):
 
 
 async def test_a_log_that_is_away_acknowledges_nothing(person, backends, settings):
-    """The send waits; when the log is back it is in there once, and `ok` comes without anybody's
-    doing.
-    """
+    """The send waits; when the log is back it is in there once, and `ok` comes by itself."""
     ann = await person(ANN)
     await ann.ask({"type": "send", "id": 1, "key": "first", "to": "22", "text": "hi"})
     failures = value_of("knchat_publish_failures_total")
@@ -322,280 +313,3 @@ async def test_a_log_that_is_away_acknowledges_nothing(person, backends, setting
         for each in commands.commands
     ]
     assert sorted(texts) == ["first", "k"]
-
-
-# ---- coming back ---------------------------------------------------------------------------------
-
-
-async def test_resume_brings_exactly_what_was_missed(person, backends):
-    """From the last cursor on, at the same gateway."""
-    ann = await person(ANN)
-    first = id_now()
-    numbers = [first + number for number in range(5)]
-    await deliver(backends, *(message(number, BEN, ANN) for number in numbers[:2]))
-    seen = [await ann.hear("message") for _ in range(2)]
-    await ann.leave()
-    await deliver(backends, *(message(number, BEN, ANN) for number in numbers[2:]))
-
-    again = await person(ANN, resume=seen[-1]["cursor"])
-    missed = await again.until_live()
-
-    assert again.welcome["result"] == "resumed"
-    assert [(push["n"], push["message"]) for push in missed] == [
-        (number - 1, str(numbers[number])) for number in (2, 3, 4)
-    ]
-
-
-async def test_resume_at_a_gateway_that_started_later(person, start, backends, settings):
-    """It has read its replay buffer back; keys hold as well."""
-    first = await start()
-    ann = await person(ANN, at=first)
-    await ann.until_live()
-    ok = await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"})
-    await first.drain_and_stop()
-    assert await ann.ended() == 1012
-    number = id_now()
-    await deliver(backends, message(number, BEN, ANN))
-
-    later = await start()
-    again = await person(ANN, at=later, resume=ann.cursor, seen=ok["message"])
-    missed = await again.until_live()
-
-    assert again.welcome["result"] == "resumed"
-    assert [push["message"] for push in missed] == [str(number)]
-    repeat = await again.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"})
-    assert (repeat["message"], repeat["duplicate"]) == (ok["message"], True)
-    fresh = await again.ask({"type": "send", "id": 2, "key": "k2", "to": "22", "text": "hi"})
-    assert int(fresh["message"]) > int(ok["message"])
-
-
-async def test_a_new_device_gets_the_last_minutes(person, backends):
-    """Pushed before `live`, so that nothing falls between history and the first push."""
-    number = id_now()
-    await person(BEN)
-    await deliver(backends, message(number, BEN, ANN))
-
-    ann = await person(ANN)
-    missed = await ann.until_live()
-    lost = await person(ANN, "tablet", resume="some.thing")
-
-    assert [push["message"] for push in missed] == [str(number)]
-    assert lost.welcome["result"] == "reset"
-    assert [push["message"] for push in await lost.until_live()] == [str(number)]
-
-
-async def test_what_is_written_sorts_after_what_was_seen(person):
-    """The next id of this client is greater than any it knows; nobody else's moves, and nobody else
-    waits.
-    """
-    ben = await person(BEN)
-    seen = first_id_at(int(time.time() * 1_000) + 800)
-    coming = asyncio.create_task(person(ANN, seen=str(seen)))
-    while not coming.done():
-        began_ms = time.time() * 1_000
-        ok = await ben.ask(
-            {"type": "send", "id": 1, "key": secrets.token_hex(4), "to": "11", "text": "hi"}
-        )
-        assert unix_ms_of(int(ok["message"])) <= time.time() * 1_000 + 20
-        assert int(ok["message"]) < seen or began_ms >= unix_ms_of(seen)
-    ann = await coming
-    ok = await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"})
-
-    assert int(ok["message"]) > seen
-
-
-async def test_a_seen_far_ahead_is_not_followed(person):
-    """Of a gateway whose clock was wrong, or made up: it is counted, and whoever says it is let in
-    and writes with the true time.
-    """
-    counted = value_of("knchat_ids_ahead_total", where="hello")
-    ann = await person(ANN, seen=str(first_id_at(int(time.time() * 1_000) + 300_000)))
-    ok = await ann.ask({"type": "send", "id": 1, "key": "k", "to": "22", "text": "hi"})
-
-    assert abs(unix_ms_of(int(ok["message"])) - time.time() * 1_000) < 5_000
-    assert value_of("knchat_ids_ahead_total", where="hello") == counted + 1
-
-
-async def test_a_slow_reader_misses_nothing(start, backends, token):
-    """It is paused while it does not read, others are not; then it gets everything, in order."""
-    gateway = await start(outbox_bytes=131_072)
-    pauses = value_of("knchat_pauses_total")
-    slow = Person(ANN, "slow", gateway, backends)
-    await slow.open()
-    slow.socket.transport.pause_reading()
-    await slow.say({"type": "hello", "token": token(ANN, "slow"), "device": "slow"})
-    fast = Person(ANN, "fast", gateway, backends)
-    await fast.connect()
-    first = id_now()
-    numbers = [first + number for number in range(600)]
-    for begin in range(0, 600, 30):
-        await deliver(
-            backends,
-            *(message(number, BEN, ANN, "x" * 4_000) for number in numbers[begin : begin + 30]),
-        )
-    quick = [await fast.hear("message") for _ in numbers]
-    assert [push["message"] for push in quick] == [str(number) for number in numbers]
-    assert value_of("knchat_pauses_total") > pauses
-
-    slow.socket.transport.resume_reading()
-    pushes = [await slow.hear("message") for _ in numbers]
-
-    assert [(push["n"], push["message"]) for push in pushes] == [
-        (n, str(number)) for n, number in enumerate(numbers, start=1)
-    ]
-    await slow.leave()
-    await fast.leave()
-
-
-# ---- the life of a session -----------------------------------------------------------------------
-
-
-async def test_replaced_and_too_many(start, person):
-    """4409 for the older session of a device, 4429 for one device too many."""
-    gateway = await start(sessions_per_user=2)
-    older = await person(ANN, at=gateway)
-    newer = await person(ANN, at=gateway)
-    await person(ANN, "tablet", at=gateway)
-    third = await person(ANN, "third", at=gateway)
-
-    assert await older.ended() == 4409
-    assert third.welcome is None
-    assert third.socket.close_code == 4429
-    assert (await newer.ask({"type": "ping", "id": 1}))["type"] == "pong"
-
-
-async def test_a_new_device_takes_the_place_of_a_dead_one(start, person):
-    """Of a user's 2 sessions one has vanished without a word: it is asked, does not answer, and
-    ends with 4002; the other stays.
-    """
-    gateway = await start(sessions_per_user=2)
-    dead = await person(ANN, "dead", at=gateway)
-    alive = await person(ANN, "alive", at=gateway)
-    dead.socket.transport.pause_reading()
-    third = await person(ANN, "third", at=gateway)
-
-    assert third.welcome["type"] == "welcome"
-    assert (await alive.ask({"type": "ping", "id": 1}))["type"] == "pong"
-    dead.socket.transport.resume_reading()
-    assert await dead.ended() == 4002
-
-
-async def test_a_hello_that_comes_late_does_not_replace_a_newer_session(
-    gateway, person, backends, token
-):
-    """A phone opened a second WebSocket while its first hello was stuck: the first one ends,
-    whichever hello comes first.
-    """
-    early = Person(ANN, "phone", gateway, backends)
-    await early.open()
-    later = await person(ANN)
-    await early.say({"type": "hello", "token": token(ANN), "device": "phone"})
-
-    assert await early.ended() == 4409
-    assert (await later.ask({"type": "ping", "id": 1}))["type"] == "pong"
-
-
-async def test_a_token_ends_while_connected(person):
-    """`expiring`, and 4004 within a second of the end; a refresh carries on."""
-    ann = await person(ANN, token_s=6)
-    began = time.monotonic()
-    assert (await ann.hear("expiring"))["at"] == ann.welcome["expires"]
-
-    assert await ann.ended() == 4004
-    assert time.monotonic() - began < 7.5
-
-
-async def test_refresh(person, token):
-    """Only a good token of the same user and device; what is wrong changes nothing."""
-    ann = await person(ANN, token_s=60)
-    issued_ms = int(time.time() * 1_000)
-
-    for wrong in (
-        "nonsense",
-        token(BEN),
-        token(ANN, "tablet"),
-        token(ANN, token_s=5, issued_ms=issued_ms - 60_000),
-    ):
-        error = await ann.ask({"type": "refresh", "id": 1, "token": wrong})
-        assert (error["type"], error["code"]) == ("error", "unauthorized")
-    ok = await ann.ask({"type": "refresh", "id": 2, "token": token(ANN, token_s=3_600)})
-    assert ok["expires"] > ann.welcome["expires"]
-    await ann.say({"type": "refresh", "token": token(ANN)})
-    assert (await ann.ask({"type": "ping", "id": 3}))["type"] == "pong"
-
-
-async def test_a_revoked_device(person, backends, token):
-    """Closed 4403 at once; its older tokens do not let it in again, a newer one does."""
-    now_ms = int(time.time() * 1_000)
-    ann = await person(ANN, issued_ms=now_ms - 1_000)
-    tablet = await person(ANN, "tablet")
-    await deliver(
-        backends, pb.Delivery(users=[ANN], revoked=pb.Revoked(device="phone", before_ms=now_ms))
-    )
-
-    assert await ann.ended() == 4403
-    again = await person(ANN, issued_ms=now_ms - 1)
-    assert (again.welcome, again.socket.close_code) == (None, 4403)
-    back = await person(ANN, issued_ms=now_ms)
-    assert back.welcome["type"] == "welcome"
-    await back.say({"type": "refresh", "id": 1, "token": token(ANN, issued_ms=now_ms - 1)})
-    assert await back.ended() == 4403
-    assert (await tablet.ask({"type": "ping", "id": 1}))["type"] == "pong"
-
-
-async def test_a_failed_command_may_be_sent_again(person, backends):
-    """The `failed` push, and the repeat of its key is appended under the same id."""
-    ann = await person(ANN)
-    ok = await ann.ask(SEND)
-    await deliver(
-        backends, pb.Delivery(users=[ANN], failed=pb.Failed(message=int(ok["message"]), key="k"))
-    )
-    failed = await ann.hear("failed")
-
-    again = await ann.ask({**SEND, "id": 2})
-
-    assert (failed["message"], failed["key"], failed["n"]) == (ok["message"], "k", 1)
-    assert (again["message"], again["duplicate"]) == (ok["message"], True)
-    assert await appended(backends, COMMANDS) == 2
-
-
-async def test_heartbeats_over_tcp(start, person):
-    """An idle client that answers pings stays; one that is silent is closed 4002."""
-    gateway = await start(ping_s=1)
-    alive = await person(ANN, at=gateway)
-    silent = await person(BEN, at=gateway)
-    silent.socket.transport.pause_reading()
-    waiting = asyncio.create_task(alive.ended())
-    closes = value_of("knchat_closes_total", code="4002")
-    async with asyncio.timeout(8):
-        while value_of("knchat_closes_total", code="4002") == closes:
-            await asyncio.sleep(0.05)
-
-    assert not waiting.done()
-    waiting.cancel()
-    silent.socket.transport.resume_reading()
-    assert await silent.ended() == 4002
-
-
-async def test_a_question_that_nobody_answers_is_planned_to_be_told(person, gateway):
-    """Its session's next visit is no later than 10 s from now, however long the heartbeat is."""
-    ann = await person(ANN)
-    await ann.until_live()
-    (session,) = gateway._context.hub.by_partition()[user_partition(ANN, 12)]
-    gateway._context.hub.tick(gateway._context.clock.elapsed_s() + HELLO_TIMEOUT_S + 1)
-    planned = session.timer_tick
-    await ann.say({"type": "chats", "id": 1})
-    await ann.ask({"type": "ping", "id": 2})
-
-    assert session.timer_tick < planned
-    assert session.timer_tick <= (gateway._context.clock.elapsed_s() + QUERY_TIMEOUT_S) / TICK_S + 1
-
-
-async def test_a_shorter_token_is_planned_to_end(person, gateway, token):
-    """A refresh may bring the end nearer."""
-    ann = await person(ANN)
-    await ann.until_live()
-    (session,) = gateway._context.hub.by_partition()[user_partition(ANN, 12)]
-    await ann.ask({"type": "refresh", "id": 1, "token": token(ANN, token_s=20)})
-
-    assert session.timer_tick <= (gateway._context.clock.elapsed_s() + 20) / TICK_S

@@ -1,22 +1,28 @@
-"""The other end of a session without a network: what was written to it, and room that a test can
-take away.
+"""Connections without a network: the shared parts of a gateway that does nothing by itself, and the
+other end of a socket, with room that a test can take away.
 """
 
 from dataclasses import dataclass, field
 
 from backends.rate_limits import Allowance
-from gateway.sessions.hub import Allowed, Hub
-from gateway.sessions.protocol import Rules, Session
+from gateway.context import GatewayContext
+from gateway.sessions.connection import ClientConnection
+from gateway.sessions.feed import Feed
+from gateway.sessions.hub import Hub
+from gateway.sessions.protocol import Rules
 from gateway.sessions.replay_buffer import ReplayBuffer
+from gateway.sessions.revocations import Revocations
+from gateway.sessions.timers import TimerWheel
+from gateway.timing import Timing
 from schemas.frames import CODECS, JSON
 from schemas.ids import EPOCH_MS
 from schemas.tokens import Claims
 
-RULES = Rules(text_bytes=4_096, frames_per_second=500, ping_s=30)
-ALLOWED = Allowed(budget=Allowance(600, 10), sessions_per_user=3, outbox_bytes=10_000, token_s=900)
+RULES = Rules(text_bytes=4_096, frames_per_second=500, ping_s=30, hello_timeout_s=5.0)
 NOW_MS = EPOCH_MS + 10**10
 NOW_S = 1_000.0
 TOKEN_S = 900
+OUTBOX_BYTES = 10_000
 
 
 @dataclass
@@ -59,21 +65,62 @@ class Wire:
         return taken
 
 
-def hub(*, limit_bytes=2**20, kept_s=900, partitions=(0,), offset=100, call_soon=None):
-    made = Hub(
-        ReplayBuffer(limit_bytes=limit_bytes, kept_s=kept_s),
-        ALLOWED,
-        now_s=NOW_S,
-        call_soon=call_soon,
-    )
-    made.epoch = "epoch-1"
+@dataclass
+class SetClock:
+    """Stands where a test puts it."""
+
+    now_s: float = NOW_S
+
+    def elapsed_s(self):
+        return self.now_s
+
+    def now_ms(self):
+        return NOW_MS + round((self.now_s - NOW_S) * 1_000)
+
+
+def made_context(
+    *,
+    limit_bytes=2**20,
+    kept_s=900,
+    partitions=(0,),
+    offset=100,
+    call_soon=lambda call: call(),
+    rules=RULES,
+):
+    """A gateway that holds these partitions from this offset on; nothing of it waits."""
+    hub = Hub(budget=Allowance(600, 10), sessions_per_user=3, call_soon=call_soon)
+    revocations = Revocations(token_s=TOKEN_S, connections_of=hub.of_user)
+    feed = Feed(ReplayBuffer(limit_bytes=limit_bytes, kept_s=kept_s), revocations, hub)
+    feed.epoch = "epoch-1"
     for partition in partitions:
-        made.replay_buffer.open(partition, offset)
-    return made
+        feed.open(partition, offset)
+    absent = dict.fromkeys(GatewayContext.__dataclass_fields__)
+    for name in ("started", "draining", "pushed", "tasks"):
+        del absent[name]
+    made = {
+        "hub": hub,
+        "feed": feed,
+        "revocations": revocations,
+        "timers": TimerWheel(NOW_S),
+        "rules": rules,
+        "outbox_bytes": OUTBOX_BYTES,
+        "timing": Timing(),
+        "clock": SetClock(),
+        "call_soon": call_soon,
+    }
+    return GatewayContext(**{**absent, **made})
 
 
 def claims(user, device, *, issued_ms=NOW_MS, token_s=TOKEN_S, epoch=0):
     return Claims(user, device, issued_ms, issued_ms + token_s * 1_000, epoch)
+
+
+def opened(at, *, codec=JSON, wire=None):
+    """A connection that has said nothing yet, and its wire."""
+    wire = wire or Wire(CODECS[codec])
+    connection = ClientConnection(at, CODECS[codec])
+    connection.on_open(wire)
+    return connection, wire
 
 
 def connect(
@@ -89,23 +136,24 @@ def connect(
     partition=0,
     **token,
 ):
-    """A session of this user that has said hello; its wire has what came of it."""
-    wire = wire or Wire(CODECS[codec])
-    session = Session(wire, CODECS[codec], RULES, now_s=now_s)
-    at.add(session)
-    _, position = at.place(partition, resume, NOW_MS)
-    session.open(
+    """A connection of this user that has said hello; its wire has what came of it."""
+    at.clock.now_s = now_s
+    connection, wire = opened(at, codec=codec, wire=wire)
+    _, position = at.feed.place(partition, resume, NOW_MS)
+    connection.session.open(
         claims(user, device, **token),
         partition=partition,
-        epoch=at.epoch,
+        epoch=at.feed.epoch,
         position=position,
         background=background,
         now_s=now_s,
-        now_ms=NOW_MS + round((now_s - NOW_S) * 1_000),
+        now_ms=at.clock.now_ms(),
     )
-    refusal = at.register(session)
+    connection.start_at(position, None)
+    refusal = at.hub.register(connection, now_s)
     if refusal is None:
-        at.catch_up(session)
+        connection.schedule()
+        connection.catch_up()
     else:
-        at.execute(session, refusal)
-    return session, wire
+        connection.close(refusal)
+    return connection, wire

@@ -220,7 +220,7 @@ async def test_a_listener_that_stopped_accepting_keeps_its_sockets(server):
 
 async def test_closing_the_listener_closes_all_sockets_and_waits(server):
     """Every client gets the code, half-made connections are dropped, and at the
-    end nobody is left.
+    end none is left.
     """
     undecided = await RawSocket.dial(server.listener.port)
     undecided.send(request()[:-2])

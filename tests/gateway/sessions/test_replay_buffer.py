@@ -110,7 +110,7 @@ def test_what_it_holds():
 
 
 def test_the_end_moves_over_records_that_nobody_gets():
-    """What was read and is for nobody need not be read again."""
+    """What was read and has no receiver need not be read again."""
     buffer = ReplayBuffer(limit_bytes=2**20, kept_s=900)
     buffer.open(0, 5)
 

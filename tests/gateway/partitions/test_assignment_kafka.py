@@ -20,6 +20,7 @@ import pytest
 from backends.log.kafka.brokers import Brokers
 from backends.wiring import Backends
 from gateway.app import Gateway
+from gateway.timing import Timing
 from schemas.topics import DELIVERIES, user_partition
 from tests.gateway.people import Person, deliver, id_now, message
 
@@ -230,12 +231,11 @@ async def test_a_second_process_of_the_name_ends_the_first(start, backends):
     await shared(backends, second.url)
 
 
-async def test_topics_made_anew(backends, connect, monkeypatch):
+async def test_topics_made_anew(backends, connect):
     """Every session ends with 1012; its cursor then leads to `reset`; what comes is pushed from the
     first record on.
     """
-    monkeypatch.setattr("gateway.partitions.assignment.EPOCH_INTERVAL_S", 0.2)
-    gateway = Gateway(backends, backends.settings)
+    gateway = Gateway(backends, backends.settings, Timing(epoch_interval_s=0.2))
     await gateway.start()
     user = USERS[3]
     ann = await connect(user, gateway)

@@ -50,7 +50,7 @@ class Departures:
 
 
 def made(publish, **options):
-    """A queue whose failures nobody wants to hear of."""
+    """A queue whose failures are not reported."""
     return MicroBatcher(publish, lambda item: None, **options)
 
 

@@ -59,7 +59,7 @@ async def publishers(backends, clock):
 
 @pytest.fixture
 def user():
-    """Whose keys nobody has used."""
+    """Whose keys are unused."""
     return random.getrandbits(62)
 
 
@@ -82,7 +82,7 @@ async def took_s(publisher, user, key):
 
 @pytest.mark.parametrize("fault", ["stop", "kill", "pause"])
 async def test_sends_go_on_without_redis(fault, publishers, user, server, clock, settings):
-    """One call finds out, at most 50 ms; for 5 s nobody asks again.
+    """One call finds out, at most 50 ms; for 5 s no call asks again.
 
     Back again, it learns what it missed, and so do other gateways.
     """

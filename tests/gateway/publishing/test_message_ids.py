@@ -147,7 +147,7 @@ async def test_a_wrong_clock_mints_by_the_database_s(message_ids, machine, step_
 
 
 async def test_a_database_that_falls_back_stops_nobody(message_ids, machine):
-    """Ids go on increasing, and come back to its time where nobody has made any for so long."""
+    """Ids go on increasing, and come back to its time where none was made for so long."""
     await message_ids.claim()
     last = message_ids.next_id()
     started_s, machine.true_s = machine.true_s, lambda: started_s() - 3_600
@@ -194,9 +194,9 @@ async def test_release_gives_the_number_back(message_ids):
         message_ids.next_id()
 
 
-async def test_keep_renews_for_ever(message_ids, machine, monkeypatch):
-    """Again and again, until it is cancelled."""
-    monkeypatch.setattr("gateway.publishing.message_ids.RENEW_INTERVAL_S", 0.01)
+async def test_keep_renews_again_and_again(message_ids, machine):
+    """Until it is cancelled."""
+    message_ids._renew_interval_s = 0.01
     await message_ids.claim()
     first = message_ids._lease.until_ms
 
@@ -211,7 +211,7 @@ async def test_keep_renews_for_ever(message_ids, machine, monkeypatch):
 
 
 async def test_a_lease_that_is_found_dead_is_renewed_at_once(message_ids, machine):
-    """By whoever wants to write, after a suspend of hours: not by a timer that slept too."""
+    """By what needs an id, after a suspend of hours: not by a timer that slept too."""
     await message_ids.claim()
     keeping = asyncio.create_task(message_ids.keep())
     await asyncio.sleep(0)

@@ -3,11 +3,12 @@ gateway still holds.
 """
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from gateway.deliveries import resume as module
+from gateway.deliveries.resume import FOLLOWER_DELAY_S
 from gateway.sessions.replay_buffer import Cursor
 from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
@@ -53,7 +54,7 @@ async def test_a_cursor_ahead_of_the_ring_waits_for_the_follower(follower, perso
     follower.go_on.clear()
     await deliver(backends, *(message(id_now(), BEN, ANN) for _ in range(3)))
     coming = asyncio.create_task(person(ANN, resume=await cursor_at_the_end(backends)))
-    await asyncio.wait({coming}, timeout=2 * module.FOLLOWER_DELAY_S)
+    await asyncio.wait({coming}, timeout=2 * FOLLOWER_DELAY_S)
     assert not coming.done()
     follower.go_on.set()
     ann = await coming
@@ -63,25 +64,25 @@ async def test_a_cursor_ahead_of_the_ring_waits_for_the_follower(follower, perso
 
 
 async def test_a_cursor_that_the_follower_does_not_reach_is_told_to_come_later(
-    follower, person, backends, monkeypatch
+    follower, start, person, backends, timing
 ):
     """4006: it is right, and must not be a reset."""
-    monkeypatch.setattr("gateway.sessions.connection.START_TIMEOUT_S", 0.5)
+    at = await start(timing=replace(timing, start_timeout_s=0.5))
     follower.go_on.clear()
     await deliver(backends, message(id_now(), BEN, ANN))
-    ann = await person(ANN, resume=await cursor_at_the_end(backends))
+    ann = await person(ANN, at=at, resume=await cursor_at_the_end(backends))
     follower.go_on.set()
 
     assert (ann.welcome, ann.socket.close_code) == (None, 4006)
 
 
 async def test_a_cursor_beyond_the_log_s_end_is_a_reset(person, backends, gateway):
-    """Made up, or of a log that has lost its end; nobody waits for it, and nothing of it stays."""
+    """Made up, or of a log that has lost its end; no hello waits for it, nothing of it stays."""
     cursor = Cursor.parse(await cursor_at_the_end(backends))
     ann = await person(ANN, resume=f"{cursor.epoch}.{PARTITION}.{cursor.position[0] + 1}.0")
 
     assert ann.welcome["result"] == "reset"
-    assert not any(gateway._context.hub._awaited.values())
+    assert not any(gateway._context.feed._awaited.values())
 
 
 # ---- behind the replay buffer --------------------------------------------------------------------
@@ -102,19 +103,19 @@ async def missed(person, backends, gateway):
         await deliver(
             backends, *(message(number, BEN, ANN) for number in numbers[start : start + 2])
         )
-    hub = gateway._context.hub
+    feed = gateway._context.feed
     async with asyncio.timeout(10):
         while (
-            hub.replay_buffer.end(PARTITION)
+            feed.replay_buffer.end(PARTITION)
             < Cursor.parse(await cursor_at_the_end(backends)).position
         ):
             await asyncio.sleep(0.01)
-    held = hub.replay_buffer._partitions[PARTITION].segments
+    held = feed.replay_buffer._partitions[PARTITION].segments
     begin = held[-1].offsets[-10]
-    hub.open(PARTITION, begin)  # as after a take-over with little room
+    feed.open(PARTITION, begin)  # as after a take-over with little room
     for stored in await backends.reads.read(DELIVERIES, PARTITION, begin, max_records=100):
         deliveries = pb.Deliveries.FromString(stored.value).deliveries
-        hub.deliver(PARTITION, stored.offset, stored.at_ms, deliveries)
+        feed.deliver(PARTITION, stored.offset, stored.at_ms, deliveries)
     return SimpleNamespace(cursor=cursor, numbers=[str(number) for number in numbers], begin=begin)
 
 
@@ -136,7 +137,7 @@ async def test_what_the_ring_no_longer_holds_is_read_back(missed, person):
     assert [push["message"] for push in await again.until_live()] == missed.numbers[151:]
 
 
-async def test_somebody_who_missed_nothing_there_resumes_too(missed, person, backends):
+async def test_one_that_missed_nothing_there_resumes_too(missed, person, backends):
     """What others got costs only the reading."""
     user = next(user for user in range(30, 10_000) if user_partition(user, 12) == PARTITION)
     ann = await person(user, resume=missed.cursor)
@@ -147,10 +148,10 @@ async def test_somebody_who_missed_nothing_there_resumes_too(missed, person, bac
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        ("resume._records", 100),
-        ("MAX_MISSED_BYTES", 1_000),
-        ("MAX_PASS_BYTES", 1_000),
-        ("PASS_TIMEOUT_S", 0.0),
+        ("_records", 100),
+        ("_missed_bytes", 1_000),
+        ("_pass_bytes", 1_000),
+        ("_timeout_s", 0.0),
     ],
     ids=str,
 )
@@ -158,10 +159,7 @@ async def test_too_far_too_much_or_too_long_is_a_reset(
     missed, person, gateway, monkeypatch, place, value
 ):
     """Never a part of it: the client reloads from history."""
-    if place == "resume._records":
-        monkeypatch.setattr(gateway._context.resume, "_records", value)
-    else:
-        monkeypatch.setattr(module, place, value)
+    monkeypatch.setattr(gateway._context.resume, place, value)
     ann = await person(ANN, resume=missed.cursor)
 
     assert ann.welcome["result"] == "reset"
@@ -200,8 +198,8 @@ async def test_a_log_that_cannot_be_read_is_4006(missed, person, backends, monke
 
 
 async def test_what_is_not_signed_is_not_read_back(missed, person, gateway, monkeypatch):
-    """Whoever may write to the topic could else speak for anybody, to who comes late."""
-    monkeypatch.setattr(gateway._delivery_reader, "_event_keys", (b"k" * 32,))
+    """A writer of the topic could else speak for any user, to clients that come late."""
+    monkeypatch.setattr(gateway._context.delivery_reader, "_event_keys", (b"k" * 32,))
     ann = await person(ANN, resume=missed.cursor)
 
     held = [push["message"] for push in await ann.until_live()]

@@ -22,7 +22,7 @@ def owner_cache(backends, clock):
 
 
 async def test_an_answer_is_believed_for_a_while(owner_cache, backends, clock):
-    """Also that nobody is known; then, or when told to forget it, it asks again."""
+    """Also that none is known; then, or when told to forget it, it asks again."""
     assert await owner_cache.url_of(3) is None
     await backends.owners.own([PartitionOwner(3, "ws://one/v1/socket", 1)])
     assert await owner_cache.url_of(3) is None
@@ -56,7 +56,7 @@ async def test_a_crowd_asks_once(owner_cache, backends, monkeypatch):
 
 
 async def test_a_database_that_is_away(owner_cache, backends, settings):
-    """Nobody is known then."""
+    """None is known then."""
     await backends.owners.own([PartitionOwner(3, "ws://one/v1/socket", 1)])
     with closing(sqlite3.connect(settings.data / "data.db", isolation_level=None)) as connection:
         connection.execute("ALTER TABLE owners RENAME TO away")

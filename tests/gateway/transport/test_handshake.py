@@ -12,7 +12,7 @@ from gateway.transport.websocket import Listener, listen
 from tests.gateway.raw_socket import ACCEPT, TEXT, RawSocket, Recorder, frame, request
 
 
-class Door:
+class Handlers:
     """Admission that remembers what it was asked and answers with `verdict`; plain requests get
     `answer`.
     """
@@ -49,14 +49,18 @@ class Door:
 
 
 @pytest.fixture
-async def door():
-    return Door()
+async def handlers():
+    return Handlers()
 
 
 @pytest.fixture
-async def listener(door):
+async def listener(handlers):
     listener = await listen(
-        "127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(handshake_timeout_s=2)
+        "127.0.0.1",
+        0,
+        admit=handlers.admit,
+        http=handlers.http,
+        limits=Limits(handshake_timeout_s=2),
     )
     yield listener
     await listener.close()
@@ -87,7 +91,7 @@ async def test_an_upgrade_is_answered_with_the_accept_key(listener):
     }
 
 
-async def test_admission_sees_the_request(listener, door):
+async def test_admission_sees_the_request(listener, handlers):
     """Path and query apart, names of headers in small letters, the offered subprotocols in order
     over all lines, the peer's address.
     """
@@ -99,15 +103,15 @@ async def test_admission_sees_the_request(listener, door):
     )
     await peer.hang_up()
 
-    (asked,) = door.asked
+    (asked,) = handlers.asked
     assert (asked.path, asked.query, asked.client) == ("/v1/socket", "a=1&b=2", "127.0.0.1")
     assert asked.headers["origin"] == "https://chat.example"
     assert asked.subprotocols == ("one", "two", "three")
 
 
-async def test_the_chosen_subprotocol_is_told(listener, door):
+async def test_the_chosen_subprotocol_is_told(listener, handlers):
     """The client learns which of its offers was taken."""
-    door.verdict = Accept(door.handler, "two")
+    handlers.verdict = Accept(handlers.handler, "two")
     peer = await RawSocket.dial(listener.port)
     peer.send(request(Sec_WebSocket_Protocol="one, two"))
     _, headers = await peer.response_head()
@@ -147,13 +151,13 @@ async def test_browsers_spell_the_upgrade_in_their_ways(listener, changes):
         ({"Content_Length": "5"}, 400),
     ],
 )
-async def test_a_request_that_is_no_proper_upgrade_is_refused(listener, door, changes, status):
-    """Nobody is asked about a malformed upgrade; a wrong version is told the right one."""
+async def test_a_request_that_is_no_proper_upgrade_is_refused(listener, handlers, changes, status):
+    """Admission is not asked about a malformed upgrade; a wrong version is told the right one."""
     got, headers, _ = await answer_to(listener, request(**changes))
 
     assert got == status
     assert headers.get("sec-websocket-version") == ("13" if status == 426 else None)
-    assert door.asked == []
+    assert handlers.asked == []
 
 
 @pytest.mark.parametrize(
@@ -164,17 +168,17 @@ async def test_a_request_that_is_no_proper_upgrade_is_refused(listener, door, ch
         b"\x16\x03\x01 what\r\n\r\n",
     ],
 )
-async def test_what_is_not_a_get_of_http_1_1_is_refused(listener, door, data):
-    """Other methods, versions and protocols get 400, and nobody is asked."""
+async def test_what_is_not_a_get_of_http_1_1_is_refused(listener, handlers, data):
+    """Other methods, versions and protocols get 400, and admission is not asked."""
     status, headers, _ = await answer_to(listener, data)
 
     assert (status, headers["connection"]) == (400, "close")
-    assert door.asked == []
+    assert handlers.asked == []
 
 
-async def test_admission_may_refuse_with_a_whole_answer(listener, door):
+async def test_admission_may_refuse_with_a_whole_answer(listener, handlers):
     """A refusal is plain HTTP, complete, and ends the connection; the handler is never called."""
-    door.verdict = Response(
+    handlers.verdict = Response(
         403,
         b'{"code": "forbidden"}',
         content_type="application/json",
@@ -190,71 +194,71 @@ async def test_admission_may_refuse_with_a_whole_answer(listener, door):
         "connection": "close",
         "vary": "Origin",
     }
-    assert not hasattr(door.handler, "socket")
+    assert not hasattr(handlers.handler, "socket")
 
 
-async def test_a_plain_get_is_answered(listener, door):
+async def test_a_plain_get_is_answered(listener, handlers):
     """Probes and metrics share the port."""
     status, headers, body = await answer_to(
         listener, b"GET /livez?verbose HTTP/1.1\r\nHost: x\r\n\r\n"
     )
 
     assert (status, body, headers["cache-control"]) == (200, b"alive\n", "no-store")
-    assert (door.asked[0].path, door.asked[0].query) == ("/livez", "verbose")
+    assert (handlers.asked[0].path, handlers.asked[0].query) == ("/livez", "verbose")
 
 
-async def test_an_answer_may_take_its_time_while_others_are_served(listener, door):
-    """A probe that waits for its backends holds up nobody, and bytes that follow its request are
+async def test_an_answer_may_take_its_time_while_others_are_served(listener, handlers):
+    """A probe that waits for its backends holds up no other, and bytes that follow its request are
     dropped.
     """
-    door.released.clear()
+    handlers.released.clear()
     slow = await RawSocket.dial(listener.port)
     slow.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\nGET /again HTTP/1.1\r\n\r\n")
-    await door.started.wait()
+    await handlers.started.wait()
     peer = await RawSocket.connect(listener.port)
     peer.send(frame(TEXT, b"hi"))
     slow.send(b"more")
 
     assert await peer.frame() == (TEXT, b"hi")
-    door.released.set()
+    handlers.released.set()
     assert (await slow.response_head())[0] == 200
     assert await slow.rest() == b"alive\n"
     await asyncio.gather(slow.hang_up(), peer.hang_up())
 
 
-async def test_a_client_that_ended_its_side_still_gets_the_answer(listener, door):
+async def test_a_client_that_ended_its_side_still_gets_the_answer(listener, handlers):
     """`printf ... | nc` half-closes at once."""
-    door.released.clear()
+    handlers.released.clear()
     peer = await RawSocket.dial(listener.port)
     peer.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
     peer.end()
-    await door.started.wait()
-    door.released.set()
+    await handlers.started.wait()
+    handlers.released.set()
 
     assert (await peer.response_head())[0] == 200
     await peer.hang_up()
 
 
-async def test_an_answer_nobody_waits_for_is_cancelled(listener, door):
+async def test_an_answer_that_is_no_longer_waited_for_is_cancelled(listener, handlers):
     """A client that has gone does not keep a probe running."""
-    door.released.clear()
+    handlers.released.clear()
     peer = await RawSocket.dial(listener.port)
     peer.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-    await door.started.wait()
+    await handlers.started.wait()
     peer.reset()
 
     async with asyncio.timeout(1):
-        await door.cancelled.wait()
+        await handlers.cancelled.wait()
 
 
 @pytest.mark.parametrize("data", [request(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"])
-async def test_a_failing_door_answers_500_and_is_logged(listener, door, data, caplog):
+async def test_a_failing_door_answers_500_and_is_logged(listener, handlers, data, caplog):
     """What went wrong is in our log with its traceback, not in the answer, and the next client is
     served.
     """
-    door.fails = True
+    handlers.fails = True
     status, _, body = await answer_to(listener, data)
-    door.fails = False
+    handlers.fails = False
 
     assert (status, body) == (500, b"internal error\n")
     (record,) = caplog.records
@@ -266,11 +270,15 @@ async def test_a_failing_door_answers_500_and_is_logged(listener, door, data, ca
 @pytest.mark.parametrize(
     "data", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /hangs HTTP/1.1\r\nHost: x\r\n\r\n"]
 )
-async def test_a_request_that_takes_too_long_is_cut(door, data):
+async def test_a_request_that_takes_too_long_is_cut(handlers, data):
     """Silent peers, endless requests and hanging answers end when the time is over."""
-    door.released.clear()
+    handlers.released.clear()
     listener = await listen(
-        "127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(handshake_timeout_s=0.05)
+        "127.0.0.1",
+        0,
+        admit=handlers.admit,
+        http=handlers.http,
+        limits=Limits(handshake_timeout_s=0.05),
     )
     peer = await RawSocket.dial(listener.port)
     peer.send(data)
@@ -280,12 +288,12 @@ async def test_a_request_that_takes_too_long_is_cut(door, data):
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
-async def test_a_request_of_more_than_8_kib_is_refused(listener, door, end):
+async def test_a_request_of_more_than_8_kib_is_refused(listener, handlers, end):
     """A request head costs at most 8 KiB of memory, whether its end comes or not."""
     status, _, _ = await answer_to(listener, b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + end)
 
     assert status == 431
-    assert door.asked == []
+    assert handlers.asked == []
 
 
 @pytest.mark.parametrize(
@@ -298,12 +306,12 @@ async def test_a_request_of_more_than_8_kib_is_refused(listener, door, end):
         ("//twice", "//twice", ""),
     ],
 )
-async def test_a_target_may_be_absolute(listener, door, target, path, query):
+async def test_a_target_may_be_absolute(listener, handlers, target, path, query):
     """As proxies are asked; its host then counts, not that of the header (RFC 9112, 3.2.2)."""
     peer = await RawSocket.connect(listener.port, target)
     await peer.hang_up()
 
-    (asked,) = door.asked
+    (asked,) = handlers.asked
     assert (asked.path, asked.query) == (path, query)
     assert asked.headers["host"] == ("localhost" if target.startswith("/") else "chat.example:8081")
 
@@ -321,18 +329,18 @@ async def test_a_target_may_be_absolute(listener, door, target, path, query):
         b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
-async def test_a_request_that_breaks_http_is_refused(listener, door, data):
+async def test_a_request_that_breaks_http_is_refused(listener, handlers, data):
     """Names that are no tokens, folded lines, control characters, other schemes, bodies: 400."""
     status, _, _ = await answer_to(listener, data)
 
     assert status == 400
-    assert door.asked == []
+    assert handlers.asked == []
 
 
-async def test_of_too_many_who_hold_back_their_request_the_oldest_ends(door):
-    """So a flood of silent connections keeps nobody out, and probes are answered."""
+async def test_of_too_many_that_hold_back_their_request_the_oldest_ends(handlers):
+    """So a flood of silent connections keeps no client out, and probes are answered."""
     listener = await listen(
-        "127.0.0.1", 0, admit=door.admit, http=door.http, limits=Limits(asking=3)
+        "127.0.0.1", 0, admit=handlers.admit, http=handlers.http, limits=Limits(asking=3)
     )
     silent = [await RawSocket.dial(listener.port) for _ in range(3)]
     peer = await RawSocket.connect(listener.port)
@@ -344,7 +352,7 @@ async def test_of_too_many_who_hold_back_their_request_the_oldest_ends(door):
     await asyncio.gather(listener.close(), *(one.hang_up() for one in (peer, *silent)))
 
 
-async def test_frames_may_follow_the_request_at_once(listener, door):
+async def test_frames_may_follow_the_request_at_once(listener, handlers):
     """A client need not wait for the 101 (as tunnels and tests do), and request and frame may share
     a packet.
     """
@@ -356,19 +364,19 @@ async def test_frames_may_follow_the_request_at_once(listener, door):
     await peer.hang_up()
 
 
-async def test_a_port_in_use_is_an_oserror(listener, door):
-    """Whoever starts the gateway can say it in one line."""
+async def test_a_port_in_use_is_an_oserror(listener, handlers):
+    """What starts the gateway can say it in one line."""
     with pytest.raises(OSError, match="in use"):
-        await listen("127.0.0.1", listener.port, admit=door.admit, http=door.http)
+        await listen("127.0.0.1", listener.port, admit=handlers.admit, http=handlers.http)
 
 
-async def test_ipv6_is_served(door):
+async def test_ipv6_is_served(handlers):
     """An address with a colon is one of IPv6."""
-    listener = await listen("::1", 0, admit=door.admit, http=door.http)
+    listener = await listen("::1", 0, admit=handlers.admit, http=handlers.http)
     reader, writer = await asyncio.open_connection("::1", listener.port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
     writer.close()
     await asyncio.gather(listener.close(), writer.wait_closed())
-    assert door.asked[0].client == "::1"
+    assert handlers.asked[0].client == "::1"

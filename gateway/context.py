@@ -1,0 +1,104 @@
+"""What all connections of one gateway share: one object, made once by `app`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from backends.clock import Clock
+from backends.signing import PublicKeys
+from backends.telemetry.metrics import count, gauge
+from gateway.deliveries.reader import DeliveryReader
+from gateway.deliveries.resume import Resume
+from gateway.partitions.assignment import PartitionAssignment
+from gateway.partitions.history_lag import HistoryLag
+from gateway.partitions.stall_detector import StallDetector
+from gateway.publishing.coalescer import MarkCoalescer
+from gateway.publishing.message_ids import MessageIds
+from gateway.publishing.publisher import Publisher
+from gateway.publishing.queries import Queries
+from gateway.sessions.connection import ClientConnection
+from gateway.sessions.feed import Feed
+from gateway.sessions.hub import Hub
+from gateway.sessions.protocol import Rules
+from gateway.sessions.revocations import Revocations
+from gateway.sessions.timers import TimerWheel
+from gateway.timing import Timing
+from schemas import frames
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class GatewayContext:
+    """The shared parts of one gateway. Belongs to one event loop."""
+
+    hub: Hub
+    feed: Feed
+    revocations: Revocations
+    timers: TimerWheel[ClientConnection]
+    message_ids: MessageIds
+    publisher: Publisher
+    queries: Queries
+    coalescer: MarkCoalescer
+    delivery_reader: DeliveryReader
+    resume: Resume
+    assignment: PartitionAssignment
+    stall_detector: StallDetector
+    history_lag: HistoryLag
+    public_keys: PublicKeys
+    partitions: int
+    """Of chat-deliveries."""
+    rules: Rules
+    limits: frames.Limits
+    outbox_bytes: int
+    timing: Timing
+    clock: Clock
+    call_soon: Callable[[Callable[[], None]], object]
+    """Calls after whatever else is waiting."""
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: bool = False
+    pushed: int = 0
+    """Pushes since the last tick."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs this beside everything else."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._on_ended)
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of a connection failed", exc_info=error)
+
+    def publish_marks(self, now_s: float) -> None:
+        """Publishes the watermarks that have been held long enough."""
+        for held in self.coalescer.pop_due(now_s):
+            self.publisher.submit(held.command, held.settle)
+
+    def tick(self, now_s: float) -> None:
+        """Called some times a second: does what is due."""
+        self.run_timers(now_s)
+        self.assignment.tick(now_s)
+        self.publisher.tick(now_s)
+        self.queries.tick(now_s)
+        self.publish_marks(now_s)
+        gauge("knchat_sessions", self.hub.connections)
+
+    def run_timers(self, now_s: float) -> None:
+        """Has the connections do what is due."""
+        for connection in self.timers.pop_due(now_s):
+            connection.on_timer(now_s)
+        count("knchat_pushes_total", self.pushed)
+        self.pushed = 0
+
+    def forget(self, now_s: float, now_ms: int) -> None:
+        """Called now and then: forgets what is too old to be of use."""
+        self.feed.forget(now_ms)
+        self.revocations.forget(now_ms)
+        self.hub.forget(now_s)

@@ -1,0 +1,56 @@
+"""What runs beside the connections of a gateway until it is stopped: the tasks, and the one that
+failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+
+class Parts:
+    """Tasks that should run until they are cancelled. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, *works: Coroutine[Any, Any, None]) -> Sequence[asyncio.Task[None]]:
+        """Runs these."""
+        started = [asyncio.create_task(work) for work in works]
+        self._tasks += started
+        return started
+
+    @property
+    def failed(self) -> bool:
+        """Whether one has raised."""
+        return any(
+            task.done() and not task.cancelled() and task.exception() is not None
+            for task in self._tasks
+        )
+
+    async def or_failure(self, work: Coroutine[Any, Any, object]) -> None:
+        """Returns when the work is done; raises what ended one of the parts before."""
+        working = asyncio.ensure_future(work)
+        try:
+            done, _ = await asyncio.wait(
+                [working, *self._tasks], return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            working.cancel()
+        for task in done:
+            await task
+
+    async def cancel(self) -> None:
+        """Ends all, and waits for their ends."""
+        await cancel(*self._tasks)
+
+
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """Cancels these and waits for their ends, whatever they are."""
+    for task in tasks:
+        # Not twice: the task that leaves the group is cancelled already, and a second time would
+        # interrupt it.
+        if not task.cancelling():
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,128 @@
+"""Puts the parts of a gateway together: the only place where any of them is made."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+from backends.rate_limits import Allowance
+from backends.settings import Settings
+from backends.wiring import Backends
+from gateway.context import GatewayContext
+from gateway.deliveries.reader import DeliveryReader
+from gateway.deliveries.resume import Resume
+from gateway.partitions.assignment import PartitionAssignment
+from gateway.partitions.history_lag import HistoryLag
+from gateway.partitions.stall_detector import StallDetector
+from gateway.publishing.coalescer import MarkCoalescer
+from gateway.publishing.message_ids import MessageIds
+from gateway.publishing.publisher import Publisher
+from gateway.publishing.queries import Queries
+from gateway.sessions import close
+from gateway.sessions.feed import Feed
+from gateway.sessions.hub import Hub
+from gateway.sessions.protocol import Rules
+from gateway.sessions.replay_buffer import ReplayBuffer
+from gateway.sessions.revocations import Revocations
+from gateway.sessions.timers import TimerWheel
+from gateway.timing import Timing
+from schemas import frames
+from schemas.costs import OF_FRAMES
+
+
+def make_context(
+    backends: Backends, settings: Settings, timing: Timing, *, name: str, url: Callable[[], str]
+) -> GatewayContext:
+    """One gateway's parts, none of them running: `name` is its place in the group, `url` its whole
+    URL for clients.
+    """
+    clock = backends.clock
+    hub = Hub(
+        budget=Allowance(settings.user_units, settings.user_units_per_s),
+        sessions_per_user=settings.sessions_per_user,
+        call_soon=_call_soon,
+    )
+    revocations = Revocations(token_s=settings.token_s, connections_of=hub.of_user)
+    feed = Feed(
+        ReplayBuffer(limit_bytes=settings.ring_bytes, kept_s=settings.ring_s), revocations, hub
+    )
+    message_ids = MessageIds(backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock)
+    in_flight, apart_s = settings.publishes_in_flight, settings.publish_apart_ms / 1_000
+    publisher = Publisher(
+        backends.appends,
+        backends.cache,
+        message_ids,
+        in_flight=in_flight,
+        apart_s=apart_s,
+        clock=clock.elapsed_s,
+    )
+    stall_detector = StallDetector(partial(hub.close_all, close.STALLED), clock=clock.elapsed_s)
+    reader = DeliveryReader(
+        backends.reads,
+        feed,
+        revocations,
+        hub,
+        message_ids,
+        publisher.on_command_failed,
+        ring_bytes=settings.ring_bytes,
+        ring_s=settings.ring_s,
+        token_s=settings.token_s,
+        clock=clock,
+        beat=stall_detector.beat,
+        event_keys=settings.event_keys,
+    )
+    return GatewayContext(
+        hub=hub,
+        feed=feed,
+        revocations=revocations,
+        timers=TimerWheel(clock.elapsed_s()),
+        message_ids=message_ids,
+        publisher=publisher,
+        queries=Queries(
+            backends.appends,
+            message_ids,
+            in_flight=in_flight,
+            apart_s=apart_s,
+            clock=clock.elapsed_s,
+        ),
+        coalescer=MarkCoalescer(),
+        delivery_reader=reader,
+        resume=Resume(backends.reads, feed, reader, records=settings.resume_records),
+        assignment=PartitionAssignment(
+            backends.reads,
+            backends.owners,
+            hub,
+            reader,
+            partitions=settings.delivery_partitions,
+            name=name,
+            url=url,
+            clock=clock,
+            timing=timing,
+        ),
+        stall_detector=stall_detector,
+        history_lag=HistoryLag(backends.reads, clock=clock),
+        public_keys=backends.public_keys,
+        partitions=settings.delivery_partitions,
+        rules=Rules(
+            text_bytes=settings.text_bytes,
+            frames_per_second=settings.frames_per_second,
+            ping_s=settings.ping_s,
+            hello_timeout_s=timing.hello_timeout_s,
+        ),
+        limits=frames.Limits(
+            frame_bytes=frames.FRAME_BYTES,
+            text_bytes=settings.text_bytes,
+            send_per_minute=round(settings.user_units_per_s * 60 / OF_FRAMES[frames.Send].units),
+            frames_per_second=settings.frames_per_second,
+        ),
+        outbox_bytes=settings.outbox_bytes,
+        timing=timing,
+        clock=clock,
+        call_soon=_call_soon,
+    )
+
+
+def _call_soon(call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(call)
