@@ -1,11 +1,9 @@
 """Which partitions of chat-deliveries this gateway serves: it takes over what the group assigns to
 it, and hands over what it loses.
 
-`app` runs its parts until cancelled; connections ask it where a user belongs. A partition is
-*assigned* while the group says so, *served* once it is in the replay buffer and its records are
-followed, *leaving* when it is served and no longer assigned: its sessions get everything until they
-can be sent to the new owner, for a stale owner still reads the true log. Source: design.md D7, D8,
-D9.
+`app` runs its parts until cancelled; connections ask it where a user belongs. What each partition
+is here says `table`. The sessions of one that is leaving get everything until they can be sent to
+the new owner, for a stale owner still reads the true log. Source: design.md D7, D8, D9.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from backends.telemetry.metrics import gauge
 from gateway.deliveries.reader import DeliveryReader
 from gateway.partitions.handover import Handover
 from gateway.partitions.owner_cache import OwnerCache
+from gateway.partitions.table import PartitionTable, State
 from gateway.sessions import close
 from gateway.sessions.hub import Hub
 from gateway.timing import Timing
@@ -65,14 +64,7 @@ class PartitionAssignment:
         self._timing = timing
         self._owner_cache = OwnerCache(owners, clock=clock.elapsed_s)
         self._handover = Handover()
-        self._assigned: frozenset[int] | None = None
-        self._served: set[int] = set()
-        self._announced: set[int] = set()
-        """What is assigned and stands in the table of owners."""
-        self._leaving_since_s: dict[int, float] = {}
-        self._moving: set[int] = set()
-        """What is leaving and whose sessions are on their way."""
-        self._recreated = False
+        self._table = PartitionTable()
         self._changed = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once all that was assigned at first is served."""
@@ -98,9 +90,7 @@ class PartitionAssignment:
 
     def is_served(self, partition: int) -> bool:
         """Whether this partition's users may be let in now."""
-        return (
-            self._assigned is not None and partition in self._assigned and partition in self._served
-        )
+        return self._table.is_served(partition)
 
     async def url_of_owner(self, partition: int) -> str | None:
         """None: it is served here. Else the whole URL of the gateway that owns the partition.
@@ -108,8 +98,8 @@ class PartitionAssignment:
         Waits while the partition is assigned and not served yet: the caller has a deadline. Raises
         Unavailable when the owner is not known.
         """
-        while self._assigned is None or partition in self._assigned:
-            if self.is_served(partition):
+        while not self._table.generation or self._table.is_assigned(partition):
+            if self._table.is_served(partition):
                 return None
             await self._changed.wait()
         url = await self._owner_cache.url_of(partition)
@@ -138,29 +128,19 @@ class PartitionAssignment:
 
     def set_assignment(self, assigned: frozenset[int]) -> None:
         """From now on these are assigned, and no others."""
-        before, self._assigned = self._assigned or frozenset(), assigned
-        for partition in assigned:
-            self._leaving_since_s.pop(partition, None)
-            self._moving.discard(partition)
+        gained, lost = self._table.set_assignment(assigned, self._clock.elapsed_s())
         self._handover.cancel(assigned)
-        now_s = self._clock.elapsed_s()
-        self._leaving_since_s |= dict.fromkeys(before - assigned, now_s)
-        self._announced &= assigned
-        self._owner_cache.forget(assigned ^ before)
+        self._owner_cache.forget(gained | lost)
         self._notify()
         log.info(
             "partitions assigned",
-            extra={
-                "mine": len(assigned),
-                "gained": sorted(assigned - before),
-                "lost": sorted(before - assigned),
-            },
+            extra={"mine": len(assigned), "gained": sorted(gained), "lost": sorted(lost)},
         )
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-        gauge("knchat_partitions", len(self._served & (self._assigned or frozenset())))
+        gauge("knchat_partitions", len(self._table.of(State.SERVED, State.ANNOUNCED)))
 
     # ---- one after another -----------------------------------------------------------------------
 
@@ -185,32 +165,26 @@ class PartitionAssignment:
 
     async def _step(self) -> bool:
         """Whether there was something to do."""
-        if self._recreated:
+        table = self._table
+        leaving = table.of(State.LEAVING, State.MOVING)
+        if table.is_recreated:
             await self.check_partitions()
             await self._reader.drop(self._reader.followed)
-            self._recreated = False
-        elif self._assigned is None:
+            table.on_dropped()
+        elif not table.generation:
             return False
-        elif empty := (self._served - self._assigned).difference(self._hub.by_partition()):
-            self._served -= empty
+        elif empty := leaving.difference(self._hub.by_partition()):
+            table.on_empty(empty)
             await self._reader.drop(empty)
-        elif gained := self._assigned - self._served:
-            await self._take_over(gained)
+        elif gained := table.of(State.ASSIGNED):
+            partition = await self._reader.open(gained, table.is_wanted)
+            if partition is not None:
+                table.on_filled(partition)
+                self._notify()
         else:
             self.settled.set()
             return False
         return True
-
-    async def _take_over(self, gained: frozenset[int]) -> None:
-        """One of these, as far as it stays assigned."""
-
-        def wanted(partition: int) -> bool:
-            return partition in (self._assigned or ()) and not self._recreated
-
-        partition = await self._reader.open(gained, wanted)
-        if partition is not None and not self._recreated:
-            self._served.add(partition)
-            self._notify()
 
     async def announce(self) -> None:
         """Writes what is served here to the table of owners, until cancelled.
@@ -219,18 +193,19 @@ class PartitionAssignment:
         would correct a wrong entry. Not while the log is unavailable: the partition may be
         another's.
         """
+        table = self._table
         while True:
-            changed, assigned = self._changed, self._assigned or frozenset()
-            unannounced = self._served & assigned - self._announced
+            changed, generation = self._changed, table.generation
+            unannounced = table.of(State.SERVED)
             if not unannounced:
-                if self._assigned is not None and self._assigned <= self._served:
+                if generation and not table.of(State.ASSIGNED):
                     self.announced.set()
                 if (
                     await self._is_unchanged(changed, self._timing.announce_interval_s)
                     and await self._is_log_there()
                     and await self._is_unchanged(changed, self._timing.loss_timeout_s)
                 ):
-                    self._announced.clear()
+                    table.announce_again()
                 continue
             try:
                 await self._write_owners(sorted(unannounced))
@@ -241,10 +216,7 @@ class PartitionAssignment:
                 )
                 await self._wait_to_retry()
             else:
-                if (
-                    self._assigned == assigned
-                ):  # else another may have written meanwhile what is assigned again now
-                    self._announced |= unannounced
+                table.on_announced(unannounced, generation)
 
     async def _write_owners(self, partitions: Sequence[int]) -> None:
         """Those that do not stand there as ours.
@@ -285,22 +257,22 @@ class PartitionAssignment:
         """
         while True:
             await asyncio.sleep(self._timing.owners_interval_s)
-            if self._assigned is not None and (leaving := self._served - self._assigned):
+            if leaving := self._table.of(State.LEAVING, State.MOVING):
                 await self._hand_over(leaving)
 
-    async def _hand_over(self, leaving: set[int]) -> None:
+    async def _hand_over(self, leaving: frozenset[int]) -> None:
         staying = leaving.intersection(self._hub.by_partition())
-        asked = [partition for partition in staying if partition not in self._moving]
+        asked = [partition for partition in staying if self._table.is_leaving(partition)]
         self._owner_cache.forget(asked)
         urls = await asyncio.gather(*(self._owner_cache.url_of(partition) for partition in asked))
         now_s = self._clock.elapsed_s()
         for partition, url in zip(asked, urls, strict=True):
-            if (since_s := self._leaving_since_s.get(partition)) is None:  # it is assigned again
+            if not self._table.is_leaving(partition):  # it is assigned again
                 continue
             if url is not None and url != self._url():
-                self._moving.add(partition)
+                self._table.on_moving(partition)
                 self._handover.begin(self._hub.by_partition().get(partition, ()), url)
-            elif now_s - since_s >= self._timing.handover_timeout_s:
+            elif now_s - self._table.lost_s(partition) >= self._timing.handover_timeout_s:
                 self._hub.close_partition(partition, close.HANDED_OVER)
         if leaving.difference(staying):
             self._notify()
@@ -323,8 +295,7 @@ class PartitionAssignment:
                 continue
             if recreated:
                 log.warning("the topics of deliveries were recreated, all sessions are closed")
-                self._recreated = True
-                self._served.clear()
+                self._table.recreate()
                 self._hub.close_all(close.TOPIC_RECREATED)
                 self._notify()
 
