@@ -13,7 +13,7 @@ import pytest
 from backends.settings import Settings
 from backends.telemetry.metrics import METRICS
 from functions.triggers import TRIGGERS, OnEvents, OnHttp
-from measure import capacity
+from measure.capacity_inputs import AIM, DESIGN, Inputs
 from schemas.topics import TOPICS
 from tests.support.pages import ROOT, rows
 
@@ -97,12 +97,10 @@ def test_every_topic_stands_in_the_table_as_it_is():
 
 def test_the_budget_of_the_capacity_model_stands_in_the_design():
     """Input, value, meaning: what `scripts/capacity` calls the design's."""
-    inputs = {item.name: item for item in dataclasses.fields(capacity.Inputs)}
+    inputs = {item.name: item for item in dataclasses.fields(Inputs)}
     values = {
-        name: item.default
-        for name, item in inputs.items()
-        if item.metadata["source"] == capacity.DESIGN
-    } | capacity.AIM
+        name: item.default for name, item in inputs.items() if item.metadata["source"] == DESIGN
+    } | AIM
     expected = [
         (f"`{name}`", f"{value:,g}", inputs[name].metadata["meaning"])
         for name, value in values.items()

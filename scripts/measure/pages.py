@@ -13,7 +13,7 @@ from hdrh.histogram import HdrHistogram
 
 from backends.chats import HistoryMessage
 from backends.wiring import Backends
-from knchat.develop.real import settings_of
+from knchat.develop.real_settings import settings_of
 from measure import checker, report
 from measure.record import Record
 from measure.run import Run, say

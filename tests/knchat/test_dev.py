@@ -16,7 +16,7 @@ import websockets.sync.client
 
 from backends.settings import Settings
 from knchat import exits
-from knchat.develop.dev import _Dev
+from knchat.develop.product import Product
 
 TIMEOUT_S = 30
 READY = re.compile(r"ready (http://127\.0\.0\.1:\d+) (ws://127\.0\.0\.1:\d+/v1/socket)\n")
@@ -282,7 +282,7 @@ async def test_a_part_that_fails_ends_the_whole(caplog):
     async def fail():
         raise RuntimeError("a bug")
 
-    running = _Dev(Settings(), demo=False)
+    running = Product(Settings(), demo=False)
     running._part(asyncio.Event().wait(), "the dispatcher of persist")
     running._part(fail(), "the dispatcher of send")
     with pytest.raises(exits.Ended) as end:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from measure import capacity
-from measure.capacity import AIM, Inputs, Plan, columns, findings, measured, plan
+from measure.capacity_inputs import AIM, COMPONENTS, MANIFESTS, Inputs, measured
+from measure.capacity_plan import Plan, columns, findings, plan
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "capacity"
@@ -170,7 +171,7 @@ def test_what_limits_is_named(change, what, limit):
 
 def test_functions_are_as_they_are_deployed():
     """What the manifests say of a pod is what is planned with."""
-    said = (ROOT / capacity.MANIFESTS).read_text()
+    said = (ROOT / MANIFESTS).read_text()
 
     assert f'autoscaling.knative.dev/target: "{Inputs().concurrency:g}"' in said
     assert f'limits: {{cpu: "{Inputs().function_vcpu:g}"' in said
@@ -187,7 +188,7 @@ def run_of(*steps):
 
 
 def cpu_at(batch, us=100.0, event_us=1000.0):
-    return dict.fromkeys(capacity.COMPONENTS, us + event_us / batch)
+    return dict.fromkeys(COMPONENTS, us + event_us / batch)
 
 
 def test_two_steps_tell_a_message_s_cost_from_an_event_s():
