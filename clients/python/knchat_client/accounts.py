@@ -1,6 +1,7 @@
 """The HTTP calls of a client: register, log in, keep the access token fresh, look users up.
 
-Source: protocol.md section 1. `Link` and `Client` use it; it knows nothing of sockets.
+Source: protocol.md section 1. `ReconnectingSession` and `Client` use it; it knows
+nothing of sockets.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Accounts:
 
     @property
     def login(self) -> Login:
-        """Who is logged in. Raises Refused when nobody is."""
+        """Who is logged in. Raises Refused before a log-in."""
         if self._login is None:
             raise Refused("unauthorized", "not logged in")
         return self._login

@@ -17,14 +17,14 @@ from msgspec import UNSET, UnsetType
 
 from knchat_client.accounts import Accounts, Profile
 from knchat_client.events import Event, Inbox, Replaced
-from knchat_client.link import Link
 from knchat_client.position import Counts, Position, Shown
 from knchat_client.protocol import frames
 from knchat_client.protocol.errors import Refused, Unavailable
 from knchat_client.protocol.ids import ChatId, direct_chat
+from knchat_client.reconnecting import ReconnectingSession
 from knchat_client.tokens import Login, MemoryTokens, TokenStore
 
-SEND_WITHIN_S: Final = 30.0
+SEND_TIMEOUT_S: Final = 30.0
 _SUBPROTOCOLS: Final = {"json": frames.JSON, "msgpack": frames.MSGPACK}
 
 Answer = TypeVar("Answer", bound=frames.ServerFrame)
@@ -50,8 +50,8 @@ class Client:
     `tokens` keeps the log-in (default: as long as the process); `device` names the installation,
     where the log-in does not say it already. `resume` is the `cursor` of the last push that was
     dealt with in an earlier run. `listen=False`: for those who only send and ask, `events` yields
-    news of the line alone. At most `queue` events wait for `events`; then the server holds what
-    comes next. `timeout_s` bounds each call unless it says otherwise.
+    news of the connection alone. At most `queue` events wait for `events`; then the server holds
+    what comes next. `timeout_s` bounds each call unless it says otherwise.
 
     Every call raises a ChatError: Refused (and Malformed) when the server says no, with `code`;
     Unavailable when there was no answer in time.
@@ -82,14 +82,14 @@ class Client:
         self._position = Position(resume)
         self._subprotocol = _SUBPROTOCOLS[encoding]
         self._background = background
-        self._line: Link | None = None
+        self._session: ReconnectingSession | None = None
         self._running: asyncio.Task[None] | None = None
 
     # ---- who I am --------------------------------------------------------------------------------
 
     @property
     def login(self) -> Login:
-        """Who is logged in. Raises Refused unauthorized when nobody is."""
+        """Who is logged in. Raises Refused unauthorized before a log-in."""
         return self._accounts.login
 
     async def register(
@@ -101,7 +101,7 @@ class Client:
         phone: str | None = None,
         email: str | None = None,
     ) -> Profile:
-        """A new account; log in afterwards. Refused name_taken when somebody else has the name."""
+        """A new account; log in afterwards. Refused name_taken when another has the name."""
         return await self._accounts.register(
             user_name, password, display_name=display_name, phone=phone, email=email
         )
@@ -139,44 +139,46 @@ class Client:
         """The id of my direct chat with a user."""
         return direct_chat(int(self.login.user), int(user))
 
-    # ---- the line --------------------------------------------------------------------------------
+    # ---- the connection --------------------------------------------------------------------------
 
     async def connect(self, *, timeout_s: float | None = None) -> frames.Welcome:
-        """Connects, and stays connected until `close`: a lost line is taken up again by itself.
+        """Connects, and stays connected until `close`: it reconnects by itself.
 
         Returns when the server has said welcome. Raises Unavailable when that does not happen in
         time; then nothing goes on in the background.
         """
-        if self._line is None or self._running is None or self._running.done():
+        if self._session is None or self._running is None or self._running.done():
             _ = self.login  # raises now, not in the background
-            self._line = Link(
+            self._session = ReconnectingSession(
                 self._accounts,
                 self._position,
                 subprotocol=self._subprotocol,
                 background=self._background,
                 push=self._push,
-                tell=self._inbox.tell,
-                hurry=self._inbox.hurry,
+                put_nowait=self._inbox.put_nowait,
+                wake=self._inbox.wake,
             )
             self._inbox.begin()
-            self._running = asyncio.create_task(self._run(self._line))
+            self._running = asyncio.create_task(self._run(self._session))
         try:
             async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
-                return await self._line.welcome()
+                return await self._session.welcome()
         except TimeoutError as error:
             await self._stop()
-            raise Unavailable(f"no session with {self.login.gateway} came about in time") from error
+            raise Unavailable(
+                f"no session with {self.login.gateway} was established in time"
+            ) from error
 
     async def events(self) -> AsyncIterator[Event]:
-        """Everything that is pushed to this device, and news of the line, for one reader.
+        """Everything that is pushed to this device, and news of the connection, for one reader.
 
         Ends with `close`. Raises SessionEnded (a Refused) when the server closes for good. Messages
         come once each, usually in order of their ids, so insert them by id. An `unread` is right
-        for the moment when it comes: add one for each message of somebody else that comes after it.
+        for the moment when it comes: add one for each message of another user that comes after it.
         """
         while (event := await self._inbox.get()) is not None:
-            if self._line is not None and self._inbox.has_room:
-                self._line.catch_up()
+            if self._session is not None and self._inbox.has_room:
+                self._session.catch_up()
             yield event
         if (running := self._running) is not None:
             await asyncio.wait({running})
@@ -184,7 +186,7 @@ class Client:
                 running.result()  # a mistake of ours is not to look like an end
 
     async def close(self) -> None:
-        """Says goodbye. Questions under way raise Unavailable."""
+        """Closes the connection. Queries under way raise Unavailable."""
         await self._stop()
         await self._accounts.close()
 
@@ -209,13 +211,13 @@ class Client:
         chat: str | None = None,
         reply_to: str | None = None,
         key: str | None = None,
-        timeout_s: float = SEND_WITHIN_S,
+        timeout_s: float = SEND_TIMEOUT_S,
     ) -> Sent:
         """Sends a message to a user or into a chat, and returns when the log has it.
 
-        Lost lines and temporary errors are met by repeating under the same key, so the message is
-        never doubled. Unavailable after `timeout_s`: it may or may not have been sent; call again
-        with the same `key` to find out. A `refused` or `failed` event may still follow.
+        After a lost connection or a temporary error it is repeated under the same key, so the
+        message is never doubled. Unavailable after `timeout_s`: it may or may not have been sent;
+        call again with the same `key` to find out. A `refused` or `failed` event may still follow.
         """
         key = key or secrets.token_hex(16)
         question = frames.Send(
@@ -299,12 +301,12 @@ class Client:
         timeout_s: float | None = None,
         hint: str = "",
     ) -> Answer:
-        if self._line is None:
+        if self._session is None:
             raise RuntimeError("connect() first")
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self._line.ask(question)
+                reply = await self._session.ask(question)
         except TimeoutError as error:
             raise Unavailable(f"no answer within {timeout_s:g} s{hint}") from error
         if not isinstance(reply, kind):
@@ -312,15 +314,15 @@ class Client:
         return reply
 
     async def _push(self, push: frames.Push) -> bool:
-        line = self._line
-        if not self._listen or line is None:
+        session = self._session
+        if not self._listen or session is None:
             return True
         if isinstance(push, frames.Message):
-            show, copy = self._shown.judge(push)
+            show, copy = self._shown.decide(push)
             if not show:
                 return True
             if copy is not None:
-                await self._inbox.tell(Replaced(push.chat, copy))
+                await self._inbox.put_nowait(Replaced(push.chat, copy))
         if isinstance(push, frames.Unread):
             told = self._counts.told(push)
             if told is None:
@@ -329,7 +331,7 @@ class Client:
         assert isinstance(  # noqa: S101 - all there are
             push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Failed
         )
-        if not await self._inbox.put(push, hurried=lambda: line.asking):
+        if not await self._inbox.put(push, give_up=lambda: session.has_pending):
             return False
         if isinstance(push, frames.Message):
             self._shown.keep(push)
@@ -337,11 +339,11 @@ class Client:
                 self._counts.wrote(push)
         return True
 
-    async def _run(self, line: Link) -> None:
+    async def _run(self, session: ReconnectingSession) -> None:
         try:
-            await line.run()
+            await session.run()
         finally:
-            await self._inbox.end(line.error)
+            await self._inbox.end(session.error)
 
     async def _stop(self) -> None:
         if self._running is not None:

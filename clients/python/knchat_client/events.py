@@ -1,7 +1,7 @@
 """What `Client.events()` yields, and the bounded queue it comes out of.
 
 Events are the server's pushes as they are (schemas.frames: Message, Receipt, Unread, Refused,
-Failed), its `live`, and what the client itself has to say about the line.
+Failed), its `live`, and the client's own news of its connection.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The session has ended; the client comes back by itself after `pause_s`.
+    """The session has ended; the client reconnects by itself after `pause_s`.
 
-    `code` is None when the line was cut.
+    `code` is None when there was no close frame.
     """
 
     code: int | None
@@ -67,13 +67,13 @@ Event = (
     | Reload
     | Replaced
 )
-_NEWS_OF_THE_LINE = (Connected, Disconnected, frames.Live)
+_NEWS_OF_THE_CONNECTION = (Connected, Disconnected, frames.Live)
 
 
 class Inbox:
     """A bounded queue of events with one reader.
 
-    Full, it makes the line wait: the server then holds what comes next.
+    Full, it makes the connection wait: the server then holds what comes next.
     """
 
     def __init__(self, limit: int) -> None:
@@ -83,33 +83,33 @@ class Inbox:
         self._end: BaseException | None = None
         self._ended = False
 
-    async def put(self, event: Event, *, hurried: Callable[[], bool]) -> bool:
+    async def put(self, event: Event, *, give_up: Callable[[], bool]) -> bool:
         """Waits for room.
 
-        False, and the event is not taken: there is none, and somebody is waiting for what comes
-        behind (`hurried`).
+        False, and the event is not taken: there is none, and `give_up` says that a reply is waited
+        for, which comes behind it.
         """
         async with self._changed:
             while len(self._events) >= self._limit:
-                if hurried():
+                if give_up():
                     return False
                 await self._changed.wait()
             self._add(event)
             return True
 
-    async def tell(self, event: Event) -> None:
+    async def put_nowait(self, event: Event) -> None:
         """Adds what must not wait.
 
-        News of the line are left out when there is no room: the newest state follows anyway.
+        News of the connection are left out when there is no room: the newest state follows anyway.
         """
         async with self._changed:
             if len(self._events) < self._limit or (
-                not isinstance(event, _NEWS_OF_THE_LINE) and event not in self._events
+                not isinstance(event, _NEWS_OF_THE_CONNECTION) and event not in self._events
             ):
                 self._add(event)
 
-    async def hurry(self) -> None:
-        """Makes a waiting `put` ask again."""
+    async def wake(self) -> None:
+        """Makes a waiting `put` ask `give_up` again."""
         async with self._changed:
             self._changed.notify_all()
 

@@ -1,4 +1,4 @@
-"""Where a device stands, which messages it has shown, and what is unread.
+"""Where a device is in the log, which messages it has shown, and what is unread.
 
 No I/O. Source: protocol.md sections 2 and 4.
 """
@@ -20,7 +20,7 @@ KEY_MS: Final = 24 * 3_600_000
 
 # A client of the usual size shows some hundreds of messages between two reconnects; copies come
 # within seconds.
-REMEMBERED: Final = 10_000
+MAX_ENTRIES: Final = 10_000
 
 
 class Position:
@@ -38,7 +38,7 @@ class Position:
             self.cursor = None
 
     def follows(self, push: frames.Push) -> bool:
-        """False: a hole before this push, so come back with the cursor of the last one."""
+        """False: a gap before this push, so reconnect with the cursor of the last one."""
         return push.n == self._n + 1
 
     def take(self, push: frames.Push) -> None:
@@ -64,7 +64,7 @@ class Shown:
         self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._keys: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    def judge(self, message: frames.Message) -> tuple[bool, str | None]:
+    def decide(self, message: frames.Message) -> tuple[bool, str | None]:
         """Whether to show it, and the id of the copy shown before that it stands for, if there is
         one.
         """
@@ -84,9 +84,9 @@ class Shown:
         """It has been shown."""
         self._ids[message.chat, message.message] = None
         self._keys[message.sender, message.key] = message.message
-        for remembered in (self._ids, self._keys):
-            if len(remembered) > REMEMBERED:
-                remembered.popitem(last=False)
+        for entries in (self._ids, self._keys):
+            if len(entries) > MAX_ENTRIES:
+                entries.popitem(last=False)
 
 
 @dataclass(slots=True)
@@ -98,8 +98,8 @@ class _Unread:
 
 
 class Counts:
-    """Makes an `unread` push true for the moment when it comes: it was counted earlier, somewhere
-    else.
+    """Makes an `unread` push true for the moment when it comes: it was counted earlier, at
+    another place.
 
     Remembers 10,000 chats.
     """
@@ -108,7 +108,7 @@ class Counts:
         self._chats: OrderedDict[str, _Unread] = OrderedDict()
 
     def wrote(self, message: frames.Message) -> None:
-        """Somebody else wrote this, and it was shown."""
+        """Another user wrote this, and it was shown."""
         since = self._of(message.chat).since
         since.append(int(message.message))
         del since[:-UNREAD_SHOWN]
@@ -128,6 +128,6 @@ class Counts:
     def _of(self, chat: str) -> _Unread:
         found = self._chats.setdefault(chat, _Unread())
         self._chats.move_to_end(chat)
-        if len(self._chats) > REMEMBERED:
+        if len(self._chats) > MAX_ENTRIES:
             self._chats.popitem(last=False)
         return found

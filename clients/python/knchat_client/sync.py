@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from knchat_client.accounts import Profile
-from knchat_client.client import SEND_WITHIN_S, Client, Sent
+from knchat_client.client import SEND_TIMEOUT_S, Client, Sent
 from knchat_client.events import Event
 from knchat_client.protocol import frames
 from knchat_client.protocol.ids import ChatId
@@ -117,7 +117,7 @@ class SyncClient:
         chat: str | None = None,
         reply_to: str | None = None,
         key: str | None = None,
-        timeout_s: float = SEND_WITHIN_S,
+        timeout_s: float = SEND_TIMEOUT_S,
     ) -> Sent:
         """See Client."""
         return self._wait(

@@ -240,15 +240,15 @@ async def test_a_dead_connection_is_left(people, log_in, through, monkeypatch):
     """Nothing is closed, but nothing passes: a send that waits finds out, and arrives over the next
     line.
     """
-    monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.2)
-    monkeypatch.setattr("knchat_client.session._PONG_S", 0.3)
+    monkeypatch.setattr("knchat_client.reconnecting._PING_AFTER_S", 0.2)
+    monkeypatch.setattr("knchat_client.connection._PONG_TIMEOUT_S", 0.3)
     ann, ben = people
     anns, bens = await log_in(ann), await log_in(ben)
     proxy = await through(anns)
     await anns.connect()
     await bens.connect()
     proxy.hold()
-    sending = asyncio.create_task(anns.send("over another line", to=ben.user))
+    sending = asyncio.create_task(anns.send("over another connection", to=ben.user))
     gone = await event_of(anns, Disconnected)
     proxy.release()
 
@@ -415,7 +415,7 @@ async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
     async with asyncio.timeout(TIMEOUT_S):
         async for _ in repeated(client.ping):
             # Two thirds of its life are over, and the session has a newer one.
-            if client._line._token != first:
+            if client._session._token != first:
                 break
     await client.send("note to myself", to=ann.user)
     found = []

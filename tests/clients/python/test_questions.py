@@ -24,7 +24,7 @@ from knchat_client import (
 from knchat_client.events import Inbox
 from schemas.ids import time_text
 from tests.clients.python.scripted import ALICE, BOB, CHAT, TIMEOUT_S
-from tests.clients.python.test_line import ids
+from tests.clients.python.test_reconnecting import ids
 
 TIME = time_text(1_795_560_000_000)
 ITEM = {
@@ -239,8 +239,8 @@ async def test_an_answer_of_another_kind(connect, answer):
 
 async def test_a_connection_that_does_not_answer_is_checked(server, connect, monkeypatch):
     """A ping finds a dead connection while a call waits, long before the heartbeat would."""
-    monkeypatch.setattr("knchat_client.link._CHECK_AFTER_S", 0.05)
-    monkeypatch.setattr("knchat_client.session._PONG_S", 0.2)
+    monkeypatch.setattr("knchat_client.reconnecting._PING_AFTER_S", 0.05)
+    monkeypatch.setattr("knchat_client.connection._PONG_TIMEOUT_S", 0.2)
     client, session = await connect()
     sending = asyncio.create_task(client.send("hi", to=BOB))
     await session.hear()
@@ -365,7 +365,7 @@ async def test_a_full_queue_leaves_news_of_the_connection_out():
         Reload(None),
         Replaced(CHAT, "1"),
     ):
-        await inbox.tell(event)
+        await inbox.put_nowait(event)
     await inbox.end(None)
 
     found = []

@@ -1,7 +1,7 @@
-"""One WebSocket, from the hello to the close: frames out, frames in, and whether the other side is
-still there.
+"""One WebSocket, from the hello to the close: frames out, frames in, and whether the server still
+answers.
 
-`Link` opens one after the other; what the frames mean is its business.
+`ReconnectingSession` opens one after the other, and knows what the frames mean.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from knchat_client.comeback import Over
 from knchat_client.protocol import frames
 from knchat_client.protocol.errors import Malformed
 from knchat_client.protocol.lenient import BadFrame, Unparsable
+from knchat_client.reconnect_policy import ConnectionEnded
 
 CLIENT: Final = frames.ClientInfo(name="kn-chat-python", version=version("kn-chat-client"))
-_OPEN_S: Final = 10.0
+_OPEN_TIMEOUT_S: Final = 10.0
 # After its start a gateway may have to fill its replay buffer before it says welcome.
-_WELCOME_S: Final = 20.0
-_CLOSE_S: Final = 2.0
-_PONG_S: Final = 5.0
-# The server pings an idle session every ping_s. Two and a half of them without a byte: the line is
-# dead.
-_SILENCE_PINGS: Final = 2.5
+_WELCOME_TIMEOUT_S: Final = 20.0
+_CLOSE_TIMEOUT_S: Final = 2.0
+_PONG_TIMEOUT_S: Final = 5.0
+# The server pings an idle session every ping_s. Two and a half of them without a byte: the
+# connection is dead.
+_IDLE_PINGS: Final = 2.5
 # How late silence may be noticed where the machine was suspended: asyncio's timers do not count
 # that.
-_SLICE_S: Final = 5.0
+_POLL_INTERVAL_S: Final = 5.0
 
 
 def elapsed_s() -> float:
@@ -45,65 +45,67 @@ def elapsed_s() -> float:
     )
 
 
-class _Heard(ClientConnection):
-    """Notes when anything arrived: the library answers pings itself and tells nobody."""
+class _Socket(ClientConnection):
+    """Notes when anything arrived: the library answers pings itself, without a callback."""
 
-    heard_at = 0.0
+    received_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = elapsed_s()
+        self.received_at = elapsed_s()
         super().data_received(data)
 
 
-class Session:
+class Connection:
     """A WebSocket that has said hello. For one reader and any number of writers."""
 
-    def __init__(self, connection: _Heard, subprotocol: str) -> None:
-        self._connection = connection
+    def __init__(self, socket: _Socket, subprotocol: str) -> None:
+        self._socket = socket
         self._codec = frames.CODECS[subprotocol]
-        self._silence_s = _WELCOME_S
+        self._idle_timeout_s = _WELCOME_TIMEOUT_S
         self._frame_bytes = frames.FRAME_BYTES
         self._moved: str | None = None
         self._drain: frames.Drain | None = None
 
     @classmethod
-    async def open(cls, url: str, hello: frames.Hello, subprotocol: str) -> Session:
+    async def open(cls, url: str, hello: frames.Hello, subprotocol: str) -> Connection:
         """Connects and says hello.
 
-        Raises Over when nobody is there, or the handshake is refused.
+        Raises ConnectionEnded when the server does not answer, or refuses the handshake.
         """
         try:
-            connection = await connect(
+            socket = await connect(
                 url,
                 subprotocols=[Subprotocol(subprotocol)],
                 compression=None,
                 max_size=frames.FRAME_BYTES,
-                open_timeout=_OPEN_S,
-                close_timeout=_CLOSE_S,
+                open_timeout=_OPEN_TIMEOUT_S,
+                close_timeout=_CLOSE_TIMEOUT_S,
                 ping_interval=None,
-                create_connection=_Heard,
+                create_connection=_Socket,
             )
         except InvalidStatus as error:
-            raise Over(
+            raise ConnectionEnded(
                 None, error.response.reason_phrase, status=error.response.status_code
             ) from error
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
-            raise Over(None, f"{url} does not answer: {error or type(error).__name__}") from error
-        assert isinstance(connection, _Heard)  # noqa: S101 - `create_connection` made it
-        session = cls(connection, subprotocol)
-        await session.say(hello)
-        return session
+            raise ConnectionEnded(
+                None, f"{url} does not answer: {error or type(error).__name__}"
+            ) from error
+        assert isinstance(socket, _Socket)  # noqa: S101 - `create_connection` made it
+        connection = cls(socket, subprotocol)
+        await connection.send(hello)
+        return connection
 
-    def welcomed(self, welcome: frames.Welcome) -> None:
-        """From now on the server's own limits count."""
-        self._silence_s = welcome.ping_s * _SILENCE_PINGS
+    def set_limits(self, welcome: frames.Welcome) -> None:
+        """Uses the server's own limits from now on."""
+        self._idle_timeout_s = welcome.ping_s * _IDLE_PINGS
         self._frame_bytes = welcome.limits.frame_bytes
 
-    async def say(self, frame: frames.ClientFrame) -> None:
+    async def send(self, frame: frames.ClientFrame) -> None:
         """Sends a frame.
 
-        Raises Over when the session has ended, Malformed too_large when the server would not take
-        it.
+        Raises ConnectionEnded when the connection has ended, Malformed too_large when the server
+        would not take it.
         """
         payload = self._codec.encode(frame)
         if len(payload) > self._frame_bytes:
@@ -112,28 +114,28 @@ class Session:
                 code="too_large",
             )
         try:
-            await self._connection.send(payload, text=self._codec.text)
+            await self._socket.send(payload, text=self._codec.text)
         except ConnectionClosed as error:
-            raise self._over(error) from error
+            raise self._ended(error) from error
 
     async def read(self) -> Sequence[frames.ServerFrame]:
         """The frames of the next WebSocket message, without those of later versions.
 
-        Raises Over at the end, or after silence.
+        Raises ConnectionEnded at the end, or after silence.
         """
         began_at = elapsed_s()
         while True:
-            left_s = max(began_at, self._connection.heard_at) + self._silence_s - elapsed_s()
+            left_s = max(began_at, self._socket.received_at) + self._idle_timeout_s - elapsed_s()
             if left_s <= 0:
-                self.cut()
-                raise Over(None, f"nothing was heard for {self._silence_s:g} s")
+                self.abort()
+                raise ConnectionEnded(None, f"nothing was heard for {self._idle_timeout_s:g} s")
             try:
-                async with asyncio.timeout(min(left_s, _SLICE_S)):
-                    payload = await self._connection.recv(decode=False)
+                async with asyncio.timeout(min(left_s, _POLL_INTERVAL_S)):
+                    payload = await self._socket.recv(decode=False)
             except TimeoutError:
                 continue
             except ConnectionClosed as error:
-                raise self._over(error) from error
+                raise self._ended(error) from error
             try:
                 known = [
                     frame
@@ -141,27 +143,25 @@ class Session:
                     if (frame := self._codec.outgoing(part)) is not None
                 ]
             except (Unparsable, BadFrame) as error:
-                raise Over(None, f"the server sent what is no frame: {error}") from error
+                raise ConnectionEnded(None, f"the server sent what is no frame: {error}") from error
             self._note(known)
             return known
 
-    async def check(self) -> None:
-        """Asks the other side for a sign of life, and cuts the line when there
-        is none within 5 s.
-        """
+    async def ping(self) -> None:
+        """Pings the server, and aborts the connection without a pong within 5 s."""
         try:
-            async with asyncio.timeout(_PONG_S):
-                await (await self._connection.ping())
+            async with asyncio.timeout(_PONG_TIMEOUT_S):
+                await (await self._socket.ping())
         except (ConnectionClosed, TimeoutError):
-            self.cut()
+            self.abort()
 
-    def cut(self) -> None:
-        """Ends the TCP connection without a word."""
-        self._connection.transport.abort()
+    def abort(self) -> None:
+        """Ends the TCP connection without a close frame."""
+        self._socket.transport.abort()
 
     async def close(self) -> None:
-        """Says goodbye, waits for at most 2 s."""
-        await self._connection.close()
+        """Sends a close frame, waits for the server's for at most 2 s."""
+        await self._socket.close()
 
     def _note(self, known: Sequence[frames.ServerFrame]) -> None:
         for frame in known:
@@ -173,15 +173,15 @@ class Session:
                 case _:
                     pass
 
-    def _over(self, closed: ConnectionClosed) -> Over:
+    def _ended(self, closed: ConnectionClosed) -> ConnectionEnded:
         code, reason = (
-            (None, "the line was cut")
+            (None, "the connection was cut")
             if closed.rcvd is None
             else (closed.rcvd.code, closed.rcvd.reason)
         )
         if self._drain is None:
-            return Over(code, reason, url=self._moved)
+            return ConnectionEnded(code, reason, url=self._moved)
         url = None if isinstance(self._drain.url, msgspec.UnsetType) else self._drain.url
-        return Over(
+        return ConnectionEnded(
             code, reason, url=self._moved or url, pause_s=self._drain.reconnect_after_ms / 1000
         )

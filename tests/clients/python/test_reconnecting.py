@@ -20,9 +20,15 @@ from knchat_client import (
     Unavailable,
     frames,
 )
-from knchat_client import session as line
-from knchat_client.comeback import FIRST_PAUSE_S, LONGEST_PAUSE_S, Comeback, Over, Step
+from knchat_client import connection as one_connection
 from knchat_client.position import Shown
+from knchat_client.reconnect_policy import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    Attempt,
+    ConnectionEnded,
+    ReconnectPolicy,
+)
 from schemas.ids import first_id_at
 from tests.clients.python.scripted import ALICE, CHAT, TIMEOUT_S, gateway_of, problem
 
@@ -273,7 +279,7 @@ async def test_what_is_no_frame_ends_the_session(server, connect, text):
 
 def test_only_the_last_copies_are_remembered(monkeypatch):
     """Memory stays bounded: what was shown long ago is forgotten first."""
-    monkeypatch.setattr("knchat_client.position.REMEMBERED", 2)
+    monkeypatch.setattr("knchat_client.position.MAX_ENTRIES", 2)
     shown = Shown()
     pushed = [
         frames.Message(chat=CHAT, message=str(n), sender=ALICE, time="", key=f"k{n}")
@@ -282,7 +288,7 @@ def test_only_the_last_copies_are_remembered(monkeypatch):
     for message in pushed:
         shown.keep(message)
 
-    assert [shown.judge(message) for message in pushed] == [
+    assert [shown.decide(message) for message in pushed] == [
         (True, None),
         (False, None),
         (False, None),
@@ -301,7 +307,7 @@ def test_a_key_may_come_again_after_a_day():
     ]
     shown.keep(pushed[0])
 
-    assert [shown.judge(message) for message in pushed] == [
+    assert [shown.decide(message) for message in pushed] == [
         (False, None),
         (False, None),
         (True, None),
@@ -347,7 +353,7 @@ async def test_an_expired_token_is_renewed_first(server, connect):
 
 async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect, monkeypatch):
     """`expiring`: a new token over HTTP, then `refresh`; the session goes on."""
-    monkeypatch.setattr("knchat_client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
+    monkeypatch.setattr("knchat_client.reconnecting._MIN_RENEWAL_INTERVAL_S", 0.0)
     client, session = await connect()
     await session.say({"type": "expiring", "at": "soon"}, {"type": "expiring", "at": "soon"})
     refresh = await session.hear()
@@ -360,7 +366,7 @@ async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect
 
 async def test_a_failed_renewal_leaves_the_session_alone(server, connect, monkeypatch):
     """The server ends the session when the time has come; until then it works."""
-    monkeypatch.setattr("knchat_client.link._LEAST_BETWEEN_RENEWALS_S", 0.0)
+    monkeypatch.setattr("knchat_client.reconnecting._MIN_RENEWAL_INTERVAL_S", 0.0)
     client, session = await connect()
     server.refuse["/v1/tokens"] = problem(503, "unavailable")
     await session.say({"type": "expiring", "at": "soon"})
@@ -374,9 +380,9 @@ async def test_a_failed_renewal_leaves_the_session_alone(server, connect, monkey
 
 async def renewal_of(client):
     """The client's renewal of its token, once it has begun."""
-    while client._line._renewal is None:
+    while client._session._renewal is None:
         await asyncio.sleep(0)
-    return client._line._renewal
+    return client._session._renewal
 
 
 @pytest.mark.parametrize("code", [4400, 4401, 4403, 4404, 4409, 4429, 4499])
@@ -450,10 +456,10 @@ async def test_a_suspended_machine_notices_the_silence_when_it_wakes(server, con
     """What has passed meanwhile counts, though asyncio's timers have slept: it comes back at once,
     not a minute later.
     """
-    monkeypatch.setattr("knchat_client.session._SLICE_S", 0.05)
+    monkeypatch.setattr("knchat_client.connection._POLL_INTERVAL_S", 0.05)
     client, _ = await connect(welcome={"ping_s": 30})
-    elapsed_s = line.elapsed_s
-    monkeypatch.setattr(line, "elapsed_s", lambda: elapsed_s() + 1_200)
+    elapsed_s = one_connection.elapsed_s
+    monkeypatch.setattr(one_connection, "elapsed_s", lambda: elapsed_s() + 1_200)
 
     assert "nothing was heard" in (await news(client, Disconnected)).reason
     assert (await server.session()).hello["resume"] == "c0"
@@ -567,14 +573,14 @@ async def test_without_a_log_in_connect_is_refused(server, make_client):
 
 
 def test_pauses_grow_with_full_jitter():
-    """From 0.5 s, doubled, up to 30 s; any part of it; a session that came about ends the row."""
-    highest, lowest = Comeback(lambda: 1.0), Comeback(lambda: 0.0)
-    pauses = [highest.after(Over(None, "cut")).pause_s for _ in range(10)]
+    """From 0.5 s, doubled, up to 30 s; any part of it; a session that is up ends the row."""
+    highest, lowest = ReconnectPolicy(lambda: 1.0), ReconnectPolicy(lambda: 0.0)
+    pauses = [highest.after(ConnectionEnded(None, "cut")).pause_s for _ in range(10)]
 
     assert pauses == [min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**n) for n in range(10)]
-    assert lowest.after(Over(1006, "")).pause_s == 0.0
-    highest.live()
-    assert highest.after(Over(4002, "no pong")).pause_s == FIRST_PAUSE_S
+    assert lowest.after(ConnectionEnded(1006, "")).pause_s == 0.0
+    highest.reset()
+    assert highest.after(ConnectionEnded(4002, "no pong")).pause_s == FIRST_PAUSE_S
 
 
 @pytest.mark.parametrize(
@@ -582,29 +588,29 @@ def test_pauses_grow_with_full_jitter():
 )
 def test_all_other_codes_come_back(code):
     """Whatever is not in 4400 to 4499 is worth another try."""
-    assert Comeback(lambda: 1.0).after(Over(code, "")) == Step(FIRST_PAUSE_S)
+    assert ReconnectPolicy(lambda: 1.0).after(ConnectionEnded(code, "")) == Attempt(FIRST_PAUSE_S)
 
 
 def test_a_move_during_a_drain_is_at_once():
     """A client that was moved does not wait for the time that `drain` has given it."""
-    assert Comeback().after(
-        Over(4001, "moved", url="ws://new.example/v1/socket", pause_s=5.0)
-    ) == Step(0.0, url="ws://new.example/v1/socket")
+    assert ReconnectPolicy().after(
+        ConnectionEnded(4001, "moved", url="ws://new.example/v1/socket", pause_s=5.0)
+    ) == Attempt(0.0, url="ws://new.example/v1/socket")
 
 
 def test_the_gateway_is_asked_for_after_failures():
     """The third failure in a row asks who the owner is, and each after it; a token that is refused
     twice waits.
     """
-    comeback = Comeback(lambda: 1.0)
+    policy = ReconnectPolicy(lambda: 1.0)
 
-    assert [comeback.after(Over(None, "refused")).ask for _ in range(4)] == [
+    assert [policy.after(ConnectionEnded(None, "refused")).ask for _ in range(4)] == [
         False,
         False,
         True,
         True,
     ]
-    comeback.live()
-    assert comeback.after(Over(4004, "")) == Step(0.0, renew=True)
-    assert comeback.after(Over(4004, "")) == Step(FIRST_PAUSE_S, renew=True)
-    assert comeback.after(Over(4001, "without an address")).url is None
+    policy.reset()
+    assert policy.after(ConnectionEnded(4004, "")) == Attempt(0.0, renew=True)
+    assert policy.after(ConnectionEnded(4004, "")) == Attempt(FIRST_PAUSE_S, renew=True)
+    assert policy.after(ConnectionEnded(4001, "without an address")).url is None
