@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from backends.health import Health
-from backends.telemetry.metrics import render
+from backends.telemetry.prometheus import render
 from gateway.context import GatewayContext
 from gateway.parts import Parts
 from gateway.transport.admission import problem

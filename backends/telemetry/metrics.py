@@ -1,21 +1,15 @@
-"""Counters, gauges and histograms of one process: declared once here, kept in plain numbers, shown
-as Prometheus text.
+"""Counters, gauges and histograms of one process: declared once here, kept in plain numbers.
 
-Everybody calls `count`, `gauge` and `observe`; `/metrics` of gateways and functions calls `render`.
-A name that is not in METRICS is a bug and raises KeyError. Nothing is imported for it until the
-text is asked for (design.md D21).
+All packages above call `count`, `gauge` and `observe`; `prometheus.py` shows what is kept. A name
+that is not in METRICS is a bug and raises KeyError. Nothing is imported for it (design.md D21).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+from typing import Final, Literal
 
 # From a local append to the timeout of an endpoint (10 s): three steps a decade are enough to read
 # a p99 from.
@@ -297,23 +291,29 @@ METRICS: Final[dict[str, Metric]] = {
 }
 
 
+Key = tuple[str, tuple[str, ...]]
+"""A metric's name, and the values of its labels in their order."""
+
+
 @dataclass(slots=True)
-class _Histogram:
+class Histogram:
+    """How many values fell into each bucket, the last one of all above; and their sum."""
+
     counts: list[int]
     sum: float = 0.0
 
 
 @dataclass(slots=True)
 class _Values:
-    numbers: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
-    histograms: dict[tuple[str, tuple[str, ...]], _Histogram] = field(default_factory=dict)
+    numbers: dict[Key, float] = field(default_factory=dict)
+    histograms: dict[Key, Histogram] = field(default_factory=dict)
 
 
 _values = _Values()
 _lock = Lock()  # the log's and the stores' threads count too
 
 
-def _key(name: str, labels: dict[str, str]) -> tuple[str, tuple[str, ...]]:
+def _key(name: str, labels: dict[str, str]) -> Key:
     declared = METRICS[name].labels
     if len(labels) != len(declared):
         raise KeyError(f"{name} has the labels {declared}, not {tuple(labels)}")
@@ -338,7 +338,7 @@ def observe(name: str, value: float, **labels: str) -> None:
     with _lock:
         histogram = _values.histograms.get(key)
         if histogram is None:
-            histogram = _values.histograms[key] = _Histogram([0] * (len(METRICS[name].buckets) + 1))
+            histogram = _values.histograms[key] = Histogram([0] * (len(METRICS[name].buckets) + 1))
         histogram.counts[bisect_left(METRICS[name].buckets, value)] += 1
         histogram.sum += value
 
@@ -348,60 +348,10 @@ def value_of(name: str, **labels: str) -> float:
     return _values.numbers.get(_key(name, labels), 0)
 
 
-class _Collector:
-    """Our numbers in prometheus_client's terms."""
-
-    def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import (  # noqa: PLC0415 - see render
-            CounterMetricFamily,
-            GaugeMetricFamily,
-            HistogramMetricFamily,
-        )
-
-        families: dict[str, Any] = {}
-        made = {
-            "counter": CounterMetricFamily,
-            "gauge": GaugeMetricFamily,
-            "histogram": HistogramMetricFamily,
+def snapshot() -> tuple[dict[Key, float], dict[Key, Histogram]]:
+    """All numbers and all histograms, as they are now."""
+    with _lock:
+        return dict(_values.numbers), {
+            key: Histogram(list(histogram.counts), histogram.sum)
+            for key, histogram in _values.histograms.items()
         }
-        for metric in METRICS.values():
-            families[metric.name] = made[metric.kind](
-                metric.name, f"{metric.meaning} ({metric.unit})", labels=metric.labels
-            )
-        with _lock:
-            for (name, labels), number in _values.numbers.items():
-                families[name].add_metric(labels, number)
-            for (name, labels), histogram in _values.histograms.items():
-                families[name].add_metric(
-                    labels,
-                    _cumulated(METRICS[name].buckets, histogram.counts),
-                    sum_value=histogram.sum,
-                )
-        yield from families.values()
-
-
-def _cumulated(buckets: tuple[float, ...], counts: list[int]) -> list[tuple[str, int]]:
-    total, rows = 0, []
-    for bound, number in zip((*map(str, buckets), "+Inf"), counts, strict=True):
-        total += number
-        rows.append((bound, total))
-    return rows
-
-
-def _registry() -> CollectorRegistry:
-    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see render
-
-    registry = CollectorRegistry()
-    registry.register(_Collector())
-    ProcessCollector(registry=registry)
-    return registry
-
-
-def render() -> tuple[bytes, str]:
-    """All metrics and the process's CPU and memory: the text and its content type.
-
-    Loads prometheus_client (51 ms) at the first call.
-    """
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - only needed here
-
-    return generate_latest(_registry()), CONTENT_TYPE_LATEST

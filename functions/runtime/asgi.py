@@ -22,7 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 
 from backends.telemetry import tracing
-from backends.telemetry.metrics import count, render
+from backends.telemetry.metrics import count
 from functions import main
 from functions.runtime import event_handler
 from functions.runtime.context import current_context, use_backends
@@ -132,6 +132,8 @@ def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
                         else ready
                     )
                 case "/metrics" if current_context().backends.settings.metrics:
+                    from backends.telemetry.prometheus import render  # noqa: PLC0415 - not at a start
+
                     text, kind = render()
                     answer = Response(text, headers={"content-type": kind})
         except Unavailable as error:

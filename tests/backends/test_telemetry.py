@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backends.telemetry.metrics import METRICS, count, gauge, observe, render, value_of
+from backends.telemetry.metrics import METRICS, count, gauge, observe, value_of
+from backends.telemetry.prometheus import render
 
 
 @pytest.fixture
