@@ -12,6 +12,7 @@ import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from backends.settings_checks import check_event_keys
 from schemas.errors import ChatError, Malformed, Unavailable, Unfit
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Health:
         An unavailable one is logged, and comes later.
         """
         if {"appends", "reads"} & {*ports}:
-            self._backends.settings.check_event_keys()
+            check_event_keys(self._backends.settings)
         wrong = await self._ask_all(ports, within_s=START_TIMEOUT_S)
         for port, error in wrong.items():
             if isinstance(error, Malformed):

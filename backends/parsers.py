@@ -1,5 +1,5 @@
-"""The forms of settings: how the text of a variable becomes its value, and what is said when it
-cannot.
+"""The forms of settings: which variables there are, how the text of one becomes its value, and what
+is said when it cannot.
 
 `settings` declares which form a setting has. Nothing here repeats a text in an error: it may hold a
 secret that stands in the wrong place.
@@ -10,14 +10,17 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from schemas.errors import Malformed
 
+# Where scripts/cluster finds Kubernetes' definitions: it may stand in the same shell.
+_OF_TESTS: Final = frozenset({"KNCHAT_CRDS"})
 _MAX_DIGITS: Final = 18
 _HOST: Final = r"(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:]+\])"
 _PORT: Final = r":(?P<port>[0-9]{1,5})"
@@ -110,6 +113,55 @@ NETWORK: Final = Form(
 MEMBER: Final = Form(
     r"[A-Za-z0-9._\-]{1,249}", "gateway-0: letters, digits, dots, dashes and underscores"
 )
+
+
+def texts(
+    environ: Mapping[str, str], fields: Mapping[str, Field[Any]]
+) -> Iterator[tuple[str, str]]:
+    """Our variables and their texts, those that stand in files too."""
+    for name, text in environ.items():
+        if name in fields:
+            yield name, text
+        elif name.startswith("KNCHAT_") and name not in _OF_TESTS:
+            item = fields.get(name.removesuffix("_FILE"))
+            if item is None or not item.metadata["secret"]:
+                raise Malformed(
+                    f"{name} is no setting; see docs/operations/settings.md", field=name
+                )
+            if name.removesuffix("_FILE") in environ:
+                raise Malformed(
+                    f"{name} and {name.removesuffix('_FILE')} are both set; one of them says the "
+                    "secret",
+                    field=name,
+                )
+            yield name.removesuffix("_FILE"), content(name, text).rstrip("\r\n")
+
+
+def value(name: str, text: str, item: Field[Any]) -> Any:
+    """What a variable's text means for the field of `Settings` that it sets."""
+    form, choices = item.metadata["form"], item.metadata["choices"]
+    if not text and item.default and item.type in {"str", "Path"}:
+        raise Malformed(f"{name} must not be empty; without it: {item.default}", field=name)
+    match item.type:
+        case "int":
+            return integer(name, text, item.metadata["least"], item.metadata["most"])
+        case "float":
+            return ratio(name, text)
+        case "bool":
+            return boolean(name, text)
+        case "Path":
+            return Path(text)
+        case "tuple[bytes, ...]":
+            return keys(name, text)
+        case "tuple[str, ...]":
+            return comma_separated(text, partial(form.check, name))
+    if choices:
+        return one_of(name, text, choices)
+    if form and text:
+        return form.check(name, text)
+    if text and item.name.endswith("_ca") and item.metadata["unit"] == "file":
+        content(name, text)
+    return text
 
 
 def integer(name: str, text: str, least: int | None, most: int | None) -> int:

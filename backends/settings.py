@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from backends import parsers
 from backends.parsers import Form
-from schemas.errors import Malformed
+from backends.settings_checks import check
 
 # Servers that listen everywhere are reached over the loopback of their family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_INSECURE = "KNCHAT_INSECURE=1 allows it, for tests and trials"
-_OF_THE_TESTS = {
-    "KNCHAT_CRDS"
-}  # where scripts/cluster finds Kubernetes' definitions; may stand in the same shell
 
 
 def _setting(
@@ -366,159 +361,13 @@ class Settings:
             for item in dataclasses.fields(cls)
         }
         values: dict[str, Any] = {}
-        for name, text in _given(environ, fields):
-            values[fields[name].name] = _parse(name, text, fields[name])
+        for name, text in parsers.texts(environ, fields):
+            values[fields[name].name] = parsers.value(name, text, fields[name])
         settings = cls(**values)
-        settings._check()
+        check(settings)
         return settings
-
-    def _check(self) -> None:
-        """What one variable demands of another: never less safety than was asked for."""
-        security = f"KNCHAT_KAFKA_SECURITY={self.kafka_security}"
-        sasl, tls = self.kafka_security.startswith("sasl"), self.kafka_security.endswith("ssl")
-        for needed, by, there in (
-            ("KNCHAT_KAFKA", f"KNCHAT_LOG={self.log}", self.log == "embedded" or self.kafka),
-            ("KNCHAT_KAFKA_USER", security, not sasl or self.kafka_user),
-            ("KNCHAT_KAFKA_PASSWORD", security, not sasl or self.kafka_password),
-            (
-                "KNCHAT_CASSANDRA",
-                f"KNCHAT_CHATS={self.chats}",
-                self.chats == "sql" or self.cassandra,
-            ),
-            (
-                "KNCHAT_CASSANDRA_PASSWORD",
-                "KNCHAT_CASSANDRA_USER",
-                not self.cassandra_user or self.cassandra_password,
-            ),
-            (
-                "KNCHAT_CASSANDRA_USER",
-                "KNCHAT_CASSANDRA_PASSWORD",
-                not self.cassandra_password or self.cassandra_user,
-            ),
-        ):
-            if not there:
-                raise Malformed(f"{needed} is missing, which {by} asks for", field=needed)
-        for wrong, must, by, right in (
-            (
-                "KNCHAT_KAFKA_SECURITY",
-                "be ssl or sasl_ssl",
-                "KNCHAT_KAFKA_CA",
-                tls or not self.kafka_ca,
-            ),
-            (
-                "KNCHAT_KAFKA_SECURITY",
-                "be sasl_ssl (or sasl_plaintext)",
-                "KNCHAT_KAFKA_PASSWORD",
-                sasl or not self.kafka_password,
-            ),
-            (
-                "KNCHAT_REDIS",
-                "begin with rediss://",
-                "KNCHAT_REDIS_CA",
-                not self.redis_ca or self.redis.startswith("rediss:"),
-            ),
-        ):
-            if not right:
-                raise Malformed(f"{wrong} must {must}, as {by} is set", field=wrong)
-        for open_one, must, safe in (
-            (
-                "KNCHAT_KAFKA_SECURITY",
-                "be ssl or sasl_ssl",
-                tls or not parsers.leave_this_machine(*self.kafka),
-            ),
-            (
-                "KNCHAT_DATABASE_CA",
-                "name the authorities of its certificate",
-                self.database_ca or not parsers.leave_this_machine(self.database),
-            ),
-            (
-                "KNCHAT_CASSANDRA_CA",
-                "name the authorities of the nodes' certificates",
-                self.cassandra_ca or not parsers.leave_this_machine(*self.cassandra),
-            ),
-            (
-                "KNCHAT_REDIS",
-                "begin with rediss://",
-                self.redis.startswith("rediss:") or not parsers.leave_this_machine(self.redis),
-            ),
-            (
-                "KNCHAT_JWKS",
-                "begin with https://",
-                not self.jwks.startswith("http:") or not parsers.leave_this_machine(self.jwks),
-            ),
-        ):
-            if not safe and self.log != "embedded" and not self.insecure:
-                raise Malformed(
-                    f"{open_one} must {must}: clear text would leave this machine ({_INSECURE})",
-                    field=open_one,
-                )
-
-    def check_event_keys(self) -> None:
-        """For processes that append to the log or read it: raises Malformed when anybody could
-        speak for any user (design.md D23).
-        """
-        if (
-            self.log != "embedded"
-            and not self.event_keys
-            and not self.insecure
-            and parsers.leave_this_machine(*self.kafka)
-        ):
-            name = "KNCHAT_EVENT_KEYS"
-            raise Malformed(
-                f"{name} is missing: a caller that reaches a function could act as any user; "
-                f"kn-chat keys ({_INSECURE})",
-                field=name,
-            )
 
     def url(self, scheme: str, port: int) -> str:
         """What this machine reaches a server of ours on this port by: scheme, host and port."""
         host = _LOOPBACK.get(self.host, self.host)
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _given(
-    environ: Mapping[str, str], fields: Mapping[str, dataclasses.Field[Any]]
-) -> Iterator[tuple[str, str]]:
-    """Our variables and their texts, those that stand in files too."""
-    for name, text in environ.items():
-        if name in fields:
-            yield name, text
-        elif name.startswith("KNCHAT_") and name not in _OF_THE_TESTS:
-            item = fields.get(name.removesuffix("_FILE"))
-            if item is None or not item.metadata["secret"]:
-                raise Malformed(
-                    f"{name} is no setting; see docs/operations/settings.md", field=name
-                )
-            if name.removesuffix("_FILE") in environ:
-                raise Malformed(
-                    f"{name} and {name.removesuffix('_FILE')} are both set; one of them says the "
-                    "secret",
-                    field=name,
-                )
-            yield name.removesuffix("_FILE"), parsers.content(name, text).rstrip("\r\n")
-
-
-def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> Any:
-    form, choices = item.metadata["form"], item.metadata["choices"]
-    if not text and item.default and item.type in {"str", "Path"}:
-        raise Malformed(f"{name} must not be empty; without it: {item.default}", field=name)
-    match item.type:
-        case "int":
-            return parsers.integer(name, text, item.metadata["least"], item.metadata["most"])
-        case "float":
-            return parsers.ratio(name, text)
-        case "bool":
-            return parsers.boolean(name, text)
-        case "Path":
-            return Path(text)
-        case "tuple[bytes, ...]":
-            return parsers.keys(name, text)
-        case "tuple[str, ...]":
-            return parsers.comma_separated(text, partial(form.check, name))
-    if choices:
-        return parsers.one_of(name, text, choices)
-    if form and text:
-        return form.check(name, text)
-    if text and item.name.endswith("_ca") and item.metadata["unit"] == "file":
-        parsers.content(name, text)
-    return text

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.settings import Settings
+from backends.settings_checks import check_event_keys
 from backends.wiring import Backends
 from schemas.errors import Malformed
 
@@ -278,7 +279,7 @@ def test_a_process_that_appends_or_reads_needs_event_keys():
     """On one machine it does without; `chats` on Knative never asks, since it does neither."""
     cluster = {"KNCHAT_LOG": "kafka", "KNCHAT_KAFKA": "kafka:9093", "KNCHAT_KAFKA_SECURITY": "ssl"}
     with pytest.raises(Malformed, match=r"KNCHAT_EVENT_KEYS is missing.*KNCHAT_INSECURE=1"):
-        Settings.from_env(cluster).check_event_keys()
+        check_event_keys(Settings.from_env(cluster))
 
     for more in (
         {"KNCHAT_EVENT_KEYS": KEY},
@@ -286,7 +287,7 @@ def test_a_process_that_appends_or_reads_needs_event_keys():
         {"KNCHAT_KAFKA": "127.0.0.1:9093"},
         {"KNCHAT_LOG": "embedded"},
     ):
-        Settings.from_env(cluster | more).check_event_keys()
+        check_event_keys(Settings.from_env(cluster | more))
 
 
 async def test_without_event_keys_the_start_ends(tmp_path):
