@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from backends.chats import (
     ChatState,
@@ -25,11 +24,12 @@ from backends.chats import (
     Watermark,
 )
 from backends.chats.cassandra_nodes import Nodes
-from backends.chats.cassandra_schema import VERSION_OF, check, migrate
-from backends.chats.cassandra_session import CassandraSession, Rows, Statement
+from backends.chats.cassandra_schema import check, migrate
+from backends.chats.cassandra_searches import Search, Searches
+from backends.chats.cassandra_session import CassandraSession, Statement
+from backends.chats.cassandra_statements import STATEMENTS, bucket_of, messages_of, moves, state_of
 from backends.chats.rules import (
     MAX_DIGEST,
-    States,
     after_of,
     around,
     digest_of,
@@ -41,10 +41,8 @@ from backends.chats.rules import (
 )
 from backends.clock import Clock, Reading, elapsed_s
 from backends.concurrency import BoundedDict
-from schemas.frames import UNREAD_SHOWN
-from schemas.ids import EPOCH_MS, ChatId, MessageId, UserId, direct_members, unix_ms_of
+from schemas.ids import ChatId, MessageId, UserId
 
-BUCKET_MS: Final = 10 * 24 * 3_600_000
 # All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of a user
 # who has more, some are not listed.
 MAX_CHATS: Final = 10_000
@@ -62,66 +60,6 @@ MAX_QUICK_UNREAD: Final = 100
 MAX_FULL_COUNTS: Final = 16
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 MAX_ROWS: Final = 1_000
-# Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
-# up to this.
-MAX_CONCURRENT_BUCKETS: Final = 16
-
-_COLUMNS: Final = "id, chat, sender, key, text, reply_to, version"
-_OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
-
-STATEMENTS: Final = {
-    "put": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
-    "bucket) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    " USING TIMESTAMP ?",
-    "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING "
-    "TIMESTAMP ?",
-    "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND "
-    "chat = ?",
-    "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? "
-    "AND chat = ?",
-    "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat "
-    "= ?",
-    "received_and_read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ?, read = "
-    "? WHERE user = ? AND chat = ?",
-    "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
-    "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
-    "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",
-    "range": f"SELECT id, version {_OF_BUCKET} AND id >= ? AND id <= ? LIMIT ?",
-    "message": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id = ?",
-    # It filters within one partition, as far as the limit: one's own messages are passed over.
-    "unread": f"SELECT id {_OF_BUCKET} AND id > ? AND sender = ? LIMIT ? ALLOW FILTERING",
-    "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
-    "LIMIT ?",
-    "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
-    "AND chat IN ?",
-    "clock": "SELECT toUnixTimestamp(now()) FROM system.local",
-    "version": VERSION_OF,
-}
-
-
-def bucket_of(message: int) -> int:
-    """The 10 days, counted from the epoch of ids, that an id lies in."""
-    return (unix_ms_of(message) - EPOCH_MS) // BUCKET_MS
-
-
-@dataclass(slots=True)
-class _Search:
-    """At most `most` rows of one statement over a chat's buckets, taken in their order.
-
-    `values` stand between bucket and limit.
-    """
-
-    statement: str
-    chat: ChatId
-    buckets: Sequence[int]
-    values: tuple[int, ...]
-    most: int
-    rows: Rows = field(default_factory=list)
-
-    @property
-    def left(self) -> int:
-        """How many rows are still wanted."""
-        return self.most - len(self.rows)
 
 
 class CassandraChats:
@@ -135,6 +73,7 @@ class CassandraChats:
         self._session = CassandraSession(
             nodes, statements, check=lambda session: check(session, nodes.keyspace)
         )
+        self._searches = Searches(self._session)
         self._clock = clock
         self._known = BoundedDict[tuple[ChatId, int], float](MAX_KNOWN_BUCKETS)
         """Chat and bucket -> since when; the oldest first."""
@@ -168,7 +107,7 @@ class CassandraChats:
         writes += [
             ("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()
         ]
-        await self._session.write(writes + _moves(states))
+        await self._session.write(writes + moves(states))
         self._remember(buckets, now_s)
 
     def _remember(self, buckets: Iterable[tuple[ChatId, int]], now_s: float) -> None:
@@ -178,7 +117,7 @@ class CassandraChats:
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
         """A write per pointer, since each has its own timestamp."""
-        await self._session.write(_moves(mark_rows(watermarks)))
+        await self._session.write(moves(mark_rows(watermarks)))
 
     async def page(
         self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int
@@ -187,21 +126,21 @@ class CassandraChats:
         lively chat two requests in a row.
         """
         pivot, below_most, above_most = around(direction, anchor, limit)
-        buckets = await self._buckets(chat)
+        buckets = await self._searches.buckets(chat)
         here = bucket_of(pivot)
-        below = _Search(
+        below = Search(
             "below", chat, [bucket for bucket in buckets if bucket <= here], (pivot,), below_most
         )
-        above = _Search(
+        above = Search(
             "from",
             chat,
             [bucket for bucket in reversed(buckets) if bucket >= here],
             (pivot,),
             above_most,
         )
-        await self._find([below, above])
+        await self._searches.find([below, above])
         return page_of(
-            _messages(below.rows), _messages(above.rows), direction=direction, limit=limit
+            messages_of(below.rows), messages_of(above.rows), direction=direction, limit=limit
         )
 
     async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
@@ -209,11 +148,11 @@ class CassandraChats:
         lowest, highest = within(first), within(last)
         buckets = [
             bucket
-            for bucket in await self._buckets(chat)
+            for bucket in await self._searches.buckets(chat)
             if bucket_of(lowest) <= bucket <= bucket_of(highest)
         ]
-        search = _Search("range", chat, buckets, (lowest, highest), MAX_DIGEST + 1)
-        await self._find([search])
+        search = Search("range", chat, buckets, (lowest, highest), MAX_DIGEST + 1)
+        await self._searches.find([search])
         return digest_of(search.rows)
 
     async def states(
@@ -233,18 +172,18 @@ class CassandraChats:
             self._session.read(
                 [("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in shown]
             ),
-            self._unread(user, shown, most=MAX_QUICK_UNREAD),
+            self._searches.unread(user, shown, most=MAX_QUICK_UNREAD),
         )
         many = [number for number, ids in enumerate(unread) if len(ids) == MAX_QUICK_UNREAD]
         shown = shown[: many[MAX_FULL_COUNTS]] if len(many) > MAX_FULL_COUNTS else shown
         for number, ids in zip(
             many,
-            await self._unread(user, [shown[number] for number in many[:MAX_FULL_COUNTS]]),
+            await self._searches.unread(user, [shown[number] for number in many[:MAX_FULL_COUNTS]]),
             strict=False,
         ):
             unread[number] = ids
         states = [
-            _state(row, ids, *_messages(found))
+            state_of(row, ids, *messages_of(found))
             for row, ids, found in zip(shown, unread, messages, strict=False)
         ]
         return states, after_of(states[-1]) if len(places) > len(states) else None
@@ -256,8 +195,8 @@ class CassandraChats:
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
         return [
-            _state(row, ids)
-            for row, ids in zip(shown, await self._unread(user, shown), strict=True)
+            state_of(row, ids)
+            for row, ids in zip(shown, await self._searches.unread(user, shown), strict=True)
         ]
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
@@ -334,91 +273,3 @@ class CassandraChats:
     async def close(self) -> None:
         """Waits for calls under way, then closes the connections."""
         await self._session.close()
-
-    async def _buckets(self, chat: ChatId) -> list[int]:
-        """Those of the chat that hold messages, newest first. 37 a year."""
-        [rows] = await self._session.read([("buckets", (chat,))])
-        return [bucket for (bucket,) in rows]
-
-    async def _find(self, searches: Collection[_Search]) -> None:
-        """Runs all searches side by side, each on more and more buckets at once, until it has its
-        rows or no bucket is left.
-        """
-        width = 1
-        while going := [search for search in searches if search.left > 0 and search.buckets]:
-            asked = [(search, bucket) for search in going for bucket in search.buckets[:width]]
-            found = await self._session.read(
-                [
-                    (one.statement, (one.chat, bucket, *one.values, one.left))
-                    for one, bucket in asked
-                ]
-            )
-            for (search, _), rows in zip(asked, found, strict=True):
-                search.rows += rows[: search.left]
-            for search in going:
-                search.buckets = search.buckets[width:]
-            width = min(2 * width, MAX_CONCURRENT_BUCKETS)
-
-    async def _unread(
-        self, user: UserId, rows: Sequence[Sequence[Any]], *, most: int = UNREAD_SHOWN
-    ) -> list[list[int]]:
-        """For each state, the ids of the other person's messages above its read pointer, newest
-        first, at most `most`.
-        """
-        searches: dict[int, _Search] = {}
-        for number, (chat, newest, _, read) in enumerate(rows):
-            others = [member for member in direct_members(chat) or () if member != user]
-            if others and newest > (read or 0):
-                last = bucket_of(newest)
-                searches[number] = _Search("unread", chat, [last], (read or 0, *others), most)
-        # Who has read lately has read in the same bucket; for the others we ask which there are.
-        behind = [one for one in searches.values() if bucket_of(one.values[0]) < one.buckets[0]]
-        found = await self._session.read([("buckets", (one.chat,)) for one in behind])
-        for search, buckets in zip(behind, found, strict=True):
-            search.buckets = [
-                bucket for (bucket,) in buckets if bucket >= bucket_of(search.values[0])
-            ]
-        await self._find(searches.values())
-        return [
-            [row[0] for row in searches[number].rows] if number in searches else []
-            for number in range(len(rows))
-        ]
-
-
-def _moves(states: States) -> list[Statement]:
-    """The writes that move pointers forward.
-
-    A pointer's timestamp is its value, so what lies behind another never shows.
-    """
-    moves: list[Statement] = []
-    for (user, chat), (newest, received, read) in sorted(states.items()):
-        if newest:
-            moves.append(("newest", (newest, newest, user, chat)))
-        if received and received == read:  # as in most marks
-            moves.append(("received_and_read", (read, read, read, user, chat)))
-            continue
-        if received:
-            moves.append(("received", (received, received, user, chat)))
-        if read:
-            moves.append(("read", (read, read, user, chat)))
-    return moves
-
-
-def _messages(rows: Rows) -> list[HistoryMessage]:
-    return [HistoryMessage(*row) for row in rows]
-
-
-def _state(
-    row: Sequence[Any], unread: Sequence[int], newest_message: HistoryMessage | None = None
-) -> ChatState:
-    chat, newest, received, read = row
-    upto = unread[0] if unread else read or 0
-    return ChatState(
-        chat,
-        newest,
-        newest_message,
-        len(unread),
-        MessageId(upto),
-        MessageId(read or 0),
-        MessageId(received or 0),
-    )

@@ -20,8 +20,9 @@ from backends.chats import (
     cassandra_schema,
     cassandra_session,
 )
-from backends.chats.cassandra import CassandraChats, bucket_of
+from backends.chats.cassandra import CassandraChats
 from backends.chats.cassandra_schema import STEPS
+from backends.chats.cassandra_statements import bucket_of
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Malformed, Unavailable

@@ -1,0 +1,92 @@
+"""Rows of one chat that lie in several buckets, and how many of them are unread."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from backends.chats.cassandra_session import CassandraSession, Rows
+from backends.chats.cassandra_statements import bucket_of
+from schemas.frames import UNREAD_SHOWN
+from schemas.ids import ChatId, UserId, direct_members
+
+# Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
+# up to this.
+MAX_CONCURRENT_BUCKETS: Final = 16
+
+
+@dataclass(slots=True)
+class Search:
+    """At most `most` rows of one statement over a chat's buckets, taken in their order.
+
+    `values` stand between bucket and limit.
+    """
+
+    statement: str
+    chat: ChatId
+    buckets: Sequence[int]
+    values: tuple[int, ...]
+    most: int
+    rows: Rows = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """How many rows are still wanted."""
+        return self.most - len(self.rows)
+
+
+class Searches:
+    """Over the buckets of chats, on one session."""
+
+    def __init__(self, session: CassandraSession) -> None:
+        self._session = session
+
+    async def buckets(self, chat: ChatId) -> list[int]:
+        """Those of the chat that hold messages, newest first. 37 a year."""
+        [rows] = await self._session.read([("buckets", (chat,))])
+        return [bucket for (bucket,) in rows]
+
+    async def find(self, searches: Collection[Search]) -> None:
+        """Runs all searches side by side, each on more and more buckets at once, until it has its
+        rows or no bucket is left.
+        """
+        width = 1
+        while going := [search for search in searches if search.left > 0 and search.buckets]:
+            asked = [(search, bucket) for search in going for bucket in search.buckets[:width]]
+            found = await self._session.read(
+                [
+                    (one.statement, (one.chat, bucket, *one.values, one.left))
+                    for one, bucket in asked
+                ]
+            )
+            for (search, _), rows in zip(asked, found, strict=True):
+                search.rows += rows[: search.left]
+            for search in going:
+                search.buckets = search.buckets[width:]
+            width = min(2 * width, MAX_CONCURRENT_BUCKETS)
+
+    async def unread(
+        self, user: UserId, rows: Sequence[Sequence[Any]], *, most: int = UNREAD_SHOWN
+    ) -> list[list[int]]:
+        """For each state, the ids of the other person's messages above its read pointer, newest
+        first, at most `most`.
+        """
+        searches: dict[int, Search] = {}
+        for number, (chat, newest, _, read) in enumerate(rows):
+            others = [member for member in direct_members(chat) or () if member != user]
+            if others and newest > (read or 0):
+                last = bucket_of(newest)
+                searches[number] = Search("unread", chat, [last], (read or 0, *others), most)
+        # Who has read lately has read in the same bucket; for the others we ask which there are.
+        behind = [one for one in searches.values() if bucket_of(one.values[0]) < one.buckets[0]]
+        found = await self._session.read([("buckets", (one.chat,)) for one in behind])
+        for search, buckets in zip(behind, found, strict=True):
+            search.buckets = [
+                bucket for (bucket,) in buckets if bucket >= bucket_of(search.values[0])
+            ]
+        await self.find(searches.values())
+        return [
+            [row[0] for row in searches[number].rows] if number in searches else []
+            for number in range(len(rows))
+        ]
