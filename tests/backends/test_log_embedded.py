@@ -18,7 +18,9 @@ import pytest
 
 from backends.clock import Clock as WallClock
 from backends.log import Bounds, ProducerRecord
+from backends.log.embedded import transactions
 from backends.log.embedded import writer as embedded_writer
+from backends.log.embedded.checkpoints import Checkpoints
 from backends.log.embedded.log import EmbeddedLog
 from backends.telemetry.metrics import value_of
 from schemas.errors import Unavailable
@@ -41,13 +43,13 @@ def python(code, *arguments):
 async def test_one_fsync_serves_all_waiting_appends(log, monkeypatch):
     """300 appends at once are written in a handful of groups."""
     groups = []
-    commit = embedded_writer.Writer._commit
+    commit = transactions.Transactions.commit
 
-    def counted(writer, jobs):
+    def counted(self, jobs):
         groups.append(len(jobs))
-        return commit(writer, jobs)
+        return commit(self, jobs)
 
-    monkeypatch.setattr(embedded_writer.Writer, "_commit", counted)  # counts and passes on
+    monkeypatch.setattr(transactions.Transactions, "commit", counted)  # counts and passes on
     await log.ping()
     await asyncio.gather(*[log.append(records(1)) for _ in range(300)])
 
@@ -148,7 +150,7 @@ async def test_an_append_waits_for_another_process(log, tmp_path):
 
 async def test_an_append_waits_for_another_process_with_a_timeout(log, tmp_path, monkeypatch):
     """A process that sits on the file makes appends unavailable, until it lets go."""
-    monkeypatch.setattr(embedded_writer, "_LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(transactions, "_LOCK_TIMEOUT_S", 0.05)
     await log.ping()
     other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -165,7 +167,7 @@ async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplo
     Who waited is told, and the next append is written.
     """
     monkeypatch.setattr(embedded_writer, "_RETRY_DELAY_S", 0.01)
-    commit, keep = embedded_writer.Writer._write, embedded_writer.Writer._keep_wal_short
+    write, keep = embedded_writer.Writer._write, Checkpoints.keep_wal_short
     bugs = ["in writing", "beside it"]
 
     def fail(method, bug):
@@ -178,8 +180,8 @@ async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplo
         return failing
 
     await log.append(records(1))
-    monkeypatch.setattr(embedded_writer.Writer, "_write", fail(commit, "in writing"))
-    monkeypatch.setattr(embedded_writer.Writer, "_keep_wal_short", fail(keep, "beside it"))
+    monkeypatch.setattr(embedded_writer.Writer, "_write", fail(write, "in writing"))
+    monkeypatch.setattr(Checkpoints, "keep_wal_short", fail(keep, "beside it"))
     with caplog.at_level(logging.ERROR):
         with pytest.raises(Unavailable, match="its writing thread failed"):
             await asyncio.wait_for(log.append(records(1)), 5)

@@ -30,9 +30,11 @@ from backends.log import (
 )
 from backends.log.embedded import file as sql
 from backends.log.embedded.assignments import Group
+from backends.log.embedded.group_consumer import EmbeddedGroupConsumer
 from backends.log.embedded.retention import Retention
 from backends.log.embedded.tail import EmbeddedPartitionConsumer, Tail
-from backends.log.embedded.writer import TIMEOUT_S, Result, Step, Writer
+from backends.log.embedded.transactions import Result, Step
+from backends.log.embedded.writer import TIMEOUT_S, Writer
 from schemas.cloudevents import to_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import sign
@@ -41,7 +43,6 @@ from schemas.topics import MAX_RECORD_BYTES, partition_of
 log = logging.getLogger(__name__)
 
 PING_TIMEOUT_S: Final = 2.0
-POLL_TIMEOUT_S: Final = 1.0
 _EXPIRY_INTERVAL_S: Final = 60.0
 # What a record costs in memory and in the file beside its bytes, for the limits of the writer's
 # queue.
@@ -351,27 +352,6 @@ class EmbeddedLog:
                 log.warning(
                     "nothing was expired, next try in a minute", extra={"reason": error.message}
                 )
-
-
-class EmbeddedGroupConsumer:
-    """The one member of a group on a topic. Implements `GroupConsumer`."""
-
-    def __init__(
-        self, log_: EmbeddedLog, group: str, place: sql.Place, reader: EmbeddedPartitionConsumer
-    ) -> None:
-        self._log = log_
-        self._group = group
-        self._place = place
-        self._reader = reader
-
-    async def poll(self, *, max_records: int = 500) -> Sequence[ConsumerRecord]:
-        """See `GroupConsumer`. Raises Unavailable when the log is closed."""
-        return await self._reader.next(max_records, 1 << 20, POLL_TIMEOUT_S)
-
-    async def commit(self, offsets: Mapping[int, int]) -> None:
-        """See `GroupConsumer`."""
-        pairs = [(self._place.slot(partition), offset) for partition, offset in offsets.items()]
-        await self._log.run(partial(sql.commit, group=self._group, offsets=pairs), durable=True)
 
 
 class _Opened:
