@@ -39,7 +39,7 @@ OFF_S: Final = 60.0
 BELOW_MS: Final = 900
 """How far below the newest id a reading of a store may set this clock.
 
-A mint runs up to 1 s ahead of it, so ids go on rising.
+Message ids run up to 1 s ahead of it, so they go on rising.
 """
 _RETRY_DELAY_S: Final = 5.0
 _CHECK_INTERVAL_S: Final = 10.0

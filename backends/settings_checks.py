@@ -104,8 +104,8 @@ def check(settings: Settings) -> None:
 
 
 def check_event_keys(settings: Settings) -> None:
-    """For processes that append to the log or read it: raises Malformed when anybody could
-    speak for any user (design.md D23).
+    """For processes that append to the log or read it: raises Malformed when a caller
+    could act as any user (design.md D23).
     """
     if (
         settings.log != "embedded"

@@ -46,7 +46,7 @@ MAX_ENTRIES: Final = 16_384
 A client shows its token again and again, and a signature costs 150 us.
 """
 MAX_CONCURRENT: Final = 8
-"""Signatures that are checked in one turn of the event loop: a crowd of hellos lets everybody else
+"""Signatures that are checked in one turn of the event loop: a crowd of hellos lets all others
 go on.
 """
 

@@ -44,7 +44,7 @@ class Accounts(Protocol):
     async def register(self, profile: Profile, password_hash: str) -> None:
         """A new account.
 
-        Raises Refused name_taken when the user name is taken, Unavailable when the id is (mint
+        Raises Refused name_taken when the user name is taken, Unavailable when the id is (make
         another).
         """
         ...

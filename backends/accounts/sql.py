@@ -75,7 +75,7 @@ class SqlAccounts:
                 is not None
             ):
                 raise Refused("name_taken", "this user name is taken", field="user_name")
-            raise Unavailable("this user id is taken: mint another")
+            raise Unavailable("this user id is taken: make another")
 
         await self._database.write(work)
 

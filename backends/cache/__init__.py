@@ -21,7 +21,7 @@ KEY_TTL_S: Final = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A user's key, the id minted for it and the hash of what was asked (8 bytes)."""
+    """A user's key, the id made for it and the hash of what was asked (8 bytes)."""
 
     user: UserId
     key: str
@@ -103,5 +103,5 @@ class Cache(Protocol):
         ...
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Closes the connections."""
         ...

@@ -171,7 +171,7 @@ class EmbeddedCache:
         await self._log.ping()
 
     async def close(self) -> None:
-        """Nothing of its own to let go of: the log has the file."""
+        """Does nothing: the file is the log's."""
 
 
 def _find(

@@ -84,7 +84,7 @@ class RedisConnection:
         return result
 
     def drop(self) -> None:
-        """Lets go of the connection: the next call makes another one."""
+        """Closes the connection: the next call makes another one."""
         if self._reading is not None:
             self._reading.cancel()
             self._forget()

@@ -42,14 +42,14 @@ class GeneratorLeases(Protocol):
     async def renew(self, lease: Lease, *, lease_s: int = 900) -> Lease:
         """The same number for longer.
 
-        Raises Refused stale when it has been leased to another process: mint nothing more with it.
+        Raises Refused stale when it has been leased to another process: make no more ids with it.
         """
         ...
 
     async def release(self, lease: Lease) -> None:
         """Releases the number.
 
-        It is leased again only when a claim's clock is past every id the old holder can have minted
+        It is leased again only when a claim's clock is past every id the old holder can have made
         (2 s).
         """
         ...

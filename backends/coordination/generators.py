@@ -16,9 +16,9 @@ from backends.coordination import Lease
 from backends.sql.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
 
-# A holder mints up to 1 s ahead of the database's clock (ids.MAX_AHEAD_MS), which it knows to some
-# milliseconds. So long after its lease a number rests, and who gets it next mints above everything
-# that was minted with it.
+# A holder makes ids up to 1 s ahead of the database's clock (ids.MAX_AHEAD_MS), which it knows to
+# some milliseconds. So long after its lease a number rests, and who gets it next makes ids above
+# everything that was made with it.
 COOLDOWN_MS: Final = 2_000
 
 # One row for each number, made by the migration. `holder` is empty and `until_ms` in the past when

@@ -211,7 +211,7 @@ class Dispatcher:
             metrics.count(
                 "knchat_pump_tries_total",
                 group=self._source.group,
-                verdict="again" if meaning == "away" else meaning,
+                verdict="again" if meaning == "unavailable" else meaning,
             )
             if tries:
                 self._release_retry(later=meaning != "taken" and self._source.acknowledged)
@@ -249,20 +249,20 @@ class Dispatcher:
 
     async def _once(
         self, event: Event, headers: Headers, body: bytes
-    ) -> tuple[HttpResponse | None, Literal["taken", "again", "never", "away"], str]:
-        """One try: the answer, if there was one, what it means, and in a word why. away: not this
-        event's fault, ever.
+    ) -> tuple[HttpResponse | None, Literal["taken", "again", "never", "unavailable"], str]:
+        """One try: the answer, if there was one, what it means, and in a word why. unavailable: not
+        this event's fault, ever.
         """
         try:
             async with asyncio.timeout(self._source.retry_policy.timeout_s):
                 response = await self._traced(event, headers, body)
         except Unreached as error:
-            return None, "away", str(error)
+            return None, "unavailable", str(error)
         except OSError as error:  # TimeoutError is one
             return None, "again", type(error).__name__
         return (
             response,
-            "away" if response.status == 503 else verdict(response.status),
+            "unavailable" if response.status == 503 else verdict(response.status),
             str(response.status),
         )
 

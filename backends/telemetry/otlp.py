@@ -1,8 +1,9 @@
 """Spans by opentelemetry-sdk, sent in batches by OTLP over http.
 
-`tracing` alone loads this, where an endpoint is set. A collector that is slow or away costs spans,
-which are counted, and never anything else: a thread sends them out of a bounded queue. The SDK
-reads its own OTEL_ variables; which of them have an effect stands in docs/operations/metrics.md.
+`tracing` alone loads this, where an endpoint is set. A collector that is slow or unavailable costs
+spans, which are counted, and never anything else: a thread sends them out of a bounded queue. The
+SDK reads its own OTEL_ variables; which of them have an effect stands in
+docs/operations/metrics.md.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Span:
     __slots__ = ("_token", "event", "over", "traceparent")
 
     recorded: ClassVar[bool] = False
-    """Whether anybody will see it; if not, there is no use in making what would be noted."""
+    """Whether it will be exported; if not, there is no use in making what would be noted."""
 
     def __init__(self, traceparent: str, event: str) -> None:
         self.traceparent = traceparent

@@ -83,7 +83,7 @@ class Outbox:
                 self._wanted = True
                 if not tries:
                     log.warning(
-                        "endings of log-ins cannot be told yet, again in a moment",
+                        "endings of log-ins cannot be published yet, retrying",
                         extra={"error": error.message},
                     )
                 await asyncio.sleep(RETRY.delay_s(tries))

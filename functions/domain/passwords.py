@@ -163,8 +163,8 @@ class Passwords:
     async def _pause_s(self, by: str) -> int:
         """Seconds between two tries of who was wrong too often; 0: no pause.
 
-        With the cache away this process alone has counted; then it raises Refused rate_limited
-        itself.
+        With the cache unavailable this process alone has counted; then it raises Refused
+        rate_limited itself.
         """
         try:
             pause_s = await self._cache.get(f"slow:{by}")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from backends.cache import Cache
 
 # What SQL said is believed for so long. An end is written to the cache too, so this is the delay
-# only where the cache was away, or is another process's own memory; it equals what protocol.md
-# grants to disconnect a device.
+# only where the cache was unavailable, or is another process's own memory; it equals what
+# protocol.md grants to disconnect a device.
 TTL_S: Final = 5
 
 
@@ -39,14 +39,14 @@ async def valid_since(cache: Cache, user: UserId, device: str) -> int | None:
 async def set_valid_since(
     cache: Cache, user: UserId, device: str, since_ms: int, *, ttl_s: int
 ) -> None:
-    """Remembers it. With the cache away SQL says the same, up to TTL_S later."""
+    """Remembers it. With the cache unavailable SQL says the same, up to TTL_S later."""
     await _remember(cache, _name(user, device), since_ms, ttl_s=ttl_s)
 
 
 async def set_epoch(cache: Cache, user: UserId, epoch: int, *, ttl_s: int) -> None:
     """Remembers that the user's tokens of lower epochs are dead.
 
-    With the cache away SQL says the same, up to TTL_S later.
+    With the cache unavailable SQL says the same, up to TTL_S later.
     """
     await _remember(cache, _epoch_name(user), epoch, ttl_s=ttl_s)
 

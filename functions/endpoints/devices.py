@@ -140,7 +140,7 @@ async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
 
     The token before gives the newest again, for GRACE_MS after it was used first. Raises Refused
     unauthorized. A dead token was stolen, by who shows it or by who used it: its device is logged
-    out. So is a device that was away, or logged in, for too long.
+    out. So is a device that was idle, or logged in, for too long.
     """
     match = _TOKEN.fullmatch(token)
     if match is None:
@@ -252,8 +252,8 @@ async def gateway_of(user: UserId, backends: Backends) -> str:
     """
     settings = backends.settings
     try:
-        # The log is not asked how many partitions it has: it may be away, and no gateway serves
-        # with another number than the setting's.
+        # The log is not asked how many partitions it has: it may be unavailable, and no gateway
+        # serves with another number than the setting's.
         owner = await backends.owners.owner_of(user_partition(user, settings.delivery_partitions))
     except Unavailable:
         owner = None

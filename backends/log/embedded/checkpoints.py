@@ -46,7 +46,7 @@ class Checkpoints:
         return self._first_step is not None
 
     def keep_wal_short(self, connection: sqlite3.Connection, written_bytes: int) -> None:
-        """Takes the next step of a checkpoint where one is due. `written_bytes`: since the start."""
+        """Takes the next step of a checkpoint, if one is due. `written_bytes`: since the start."""
         if self._first_step is None:
             if written_bytes - self._begun_at_bytes >= _CHECKPOINT_BYTES:
                 self._begun_at_bytes = written_bytes

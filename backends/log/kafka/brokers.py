@@ -44,7 +44,7 @@ _BOOTSTRAP_TIMEOUT_MS: Final = 4_000
 # A refusal is there after 10 ms (TLS) to 350 ms (SCRAM, beside twelve other programs); all three
 # brokers' must fit into the time above.
 _CONNECT_TIMEOUT_MS: Final = 1_000
-# kafka-python's 30 s would keep us away for so long after a broker's return.
+# kafka-python's 30 s would keep us disconnected for so long after a broker's return.
 _MAX_RECONNECT_DELAY_MS: Final = 1_000
 _RETRY_DELAY_S: Final = 0.1
 # What is fetched ahead is held in memory, by each consumer.

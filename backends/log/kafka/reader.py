@@ -152,7 +152,7 @@ class Reader:
         return found
 
     def close(self) -> None:
-        """Lets go of the connections. May be used again."""
+        """Closes the connections. May be used again."""
         for client in (self._admin, self._consumer):
             if client is not None:
                 client.close()

@@ -19,7 +19,7 @@ from knchat_client.protocol.errors import ChatError, Refused, Unavailable
 from knchat_client.protocol.ids import parse_id_or_time, unix_ms_of
 from knchat_client.tokens import Login, TokenStore
 
-# A token is renewed after two thirds of its life, so that a server away for a while does not end
+# A token is renewed after two thirds of its life, so that a server down for a while does not end
 # the session.
 _RENEW_AFTER: Final = 2 / 3
 _LEAST_LIFE_MS: Final = 1_000
@@ -181,7 +181,7 @@ class Accounts:
         return await self._call(method, path, kind, query=query, token=login.access_token)
 
     async def close(self) -> None:
-        """Lets go of connections and of the token store."""
+        """Closes connections and the token store."""
         await self._http.aclose()
         self._tokens.close()
 

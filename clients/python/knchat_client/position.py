@@ -49,7 +49,7 @@ class Position:
             self.see(push.message)
 
     def see(self, message: str) -> None:
-        """An id was seen: later ids will be greater, whichever gateway mints them."""
+        """An id was seen: later ids will be greater, whichever gateway makes them."""
         self.seen = max(self.seen, int(message))
 
 
