@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
 
-from backends import private
 from backends.blocking import Blocking
 from backends.clock import Reading
 from backends.concurrency import Backoff
@@ -81,10 +80,12 @@ class Database:
         self.dialect: Final = "sqlite" if isinstance(place, Path) else "postgresql"
         """The word for the few places where SQLite and PostgreSQL differ."""
         self._wal: WriteAheadLog | None = None
+        self._busy_ms = 0
         if isinstance(place, Path):
-            from backends.sql.wal import WriteAheadLog  # noqa: PLC0415 - who has PostgreSQL does without SQLite
+            from backends.sql import sqlite  # noqa: PLC0415 - who has PostgreSQL does without SQLite
+            from backends.sql.wal import WriteAheadLog  # noqa: PLC0415 - see above
 
-            self._wal = WriteAheadLog(place)
+            self._wal, self._busy_ms = WriteAheadLog(place), sqlite.busy_ms(timeout_s)
         self._reads = Blocking("database-read", threads=READERS[self.dialect], timeout_s=timeout_s)
         self._searches = Blocking("database-search", threads=SEARCHERS, timeout_s=timeout_s)
         self._writes = Blocking(
@@ -258,7 +259,7 @@ class Database:
                         self._wal.keep_short(
                             cast("sqlite3.Connection", connection.connection.driver_connection),
                             timeout_ms=CUT_TIMEOUT_MS,
-                            busy_ms=_busy_ms(self._timeout_s),
+                            busy_ms=self._busy_ms,
                         )
                 return done[0]
             except sa.exc.DBAPIError as error:
@@ -333,56 +334,13 @@ class Database:
 
     def _made(self, *, timeout_s: float) -> sa.Engine:
         connections = READERS[self.dialect] + WRITERS[self.dialect] + SEARCHERS
-        if not isinstance(self._place, Path):
-            from backends.sql.postgresql import engine_of  # noqa: PLC0415 - see above
+        if isinstance(self._place, Path):
+            from backends.sql import sqlite  # noqa: PLC0415 - see above
 
-            return engine_of(self._place, connections=connections, timeout_s=timeout_s)
-        try:
-            private.make_folder(self._place.parent)
-        except OSError as error:
-            raise Unavailable(f"the data folder cannot be made: {error.strerror}") from error
-        try:
-            private.make_file(self._place)
-        except OSError as error:
-            raise Unavailable(f"the database cannot be opened: {error.strerror}") from error
-        # Errors go into logs, and what people wrote must not. Waiting for another process's lock
-        # must end before our own deadline, so that the thread is free again.
-        engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(self._place)),
-            pool_size=connections,
-            max_overflow=0,
-            hide_parameters=True,
-            connect_args={"timeout": _busy_ms(timeout_s) / 1_000},
-        )
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-        return engine
+            return sqlite.engine_of(self._place, connections=connections, timeout_s=timeout_s)
+        from backends.sql import postgresql  # noqa: PLC0415 - see above
 
-
-def _busy_ms(timeout_s: float) -> int:
-    return int(timeout_s * 800)
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    # We begin transactions ourselves: the driver would do it late, and commit before some
-    # statements.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    # `persist` returns 200 after its writes, and then the log's offset moves on: they must have
-    # reached the disk (FULL fsyncs each commit).
-    connection.execute("PRAGMA synchronous = FULL")
-    # 16 MiB of log before it is folded into the file, and as much of pages in memory: the many
-    # small writes of chats meet the same pages again, and folding four times as seldom as by
-    # default costs each message a quarter less time (measured).
-    connection.execute("PRAGMA wal_autocheckpoint = 4096")
-    connection.execute("PRAGMA cache_size = -16384")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer takes the lock at once: taking it after a read fails, without waiting, if another
-    # process has written in between.
-    writing = connection.get_execution_options().get("writing", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        return postgresql.engine_of(self._place, connections=connections, timeout_s=timeout_s)
 
 
 def _ping(connection: sa.Connection) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import functions_framework.aio
 
 from backends.accounts import Profile
+from functions.domain import token_rotation
 from functions.domain.passwords import check_choice
 from functions.domain.valid_tokens import is_of_log_in
 from functions.endpoints import devices, meta
@@ -101,7 +102,7 @@ async def change_password(
         if done:
             raise Refused("unauthorized", "this device was logged out since: log in again")
         raise Refused("forbidden", "that is not your password", field="password")
-    device, secret = devices.new_device(
+    device, secret = token_rotation.new_device(
         user, claims.device, was.device_name, now_ms=now_ms, epoch=was.epoch
     )
     if done:
@@ -115,7 +116,7 @@ async def change_password(
     device, ended = begun
     await devices.publish_ended(ended, context, why="log_in" if done else "password")
     await devices.accept_tokens(device, backends)
-    return LogIn(device, profile, devices.refresh_token(device, secret))
+    return LogIn(device, profile, token_rotation.text_of(device, secret))
 
 
 async def find_users(query: endpoints.UsersQuery, backends: Backends) -> Sequence[Profile]:

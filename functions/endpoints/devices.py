@@ -1,25 +1,18 @@
-"""Devices: log-in, refresh tokens, log-out. What `accounts` lets a device do, and how it ends.
+"""Devices: log-in, new tokens, log-out. What `accounts` lets a device do, and how it ends.
 
-A refresh token is `family.generation.secret`. The family is one log-in; each use makes the next
-secret out of the last one and a new random salt, so a use whose answer was lost can be repeated for
-GRACE_S and gives the same token again. Only hashes of secrets are kept. Source: design.md D19, RFC
-9700 section 4.14.
+Source: design.md D19.
 """
 
 from __future__ import annotations
 
-import base64
-import hmac
 import logging
-import re
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from backends.accounts import Device, Ending, Profile
 from backends.telemetry.metrics import count
+from functions.domain import token_rotation
 from functions.domain.passwords import hasher
 from functions.domain.valid_tokens import TTL_S, set_valid_since, valid_since
 from functions.runtime.context import Context
@@ -36,14 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GRACE_MS: Final = 120_000
-"""So long after a rotation the token before gives the same successor: a client that did not get the
-answer asks again within minutes.
-"""
 _DAY_MS: Final = 86_400_000
-_TOKEN: Final = re.compile(
-    r"([A-Za-z0-9_\-]{22})\.([1-9][0-9]{0,9})\.([A-Za-z0-9_\-]{43})", re.ASCII
-)
 _MAX_RETRIES: Final = 5
 """Two uses of one token at once: the second finds what the first wrote.
 
@@ -91,7 +77,7 @@ async def log_in(body: endpoints.LogIn, context: Context, *, now_ms: int, networ
     # Never before the time from which on this device's tokens count: the one who ended it may have
     # had a faster clock.
     began_ms = max(now_ms, await valid_since(backends.cache, profile.user, body.device) or 0)
-    device, secret = new_device(
+    device, secret = token_rotation.new_device(
         profile.user, body.device, body.device_name or "", now_ms=began_ms, epoch=epoch
     )
     begun = await backends.log_ins.begin(device)
@@ -101,7 +87,7 @@ async def log_in(body: endpoints.LogIn, context: Context, *, now_ms: int, networ
     await publish_ended(ended, context, why="log_in")
     await accept_tokens(device, backends)
     count("knchat_log_ins_total", became="done")
-    return LogIn(device, profile, refresh_token(device, secret))
+    return LogIn(device, profile, token_rotation.text_of(device, secret))
 
 
 async def accept_tokens(device: Device, backends: Backends) -> None:
@@ -113,51 +99,25 @@ async def accept_tokens(device: Device, backends: Backends) -> None:
     )
 
 
-def new_device(
-    user: UserId, name: str, device_name: str, *, now_ms: int, epoch: int = 0
-) -> tuple[Device, str]:
-    """A device at the beginning of a log-in, and the secret of its first refresh token."""
-    secret = _text(secrets.token_bytes(32))
-    device = Device(
-        user=user,
-        device=name,
-        device_name=device_name,
-        family=secrets.token_urlsafe(16),
-        generation=1,
-        token_hash=_hash(secret),
-        previous_hash=None,
-        salt=secrets.token_bytes(32),
-        created_ms=now_ms,
-        seen_ms=now_ms,
-        rotated_ms=now_ms,
-        epoch=epoch,
-    )
-    return device, secret
-
-
 async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
     """New tokens for a device.
 
-    The token before gives the newest again, for GRACE_MS after it was used first. Raises Refused
-    unauthorized. A dead token was stolen, by who shows it or by who used it: its device is logged
-    out. So is a device that was idle, or logged in, for too long.
+    The token before gives the newest again, for token_rotation.GRACE_MS after it was used first.
+    Raises Refused unauthorized. A dead token was stolen, by who shows it or by who used it: its
+    device is logged out. So is a device that was idle, or logged in, for too long.
     """
-    match = _TOKEN.fullmatch(token)
-    if match is None:
-        raise Refused("unauthorized", "this is no refresh token")
-    family, generation, secret = match[1], int(match[2]), match[3]
+    family, generation, secret = token_rotation.parse(token)
     backends = context.backends
     for _ in range(_MAX_RETRIES):
         device = await backends.log_ins.device_of(family)
         if device is None:
             raise Refused("unauthorized", "this device is logged out: log in again")
-        backends.clock.not_below(
-            device.seen_ms
-        )  # else its token's time would not have come: this machine was ahead before a restart
+        # Else its token's time would not have come: this machine was ahead before a restart.
+        backends.clock.not_below(device.seen_ms)
         if now_ms >= ends_ms(device, backends.settings):
             await _log_out(device, context, why="expired", now_ms=now_ms)
             raise Refused("unauthorized", "this log-in is over: log in again")
-        renewed, following = _renewed(device, generation, secret, now_ms=now_ms)
+        renewed, following = token_rotation.rotated(device, generation, secret, now_ms=now_ms)
         if renewed is None:
             if generation < device.generation:
                 log.warning(
@@ -168,46 +128,8 @@ async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
             raise Refused("unauthorized", "this refresh token is dead: log in again")
         if await backends.log_ins.rotate(renewed, was_generation=device.generation):
             profiles = await backends.accounts.profiles([device.user])
-            return LogIn(renewed, profiles[device.user], refresh_token(renewed, following))
+            return LogIn(renewed, profiles[device.user], token_rotation.text_of(renewed, following))
     raise Unavailable("this token is being used by others at the same time")
-
-
-def _renewed(
-    device: Device, generation: int, secret: str, *, now_ms: int
-) -> tuple[Device | None, str]:
-    """The row after this token was used, and the secret to give out; no row
-    when the token is dead.
-    """
-    seen_ms = max(now_ms, device.seen_ms)
-    if generation == device.generation and hmac.compare_digest(_hash(secret), device.token_hash):
-        salt = secrets.token_bytes(32)
-        following = _following(secret, salt)
-        renewed = replace(
-            device,
-            generation=generation + 1,
-            token_hash=_hash(following),
-            previous_hash=device.token_hash,
-            salt=salt,
-            seen_ms=seen_ms,
-            rotated_ms=seen_ms,
-        )
-        return renewed, following
-    if (
-        generation + 1 == device.generation
-        and now_ms <= device.rotated_ms + GRACE_MS
-        and device.previous_hash is not None
-        and hmac.compare_digest(_hash(secret), device.previous_hash)
-    ):
-        return replace(device, seen_ms=seen_ms), _following(secret, device.salt)
-    return None, ""
-
-
-def _following(secret: str, salt: bytes) -> str:
-    """The secret after this one.
-
-    Without both it is random: the salt is drawn for each rotation and kept for no other.
-    """
-    return _text(hmac.digest(salt, secret.encode(), "sha256"))
 
 
 def ends_ms(device: Device, settings: Settings) -> int:
@@ -276,19 +198,6 @@ def own_profile(profile: Profile) -> endpoints.OwnProfile:
         email=profile.email,
         settings=None if profile.settings is None else dict(profile.settings),
     )
-
-
-def refresh_token(device: Device, secret: str) -> str:
-    """The token as its device keeps it."""
-    return f"{device.family}.{device.generation}.{secret}"
-
-
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _hash(secret: str) -> bytes:
-    return sha256(secret.encode()).digest()
 
 
 async def _session(login: LogIn, backends: Backends) -> endpoints.Session:

@@ -16,8 +16,7 @@ from backends.clock import Clock
 from backends.coordination import PartitionOwner
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions.domain import outbox, passwords
-from functions.endpoints import devices
+from functions.domain import outbox, passwords, token_rotation
 from functions.runtime.context import current_context, use_backends
 from schemas.errors import Unavailable
 from schemas.ids import UserId, parse_id_or_time, unix_ms_of
@@ -185,7 +184,7 @@ async def test_a_log_in_that_the_password_change_overtook_does_not_stand(
         )
     )
     await begun.wait()
-    device, _ = devices.new_device(user, "phone", "", now_ms=1)
+    device, _ = token_rotation.new_device(user, "phone", "", now_ms=1)
     await backends.log_ins.change_password(user, "changed meanwhile", was=kept, kept=device)
     go_on.set()
 
@@ -336,7 +335,9 @@ async def test_a_user_has_fifty_devices_at_most(ann, backends, topics):
     """The next one logs out the one that was unused longest, and that is told."""
     user = UserId(int(ann.user))
     for number in range(49):
-        device, _ = devices.new_device(user, f"d{number}", "", now_ms=int(time.time() * 1_000))
+        device, _ = token_rotation.new_device(
+            user, f"d{number}", "", now_ms=int(time.time() * 1_000)
+        )
         await backends.log_ins.begin(device)
 
     await ann.on("one-more")

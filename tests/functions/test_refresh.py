@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from functions.domain import token_rotation
 from functions.endpoints import devices
 from schemas.ids import UserId, parse_id_or_time, unix_ms_of
 from tests.functions.callers import PASSWORD, at, problem, revoked
@@ -55,7 +56,9 @@ async def test_the_next_token_cannot_be_derived(ann, backends):
     before = await backends.log_ins.device(user, "phone")
     following = (await ann.renew()).json()["refresh_token"].split(".")[2]
 
-    assert following != devices._following(ann.login["refresh_token"].split(".")[2], before.salt)
+    assert following != token_rotation._following(
+        ann.login["refresh_token"].split(".")[2], before.salt
+    )
 
 
 async def test_a_log_in_that_is_not_used_is_over_after_60_days(ann, backends, monkeypatch, topics):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from functions.domain import token_rotation
 from functions.domain.passwords import DUMMY_HASH
 from functions.endpoints import devices
 from functions.endpoints.accounts import register
@@ -55,7 +56,7 @@ async def _close(context: Context) -> None:
         kept = await backends.accounts.password_hash(user)
         if kept is None or not await context.passwords.check_change(user, password_of(name), kept):
             continue
-        nothing, _ = devices.new_device(user, "none", "", now_ms=backends.clock.now_ms())
+        nothing, _ = token_rotation.new_device(user, "none", "", now_ms=backends.clock.now_ms())
         changed = await backends.log_ins.change_password(user, DUMMY_HASH, was=kept, kept=nothing)
         if changed is not None:
             await devices.publish_ended([changed[1]], context, why="password")
