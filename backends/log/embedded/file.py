@@ -7,7 +7,6 @@ every function runs where it is called.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +19,7 @@ import msgspec
 
 from backends import private
 from backends.log import Bounds, ConsumerRecord
+from backends.log.embedded import data_folder
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import TOPICS
 
@@ -123,11 +123,11 @@ class LogFile:
 
     def __init__(self, path: Path, partitions: Mapping[str, int]) -> None:
         self.path = path
-        _make_folder(path.parent)
+        data_folder.make(path.parent)
         try:
             private.make_file(path)
         except OSError as error:
-            raise _unwritable(path.parent, error) from error
+            raise data_folder.unwritable(path.parent, error) from error
         try:
             with closing(self.connect()) as connection:
                 _make(connection, path, partitions)
@@ -273,53 +273,6 @@ def join(connection: sqlite3.Connection, group: str, offsets: Sequence[tuple[int
     connection.executemany(
         "INSERT OR IGNORE INTO starts VALUES (?, ?, ?)",
         [(group, slot, offset) for slot, offset in offsets],
-    )
-
-
-def own(folder: Path) -> int:
-    """Makes this process the owner of the data folder until it ends or closes the file descriptor
-    that it gets back.
-
-    Raises Unavailable, in one line, when another process owns it or it cannot be written.
-    """
-    _make_folder(folder)
-    try:
-        lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        process = os.pread(lock, 20, 0).decode().strip() or "unknown"
-        os.close(lock)
-        raise Unavailable(
-            f"{folder} is in use by another kn-chat (process {process}): stop it, or choose "
-            "another data folder"
-        ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes missing folders and their names durable: else a power cut could take the whole log with
-    its folder.
-    """
-    try:
-        for path in private.make_folder(folder):
-            parent = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> Unavailable:
-    return Unavailable(
-        f"the data folder {folder} cannot be written ({error.strerror}): choose another one "
-        "(KNCHAT_DATA)"
     )
 
 

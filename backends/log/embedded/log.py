@@ -28,6 +28,7 @@ from backends.log import (
     OnOffsetReset,
     ProducerRecord,
 )
+from backends.log.embedded import data_folder
 from backends.log.embedded import file as sql
 from backends.log.embedded.assignments import Group
 from backends.log.embedded.group_consumer import EmbeddedGroupConsumer
@@ -90,7 +91,7 @@ class EmbeddedLog:
         written.
         """
         if self._owner_lock is None:
-            self._owner_lock = sql.own(self._path.parent)
+            self._owner_lock = data_folder.own(self._path.parent)
 
     async def append(
         self, records: Sequence[ProducerRecord], *, then: Sequence[ProducerRecord] = ()
