@@ -66,7 +66,7 @@ class Reading:
     answered_s: float
 
 
-class TellsTime(Protocol):
+class TimeSource(Protocol):
     """A store with a clock."""
 
     async def read_clock(self, clock: Clock) -> Reading:
@@ -93,9 +93,9 @@ class Clock:
         """Seconds by CLOCK_BOOTTIME, for durations and deadlines within this process."""
         self._wall = wall
         self._alone = alone
-        self._told = asyncio.Event()
+        self._trusted = asyncio.Event()
         if alone:
-            self._told.set()
+            self._trusted.set()
         self._setting = threading.Lock()
         self._looked_s = elapsed()
         self._look_s = self._looked_s + _CHECK_INTERVAL_S
@@ -133,7 +133,7 @@ class Clock:
         with self._setting:
             offset_s = (
                 min(max(self._offset_s, earliest_s), latest_s)
-                if self._told.is_set()
+                if self._trusted.is_set()
                 else (earliest_s + latest_s) / 2
             )
             if offset_s < self._offset_s:
@@ -141,7 +141,7 @@ class Clock:
                     self._offset_s, max(offset_s, (newest_ms - BELOW_MS) / 1_000 - self.elapsed_s())
                 )
             self._offset_s = offset_s
-        self._told.set()
+        self._trusted.set()
 
     def not_below(self, unix_ms: int) -> None:
         """Sets the clock forwards to what this machine has written down before as a time.
@@ -152,12 +152,12 @@ class Clock:
             if self._alone:
                 self._offset_s = max(self._offset_s, unix_ms / 1_000 - self.elapsed_s())
 
-    async def follow(self, store: TellsTime) -> None:
+    async def follow(self, store: TimeSource) -> None:
         """Sets the clock by a store's once, where it is not alone. Raises Unavailable."""
         if not self._alone:
             self.synchronise(await store.read_clock(self))
 
-    async def keep(self, store: TellsTime) -> None:
+    async def keep(self, store: TimeSource) -> None:
         """Does that until cancelled, where it is not alone.
 
         While the store is unavailable it goes on by itself.
@@ -182,7 +182,7 @@ class Clock:
             since_s, self._looked_s = max(0.0, passed_s - self._looked_s), passed_s
             self._look_s = passed_s + _CHECK_INTERVAL_S
             off_s = self._wall() - (passed_s + self._offset_s)
-            if self._alone or not self._told.is_set():
+            if self._alone or not self._trusted.is_set():
                 self._offset_s += max(0.0, min(off_s, since_s * CORRECTED_S / 60))
             self._off, was_off = abs(off_s) > OFF_S, self._off
         gauge("knchat_clock_off_seconds", off_s)
@@ -200,12 +200,12 @@ class Clock:
         """Returns as soon as this clock can be trusted: a store's clock was
         read, or there is none.
         """
-        await self._told.wait()
+        await self._trusted.wait()
 
     @property
-    def told(self) -> bool:
+    def is_trusted(self) -> bool:
         """Whether it can be trusted now."""
-        return self._told.is_set()
+        return self._trusted.is_set()
 
     @property
     def remark(self) -> str:

@@ -86,9 +86,8 @@ def watch_signals(on_stop: Callable[[], object] = lambda: None) -> asyncio.Event
         on_stop()
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
-            signal.signal(
-                number, signal.SIG_DFL
-            )  # asyncio alone makes a KeyboardInterrupt of the next SIGINT
+            # asyncio alone makes a KeyboardInterrupt of the next SIGINT.
+            signal.signal(number, signal.SIG_DFL)
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop)

@@ -28,9 +28,9 @@ def make_file(file: Path) -> None:
     """
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except (
-        FileExistsError
-    ):  # not opened: closing it would take SQLite's locks from this process, should it have it open
+    except FileExistsError:
+        # Not opened: closing it would take SQLite's locks from this process, should it have it
+        # open.
         for path in (file, *(file.with_name(f"{file.name}-{part}") for part in ("wal", "shm"))):
             with suppress(FileNotFoundError):
                 held = path.stat()

@@ -62,10 +62,9 @@ class OnHttp:
 # What Knative's dispatcher is told (design.md D12): 60 linear steps of 0.5 s are 15 min, and after
 # a return at most 30 s are waited. What is dead-lettered then is tried again (`report_failed`). The
 # local dispatcher has no such end for what was acknowledged, and waits less.
-_PATIENT: Final = RetryPolicy(retry=60, backoff_delay_s=0.5)
-_RETRIES: Final = RetryPolicy(
-    retry=40, backoff_delay_s=0.1
-)  # strangers wait for SQL's return: at most 4 s too long, and 82 s a round
+_LONG: Final = RetryPolicy(retry=60, backoff_delay_s=0.5)
+# Strangers wait for SQL's return: at most 4 s too long, and 82 s a round.
+_RETRIES: Final = RetryPolicy(retry=40, backoff_delay_s=0.1)
 _HISTORY: Final = RetryPolicy(retry=2, backoff_delay_s=0.5)  # the caller has soon stopped waiting
 _SERVICES: Final = {"report_failed": "report-lost"}
 """Knative Services that keep an older name than their target."""
@@ -81,7 +80,7 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         module="events.send",
         topic=topics.COMMANDS,
         group="send",
-        retry_policy=_PATIENT,
+        retry_policy=_LONG,
         needs=("appends",),
         uses=("accounts",),
     ),
@@ -100,7 +99,7 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
             module="events.persist",
             topic=topic,
             group=group,
-            retry_policy=_PATIENT,
+            retry_policy=_LONG,
             needs=("appends", "chats"),
         )
         for topic, group in topics.HISTORY_GROUPS.items()
@@ -119,7 +118,7 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         module="events.report_failed",
         topic=topics.DEAD_LETTERS,
         group="report-lost",
-        retry_policy=_PATIENT,
+        retry_policy=_LONG,
         needs=("appends", "reads"),
     ),
     OnHttp(

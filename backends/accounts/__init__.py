@@ -158,7 +158,8 @@ class LogIns(Protocol):
     """Devices that are logged in, and how that ends.
 
     Times are Unix milliseconds and come from the caller. Whatever ends log-ins writes down in the
-    same transaction that the gateways have to hear of it: `untold` holds it until `told`.
+    same transaction that the gateways have to hear of it: `unpublished` holds it until
+    `mark_published`.
     """
 
     async def begin(self, device: Device) -> tuple[Device, Sequence[Ending]] | None:
@@ -206,10 +207,10 @@ class LogIns(Protocol):
         """
         ...
 
-    async def untold(self, *, limit: int) -> Sequence[Ending]:
+    async def unpublished(self, *, limit: int) -> Sequence[Ending]:
         """Endings that the log does not have yet, as far as is known; the oldest first."""
         ...
 
-    async def told(self, endings: Sequence[Ending]) -> None:
+    async def mark_published(self, endings: Sequence[Ending]) -> None:
         """The log has these now."""
         ...

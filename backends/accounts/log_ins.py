@@ -36,7 +36,7 @@ DEVICES: Final = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-# What gateways are still to be told. Hardly ever more than a few rows, so nothing but the key is
+# What gateways are still to hear of. Hardly ever more than a few rows, so nothing but the key is
 # indexed.
 ENDINGS: Final = sa.Table(
     "endings",
@@ -191,13 +191,13 @@ class SqlLogIns:
 
         return await self._database.write(work)
 
-    async def untold(self, *, limit: int) -> Sequence[Ending]:
+    async def unpublished(self, *, limit: int) -> Sequence[Ending]:
         """One SELECT."""
         query = sa.select(*_ENDING).order_by(ENDINGS.c.before_ms).limit(limit)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [Ending(*row) for row in rows]
 
-    async def told(self, endings: Sequence[Ending]) -> None:
+    async def mark_published(self, endings: Sequence[Ending]) -> None:
         """What has ended again meanwhile is another ending, and stays."""
         known = sa.and_(*(column == sa.bindparam(f"told_{column.name}") for column in _ENDING))
         rows = [

@@ -101,7 +101,7 @@ end
 return hits
 """)
 _ASKED: Final = struct.Struct(">Q8s")
-_HELD: Final = struct.Struct(">cQ8s")
+_ANSWER: Final = struct.Struct(">cQ8s")
 
 
 class RedisCache:
@@ -141,7 +141,7 @@ class RedisCache:
         )
         return [
             Held(MessageId(id_), content, confirmed=state == b"c", fresh=state == b"f")
-            for state, id_, content in _HELD.iter_unpack(answer)
+            for state, id_, content in _ANSWER.iter_unpack(answer)
         ]
 
     async def release(self, user: UserId, key: str) -> None:
@@ -190,7 +190,7 @@ class RedisCache:
         except TimeoutError as error:
             raise Unavailable(f"the cache does not answer within {PING_TIMEOUT_S:.0f} s") from error
         except RedisError as error:
-            raise _told(error) from error
+            raise _error_of(error) from error
 
     async def close(self) -> None:
         """See `Cache`."""
@@ -203,7 +203,7 @@ class RedisCache:
         try:
             return await self._try(script, keys, *arguments, limit_s=CALL_TIMEOUT_S)
         except (TimeoutError, RedisError) as error:
-            raise self._away(error) from error
+            raise self._unavailable(error) from error
 
     async def _try(
         self, script: _Script, keys: list[str], *arguments: bytes | int, limit_s: float
@@ -221,9 +221,9 @@ class RedisCache:
         try:
             return await self._connection.call(*words, limit_s=CALL_TIMEOUT_S)
         except (TimeoutError, RedisError) as error:
-            raise self._away(error) from error
+            raise self._unavailable(error) from error
 
-    def _away(self, error: Exception) -> Unavailable:
+    def _unavailable(self, error: Exception) -> Unavailable:
         """A wrong setting too, but for `ping`: callers go on without the cache, whatever is wrong
         with it.
         """
@@ -233,10 +233,10 @@ class RedisCache:
         # lead to another one by now.
         if isinstance(error, ReadOnlyError) or "READONLY" in str(error):
             self._connection.drop()
-        return Unavailable(_told(error).message)
+        return Unavailable(_error_of(error).message)
 
 
-def _told(error: Exception) -> ChatError:
+def _error_of(error: Exception) -> ChatError:
     """What a failure means: a setting that is wrong, or a server that is unavailable."""
     if isinstance(error, AuthenticationError):
         return Malformed(

@@ -71,9 +71,8 @@ class RedisConnection:
         async with _Timeout(limit_s):
             connection = self._connection or await self._connected()
             if connection is not self._connection or not connection.is_connected:
-                raise RedisConnectionError(
-                    "the connection was lost"
-                )  # else redis-py would connect by itself, without a reader of answers
+                # Else redis-py would connect by itself, without a reader of answers.
+                raise RedisConnectionError("the connection was lost")
             packed = connection.pack_command(*words)
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._asked.append(answer)

@@ -86,9 +86,8 @@ class CassandraChats:
         now_s = self._clock()
         writes: list[Statement] = []
         buckets: dict[tuple[ChatId, int], MessageId] = {}
-        for (chat, message), row in sorted(
-            newest_version.items()
-        ):  # neighbours share partitions and requests
+        # Neighbours share partitions and requests.
+        for (chat, message), row in sorted(newest_version.items()):
             bucket = bucket_of(message)
             values = (
                 message,

@@ -49,14 +49,13 @@ class SqlGeneratorLeases:
         def work(connection: sa.Connection) -> Lease:
             reading = self._database.read_clock(connection, self._clock)
             now_ms = reading.store_ms
+            # PostgreSQL: two claims at once take two rows; SQLite has one writer anyway.
             free = (
                 sa.select(GENERATORS.c.generator)
                 .where(GENERATORS.c.until_ms <= now_ms - COOLDOWN_MS)
                 .order_by(GENERATORS.c.until_ms, GENERATORS.c.generator)
                 .limit(1)
-                .with_for_update(
-                    skip_locked=True
-                )  # PostgreSQL: two claims at once take two rows; SQLite has one writer anyway
+                .with_for_update(skip_locked=True)
             )
             generator = connection.execute(free).scalar()
             if generator is None:

@@ -98,9 +98,8 @@ class Dispatcher:
         self._prefixes = Prefixes()
         self.up = asyncio.Event()
         """Set when it has joined its group."""
-        self._held: dict[
-            asyncio.Task[None], int
-        ] = {}  # events in memory, each by the task that delivers it, and their bytes
+        # Events in memory, each by the task that delivers it, and their bytes.
+        self._held: dict[asyncio.Task[None], int] = {}
         self._held_bytes = 0
         self._first: set[asyncio.Task[None]] = set()  # those of them that are in their first try
         self._resting: set[asyncio.Task[None]] = set()  # those that wait for their next

@@ -208,9 +208,8 @@ class KnativeLogProducer:
                 raise Malformed(
                     f"{name} is more than printable ASCII", field=name.removeprefix("ce-")
                 )
-            if (
-                name == "ce-partitionkey" and not value
-            ):  # it would be an empty key: one partition for all
+            # It would be an empty key: one partition for all.
+            if name == "ce-partitionkey" and not value:
                 raise Malformed("the partitionkey is empty", field="partitionkey")
         # Said also of an empty body: proxies on the way may refuse a POST of no known length.
         return [

@@ -110,26 +110,26 @@ class Server:
 
     def _connected(self, timeout_s: float) -> Connection:
         tls = self._tls()
-        line = socket.create_connection((self._host, self._port), CONNECT_TIMEOUT_S)
+        sock = socket.create_connection((self._host, self._port), CONNECT_TIMEOUT_S)
         try:
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _KEEPALIVE.items():
                 if hasattr(socket, option):
-                    line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
             connection = Connection(
                 self._user,
                 host=self._host,
                 database=self.name,
                 password=self._password,
-                sock=line,
+                sock=sock,
                 ssl_context=tls,
                 application_name="kn-chat",
                 startup_params=_startup_params(timeout_s),
             )
         except BaseException:
-            line.close()
+            sock.close()
             raise
-        connection.be_patient(timeout_s)
+        connection.set_read_timeout(timeout_s)
         return connection
 
     def _tls(self) -> ssl.SSLContext | bool:
@@ -164,8 +164,8 @@ class Connection(pg8000.Connection):  # type: ignore[misc] # pg8000 has no types
         self._prepared: dict[str, Any] = {}
         super().__init__(*arguments, **options)
 
-    def be_patient(self, timeout_s: float) -> None:
-        """How long the server may be silent from now on."""
+    def set_read_timeout(self, timeout_s: float) -> None:
+        """Sets how long the server may send nothing, from now on."""
         self._usock.settimeout(timeout_s)
 
     def execute_unnamed(
@@ -198,8 +198,8 @@ class Connection(pg8000.Connection):  # type: ignore[misc] # pg8000 has no types
             super().close()
 
     def handle_messages(self, context: Any) -> None:
-        """A line that breaks or stays silent becomes an error of the driver: SQLAlchemy then drops
-        it, for its answers may come yet.
+        """A connection that breaks or stays silent becomes an error of the driver: SQLAlchemy then
+        drops it, for its answers may come yet.
         """
         try:
             super().handle_messages(context)
@@ -243,9 +243,8 @@ def may_run_again(error: sa.exc.DBAPIError, *, worked: bool, again: int) -> bool
     if _said(error.orig)[0] in _ROLLED_BACK:
         return again < 5
     cause = error.orig and error.orig.__cause__
-    waited = (
-        isinstance(cause, TimeoutError) and cause.errno is None
-    )  # not what the kernel says of a peer that has vanished
+    # Not what the kernel says of a peer that has vanished.
+    waited = isinstance(cause, TimeoutError) and cause.errno is None
     return error.connection_invalidated and not worked and not waited and again == 0
 
 

@@ -33,7 +33,7 @@ class WriteAheadLog:
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(f"{path.name}-wal")
         self._next_bytes = CUT_BYTES
-        self._told = False
+        self._warned = False
 
     def keep_short(self, connection: sqlite3.Connection, *, timeout_ms: int, busy_ms: int) -> None:
         """Cuts it when it is long, outside a transaction. A look at its size costs 2 us.
@@ -55,8 +55,8 @@ class WriteAheadLog:
             )
         size = self._size()
         self._next_bytes = max(CUT_BYTES, size + RETRY_BYTES)
-        too_long, before = size > WARN_BYTES, self._told
-        self._told = too_long
+        too_long, before = size > WARN_BYTES, self._warned
+        self._warned = too_long
         if too_long and not before:
             log.warning(
                 "a reader does not end, and so a file grows",

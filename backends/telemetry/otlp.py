@@ -79,9 +79,8 @@ class Exporting:
             "service.version": version("kn-chat"),
             "service.instance.id": gethostname(),
         }
-        resource = (
-            Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())
-        )  # the last one wins
+        # The last one wins.
+        resource = Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())
         # Whether a trace is recorded was decided before anything of the SDK is called. At exit the
         # SDK would wait for 30 s.
         self._provider = TracerProvider(
@@ -91,7 +90,7 @@ class Exporting:
             _Bounded(_Counted(endpoint=f"{endpoint.rstrip('/')}/v1/traces"))
         )
         self._tracer = self._provider.get_tracer("kn-chat")
-        logging.getLogger(trace_exporter.__name__).addFilter(_Seldom())
+        logging.getLogger(trace_exporter.__name__).addFilter(_OneLineAMinute())
 
     def start(self, name: str, kind: tracing.Kind, parent: str | None, event: str) -> Recorded:
         """A span that begins now, inside `parent`, a well-formed traceparent, or in a new trace."""
@@ -149,7 +148,7 @@ class _Bounded(BatchSpanProcessor):
         super().on_end(span)
 
 
-class _Seldom(logging.Filter):
+class _OneLineAMinute(logging.Filter):
     """Lets one line a minute through: a collector that is unavailable is a line for every batch."""
 
     def __init__(self) -> None:

@@ -225,9 +225,8 @@ class Rows:
         """
         if not self._unasked:
             return
-        kept_ms = (
-            await self._log.kept_since(MESSAGES) + LONG_SKEW_MS
-        )  # outcomes of older ones may be gone
+        # Outcomes of older ones may be gone.
+        kept_ms = await self._log.kept_since(MESSAGES) + LONG_SKEW_MS
         unasked = sorted(id_ for _, id_ in self._unasked if unix_ms_of(id_) >= kept_ms)
         self._unasked = set()
         while unasked:

@@ -76,9 +76,9 @@ class Outbox:
         while self._wanted and tries < MAX_RETRIES:
             self._wanted = False
             try:
-                while endings := await self._log_ins.untold(limit=MAX_BATCH):
+                while endings := await self._log_ins.unpublished(limit=MAX_BATCH):
                     await self._append(endings)
-                    await self._log_ins.told(endings)
+                    await self._log_ins.mark_published(endings)
             except Unavailable as error:
                 self._wanted = True
                 if not tries:

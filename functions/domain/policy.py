@@ -66,7 +66,7 @@ class Policy:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._confirmed = BoundedDict[UserId, float](MAX_ENTRIES)  # in order of time
-        self._away = False
+        self._unavailable = False
         self._cooldown_until = 0.0
         self._probe: asyncio.Task[frozenset[UserId] | None] | None = None
 
@@ -85,7 +85,7 @@ class Policy:
             user for user in users if now - self._confirmed.get(user, -STALE_TTL_S) >= FRESH_TTL_S
         ]
         answered: frozenset[UserId] | None = frozenset()
-        if asked and self._away and not wait:
+        if asked and self._unavailable and not wait:
             answered = None
             if now >= self._cooldown_until and (self._probe is None or self._probe.done()):
                 self._probe = asyncio.create_task(self._query(asked, accounts, now))
@@ -109,9 +109,9 @@ class Policy:
             async with asyncio.timeout(QUERY_TIMEOUT_S):
                 found = await accounts.known(users)
         except (Unavailable, TimeoutError):
-            self._away, self._cooldown_until = True, self._clock() + COOLDOWN_S
+            self._unavailable, self._cooldown_until = True, self._clock() + COOLDOWN_S
             return None
-        self._away = False
+        self._unavailable = False
         for user in users:
             self._confirmed.pop(user, None)
         self._confirmed |= dict.fromkeys(found, now)

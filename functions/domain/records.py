@@ -123,9 +123,8 @@ class Writer:
         event = self._event(
             COMMANDS_ISSUED, str(command.id), pb.Commands(schema=1, commands=[command])
         )
-        if self._cause.id.endswith(
-            f".{command.id}"
-        ):  # it has gone round before: its name does not grow
+        # It has gone round before: its name does not grow.
+        if self._cause.id.endswith(f".{command.id}"):
             event = replace(event, id=self._cause.id)
         return ProducerRecord(RETRIES, event if time is None else replace(event, time=time))
 

@@ -59,9 +59,8 @@ async def answer(
     turns, pending = iter(_turns(waiting)), dict[asyncio.Task[pb.Answer], UserId]()
     try:
         for number in itertools.count():
-            asked = (
-                [] if isinstance(failed, Unavailable) else next(turns, [])
-            )  # a store that is unavailable will not answer the others either
+            # A store that is unavailable will not answer the others either.
+            asked = [] if isinstance(failed, Unavailable) else next(turns, [])
             turn = {
                 asyncio.create_task(
                     _within(query, backends.chats, now_ms=now_ms, until_s=until_s)

@@ -94,9 +94,8 @@ def http_app(allowed_origins: Iterable[str], *targets: str) -> ASGIApp:
                 scope, receive, send
             )
         else:
-            method = (
-                scope["method"] if scope["method"] in _METHODS else "OPTIONS"
-            )  # which no call has: 405 with Allow
+            # No call has OPTIONS: 405 with Allow.
+            method = scope["method"] if scope["method"] in _METHODS else "OPTIONS"
             await found({**scope, "method": method}, receive, send)
 
     return CORSMiddleware(
@@ -217,9 +216,10 @@ async def _live(receive: Receive, send: Send) -> None:
             named = os.environ.get("FUNCTION_TARGET", "")
             _own_app(named)
             keeping = keep_time(current_context().backends, named.split(","))
+            # But the clock, which is being set.
             await current_context().backends.health.check(
                 [port for port in uses(*named.split(",")) if port != "clock"]
-            )  # which is being set
+            )
         except ChatError as error:
             await _close(keeping)
             await send({"type": "lifespan.startup.failed", "message": error.message})

@@ -50,7 +50,7 @@ MAX_WAITING_EACH: Final = 128
 Refused one after another, MAX_CONCURRENT_EACH at once, they take 6.4 s: less than a handler has.
 """
 
-_TOLD: Final = {
+_REASONS: Final = {
     "device": "you ask for too much at once",
     "user": "you ask for too much at once",
     "address": "too much is asked from your address",
@@ -118,7 +118,7 @@ class Budgets:
         if wait_s := await self._wait_s(buckets, cost):
             kind = next(iter(whose))
             count("knchat_rate_limited_total", whose=kind)
-            raise Refused("rate_limited", _TOLD[kind], retry_after_s=wait_s)
+            raise Refused("rate_limited", _REASONS[kind], retry_after_s=wait_s)
 
     async def _wait_s(self, buckets: list[tuple[str, Allowance]], cost: float) -> float:
         now_s = asyncio.get_running_loop().time()

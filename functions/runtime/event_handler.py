@@ -122,7 +122,7 @@ def read(received: cloudevents.SdkEvent, backends: Backends, inboxes: Collection
     # Nothing is refused by a clock that was never set: its machine's may be a day ahead, and the
     # event would be a dead letter. The embedded log keeps what was not processed for as long as
     # that takes, and is reached over no network.
-    if keys and backends.settings.log != "embedded" and backends.clock.told:
+    if keys and backends.settings.log != "embedded" and backends.clock.is_trusted:
         check_age(event, inboxes, now_ms=now_ms)
     return event
 

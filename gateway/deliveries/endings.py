@@ -30,12 +30,12 @@ async def watch_endings(
     unavailable = False
     while True:
         try:
-            untold = await log_ins.untold(limit=MAX_PER_POLL)
+            unpublished = await log_ins.unpublished(limit=MAX_PER_POLL)
         except Unavailable as error:
             if not unavailable:
                 log.warning("ended log-ins cannot be looked up", extra={"error": error.message})
             unavailable = True
         else:
             unavailable = False
-            revocations.apply([ending.delivery for ending in untold], clock.now_ms())
+            revocations.apply([ending.delivery for ending in unpublished], clock.now_ms())
         await clock.sleep(jittered(interval_s))

@@ -55,8 +55,8 @@ def device(user, name="phone", **more):
     return Device(**(values | more))
 
 
-async def untold(log_ins, user):
-    return {ending for ending in await log_ins.untold(limit=100_000) if ending.user == user}
+async def unpublished(log_ins, user):
+    return {ending for ending in await log_ins.unpublished(limit=100_000) if ending.user == user}
 
 
 # ---- log-ins ----
@@ -71,7 +71,7 @@ async def test_a_device_comes_back_as_it_was_put(log_ins, user):
     assert await log_ins.device(user, "phone") == phone
     assert await log_ins.devices(user) == [phone]
     assert await log_ins.device(user, "tablet") is None
-    assert await untold(log_ins, user) == set()
+    assert await unpublished(log_ins, user) == set()
 
 
 async def test_a_new_log_in_ends_the_older_one_of_that_device(log_ins, user):
@@ -91,7 +91,7 @@ async def test_a_new_log_in_ends_the_older_one_of_that_device(log_ins, user):
     assert ended == [Ending(user, "phone", 9_001)]
     assert await log_ins.device_of(old.family) is None
     assert await log_ins.devices(user) == [begun, other]
-    assert await untold(log_ins, user) == set(ended)
+    assert await unpublished(log_ins, user) == set(ended)
 
 
 async def test_a_log_in_of_an_older_epoch_does_not_begin(log_ins, user, accounts):
@@ -187,7 +187,7 @@ async def test_an_ended_device_is_gone(log_ins, user):
     assert await log_ins.end(user, "phone", now_ms=900) is None
     assert await log_ins.device_of(phone.family) is None
     assert await log_ins.devices(user) == []
-    assert await untold(log_ins, user) == {Ending(user, "phone", 1_008)}
+    assert await unpublished(log_ins, user) == {Ending(user, "phone", 1_008)}
 
 
 async def test_a_log_in_is_ended_only_if_it_still_is_that_one(log_ins, user):
@@ -209,16 +209,16 @@ async def test_what_was_told_is_told_no_more(log_ins, user):
     for name in ("phone", "tablet"):
         await log_ins.begin(device(user, name))
         await log_ins.end(user, name, now_ms=5_000)
-    first = await untold(log_ins, user)
+    first = await unpublished(log_ins, user)
     await log_ins.begin(device(user))
     await log_ins.end(user, "phone", now_ms=7_000)
-    await log_ins.told(list(first))
+    await log_ins.mark_published(list(first))
 
     assert first == {Ending(user, "phone", 5_001), Ending(user, "tablet", 5_001)}
-    assert await untold(log_ins, user) == {Ending(user, "phone", 7_001)}
+    assert await unpublished(log_ins, user) == {Ending(user, "phone", 7_001)}
     await log_ins.begin(device(user))
     await log_ins.end(user, "phone", now_ms=6_000)
-    assert await untold(log_ins, user) == {Ending(user, "phone", 7_001)}
+    assert await unpublished(log_ins, user) == {Ending(user, "phone", 7_001)}
 
 
 async def test_a_new_password_ends_every_log_in_but_the_one_that_asks(log_ins, user, accounts):
@@ -238,7 +238,7 @@ async def test_a_new_password_ends_every_log_in_but_the_one_that_asks(log_ins, u
         None,
         begun,
     ]
-    assert await untold(log_ins, user) == {ending}
+    assert await unpublished(log_ins, user) == {ending}
 
 
 async def test_of_two_new_passwords_one_wins(log_ins, user):

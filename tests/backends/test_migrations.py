@@ -274,7 +274,7 @@ async def check_upgraded(database):
     assert [found.display_name for found in await accounts.search("jos\u00e9", limit=5)] == [
         "Jos\u00e9"
     ]
-    assert await log_ins.untold(limit=9) == []
+    assert await log_ins.unpublished(limit=9) == []
     assert (
         await log_ins.change_password(
             1,

@@ -271,7 +271,7 @@ async def test_a_removal_counts_while_the_log_is_unavailable_and_is_appended_lat
     refused = [await ann.get("/v1/me"), await ann.renew()]
     again = Backends(settings)  # a process that knows nothing of the first try
     use_backends(again)
-    assert [ending.device for ending in await again.log_ins.untold(limit=9)] == ["phone"]
+    assert [ending.device for ending in await again.log_ins.unpublished(limit=9)] == ["phone"]
 
     assert (await laptop.call("DELETE", "/v1/sessions/current")).status_code == 204
 
@@ -281,7 +281,7 @@ async def test_a_removal_counts_while_the_log_is_unavailable_and_is_appended_lat
         (int(ann.user), "laptop"),
         (int(ann.user), "phone"),
     ]
-    assert await again.log_ins.untold(limit=9) == []
+    assert await again.log_ins.unpublished(limit=9) == []
     await again.close()
 
 

@@ -54,7 +54,7 @@ class EmbeddedAssignments:
 
     def __init__(self, mine: frozenset[int]) -> None:
         self.mine = mine
-        self._told: frozenset[int] | None = None
+        self._reported: frozenset[int] | None = None
         self._end: Exception | None = None
         self._news = asyncio.Event()
 
@@ -62,12 +62,12 @@ class EmbeddedAssignments:
         return self
 
     async def __anext__(self) -> frozenset[int]:
-        while self._end is None and self._told == self.mine:
+        while self._end is None and self._reported == self.mine:
             self._news.clear()
             await self._news.wait()
         if self._end is not None:
             raise self._end
-        self._told = self.mine
+        self._reported = self.mine
         return self.mine
 
     def set_assignment(self, assignment: frozenset[int]) -> None:

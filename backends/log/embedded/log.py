@@ -188,9 +188,8 @@ class EmbeddedLog:
             bounds = await self.bounds(topic, range(place.partitions))
             starts = {partition: getattr(held, start) for partition, held in bounds.items()}
             pairs = [*place.slots(starts).items()]
-            await self.run(
-                partial(sql.join, group=group, offsets=pairs), durable=False
-            )  # before anything can be dropped
+            # Before anything can be dropped.
+            await self.run(partial(sql.join, group=group, offsets=pairs), durable=False)
             async with self.follow(topic, starts | await self.committed(group, topic)) as reader:
                 yield EmbeddedGroupConsumer(self, group, place, reader)
         finally:

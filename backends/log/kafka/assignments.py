@@ -45,7 +45,7 @@ class KafkaAssignments:
         self._left = False
         self._asked_at = time.monotonic()
         self._mine: frozenset[int] = frozenset()
-        self._told: frozenset[int] | None = None
+        self._reported: frozenset[int] | None = None
         self._published: frozenset[int] = frozenset()
         self._news = asyncio.Event()
         make = partial(
@@ -72,7 +72,9 @@ class KafkaAssignments:
         return self
 
     async def __anext__(self) -> frozenset[int]:
-        while self._thread.error is None and not self._thread.closed and self._told == self._mine:
+        while (
+            self._thread.error is None and not self._thread.closed and self._reported == self._mine
+        ):
             self._news.clear()
             try:
                 async with asyncio.timeout(POLL_INTERVAL_S):
@@ -83,7 +85,7 @@ class KafkaAssignments:
             raise StopAsyncIteration
         if self._thread.error is not None:
             raise self._thread.error
-        self._told = self._mine
+        self._reported = self._mine
         return self._mine
 
     async def close(self) -> None:

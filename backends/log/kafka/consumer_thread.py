@@ -141,7 +141,7 @@ class ConsumerThread:
             with self._brokers.errors():
                 consumer = self._make()
                 try:
-                    while self._obey(consumer):
+                    while self._run_commands(consumer):
                         self._poll(consumer)
                 finally:
                     consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
@@ -152,7 +152,7 @@ class ConsumerThread:
             error = Unavailable(f"the log cannot be read ({type(caught).__name__})")
         self.call_soon(self._end, error)
 
-    def _obey(self, consumer: KafkaConsumer) -> bool:
+    def _run_commands(self, consumer: KafkaConsumer) -> bool:
         """Does what the loop asks for, and says whether to go on."""
         while True:
             try:
@@ -171,9 +171,8 @@ class ConsumerThread:
             consumer.poll(timeout_ms=POLL_TIMEOUT_MS)
         except kafka_errors.FencedInstanceIdError as error:
             raise Evicted("another process has this member's place in the group") from error
-        except (
-            kafka_errors.RetriableError
-        ):  # the brokers are unavailable or move something: kafka-python finds them again
+        except kafka_errors.RetriableError:
+            # The brokers are unavailable or move something: kafka-python finds them again.
             time.sleep(_RETRY_DELAY_S)
 
     def call_soon(self, callback: Callable[..., None], *args: object) -> None:

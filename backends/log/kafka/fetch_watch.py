@@ -64,7 +64,8 @@ class FetchWatch:
             except (
                 aio_errors.KafkaError,
                 TimeoutError,
-            ):  # the brokers are unavailable, or partitions move: that is not what is looked for
+            ):
+                # The brokers are unavailable, or partitions move: that is not what is looked for.
                 behind = {}
                 continue
             stuck = [place for place, position in at.items() if behind.get(place) == position]

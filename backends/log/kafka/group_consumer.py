@@ -110,9 +110,8 @@ class KafkaGroupConsumer:
         faster.
         """
         mine = consumer.assignment()
-        self._next = {
-            place: offset for place, offset in self._next.items() if place in mine
-        }  # what was another's meanwhile, that one has read
+        # What was another's meanwhile, that one has read.
+        self._next = {place: offset for place, offset in self._next.items() if place in mine}
         for place, records in polled.items():
             offset, to = self._next.get(place), records[0].offset
             self._next[place] = records[-1].offset + 1
@@ -135,10 +134,11 @@ class KafkaGroupConsumer:
             TopicPartition(self._name, partition): offset for partition, offset in offsets.items()
         }
         commits = {place: offset for place, offset in places.items() if place in mine}
+        # A rebalance has begun that moment: the records come again.
         with (
             self._brokers.errors(),
             suppress(aio_errors.IllegalStateError),
-        ):  # that moment a rebalance has begun: comes again
+        ):
             if commits:
                 async with asyncio.timeout(_COMMIT_TIMEOUT_S):  # else it tries without end
                     await consumer.commit(commits)

@@ -113,12 +113,12 @@ class Producer:
                 if not call.left:
                     raise _ours(error) from error
                 break
-            sent.add_done_callback(partial(self._land, call, size))
+            sent.add_done_callback(partial(self._on_sent, call, size))
         await call.future
         if call.error is not None:
             raise _ours(call.error) from call.error
 
-    def _land(self, call: _Call, size: int, sent: asyncio.Future[object]) -> None:
+    def _on_sent(self, call: _Call, size: int, sent: asyncio.Future[object]) -> None:
         self._bytes -= size
         call.left -= 1
         error = kafka_errors.ProducerClosed() if sent.cancelled() else sent.exception()

@@ -88,9 +88,8 @@ class _Worker:
     def hangs(self) -> bool:
         """Whether the question that it is at is over its time."""
         since_s = self._since_s
-        return (
-            since_s is not None and time.monotonic() - since_s > 0.9 * TIMEOUT_S
-        )  # who waits for it counts from a moment before
+        # Who waits for it counts from a moment before.
+        return since_s is not None and time.monotonic() - since_s > 0.9 * TIMEOUT_S
 
     async def ask(self, question: Callable[[Reader], Result], timeout_s: float) -> Result:
         def in_thread() -> Result:

@@ -57,9 +57,8 @@ class Reader:
         """
         (described,) = self._asked_admin().describe_topics([self._brokers.topic(topic)])
         error = kafka_errors.for_code(described["error_code"])
-        if (
-            error is kafka_errors.UnknownTopicOrPartitionError
-        ):  # kafka-python would have us ask again: it may be made in a moment
+        # kafka-python would have us ask again: it may be made in a moment.
+        if error is kafka_errors.UnknownTopicOrPartitionError:
             raise Unavailable(
                 f"there is no topic {topic} in Kafka: `kn-chat topics create` makes it"
             )

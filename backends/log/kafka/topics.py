@@ -85,9 +85,8 @@ class KafkaTopics:
         try:
             if new:
                 admin.create_topics(new, wait_for_metadata=True)
-        except (
-            kafka_errors.TopicAlreadyExistsError
-        ):  # another process creates them too: see what is left
+        except kafka_errors.TopicAlreadyExistsError:
+            # Another process creates them too: see what is left.
             return self._create(admin)
         except kafka_errors.InvalidReplicationFactorError as error:
             wanted = f"KNCHAT_KAFKA_REPLICATION={self._replication}"

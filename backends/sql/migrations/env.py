@@ -8,9 +8,8 @@ import logging
 
 from alembic import context
 
-logging.getLogger("alembic").setLevel(
-    logging.WARNING
-)  # its INFO lines tell operators nothing; `migrate` logs one that does
+# Its INFO lines tell operators nothing; `migrate` logs one that does.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 context.configure(connection=context.config.attributes["connection"])
 context.run_migrations()

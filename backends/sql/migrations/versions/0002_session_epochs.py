@@ -16,7 +16,7 @@ revision = "0002"
 down_revision = "0001"
 
 _KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-_AT_ONCE = 1_000
+_MAX_BATCH = 1_000
 
 
 def upgrade() -> None:
@@ -48,7 +48,7 @@ def _compose_names() -> None:
     page = (
         sa.select(accounts.c.user, accounts.c.display_name)
         .order_by(accounts.c.user)
-        .limit(_AT_ONCE)
+        .limit(_MAX_BATCH)
     )
     after = -1
     while rows := connection.execute(page.where(accounts.c.user > after)).all():
