@@ -57,7 +57,7 @@ def places() -> dict[tuple[Path, str | None], int]:
         ("CONTRIBUTING.md", "how-to-add", "### A function"),
         ("CONTRIBUTING.md", "how-to-add", "### A store"),
         ("CONTRIBUTING.md", "how-to-add", "### A setting"),
-        ("docs/protocol.md", "close-codes", r"\| 4003 \| too slow \|"),
+        ("docs/protocol.md", "close-codes", r"\| 4003 \| slow consumer \|"),
     ],
     ids=[
         "ok",

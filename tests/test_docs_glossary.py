@@ -9,6 +9,7 @@ from typing import Final, get_args
 
 import msgspec
 
+import knchat_client
 from backends.settings import Settings
 from functions import triggers
 from functions.runtime import openapi
@@ -44,8 +45,14 @@ def _names() -> dict[str, str]:
         *TOPICS,
         *(trigger.target for trigger in triggers.TRIGGERS),
         *(item.metadata["variable"] or item.name for item in dataclasses.fields(Settings)),
+        *knchat_client.__all__,
+        *(name for name in vars(knchat_client.Client) if not name.startswith("_")),
     ]
-    return {word: name for name in names for word in re.findall(r"[a-z]+", name.lower())}
+    return {
+        word.lower(): name
+        for name in names
+        for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+    }
 
 
 # What a path or variable begins with, units, and prepositions.
@@ -53,8 +60,8 @@ _PLAIN: Final = frozenset({"v", "k", "s", "ms", "in", "per", "at", "from", "to"}
 
 
 def test_the_glossary_has_every_noun_of_the_public_api():
-    """Frames and their fields, calls and bodies, commands, topics, functions and settings; singular
-    or plural.
+    """Frames and their fields, calls and bodies, commands, topics, functions, settings, and what
+    the Python client has; singular or plural.
     """
     said = set(re.findall(r"[a-z]+", GLOSSARY.lower()))
     forms = {

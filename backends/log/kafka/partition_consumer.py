@@ -33,9 +33,8 @@ class KafkaPartitionConsumer:
         self._on_offset_reset = on_offset_reset
         self._consumer: AIOKafkaConsumer | None = None
         self._watch: FetchWatch | None = None
-        self._next: dict[
-            int, int
-        ] = {}  # of each partition that is followed, the offset to take next
+        # Of each partition that is followed, the offset to take next.
+        self._next: dict[int, int] = {}
         self._taken: deque[ConsumerRecord] = deque()
         self._closed = False
 
