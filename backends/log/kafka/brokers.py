@@ -21,10 +21,8 @@ from aiokafka import errors as aio_errors
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
-from kafka.net.manager import KafkaConnectionManager
-from kafka.net.selector import NetworkSelector
-from kafka.net.transport import KafkaTCPTransport
 
+from backends.log.kafka.refusals import refusal_of
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import TOPICS
 
@@ -41,9 +39,6 @@ REQUEST_TIMEOUT_MS: Final = 5_000
 # A first contact takes 10 to 40 ms (measured); a node that is unavailable must leave time to try
 # another one within an append's 10 s.
 _BOOTSTRAP_TIMEOUT_MS: Final = 4_000
-# A refusal is there after 10 ms (TLS) to 350 ms (SCRAM, beside twelve other programs); all three
-# brokers' must fit into the time above.
-_CONNECT_TIMEOUT_MS: Final = 1_000
 # kafka-python's 30 s would keep us disconnected for so long after a broker's return.
 _MAX_RECONNECT_DELAY_MS: Final = 1_000
 _RETRY_DELAY_S: Final = 0.1
@@ -238,7 +233,7 @@ class Brokers:
         if self._reached or self._options["security_protocol"] == "PLAINTEXT":
             return
         for number in range(len(self._options["bootstrap_servers"])):
-            match self._try(number):
+            match refusal_of(self._options, number):
                 case None:
                     return
                 case kafka_errors.SaslAuthenticationFailedError():
@@ -267,52 +262,6 @@ class Brokers:
 
     def _wrong(self, text: str, variable: str) -> Malformed | Unavailable:
         return Unavailable(text) if self._reached else Malformed(text, field=variable)
-
-    def _try(self, number: int) -> BaseException | None:
-        """Why one of the brokers cannot be spoken to; None: it can."""
-        net = NetworkSelector()
-        manager = _Introduction(net, **self._options)
-
-        async def connect() -> None:
-            await manager.get_connection(f"bootstrap-{number}", timeout_ms=_CONNECT_TIMEOUT_MS)
-
-        try:
-            net.run(connect)
-        except (
-            Exception
-        ) as error:  # the library's, Python's and the system's alike: what it was is the question
-            return manager.refusal or error
-        finally:
-            manager.close()
-            net.close()
-        return None
-
-
-class _Introduction(KafkaConnectionManager):  # type: ignore[misc] # the library has no types
-    """Connections that keep what the library loses: why TLS failed, and a broker's last words
-    before it hangs up on us.
-    """
-
-    refusal: BaseException | None = None
-
-    async def _build_transport(
-        self, node: Any, timeout_at: float | None = None
-    ) -> KafkaTCPTransport:
-        try:
-            transport = await super()._build_transport(node, timeout_at=timeout_at)
-        except kafka_errors.KafkaConnectionError as error:
-            self.refusal = error.__context__
-            raise
-        receive = transport._sock_recv  # noqa: SLF001 - no public way
-
-        def words_first() -> tuple[bytes, Exception | None]:
-            # "Authentication failed" and the end of the line come together when we are slow; the
-            # library then drops the words.
-            received, end = receive()
-            return received, None if received else end
-
-        transport._sock_recv = words_first  # noqa: SLF001 - see above
-        return transport
 
 
 def _not_reached() -> Unavailable:
