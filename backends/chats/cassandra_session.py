@@ -193,9 +193,8 @@ class CassandraSession:
         except Malformed as error:
             if pinging:
                 raise
-            raise Unavailable(
-                error.message
-            ) from error  # to who writes, Malformed would mean that the row is impossible
+            # To a caller that writes, Malformed would mean that the row is impossible.
+            raise Unavailable(error.message) from error
         finally:
             self._calls -= 1
             if self._closed and not self._calls:

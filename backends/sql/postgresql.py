@@ -101,7 +101,8 @@ class Server:
                     pg8000.Error,
                     scramp.ScramException,
                     KeyError,
-                ) as error:  # KeyError: no PostgreSQL speaks there
+                ) as error:
+                    # KeyError: no PostgreSQL speaks there.
                     self._failed, self._left_alone_until = error, time.monotonic() + COOLDOWN_S
                 else:
                     self._failed = None
