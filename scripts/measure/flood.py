@@ -19,9 +19,8 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -31,8 +30,8 @@ import uvloop
 from functions.endpoints import accounts, chats, devices
 from functions.runtime import openapi
 from functions.runtime.http_endpoint import Endpoint
-from measure.flooder import Connection, Http
-from measure.process import ahead_of_others
+from measure.flooder import Http
+from measure.other_user import OTHER_ADDRESS, PASSWORD, OtherUser, User, Waits, p99
 from measure.product import Product
 from schemas import costs, frames
 
@@ -45,9 +44,6 @@ It exits with 1 when the other user's p99 grew by more than --most (and by more 
 when a flood was told a time that was not true, or when sends, searches or questions were never told
 `rate_limited`."""
 
-OTHER: Final = "127.0.0.2"
-"""The address of the one who is measured."""
-PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - accounts live as long as a run
 PEOPLE: Final = 20_000
 """Who can be searched for; half of them by the same three letters."""
 FILL: Final = 300
@@ -55,24 +51,6 @@ FILL: Final = 300
 MAX_CONCURRENT: Final = 32
 RATE: Final = 600
 """Frames a second: more than a session may say."""
-SEND_INTERVAL_S, ME_INTERVAL_S, LOG_IN_INTERVAL_S = 0.02, 0.05, 1.0
-
-
-@dataclass(slots=True)
-class Felt:
-    """What the other user has waited, in ms."""
-
-    ack: list[float] = field(default_factory=list)
-    me: list[float] = field(default_factory=list)
-    log_in: list[float] = field(default_factory=list)
-
-    def __add__(self, other: Felt) -> Felt:
-        return Felt(self.ack + other.ack, self.me + other.me, self.log_in + other.log_in)
-
-
-def p99(waits: list[float]) -> float:
-    """The wait that one in a hundred was above; of fewer than a hundred the longest."""
-    return sorted(waits)[min(len(waits) - 1, len(waits) * 99 // 100)] if waits else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +59,8 @@ class Round:
     was told.
     """
 
-    calm: Felt
-    felt: Felt
+    calm: Waits
+    flooded: Waits
     told: dict[str, Any]
 
 
@@ -90,78 +68,11 @@ def medians(rounds: list[Round], what: str) -> tuple[float, float]:
     """Of the 99th percentiles of `ack` or `me`, in ms: in the calm, and while it was flooded."""
     return (
         median(p99(getattr(each.calm, what)) for each in rounds),
-        median(p99(getattr(each.felt, what)) for each in rounds),
+        median(p99(getattr(each.flooded, what)) for each in rounds),
     )
 
 
-@dataclass(slots=True)
-class Person:
-    """A user with a log-in."""
-
-    name: str
-    user: str
-    token: str
-    refresh: str
-    gateway: str
-
-
-class Other:
-    """The user who is measured: one session, and calls beside."""
-
-    def __init__(self, address: str, me: Person) -> None:
-        self._http, self._logging_in = Http(address, own=OTHER), Http(address, own=OTHER)
-        self._me = me
-        self._connection = Connection()
-
-    async def open(self) -> None:
-        """Connects."""
-        await self._connection.open(self._me.gateway, self._me.token, "phone")
-
-    async def feel(self, seconds: float) -> Felt:
-        """Sends, asks and logs in for so long."""
-        felt, until_s = Felt(), time.monotonic() + seconds
-        chat = f"d-{self._me.user}-{self._me.user}"
-        log_in = {"user_name": self._me.name, "password": PASSWORD, "device": "tablet"}
-
-        async def repeat(every_s: float, waits: list[float], ask: Any) -> None:
-            while time.monotonic() < until_s:
-                began_s = time.monotonic()
-                await ask()
-                waits.append((time.monotonic() - began_s) * 1_000)
-                await asyncio.sleep(max(0.0, began_s + every_s - time.monotonic()))
-
-        async def send() -> None:
-            reply = await self._connection.ask(
-                {"type": "send", "chat": chat, "key": secrets.token_hex(4), "text": "hello"}
-            )
-            if reply["type"] != "ok":
-                raise SystemExit(f"the other user was refused: {reply}")
-
-        async def call(connection: Http, *request: str, **more: Any) -> None:
-            status, _, content = await connection.ask(*request, **more)
-            if status >= 400:
-                raise SystemExit(
-                    f"the other user was refused: {request} {status} {content[:200]!r}"
-                )
-
-        with ahead_of_others():
-            await asyncio.gather(
-                repeat(SEND_INTERVAL_S, felt.ack, send),
-                repeat(
-                    ME_INTERVAL_S,
-                    felt.me,
-                    lambda: call(self._http, "GET", "/v1/me", token=self._me.token),
-                ),
-                repeat(
-                    LOG_IN_INTERVAL_S,
-                    felt.log_in,
-                    lambda: call(self._logging_in, "POST", "/v1/sessions", body=log_in),
-                ),
-            )
-        return felt
-
-
-def tasks(flooder: Person) -> dict[str, dict[str, Any]]:
+def tasks(flooder: User) -> dict[str, dict[str, Any]]:
     """What is flooded with, by name: every call that is declared, and every frame but the first."""
     chat = f"d-{flooder.user}-{flooder.user}"
     bodies: dict[Endpoint, Any] = {
@@ -230,7 +141,7 @@ class Flood:
         await self._product.start()
         self.address = self._product.http.removeprefix("http://")
         await asyncio.to_thread(self._populate)
-        self.other = Other(self.address, await self.person("other"))
+        self.other = OtherUser(self.address, await self.person("other"))
         await self.other.open()
 
     async def stop(self) -> None:
@@ -250,11 +161,11 @@ class Flood:
             )
         database.close()
 
-    async def person(self, name: str) -> Person:
+    async def person(self, name: str) -> User:
         """A new user, logged in; by the address of the other user, whose limit no flood has
         touched.
         """
-        http, name = Http(self.address, own=OTHER), f"{name}-{secrets.token_hex(4)}"
+        http, name = Http(self.address, own=OTHER_ADDRESS), f"{name}-{secrets.token_hex(4)}"
         await http.ask("POST", "/v1/users", body={"user_name": name, "password": PASSWORD})
         status, _, content = await http.ask(
             "POST",
@@ -265,12 +176,12 @@ class Flood:
         if status != 201:
             raise SystemExit(f"{name} cannot log in: {status} {content[:200]!r}")
         log_in = json.loads(content)
-        return Person(
+        return User(
             name, log_in["user"], log_in["access_token"], log_in["refresh_token"], log_in["gateway"]
         )
 
-    async def flood(self, name: str, seconds: float) -> tuple[dict[str, Any], Felt]:
-        """One flood; what the flooder was told, and what the other user felt."""
+    async def flood(self, name: str, seconds: float) -> tuple[dict[str, Any], Waits]:
+        """One flood; what the flooder was told, and the other user's waits."""
         task = tasks(await self.person("flood"))[name]
         task |= {"http": self.address, "seconds": seconds}
         if "history" in name or "digest" in name or "messages" in name:
@@ -286,11 +197,11 @@ class Flood:
         )
         told = asyncio.create_task(process.communicate(json.dumps(task).encode()))
         await asyncio.sleep(0.3)  # it starts
-        felt = await self.other.feel(seconds)
+        flooded = await self.other.measure(seconds)
         output, _ = await told
         if process.returncode:
             raise SystemExit(f"the flooder of {name} failed")
-        return json.loads(output), felt
+        return json.loads(output), flooded
 
 
 def slower(rounds: list[Round], options: argparse.Namespace) -> list[str]:
@@ -337,8 +248,8 @@ def row(name: str, rounds: list[Round], options: argparse.Namespace) -> str:
     ack, me = ("{:.1f} -> {:.1f}".format(*medians(rounds, what)) for what in ("ack", "me"))
     log_in = "{:.0f} -> {:.0f}".format(
         *(
-            max(wait for felt in side for wait in felt.log_in)
-            for side in ([each.calm for each in rounds], [each.felt for each in rounds])
+            max(wait for waits in side for wait in waits.log_in)
+            for side in ([each.calm for each in rounds], [each.flooded for each in rounds])
         )
     )
     return (
@@ -353,21 +264,21 @@ async def measure(options: argparse.Namespace) -> int:
     flood, bad = Flood(folder), 0
     try:
         await flood.start()
-        names = options.only or list(tasks(Person("", "1", "", "", "")))
+        names = options.only or list(tasks(User("", "1", "", "", "")))
         print(
             f"{'flood':42}{'rounds':>7}{'asked/s':>8}{'limited':>9}{'true':>6}"
             f"{'ack p99 ms':>18}{'me p99 ms':>18}{'log-in worst ms':>20}",
             flush=True,
         )
-        await flood.other.feel(3)
-        calm = await flood.other.feel(options.calm)
+        await flood.other.measure(3)
+        calm = await flood.other.measure(options.calm)
         for name in names:
             rounds: list[Round] = []
             while not rounds or (len(rounds) < options.rounds and slower(rounds, options)):
-                told, felt = await flood.flood(name, options.seconds)
+                told, flooded = await flood.flood(name, options.seconds)
                 await asyncio.sleep(1)
-                after = await flood.other.feel(options.calm)
-                rounds.append(Round(calm + after, felt, told))
+                after = await flood.other.measure(options.calm)
+                rounds.append(Round(calm + after, flooded, told))
                 calm = after
             print(row(name, rounds, options), flush=True)
             found = problems(name, rounds, options)
@@ -414,7 +325,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--noise", type=float, default=5, help="ms more that are no matter (default 5)"
     )
     options = parser.parse_args(arguments)
-    known = list(tasks(Person("", "1", "", "", "")))
+    known = list(tasks(User("", "1", "", "", "")))
     if unknown := [name for name in options.only or () if name not in known]:
         parser.error(f"there is no {unknown[0]!r}; there are {', '.join(known)}")
     return uvloop.run(measure(options))

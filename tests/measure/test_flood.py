@@ -12,10 +12,11 @@ import pytest
 
 from functions.runtime import openapi
 from measure import flood
+from measure.other_user import User, Waits
 from schemas import frames
 
 LOOSE = Namespace(most=10, noise=1_000, seconds=3)
-UNREGISTERED = flood.Person("unregistered", "1", "", "", "")
+UNREGISTERED = User("unregistered", "1", "", "", "")
 
 
 def test_every_call_and_frame_can_be_flooded_with():
@@ -32,13 +33,13 @@ def test_what_a_flood_should_not_do_is_found():
     """Slower others, a time that is not true, and no limit at all."""
     strict = Namespace(most=1.3, noise=1, seconds=20)
     calm, slow = (
-        flood.Felt([10.0] * 100, [5.0] * 100, [50.0]),
-        flood.Felt([20.0] * 100, [5.5] * 100, [50.0]),
+        Waits([10.0] * 100, [5.0] * 100, [50.0]),
+        Waits([20.0] * 100, [5.5] * 100, [50.0]),
     )
     told = {"told": {"ok": 9_000}, "limited": 0, "true": False}
 
-    def rounds(told, *felt):
-        return [flood.Round(calm, each, told) for each in felt]
+    def rounds(told, *waits):
+        return [flood.Round(calm, each, told) for each in waits]
 
     assert flood.problems("send", rounds(told, slow), strict) == [
         "ack p99 10.0 -> 20.0 ms",
@@ -65,11 +66,11 @@ async def test_one_account_does_not_make_others_wait(tmp_path):
     )
     await product.start()
     try:
-        calm = await product.other.feel(2)
+        calm = await product.other.measure(2)
         for name in ("history", "GET /v1/users", "PUT /v1/me/password"):
-            told, felt = await product.flood(name, LOOSE.seconds)
+            told, waits = await product.flood(name, LOOSE.seconds)
 
-            assert flood.problems(name, [flood.Round(calm, felt, told)], LOOSE) == [], name
+            assert flood.problems(name, [flood.Round(calm, waits, told)], LOOSE) == [], name
             assert told["limited"], (name, json.dumps(told))
     finally:
         await product.stop()
