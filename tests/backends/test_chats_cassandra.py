@@ -167,7 +167,7 @@ async def test_years_of_silence_cost_nothing(connect, pair):
 
 
 async def test_buckets_are_ten_days_from_the_epoch_of_ids():
-    """For ever: rows that are there would not be found by another rule."""
+    """Always: rows that are there would not be found by another rule."""
     first = 7 * BUCKET_MS << 22
 
     assert [bucket_of(id_) for id_ in (1, first - 1, first, LATEST)] == [0, 6, 7, 2545]

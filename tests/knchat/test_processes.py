@@ -74,16 +74,16 @@ async def test_one_with_a_url_is_ready_when_that_answers():
     """`/readyz` with 200; what it prints does not count."""
     with_server = """
 import http.server, sys
-class Door(http.server.BaseHTTPRequestHandler):
+class Probe(http.server.BaseHTTPRequestHandler):
     asked = 0
     def do_GET(self):
-        Door.asked += 1
-        self.send_response(200 if self.path == '/readyz' and Door.asked > 2 else 503)
+        Probe.asked += 1
+        self.send_response(200 if self.path == '/readyz' and Probe.asked > 2 else 503)
         self.end_headers()
     def log_message(self, *args):
         pass
 print('ready', flush=True)
-http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Door).serve_forever()
+http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Probe).serve_forever()
 """
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
@@ -181,14 +181,14 @@ def activated(program, *, backlog=16):
 
 ANSWERS = """
 import http.server, os, socket, sys
-class Door(http.server.BaseHTTPRequestHandler):
+class Probe(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(str(os.getpid()).encode())
     def log_message(self, *args):
         pass
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Door, bind_and_activate=False)
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Probe, bind_and_activate=False)
 server.socket = socket.socket(fileno=int(sys.argv[1]))
 server.serve_forever()
 """
