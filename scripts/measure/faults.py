@@ -107,11 +107,11 @@ def problems(fault: Fault, step: report.Step, scene: Scene, *, kept_ns: int = 0)
         if (slow := _slow(record, inside)) > SHARE_SLOW * len(inside):
             found.append(
                 f"{slow} of {len(inside)} messages took longer than {MAX_WAIT_S:g} s while it was "
-                "away, and all should go on"
+                "unavailable, and all should go on"
             )
         if fault.p99_s and (p99_s := _p99_s(record, inside)) > fault.p99_s:
             found.append(
-                f"p99 of deliveries was {p99_s * 1e3:.0f} ms while it was away, not "
+                f"p99 of deliveries was {p99_s * 1e3:.0f} ms during the outage, not "
                 f"{fault.p99_s * 1e3:.0f}"
             )
     if fault.kept_s and kept_ns > scene.ended_ns + fault.kept_s * 1e9:

@@ -41,8 +41,8 @@ class Scene:
     kills: int = 0
     outage_s: float = 0.0
     began_ns: int = 0
-    """When it began; `back_ns`: when what was away was asked to come back; `ended_ns`: when it
-    served again.
+    """When it began; `back_ns`: when the store was started again; `ended_ns`: when it served
+    again.
     """
     back_ns: int = 0
     ended_ns: int = 0

@@ -526,7 +526,7 @@ class LogSuite:
         assert all(number in three[name] for name, number in kept.items())
         assert sorted(len(mine) for mine in four.values()) == [0, 1, 1, 1]
 
-    async def test_who_leaves_leaves_its_partitions_to_the_others(self, log, group):
+    async def test_a_member_that_leaves_leaves_its_partitions_to_the_others(self, log, group):
         """What they have already stays theirs."""
         async with Members(log.reads, group) as members:
             for name in ("one", "two", "three"):

@@ -191,7 +191,7 @@ async def test_a_dead_connection_with_a_full_queue_is_given_up_too(cache, server
 
 
 async def test_an_event_loop_that_stalled_does_not_take_the_server_for_silent(cache):
-    """The answer has come long since: it is read before patience ends."""
+    """The answer has come long since: it is read before the timeout."""
     await cache.ping()
     for _ in range(3):
         call = asyncio.create_task(cache.hit("name", window_s=60))

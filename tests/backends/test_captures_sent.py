@@ -52,7 +52,7 @@ DISPATCHED_HERE = [name for name in DISPATCHED if name not in FOR_EVENT_HANDLERS
 TOO = "dead-letter-that-fails-too"
 POSTED = [file for file in TO_SINKS if file.startswith("receive-binary-")]
 RETRY_POLICY = RetryPolicy(retry=3, backoff_delay_s=0.2, timeout_s=1)
-"""That of the captures; half its patience."""
+"""That of the captures; half its timeout."""
 TAKEN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
 REFUSED = (
     b"HTTP/1.1 422 Unprocessable Entity\r\nkne-reason: bad-dead-letter\r\ncontent-length: "

@@ -86,21 +86,21 @@ class Writers:
             assert state.read >= NOW + kept - 16
 
 
-async def hurt(chats, away, back):
-    """Writes, lets `away` happen, then `back`; checks that nothing that returned is gone.
+async def interrupt(chats, stop, restart):
+    """Writes, lets `stop` happen, then `restart`; checks that nothing that returned is gone.
 
-    Seconds from `back` to the first answer.
+    Seconds from `restart` to the first answer.
     """
     writers = Writers(chats)
     async with asyncio.TaskGroup() as tasks:
         for number in range(SIDES):
             tasks.create_task(writers.write(number))
         await writers.more()
-        await asyncio.to_thread(away)
+        await asyncio.to_thread(stop)
         before = writers.unavailable
         while writers.unavailable == before:
             await asyncio.sleep(0.01)
-        await asyncio.to_thread(back)
+        await asyncio.to_thread(restart)
         began = time.monotonic()
         await until_answered(
             lambda: chats.page(writers.pairs[0].chat, direction="before", anchor=LATEST, limit=1),
@@ -114,8 +114,8 @@ async def hurt(chats, away, back):
 
 
 async def test_what_had_returned_survives_kill_9(chats, fragile):
-    """What a node has synced is there when it is back."""
-    recovered_s = await hurt(
+    """What a node has synced is there when it is restarted."""
+    recovered_s = await interrupt(
         chats, lambda: fragile.kill("cassandra"), lambda: fragile.up(["cassandra"])
     )
 
@@ -128,10 +128,10 @@ async def test_a_server_that_is_paused_and_resumed(chats, fragile):
     Long enough that the driver gives the node up.
     """
 
-    def back():
+    def restart():
         time.sleep(15)
         fragile.resume("cassandra")
 
-    recovered_s = await hurt(chats, lambda: fragile.pause("cassandra"), back)
+    recovered_s = await interrupt(chats, lambda: fragile.pause("cassandra"), restart)
 
     assert recovered_s < RECOVERY_S + TIMEOUT_S

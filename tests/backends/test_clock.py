@@ -161,7 +161,7 @@ async def test_it_follows_a_store_until_cancelled(monkeypatch):
     """One that is unavailable is asked again, and meanwhile time goes on."""
     machine = Machine(300.0)
     clock = machine.clock(alone=False)
-    answers = iter([Unavailable("away"), machine.reading(), machine.reading(wrong_s=7.0)])
+    answers = iter([Unavailable("no answer"), machine.reading(), machine.reading(wrong_s=7.0)])
     asked = asyncio.Event()
 
     class Store:

@@ -50,7 +50,7 @@ async def test_nothing_is_missing(backends):
 async def test_what_is_missing_is_named_once(backends, answer):
     """By words that operators know; both ports of the embedded log are one thing."""
     answer("appends", Unavailable("the disk is full"))
-    answer("chats", Unavailable("away"))
+    answer("chats", Unavailable("no answer"))
 
     assert await backends.health.missing(["appends", "reads", "chats", "accounts"]) == [
         "log (embedded)",
@@ -102,7 +102,7 @@ async def test_a_wrong_setting_is_named(backends, answer):
 async def test_a_start_goes_on_without_what_is_unavailable(backends, answer, caplog):
     """It is said in the log; the probe names it until it is there."""
     caplog.set_level(logging.WARNING)
-    answer("chats", Unavailable("away"))
+    answer("chats", Unavailable("no answer"))
     await backends.health.check(["accounts", "chats"])
 
     assert [record.part for record in caplog.records] == ["chats (sql)"]

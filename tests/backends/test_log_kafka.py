@@ -28,7 +28,7 @@ from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, DELIVERIES, MAX_RECORD_BYTES, TOPICS
 from tests.backends.suite_log import batches, ends, event, ids, records, sent
 
-AWAY = ["127.0.0.1:1"]
+UNREACHABLE = ["127.0.0.1:1"]
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ async def test_tls_to_brokers_without_it_looks_like_an_outage_whose_text_names_t
 
 async def test_unreachable_brokers_are_unavailable_in_time(no_threads_are_left, open_log):
     """An append takes at most 10 s, a ping 2 s; nothing is left behind."""
-    log = open_log(Brokers(AWAY))
+    log = open_log(Brokers(UNREACHABLE))
     began = time.monotonic()
     appending = asyncio.create_task(log.append(records(1)))
     with pytest.raises(Unavailable):

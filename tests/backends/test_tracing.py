@@ -215,7 +215,7 @@ class Port:
 
     async def put(self, rows, *, fails=False):
         if fails:
-            raise Unavailable("away")
+            raise Unavailable("no answer")
         return tracing.current()
 
     async def ping(self):

@@ -84,7 +84,7 @@ def test_all_is_well_after_a_deploy(installed, away_kafka):
     assert ran.code == 0
     assert "all is well" in ran.err
     assert "-    topics-in-kafka      not asked: KNCHAT_KAFKA says no brokers" in ran.out
-    assert "-    store-away           not asked: no --http, no --gateway" in ran.out
+    assert "-    store-unavailable    not asked: no --http, no --gateway" in ran.out
 
 
 @dataclass
@@ -449,7 +449,7 @@ def test_an_unreachable_store_is_found(installed, away_kafka, tmp_path):
 
     assert ran.code == 6
     assert (
-        f"BAD  store-away           {url} is not ready: accounts (sql), clock: see that what it "
+        f"BAD  store-unavailable    {url} is not ready: accounts (sql), clock: see that what it "
         "names runs" in ran.out
     ), ran.out
 
@@ -465,7 +465,7 @@ def test_a_store_of_a_newer_version_is_found(installed, away_kafka, tmp_path):
         found = findings(installed.knchat("doctor", "--http", url, "--json"))
 
     assert "made by a newer kn-chat" in found["schema"][0]["wrong"]
-    assert "store-away" not in found
+    assert "store-unavailable" not in found
 
 
 def test_a_process_that_does_not_answer_is_found(installed, away_kafka):
@@ -473,7 +473,7 @@ def test_a_process_that_does_not_answer_is_found(installed, away_kafka):
     ran = installed.knchat("doctor", "--gateway", "ws://127.0.0.1:1/v1/socket")
 
     assert ran.code == 6
-    assert "store-away           http://127.0.0.1:1 does not answer" in ran.out
+    assert "store-unavailable    http://127.0.0.1:1 does not answer" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -601,7 +601,7 @@ def test_a_kind_that_the_cluster_does_not_know_is_found(installed, away_kafka):
 
 ELSEWHERE = {
     "definitions": "above",
-    "store-away": "above",
+    "store-unavailable": "above",
     "clock": "above",
     "topics-in-kafka": "above",
     "dead-letters": "above",

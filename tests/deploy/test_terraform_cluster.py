@@ -141,8 +141,8 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(
     """With what it waits for, and what to look at. The next apply goes on from there."""
     api = Api(clean)
     given = {"kubeconfig": clean, "overlay": tmp_path / "knative/overlays/dev"}
-    patience = terraform.copy / "terraform" / EXAMPLE / "main.tf"
-    patience.write_text(re.sub(r"timeout_s( +)= 1800.*", r"timeout_s\1= 10", patience.read_text()))
+    timeout = terraform.copy / "terraform" / EXAMPLE / "main.tf"
+    timeout.write_text(re.sub(r"timeout_s( +)= 1800.*", r"timeout_s\1= 10", timeout.read_text()))
     with fake_controllers(clean, hold={"KafkaSink"}) as fakes:
         kubectl(clean, "create", "namespace", "chat")
         secrets(clean)
@@ -153,7 +153,7 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(
         assert items(api, "/apis/eventing.knative.dev/v1alpha1/kafkasinks")
         assert not items(api, "/apis/serving.knative.dev/v1/services")
 
-        patience.write_text(patience.read_text().replace("= 10", "= 120"))
+        timeout.write_text(timeout.read_text().replace("= 10", "= 120"))
         fakes.release("KafkaSink")
         terraform(EXAMPLE, "apply", "-auto-approve", **given)
         assert items(api, "/apis/sources.knative.dev/v1/kafkasources")
@@ -163,7 +163,7 @@ def test_a_wave_that_is_not_ready_is_named_and_nothing_behind_it_is_made(
         before = settings(api)
         with (tmp_path / "knative/overlays/dev/settings.env").open("a") as file:
             file.write("KNCHAT_LOG_LEVEL=debug\n")
-        patience.write_text(patience.read_text().replace("= 120", "= 10"))
+        timeout.write_text(timeout.read_text().replace("= 120", "= 10"))
         fakes.held.add("Service")
         assert "is not ready" in terraform(EXAMPLE, "apply", "-auto-approve", code=1, **given)
         assert len(before) == 1

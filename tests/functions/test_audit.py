@@ -334,8 +334,8 @@ async def test_a_command_that_was_handed_on_is_audited_where_it_lies(line):
 
 @embedded
 async def test_an_outcome_that_goes_round_is_audited_where_it_lies(line):
-    """History was away for longer than the dispatcher's patience: its copy in chat-history-retries
-    is not done with yet, then dropped.
+    """History was unavailable for longer than the dispatcher tries: its copy in
+    chat-history-retries is not done with yet, then dropped.
     """
     said = line.commands(3)
     await line.decide(said)

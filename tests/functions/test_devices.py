@@ -76,7 +76,7 @@ async def test_the_gateway_is_the_owner_of_the_user(ann, backends):
 
 
 async def test_without_an_owner_the_public_url_is_said(tmp_path):
-    """And with the log away too: who can still read history must be able to log in."""
+    """And without the log too: a client that can still read history must be able to log in."""
     backends = Backends(Settings(data=tmp_path, public_url="wss://chat.test/v1/socket"))
     use_backends(backends)
     ann = await (await Caller(backends).register()).log_in()
@@ -289,14 +289,14 @@ async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monke
     """No second call is needed."""
     append, tries = backends.appends.append, []
 
-    async def away(records):
+    async def unavailable(records):
         tries.append(records)
         if len(tries) < 4:
             raise Unavailable("the log does not answer")
         return await append(records)
 
     monkeypatch.setattr(outbox, "TIMEOUT_S", 0.0)
-    monkeypatch.setattr(backends.appends, "append", away)
+    monkeypatch.setattr(backends.appends, "append", unavailable)
 
     assert (await ann.call("DELETE", "/v1/sessions/current")).status_code == 204
     async with asyncio.timeout(10):
@@ -352,10 +352,10 @@ async def test_with_the_log_unavailable_log_in_and_refresh_wait_for_nothing(ann,
     partition = user_partition(int(ann.user), backends.settings.delivery_partitions)
     await backends.owners.own([PartitionOwner(partition, "wss://g7.chat.test/v1/socket", 1)])
 
-    async def away(topic):
+    async def unavailable(topic):
         raise AssertionError(f"{topic} was asked for")
 
-    backends.reads.partitions = away
+    backends.reads.partitions = unavailable
 
     said = [
         (await (await ann.on("tablet")).renew()).json()["gateway"],

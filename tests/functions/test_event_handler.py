@@ -361,8 +361,8 @@ def _payload(data) -> bytes:
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_no_event_is_a_crash(backends, target, request):
-    """Whatever is posted, the answer is 200, 400 or 422; never a 5xx, since nothing outside is
-    away. report_failed says 200 to all.
+    """Whatever is posted, the answer is 200, 400 or 422; never a 5xx, since all stores answer.
+    report_failed says 200 to all.
     """
     headers, body = request
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

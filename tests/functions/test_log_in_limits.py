@@ -193,7 +193,7 @@ async def test_with_the_cache_unavailable_log_ins_go_on(ann, backends):
     del backends.reads.clock
 
 
-async def test_more_than_can_wait_are_sent_away(ann, backends):
+async def test_more_than_can_wait_are_unavailable(ann, backends):
     """A flood of log-ins costs bounded memory and answers at once."""
     current_context().passwords._turns._most = 3
     body = {"user_name": "ann", "password": PASSWORD, "device": "phone"}

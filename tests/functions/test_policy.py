@@ -28,10 +28,10 @@ def clock():
 
 
 @pytest.fixture
-async def away(tmp_path):
+async def unavailable(tmp_path):
     """Accounts whose database cannot be opened."""
-    (tmp_path / "away" / "data.db").mkdir(parents=True)
-    opened = Backends(Settings(data=tmp_path / "away"))
+    (tmp_path / "unavailable" / "data.db").mkdir(parents=True)
+    opened = Backends(Settings(data=tmp_path / "unavailable"))
     yield opened.accounts
     await opened.close()
 
@@ -60,7 +60,7 @@ async def test_a_no_is_never_remembered(people, backends, clock):
 
 
 async def test_a_yes_is_cached_for_a_minute_and_kept_while_sql_is_unavailable(
-    people, backends, away, clock, event_targets
+    people, backends, unavailable, clock, event_targets
 ):
     """Fresh answers ask no store; stale ones serve for 15 min while SQL is unavailable; then it is
     unknown.
@@ -71,7 +71,9 @@ async def test_a_yes_is_cached_for_a_minute_and_kept_while_sql_is_unavailable(
     told = {}
     for seconds in (0, FRESH_TTL_S - 1, FRESH_TTL_S, STALE_TTL_S - 1, STALE_TTL_S):
         clock.now_s = start + seconds
-        told[seconds] = (await remembering.known({event_targets.BOB}, away))[event_targets.BOB]
+        told[seconds] = (await remembering.known({event_targets.BOB}, unavailable))[
+            event_targets.BOB
+        ]
 
     assert told == {
         0: True,
@@ -83,11 +85,11 @@ async def test_a_yes_is_cached_for_a_minute_and_kept_while_sql_is_unavailable(
 
 
 async def test_unavailable_sql_is_not_asked_for_a_while(
-    people, backends, away, clock, event_targets
+    people, backends, unavailable, clock, event_targets
 ):
     """After a failure no event waits for the next one; after the cooldown SQL is asked again."""
     remembering = Policy(clock)
-    unknown = await remembering.known({event_targets.BOB}, away)
+    unknown = await remembering.known({event_targets.BOB}, unavailable)
     still = await remembering.known({event_targets.BOB}, backends.accounts)
     clock.now_s += COOLDOWN_S
     again = await remembering.known({event_targets.BOB}, backends.accounts)
@@ -134,12 +136,12 @@ class Hanging:
     async def known(self, users):
         self.times += 1
         if self._accounts is None:
-            raise Unavailable("away")
+            raise Unavailable("no answer")
         await self.going_on.wait()
         return await self._accounts.known(users)
 
 
-async def test_memory_is_bounded(people, backends, away, clock, event_targets, monkeypatch):
+async def test_memory_is_bounded(people, backends, unavailable, clock, event_targets, monkeypatch):
     """The user confirmed longest ago is forgotten first."""
     monkeypatch.setattr(policy, "MAX_ENTRIES", 2)
     remembering = Policy(clock)
@@ -147,7 +149,7 @@ async def test_memory_is_bounded(people, backends, away, clock, event_targets, m
         await remembering.known({user}, backends.accounts)
 
     assert await remembering.known(
-        {event_targets.ALICE, event_targets.BOB, event_targets.CAROL}, away
+        {event_targets.ALICE, event_targets.BOB, event_targets.CAROL}, unavailable
     ) == {
         event_targets.ALICE: None,
         event_targets.BOB: True,
@@ -155,9 +157,9 @@ async def test_memory_is_bounded(people, backends, away, clock, event_targets, m
     }
 
 
-async def test_a_check_of_no_users_needs_no_store(away, clock):
+async def test_a_check_of_no_users_needs_no_store(unavailable, clock):
     """A note to oneself has no recipient to look up."""
-    assert await Policy(clock).known(set(), away) == {}
+    assert await Policy(clock).known(set(), unavailable) == {}
 
 
 def test_each_set_of_stores_has_its_own_memory(backends, tmp_path):

@@ -26,8 +26,8 @@ from schemas.topics import (
     user_partition,
 )
 
-AWAY = {"knativeerrordest": "http://send.chat.svc.cluster.local", "knativeerrorcode": "503"}
-REFUSED = {**AWAY, "knativeerrorcode": "422", "reason": "bug-keyerror"}
+UNAVAILABLE = {"knativeerrordest": "http://send.chat.svc.cluster.local", "knativeerrorcode": "503"}
+REFUSED = {**UNAVAILABLE, "knativeerrorcode": "422", "reason": "bug-keyerror"}
 SILENT = {"knativeerrordest": "http://persist.chat.svc.cluster.local"}
 
 
@@ -90,7 +90,7 @@ async def nothing_follows(topics):
     )
 
 
-@pytest.mark.parametrize("extensions", [AWAY, REFUSED], ids=["away", "refused"])
+@pytest.mark.parametrize("extensions", [UNAVAILABLE, REFUSED], ids=["unavailable", "refused"])
 async def test_a_dead_batch_is_tried_again_one_by_one(
     extensions, people, event_targets, topics, die
 ):
@@ -114,7 +114,7 @@ async def test_a_dead_batch_is_tried_again_one_by_one(
 
 @pytest.mark.parametrize(
     "extensions",
-    [AWAY, {"knativeerrordest": "http://send"}, {**AWAY, "knativeerrorcode": "502"}],
+    [UNAVAILABLE, {"knativeerrordest": "http://send"}, {**UNAVAILABLE, "knativeerrorcode": "502"}],
     ids=str,
 )
 async def test_a_command_whose_store_is_unavailable_is_retried_without_end(
@@ -139,7 +139,7 @@ async def test_a_command_whose_store_is_unavailable_is_retried_without_end(
 
 
 @pytest.mark.parametrize(
-    "extensions", [AWAY, SILENT, {**SILENT, "knativeerrorcode": "504"}], ids=str
+    "extensions", [UNAVAILABLE, SILENT, {**SILENT, "knativeerrorcode": "504"}], ids=str
 )
 async def test_what_history_could_not_take_is_retried_without_end(
     extensions, people, backends, event_targets, topics, die
@@ -233,7 +233,7 @@ async def test_an_outcome_of_another_is_none_of_it(people, event_targets, topics
     ] == [command.id]
 
 
-@pytest.mark.parametrize("payload", ["batch", "away", "refused", "outcomes"])
+@pytest.mark.parametrize("payload", ["batch", "unavailable", "refused", "outcomes"])
 async def test_reading_old_dead_letters_again_does_nothing(
     payload, event_targets, topics, dead_lettered, later
 ):
@@ -245,7 +245,7 @@ async def test_reading_old_dead_letters_again_does_nothing(
         "outcomes": [pb.Outcome(command=event_targets.text())],
     }.get(payload, [event_targets.text()])
     (letter,) = await dead_lettered(
-        event_targets.event(items, extensions=REFUSED if payload == "refused" else AWAY)
+        event_targets.event(items, extensions=REFUSED if payload == "refused" else UNAVAILABLE)
     )
     later()
     answer = await event_targets.post("report_failed", letter)
@@ -328,7 +328,7 @@ async def test_other_functions_dead_letters_are_left_alone(event_targets, topics
         ([pb.Query(user=event_targets.ALICE)], {}),
         ([event_targets.text()], {"type": "dev.knative.kafka.event"}),
     ):
-        _, answer = await die(payload, AWAY, **changes)
+        _, answer = await die(payload, UNAVAILABLE, **changes)
 
         assert answer.status == 200
     assert await nothing_follows(topics)
@@ -358,14 +358,14 @@ async def test_a_command_without_a_user_is_counted(event_targets, topics, die):
 @pytest.mark.parametrize("count", [1, 2])
 async def test_an_unavailable_log_is_tried_again(count, settings, event_targets, tmp_path):
     """503 is the one other answer."""
-    (tmp_path / "away" / "log.db").mkdir(parents=True)
-    opened = Backends(replace(settings, data=tmp_path / "away"))
+    (tmp_path / "unavailable" / "log.db").mkdir(parents=True)
+    opened = Backends(replace(settings, data=tmp_path / "unavailable"))
     use_backends(opened)
     place = {"knativekafkapartition": "0", "knativekafkaoffset": "0"}
     answer = await event_targets.post(
         "report_failed",
         event_targets.event(
-            [event_targets.text() for _ in range(count)], extensions={**AWAY, **place}
+            [event_targets.text() for _ in range(count)], extensions={**UNAVAILABLE, **place}
         ),
     )
     use_backends(None)

@@ -27,7 +27,7 @@ def test_samples_and_rooms_agree(event_targets):
     assert user_partition(event_targets.ALICE, 12) != user_partition(event_targets.BOB, 12)
 
 
-async def test_a_message_is_told_to_both_and_then_decided(people, event_targets, topics):
+async def test_a_message_is_delivered_to_both_and_then_decided(people, event_targets, topics):
     """Each partition gets one record for its people; the outcome carries the whole command."""
     command = event_targets.text("hello", device="laptop", key="k-1")
     answer = await event_targets.post("send", [command])

@@ -68,12 +68,12 @@ async def dispatchers(backends, strict):
 
 
 @pytest.fixture
-def away():
+def refusing():
     """Makes a store refuse one call until it is let back."""
 
     def refuse(port, method):
         async def call(*_, **__):
-            raise Unavailable("away")
+            raise Unavailable("no answer")
 
         patch = pytest.MonkeyPatch()
         patch.setattr(port, method, call)
@@ -88,13 +88,13 @@ def away():
 
 @pytest.mark.timed
 async def test_known_chats_go_on_while_new_ones_wait_for_the_database(
-    people, backends, event_targets, topics, dispatchers, away
+    people, backends, event_targets, topics, dispatchers, refusing
 ):
     """Three times as many lone commands as there are slots cannot be decided: the next one takes no
     second, and all come at last.
     """
     await current_context().policy.known({event_targets.BOB}, backends.accounts)
-    back = away(backends.accounts, "known")
+    back = refusing(backends.accounts, "known")
     strangers = [
         event_targets.text(chat=direct_chat(event_targets.ALICE, 4_000 + number))
         for number in range(300)
@@ -127,12 +127,12 @@ async def test_known_chats_go_on_while_new_ones_wait_for_the_database(
 
 @pytest.mark.parametrize("method", ["put", "mark"])
 async def test_history_is_whole_when_its_store_was_unavailable_for_long(
-    people, backends, event_targets, topics, dispatchers, away, method
+    people, backends, event_targets, topics, dispatchers, refusing, method
 ):
     """Longer than all retries of the dispatcher last; and what one kind of write waits for holds up
     no other kind.
     """
-    back = away(backends.chats, method)
+    back = refusing(backends.chats, method)
     sent = [event_targets.text(f"number {n}") for n in range(150)]
     marks = [event_targets.mark(user=event_targets.BOB, read=sent[-1].id)]
     held, free = (sent, marks) if method == "put" else (marks * 150, sent)
@@ -171,12 +171,12 @@ async def test_history_is_whole_when_its_store_was_unavailable_for_long(
 
 @pytest.mark.parametrize("strict", [True])
 async def test_history_is_whole_although_the_dispatcher_gives_up(
-    people, backends, event_targets, topics, dispatchers, away
+    people, backends, event_targets, topics, dispatchers, refusing
 ):
     """Several times, for each event: what it parks is tried again until the store is back, and no
     operator has to re-drive it.
     """
-    back = away(backends.chats, "put")
+    back = refusing(backends.chats, "put")
     sent = [event_targets.text(f"number {n}") for n in range(7)]
     await backends.appends.append(
         [ProducerRecord(COMMANDS, event_targets.event([command])) for command in sent]
@@ -200,10 +200,10 @@ async def test_history_is_whole_although_the_dispatcher_gives_up(
 
 @pytest.mark.parametrize("strict", [True])
 async def test_first_messages_arrive_although_the_dispatcher_gives_up(
-    people, backends, event_targets, topics, dispatchers, away
+    people, backends, event_targets, topics, dispatchers, refusing
 ):
     """And no sender is told that a message is lost."""
-    back = away(backends.accounts, "known")
+    back = refusing(backends.accounts, "known")
     command = event_targets.text()
     await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command]))])
 

@@ -136,7 +136,7 @@ async def test_a_request_that_does_not_become_whole(connect, monkeypatch, begin)
     assert heard.count(b"HTTP/1.1 200") == begin.count(GET + b"\r\n")
 
 
-async def test_whole_requests_are_not_hurried(connect, monkeypatch):
+async def test_whole_requests_have_no_deadline(connect, monkeypatch):
     """A connection that waits between its requests stays, and so do those behind each other in one
     packet.
     """

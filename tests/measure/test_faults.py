@@ -12,7 +12,7 @@ from measure.run import Run
 from tests.measure.test_checker import _clean, _verdict
 
 SECOND = 1_000_000_000
-AWAY = Fault("away", None, away_s=10, goes_on=True)
+OUTAGE = Fault("outage", None, away_s=10, goes_on=True)
 DOWN = Fault("down", None, away_s=10)
 
 
@@ -44,20 +44,20 @@ def test_nothing_is_found_where_nothing_is_wrong(scene):
     """No false alarm: the first messages of an outage may wait for a timeout, and all of it where
     nothing can go on.
     """
-    assert faults.problems(AWAY, step(slow=range(50, 55)), scene) == []
+    assert faults.problems(OUTAGE, step(slow=range(50, 55)), scene) == []
     assert faults.problems(DOWN, step(slow=range(50, 180)), scene) == []
 
 
 def test_what_should_go_on_and_waits_is_found(scene):
     """Cassandra, PostgreSQL and Redis may be unavailable without a slow message."""
-    (found,) = faults.problems(AWAY, step(slow=range(50, 120)), scene)
+    (found,) = faults.problems(OUTAGE, step(slow=range(50, 120)), scene)
 
     assert found.startswith("70 of 101 messages took longer than 5 s while it was away")
 
 
 def test_a_p99_that_is_promised_is_held(scene):
     """One in a hundred may be slow while the store is unavailable, two may not."""
-    promised = AWAY._replace(p99_s=0.1)
+    promised = OUTAGE._replace(p99_s=0.1)
 
     assert faults.problems(promised, step(slow=[60]), scene) == []
     (found,) = faults.problems(promised, step(slow=[60, 61]), scene)
@@ -66,7 +66,7 @@ def test_a_p99_that_is_promised_is_held(scene):
 
 def test_history_that_comes_late_is_found(scene):
     """It must hold everything so soon after the store's return."""
-    kept = AWAY._replace(kept_s=60)
+    kept = OUTAGE._replace(kept_s=60)
 
     assert faults.problems(kept, step(), scene, kept_ns=79 * SECOND) == []
     (found,) = faults.problems(kept, step(), scene, kept_ns=80 * SECOND)

@@ -68,7 +68,7 @@ def ask_cluster_clock(kubectl: Kubectl) -> list[Clock]:
     return [clock] if clock else []
 
 
-def store_away(seen: Seen) -> Iterator[Finding]:
+def store_unavailable(seen: Seen) -> Iterator[Finding]:
     """Processes that lack what they need."""
     for answer in seen.answers or ():
         if answer.status == 0:
@@ -153,7 +153,12 @@ def _clock(where: str, date: str, before: float, after: float) -> Clock | None:
 
 
 CHECKS: Final = (
-    Check("store-away", "gateways and functions have what they need", store_away, "readyz"),
+    Check(
+        "store-unavailable",
+        "gateways and functions have what they need",
+        store_unavailable,
+        "readyz",
+    ),
     Check("clock", "no clock is over a second from this machine's", clock),
     Check("topics-in-kafka", "Kafka has the topics as they ought to be", topics_in_kafka, "kafka"),
     Check("dead-letters", "no dead letter came in the last 10 minutes", dead_letters, "kafka"),

@@ -126,7 +126,7 @@ def audit(seen: Seen) -> Iterator[Finding]:
                 f"ran at {begun}, and "
                 f"{f'ended well last at {well}' if well else 'has never ended well'}",
                 f"kubectl -n {space} logs -l app.kubernetes.io/name={job['metadata']['name']} "
-                "--tail=50 says what is missing, or away",
+                "--tail=50 says what is missing, or unavailable",
             )
 
 
