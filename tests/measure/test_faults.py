@@ -52,7 +52,7 @@ def test_what_should_go_on_and_waits_is_found(scene):
     """Cassandra, PostgreSQL and Redis may be unavailable without a slow message."""
     (found,) = faults.problems(OUTAGE, step(slow=range(50, 120)), scene)
 
-    assert found.startswith("70 of 101 messages took longer than 5 s while it was away")
+    assert found.startswith("70 of 101 messages took longer than 5 s while it was unavailable")
 
 
 def test_a_p99_that_is_promised_is_held(scene):
