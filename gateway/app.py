@@ -24,7 +24,7 @@ from gateway.parts import Parts, cancel
 from gateway.probes import REQUIRED_PORTS, Probes
 from gateway.sessions import close
 from gateway.sessions.connection import ClientConnection
-from gateway.sessions.protocol import MAX_EARLY_BYTES
+from gateway.sessions.read_limits import MAX_EARLY_BYTES
 from gateway.sessions.timers import TICK_S
 from gateway.timing import Timing
 from gateway.transport import websocket

@@ -30,6 +30,7 @@ from gateway.sessions.effects import (
     SendFrame,
     error_of,
 )
+from gateway.sessions.read_limits import MIN_PAUSE_S, ReadLimits
 from gateway.sessions.replay_buffer import Position
 from schemas import frames
 from schemas.commands import command_of, query_of
@@ -55,20 +56,6 @@ REFUSED_PAUSE_S: Final = 0.1
 """A session that gets `rate_limited` is read so much later, so that asking on costs little."""
 MAX_QUERIES: Final = 16
 """Questions of one session that may wait for an answer."""
-MAX_EARLY_BYTES: Final = 8_192
-MAX_EARLY_FRAMES: Final = 10
-"""What a client may send before its hello is answered: bytes on the wire, and WebSocket frames of
-any kind.
-"""
-MIN_PAUSE_S: Final = 0.1
-"""A session that is too fast is not read for so long at least: stopping and starting for each
-message would cost more than it says.
-"""
-MESSAGE_BYTES: Final = 4_096
-"""Longer ones count once for each of these, whatever they say."""
-MAX_IDLE_FRAMES: Final = 100
-"""WebSocket frames a second without a message: pings, pongs, fragments, empty arrays."""
-
 WAKING: Final = (frames.Message, frames.Refused, frames.Failed)
 """All that a background session gets."""
 
@@ -99,14 +86,10 @@ class Session:
         "_asked",
         "_cursor_start",
         "_early",
-        "_early_frames",
         "_heavy",
-        "_idle",
-        "_idle_since_s",
+        "_limits",
         "_questions",
         "_refused",
-        "_room",
-        "_room_s",
         "_rules",
         "_warn_s",
         "_warned",
@@ -151,18 +134,10 @@ class Session:
         """It was pinged, and nothing has come since."""
         self._warn_s = 0.0
         self._warned = False
-        self._idle = 0
-        self._idle_since_s = now_s
-        self._room = float(rules.frames_per_second)
-        """Messages that it may still say at once, as of `_room_s`.
-
-        Below zero: it is read again when it is back there.
-        """
-        self._room_s = now_s
+        self._limits = ReadLimits(rules.frames_per_second, now_s=now_s)
         self._asked: dict[int, tuple[int, float]] | None = None
         self._questions = 0
         self._early: list[Part] = []
-        self._early_frames = 0
         self._cursor_start = ""
 
     # ---- what the client sends -------------------------------------------------------------------
@@ -178,28 +153,25 @@ class Session:
             return [close.MALFORMED.because(str(error))]
         if not parts:
             return self.on_idle_frame(now_s)
-        if self.phase is not Phase.OPEN and (end := self._early_close()) is not None:
+        if self.phase is not Phase.OPEN and (end := self._limits.on_early_frame()) is not None:
             return [end]
         effects = self._take_all(parts, now_s, now_ms)
-        if (
-            wait_s := max(
-                self._say_later(max(len(parts), len(payload) // MESSAGE_BYTES), now_s),
-                self._held_up(),
-            )
-        ) > 0:
+        heavy, self._heavy = self._heavy, 0.0
+        wait_s = max(
+            self._limits.take(len(parts), len(payload), more=heavy, now_s=now_s),
+            self._pop_backlog_pause_s(),
+        )
+        if wait_s > 0:
             self.last_activity_s += wait_s  # nothing can come from it meanwhile
             effects.append(PauseReading(wait_s))
         return effects
 
     def on_idle_frame(self, now_s: float) -> list[Effect]:
-        """A WebSocket frame without a message: few are needed to show that the client is there."""
+        """A WebSocket frame without a message."""
         self.on_activity(now_s)
-        if now_s - self._idle_since_s >= 1.0:
-            self._idle, self._idle_since_s = 0, now_s
-        self._idle += 1
-        if self._idle > MAX_IDLE_FRAMES:
-            return [close.TOO_MANY_FRAMES.filled(limit=MAX_IDLE_FRAMES)]
-        end = None if self.phase is Phase.OPEN else self._early_close()
+        end = self._limits.on_idle_frame(now_s)
+        if end is None and self.phase is not Phase.OPEN:
+            end = self._limits.on_early_frame()
         return [] if end is None else [end]
 
     def on_activity(self, now_s: float) -> None:
@@ -207,22 +179,7 @@ class Session:
         self.last_activity_s = now_s
         self.pinged = False
 
-    def _early_close(self) -> Close | None:
-        self._early_frames += 1
-        return close.TOO_MUCH_EARLY if self._early_frames > MAX_EARLY_FRAMES else None
-
-    def _say_later(self, said: int, now_s: float) -> float:
-        """For how many seconds it is not read after so many messages, so that the rate stays what
-        it is.
-
-        A page counts as what it costs.
-        """
-        rate = self._rules.frames_per_second
-        self._room = min(self._room + (now_s - self._room_s) * rate, rate) - said - self._heavy
-        self._room_s, self._heavy = now_s, 0.0
-        return max(MIN_PAUSE_S, -self._room / rate) if self._room < 0 else 0.0
-
-    def _held_up(self) -> float:
+    def _pop_backlog_pause_s(self) -> float:
         """For how many seconds it is not read because the log is behind with it, or because it asks
         on though its budget is spent.
         """

@@ -26,7 +26,7 @@ Position = tuple[int, int]
 
 # What an entry costs beyond its bytes (a bytes object, a tuple, an int, a slot in a list), and a
 # user's first entry in a segment beyond that (a list and a place in the index).
-# tests/gateway/test_replay_buffer.py holds the sum against tracemalloc.
+# tests/gateway/sessions/test_replay_buffer.py holds the sum against tracemalloc.
 ENTRY_BYTES: Final = 137
 USER_BYTES: Final = 140
 

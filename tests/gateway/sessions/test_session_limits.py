@@ -8,11 +8,10 @@ from gateway.sessions.effects import (
     Query,
 )
 from gateway.sessions.protocol import (
-    MAX_EARLY_FRAMES,
     MAX_QUERIES,
-    MIN_PAUSE_S,
     QUERY_TIMEOUT_S,
 )
+from gateway.sessions.read_limits import MAX_EARLY_FRAMES, MIN_PAUSE_S
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.frames import JSON, MSGPACK
