@@ -94,7 +94,7 @@ class Gateway:
             reader.follow_deliveries(),
             reader.follow_answers(),
             reader.assign_opened(),
-            reader.watch_revocations(),
+            reader.watch_log_outs(),
             watch_endings(
                 self._backends.log_ins,
                 context.revocations,

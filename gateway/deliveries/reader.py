@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from backends.clock import Clock
 from backends.concurrency import jittered
 from backends.log import Bounds, ConsumerRecord, LogReader, PartitionConsumer
 from backends.telemetry.metrics import count, gauge
+from gateway.deliveries.past import PastLogOuts, read_back
 from gateway.deliveries.records import ReceivedRecord, parse
 from gateway.publishing.message_ids import MessageIds
 from gateway.sessions import close
@@ -35,10 +37,6 @@ RETRY_DELAY_S: Final = 1.0
 # Records that are pushed in one turn of the event loop: about 2 ms, so that frames and
 # acknowledgements never wait long behind a burst.
 MAX_PER_TURN: Final = 64
-# How many records are read back at once: the first guess, and the bytes that the next guesses aim
-# at.
-READ_BACK_RECORDS: Final = 128
-READ_BACK_BYTES: Final = 2**20
 
 
 class DeliveryReader:
@@ -70,13 +68,11 @@ class DeliveryReader:
         self._reads = reads
         self._feed = feed
         self._replay_buffer = feed.replay_buffer
-        self._revocations = revocations
         self._hub = hub
         self._message_ids = message_ids
         self._on_command_failed = on_command_failed
         self._ring_bytes = ring_bytes
         self._ring_s = ring_s
-        self._token_s = token_s
         self._clock = clock
         self._beat = beat
         self._retry_delay_s = retry_delay_s
@@ -86,10 +82,9 @@ class DeliveryReader:
         """Of session-deliveries: partition -> next offset to read, for all that is followed."""
         self._followers: dict[str, PartitionConsumer] = {}
         self._delivering = asyncio.Lock()
-        self._not_read: dict[int, tuple[int, int]] = {}
-        """Partition -> from and to where log-outs are still to be looked for."""
+        self._back = partial(read_back, reads, self.record)
+        self.log_outs = PastLogOuts(self._back, revocations, token_s=token_s, clock=clock)
         self._opened = asyncio.Event()
-        self._more = asyncio.Event()
 
     @property
     def followed(self) -> frozenset[int]:
@@ -121,8 +116,7 @@ class DeliveryReader:
             self._feed.drop(partition)
             return None
         self._ends[partition] = answers
-        self._not_read[partition] = (bounds.begin, begin)
-        self._more.set()
+        self.log_outs.add(partition, bounds.begin, begin)
         self._opened.set()  # not waited for: sessions get what comes, a moment later
         log.info(
             "partition taken over",
@@ -140,7 +134,7 @@ class DeliveryReader:
         """
         for partition in partitions:
             del self._ends[partition]
-            self._not_read.pop(partition, None)
+            self.log_outs.drop(partition)
         await self._assign()
         async with self._delivering:  # with what had been handed over before
             for partition in partitions:
@@ -150,35 +144,15 @@ class DeliveryReader:
         """Whether the topics are no longer those that are followed. Raises Unavailable."""
         return bool(self._ends) and self._epochs != await self._read_epochs()
 
-    async def read_revocations(self) -> None:
-        """Reads what lies before the replay buffer, for log-outs of devices whose tokens may still
-        be valid.
-
-        Raises Unavailable.
-        """
-        while self._not_read:
-            partition, (begin, until) = next(iter(self._not_read.items()))
-            since_ms = self._ago_ms(self._token_s)
-            async for _, chunk in self._back(partition, begin, until):
-                for record in chunk:
-                    self._revocations.apply(
-                        parse(record.data, pb.Deliveries).deliveries, record.at_ms
-                    )
-                if chunk and chunk[0].at_ms < since_ms:
-                    break
-            if self._not_read.get(partition) == (begin, until):
-                del self._not_read[partition]
-
-    async def watch_revocations(self) -> None:
-        """Does that until cancelled, for what is taken over."""
+    async def watch_log_outs(self) -> None:
+        """Looks for log-outs before what is taken over, until cancelled."""
         while True:
-            self._more.clear()
             try:
-                await self.read_revocations()
+                await self.log_outs.read()
             except Unavailable as error:
                 await self._pause(DELIVERIES, error)
             else:
-                await self._more.wait()
+                await self.log_outs.wait()
 
     async def follow_deliveries(self) -> None:
         """Pushes what comes, until cancelled.
@@ -344,39 +318,6 @@ class DeliveryReader:
             if size >= room_bytes or (chunk and chunk[0].at_ms < since_ms) or not wanted(partition):
                 break
         return begin, records
-
-    async def _back(
-        self, partition: int, begin: int, until: int
-    ) -> AsyncIterator[tuple[int, list[ReceivedRecord]]]:
-        """Chunks of records, the newest chunk first, each oldest first, with the offset where it
-        starts.
-        """
-        step = READ_BACK_RECORDS
-        while until > begin:
-            start = max(begin, until - step)
-            chunk: list[ReceivedRecord] = []
-            offset = start
-            while offset < until:
-                found = await self._reads.read(
-                    DELIVERIES, partition, offset, max_records=until - offset
-                )
-                if (
-                    not chunk and found and found[0].offset > start
-                ):  # retention was faster: there is nothing older
-                    begin = start = min(found[0].offset, until)
-                chunk += [
-                    self.record(stored, DELIVERIES_MADE)
-                    for stored in found
-                    if stored.offset < until
-                ]
-                offset = found[-1].offset + 1 if found else until
-            yield start, chunk
-            step = (
-                min(2 * step, 8 * READ_BACK_RECORDS)
-                if sum(len(record.data) for record in chunk) < READ_BACK_BYTES
-                else max(step // 2, 1)
-            )
-            until = start
 
     def _ago_ms(self, seconds: int) -> int:
         return self._clock.now_ms() - seconds * 1_000

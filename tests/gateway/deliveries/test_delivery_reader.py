@@ -96,7 +96,7 @@ async def test_log_outs_are_found_behind_the_ring(delivery, at, feed, backends):
     await fill(delivery)
     assert at.revocations.close_of(claims(BEN, "phone", issued_ms=now_ms - 1))
     assert not at.revocations.close_of(claims(ANN, "phone", issued_ms=now_ms - 1))
-    await delivery.read_revocations()
+    await delivery.log_outs.read()
     assert at.revocations.close_of(claims(ANN, "phone", issued_ms=now_ms - 1))
     assert not at.revocations.close_of(claims(ANN, "phone", issued_ms=now_ms))
 
@@ -110,10 +110,11 @@ async def test_reading_back_stops_at_the_time(delivery, at, feed, backends):
     for _ in range(300):
         await deliver(backends, message(id_now(), ANN, ANN))
     delivery._clock = Clock(alone=True, wall=lambda: time.time() + 1_000)
+    delivery.log_outs._clock = delivery._clock
     delivery._ring_bytes = 0
 
     await fill(delivery)
-    await delivery.read_revocations()
+    await delivery.log_outs.read()
 
     assert ends(feed)[user_partition(ANN, 12)] == 301
     assert not at.revocations.close_of(claims(ANN, "phone", issued_ms=now_ms - 1))
