@@ -27,9 +27,9 @@ from gateway.sessions.connection import ClientConnection
 from gateway.sessions.read_limits import MAX_EARLY_BYTES
 from gateway.sessions.timers import TICK_S
 from gateway.timing import Timing
-from gateway.transport import websocket
 from gateway.transport.admission import check_origin, codec_name, problem
 from gateway.transport.interface import Accept, Limits, Request, Response
+from gateway.transport.listener import Listener, listen
 from gateway.wiring import make_context
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
@@ -57,7 +57,7 @@ class Gateway:
         self._context = make_context(backends, settings, timing, name=name, url=lambda: self.url)
         self._parts = Parts()
         self._probes = Probes(self._context, self._parts, backends.health, metrics=settings.metrics)
-        self._listener: websocket.Listener | None = None
+        self._listener: Listener | None = None
         self._joining: asyncio.Task[None] | None = None
 
     @property
@@ -127,7 +127,7 @@ class Gateway:
             write_low_bytes=high // 4,
         )
         try:
-            self._listener = await websocket.listen(
+            self._listener = await listen(
                 settings.host,
                 settings.gateway_port,
                 admit=self._admit,

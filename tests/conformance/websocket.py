@@ -14,7 +14,7 @@ from collections import Counter
 import kosoku
 
 from gateway.transport.interface import Accept, Limits, Request, Response
-from gateway.transport.websocket import listen
+from gateway.transport.listener import listen
 from tests.gateway.raw_socket import BINARY, CLOSE, RawSocket, Recorder, fragments, frame
 
 LEFT_OUT = ["9.*", "12.*", "13.*"]

@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.transport.interface import Accept, Limits, Request, Response
-from gateway.transport.websocket import Listener, listen
+from gateway.transport.listener import Listener, listen
 from tests.gateway.raw_socket import PATIENCE_S, TEXT, RawSocket, Recorder, frame
 
 LIMIT = 65_536

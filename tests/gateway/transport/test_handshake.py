@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from gateway.transport.interface import Accept, Limits, Request, Response
-from gateway.transport.websocket import Listener, listen
+from gateway.transport.listener import Listener, listen
 from tests.gateway.raw_socket import ACCEPT, TEXT, RawSocket, Recorder, frame, request
 
 
