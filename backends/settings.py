@@ -3,7 +3,7 @@ command alone.
 
 An empty environment runs the embedded default. A wrong value stops the start and is named. The
 table in docs/operations/settings.md is made from here. A secret may be given in a file:
-`KNCHAT_REDIS_PASSWORD_FILE` names one that holds `KNCHAT_REDIS_PASSWORD`.
+`KNCHAT_REDIS_PASSWORD_FILE` names one that holds `KNCHAT_REDIS_PASSWORD`. Long, as it is one table.
 """
 
 from __future__ import annotations

@@ -15,16 +15,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from backends.concurrency import Backoff, jittered
 from backends.dead_letters import event_of
+from backends.dispatcher.attempts import attempt
 from backends.dispatcher.prefixes import Prefix, Prefixes
 from backends.dispatcher.requests import dead_letter, foreign_dead_letter, request_of
 from backends.log import ConsumerRecord, GroupConsumer, LogProducer, LogReader, ProducerRecord
-from backends.requests import Headers, HttpResponse, Post, Unreached, verdict
+from backends.requests import HttpResponse, Post
 from backends.retry_policy import RetryPolicy
-from backends.telemetry import metrics, tracing
+from backends.telemetry import metrics
 from schemas.cloudevents import Event
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS
@@ -206,7 +207,7 @@ class Dispatcher:
         retry_policy, tries, counted = self._source.retry_policy, 0, 0
         request = request_of(event, url=self._source.url, namespace=self._namespace)
         while True:
-            response, meaning, cause = await self._once(event, *request)
+            response, meaning, cause = await attempt(self._source, self._post, event, *request)
             metrics.count(
                 "knchat_pump_tries_total",
                 group=self._source.group,
@@ -245,46 +246,6 @@ class Dispatcher:
         if not self._source.acknowledged:
             return wait_s
         return jittered(min(MAX_RETRY_DELAY_S, wait_s))
-
-    async def _once(
-        self, event: Event, headers: Headers, body: bytes
-    ) -> tuple[HttpResponse | None, Literal["taken", "again", "never", "unavailable"], str]:
-        """One try: the answer, if there was one, what it means, and in a word why. unavailable: not
-        this event's fault, ever.
-        """
-        try:
-            async with asyncio.timeout(self._source.retry_policy.timeout_s):
-                response = await self._traced(event, headers, body)
-        except Unreached as error:
-            return None, "unavailable", str(error)
-        except OSError as error:  # TimeoutError is one
-            return None, "again", type(error).__name__
-        return (
-            response,
-            "unavailable" if response.status == 503 else verdict(response.status),
-            str(response.status),
-        )
-
-    async def _traced(self, event: Event, headers: Headers, body: bytes) -> HttpResponse:
-        """Posts, in a span of its own where the event has a trace.
-
-        No trace in, none out, as with Knative's dispatcher.
-        """
-        if event.traceparent is None:
-            return await self._post(headers, body)
-        with tracing.span(
-            f"post {self._source.group}", "client", parent=event.traceparent, event=event.id
-        ) as span:
-            response = await self._post(
-                [*headers, (b"traceparent", span.traceparent.encode())], body
-            )
-            span.note(
-                {
-                    "messaging.destination.name": self._source.topic,
-                    "http.response.status_code": response.status,
-                }
-            )
-            return response
 
     async def _append_dead_letter(self, record: ConsumerRecord, letter: Event, cause: str) -> None:
         """Appends the dead letter.

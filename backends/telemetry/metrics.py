@@ -2,6 +2,7 @@
 
 All packages above call `count`, `gauge` and `observe`; `prometheus.py` shows what is kept. A name
 that is not in METRICS is a bug and raises KeyError. Nothing is imported for it (design.md D21).
+Long, as it is one table.
 """
 
 from __future__ import annotations

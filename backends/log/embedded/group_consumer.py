@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from backends.log import ConsumerRecord
 from backends.log.embedded import file as sql
+from backends.log.embedded.tables import Place
 from backends.log.embedded.tail import EmbeddedPartitionConsumer
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class EmbeddedGroupConsumer:
     """The one member of a group on a topic. Implements `GroupConsumer`."""
 
     def __init__(
-        self, log_: EmbeddedLog, group: str, place: sql.Place, reader: EmbeddedPartitionConsumer
+        self, log_: EmbeddedLog, group: str, place: Place, reader: EmbeddedPartitionConsumer
     ) -> None:
         self._log = log_
         self._group = group

@@ -33,6 +33,7 @@ from backends.log.embedded import file as sql
 from backends.log.embedded.assignments import Group
 from backends.log.embedded.group_consumer import EmbeddedGroupConsumer
 from backends.log.embedded.retention import Retention
+from backends.log.embedded.tables import Place
 from backends.log.embedded.tail import EmbeddedPartitionConsumer, Tail
 from backends.log.embedded.transactions import Result, Step
 from backends.log.embedded.writer import TIMEOUT_S, Writer
@@ -301,7 +302,7 @@ class EmbeddedLog:
                 self._opened.expiry = asyncio.create_task(self._keep_expiring())
             return self._opened
 
-    async def _place(self, topic: str) -> sql.Place:
+    async def _place(self, topic: str) -> Place:
         return (self._opened or await self._open()).file.place(topic)
 
     async def _look(self, slots: Collection[int]) -> dict[int, Bounds]:

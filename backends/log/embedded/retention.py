@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from backends.log.embedded.file import IN_SLOT, OFFSET_BITS, Place
+from backends.log.embedded.file import IN_SLOT, OFFSET_BITS
+from backends.log.embedded.tables import Place
 from schemas.topics import TOPICS
 
 log = logging.getLogger(__name__)

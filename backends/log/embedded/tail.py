@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Final, Self
 
 from backends.log import Bounds, ConsumerRecord, OnOffsetReset
-from backends.log.embedded.file import OFFSET_BITS, Place, Written, row_bytes
+from backends.log.embedded.file import OFFSET_BITS, Written, row_bytes
+from backends.log.embedded.tables import Place
 from backends.log.offset_resets import report_offset_reset
 from schemas.errors import Unavailable
 
