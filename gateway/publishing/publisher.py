@@ -14,12 +14,11 @@ from functools import partial
 from typing import Final
 
 from backends.cache import Cache, Claim, Held
-from backends.concurrency import Backoff, BoundedDict
+from backends.concurrency import Backoff
 from backends.log import LogProducer, ProducerRecord
 from backends.telemetry import tracing
 from backends.telemetry.metrics import count, observe
 from gateway.publishing.idempotency import (
-    MAX_ENTRIES,
     Accepted,
     IdempotencyKeys,
     Known,
@@ -28,6 +27,7 @@ from gateway.publishing.idempotency import (
 )
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.micro_batcher import TIMEOUT_S, MicroBatcher, in_halves
+from gateway.publishing.reservations import KeyReservations
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
 from schemas.commands import content_hash
@@ -37,18 +37,6 @@ from schemas.topics import COMMANDS, COMMANDS_ISSUED
 
 log = logging.getLogger(__name__)
 
-CACHE_COOLDOWN_S: Final = 5.0
-"""So long the cache is not asked after it did not answer: the keys remembered here go on alone."""
-CONFIRM_INTERVAL_S: Final = 1.0
-MAX_UNCONFIRMED: Final = 65_536
-"""Confirmations kept for a cache that is unavailable; more are dropped, and such a key stays
-reserved: a repeat appends its id again.
-"""
-MAX_CONFIRMS: Final = 1_024
-"""In one call; the oldest first.
-
-All of them at once would not be done within a call's 50 ms: 3 us of ours and of Redis for each.
-"""
 RETRY: Final = Backoff(first_s=0.1, max_s=2.0)
 
 
@@ -69,7 +57,7 @@ class Publisher:
         clock: Callable[[], float],
     ) -> None:
         self._appends = appends
-        self._cache = cache
+        self._reservations = KeyReservations(cache, clock=clock)
         self._message_ids = message_ids
         self._clock = clock
         self._keys = IdempotencyKeys()
@@ -77,15 +65,7 @@ class Publisher:
             self._publish, self._on_failed, in_flight=in_flight, apart_s=apart_s
         )
         self._published = 0
-        self._cache_cooldown_until_s = float("-inf")
-        self._unconfirmed: list[Claim] = []
-        self._asked_cache_s = float("-inf")
-        self._confirming: asyncio.Task[None] | None = None
         self._closing = False
-        # Keys of failed commands that were not sent again yet, and whether the cache has been told:
-        # it may say `confirmed` for a moment more.
-        self._failed_keys = BoundedDict[tuple[int, str], bool](MAX_ENTRIES)
-        self._releasing: asyncio.Task[None] | None = None
 
     def submit(self, command: pb.Command, waiter: Waiter) -> None:
         """Takes a command without id.
@@ -131,11 +111,7 @@ class Publisher:
         known = self._keys.get(user, key, self._clock())
         if known is not None:
             known.confirmed = False
-        self._unconfirmed = [
-            claim for claim in self._unconfirmed if (claim.user, claim.key) != (user, key)
-        ]
-        self._failed_keys[user, key] = False
-        self._release_soon()
+        self._reservations.release(user, key)
 
     def tick(self, now_s: float) -> None:
         """Called some times a second: tells those who have waited too long, and confirms what no
@@ -148,23 +124,12 @@ class Publisher:
                 if pending.waiters and now_s - pending.came_s >= TIMEOUT_S:
                     pending.settle(_timed_out())
                     pending.duplicate = True  # what joins it now repeats
-        if self._is_cache_cooling(now_s):
-            return
-        self._release_soon()
-        if (
-            self._unconfirmed
-            and (self._confirming is None or self._confirming.done())
-            and now_s - self._asked_cache_s >= CONFIRM_INTERVAL_S
-        ):
-            self._confirming = asyncio.get_running_loop().create_task(self._confirm())
+        self._reservations.tick(now_s)
 
     async def flush(self) -> None:
         """Returns when everything submitted is in the log and confirmed."""
         await self._batcher.flush()
-        if self._confirming is not None:
-            await self._confirming
-        while self._unconfirmed and await self._ask_cache([]) is not None:
-            pass
+        await self._reservations.flush()
 
     async def finish(self) -> None:
         """Takes nothing more, and returns when all that was taken is in the log and confirmed."""
@@ -174,9 +139,7 @@ class Publisher:
     async def close(self) -> None:
         """Gives up what is under way."""
         await self._batcher.close()
-        for task in (self._releasing, self._confirming):
-            if task is not None:
-                task.cancel()
+        self._reservations.close()
 
     # ---- one batch -------------------------------------------------------------------------------
 
@@ -218,9 +181,7 @@ class Publisher:
         stands for.
         """
         claims = [_claim(pending) for pending in batch if pending.known is not None]
-        if not claims or self._is_cache_cooling(self._clock()):
-            return batch
-        held = await self._ask_cache(claims)
+        held = await self._reservations.reserve(claims)
         if held is None:
             return batch
         holders = iter(held)
@@ -251,9 +212,8 @@ class Publisher:
             return False
         pending.command.id = known.id = holder.id
         pending.duplicate = True
-        if (
-            holder.confirmed
-            and (pending.command.user, pending.command.key) not in self._failed_keys
+        if holder.confirmed and not self._reservations.has_failed(
+            pending.command.user, pending.command.key
         ):
             self._settle(pending)
             return False
@@ -310,9 +270,10 @@ class Publisher:
         count("knchat_publishes_total")
         count("knchat_published_commands_total", len(batch))
         observe("knchat_publish_seconds", self._clock() - began_s)
-        self._confirm_later(batch)
+        self._reservations.confirm_later(
+            [_claim(pending) for pending in batch if pending.known is not None]
+        )
         for pending in batch:
-            self._failed_keys.pop((pending.command.user, pending.command.key), None)
             self._settle(pending)
 
     def _settle(self, pending: Pending) -> None:
@@ -326,59 +287,6 @@ class Publisher:
             if never_left:
                 self._keys.forget(pending.command.user, pending.command.key)
         pending.settle(_timed_out())
-
-    # ---- the cache -------------------------------------------------------------------------------
-
-    def _start_cache_cooldown(self, error: Unavailable) -> None:
-        self._cache_cooldown_until_s = self._clock() + CACHE_COOLDOWN_S
-        count("knchat_cache_away_total")
-        log.warning(
-            "cache unavailable, going on without it",
-            extra={"error": error.message, "for_s": CACHE_COOLDOWN_S},
-        )
-
-    def _is_cache_cooling(self, now_s: float) -> bool:
-        return now_s < self._cache_cooldown_until_s
-
-    def _confirm_later(self, batch: Sequence[Pending]) -> None:
-        self._unconfirmed += [_claim(pending) for pending in batch if pending.known is not None]
-        del self._unconfirmed[:-MAX_UNCONFIRMED]
-
-    async def _ask_cache(self, claims: Sequence[Claim]) -> Sequence[Held] | None:
-        """Reserves these and confirms what waits for it.
-
-        None: the cache does not answer, and is not asked for a while.
-        """
-        confirm, self._unconfirmed = (
-            self._unconfirmed[:MAX_CONFIRMS],
-            self._unconfirmed[MAX_CONFIRMS:],
-        )
-        self._asked_cache_s = self._clock()
-        try:
-            return await self._cache.reserve(claims, confirm=confirm)
-        except Unavailable as error:
-            self._unconfirmed = confirm + self._unconfirmed
-            self._start_cache_cooldown(error)
-            return None
-
-    async def _confirm(self) -> None:
-        if self._unconfirmed:
-            await self._ask_cache([])
-
-    def _release_soon(self) -> None:
-        untold = [name for name, told in self._failed_keys.items() if not told]
-        if untold and (self._releasing is None or self._releasing.done()):
-            self._releasing = asyncio.get_running_loop().create_task(self._release(untold))
-
-    async def _release(self, names: Sequence[tuple[int, str]]) -> None:
-        for user, key in names:
-            try:
-                await self._cache.release(UserId(user), key)
-            except Unavailable as error:
-                self._start_cache_cooldown(error)
-                return
-            if (user, key) in self._failed_keys:
-                self._failed_keys[user, key] = True
 
 
 def _claim(pending: Pending) -> Claim:

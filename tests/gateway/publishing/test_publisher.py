@@ -164,7 +164,7 @@ async def test_a_failed_command_goes_again_under_its_id(publisher, publishers, b
     assert again == Accepted(first.id, duplicate=True)
     await publisher.flush()
     publisher.on_command_failed(ANN, "k")
-    await publisher._releasing
+    await publisher._reservations._releasing
     third = await submit(publishers(), command())
 
     assert third.id == first.id
@@ -214,11 +214,11 @@ async def test_an_id_far_ahead_is_not_followed(publishers, backends, message_ids
 async def test_failed_keys_are_bounded(publishers):
     """The oldest is forgotten: its repeat is answered as a duplicate."""
     publisher = publishers()
-    publisher._failed_keys = BoundedDict(2)
+    publisher._reservations._failed_keys = BoundedDict(2)
     for key in ("a", "b", "c"):
         publisher.on_command_failed(ANN, key)
-    await publisher._releasing
+    await publisher._reservations._releasing
     publisher.tick(publisher._clock())
-    await publisher._releasing
+    await publisher._reservations._releasing
 
-    assert publisher._failed_keys == {(ANN, "b"): True, (ANN, "c"): True}
+    assert publisher._reservations._failed_keys == {(ANN, "b"): True, (ANN, "c"): True}

@@ -5,8 +5,9 @@ import asyncio
 from gateway.publishing.idempotency import Accepted
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.micro_batcher import MAX_QUEUE_BYTES, TIMEOUT_S
-from gateway.publishing.publisher import CACHE_COOLDOWN_S, Publisher
+from gateway.publishing.publisher import Publisher
 from gateway.publishing.queries import Queries
+from gateway.publishing.reservations import CACHE_COOLDOWN_S
 from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
 from tests.gateway.faults import broken, held_up
@@ -130,9 +131,9 @@ async def test_without_the_cache_it_goes_on_alone(publisher, publishers, backend
         first = await submit(publisher, command())
         assert await submit(publisher, command()) == Accepted(first.id, duplicate=True)
         await submit(publisher, command("second"))
-        assert publisher._is_cache_cooling(clock.now_s)
+        assert publisher._reservations._is_cooling(clock.now_s)
     await submit(publisher, command("third"))
-    assert publisher._is_cache_cooling(clock.now_s)
+    assert publisher._reservations._is_cooling(clock.now_s)
     clock.now_s += CACHE_COOLDOWN_S
     await submit(publisher, command("fourth"))
     await publisher.flush()
@@ -148,10 +149,10 @@ async def test_a_last_batch_is_confirmed_alone(publisher, publishers, backends, 
     first = await submit(publisher, command())
     clock.now_s += 0.5
     publisher.tick(clock.now_s)
-    assert publisher._confirming is None
+    assert publisher._reservations._confirming is None
     clock.now_s += 0.6
     publisher.tick(clock.now_s)
-    await publisher._confirming
+    await publisher._reservations._confirming
 
     assert await submit(publishers(), command()) == Accepted(first.id, duplicate=True)
     assert len(await commands(backends)) == 1
@@ -163,7 +164,7 @@ async def test_a_failed_command_whose_cache_is_away(publisher, backends, setting
     await publisher.flush()
     with broken(settings.data, "keys"):
         publisher.on_command_failed(ANN, "k")
-        await publisher._releasing
+        await publisher._reservations._releasing
 
     assert (await submit(publisher, command())).id == first.id
 

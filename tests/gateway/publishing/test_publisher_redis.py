@@ -12,7 +12,8 @@ from backends.settings import Settings
 from backends.telemetry.metrics import value_of
 from backends.wiring import Backends
 from gateway.publishing.message_ids import MessageIds
-from gateway.publishing.publisher import CACHE_COOLDOWN_S, MAX_CONFIRMS, Publisher
+from gateway.publishing.publisher import Publisher
+from gateway.publishing.reservations import CACHE_COOLDOWN_S, MAX_CONFIRMS
 from schemas import chat_pb2 as pb
 from tests.clock import Clock
 
@@ -120,9 +121,9 @@ async def test_what_redis_missed_is_told_in_parts(publishers, user, server, cloc
     server.resume("redis")
     await backends.cache.ping()
     clock.now_s += CACHE_COOLDOWN_S
-    left = [len(publisher._unconfirmed)]
-    while publisher._unconfirmed:
-        await publisher._confirm()
-        left.append(len(publisher._unconfirmed))
+    left = [len(publisher._reservations._unconfirmed)]
+    while publisher._reservations._unconfirmed:
+        await publisher._reservations._confirm()
+        left.append(len(publisher._reservations._unconfirmed))
 
     assert left == [2 * MAX_CONFIRMS + 10, MAX_CONFIRMS + 10, 10, 0]
