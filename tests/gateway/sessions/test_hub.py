@@ -62,15 +62,21 @@ def test_all_are_not_closed_in_one_turn():
 
 
 def test_a_partition_is_closed_alone():
-    """In turns too."""
-    at = made_context(partitions=(0, 1))
-    _, here = connect(at, ANN)
-    at.hub.close_partition(1, Close(4006, "elsewhere"))
-    assert here.closed is None
+    """In turns too, and its connections get nothing any more from the first one on."""
+    waiting = []
+    at = made_context(partitions=(0, 1), call_soon=waiting.append)
+    wires = [connect(at, user)[1] for user in range(1, 101)]
+    _, elsewhere = connect(at, 1_000, partition=1)
+    waiting.clear()
     at.hub.close_partition(0, Close(4006, "elsewhere"))
+    at.feed.deliver(0, 100, NOW_MS, [message(1, range(1, 101))])
 
-    assert here.closed == (4006, "elsewhere")
-    assert at.hub.by_partition() == {}
+    assert set(at.hub.by_partition()) == {1}
+    assert [wire.closed for wire in wires].count((4006, "elsewhere")) == 64
+    waiting.pop()()
+    assert [wire.closed for wire in wires].count((4006, "elsewhere")) == 100
+    assert not any(shown(wire) for wire in wires)
+    assert elsewhere.closed is None
 
 
 def test_drain_spreads_the_returns():
