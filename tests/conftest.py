@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-pytest_plugins = ["tests.real", "tests.deploy.cluster"]
+pytest_plugins = ["tests.support.real", "tests.deploy.cluster"]
 
 
 def pytest_configure():

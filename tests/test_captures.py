@@ -6,7 +6,7 @@ import re
 from itertools import chain
 
 from tests.backends.test_captures_sent import DISPATCHED_HERE, POSTED
-from tests.captured import (
+from tests.support.captured import (
     CAPTURES,
     DEAD,
     DISPATCHED,

@@ -8,9 +8,7 @@ import pytest
 
 from backends.log.embedded.log import EmbeddedLog
 from backends.sql.database import Database
-from tests.backends.keyspaces import Keyspaces
-from tests.backends.postgres import Postgres
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 # The suites' assertions explain themselves too.
 pytest.register_assert_rewrite(
@@ -18,22 +16,6 @@ pytest.register_assert_rewrite(
 )
 
 DATABASES = ("sqlite", "postgres")
-
-
-@pytest.fixture(scope="session")
-def postgres(postgres_settings):
-    """A real PostgreSQL where a test may have databases of its own."""
-    server = Postgres(postgres_settings)
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="session")
-def keyspaces(cassandra_settings):
-    """A real Cassandra where all tests share a keyspace."""
-    server = Keyspaces(cassandra_settings)
-    yield server
-    server.close()
 
 
 @pytest.fixture

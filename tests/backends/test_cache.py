@@ -14,7 +14,7 @@ from backends.cache.redis import RedisCache
 from backends.log.embedded.log import EmbeddedLog
 from schemas.errors import Unavailable
 from tests.backends.suite_cache import CacheSuite, claim, fresh, held
-from tests.real import NEEDS
+from tests.support.real import NEEDS
 
 
 class _Embedded:

@@ -18,7 +18,7 @@ from backends.cache import KEY_TTL_S, redis_connection
 from backends.cache.redis import CALL_TIMEOUT_S, RedisCache
 from schemas.errors import Malformed, Unavailable
 from tests.backends.suite_cache import claim, fresh, held
-from tests.proxy import proxy_to
+from tests.support.proxy import proxy_to
 
 pytestmark = pytest.mark.timed
 

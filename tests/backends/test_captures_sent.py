@@ -31,7 +31,7 @@ from schemas.signatures import SIGNATURE, signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from tests.backends.dispatched import Naps, end
 from tests.backends.dispatched import event as any_event
-from tests.captured import (
+from tests.support.captured import (
     DEAD,
     DISPATCHED,
     EVENT_KEY,
@@ -45,7 +45,7 @@ from tests.captured import (
     recorded,
     stored,
 )
-from tests.real import NEEDS, topic_prefix
+from tests.support.real import NEEDS, topic_prefix
 
 TIMEOUT_S = 60  # Kafka's groups form in seconds
 DISPATCHED_HERE = [name for name in DISPATCHED if name not in FOR_EVENT_HANDLERS]

@@ -27,10 +27,10 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
-from tests.backends.keyspaces import Keyspaces
 from tests.backends.test_chats import BUCKET_MS, NOW, Pair, ids_of, newest
-from tests.clock import Clock
-from tests.proxy import proxy_to
+from tests.support.clock import Clock
+from tests.support.keyspaces import Keyspaces
+from tests.support.proxy import proxy_to
 
 TIMEOUT_S = 1.0
 # What an operator may expect of a store that is back.

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from backends.clock import BELOW_MS, CORRECTED_S, OFF_S, Clock, elapsed_s
 from schemas.errors import Unavailable
-from tests.clock import STARTED_S, Machine
+from tests.support.clock import STARTED_S, Machine
 
 STEPS = st.sampled_from([-3_600.0, -10.0, 10.0, 300.0, 3_600.0, 90_000.0, -90_000.0]) | st.floats(
     -1e6, 1e6

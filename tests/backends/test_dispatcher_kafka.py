@@ -14,7 +14,7 @@ from backends.retry_policy import RetryPolicy
 from schemas.topics import COMMANDS
 from tests.backends.dispatched import Function, Naps, crash, end, event
 from tests.backends.suite_log import ends
-from tests.real import topic_prefix
+from tests.support.real import topic_prefix
 
 TIMEOUT_S = 30  # a rebalance takes seconds
 RETRY_POLICY = RetryPolicy(retry=2, backoff_delay_s=0.2)

@@ -14,7 +14,7 @@ from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
 from schemas.topics import DEAD_LETTERS
 from tests.backends.suite_log import EVENT_KEY, LogSuite, Ports
-from tests.real import NEEDS, topic_prefix
+from tests.support.real import NEEDS, topic_prefix
 
 
 def embedded(folder, _):

@@ -26,7 +26,7 @@ from schemas.cloudevents import from_kafka
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from tests.backends.dispatched import event
-from tests.proxy import proxy_to
+from tests.support.proxy import proxy_to
 from tests.support.until import until
 
 SHORT_S = 0.2

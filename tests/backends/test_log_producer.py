@@ -18,7 +18,7 @@ from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, QUERIES
 from tests.backends.suite_log import EVENT_KEY, Ports
 from tests.backends.suite_log_producer import AppendsSuite
-from tests.real import NEEDS, topic_prefix
+from tests.support.real import NEEDS, topic_prefix
 
 PREFIX = topic_prefix()
 

@@ -19,7 +19,7 @@ from backends.chats.sql import SqlChats
 from backends.sql.database import Database
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
-from tests.backends.postgres import Postgres, ask
+from tests.support.postgres import Postgres, ask
 
 NOW = first_id_at(EPOCH_MS + 86_400_000_000)
 

@@ -18,8 +18,8 @@ from backends.coordination.owners import OWNERS, SqlPartitionOwners
 from backends.sql.postgresql import MAX_PREPARED, Server, engine_of
 from schemas.errors import Unavailable
 from schemas.ids import random_id
-from tests.backends.postgres import ask
-from tests.proxy import proxy_to
+from tests.support.postgres import ask
+from tests.support.proxy import proxy_to
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from backends.sql.database import Database
 from backends.sql.postgresql import COOLDOWN_S
 from schemas.errors import Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at
-from tests.backends.postgres import ask
+from tests.support.postgres import ask
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 

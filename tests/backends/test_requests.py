@@ -16,7 +16,7 @@ from backends.log import ConsumerRecord
 from backends.requests import HttpResponse, verdict
 from schemas.cloudevents import Event, to_kafka
 from schemas.errors import Malformed
-from tests.captured import (
+from tests.support.captured import (
     DEAD,
     DISPATCHED,
     FOREIGN,

@@ -22,7 +22,7 @@ from backends.signing import KEY_FILE, PublicKeys, SigningKey
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import UserId
 from schemas.tokens import BadToken, ExpiredToken, UnknownKey, claims_of
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 NOW_S = 1_800_000_000.0
 CLAIMS = claims_of(UserId(1001), "phone", issued_ms=int(NOW_S * 1_000), token_s=900)

@@ -12,7 +12,7 @@ from backends.dispatcher.sink import MAX_BYTES, Faults, Receiver
 from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, DEAD_LETTERS
 from tests.backends.dispatched import TIMEOUT_S
-from tests.captured import (
+from tests.support.captured import (
     CAPTURES,
     TO_SINKS,
     bytes_of,

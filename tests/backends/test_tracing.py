@@ -17,7 +17,7 @@ from backends.telemetry import metrics, tracing
 from backends.telemetry.logs import _Line
 from schemas.cloudevents import trace_of
 from schemas.errors import Malformed, Unavailable
-from tests.collector import Collector
+from tests.support.collector import Collector
 from tests.support.traces import TRACE
 
 UNSAMPLED = f"{TRACE[:-2]}00"

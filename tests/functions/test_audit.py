@@ -33,31 +33,13 @@ from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.ids import LATEST, first_id_at
 from schemas.topics import COMMANDS, DEAD_LETTERS, HISTORY_RETRIES, MESSAGES, RETRIES
-from tests.backends.keyspaces import Keyspaces
-from tests.backends.postgres import Postgres
-from tests.real import NEEDS, topic_prefix
+from tests.support.real import NEEDS, topic_prefix
 from tests.support.until import until
 
 SOURCES = {trigger.topic: trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
 STORES = ("embedded", "kafka", "cassandra")
 """kafka: with PostgreSQL behind; cassandra: with Kafka before."""
 MANY = 1_000
-
-
-@pytest.fixture(scope="module")
-def postgres(postgres_settings):
-    """A real PostgreSQL where a test may have databases of its own."""
-    server = Postgres(postgres_settings)
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def keyspaces(cassandra_settings):
-    """A real Cassandra with a keyspace of these tests."""
-    server = Keyspaces(cassandra_settings)
-    yield server
-    server.close()
 
 
 @pytest.fixture(params=STORES)

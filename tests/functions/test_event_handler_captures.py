@@ -22,7 +22,7 @@ from backends.wiring import Backends
 from functions.runtime.context import use_backends
 from schemas import cloudevents
 from schemas.cloudevents import Event
-from tests.captured import (
+from tests.support.captured import (
     EVENT_KEY,
     FOREIGN,
     TO_FUNCTIONS,

@@ -19,7 +19,7 @@ from functions.domain.policy import (
 )
 from functions.runtime.context import Context
 from schemas.errors import Refused, Unavailable
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.topics import COMMANDS, DELIVERIES, MESSAGES
 from servers.services import Services
-from tests.collector import Collector, Span
 from tests.journeys.conftest import TIMEOUT_S, Dev, new_user, real_dev
+from tests.support.collector import Collector, Span
 
 TOPICS = {COMMANDS: pb.Commands, MESSAGES: pb.Outcomes, DELIVERIES: pb.Deliveries}
 ROAD = ("publish chat-commands", "process send", "process persist", "deliver chat-deliveries")

@@ -5,16 +5,6 @@ import socket
 
 import pytest
 
-from tests.backends.postgres import Postgres
-
-
-@pytest.fixture(scope="module")
-def postgres(postgres_settings):
-    """Where a test may have databases of its own."""
-    server = Postgres(postgres_settings)
-    yield server
-    server.close()
-
 
 @pytest.fixture
 def on(monkeypatch):

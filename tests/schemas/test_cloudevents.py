@@ -29,8 +29,8 @@ from schemas.cloudevents import (
     trace_of,
 )
 from schemas.errors import Malformed
-from tests.captured import CAPTURES
 from tests.schemas.samples import EVENTS, FULL, GOLDEN, PAYLOADS, record_of, request_of
+from tests.support.captured import CAPTURES
 from tests.support.traces import TRACE
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40)

@@ -22,8 +22,8 @@ from schemas.signatures import (
     signature,
 )
 from schemas.topics import COMMANDS, DELIVERIES, MESSAGES, RETRIES, TOPICS
-from tests.captured import CAPTURES
 from tests.schemas.samples import FULL, KEYS, record_of
+from tests.support.captured import CAPTURES
 
 NOW_MS = VERSION_1_UNTIL_MS - 1
 LATER_MS = VERSION_1_UNTIL_MS

@@ -26,7 +26,7 @@ from knchat_client import (
     frames,
 )
 from tests.journeys.conftest import PASSWORD, Dev, new_user
-from tests.proxy import proxy_to
+from tests.support.proxy import proxy_to
 
 TIMEOUT_S = 30
 

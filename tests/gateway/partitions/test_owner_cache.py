@@ -8,7 +8,7 @@ import pytest
 
 from backends.coordination import PartitionOwner
 from gateway.partitions.owner_cache import TTL_S, OwnerCache
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 
 @pytest.fixture

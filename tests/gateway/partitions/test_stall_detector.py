@@ -1,7 +1,7 @@
 """A stalled event loop, seen by the clock."""
 
 from gateway.partitions.stall_detector import STALL_TIMEOUT_S, StallDetector
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 
 def test_standing_still_is_noticed_once():

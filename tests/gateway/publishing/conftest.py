@@ -5,7 +5,7 @@ import pytest
 from backends.telemetry.metrics import value_of
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 
 @pytest.fixture

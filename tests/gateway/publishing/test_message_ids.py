@@ -17,7 +17,7 @@ from gateway.publishing.message_ids import (
 )
 from schemas.errors import Unavailable
 from schemas.ids import first_id_at, unix_ms_of
-from tests.clock import Machine
+from tests.support.clock import Machine
 
 
 @pytest.fixture

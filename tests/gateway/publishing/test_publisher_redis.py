@@ -15,7 +15,7 @@ from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.reservations import CACHE_COOLDOWN_S, MAX_CONFIRMS
 from schemas import chat_pb2 as pb
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 pytestmark = pytest.mark.timed
 

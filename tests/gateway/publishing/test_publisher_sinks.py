@@ -19,7 +19,7 @@ from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.errors import Malformed
 from schemas.topics import COMMANDS, QUERIES
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 ANN = 11
 ROUNDS, AT_ONCE = 12, 5

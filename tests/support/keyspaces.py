@@ -14,7 +14,7 @@ from backends.chats.cassandra_schema import migrate
 
 
 class Keyspaces:
-    """One server, by the settings that `tests/real.py` gives."""
+    """One server, by the settings that `tests/support/real.py` gives."""
 
     def __init__(self, settings):
         self._settings = {

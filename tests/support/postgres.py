@@ -21,7 +21,7 @@ EMPTY += ["UPDATE generators SET holder = '', until_ms = 0 WHERE until_ms != 0 O
 
 
 class Postgres:
-    """One server, by the settings that `tests/real.py` gives."""
+    """One server, by the settings that `tests/support/real.py` gives."""
 
     def __init__(self, settings):
         self._at = settings["database"].rpartition("/")[0]

@@ -25,6 +25,8 @@ from kafka import KafkaAdminClient
 
 from backends.settings import Settings
 from servers.services import SERVERS, Services
+from tests.support.keyspaces import Keyspaces
+from tests.support.postgres import Postgres
 
 NEEDS = {
     "kafka": "kafka_settings",
@@ -86,6 +88,22 @@ def cassandra_settings():
 def postgres_settings():
     """database, database_password: a role that owns that database and may create others."""
     return settings_of("postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_settings):
+    """A PostgreSQL where a test may have databases of its own."""
+    server = Postgres(postgres_settings)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def keyspaces(cassandra_settings):
+    """A Cassandra where all tests share a keyspace."""
+    server = Keyspaces(cassandra_settings)
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

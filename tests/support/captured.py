@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from backends.log import ConsumerRecord
 
-CAPTURES = Path(__file__).parent / "captures"
+CAPTURES = Path(__file__).parents[1] / "captures"
 EVENT_KEY = b"test-key"
 """Under which the recorded events are signed."""
 FOREIGN = frozenset({"plain", "plain-bare", "not-a-cloudevent-bad-time"})
