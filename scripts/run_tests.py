@@ -36,6 +36,7 @@ JOBS: Final = {
     "Terraform and images": (
         "tests/deploy/test_images.py",
         "tests/deploy/test_terraform.py",
+        "tests/deploy/test_terraform_waits.py",
         "tests/deploy/test_terraform_cluster.py",
     ),
 }
