@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from cloudevents.http import CloudEvent, from_http
@@ -27,9 +26,8 @@ from schemas.ids import time_text
 from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, DELIVERIES, TOPICS
 from tests.backends.test_dispatcher_verdicts import serving
+from tests.functions.samples import EVENT_TARGETS, SAMPLES
 
-SAMPLES = Path(__file__).parents[2] / "functions" / "samples"
-TARGETS = sorted({trigger.target for trigger in TRIGGERS if isinstance(trigger, OnEvents)})
 OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"a foreign key 16"
 
 
@@ -54,7 +52,8 @@ def signed(
 ) -> cloudevents.Event:
     return sign(
         event,
-        inbox or next(INBOX[target] for target in TARGETS if event.data == sample(target).data),
+        inbox
+        or next(INBOX[target] for target in EVENT_TARGETS if event.data == sample(target).data),
         [key],
     )
 
@@ -113,11 +112,11 @@ async def post(tmp_path):
 
 def test_there_is_a_sample_for_every_event_handler():
     """The list of event handlers is that of the triggers."""
-    assert TARGETS == ["history", "persist", "report_failed", "send"]
+    assert EVENT_TARGETS == ["history", "persist", "report_failed", "send"]
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", EVENT_TARGETS)
 async def test_an_event_that_is_not_ours_is_refused_by_every_event_handler(target, forge, post):
     """422, never again, and nothing comes of it.
 
@@ -134,7 +133,7 @@ async def test_an_event_that_is_not_ours_is_refused_by_every_event_handler(targe
         assert (status, reason) == (422, b"malformed-knchatsig")
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", EVENT_TARGETS)
 async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
     """First event handlers accept both, then writers sign with the new one, then the old one is
     over: no event is lost on the way.
@@ -154,7 +153,9 @@ async def test_two_keys_are_valid_while_one_follows_the_other(target, post):
     assert metrics.value_of("knchat_dead_letters_total", became="unreadable") == unreadable
 
 
-@pytest.mark.parametrize("target", [target for target in TARGETS if target != "report_failed"])
+@pytest.mark.parametrize(
+    "target", [target for target in EVENT_TARGETS if target != "report_failed"]
+)
 async def test_a_replayed_event_is_refused(target, tmp_path):
     """Older than its inbox can hold: signed once, and shown again later.
 
