@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from backends.chats.sql import SqlChats
 from backends.log.embedded.log import EmbeddedLog
 from backends.sql.database import Database
+from tests.backends.chat_pairs import Pair
 from tests.support.clock import Clock
 
 # The suites' assertions explain themselves too.
@@ -71,3 +73,21 @@ async def make(tmp_path, clock):
 def log(make):
     """An embedded log."""
     return make()
+
+
+@pytest.fixture(params=[*DATABASES, "cassandra"])
+async def chats(request, open_database):
+    """The adapter under test."""
+    if request.param == "cassandra":
+        chats = request.getfixturevalue("keyspaces").open()
+        yield chats
+        await chats.close()
+    else:
+        database = open_database(request.param)
+        yield SqlChats(database)
+        await database.close()
+
+
+@pytest.fixture
+def pair():
+    return Pair()

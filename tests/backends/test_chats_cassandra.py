@@ -27,7 +27,7 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
-from tests.backends.test_chats import BUCKET_MS, NOW, Pair, ids_of, newest
+from tests.backends.chat_pairs import BUCKET_MS, NOW, Pair, ids_of, newest
 from tests.support.clock import Clock
 from tests.support.keyspaces import Keyspaces
 from tests.support.proxy import proxy_to
@@ -63,11 +63,6 @@ async def proxy(cassandra_settings):
 def chats(connect, proxy):
     """An adapter behind that proxy, with a short timeout."""
     return connect(places=(f"127.0.0.1:{proxy.port}",), timeout_s=TIMEOUT_S)
-
-
-@pytest.fixture
-def pair():
-    return Pair()
 
 
 async def until_answered(call, *, within_s=RECOVERY_S + TIMEOUT_S):

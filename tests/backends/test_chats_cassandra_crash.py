@@ -16,7 +16,7 @@ from backends.chats.cassandra_nodes import Nodes
 from backends.settings import Settings
 from schemas.errors import Unavailable
 from schemas.ids import LATEST
-from tests.backends.test_chats import NOW, Pair
+from tests.backends.chat_pairs import NOW, Pair
 from tests.backends.test_chats_cassandra import RECOVERY_S, until_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
