@@ -17,7 +17,7 @@ from backends.settings import Settings
 from schemas.errors import Unavailable
 from schemas.ids import LATEST
 from tests.backends.chat_pairs import NOW, Pair
-from tests.backends.test_chats_cassandra import RECOVERY_S, until_answered
+from tests.backends.chats_cassandra.answered import RECOVERY_S, until_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 

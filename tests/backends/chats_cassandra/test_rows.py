@@ -1,0 +1,152 @@
+"""Timestamps and buckets: what the suite of `Chats` cannot ask of every adapter."""
+
+# ruff: noqa: S608 - the names in these statements are ours
+
+from __future__ import annotations
+
+import pytest
+
+from backends.chats import HistoryMessage, Watermark, cassandra
+from backends.chats.cassandra import CassandraChats
+from backends.chats.cassandra_statements import bucket_of
+from schemas.errors import Unavailable
+from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
+from tests.backends.chat_pairs import BUCKET_MS, NOW, Pair, ids_of, newest
+from tests.backends.chats_cassandra.answered import until_answered
+from tests.support.clock import Clock
+
+
+async def test_a_bucket_is_listed_again_after_cassandra_was_restored(keyspaces, pair):
+    """What a process has written lies in no copy from before: what it puts later, and what the
+    audit puts again, must be found.
+    """
+    name, clock = keyspaces.make(), Clock()
+    chats = CassandraChats(keyspaces.nodes(name), clock=clock)
+    try:
+        await chats.put([pair.message(NOW)])
+        keyspaces.run(
+            *(f"TRUNCATE {name}.{table}" for table in ("messages", "chat_buckets", "chat_states"))
+        )
+        clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
+        await chats.put([pair.message(NOW + 1)])
+        clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
+        await chats.put([pair.message(NOW)])
+
+        assert ids_of(await newest(chats, pair.chat)) == [NOW + 1, NOW]
+    finally:
+        await chats.close()
+
+
+async def test_a_list_of_chats_reads_only_so_much(connect, monkeypatch):
+    """Where many chats have much that is unread it ends early and goes on; every count is right."""
+    monkeypatch.setattr(cassandra, "MAX_QUICK_UNREAD", 10)
+    monkeypatch.setattr(cassandra, "MAX_FULL_COUNTS", 2)
+    chats, me, sizes = connect(), random_id(), [3, 20, 9, 10, 0, 30, 11, 15, 1]
+    for place, size in enumerate(sizes):
+        first = NOW - 1_000 * place
+        chat, other = direct_chat(me, user := random_id()), user
+        said = [
+            HistoryMessage(first + n, chat, other, f"k{n}", "hi", 0, first + n) for n in range(size)
+        ]
+        await chats.put(said or [HistoryMessage(first, chat, me, "k", "hi", 0, first)])
+    counts, after, pages = [], None, 0
+    while pages == 0 or after is not None:
+        states, after = await chats.states(me, after=after, limit=50)
+        counts, pages = [*counts, *(state.unread for state in states)], pages + 1
+
+    assert (counts, pages) == (sizes, 3)
+
+
+async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspaces, pair):
+    """No clock decides what is newer, so a replay after years changes nothing."""
+    chats = connect()
+    await chats.put([pair.message(NOW), pair.message(NOW, version=NOW + 7), pair.message(NOW + 1)])
+    await chats.mark(
+        [Watermark(pair.ben, pair.chat, NOW + 1, NOW), Watermark(pair.anna, pair.chat, 0, NOW + 1)]
+    )
+
+    columns = (
+        "WRITETIME(sender), WRITETIME(key), WRITETIME(text), WRITETIME(reply_to), "
+        "WRITETIME(version)"
+    )
+    of_chat = (
+        f"{keyspaces.shared}.messages WHERE chat = '{pair.chat}' AND bucket = {bucket_of(NOW)}"
+    )
+    assert keyspaces.run(f"SELECT {columns} FROM {of_chat}") == [(NOW + 1,) * 5, (NOW + 7,) * 5]
+    pointers = "newest, WRITETIME(newest), received, WRITETIME(received), read, WRITETIME(read)"
+    for user, values in (
+        (pair.ben, (NOW + 1, NOW + 1, NOW)),
+        (pair.anna, (NOW + 1, NOW + 1, NOW + 1)),
+    ):
+        [row] = keyspaces.run(
+            f"SELECT {pointers} FROM {keyspaces.shared}.chat_states WHERE user = {user}"
+        )
+        assert row == tuple(value for value in values for _ in range(2))
+
+
+async def test_years_of_silence_cost_nothing(connect, pair):
+    """Only buckets that hold messages are read."""
+    ids = [NOW, first_id_at(EPOCH_MS + BUCKET_MS), first_id_at(EPOCH_MS + 900 * BUCKET_MS), NOW + 1]
+    chats = connect()
+    await chats.put(pair.messages(ids))
+    asked = []
+    read = chats._session.read  # what goes to Cassandra shows nowhere else
+    chats._session.read = lambda statements: asked.append(len(statements)) or read(statements)
+
+    assert ids_of(await newest(chats, pair.chat)) == sorted(ids, reverse=True)
+    assert asked == [1, 1, 2]
+
+
+async def test_buckets_are_ten_days_from_the_epoch_of_ids():
+    """Always: rows that are there would not be found by another rule."""
+    first = 7 * BUCKET_MS << 22
+
+    assert [bucket_of(id_) for id_ in (1, first - 1, first, LATEST)] == [0, 6, 7, 2545]
+
+
+async def test_a_bucket_is_known_only_when_it_has_been_written(chats, proxy, pair):
+    """A put that failed half way is done again as a whole."""
+    await chats.ping()
+    proxy.hold()
+    with pytest.raises(Unavailable):
+        await chats.put([pair.message(NOW)])
+    assert not chats._known  # nothing else shows what is remembered
+    proxy.release()
+    await until_answered(lambda: chats.put([pair.message(NOW)]))
+
+    assert ids_of(await newest(chats, pair.chat)) == [NOW]
+    assert list(chats._known) == [(pair.chat, bucket_of(NOW))]
+
+
+async def test_the_memory_of_known_buckets_is_bounded(connect, monkeypatch):
+    """What is forgotten is written again."""
+    monkeypatch.setattr(cassandra, "MAX_KNOWN_BUCKETS", 2)
+    chats, pairs = connect(), [Pair() for _ in range(5)]
+    for _ in range(2):
+        await chats.put([pair.message(NOW) for pair in pairs])
+        await chats.put([pair.message(NOW + 1) for pair in pairs])
+
+    assert len(chats._known) == 2
+    assert [ids_of(await newest(chats, pair.chat)) for pair in pairs] == [[NOW + 1, NOW]] * 5
+
+
+async def test_the_longest_batch_of_the_longest_texts_is_stored(connect, pair):
+    """256 messages of 32 KiB: requests are cut to what Cassandra likes."""
+    text = "é" * 16_384
+    chats = connect()
+    await chats.put(pair.messages(range(NOW, NOW + 256), text=text))
+    page = await newest(chats, pair.chat)
+
+    assert [len(message.text) for message in page.messages] == [16_384] * 256
+
+
+async def test_of_very_many_chats_some_are_listed(connect, monkeypatch):
+    """The bound keeps one user from reading without end."""
+    monkeypatch.setattr(cassandra, "MAX_CHATS", 3)
+    me, chats = Pair().anna, connect()
+    for _ in range(5):
+        pair = Pair()
+        await chats.put([pair.message(NOW)])
+        await chats.mark([Watermark(me, pair.chat, NOW, NOW)])
+
+    assert await chats.states(me, after=None, limit=9) == ([], None)
