@@ -3,7 +3,7 @@ and `accounts`.
 
 Each adapter hands `read` or `write` a function of one connection, which runs in a thread as one
 transaction. The adapters' tables register in METADATA; what the dialects spell differently stands
-here. This file knows no table. Source: design.md D17.
+here, beside the transactions. This file knows no table. Source: design.md D17.
 """
 
 from __future__ import annotations

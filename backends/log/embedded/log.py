@@ -3,7 +3,8 @@
 Processes may share the file (a lone function beside a running `dev`): each has one writing thread,
 and SQLite's locks keep them apart. They do not share consumer groups: a group has one member at a
 time in its process, and who runs members owns the data folder (`own`). Constructing it opens
-nothing; file and threads come with the first use. Belongs to one event loop. Source: design.md D6.
+nothing; file and threads come with the first use. Belongs to one event loop. Long, since both ports
+share the opened file. Source: design.md D6.
 """
 
 from __future__ import annotations

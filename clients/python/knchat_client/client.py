@@ -1,7 +1,7 @@
 """`Client`: everything an app does with kn-chat, on asyncio.
 
 It stays connected, misses nothing, and shows nothing twice. Belongs to one event loop and one
-process per device. Source: protocol.md.
+process per device. Long, since an app finds all calls in one class. Source: protocol.md.
 """
 
 from __future__ import annotations
