@@ -106,7 +106,11 @@ class _KnChat(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - see above
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - see above
+        cmd_name: str,
+    ) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         found: click.Command = import_module(
@@ -114,7 +118,11 @@ class _KnChat(click.Group):
         ).run
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - see above
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - see above
+        formatter: click.HelpFormatter,
+    ) -> None:
         for folder, heading in _HEADINGS.items():
             with formatter.section(heading):
                 formatter.write_dl(
@@ -125,7 +133,11 @@ class _KnChat(click.Group):
                     ]
                 )
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - see above
+    def format_epilog(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - see above
+        formatter: click.HelpFormatter,
+    ) -> None:
         formatter.write(f"\n{_EXAMPLES}\n")
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -151,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if asked := os.environ.get(_COMPLETION):
-        from click.shell_completion import shell_complete  # noqa: PLC0415 - see `_KnChat.shell_complete`
+        from click.shell_completion import shell_complete  # noqa: PLC0415 - only a shell needs it
 
         return shell_complete(kn_chat, {}, "kn-chat", _COMPLETION, asked)
     try:

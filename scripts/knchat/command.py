@@ -21,7 +21,11 @@ Callback = Callable[..., int | None]
 class _Examples(click.Command):
     """Ends its help with its examples. click would fill them up to paragraphs."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+    def format_epilog(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
         formatter.write(f"\n{self.epilog}\n")
 
 

@@ -124,7 +124,8 @@ def show(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
         bad = name in FIGURES and got_worse(ratios)
         worse = worse or bad
         print(
-            f"{name:<18}{statistics.median(before):>10.1f}{statistics.median(now):>10.1f}{statistics.median(ratios):>8.3f}"
+            f"{name:<18}{statistics.median(before):>10.1f}{statistics.median(now):>10.1f}"
+            f"{statistics.median(ratios):>8.3f}"
             f"   {f'{low:.3f} to {high:.3f}':<15}   "
             f"{' '.join(f'{ratio:.2f}' for ratio in ratios)}{'   WORSE' if bad else ''}"
         )

@@ -287,7 +287,7 @@ class Run:
             await asyncio.sleep(SAMPLE_S)
             while row < record.slots and record.sent[row]:
                 row += 1
-            while row < record.slots and not record.acked[row]:  # noqa: ASYNC110 - arrays have no event
+            while row < record.slots and not record.acked[row]:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.001)
             if row >= record.slots:
                 return

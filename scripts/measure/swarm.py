@@ -84,7 +84,11 @@ class Relayed(WSListener):
         self._record.acked[row] = time.monotonic_ns()
         self._record.echoed[row] = 1
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
+    def on_ws_frame(
+        self,
+        transport: WSTransport,  # noqa: ARG002 - picows' signature
+        frame: WSFrame,
+    ) -> None:
         if frame.msg_type == WSMsgType.TEXT:
             self._record.delivered[int(frame.get_payload_as_bytes().partition(b" ")[0])] = (
                 time.monotonic_ns()

@@ -141,9 +141,9 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - a long name, for one line
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - one use
 
-    key = load_pem_private_key(pem, None)
+    key = serialization.load_pem_private_key(pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - made above
     return key
 

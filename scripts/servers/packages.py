@@ -34,7 +34,8 @@ _JAVA = 17
 _POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
-  <groupId>knchat</groupId><artifactId>jars</artifactId><version>1</version><packaging>pom</packaging>
+  <groupId>knchat</groupId><artifactId>jars</artifactId><version>1</version>
+  <packaging>pom</packaging>
   <dependencies>{}</dependencies>
 </project>
 """

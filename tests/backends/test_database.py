@@ -330,7 +330,9 @@ async def test_what_a_killed_process_had_written_is_there(tmp_path):
         database = Database.sqlite(path)
         chats = SqlChats(database)
         written = sa.select(sa.func.count()).select_from(MESSAGES).where(MESSAGES.c.id >= first)
-        count = await database.read(lambda connection: connection.execute(written).scalar())  # noqa: B023 - awaited here
+        count = await database.read(
+            lambda connection, query=written: connection.execute(query).scalar()
+        )
         [state] = await chats.unread(UserId(2), [CHAT])
         integrity = await database.read(
             lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar()

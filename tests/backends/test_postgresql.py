@@ -120,7 +120,7 @@ async def test_a_server_is_reached_over_tls_when_its_authority_is_known(secure):
 
 async def test_a_server_that_the_authority_does_not_vouch_for_is_refused(secure, tmp_path):
     """The right name, signed by an unknown authority."""
-    from servers.certificates import Certificates  # noqa: PLC0415 - one test needs another authority
+    from servers.certificates import Certificates  # noqa: PLC0415 - for one test
 
     others = Certificates(tmp_path)
     others.make()

@@ -301,7 +301,7 @@ async def test_a_collector_that_hangs_costs_spans_and_nothing_else(collector, mo
     """The queue has its bound, what does not fit is counted, and the end does not wait for longer
     than it says.
     """
-    from backends.telemetry.otlp import MAX_QUEUE  # noqa: PLC0415 - the module is not loaded before it is needed
+    from backends.telemetry.otlp import MAX_QUEUE  # noqa: PLC0415 - loaded when needed
 
     collector._answers += ["hang"] * 9
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")

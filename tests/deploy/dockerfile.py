@@ -90,7 +90,7 @@ class Engine:
             image = self.build(stage.base).copied(root)
         else:
             image = Image(root, {"PATH": "/usr/local/bin:/usr/bin:/bin"})
-            _play_python(root)
+            _copy_python(root)
         for word, rest in stage.instructions:
             match word:
                 case "ENV":
@@ -246,11 +246,12 @@ _SOURCES = tuple(
 )
 
 
-def _play_python(root):
+def _copy_python(root):
     """A root with this machine's system and a copy of its Python, without .pyc files as the
     official image.
     """
-    for place in (*_SYSTEM, *_SOURCES, "/tmp", "/etc", "/usr/local/bin", "/usr/local/lib", "/opt"):  # noqa: S108 - the image's
+    made = ("/tmp", "/etc", "/usr/local/bin", "/usr/local/lib", "/opt")  # noqa: S108 - the image's
+    for place in (*_SYSTEM, *_SOURCES, *made):
         (root / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
     for name in ("bin", "lib", "lib64", "sbin"):

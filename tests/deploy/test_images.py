@@ -135,7 +135,8 @@ def engine(tmp_path_factory):
 @contextlib.contextmanager
 def running(image, port, **environ):
     """A container's process that answers /livez; the end must be clean."""
-    process = image.start({"KNCHAT_DATA": "/tmp/data", **environ}, stdout=subprocess.DEVNULL)  # noqa: S108 - the image's
+    given = {"KNCHAT_DATA": "/tmp/data", **environ}  # noqa: S108 - the image's
+    process = image.start(given, stdout=subprocess.DEVNULL)
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
     try:
         while True:

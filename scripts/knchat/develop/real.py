@@ -226,7 +226,7 @@ class Processes:
         draft.replace(self._settings.data / PROCESSES)
 
     def _make_functions(self, *, in_process: bool) -> None:
-        from functions.triggers import TRIGGERS, OnEvents, OnHttp  # noqa: PLC0415 - `--help` does without
+        from functions.triggers import TRIGGERS, OnEvents, OnHttp  # noqa: PLC0415 - not for --help
 
         targets = (
             []

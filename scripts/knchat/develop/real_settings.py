@@ -43,7 +43,8 @@ def settings_of(environ: Mapping[str, str], **given: object) -> tuple[Settings, 
     ours.setdefault("KNCHAT_PUBLISH_APART_MS", "20")
     if "KNCHAT_CASSANDRA" in ours:
         ours.setdefault("KNCHAT_CHATS", "cassandra")
-    settings = replace(Settings.from_env(ours), **given)  # type: ignore[arg-type] # fields of Settings, from click
+    # mypy: what click gives are fields of Settings.
+    settings = replace(Settings.from_env(ours), **given)  # type: ignore[arg-type]
     if settings.log == "embedded":
         raise Malformed(
             "KNCHAT_LOG is embedded, which belongs to one process: --real needs kafka, or knative "

@@ -40,7 +40,8 @@ async def serving(
             [task, asyncio.ensure_future(server.up.wait())], return_when=asyncio.FIRST_COMPLETED
         )
         try:
-            yield f"{'http' if certificate is None else 'https'}://127.0.0.1:{listener.getsockname()[1]}"
+            scheme, port = "http" if certificate is None else "https", listener.getsockname()[1]
+            yield f"{scheme}://127.0.0.1:{port}"
         finally:
             server.stop()
             await task

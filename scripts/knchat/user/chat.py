@@ -127,7 +127,13 @@ class _Talk:
             await self._heard(event)
 
     async def _heard(self, event: Event) -> None:
-        from knchat_client import Connected, Disconnected, Reload, Replaced, frames  # noqa: PLC0415 - `--help` does without
+        from knchat_client import (  # noqa: PLC0415 - `--help` does without
+            Connected,
+            Disconnected,
+            Reload,
+            Replaced,
+            frames,
+        )
 
         match event:
             case frames.Message() if event.chat != self._chat:

@@ -78,7 +78,13 @@ async def _tail(
 ) -> None:
     import msgspec  # noqa: PLC0415 - `--help` does without
 
-    from knchat_client import Connected, Disconnected, Reload, Replaced, frames  # noqa: PLC0415 - see above
+    from knchat_client import (  # noqa: PLC0415 - see above
+        Connected,
+        Disconnected,
+        Reload,
+        Replaced,
+        frames,
+    )
 
     printed, listening = 0, recent or resume is not None
     async with kept.client(resume=resume) as client:
