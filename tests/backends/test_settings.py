@@ -172,7 +172,8 @@ def test_urls_are_taken():
         "KNCHAT_DATABASE": "postgresql://chat@[::1]:5433/chat-1",
         "KNCHAT_REDIS": "rediss://chat@cache.example:6380/15",
         "KNCHAT_KAFKA": "kafka-0.kafka:9092, [::1]:9093,",
-        "K_SINK": "https://kafka-sink-ingress.knative-eventing.svc.cluster.local/chat/chat-commands",
+        "K_SINK": "https://kafka-sink-ingress.knative-eventing.svc.cluster.local"
+        "/chat/chat-commands",
         "KNCHAT_SINK_QUERIES": "http://127.0.0.1:8080/?a=b",
         "KNCHAT_OTLP_ENDPOINT": "http://collector:4318/",
         "KNCHAT_JWKS": "https://chat.example/.well-known/jwks.json",
