@@ -188,7 +188,7 @@ class DeliveryReader:
                 await self._pause(topic, error)
 
     def _on_jump(self, partition: int, offset: int) -> None:
-        """The log has dropped what came before this offset, unread: the partition begins anew.
+        """The log has dropped what came before this offset, unread: the partition begins there.
 
         Its sessions are closed, and come back to `reset`: what comes next would hide from them that
         something is missing.

@@ -278,7 +278,7 @@ class PartitionAssignment:
             self._notify()
 
     async def watch_epoch(self) -> None:
-        """Until cancelled: begins anew when the topics were recreated, which no client of Kafka
+        """Until cancelled: starts over when the topics were recreated, which no client of Kafka
         reports.
 
         Cursors of before lead to `reset`. Raises Malformed when one has got more partitions:

@@ -119,7 +119,7 @@ class PartitionTable:
             del self._partitions[partition]
 
     def recreate(self) -> None:
-        """The topics were recreated: what is assigned is to be filled anew, once all was
+        """The topics were recreated: what is assigned is to be filled again, once all was
         dropped.
         """
         self.is_recreated = True

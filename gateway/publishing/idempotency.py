@@ -1,7 +1,7 @@
 """What the gateway itself remembers of clients' idempotency keys: a bounded table in front of the
 cache.
 
-No I/O. The publisher asks it before anything is minted. A repeat while the first is under way joins
+No I/O. The publisher asks it before an id is made. A repeat while the first is under way joins
 it; a settled one is answered from here. Source: design.md D4.
 """
 
@@ -58,7 +58,7 @@ class Pending:
 
 @dataclass(slots=True, eq=False)
 class Known:
-    """One key: the id minted for it, when (seconds, monotonic), and the hash of what was asked.
+    """One key: the id made for it, when (seconds, monotonic), and the hash of what was asked.
 
     Neither pending nor confirmed: its command may or may not be in the log.
     """

@@ -197,7 +197,7 @@ class Publisher:
         """
         if holder.fresh:
             return True
-        # An id of another gateway, or of a life before: what is minted after its `ok` must be
+        # An id of another gateway, or of a life before: what is made after its `ok` must be
         # greater.
         if not self._message_ids.advance(holder.id):
             count("knchat_ids_ahead_total", where="cache")

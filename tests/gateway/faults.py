@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 
 @contextmanager
 def broken(data, table):
-    """The table (`records`: the log; `keys`: the cache) is away: writing it fails at once, until
+    """The table (`records`: the log; `keys`: the cache) is gone: writing it fails at once, until
     the end.
     """
     with closing(sqlite3.connect(data / "log.db", isolation_level=None, timeout=5)) as connection:

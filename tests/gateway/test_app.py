@@ -48,7 +48,7 @@ async def test_wrong_topics_stop_the_start(start):
 
 
 async def test_as_many_partitions_as_the_setting_says(settings):
-    """A log that is made anew has them, and users are found in them."""
+    """A new log has them, and users are found in them."""
     settings = replace(settings, delivery_partitions=5)
     backends = Backends(settings)
     gateway = Gateway(backends, settings)
@@ -82,7 +82,7 @@ async def not_ready(gateway):
     return problem["message"].removeprefix("not ready: ").split(", ")
 
 
-async def test_a_hello_waits_for_the_ring(make, backends, timing, monkeypatch):
+async def test_a_hello_waits_for_the_replay_buffer(make, backends, timing, monkeypatch):
     """While the gateway starts it listens, is not ready, and keeps what comes; too long, and it is
     close 4006.
     """
@@ -112,7 +112,7 @@ async def test_a_hello_waits_for_the_ring(make, backends, timing, monkeypatch):
     await waiting.leave()
 
 
-async def test_a_database_that_is_away_at_the_start(make, settings, backends, timing):
+async def test_an_unavailable_database_at_the_start(make, settings, backends, timing):
     """The gateway waits for it, and serves when it is there."""
     await backends.generators.claim("opens and migrates the database")
     gateway = make(timing=replace(timing, retry_delay_s=0.05))
@@ -160,7 +160,7 @@ async def test_old_things_are_forgotten_now_and_then(start, timing):
             await asyncio.sleep(0.05)
 
 
-async def test_a_bug_in_a_conversation_is_its_own(person, gateway, caplog):
+async def test_a_bug_of_one_connection_is_its_own(person, gateway, caplog):
     """It is logged; the gateway and the session go on."""
     ann = await person(ANN)
 

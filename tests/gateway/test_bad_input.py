@@ -31,7 +31,7 @@ CLOSED = [
 ]
 
 
-async def nobody_is_affected(other, backends):
+async def no_other_is_affected(other, backends):
     """Another session goes on, and nothing was published."""
     assert await appended(backends, COMMANDS) == 0
     assert await appended(backends, QUERIES) == 0
@@ -49,7 +49,7 @@ async def test_what_ends_a_session(person, backends, payload, code):
     await ann.say(payload)
 
     assert await ann.ended() == code
-    await nobody_is_affected(other, backends)
+    await no_other_is_affected(other, backends)
 
 
 async def test_fragments_over_the_limit(person, backends):
@@ -59,7 +59,7 @@ async def test_fragments_over_the_limit(person, backends):
     await ann.socket.send(["x" * 30_000] * 3)
 
     assert await ann.ended() == 1009
-    await nobody_is_affected(other, backends)
+    await no_other_is_affected(other, backends)
 
 
 async def test_bad_utf_8(person, backends):
@@ -69,7 +69,7 @@ async def test_bad_utf_8(person, backends):
     await ann.socket.send(b'{"type":"ping","x":"\xff"}', text=True)
 
     assert await ann.ended() == 1007
-    await nobody_is_affected(other, backends)
+    await no_other_is_affected(other, backends)
 
 
 TOLD = [
@@ -110,7 +110,7 @@ async def test_what_is_told_and_the_session_stays(person, backends, frame, code,
 
     assert (error["type"], error["code"], error["temporary"]) == ("error", code, False)
     assert (await ann.ask({"type": "ping", "id": 2}))["type"] == "pong"
-    await nobody_is_affected(other, backends)
+    await no_other_is_affected(other, backends)
 
 
 async def test_a_reused_key(person, backends):
@@ -149,7 +149,7 @@ async def test_the_wrong_hellos(gateway, backends, person, token):
         await ann.say({"type": "hello", "device": "phone", **fields})
         assert (await ann.ended(), fields) == (code, fields)
 
-    await nobody_is_affected(other, backends)
+    await no_other_is_affected(other, backends)
 
 
 async def test_another_installation_s_token(gateway, tmp_path, person, backends):

@@ -95,7 +95,7 @@ async def test_a_mark_on_hold_is_published_before_the_end(start, backends):
     assert await appended(backends, COMMANDS) == 1
 
 
-async def test_a_log_that_is_away_does_not_hold_up_the_end(start, backends, settings, timing):
+async def test_an_unavailable_log_does_not_hold_up_the_end(start, backends, settings, timing):
     """After a while the gateway stops anyway, and nothing that was not
     confirmed is acknowledged.
     """

@@ -293,7 +293,7 @@ async def test_a_question_that_cannot_be_passed_on(person, backends, settings):
             await asyncio.sleep(0.01)
 
 
-async def test_a_log_that_is_away_acknowledges_nothing(person, backends, settings):
+async def test_an_unavailable_log_acknowledges_nothing(person, backends, settings):
     """The send waits; when the log is back it is in there once, and `ok` comes by itself."""
     ann = await person(ANN)
     await ann.ask({"type": "send", "id": 1, "key": "first", "to": "22", "text": "hi"})

@@ -32,7 +32,7 @@ async def accepted_of(publisher, command):
 
 
 async def test_what_comes_is_followed(delivery, feed, backends, message_ids, failed):
-    """Into the replay buffer, past the clock that mints, and what failed to what remembers keys."""
+    """Into the replay buffer, past the clock of ids, and what failed to what remembers keys."""
     await fill(delivery)
     following = asyncio.create_task(delivery.follow_deliveries())
     soon = first_id_at(message_ids.now_ms() + 700)
@@ -163,7 +163,7 @@ async def test_what_comes_back_while_a_follower_begins_is_told_once(
     await asyncio.wait([following])
 
 
-async def test_the_log_is_away_for_a_moment(delivery, feed, backends, settings):
+async def test_the_log_is_unavailable_for_a_moment(delivery, feed, backends, settings):
     """Following begins again where it stopped: nothing is missed and nothing comes twice."""
     delivery._retry_delay_s = 0.02
     await fill(delivery)

@@ -78,7 +78,7 @@ async def test_only_as_much_as_the_ring_takes_is_read_back(delivery, feed, backe
     assert kept == numbers[-len(kept) :]
 
 
-async def test_log_outs_are_found_behind_the_ring(delivery, at, feed, backends):
+async def test_log_outs_are_found_behind_the_replay_buffer(delivery, at, feed, backends):
     """The replay buffer's bytes do not bound what is known of revoked tokens; those of the replay
     buffer itself are known at once.
     """
@@ -129,7 +129,7 @@ async def test_what_is_no_longer_wanted_is_not_taken_over(delivery, feed, backen
     assert (delivery.followed, feed.replay_buffer.bytes) == (frozenset(), 0)
 
 
-async def test_what_is_kept_has_its_share_of_the_ring(delivery, feed, backends):
+async def test_what_is_kept_has_its_share_of_the_replay_buffer(delivery, feed, backends):
     """One that is taken over later gets as many bytes as the others, the oldest
     of which make room.
     """
@@ -147,7 +147,7 @@ async def test_what_is_kept_has_its_share_of_the_ring(delivery, feed, backends):
 async def test_a_wrong_id_does_not_hide_the_others_of_its_batch(
     delivery, feed, backends, message_ids
 ):
-    """What is minted later is greater than every true id that came with it."""
+    """What is made later is greater than every true id that came with it."""
     soon, far = first_id_at(message_ids.now_ms() + 900), first_id_at(message_ids.now_ms() + 60_000)
     await deliver(backends, message(soon, ANN, ANN), message(far, ANN, ANN))
 

@@ -186,7 +186,7 @@ async def test_a_log_that_cannot_be_read_is_4006(missed, person, backends, monke
     read = backends.reads.read
 
     async def away(*_, **__):
-        raise Unavailable("the log is away")
+        raise Unavailable("the log is unavailable")
 
     monkeypatch.setattr(backends.reads, "read", away)
     ann = await person(ANN, resume=missed.cursor)

@@ -1,4 +1,4 @@
-"""Gateways that share the partitions: which one serves a user, and what the table of owners says."""
+"""Gateways that share the partitions: which one serves a user, and what the owners table says."""
 
 import asyncio
 import sqlite3
@@ -51,7 +51,7 @@ async def test_one_that_has_started_is_written_down(gateways, backends, monkeypa
     assert {(await backends.owners.owner_of(partition)).url for partition in ALL} == {gateway.url}
 
 
-async def test_who_comes_to_the_wrong_one_is_told_the_right_one(two, person):
+async def test_a_client_of_another_one_is_told_which(two, person):
     """`moved` with its whole URL, then 4001; there it works."""
     first, second = two
     user = USERS[min(mine(second))]
@@ -93,7 +93,7 @@ async def test_one_that_lost_its_place_ends(gateways):
         await watching
 
 
-async def test_a_log_made_anew(gateways, person, backends, timing, monkeypatch):
+async def test_recreated_topics(gateways, person, backends, timing, monkeypatch):
     """Every session ends with 1012; a cursor of before leads to `reset`, one of now is good."""
     gateway = await gateways(timing=replace(timing, epoch_interval_s=0.05))
     ann = await person(USERS[0], at=gateway)
@@ -113,7 +113,7 @@ async def test_a_log_made_anew(gateways, person, backends, timing, monkeypatch):
     assert (await person(USERS[0], at=gateway, resume=again.cursor)).welcome["result"] == "resumed"
 
 
-async def test_a_gateway_that_stood_still(gateways, person, backends):
+async def test_an_event_loop_that_stalled(gateways, person, backends):
     """It ends its sessions before it pushes anything, and goes on."""
     gateway = await gateways()
     ann = await person(USERS[0], at=gateway)
@@ -128,7 +128,7 @@ async def test_a_gateway_that_stood_still(gateways, person, backends):
     assert [frame["type"] for frame in await back.until_live()] == ["message"]
 
 
-async def test_a_database_that_is_away_while_partitions_are_taken_over(
+async def test_an_unavailable_database_while_partitions_are_taken_over(
     gateways, person, backends, settings
 ):
     """Users are served all the same; ownership is written down when it is there again."""

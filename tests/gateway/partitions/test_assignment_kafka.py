@@ -1,5 +1,5 @@
 """Gateways as processes that share the partitions on a real Kafka: a crash, a pause, a planned
-stop, a log made anew.
+stop, recreated topics.
 """
 
 import asyncio
@@ -231,7 +231,7 @@ async def test_a_second_process_of_the_name_ends_the_first(start, backends):
     await shared(backends, second.url)
 
 
-async def test_topics_made_anew(backends, connect):
+async def test_recreated_topics(backends, connect):
     """Every session ends with 1012; its cursor then leads to `reset`; what comes is pushed from the
     first record on.
     """

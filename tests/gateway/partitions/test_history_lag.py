@@ -38,7 +38,7 @@ async def test_how_far_history_is_behind(backends):
 
 
 async def test_what_goes_round_counts_from_its_first_day(backends):
-    """A record that was appended anew holds outcomes that are as old as their ids."""
+    """A record that was appended again holds outcomes that are as old as their ids."""
     now_s = time.time()
     lag = HistoryLag(backends.reads, clock=backends.clock)
     old = pb.Outcomes(
@@ -53,7 +53,7 @@ async def test_what_goes_round_counts_from_its_first_day(backends):
     assert 599 < lag.seconds < 602
 
 
-async def test_the_lag_stays_while_the_log_is_away(backends):
+async def test_the_lag_stays_while_the_log_is_unavailable(backends):
     """An old figure is better than none."""
     lag = HistoryLag(backends.reads, clock=backends.clock, interval_s=0.001)
     await lag.look()

@@ -55,7 +55,7 @@ async def test_a_crowd_asks_once(owner_cache, backends, monkeypatch):
     assert questions == [3]
 
 
-async def test_a_database_that_is_away(owner_cache, backends, settings):
+async def test_an_unavailable_database(owner_cache, backends, settings):
     """None is known then."""
     await backends.owners.own([PartitionOwner(3, "ws://one/v1/socket", 1)])
     with closing(sqlite3.connect(settings.data / "data.db", isolation_level=None)) as connection:

@@ -21,7 +21,7 @@ def table():
     return made
 
 
-def test_what_comes_back_while_it_is_left_is_announced_anew():
+def test_what_comes_back_while_it_is_left_is_announced_again():
     """It is served on, but another gateway may have written itself down meanwhile."""
     held = table()
     assert held.set_assignment(ALL - {0}, 5.0) == (frozenset(), {0})

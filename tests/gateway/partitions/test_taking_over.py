@@ -163,7 +163,7 @@ async def test_a_planned_stop_hands_its_clients_over(two, person, backends):
     assert back.welcome["result"] == "resumed"
 
 
-async def test_who_comes_during_a_drain_is_sent_on(two, person, backends):
+async def test_a_client_that_comes_during_a_drain_is_sent_on(two, person, backends):
     """To the one that has taken over."""
     first, second = two
     stays, comes = [USERS[partition] for partition in sorted(mine(second))[:2]]

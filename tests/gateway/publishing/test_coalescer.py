@@ -69,7 +69,7 @@ def test_a_mark_that_failed_is_not_known():
     """The next one goes on."""
     marks = MarkCoalescer()
     marks.hold(mark(7, 9), lambda _: None, 10.0)
-    marks.pop_due(11.0)[0].settle(Unavailable("the log is away"))
+    marks.pop_due(11.0)[0].settle(Unavailable("the log is unavailable"))
     marks.hold(mark(7, 9), lambda _: None, 12.0)
 
     assert len(marks.pop_due(13.0)) == 1

@@ -1,4 +1,4 @@
-"""The generator lease and the clock that mints, on the real table: no id without a live lease, none
+"""The generator lease and the clock of ids, on the real table: no id without a live lease, none
 that repeats.
 """
 
@@ -51,7 +51,7 @@ def now_ms(machine):
 
 
 async def test_before_a_generator_is_leased(message_ids, machine):
-    """Not ready, and nothing minted; what was seen counts later."""
+    """Not ready, and no id made; what was seen counts later."""
     seen = first_id_at(now_ms(machine) + 500)
     assert (message_ids.is_ready, message_ids.generator) == (False, -1)
     with pytest.raises(Unavailable):
@@ -64,7 +64,7 @@ async def test_before_a_generator_is_leased(message_ids, machine):
     assert message_ids.next_id() > seen
 
 
-async def test_it_never_mints_past_its_lease(message_ids, machine):
+async def test_it_makes_no_id_past_its_lease(message_ids, machine):
     """Some seconds before the end it stops; a renewal finds another generator, and ids go on
     increasing.
     """
@@ -93,7 +93,7 @@ async def test_a_renewal_keeps_the_generator(message_ids, machine):
     assert message_ids._lease.until_ms > before.until_ms
 
 
-async def test_a_generator_that_somebody_else_has_is_given_up_at_once(message_ids, backends):
+async def test_a_generator_that_another_has_is_given_up_at_once(message_ids, backends):
     """However long its lease: a database that lost its last minutes in a fail-over may have lent it
     again.
     """
@@ -110,7 +110,7 @@ async def test_a_generator_that_somebody_else_has_is_given_up_at_once(message_id
     assert message_ids.next_id()
 
 
-async def test_a_database_that_is_away_is_asked_again_soon(message_ids, backends):
+async def test_an_unavailable_database_is_asked_again_soon(message_ids, backends):
     """While the lease lives it goes on making ids; without one it is asked more often."""
     await message_ids.claim()
     failures = value_of("knchat_lease_failures_total")
@@ -146,7 +146,7 @@ async def test_a_wrong_clock_mints_by_the_database_s(message_ids, machine, step_
     assert unix_ms_of(fourth) == pytest.approx(machine.true_s() * 1_000, abs=10)
 
 
-async def test_a_database_that_falls_back_stops_nobody(message_ids, machine):
+async def test_a_database_that_falls_back_stops_no_ids(message_ids, machine):
     """Ids go on increasing, and come back to its time where none was made for so long."""
     await message_ids.claim()
     last = message_ids.next_id()
@@ -185,7 +185,7 @@ async def test_ids_too_far_ahead_are_not_followed(message_ids, machine):
 
 
 async def test_release_gives_the_number_back(message_ids):
-    """Nothing is minted after it; twice does no harm."""
+    """No id is made after it; twice does no harm."""
     await message_ids.claim()
     await message_ids.release()
     await message_ids.release()

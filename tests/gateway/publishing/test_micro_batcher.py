@@ -238,7 +238,7 @@ async def test_an_item_that_comes_as_the_last_batch_ends_is_not_forgotten():
     assert sum(map(len, published.batches)) == 11
 
 
-async def test_a_bug_in_publishing_stops_nobody_else(caplog):
+async def test_a_bug_in_publishing_stops_no_other_batch(caplog):
     """It is logged, its items are told, and what waited leaves without another put."""
     published, failed = [], []
 

@@ -45,7 +45,7 @@ async def test_a_crash_before_the_append_keeps_the_id(publishers, backends, sett
     assert [each.id for each in await commands(backends) if each.key == "k"] == [again.id]
 
 
-async def test_the_log_is_away_for_a_while(publisher, backends, settings):
+async def test_the_log_is_unavailable_for_a_while(publisher, backends, settings):
     """The same bytes go again until the log takes them: one event, one id, and
     an `ok` only then.
     """
@@ -158,7 +158,7 @@ async def test_a_last_batch_is_confirmed_alone(publisher, publishers, backends, 
     assert len(await commands(backends)) == 1
 
 
-async def test_a_failed_command_whose_cache_is_away(publisher, backends, settings):
+async def test_a_failed_command_whose_cache_is_unavailable(publisher, backends, settings):
     """Memory knows; the cache is asked and does not answer."""
     first = await submit(publisher, command())
     await publisher.flush()
@@ -181,8 +181,8 @@ async def test_without_a_generator_nothing_is_accepted(backends, clock):
 
 
 async def test_giving_up_leaves_the_outcome_open(publisher, backends, settings):
-    """A gateway that is stopped while the log is away: its repeat joins nothing and appends the
-    same id.
+    """A gateway that is stopped while the log is unavailable: its repeat joins nothing and appends
+    the same id again.
     """
     await submit(publisher, command("open the log"))
     with broken(settings.data, "records"):

@@ -98,7 +98,7 @@ def test_a_session_that_takes_nothing_for_half_a_minute_is_closed():
     assert wire.closed[0] == 4003
 
 
-def test_a_session_that_falls_behind_the_ring_is_closed():
+def test_a_session_that_falls_behind_the_replay_buffer_is_closed():
     """4003, not a hole: what it has not had is no longer here."""
     at = made_context(kept_s=160)
     connection, wire = connect(at, ANN)

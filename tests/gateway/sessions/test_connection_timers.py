@@ -9,7 +9,7 @@ from tests.gateway.wire import NOW_MS, NOW_S, claims, connect, made_context, ope
 
 
 def test_heartbeats():
-    """A ping after 30 s of silence, the end after 60; any sign of life begins anew."""
+    """A ping after 30 s of silence, the end after 60; any sign of life starts over."""
     at = made_context()
     connection, wire = connect(at, ANN)
 

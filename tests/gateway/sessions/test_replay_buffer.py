@@ -109,7 +109,7 @@ def test_what_it_holds():
     assert buffer.end(0) == (8, 0)
 
 
-def test_the_end_moves_over_records_that_nobody_gets():
+def test_the_end_moves_over_records_without_receivers():
     """What was read and has no receiver need not be read again."""
     buffer = ReplayBuffer(limit_bytes=2**20, kept_s=900)
     buffer.open(0, 5)

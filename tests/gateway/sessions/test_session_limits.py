@@ -81,7 +81,7 @@ def test_a_pause_of_reading_is_no_silence():
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
 def test_too_many_frames_that_say_nothing(codec):
     """4005 at the 101st ping, pong, fragment or empty array of a second; a new
-    second begins anew.
+    second starts over.
     """
     session = opened(codec)
     for second in range(3):
