@@ -32,6 +32,7 @@ from gateway.transport.interface import Accept, Limits, Request, Response
 from gateway.transport.listener import Listener, listen
 from gateway.wiring import make_context
 from schemas import frames
+from schemas.codec import CODECS, JSON
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 
 log = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ class Gateway:
             self._check_room()
         except ChatError as error:
             return problem(error)
-        return Accept(ClientConnection(self._context, frames.CODECS[name or frames.JSON]), name)
+        return Accept(ClientConnection(self._context, CODECS[name or JSON]), name)
 
     def _check_room(self) -> None:
         """Raises Unavailable when this gateway has as many WebSockets as its memory is made for."""

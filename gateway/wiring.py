@@ -29,7 +29,8 @@ from gateway.sessions.revocations import Revocations
 from gateway.sessions.timers import TimerWheel
 from gateway.timing import Timing
 from schemas import frames
-from schemas.costs import OF_FRAMES
+from schemas.kinds import COSTS
+from schemas.kinds.message import Send
 
 
 def make_context(
@@ -114,7 +115,7 @@ def make_context(
         limits=frames.Limits(
             frame_bytes=frames.FRAME_BYTES,
             text_bytes=settings.text_bytes,
-            send_per_minute=round(settings.user_units_per_s * 60 / OF_FRAMES[frames.Send].units),
+            send_per_minute=round(settings.user_units_per_s * 60 / COSTS[Send].units),
             frames_per_second=settings.frames_per_second,
         ),
         outbox_bytes=settings.outbox_bytes,

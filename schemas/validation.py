@@ -1,8 +1,5 @@
-"""Checks of commands and chats that the gateway makes, and again each function that reads them
-from the log.
-
-Separate from `commands`, which imports the frames: functions that write need no frames and start
-sooner without them (design.md D21).
+"""Checks of texts and chats that the gateway makes, and again each function that reads them from the
+log.
 """
 
 from __future__ import annotations
@@ -10,9 +7,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Refused
-from schemas.ids import LATEST, ChatId, UserId, direct_members, parse_chat
+from schemas.ids import ChatId, UserId, direct_members, parse_chat
 
 JSON_TEXT_BYTES: Final = 40 * 1024
 """The longest text in JSON, where a control character is six bytes: with the other fields of its
@@ -48,16 +44,11 @@ def check_own(chat: ChatId, user: UserId) -> None:
         raise Refused("unknown_chat", "no such chat", field="chat")
 
 
-def check_command(command: pb.Command) -> ChatId:
-    """The chat of a command from the log, after a check for values that no store can hold.
+def own_chat(text: str, user: UserId) -> ChatId:
+    """The chat that a frame of this user names.
 
-    Raises Malformed: no gateway writes such a command.
+    Raises Malformed, or Refused unknown_chat for a direct chat without the user.
     """
-    if not (0 < command.id <= LATEST and 0 < command.user <= LATEST):
-        raise Malformed("id and user must be ids", field="id")
-    if max(command.send.reply_to, command.mark.read, command.mark.received) > LATEST:
-        raise Malformed("a message id is too large", field=command.WhichOneof("body"))
-    if "\0" in command.key or "\0" in command.send.text:
-        raise Malformed("key and text must not hold U+0000", field="text")
-    check_fits(command.send.text)
-    return parse_chat(command.chat)
+    chat = parse_chat(text)
+    check_own(chat, user)
+    return chat

@@ -4,15 +4,21 @@ are stale.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+
+import msgspec
 
 from schemas import chat_pb2 as pb
-from schemas import cloudevents
+from schemas import cloudevents, frames, kinds
 from schemas.demo import DEMO_USERS
 from schemas.ids import direct_chat, first_id_at, time_text
 from schemas.topics import COMMANDS_ISSUED, EVENT_TYPES, OUTCOMES_DECIDED, QUERIES_ASKED
@@ -38,18 +44,83 @@ def protobuf() -> dict[str, bytes]:
 def client_protocol() -> dict[str, bytes]:
     """The modules of `schemas` that the Python client shares with the server: it is a distribution
     of its own and imports none of ours.
+
+    Its `frames` hold those of all kinds too, and nothing of how they travel.
     """
-    files = {}
-    for name in ("errors", "frames", "ids", "lenient"):
-        text = re.sub(
-            r"^from schemas\.",
-            "from knchat_client.protocol.",
-            (ROOT / f"schemas/{name}.py").read_text(),
-            flags=re.MULTILINE,
-        )
+    files = {"frames": _frames_of_all_kinds()}
+    for name in ("codec", "errors", "ids", "lenient"):
         head = f"# Copied from schemas/{name}.py by scripts/generate; change that file.\n"
-        files[f"clients/python/knchat_client/protocol/{name}.py"] = (head + text).encode()
-    return files
+        files[name] = head + (ROOT / f"schemas/{name}.py").read_text()
+    return {
+        f"clients/python/knchat_client/protocol/{name}.py": re.sub(
+            r"^from schemas\.(?:(kinds)|(\w+)) import",
+            lambda found: f"from knchat_client.protocol.{found[2] or 'frames'} import",
+            text,
+            flags=re.MULTILINE,
+        ).encode()
+        for name, text in files.items()
+    }
+
+
+def _frames_of_all_kinds() -> str:
+    """schemas/frames.py with the frames of all kinds below its own, and the tables of both."""
+    body = inspect.getsource(frames).partition("\nFRAME_BYTES")
+    sources = [body[0]]
+    parts = [(body[1] + body[2]).strip()]
+    for module in _modules_of_kinds():
+        sources.append(inspect.getsource(module))
+        structs = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and issubclass(value, msgspec.Struct)
+            and value.__module__ == module.__name__
+        ]
+        texts = [f"# Of {module.__name__.replace('.', '/')}.py.", *map(inspect.getsource, structs)]
+        parts.append("\n\n\n".join(text.strip() for text in texts))
+    for table in ("CLIENT_FRAMES", "SERVER_FRAMES"):
+        kind = "ClientFrame" if table == "CLIENT_FRAMES" else "ServerFrame"
+        lines = [f"{table}: Final[Mapping[str, type[{kind}]]] = {{"]
+        lines += [f'    "{name}": {held.__name__},' for name, held in getattr(kinds, table).items()]
+        parts.append("\n".join([*lines, "}"]))
+    text = "\n\n\n".join(parts) + "\n"
+    return (
+        "# Copied from schemas/frames.py and schemas/kinds by scripts/generate; change those files.\n"
+        f'"""{ast.get_docstring(ast.parse(sources[0]))}\n"""\n\nfrom __future__ import annotations\n\n'
+        f"{_imports(sources, text)}\n\n{text}"
+    )
+
+
+def _modules_of_kinds() -> list[ModuleType]:
+    """Where the frames of KINDS are, in its order."""
+    found = [
+        held.__module__
+        for table in (kinds.CLIENT_FRAMES, kinds.SERVER_FRAMES)
+        for held in table.values()
+    ]
+    return [
+        module
+        for name, module in vars(kinds).items()
+        if isinstance(module, ModuleType) and module.__name__ in found and module is not frames
+    ]
+
+
+def _imports(sources: Sequence[str], text: str) -> str:
+    """What these import from elsewhere, as far as the text names it."""
+    names: dict[str, set[str]] = {"collections.abc": {"Mapping"}}
+    for source in sources:
+        for line in ast.parse(source).body:
+            if isinstance(line, ast.ImportFrom) and line.module and not line.level:
+                names.setdefault(line.module, set()).update(alias.name for alias in line.names)
+    blocks: list[list[str]] = [[], []]
+    for module in sorted(names):
+        used = [name for name in names[module] if re.search(rf"\b{name}\b", text)]
+        if used and module.partition(".")[0] not in {"__future__", "schemas"}:
+            # As ruff sorts them: constants, classes, the others.
+            used.sort(key=lambda name: (not name.isupper(), name.islower(), name))
+            known = module.partition(".")[0] in sys.stdlib_module_names
+            blocks[not known].append(f"from {module} import {', '.join(used)}")
+    return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def samples() -> dict[str, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import msgspec
 
@@ -15,6 +15,9 @@ from functions import triggers
 from functions.runtime import openapi
 from knchat.__main__ import COMMANDS
 from schemas import chat_queries, endpoints, frames
+from schemas.kinds import CLIENT_FRAMES, SERVER_FRAMES
+from schemas.kinds.chats import ChatState
+from schemas.kinds.history import HistoryMessage
 from schemas.topics import TOPICS
 
 ROOT: Final = Path(__file__).parents[1]
@@ -25,10 +28,10 @@ def _names() -> dict[str, str]:
     """Every word that a name of the public API is made of -> one name that holds it."""
     queries = [chat_queries.ChatsQuery, chat_queries.MessagesQuery, chat_queries.DigestQuery]
     structs = [
-        *get_args(frames.Incoming),
-        *get_args(frames.Outgoing),
-        frames.HistoryMessage,
-        frames.ChatState,
+        *CLIENT_FRAMES.values(),
+        *SERVER_FRAMES.values(),
+        HistoryMessage,
+        ChatState,
         frames.Limits,
         *queries,
     ]
@@ -80,8 +83,8 @@ def test_the_glossary_has_every_noun_of_the_public_api():
 def test_the_glossary_explains_frames_calls_topics_commands_and_functions_by_name():
     """Whole, as they are written on the wire."""
     names = {
-        *frames.CLIENT_TYPES,
-        *frames.SERVER_TYPES,
+        *CLIENT_FRAMES,
+        *SERVER_FRAMES,
         *TOPICS,
         *COMMANDS,
         *(trigger.target for trigger in triggers.TRIGGERS),

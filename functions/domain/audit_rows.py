@@ -20,6 +20,7 @@ from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.errors import Malformed
 from schemas.ids import ChatId, MessageId, UserId, direct_members, parse_chat, time_text, unix_ms_of
+from schemas.kinds import COMMAND_BODIES
 from schemas.signatures import check_signature
 from schemas.topics import HISTORY_RETRIES, MESSAGES
 
@@ -81,9 +82,10 @@ class Rows:
         size = since = 0
         async for record, outcomes in self._log.outcomes(spans):
             some += [
-                self._accepted(outcome.command, record)
+                accepted
                 for outcome in outcomes
                 if not outcome.refused
+                and (accepted := self._accepted(outcome.command, record)) is not None
             ]
             size, since = size + len(record.value or b""), since + len(outcomes)
             places[record.topic, record.partition] = record.offset + 1
@@ -97,18 +99,16 @@ class Rows:
         await self._check_unasked()
         await self._log.commit({(span.topic, span.partition): span.end for span in spans})
 
-    def _accepted(self, command: pb.Command, record: ConsumerRecord) -> _Accepted:
-        chat = command.chat
+    def _accepted(self, command: pb.Command, record: ConsumerRecord) -> _Accepted | None:
+        spec, chat = COMMAND_BODIES.get(command.WhichOneof("body")), command.chat
+        what = "messages" if spec is None else spec.kept
+        if what is None:
+            return None
         if chat not in self._members:
             if len(self._members) >= MAX_CHATS:
                 self._members.clear()
             self._members[chat] = _members(chat)
-        return _Accepted(
-            "marks" if command.HasField("mark") else "messages",
-            command,
-            self._members[chat],
-            record,
-        )
+        return _Accepted(what, command, self._members[chat], record)
 
     async def _check(self, some: Sequence[_Accepted]) -> None:
         if not some:

@@ -12,10 +12,11 @@ import msgspec
 
 from functions.domain.policy import members_of
 from schemas import chat_pb2 as pb
-from schemas.deliveries import chat_state, history_message
 from schemas.errors import Malformed
 from schemas.frames import PAGE_BYTES
 from schemas.ids import ChatId, MessageId, UserId
+from schemas.kinds.chats import chat_state
+from schemas.kinds.history import history_message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,11 +13,13 @@ from functions.domain.reading import read_digest, read_page, read_states
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
 from functions.runtime.router import router_of
-from schemas import costs, frames
+from schemas import costs
 from schemas.chat_queries import ChatsQuery, DigestQuery, MessagesQuery
-from schemas.deliveries import chats_of, digest_of, page_of
 from schemas.errors import Malformed
 from schemas.ids import LATEST, MessageId, parse_anchor, parse_chat, parse_id
+from schemas.kinds.chats import ChatList, chats_of
+from schemas.kinds.digest import Digest, digest_of
+from schemas.kinds.history import Page, page_of
 from schemas.tokens import Claims
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @endpoint("GET", "/v1/chats", cost=costs.PAGE)
-async def list_chats(query: ChatsQuery, caller: Claims, context: Context) -> frames.ChatList:
+async def list_chats(query: ChatsQuery, caller: Claims, context: Context) -> ChatList:
     """My chats, newest first."""
     return chats_of(
         await read_states(
@@ -38,9 +40,7 @@ async def list_chats(query: ChatsQuery, caller: Claims, context: Context) -> fra
 
 
 @endpoint("GET", "/v1/chats/{chat}/messages", cost=costs.PAGE, errors=("unknown_chat",))
-async def get_messages(
-    chat: str, query: MessagesQuery, caller: Claims, context: Context
-) -> frames.Page:
+async def get_messages(chat: str, query: MessagesQuery, caller: Claims, context: Context) -> Page:
     """A page of a chat, newest first."""
     direction, anchor = _position(query)
     page = await read_page(
@@ -72,9 +72,7 @@ def _position(query: MessagesQuery) -> tuple[Direction, MessageId]:
 
 
 @endpoint("GET", "/v1/chats/{chat}/digest", cost=costs.DIGEST, errors=("unknown_chat",))
-async def get_digest(
-    chat: str, query: DigestQuery, caller: Claims, context: Context
-) -> frames.Digest:
+async def get_digest(chat: str, query: DigestQuery, caller: Claims, context: Context) -> Digest:
     """Count and hash of a range: proves that a client holds all of it."""
     first, last = parse_id(query.from_, name="from"), parse_id(query.to, name="to")
     return digest_of(

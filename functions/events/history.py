@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from backends.fair import work_for
@@ -20,9 +20,12 @@ from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import LATEST, MessageId, UserId, parse_chat
+from schemas.kinds import QUERY_BODIES
 from schemas.topics import QUERIES, SESSION_DELIVERIES
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from backends.chats import Chats, Direction
     from backends.wiring import Backends
     from functions.runtime.context import Context
@@ -108,14 +111,9 @@ def _turns(queries: Sequence[pb.Query]) -> list[list[pb.Query]]:
 
 
 def _items(query: pb.Query) -> int:
-    """How many it may show, or read as for so many."""
-    match query.WhichOneof("body"):
-        case "history":
-            return min(query.history.limit, MAX_ITEMS_EACH_TURN)
-        case "chats":
-            return min(query.chats.limit, MAX_ITEMS_EACH_TURN)
-        case _:
-            return MAX_ITEMS_EACH_TURN
+    """How many items it may show; a question without a limit counts as the most."""
+    body = getattr(query, query.WhichOneof("body") or "", None)
+    return min(getattr(body, "limit", MAX_ITEMS_EACH_TURN), MAX_ITEMS_EACH_TURN)
 
 
 async def _within(query: pb.Query, chats: Chats, *, now_ms: int, until_s: float) -> pb.Answer:
@@ -139,27 +137,11 @@ async def _within(query: pb.Query, chats: Chats, *, now_ms: int, until_s: float)
 async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:
     work_for(str(query.user))
     said = pb.Answer(session=query.session, re=query.re)
+    body = query.WhichOneof("body") or ""
     try:
-        match query.WhichOneof("body"):
-            case "history":
-                said.page.CopyFrom(await _page(query, chats))
-            case "chats":
-                said.chats.CopyFrom(
-                    await read_states(
-                        chats, UserId(query.user), query.chats.after or None, query.chats.limit
-                    )
-                )
-            case "digest":
-                chat, first, last = (
-                    parse_chat(query.digest.chat),
-                    getattr(query.digest, "from"),
-                    query.digest.to,
-                )
-                said.digest.CopyFrom(
-                    await read_digest(chats, UserId(query.user), chat, _id(first), _id(last))
-                )
-            case _:
-                raise Malformed("this version knows no such query", code="unknown_type")
+        if body not in ANSWERS:
+            raise Malformed("this version knows no such query", code="unknown_type")
+        getattr(said, QUERY_BODIES[body].answer).CopyFrom(await ANSWERS[body](query, chats))
     except Refused as refusal:
         said.refused.code, said.refused.message, said.refused.field = (
             refusal.code,
@@ -186,8 +168,30 @@ async def _page(query: pb.Query, chats: Chats) -> pb.Page:
     )
 
 
+async def _states(query: pb.Query, chats: Chats) -> pb.ChatStates:
+    after, limit = query.chats.after or None, query.chats.limit
+    return await read_states(chats, UserId(query.user), after, limit)
+
+
+async def _digest(query: pb.Query, chats: Chats) -> pb.Digest:
+    chat, first, last = (
+        parse_chat(query.digest.chat),
+        getattr(query.digest, "from"),
+        query.digest.to,
+    )
+    return await read_digest(chats, UserId(query.user), chat, _id(first), _id(last))
+
+
 def _id(number: int) -> MessageId:
     return MessageId(min(number, LATEST))
+
+
+ANSWERS: Final[Mapping[str, Callable[[pb.Query, Chats], Awaitable[Message]]]] = {
+    "history": _page,
+    "chats": _states,
+    "digest": _digest,
+}
+"""By the query's body."""
 
 
 @on_event(pb.Queries, QUERIES)

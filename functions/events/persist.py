@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from backends.chats import HistoryMessage, Watermark
 from backends.telemetry.metrics import count
-from functions.domain.history_rows import row_of
 from functions.domain.records import Writer
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
+from schemas.commands import check_command
 from schemas.errors import Malformed, Unavailable
-from schemas.ids import ChatId, UserId
+from schemas.ids import ChatId, MessageId, UserId
 from schemas.topics import DELIVERIES, HISTORY_GROUPS
 
 if TYPE_CHECKING:
@@ -40,14 +42,58 @@ COUNT_TIMEOUT_S: Final = 3.0
 """Of the 10 s of a handler: the counts of a slow store must not fail what is written already."""
 
 
+class Kept(Struct, Generic[Row], frozen=True):
+    """What history keeps of a kind of command: its row, and the store's call that writes rows."""
+
+    row: Callable[[pb.Command], Row]
+    write: Callable[[Chats], Callable[[Sequence[Row]], Awaitable[None]]]
+
+
+def _message(command: pb.Command) -> HistoryMessage:
+    message_id = MessageId(command.id)
+    return HistoryMessage(
+        id=message_id,
+        chat=ChatId(command.chat),
+        sender=UserId(command.user),
+        key=command.key,
+        text=command.send.text,
+        reply_to=MessageId(command.send.reply_to),
+        version=message_id,
+    )
+
+
+def _watermark(command: pb.Command) -> Watermark:
+    return Watermark(
+        user=UserId(command.user),
+        chat=ChatId(command.chat),
+        received=MessageId(command.mark.received),
+        read=MessageId(command.mark.read),
+    )
+
+
+KEPT: Final[Mapping[str, Kept[Any]]] = {
+    "send": Kept(_message, lambda chats: chats.put),
+    "mark": Kept(_watermark, lambda chats: chats.mark),
+}
+"""By the command's body, in the order of the writes."""
+
+
+def row_of(command: pb.Command) -> Any:
+    """What history keeps of a command. Raises Malformed for what no history can hold."""
+    check_command(command)
+    kept = KEPT.get(command.WhichOneof("body") or "")
+    if kept is None:
+        raise Malformed("this version knows no such command", field="body")
+    return kept.row(command)
+
+
 async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backends) -> None:
     """Writes what was accepted and appends `unread` deliveries for those who have read.
 
     An impossible row becomes a dead letter alone. Raises Unavailable when a store or the log does
     not answer: then everything is done again.
     """
-    messages: list[tuple[pb.Outcome, HistoryMessage]] = []
-    marks: list[tuple[pb.Outcome, Watermark]] = []
+    rows: dict[str, list[tuple[pb.Outcome, Any]]] = {body: [] for body in KEPT}
     impossible: list[tuple[pb.Outcome, str]] = []
     for outcome in outcomes:
         if outcome.refused:
@@ -57,16 +103,12 @@ async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backend
         except Malformed as error:
             impossible.append((outcome, reason_of(error)))
         else:
-            if isinstance(row, HistoryMessage):
-                messages.append((outcome, row))
-            else:
-                marks.append((outcome, row))
-    impossible += await _write(messages, backends.chats.put)
-    impossible += await _write(marks, backends.chats.mark)
+            rows[outcome.command.WhichOneof("body") or ""].append((outcome, row))
+    for body, kept in KEPT.items():
+        impossible += await _write(rows[body], kept.write(backends.chats))
     records = [writer.dead_letter(outcome, reason) for outcome, reason in impossible]
-    if unread := await _unread(
-        {(mark.user, mark.chat) for _, mark in marks if mark.read}, backends.chats
-    ):
+    read = {(mark.user, mark.chat) for _, mark in rows["mark"] if mark.read}
+    if unread := await _unread(read, backends.chats):
         records += writer.deliveries(unread, await backends.reads.partitions(DELIVERIES))
     if records:
         await backends.appends.append(records)

@@ -19,6 +19,8 @@ from functions.runtime.event_handler import on_dead_letter
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.cloudevents import Event
+from schemas.commands import check_command
+from schemas.deliveries import command_id_of
 from schemas.errors import Malformed
 from schemas.ids import time_text, unix_ms_of
 from schemas.topics import (
@@ -29,7 +31,6 @@ from schemas.topics import (
     OUTCOMES_DECIDED,
     user_partition,
 )
-from schemas.validation import check_command
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -137,9 +138,7 @@ def _is_outcome(record: ConsumerRecord, command: pb.Command) -> bool:
     except Malformed:
         return False
     return any(
-        command.id in (told.message.id, told.refused.message, told.failed.message)
-        and command.user in told.users
-        for told in deliveries
+        command_id_of(told) == command.id and command.user in told.users for told in deliveries
     )
 
 

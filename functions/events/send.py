@@ -20,10 +20,10 @@ from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
+from schemas.commands import check_command, spec_of
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId
 from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
-from schemas.validation import check_command
 
 if TYPE_CHECKING:
     from functions.runtime.context import Context
@@ -98,32 +98,7 @@ def _decide(
         raise
     except Refused as refusal:
         return _refused(command, refusal.code), refusal.code
-    return [_delivery(command, [UserId(command.user), *others])], ""
-
-
-def _delivery(command: pb.Command, members: Sequence[UserId]) -> pb.Delivery:
-    match command.WhichOneof("body"):
-        case "send":
-            message = pb.Message(
-                id=command.id,
-                chat=command.chat,
-                sender=command.user,
-                key=command.key,
-                device=command.device,
-                body=command.send,
-            )
-            return pb.Delivery(users=members, message=message)
-        case "mark":
-            mark = command.mark
-            receipt = pb.Receipt(
-                chat=command.chat,
-                user=command.user,
-                received=max(mark.received, mark.read),
-                read=mark.read,
-            )
-            return pb.Delivery(users=members, receipt=receipt)
-        case _:
-            raise Malformed("this version knows no such command", field="body")
+    return [spec_of(command).deliver(command, [UserId(command.user), *others])], ""
 
 
 def _refused(command: pb.Command, code: str) -> list[pb.Delivery]:

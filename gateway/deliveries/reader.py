@@ -27,7 +27,7 @@ from gateway.sessions.feed import Feed
 from gateway.sessions.hub import Hub
 from gateway.sessions.revocations import Revocations
 from schemas import chat_pb2 as pb
-from schemas.deliveries import answer_of
+from schemas.deliveries import answer_of, pushed_id
 from schemas.errors import Unavailable
 from schemas.topics import ANSWERS_GIVEN, DELIVERIES, DELIVERIES_MADE, SESSION_DELIVERIES, EventType
 
@@ -264,8 +264,9 @@ class DeliveryReader:
         for delivery in deliveries:
             # Before anything is pushed: a reply may come before the next record does. One by one: a
             # wrong id must not hide the others.
-            if not self._message_ids.advance(delivery.message.id):
-                ahead = delivery.message.id
+            number = pushed_id(delivery)
+            if not self._message_ids.advance(number):
+                ahead = number
             if delivery.HasField("failed"):
                 # Also when the replay buffer is filled: the gateway that read it first may have
                 # died before it told the cache.

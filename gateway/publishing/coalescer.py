@@ -1,5 +1,5 @@
-"""Coalesces watermarks: each is held for a second a user and chat; only the newest goes on, if it
-says more than the one before.
+"""Coalesces commands that move watermarks: each is held for a second a kind, user and chat; only the
+newest goes on, if it says more than the one before.
 
 No I/O. A reader who scrolls sends dozens of marks; the log, the store and the other side need one a
 second, and none that they have had: a device that comes late, or marks again what is marked.
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from itertools import repeat
+from operator import le
+from typing import Any, Final
 
 from gateway.publishing.idempotency import Accepted, Outcome, Waiter
 from gateway.sessions.deduplicator import RecentDict
 from schemas import chat_pb2 as pb
 from schemas.errors import Refused, Unavailable
 from schemas.ids import MessageId
+from schemas.kinds.kind import CommandSpec
 
 HOLD_INTERVAL_S: Final = 1.0
 MAX_HELD: Final = 65_536
@@ -29,24 +32,25 @@ About 150 bytes each.
 """
 
 
+Name = tuple[str, int, str]
+"""The body of a command, its user and its chat."""
+
+
 @dataclass(slots=True, eq=False)
 class HeldMark:
     """One user's watermarks of one chat, and the callbacks for when the log has them."""
 
+    kind: CommandSpec[Any, Any]
     command: pb.Command
     due_s: float
     waiters: list[Waiter]
-    marked: RecentDict[tuple[int, str], tuple[int, int, MessageId]]
+    marked: RecentDict[Name, tuple[tuple[int, ...], MessageId]]
 
     def settle(self, outcome: Outcome) -> None:
         """Calls back all waiters."""
         if isinstance(outcome, Accepted):
-            mark = self.command.mark
-            self.marked.put(
-                (self.command.user, self.command.chat),
-                (mark.received, mark.read, outcome.id),
-                limit=MAX_ENTRIES,
-            )
+            marked = self.kind.watermarks_of(self.command), outcome.id
+            self.marked.put(_name(self.kind, self.command), marked, limit=MAX_ENTRIES)
         for waiter in self.waiters:
             waiter(outcome)
 
@@ -57,24 +61,23 @@ class MarkCoalescer:
     """
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int, str], HeldMark] = {}
-        self._marked = RecentDict[tuple[int, str], tuple[int, int, MessageId]]()
+        self._held: dict[Name, HeldMark] = {}
+        self._marked = RecentDict[Name, tuple[tuple[int, ...], MessageId]]()
         self._of_each = Counter[int]()
 
-    def hold(self, command: pb.Command, waiter: Waiter, now_s: float) -> None:
+    def hold(
+        self, kind: CommandSpec[Any, Any], command: pb.Command, waiter: Waiter, now_s: float
+    ) -> None:
         """Keeps the watermarks back until a second after the first of them came.
 
         One that the log has had goes no further, and its waiter is called at once.
         Raises Refused rate_limited when too many of this user wait, Unavailable when too many of
         all do.
         """
-        held = self._held.get((command.user, command.chat))
-        received, read, number = self._marked.get((command.user, command.chat)) or (
-            0,
-            0,
-            MessageId(0),
-        )
-        if command.mark.received <= received and command.mark.read <= read:
+        name = _name(kind, command)
+        held = self._held.get(name)
+        marked, number = self._marked.get(name) or (repeat(0), MessageId(0))
+        if all(map(le, kind.watermarks_of(command), marked)):
             waiter(Accepted(number, duplicate=True))
             return
         if held is None:
@@ -87,15 +90,11 @@ class MarkCoalescer:
                     retry_after_s=HOLD_INTERVAL_S,
                 )
             self._of_each[command.user] += 1
-            self._held[command.user, command.chat] = HeldMark(
-                command, now_s + HOLD_INTERVAL_S, [waiter], self._marked
+            self._held[name] = HeldMark(
+                kind, command, now_s + HOLD_INTERVAL_S, [waiter], self._marked
             )
             return
-        mark = held.command.mark
-        mark.read, mark.received = (
-            max(mark.read, command.mark.read),
-            max(mark.received, command.mark.received),
-        )
+        kind.advance(held.command, command)
         held.command.device = command.device
         held.waiters.append(waiter)
 
@@ -108,8 +107,12 @@ class MarkCoalescer:
             due.append(held)
         for held in due:
             user = held.command.user
-            del self._held[user, held.command.chat]
+            del self._held[_name(held.kind, held.command)]
             self._of_each[user] -= 1
             if not self._of_each[user]:
                 del self._of_each[user]
         return due
+
+
+def _name(kind: CommandSpec[Any, Any], command: pb.Command) -> Name:
+    return kind.body, command.user, command.chat

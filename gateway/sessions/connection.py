@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
 from backends.telemetry.metrics import count
 from gateway.publishing.idempotency import Outcome
@@ -38,8 +38,9 @@ from gateway.sessions.replay_buffer import Behind, Position
 from gateway.transport.interface import Socket
 from schemas import chat_pb2 as pb
 from schemas import frames
+from schemas.codec import Codec
 from schemas.errors import ChatError, Malformed
-from schemas.ids import time_text, unix_ms_of
+from schemas.kinds.kind import CommandSpec
 
 if TYPE_CHECKING:
     from gateway.context import GatewayContext
@@ -62,7 +63,7 @@ class ClientConnection:
         "timer_tick",
     )
 
-    def __init__(self, context: GatewayContext, codec: frames.Codec) -> None:
+    def __init__(self, context: GatewayContext, codec: Codec) -> None:
         self.context = context
         self.session = Session(codec, context.rules, now_s=context.clock.elapsed_s())
         self.socket: Socket
@@ -130,7 +131,7 @@ class ClientConnection:
             case Publish():
                 self.session.owed += 1
                 self.context.publisher.submit(
-                    effect.command, partial(self._on_published, effect.re)
+                    effect.command, partial(self._on_published, effect.kind, effect.re)
                 )
             case SendFrame():
                 self.send(effect.frame)
@@ -140,7 +141,7 @@ class ClientConnection:
                     effect.query, partial(self._on_query_failed, effect.query.re)
                 )
             case Coalesce():
-                self._coalesce(effect.command, effect.re)
+                self._coalesce(effect.kind, effect.command, effect.re)
             case PauseReading():
                 count("knchat_read_pauses_total")
                 self.socket.pause(effect.seconds)
@@ -196,35 +197,25 @@ class ClientConnection:
         frame.re = re
         self.send(frame)
 
-    def _on_published(self, re: Re, outcome: Outcome) -> None:
+    def _on_published(self, kind: CommandSpec[Any, Any], re: Re, outcome: Outcome) -> None:
         self.session.owed -= 1
         if isinstance(outcome, ChatError):
             self.send(error_of(outcome, re))
         elif not isinstance(re, UnsetType):
-            text = time_text(unix_ms_of(outcome.id))
-            self.send(
-                frames.Ok(
-                    re=re, message=str(outcome.id), time=text, duplicate=outcome.duplicate or UNSET
-                )
-            )
+            ok = kind.ok(outcome.id, outcome.duplicate)
+            ok.re = re
+            self.send(ok)
 
-    def _coalesce(self, command: pb.Command, re: Re) -> None:
-        context = self.context
+    def _coalesce(self, kind: CommandSpec[Any, Any], command: pb.Command, re: Re) -> None:
+        context, on_published = self.context, partial(self._on_published, kind, re)
         self.session.owed += 1
         try:
-            for field in ("read", "received"):
-                if context.message_ids.is_ahead(getattr(command.mark, field)):
+            for field, watermark in zip(kind.watermarks, kind.watermarks_of(command), strict=True):
+                if context.message_ids.is_ahead(watermark):
                     raise Malformed(f"{field} lies in the future", field=field)
-            context.coalescer.hold(command, partial(self._on_marked, re), context.clock.elapsed_s())
+            context.coalescer.hold(kind, command, on_published, context.clock.elapsed_s())
         except ChatError as error:
-            self._on_marked(re, error)
-
-    def _on_marked(self, re: Re, outcome: Outcome) -> None:
-        self.session.owed -= 1
-        if isinstance(outcome, ChatError):
-            self.send(error_of(outcome, re))
-        elif not isinstance(re, UnsetType):
-            self.send(frames.Ok(re=re))
+            on_published(error)
 
     def _on_query_failed(self, question: int, error: ChatError) -> None:
         if (re := self.session.pop_question(question)) is not None:

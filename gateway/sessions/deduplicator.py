@@ -8,9 +8,13 @@ asks here before anything is kept or pushed, so live pushes and resumed ones say
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Final, Generic, TypeVar
+from operator import le
+from typing import Any, Final, Generic, TypeVar
 
 from schemas import chat_pb2 as pb
+from schemas.deliveries import replaces
+from schemas.kinds import PUSH_BODIES
+from schemas.kinds.kind import PushSpec
 
 TTL_MS: Final = 60_000
 """A message is known again for so long, at most twice as long, by the log's time.
@@ -57,12 +61,12 @@ class _Partition:
 
     def __init__(self) -> None:
         self.messages = RecentDict[int, int]()
-        """Message -> how many users were sent it.
+        """Command's id -> how many users were sent it.
 
         Which ones would cost 1 us more, and only a growing group has others.
         """
-        self.marks = RecentDict[tuple[str, int], tuple[int, int]]()
-        """Chat and user -> the furthest received and read that were sent."""
+        self.marks = RecentDict[tuple[str, str, int] | None, tuple[int, ...]]()
+        """What a push is about (a receipt: its chat and user) -> its furthest watermarks that were sent."""
         self.since_ms = 0
 
 
@@ -76,13 +80,15 @@ class Deduplicator:
         """Takes the users from a delivery that they have had: it keeps its place in its record and
         has no receivers.
 
-        A receipt that goes on in one watermark and back in the other keeps the further of both.
+        A push that goes on in one watermark and back in the other keeps the further of both.
         """
-        body = delivery.WhichOneof("body")
-        if body == "message":
-            if not self._is_new(self._of(partition), at_ms, delivery):
+        kind = PUSH_BODIES.get(delivery.WhichOneof("body"))
+        if kind is None:
+            return
+        if kind.once:
+            if not self._is_new(kind, self._of(partition), at_ms, delivery):
                 del delivery.users[:]
-        elif body == "receipt" and not self._goes_on(self._of(partition), delivery.receipt):
+        elif kind.watermarks and not self._goes_on(kind, self._of(partition), delivery):
             del delivery.users[:]
 
     def drop(self, partition: int) -> None:
@@ -95,25 +101,29 @@ class Deduplicator:
             found = self._partitions[partition] = _Partition()
         return found
 
-    def _is_new(self, sent: _Partition, at_ms: int, delivery: pb.Delivery) -> bool:
+    def _is_new(
+        self, kind: PushSpec[Any], sent: _Partition, at_ms: int, delivery: pb.Delivery
+    ) -> bool:
         if (passed := at_ms - sent.since_ms) >= TTL_MS:
             for _ in range(min(passed // TTL_MS, 2)):
                 sent.messages.age()
             sent.since_ms = at_ms
-        message, users = delivery.message.id, len(delivery.users)
+        message, users = getattr(getattr(delivery, kind.body), kind.command), len(delivery.users)
         if sent.messages.get(message) == users:
             return False
         sent.messages.put(message, users, limit=self._limit)
         return True
 
-    def _goes_on(self, sent: _Partition, receipt: pb.Receipt) -> bool:
-        received, read = sent.marks.get((receipt.chat, receipt.user)) or (0, 0)
-        if receipt.received <= received and receipt.read <= read:
+    def _goes_on(self, kind: PushSpec[Any], sent: _Partition, delivery: pb.Delivery) -> bool:
+        name, body = replaces(delivery), getattr(delivery, kind.body)
+        told = tuple(getattr(body, field) for field in kind.watermarks)
+        before = sent.marks.get(name) or (0,) * len(told)
+        if all(map(le, told, before)):
             return False
-        receipt.received, receipt.read = max(receipt.received, received), max(receipt.read, read)
-        sent.marks.put(
-            (receipt.chat, receipt.user), (receipt.received, receipt.read), limit=self._limit
-        )
+        furthest = tuple(map(max, told, before))
+        for field, watermark in zip(kind.watermarks, furthest, strict=True):
+            setattr(body, field, watermark)
+        sent.marks.put(name, furthest, limit=self._limit)
         return True
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -10,6 +11,7 @@ from gateway.sessions.close import Close
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.errors import ChatError
+from schemas.kinds.kind import CommandSpec
 
 Re = int | UnsetType
 
@@ -46,13 +48,15 @@ class RefreshToken(Struct, frozen=True):
 class Publish(Struct, frozen=True):
     """Put this command into the log and say `ok`."""
 
+    kind: CommandSpec[Any, Any]
     command: pb.Command
     re: Re
 
 
 class Coalesce(Struct, frozen=True):
-    """Put this watermark into the log within a second or so, and say `ok`."""
+    """Put the watermarks of this command into the log within a second or so, and say `ok`."""
 
+    kind: CommandSpec[Any, Any]
     command: pb.Command
     re: Re
 

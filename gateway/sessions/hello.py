@@ -26,6 +26,7 @@ from gateway.sessions.timers import TICK_S
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.ids import MAX_AHEAD_MS, parse_id, time_text
+from schemas.kinds import FEATURES
 from schemas.tokens import BadToken, Claims, EarlyToken, ExpiredToken
 from schemas.topics import user_partition
 
@@ -37,8 +38,6 @@ MIN_LAG_S: Final = 10.0
 """Less is not said: two minutes are pushed anyway, and what is written already is committed up to 5
 s later.
 """
-FEATURES: Final = sorted(frames.CLIENT_TYPES - {"hello"})
-"""What `welcome` says of this server: the frames it understands."""
 
 
 @dataclass(frozen=True, slots=True)

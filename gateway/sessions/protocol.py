@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, assert_never
+from typing import Any, Final
 
 from backends.rate_limits import Allowance, Bucket
 from backends.telemetry.metrics import count
@@ -33,10 +33,12 @@ from gateway.sessions.effects import (
 from gateway.sessions.read_limits import MIN_PAUSE_S, ReadLimits
 from gateway.sessions.replay_buffer import Position
 from schemas import frames
-from schemas.commands import command_of, query_of
-from schemas.costs import OF_FRAMES
+from schemas.codec import Codec
+from schemas.commands import query_of
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.ids import UserId, time_text
+from schemas.kinds import COMMANDS, COSTS, QUESTIONS, WAKING
+from schemas.kinds.kind import QuestionSpec
 from schemas.lenient import BadFrame, Part, UnknownType, Unparsable
 from schemas.tokens import Claims
 
@@ -56,8 +58,6 @@ REFUSED_PAUSE_S: Final = 0.1
 """A session that gets `rate_limited` is read so much later, so that asking on costs little."""
 MAX_QUERIES: Final = 16
 """Questions of one session that may wait for an answer."""
-WAKING: Final = (frames.Message, frames.Refused, frames.Failed)
-"""All that a background session gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Session:
         "pinged",
     )
 
-    def __init__(self, codec: frames.Codec, rules: Rules, *, now_s: float) -> None:
+    def __init__(self, codec: Codec, rules: Rules, *, now_s: float) -> None:
         self.id = secrets.token_hex(8)
         self.codec = codec
         self._rules = rules
@@ -252,37 +252,35 @@ class Session:
         except ChatError as error:
             return SendFrame(error_of(error, frame.id))
 
-    def _act(self, frame: frames.Incoming, now_s: float, now_ms: int) -> Effect:
-        user, device = self.claims.user, self.claims.device
-        cost = OF_FRAMES[type(frame)]
-        units = cost.of(frame.limit) if isinstance(frame, _LISTS) else cost.units
+    def _act(self, frame: frames.ClientFrame, now_s: float, now_ms: int) -> Effect:
+        cost = COSTS[type(frame)]
+        units = cost.of(getattr(frame, "limit", 0)) if cost.per_item else cost.units
         if wait_s := self.budget.draw(units, now_s):
             count("knchat_rate_limited_total", whose="user")
             self._refused = True
             raise Refused("rate_limited", "you ask for too much at once", retry_after_s=wait_s)
         if units > 1:
             self._heavy += units - 1
+        if (kind := COMMANDS.get(type(frame))) is not None:
+            command = kind.command(
+                frame, self.claims.user, self.claims.device, self._rules.text_bytes
+            )
+            return (Coalesce if kind.watermarks else Publish)(kind, command, frame.id)
+        if (question := QUESTIONS.get(type(frame))) is not None:
+            return self._ask(question, frame, now_s, now_ms)
         match frame:
-            case frames.Send():
-                return Publish(
-                    command_of(frame, user=user, device=device, text_bytes=self._rules.text_bytes),
-                    frame.id,
-                )
-            case frames.Mark():
-                return Coalesce(command_of(frame, user=user, device=device), frame.id)
-            case frames.History() | frames.Chats() | frames.DigestAsk():
-                return self._ask(frame, now_s, now_ms)
             case frames.Refresh():
                 return RefreshToken(frame.token, frame.id)
             case frames.Ping():
                 return SendFrame(frames.Pong(re=frame.id, time=time_text(now_ms)))
-            case frames.Hello():
-                return close.DUPLICATE_HELLO
             case _:
-                assert_never(frame)
+                return close.DUPLICATE_HELLO
 
-    def _ask(self, frame: frames.Ask, now_s: float, now_ms: int) -> Effect:
+    def _ask(
+        self, kind: QuestionSpec[Any, Any], frame: frames.ClientFrame, now_s: float, now_ms: int
+    ) -> Effect:
         query = query_of(
+            kind,
             frame,
             user=self.claims.user,
             session=self.id,
@@ -352,7 +350,7 @@ class Session:
 
     def wants(self, frame: frames.Push) -> bool:
         """Whether this session gets such pushes."""
-        return not self.background or isinstance(frame, WAKING)
+        return not self.background or type(frame) in WAKING
 
     def push(self, frame: frames.Push, after: Position) -> bytes:
         """The bytes of a durable push, counted; `after` is the position just behind it."""
@@ -416,4 +414,3 @@ class Session:
 
 NO_CLAIMS: Final = Claims(UserId(0), "", 0, 0)
 UNLIMITED: Final = Bucket(Allowance(1e12, 1e12))
-_LISTS: Final = (frames.History, frames.Chats)

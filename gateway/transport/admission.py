@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.transport.interface import Request, Response
-from schemas import frames
+from schemas.codec import CODECS, JSON, MSGPACK
 from schemas.errors import ChatError, Malformed, Refused
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -50,9 +50,9 @@ def codec_name(request: Request) -> str | None:
     if not request.subprotocols:
         return None
     for name in request.subprotocols:
-        if name in frames.CODECS:
+        if name in CODECS:
             return name
-    raise Malformed(f"speak {frames.JSON} or {frames.MSGPACK}", field="Sec-WebSocket-Protocol")
+    raise Malformed(f"speak {JSON} or {MSGPACK}", field="Sec-WebSocket-Protocol")
 
 
 def problem(error: ChatError) -> Response:

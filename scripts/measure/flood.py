@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+import msgspec
 import uvloop
 
 from functions.endpoints import accounts, chats, devices
@@ -33,7 +34,7 @@ from functions.runtime.http_endpoint import Endpoint
 from measure.flooder import Http
 from measure.other_user import OTHER_ADDRESS, PASSWORD, OtherUser, User, Waits, p99
 from measure.product import Product
-from schemas import costs, frames
+from schemas.kinds import CLIENT_FRAMES
 
 EXAMPLES = """examples:
   scripts/bench flood                      each call and frame for 20 s: about 12 minutes
@@ -49,6 +50,8 @@ PEOPLE: Final = 20_000
 FILL: Final = 300
 """Messages in the flooder's chat, where pages and digests are asked for."""
 MAX_CONCURRENT: Final = 32
+USED: Final = ("chat", "text", "read", "limit")
+"""Fields that frames are flooded with though they may be left out."""
 RATE: Final = 600
 """Frames a second: more than a session may say."""
 
@@ -105,20 +108,25 @@ def tasks(flooder: User) -> dict[str, dict[str, Any]]:
             "body": body,
             "at_once": MAX_CONCURRENT,
         }
-    said: dict[type[frames.ClientFrame], dict[str, Any]] = {
-        frames.Send: {"chat": chat, "key": "flood", "text": "flood"},
-        frames.Mark: {"chat": chat, "read": "1"},
-        frames.History: {"chat": chat, "limit": 256},
-        frames.Chats: {"limit": 256},
-        frames.DigestAsk: {"chat": chat, "from": "1", "to": "9223372036854775807"},
-        frames.Refresh: {"token": flooder.token},
-        frames.Ping: {},
+    said = {
+        "chat": chat,
+        "key": "flood",
+        "text": "flood",
+        "read": "1",
+        "from": "1",
+        "to": "9223372036854775807",
+        "limit": 256,
+        "token": flooder.token,
     }
-    for kind in costs.OF_FRAMES:
-        if kind is not frames.Hello:
-            tag = str(kind.__struct_config__.tag)
+    for tag, kind in CLIENT_FRAMES.items():
+        if tag != "hello":
+            fields = {
+                field.encode_name: said[field.encode_name]
+                for field in msgspec.structs.fields(kind)
+                if field.required or field.encode_name in USED
+            }
             found[tag] = {
-                "frame": {"type": tag, **said[kind]},
+                "frame": {"type": tag, **fields},
                 "url": flooder.gateway,
                 "rate": RATE,
                 "device": "phone",

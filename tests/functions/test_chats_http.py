@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from schemas import chat_pb2 as pb
-from schemas import frames
 from schemas.ids import LATEST, UserId, direct_chat, first_id_at, time_text
+from schemas.kinds.history import Page
 from tests.functions.callers import Caller, problem
 
 START_MS = 1_790_000_000_000
@@ -70,7 +70,7 @@ async def test_a_page_is_the_frame_without_what_belongs_to_frames(ann, bob, talk
         "more_before": True,
         "more_after": False,
     }
-    msgspec.convert({"type": "page", **answer.json()}, frames.Page)
+    msgspec.convert({"type": "page", **answer.json()}, Page)
 
 
 async def test_pages_before_after_and_around(ann, talk):

@@ -299,15 +299,15 @@ async def test_a_bug_in_one_command_harms_no_other(people, event_targets, topics
     """Whatever a command raises, it alone is parked."""
     poison, good = event_targets.text("boom"), event_targets.text()
 
-    def may_raise(command, members):
+    def may_raise(command):
         if command.send.text == "boom":
             raise ZeroDivisionError
-        return real(command, members)
+        return real(command)
 
     from functions.events import send  # noqa: PLC0415 - one of its rules gets a bug
 
-    real = send._delivery
-    monkeypatch.setattr(send, "_delivery", may_raise)
+    real = send.spec_of
+    monkeypatch.setattr(send, "spec_of", may_raise)
     answer = await event_targets.post("send", [poison, good])
 
     assert answer.status == 200

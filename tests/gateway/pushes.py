@@ -1,7 +1,7 @@
 """Deliveries as the feed gets them, and what a wire has of them."""
 
 from schemas import chat_pb2 as pb
-from schemas import frames
+from schemas.kinds.message import Message
 
 ANN, BEN = 11, 22
 
@@ -30,4 +30,4 @@ def receipt(*, read=0, received=0):
 
 def shown(wire):
     """What was pushed, by id."""
-    return [frame.message for frame in wire.frames if isinstance(frame, frames.Message)]
+    return [frame.message for frame in wire.frames if isinstance(frame, Message)]

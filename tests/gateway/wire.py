@@ -14,7 +14,7 @@ from gateway.sessions.replay_buffer import ReplayBuffer
 from gateway.sessions.revocations import Revocations
 from gateway.sessions.timers import TimerWheel
 from gateway.timing import Timing
-from schemas.frames import CODECS, JSON
+from schemas.codec import CODECS, JSON
 from schemas.ids import EPOCH_MS
 from schemas.tokens import Claims
 

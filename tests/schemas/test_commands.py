@@ -8,13 +8,24 @@ from hypothesis import strategies as st
 
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.commands import check_text, command_of, content_hash, query_of
-from schemas.deliveries import page_of, push_of
+from schemas.codec import CODECS
+from schemas.commands import content_hash, query_of
+from schemas.deliveries import push_of
 from schemas.errors import Malformed, Refused
 from schemas.ids import LATEST, first_id_at
+from schemas.kinds import COMMANDS, QUESTIONS
+from schemas.kinds.chats import Chats
+from schemas.kinds.digest import DigestAsk
+from schemas.kinds.history import History, page_of
+from schemas.kinds.mark import Mark
+from schemas.kinds.message import Send, check_text
 
 ALICE, BOB, CAROL = 1_001, 2_002, 3_003
 CHAT = f"d-{ALICE}-{BOB}"
+
+
+def command_of(frame, *, user, device, text_bytes=frames.TEXT_BYTES):
+    return COMMANDS[type(frame)].command(frame, user, device, text_bytes)
 
 
 def command(frame):
@@ -22,11 +33,11 @@ def command(frame):
 
 
 def query(frame):
-    return query_of(frame, user=ALICE, session="s1", deadline_ms=99)
+    return query_of(QUESTIONS[type(frame)], frame, user=ALICE, session="s1", deadline_ms=99)
 
 
 def send(**fields):
-    return frames.Send(**{"key": "k-1", "to": str(BOB), "text": "hi"} | fields)
+    return Send(**{"key": "k-1", "to": str(BOB), "text": "hi"} | fields)
 
 
 def test_a_send_becomes_a_command():
@@ -93,11 +104,9 @@ def test_text_is_counted_in_bytes(text, limit):
 
 def test_a_mark_becomes_a_command():
     """Read implies received; a mark has no key."""
-    assert command(frames.Mark(chat=CHAT, read="9", received="3")).mark == pb.Mark(
-        received=9, read=9
-    )
-    assert command(frames.Mark(chat=CHAT, received="3")).mark == pb.Mark(received=3)
-    assert command(frames.Mark(chat=CHAT, read="9")) == pb.Command(
+    assert command(Mark(chat=CHAT, read="9", received="3")).mark == pb.Mark(received=9, read=9)
+    assert command(Mark(chat=CHAT, received="3")).mark == pb.Mark(received=3)
+    assert command(Mark(chat=CHAT, read="9")) == pb.Command(
         user=ALICE, device="laptop", chat=CHAT, mark=pb.Mark(received=9, read=9)
     )
 
@@ -105,11 +114,11 @@ def test_a_mark_becomes_a_command():
 @pytest.mark.parametrize(
     ("frame", "code", "field"),
     [
-        (frames.Mark(chat=CHAT), "malformed", "read"),
-        (frames.Mark(chat=CHAT, read=str(LATEST + 1)), "malformed", "read"),
-        (frames.Mark(chat=CHAT, received=str(LATEST + 1)), "malformed", "received"),
-        (frames.Mark(chat=f"d-{BOB}-{CAROL}", read="1"), "unknown_chat", "chat"),
-        (frames.Mark(chat="nowhere", read="1"), "malformed", "chat"),
+        (Mark(chat=CHAT), "malformed", "read"),
+        (Mark(chat=CHAT, read=str(LATEST + 1)), "malformed", "read"),
+        (Mark(chat=CHAT, received=str(LATEST + 1)), "malformed", "received"),
+        (Mark(chat=f"d-{BOB}-{CAROL}", read="1"), "unknown_chat", "chat"),
+        (Mark(chat="nowhere", read="1"), "malformed", "chat"),
     ],
 )
 def test_a_mark_is_refused(frame, code, field):
@@ -130,7 +139,7 @@ def test_a_key_with_other_content_is_noticed():
     assert len({content_hash(one) for one in same}) == 1
     assert len({content_hash(one) for one in [same[0], *map(command, others)]}) == 4
     assert len(content_hash(same[0])) == 8
-    assert content_hash(command(frames.Mark(chat=CHAT, read="1"))) != content_hash(same[0])
+    assert content_hash(command(Mark(chat=CHAT, read="1"))) != content_hash(same[0])
 
 
 HEAD = {"user": ALICE, "session": "s1", "re": 5, "deadline_ms": 99}
@@ -141,19 +150,19 @@ AT = "2026-11-24T22:40:00.000Z"
     ("frame", "expected"),
     [
         (
-            frames.History(id=5, chat=CHAT),
+            History(id=5, chat=CHAT),
             pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, limit=50)),
         ),
         (
-            frames.History(id=5, chat=CHAT, before="0", limit=1),
+            History(id=5, chat=CHAT, before="0", limit=1),
             pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, before=0, limit=1)),
         ),
         (
-            frames.History(id=5, chat=CHAT, after="7"),
+            History(id=5, chat=CHAT, after="7"),
             pb.Query(**HEAD, history=pb.HistoryQuery(chat=CHAT, after=7, limit=50)),
         ),
         (
-            frames.History(id=5, chat="g-9", around=AT),
+            History(id=5, chat="g-9", around=AT),
             pb.Query(
                 **HEAD,
                 history=pb.HistoryQuery(
@@ -161,13 +170,13 @@ AT = "2026-11-24T22:40:00.000Z"
                 ),
             ),
         ),
-        (frames.Chats(id=5), pb.Query(**HEAD, chats=pb.ChatsQuery(limit=50))),
+        (Chats(id=5), pb.Query(**HEAD, chats=pb.ChatsQuery(limit=50))),
         (
-            frames.Chats(id=5, after="x", limit=2),
+            Chats(id=5, after="x", limit=2),
             pb.Query(**HEAD, chats=pb.ChatsQuery(after="x", limit=2)),
         ),
         (
-            frames.DigestAsk(id=5, chat=CHAT, from_="1", to="9"),
+            DigestAsk(id=5, chat=CHAT, from_="1", to="9"),
             pb.Query(**HEAD, digest=pb.DigestQuery(**{"chat": CHAT, "from": 1, "to": 9})),
         ),
     ],
@@ -180,14 +189,14 @@ def test_a_question_becomes_a_query(frame, expected):
 @pytest.mark.parametrize(
     ("frame", "code", "field"),
     [
-        (frames.History(chat=CHAT), "malformed", "id"),
-        (frames.History(id=5, chat=CHAT, before="1", around="2"), "malformed", "around"),
-        (frames.History(id=5, chat=CHAT, before="soon"), "malformed", "before"),
-        (frames.History(id=5, chat=f"d-{BOB}-{CAROL}"), "unknown_chat", "chat"),
-        (frames.DigestAsk(id=5, chat=CHAT, from_=str(LATEST + 1), to="9"), "malformed", "from"),
-        (frames.DigestAsk(id=5, chat=CHAT, from_="1", to=str(LATEST + 1)), "malformed", "to"),
+        (History(chat=CHAT), "malformed", "id"),
+        (History(id=5, chat=CHAT, before="1", around="2"), "malformed", "around"),
+        (History(id=5, chat=CHAT, before="soon"), "malformed", "before"),
+        (History(id=5, chat=f"d-{BOB}-{CAROL}"), "unknown_chat", "chat"),
+        (DigestAsk(id=5, chat=CHAT, from_=str(LATEST + 1), to="9"), "malformed", "from"),
+        (DigestAsk(id=5, chat=CHAT, from_="1", to=str(LATEST + 1)), "malformed", "to"),
         (
-            frames.DigestAsk(id=5, chat=f"d-{BOB}-{CAROL}", from_="1", to="2"),
+            DigestAsk(id=5, chat=f"d-{BOB}-{CAROL}", from_="1", to="2"),
             "unknown_chat",
             "chat",
         ),
@@ -211,7 +220,7 @@ LONG_TEXT = st.lists(
 @given(LONG_TEXT, st.integers(1, 32_768))
 def test_a_text_that_is_taken_fits_every_recipients_frame(text, text_bytes):
     """By whatever codec it came, with the longest of everything else; alone on a page too."""
-    frame = frames.Send(key="k" * 64, to=str(BOB), text=text, reply_to=str(LATEST))
+    frame = Send(key="k" * 64, to=str(BOB), text=text, reply_to=str(LATEST))
     try:
         sent = command_of(frame, user=ALICE, device="d" * 64, text_bytes=text_bytes)
     except Malformed as error:
@@ -230,7 +239,7 @@ def test_a_text_that_is_taken_fits_every_recipients_frame(text, text_bytes):
     page = page_of(
         pb.Page(chat=body.chat, messages=[pb.HistoryMessage(message=body, version=LATEST)])
     )
-    for codec in frames.CODECS.values():
+    for codec in CODECS.values():
         assert len(codec.encode(push)) <= frames.FRAME_BYTES
         assert len(codec.encode(page)) <= frames.PAGE_BYTES
 

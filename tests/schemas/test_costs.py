@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
-from schemas import costs, frames
+from schemas import costs
+from schemas.kinds import CLIENT_FRAMES, COSTS
 
 
 def test_every_client_frame_has_a_cost():
-    """The module does not load without."""
-    assert set(costs.OF_FRAMES) == set(get_args(frames.Incoming))
+    """Those of the session too."""
+    assert set(COSTS) == set(CLIENT_FRAMES.values())
 
 
 def test_pages_cost_by_their_length():

@@ -6,8 +6,16 @@ import pytest
 
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.deliveries import answer_of, chat_state, outdates, push_of, replaces
+from schemas.deliveries import answer_of, outdates, push_of, replaces
 from schemas.ids import time_text, unix_ms_of
+from schemas.kinds.chats import ChatList, ChatState, chat_state
+from schemas.kinds.digest import Digest
+from schemas.kinds.failed import Failed
+from schemas.kinds.history import HistoryMessage, Page
+from schemas.kinds.mark import Receipt
+from schemas.kinds.message import Message
+from schemas.kinds.refused import Refused
+from schemas.kinds.unread import Unread
 from tests.schemas.samples import ALICE, BOB, BOTH, CHAT, HISTORY, MESSAGE, PAYLOADS
 
 DELIVERIES = {
@@ -15,7 +23,7 @@ DELIVERIES = {
 }
 ANSWERS = {answer.WhichOneof("body"): answer for answer in PAYLOADS["Answers"].answers}
 TIME = time_text(unix_ms_of(MESSAGE))
-ITEM = frames.HistoryMessage(
+ITEM = HistoryMessage(
     chat=CHAT,
     message=str(MESSAGE),
     sender=str(ALICE),
@@ -34,7 +42,7 @@ def test_a_message_is_pushed():
     """
     pushed = push_of(DELIVERIES["message"], BOB)
 
-    assert pushed == frames.Message(
+    assert pushed == Message(
         chat=CHAT,
         message=str(MESSAGE),
         sender=str(ALICE),
@@ -55,26 +63,26 @@ def test_what_was_not_said_is_not_pushed():
     receipt = pb.Delivery(users=BOTH, receipt=pb.Receipt(chat=CHAT, user=BOB, received=5))
 
     assert push_of(message, BOB).reply_to is frames.UNSET
-    assert push_of(receipt, BOB) == frames.Receipt(chat=CHAT, user=str(BOB), received="5")
-    assert push_of(
-        pb.Delivery(receipt=pb.Receipt(chat=CHAT, user=BOB, read=5)), BOB
-    ) == frames.Receipt(chat=CHAT, user=str(BOB), read="5")
+    assert push_of(receipt, BOB) == Receipt(chat=CHAT, user=str(BOB), received="5")
+    assert push_of(pb.Delivery(receipt=pb.Receipt(chat=CHAT, user=BOB, read=5)), BOB) == Receipt(
+        chat=CHAT, user=str(BOB), read="5"
+    )
 
 
 def test_the_other_pushes():
     """Receipts, unread counts, refusals and losses, each with the fields of the protocol."""
     message = str(MESSAGE)
 
-    assert push_of(DELIVERIES["receipt"], ALICE) == frames.Receipt(
+    assert push_of(DELIVERIES["receipt"], ALICE) == Receipt(
         chat=CHAT, user=str(BOB), received=message, read=str(MESSAGE - 1)
     )
-    assert push_of(DELIVERIES["unread"], BOB) == frames.Unread(
+    assert push_of(DELIVERIES["unread"], BOB) == Unread(
         chat=CHAT, unread=999, read=str(MESSAGE - 1), upto=str(MESSAGE)
     )
-    assert push_of(DELIVERIES["refused"], ALICE) == frames.Refused(
+    assert push_of(DELIVERIES["refused"], ALICE) == Refused(
         chat=CHAT, message=message, key="k-1", code="forbidden"
     )
-    assert push_of(DELIVERIES["failed"], ALICE) == frames.Failed(message=message, key="k-1")
+    assert push_of(DELIVERIES["failed"], ALICE) == Failed(message=message, key="k-1")
 
 
 def test_what_is_not_shown():
@@ -137,7 +145,7 @@ def test_a_push_outdates_only_what_it_says_as_well(newer, older, outdated):
 
 def test_a_page_is_answered():
     """Newest first, with its lowest and highest id; an empty page has neither."""
-    assert answer_of(ANSWERS["page"]) == frames.Page(
+    assert answer_of(ANSWERS["page"]) == Page(
         re=1,
         chat=CHAT,
         messages=[ITEM],
@@ -152,10 +160,10 @@ def test_a_page_is_answered():
 
 def test_chats_are_answered():
     """Each chat with what is new in it, and the text that asks for the next ones."""
-    assert answer_of(ANSWERS["chats"]) == frames.ChatList(
+    assert answer_of(ANSWERS["chats"]) == ChatList(
         re=4,
         chats=[
-            frames.ChatState(
+            ChatState(
                 chat=CHAT,
                 kind="direct",
                 newest=str(MESSAGE),
@@ -180,7 +188,7 @@ def test_a_group_and_a_notebook_in_the_list():
 
 def test_a_digest_is_answered():
     """The hash as 16 hex digits, leading zeros kept."""
-    assert answer_of(ANSWERS["digest"]) == frames.Digest(re=5, count=7, hash="0123456789abcdef")
+    assert answer_of(ANSWERS["digest"]) == Digest(re=5, count=7, hash="0123456789abcdef")
 
 
 @pytest.mark.parametrize(

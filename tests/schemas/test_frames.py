@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import frames
-from schemas.frames import CLIENT_TYPES, CODECS, FRAMES_IN_ARRAY, JSON, MSGPACK, SERVER_TYPES
+from schemas.codec import CODECS, JSON, MSGPACK
+from schemas.frames import FRAMES_IN_ARRAY
+from schemas.kinds import CLIENT_FRAMES, SERVER_FRAMES
+from schemas.kinds.chats import ChatList, Chats, ChatState
+from schemas.kinds.digest import Digest, DigestAsk
+from schemas.kinds.failed import Failed
+from schemas.kinds.history import History, HistoryMessage, Page
+from schemas.kinds.mark import Mark, Receipt
+from schemas.kinds.message import Message, Send
+from schemas.kinds.refused import Refused
+from schemas.kinds.unread import Unread
 from schemas.lenient import BadFrame, UnknownType, Unparsable
 
 TEXT, BINARY = CODECS[JSON], CODECS[MSGPACK]
@@ -40,7 +50,7 @@ INCOMING = st.one_of(
         client=unset_or(st.builds(frames.ClientInfo, name=st.just("x"), version=st.just("1"))),
     ),
     st.builds(
-        frames.Send,
+        Send,
         key=KEYS,
         id=NUMBER,
         to=unset_or(IDS),
@@ -49,11 +59,9 @@ INCOMING = st.one_of(
         file=unset_or(IDS),
         reply_to=unset_or(IDS),
     ),
+    st.builds(Mark, chat=st.just("g-1"), id=NUMBER, received=unset_or(IDS), read=unset_or(IDS)),
     st.builds(
-        frames.Mark, chat=st.just("g-1"), id=NUMBER, received=unset_or(IDS), read=unset_or(IDS)
-    ),
-    st.builds(
-        frames.History,
+        History,
         chat=st.just("g-1"),
         id=NUMBER,
         before=unset_or(IDS),
@@ -61,13 +69,13 @@ INCOMING = st.one_of(
         around=unset_or(IDS),
         limit=st.integers(1, 256),
     ),
-    st.builds(frames.Chats, id=NUMBER, after=unset_or(VALID_TEXT), limit=st.integers(1, 256)),
-    st.builds(frames.DigestAsk, chat=st.just("g-1"), id=NUMBER, from_=IDS, to=IDS),
+    st.builds(Chats, id=NUMBER, after=unset_or(VALID_TEXT), limit=st.integers(1, 256)),
+    st.builds(DigestAsk, chat=st.just("g-1"), id=NUMBER, from_=IDS, to=IDS),
     st.builds(frames.Refresh, token=VALID_TEXT, id=NUMBER),
     st.builds(frames.Ping, id=NUMBER),
 )
 
-ITEM = frames.HistoryMessage(
+ITEM = HistoryMessage(
     chat="d-1-2",
     message="9",
     sender="1",
@@ -105,7 +113,7 @@ OUTGOING = [
         retry_after_ms=5,
         details={"field": "text"},
     ),
-    frames.Message(
+    Message(
         n=1,
         cursor="c",
         chat="d-1-2",
@@ -117,17 +125,17 @@ OUTGOING = [
         reply_to="8",
         device="d",
     ),
-    frames.Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
-    frames.Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
-    frames.Failed(n=4, cursor="c", message="9", key="k"),
-    frames.Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9", upto="12"),
-    frames.Page(
+    Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
+    Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
+    Failed(n=4, cursor="c", message="9", key="k"),
+    Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9", upto="12"),
+    Page(
         re=1, chat="d-1-2", messages=[ITEM], more_before=True, more_after=False, first="9", last="9"
     ),
-    frames.ChatList(
+    ChatList(
         re=1,
         chats=[
-            frames.ChatState(
+            ChatState(
                 chat="d-1-2",
                 kind="direct",
                 newest="9",
@@ -140,7 +148,7 @@ OUTGOING = [
         ],
         after="x",
     ),
-    frames.Digest(re=1, count=3, hash="0123456789abcdef"),
+    Digest(re=1, count=3, hash="0123456789abcdef"),
     frames.Moved(url="ws://127.0.0.1:1/v1/socket"),
     frames.Drain(reconnect_after_ms=100, url="ws://127.0.0.1:1/v1/socket"),
     frames.Expiring(at="t"),
@@ -167,8 +175,8 @@ def test_server_frames_go_round(frame):
 
 
 def test_every_frame_is_covered_here():
-    """A new frame wants a row above, and the table of types follows the union."""
-    assert {type(frame).__struct_config__.tag for frame in OUTGOING} == SERVER_TYPES
+    """A new frame wants a row above, and the tables follow the kinds."""
+    assert {type(frame).__struct_config__.tag for frame in OUTGOING} == SERVER_FRAMES.keys()
     assert {
         "hello",
         "send",
@@ -178,7 +186,7 @@ def test_every_frame_is_covered_here():
         "digest",
         "refresh",
         "ping",
-    } == CLIENT_TYPES
+    } == CLIENT_FRAMES.keys()
     assert {
         "welcome",
         "live",
@@ -191,7 +199,7 @@ def test_every_frame_is_covered_here():
         "failed",
         "unread",
         "pong",
-    } <= SERVER_TYPES
+    } <= SERVER_FRAMES.keys()
 
 
 def test_the_codecs_are_the_subprotocols():
@@ -439,7 +447,7 @@ JUNK = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats()
     | st.text(st.characters(codec="utf-8"))
-    | st.sampled_from(sorted(CLIENT_TYPES | SERVER_TYPES)),
+    | st.sampled_from(sorted(CLIENT_FRAMES.keys() | SERVER_FRAMES.keys())),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import frames
-from schemas.frames import CODECS, JSON, MSGPACK
+from schemas.codec import CODECS, JSON, MSGPACK
 from schemas.lenient import BadFrame, UnknownType, Unparsable
 from tests.schemas.test_frames import INCOMING
 

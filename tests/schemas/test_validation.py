@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import chat_pb2 as pb
+from schemas.commands import check_command
 from schemas.errors import Malformed, Refused
 from schemas.ids import LATEST, direct_chat, direct_members
-from schemas.validation import check_command, check_own
+from schemas.validation import check_own
 from tests.schemas.samples import ALICE, BOB, CHAT, COMMAND, MARK
 
 IDS = st.integers(1, LATEST)

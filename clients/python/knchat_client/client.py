@@ -19,13 +19,14 @@ from knchat_client.accounts import Accounts, Profile
 from knchat_client.events import Event, Inbox, Replaced
 from knchat_client.position import Counts, Position, Shown
 from knchat_client.protocol import frames
+from knchat_client.protocol.codec import JSON, MSGPACK
 from knchat_client.protocol.errors import Refused, Unavailable
 from knchat_client.protocol.ids import ChatId, direct_chat
 from knchat_client.reconnecting import ReconnectingSession
 from knchat_client.tokens import Login, MemoryTokens, TokenStore
 
 SEND_TIMEOUT_S: Final = 30.0
-_SUBPROTOCOLS: Final = {"json": frames.JSON, "msgpack": frames.MSGPACK}
+_SUBPROTOCOLS: Final = {"json": JSON, "msgpack": MSGPACK}
 
 Answer = TypeVar("Answer", bound=frames.ServerFrame)
 
@@ -328,9 +329,6 @@ class Client:
             if told is None:
                 return True
             push = told
-        assert isinstance(  # noqa: S101 - all there are
-            push, frames.Message | frames.Receipt | frames.Unread | frames.Refused | frames.Failed
-        )
         if not await self._inbox.put(push, give_up=lambda: session.has_pending):
             return False
         if isinstance(push, frames.Message):

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from knchat_client.protocol import frames
+from knchat_client.protocol.codec import CODECS
 from knchat_client.protocol.errors import Malformed
 from knchat_client.protocol.lenient import BadFrame, Unparsable
 from knchat_client.reconnect_policy import ConnectionEnded
@@ -60,7 +61,7 @@ class Connection:
 
     def __init__(self, socket: _Socket, subprotocol: str) -> None:
         self._socket = socket
-        self._codec = frames.CODECS[subprotocol]
+        self._codec = CODECS[subprotocol]
         self._idle_timeout_s = _WELCOME_TIMEOUT_S
         self._frame_bytes = frames.FRAME_BYTES
         self._moved: str | None = None

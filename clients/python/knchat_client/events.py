@@ -1,7 +1,7 @@
 """What `Client.events()` yields, and the bounded queue it comes out of.
 
-Events are the server's pushes as they are (schemas.frames: Message, Receipt, Unread, Refused,
-Failed), its `live`, and the client's own news of its connection.
+Events are the server's pushes as they are (`frames.Message`, `frames.Receipt`, ...), its `live`, and
+the client's own news of its connection.
 """
 
 from __future__ import annotations
@@ -55,18 +55,7 @@ class Replaced:
     message: str
 
 
-Event = (
-    frames.Message
-    | frames.Receipt
-    | frames.Unread
-    | frames.Refused
-    | frames.Failed
-    | frames.Live
-    | Connected
-    | Disconnected
-    | Reload
-    | Replaced
-)
+Event = frames.Push | frames.Live | Connected | Disconnected | Reload | Replaced
 _NEWS_OF_THE_CONNECTION = (Connected, Disconnected, frames.Live)
 
 

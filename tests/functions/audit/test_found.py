@@ -11,7 +11,7 @@ from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions.domain import audit
-from functions.domain.history_rows import row_of
+from functions.events.persist import row_of
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.ids import LATEST

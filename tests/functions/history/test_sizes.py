@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from backends.chats import HistoryMessage
 from functions.domain.reading import _nearest, read_page
 from schemas import chat_pb2 as pb
-from schemas.deliveries import chats_of, page_of
-from schemas.frames import CODECS, JSON, PAGE_BYTES
+from schemas.codec import CODECS, JSON
+from schemas.frames import PAGE_BYTES
 from schemas.ids import direct_chat
+from schemas.kinds.chats import chats_of
+from schemas.kinds.history import page_of
 from tests.functions.history.asked import history, ids
 
 

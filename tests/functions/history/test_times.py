@@ -13,9 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from schemas import chat_pb2 as pb
-from schemas import frames
+from schemas.codec import CODECS, JSON
 from schemas.commands import query_of
 from schemas.ids import GENERATORS, UserId, direct_chat, first_id_at, time_text
+from schemas.kinds import QUESTIONS
 from schemas.topics import SESSION_DELIVERIES
 
 START_MS = 1_790_000_000_000
@@ -76,7 +77,7 @@ def page(request, ann, chat, event_targets, topics):
     """A page over HTTP or from an event handler: its ids, newest first, and whether more lies
     before and after it.
     """
-    codec = frames.CODECS[frames.JSON]
+    codec = CODECS[JSON]
 
     async def over_socket(**asked):
         frame = codec.incoming(
@@ -85,7 +86,11 @@ def page(request, ann, chat, event_targets, topics):
             )
         )
         query = query_of(
-            frame, user=UserId(int(ann.user)), session="s", deadline_ms=4_102_444_800_000
+            QUESTIONS[type(frame)],
+            frame,
+            user=UserId(int(ann.user)),
+            session="s",
+            deadline_ms=4_102_444_800_000,
         )
         assert (await event_targets.post("history", [query])).status == 200
         (said,) = [

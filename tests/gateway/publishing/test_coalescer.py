@@ -6,8 +6,10 @@ from gateway.publishing.coalescer import HOLD_INTERVAL_S, MAX_HELD, MAX_HELD_PER
 from gateway.publishing.idempotency import Accepted
 from schemas import chat_pb2 as pb
 from schemas.errors import Refused, Unavailable
+from schemas.kinds import COMMAND_BODIES
 
 ANN = 11
+MARK = COMMAND_BODIES["mark"]
 
 
 def mark(read=0, received=0, *, chat="d-11-22", user=ANN, device="phone"):
@@ -19,9 +21,11 @@ def mark(read=0, received=0, *, chat="d-11-22", user=ANN, device="phone"):
 def test_the_newest_watermarks_go_on_after_a_second():
     """Per user and chat; each of the two only moves forward, and all who asked are told."""
     marks, told = MarkCoalescer(), []
-    marks.hold(mark(5, 9), lambda outcome: told.append(("first", outcome)), 10.0)
-    marks.hold(mark(7, 7, device="tablet"), lambda outcome: told.append(("second", outcome)), 10.9)
-    marks.hold(mark(1, chat="d-11-33"), lambda _: None, 10.5)
+    marks.hold(MARK, mark(5, 9), lambda outcome: told.append(("first", outcome)), 10.0)
+    marks.hold(
+        MARK, mark(7, 7, device="tablet"), lambda outcome: told.append(("second", outcome)), 10.9
+    )
+    marks.hold(MARK, mark(1, chat="d-11-33"), lambda _: None, 10.5)
 
     assert marks.pop_due(10.9) == []
     (held,) = marks.pop_due(10.0 + HOLD_INTERVAL_S)
@@ -41,18 +45,18 @@ def test_a_mark_that_says_nothing_new_goes_no_further():
     the store and the others are spared.
     """
     marks, told = MarkCoalescer(), []
-    marks.hold(mark(7, 9), lambda _: None, 10.0)
+    marks.hold(MARK, mark(7, 9), lambda _: None, 10.0)
     (held,) = marks.pop_due(11.0)
-    marks.hold(mark(1, 1, device="late"), told.append, 11.5)
+    marks.hold(MARK, mark(1, 1, device="late"), told.append, 11.5)
     assert told == []  # what the log has not confirmed may be lost
     assert len(marks.pop_due(12.5)) == 1
 
     held.settle(Accepted(1, duplicate=False))
     for number, late in enumerate([mark(1, 1), mark(7, 9), mark(0, 8)], 1):
-        marks.hold(late, told.append, 13.0)
+        marks.hold(MARK, late, told.append, 13.0)
         assert told == [Accepted(1, duplicate=True)] * number
     for news in (mark(8, 8), mark(0, 10), mark(1, user=22), mark(1, chat="d-11-33")):
-        marks.hold(news, told.append, 13.0)
+        marks.hold(MARK, news, told.append, 13.0)
 
     assert len(told) == 3
     assert [
@@ -68,9 +72,9 @@ def test_a_mark_that_says_nothing_new_goes_no_further():
 def test_a_mark_that_failed_is_not_known():
     """The next one goes on."""
     marks = MarkCoalescer()
-    marks.hold(mark(7, 9), lambda _: None, 10.0)
+    marks.hold(MARK, mark(7, 9), lambda _: None, 10.0)
     marks.pop_due(11.0)[0].settle(Unavailable("the log is unavailable"))
-    marks.hold(mark(7, 9), lambda _: None, 12.0)
+    marks.hold(MARK, mark(7, 9), lambda _: None, 12.0)
 
     assert len(marks.pop_due(13.0)) == 1
 
@@ -79,11 +83,11 @@ def test_marks_on_hold_are_bounded():
     """Beyond that the client is told to mark again."""
     marks = MarkCoalescer()
     for number in range(MAX_HELD):
-        marks.hold(mark(1, user=number + 1), lambda _: None, 0.0)
+        marks.hold(MARK, mark(1, user=number + 1), lambda _: None, 0.0)
 
     with pytest.raises(Unavailable):
-        marks.hold(mark(1, user=MAX_HELD + 1), lambda _: None, 0.0)
-    marks.hold(mark(2, user=1), lambda _: None, 0.0)
+        marks.hold(MARK, mark(1, user=MAX_HELD + 1), lambda _: None, 0.0)
+    marks.hold(MARK, mark(2, user=1), lambda _: None, 0.0)
 
 
 def test_one_user_does_not_hold_all_marks():
@@ -92,11 +96,11 @@ def test_one_user_does_not_hold_all_marks():
     """
     marks = MarkCoalescer()
     for number in range(MAX_HELD_PER_USER):
-        marks.hold(mark(1, chat=f"d-{ANN}-{number + 100}"), lambda _: None, 0.0)
+        marks.hold(MARK, mark(1, chat=f"d-{ANN}-{number + 100}"), lambda _: None, 0.0)
 
     with pytest.raises(Refused) as refusal:
-        marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, 0.0)
+        marks.hold(MARK, mark(1, chat=f"d-{ANN}-99"), lambda _: None, 0.0)
     assert (refusal.value.code, refusal.value.retry_after_s) == ("rate_limited", HOLD_INTERVAL_S)
-    marks.hold(mark(1, user=ANN + 1), lambda _: None, 0.0)
+    marks.hold(MARK, mark(1, user=ANN + 1), lambda _: None, 0.0)
     assert len(marks.pop_due(HOLD_INTERVAL_S)) == MAX_HELD_PER_USER + 1
-    marks.hold(mark(1, chat=f"d-{ANN}-99"), lambda _: None, HOLD_INTERVAL_S)
+    marks.hold(MARK, mark(1, chat=f"d-{ANN}-99"), lambda _: None, HOLD_INTERVAL_S)

@@ -13,7 +13,7 @@ from gateway.sessions.protocol import (
     Session,
 )
 from schemas import frames
-from schemas.frames import CODECS, JSON
+from schemas.codec import CODECS, JSON
 from tests.gateway.wire import NOW_MS, NOW_S, RULES, claims
 
 ANN = 11

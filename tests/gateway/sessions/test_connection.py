@@ -6,6 +6,11 @@ from hypothesis import strategies as st
 from gateway.sessions.connection import STUCK_TIMEOUT_S
 from schemas import chat_pb2 as pb
 from schemas import frames
+from schemas.codec import JSON, MSGPACK
+from schemas.kinds.history import Page
+from schemas.kinds.mark import Receipt
+from schemas.kinds.message import Message
+from schemas.kinds.unread import Unread
 from tests.gateway.pushes import ANN, BEN, message, receipt, shown, unread
 from tests.gateway.wire import NOW_MS, NOW_S, Wire, connect, made_context
 
@@ -46,7 +51,7 @@ def test_a_slow_session_waits_and_misses_nothing():
     at.feed.deliver(0, 102, NOW_MS, [message(4)])
 
     assert shown(wire) == ["1", "2", "3", "4"]
-    assert [frame.n for frame in wire.frames if isinstance(frame, frames.Message)] == [1, 2, 3, 4]
+    assert [frame.n for frame in wire.frames if isinstance(frame, Message)] == [1, 2, 3, 4]
     assert sum(isinstance(frame, frames.Live) for frame in wire.frames) == 1
 
 
@@ -159,11 +164,11 @@ def test_watermarks_that_newer_ones_outdate_are_not_pushed_late():
 
     pushes = [frame for frame in wire.frames if isinstance(frame, frames.Push)]
     assert [push.n for push in pushes] == [1, 2, 3]
-    assert [(push.unread, push.read) for push in pushes if isinstance(push, frames.Unread)] == [
+    assert [(push.unread, push.read) for push in pushes if isinstance(push, Unread)] == [
         (2, "6"),
         (1, "5"),
     ]
-    assert [(push.read, push.received) for push in pushes if isinstance(push, frames.Receipt)] == [
+    assert [(push.read, push.received) for push in pushes if isinstance(push, Receipt)] == [
         ("4", "10")
     ]
 
@@ -198,7 +203,7 @@ def test_a_background_session_is_woken_by_few_things():
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 40_000), min_size=1, max_size=12),
-    st.sampled_from([frames.JSON, frames.MSGPACK]),
+    st.sampled_from([JSON, MSGPACK]),
 )
 def test_arrays_of_what_was_missed_fit_a_frame(sizes, codec):
     """However long the messages are, in either codec: the wire refuses more than 64 KiB, and
@@ -211,7 +216,7 @@ def test_arrays_of_what_was_missed_fit_a_frame(sizes, codec):
     _, wire = connect(at, ANN, codec=codec)
 
     assert shown(wire) == [str(number) for number in range(1, len(sizes) + 1)]
-    assert [push.n for push in wire.frames if isinstance(push, frames.Message)] == list(
+    assert [push.n for push in wire.frames if isinstance(push, Message)] == list(
         range(1, len(sizes) + 1)
     )
 
@@ -242,23 +247,23 @@ def test_a_slow_session_gets_no_pages():
 
     at.hub.answer(
         pb.Answer(session=connection.session.id, re=1),
-        frames.Page(re=1, chat="d-11-22", messages=[], more_before=False, more_after=False),
+        Page(re=1, chat="d-11-22", messages=[], more_before=False, more_after=False),
     )
     wire.congested = False
     at.hub.answer(
         pb.Answer(session=connection.session.id, re=2),
-        frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
+        Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
     )
     at.hub.answer(
         pb.Answer(session=connection.session.id, re=2),
-        frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
+        Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
     )
     at.hub.answer(
         pb.Answer(session="other", re=2),
-        frames.Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
+        Page(re=2, chat="d-11-22", messages=[], more_before=False, more_after=False),
     )
 
     assert [(type(frame), frame.re) for frame in wire.frames[1:]] == [
         (frames.Error, 1),
-        (frames.Page, 2),
+        (Page, 2),
     ]

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from schemas import frames
+from schemas.kinds.message import Message
 from tests.gateway.pushes import ANN, BEN, message
 from tests.gateway.wire import NOW_MS, NOW_S, connect, made_context
 
@@ -99,7 +99,7 @@ class Deliveries(RuleBasedStateMachine):
         if held is None:
             return
         for frame in held["wire"].take():
-            if isinstance(frame, frames.Message):
+            if isinstance(frame, Message):
                 held["n"] += 1
                 assert frame.n == held["n"]
                 expected = [

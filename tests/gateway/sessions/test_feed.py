@@ -3,6 +3,8 @@
 import pytest
 
 from schemas import frames
+from schemas.kinds.mark import Receipt
+from schemas.kinds.message import Message
 from tests.gateway.pushes import ANN, BEN, message, receipt, shown
 from tests.gateway.wire import NOW_MS, connect, made_context
 
@@ -49,9 +51,7 @@ def test_watermarks_only_go_on():
     _, late = connect(at, ANN, "tablet", resume="epoch-1.0.100.1")
 
     told = [
-        (push.cursor, push.read, push.received)
-        for push in live.frames
-        if isinstance(push, frames.Receipt)
+        (push.cursor, push.read, push.received) for push in live.frames if isinstance(push, Receipt)
     ]
     assert told == [
         ("epoch-1.0.100.1", "4", "4"),
@@ -59,7 +59,7 @@ def test_watermarks_only_go_on():
         ("epoch-1.0.101.3", "5", "6"),
     ]
     assert [
-        (push.n, push.cursor, push.read) for push in late.frames if isinstance(push, frames.Receipt)
+        (push.n, push.cursor, push.read) for push in late.frames if isinstance(push, Receipt)
     ] == [(1, "epoch-1.0.101.3", "5")]
 
 
@@ -77,7 +77,7 @@ def test_a_message_that_comes_again_is_not_told_again():
     _, late = connect(at, ANN, "tablet", resume="epoch-1.0.100.0")
 
     for wire in (live, late):
-        pushes = [frame for frame in wire.frames if isinstance(frame, frames.Message)]
+        pushes = [frame for frame in wire.frames if isinstance(frame, Message)]
         assert [(push.message, push.n) for push in pushes] == [
             ("1", 1),
             ("2", 2),
@@ -97,4 +97,4 @@ def test_a_partition_that_is_taken_over_again_is_filled_again():
     at.feed.deliver(0, 100, NOW_MS, [message(1), receipt(read=4)])
 
     _, wire = connect(at, ANN)
-    assert [type(frame) for frame in wire.frames] == [frames.Message, frames.Receipt, frames.Live]
+    assert [type(frame) for frame in wire.frames] == [Message, Receipt, frames.Live]

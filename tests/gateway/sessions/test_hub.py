@@ -4,6 +4,8 @@ import pytest
 
 from gateway.sessions.close import Close
 from schemas import frames
+from schemas.codec import MSGPACK
+from schemas.kinds.message import Message
 from tests.gateway.pushes import ANN, BEN, message, shown
 from tests.gateway.wire import NOW_MS, NOW_S, connect, made_context
 
@@ -12,7 +14,7 @@ def test_a_push_goes_to_every_device_of_all_its_users():
     """The sender's own devices get it too, and only they are told which device sent it."""
     at = made_context()
     _, phone = connect(at, ANN, "phone")
-    _, tablet = connect(at, ANN, "tablet", codec=frames.MSGPACK)
+    _, tablet = connect(at, ANN, "tablet", codec=MSGPACK)
     _, ben = connect(at, BEN)
 
     at.feed.deliver(0, 100, NOW_MS, [message(7, [ANN, BEN])])
@@ -58,7 +60,7 @@ def test_all_are_not_closed_in_one_turn():
         waiting.pop(0)()
         closed.append(sum(wire.closed is not None for wire in wires))
     assert (closed, at.hub.closing) == ([64, 128, 192, 200], 0)
-    assert not any(isinstance(wire.frames[-1], frames.Message) for wire in wires)
+    assert not any(isinstance(wire.frames[-1], Message) for wire in wires)
 
 
 def test_a_partition_is_closed_alone():

@@ -18,7 +18,7 @@ from gateway.sessions.protocol import (
     Phase,
 )
 from schemas import frames
-from schemas.frames import JSON, MSGPACK
+from schemas.codec import JSON, MSGPACK
 from tests.gateway.sessions.bare import (
     ANN,
     CHAT,

@@ -15,8 +15,8 @@ from gateway.sessions.effects import (
     RefreshToken,
     SendFrame,
 )
-from schemas import frames
-from schemas.frames import JSON, MSGPACK
+from schemas.codec import JSON, MSGPACK
+from schemas.kinds import CLIENT_FRAMES
 from tests.gateway.sessions.bare import (
     CHAT,
     fresh,
@@ -62,7 +62,7 @@ fields = st.dictionaries(
 typed = st.builds(
     lambda value, kind: {**value, "type": kind},
     fields,
-    st.sampled_from(sorted(frames.CLIENT_TYPES)) | st.text(max_size=8),
+    st.sampled_from(sorted(CLIENT_FRAMES)) | st.text(max_size=8),
 )
 
 

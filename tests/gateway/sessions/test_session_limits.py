@@ -13,8 +13,8 @@ from gateway.sessions.protocol import (
 )
 from gateway.sessions.read_limits import MAX_EARLY_FRAMES, MIN_PAUSE_S
 from schemas import chat_pb2 as pb
-from schemas import frames
-from schemas.frames import JSON, MSGPACK
+from schemas.codec import JSON, MSGPACK
+from schemas.kinds.digest import Digest
 from tests.gateway.sessions.bare import (
     ANN,
     CHAT,
@@ -140,8 +140,6 @@ def test_a_late_answer_is_not_taken_for_a_newer_question():
     wire.take()
 
     for ask, count in ((first, 2), (second, 9)):
-        at.hub.answer(
-            pb.Answer(session=session.id, re=ask.query.re), frames.Digest(count=count, hash="0")
-        )
+        at.hub.answer(pb.Answer(session=session.id, re=ask.query.re), Digest(count=count, hash="0"))
 
     assert [(frame.re, frame.count) for frame in wire.take()] == [(7, 9)]

@@ -1,21 +1,18 @@
-# Copied from schemas/frames.py by scripts/generate; change that file.
-"""Client frames: every object that travels over the WebSocket, as JSON or MessagePack, and the one
-decoder and encoder for both.
+# Copied from schemas/frames.py and schemas/kinds by scripts/generate; change those files.
+"""Frames: what all objects that travel over the WebSocket have, and those of the session itself.
 
-The gateway decodes client frames and encodes server frames; the Python client does the reverse.
-Names, types and limits are those of protocol.md; unknown fields are ignored, and an absent field is
-never sent as null. Ids are decimal strings and are parsed where they are used (schemas/ids.py).
+Those of a kind of message or question are in its file in schemas/kinds; schemas/codec.py decodes
+and encodes them all. Names, types and limits are those of protocol.md; unknown fields are ignored,
+and an absent field is never sent as null. Ids are decimal strings and are parsed where they are
+used (schemas/ids.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Final, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
-
-from knchat_client.protocol.lenient import BROKEN, Lenient, Part, UnknownType, Unparsable, json_of
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 FRAME_BYTES: Final = 65_536
 FRAMES_IN_ARRAY: Final = 64
@@ -25,18 +22,12 @@ PAGE_BYTES: Final = 48 * 1024
 UNREAD_SHOWN: Final = 999
 """The highest unread count that is shown: 999 means 999 or more."""
 SOCKET_PATH: Final = "/v1/socket"
-JSON: Final = "knchat.v1.json"
-MSGPACK: Final = "knchat.v1.msgpack"
 
 Number = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:\-]{1,64}\Z")]
 Id = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})\Z")]
 Chat = Annotated[str, Meta(min_length=3, max_length=64)]
 Limit = Annotated[int, Meta(ge=1, le=256)]
-
-
-def _kinds(union: Any) -> dict[str, type[Struct]]:
-    return {kind.__struct_config__.tag: kind for kind in get_args(union)}
 
 
 # ---- client to server ----------------------------------------------------------------------------
@@ -71,54 +62,6 @@ class Hello(ClientFrame, tag="hello", kw_only=True, frozen=True):
     background: bool = False
 
 
-class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
-    """A message: exactly one of chat and to, exactly one of text and file."""
-
-    key: Key
-    chat: Chat | UnsetType = UNSET
-    to: Id | UnsetType = UNSET
-    text: str | UnsetType = UNSET
-    file: str | UnsetType = UNSET
-    reply_to: Id | UnsetType = UNSET
-
-
-class Mark(ClientFrame, tag="mark", kw_only=True, frozen=True):
-    """Watermarks: received and/or read up to a message id. Read implies received."""
-
-    chat: Chat
-    received: Id | UnsetType = UNSET
-    read: Id | UnsetType = UNSET
-
-
-class History(ClientFrame, tag="history", kw_only=True, frozen=True):
-    """A page of a chat: at most one of before, after and around, each an id or a time; none means
-    the newest.
-    """
-
-    chat: Chat
-    before: str | UnsetType = UNSET
-    after: str | UnsetType = UNSET
-    around: str | UnsetType = UNSET
-    limit: Limit = 50
-
-
-class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
-    """A part of the user's list of chats, newest first; `after` is that of the previous answer."""
-
-    after: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
-    limit: Limit = 50
-
-
-class DigestAsk(ClientFrame, tag="digest", kw_only=True, frozen=True):
-    """Asks for count and hash of a range of messages, to compare with what the client holds: ids,
-    both inclusive, at most 1,024 messages.
-    """
-
-    chat: Chat
-    from_: Id = msgspec.field(name="from")
-    to: Id
-
-
 class Refresh(ClientFrame, tag="refresh", kw_only=True, frozen=True):
     """A newer access token for this session, before the old one expires."""
 
@@ -129,9 +72,8 @@ class Ping(ClientFrame, tag="ping", kw_only=True, frozen=True):
     """For browsers, which cannot send WebSocket pings."""
 
 
-Ask = History | Chats | DigestAsk
-Incoming = Hello | Send | Mark | Ask | Refresh | Ping
-CLIENT_TYPES: Final = frozenset(_kinds(Incoming))
+OF_CLIENTS: Final = (Hello, Refresh, Ping)
+"""Frames of the session itself; every other one is of a kind."""
 
 
 # ---- server to client ----------------------------------------------------------------------------
@@ -218,56 +160,51 @@ class Error(ServerFrame, tag="error", kw_only=True):
     details: dict[str, str] | UnsetType = UNSET
 
 
-class Message(Push, tag="message", kw_only=True):
-    """A new message. `device` is set on the sender's own devices only."""
+class Moved(ServerFrame, tag="moved", kw_only=True):
+    """Another gateway owns this user; close 4001 follows."""
 
-    chat: str
-    message: str
-    sender: str
+    url: str
+
+
+class Drain(ServerFrame, tag="drain", kw_only=True):
+    """The gateway will end soon; the socket stays usable until it is closed.
+
+    `url`: where to connect next, when that is known.
+    """
+
+    reconnect_after_ms: int
+    url: str | UnsetType = UNSET
+
+
+class Expiring(ServerFrame, tag="expiring", kw_only=True):
+    """The access token expires soon: send `refresh`."""
+
+    at: str
+
+
+class Pong(ServerFrame, tag="pong", kw_only=True):
+    """The answer to ping."""
+
     time: str
-    key: str
-    text: str | UnsetType = UNSET
-    reply_to: str | UnsetType = UNSET
-    device: str | UnsetType = UNSET
 
 
-class Receipt(Push, tag="receipt", kw_only=True):
-    """How far a user has received or read a chat."""
-
-    chat: str
-    user: str
-    received: str | UnsetType = UNSET
-    read: str | UnsetType = UNSET
+OF_SERVERS: Final = (Welcome, Live, Cursor, Ok, Error, Moved, Drain, Expiring, Pong)
+"""Frames that are neither a push nor the answer to a question."""
 
 
-class Refused(Push, tag="refused", kw_only=True):
-    """A command that had got its `ok` had no effect; `code` says why."""
-
-    chat: str
-    message: str
-    key: str
-    code: str
+# Of schemas/kinds/history.py.
 
 
-class Failed(Push, tag="failed", kw_only=True):
-    """A command could not be processed and was dead-lettered; sending again with the same key is
-    safe.
+class History(ClientFrame, tag="history", kw_only=True, frozen=True):
+    """A page of a chat: at most one of before, after and around, each an id or a time; none means
+    the newest.
     """
 
-    message: str
-    key: str
-
-
-class Unread(Push, tag="unread", kw_only=True):
-    """How many messages lie above the user's read watermark; 999 means 999 or more.
-
-    `upto`: the newest message that was counted.
-    """
-
-    chat: str
-    unread: int
-    read: str
-    upto: str
+    chat: Chat
+    before: str | UnsetType = UNSET
+    after: str | UnsetType = UNSET
+    around: str | UnsetType = UNSET
+    limit: Limit = 50
 
 
 class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -297,6 +234,16 @@ class Page(ServerFrame, tag="page", kw_only=True):
     last: str | UnsetType = UNSET
 
 
+# Of schemas/kinds/chats.py.
+
+
+class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
+    """A part of the user's list of chats, newest first; `after` is that of the previous answer."""
+
+    after: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    limit: Limit = 50
+
+
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """One of the user's chats: its newest id, the watermarks, and how many messages are unread."""
 
@@ -319,6 +266,19 @@ class ChatList(ServerFrame, tag="chats", kw_only=True):
     after: str | UnsetType = UNSET
 
 
+# Of schemas/kinds/digest.py.
+
+
+class DigestAsk(ClientFrame, tag="digest", kw_only=True, frozen=True):
+    """Asks for count and hash of a range of messages, to compare with what the client holds: ids,
+    both inclusive, at most 1,024 messages.
+    """
+
+    chat: Chat
+    from_: Id = field(name="from")
+    to: Id
+
+
 class Digest(ServerFrame, tag="digest", kw_only=True):
     """Count and hash of a range (protocol.md section 3)."""
 
@@ -326,137 +286,120 @@ class Digest(ServerFrame, tag="digest", kw_only=True):
     hash: str
 
 
-class Moved(ServerFrame, tag="moved", kw_only=True):
-    """Another gateway owns this user; close 4001 follows."""
-
-    url: str
+# Of schemas/kinds/failed.py.
 
 
-class Drain(ServerFrame, tag="drain", kw_only=True):
-    """The gateway will end soon; the socket stays usable until it is closed.
-
-    `url`: where to connect next, when that is known.
+class Failed(Push, tag="failed", kw_only=True):
+    """A command could not be processed and was dead-lettered; sending again with the same key is
+    safe.
     """
 
-    reconnect_after_ms: int
-    url: str | UnsetType = UNSET
+    message: str
+    key: str
 
 
-class Expiring(ServerFrame, tag="expiring", kw_only=True):
-    """The access token expires soon: send `refresh`."""
-
-    at: str
+# Of schemas/kinds/mark.py.
 
 
-class Pong(ServerFrame, tag="pong", kw_only=True):
-    """The answer to ping."""
+class Mark(ClientFrame, tag="mark", kw_only=True, frozen=True):
+    """Watermarks: received and/or read up to a message id. Read implies received."""
 
+    chat: Chat
+    received: Id | UnsetType = UNSET
+    read: Id | UnsetType = UNSET
+
+
+class Receipt(Push, tag="receipt", kw_only=True):
+    """How far a user has received or read a chat."""
+
+    chat: str
+    user: str
+    received: str | UnsetType = UNSET
+    read: str | UnsetType = UNSET
+
+
+# Of schemas/kinds/message.py.
+
+
+class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
+    """A message: exactly one of chat and to, exactly one of text and file."""
+
+    key: Key
+    chat: Chat | UnsetType = UNSET
+    to: Id | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    file: str | UnsetType = UNSET
+    reply_to: Id | UnsetType = UNSET
+
+
+class Message(Push, tag="message", kw_only=True):
+    """A new message. `device` is set on the sender's own devices only."""
+
+    chat: str
+    message: str
+    sender: str
     time: str
+    key: str
+    text: str | UnsetType = UNSET
+    reply_to: str | UnsetType = UNSET
+    device: str | UnsetType = UNSET
 
 
-Outgoing = (
-    Welcome
-    | Live
-    | Cursor
-    | Ok
-    | Error
-    | Message
-    | Receipt
-    | Refused
-    | Failed
-    | Unread
-    | Page
-    | ChatList
-    | Digest
-    | Moved
-    | Drain
-    | Expiring
-    | Pong
-)
-SERVER_TYPES: Final = frozenset(_kinds(Outgoing))
+# Of schemas/kinds/refused.py.
 
 
-# ---- codec ---------------------------------------------------------------------------------------
+class Refused(Push, tag="refused", kw_only=True):
+    """A command that had got its `ok` had no effect; `code` says why."""
+
+    chat: str
+    message: str
+    key: str
+    code: str
 
 
-class Codec:
-    """Encodes and decodes the frames of both directions, as JSON or as MessagePack.
+# Of schemas/kinds/unread.py.
 
-    Stateless: the process has one of each (`CODECS`).
+
+class Unread(Push, tag="unread", kw_only=True):
+    """How many messages lie above the user's read watermark; 999 means 999 or more.
+
+    `upto`: the newest message that was counted.
     """
 
-    def __init__(self, *, text: bool) -> None:
-        module = msgspec.json if text else msgspec.msgpack
-        self.text = text
-        """True: frames are WebSocket text."""
-        self.encode: Callable[[object], bytes] = module.Encoder().encode
-        """Bytes of any frame or list of frames."""
-        self._incoming: Callable[[Part], Incoming] = module.Decoder(Incoming).decode
-        self._outgoing: Callable[[Part], Outgoing] = module.Decoder(Outgoing).decode
-        self._array: Callable[[bytes], list[msgspec.Raw]] = module.Decoder(list[msgspec.Raw]).decode
-        self._lenient_incoming: Callable[[Part], Any] = Lenient(_kinds(Incoming), text=text).read
-        self._lenient_outgoing: Callable[[Part], Any] = Lenient(_kinds(Outgoing), text=text).read
-
-    def split(self, payload: bytes) -> Sequence[Part]:
-        """The frames of one WebSocket message: the object that it is, or the elements of its array,
-        at most FRAMES_IN_ARRAY.
-
-        Raises Unparsable.
-        """
-        if not self._is_array(payload):
-            return (payload,)
-        parts: Sequence[Part]
-        try:
-            parts = self._array(payload)
-        except BROKEN as error:
-            try:
-                parts = (
-                    [part if isinstance(part, dict) else b"" for part in json_of(payload)]
-                    if self.text
-                    else ()
-                )
-            except (ValueError, RecursionError):
-                parts = ()
-            if not parts:
-                raise Unparsable("not an object or an array of objects") from error
-        if len(parts) > FRAMES_IN_ARRAY:
-            raise Unparsable(f"an array holds at most {FRAMES_IN_ARRAY} frames")
-        return parts
-
-    def incoming(self, frame: Part) -> Incoming:
-        """One client frame. Raises Unparsable, UnknownType or BadFrame."""
-        try:
-            return self._incoming(frame)
-        except (*BROKEN, TypeError):
-            return self._lenient_incoming(frame)  # type: ignore[no-any-return]  # one of its kinds
-
-    def outgoing(self, frame: Part) -> Outgoing | None:
-        """One server frame, for clients; None for a type that this client does not know yet.
-
-        Raises Unparsable or BadFrame.
-        """
-        try:
-            return self._outgoing(frame)
-        except (*BROKEN, TypeError):
-            pass
-        try:
-            return self._lenient_outgoing(frame)  # type: ignore[no-any-return]  # one of its kinds
-        except UnknownType:
-            return None
-
-    def array(self, parts: Sequence[bytes]) -> bytes:
-        """One WebSocket message that holds 1 to FRAMES_IN_ARRAY encoded frames."""
-        if len(parts) == 1:
-            return parts[0]
-        if self.text:
-            return b"[" + b",".join(parts) + b"]"
-        head = bytes([0x90 | len(parts)]) if len(parts) < 16 else b"\xdc" + len(parts).to_bytes(2)
-        return head + b"".join(parts)
-
-    def _is_array(self, payload: bytes) -> bool:
-        if self.text:
-            return payload.lstrip(b" \t\r\n")[:1] == b"["
-        return bool(payload) and (0x90 <= payload[0] <= 0x9F or payload[0] in (0xDC, 0xDD))
+    chat: str
+    unread: int
+    read: str
+    upto: str
 
 
-CODECS: Final = {JSON: Codec(text=True), MSGPACK: Codec(text=False)}
+CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = {
+    "hello": Hello,
+    "refresh": Refresh,
+    "ping": Ping,
+    "send": Send,
+    "mark": Mark,
+    "history": History,
+    "chats": Chats,
+    "digest": DigestAsk,
+}
+
+
+SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = {
+    "welcome": Welcome,
+    "live": Live,
+    "cursor": Cursor,
+    "ok": Ok,
+    "error": Error,
+    "moved": Moved,
+    "drain": Drain,
+    "expiring": Expiring,
+    "pong": Pong,
+    "message": Message,
+    "receipt": Receipt,
+    "unread": Unread,
+    "refused": Refused,
+    "failed": Failed,
+    "page": Page,
+    "chats": ChatList,
+    "digest": Digest,
+}

@@ -1,0 +1,76 @@
+"""All kinds of message and question, one line each, and what is computed from them.
+
+A new kind is a file beside this one and its line here (CONTRIBUTING.md, "A message kind"). Frames
+that are no kind belong to the session itself (hello, ping, ...): schemas/frames.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from schemas import costs, frames
+from schemas.costs import Cost
+from schemas.frames import ClientFrame, Push, ServerFrame
+from schemas.kinds import chats, digest, failed, history, mark, message, refused, unread
+from schemas.kinds.kind import CommandSpec, Kind, PushSpec, QuestionSpec
+
+KINDS: Final[tuple[Kind, ...]] = (
+    message.KIND,
+    mark.KIND,
+    unread.KIND,
+    refused.KIND,
+    failed.KIND,
+    history.KIND,
+    chats.KIND,
+    digest.KIND,
+)
+
+_COMMANDS: Final = [kind.command for kind in KINDS if kind.command is not None]
+_QUESTIONS: Final = [kind.question for kind in KINDS if kind.question is not None]
+_PUSHES: Final = [kind.push for kind in KINDS if kind.push is not None]
+
+COMMANDS: Final[Mapping[type[ClientFrame], CommandSpec[Any, Any]]] = {
+    command.frame: command for command in _COMMANDS
+}
+COMMAND_BODIES: Final[Mapping[str | None, CommandSpec[Any, Any]]] = {
+    command.body: command for command in _COMMANDS
+}
+QUESTIONS: Final[Mapping[type[ClientFrame], QuestionSpec[Any, Any]]] = {
+    question.frame: question for question in _QUESTIONS
+}
+QUERY_BODIES: Final[Mapping[str | None, QuestionSpec[Any, Any]]] = {
+    question.body: question for question in _QUESTIONS
+}
+ANSWER_BODIES: Final[Mapping[str | None, QuestionSpec[Any, Any]]] = {
+    question.answer: question for question in _QUESTIONS
+}
+PUSH_BODIES: Final[Mapping[str | None, PushSpec[Any]]] = {push.body: push for push in _PUSHES}
+WAKING: Final[frozenset[type[Push]]] = frozenset(push.frame for push in _PUSHES if push.wakes)
+"""All that a background session gets."""
+
+
+def _by_name(*kinds: type[ClientFrame | ServerFrame]) -> dict[str, Any]:
+    return {str(kind.__struct_config__.tag): kind for kind in kinds}
+
+
+CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = _by_name(
+    *frames.OF_CLIENTS, *COMMANDS, *QUESTIONS
+)
+"""What a client may send, by its `type`."""
+SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = _by_name(
+    *frames.OF_SERVERS,
+    *(push.frame for push in _PUSHES),
+    *(question.reply for question in _QUESTIONS),
+)
+"""What the gateway may send, by its `type`."""
+FEATURES: Final = sorted(CLIENT_FRAMES.keys() - {"hello"})
+"""What `welcome` says of this server: the frames it understands."""
+# Pings have a limit of their own, that of a session's frames; a hello is before there is a user.
+COSTS: Final[Mapping[type[ClientFrame], Cost]] = {
+    frames.Hello: costs.FREE,
+    frames.Refresh: costs.ONE,
+    frames.Ping: costs.FREE,
+    **{command.frame: command.cost for command in _COMMANDS},
+    **{question.frame: question.cost for question in _QUESTIONS},
+}

@@ -1,0 +1,85 @@
+"""Lists of a user's chats: asked by `chats`, answered by a frame of the same name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from schemas import chat_pb2 as pb
+from schemas.costs import PAGE
+from schemas.frames import ClientFrame, Limit, ServerFrame
+from schemas.ids import ChatId, UserId, direct_members
+from schemas.kinds.history import HistoryMessage, history_message
+from schemas.kinds.kind import Kind, QuestionSpec
+
+
+class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
+    """A part of the user's list of chats, newest first; `after` is that of the previous answer."""
+
+    after: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    limit: Limit = 50
+
+
+class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """One of the user's chats: its newest id, the watermarks, and how many messages are unread."""
+
+    chat: str
+    kind: str
+    newest: str
+    unread: int
+    read: str
+    received: str
+    others: list[str] | UnsetType = UNSET
+    newest_message: HistoryMessage | UnsetType = UNSET
+
+
+class ChatList(ServerFrame, tag="chats", kw_only=True):
+    """A part of the user's list of chats, newest first. `after` asks for the next part; absent in
+    the last one.
+    """
+
+    chats: list[ChatState]
+    after: str | UnsetType = UNSET
+
+
+def _query(frame: Chats, _user: UserId, query: pb.Query) -> None:
+    query.chats.after = "" if isinstance(frame.after, UnsetType) else frame.after
+    query.chats.limit = frame.limit
+
+
+def chat_state(state: pb.ChatState) -> ChatState:
+    """A chat as the list of chats shows it."""
+    direct = direct_members(ChatId(state.chat)) is not None
+    return ChatState(
+        chat=state.chat,
+        kind="direct" if direct else "group",
+        newest=str(state.newest),
+        unread=state.unread,
+        read=str(state.read),
+        received=str(state.received),
+        others=[str(other) for other in state.others] if direct else UNSET,
+        newest_message=history_message(state.newest_message)
+        if state.HasField("newest_message")
+        else UNSET,
+    )
+
+
+def chats_of(states: pb.ChatStates) -> ChatList:
+    """A list of chats, newest first."""
+    return ChatList(
+        chats=[chat_state(state) for state in states.chats], after=states.after or UNSET
+    )
+
+
+KIND: Final = Kind(
+    question=QuestionSpec(
+        frame=Chats,
+        body="chats",
+        cost=PAGE,
+        query=_query,
+        reply=ChatList,
+        answer="chats",
+        show=chats_of,
+    )
+)

@@ -1,0 +1,110 @@
+"""Pages of a chat: asked by `history`, answered by `page`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import UNSET, Struct, UnsetType
+
+from schemas import chat_pb2 as pb
+from schemas.costs import PAGE
+from schemas.errors import Malformed
+from schemas.frames import Chat, ClientFrame, Limit, ServerFrame
+from schemas.ids import UserId, parse_anchor, time_text, unix_ms_of
+from schemas.kinds.kind import Kind, QuestionSpec
+from schemas.validation import own_chat
+
+
+class History(ClientFrame, tag="history", kw_only=True, frozen=True):
+    """A page of a chat: at most one of before, after and around, each an id or a time; none means
+    the newest.
+    """
+
+    chat: Chat
+    before: str | UnsetType = UNSET
+    after: str | UnsetType = UNSET
+    around: str | UnsetType = UNSET
+    limit: Limit = 50
+
+
+class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A message as history holds it, with its current reactions."""
+
+    chat: str
+    message: str
+    sender: str
+    key: str
+    time: str
+    version: str
+    reactions: list[dict[str, Any]]
+    text: str | UnsetType = UNSET
+    reply_to: str | UnsetType = UNSET
+
+
+class Page(ServerFrame, tag="page", kw_only=True):
+    """Messages, newest first; `first` and `last` are their lowest and highest id, absent when there
+    are none.
+    """
+
+    chat: str
+    messages: list[HistoryMessage]
+    more_before: bool
+    more_after: bool
+    first: str | UnsetType = UNSET
+    last: str | UnsetType = UNSET
+
+
+def _query(frame: History, user: UserId, query: pb.Query) -> None:
+    query.history.chat = own_chat(frame.chat, user)
+    query.history.limit = frame.limit
+    positions = [
+        (name, value)
+        for name in ("before", "after", "around")
+        if (value := getattr(frame, name)) is not UNSET
+    ]
+    if len(positions) > 1:
+        raise Malformed("give one of before, after and around", field=positions[1][0])
+    for name, value in positions:
+        setattr(query.history, name, parse_anchor(value, name=name))
+
+
+def history_message(item: pb.HistoryMessage) -> HistoryMessage:
+    """A message as pages show it."""
+    message = item.message
+    return HistoryMessage(
+        chat=message.chat,
+        message=str(message.id),
+        sender=str(message.sender),
+        key=message.key,
+        time=time_text(unix_ms_of(message.id)),
+        version=str(item.version),
+        reactions=[],
+        text=message.body.text,
+        reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
+    )
+
+
+def page_of(page: pb.Page) -> Page:
+    """A page of history, newest first."""
+    messages = [history_message(item) for item in page.messages]
+    return Page(
+        chat=page.chat,
+        messages=messages,
+        more_before=page.more_before,
+        more_after=page.more_after,
+        first=messages[-1].message if messages else UNSET,
+        last=messages[0].message if messages else UNSET,
+    )
+
+
+KIND: Final = Kind(
+    question=QuestionSpec(
+        frame=History,
+        body="history",
+        cost=PAGE,
+        query=_query,
+        reply=Page,
+        answer="page",
+        show=page_of,
+    )
+)

@@ -1,0 +1,114 @@
+"""What the table of kinds says of each: what a client asks for, what devices are told, or both.
+
+A kind's own file fills these in, `KINDS` lists them, and whatever depends on the kind goes by that
+table: the gateway's sessions, `send`, `persist`, `history` and the audit. Structs, since a cold
+start makes a dataclass ten times slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from msgspec import Struct
+
+from schemas import chat_pb2 as pb
+from schemas.costs import Cost
+from schemas.frames import ClientFrame, Ok, Push, ServerFrame
+from schemas.ids import MessageId, UserId
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+Frame = TypeVar("Frame", bound=ClientFrame)
+Body = TypeVar("Body", bound="Message")
+
+
+class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
+    """What a client asks to be done.
+
+    It is published into the log at once, or coalesced first: where it has `watermarks`.
+    """
+
+    frame: type[Frame]
+    body: str
+    """Its name in the oneof of `Command`."""
+    cost: Cost
+    command: Callable[[Frame, UserId, str, int], pb.Command]
+    """The command of a frame of this user and device, without its id; a text may have so many
+    bytes. Raises Malformed or Refused, shown as `error`.
+    """
+    ok: Callable[[MessageId, bool], Ok]
+    """The reply once the log has it under this id; true: it had it before."""
+    check: Callable[[Body], None]
+    """Checks the body of a command from the log. Raises Malformed for values that no store can hold.
+    """
+    deliver: Callable[[pb.Command, Sequence[UserId]], pb.Delivery]
+    """Who of the members of its chat is told what, when it is accepted."""
+    watermarks: tuple[str, ...] = ()
+    """Fields of the body that only move forward. Such a command is held for a second a user and
+    chat, and only the newest goes on.
+    """
+    kept: Literal["messages", "marks"] | None = None
+    """What the audit looks for in history: the message of its id, the watermarks, or nothing."""
+
+    def watermarks_of(self, command: pb.Command) -> tuple[int, ...]:
+        """Those of a command, in order."""
+        body = getattr(command, self.body)
+        return tuple(getattr(body, field) for field in self.watermarks)
+
+    def advance(self, command: pb.Command, newer: pb.Command) -> None:
+        """Moves each watermark forward to that of the newer command, where it says more."""
+        body = getattr(command, self.body)
+        for field, watermark in zip(self.watermarks, self.watermarks_of(newer), strict=True):
+            setattr(body, field, max(getattr(body, field), watermark))
+
+
+class QuestionSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
+    """What a client asks to be told: `history` answers the session that asks, and none other."""
+
+    frame: type[Frame]
+    body: str
+    """Its name in the oneof of `Query`."""
+    cost: Cost
+    query: Callable[[Frame, UserId, pb.Query], None]
+    """Fills in the body. Raises Malformed or Refused, shown as `error`."""
+    reply: type[ServerFrame]
+    answer: str
+    """The reply's name in the oneof of `Answer`."""
+    show: Callable[[Body], ServerFrame]
+    """The reply, without its `re`."""
+
+
+class PushSpec(Struct, Generic[Body], frozen=True, kw_only=True):
+    """What users are told, on every device."""
+
+    frame: type[Push]
+    body: str
+    """Its name in the oneof of `Delivery`."""
+    push: Callable[[Body, int], Push]
+    """The push for a device of this user, without its `n` and cursor."""
+    wakes: bool = False
+    """A background session gets it too."""
+    command: str = ""
+    """The field with the id of the command that became this; none: it ends no command."""
+    once: bool = False
+    """By that id it is pushed once, however often the log has it."""
+    replaces: Callable[[Body], tuple[str, int]] | None = None
+    """What it is about, when a newer one about the same replaces it before it was written. None: all
+    are written.
+    """
+    outdates: Callable[[Body, Body], bool] | None = None
+    """Whether the first replaces the second, both about the same: commands are processed in any
+    order, so a later push may say less.
+    """
+    watermarks: tuple[str, ...] = ()
+    """Fields that only move forward, as told too: a push that moves none is left out."""
+
+
+class Kind(Struct, frozen=True, kw_only=True):
+    """One kind of message or question."""
+
+    command: CommandSpec[Any, Any] | None = None
+    question: QuestionSpec[Any, Any] | None = None
+    push: PushSpec[Any] | None = None

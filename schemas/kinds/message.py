@@ -1,0 +1,150 @@
+"""Messages: `send` by a client, `message` for all people of the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import UNSET, UnsetType
+
+from schemas import chat_pb2 as pb
+from schemas.costs import ONE
+from schemas.errors import Malformed
+from schemas.frames import Chat, ClientFrame, Id, Key, Ok, Push
+from schemas.ids import (
+    LATEST,
+    ChatId,
+    MessageId,
+    UserId,
+    direct_chat,
+    parse_id,
+    parse_user,
+    time_text,
+    unix_ms_of,
+)
+from schemas.kinds.kind import CommandSpec, Kind, PushSpec
+from schemas.validation import check_fits, own_chat
+
+
+class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
+    """A message: exactly one of chat and to, exactly one of text and file."""
+
+    key: Key
+    chat: Chat | UnsetType = UNSET
+    to: Id | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    file: str | UnsetType = UNSET
+    reply_to: Id | UnsetType = UNSET
+
+
+class Message(Push, tag="message", kw_only=True):
+    """A new message. `device` is set on the sender's own devices only."""
+
+    chat: str
+    message: str
+    sender: str
+    time: str
+    key: str
+    text: str | UnsetType = UNSET
+    reply_to: str | UnsetType = UNSET
+    device: str | UnsetType = UNSET
+
+
+def check_text(text: str, text_bytes: int) -> None:
+    """A message's text: 1 to `text_bytes` bytes of UTF-8, without U+0000, which PostgreSQL cannot
+    store.
+
+    Raises Malformed, or too_large.
+    """
+    if not text:
+        raise Malformed("text must not be empty", field="text")
+    if "\0" in text:
+        raise Malformed("text must not hold U+0000", field="text")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise Malformed("text holds half of a surrogate pair", field="text") from error
+    if size > text_bytes:
+        raise Malformed(
+            f"text has {size} bytes, {text_bytes} are allowed", field="text", code="too_large"
+        )
+    check_fits(text)
+
+
+def _chat_of(frame: Send, user: UserId) -> ChatId:
+    if not isinstance(frame.to, UnsetType):
+        if not isinstance(frame.chat, UnsetType):
+            raise Malformed("give chat or to, not both", field="to")
+        return direct_chat(user, parse_user(frame.to, name="to"))
+    if isinstance(frame.chat, UnsetType):
+        raise Malformed("chat or to is missing", field="chat")
+    return own_chat(frame.chat, user)
+
+
+def _command(frame: Send, user: UserId, device: str, text_bytes: int) -> pb.Command:
+    command = pb.Command(user=user, device=device, key=frame.key, chat=_chat_of(frame, user))
+    if not isinstance(frame.file, UnsetType):
+        raise Malformed("this server takes no files", field="file")
+    if isinstance(frame.text, UnsetType):
+        raise Malformed("text is missing", field="text")
+    check_text(frame.text, text_bytes)
+    command.send.text = frame.text
+    if not isinstance(frame.reply_to, UnsetType):
+        command.send.reply_to = parse_id(frame.reply_to, name="reply_to")
+    return command
+
+
+def _ok(message_id: MessageId, duplicate: bool) -> Ok:
+    return Ok(
+        message=str(message_id),
+        time=time_text(unix_ms_of(message_id)),
+        duplicate=duplicate or UNSET,
+    )
+
+
+def _check(send: pb.Send) -> None:
+    if send.reply_to > LATEST:
+        raise Malformed("a message id is too large", field="send")
+    if "\0" in send.text:
+        raise Malformed("key and text must not hold U+0000", field="text")
+    check_fits(send.text)
+
+
+def _deliver(command: pb.Command, members: Sequence[UserId]) -> pb.Delivery:
+    message = pb.Message(
+        id=command.id,
+        chat=command.chat,
+        sender=command.user,
+        key=command.key,
+        device=command.device,
+        body=command.send,
+    )
+    return pb.Delivery(users=members, message=message)
+
+
+def _push(message: pb.Message, user: int) -> Message:
+    return Message(
+        chat=message.chat,
+        message=str(message.id),
+        sender=str(message.sender),
+        time=time_text(unix_ms_of(message.id)),
+        key=message.key,
+        text=message.body.text,
+        reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
+        device=message.device if message.sender == user else UNSET,
+    )
+
+
+KIND: Final = Kind(
+    command=CommandSpec(
+        frame=Send,
+        body="send",
+        cost=ONE,
+        command=_command,
+        ok=_ok,
+        check=_check,
+        deliver=_deliver,
+        kept="messages",
+    ),
+    push=PushSpec(frame=Message, body="message", push=_push, wakes=True, command="id", once=True),
+)
