@@ -1,10 +1,15 @@
 #!/bin/sh
-# Waits for each line of WAITS (CONDITION NAMESPACE RESOURCE/NAME) until TIMEOUT_S seconds have passed for all of them together.
-# What is not ready then is named with its conditions, and the exit code is 1.
+# Waits for each line of WAITS (CONDITION NAMESPACE RESOURCE/NAME) until TIMEOUT_S seconds have
+# passed for all of them together. What is not ready then is named with its conditions, and the exit code is 1.
 set -eu
-command -v kubectl >/dev/null || { printf 'kubectl is missing here, and the waits between the steps are done with it\n' >&2; exit 3; }
+command -v kubectl >/dev/null || {
+    printf 'kubectl is missing here, and the waits between the steps are done with it\n' >&2
+    exit 3
+}
 
-kube() { kubectl ${KUBE_CONTEXT:+"--context=$KUBE_CONTEXT"} ${NAMESPACE:+"--namespace=$NAMESPACE"} "$@"; }
+kube() {
+    kubectl ${KUBE_CONTEXT:+"--context=$KUBE_CONTEXT"} ${NAMESPACE:+"--namespace=$NAMESPACE"} "$@"
+}
 
 deadline=$(($(date +%s) + TIMEOUT_S))
 printf '%s\n' "$WAITS" | while read -r condition NAMESPACE object; do
@@ -18,8 +23,10 @@ printf '%s\n' "$WAITS" | while read -r condition NAMESPACE object; do
         set -- wait "--for=$condition" "$object" "--timeout=${left}s"
     fi
     kube "$@" </dev/null && continue
-    printf '%s %s is not ready (%s). Its conditions:\n' "${NAMESPACE:-cluster}" "$object" "$condition" >&2
-    kube get "$object" -o 'jsonpath={range .status.conditions[*]}  {.type}={.status} {.reason} {.message}{"\n"}{end}' </dev/null >&2 || true
+    printf '%s %s is not ready (%s). Its conditions:\n' \
+        "${NAMESPACE:-cluster}" "$object" "$condition" >&2
+    each='  {.type}={.status} {.reason} {.message}{"\n"}'
+    kube get "$object" -o "jsonpath={range .status.conditions[*]}$each{end}" </dev/null >&2 || true
     [ -z "${HINT:-}" ] || printf '%s\n' "$HINT" >&2
     exit 1
 done

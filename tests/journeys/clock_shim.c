@@ -1,5 +1,6 @@
-/* A clock that a test sets: preloaded, it adds to the wall clock and to CLOCK_BOOTTIME what stands in the file that CLOCK_SHIM names: two
-   64-bit numbers of nanoseconds. CLOCK_MONOTONIC stays as it is, as when a clock is set or a machine is suspended. */
+/* A clock that a test sets: preloaded, it adds to the wall clock and to CLOCK_BOOTTIME what stands
+   in the file that CLOCK_SHIM names: two 64-bit numbers of nanoseconds. CLOCK_MONOTONIC stays as it
+   is, as when a clock is set or a machine is suspended. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -25,7 +26,8 @@ __attribute__((constructor)) static void begin(void) {
 int clock_gettime(clockid_t clock, struct timespec *now) {
   if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
   int failed = real(clock, now);
-  int boot = clock == CLOCK_BOOTTIME, wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+  int boot = clock == CLOCK_BOOTTIME;
+  int wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
   if (!failed && (boot || wall)) {
     int64_t ns = now->tv_nsec + ahead[boot];
     int64_t over = ns / 1000000000 - (ns % 1000000000 < 0);
