@@ -1,6 +1,7 @@
 #!/bin/sh
 # Waits for each line of WAITS (CONDITION NAMESPACE RESOURCE/NAME) until TIMEOUT_S seconds have
-# passed for all of them together. What is not ready then is named with its conditions, and the exit code is 1.
+# passed for all of them together. What is not ready then is named with its conditions, and the exit
+# code is 1.
 set -eu
 command -v kubectl >/dev/null || {
     printf 'kubectl is missing here, and the waits between the steps are done with it\n' >&2
