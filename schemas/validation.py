@@ -1,5 +1,5 @@
-"""Checks of texts and chats that the gateway makes, and again each function that reads them from the
-log.
+"""Checks of texts and chats that the gateway makes, and again each function that reads them from
+the log.
 """
 
 from __future__ import annotations

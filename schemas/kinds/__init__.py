@@ -65,8 +65,8 @@ SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = _by_name(
 )
 """What the gateway may send, by its `type`."""
 FEATURES: Final = sorted(CLIENT_FRAMES.keys() - {"hello"})
-"""What `welcome` says of this server: the frames it understands."""
-# Pings have a limit of their own, that of a session's frames; a hello is before there is a user.
+"""The `features` of `welcome`: the frames that this server understands."""
+# Pings are limited as frames of their session; a hello comes before its user is known.
 COSTS: Final[Mapping[type[ClientFrame], Cost]] = {
     frames.Hello: costs.FREE,
     frames.Refresh: costs.ONE,

@@ -1,4 +1,4 @@
-"""Dead-lettered commands: `failed` for the devices of who asked. `report_failed` decides."""
+"""Dead-lettered commands: `failed` for all devices of the sender. `report_failed` decides."""
 
 from __future__ import annotations
 

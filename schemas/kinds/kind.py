@@ -1,8 +1,8 @@
 """What the table of kinds says of each: what a client asks for, what devices are told, or both.
 
-A kind's own file fills these in, `KINDS` lists them, and whatever depends on the kind goes by that
-table: the gateway's sessions, `send`, `persist`, `history` and the audit. Structs, since a cold
-start makes a dataclass ten times slower.
+A kind's own file fills these in, `KINDS` lists them, and all code that depends on the kind reads
+that table: the gateway's sessions, `send`, `persist`, `history` and the audit. Structs, since a
+cold start makes a dataclass ten times slower.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     """Its name in the oneof of `Command`."""
     cost: Cost
     command: Callable[[Frame, UserId, str, int], pb.Command]
-    """The command of a frame of this user and device, without its id; a text may have so many
-    bytes. Raises Malformed or Refused, shown as `error`.
+    """The command of a frame of this user and device, without its id; a text may have that
+    many bytes. Raises Malformed or Refused, shown as `error`.
     """
     ok: Callable[[MessageId, bool], Ok]
     """The reply once the log has it under this id; true: it had it before."""
     check: Callable[[Body], None]
-    """Checks the body of a command from the log. Raises Malformed for values that no store can hold.
+    """Checks the body of a command from the log. Raises Malformed for values that no store can
+    hold.
     """
     deliver: Callable[[pb.Command, Sequence[UserId]], pb.Delivery]
-    """Who of the members of its chat is told what, when it is accepted."""
+    """What members of its chat are told, and which of them, when it is accepted."""
     watermarks: tuple[str, ...] = ()
-    """Fields of the body that only move forward. Such a command is held for a second a user and
-    chat, and only the newest goes on.
+    """Fields of the body that only move forward. Such a command is held for a second per user
+    and chat, and only the newest is published.
     """
     kept: Literal["messages", "marks"] | None = None
     """What the audit looks for in history: the message of its id, the watermarks, or nothing."""
@@ -65,7 +66,7 @@ class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
 
 
 class QuestionSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
-    """What a client asks to be told: `history` answers the session that asks, and none other."""
+    """What a client asks to be told: `history` answers the session that asks, and no other."""
 
     frame: type[Frame]
     body: str
@@ -95,8 +96,8 @@ class PushSpec(Struct, Generic[Body], frozen=True, kw_only=True):
     once: bool = False
     """By that id it is pushed once, however often the log has it."""
     replaces: Callable[[Body], tuple[str, int]] | None = None
-    """What it is about, when a newer one about the same replaces it before it was written. None: all
-    are written.
+    """What it is about, when a newer one about the same replaces it before it was written. None:
+    all are written.
     """
     outdates: Callable[[Body, Body], bool] | None = None
     """Whether the first replaces the second, both about the same: commands are processed in any

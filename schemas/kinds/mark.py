@@ -1,6 +1,6 @@
-"""Watermarks: `mark` by a client, `receipt` for all people of the chat.
+"""Watermarks: `mark` by a client, `receipt` for all members of the chat.
 
-What it leaves unread the reader is told by `persist`: schemas/kinds/unread.py.
+`persist` then counts what is unread for the reader: schemas/kinds/unread.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Messages: `send` by a client, `message` for all people of the chat."""
+"""Messages: `send` by a client, `message` for all members of the chat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals after `ok`: `refused` for the devices of who asked. `send` decides."""
+"""Refusals after `ok`: `refused` for all devices of the sender. `send` decides."""
 
 from __future__ import annotations
 
