@@ -2,34 +2,29 @@
 and `accounts`.
 
 Each adapter hands `read` or `write` a function of one connection, which runs in a thread as one
-transaction. The adapters' tables register in METADATA; what the dialects spell differently stands
-here, beside the transactions. This file knows no table. Source: design.md D17.
+transaction. The adapters' tables register in METADATA. This file knows no table. Source: design.md
+D17.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import sqlalchemy as sa
 
 from backends.blocking import Blocking
 from backends.clock import Reading
 from backends.concurrency import Backoff
+from backends.sql.dialects import Dialect
 from backends.sql.migrations import check, migrate
 from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
     import sqlite3
-
-    from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
-    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
-    from sqlalchemy.types import TypeEngine
 
     from backends.clock import Clock
     from backends.sql.postgresql import Server
@@ -65,7 +60,7 @@ SEARCHERS: Final = 1
 _NOW_MS: Final = sa.text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)")
 
 
-class Database:
+class Database(Dialect):
     """One database as one process uses it, opened by the first call. Belongs to one event loop.
 
     SQLite is migrated then if it is older; PostgreSQL only by `migrate`, so that of many processes
@@ -77,8 +72,7 @@ class Database:
         self._timeout_s = timeout_s
         self._engine: sa.Engine | None = None
         self._opening = threading.Lock()
-        self.dialect: Final = "sqlite" if isinstance(place, Path) else "postgresql"
-        """The word for the few places where SQLite and PostgreSQL differ."""
+        super().__init__("sqlite" if isinstance(place, Path) else "postgresql")
         self._wal: WriteAheadLog | None = None
         self._busy_ms = 0
         if isinstance(place, Path):
@@ -167,8 +161,6 @@ class Database:
             self._engine.dispose()
             self._engine = None
 
-    # ---- what the dialects spell differently ----
-
     def read_clock(self, connection: sa.Connection, clock: Clock) -> Reading:
         """What the database's clock says. SQLite has none that is better than the process's."""
         asked_s = clock.elapsed_s()
@@ -176,70 +168,6 @@ class Database:
             clock.now_ms() if self.dialect == "sqlite" else connection.execute(_NOW_MS).scalar_one()
         )
         return Reading(store_ms, asked_s, clock.elapsed_s())
-
-    def insert(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
-        """The dialect's own INSERT, the one that has `on_conflict_do_update` and
-        `on_conflict_do_nothing`.
-        """
-        insert: Callable[[sa.Table], SqliteInsert | PostgresqlInsert]
-        insert = import_module(f"sqlalchemy.dialects.{self.dialect}").insert
-        return insert(table)
-
-    def insert_many(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
-        """The same for many rows: run it with `many(rows)`.
-
-        PostgreSQL gets them as one array a column, and so in one question.
-        """
-        insert = self.insert(table)
-        if self.dialect == "sqlite":
-            return insert
-        names = table.c.keys()
-        arrays = (sa.bindparam(name, type_=sa.ARRAY(table.c[name].type)) for name in names)
-        rows = sa.func.unnest(*arrays).table_valued(*names).render_derived()
-        return insert.from_select(names, sa.select(*rows.c))
-
-    def many(self, rows: Sequence[Mapping[str, Any]]) -> Any:
-        """The values of these rows (at least one, all with the same keys) for a statement of
-        `insert_many`.
-        """
-        return (
-            rows
-            if self.dialect == "sqlite"
-            else {name: [row[name] for row in rows] for name in rows[0]}
-        )
-
-    def among(self, column: sa.Column[T], values: str) -> sa.ColumnElement[bool]:
-        """Whether the column is among the values of this parameter, a list.
-
-        One statement, whatever its length.
-        """
-        if self.dialect == "sqlite":
-            return column.in_(sa.bindparam(values, expanding=True))
-        return column == sa.any_(sa.bindparam(values, type_=sa.ARRAY(column.type)))
-
-    def given(self, **columns: TypeEngine[Any]) -> sa.FromClause:
-        """Rows that the caller brings, as a table to join with: one statement, whatever their
-        number.
-
-        Run it with `giving(rows)`.
-        """
-        if self.dialect == "sqlite":
-            each = sa.func.json_each(sa.bindparam("given")).table_valued("value")
-            values = (
-                sa.type_coerce(sa.func.json_extract(each.c.value, f"$[{place}]"), kind)
-                for place, kind in enumerate(columns.values())
-            )
-            return sa.select(
-                *(value.label(name) for name, value in zip(columns, values, strict=True))
-            ).subquery("given")
-        arrays = (sa.bindparam(name, type_=sa.ARRAY(kind)) for name, kind in columns.items())
-        return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
-
-    def giving(self, table: sa.FromClause, rows: Sequence[Sequence[Any]]) -> Mapping[str, Any]:
-        """The values of these rows (at least one) for a statement with this table of `given`."""
-        if self.dialect == "sqlite":
-            return {"given": json.dumps(rows)}
-        return dict(zip(table.c.keys(), map(list, zip(*rows, strict=True)), strict=True))
 
     # ---- in a thread ----
 
