@@ -3,15 +3,15 @@
 Messages lie in partitions of one chat and 10 days, newest first; `chat_buckets` tells which of them
 there are, so that years of silence cost nothing. Every write carries its id, version or pointer as
 its timestamp: the newest wins in whatever order writes come, however often, and none uses a clock.
-Which rows go into one table, and why, stands in `cassandra_schema.py`. Source: design.md D5 and
-section 6.
+Which rows go into one table, and why, stands in `cassandra_schema.py`. Long, so that a new call
+of the port is one file here. Source: design.md D5 and section 6.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from backends.chats import (
     ChatState,
@@ -24,12 +24,12 @@ from backends.chats import (
     Watermark,
 )
 from backends.chats.cassandra_nodes import Nodes
-from backends.chats.cassandra_schema import check, migrate
-from backends.chats.cassandra_searches import Search, Searches
-from backends.chats.cassandra_session import CassandraSession, Statement
-from backends.chats.cassandra_statements import STATEMENTS, bucket_of, messages_of, moves, state_of
+from backends.chats.cassandra_schema import VERSION_OF, check, migrate
+from backends.chats.cassandra_searches import Search, Searches, bucket_of
+from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import (
     MAX_DIGEST,
+    States,
     after_of,
     around,
     digest_of,
@@ -60,6 +60,38 @@ MAX_QUICK_UNREAD: Final = 100
 MAX_FULL_COUNTS: Final = 16
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 MAX_ROWS: Final = 1_000
+
+_COLUMNS: Final = "id, chat, sender, key, text, reply_to, version"
+_OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
+
+STATEMENTS: Final = {
+    "put": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
+    "bucket) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " USING TIMESTAMP ?",
+    "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING "
+    "TIMESTAMP ?",
+    "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND "
+    "chat = ?",
+    "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? "
+    "AND chat = ?",
+    "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat "
+    "= ?",
+    "received_and_read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ?, read = "
+    "? WHERE user = ? AND chat = ?",
+    "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
+    "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
+    "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",
+    "range": f"SELECT id, version {_OF_BUCKET} AND id >= ? AND id <= ? LIMIT ?",
+    "message": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id = ?",
+    # It filters within one partition, as far as the limit: one's own messages are passed over.
+    "unread": f"SELECT id {_OF_BUCKET} AND id > ? AND sender = ? LIMIT ? ALLOW FILTERING",
+    "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
+    "LIMIT ?",
+    "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
+    "AND chat IN ?",
+    "clock": "SELECT toUnixTimestamp(now()) FROM system.local",
+    "version": VERSION_OF,
+}
 
 
 class CassandraChats:
@@ -106,7 +138,7 @@ class CassandraChats:
         writes += [
             ("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()
         ]
-        await self._session.write(writes + moves(states))
+        await self._session.write(writes + _moves(states))
         self._remember(buckets, now_s)
 
     def _remember(self, buckets: Iterable[tuple[ChatId, int]], now_s: float) -> None:
@@ -116,7 +148,7 @@ class CassandraChats:
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
         """A write per pointer, since each has its own timestamp."""
-        await self._session.write(moves(mark_rows(watermarks)))
+        await self._session.write(_moves(mark_rows(watermarks)))
 
     async def page(
         self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int
@@ -139,7 +171,7 @@ class CassandraChats:
         )
         await self._searches.find([below, above])
         return page_of(
-            messages_of(below.rows), messages_of(above.rows), direction=direction, limit=limit
+            _messages(below.rows), _messages(above.rows), direction=direction, limit=limit
         )
 
     async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
@@ -182,7 +214,7 @@ class CassandraChats:
         ):
             unread[number] = ids
         states = [
-            state_of(row, ids, *messages_of(found))
+            _state(row, ids, *_messages(found))
             for row, ids, found in zip(shown, unread, messages, strict=False)
         ]
         return states, after_of(states[-1]) if len(places) > len(states) else None
@@ -194,7 +226,7 @@ class CassandraChats:
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
         return [
-            state_of(row, ids)
+            _state(row, ids)
             for row, ids in zip(shown, await self._searches.unread(user, shown), strict=True)
         ]
 
@@ -272,3 +304,44 @@ class CassandraChats:
     async def close(self) -> None:
         """Waits for calls under way, then closes the connections."""
         await self._session.close()
+
+
+def _moves(states: States) -> list[Statement]:
+    """The writes that move pointers forward.
+
+    A pointer's timestamp is its value, so what lies behind another never shows.
+    """
+    moves: list[Statement] = []
+    for (user, chat), (newest, received, read) in sorted(states.items()):
+        if newest:
+            moves.append(("newest", (newest, newest, user, chat)))
+        if received and received == read:  # as in most marks
+            moves.append(("received_and_read", (read, read, read, user, chat)))
+            continue
+        if received:
+            moves.append(("received", (received, received, user, chat)))
+        if read:
+            moves.append(("read", (read, read, user, chat)))
+    return moves
+
+
+def _messages(rows: Rows) -> list[HistoryMessage]:
+    """What rows of `_COLUMNS` hold."""
+    return [HistoryMessage(*row) for row in rows]
+
+
+def _state(
+    row: Sequence[Any], unread: Sequence[int], newest_message: HistoryMessage | None = None
+) -> ChatState:
+    """What a row of `states` holds, with the ids of its unread messages, newest first."""
+    chat, newest, received, read = row
+    upto = unread[0] if unread else read or 0
+    return ChatState(
+        chat,
+        newest,
+        newest_message,
+        len(unread),
+        MessageId(upto),
+        MessageId(read or 0),
+        MessageId(received or 0),
+    )

@@ -1,4 +1,4 @@
-"""Rows of one chat that lie in several buckets, and how many of them are unread."""
+"""Buckets: rows of one chat that lie in several of them, and how many of them are unread."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backends.chats.cassandra_session import CassandraSession, Rows
-from backends.chats.cassandra_statements import bucket_of
 from schemas.frames import UNREAD_SHOWN
-from schemas.ids import ChatId, UserId, direct_members
+from schemas.ids import EPOCH_MS, ChatId, UserId, direct_members, unix_ms_of
 
+BUCKET_MS: Final = 10 * 24 * 3_600_000
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
 # up to this.
 MAX_CONCURRENT_BUCKETS: Final = 16
+
+
+def bucket_of(message: int) -> int:
+    """The 10 days, counted from the epoch of ids, that an id lies in."""
+    return (unix_ms_of(message) - EPOCH_MS) // BUCKET_MS
 
 
 @dataclass(slots=True)

@@ -3,12 +3,13 @@
 Only `wiring` and the port's suite name it. Messages lie in the order of (chat, id), so a page is
 one short stretch of the table, whatever its size and age. There are no buckets: they keep
 Cassandra's partitions small, while an ordered table passes over years of silence by itself.
+Long, so that a new call of the port is one file here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -35,19 +36,120 @@ from backends.chats.rules import (
     put_rows,
     within,
 )
-from backends.chats.sql_statements import (
-    BELOW,
-    CHAT_STATES,
-    FROM,
-    HAS,
-    MESSAGE_COLUMNS,
-    MESSAGES,
-    RANGE,
-    STATES,
-)
 from backends.clock import Clock, Reading
-from backends.sql.database import Database
+from backends.sql.database import METADATA, Database
+from schemas.frames import UNREAD_SHOWN
 from schemas.ids import ChatId, MessageId, UserId
+
+MESSAGES: Final = sa.Table(
+    "messages",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("sender", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("reply_to", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One row per user and chat; `newest` 0: marked, but no message has come yet, so it is not among the
+# user's chats. There is no index by newest: a message would cost a third more, while a user's chats
+# lie side by side and a thousand are sorted in a millisecond (measured).
+CHAT_STATES: Final = sa.Table(
+    "chat_states",
+    METADATA,
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("newest", sa.BigInteger, nullable=False),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
+    """Others' messages above the read pointer, counted up to UNREAD_SHOWN, and only where anything
+    is new; and the newest of them.
+
+    One's own messages above it are passed over (6 in a microsecond): only who sends many thousands
+    and never reads pays for them.
+    """
+    others = (
+        MESSAGES.c.chat == states.c.chat,
+        MESSAGES.c.id > states.c.read,
+        MESSAGES.c.sender != states.c.user,
+    )
+    unread = (
+        sa.select(sa.literal_column("1"))
+        .where(*others)
+        .limit(UNREAD_SHOWN)
+        .correlate(states)
+        .subquery()
+    )
+    count = sa.select(sa.func.count()).select_from(unread).correlate(states).scalar_subquery()
+    upto = (
+        sa.select(MESSAGES.c.id)
+        .where(*others)
+        .order_by(MESSAGES.c.id.desc())
+        .limit(1)
+        .correlate(states)
+        .scalar_subquery()
+    )
+    new = states.c.newest > states.c.read
+    return (
+        sa.case((new, count), else_=0).label("unread"),
+        sa.func.coalesce(sa.case((new, upto)), states.c.read).label("upto"),
+    )
+
+
+_MESSAGE: Final = [MESSAGES.c[name] for name in HistoryMessage.__slots__]
+_OF_CHAT: Final = MESSAGES.c.chat == sa.bindparam("chat")
+_MOST: Final[sa.BindParameter[int]] = sa.bindparam("most")
+_BELOW: Final = (
+    sa.select(*_MESSAGE)
+    .where(_OF_CHAT, MESSAGES.c.id < sa.bindparam("pivot"))
+    .order_by(MESSAGES.c.id.desc())
+    .limit(_MOST)
+)
+_FROM: Final = (
+    sa.select(*_MESSAGE)
+    .where(_OF_CHAT, MESSAGES.c.id >= sa.bindparam("pivot"))
+    .order_by(MESSAGES.c.id)
+    .limit(_MOST)
+)
+_RANGE: Final = (
+    sa.select(MESSAGES.c.id, MESSAGES.c.version)
+    .where(_OF_CHAT, MESSAGES.c.id.between(sa.bindparam("first"), sa.bindparam("last")))
+    .limit(_MOST)
+)
+_STATE: Final = (
+    sa.select(CHAT_STATES)
+    .where(
+        CHAT_STATES.c.user == sa.bindparam("user"),
+        CHAT_STATES.c.newest > 0,
+        sa.tuple_(CHAT_STATES.c.newest, CHAT_STATES.c.chat)
+        < sa.tuple_(sa.bindparam("newest"), sa.bindparam("chat")),
+    )
+    .order_by(CHAT_STATES.c.newest.desc(), CHAT_STATES.c.chat.desc())
+    .limit(_MOST)
+    .subquery("state")
+)
+_STATES: Final = (
+    sa.select(
+        _STATE, *_unread(_STATE), *(column.label(f"message_{column.name}") for column in _MESSAGE)
+    )
+    .outerjoin_from(
+        _STATE,
+        MESSAGES,
+        sa.and_(MESSAGES.c.chat == _STATE.c.chat, MESSAGES.c.id == _STATE.c.newest),
+    )
+    .order_by(_STATE.c.newest.desc(), _STATE.c.chat.desc())
+)
+_HAS: Final = sa.select(CHAT_STATES, *_unread(CHAT_STATES)).where(
+    CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.newest > 0
+)
 
 
 class SqlChats:
@@ -92,7 +194,7 @@ class SqlChats:
                 CHAT_STATES.c.user == self._asked.c.user, CHAT_STATES.c.chat == self._asked.c.chat
             ),
         )
-        self._some_states = HAS.where(database.among(CHAT_STATES.c.chat, "chats"))
+        self._some_states = _HAS.where(database.among(CHAT_STATES.c.chat, "chats"))
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
         """All in one transaction of two statements."""
@@ -136,8 +238,8 @@ class SqlChats:
         pivot, below_most, above_most = around(direction, anchor, limit)
 
         def work(connection: sa.Connection) -> tuple[list[HistoryMessage], list[HistoryMessage]]:
-            below = connection.execute(BELOW, {"chat": chat, "pivot": pivot, "most": below_most})
-            above = connection.execute(FROM, {"chat": chat, "pivot": pivot, "most": above_most})
+            below = connection.execute(_BELOW, {"chat": chat, "pivot": pivot, "most": below_most})
+            above = connection.execute(_FROM, {"chat": chat, "pivot": pivot, "most": above_most})
             return [HistoryMessage(*row) for row in below], [HistoryMessage(*row) for row in above]
 
         below, above = await self._database.read(work)
@@ -153,7 +255,7 @@ class SqlChats:
         }
         return digest_of(
             await self._database.read(
-                lambda connection: [(row[0], row[1]) for row in connection.execute(RANGE, values)]
+                lambda connection: [(row[0], row[1]) for row in connection.execute(_RANGE, values)]
             )
         )
 
@@ -166,13 +268,10 @@ class SqlChats:
         newest, chat = place_of(after)
         values = {"user": within(user), "newest": newest, "chat": chat, "most": limit + 1}
         rows = await self._database.read(
-            lambda connection: connection.execute(STATES, values).all()
+            lambda connection: connection.execute(_STATES, values).all()
         )
         states = [
-            _state(
-                row,
-                None if row.message_id is None else HistoryMessage(*row[-len(MESSAGE_COLUMNS) :]),
-            )
+            _state(row, None if row.message_id is None else HistoryMessage(*row[-len(_MESSAGE) :]))
             for row in rows[:limit]
         ]
         return states, after_of(states[-1]) if len(rows) > limit else None

@@ -16,8 +16,7 @@ import sqlalchemy as sa
 from backends.accounts.log_ins import SqlLogIns
 from backends.accounts.sql import SqlAccounts
 from backends.chats import HistoryMessage, Watermark
-from backends.chats.sql import SqlChats
-from backends.chats.sql_statements import MESSAGES
+from backends.chats.sql import MESSAGES, SqlChats
 from backends.sql.database import Database
 from schemas.errors import Unavailable
 from schemas.ids import EPOCH_MS, LATEST, ChatId, MessageId, UserId, direct_chat, first_id_at

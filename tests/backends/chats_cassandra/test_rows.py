@@ -8,7 +8,7 @@ import pytest
 
 from backends.chats import HistoryMessage, Watermark, cassandra
 from backends.chats.cassandra import CassandraChats
-from backends.chats.cassandra_statements import bucket_of
+from backends.chats.cassandra_searches import bucket_of
 from schemas.errors import Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
 from tests.backends.chat_pairs import BUCKET_MS, NOW, Pair, ids_of, newest
