@@ -1,5 +1,5 @@
-"""Coalesces commands that move watermarks: each is held for a second a kind, user and chat; only the
-newest goes on, if it says more than the one before.
+"""Coalesces commands that move watermarks: each is held for a second a kind, user and chat; only
+the newest goes on, if it says more than the one before.
 
 No I/O. A reader who scrolls sends dozens of marks; the log, the store and the other side need one a
 second, and none that they have had: a device that comes late, or marks again what is marked.

@@ -66,7 +66,7 @@ class _Partition:
         Which ones would cost 1 us more, and only a growing group has others.
         """
         self.marks = RecentDict[tuple[str, str, int] | None, tuple[int, ...]]()
-        """What a push is about (a receipt: its chat and user) -> its furthest watermarks that were sent."""
+        """What a push is about (a receipt: its chat and user) -> its furthest watermarks sent."""
         self.since_ms = 0
 
 

@@ -30,6 +30,7 @@ from gateway.sessions.effects import (
     SendFrame,
     error_of,
 )
+from gateway.sessions.questions import QUERY_TIMEOUT_S, Questions
 from gateway.sessions.read_limits import MIN_PAUSE_S, ReadLimits
 from gateway.sessions.replay_buffer import Position
 from schemas import frames
@@ -49,15 +50,12 @@ EXPIRY_WARNING_PART: Final = 3
 """`expiring` comes EXPIRY_WARNING_S before the end, and only in the last third of its life: short
 ones would be refreshed all the time.
 """
-QUERY_TIMEOUT_S: Final = 10.0
 MAX_OWED: Final = 64
 """Commands of one session on their way into the log above which it is read later: other writers
 wait for so many at most.
 """
 REFUSED_PAUSE_S: Final = 0.1
 """A session that gets `rate_limited` is read so much later, so that asking on costs little."""
-MAX_QUERIES: Final = 16
-"""Questions of one session that may wait for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,6 @@ class Session:
     """The state of one client's protocol."""
 
     __slots__ = (
-        "_asked",
         "_cursor_start",
         "_early",
         "_heavy",
@@ -135,8 +132,8 @@ class Session:
         self._warn_s = 0.0
         self._warned = False
         self._limits = ReadLimits(rules.frames_per_second, now_s=now_s)
-        self._asked: dict[int, tuple[int, float]] | None = None
-        self._questions = 0
+        self._questions: Questions | None = None
+        """None before the first: most sessions ask little."""
         self._early: list[Part] = []
         self._cursor_start = ""
 
@@ -286,21 +283,9 @@ class Session:
             session=self.id,
             deadline_ms=now_ms + int(QUERY_TIMEOUT_S * 1_000),
         )
-        if self._asked is None:
-            self._asked = {}
-        re = query.re
-        if any(re == waiting for waiting, _ in self._asked.values()):
-            raise Malformed("a question with this id still waits for its answer", field="id")
-        if len(self._asked) >= MAX_QUERIES:
-            refused = Refused(
-                "rate_limited", f"{MAX_QUERIES} questions wait for their answers", retry_after_s=1.0
-            )
-            return SendFrame(error_of(refused, re))
-        # A number of our own: the client may use its own again after the error that there is no
-        # answer, which may come all the same.
-        self._questions += 1
-        query.re = self._questions
-        self._asked[query.re] = (re, now_s + QUERY_TIMEOUT_S)
+        if self._questions is None:
+            self._questions = Questions()
+        query.re = self._questions.add(query.re, now_s)
         return Query(query)
 
     def pop_question(self, question: int) -> int | None:
@@ -308,8 +293,7 @@ class Session:
 
         None when it is no longer on it: the answer is not wanted.
         """
-        re, _ = (self._asked or {}).pop(question, (None, 0.0))
-        return re
+        return None if self._questions is None else self._questions.pop(question)
 
     # ---- what the client is sent -----------------------------------------------------------------
 
@@ -388,14 +372,9 @@ class Session:
             if end is not None and end > self.cursor_position:
                 self.cursor_position = end
                 effects.append(SendFrame(frames.Cursor(cursor=self.cursor(end))))
-        late = Unavailable(f"no answer within {QUERY_TIMEOUT_S:.0f} s")
-        for question, re in [
-            (question, re)
-            for question, (re, until_s) in (self._asked or {}).items()
-            if now_s >= until_s
-        ]:
-            self.pop_question(question)
-            effects.append(SendFrame(error_of(late, re)))
+        if self._questions is not None:
+            late = Unavailable(f"no answer within {QUERY_TIMEOUT_S:.0f} s")
+            effects += [SendFrame(error_of(late, re)) for re in self._questions.pop_late(now_s)]
         return effects
 
     def next_timer_s(self) -> float:
@@ -407,8 +386,8 @@ class Session:
             self.last_activity_s + self._rules.ping_s * (2 if self.pinged else 1),
             self.cursor_s + CURSOR_INTERVAL_S,
         ]
-        if self._asked:
-            times.append(next(iter(self._asked.values()))[1])
+        if self._questions is not None:
+            times.append(self._questions.next_s)
         return min(times)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from backends.telemetry.metrics import value_of
-from gateway.sessions.protocol import QUERY_TIMEOUT_S
+from gateway.sessions.questions import QUERY_TIMEOUT_S
 from gateway.sessions.timers import TICK_S
 from schemas import chat_pb2 as pb
 from schemas.topics import (

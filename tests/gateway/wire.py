@@ -10,6 +10,7 @@ from gateway.sessions.connection import ClientConnection
 from gateway.sessions.feed import Feed
 from gateway.sessions.hub import Hub
 from gateway.sessions.protocol import Rules
+from gateway.sessions.questions import Questions
 from gateway.sessions.replay_buffer import ReplayBuffer
 from gateway.sessions.revocations import Revocations
 from gateway.sessions.timers import TimerWheel
@@ -157,3 +158,10 @@ def connect(
     else:
         connection.close(refusal)
     return connection, wire
+
+
+def ask(connection, *numbers):
+    """Questions of the client with these numbers wait for their answers; ours are 1 and on."""
+    connection.session._questions = questions = Questions()
+    for number in numbers:
+        questions.add(number, NOW_S)

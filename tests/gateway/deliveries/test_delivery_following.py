@@ -19,7 +19,7 @@ from schemas.topics import (
 from tests.gateway.deliveries.reading import PARTITIONS, fill, held
 from tests.gateway.faults import broken
 from tests.gateway.people import ANN, BEN, deliver, event, id_now, message
-from tests.gateway.wire import NOW_S, connect
+from tests.gateway.wire import ask, connect
 from tests.support.until import until
 
 
@@ -190,7 +190,7 @@ async def test_answers_go_to_the_session_that_waits(delivery, at, backends):
     await fill(delivery)
     connection, wire = connect(at, ANN)
     session = connection.session
-    session._asked = {1: (1, NOW_S + 10), 2: (2, NOW_S + 10)}
+    ask(connection, 1, 2)
     wire.take()
     following = asyncio.create_task(delivery.follow_answers())
     answers = [

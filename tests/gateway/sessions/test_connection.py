@@ -12,7 +12,7 @@ from schemas.kinds.mark import Receipt
 from schemas.kinds.message import Message
 from schemas.kinds.unread import Unread
 from tests.gateway.pushes import ANN, BEN, message, receipt, shown, unread
-from tests.gateway.wire import NOW_MS, NOW_S, Wire, connect, made_context
+from tests.gateway.wire import NOW_MS, NOW_S, Wire, ask, connect, made_context
 
 
 def test_a_resume_brings_exactly_what_was_missed():
@@ -242,7 +242,7 @@ def test_a_slow_session_gets_no_pages():
     """48 KiB each are too much for a full outbox: it shall ask again."""
     at = made_context()
     connection, wire = connect(at, ANN)
-    connection.session._asked = {1: (1, NOW_S + 10), 2: (2, NOW_S + 10)}
+    ask(connection, 1, 2)
     wire.congested = True
 
     at.hub.answer(

@@ -14,9 +14,9 @@ from gateway.sessions.effects import (
     SendFrame,
 )
 from gateway.sessions.protocol import (
-    QUERY_TIMEOUT_S,
     Phase,
 )
+from gateway.sessions.questions import QUERY_TIMEOUT_S
 from schemas import frames
 from schemas.codec import JSON, MSGPACK
 from tests.gateway.sessions.bare import (

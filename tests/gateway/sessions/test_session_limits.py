@@ -7,10 +7,7 @@ import pytest
 from gateway.sessions.effects import (
     Query,
 )
-from gateway.sessions.protocol import (
-    MAX_QUERIES,
-    QUERY_TIMEOUT_S,
-)
+from gateway.sessions.questions import MAX_QUERIES, QUERY_TIMEOUT_S
 from gateway.sessions.read_limits import MAX_EARLY_FRAMES, MIN_PAUSE_S
 from schemas import chat_pb2 as pb
 from schemas.codec import JSON, MSGPACK
