@@ -15,81 +15,13 @@ import pytest
 import redis
 
 from backends.cache import KEY_TTL_S, redis_connection
-from backends.cache.redis import CALL_TIMEOUT_S, RedisCache
-from schemas.errors import Malformed, Unavailable
+from backends.cache.redis import CALL_TIMEOUT_S
+from schemas.errors import Unavailable
+from tests.backends.cache_redis.calls import all_calls, answering, unavailable, url_of
 from tests.backends.suite_cache import claim, fresh, held
 from tests.support.proxy import proxy_to
 
 pytestmark = pytest.mark.timed
-
-
-@pytest.fixture
-def server(fragile):
-    """A Redis of the tests' own, which runs."""
-    fragile.start("redis")
-    return fragile
-
-
-@pytest.fixture
-def admin(server):
-    """What an operator says to it."""
-    with redis.Redis.from_url(url_of(server)) as admin:
-        yield admin
-
-
-def url_of(servers):
-    """As the settings have it."""
-    return servers.settings(["redis"])["KNCHAT_REDIS"]
-
-
-@pytest.fixture
-async def connect(server):
-    """Makes caches with a prefix of their own. All are closed afterwards."""
-    made = []
-
-    def another(url=None, **options):
-        made.append(RedisCache(url or url_of(server), **{"prefix": f"{uuid.uuid4()}:", **options}))
-        return made[-1]
-
-    yield another
-    for cache in made:
-        await cache.close()
-
-
-@pytest.fixture
-def cache(connect):
-    """A cache."""
-    return connect()
-
-
-async def unavailable(*calls):
-    """All these are Unavailable, within their network time and what a busy machine adds."""
-    for call in calls:
-        began_s = time.monotonic()
-        with pytest.raises(Unavailable):
-            await call
-
-        assert time.monotonic() - began_s < 2 * CALL_TIMEOUT_S + 0.05
-
-
-async def answering(cache):
-    """Returns when it works again."""
-    while True:
-        try:
-            return await cache.ping()
-        except Unavailable:
-            await asyncio.sleep(0.01)
-
-
-def all_calls(cache):
-    """One of each but `ping`."""
-    return (
-        cache.reserve([claim()], confirm=[claim()]),
-        cache.release(1, "key"),
-        cache.hit("name", window_s=60),
-        cache.put("name", b"value", ttl_s=60),
-        cache.get("name"),
-    )
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -213,72 +145,6 @@ async def test_a_connection_may_take_longer_than_a_call(connect, server):
         assert await cache.hit("name", window_s=60) == 1
 
 
-@pytest.mark.parametrize(
-    ("url", "password"),
-    [
-        ("redis://{}/0", "s3cret-canary"),
-        ("redis://knchat@{}/0", "s3cret-canary"),
-        ("redis://knchat@{}/0", ""),
-    ],
-    ids=["default user", "user", "none"],
-)
-async def test_a_wrong_password_is_a_wrong_setting(url, password, connect, server, admin):
-    """`ping` names it, which stops a start; calls go on without the cache.
-
-    The secret is in no text.
-    """
-    admin.execute_command("ACL SETUSER knchat on >right ~* +@all")
-    admin.config_set("requirepass", "right")
-    try:
-        cache = connect(url.format(server.place("redis").address), password=password)
-        with pytest.raises(Malformed) as refusal:
-            await cache.ping()
-        await unavailable(*all_calls(cache))
-    finally:
-        admin.config_set("requirepass", "")
-
-    assert refusal.value.field == "KNCHAT_REDIS_PASSWORD"
-    assert "KNCHAT_REDIS_PASSWORD" in refusal.value.message
-    assert (
-        "canary" not in f"{refusal.value!r} {refusal.value.__cause__!r} {cache!r} "
-        f"{cache._connection._connection!r}"
-    )
-
-
-async def test_a_password_of_a_user_is_taken(connect, server, admin):
-    """With the few rights that are needed."""
-    admin.execute_command(
-        "ACL SETUSER small on >right ~small:* +get +set +incr +expire +eval +evalsha"
-    )
-    cache = connect(
-        f"redis://small@{server.place('redis').address}/0", password="right", prefix="small:"
-    )
-    key = claim()
-    await cache.ping()
-    await cache.put("name", b"value", ttl_s=60)
-
-    assert await cache.get("name") == b"value"
-    assert await cache.reserve([key]) == [fresh(key)]
-
-
-async def test_a_user_who_may_not_is_a_wrong_setting(connect, server, admin):
-    """Its rights do not reach our keys, or our scripts."""
-    address = server.place("redis").address
-    for name, rights in (("keys", "~other:* +@all"), ("commands", "~* +get")):
-        admin.execute_command(f"ACL SETUSER {name} on >right {rights}")
-        with pytest.raises(Malformed) as refusal:
-            await connect(f"redis://{name}@{address}/0", password="right").ping()
-
-        assert refusal.value.field == "KNCHAT_REDIS"
-
-
-async def test_a_database_that_is_not_there_is_a_wrong_setting(connect, server):
-    """Redis has 16 unless told otherwise."""
-    with pytest.raises(Malformed) as refusal:
-        await connect(f"redis://{server.place('redis').address}/99").ping()
-    assert refusal.value.field == "KNCHAT_REDIS"
-
-
 async def test_a_full_server_is_unavailable(cache, admin):
     """With noeviction it refuses what is new, and says so to `ping` too."""
     admin.config_set("maxmemory", 1)
@@ -383,20 +249,3 @@ def test_processes_that_race_for_keys_agree(server):
 
     assert [a for a, _ in one] == [b for b, _ in other]
     assert all(mine != its for (_, mine), (_, its) in zip(one, other, strict=True))
-
-
-async def test_tls_with_an_authority_of_ones_own(connect, secure_settings):
-    """User, password and certificate as the settings say."""
-    settings = secure_settings("redis")
-    cache = connect(settings["redis"], password=settings["redis_password"], ca=settings["redis_ca"])
-    await cache.ping()
-
-    assert await cache.hit("name", window_s=60) == 1
-
-
-async def test_an_unknown_authority_is_a_wrong_setting(connect, secure_settings):
-    """The system's know nothing of it; nothing is sent to such a server."""
-    settings = secure_settings("redis")
-    with pytest.raises(Malformed) as refusal:
-        await connect(settings["redis"], password=settings["redis_password"]).ping()
-    assert refusal.value.field == "KNCHAT_REDIS_CA"
