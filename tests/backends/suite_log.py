@@ -6,7 +6,6 @@ It relies on nothing but the ports, and on topics that may hold records already.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 import uuid
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ import pytest
 
 from backends.log import Evicted, LogProducer, LogReader, ProducerRecord
 from backends.telemetry.metrics import value_of
-from schemas.cloudevents import Event, from_kafka
+from schemas.cloudevents import from_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, MAX_RECORD_BYTES, TOPICS, partition_of
+from tests.support.events import event
 from tests.support.traces import TRACE
 
 EVENT_KEY = b"0123456789abcdef"
@@ -28,8 +28,6 @@ SHARE_S = 30
 """A group may take as long as a member's session lasts to notice that it is gone."""
 ALL = range(TOPICS[DEAD_LETTERS].partitions)
 
-_numbers = itertools.count()
-
 
 @dataclass
 class Ports:
@@ -37,17 +35,6 @@ class Ports:
 
     appends: LogProducer
     reads: LogReader
-
-
-def event(data=b"\x08\x01", **attributes):
-    """A new event; `extensions` as they are given."""
-    return Event(
-        id=f"e{next(_numbers)}",
-        source="/suite",
-        type="knchat.commands.issued.v1",
-        data=data,
-        **attributes,
-    )
 
 
 def records(count, partition=0, topic=DEAD_LETTERS):
@@ -157,7 +144,7 @@ class LogSuite:
     async def test_an_appended_event_is_read_back_as_it_was(self, log):
         """Key, headers and value survive; the reader gets the event and its signature."""
         appended = event(
-            b"\x08\x01data",
+            data=b"\x08\x01data",
             time="2026-01-02T03:04:05.678Z",
             subject="a",
             dataschema="urn:x",
@@ -191,7 +178,7 @@ class LogSuite:
     async def test_an_event_without_data_and_key_has_a_null_value_and_some_partition(self, log):
         """Without a key any partition will do; no data is a null value, as in Kafka."""
         before = await ends(log.reads)
-        await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b""))])
+        await log.appends.append([ProducerRecord(DEAD_LETTERS, event(data=b""))])
         after = await ends(log.reads)
         (partition,) = [number for number, end in after.items() if end == before[number] + 1]
         (stored,) = await log.reads.read(DEAD_LETTERS, partition, before[partition], max_records=1)
@@ -273,7 +260,7 @@ class LogSuite:
             ProducerRecord("no-such-topic", event()),
             ProducerRecord(DEAD_LETTERS, event(), 99),
             ProducerRecord(DEAD_LETTERS, event(), -1),
-            ProducerRecord(DEAD_LETTERS, event(b"x" * (MAX_RECORD_BYTES + 1)), 0),
+            ProducerRecord(DEAD_LETTERS, event(data=b"x" * (MAX_RECORD_BYTES + 1)), 0),
         ],
         ids=["topic", "partition", "negative partition", "size"],
     )
@@ -290,7 +277,9 @@ class LogSuite:
     async def test_the_largest_record_passes(self, log):
         """The limit itself is allowed."""
         end = (await ends(log.reads))[0]
-        await log.appends.append([ProducerRecord(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)])
+        await log.appends.append(
+            [ProducerRecord(DEAD_LETTERS, event(data=b"x" * MAX_RECORD_BYTES), 0)]
+        )
         (stored,) = await log.reads.read(DEAD_LETTERS, 0, end, max_records=1, max_bytes=1)
 
         assert len(stored.value) == MAX_RECORD_BYTES
@@ -299,7 +288,7 @@ class LogSuite:
         """Most records, most bytes, but at least one; at the end nothing, without waiting."""
         end = (await ends(log.reads))[0]
         await log.appends.append(
-            [ProducerRecord(DEAD_LETTERS, event(b"x" * 1000), 0) for _ in range(4)]
+            [ProducerRecord(DEAD_LETTERS, event(data=b"x" * 1000), 0) for _ in range(4)]
         )
 
         assert len(await log.reads.read(DEAD_LETTERS, 0, end, max_records=3)) == 3
@@ -407,7 +396,7 @@ class LogSuite:
         async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as live:
             await log.appends.append(records(700))
             await log.appends.append(
-                [ProducerRecord(DEAD_LETTERS, event(b"x" * 400_000), 0) for _ in range(6)]
+                [ProducerRecord(DEAD_LETTERS, event(data=b"x" * 400_000), 0) for _ in range(6)]
             )
             async with log.reads.follow(DEAD_LETTERS, {0: start[0]}) as late:
                 for consumer in (live, late):

@@ -16,7 +16,8 @@ from schemas.cloudevents import from_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES, partition_of
-from tests.backends.suite_log import EVENT_KEY, TIMEOUT_S, ends, event, ids, sent
+from tests.backends.suite_log import EVENT_KEY, TIMEOUT_S, ends, ids, sent
+from tests.support.events import event
 from tests.support.traces import TRACE
 
 
@@ -47,7 +48,7 @@ class AppendsSuite:
         be a span of its own.
         """
         appended = event(
-            b"\x08\x01data\xff",
+            data=b"\x08\x01data\xff",
             time="2026-01-02T03:04:05.670Z",
             subject="a",
             dataschema="urn:x",
@@ -87,7 +88,7 @@ class AppendsSuite:
     async def test_an_event_without_data_and_key_has_a_null_value_and_some_partition(self, log):
         """As gateways send: without a key any partition will do. No data is a null value."""
         before = await ends(log.reads, QUERIES)
-        await log.appends.append([ProducerRecord(QUERIES, event(b""))])
+        await log.appends.append([ProducerRecord(QUERIES, event(data=b""))])
         ((stored,),) = (await since(log, before, QUERIES)).values()
 
         assert (stored.key, stored.value) == (None, None)
@@ -138,7 +139,7 @@ class AppendsSuite:
         "wrong",
         [
             ProducerRecord("no-such-topic", event()),
-            ProducerRecord(COMMANDS, event(b"x" * (MAX_RECORD_BYTES + 1))),
+            ProducerRecord(COMMANDS, event(data=b"x" * (MAX_RECORD_BYTES + 1))),
         ],
     )
     async def test_a_record_that_can_never_be_appended_is_malformed_and_nothing_is_appended(
@@ -154,7 +155,7 @@ class AppendsSuite:
     async def test_the_largest_record_passes(self, log):
         """The limit itself is allowed."""
         before = await ends(log.reads, COMMANDS)
-        await log.appends.append([ProducerRecord(COMMANDS, event(b"x" * MAX_RECORD_BYTES))])
+        await log.appends.append([ProducerRecord(COMMANDS, event(data=b"x" * MAX_RECORD_BYTES))])
         ((stored,),) = (await since(log, before)).values()
 
         assert len(stored.value) == MAX_RECORD_BYTES

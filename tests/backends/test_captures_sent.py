@@ -29,8 +29,6 @@ from backends.retry_policy import RetryPolicy
 from schemas.cloudevents import from_kafka
 from schemas.signatures import SIGNATURE, signature
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
-from tests.backends.dispatched import Naps, end
-from tests.backends.dispatched import event as any_event
 from tests.support.captured import (
     DEAD,
     DISPATCHED,
@@ -45,6 +43,8 @@ from tests.support.captured import (
     recorded,
     stored,
 )
+from tests.support.dispatched import Naps, end
+from tests.support.events import event as any_event
 from tests.support.real import NEEDS, topic_prefix
 
 TIMEOUT_S = 60  # Kafka's groups form in seconds

@@ -3,7 +3,6 @@ of what comes back, what becomes of connections.
 """
 
 import asyncio
-import socket
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,9 @@ import pytest
 from backends.dispatcher.requests import request_of
 from backends.http_post import MAX_CONNECTIONS, HttpPost
 from schemas.errors import Malformed
-from tests.backends.dispatched import TIMEOUT_S, event
+from tests.support.dispatched import TIMEOUT_S
+from tests.support.events import event
+from tests.support.servers import free_port
 
 NO_ANSWER = OSError  # whatever the reason: that is the promise of `Post`
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
@@ -197,9 +198,7 @@ async def test_what_is_no_answer_is_an_error(post, answer):
 
 async def test_no_server_there(post):
     """Refused, or an unknown name: OSError too."""
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    for url in (f"http://127.0.0.1:{port}", "http://no-such-host.invalid"):
+    for url in (f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid"):
         with pytest.raises(NO_ANSWER):
             await post(url)([], b"x")
 

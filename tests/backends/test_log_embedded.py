@@ -13,7 +13,8 @@ from backends.log import ProducerRecord
 from backends.log.embedded.log import EmbeddedLog
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, MESSAGES
-from tests.backends.suite_log import batches, event, ids, records, sent
+from tests.backends.suite_log import batches, ids, records, sent
+from tests.support.events import event
 
 
 async def test_a_ping_does_not_wait_longer_than_2_s(log, tmp_path, monkeypatch):
@@ -59,7 +60,7 @@ async def test_a_slow_consumer_costs_bounded_memory_and_misses_nothing(log):
     async with log.follow(DEAD_LETTERS, {0: 0, 1: 0}) as consumer:
         for _ in range(20):
             await log.append(
-                [ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0), *records(1, 1)]
+                [ProducerRecord(DEAD_LETTERS, event(data=b"x" * 100_000), 0), *records(1, 1)]
             )
         recent = consumer._tail.recent(0 + (await log._place(DEAD_LETTERS)).first_slot)
         held = recent.size

@@ -23,7 +23,8 @@ from backends.log.embedded.checkpoints import Checkpoints
 from backends.log.embedded.log import EmbeddedLog
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS
-from tests.backends.suite_log import ends, event, ids, records, sent
+from tests.backends.suite_log import ends, ids, records, sent
+from tests.support.events import event
 
 
 def python(code, *arguments):
@@ -93,7 +94,7 @@ async def test_a_statement_that_cannot_be_bound_fails_no_other(log):
 
 async def test_more_than_the_queue_holds_is_refused(log):
     """A caller that appends faster than the disk is told at once, and what was taken is written."""
-    big = [ProducerRecord(DEAD_LETTERS, event(b"x" * 500_000), 0) for _ in range(60)]
+    big = [ProducerRecord(DEAD_LETTERS, event(data=b"x" * 500_000), 0) for _ in range(60)]
     results = await asyncio.gather(
         *[log.append([record]) for record in big], return_exceptions=True
     )
@@ -197,7 +198,7 @@ async def test_the_write_ahead_log_stays_short(log, tmp_path):
     for _ in range(20):
         await asyncio.gather(
             *[
-                log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 100_000), 0)])
+                log.append([ProducerRecord(DEAD_LETTERS, event(data=b"x" * 100_000), 0)])
                 for _ in range(40)
             ]
         )
@@ -253,8 +254,8 @@ async def test_a_full_disk_refuses_and_recovers(small_disk, clock):
     while len(refused) < 20:  # meanwhile checkpoints begin to fail as well
         calls = [
             [
-                ProducerRecord(DEAD_LETTERS, event(b"x" * 20_000), 0),
-                ProducerRecord(DEAD_LETTERS, event(b"y"), 0),
+                ProducerRecord(DEAD_LETTERS, event(data=b"x" * 20_000), 0),
+                ProducerRecord(DEAD_LETTERS, event(data=b"y"), 0),
             ]
             for _ in range(5)
         ]

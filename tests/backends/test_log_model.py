@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from backends.log import Bounds, ProducerRecord
 from backends.log.embedded.log import EmbeddedLog
 from schemas.topics import DEAD_LETTERS, TOPICS
-from tests.backends.suite_log import TIMEOUT_S, event, ids
+from tests.backends.suite_log import TIMEOUT_S, ids
+from tests.support.events import event
 
 PARTITIONS = TOPICS[DEAD_LETTERS].partitions
 KEPT_S = TOPICS[DEAD_LETTERS].kept_s
@@ -52,7 +53,8 @@ class LogMachine(RuleBasedStateMachine):
     @rule(load=loads, process=st.integers(0, 1))
     def append(self, load, process):
         some = [
-            ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition) for partition, size in load
+            ProducerRecord(DEAD_LETTERS, event(data=b"x" * size), partition)
+            for partition, size in load
         ]
         self.wait(self.logs[process].append(some))
         for record in some:
@@ -62,7 +64,7 @@ class LogMachine(RuleBasedStateMachine):
     def append_at_once(self, loads):
         calls = [
             [
-                ProducerRecord(DEAD_LETTERS, event(b"x" * size), partition)
+                ProducerRecord(DEAD_LETTERS, event(data=b"x" * size), partition)
                 for partition, size in load
             ]
             for load in loads

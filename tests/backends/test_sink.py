@@ -11,7 +11,6 @@ import pytest
 from backends.dispatcher.sink import MAX_BYTES, Faults, Receiver
 from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from tests.backends.dispatched import TIMEOUT_S
 from tests.support.captured import (
     CAPTURES,
     TO_SINKS,
@@ -22,6 +21,7 @@ from tests.support.captured import (
     recorded,
     stored,
 )
+from tests.support.dispatched import TIMEOUT_S
 
 NOT_KEPT = {"tracestate", "baggage"}
 HEAD = b"host: x\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n"

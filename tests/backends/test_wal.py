@@ -14,7 +14,7 @@ from backends.log import ProducerRecord
 from backends.sql import wal
 from backends.sql.database import Database
 from schemas.topics import DELIVERIES
-from tests.backends.suite_log import event
+from tests.support.events import event
 
 LONG = 2 * 2**20
 TIMEOUT_S = 60
@@ -98,7 +98,7 @@ async def test_of_log_db_while_two_processes_read_without_a_pause(make, tmp_path
     """The same, and appends wait for no reader longer than for a page."""
     log, other = make(), make()
     path = tmp_path / "data" / "log.db"
-    some = [ProducerRecord(DELIVERIES, event(bytes(65_536)), 0) for _ in range(8)]
+    some = [ProducerRecord(DELIVERIES, event(data=bytes(65_536)), 0) for _ in range(8)]
     await log.append(some)
     most = 0
 

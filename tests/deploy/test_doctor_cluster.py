@@ -8,7 +8,6 @@ import asyncio
 import base64
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from tests.deploy.cluster import sweep
 from tests.deploy.controllers import fake_controllers
 from tests.deploy.doctor_mistakes import ELSEWHERE, MISTAKES, SETTINGS, Mistake, setting
 from tests.deploy.installation import Installation
+from tests.support.servers import free_port
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +145,6 @@ def test_a_planted_mistake_is_found(installed, away_kafka, mistake):
     assert mistake.said in "\n".join(lines), ran.out
     assert f"more: docs/operations/runbook.md#{mistake.check}" in ran.out
     assert "to set right" in ran.err
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @contextmanager

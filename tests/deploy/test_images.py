@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 from functions.triggers import TRIGGERS, OnEvents
 from tests.deploy.cluster import unless_had
 from tests.deploy.dockerfile import Engine, instructions, may_make_roots, stages
+from tests.support.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "knative" / "Dockerfile"
@@ -151,12 +151,6 @@ def running(image, port, **environ):
     finally:
         process.terminate()
         assert process.wait(30) in {0, -15}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.slow

@@ -25,8 +25,8 @@ from schemas.errors import Malformed
 from schemas.ids import time_text
 from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, DELIVERIES, TOPICS
-from tests.backends.test_dispatcher_verdicts import serving
 from tests.functions.samples import EVENT_TARGETS, SAMPLES
+from tests.support.servers import serving
 
 OLD_KEY, NEW_KEY, FOREIGN_KEY = b"an old key of 16", b"a new key of 16 ", b"a foreign key 16"
 

@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from contextlib import suppress
 import pytest
 
 from tests.functions.samples import EVENT_TARGETS, ROOT, sample
+from tests.support.servers import free_port
 
 
 class Server:
@@ -62,9 +62,7 @@ def serving():
     started = []
 
     def start(module, *arguments, **environ):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [
             sys.executable,
             "-m",

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 from schemas import chat_pb2 as pb
 from schemas.demo import DEMO_USERS
 from tests.journeys.conftest import TIMEOUT_S, Dev, Device, User, new_user
+from tests.support.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "functions" / "samples"
@@ -29,9 +29,7 @@ def function(target, folder):
     """`functions-framework --source functions/main.py --target ...`, as a developer starts it; its
     URL.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         Path(sys.executable).parent / "functions-framework",
         "--source",

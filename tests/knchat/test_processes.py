@@ -18,6 +18,7 @@ from backends.concurrency import Backoff
 from knchat import exits
 from knchat.develop.processes import Child, all_ready
 from servers.process import Process
+from tests.support.servers import free_port
 
 TIMEOUT_S = 20
 SERVES = "import time; print('ready here', flush=True); time.sleep(60)"
@@ -85,8 +86,7 @@ class Probe(http.server.BaseHTTPRequestHandler):
 print('ready', flush=True)
 http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Probe).serve_forever()
 """
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     one = Child(
         "child",
         [sys.executable, "-c", with_server, str(port)],

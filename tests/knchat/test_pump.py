@@ -2,14 +2,14 @@
 
 import asyncio
 import signal
-import socket
 
 import pytest
 
 from backends.log.embedded.log import EmbeddedLog
 from knchat import exits
-from tests.backends.dispatched import Function, append, committed, dead_letters, event
-from tests.backends.test_dispatcher_verdicts import serving
+from tests.support.dispatched import Function, append, committed, dead_letters
+from tests.support.events import event
+from tests.support.servers import free_port, serving
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def test_without_a_url_the_function_runs_inside(knchat, log):
     """The real one: it refuses what is no event of its own, and that is dead-lettered."""
     running = knchat.start("pump", "--group", "send")
     await ready(running)
-    await append(log, event())
+    await append(log, event(1))
     (letter,) = await dead_letters(log)
     ended = await end(running)
 
@@ -75,7 +75,7 @@ async def test_a_second_signal_does_not_wait(knchat, log):
     async with serving(function) as url:
         running = knchat.start("pump", "--group", "send", "--url", url)
         await ready(running)
-        await append(log, event())
+        await append(log, event(1))
         await function.next()
         running.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(running.err, "stopping")
@@ -88,10 +88,8 @@ async def test_a_second_signal_does_not_wait(knchat, log):
 
 async def test_an_unavailable_log_is_waited_for(knchat, folder, monkeypatch):
     """It says so, prints no `ready`, and ends when it is told to."""
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
     monkeypatch.setenv("KNCHAT_LOG", "kafka")
-    monkeypatch.setenv("KNCHAT_KAFKA", f"127.0.0.1:{port}")
+    monkeypatch.setenv("KNCHAT_KAFKA", f"127.0.0.1:{free_port()}")
     running = knchat.start("pump", "--group", "send", "--url", "http://127.0.0.1:1")
     await asyncio.to_thread(running.err, "the group cannot be joined")
     ended = await end(running)

@@ -20,7 +20,8 @@ from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.topics import KafkaTopics
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, MAX_RECORD_BYTES
-from tests.backends.suite_log import ends, event, ids, records, sent
+from tests.backends.suite_log import ends, ids, records, sent
+from tests.support.events import event
 
 UNREACHABLE = ["127.0.0.1:1"]
 
@@ -195,7 +196,7 @@ async def test_too_much_at_once_is_unavailable_at_once(log):
     """What waits for confirmation is bounded; what was under way is confirmed, and then there is
     room again.
     """
-    large = ProducerRecord(DEAD_LETTERS, event(b"x" * MAX_RECORD_BYTES), 0)
+    large = ProducerRecord(DEAD_LETTERS, event(data=b"x" * MAX_RECORD_BYTES), 0)
     calls = [asyncio.create_task(log.append([large] * 10)) for _ in range(12)]
     done = await asyncio.gather(*calls, return_exceptions=True)
     refused = [error for error in done if error is not None]

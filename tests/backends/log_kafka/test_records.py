@@ -12,7 +12,8 @@ from kafka.structs import TopicPartition
 from backends.log import Bounds, ProducerRecord
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, DELIVERIES
-from tests.backends.suite_log import batches, event, ids, records, sent
+from tests.backends.suite_log import batches, ids, records, sent
+from tests.support.events import event
 
 
 async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothing(
@@ -35,7 +36,7 @@ async def test_what_is_too_large_for_the_brokers_is_malformed_and_hinders_nothin
     some = records(2)
     await log.append(some[:1])
     with pytest.raises(Malformed) as refused:
-        await log.append([ProducerRecord(DEAD_LETTERS, event(b"x" * 30_000), 0)])
+        await log.append([ProducerRecord(DEAD_LETTERS, event(data=b"x" * 30_000), 0)])
     await log.append(some[1:])
 
     assert refused.value.code == "too_large"

@@ -12,8 +12,8 @@ from backends.log import ProducerRecord
 from backends.log import knative as adapter
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
-from tests.backends.dispatched import event
 from tests.backends.log_knative.stored import SHORT_S, sinks, stored
+from tests.support.events import event
 from tests.support.proxy import proxy_to
 from tests.support.until import until
 
@@ -33,7 +33,7 @@ async def test_any_success_is_durable(status, appends, receiver):
     """The sink has said so."""
     receiver.faults = Faults(status=status)
 
-    await appends.append([ProducerRecord(COMMANDS, event())])
+    await appends.append([ProducerRecord(COMMANDS, event(1))])
 
 
 @pytest.mark.parametrize("status", [301, 303, 401, 404, 405, 429, 500, 503])
@@ -46,9 +46,9 @@ async def test_everything_else_is_in_doubt_and_never_the_command_s_fault(
     """
     receiver.faults = Faults(status=status)
     with pytest.raises(Unavailable, match=str(status)):
-        await appends.append([ProducerRecord(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event(1))])
     receiver.faults = Faults()
-    await appends.append([ProducerRecord(COMMANDS, event())])
+    await appends.append([ProducerRecord(COMMANDS, event(1))])
 
     assert [each.id for each in await stored(behind)] == ["1", "1"]
 
@@ -62,7 +62,7 @@ async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_t
     """
     receiver.faults = Faults(hang_s=2 * SHORT_S)
     with pytest.raises(Unavailable, match="did not confirm"):
-        await appends.append([ProducerRecord(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event(1))])
 
     async def arrived():
         return len(await stored(behind)) == 1
@@ -120,7 +120,7 @@ async def test_what_a_sink_never_takes_is_malformed(status, code, appends, recei
     """That event is to blame, and no other: the same bytes would be refused without end."""
     receiver.faults = Faults(status=status)
     with pytest.raises(Malformed, match=str(status)) as refused:
-        await appends.append([ProducerRecord(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event(1))])
 
     assert refused.value.code == code
     await appends.ping()  # one event says nothing of the sink
@@ -136,11 +136,11 @@ async def test_a_ping_tells_of_a_sink_that_refuses_everything(
     monkeypatch.setattr(adapter, "_REFUSES_S", 0.0)
     receiver.faults = Faults(max_bytes=0)
     with pytest.raises(Malformed):
-        await appends.append([ProducerRecord(topic, event())])
+        await appends.append([ProducerRecord(topic, event(1))])
     with pytest.raises(Unfit, match=f"sink of {topic} refuses everything .413."):
         await appends.ping()
     receiver.faults = Faults()
-    await appends.append([ProducerRecord(topic, event())])
+    await appends.append([ProducerRecord(topic, event(1))])
 
     await appends.ping()
 
@@ -150,7 +150,7 @@ async def test_a_cut_connection_is_in_doubt(url, make, receiver, behind):
     async with proxy_to("127.0.0.1", int(url.rpartition(":")[2])) as proxy:
         appends = make(sinks(f"http://127.0.0.1:{proxy.port}"))
         receiver.faults = Faults(silent=True)
-        appending = asyncio.create_task(appends.append([ProducerRecord(COMMANDS, event())]))
+        appending = asyncio.create_task(appends.append([ProducerRecord(COMMANDS, event(1))]))
 
         async def arrived():
             return len(await stored(behind)) == 1
@@ -176,11 +176,11 @@ async def test_a_ping_tells_of_the_last_append(appends, receiver):
     """
     receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
-        await appends.append([ProducerRecord(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event(1))])
     with pytest.raises(Unavailable, match="the last append failed"):
         await appends.ping()
     receiver.faults = Faults()
-    await appends.append([ProducerRecord(COMMANDS, event())])
+    await appends.append([ProducerRecord(COMMANDS, event(1))])
 
     await appends.ping()
 
@@ -189,7 +189,7 @@ async def test_a_failure_is_forgotten_after_a_while(hurried, appends, receiver):
     """See above."""
     receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
-        await appends.append([ProducerRecord(COMMANDS, event())])
+        await appends.append([ProducerRecord(COMMANDS, event(1))])
 
     async def ready():
         try:
@@ -209,14 +209,14 @@ async def test_a_failure_is_forgotten_after_a_while(hurried, appends, receiver):
         ProducerRecord(COMMANDS, event(subject="line\nbreak")),
         ProducerRecord(COMMANDS, event(subject=" space ")),
         ProducerRecord(COMMANDS, event(extensions={"partitionkey": ""})),
-        ProducerRecord(COMMANDS, event(), 3),
-        ProducerRecord("no-such-topic", event()),
+        ProducerRecord(COMMANDS, event(1), 3),
+        ProducerRecord("no-such-topic", event(1)),
     ],
     ids=["not ASCII", "line break", "space around", "empty key", "a partition", "topic"],
 )
 async def test_what_a_sink_would_spoil_is_not_sent(wrong, appends, receiver):
     """Nor is anything else of that call."""
     with pytest.raises(Malformed):
-        await appends.append([ProducerRecord(COMMANDS, event())], then=[wrong])
+        await appends.append([ProducerRecord(COMMANDS, event(1))], then=[wrong])
 
     assert receiver.taken == 0

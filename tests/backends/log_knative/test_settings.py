@@ -16,8 +16,8 @@ from backends.wiring import Backends
 from knchat.develop.sink import serving
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import COMMANDS, QUERIES
-from tests.backends.dispatched import event
 from tests.backends.log_knative.stored import sinks, stored
+from tests.support.events import event
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ async def test_a_sink_that_is_not_named_is_not_ready(given, named, works, url, m
         await appends.ping()
     for topic in (COMMANDS, QUERIES):
         if topic in works:
-            await appends.append([ProducerRecord(topic, event())])
+            await appends.append([ProducerRecord(topic, event(1))])
         else:
             with pytest.raises(Unavailable, match="not set"):
-                await appends.append([ProducerRecord(topic, event())])
+                await appends.append([ProducerRecord(topic, event(1))])
 
 
 async def test_overrides_are_applied(make, url, behind):
@@ -155,11 +155,11 @@ async def test_a_sink_behind_https_is_checked_with_the_given_authorities(
     async with serving(receiver, certificate=ours.certificate) as url:
         good, bad = make(sinks(url), ca=ours.pem), make(sinks(url), ca=others.pem)
         await good.ping()
-        await good.append([ProducerRecord(COMMANDS, event())])
+        await good.append([ProducerRecord(COMMANDS, event(1))])
         with pytest.raises(Malformed) as refused:
             await bad.ping()
         with pytest.raises(Unavailable):
-            await bad.append([ProducerRecord(COMMANDS, event())])
+            await bad.append([ProducerRecord(COMMANDS, event(1))])
 
     assert refused.value.field == "K_CA_CERTS"
     assert len(await stored(behind)) == 1
@@ -189,7 +189,7 @@ async def test_the_settings_of_a_gateway_on_knative_lead_there(url, tmp_path, be
     )
     backends = Backends(settings)
     await backends.appends.ping()
-    await backends.appends.append([ProducerRecord(COMMANDS, event())])
+    await backends.appends.append([ProducerRecord(COMMANDS, event(1))])
     await backends.close()
 
     assert [each.extensions for each in await stored(behind)] == [{"tenant": "a"}]

@@ -9,10 +9,14 @@ import pytest
 
 from backends.dispatcher.dispatcher import COMMIT_INTERVAL_S
 from backends.log import ProducerRecord
-from schemas.cloudevents import Event, from_kafka
+from backends.retry_policy import RetryPolicy
+from schemas.cloudevents import from_kafka
 from schemas.topics import COMMANDS, DEAD_LETTERS
 
 TIMEOUT_S = 10
+PATIENT = RetryPolicy(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=2)
+"""The delivery block under which the table was measured."""
+URL = "http://send"
 
 
 class Function:
@@ -93,12 +97,6 @@ async def end(dispatcher, *, within_s=TIMEOUT_S):
 async def crash(dispatcher):
     dispatcher.task.cancel()
     await asyncio.gather(dispatcher.task, return_exceptions=True)
-
-
-def event(number=1, **more):
-    return Event(
-        id=str(number), source="/tests", type="knchat.commands.issued.v1", data=b"\x08\x01", **more
-    )
 
 
 async def append(embedded, *events, partition=0):

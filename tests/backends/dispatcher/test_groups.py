@@ -2,7 +2,7 @@
 commits.
 
 The member here hands over what a test says, since a rebalance cannot be had at a chosen moment;
-`test_dispatcher_kafka` has real ones.
+`test_kafka` has real ones.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from backends.log import ConsumerRecord
 from backends.retry_policy import RetryPolicy
 from schemas.cloudevents import to_kafka
 from schemas.topics import COMMANDS
-from tests.backends.dispatched import TIMEOUT_S, Function, end, event
+from tests.support.dispatched import TIMEOUT_S, Function, end
+from tests.support.events import event
 
 FIRST, SECOND = 0, 1
 

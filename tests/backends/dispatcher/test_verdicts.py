@@ -3,12 +3,11 @@ often it is asked, what becomes of it.
 
 Left out: a 303 with a Location, which is not followed here (design.md D22), and "no dead-letter
 sink": a source of ours always has one. What the dispatcher drops because its dead-letter sink
-refuses it waits here: `test_dispatcher` has it. Only the back-off takes no time.
+refuses it waits here: `test_dead_letters` has it. Only the back-off takes no time.
 """
 
 import asyncio
 import contextlib
-import socket
 from dataclasses import dataclass
 
 import pytest
@@ -18,9 +17,9 @@ from backends.http_post import HttpPost
 from backends.log.embedded.log import EmbeddedLog
 from backends.retry_policy import RetryPolicy
 from backends.telemetry import metrics
-from knchat.develop.serving import HttpServer, listen
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from tests.backends.dispatched import (
+from tests.support.dispatched import (
+    PATIENT,
     TIMEOUT_S,
     Function,
     Naps,
@@ -28,27 +27,14 @@ from tests.backends.dispatched import (
     committed,
     dead_letters,
     end,
-    event,
 )
+from tests.support.events import event
+from tests.support.servers import refusing, serving
 
-PATIENT = RetryPolicy(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=2)
-"""The delivery block under which the table was measured."""
 HURRIED = RetryPolicy(retry=5, backoff_policy="exponential", backoff_delay_s=0.2, timeout_s=0.05)
 LINEAR = RetryPolicy(retry=3, backoff_delay_s=0.2, timeout_s=2)
 UNTRIED = RetryPolicy(retry=0, backoff_delay_s=0.2, timeout_s=2)
 EXPONENTIAL_S = (0.4, 0.8, 1.6, 3.2, 6.4)
-
-
-@contextlib.asynccontextmanager
-async def serving(app):
-    """The URL of an ASGI app under uvicorn."""
-    with listen("127.0.0.1", 0, option="") as listener:
-        server = HttpServer(app, listener, stop_s=1)
-        task = asyncio.create_task(server.run_until_stopped())
-        await server.up.wait()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.stop()
-        await task
 
 
 def answering(*answers):
@@ -66,13 +52,6 @@ async def closing():
 
     async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-@contextlib.asynccontextmanager
-async def refusing():
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.asynccontextmanager
@@ -170,7 +149,7 @@ async def test_the_verdict_is_the_dispatcher_s(row, embedded):
     the last answer, if there was one.
     """
     before, naps = tries(), Naps()
-    await append(embedded, event())
+    await append(embedded, event(1))
     async with row.function() as url:
         post = HttpPost(url)
         source = Source(topic=COMMANDS, group="send", url=url, retry_policy=row.retry_policy)
@@ -206,7 +185,7 @@ async def test_a_request_that_timed_out_runs_on_in_the_function(embedded):
         running.pop()
 
     function = Function(overstay, overstay)
-    await append(embedded, event())
+    await append(embedded, event(1))
     async with serving(function) as url:
         post = HttpPost(url)
         source = Source(topic=COMMANDS, group="send", url=url, retry_policy=HURRIED)

@@ -12,8 +12,9 @@ from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
 from backends.retry_policy import RetryPolicy
 from schemas.topics import COMMANDS
-from tests.backends.dispatched import Function, Naps, crash, end, event
 from tests.backends.suite_log import ends
+from tests.support.dispatched import Function, Naps, crash, end
+from tests.support.events import event
 from tests.support.real import topic_prefix
 
 TIMEOUT_S = 30  # a rebalance takes seconds

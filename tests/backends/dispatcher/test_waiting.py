@@ -19,7 +19,7 @@ from backends.dispatcher.in_process import in_process
 from backends.http_post import HttpPost
 from backends.retry_policy import RetryPolicy
 from schemas.topics import COMMANDS, DEAD_LETTERS
-from tests.backends.dispatched import (
+from tests.support.dispatched import (
     TIMEOUT_S,
     Failing,
     Function,
@@ -28,9 +28,9 @@ from tests.backends.dispatched import (
     committed,
     dead_letters,
     end,
-    event,
 )
-from tests.backends.test_dispatcher_verdicts import refusing
+from tests.support.events import event
+from tests.support.servers import refusing
 
 SHORT = RetryPolicy(retry=2, backoff_delay_s=0.8, timeout_s=2)
 
@@ -213,7 +213,7 @@ async def test_an_unavailable_store_is_waited_for_without_end(embedded, start):
     delivery's last wait.
     """
     function, naps = Function(*[503] * 40), Naps()
-    await append(embedded, event())
+    await append(embedded, event(1))
     dispatcher = await start(in_process(function), sleep=naps)
     await function.next(41)
     await end(dispatcher)
@@ -229,7 +229,7 @@ async def test_an_unavailable_store_is_waited_for_without_end(embedded, start):
 async def test_a_store_s_return_is_noticed_soon(embedded, start):
     """However long the dispatcher's last waits are."""
     function, naps = Function(*[503] * 70), Naps()
-    await append(embedded, event())
+    await append(embedded, event(1))
     dispatcher = await start(
         in_process(function), retry_policy=RetryPolicy(retry=60, backoff_delay_s=0.5), sleep=naps
     )
@@ -243,7 +243,7 @@ async def test_a_function_that_is_not_there_is_waited_for_without_end(embedded, 
     """Nothing was sent to it: no event is to blame."""
     async with refusing() as url:
         post, naps = HttpPost(url), Naps()
-        await append(embedded, event())
+        await append(embedded, event(1))
         dispatcher = await start(post, sleep=naps)
         async with asyncio.timeout(TIMEOUT_S):
             while len(naps.taken) < 20:
@@ -258,7 +258,7 @@ async def test_a_function_that_is_not_there_is_waited_for_without_end(embedded, 
 async def test_what_fails_while_all_stores_answer_is_dead_lettered(embedded, start, status):
     """A bug stays bounded, however often a store was away in between."""
     function = Function(503, status, 503, status, 503, status, 503)
-    await append(embedded, event())
+    await append(embedded, event(1))
     dispatcher = await start(in_process(function))
     (letter,) = await dead_letters(embedded)
     await end(dispatcher)
@@ -270,7 +270,7 @@ async def test_what_fails_while_all_stores_answer_is_dead_lettered(embedded, sta
 async def test_what_was_not_promised_is_not_waited_for(embedded, start):
     """As the dispatcher, whose retries end whatever was answered."""
     function = Function(*[503] * 4)
-    await append(embedded, event())
+    await append(embedded, event(1))
     dispatcher = await start(in_process(function), acknowledged=False)
     (letter,) = await dead_letters(embedded)
     await end(dispatcher)
