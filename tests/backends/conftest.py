@@ -14,7 +14,11 @@ from tests.support.clock import Clock
 
 # The suites' assertions explain themselves too.
 pytest.register_assert_rewrite(
-    "tests.backends.suite_log_producer", "tests.backends.suite_log", "tests.backends.suite_cache"
+    "tests.backends.suite_cache",
+    "tests.backends.suite_log_followers",
+    "tests.backends.suite_log_groups",
+    "tests.backends.suite_log_producer",
+    "tests.backends.suite_log_records",
 )
 
 DATABASES = ("sqlite", "postgres")

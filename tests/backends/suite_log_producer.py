@@ -16,7 +16,7 @@ from schemas.cloudevents import from_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import SIGNATURE, VERSION_1_UNTIL_MS, check_signature
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES, partition_of
-from tests.backends.suite_log import EVENT_KEY, TIMEOUT_S, ends, ids, sent
+from tests.backends.log_ports import EVENT_KEY, TIMEOUT_S, ends, ids, sent
 from tests.support.events import event
 from tests.support.traces import TRACE
 

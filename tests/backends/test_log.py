@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import pytest
 from kafka.structs import TopicPartition
@@ -13,7 +14,10 @@ from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
 from schemas.topics import DEAD_LETTERS
-from tests.backends.suite_log import EVENT_KEY, LogSuite, Ports
+from tests.backends.log_ports import EVENT_KEY, Ports
+from tests.backends.suite_log_followers import FollowersSuite
+from tests.backends.suite_log_groups import GroupsSuite
+from tests.backends.suite_log_records import RecordsSuite
 from tests.support.real import NEEDS, topic_prefix
 
 
@@ -62,6 +66,12 @@ def log(connect):
 
 
 @pytest.fixture
+def group():
+    """A consumer group that was not used before."""
+    return f"suite-{uuid.uuid4()}"
+
+
+@pytest.fixture
 def drop(request):
     """What retention does: drops what a partition of dead letters holds before an offset."""
 
@@ -88,5 +98,9 @@ def drop(request):
     return {"embedded": embedded_, "kafka": kafka_}[request.node.callspec.params["connect"]]
 
 
-class TestLog(LogSuite):
-    """Runs the suite."""
+class TestLog(RecordsSuite, FollowersSuite, GroupsSuite):
+    """Runs the suite.
+
+    `log` is a fresh pair of ports; `connect` makes another pair on the same log, as another process
+    would.
+    """

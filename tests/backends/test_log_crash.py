@@ -13,7 +13,7 @@ from backends.cache import Claim
 from backends.cache.embedded import EmbeddedCache
 from backends.log.embedded.log import EmbeddedLog
 from schemas.topics import DEAD_LETTERS
-from tests.backends.suite_log import ends, ids
+from tests.backends.log_ports import ends, ids
 
 ROUNDS = 8
 

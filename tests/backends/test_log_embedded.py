@@ -13,7 +13,7 @@ from backends.log import ProducerRecord
 from backends.log.embedded.log import EmbeddedLog
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, MESSAGES
-from tests.backends.suite_log import batches, ids, records, sent
+from tests.backends.log_ports import batches, ids, records, sent
 from tests.support.events import event
 
 

@@ -11,7 +11,7 @@ from backends.log import Bounds
 from backends.telemetry.metrics import value_of
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, MESSAGES, SESSION_DELIVERIES, TOPICS
-from tests.backends.suite_log import batches, ids, polled, records, sent
+from tests.backends.log_ports import batches, ids, polled, records, sent
 
 DAY_S = 86_400
 

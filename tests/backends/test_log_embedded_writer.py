@@ -23,7 +23,7 @@ from backends.log.embedded.checkpoints import Checkpoints
 from backends.log.embedded.log import EmbeddedLog
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS
-from tests.backends.suite_log import ends, ids, records, sent
+from tests.backends.log_ports import ends, ids, records, sent
 from tests.support.events import event
 
 

@@ -16,7 +16,7 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Unavailable
 from schemas.topics import COMMANDS, DEAD_LETTERS, MESSAGES
-from tests.backends.suite_log import ends, ids, records, sent
+from tests.backends.log_ports import ends, ids, records, sent
 
 DAY_S = 86_400
 

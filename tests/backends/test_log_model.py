@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from backends.log import Bounds, ProducerRecord
 from backends.log.embedded.log import EmbeddedLog
 from schemas.topics import DEAD_LETTERS, TOPICS
-from tests.backends.suite_log import TIMEOUT_S, ids
+from tests.backends.log_ports import TIMEOUT_S, ids
 from tests.support.events import event
 
 PARTITIONS = TOPICS[DEAD_LETTERS].partitions

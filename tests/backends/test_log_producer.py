@@ -16,7 +16,7 @@ from backends.log.kafka.topics import KafkaTopics
 from backends.log.knative import KnativeLogProducer
 from knchat.develop.sink import serving
 from schemas.topics import COMMANDS, QUERIES
-from tests.backends.suite_log import EVENT_KEY, Ports
+from tests.backends.log_ports import EVENT_KEY, Ports
 from tests.backends.suite_log_producer import AppendsSuite
 from tests.support.real import NEEDS, topic_prefix
 

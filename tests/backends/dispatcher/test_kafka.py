@@ -12,7 +12,7 @@ from backends.log.kafka.log import KafkaLog
 from backends.log.kafka.topics import KafkaTopics
 from backends.retry_policy import RetryPolicy
 from schemas.topics import COMMANDS
-from tests.backends.suite_log import ends
+from tests.backends.log_ports import ends
 from tests.support.dispatched import Function, Naps, crash, end
 from tests.support.events import event
 from tests.support.real import topic_prefix

@@ -20,7 +20,7 @@ from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.topics import KafkaTopics
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, MAX_RECORD_BYTES
-from tests.backends.suite_log import ends, ids, records, sent
+from tests.backends.log_ports import ends, ids, records, sent
 from tests.support.events import event
 
 UNREACHABLE = ["127.0.0.1:1"]

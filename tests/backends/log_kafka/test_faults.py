@@ -20,7 +20,7 @@ from backends.settings import Settings
 from schemas.cloudevents import Event
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS
-from tests.backends.suite_log import ALL, ids
+from tests.backends.log_ports import ALL, ids
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 

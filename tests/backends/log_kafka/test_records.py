@@ -12,7 +12,7 @@ from kafka.structs import TopicPartition
 from backends.log import Bounds, ProducerRecord
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, DELIVERIES
-from tests.backends.suite_log import batches, ids, records, sent
+from tests.backends.log_ports import batches, ids, records, sent
 from tests.support.events import event
 
 

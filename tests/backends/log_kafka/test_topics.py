@@ -10,7 +10,7 @@ from kafka.admin import ConfigResource
 from backends.log.kafka.topics import KafkaTopics
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, DELIVERIES, TOPICS
-from tests.backends.suite_log import ids, records, sent
+from tests.backends.log_ports import ids, records, sent
 
 
 async def test_topics_may_be_made_after_the_start(brokers, topics, open_log):
