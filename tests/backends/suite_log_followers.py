@@ -1,4 +1,6 @@
-"""The suite of the log's two ports, second part: partition consumers. `test_log` lists the adapters."""
+"""The suite of the log's two ports, second part: partition consumers. `test_log` lists the
+adapters.
+"""
 
 from __future__ import annotations
 

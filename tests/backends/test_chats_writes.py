@@ -1,4 +1,6 @@
-"""The suite of the `Chats` port: writes in any order, repeated and at once, leave the same state."""
+"""The suite of the `Chats` port: writes in any order, repeated and at once, leave the same
+state.
+"""
 
 from __future__ import annotations
 

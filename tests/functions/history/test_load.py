@@ -1,5 +1,5 @@
-"""Many questions, slow ones, and stores that are away or hang: others do not wait, and answers come in
-time.
+"""Many questions, slow ones, and stores that hang or are unavailable: others do not wait, and answers
+come in time.
 """
 
 from __future__ import annotations
