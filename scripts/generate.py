@@ -85,8 +85,10 @@ def _frames_of_all_kinds() -> str:
         parts.append("\n".join([*lines, "}"]))
     text = "\n\n\n".join(parts) + "\n"
     return (
-        "# Copied from schemas/frames.py and schemas/kinds by scripts/generate; change those files.\n"
-        f'"""{ast.get_docstring(ast.parse(sources[0]))}\n"""\n\nfrom __future__ import annotations\n\n'
+        "# Copied from schemas/frames.py and schemas/kinds by scripts/generate; change those "
+        "files.\n"
+        f'"""{ast.get_docstring(ast.parse(sources[0]))}\n"""\n\n'
+        "from __future__ import annotations\n\n"
         f"{_imports(sources, text)}\n\n{text}"
     )
 

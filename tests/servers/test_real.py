@@ -1,4 +1,4 @@
-"""The fixtures of `tests/support/real.py` lead to servers that answer, and their tests are marked."""
+"""The fixtures of `tests/support/real.py` lead to servers that answer; their tests are marked."""
 
 import subprocess
 import sys

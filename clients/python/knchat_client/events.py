@@ -1,7 +1,7 @@
 """What `Client.events()` yields, and the bounded queue it comes out of.
 
-Events are the server's pushes as they are (`frames.Message`, `frames.Receipt`, ...), its `live`, and
-the client's own news of its connection.
+Events are the server's pushes as they are (`frames.Message`, `frames.Receipt`, ...), its `live`,
+and the client's own news of its connection.
 """
 
 from __future__ import annotations

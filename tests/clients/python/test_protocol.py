@@ -1,5 +1,5 @@
-"""What the client shares with the server is one text: copies that were made from it and from nothing
-else.
+"""What the client shares with the server is one text: copies that were made from it and from
+nothing else.
 """
 
 from pathlib import Path
