@@ -1,4 +1,4 @@
-"""Many questions, slow ones, and stores that hang or are unavailable: others do not wait, and answers
+"""Many questions, slow ones, and stores that fail or hang: others do not wait, and answers come in
 come in time.
 """
 
