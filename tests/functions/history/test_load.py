@@ -1,5 +1,5 @@
 """Many questions, slow ones, and stores that fail or hang: others do not wait, and answers come in
-come in time.
+time.
 """
 
 from __future__ import annotations
