@@ -9,6 +9,7 @@ import pytest
 
 from knchat_client import Client
 from tests.clients.python.scripted import Http, Server, gateway_of
+from tests.journeys.conftest import PASSWORD
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,16 @@ async def connect(server, make_client):
         return client, session
 
     return connect
+
+
+@pytest.fixture
+async def log_in():
+    """Clients that are closed at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def log_in(user, **options):
+            client = await stack.enter_async_context(Client(user.http, **options))
+            await client.log_in(user.name, PASSWORD)
+            return client
+
+        yield log_in

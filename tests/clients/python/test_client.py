@@ -15,7 +15,6 @@ import pytest
 
 from knchat_client import (
     Client,
-    Connected,
     Disconnected,
     Malformed,
     MemoryTokens,
@@ -25,10 +24,9 @@ from knchat_client import (
     SyncClient,
     frames,
 )
+from tests.clients.python.seen import TIMEOUT_S, digest_of, event_of, messages
 from tests.journeys.conftest import PASSWORD, Dev, new_user
 from tests.support.proxy import proxy_to
-
-TIMEOUT_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -37,34 +35,6 @@ def dev(tmp_path_factory):
     server = Dev(tmp_path_factory.mktemp("dev") / "data", "--no-demo").start()
     yield server
     assert server.stop() == 0
-
-
-@pytest.fixture
-def own_dev(tmp_path):
-    """A server of this test's own, to end as it likes."""
-    with contextlib.ExitStack() as stack:
-
-        def start(**environ):
-            server = Dev(
-                tmp_path / "data", "--no-demo", environ={"KNCHAT_DRAIN_S": "0", **environ}
-            ).start()
-            stack.callback(server.stop)
-            return server
-
-        yield start
-
-
-@pytest.fixture
-async def log_in():
-    """Clients that are closed at the end."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def log_in(user, **options):
-            client = await stack.enter_async_context(Client(user.http, **options))
-            await client.log_in(user.name, PASSWORD)
-            return client
-
-        yield log_in
 
 
 @pytest.fixture
@@ -83,45 +53,6 @@ async def through(dev):
             return proxy
 
         yield lead
-
-
-async def messages(client, count):
-    """The next messages of `events`."""
-    found = []
-    async with asyncio.timeout(TIMEOUT_S):
-        async for event in client.events():
-            if isinstance(event, frames.Message):
-                found.append(event)
-            if len(found) == count:
-                break
-    return found
-
-
-async def event_of(client, kind):
-    async with asyncio.timeout(TIMEOUT_S):
-        async for event in client.events():
-            if isinstance(event, kind):
-                return event
-    raise AssertionError("the events ended")
-
-
-async def digest_of(client, chat, first, last, *, count):
-    """The digest once history, which follows the log, holds so many messages;
-    it never holds more.
-    """
-    async with asyncio.timeout(TIMEOUT_S):
-        async for digest in repeated(client.digest, chat, first=first, last=last):
-            assert digest.count <= count
-            if digest.count == count:
-                return digest
-    raise AssertionError
-
-
-async def repeated(call, *arguments, **named):
-    """The call's results, some time between them: there is nothing to wait on."""
-    while True:
-        yield await call(*arguments, **named)
-        await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -372,65 +303,6 @@ async def test_an_earlier_run_is_gone_on_from(people, log_in):
     stranger = await log_in(ann, resume="of another server")
     await stranger.connect()
     assert await event_of(stranger, Reload) == Reload(None)
-
-
-async def test_a_server_that_is_killed_and_restarted(own_dev, log_in):
-    """kill -9 in the middle: the clients come back by themselves, nothing acknowledged is missing,
-    nothing comes twice.
-    """
-    dev = own_dev()
-    ann, ben = new_user(dev.http, "ann"), new_user(dev.http, "ben")
-    anns, bens = await log_in(ann, listen=False), await log_in(ben)
-    await anns.connect()
-    await bens.connect()
-
-    async def write(first, last):
-        return [
-            (await anns.send(f"message {n}", to=ben.user, timeout_s=TIMEOUT_S)).message
-            for n in range(first, last)
-        ]
-
-    before = await write(0, 20)
-    writing = asyncio.create_task(write(20, 40))
-    await asyncio.sleep(0.02)  # somewhere in the middle of them
-    dev.kill()
-    await asyncio.to_thread(dev.start)
-    after = await writing
-
-    heard = await messages(bens, 40)
-    assert sorted(int(message.message) for message in heard) == [
-        int(message) for message in before + after
-    ]
-    assert dev.stop() == 0
-    await event_of(bens, Disconnected)
-
-
-async def test_short_lived_tokens_are_renewed_in_the_session(own_dev, log_in):
-    """The session outlives many access tokens without a break."""
-    dev = own_dev(KNCHAT_TOKEN_S="8")
-    ann = new_user(dev.http, "ann")
-    client = await log_in(ann)
-    await client.connect()
-    first = client.login.access_token
-    async with asyncio.timeout(TIMEOUT_S):
-        async for _ in repeated(client.ping):
-            # Two thirds of its life are over, and the session has a newer one.
-            if client._session._token != first:
-                break
-    await client.send("note to myself", to=ann.user)
-    found = []
-    async for event in client.events():
-        found.append(type(event))
-        if isinstance(event, frames.Message):
-            break
-
-    assert [kind for kind in found if kind is not frames.Unread] == [
-        Connected,
-        frames.Live,
-        frames.Message,
-    ]
-    assert dev.stop() == 0
-    await client.close()
 
 
 def test_the_same_without_asyncio(people):

@@ -23,8 +23,8 @@ from knchat_client import (
 )
 from knchat_client.events import Inbox
 from schemas.ids import time_text
+from tests.clients.python.heard import ids
 from tests.clients.python.scripted import ALICE, BOB, CHAT, TIMEOUT_S
-from tests.clients.python.test_reconnecting import ids
 
 TIME = time_text(1_795_560_000_000)
 ITEM = {
