@@ -62,6 +62,27 @@ def client_protocol() -> dict[str, bytes]:
     }
 
 
+def sync_client() -> dict[str, bytes]:
+    """The Python client for programs without asyncio: a line for each call of the other one."""
+    folder = "clients/python/knchat_client"
+    tree = ast.parse((ROOT / folder / "client.py").read_text())
+    (client,) = (
+        part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == "Client"
+    )
+    calls = [
+        f"    {part.name} = _waits_for(Client.{part.name})\n"
+        for part in client.body
+        if isinstance(part, ast.AsyncFunctionDef)
+        and not part.name.startswith("_")
+        and part.name not in {"close", "events"}
+    ]
+    head, mark, rest = re.split(
+        r"(    # ---- made from Client by .*\n\n)", (ROOT / folder / "sync.py").read_text()
+    )
+    tail = rest[rest.index("\n    # ---- ") :]
+    return {f"{folder}/sync.py": f"{head}{mark}{''.join(calls)}{tail}".encode()}
+
+
 def _frames_of_all_kinds() -> str:
     """schemas/frames.py with the frames of all kinds below its own, and the tables of both."""
     body = inspect.getsource(frames).partition("\nFRAME_BYTES")
@@ -187,7 +208,7 @@ def _event(message: str, payload: pb.Commands | pb.Outcomes | pb.Queries) -> clo
 
 def main(arguments: list[str]) -> int:
     """Writes the files; with --check only compares, and 1 means that some are stale."""
-    files = protobuf() | samples() | client_protocol()
+    files = protobuf() | samples() | client_protocol() | sync_client()
     stale = [
         name
         for name, content in files.items()

@@ -7,18 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
+from functools import wraps
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from knchat_client.accounts import Profile
-from knchat_client.client import SEND_TIMEOUT_S, Client, Sent
+from knchat_client.client import Client
 from knchat_client.events import Event
-from knchat_client.protocol import frames
 from knchat_client.protocol.ids import ChatId
 from knchat_client.tokens import Login
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+
+def _waits_for(
+    method: Callable[Concatenate[Client, Given], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[SyncClient, Given], Result]:
+    """The method of `Client` as one that returns when it is done."""
+
+    @wraps(method)
+    def call(self: SyncClient, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return self._wait(method(self._client, *args, **kwargs))
+
+    return call
 
 
 class SyncClient:
@@ -56,49 +68,9 @@ class SyncClient:
         """See Client."""
         return self._client.login
 
-    def register(
-        self,
-        user_name: str,
-        password: str,
-        *,
-        display_name: str | None = None,
-        phone: str | None = None,
-        email: str | None = None,
-    ) -> Profile:
-        """See Client."""
-        return self._wait(
-            self._client.register(
-                user_name, password, display_name=display_name, phone=phone, email=email
-            )
-        )
-
-    def log_in(self, user_name: str, password: str, *, device_name: str = "") -> Login:
-        """See Client."""
-        return self._wait(self._client.log_in(user_name, password, device_name=device_name))
-
-    def log_out(self) -> None:
-        """See Client."""
-        self._wait(self._client.log_out())
-
-    def users(self, search: str, *, limit: int = 50) -> Sequence[Profile]:
-        """See Client."""
-        return self._wait(self._client.users(search, limit=limit))
-
-    def user_named(self, user_name: str) -> Profile:
-        """See Client."""
-        return self._wait(self._client.user_named(user_name))
-
-    def profiles(self, users: Sequence[str]) -> Sequence[Profile]:
-        """See Client."""
-        return self._wait(self._client.profiles(users))
-
     def chat_with(self, user: str) -> ChatId:
         """See Client."""
         return self._client.chat_with(user)
-
-    def connect(self, *, timeout_s: float | None = None) -> frames.Welcome:
-        """See Client."""
-        return self._wait(self._client.connect(timeout_s=timeout_s))
 
     def events(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """See Client. With `timeout_s` it also ends when nothing has come for so long."""
@@ -109,53 +81,6 @@ class SyncClient:
             except (StopAsyncIteration, TimeoutError):
                 return
 
-    def send(
-        self,
-        text: str,
-        *,
-        to: str | None = None,
-        chat: str | None = None,
-        reply_to: str | None = None,
-        key: str | None = None,
-        timeout_s: float = SEND_TIMEOUT_S,
-    ) -> Sent:
-        """See Client."""
-        return self._wait(
-            self._client.send(
-                text, to=to, chat=chat, reply_to=reply_to, key=key, timeout_s=timeout_s
-            )
-        )
-
-    def mark(self, chat: str, *, received: str | None = None, read: str | None = None) -> None:
-        """See Client."""
-        self._wait(self._client.mark(chat, received=received, read=read))
-
-    def history(
-        self,
-        chat: str,
-        *,
-        before: str | None = None,
-        after: str | None = None,
-        around: str | None = None,
-        limit: int = 50,
-    ) -> frames.Page:
-        """See Client."""
-        return self._wait(
-            self._client.history(chat, before=before, after=after, around=around, limit=limit)
-        )
-
-    def chats(self, *, after: str | None = None, limit: int = 50) -> frames.ChatList:
-        """See Client."""
-        return self._wait(self._client.chats(after=after, limit=limit))
-
-    def digest(self, chat: str, *, first: str, last: str) -> frames.Digest:
-        """See Client."""
-        return self._wait(self._client.digest(chat, first=first, last=last))
-
-    def ping(self) -> str:
-        """See Client."""
-        return self._wait(self._client.ping())
-
     def close(self) -> None:
         """See Client. May be called twice."""
         if not self._closed:
@@ -164,6 +89,24 @@ class SyncClient:
                 self._wait(self._client.close())
             finally:
                 self._end_loop()
+
+    # ---- made from Client by scripts/generate ----------------------------------------------------
+
+    register = _waits_for(Client.register)
+    log_in = _waits_for(Client.log_in)
+    log_out = _waits_for(Client.log_out)
+    users = _waits_for(Client.users)
+    user_named = _waits_for(Client.user_named)
+    profiles = _waits_for(Client.profiles)
+    connect = _waits_for(Client.connect)
+    send = _waits_for(Client.send)
+    mark = _waits_for(Client.mark)
+    history = _waits_for(Client.history)
+    chats = _waits_for(Client.chats)
+    digest = _waits_for(Client.digest)
+    ping = _waits_for(Client.ping)
+
+    # ---- inside ----------------------------------------------------------------------------------
 
     def _wait(self, call: Coroutine[Any, Any, Result]) -> Result:
         """The call's result. Interrupted (Ctrl-C), the call is cancelled too."""
