@@ -74,7 +74,7 @@ def test_wrong_usage(knchat, tmp_path):
         assert knchat("register", "carol", *arguments).code == exits.USAGE
 
 
-def test_nobody_answers(knchat, unused_tcp_port):
+def test_no_server_answers(knchat, unused_tcp_port):
     """Code 5, and the server that it tried."""
     ran = knchat(
         "register", "carol", "--http", f"http://127.0.0.1:{unused_tcp_port}", "--password", PASSWORD

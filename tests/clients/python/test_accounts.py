@@ -87,7 +87,7 @@ async def test_the_server_says_no(server, answer, kind, code, field):
         assert refused.value.retry_after_s == 7
 
 
-async def test_nobody_answers(unused_tcp_port):
+async def test_no_server_answers(unused_tcp_port):
     """The error names the server."""
     async with Client(f"http://127.0.0.1:{unused_tcp_port}", timeout_s=1) as client:
         with pytest.raises(Unavailable, match=str(unused_tcp_port)):
