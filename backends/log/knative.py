@@ -14,7 +14,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,16 +26,26 @@ from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.signatures import SIGNATURE, sign
 from schemas.topics import COMMANDS, MAX_RECORD_BYTES, QUERIES
 
-TIMEOUT_S: Final = 10.0
 PING_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long an adapter waits."""
+
+    timeout_s: float = 10.0
+    """For all records of an append. So long, too, the last failure makes the adapter unready."""
+    refusal_window_s: float = 5.0
+    """A sink that has taken nothing between refusals of so long refuses everything: no single event
+    is to blame any more.
+    """
+
+
+TIMING: Final = Timing()
 
 _REFUSALS: Final = frozenset({400, 413, 422})
 """What says that this very event is never taken: it is malformed or too large for the sink, or for
 a proxy before it.
-"""
-_REFUSES_S: Final = 5.0
-"""A sink that has taken nothing between refusals of so long refuses everything: no single event is
-to blame any more.
 """
 
 _VARIABLES: Final = {COMMANDS: "K_SINK", QUERIES: "KNCHAT_SINK_QUERIES"}
@@ -72,7 +82,9 @@ class KnativeLogProducer:
         overrides: str = "",
         ca: str = "",
         event_keys: Sequence[bytes] = (),
+        timing: Timing = TIMING,
     ) -> None:
+        self._timing = timing
         self._overrides = _extensions(overrides)
         self._event_keys = event_keys
         self._tls = _tls(ca) if any(url.startswith("https:") for url in sinks.values()) else None
@@ -103,12 +115,14 @@ class KnativeLogProducer:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(done)
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timing.timeout_s):
                 for topic, headers, body in requests:
                     await self._send(topic, headers, body)
         except TimeoutError as error:
             self._failed_at_s = _now_s()
-            raise Unavailable(f"the sink did not confirm within {TIMEOUT_S:.0f} s") from error
+            raise Unavailable(
+                f"the sink did not confirm within {self._timing.timeout_s:.0f} s"
+            ) from error
         finally:
             self._under_way.discard(done)
             done.set_result(None)
@@ -127,10 +141,13 @@ class KnativeLogProducer:
         ]:
             raise Unavailable(f"{' and '.join(missing)} not set: is there a SinkBinding?")
         await asyncio.gather(*(self._connect(topic) for topic in self._posts))
-        if _now_s() - self._failed_at_s < TIMEOUT_S:
+        if _now_s() - self._failed_at_s < self._timing.timeout_s:
             raise Unavailable("the last append failed")
         for topic, (since_s, last_s, status) in self._refused.items():
-            if last_s - since_s >= _REFUSES_S and _now_s() - last_s < TIMEOUT_S:
+            if (
+                last_s - since_s >= self._timing.refusal_window_s
+                and _now_s() - last_s < self._timing.timeout_s
+            ):
                 raise Unfit(
                     f"the sink of {topic} refuses everything ({status}): look at its limits, and "
                     "at those of what is before it"

@@ -23,6 +23,7 @@ from backends.log import Evicted
 from backends.log.kafka.brokers import Brokers, retry_while_moving
 from backends.log.kafka.consumer_thread import ConsumerThread
 from backends.log.kafka.membership import GROUP, Joined, is_stable, join
+from backends.log.kafka.timing import TIMING, Timing
 from schemas.errors import ChatError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,15 @@ log = logging.getLogger(__name__)
 # A heartbeat comes every 0.5 s; when none came for so long, the group is asked who has our place.
 _HEARTBEAT_TIMEOUT_S: Final = 3.0
 _LEAVE_TIMEOUT_S: Final = 2.0
-POLL_INTERVAL_S: Final = 10.0
 
 
 class KafkaAssignments:
     """Implements `Assignments`, and is its own iterator."""
 
-    def __init__(self, brokers: Brokers, group: str, topic: str, member: str) -> None:
+    def __init__(
+        self, brokers: Brokers, group: str, topic: str, member: str, *, timing: Timing = TIMING
+    ) -> None:
+        self._timing = timing
         self._brokers, self._topic, self._member = brokers, topic, member
         self._group = brokers.prefix + group
         self._assignor = CooperativeStickyAssignor()
@@ -58,7 +61,12 @@ class KafkaAssignments:
             **GROUP,
         )
         self._thread = ConsumerThread(
-            make, brokers=brokers, topic=topic, each_turn=self._look, ended=self._news.set
+            make,
+            brokers=brokers,
+            topic=topic,
+            each_turn=self._look,
+            ended=self._news.set,
+            end_timeout_s=timing.thread_end_timeout_s,
         )
 
     async def start(self) -> None:
@@ -77,7 +85,7 @@ class KafkaAssignments:
         ):
             self._news.clear()
             try:
-                async with asyncio.timeout(POLL_INTERVAL_S):
+                async with asyncio.timeout(self._timing.assignments_check_interval_s):
                     await self._news.wait()
             except TimeoutError:
                 self._thread.check()

@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _CLOSE_TIMEOUT_MS: Final = 2_000
-_END_TIMEOUT_S: Final = 5.0
-"""So long the end of the thread is waited for: a poll, and the close of its connections."""
 ANSWER_TIMEOUT_S: Final = 30.0
 """A command has its answer within this: making a consumer takes up to 9 s when brokers are slow, a
 question to them 5.
@@ -55,7 +53,9 @@ class ConsumerThread:
         topic: str,
         each_turn: Callable[[KafkaConsumer], None] | None = None,
         ended: Callable[[], None] | None = None,
+        end_timeout_s: float,
     ) -> None:
+        self._end_timeout_s = end_timeout_s
         self.closed = False
         self.error: Exception | None = None
         """Why the thread has ended: ours, or Evicted."""
@@ -123,7 +123,7 @@ class ConsumerThread:
         self.closed = True
         self._commands.put(None)
         if self._thread.ident is not None:
-            await asyncio.wait([self._ended], timeout=_END_TIMEOUT_S)
+            await asyncio.wait([self._ended], timeout=self._end_timeout_s)
 
     def _end(self, error: Exception | None) -> None:
         self.error = error

@@ -17,7 +17,6 @@ from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-POLL_INTERVAL_S: Final = 10.0
 _ASK_TIMEOUT_S: Final = 5.0
 
 
@@ -27,7 +26,8 @@ class FetchWatch:
     Its user says with `polled` what each poll gave.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, *, interval_s: float) -> None:
+        self._interval_s = interval_s
         self._stalled = False
         self._consumer = consumer
         self._empty, self._found = False, False
@@ -55,7 +55,7 @@ class FetchWatch:
         behind: dict[object, int] = {}
         while not self._stalled:
             self._empty, self._found = False, False
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(self._interval_s)
             try:
                 async with asyncio.timeout(_ASK_TIMEOUT_S):
                     places = self._consumer.assignment()

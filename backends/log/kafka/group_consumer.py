@@ -27,6 +27,7 @@ from backends.log.kafka.records import (
     SESSION_TIMEOUT_MS,
     consumer_record_of,
 )
+from backends.log.kafka.timing import TIMING, Timing
 from backends.log.offset_resets import report_offset_reset
 from schemas.errors import Unavailable
 
@@ -39,7 +40,10 @@ _COMMIT_TIMEOUT_S: Final = 5.0
 class KafkaGroupConsumer:
     """Implements `GroupConsumer`."""
 
-    def __init__(self, brokers: Brokers, group: str, topic: str, start: str) -> None:
+    def __init__(
+        self, brokers: Brokers, group: str, topic: str, start: str, *, timing: Timing = TIMING
+    ) -> None:
+        self._timing = timing
         self._brokers, self._topic, self._name = brokers, topic, brokers.topic(topic)
         self._make = partial(
             brokers.consumer,
@@ -66,7 +70,7 @@ class KafkaGroupConsumer:
         Raises Unavailable when that takes too long.
         """
         self._consumer = consumer = await self._make()
-        self._watch = FetchWatch(consumer)
+        self._watch = FetchWatch(consumer, interval_s=self._timing.fetch_watch_interval_s)
         try:
             with self._brokers.errors():
                 async with asyncio.timeout(JOIN_TIMEOUT_S):

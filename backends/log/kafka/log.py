@@ -20,8 +20,9 @@ from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.group_consumer import KafkaGroupConsumer
 from backends.log.kafka.partition_consumer import KafkaPartitionConsumer
 from backends.log.kafka.producer import Prepared, Producer
-from backends.log.kafka.questions import TIMEOUT_S, Questions
+from backends.log.kafka.questions import Questions
 from backends.log.kafka.reader import Reader
+from backends.log.kafka.timing import TIMING, Timing
 from schemas.cloudevents import to_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import sign
@@ -39,8 +40,10 @@ Closing = KafkaPartitionConsumer | KafkaGroupConsumer | KafkaAssignments
 class KafkaLog:
     """Implements `LogProducer` and `LogReader`."""
 
-    def __init__(self, brokers: Brokers, *, event_keys: Sequence[bytes] = ()) -> None:
-        self._brokers = brokers
+    def __init__(
+        self, brokers: Brokers, *, event_keys: Sequence[bytes] = (), timing: Timing = TIMING
+    ) -> None:
+        self._brokers, self._timing = brokers, timing
         self._event_keys = event_keys
         self._closed = False
         self._producer: Producer | None = None
@@ -50,10 +53,10 @@ class KafkaLog:
         self._turn = 0
         self._counts: dict[str, tuple[int, float]] = {}
         self._counting: dict[str, asyncio.Task[str]] = {}
-        self._questions = Questions(brokers, "kafka-questions")
+        self._questions = Questions(brokers, "kafka-questions", timing)
         # Of its own: a question that hangs must not make a gateway unready that serves all its
         # users.
-        self._probes = Questions(brokers, "kafka-probes")
+        self._probes = Questions(brokers, "kafka-probes", timing)
         self._reading: set[Closing] = set()
 
     # ---- LogProducer -----------------------------------------------------------------------------
@@ -76,7 +79,7 @@ class KafkaLog:
         under_way = asyncio.get_running_loop().create_future()
         self._appending.add(under_way)
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timing.append_timeout_s):
                 producer = await self._producing()
                 counts = {
                     topic: await producer.partitions(self._brokers.topic(topic))
@@ -96,7 +99,9 @@ class KafkaLog:
         except TimeoutError as error:
             if self._producer is not None:
                 self._producer.failed = True
-            raise Unavailable(f"Kafka did not confirm within {TIMEOUT_S:.0f} s") from error
+            raise Unavailable(
+                f"Kafka did not confirm within {self._timing.append_timeout_s:.0f} s"
+            ) from error
         finally:
             self._appending.discard(under_way)
             under_way.set_result(None)
@@ -209,7 +214,9 @@ class KafkaLog:
         on_offset_reset: OnOffsetReset | None = None,
     ) -> AsyncIterator[KafkaPartitionConsumer]:
         """See `LogReader`. The consumer ends, as an iterator does, when the log is closed."""
-        consumer = KafkaPartitionConsumer(self._brokers, topic, on_offset_reset)
+        consumer = KafkaPartitionConsumer(
+            self._brokers, topic, on_offset_reset, timing=self._timing
+        )
         async with self._closing(consumer):
             await consumer.start(offsets)
             yield consumer
@@ -219,7 +226,7 @@ class KafkaLog:
         self, group: str, topic: str, *, start: Literal["begin", "end"] = "begin"
     ) -> AsyncIterator[KafkaGroupConsumer]:
         """See `LogReader`."""
-        member = KafkaGroupConsumer(self._brokers, group, topic, start)
+        member = KafkaGroupConsumer(self._brokers, group, topic, start, timing=self._timing)
         async with self._closing(member):
             await member.start()
             yield member
@@ -227,7 +234,7 @@ class KafkaLog:
     @asynccontextmanager
     async def join(self, group: str, topic: str, *, member: str) -> AsyncIterator[KafkaAssignments]:
         """See `LogReader`. `member`: A-Za-z0-9, dots, dashes and underscores."""
-        assignments = KafkaAssignments(self._brokers, group, topic, member)
+        assignments = KafkaAssignments(self._brokers, group, topic, member, timing=self._timing)
         async with self._closing(assignments):
             await assignments.start()
             yield assignments
@@ -255,7 +262,7 @@ class KafkaLog:
         """
         self._closed = True
         if self._appending:
-            await asyncio.wait(set(self._appending), timeout=TIMEOUT_S)
+            await asyncio.wait(set(self._appending), timeout=self._timing.append_timeout_s)
         await asyncio.gather(*[reading.close() for reading in self._reading])
         if self._opening is not None:
             await asyncio.wait([self._opening])

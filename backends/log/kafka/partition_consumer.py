@@ -19,6 +19,7 @@ from backends.log.kafka.records import (
     bytes_of,
     consumer_record_of,
 )
+from backends.log.kafka.timing import TIMING, Timing
 from backends.log.offset_resets import report_offset_reset
 from schemas.errors import Unavailable
 
@@ -27,8 +28,14 @@ class KafkaPartitionConsumer:
     """Implements `PartitionConsumer`, and is its own iterator."""
 
     def __init__(
-        self, brokers: Brokers, topic: str, on_offset_reset: OnOffsetReset | None = None
+        self,
+        brokers: Brokers,
+        topic: str,
+        on_offset_reset: OnOffsetReset | None = None,
+        *,
+        timing: Timing = TIMING,
     ) -> None:
+        self._timing = timing
         self._brokers, self._topic, self._name = brokers, topic, brokers.topic(topic)
         self._on_offset_reset = on_offset_reset
         self._consumer: AIOKafkaConsumer | None = None
@@ -45,7 +52,7 @@ class KafkaPartitionConsumer:
         self._consumer = await self._brokers.consumer(
             auto_offset_reset="none", fetch_max_wait_ms=POLL_TIMEOUT_MS
         )
-        self._watch = FetchWatch(self._consumer)
+        self._watch = FetchWatch(self._consumer, interval_s=self._timing.fetch_watch_interval_s)
         await self.assign(offsets)
 
     async def assign(self, offsets: Mapping[int, int]) -> None:

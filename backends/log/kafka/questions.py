@@ -16,11 +16,11 @@ from typing import Final, TypeVar
 from backends.blocking import Blocking
 from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.reader import Reader
+from backends.log.kafka.timing import Timing
 from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S: Final = 10.0
 MAX_HANGING: Final = 4
 """Threads that are left to themselves at once.
 
@@ -36,13 +36,14 @@ class Questions:
     Opens nothing before the first question. `name` is the threads'.
     """
 
-    def __init__(self, brokers: Brokers, name: str) -> None:
+    def __init__(self, brokers: Brokers, name: str, timing: Timing) -> None:
         self._brokers, self._name = brokers, name
+        self._timeout_s = timing.question_timeout_s
         self._hanging: list[_Worker] = []
-        self._worker = _Worker(brokers, name)
+        self._worker = _Worker(brokers, name, self._timeout_s)
 
     async def ask(
-        self, question: Callable[[Reader], Result], *, timeout_s: float = TIMEOUT_S
+        self, question: Callable[[Reader], Result], *, timeout_s: float | None = None
     ) -> Result:
         """What the question returns.
 
@@ -51,7 +52,7 @@ class Questions:
         """
         worker = self._worker
         try:
-            return await worker.ask(question, timeout_s)
+            return await worker.ask(question, timeout_s or self._timeout_s)
         except Unavailable:
             if worker is self._worker and worker.hangs:
                 self._replace(worker)
@@ -68,20 +69,21 @@ class Questions:
             return
         log.error(
             "a question to Kafka hangs, another thread goes on",
-            extra={"asker": self._name, "for_s": TIMEOUT_S},
+            extra={"asker": self._name, "for_s": self._timeout_s},
         )
         worker.given_up = True
         self._hanging.append(worker)
-        self._worker = _Worker(self._brokers, self._name)
+        self._worker = _Worker(self._brokers, self._name, self._timeout_s)
 
 
 class _Worker:
     """One thread with its connections."""
 
-    def __init__(self, brokers: Brokers, name: str) -> None:
+    def __init__(self, brokers: Brokers, name: str, timeout_s: float) -> None:
         self.given_up = False
+        self._timeout_s = timeout_s
         self.reader = Reader(brokers)
-        self._thread = Blocking(name, threads=1, timeout_s=TIMEOUT_S, whom="Kafka")
+        self._thread = Blocking(name, threads=1, timeout_s=timeout_s, whom="Kafka")
         self._since_s: float | None = None
 
     @property
@@ -89,7 +91,7 @@ class _Worker:
         """Whether the question that it is at is over its time."""
         since_s = self._since_s
         # Who waits for it counts from a moment before.
-        return since_s is not None and time.monotonic() - since_s > 0.9 * TIMEOUT_S
+        return since_s is not None and time.monotonic() - since_s > 0.9 * self._timeout_s
 
     async def ask(self, question: Callable[[Reader], Result], timeout_s: float) -> Result:
         def in_thread() -> Result:

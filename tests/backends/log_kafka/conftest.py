@@ -28,8 +28,8 @@ async def open_log():
     """Makes logs, which are closed afterwards."""
     made = []
 
-    def another(brokers):
-        made.append(KafkaLog(brokers))
+    def another(brokers, **options):
+        made.append(KafkaLog(brokers, **options))
         return made[-1]
 
     yield another

@@ -13,10 +13,8 @@ import pytest
 from kafka.record.util import calc_crc32c
 
 from backends.log import Bounds, ProducerRecord
-from backends.log.kafka import assignments as kafka_assignments
-from backends.log.kafka import consumer_thread as kafka_consumer_thread
-from backends.log.kafka import questions as kafka_questions
 from backends.log.kafka.brokers import Brokers
+from backends.log.kafka.timing import Timing
 from backends.log.kafka.topics import KafkaTopics
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, MAX_RECORD_BYTES
@@ -134,11 +132,12 @@ async def test_unreachable_brokers_are_unavailable_in_time(no_threads_are_left, 
     assert time.monotonic() - began < 15
 
 
-async def test_a_question_that_hangs_holds_up_no_other_for_long(log, monkeypatch, caplog):
+async def test_a_question_that_hangs_holds_up_no_other_for_long(brokers, topics, open_log, caplog):
     """kafka-python may forget its own deadlines: probes have a thread of their own, and another
     takes the place of what hangs.
     """
-    monkeypatch.setattr(kafka_questions, "TIMEOUT_S", 0.5)
+    await topics.create()
+    log = open_log(brokers, timing=Timing(question_timeout_s=0.5))
     await log.ping()
     hung, go_on = threading.Event(), threading.Event()
 
@@ -169,12 +168,13 @@ async def test_a_question_that_hangs_holds_up_no_other_for_long(log, monkeypatch
     ]
 
 
-async def test_a_member_that_hangs_gives_its_place_to_another_try(log, monkeypatch):
+async def test_a_member_that_hangs_gives_its_place_to_another_try(brokers, topics, open_log):
     """The group forgets one whose thread hangs: to go on as if its partitions were its own would
     hold up their users without end.
     """
-    monkeypatch.setattr(kafka_assignments, "POLL_INTERVAL_S", 0.5)
-    monkeypatch.setattr(kafka_consumer_thread, "_END_TIMEOUT_S", 0.1)
+    await topics.create()
+    timing = Timing(assignments_check_interval_s=0.5, thread_end_timeout_s=0.1)
+    log = open_log(brokers, timing=timing)
     go_on = threading.Event()
     try:
         async with log.join("owners", DEAD_LETTERS, member="one") as assignments:

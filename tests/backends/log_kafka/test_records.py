@@ -10,6 +10,7 @@ from kafka.admin import ConfigResource
 from kafka.structs import TopicPartition
 
 from backends.log import Bounds, ProducerRecord
+from backends.log.kafka.timing import Timing
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DEAD_LETTERS, DELIVERIES
 from tests.backends.log_ports import batches, ids, records, sent
@@ -75,13 +76,13 @@ async def test_what_was_read_once_is_not_fetched_on(log):
 
 
 @pytest.fixture
-def soon(monkeypatch):
-    """Watches look twice a second."""
-    monkeypatch.setattr("backends.log.kafka.fetch_watch.POLL_INTERVAL_S", 0.5)
+async def watched(brokers, topics, open_log):
+    """A log that looks twice a second at what its consumers fetch."""
+    await topics.create()
+    return open_log(brokers, timing=Timing(fetch_watch_interval_s=0.5))
 
 
-@pytest.mark.usefixtures("soon")
-async def test_a_consumer_whose_fetch_task_has_ended_raises(log):
+async def test_a_consumer_whose_fetch_task_has_ended_raises(watched):
     """It would wait without end, with all messages behind it.
 
     One that has nothing to fetch is not stalled.
@@ -92,35 +93,34 @@ async def test_a_consumer_whose_fetch_task_has_ended_raises(log):
         nonlocal offset
         async for batch in consumer:
             offset = batch[-1].offset + 1
-            await log.append(records(1))  # what was fetched before may still come
+            await watched.append(records(1))  # what was fetched before may still come
 
-    async with log.follow(DEAD_LETTERS, {0: 0}) as consumer:
+    async with watched.follow(DEAD_LETTERS, {0: 0}) as consumer:
         reading = asyncio.create_task(read(consumer))
         done, _ = await asyncio.wait([reading], timeout=2)
         assert not done
         consumer._consumer._fetcher._fetch_task.cancel()
-        await log.append(records(1))
+        await watched.append(records(1))
         async with asyncio.timeout(20):
             with pytest.raises(Unavailable, match="stalled"):
                 await reading
-    async with log.follow(DEAD_LETTERS, {0: offset}) as consumer:
+    async with watched.follow(DEAD_LETTERS, {0: offset}) as consumer:
         assert len(await batches(consumer, 1)) == 1
 
 
-@pytest.mark.usefixtures("soon")
-async def test_a_member_whose_fetch_task_has_ended_joins_again(log):
+async def test_a_member_whose_fetch_task_has_ended_joins_again(watched):
     """One poll is Unavailable, and the next ones go on where it was committed."""
 
     async def poll(member):
         while True:
             if polled := await member.poll():
                 await member.commit({0: polled[-1].offset + 1})
-                await log.append(records(1))  # what was fetched before may still come
+                await watched.append(records(1))  # what was fetched before may still come
 
-    async with log.member("dispatcher", DEAD_LETTERS) as member:
+    async with watched.member("dispatcher", DEAD_LETTERS) as member:
         assert await member.poll() == []
         member._consumer._fetcher._fetch_task.cancel()
-        await log.append(records(1))
+        await watched.append(records(1))
         async with asyncio.timeout(40):
             with pytest.raises(Unavailable, match="stalled"):
                 await poll(member)

@@ -3,9 +3,8 @@
 import pytest
 
 from backends.dispatcher.sink import Receiver
-from backends.log import knative as adapter
 from backends.log.embedded.log import EmbeddedLog
-from backends.log.knative import KnativeLogProducer
+from backends.log.knative import KnativeLogProducer, Timing
 from knchat.develop.sink import serving
 from tests.backends.log_knative.stored import SHORT_S, sinks
 
@@ -49,5 +48,6 @@ def appends(make, url):
 
 
 @pytest.fixture
-def hurried(monkeypatch):
-    monkeypatch.setattr(adapter, "TIMEOUT_S", SHORT_S)
+def hurried(make, url):
+    """An adapter that gives up soon."""
+    return make(sinks(url), timing=Timing(timeout_s=SHORT_S))

@@ -9,7 +9,7 @@ import pytest
 
 from backends.dispatcher.sink import Faults
 from backends.log import ProducerRecord
-from backends.log import knative as adapter
+from backends.log.knative import Timing
 from schemas.errors import Malformed, Unavailable, Unfit
 from schemas.topics import COMMANDS, DEAD_LETTERS, QUERIES
 from tests.backends.log_knative.stored import SHORT_S, sinks, stored
@@ -54,7 +54,7 @@ async def test_everything_else_is_in_doubt_and_never_the_command_s_fault(
 
 
 async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_the_same(
-    hurried, appends, receiver, behind
+    hurried, receiver, behind
 ):
     """As measured: a caller that gave up after 1 s found all records stored.
 
@@ -62,7 +62,7 @@ async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_t
     """
     receiver.faults = Faults(hang_s=2 * SHORT_S)
     with pytest.raises(Unavailable, match="did not confirm"):
-        await appends.append([ProducerRecord(COMMANDS, event(1))])
+        await hurried.append([ProducerRecord(COMMANDS, event(1))])
 
     async def arrived():
         return len(await stored(behind)) == 1
@@ -70,13 +70,13 @@ async def test_a_sink_that_hangs_is_unavailable_at_the_deadline_and_stores_all_t
     await until(arrived)
 
 
-async def test_a_sink_that_never_answers_holds_up_no_other(hurried, appends, receiver, behind):
+async def test_a_sink_that_never_answers_holds_up_no_other(hurried, receiver, behind):
     """Its connection is closed at the deadline."""
     receiver.faults = Faults(silent=True)
     with pytest.raises(Unavailable):
-        await appends.append([ProducerRecord(COMMANDS, event(1))])
+        await hurried.append([ProducerRecord(COMMANDS, event(1))])
     receiver.faults = Faults()
-    await appends.append([ProducerRecord(COMMANDS, event(2))])
+    await hurried.append([ProducerRecord(COMMANDS, event(2))])
 
     assert sorted(each.id for each in await stored(behind)) == ["1", "2"]
 
@@ -127,13 +127,11 @@ async def test_what_a_sink_never_takes_is_malformed(status, code, appends, recei
 
 
 @pytest.mark.parametrize("topic", [COMMANDS, QUERIES])
-async def test_a_ping_tells_of_a_sink_that_refuses_everything(
-    topic, appends, receiver, monkeypatch
-):
+async def test_a_ping_tells_of_a_sink_that_refuses_everything(topic, make, url, receiver):
     """Until it takes something: one that refuses without an end has a limit that is set wrong, and
     operators must see which.
     """
-    monkeypatch.setattr(adapter, "_REFUSES_S", 0.0)
+    appends = make(sinks(url), timing=Timing(refusal_window_s=0.0))
     receiver.faults = Faults(max_bytes=0)
     with pytest.raises(Malformed):
         await appends.append([ProducerRecord(topic, event(1))])
@@ -185,15 +183,15 @@ async def test_a_ping_tells_of_the_last_append(appends, receiver):
     await appends.ping()
 
 
-async def test_a_failure_is_forgotten_after_a_while(hurried, appends, receiver):
+async def test_a_failure_is_forgotten_after_a_while(hurried, receiver):
     """See above."""
     receiver.faults = Faults(status=503)
     with pytest.raises(Unavailable):
-        await appends.append([ProducerRecord(COMMANDS, event(1))])
+        await hurried.append([ProducerRecord(COMMANDS, event(1))])
 
     async def ready():
         try:
-            await appends.ping()
+            await hurried.ping()
         except Unavailable:
             return False
         return True

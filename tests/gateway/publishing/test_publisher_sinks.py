@@ -8,8 +8,7 @@ from functools import partial
 import pytest
 
 from backends.dispatcher.sink import Faults, Receiver
-from backends.log import knative
-from backends.log.knative import KnativeLogProducer
+from backends.log.knative import KnativeLogProducer, Timing
 from backends.telemetry.metrics import value_of
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
@@ -37,16 +36,17 @@ def command(key):
 
 
 @pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
-async def test_what_was_accepted_is_in_the_log_under_its_one_id(faults, backends, monkeypatch):
+async def test_what_was_accepted_is_in_the_log_under_its_one_id(faults, backends):
     """Copies there are, as everywhere behind a sink; a key has the same id in all of them, and it
     is the one that was told.
     """
-    monkeypatch.setattr(knative, "TIMEOUT_S", SHORT_S)
     message_ids = MessageIds(backends.generators, "test", clock=backends.clock)
     await message_ids.claim()
     told = {}
     async with serving(Receiver(backends.appends, faults)) as url:
-        appends = KnativeLogProducer({COMMANDS: f"{url}/chat/{COMMANDS}"})
+        appends = KnativeLogProducer(
+            {COMMANDS: f"{url}/chat/{COMMANDS}"}, timing=Timing(timeout_s=SHORT_S)
+        )
         publisher = Publisher(appends, backends.cache, message_ids, in_flight=2, clock=Clock())
         for number in range(ROUNDS):
             outcomes = {}
