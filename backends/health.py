@@ -31,15 +31,15 @@ within 2 s.
 class Health:
     """Of the ports of one process, by their names in `Backends`."""
 
-    def __init__(self, backends: Backends) -> None:
-        self._backends = backends
+    def __init__(self, backends: Backends, *, ready_timeout_s: float = READY_TIMEOUT_S) -> None:
+        self._backends, self._ready_timeout_s = backends, ready_timeout_s
         self._asking: dict[str, asyncio.Task[ChatError | None]] = {}
 
     async def missing(self, ports: Collection[str]) -> list[str]:
         """What of these does not answer, in operators' words: the part, its technology, and what to
         do where waiting does not help.
         """
-        wrong = await self._ask_all(ports, within_s=READY_TIMEOUT_S)
+        wrong = await self._ask_all(ports, within_s=self._ready_timeout_s)
         return list(dict.fromkeys(self._said(port, error) for port, error in wrong.items()))
 
     async def check(self, ports: Collection[str]) -> None:

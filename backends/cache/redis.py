@@ -22,7 +22,7 @@ from redis.exceptions import (
 )
 
 from backends.cache import KEY_TTL_S, Claim, Held
-from backends.cache.redis_connection import RedisConnection
+from backends.cache.redis_connection import MAX_WAITING, SILENCE_TIMEOUT_S, RedisConnection
 from backends.rate_limits import Allowance
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.ids import MessageId, UserId
@@ -112,12 +112,25 @@ class RedisCache:
     """
 
     def __init__(
-        self, url: str, *, password: str = "", ca: str = "", prefix: str = "knchat:"
+        self,
+        url: str,
+        *,
+        password: str = "",
+        ca: str = "",
+        prefix: str = "knchat:",
+        silence_timeout_s: float = SILENCE_TIMEOUT_S,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         """`url`: redis:// or rediss://, as in the settings; `ca`: a PEM file; `prefix`: of every
         key in Redis.
         """
-        self._connection = RedisConnection(url, password=password, ca=ca)
+        self._connection = RedisConnection(
+            url,
+            password=password,
+            ca=ca,
+            silence_timeout_s=silence_timeout_s,
+            max_waiting=max_waiting,
+        )
         self._prefix = prefix
 
     async def reserve(

@@ -33,7 +33,15 @@ _STEPS: Final = 5
 class RedisConnection:
     """One connection, made again when it is lost. Belongs to one event loop."""
 
-    def __init__(self, url: str, *, password: str, ca: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        password: str,
+        ca: str,
+        silence_timeout_s: float,
+        max_waiting: int,
+    ) -> None:
         """`url` as in the settings. Nothing is sent before the first call."""
         tls = url.startswith("rediss:")
         self._kind: type[Connection] = SSLConnection if tls else Connection
@@ -53,6 +61,7 @@ class RedisConnection:
         self._asked: deque[asyncio.Future[Any]] = deque()
         self._heard_s = 0.0
         self._closed = False
+        self._silence_timeout_s, self._max_waiting = silence_timeout_s, max_waiting
 
     async def call(self, *words: str | bytes | int, limit_s: float) -> Any:
         """The answer to one command.
@@ -64,9 +73,9 @@ class RedisConnection:
         now_s = asyncio.get_running_loop().time()
         if not self._asked:
             self._heard_s = now_s  # no call waited: silence begins now
-        elif now_s - self._heard_s > SILENCE_TIMEOUT_S:
+        elif now_s - self._heard_s > self._silence_timeout_s:
             self.drop()
-        if len(self._asked) >= MAX_WAITING:
+        if len(self._asked) >= self._max_waiting:
             raise RedisConnectionError("too many calls wait for an answer")
         async with _Timeout(limit_s):
             connection = self._connection or await self._connected()

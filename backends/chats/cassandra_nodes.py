@@ -34,10 +34,26 @@ from schemas.errors import ChatError, Malformed, Unavailable
 # comes back to us as an error, and is told here.
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
-RECONNECT_S: Final = (0.25, 1.0)
-"""First and longest pause between two tries of the driver to reach a node again; it tries without
-end.
-"""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a session waits before it tries again."""
+
+    reconnect_s: tuple[float, float] = (0.25, 1.0)
+    """First and longest pause between two tries of the driver to reach a node again; it tries
+    without end.
+    """
+    silence_timeout_s: float = 5.0
+    """After so long without any node another session is made, from the settings: the driver
+    reconnects by itself, but not after a log-in that failed while the nodes were starting, nor when
+    all nodes have new addresses.
+    """
+    retry_delay_s: float = 0.5
+    """Between two tries to make a session."""
+
+
+TIMING: Final = Timing()
+"""What is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +69,7 @@ class Nodes:
     password: str = field(default="", repr=False)
     ca: str = ""
     timeout_s: float = 5.0
+    timing: Timing = TIMING
 
     def connect(self) -> tuple[Cluster, Session]:
         """A new session; blocks.
@@ -80,7 +97,9 @@ class Nodes:
                     row_factory=tuple_factory,
                 )
             },
-            reconnection_policy=ExponentialReconnectionPolicy(*RECONNECT_S, max_attempts=None),
+            reconnection_policy=ExponentialReconnectionPolicy(
+                *self.timing.reconnect_s, max_attempts=None
+            ),
             # Without it a second request waits until the node's kernel has acknowledged the first,
             # which it puts off for 40 ms (measured).
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],

@@ -41,11 +41,6 @@ MAX_WAITING: Final = 4_096  # calls, as in blocking.py
 # (decisions/0018). Cassandra warns in its log of batches over more than 10 partitions or 5 KiB.
 MAX_BATCH_STATEMENTS: Final = 10
 MAX_BATCH_BYTES: Final = 4_096
-# The driver reconnects by itself, but not always: not after a log-in that failed while the nodes
-# were starting, not when all nodes have new addresses. After this long without any node another
-# session is made, from the settings.
-SILENCE_TIMEOUT_S: Final = 5.0
-RETRY_DELAY_S: Final = 0.5
 ONCE_TIMEOUT_S: Final = 60.0
 
 
@@ -219,7 +214,7 @@ class CassandraSession:
             return
         now = time.monotonic()
         self._silent_since = self._silent_since or now
-        if now - self._silent_since >= SILENCE_TIMEOUT_S and self._live is live:
+        if now - self._silent_since >= self._nodes.timing.silence_timeout_s and self._live is live:
             log.info("no node of Cassandra for a while, connecting anew")
             self._live = self._silent_since = None
             threading.Thread(
@@ -229,7 +224,9 @@ class CassandraSession:
     def _open(self) -> _Live:
         if self._live is not None:
             return self._live
-        if self._failed is not None and time.monotonic() < self._failed[0] + RETRY_DELAY_S:
+        if self._failed is not None and (
+            time.monotonic() < self._failed[0] + self._nodes.timing.retry_delay_s
+        ):
             raise self._failed[1]  # of the callers that wait together one tries
         try:
             cluster, session = self._nodes.connect()

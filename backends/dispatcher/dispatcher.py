@@ -88,6 +88,7 @@ class Dispatcher:
         namespace: str = "chat",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         held_events: int | None = None,
+        retry_cooldown_s: float = RETRY_COOLDOWN_S,
     ) -> None:
         """`held_events`: with so many in memory nothing is polled; left out: MAX_HELD_EVENTS.
 
@@ -95,6 +96,7 @@ class Dispatcher:
         """
         self._source, self._reads, self._appends, self._post = source, reads, appends, post
         self._namespace, self._sleep = namespace, sleep
+        self._retry_cooldown_s = retry_cooldown_s
         self._held_events = MAX_HELD_EVENTS if held_events is None else held_events
         self._prefixes = Prefixes()
         self.up = asyncio.Event()
@@ -231,7 +233,7 @@ class Dispatcher:
         """The place of a retry."""
         if later:
             asyncio.get_running_loop().call_later(
-                jittered(1.5 * RETRY_COOLDOWN_S, least=1 / 3), self._retrying.release
+                jittered(1.5 * self._retry_cooldown_s, least=1 / 3), self._retrying.release
             )
         else:
             self._retrying.release()

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from backends import health
+from backends.health import Health
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Malformed, Unavailable, Unfit
@@ -117,11 +117,11 @@ async def test_a_package_that_is_not_installed_is_named(backends, answer):
     ]
 
 
-async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
+async def test_a_ping_that_hangs_is_asked_once(backends, answer):
     """No caller waits longer than a probe may, and however many probes come,
     one ping is under way.
     """
-    monkeypatch.setattr(health, "READY_TIMEOUT_S", 0.02)
+    backends.health = Health(backends, ready_timeout_s=0.02)
     pings, answers = [], asyncio.Event()
 
     async def hang():
@@ -140,11 +140,11 @@ async def test_a_ping_that_hangs_is_asked_once(backends, answer, monkeypatch):
     assert len(pings) == 2
 
 
-async def test_a_start_has_a_longer_timeout_than_a_probe(backends, answer, monkeypatch):
+async def test_a_start_has_a_longer_timeout_than_a_probe(backends, answer):
     """A busy machine takes its time to load drivers: a wrong setting that is told only then still
     stops the start.
     """
-    monkeypatch.setattr(health, "READY_TIMEOUT_S", 0.02)
+    backends.health = Health(backends, ready_timeout_s=0.02)
     loaded = asyncio.Event()
 
     async def refuse():

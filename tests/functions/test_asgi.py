@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from backends.clock import Clock, Reading
+from backends.health import Health
 from backends.wiring import Backends
 from functions.runtime import asgi, openapi
 from functions.runtime.context import use_backends
@@ -271,7 +272,7 @@ async def ready_of(*targets):
         return await http.get("/readyz")
 
 
-async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch):
+async def test_a_clock_that_no_store_has_set_is_not_ready(backends):
     """A target that signs, or refuses by time, says so; one that does neither is ready.
 
     A wrong machine's clock is told, and does no harm.
@@ -279,7 +280,7 @@ async def test_a_clock_that_no_store_has_set_is_not_ready(backends, monkeypatch)
     await backends.accounts.ping()
     backends.clock = Clock(alone=False, wall=lambda: 1_800_003_600.0, elapsed=lambda: 0.0)
     assert "clock" in (await ready_of("accounts")).json()["message"]
-    monkeypatch.setattr("backends.health.READY_TIMEOUT_S", 30)
+    backends.health = Health(backends, ready_timeout_s=30)
     assert (await ready_of("send")).status_code == 200
 
     backends.clock.synchronise(Reading(1_800_000_000_000, 0.0, 0.0))

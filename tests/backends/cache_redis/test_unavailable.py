@@ -14,7 +14,7 @@ import uuid
 import pytest
 import redis
 
-from backends.cache import KEY_TTL_S, redis_connection
+from backends.cache import KEY_TTL_S
 from backends.cache.redis import CALL_TIMEOUT_S
 from schemas.errors import Unavailable
 from tests.backends.cache_redis.calls import all_calls, answering, unavailable, url_of
@@ -69,9 +69,9 @@ async def test_a_server_that_hangs_costs_a_call_its_timeout_and_no_more(cache, s
     assert await cache.get("name") == b"value"
 
 
-async def test_a_dead_connection_is_given_up(cache, server, monkeypatch, admin):
+async def test_a_dead_connection_is_given_up(connect, server, admin):
     """The machine behind it went without a word: nothing ends the connection but us."""
-    monkeypatch.setattr(redis_connection, "SILENCE_TIMEOUT_S", 2 * CALL_TIMEOUT_S)
+    cache = connect(silence_timeout_s=2 * CALL_TIMEOUT_S)
     await cache.ping()
     before = cache._connection._connection
     server.pause("redis")
@@ -96,9 +96,9 @@ async def test_a_server_that_hangs_at_the_start_is_unavailable(connect, server):
     await cache.ping()
 
 
-async def test_waiting_calls_are_bounded(cache, server, monkeypatch):
+async def test_waiting_calls_are_bounded(connect, server):
     """Those that were given up count until they are answered: the server has them to do still."""
-    monkeypatch.setattr(redis_connection, "MAX_WAITING", 3)
+    cache = connect(max_waiting=3)
     await cache.ping()
     server.pause("redis")
     results = await asyncio.gather(*[cache.get("name") for _ in range(5)], return_exceptions=True)
@@ -109,10 +109,9 @@ async def test_waiting_calls_are_bounded(cache, server, monkeypatch):
         await answering(cache)
 
 
-async def test_a_dead_connection_with_a_full_queue_is_given_up_too(cache, server, monkeypatch):
+async def test_a_dead_connection_with_a_full_queue_is_given_up_too(connect, server):
     """No call waits for room: silence ends the connection."""
-    monkeypatch.setattr(redis_connection, "MAX_WAITING", 1)
-    monkeypatch.setattr(redis_connection, "SILENCE_TIMEOUT_S", CALL_TIMEOUT_S)
+    cache = connect(max_waiting=1, silence_timeout_s=CALL_TIMEOUT_S)
     await cache.ping()
     server.pause("redis")
     await unavailable(cache.get("name"), cache.get("name"))

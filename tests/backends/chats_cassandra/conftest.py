@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from backends.chats.cassandra import CassandraChats
@@ -32,6 +34,12 @@ async def proxy(cassandra_settings):
 
 
 @pytest.fixture
-def chats(connect, proxy):
-    """An adapter behind that proxy, with a short timeout."""
-    return connect(places=(f"127.0.0.1:{proxy.port}",), timeout_s=TIMEOUT_S)
+def behind(connect, proxy):
+    """Opens adapters behind that proxy, with a short timeout."""
+    return partial(connect, places=(f"127.0.0.1:{proxy.port}",), timeout_s=TIMEOUT_S)
+
+
+@pytest.fixture
+def chats(behind):
+    """One of them."""
+    return behind()

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from backends.chats import cassandra_nodes, cassandra_session
+from backends.chats import cassandra_session
+from backends.chats.cassandra_nodes import Timing
 from schemas.errors import Unavailable
 from tests.backends.chat_pairs import NOW, ids_of, newest
 from tests.backends.chats_cassandra.answered import TIMEOUT_S, until_answered
@@ -26,9 +27,9 @@ async def test_a_store_that_starts_late_is_unavailable_until_then(chats, proxy, 
     assert ids_of(await newest(chats, pair.chat)) == [NOW]
 
 
-async def test_many_vain_tries_leave_no_threads(chats, proxy, monkeypatch):
+async def test_many_vain_tries_leave_no_threads(behind, proxy):
     """An outage may last for days."""
-    monkeypatch.setattr(cassandra_session, "RETRY_DELAY_S", 0.0)
+    chats = behind(timing=Timing(retry_delay_s=0.0))
     proxy.refusing = True
     counts = []
     for _ in range(8):
@@ -86,12 +87,11 @@ async def test_connections_that_break_are_made_again(chats, proxy, pair):
     assert ids_of(page) == [NOW + 2, NOW + 1, NOW]
 
 
-async def test_after_a_long_silence_the_session_is_recreated(chats, proxy, pair, monkeypatch):
+async def test_after_a_long_silence_the_session_is_recreated(behind, proxy, pair):
     """The driver gives up for good in some cases, such as a log-in refused by a node that is
     starting.
     """
-    monkeypatch.setattr(cassandra_session, "SILENCE_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(cassandra_nodes, "RECONNECT_S", (600.0, 600.0))
+    chats = behind(timing=Timing(silence_timeout_s=0.1, reconnect_s=(600.0, 600.0)))
     await chats.put([pair.message(NOW)])
     proxy.refusing = True
     await proxy.cut()

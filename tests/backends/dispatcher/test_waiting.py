@@ -47,7 +47,7 @@ async def start(embedded):
         retry_policy=SHORT,
         sleep=None,
         appends=embedded,
-        held_events=None,
+        **options,
     ):
         source = Source(
             topic=COMMANDS,
@@ -62,7 +62,7 @@ async def start(embedded):
             appends=appends,
             post=post,
             sleep=sleep or Naps(),
-            held_events=held_events,
+            **options,
         )
         dispatcher.task = asyncio.create_task(dispatcher.run())
         running.append(dispatcher)
@@ -166,12 +166,11 @@ async def test_ours_may_be_held_to_what_the_dispatcher_holds(embedded, start):
     assert not function.good.is_set()
 
 
-async def test_so_many_retries_at_once_and_a_second(embedded, start, monkeypatch):
+async def test_so_many_retries_at_once_and_a_second(embedded, start):
     """However many events wait, the function and what it cannot reach are spared."""
-    monkeypatch.setattr(module, "RETRY_COOLDOWN_S", 3_600.0)
     function = Undecided()
     await append(embedded, *[event(number) for number in range(3 * MAX_CONCURRENT_RETRIES)])
-    dispatcher = await start(in_process(function))
+    dispatcher = await start(in_process(function), retry_cooldown_s=3_600.0)
     async with asyncio.timeout(TIMEOUT_S):
         while function.asked < 4 * MAX_CONCURRENT_RETRIES:
             await asyncio.sleep(0)
@@ -189,13 +188,12 @@ async def test_retries_that_began_together_do_not_stay_together(embedded, start,
     """
     loop, held = asyncio.get_running_loop(), []
     call_later = loop.call_later
-    monkeypatch.setattr(module, "RETRY_COOLDOWN_S", 3_600.0)
     monkeypatch.setattr(
         loop, "call_later", lambda delay, *what: (held.append(delay), call_later(delay, *what))[1]
     )
     function = Undecided()
     await append(embedded, *[event(number) for number in range(MAX_CONCURRENT_RETRIES)])
-    dispatcher = await start(in_process(function))
+    dispatcher = await start(in_process(function), retry_cooldown_s=3_600.0)
     async with asyncio.timeout(TIMEOUT_S):
         while sum(delay > 1_000 for delay in held) < MAX_CONCURRENT_RETRIES:
             await asyncio.sleep(0)
