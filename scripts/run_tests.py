@@ -22,8 +22,12 @@ from typing import IO, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 PRODUCTS: Final = "products"
+PRODUCTS_ON_REAL_PARTS: Final = "products on the real parts"
 JOBS: Final = {
-    # These start products on the real servers; the users of the secure Kafka join its groups.
+    "deploy": ("tests/deploy",),
+    "backends": ("tests/backends",),
+    # These start products; those of them that do on the real servers are a job of their own. The
+    # users of the secure Kafka join its groups.
     PRODUCTS: (
         "tests/journeys",
         "tests/knchat",
@@ -31,8 +35,6 @@ JOBS: Final = {
         "tests/servers",
         "tests/deploy/test_kafka_users.py",
     ),
-    "deploy": ("tests/deploy",),
-    "backends": ("tests/backends",),
     "Terraform and images": (
         "tests/deploy/test_images.py",
         "tests/deploy/test_terraform.py",
@@ -49,6 +51,10 @@ ON_REAL_PARTS: Final = {
     "journeys on the real parts, through a sink": ("tests/journeys", "--real", "--sink"),
 }
 """Jobs that run tests of another once more."""
+UNMEASURED: Final = {"deploy", "Terraform and images", *ON_REAL_PARTS}
+"""Jobs without coverage: they run what other jobs cover, in many processes that would each pay for
+it.
+"""
 SIDE_BY_SIDE: Final = 3
 SLOWEST: Final = 40
 _REPORT_INTERVAL_S: Final = 60.0
@@ -79,11 +85,10 @@ class Job:
         """In a group of its own, so that Ctrl-C reaches it through us, once."""
         self.began_s = time.monotonic()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - read until the end of the run
+        measured = () if self.name in UNMEASURED else ("-m", "coverage", "run")
         command = [
             sys.executable,
-            "-m",
-            "coverage",
-            "run",
+            *measured,
             "-m",
             "pytest",
             f"--durations={SLOWEST}",
@@ -135,12 +140,18 @@ def main() -> int:
     jobs = [
         Job(
             name,
-            [*paths, "-m", f"not timed{fast}", *asked.options],
-            starts_products=name == PRODUCTS,
+            [
+                *paths,
+                "-m",
+                f"not timed{fast}{' and not real' if name == PRODUCTS else ''}",
+                *asked.options,
+            ],
         )
         for name, paths in paths_of_jobs()
     ]
     if not asked.quick:
+        real = [*dict(paths_of_jobs())[PRODUCTS], "-m", "not timed and real", *asked.options]
+        jobs.insert(0, Job(PRODUCTS_ON_REAL_PARTS, real, starts_products=True))
         jobs += [
             Job(name, [*words, *asked.options], starts_products=True)
             for name, words in ON_REAL_PARTS.items()

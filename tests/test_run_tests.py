@@ -19,6 +19,7 @@ OPTIONS = (
 )
 GOOD = "def test_good():\n    pass\n"
 BAD = "def test_bad():\n    assert 'planted' == {}\n"
+REAL = "import pytest\n@pytest.mark.real\ndef test_real():\n    assert False\n"
 TIMED = "import pytest\n@pytest.mark.timed\ndef test_timed():\n    {}\n"
 
 
@@ -81,12 +82,15 @@ def test_a_failure_of_any_job_is_one_of_the_run(start):
     them, alone.
     """
     running = start(
-        deploy=BAD.format("'d'"), schemas=BAD.format("'s'"), backends=TIMED.format("assert False")
+        deploy=BAD.format("'d'"),
+        schemas=BAD.format("'s'"),
+        backends=TIMED.format("assert False"),
+        servers=REAL,
     )
     out, _ = running.communicate(timeout=120)
 
     assert running.returncode == 1
-    assert "FAILED: the others, deploy, what measures times\n" in out
+    assert "FAILED: products on the real parts, the others, deploy, what measures times\n" in out
     assert "assert 'planted' == 'd'" in out
     assert "assert 'planted' == 's'" in out
     assert out.index("\n-- the others") < out.index("\n-- what measures times")
@@ -121,4 +125,4 @@ def test_ctrl_c_ends_all_jobs(start, tmp_path):
     assert len(list((tmp_path / "tests").glob("*/*.ended"))) == 2
     assert "\n-- deploy" in out
     assert "\n-- products" in out
-    assert "real parts" not in out
+    assert "journeys on the real parts" not in out
