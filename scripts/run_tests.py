@@ -135,7 +135,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="without slow tests and real servers")
     parser.add_argument("options", nargs="*", metavar="...", help="behind --: more for each pytest")
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell that runs us in the background has SIGINT ignored, and the jobs would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     fast = " and not slow and not real" if asked.quick else ""
     jobs = [
         Job(

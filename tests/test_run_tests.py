@@ -106,8 +106,11 @@ def test_all_that_passes_is_0(start):
     assert out.count(" passed in ") == 7
 
 
-def test_ctrl_c_ends_all_jobs(start, tmp_path):
-    """Their fixtures are ended, and what they have said is shown."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_all_jobs(start, tmp_path, number):
+    """Their fixtures are ended, and what they have said is shown; also when a shell in the
+    background has SIGINT ignored.
+    """
     waits = (
         "import pathlib, pytest, time\n"
         "@pytest.fixture\ndef held():\n"
@@ -115,10 +118,14 @@ def test_ctrl_c_ends_all_jobs(start, tmp_path):
         "pathlib.Path(__file__).with_suffix('.ended').touch()\n"
         "def test_waits(held):\n    time.sleep(60)\n"
     )
-    running = start(deploy=waits, journeys=waits)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        running = start(deploy=waits, journeys=waits)
+    finally:
+        signal.signal(signal.SIGINT, before)
     while len(list((tmp_path / "tests").glob("*/*.began"))) < 2:
         assert running.poll() is None
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     out, _ = running.communicate(timeout=60)
 
     assert running.returncode == 130
