@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from backends.log import ConsumerRecord
 from backends.log.by_time import OffsetRange
 from backends.telemetry.metrics import count
-from functions.domain.audit_log import LONG_SKEW_MS, SKEW_MS, AuditLog, Scope, event_of
+from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, Scope, event_of
 from functions.domain.audit_rows import Keep, Rows
 from functions.domain.records import Writer
 from schemas.errors import Malformed
@@ -120,7 +120,13 @@ class Audit:
         Raises Unavailable when the log or a store is: a later run goes on from there.
         """
         await self._commands()
-        rows = Rows(self._backends, self._log, self.tally, self._keep)
+        rows = Rows(
+            self._backends,
+            self._log,
+            self.tally,
+            self._keep,
+            commit_interval=self._scope.commit_interval,
+        )
         await rows.run()
         self.tally.under_way = self._log.under_way
         self._report()
@@ -159,12 +165,14 @@ class Audit:
         began_ms = min(place.at_ms for place in waiting.values())
         made_ms = min(unix_ms_of(command) for command in waiting)
         await self._log.strike(
-            waiting, near_ms=began_ms - SKEW_MS, far_ms=min(began_ms, made_ms) - LONG_SKEW_MS
+            waiting,
+            near_ms=began_ms - self._log.skew_ms,
+            far_ms=min(began_ms, made_ms) - LONG_SKEW_MS,
         )
         if waiting:
             await self._strike_handed_on(waiting, began_ms)
         dead = (
-            waiting.keys() & (await self._log.letters(began_ms - SKEW_MS)).commands
+            waiting.keys() & (await self._log.letters(began_ms - self._log.skew_ms)).commands
             if waiting
             else set()
         )
@@ -179,7 +187,7 @@ class Audit:
     async def _strike_handed_on(self, waiting: dict[int, _Place], began_ms: int) -> None:
         """A command that lies in chat-retries later on is audited there, or under way."""
         async for record, commands in self._log.commands(
-            await self._log.from_time(RETRIES, began_ms - SKEW_MS)
+            await self._log.from_time(RETRIES, began_ms - self._log.skew_ms)
         ):
             place = _Place(record.at_ms, record.topic, record.partition, record.offset)
             for command in commands:

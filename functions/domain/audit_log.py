@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GROUP: Final = "audit"
-SKEW_MS: Final = 10_000
-"""Records are dated by who appends them: an outcome may so seem older than its command."""
 LONG_SKEW_MS: Final = 600_000
 """Before anything is taken for missing, its outcome is searched from so long before its id was
 made: a clock may have been set.
@@ -68,6 +66,10 @@ class Scope:
     since_ms: int | None = None
     rate: int = 20_000
     commits: bool = False
+    commit_interval: int = 10_000
+    """Outcomes after which the place is kept: a killed audit looks at so many again."""
+    skew_ms: int = 10_000
+    """Records are dated by who appends them: an outcome may so seem older than its command."""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class AuditLog:
             scope,
             progress,
         )
+        self.skew_ms = scope.skew_ms
         self._free_s = self._clock.elapsed_s()
         self._unbroken = 0
         self._letters: Letters | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from backends.chats import Pointers, Stretch
 from backends.log import ConsumerRecord
-from functions.domain.audit_log import LONG_SKEW_MS, SKEW_MS, AuditLog, event_of
+from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, event_of
 from functions.domain.records import Writer
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
@@ -35,8 +35,6 @@ Place = tuple[ChatId, MessageId]
 MAX_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """Outcomes that are looked up together, and held for it."""
-COMMIT_INTERVAL: Final = 10_000
-"""Outcomes after which the place is kept: a killed audit looks at so many again."""
 APART_MS: Final = 10_000
 """Ids of a chat that are further apart are no stretch: between them may lie any number of messages,
 and all are read.
@@ -68,7 +66,17 @@ class _Accepted(NamedTuple):
 class Rows:
     """One run over what is due of chat-messages."""
 
-    def __init__(self, backends: Backends, log_: AuditLog, tally: Tally, keep: Keep | None) -> None:
+    def __init__(
+        self,
+        backends: Backends,
+        log_: AuditLog,
+        tally: Tally,
+        keep: Keep | None,
+        *,
+        commit_interval: int,
+    ) -> None:
+        """`commit_interval`: see `Scope`."""
+        self._commit_interval = commit_interval
         self._backends, self._log, self._tally, self._keep = backends, log_, tally, keep
         self._unasked: set[Place] = set()
         self._recent: deque[AbstractSet[Place]] = deque(maxlen=RECENT)
@@ -92,7 +100,7 @@ class Rows:
             if len(some) >= MAX_BATCH or size >= MAX_BATCH_BYTES:
                 await self._check(some)
                 some, size = [], 0
-                if since >= COMMIT_INTERVAL:
+                if since >= self._commit_interval:
                     await self._log.commit(places)
                     places, since = {}, 0
         await self._check(some)
@@ -118,7 +126,7 @@ class Rows:
             sound = sum(one.what == what for one in some) - sum(one.what == what for one in missing)
             self._tally.add(what, "sound", n=sound)
         if missing:
-            dead = (await self._log.letters(missing[0].record.at_ms - SKEW_MS)).outcomes
+            dead = (await self._log.letters(missing[0].record.at_ms - self._log.skew_ms)).outcomes
             self._add("dead", [one for one in missing if one.command.id in dead])
             missing = await self._not_handed_on(
                 [one for one in missing if one.command.id not in dead]
@@ -139,7 +147,7 @@ class Rows:
         if not missing:
             return []
         last: dict[int, tuple[int, str, int, int]] = {}
-        since_ms = min(one.record.at_ms for one in missing) - SKEW_MS
+        since_ms = min(one.record.at_ms for one in missing) - self._log.skew_ms
         async for record, outcomes in self._log.outcomes(
             await self._log.from_time(HISTORY_RETRIES, since_ms)
         ):
@@ -236,7 +244,10 @@ class Rows:
             }
             unasked = unasked[len(together) :]
             await self._log.strike(
-                together, near_ms=made_ms - SKEW_MS, far_ms=made_ms - LONG_SKEW_MS, accepted=True
+                together,
+                near_ms=made_ms - self._log.skew_ms,
+                far_ms=made_ms - LONG_SKEW_MS,
+                accepted=True,
             )
             self._tally.add("unasked", "missing", together)
 

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S: Final = 1.0
-"""How long a call waits for the log.
-
-Longer is no use to its caller: the log-ins have ended already.
-"""
 MAX_BATCH: Final = 256
 RETRY: Final = Backoff(first_s=0.2, max_s=5.0)
 MAX_RETRIES: Final = 200
@@ -46,7 +41,9 @@ After that no token is left to be refused, and the next ending tries again anywa
 class Outbox:
     """What one process publishes. `Context` makes it."""
 
-    def __init__(self, backends: Backends) -> None:
+    def __init__(self, backends: Backends, *, timeout_s: float) -> None:
+        """`timeout_s`: how long a call waits for the log."""
+        self._timeout_s = timeout_s
         self._cache, self._log_ins = backends.cache, backends.log_ins
         self._reads, self._appends = backends.reads, backends.appends
         self._clock, self._token_s = backends.clock, backends.settings.token_s
@@ -54,7 +51,7 @@ class Outbox:
         self._publishing: asyncio.Task[None] | None = None
 
     async def publish(self, endings: Sequence[Ending]) -> None:
-        """Returns when caches and the log have been told, or have not answered for TIMEOUT_S: then
+        """Returns when caches and the log have been told, or have not answered in time: then
         publishing goes on behind.
         """
         if not endings:
@@ -69,7 +66,7 @@ class Outbox:
         self._wanted = True
         if self._publishing is None or self._publishing.done():
             self._publishing = asyncio.create_task(self._publish())
-        await asyncio.wait([self._publishing], timeout=TIMEOUT_S)
+        await asyncio.wait([self._publishing], timeout=self._timeout_s)
 
     async def _publish(self) -> None:
         tries = 0

@@ -28,14 +28,8 @@ if TYPE_CHECKING:
 
     from backends.chats import Chats, Direction
     from backends.wiring import Backends
-    from functions.runtime.context import Context
+    from functions.runtime.context import Context, Timing
 
-QUERY_TIMEOUT_S: Final = 8.0
-"""What the questions of an event may take: the handler has 10 s, and who asked waits as long."""
-MAX_DELAY_S: Final = 0.05
-"""So long a quick answer waits for those that were asked with it: a record costs more than an
-answer.
-"""
 MAX_ITEMS_EACH_TURN: Final = 256
 """About so many items of one user are answered before others' questions: beside a flood of whole
 pages others' p99 is 11 ms, else 19.
@@ -47,16 +41,21 @@ starts.
 
 
 async def answer(
-    queries: Sequence[pb.Query], writer: Writer, backends: Backends, *, now_ms: int
+    queries: Sequence[pb.Query],
+    writer: Writer,
+    backends: Backends,
+    *,
+    now_ms: int,
+    timing: Timing,
 ) -> None:
     """Appends the answers to all queries whose client still waits at `now_ms` (Unix milliseconds).
 
     Each question has a time of its own, and answers go out as they come: those that come within
-    MAX_DELAY_S in one record a partition. Raises Unavailable when a store or the log does not
+    `answers_delay_s` in one record a partition. Raises Unavailable when a store or the log does not
     answer; what could be answered has been by then, and an answer may come twice.
     """
     waiting = [query for query in queries if query.deadline_ms > now_ms]
-    until_s = asyncio.get_running_loop().time() + QUERY_TIMEOUT_S
+    until_s = asyncio.get_running_loop().time() + timing.queries_timeout_s
     count("knchat_queries_total", len(queries) - len(waiting), answer="expired")
     failed: BaseException | None = None
     turns, pending = iter(_turns(waiting)), dict[asyncio.Task[pb.Answer], UserId]()
@@ -72,7 +71,7 @@ async def answer(
             }
             pending |= turn
             if turn:
-                done, _ = await asyncio.wait(turn, timeout=MAX_DELAY_S)
+                done, _ = await asyncio.wait(turn, timeout=timing.answers_delay_s)
             elif pending:
                 done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             else:
@@ -205,4 +204,5 @@ async def history(queries: pb.Queries, event: Event, context: Context) -> None:
         Writer("history", event),
         context.backends,
         now_ms=context.backends.clock.now_ms(),
+        timing=context.timing,
     )

@@ -17,6 +17,7 @@ from msgspec import Struct
 from backends.chats import HistoryMessage, Watermark
 from backends.telemetry.metrics import count
 from functions.domain.records import Writer
+from functions.runtime.context import TIMING
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
@@ -28,7 +29,7 @@ from schemas.topics import DELIVERIES, HISTORY_GROUPS
 if TYPE_CHECKING:
     from backends.chats import Chats
     from backends.wiring import Backends
-    from functions.runtime.context import Context
+    from functions.runtime.context import Context, Timing
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,6 @@ MAX_CONCURRENT: Final = 16
 """Users whose unread messages are counted side by side: 256 marks on a store of 45 ms a read are a
 second, not twelve.
 """
-COUNT_TIMEOUT_S: Final = 3.0
-"""Of the 10 s of a handler: the counts of a slow store must not fail what is written already."""
 
 
 class Kept(Struct, Generic[Row], frozen=True):
@@ -87,7 +86,9 @@ def row_of(command: pb.Command) -> Any:
     return kept.row(command)
 
 
-async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backends) -> None:
+async def keep(
+    outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backends, *, timing: Timing = TIMING
+) -> None:
     """Writes what was accepted and appends `unread` deliveries for those who have read.
 
     An impossible row becomes a dead letter alone. Raises Unavailable when a store or the log does
@@ -108,7 +109,7 @@ async def keep(outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backend
         impossible += await _write(rows[body], kept.write(backends.chats))
     records = [writer.dead_letter(outcome, reason) for outcome, reason in impossible]
     read = {(mark.user, mark.chat) for _, mark in rows["mark"] if mark.read}
-    if unread := await _unread(read, backends.chats):
+    if unread := await _unread(read, backends.chats, timing.counts_timeout_s):
         records += writer.deliveries(unread, await backends.reads.partitions(DELIVERIES))
     if records:
         await backends.appends.append(records)
@@ -138,10 +139,12 @@ async def _write(
     return []
 
 
-async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[pb.Delivery]:
+async def _unread(
+    read: Iterable[tuple[UserId, ChatId]], chats: Chats, timeout_s: float
+) -> list[pb.Delivery]:
     """What each user who has read is told, on all devices: how much of the chat is unread now.
 
-    Who could not be counted within COUNT_TIMEOUT_S is told nothing this time: the watermarks are
+    Who could not be counted within `timeout_s` is told nothing this time: the watermarks are
     written, and the next mark counts again.
     """
     of_user: dict[UserId, list[ChatId]] = {}
@@ -168,7 +171,7 @@ async def _unread(read: Iterable[tuple[UserId, ChatId]], chats: Chats) -> list[p
         asyncio.create_task(counted(user, chats_read)) for user, chats_read in of_user.items()
     ]
     try:
-        await asyncio.wait(counting, timeout=COUNT_TIMEOUT_S)
+        await asyncio.wait(counting, timeout=timeout_s)
     finally:
         for task in counting:
             task.cancel()
@@ -191,4 +194,4 @@ async def persist(outcomes: pb.Outcomes, event: Event, context: Context) -> None
 
     Writes history and chat states.
     """
-    await keep(outcomes.outcomes, Writer("persist", event), context.backends)
+    await keep(outcomes.outcomes, Writer("persist", event), context.backends, timing=context.timing)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from backends.telemetry import tracing
 from schemas.errors import Malformed, Unavailable
@@ -23,16 +25,54 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """Seconds that the functions wait."""
+
+    handler_timeout_s: float = 10.0
+    """The dispatcher gives up after 15 s and asks again while a late handler would still be
+    running: a handler ends before that (design.md D11).
+    """
+    body_timeout_s: float = 2.0
+    """From the head of a request to the end of its body.
+
+    Who sends more slowly keeps nothing busy but a connection.
+    """
+    queries_timeout_s: float = 8.0
+    """What the questions of an event may take: the handler has 10 s, and who asked waits as long.
+    """
+    answers_delay_s: float = 0.05
+    """So long a quick answer waits for those that were asked with it: a record costs more than an
+    answer.
+    """
+    counts_timeout_s: float = 3.0
+    """Of the 10 s of a handler: the counts of a slow store must not fail what is written already.
+    """
+    revocations_timeout_s: float = 1.0
+    """How long a call that ended log-ins waits for the log.
+
+    Longer is no use to its caller: the log-ins have ended already.
+    """
+
+
+TIMING: Final = Timing()
+"""What is served."""
+
 _context: Context | None = None
 
 
-def use_backends(backends: Backends | None) -> None:
+def use_backends(backends: Backends | None, timing: Timing = TIMING) -> None:
     """Makes all functions of this process work on these stores.
 
     None: on those of the environment, opened at the next event.
     """
     global _context  # noqa: PLW0603 - functions-framework calls a target with the event alone
-    _context = None if backends is None else Context(backends)
+    _context = None if backends is None else Context(backends, timing)
+
+
+def current_timing() -> Timing:
+    """That of the context, where there is one: an event may fail before it is made."""
+    return TIMING if _context is None else _context.timing
 
 
 def current_context() -> Context:
@@ -62,8 +102,9 @@ def current_context() -> Context:
 class Context:
     """One for each Backends."""
 
-    def __init__(self, backends: Backends) -> None:
+    def __init__(self, backends: Backends, timing: Timing = TIMING) -> None:
         self.backends = backends
+        self.timing = timing
 
     @cached_property
     def policy(self) -> Policy:
@@ -91,4 +132,4 @@ class Context:
         """What gateways are told of log-ins that have ended."""
         from functions.domain.outbox import Outbox  # noqa: PLC0415 - see above
 
-        return Outbox(self.backends)
+        return Outbox(self.backends, timeout_s=self.timing.revocations_timeout_s)

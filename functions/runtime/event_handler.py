@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 
 from backends.telemetry import tracing
 from backends.telemetry.metrics import count, observe
-from functions.runtime.context import Context, current_context
+from functions.runtime.context import Context, current_context, current_timing
 from schemas import cloudevents
 from schemas.cloudevents import Event
 from schemas.errors import ChatError, Malformed, Unavailable
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The dispatcher gives up after 15 s and asks again while a late handler would still be running: a
-# handler ends before that (design.md D11).
-HANDLER_TIMEOUT_S: Final = 10.0
 REASON: Final = "kne-reason"
 """The only `kne-` header there is: a name outside a-z0-9 after `kne-` wedges the partition for good
 (measured).
@@ -175,14 +172,15 @@ async def _verdict_of(
     work: Callable[[], Awaitable[None]], place: dict[str, str]
 ) -> HTTPException | None:
     """Does the work. None: it is done."""
+    timeout_s = current_timing().handler_timeout_s
     try:
-        async with asyncio.timeout(HANDLER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await work()
     except (Unavailable, TimeoutError) as error:
         log.info(
             "event not done, to be tried again", extra={**place, "cause": str(error) or "timeout"}
         )
-        return HTTPException(503, detail=str(error) or f"not done within {HANDLER_TIMEOUT_S:.0f} s")
+        return HTTPException(503, detail=str(error) or f"not done within {timeout_s:.0f} s")
     except ChatError as error:
         log.warning("event refused for good", extra={**place, "reason": reason_of(error)})
         return HTTPException(422, detail=error.message, headers={REASON: reason_of(error)})

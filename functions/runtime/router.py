@@ -22,10 +22,9 @@ from starlette.routing import Route, Router
 from backends.fair import work_for
 from backends.telemetry import tracing
 from backends.telemetry.metrics import count, observe
-from functions.runtime import event_handler
 from functions.runtime.auth import authenticate
 from functions.runtime.client_address import UNKNOWN_ADDRESS, client_address
-from functions.runtime.context import current_context
+from functions.runtime.context import current_context, current_timing
 from functions.runtime.problems import problem_response
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
@@ -41,11 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 65_536
-BODY_TIMEOUT_S: Final = 2.0
-"""From the head of a request to the end of its body.
-
-Who sends more slowly keeps nothing busy but a connection.
-"""
 
 
 def router_of(endpoints: Iterable[Endpoint]) -> Router:
@@ -88,21 +82,19 @@ class _Resource:
 
 async def _answer(request: Request, endpoints: Mapping[str, Endpoint]) -> tuple[str, Response]:
     """The name of the call, and its answer."""
-    started = time.perf_counter()
+    started, timeout_s = time.perf_counter(), current_timing().handler_timeout_s
     name = "none"
     try:
         endpoint = _chosen(request.method, endpoints)
         name = endpoint.name
-        async with asyncio.timeout(event_handler.HANDLER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             response = await _call(request, endpoint)
     except ChatError as error:
         response = problem_response(error)
         if isinstance(error, _LateBody):
             response.headers["connection"] = "close"
     except TimeoutError:
-        response = problem_response(
-            Unavailable(f"not done within {event_handler.HANDLER_TIMEOUT_S:.0f} s")
-        )
+        response = problem_response(Unavailable(f"not done within {timeout_s:.0f} s"))
     except ClientDisconnect:
         response = problem_response(Malformed("the body ended early", field="body"))
     except _NoSuchMethod as error:
@@ -165,7 +157,11 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
     if caller is not None:
         work_for(str(caller.user))
     query = None if endpoint.query is None else endpoint.query.read(_query(request))
-    body = None if endpoint.body is None else endpoint.body.read(await _body(request))
+    body = (
+        None
+        if endpoint.body is None
+        else endpoint.body.read(await _body(request, context.timing.body_timeout_s))
+    )
     given = {
         **request.path_params,
         "body": body,
@@ -205,7 +201,7 @@ def _whose(caller: Claims | None, body: endpoints.Body | None, address: str) -> 
     }
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, timeout_s: float) -> bytes:
     if (
         request.headers.get("content-type", "").partition(";")[0].strip().lower()
         != "application/json"
@@ -213,7 +209,7 @@ async def _body(request: Request) -> bytes:
         raise Malformed("the content type must be application/json", field="content-type")
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             async for part in request.stream():
                 body += part
                 if len(body) > MAX_BODY_BYTES:
@@ -223,9 +219,7 @@ async def _body(request: Request) -> bytes:
                         code="too_large",
                     )
     except TimeoutError:
-        raise _LateBody(
-            f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again"
-        ) from None
+        raise _LateBody(f"the body did not come within {timeout_s:.0f} s: send it again") from None
     try:
         json.loads(body, object_pairs_hook=without_twins)
     except Twins as error:

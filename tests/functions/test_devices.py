@@ -12,8 +12,8 @@ from backends.clock import Clock
 from backends.coordination import PartitionOwner
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions.domain import outbox, token_rotation
-from functions.runtime.context import current_context, use_backends
+from functions.domain import token_rotation
+from functions.runtime.context import Timing, current_context, use_backends
 from schemas.errors import Unavailable
 from schemas.ids import UserId
 from schemas.tokens import verify
@@ -122,7 +122,7 @@ async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monke
             raise Unavailable("the log does not answer")
         return await append(records)
 
-    monkeypatch.setattr(outbox, "TIMEOUT_S", 0.0)
+    use_backends(backends, Timing(revocations_timeout_s=0.0))
     monkeypatch.setattr(backends.appends, "append", unavailable)
 
     assert (await ann.call("DELETE", "/v1/sessions/current")).status_code == 204

@@ -21,7 +21,7 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from functions.runtime import event_handler
 from functions.runtime.asgi import event_app
-from functions.runtime.context import current_context, use_backends
+from functions.runtime.context import Timing, current_context, use_backends
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.errors import Unavailable
@@ -224,11 +224,11 @@ async def test_what_a_rule_raises_is_one_of_three_verdicts(error, expected, verd
     )
 
 
-async def test_a_handler_that_hangs_stops_itself(backends, event_targets, monkeypatch):
+async def test_a_handler_that_hangs_stops_itself(backends, event_targets):
     """A rule that takes too long is cancelled and the event is 503, before the dispatcher asks
     again.
     """
-    monkeypatch.setattr(event_handler, "HANDLER_TIMEOUT_S", 0.01)
+    use_backends(backends, Timing(handler_timeout_s=0.01))
     ended = []
 
     @event_handler.on_event(pb.Commands)

@@ -9,7 +9,7 @@ import asyncio
 import pytest
 
 from backends.wiring import Backends
-from functions.runtime.context import use_backends
+from functions.runtime.context import Timing, use_backends
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.errors import Unavailable
@@ -137,7 +137,7 @@ async def test_counts_are_made_side_by_side_and_never_fail_the_event(
         for user in others
     }
     await event_targets.post("persist", accepted(*said.values()))
-    monkeypatch.setattr("functions.events.persist.COUNT_TIMEOUT_S", 1.5)
+    use_backends(backends, Timing(counts_timeout_s=1.5))
     unread, never = backends.chats.unread, asyncio.Event()
 
     async def slow(user, chats):

@@ -11,8 +11,9 @@ import pytest
 
 from backends.accounts import Profile
 from functions.domain import passwords
-from functions.runtime import event_handler, openapi, router
+from functions.runtime import openapi
 from functions.runtime.asgi import http_app
+from functions.runtime.context import Timing, use_backends
 from schemas.ids import UserId
 from tests.functions.callers import PASSWORD, Caller, problem
 
@@ -194,10 +195,10 @@ async def test_a_client_that_goes_away_is_no_bug(backends, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_call_that_takes_too_long_ends_itself(anonymous, monkeypatch):
+async def test_a_call_that_takes_too_long_ends_itself(anonymous, backends, monkeypatch):
     """It says so, and when to try again, before the client or a proxy gives up."""
     go_on = threading.Event()
-    monkeypatch.setattr(event_handler, "HANDLER_TIMEOUT_S", 0.05)
+    use_backends(backends, Timing(handler_timeout_s=0.05))
     monkeypatch.setattr(passwords, "_verify", lambda *_: go_on.wait(10))
 
     answer = await anonymous.call(
@@ -230,9 +231,9 @@ async def test_a_bug_answers_in_the_one_shape_and_is_logged(anonymous, backends,
     assert PASSWORD not in caplog.text
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(anonymous, monkeypatch):
+async def test_a_body_that_does_not_come_is_not_waited_for(anonymous, backends):
     """After 2 s the answer is there and the connection ends; other calls are answered meanwhile."""
-    monkeypatch.setattr(router, "BODY_TIMEOUT_S", 0.05)
+    use_backends(backends, Timing(body_timeout_s=0.05))
     never = asyncio.Event()
 
     async def half():

@@ -77,16 +77,17 @@ class Line:
                 SOURCES[topic].group, topic, {number: one.end for number, one in held.items()}
             )
 
-    async def audit(self, *, repair=True, until_ms=None, since_ms=None, **options):
-        """The tally of an audit of all that is there, however young."""
+    async def audit(self, *, repair=True, until_ms=None, since_ms=None, scope=None, **options):
+        """The tally of an audit of all that is there, however young; `scope`: more of `Scope`."""
         until_ms = self.backends.clock.now_ms() + 5_000 if until_ms is None else until_ms
-        scope = Scope(
+        whole = Scope(
             until_ms=until_ms,
             since_ms=since_ms,
             rate=1_000_000,
             commits=repair and since_ms is None,
+            **(scope or {}),
         )
-        return await Audit(self.backends, scope, keep=keep if repair else None, **options).run()
+        return await Audit(self.backends, whole, keep=keep if repair else None, **options).run()
 
     async def history(self):
         """Ids of the chat, newest first, page by page."""

@@ -10,7 +10,6 @@ import sqlite3
 from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions.domain import audit
 from functions.events.persist import row_of
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
@@ -287,16 +286,15 @@ async def _passed(clock, until_ms):
 
 
 @embedded
-async def test_an_outcome_that_seems_older_than_its_command_counts(line, monkeypatch):
+async def test_an_outcome_that_seems_older_than_its_command_counts(line):
     """Two machines date the records, and one of their clocks was set."""
-    monkeypatch.setattr(audit, "SKEW_MS", 0)
     said = line.commands(5)
     await line.decide(said)
     at_ms = line.backends.clock.now_ms()
     await until(lambda: _passed(line.backends.clock, at_ms + 20), within_s=60)
     await line.log(said)
     await line.commit(COMMANDS, RETRIES)
-    tally = await line.audit()
+    tally = await line.audit(scope={"skew_ms": 0})
 
     assert tally.counts == {("commands", "sound"): 5}
 

@@ -48,13 +48,15 @@ async def test_a_killed_audit_goes_on(line, monkeypatch, part):
     """From the last place it kept; what it had in hand is done again."""
     monkeypatch.setattr(audit, "MAX_WAITING", 50)
     monkeypatch.setattr(audit_rows, "MAX_BATCH", 20)
-    monkeypatch.setattr(audit_rows, "COMMIT_INTERVAL", 50)
+    scope = {"commit_interval": 50}
     said = line.commands(500)
     await line.log(said)
     await line.decide(said, in_one=10)
     await line.commit(COMMANDS, RETRIES, MESSAGES)
     whole = []
-    await line.audit(repair=False, progress=lambda looked_at, _: whole.append(looked_at))
+    await line.audit(
+        repair=False, scope=scope, progress=lambda looked_at, _: whole.append(looked_at)
+    )
     kill_at = {"commands": whole[-1] // 3, "rows": whole[-1] - 100}[part]
 
     def kill(looked_at, _):
@@ -62,10 +64,10 @@ async def test_a_killed_audit_goes_on(line, monkeypatch, part):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await line.audit(progress=kill)
+        await line.audit(scope=scope, progress=kill)
     topic, records = {"commands": (COMMANDS, 50), "rows": (MESSAGES, 50)}[part]
     kept = sum((await line.backends.reads.committed(audit_log.GROUP, topic)).values())
-    tally = await line.audit()
+    tally = await line.audit(scope=scope)
 
     assert await line.history() == [command.id for command in reversed(said)]
     assert tally.whole

@@ -9,7 +9,7 @@ import asyncio
 import pytest
 
 from backends.wiring import Backends
-from functions.runtime.context import use_backends
+from functions.runtime.context import Timing, use_backends
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.ids import direct_chat
@@ -18,9 +18,9 @@ from tests.functions.history.asked import FAR_FUTURE_MS, history
 
 
 @pytest.fixture
-def busy(monkeypatch):
+def busy(backends):
     """On a busy machine quick answers are still answers that come together."""
-    monkeypatch.setattr("functions.events.history.MAX_DELAY_S", 5.0)
+    use_backends(backends, Timing(answers_delay_s=5.0))
 
 
 async def test_answers_are_grouped_by_the_asker_s_partition(event_targets, said, topics, busy):
@@ -66,7 +66,7 @@ async def test_a_slow_question_costs_the_others_nothing(
         return await page(chat, **asked)
 
     monkeypatch.setattr(backends.chats, "page", held_up)
-    monkeypatch.setattr("functions.events.history.QUERY_TIMEOUT_S", 0.5)
+    use_backends(backends, Timing(queries_timeout_s=0.5))
     queries = [
         pb.Query(
             user=event_targets.ALICE, session="s", re=n, deadline_ms=FAR_FUTURE_MS, **history(chat)
@@ -179,8 +179,7 @@ async def test_many_great_pages_of_a_store_that_hangs_are_refused_in_time(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(backends.chats, "page", hang)
-    monkeypatch.setattr("functions.events.history.QUERY_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("functions.runtime.event_handler.HANDLER_TIMEOUT_S", 1.5)
+    use_backends(backends, Timing(queries_timeout_s=0.5, handler_timeout_s=1.5))
     queries = [
         pb.Query(
             user=event_targets.ALICE,
