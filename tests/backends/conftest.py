@@ -64,8 +64,8 @@ async def make(tmp_path, clock):
     """Makes embedded logs on one file. All are closed afterwards."""
     made = []
 
-    def another(path=tmp_path / "data" / "log.db"):
-        made.append(EmbeddedLog(path, clock=clock))
+    def another(path=tmp_path / "data" / "log.db", **options):
+        made.append(EmbeddedLog(path, clock=clock, **options))
         return made[-1]
 
     yield another

@@ -11,15 +11,16 @@ import pytest
 from backends.clock import Clock as WallClock
 from backends.log import ProducerRecord
 from backends.log.embedded.log import EmbeddedLog
+from backends.log.embedded.timing import Timing
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, MESSAGES
 from tests.backends.log_ports import batches, ids, records, sent
 from tests.support.events import event
 
 
-async def test_a_ping_does_not_wait_longer_than_2_s(log, tmp_path, monkeypatch):
+async def test_a_ping_does_not_wait_longer_than_2_s(make, tmp_path):
     """Readiness must answer."""
-    monkeypatch.setattr("backends.log.embedded.log.PING_TIMEOUT_S", 0.05)
+    log = make(timing=Timing(ping_timeout_s=0.05))
     await log.append(records(1))
     other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

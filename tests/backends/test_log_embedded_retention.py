@@ -8,6 +8,7 @@ import asyncio
 import logging
 
 from backends.log import Bounds
+from backends.log.embedded.timing import Timing
 from backends.telemetry.metrics import value_of
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS, MESSAGES, SESSION_DELIVERIES, TOPICS
@@ -138,9 +139,9 @@ async def test_a_group_that_was_given_up_does_not_fill_the_disk(log, clock, monk
     ]
 
 
-async def test_the_log_expires_by_itself(log, clock, monkeypatch):
+async def test_the_log_expires_by_itself(make, monkeypatch):
     """Each minute; a try that fails is not the last."""
-    monkeypatch.setattr("backends.log.embedded.log._EXPIRY_INTERVAL_S", 0.01)
+    log = make(timing=Timing(expiry_interval_s=0.01))
     tries = []
 
     async def expire():

@@ -21,6 +21,7 @@ from backends.log.embedded import transactions
 from backends.log.embedded import writer as embedded_writer
 from backends.log.embedded.checkpoints import Checkpoints
 from backends.log.embedded.log import EmbeddedLog
+from backends.log.embedded.timing import Timing
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTERS
 from tests.backends.log_ports import ends, ids, records, sent
@@ -106,7 +107,7 @@ async def test_more_than_the_queue_holds_is_refused(log):
     await log.append(records(1))
 
 
-async def test_an_append_gives_up_after_its_deadline_and_is_not_written_later(log, monkeypatch):
+async def test_an_append_gives_up_after_its_deadline_and_is_not_written_later(make):
     """Its caller was told Unavailable, and will ask again."""
     loop, started, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
@@ -114,7 +115,7 @@ async def test_an_append_gives_up_after_its_deadline_and_is_not_written_later(lo
         loop.call_soon_threadsafe(started.set)
         go_on.wait(10)
 
-    monkeypatch.setattr(embedded_writer, "TIMEOUT_S", 0.1)
+    log = make(timing=Timing(timeout_s=0.5))
     sitting = asyncio.create_task(log.run(sit, durable=False))
     await started.wait()
     with pytest.raises(Unavailable, match="did not confirm"):
@@ -122,11 +123,11 @@ async def test_an_append_gives_up_after_its_deadline_and_is_not_written_later(lo
     with pytest.raises(Unavailable, match="did not confirm"):
         await sitting
     go_on.set()
-    monkeypatch.undo()
-    last = records(1)
-    await log.append(last)
+    await log.close()
+    again, last = make(), records(1)
+    await again.append(last)
 
-    assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(last)
+    assert ids(await again.read(DEAD_LETTERS, 0, 0, max_records=9)) == sent(last)
 
 
 async def test_an_append_waits_for_another_process(log, tmp_path):
@@ -145,9 +146,9 @@ async def test_an_append_waits_for_another_process(log, tmp_path):
     assert ids(await log.read(DEAD_LETTERS, 0, 0, max_records=1)) == sent(some)
 
 
-async def test_an_append_waits_for_another_process_with_a_timeout(log, tmp_path, monkeypatch):
+async def test_an_append_waits_for_another_process_with_a_timeout(make, tmp_path):
     """A process that sits on the file makes appends unavailable, until it lets go."""
-    monkeypatch.setattr(transactions, "_LOCK_TIMEOUT_S", 0.05)
+    log = make(timing=Timing(lock_timeout_s=0.05))
     await log.ping()
     other = sqlite3.connect(tmp_path / "data" / "log.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -158,12 +159,12 @@ async def test_an_append_waits_for_another_process_with_a_timeout(log, tmp_path,
     await log.append(records(1))
 
 
-async def test_a_writing_thread_that_failed_begins_again(log, monkeypatch, caplog):
+async def test_a_writing_thread_that_failed_begins_again(make, monkeypatch, caplog):
     """A bug of ours in the thread: `dev` would stay alive and do nothing.
 
     Who waited is told, and the next append is written.
     """
-    monkeypatch.setattr(embedded_writer, "_RETRY_DELAY_S", 0.01)
+    log = make(timing=Timing(retry_delay_s=0.01))
     write, keep = embedded_writer.Writer._write, Checkpoints.keep_wal_short
     bugs = ["in writing", "beside it"]
 

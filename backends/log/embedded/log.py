@@ -36,8 +36,9 @@ from backends.log.embedded.group_consumer import EmbeddedGroupConsumer
 from backends.log.embedded.retention import Retention
 from backends.log.embedded.tables import Place
 from backends.log.embedded.tail import EmbeddedPartitionConsumer, Tail
+from backends.log.embedded.timing import TIMING, Timing
 from backends.log.embedded.transactions import Result, Step
-from backends.log.embedded.writer import TIMEOUT_S, Writer
+from backends.log.embedded.writer import Writer
 from schemas.cloudevents import to_kafka
 from schemas.errors import Malformed, Unavailable
 from schemas.signatures import sign
@@ -45,8 +46,6 @@ from schemas.topics import MAX_RECORD_BYTES, partition_of
 
 log = logging.getLogger(__name__)
 
-PING_TIMEOUT_S: Final = 2.0
-_EXPIRY_INTERVAL_S: Final = 60.0
 # What a record costs in memory and in the file beside its bytes, for the limits of the writer's
 # queue.
 _RECORD_BYTES: Final = 128
@@ -67,12 +66,13 @@ class EmbeddedLog:
         partitions: Mapping[str, int] | None = None,
         clock: Callable[[], float] | None = None,
         not_below: Callable[[int], None] = lambda _: None,
+        timing: Timing = TIMING,
     ) -> None:
         """`partitions`: counts of topics that are created, where they are to differ from the table
         of topics.
         """
         self.clock = clock or Clock(alone=True).now_s
-        self._not_below = not_below
+        self._not_below, self._timing = not_below, timing
         self._path = path
         self._partitions = partitions or {}
         self._event_keys = event_keys
@@ -267,11 +267,13 @@ class EmbeddedLog:
     async def ping(self) -> None:
         """Raises Unavailable unless a write and a read succeed within 2 s."""
         try:
-            async with asyncio.timeout(PING_TIMEOUT_S):
+            async with asyncio.timeout(self._timing.ping_timeout_s):
                 await self.run(partial(sql.touch, at_ms=self._now_ms()), durable=True)
                 await self._look([0])
         except TimeoutError as error:
-            raise Unavailable(f"the log did not answer within {PING_TIMEOUT_S:.0f} s") from error
+            raise Unavailable(
+                f"the log did not answer within {self._timing.ping_timeout_s:.0f} s"
+            ) from error
 
     async def close(self) -> None:
         """Waits for appends under way (at most 10 s), ends consumers, closes the file and releases
@@ -297,7 +299,7 @@ class EmbeddedLog:
                 tail = Tail(stored=file.stored, read=self._read, look=self._look)
                 try:
                     self._not_below(await asyncio.to_thread(file.newest_ms))
-                    self._opened = _Opened(file, tail, self.clock)
+                    self._opened = _Opened(file, tail, self.clock, self._timing)
                 except sqlite3.Error as error:
                     raise Unavailable(f"{self._path} cannot be opened: {error}") from error
                 self._opened.expiry = asyncio.create_task(self._keep_expiring())
@@ -321,14 +323,16 @@ class EmbeddedLog:
         """Answers a question in the reading thread."""
         opened = self._opened or await self._open()
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timing.timeout_s):
                 return await asyncio.get_running_loop().run_in_executor(
                     opened.executor, question, opened.connection
                 )
         except sqlite3.Error as error:
             raise Unavailable(f"the log cannot be read: {error}") from error
         except TimeoutError as error:
-            raise Unavailable(f"the log did not answer within {TIMEOUT_S:.0f} s") from error
+            raise Unavailable(
+                f"the log did not answer within {self._timing.timeout_s:.0f} s"
+            ) from error
 
     def _slot(self, file: sql.LogFile, record: ProducerRecord, key: bytes | None) -> int:
         place = file.topics.get(record.topic)
@@ -347,7 +351,7 @@ class EmbeddedLog:
 
     async def _keep_expiring(self) -> None:
         while True:
-            await asyncio.sleep(_EXPIRY_INTERVAL_S)
+            await asyncio.sleep(self._timing.expiry_interval_s)
             try:
                 await self.expire()
             except Unavailable as error:
@@ -364,7 +368,9 @@ class _Opened:
 
     expiry: asyncio.Task[None]
 
-    def __init__(self, file: sql.LogFile, tail: Tail, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, file: sql.LogFile, tail: Tail, clock: Callable[[], float], timing: Timing
+    ) -> None:
         self.file = file
         self.tail = tail
         self.executor = ThreadPoolExecutor(1, "log-reader")
@@ -372,7 +378,7 @@ class _Opened:
         self.connection.execute("PRAGMA query_only = ON")
         self.inline_connection = file.connect()
         self.inline_connection.execute("PRAGMA query_only = ON")
-        self.writer = Writer(file, tail, clock)
+        self.writer = Writer(file, tail, clock, timing)
 
     async def close(self) -> None:
         self.expiry.cancel()

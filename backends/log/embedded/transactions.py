@@ -27,11 +27,9 @@ _INSERT_IF_UNCHANGED: Final = (
     "INSERT INTO records SELECT * FROM ({}) WHERE (SELECT data_version "
     "FROM pragma_data_version) = ?"
 )
-# How long a group waits for another process to release the file. SQLite's own waiting sleeps up to
-# 100 ms at a time: beside a process that appends without a pause our p99 was 700 ms, with short
-# sleeps of our own it is 24 ms.
-_LOCK_TIMEOUT_S: Final = 5.0
-BUSY_TIMEOUT_MS: Final = 1  # see _LOCK_TIMEOUT_S
+# A group waits for another process with short sleeps of our own. SQLite's own waiting sleeps up to
+# 100 ms at a time: beside a process that appends without a pause our p99 was 700 ms, so it is 24.
+BUSY_TIMEOUT_MS: Final = 1
 _PAGE_BYTES: Final = 4096
 
 Result = TypeVar("Result")
@@ -62,8 +60,11 @@ class Transactions:
         connection: sqlite3.Connection,
         clock: Callable[[], float],
         on_others_wrote: Callable[[], None],
+        *,
+        lock_timeout_s: float,
     ) -> None:
         self._connection = connection
+        self._lock_timeout_s = lock_timeout_s
         self._clock = clock
         self._on_others_wrote = on_others_wrote
         self._durable: bool | None = None
@@ -165,7 +166,7 @@ class Transactions:
         """Executes a statement that begins a transaction, waiting for other processes, and returns
         how many rows it changed.
         """
-        deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
+        deadline_s = time.monotonic() + self._lock_timeout_s
         while True:
             try:
                 return self._connection.execute(text, parameters).rowcount

@@ -20,12 +20,12 @@ from typing import Any, Final, Protocol
 
 from backends.log.embedded.checkpoints import Checkpoints
 from backends.log.embedded.file import LogFile, Row, Written
+from backends.log.embedded.timing import Timing
 from backends.log.embedded.transactions import BUSY_TIMEOUT_MS, Job, Result, Step, Transactions
 from schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S: Final = 10.0
 MAX_QUEUE_BYTES: Final = 16 * 2**20
 """What may wait to be written.
 
@@ -41,7 +41,6 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 _WATCH_INTERVAL_S: Final = 0.05
 # How long a deferred step waits for an append to be committed with.
 _DEFER_TIMEOUT_S: Final = 1.0
-_RETRY_DELAY_S: Final = 0.5
 
 
 class Listener(Protocol):
@@ -62,8 +61,10 @@ class Writer:
     Starts its thread at once.
     """
 
-    def __init__(self, file: LogFile, listener: Listener, clock: Callable[[], float]) -> None:
-        self._file = file
+    def __init__(
+        self, file: LogFile, listener: Listener, clock: Callable[[], float], timing: Timing
+    ) -> None:
+        self._file, self._timing = file, timing
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         # What was put together stays together; nothing: look at the flags.
@@ -77,7 +78,10 @@ class Writer:
         # What follows belongs to the thread.
         self._connection = file.connect()
         self._transactions = Transactions(
-            self._connection, clock, lambda: self._call_soon(listener.others_wrote)
+            self._connection,
+            clock,
+            lambda: self._call_soon(listener.others_wrote),
+            lock_timeout_s=timing.lock_timeout_s,
         )
         self._checkpoints = Checkpoints(file, busy_ms=BUSY_TIMEOUT_MS)
         self._in_hand: Sequence[Job] = []
@@ -88,7 +92,7 @@ class Writer:
     async def append(self, rows: Sequence[Row], size: int) -> None:
         """Returns when the rows are durable.
 
-        Errors: Unavailable when they are not within TIMEOUT_S, or too much waits.
+        Errors: Unavailable when they are not in time, or too much waits.
         """
         await self._submit(Job(self._loop.create_future(), size, durable=True, rows=rows))
 
@@ -130,10 +134,10 @@ class Writer:
         self._queue.put([])
 
     async def close(self) -> None:
-        """Writes what waits, at most TIMEOUT_S long, and ends."""
+        """Writes what waits, at most `timeout_s` long, and ends."""
         self._closing = True
         self._put()
-        done, _ = await asyncio.wait([self._ended], timeout=TIMEOUT_S)
+        done, _ = await asyncio.wait([self._ended], timeout=self._timing.timeout_s)
         if not done:
             log.error("the log's writing thread did not end in time")
 
@@ -156,10 +160,12 @@ class Writer:
         self._queued_bytes += job.size
         self._put(job)
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timing.timeout_s):
                 return await job.done
         except TimeoutError as error:
-            raise Unavailable(f"the log did not confirm within {TIMEOUT_S:.0f} s") from error
+            raise Unavailable(
+                f"the log did not confirm within {self._timing.timeout_s:.0f} s"
+            ) from error
 
     def _written(self, jobs: Sequence[Job], rows: Sequence[Written]) -> None:
         if rows:
@@ -195,7 +201,7 @@ class Writer:
                     log.exception("the log's writing thread failed, and begins again")
                     self._call_soon(self._failed, self._in_hand, "its writing thread failed")
                     self._in_hand = []
-                time.sleep(_RETRY_DELAY_S)
+                time.sleep(self._timing.retry_delay_s)
                 with suppress(sqlite3.Error):  # the next round fails too then
                     self._connection = self._file.connect()
                 self._transactions.use(self._connection)
