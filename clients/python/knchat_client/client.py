@@ -16,6 +16,7 @@ from typing import Final, Literal, Self, TypeVar
 from msgspec import UNSET, UnsetType
 
 from knchat_client.accounts import Accounts, Profile
+from knchat_client.connection import TIMING, Timing
 from knchat_client.events import Event, Inbox, Replaced
 from knchat_client.position import Counts, Position, Shown
 from knchat_client.protocol import frames
@@ -70,6 +71,7 @@ class Client:
         resume: str | None = None,
         queue: int = 1_000,
         timeout_s: float = 10.0,
+        _timing: Timing = TIMING,
     ) -> None:
         self._tokens = MemoryTokens() if tokens is None else tokens
         kept = self._tokens.load()
@@ -83,6 +85,7 @@ class Client:
         self._position = Position(resume)
         self._subprotocol = _SUBPROTOCOLS[encoding]
         self._background = background
+        self._timing = _timing
         self._session: ReconnectingSession | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -155,6 +158,7 @@ class Client:
                 self._position,
                 subprotocol=self._subprotocol,
                 background=self._background,
+                timing=self._timing,
                 push=self._push,
                 put_nowait=self._inbox.put_nowait,
                 wake=self._inbox.wake,

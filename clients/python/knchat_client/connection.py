@@ -28,13 +28,29 @@ _OPEN_TIMEOUT_S: Final = 10.0
 # After its start a gateway may have to fill its replay buffer before it says welcome.
 _WELCOME_TIMEOUT_S: Final = 20.0
 _CLOSE_TIMEOUT_S: Final = 2.0
-_PONG_TIMEOUT_S: Final = 5.0
 # The server pings an idle session every ping_s. Two and a half of them without a byte: the
 # connection is dead.
 _IDLE_PINGS: Final = 2.5
-# How late silence may be noticed where the machine was suspended: asyncio's timers do not count
-# that.
-_POLL_INTERVAL_S: Final = 5.0
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds that a session waits. Apps leave them as they are."""
+
+    ping_after_s: float = 5.0
+    """No answer for so long: does the server still answer? (A gateway may take 10 s and more to
+    append while its log recovers.)
+    """
+    pong_timeout_s: float = 5.0
+    poll_interval_s: float = 5.0
+    """How late silence may be noticed where the machine was suspended: asyncio's timers do not
+    count that.
+    """
+    min_renewal_interval_s: float = 3.0
+    """Between two renewals of the token of an open session."""
+
+
+TIMING: Final = Timing()
+"""What apps get."""
 
 
 def elapsed_s() -> float:
@@ -59,8 +75,8 @@ class _Socket(ClientConnection):
 class Connection:
     """A WebSocket that has said hello. For one reader and any number of writers."""
 
-    def __init__(self, socket: _Socket, subprotocol: str) -> None:
-        self._socket = socket
+    def __init__(self, socket: _Socket, subprotocol: str, timing: Timing) -> None:
+        self._socket, self._timing = socket, timing
         self._codec = CODECS[subprotocol]
         self._idle_timeout_s = _WELCOME_TIMEOUT_S
         self._frame_bytes = frames.FRAME_BYTES
@@ -68,7 +84,9 @@ class Connection:
         self._drain: frames.Drain | None = None
 
     @classmethod
-    async def open(cls, url: str, hello: frames.Hello, subprotocol: str) -> Connection:
+    async def open(
+        cls, url: str, hello: frames.Hello, subprotocol: str, timing: Timing
+    ) -> Connection:
         """Connects and says hello.
 
         Raises ConnectionEnded when the server does not answer, or refuses the handshake.
@@ -93,7 +111,7 @@ class Connection:
                 None, f"{url} does not answer: {error or type(error).__name__}"
             ) from error
         assert isinstance(socket, _Socket)  # noqa: S101 - `create_connection` made it
-        connection = cls(socket, subprotocol)
+        connection = cls(socket, subprotocol, timing)
         await connection.send(hello)
         return connection
 
@@ -131,7 +149,7 @@ class Connection:
                 self.abort()
                 raise ConnectionEnded(None, f"nothing was heard for {self._idle_timeout_s:g} s")
             try:
-                async with asyncio.timeout(min(left_s, _POLL_INTERVAL_S)):
+                async with asyncio.timeout(min(left_s, self._timing.poll_interval_s)):
                     payload = await self._socket.recv(decode=False)
             except TimeoutError:
                 continue
@@ -149,9 +167,9 @@ class Connection:
             return known
 
     async def ping(self) -> None:
-        """Pings the server, and aborts the connection without a pong within 5 s."""
+        """Pings the server, and aborts the connection without a pong in time."""
         try:
-            async with asyncio.timeout(_PONG_TIMEOUT_S):
+            async with asyncio.timeout(self._timing.pong_timeout_s):
                 await (await self._socket.ping())
         except (ConnectionClosed, TimeoutError):
             self.abort()

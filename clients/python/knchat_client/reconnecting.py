@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from knchat_client.accounts import Accounts
-from knchat_client.connection import CLIENT, Connection
+from knchat_client.connection import CLIENT, Connection, Timing
 from knchat_client.errors import error_of
 from knchat_client.events import Connected, Disconnected, Event, Reload
 from knchat_client.position import Position
@@ -25,13 +25,9 @@ from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Unavailable
 from knchat_client.reconnect_policy import Attempt, ConnectionEnded, ReconnectPolicy
 
-# No answer for so long: does the server still answer? (A gateway may take 10 s and more to append
-# while its log recovers.)
-_PING_AFTER_S: Final = 5.0
 _MIN_RETRY_DELAY_S: Final = 0.2
 _MAX_GAP_PAUSE_S: Final = 1.0
 _RENEW_TIMEOUT_S: Final = 60.0
-_MIN_RENEWAL_INTERVAL_S: Final = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +48,7 @@ class ReconnectingSession:
         *,
         subprotocol: str,
         background: bool,
+        timing: Timing,
         push: Callable[[frames.Push], Awaitable[bool]],
         put_nowait: Callable[[Event], Awaitable[None]],
         wake: Callable[[], Awaitable[None]],
@@ -60,6 +57,7 @@ class ReconnectingSession:
         self._position = position
         self._subprotocol = subprotocol
         self._background = background
+        self._timing = timing
         self._push = push
         self._put_nowait = put_nowait
         self._wake = wake
@@ -166,7 +164,7 @@ class ReconnectingSession:
                 background=self._background,
             )
             ended = await self._read_until_end(
-                await Connection.open(url, hello, self._subprotocol), url
+                await Connection.open(url, hello, self._subprotocol, self._timing), url
             )
         except ConnectionEnded as error:
             ended = error
@@ -262,7 +260,7 @@ class ReconnectingSession:
         try:
             await self._wake()
             await connection.send(replace(question, id=number))
-            while not (await asyncio.wait({waiting}, timeout=_PING_AFTER_S))[0]:
+            while not (await asyncio.wait({waiting}, timeout=self._timing.ping_after_s))[0]:
                 await connection.ping()
             return waiting.result()
         except ConnectionEnded:
@@ -282,7 +280,9 @@ class ReconnectingSession:
         # A server whose tokens live shorter than its warning is early warns at once, and again
         # after each renewal.
         await asyncio.sleep(
-            self._token_since_s + _MIN_RENEWAL_INTERVAL_S - asyncio.get_running_loop().time()
+            self._token_since_s
+            + self._timing.min_renewal_interval_s
+            - asyncio.get_running_loop().time()
         )
         try:
             async with asyncio.timeout(_RENEW_TIMEOUT_S):

@@ -24,6 +24,7 @@ from knchat_client import (
     SyncClient,
     frames,
 )
+from knchat_client.connection import Timing
 from tests.clients.python.seen import TIMEOUT_S, digest_of, event_of, messages
 from tests.journeys.conftest import PASSWORD, Dev, new_user
 from tests.support.proxy import proxy_to
@@ -167,14 +168,15 @@ async def test_cut_connections_lose_nothing_and_double_nothing(people, log_in, t
     await digest_of(bens, end.chat, sent[0], end.message, count=count + 1)
 
 
-async def test_a_dead_connection_is_left(people, log_in, through, monkeypatch):
+async def test_a_dead_connection_is_left(people, log_in, through):
     """Nothing is closed, but nothing passes: a send that waits finds out, and arrives over the next
     line.
     """
-    monkeypatch.setattr("knchat_client.reconnecting._PING_AFTER_S", 0.2)
-    monkeypatch.setattr("knchat_client.connection._PONG_TIMEOUT_S", 0.3)
     ann, ben = people
-    anns, bens = await log_in(ann), await log_in(ben)
+    anns, bens = (
+        await log_in(ann, _timing=Timing(ping_after_s=0.2, pong_timeout_s=0.3)),
+        await log_in(ben),
+    )
     proxy = await through(anns)
     await anns.connect()
     await bens.connect()

@@ -21,6 +21,7 @@ from knchat_client import (
     Unavailable,
     frames,
 )
+from knchat_client.connection import Timing
 from knchat_client.events import Inbox
 from schemas.ids import time_text
 from tests.clients.python.heard import ids
@@ -237,11 +238,9 @@ async def test_an_answer_of_another_kind(connect, answer):
         await sending
 
 
-async def test_a_connection_that_does_not_answer_is_checked(server, connect, monkeypatch):
+async def test_a_connection_that_does_not_answer_is_checked(server, connect):
     """A ping finds a dead connection while a call waits, long before the heartbeat would."""
-    monkeypatch.setattr("knchat_client.reconnecting._PING_AFTER_S", 0.05)
-    monkeypatch.setattr("knchat_client.connection._PONG_TIMEOUT_S", 0.2)
-    client, session = await connect()
+    client, session = await connect(_timing=Timing(ping_after_s=0.05, pong_timeout_s=0.2))
     sending = asyncio.create_task(client.send("hi", to=BOB))
     await session.hear()
     await asyncio.sleep(0.2)  # pings are answered meanwhile, so the connection is kept

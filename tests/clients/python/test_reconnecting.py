@@ -13,6 +13,7 @@ import pytest
 
 from knchat_client import ChatError, Disconnected, SessionEnded, Unavailable
 from knchat_client import connection as one_connection
+from knchat_client.connection import Timing
 from knchat_client.reconnect_policy import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
@@ -61,10 +62,9 @@ async def test_an_expired_token_is_renewed_first(server, connect):
     assert (await server.session()).hello["token"] == "access-2"
 
 
-async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect, monkeypatch):
+async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect):
     """`expiring`: a new token over HTTP, then `refresh`; the session goes on."""
-    monkeypatch.setattr("knchat_client.reconnecting._MIN_RENEWAL_INTERVAL_S", 0.0)
-    client, session = await connect()
+    client, session = await connect(_timing=Timing(min_renewal_interval_s=0.0))
     await session.say({"type": "expiring", "at": "soon"}, {"type": "expiring", "at": "soon"})
     refresh = await session.hear()
     await session.answer(refresh, expires="later")
@@ -74,10 +74,9 @@ async def test_a_token_about_to_expire_is_renewed_in_the_session(server, connect
     await server.no_session(0.1)
 
 
-async def test_a_failed_renewal_leaves_the_session_alone(server, connect, monkeypatch):
+async def test_a_failed_renewal_leaves_the_session_alone(server, connect):
     """The server ends the session when the time has come; until then it works."""
-    monkeypatch.setattr("knchat_client.reconnecting._MIN_RENEWAL_INTERVAL_S", 0.0)
-    client, session = await connect()
+    client, session = await connect(_timing=Timing(min_renewal_interval_s=0.0))
     server.refuse["/v1/tokens"] = problem(503, "unavailable")
     await session.say({"type": "expiring", "at": "soon"})
     async with asyncio.timeout(TIMEOUT_S):
@@ -166,8 +165,7 @@ async def test_a_suspended_machine_notices_the_silence_when_it_wakes(server, con
     """What has passed meanwhile counts, though asyncio's timers have slept: it comes back at once,
     not a minute later.
     """
-    monkeypatch.setattr("knchat_client.connection._POLL_INTERVAL_S", 0.05)
-    client, _ = await connect(welcome={"ping_s": 30})
+    client, _ = await connect(welcome={"ping_s": 30}, _timing=Timing(poll_interval_s=0.05))
     elapsed_s = one_connection.elapsed_s
     monkeypatch.setattr(one_connection, "elapsed_s", lambda: elapsed_s() + 1_200)
 
