@@ -133,8 +133,14 @@ class PublicKeys:
     Belongs to one event loop; safe for many tasks.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = elapsed_s) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = elapsed_s,
+        retry_delay_s: float = RETRY_DELAY_S,
+    ) -> None:
+        self._settings, self._retry_delay_s = settings, retry_delay_s
         self._clock = clock
         self._keys: Mapping[str, Ed25519PublicKey] = {}
         self._read_at = float("-inf")
@@ -149,14 +155,16 @@ class PublicKeys:
 
         Raises as it does, and Unavailable when no keys could be read yet. Waits at most
         READ_TIMEOUT_S, and hardly ever: for the first reading, for one each REREAD_INTERVAL_S while
-        the source answers, and for one each RETRY_DELAY_S when a kid is unknown.
+        the source answers, and for one each `retry_delay_s` when a kid is unknown.
         """
         await self._refresh(
-            after_s=RETRY_DELAY_S if not self._good else REREAD_INTERVAL_S,
+            after_s=self._retry_delay_s if not self._good else REREAD_INTERVAL_S,
             wait=self._good or not self._keys,
         )
         if not self._keys:
-            raise Unavailable("the public keys cannot be read yet", retry_after_s=RETRY_DELAY_S)
+            raise Unavailable(
+                "the public keys cannot be read yet", retry_after_s=self._retry_delay_s
+            )
         name = sha256(token.encode(errors="replace")).digest()
         if (known := self._right.get(name)) is not None:
             if known.expires_ms <= now_s * 1_000:
@@ -165,7 +173,7 @@ class PublicKeys:
         try:
             return await self._checked(token, name, now_s)
         except tokens.UnknownKey:
-            if not await self._refresh(after_s=RETRY_DELAY_S, wait=True):
+            if not await self._refresh(after_s=self._retry_delay_s, wait=True):
                 raise
             return await self._checked(token, name, now_s)
 
@@ -182,7 +190,7 @@ class PublicKeys:
         """The keys as they are known now, as JWKs; none while they cannot be read."""
         # A URL is not waited for: it may be the very place where these are asked for.
         await self._refresh(
-            after_s=REREAD_INTERVAL_S if self._good else RETRY_DELAY_S,
+            after_s=REREAD_INTERVAL_S if self._good else self._retry_delay_s,
             wait=not self._settings.jwks.startswith(("http://", "https://")),
         )
         return [{**tokens.jwk_of(key), "kid": kid} for kid, key in self._keys.items()]
@@ -195,9 +203,11 @@ class PublicKeys:
     async def ping(self) -> None:
         """Raises Unavailable while there are no keys to check with: no token could be accepted."""
         if not self._keys:
-            await self._refresh(after_s=RETRY_DELAY_S, wait=True)
+            await self._refresh(after_s=self._retry_delay_s, wait=True)
         if not self._keys:
-            raise Unavailable("the public keys cannot be read yet", retry_after_s=RETRY_DELAY_S)
+            raise Unavailable(
+                "the public keys cannot be read yet", retry_after_s=self._retry_delay_s
+            )
 
     async def _refresh(self, *, after_s: float, wait: bool) -> bool:
         """Reads the keys again if the last reading began over `after_s` ago, or is still under way;

@@ -67,9 +67,17 @@ class Database(Dialect):
     none changes tables by surprise.
     """
 
-    def __init__(self, place: Path | Server, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        place: Path | Server,
+        *,
+        timeout_s: float,
+        search_timeout_s: float,
+        cut_timeout_ms: int = CUT_TIMEOUT_MS,
+    ) -> None:
         self._place = place
-        self._timeout_s = timeout_s
+        self._timeout_s, self._search_timeout_s = timeout_s, search_timeout_s
+        self._cut_timeout_ms = cut_timeout_ms
         self._engine: sa.Engine | None = None
         self._opening = threading.Lock()
         super().__init__("sqlite" if isinstance(place, Path) else "postgresql")
@@ -87,16 +95,34 @@ class Database(Dialect):
         )
 
     @classmethod
-    def sqlite(cls, path: Path, *, timeout_s: float = TIMEOUT_S) -> Database:
+    def sqlite(
+        cls,
+        path: Path,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        search_timeout_s: float = SEARCH_TIMEOUT_S,
+        cut_timeout_ms: int = CUT_TIMEOUT_MS,
+    ) -> Database:
         """The database in this file, made if missing with its folder.
 
         Several processes may share it.
         """
-        return cls(path, timeout_s=timeout_s)
+        return cls(
+            path,
+            timeout_s=timeout_s,
+            search_timeout_s=search_timeout_s,
+            cut_timeout_ms=cut_timeout_ms,
+        )
 
     @classmethod
     def postgresql(
-        cls, url: str, *, password: str = "", ca: str = "", timeout_s: float = TIMEOUT_S
+        cls,
+        url: str,
+        *,
+        password: str = "",
+        ca: str = "",
+        timeout_s: float = TIMEOUT_S,
+        search_timeout_s: float = SEARCH_TIMEOUT_S,
     ) -> Database:
         """The database at postgresql://user@host:port/name.
 
@@ -105,7 +131,11 @@ class Database(Dialect):
         """
         from backends.sql.postgresql import Server  # noqa: PLC0415 - who has SQLite does without the driver
 
-        return cls(Server(url, password=password, ca=ca), timeout_s=timeout_s)
+        return cls(
+            Server(url, password=password, ca=ca),
+            timeout_s=timeout_s,
+            search_timeout_s=search_timeout_s,
+        )
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """What `work` returns.
@@ -118,8 +148,8 @@ class Database(Dialect):
         return await self._reads.run(lambda: self._transaction(work, writing=False))
 
     async def search(self, work: Callable[[sa.Connection], T]) -> T:
-        """As `read`, for what may be long: by a connection apart, and for SEARCH_TIMEOUT_S at most;
-        then Unavailable too.
+        """As `read`, for what may be long: by a connection apart, and for `search_timeout_s` at
+        most; then Unavailable too.
         """
         # PostgreSQL's limit is a transaction's, and what only reads has none there.
         transaction = self.dialect == "postgresql"
@@ -186,7 +216,7 @@ class Database(Dialect):
                     if writing and self._wal is not None:
                         self._wal.keep_short(
                             cast("sqlite3.Connection", connection.connection.driver_connection),
-                            timeout_ms=CUT_TIMEOUT_MS,
+                            timeout_ms=self._cut_timeout_ms,
                             busy_ms=self._busy_ms,
                         )
                 return done[0]
@@ -197,11 +227,11 @@ class Database(Dialect):
             again += 1
 
     def _in_time(self, work: Callable[[sa.Connection], T], connection: sa.Connection) -> T:
-        until_s = time.monotonic() + SEARCH_TIMEOUT_S
+        until_s = time.monotonic() + self._search_timeout_s
         driver = connection.connection.driver_connection
         if self.dialect == "postgresql":
             connection.exec_driver_sql(
-                f"SET LOCAL statement_timeout = {round(SEARCH_TIMEOUT_S * 1_000)}"
+                f"SET LOCAL statement_timeout = {round(self._search_timeout_s * 1_000)}"
             )
         else:
             driver.set_progress_handler(lambda: time.monotonic() > until_s, 10_000)  # type: ignore[union-attr] # sqlite3's

@@ -22,19 +22,20 @@ MAX_HEAD_BYTES: Final = 65_536
 """Request line and headers. uvicorn alone takes any number: one endless header filled the memory
 (measured).
 """
-# Longer than a call may take, so a body that comes too slowly has had its answer by then.
-REQUEST_TIMEOUT_S: Final = 15.0
-"""From the first byte of a request to its last."""
-# As long as between requests (`--timeout-keep-alive`): Go's proxies keep a connection ready that
-# they have not used yet, and a request on one that is just being closed is a 502.
-IDLE_TIMEOUT_S: Final = 75.0
-"""From the start of a connection to the first byte on it."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """uvicorn's connection, which ends when a request does not become whole: too long a head, or
     too slow.
     """
+
+    # Longer than a call may take, so a body that comes too slowly has had its answer by then.
+    request_timeout_s = 15.0
+    """From the first byte of a request to its last."""
+    # As long as between requests (`--timeout-keep-alive`): Go's proxies keep a connection ready
+    # that they have not used yet, and a request on one that is just being closed is a 502.
+    idle_timeout_s = 75.0
+    """From the start of a connection to the first byte on it."""
 
     _late: asyncio.TimerHandle | None = None
     _head_bytes = 0
@@ -45,7 +46,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio's own protocols narrow it too
         """A client is there, and shall say something."""
         super().connection_made(transport)
-        self._expect(IDLE_TIMEOUT_S)
+        self._expect(self.idle_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
@@ -57,7 +58,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._silent:
             self._silent = False
             self._expect_no_more()
-        self._expect(REQUEST_TIMEOUT_S)
+        self._expect(self.request_timeout_s)
         self._heads, was_in_body = 0, self._in_body
         super().data_received(data)
         self._head_bytes = (

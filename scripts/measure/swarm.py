@@ -115,7 +115,9 @@ class ChatDevice(WSListener):
         text: str,
         *,
         find: Callable[[User], Awaitable[str]] | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
+        self._connect_timeout_s = connect_timeout_s
         self.user, self._url, self._token = user.user, url, user.token
         self._find = None if find is None else partial(find, user)
         self.chat = f"d-{min(int(user.user), int(peer))}-{max(int(user.user), int(peer))}"
@@ -134,13 +136,13 @@ class ChatDevice(WSListener):
 
         TimeoutError at last.
         """
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(self._connect_timeout_s):
             await self._connect()
 
     async def _try(self) -> None:
         self._live.clear()
         self._closed.clear()
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(self._connect_timeout_s):
             headers = {"Sec-WebSocket-Protocol": "knchat.v1.json"}
             self._transport, _ = await ws_connect(lambda: self, self._url, extra_headers=headers)
             hello: dict[str, Any] = {"type": "hello", "token": self._token, "device": self._device}

@@ -36,11 +36,11 @@ async def embedded(tmp_path):
 def open_database(request, tmp_path):
     """Opens the test's own database of that name in DATABASES."""
 
-    def opened(name):
+    def opened(name, **options):
         if name == "sqlite":
-            return Database.sqlite(tmp_path / "data.db")
+            return Database.sqlite(tmp_path / "data.db", **options)
         server = request.getfixturevalue("postgres")
-        return server.open(server.empty())
+        return server.open(server.empty(), **options)
 
     return opened
 

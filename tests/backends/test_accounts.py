@@ -15,6 +15,7 @@ from backends.accounts import Profile
 from backends.accounts.sql import SqlAccounts
 from schemas.errors import Refused, Unavailable
 from schemas.ids import random_id
+from tests.backends.conftest import DATABASES
 
 
 @pytest.fixture
@@ -236,20 +237,21 @@ async def test_ping_answers(accounts):
     await accounts.close()
 
 
-async def test_a_search_ends_in_time(database, monkeypatch):
+@pytest.mark.parametrize("name", DATABASES)
+async def test_a_search_ends_in_time(open_database, name):
     """What would read for long is given up, says what to do, and leaves its
     connection as it was.
     """
-    monkeypatch.setattr("backends.sql.database.SEARCH_TIMEOUT_S", 0.01)
+    database = open_database(name, search_timeout_s=0.1)
     slow = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) "
         "SELECT count(*) FROM n"
     )
     with pytest.raises(Unavailable, match="give more of the name"):
         await database.search(lambda connection: connection.exec_driver_sql(slow).scalar())
-    monkeypatch.undo()
-
-    assert (
-        await database.search(lambda connection: connection.exec_driver_sql("SELECT 5").scalar())
-        == 5
+    found = await database.search(
+        lambda connection: connection.exec_driver_sql("SELECT 5").scalar()
     )
+    await database.close()
+
+    assert found == 5

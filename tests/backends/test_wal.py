@@ -44,8 +44,9 @@ async def endless(*calls):
 
 
 @pytest.fixture
-async def database(tmp_path):
-    opened = Database.sqlite(tmp_path / "data.db")
+async def database(request, tmp_path):
+    """On SQLite; a test may give options by its parameter."""
+    opened = Database.sqlite(tmp_path / "data.db", **getattr(request, "param", {}))
     await opened.write(
         lambda connection: connection.exec_driver_sql(
             "CREATE TABLE things (number INTEGER PRIMARY KEY, body BLOB)"
@@ -113,9 +114,9 @@ async def test_of_log_db_while_two_processes_read_without_a_pause(make, tmp_path
     assert most < 4 * LONG  # it looks every 4 MiB that it has written
 
 
-async def test_a_read_without_an_end_is_told_of_once(database, caplog, monkeypatch):
+@pytest.mark.parametrize("database", [{"cut_timeout_ms": 20}], indirect=True)
+async def test_a_read_without_an_end_is_told_of_once(database, caplog):
     """Nothing waits for it but half a second now and then; when it is over the file is cut."""
-    monkeypatch.setattr("backends.sql.database.CUT_TIMEOUT_MS", 20)
     with closing(sqlite3.connect(database._place, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM things").fetchone()

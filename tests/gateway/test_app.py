@@ -10,6 +10,7 @@ import pytest
 
 from backends.log import ProducerRecord
 from backends.log.embedded.file import OFFSET_BITS
+from backends.signing import PublicKeys
 from backends.wiring import Backends
 from gateway.app import Gateway
 from gateway.deliveries.reader import DeliveryReader
@@ -128,15 +129,13 @@ async def test_an_unavailable_database_at_the_start(make, settings, backends, ti
     assert (await http(gateway, "/readyz"))[0] == 200
 
 
-async def test_keys_that_cannot_be_read_at_the_start(
-    settings, backends, timing, monkeypatch, caplog
-):
+async def test_keys_that_cannot_be_read_at_the_start(settings, backends, timing, caplog):
     """A gateway that could let no client in is not ready and says why, and serves when the JWKS is
     there.
     """
-    monkeypatch.setattr("backends.signing.RETRY_DELAY_S", 0.05)
     jwks = settings.data / "jwks.json"
     missing = Backends(replace(settings, jwks=str(jwks)))
+    missing.public_keys = PublicKeys(missing.settings, retry_delay_s=0.05)
     gateway = Gateway(missing, missing.settings, replace(timing, retry_delay_s=0.05))
     starting = asyncio.create_task(gateway.start())
     await listens(gateway)

@@ -10,12 +10,24 @@ import pytest
 import uvloop
 from starlette.responses import PlainTextResponse
 
-from functions.runtime import http_protocol
+from functions.runtime.http_protocol import BoundedHttpProtocol
 from knchat.develop import serving
 
 TIMEOUT_S = 10
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 SHORT_S = 0.1
+
+
+class ShortRequests(BoundedHttpProtocol):
+    """Waits shortly for the rest of a request."""
+
+    request_timeout_s = SHORT_S
+
+
+class Short(ShortRequests):
+    """And for the first byte."""
+
+    idle_timeout_s = SHORT_S
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -32,10 +44,16 @@ async def app(scope, receive, send):
 
 
 @pytest.fixture
-async def connect():
+def protocol():
+    """What a connection of the server is: tests may give another one."""
+    return BoundedHttpProtocol
+
+
+@pytest.fixture
+async def connect(protocol):
     """Connections to a server of its own."""
     listener = serving.listen("127.0.0.1", 0, option="--http-port")
-    server = serving.HttpServer(app, listener, stop_s=1)
+    server = serving.HttpServer(app, listener, stop_s=1, protocol=protocol)
     running = asyncio.create_task(server.run_until_stopped())
     await server.up.wait()
     made = []
@@ -106,6 +124,7 @@ async def test_what_is_no_http(connect):
     }
 
 
+@pytest.mark.parametrize("protocol", [Short])
 @pytest.mark.parametrize(
     "begin",
     [
@@ -117,10 +136,8 @@ async def test_what_is_no_http(connect):
         GET + b"\r\nGET /",
     ],
 )
-async def test_a_request_that_does_not_become_whole(connect, monkeypatch, begin):
+async def test_a_request_that_does_not_become_whole(connect, begin):
     """However slowly it goes on: the connection ends, also after a request that was whole."""
-    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_S", SHORT_S)
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT_S", SHORT_S)
     reader, writer = await connect()
     writer.write(begin)
 
@@ -136,11 +153,11 @@ async def test_a_request_that_does_not_become_whole(connect, monkeypatch, begin)
     assert heard.count(b"HTTP/1.1 200") == begin.count(GET + b"\r\n")
 
 
-async def test_whole_requests_have_no_deadline(connect, monkeypatch):
+@pytest.mark.parametrize("protocol", [ShortRequests])
+async def test_whole_requests_have_no_deadline(connect):
     """A connection that waits between its requests stays, and so do those behind each other in one
     packet.
     """
-    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT_S", SHORT_S)
     reader, writer = await connect()
     writer.write((GET + b"\r\n") * 5_000)
     for _ in range(5_000):

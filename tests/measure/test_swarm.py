@@ -46,10 +46,16 @@ WELCOME, LIVE = (
 
 
 @pytest.fixture
-async def device(server):
-    """One device of a run of four messages."""
+async def device(request, server):
+    """One device of a run of four messages; a test may give options by its parameter."""
     device = swarm.ChatDevice(
-        server[0], User(0, "1", "ann", "token", server[0]), "2", "r1", Record(4), "text"
+        server[0],
+        User(0, "1", "ann", "token", server[0]),
+        "2",
+        "r1",
+        Record(4),
+        "text",
+        **getattr(request, "param", {}),
     )
     yield device
     device.close()
@@ -118,9 +124,9 @@ async def test_a_cut_connection_is_resumed_and_unanswered_sends_are_repeated(ser
     assert list(device.unanswered) == [3]
 
 
-async def test_one_that_is_refused_says_so(server, device, monkeypatch):
+@pytest.mark.parametrize("device", [{"connect_timeout_s": 0.3}], indirect=True)
+async def test_one_that_is_refused_says_so(server, device):
     """After its timeout; and it leaves nothing behind that goes on trying."""
-    monkeypatch.setattr(swarm, "CONNECT_TIMEOUT_S", 0.3)
     _, script, hellos = server
     script += [[4006]] * 100
     with pytest.raises(TimeoutError):

@@ -49,11 +49,18 @@ def listen(host: str, port: int, *, option: str) -> socket.socket:
 class HttpServer(uvicorn.Server):
     """Serves an ASGI app from `run` on until `stop`."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, *, stop_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        stop_s: float,
+        protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedHttpProtocol,
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
