@@ -115,6 +115,7 @@ _OLDER: Final = re.compile(
     r"\b(?:whoever|somebody|nobody|the house|played|lets go of|for ever|doors?)\b", re.IGNORECASE
 )
 _QUOTING: Final = {
+    "CHANGELOG.md": "the old name of the NetworkPolicy `deny-all`",
     "docs/glossary.md": "says what to write instead",
     "scripts/servers/postgres.py": "the system's user `nobody`",
     "tests/test_docs_glossary.py": "this list",
