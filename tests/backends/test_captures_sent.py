@@ -240,16 +240,16 @@ async def test_what_is_sent_is_what_the_dispatcher_sent(log):
     records = {name: recorded(f"dispatch-{name}") for name in DISPATCHED_HERE}
     ids = {name: id_of(stored(record)) for name, record in records.items()}
 
-    def at_report_lost(event, tried):
+    def at_report_failed(event, tried):
         return REFUSED if event == ids[TOO] and tried == 1 else TAKEN
 
     async with (
         recording(answers(records)) as (send, send_url),
-        recording(at_report_lost) as (report_lost, lost_url),
+        recording(at_report_failed) as (report_failed, report_failed_url),
     ):
         async with (
             dispatching(log, COMMANDS, "send", send_url),
-            dispatching(log, DEAD_LETTERS, "report-lost", lost_url),
+            dispatching(log, DEAD_LETTERS, "report-lost", report_failed_url),
         ):
             await everything_is_done(log, "send", COMMANDS, len(DISPATCHED_HERE))
             await everything_is_done(log, "report-lost", DEAD_LETTERS, len(DEAD) + 2)
@@ -281,18 +281,22 @@ async def test_what_is_sent_is_what_the_dispatcher_sent(log):
         }
         assert (letter.key, letter.value) == (wanted.key, wanted.value), name
         assert meaning_of_record(letter) == {**meaning_of_record(wanted), **place}, name
-        ((_, request),) = report_lost.requests[ids[name]]
+        ((_, request),) = report_failed.requests[ids[name]]
         wanted_request = captured(f"dispatch-from-dead-letters-{name}.http")
         assert sent(request) == as_sent(
-            wanted_request, lost_url, letter, **{"ce-knativeerrordest": send_url}
+            wanted_request, report_failed_url, letter, **{"ce-knativeerrordest": send_url}
         ), name
     hops = zip(
-        report_lost.requests[ids[TOO]], letters[ids[TOO]], (1, 2), (send_url, lost_url), strict=True
+        report_failed.requests[ids[TOO]],
+        letters[ids[TOO]],
+        (1, 2),
+        (send_url, report_failed_url),
+        strict=True,
     )
     for (_, request), letter, hop, failed_at in hops:
         wanted_request = captured(f"dispatch-from-dead-letters-that-fails-too.{hop}.http")
         assert sent(request) == as_sent(
-            wanted_request, lost_url, letter, **{"ce-knativeerrordest": failed_at}
+            wanted_request, report_failed_url, letter, **{"ce-knativeerrordest": failed_at}
         )
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from gateway.transport.interface import Accept, Limits, Request, Response
 from gateway.transport.listener import Listener, listen
-from tests.gateway.raw_socket import PATIENCE_S, TEXT, RawSocket, Recorder, frame
+from tests.gateway.raw_socket import TEXT, TIMEOUT_S, RawSocket, Recorder, frame
 
 LIMIT = 65_536
 # Small marks, so that a peer that does not read is noticed after a few hundred KiB.
@@ -38,7 +38,7 @@ class Server:
         return self._peers[-1], self.handlers[-1]
 
     async def stop(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await asyncio.gather(self.listener.close(), *(peer.hang_up() for peer in self._peers))
 
     def _admit(self, _: Request) -> Accept:

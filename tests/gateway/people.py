@@ -20,7 +20,7 @@ from schemas.ids import direct_chat, first_id_at
 from schemas.tokens import claims_of
 from schemas.topics import DELIVERIES, DELIVERIES_MADE, TOPICS, EventType, user_partition
 
-PATIENCE_S = 10
+TIMEOUT_S = 10
 JSON, MSGPACK = "knchat.v1.json", "knchat.v1.msgpack"
 ANN, BEN = 11, 22
 CHAT = "d-11-22"
@@ -78,7 +78,7 @@ class Person:
 
         None: the socket has ended.
         """
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 while not self._waiting:
                     try:

@@ -19,7 +19,7 @@ KEY, ACCEPT = (
 MASK = b"\x37\xfa\x21\x3d"
 
 # Nothing here takes a second; what takes longer hangs.
-PATIENCE_S = 10
+TIMEOUT_S = 10
 
 
 def frame(
@@ -133,21 +133,21 @@ class RawSocket:
 
     async def response_head(self) -> tuple[int, dict[str, str]]:
         """Status and headers, names in small letters."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         fields = (line.partition(": ") for line in head[1:] if line)
         return int(head[0].split(" ")[1]), {name.lower(): value for name, _, value in fields}
 
     async def rest(self) -> bytes:
         """All that comes until the server ends its side."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self._reader.read()
 
     async def frame(self) -> tuple[int, bytes]:
         """Opcode and payload of the next frame, which must be whole, unmasked and plain, as all of
         ours are.
         """
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             first, second = await self._reader.readexactly(2)
             assert first & 0xF0 == 0x80
             length = second
@@ -202,7 +202,7 @@ class Recorder:
 
     async def until(self, call: str) -> None:
         """Wait for the next call of that name; those before it are passed over."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while await self._calls.get() != call:
                 pass
 

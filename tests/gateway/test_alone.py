@@ -15,7 +15,7 @@ from schemas.topics import COMMANDS
 from tests.gateway.people import Person, deliver, id_now, message
 
 ANN, BEN = 11, 22
-PATIENCE_S = 20
+TIMEOUT_S = 20
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def process(settings, **environ):
 
 async def ready(started):
     """Its URL."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         word, url = (await started.stdout.readline()).decode().split()
     assert word == "ready"
     return url
@@ -53,7 +53,7 @@ async def ready(started):
 
 async def ended(started):
     """Exit code and stderr."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         _, errors = await started.communicate()
     return started.returncode, errors.decode()
 

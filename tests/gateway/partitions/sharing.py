@@ -4,7 +4,7 @@ import asyncio
 
 from schemas.topics import user_partition
 
-PATIENCE_S = 10
+TIMEOUT_S = 10
 ALL = range(12)
 USERS = {user_partition(user, 12): user for user in range(1, 400)}
 """A user of each partition."""
@@ -22,7 +22,7 @@ def settled(*gateways):
 
 async def owned(backends, *gateways):
     """When all the world knows who owns what."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         for gateway in gateways:
             for partition in mine(gateway):
                 while (

@@ -12,7 +12,7 @@ from backends.coordination import PartitionOwner
 from backends.log import Evicted
 from schemas.errors import Malformed, Unavailable
 from schemas.topics import DELIVERIES
-from tests.gateway.partitions.sharing import ALL, PATIENCE_S, USERS, mine, owned, settled
+from tests.gateway.partitions.sharing import ALL, TIMEOUT_S, USERS, mine, owned, settled
 from tests.gateway.people import deliver, http, id_now, message
 from tests.support.until import until
 
@@ -188,4 +188,4 @@ async def test_a_topic_that_has_grown_ends_a_gateway(monkeypatch, gateways, back
 
     monkeypatch.setattr(backends.reads, "partitions", grown)
     with pytest.raises(Malformed, match="chat-deliveries has 24 partitions"):
-        await asyncio.wait_for(first.watch(), PATIENCE_S)
+        await asyncio.wait_for(first.watch(), TIMEOUT_S)

@@ -24,7 +24,7 @@ from gateway.timing import Timing
 from schemas.topics import DELIVERIES, user_partition
 from tests.gateway.people import Person, deliver, id_now, message
 
-PATIENCE_S = 60  # other tests share the machine
+TIMEOUT_S = 60  # other tests share the machine
 USERS = {user_partition(user, 12): user for user in range(1, 400)}
 SENDER = 1_000
 SCRIPT = Path(__file__).with_name("gateway_with_prefix.py")
@@ -75,7 +75,7 @@ async def start(backends, redis_settings):
             stdout=asyncio.subprocess.PIPE,
         )
         running.append(started)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             word, started.url = (await started.stdout.readline()).decode().split()
         assert word == "ready"
         return started
@@ -95,7 +95,7 @@ async def connect(backends):
     async def connect_one(user, at, **hello):
         """Comes back like a client: where it is sent, and again after a while."""
         url = at.url
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 people.append(made := Person(user, "phone", SimpleNamespace(url=url), backends))
                 try:
@@ -124,7 +124,7 @@ async def owners(backends):
 
 async def shared(backends, *urls):
     """When each of these owns its part."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             found = list((await owners(backends)).values())
             if sorted(found.count(url) for url in urls) == [12 // len(urls)] * len(urls):
@@ -192,7 +192,7 @@ async def test_a_crash_a_return_and_a_planned_stop(start, backends, connect):
     ann = await connect(user, first, resume=ann.last_cursor)
     await tell(backends, user, "six")
     assert await texts(ann, 1) == ["six"]
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await second.wait() == 0
 
 
@@ -226,7 +226,7 @@ async def test_a_second_process_of_the_name_ends_the_first(start, backends):
     first = await start("gateway-0")
     second = await start("gateway-0")
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await first.wait() == 1
     await shared(backends, second.url)
 
@@ -246,7 +246,7 @@ async def test_recreated_topics(backends, connect):
     admin = brokers.admin()
     await asyncio.to_thread(admin.delete_topics, [brokers.topic(DELIVERIES)])
     admin.close()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not await backends.topics.create():
             await asyncio.sleep(0.1)
 

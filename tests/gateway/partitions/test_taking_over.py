@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gateway.sessions.close import Close
 from schemas.topics import COMMANDS
-from tests.gateway.partitions.sharing import ALL, PATIENCE_S, USERS, mine, owned, settled
+from tests.gateway.partitions.sharing import ALL, TIMEOUT_S, USERS, mine, owned, settled
 from tests.gateway.people import SEND, appended, deliver, http, id_now, message
 from tests.support.until import until
 
@@ -146,7 +146,7 @@ async def test_a_planned_stop_hands_its_clients_over(two, person, backends):
     user = USERS[min(mine(second))]
     ann = await person(user, at=second)
     await ann.until_live()
-    second._settings = replace(second._settings, drain_s=PATIENCE_S)
+    second._settings = replace(second._settings, drain_s=TIMEOUT_S)
     began_s = time.monotonic()
     await ann.say({"type": "mark", "id": 1, "chat": f"d-{user}-1000", "read": "5"})
     stopping = asyncio.create_task(second.drain_and_stop())
@@ -168,7 +168,7 @@ async def test_a_client_that_comes_during_a_drain_is_sent_on(two, person, backen
     first, second = two
     stays, comes = [USERS[partition] for partition in sorted(mine(second))[:2]]
     await person(stays, at=second)
-    second._settings = replace(second._settings, drain_s=PATIENCE_S)
+    second._settings = replace(second._settings, drain_s=TIMEOUT_S)
     second._context.assignment._handover.begin = lambda *_: None  # else it would be over before
     stopping = asyncio.create_task(second.drain_and_stop())
     await until(lambda: settled(first))

@@ -252,7 +252,7 @@ async def test_an_answer_that_is_no_longer_waited_for_is_cancelled(listener, han
 
 
 @pytest.mark.parametrize("data", [request(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"])
-async def test_a_failing_door_answers_500_and_is_logged(listener, handlers, data, caplog):
+async def test_a_failing_handler_answers_500_and_is_logged(listener, handlers, data, caplog):
     """What went wrong is in our log with its traceback, not in the answer, and the next client is
     served.
     """
