@@ -34,9 +34,8 @@ class Query(Struct, kw_only=True, frozen=True):
         Raises Malformed naming the first field that is wrong.
         """
         if "limit" in cls.__struct_fields__ and not fields.get("limit", "0").isdecimal():
-            raise Malformed(
-                "limit: Expected `int`", field="limit"
-            )  # `1e1` is one to msgspec, and to no other call
+            # `1e1` is one to msgspec, and to no other call.
+            raise Malformed("limit: Expected `int`", field="limit")
         try:
             return msgspec.convert(fields, cls, strict=False)
         except msgspec.ValidationError as error:

@@ -45,9 +45,8 @@ def _shown(name: str) -> str:
         raise ValueError("it has no visible character")
     for at, character in enumerate(name):
         if character in _JOINERS:
-            before = name[:at].rstrip("\ufe0e\ufe0f")[
-                -1:
-            ]  # an emoji's variation is no sign of its own
+            # An emoji's variation is no sign of its own.
+            before = name[:at].rstrip("\ufe0e\ufe0f")[-1:]
             if not (_visible(before) or _mark(before)) or not _visible(name[at + 1 : at + 2]):
                 raise ValueError(
                     "a joiner (U+200C, U+200D) is allowed between visible characters only"

@@ -176,9 +176,8 @@ class DeliveryReader:
                 ) as follower:
                     self._followers[topic] = follower
                     try:
-                        await follower.assign(
-                            self._offsets(topic)
-                        )  # what was opened or dropped meanwhile
+                        # What was opened or dropped meanwhile.
+                        await follower.assign(self._offsets(topic))
                         async for batch in follower:
                             self._beat()
                             await take(batch)
@@ -277,9 +276,8 @@ class DeliveryReader:
 
     async def _answer(self, batch: Sequence[ConsumerRecord]) -> None:
         for stored in batch:
-            if (
-                stored.partition not in self._ends
-            ):  # dropped, and what was on its way must not bring it back
+            # Dropped, and what was on its way must not bring it back.
+            if stored.partition not in self._ends:
                 continue
             self._ends[stored.partition] = stored.offset + 1
             record = self.record(stored, ANSWERS_GIVEN, traced=True)

@@ -41,9 +41,8 @@ class OwnerCache:
         if task is None or self._clock() - since_s >= TTL_S:
             task = asyncio.create_task(self._ask(partition))
             self._asked[partition] = (self._clock(), task)
-        return await asyncio.shield(
-            task
-        )  # a caller whose time is over must not take the answer from the others
+        # A caller whose time is over must not take the answer from the others.
+        return await asyncio.shield(task)
 
     def forget(self, partitions: Iterable[int]) -> None:
         """These have changed hands: they are asked again."""

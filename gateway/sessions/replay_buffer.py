@@ -252,9 +252,8 @@ class ReplayBuffer:
         while self.bytes > self._limit_bytes and self._begun:
             _, partition, begin = self._begun[0]
             if self._is_here(partition, begin):
-                self._drop_first(
-                    self._partitions[partition]
-                )  # another one before it, where times run back
+                # Another one before it, where times run back.
+                self._drop_first(self._partitions[partition])
             else:
                 heappop(self._begun)
 

@@ -225,9 +225,8 @@ class RecordsSuite:
 
         for stored in read:
             first = next(one.offset for one in read if one.at_ms >= stored.at_ms)
-            assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms))[
-                0
-            ] <= first  # older records may be of the same millisecond
+            # Older records may be of the same millisecond.
+            assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms))[0] <= first
             assert (await log.reads.offsets_at(DEAD_LETTERS, stored.at_ms + 1))[0] > stored.offset
         assert await log.reads.offsets_at(DEAD_LETTERS, 0) == begins
         assert await log.reads.offsets_at(DEAD_LETTERS, read[-1].at_ms + 3_600_000) == after

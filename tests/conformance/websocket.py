@@ -39,10 +39,8 @@ async def _run_cases(port: int, cases: list[str] | None, *, name_all: bool) -> b
         results = await kosoku.run_fuzzingclient(
             f"ws://127.0.0.1:{port}/", cases, LEFT_OUT, concurrency=MAX_CONCURRENT
         )
-    except (
-        kosoku.FailureError,
-        ValueError,
-    ) as failure:  # which cases failed and why, or that none is called so
+    # Which cases failed and why, or that none is called so.
+    except (kosoku.FailureError, ValueError) as failure:
         print(failure, file=sys.stderr)
         return True
     verdicts = Counter(result.behavior.value for result in results)

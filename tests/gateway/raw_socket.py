@@ -12,10 +12,8 @@ from collections.abc import Iterable
 from gateway.transport.interface import Socket
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
-KEY, ACCEPT = (
-    "dGhlIHNhbXBsZSBub25jZQ==",
-    "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-)  # the pair of RFC 6455, 1.3
+# The pair of RFC 6455, 1.3.
+KEY, ACCEPT = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
 MASK = b"\x37\xfa\x21\x3d"
 
 # Nothing here takes a second; what takes longer hangs.

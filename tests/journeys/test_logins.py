@@ -77,9 +77,8 @@ async def test_a_stolen_refresh_token_is_found_out(shifted):
     phone = Device(ann, "phone")
     await phone.connect()
     shim.suspend(121)
-    assert (await phone.closed())[
-        0
-    ] == 1012  # the gateway lets all sessions reconnect after such a gap
+    # The gateway lets all sessions reconnect after such a gap.
+    assert (await phone.closed())[0] == 1012
     await phone.connect()
 
     assert refresh(stolen, "phone") == 401

@@ -178,9 +178,8 @@ class TestProduct:
         before = product.children()["function-http"]
         os.kill(before["pid"], signal.SIGKILL)
         product.running.err("a process has ended, it is started again child=function-http")
-        with httpx.Client(
-            transport=httpx.HTTPTransport(retries=8), timeout=20
-        ) as client:  # half a second, doubled
+        # Half a second, doubled.
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=20) as client:
             assert client.get(f"{product.http}/readyz").status_code == 200
 
         after = product.children()["function-http"]

@@ -107,9 +107,8 @@ async def test_batches_keep_their_distance():
 
     assert [count for _, count in departures.left] == [1, 3]
     assert departures.left[0][0] - began_s < 0.05
-    assert (
-        departures.left[1][0] - departures.left[0][0] > 0.049
-    )  # the loop counts milliseconds, as floats
+    # The loop counts milliseconds, as floats.
+    assert departures.left[1][0] - departures.left[0][0] > 0.049
 
 
 async def test_a_large_batch_keeps_more_distance():
