@@ -58,10 +58,19 @@ class Place:
         return Certificates(self.services / "certificates")
 
     def choose_ports(self, names: Iterable[str]) -> None:
-        """Free ones, unless they have been chosen before."""
+        """Free ones that no other server of these services has chosen, unless this one has before.
+
+        One at a time of these services: a port that was chosen a moment ago is still free to bind.
+        """
         path = self.folder / "ports.json"
         if not path.exists():
-            write_whole(path, json.dumps(dict(zip(names, _free_ports(), strict=False))))
+            taken = {
+                port
+                for other in self.services.glob("*/ports.json")
+                for port in json.loads(other.read_text()).values()
+            }
+            free = (port for port in _free_ports() if port not in taken)
+            write_whole(path, json.dumps(dict(zip(names, free, strict=False))))
 
     def port(self, name: str = "client") -> int:
         """A chosen port; KeyError and FileNotFoundError mean that none was."""

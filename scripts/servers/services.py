@@ -217,7 +217,8 @@ class Services:
 
     def _start(self, server: Server, place: Place) -> Process:
         place.folder.mkdir(parents=True, exist_ok=True)
-        place.choose_ports(server.ports)
+        with packages.locked(self.folder / "ports.lock"):
+            place.choose_ports(server.ports)
         for port in map(place.port, server.ports):
             _check_free(server.name, port, self.script)
         if self.secure:

@@ -252,3 +252,14 @@ def test_a_machine_whose_own_name_does_not_resolve_has_one_for_java(tmp_path, mo
     place = Place(tmp_path, "cassandra", secure=False)
 
     assert "127.0.0.1 localhost nowhere-to-be-found" in place.hosts().read_text()
+
+
+def test_servers_of_one_set_choose_different_ports(tmp_path, monkeypatch):
+    """A port is free to bind until its server has started, and all start at once."""
+    monkeypatch.setattr("servers.place._PORTS", range(31_900, 31_904))
+    one, other = (Place(tmp_path, name, secure=False) for name in ("one", "other"))
+    one.choose_ports(["client", "controller"])
+    other.choose_ports(["client", "jmx"])
+
+    ports = [one.port(), one.port("controller"), other.port(), other.port("jmx")]
+    assert sorted(ports) == [31_900, 31_901, 31_902, 31_903]
