@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 EXAMPLES: Final = """examples:
   scripts/bench compare b77c1b2 -- --rate 300 --seconds 20
+  scripts/bench compare main --cold-start
   scripts/bench compare main --pairs 8 -- --real --rate 1000 --seconds 20 --warm-up 30 --no-tax
 
 What stands behind -- are options of scripts/load. The other commit is checked out into
@@ -33,11 +35,16 @@ FIGURES: Final = {
     "CPU-us a message": ("cpu_us",),
     "ack p50": ("ack", "p50"),
     "delivery p50": ("delivery", "p50"),
+    "cold start, ms": ("cold_start_ms",),
 }
-"""Name -> where it stands in a step of the JSON report."""
+"""Name -> where it stands in a step of the JSON report, or of `started`."""
 SHOWN: Final = {"ack p99": ("ack", "p99"), "delivery p99": ("delivery", "p99")}
 """Printed and not judged: the 99th percentile of a run of seconds is one hiccup of the machine."""
+STARTS: Final = 3
+"""Of each function in a run: its median counts."""
 _SAMPLES: Final = 10_000
+# A row of `scripts/bench cold-start`: program, median, worst, ratio.
+_STARTED: Final = re.compile(r"^(\w+) +(\d+) +\d+ +\d+\.\d+ ", re.MULTILINE)
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -100,17 +107,35 @@ def measured(checkout: Path, options: Sequence[str]) -> list[dict[str, Any]]:
     return steps
 
 
+def started(checkout: Path) -> list[dict[str, Any]]:
+    """The cold start of each function there, as a step."""
+    done = subprocess.run(
+        [checkout / "scripts/bench", "cold-start", "--rounds", str(STARTS), "--no-floor"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{checkout / 'scripts/bench'} failed\n{done.stdout}{done.stderr}")
+    print(".", end="", file=sys.stderr, flush=True)
+    return [
+        {"title": name, "cold_start_ms": float(median)}
+        for name, median in _STARTED.findall(done.stdout)
+    ]
+
+
 def of(step: dict[str, Any], path: Sequence[str]) -> float:
-    """A figure of a step."""
+    """A figure of a step; NaN where it has none."""
     value: Any = step
     for name in path:
-        value = value[name]
+        value = value.get(name, math.nan) if isinstance(value, dict) else math.nan
     return float(value)
 
 
 def show(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
     """Prints a row for each figure of a step; says whether one got worse."""
-    worse, title = False, f"{pairs[0][0]['rate']:g} messages/s"
+    first = pairs[0][1]
+    worse, title = False, first.get("title") or f"{first['rate']:g} messages/s"
     print(
         f"{title:<18}{'before':>10}{'now':>10}{'ratio':>8}   {'90 % interval':<15}   ratios of "
         "pairs, before to now"
@@ -136,7 +161,7 @@ def main() -> None:
     """Entry of `scripts/bench compare`."""
     parser = argparse.ArgumentParser(
         "scripts/bench compare",
-        usage="%(prog)s [--pairs N] REVISION [-- OPTIONS of scripts/load]",
+        usage="%(prog)s [--pairs N] REVISION [--cold-start | -- OPTIONS of scripts/load]",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -148,23 +173,35 @@ def main() -> None:
         default=8,
         help="runs of each (default 8), after one that is not counted",
     )
+    parser.add_argument(
+        "--cold-start",
+        action="store_true",
+        help="compare `scripts/bench cold-start` instead of scripts/load",
+    )
     # argparse takes what stands behind -- for its own where an option stands before it.
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
     options, load = parser.parse_args(words[:at]), words[at + 1 :]
     if options.pairs < 1:
         parser.error("--pairs is 1 or more")
+    if options.cold_start and load:
+        parser.error("--cold-start takes no options of scripts/load")
     base = checked_out(options.revision)
+
+    def run(checkout: Path) -> list[dict[str, Any]]:
+        return started(checkout) if options.cold_start else measured(checkout, load)
+
     for checkout in (base, _ROOT):
-        measured(checkout, load)
+        run(checkout)
     pairs = []
     for number in range(options.pairs):
         # The second run finds the machine warmer: by turns.
         order = (base, _ROOT) if number % 2 == 0 else (_ROOT, base)
-        steps = {checkout: measured(checkout, load) for checkout in order}
+        steps = {checkout: run(checkout) for checkout in order}
         pairs.append((steps[base], steps[_ROOT]))
     print(file=sys.stderr)
-    print(f"scripts/load {' '.join(load)}, {options.pairs} pairs, beside {options.revision}")
+    what = "scripts/bench cold-start" if options.cold_start else f"scripts/load {' '.join(load)}"
+    print(f"{what}, {options.pairs} pairs, beside {options.revision}")
     worse = (
         sum(
             show([(before[step], now[step]) for before, now in pairs])

@@ -42,3 +42,35 @@ def test_figures_that_are_the_same_are_not(capsys):
     """Nor is one that could not be measured, as the CPU of another's server."""
     assert not compare.show([(step(float("nan")), step(float("nan")))] * 8)
     assert "CPU-us" not in capsys.readouterr().out
+
+
+def test_cold_starts_are_read_from_the_table(tmp_path):
+    """One step for each function; the bare app beside them is no function."""
+    table = (
+        "program            median ms  worst ms  x bare  floor\n"
+        "bare ASGI hello          134       140    1.00  \n"
+        "send                     320       333    2.39  <= 3.0x, <= 700 ms: met\n"
+        "report_failed            350       352    2.61  \n"
+    )
+    bench = tmp_path / "scripts/bench"
+    bench.parent.mkdir()
+    bench.write_text(f"#!/bin/sh\ncat <<'END'\n{table}END\n")
+    bench.chmod(0o755)
+
+    assert compare.started(tmp_path) == [
+        {"title": "send", "cold_start_ms": 320.0},
+        {"title": "report_failed", "cold_start_ms": 350.0},
+    ]
+
+
+def test_a_slower_cold_start_is_marked(capsys):
+    """What a step does not have is left out."""
+    slow = [
+        ({"title": "send", "cold_start_ms": 300.0 + n}, {"title": "send", "cold_start_ms": 360.0})
+        for n in range(8)
+    ]
+    assert compare.show(slow)
+
+    said = capsys.readouterr().out
+    assert said.startswith("send ")
+    assert "ack" not in said
