@@ -5,7 +5,6 @@ way the dispatcher sends them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -21,6 +20,7 @@ from schemas.demo import DEMO_USERS
 from schemas.ids import direct_chat, first_id_at
 from schemas.topics import EVENT_TYPES
 from tests.functions.callers import Caller
+from tests.support.events import event_of
 
 NOW_MS = 1_790_000_000_000
 ALICE, BOB = DEMO_USERS["alice"], DEMO_USERS["bob"]
@@ -100,14 +100,7 @@ class EventTargets:
                 pb.Query: ("Queries", "queries"),
             }[type(payload[0])]
             payload = getattr(pb, name)(schema=1, **{items: payload})
-        kind = EVENT_TYPES[payload.DESCRIPTOR.name]
-        data = payload.SerializeToString()
-        return replace(
-            cloudevents.Event(
-                f"e{self.mint()}", "/tests", kind.type, data, dataschema=kind.dataschema
-            ),
-            **changes,
-        )
+        return event_of(payload, **changes)
 
     async def post(self, target, event):
         """The answer of the target to an event, or to a list of commands, outcomes or queries."""

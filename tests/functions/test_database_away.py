@@ -4,10 +4,8 @@ retry.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -16,10 +14,10 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from functions.domain.policy import FRESH_TTL_S, QUERY_TIMEOUT_S
 from functions.runtime.context import current_context, use_backends
-from schemas.errors import Unavailable
 from schemas.ids import direct_chat
 from schemas.topics import MESSAGES, RETRIES
 from tests.functions.callers import PASSWORD, Caller, problem
+from tests.support.until import until_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
@@ -41,15 +39,6 @@ async def backends(settings, fragile):
     use_backends(None)
     fragile.start("postgres")
     await opened.close()
-
-
-async def until_it_answers(backends):
-    """The adapter finds the server again by itself."""
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(Unavailable):
-                return await backends.accounts.ping()
-            await asyncio.sleep(0.02)
 
 
 async def timed(call):
@@ -100,7 +89,7 @@ async def test_without_the_database_known_chats_go_on_and_other_calls_are_told_w
     if how == "pause":
         fragile.resume("postgres")
     fragile.start("postgres")
-    await until_it_answers(backends)
+    await until_answered(backends.accounts.ping)
     current_context().policy._cooldown_until = 0.0  # its pause is over
     retried = [await event_targets.post("send", event) for _, event in await topics.events(RETRIES)]
     back = await ben.call(

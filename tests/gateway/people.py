@@ -15,10 +15,10 @@ import websockets
 from backends.log import ProducerRecord
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
-from schemas.cloudevents import Event
 from schemas.ids import direct_chat, first_id_at
 from schemas.tokens import claims_of
-from schemas.topics import DELIVERIES, DELIVERIES_MADE, TOPICS, EventType, user_partition
+from schemas.topics import DELIVERIES, TOPICS, user_partition
+from tests.support.events import event_of
 
 TIMEOUT_S = 10
 JSON, MSGPACK = "knchat.v1.json", "knchat.v1.msgpack"
@@ -137,16 +137,6 @@ def id_now():
     return first_id_at(int(time.time() * 1_000)) + secrets.randbits(20)
 
 
-def event(kind: EventType, data):
-    return Event(
-        id=secrets.token_hex(8),
-        source="/tests",
-        type=kind.type,
-        data=data.SerializeToString(),
-        dataschema=kind.dataschema,
-    )
-
-
 async def deliver(backends, *deliveries):
     """Appends deliveries as functions do: a record for each partition, with all that its users are
     told.
@@ -166,7 +156,7 @@ async def deliver(backends, *deliveries):
         [
             ProducerRecord(
                 DELIVERIES,
-                event(DELIVERIES_MADE, pb.Deliveries(schema=1, deliveries=made)),
+                event_of(pb.Deliveries(schema=1, deliveries=made)),
                 partition,
             )
             for partition, made in parts.items()

@@ -16,17 +16,17 @@ from gateway.app import Gateway
 from gateway.deliveries.reader import DeliveryReader
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed, Unavailable
-from schemas.topics import DELIVERIES, DELIVERIES_MADE, user_partition
+from schemas.topics import DELIVERIES, user_partition
 from tests.gateway.people import (
     ANN,
     BEN,
     Person,
     deliver,
-    event,
     http,
     id_now,
     message,
 )
+from tests.support.events import event_of
 
 
 async def test_a_port_in_use(start, settings):
@@ -58,7 +58,7 @@ async def test_as_many_partitions_as_the_setting_says(settings):
     await ann.connect()
     data = pb.Deliveries(schema=1, deliveries=[message(id_now(), BEN, ANN)])
     await backends.appends.append(
-        [ProducerRecord(DELIVERIES, event(DELIVERIES_MADE, data), user_partition(ANN, 5))]
+        [ProducerRecord(DELIVERIES, event_of(data), user_partition(ANN, 5))]
     )
 
     assert await backends.reads.partitions(DELIVERIES) == 5

@@ -10,10 +10,8 @@ from backends.telemetry.metrics import value_of
 from schemas import chat_pb2 as pb
 from schemas.ids import first_id_at
 from schemas.topics import (
-    ANSWERS_GIVEN,
     COMMANDS,
     MESSAGES,
-    OUTCOMES_DECIDED,
     QUERIES,
     SESSION_DELIVERIES,
 )
@@ -27,11 +25,11 @@ from tests.gateway.people import (
     Person,
     appended,
     deliver,
-    event,
     id_now,
     message,
     payloads,
 )
+from tests.support.events import event_of
 
 
 @pytest.mark.parametrize("subprotocol", [JSON, MSGPACK, None])
@@ -64,9 +62,7 @@ async def test_the_first_hello_hears_how_far_history_is_behind(make, backends):
     """Of those who come back after a crash, and are there before the gateway is ready."""
     now = time.time()
     backends.reads.clock = lambda: now - 300
-    await backends.appends.append(
-        [ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 0)]
-    )
+    await backends.appends.append([ProducerRecord(MESSAGES, event_of(pb.Outcomes(schema=1)), 0)])
     gateway = make()
     ann = Person(ANN, "phone", gateway, backends)
     starting = asyncio.create_task(gateway.start())
@@ -105,7 +101,7 @@ async def test_history_that_is_further_behind_than_a_short_ring_reaches(
         schema=1,
         outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(time.time() * 1_000) - 4_000)))],
     )
-    await backends.appends.append([ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, waiting), 0)])
+    await backends.appends.append([ProducerRecord(MESSAGES, event_of(waiting), 0)])
     for _ in range(300):
         await deliver(backends, message(id_now(), ANN, ANN, "x" * 4_000))
     gateway = make(ring_bytes=ring_bytes)
@@ -265,9 +261,7 @@ async def test_a_question_and_its_answer(person, backends):
     answers = pb.Answers(
         schema=1, answers=[pb.Answer(session=query.session, re=query.re, page=page)]
     )
-    await backends.appends.append(
-        [ProducerRecord(SESSION_DELIVERIES, event(ANSWERS_GIVEN, answers), 0)]
-    )
+    await backends.appends.append([ProducerRecord(SESSION_DELIVERIES, event_of(answers), 0)])
     reply = await ann.hear("page")
 
     assert (

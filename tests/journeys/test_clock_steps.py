@@ -47,7 +47,7 @@ def stepped(request, tmp_path, shim):
     assert server.stop() == 0
 
 
-class Person:
+class RecordingClient:
     """One client, what it was pushed, and how its sessions ended."""
 
     def __init__(self, http: str) -> None:
@@ -93,7 +93,7 @@ class Chat:
     """
 
     def __init__(self, http: str) -> None:
-        self.people = Person(http), Person(http)
+        self.people = RecordingClient(http), RecordingClient(http)
         self.sent: list[tuple[float, float, int]] = []
         """Begun, acknowledged, id."""
         self.doing = ""

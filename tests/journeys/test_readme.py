@@ -2,20 +2,14 @@
 
 import os
 import re
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.servers import free_ports
+
 ROOT = Path(__file__).parents[2]
-
-
-def _free_ports():
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
 
 
 @pytest.mark.slow
@@ -24,7 +18,7 @@ def test_the_first_conversation_works_when_pasted(tmp_path):
     block = re.search(
         r"## A first conversation.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )[1]
-    http, gateway = _free_ports()
+    http, gateway = free_ports(2)
     block = block.replace(
         "scripts/dev", f"scripts/dev --http-port {http} --gateway-port {gateway}"
     ).replace("127.0.0.1:8080", f"127.0.0.1:{http}")

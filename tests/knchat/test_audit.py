@@ -16,11 +16,11 @@ from backends.wiring import Backends
 from knchat import exits
 from knchat.__main__ import main
 from schemas import chat_pb2 as pb
-from schemas.cloudevents import Event
 from schemas.demo import DEMO_USERS
 from schemas.ids import LATEST, direct_chat, first_id_at
-from schemas.topics import COMMANDS, COMMANDS_ISSUED, MESSAGES, OUTCOMES_DECIDED, RETRIES
+from schemas.topics import COMMANDS, MESSAGES, RETRIES
 from tests.journeys.conftest import Dev
+from tests.support.events import event_of
 
 ALICE, BOB = DEMO_USERS["alice"], DEMO_USERS["bob"]
 CHAT = direct_chat(ALICE, BOB)
@@ -42,12 +42,6 @@ def said(count):
     ]
 
 
-def event(kind, message):
-    return Event(
-        id=str(time.time_ns()), source="/tests", type=kind.type, data=message.SerializeToString()
-    )
-
-
 class Folder:
     """A data folder in whose log something was dropped."""
 
@@ -61,12 +55,12 @@ class Folder:
     async def _drop(self, commands, outcomes):
         backends = Backends(Settings(data=self.path))
         records = [
-            ProducerRecord(COMMANDS, event(COMMANDS_ISSUED, pb.Commands(schema=1, commands=[one])))
+            ProducerRecord(COMMANDS, event_of(pb.Commands(schema=1, commands=[one])))
             for one in commands
         ]
         for one in outcomes:
             decided = pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=one)])
-            records.append(ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, decided)))
+            records.append(ProducerRecord(MESSAGES, event_of(decided)))
         await backends.appends.append(records)
         for topic, group in GROUPS.items():
             held = await backends.reads.bounds(topic, range(await backends.reads.partitions(topic)))

@@ -1,10 +1,12 @@
-"""Events like those that `send` gets."""
+"""Events like those that `send` gets, and those that hold a message of ours."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from schemas.cloudevents import Event
+from schemas.topics import EVENT_TYPES
 
 _numbers = itertools.count()
 
@@ -18,3 +20,10 @@ def event(name=None, *, data=b"\x08\x01", **attributes):
         data=data,
         **attributes,
     )
+
+
+def event_of(message, **attributes):
+    """A new event that holds this protobuf message, with its type."""
+    kind = EVENT_TYPES[message.DESCRIPTOR.name]
+    given = {"type": kind.type, "dataschema": kind.dataschema, **attributes}
+    return replace(event(data=message.SerializeToString()), **given)

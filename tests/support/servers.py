@@ -9,10 +9,16 @@ import socket
 from knchat.develop.serving import HttpServer, listen
 
 
+def free_ports(count):
+    """Different ports of 127.0.0.1 on which nothing listens."""
+    with contextlib.ExitStack() as stack:
+        bound = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in bound]
+
+
 def free_port():
-    """A port of 127.0.0.1 on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return one.getsockname()[1]
+    """One of them."""
+    return free_ports(1)[0]
 
 
 @contextlib.asynccontextmanager

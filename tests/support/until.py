@@ -2,6 +2,9 @@
 
 import asyncio
 import inspect
+import time
+
+from schemas.errors import Unavailable
 
 
 async def until(condition, *, within_s=30):
@@ -16,3 +19,15 @@ async def until(condition, *, within_s=30):
             if answer:
                 return answer
             await asyncio.sleep(0.005)
+
+
+async def until_answered(call, *, within_s=30):
+    """What the call returns as soon as it is Unavailable no more; Unavailable after `within_s`."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            if time.monotonic() > deadline_s:
+                raise
+            await asyncio.sleep(0.01)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -25,15 +24,6 @@ async def unavailable(*calls):
             await call
 
         assert time.monotonic() - began_s < 2 * CALL_TIMEOUT_S + 0.05
-
-
-async def answering(cache):
-    """Returns when it works again."""
-    while True:
-        try:
-            return await cache.ping()
-        except Unavailable:
-            await asyncio.sleep(0.01)
 
 
 def all_calls(cache):

@@ -17,9 +17,10 @@ import redis
 from backends.cache import KEY_TTL_S
 from backends.cache.redis import CALL_TIMEOUT_S
 from schemas.errors import Unavailable
-from tests.backends.cache_redis.calls import all_calls, answering, unavailable, url_of
+from tests.backends.cache_redis.calls import all_calls, unavailable, url_of
 from tests.backends.suite_cache import claim, fresh, held
 from tests.support.proxy import proxy_to
+from tests.support.until import until_answered
 
 pytestmark = pytest.mark.timed
 
@@ -106,7 +107,7 @@ async def test_waiting_calls_are_bounded(connect, server):
 
     assert ["too many" in result.message for result in results] == [False, False, False, True, True]
     async with asyncio.timeout(5):
-        await answering(cache)
+        await until_answered(cache.ping)
 
 
 async def test_a_dead_connection_with_a_full_queue_is_given_up_too(connect, server):
@@ -118,7 +119,7 @@ async def test_a_dead_connection_with_a_full_queue_is_given_up_too(connect, serv
     server.resume("redis")
 
     async with asyncio.timeout(5):
-        await answering(cache)
+        await until_answered(cache.ping)
 
 
 async def test_an_event_loop_that_stalled_does_not_take_the_server_for_silent(cache):

@@ -10,7 +10,6 @@ from gateway.publishing.publisher import Publisher
 from schemas import chat_pb2 as pb
 from schemas.ids import first_id_at
 from schemas.topics import (
-    ANSWERS_GIVEN,
     COMMANDS,
     DELIVERIES,
     SESSION_DELIVERIES,
@@ -18,8 +17,9 @@ from schemas.topics import (
 )
 from tests.gateway.deliveries.reading import PARTITIONS, fill, held
 from tests.gateway.faults import broken
-from tests.gateway.people import ANN, BEN, deliver, event, id_now, message
+from tests.gateway.people import ANN, BEN, deliver, id_now, message
 from tests.gateway.wire import ask, connect
+from tests.support.events import event_of
 from tests.support.until import until
 
 
@@ -114,11 +114,7 @@ async def test_an_answer_on_its_way_does_not_bring_back_what_is_dropped(
     async def late():
         for partition in (3, 4):
             await backends.appends.append(
-                [
-                    ProducerRecord(
-                        SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1)), partition
-                    )
-                ]
+                [ProducerRecord(SESSION_DELIVERIES, event_of(pb.Answers(schema=1)), partition)]
             )
         await until(lambda: delivery._ends[4] == 1)
         await assign()
@@ -199,11 +195,7 @@ async def test_answers_go_to_the_session_that_waits(delivery, at, backends):
         pb.Answer(session=session.id, re=1, digest=pb.Digest(count=3, hash=255)),
     ]
     await backends.appends.append(
-        [
-            ProducerRecord(
-                SESSION_DELIVERIES, event(ANSWERS_GIVEN, pb.Answers(schema=1, answers=answers)), 0
-            )
-        ]
+        [ProducerRecord(SESSION_DELIVERIES, event_of(pb.Answers(schema=1, answers=answers)), 0)]
     )
     await until(lambda: wire.frames)
 

@@ -14,13 +14,12 @@ from schemas import chat_pb2 as pb
 from schemas.ids import first_id_at
 from schemas.topics import (
     DELIVERIES,
-    DELIVERIES_MADE,
-    OUTCOMES_DECIDED,
     user_partition,
 )
 from tests.gateway.deliveries.reading import PARTITIONS, ends, fill, held
-from tests.gateway.people import ANN, BEN, deliver, event, id_now, message
+from tests.gateway.people import ANN, BEN, deliver, id_now, message
 from tests.gateway.wire import claims
+from tests.support.events import event_of
 
 
 async def test_the_ring_is_filled_by_reading_back(delivery, feed, backends):
@@ -200,10 +199,10 @@ async def test_records_that_are_nothing_of_ours(delivery, feed, backends):
     good = message(id_now(), ANN, ANN)
     data = pb.Deliveries(schema=1, deliveries=[good])
     partition = user_partition(ANN, 12)
-    foreign = event(OUTCOMES_DECIDED, pb.Outcomes(schema=1))
-    damaged = replace(event(DELIVERIES_MADE, data), data=b"\x08\x01\x12\xff")
-    unmarked = replace(event(DELIVERIES_MADE, data), data=good.SerializeToString())
-    good_event = event(DELIVERIES_MADE, data)
+    foreign = event_of(pb.Outcomes(schema=1))
+    damaged = replace(event_of(data), data=b"\x08\x01\x12\xff")
+    unmarked = replace(event_of(data), data=good.SerializeToString())
+    good_event = event_of(data)
     before = value_of("knchat_records_skipped_total", topic=DELIVERIES) + value_of(
         "knchat_records_skipped_total", topic="Deliveries"
     )

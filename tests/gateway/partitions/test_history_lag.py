@@ -12,9 +12,8 @@ from schemas.topics import (
     HISTORY_GROUPS,
     HISTORY_RETRIES,
     MESSAGES,
-    OUTCOMES_DECIDED,
 )
-from tests.gateway.people import event
+from tests.support.events import event_of
 
 
 async def test_how_far_history_is_behind(backends):
@@ -23,9 +22,7 @@ async def test_how_far_history_is_behind(backends):
     lag = HistoryLag(backends.reads, clock=backends.clock)
     await lag.look()
     assert lag.seconds == 0
-    await backends.appends.append(
-        [ProducerRecord(MESSAGES, event(OUTCOMES_DECIDED, pb.Outcomes(schema=1)), 3)]
-    )
+    await backends.appends.append([ProducerRecord(MESSAGES, event_of(pb.Outcomes(schema=1)), 3)])
 
     lag._clock = ahead
     await lag.look()
@@ -45,9 +42,7 @@ async def test_what_goes_round_counts_from_its_first_day(backends):
         schema=1,
         outcomes=[pb.Outcome(command=pb.Command(id=first_id_at(int(now_s * 1_000) - 600_000)))],
     )
-    await backends.appends.append(
-        [ProducerRecord(HISTORY_RETRIES, event(OUTCOMES_DECIDED, old), 1)]
-    )
+    await backends.appends.append([ProducerRecord(HISTORY_RETRIES, event_of(old), 1)])
 
     await lag.look()
     assert 599 < lag.seconds < 602
