@@ -85,7 +85,8 @@ class Blocking:
             asked.given_up = True
         if not future.done():
             raise Unavailable(f"{self._whom} does not answer in time")
-        return future.result()  # type: ignore[no-any-return] # None only if given up before it began, and that was raised above
+        # None only if given up before it began, and that was raised above.
+        return future.result()  # type: ignore[no-any-return]
 
     def _next(self) -> None:
         """Does the call whose turn it is: there is one for each time that this is submitted."""

@@ -85,9 +85,10 @@ class SigningKey:
 
 
 def _private_key(file: Path) -> Ed25519PrivateKey:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - 20 ms, and most functions sign nothing
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - see above
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - see above
+    # 20 ms, and most functions sign nothing.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
     try:
         key = load_pem_private_key(file.read_bytes(), password=None)
@@ -106,8 +107,11 @@ def _make(file: Path) -> None:
     """Writes a new key beside the file and links it there: a process that comes second finds the
     first one's.
     """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - see _private_key
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415 - see _private_key
+    # See _private_key.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    # See _private_key.
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415
 
     pem = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
@@ -257,7 +261,8 @@ def _document(source: str) -> bytes:
     from urllib.request import urlopen  # noqa: PLC0415 - see above
 
     try:
-        with urlopen(source, timeout=READ_TIMEOUT_S) as response:  # noqa: S310 - http(s) only, and the operator named it
+        # http(s) only, and the operator named it.
+        with urlopen(source, timeout=READ_TIMEOUT_S) as response:  # noqa: S310
             document: bytes = response.read(MAX_JWKS_BYTES + 1)
     except HTTPException as error:
         raise Unavailable(f"{source} gave no HTTP answer") from error

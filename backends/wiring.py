@@ -196,14 +196,16 @@ class Backends:
     @cached_property
     def generators(self) -> GeneratorLeases:
         """Leased id generators."""
-        from backends.coordination.generators import SqlGeneratorLeases  # noqa: PLC0415 - opened at first use
+        # Opened at first use.
+        from backends.coordination.generators import SqlGeneratorLeases  # noqa: PLC0415
 
         return SqlGeneratorLeases(self._database, self.clock)
 
     @cached_property
     def owners(self) -> PartitionOwners:
         """Partition owners."""
-        from backends.coordination.owners import SqlPartitionOwners  # noqa: PLC0415 - opened at first use
+        # Opened at first use.
+        from backends.coordination.owners import SqlPartitionOwners  # noqa: PLC0415
 
         return SqlPartitionOwners(self._database)
 

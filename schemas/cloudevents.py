@@ -248,7 +248,8 @@ def parse(event: Event, payload: type[Payload]) -> Payload:
 
     Raises Malformed unless it is one of ours: binary protobuf whose first bytes are 08 01.
     """
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - keeps this module light for those who only pass events on
+    # Keeps this module light for those who only pass events on.
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
 
     if _media_type(event.datacontenttype or "") != PROTOBUF:
         raise Malformed(f"the content type must be {PROTOBUF}", field="content-type")

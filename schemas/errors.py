@@ -53,7 +53,8 @@ class ChatError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        assert code in STATUS_OF_CODE, code  # noqa: S101 - a code that is not in the table is a bug of ours, not bad input
+        # A code that is not in the table is a bug of ours, not bad input.
+        assert code in STATUS_OF_CODE, code  # noqa: S101
         self.code = code
         self.message = message
         self.field = field

@@ -42,7 +42,8 @@ class BadFrame(Malformed):
     `type` and `re` are the frame's own.
     """
 
-    def __init__(self, message: str, *, field: str | None, type: str, re: int | UnsetType) -> None:  # noqa: A002 - the wire's own word
+    # The wire's own word.
+    def __init__(self, message: str, *, field: str | None, type: str, re: int | UnsetType) -> None:  # noqa: A002
         super().__init__(message, field=field)
         self.type = type
         self.re = re

@@ -128,7 +128,8 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], now_s: float) -> Cl
     Raises BadToken, UnknownKey, ExpiredToken or EarlyToken. The caller checks
     whether the device was revoked since.
     """
-    from jwt.exceptions import PyJWTError  # noqa: PLC0415 - 50 ms, and most functions check no token
+    # 50 ms, and most functions check no token.
+    from jwt.exceptions import PyJWTError  # noqa: PLC0415
 
     if len(token) > TOKEN_BYTES or _FORM.fullmatch(token) is None:
         raise BadToken
@@ -215,7 +216,8 @@ def keys_of(document: bytes) -> dict[str, Ed25519PublicKey]:
 
     Raises Malformed when it is no JWKS, or holds no Ed25519 key with a kid.
     """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - see _jws
+    # See _jws.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
 
     keys: dict[str, Ed25519PublicKey] = {}
     try:

@@ -118,7 +118,8 @@ class RedisConnection:
         connection = self._kind(**self._parts)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await connection.connect()  # type: ignore[no-untyped-call] # redis-py has types where it matters
+                # redis-py has types where it matters.
+                await connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
         except TimeoutError:
             raise RedisConnectionError(f"no connection within {CONNECT_TIMEOUT_S:.0f} s") from None

@@ -100,7 +100,8 @@ class Receiver:
         self.taken += 1
         faults = self.faults if self.taken % self.faults.every == 0 else Faults()
         await asyncio.sleep(
-            faults.hang_s + (random.uniform(0, MAX_SHUFFLE_S) if faults.copies else 0)  # noqa: S311 - no secret
+            # No secret.
+            faults.hang_s + (random.uniform(0, MAX_SHUFFLE_S) if faults.copies else 0)  # noqa: S311
         )
         try:
             for _ in range(1 + faults.copies):

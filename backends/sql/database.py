@@ -84,7 +84,8 @@ class Database(Dialect):
         self._wal: WriteAheadLog | None = None
         self._busy_ms = 0
         if isinstance(place, Path):
-            from backends.sql import sqlite  # noqa: PLC0415 - who has PostgreSQL does without SQLite
+            # Who has PostgreSQL does without SQLite.
+            from backends.sql import sqlite  # noqa: PLC0415
             from backends.sql.wal import WriteAheadLog  # noqa: PLC0415 - see above
 
             self._wal, self._busy_ms = WriteAheadLog(place), sqlite.busy_ms(timeout_s)
@@ -129,7 +130,8 @@ class Database(Dialect):
         `ca`: a file of authorities, with which TLS is spoken; else it is not. Raises Malformed for
         a URL that is none.
         """
-        from backends.sql.postgresql import Server  # noqa: PLC0415 - who has SQLite does without the driver
+        # Who has SQLite does without the driver.
+        from backends.sql.postgresql import Server  # noqa: PLC0415
 
         return cls(
             Server(url, password=password, ca=ca),
@@ -234,7 +236,8 @@ class Database(Dialect):
                 f"SET LOCAL statement_timeout = {round(self._search_timeout_s * 1_000)}"
             )
         else:
-            driver.set_progress_handler(lambda: time.monotonic() > until_s, 10_000)  # type: ignore[union-attr] # sqlite3's
+            # sqlite3's.
+            driver.set_progress_handler(lambda: time.monotonic() > until_s, 10_000)  # type: ignore[union-attr]
         try:
             return work(connection)
         except sa.exc.DBAPIError as error:

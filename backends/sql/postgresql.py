@@ -207,7 +207,8 @@ class Connection(pg8000.Connection):  # type: ignore[misc] # pg8000 has no types
         except OSError as error:
             raise pg8000.InterfaceError("network error") from error
 
-    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: N802 - the driver's name
+    # The driver's name.
+    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: N802
         """Errors go into logs: of what the server says only code and message are kept, for details
         quote rows.
         """

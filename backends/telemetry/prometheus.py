@@ -16,7 +16,8 @@ def render() -> tuple[bytes, str]:
 
     Loads prometheus_client (51 ms) at the first call.
     """
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - only needed here
+    # Only needed here.
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415
 
     return generate_latest(_registry()), CONTENT_TYPE_LATEST
 

@@ -48,11 +48,13 @@ def set_up(endpoint: str, *, ratio: float, service: str) -> None:
     s (measured). Raises Malformed when that fails: its packages are not installed, or an OTEL_
     variable is wrong.
     """
-    global _exporting, _ratio  # noqa: PLW0603 - like the metrics, spans of a process go to one place
+    # Like the metrics, spans of a process go to one place.
+    global _exporting, _ratio  # noqa: PLW0603
     if not endpoint:
         return
     try:
-        from backends.telemetry.otlp import Exporting  # noqa: PLC0415 - not loaded where spans are not sent
+        # Not loaded where spans are not sent.
+        from backends.telemetry.otlp import Exporting  # noqa: PLC0415
 
         _exporting = Exporting(endpoint, service=service)
     except (ImportError, ValueError, OSError) as error:
@@ -134,7 +136,8 @@ def span(
     that he does: there the trace goes on, and is sampled like one that begins here.
     """
     trace = None if parent is None else trace_of(parent)
-    sampled = random() < _ratio if trace is None or stranger else trace[-1] in _SAMPLED  # noqa: S311 - a sample
+    # A sample.
+    sampled = random() < _ratio if trace is None or stranger else trace[-1] in _SAMPLED  # noqa: S311
     if sampled and _exporting is not None:
         return _exporting.start(name, kind, trace, event)
     if trace is None:

@@ -224,7 +224,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 _ROUTER: Final = router_of(ENDPOINTS)
 
 
-@functions_framework.aio.http  # type: ignore[arg-type] # it calls what is returned, as Starlette does; its types know responses only
+# It calls what is returned, as Starlette does; its types know responses only.
+@functions_framework.aio.http  # type: ignore[arg-type]
 async def accounts(_request: Request) -> Router:
     """Target: everything about people and their devices, and the documents of all calls."""
     return _ROUTER

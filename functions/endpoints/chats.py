@@ -84,7 +84,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_chats, get_messages, get_digest)
 _ROUTER: Final = router_of(ENDPOINTS)
 
 
-@functions_framework.aio.http  # type: ignore[arg-type] # it calls what is returned, as Starlette does; its types know responses only
+# It calls what is returned, as Starlette does; its types know responses only.
+@functions_framework.aio.http  # type: ignore[arg-type]
 async def chats(_request: Request) -> Router:
     """Target: GET /v1/chats and below."""
     return _ROUTER

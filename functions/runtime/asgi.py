@@ -131,7 +131,8 @@ def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
                         else ready
                     )
                 case "/metrics" if current_context().backends.settings.metrics:
-                    from backends.telemetry.prometheus import render  # noqa: PLC0415 - not at a start
+                    # Not at a start.
+                    from backends.telemetry.prometheus import render  # noqa: PLC0415
 
                     text, kind = render()
                     answer = Response(text, headers={"content-type": kind})
@@ -203,7 +204,8 @@ def _framework_app(target: str) -> ASGIApp:
     """Made of the module itself and not of its path: the path would be run again, and its folder
     would be put on sys.path.
     """
-    made: ASGIApp = functions_framework.aio.create_asgi_app_from_module(  # type: ignore[no-untyped-call] # the framework has no types
+    # The framework has no types.
+    made: ASGIApp = functions_framework.aio.create_asgi_app_from_module(  # type: ignore[no-untyped-call]
         target, main.__file__, None, main, main.__spec__
     )
     return made

@@ -83,7 +83,9 @@ def current_context() -> Context:
     """
     if _context is None:
         from backends.settings import Settings  # noqa: PLC0415 - see above
-        from backends.telemetry import logs  # noqa: PLC0415 - not needed where `use_backends` was called
+
+        # Not needed where `use_backends` was called.
+        from backends.telemetry import logs  # noqa: PLC0415
         from backends.wiring import Backends  # noqa: PLC0415 - see above
 
         try:

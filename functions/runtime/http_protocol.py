@@ -43,7 +43,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _heads = 0
     _silent = True
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio's own protocols narrow it too
+    # asyncio's own protocols narrow it too.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there, and shall say something."""
         super().connection_made(transport)
         self._expect(self.idle_timeout_s)

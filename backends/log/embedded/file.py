@@ -194,7 +194,8 @@ def commit(connection: sqlite3.Connection, group: str, offsets: Sequence[tuple[i
     """Sets the next offsets to read of a group: (slot, offset)."""
     values = ", ".join(["(?, ?, ?)"] * len(offsets))
     connection.execute(
-        f"INSERT INTO commits VALUES {values} ON CONFLICT DO UPDATE SET next = excluded.next",  # noqa: S608 - no text in it
+        # No text in it.
+        f"INSERT INTO commits VALUES {values} ON CONFLICT DO UPDATE SET next = excluded.next",  # noqa: S608
         [part for slot, offset in offsets for part in (group, slot, offset)],
     )
 

@@ -192,7 +192,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """What is left is seen when the group is stable again."""
 
-    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:  # noqa: ARG002 - the library's signature
+    # The library's signature.
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:  # noqa: ARG002
         """This process was stalled for a session.
 
         Else the assignor claims its old partitions, and all are reshuffled (measured).

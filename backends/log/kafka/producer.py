@@ -144,7 +144,8 @@ class Producer:
         waiting = self._kafka._message_accumulator  # noqa: SLF001 - no other way
         waiting.fail_all(kafka_errors.ProducerClosed())
         for batch in chain.from_iterable(waiting._batches.values()):  # noqa: SLF001 - see above
-            if batch._drain_waiter.done():  # noqa: SLF001 - else asyncio logs an exception never retrieved
+            # Else asyncio logs an exception never retrieved.
+            if batch._drain_waiter.done():  # noqa: SLF001
                 batch._drain_waiter.exception()  # noqa: SLF001 - see above
 
 

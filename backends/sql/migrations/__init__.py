@@ -54,7 +54,8 @@ def migrate(engine: sa.Engine, *, name: str) -> list[str]:
                 f"{REVISIONS[-1]}"
             )
         if connection.dialect.name == "postgresql":
-            from backends.sql.migrations.search import index_names  # noqa: PLC0415 - SQLite's index is made with its tables
+            # SQLite's index is made with its tables.
+            from backends.sql.migrations.search import index_names  # noqa: PLC0415
 
             done += [f"{name}: {line}" for line in index_names(connection)]
         return done

@@ -130,7 +130,8 @@ class ReconnectingSession:
                     if isinstance(reply.retry_after_ms, UnsetType)
                     else reply.retry_after_ms / 1000
                 )
-                await asyncio.sleep(max(retry_after_s, _MIN_RETRY_DELAY_S) * (1 + random.random()))  # noqa: S311 - jitter
+                # Jitter.
+                await asyncio.sleep(max(retry_after_s, _MIN_RETRY_DELAY_S) * (1 + random.random()))  # noqa: S311
             else:
                 raise error_of(
                     reply.code,
