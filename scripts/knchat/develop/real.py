@@ -13,16 +13,18 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import random
 import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from backends.settings import Settings
 from knchat import exits
-from knchat.develop.processes import POLL_INTERVAL_S, Child, all_ready
+from knchat.develop.processes import POLL_INTERVAL_S, Child, all_ready, end_with_parent
 from knchat.develop.serving import listen
 from schemas.errors import Malformed, Unavailable
 
@@ -157,7 +159,10 @@ class Processes:
         while True:
             command = [sys.executable, "-m", "knchat", "audit", "--repair"]
             process = await asyncio.create_subprocess_exec(
-                *command, env=self._environ, stdout=asyncio.subprocess.DEVNULL
+                *command,
+                env=self._environ,
+                stdout=asyncio.subprocess.DEVNULL,
+                preexec_fn=partial(end_with_parent, os.getpid()),
             )
             try:
                 await process.wait()
