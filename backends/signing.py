@@ -109,8 +109,6 @@ def _make(file: Path) -> None:
     """
     # See _private_key.
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
-    # See _private_key.
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415
 
     pem = Ed25519PrivateKey.generate().private_bytes(

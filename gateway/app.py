@@ -171,7 +171,7 @@ class Gateway:
         context.draining = True
         if listener is not None:
             listener.stop_accepting()
-        context.publish_marks(float("inf"))
+        context.publish_coalesced(float("inf"))
         try:
             async with asyncio.timeout(self._timing.flush_timeout_s):
                 await context.publisher.finish()

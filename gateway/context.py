@@ -16,7 +16,7 @@ from gateway.deliveries.resume import Resume
 from gateway.partitions.assignment import PartitionAssignment
 from gateway.partitions.history_lag import HistoryLag
 from gateway.partitions.stall_detector import StallDetector
-from gateway.publishing.coalescer import MarkCoalescer
+from gateway.publishing.coalescer import Coalescer
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.queries import Queries
@@ -43,7 +43,7 @@ class GatewayContext:
     message_ids: MessageIds
     publisher: Publisher
     queries: Queries
-    coalescer: MarkCoalescer
+    coalescer: Coalescer
     delivery_reader: DeliveryReader
     resume: Resume
     assignment: PartitionAssignment
@@ -76,7 +76,7 @@ class GatewayContext:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of a connection failed", exc_info=error)
 
-    def publish_marks(self, now_s: float) -> None:
+    def publish_coalesced(self, now_s: float) -> None:
         """Publishes the watermarks that have been held long enough."""
         for held in self.coalescer.pop_due(now_s):
             self.publisher.submit(held.command, held.settle)
@@ -87,7 +87,7 @@ class GatewayContext:
         self.assignment.tick(now_s)
         self.publisher.tick(now_s)
         self.queries.tick(now_s)
-        self.publish_marks(now_s)
+        self.publish_coalesced(now_s)
         gauge("knchat_sessions", self.hub.connections)
 
     def run_timers(self, now_s: float) -> None:

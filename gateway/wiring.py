@@ -16,7 +16,7 @@ from gateway.deliveries.resume import Resume
 from gateway.partitions.assignment import PartitionAssignment
 from gateway.partitions.history_lag import HistoryLag
 from gateway.partitions.stall_detector import StallDetector
-from gateway.publishing.coalescer import MarkCoalescer
+from gateway.publishing.coalescer import Coalescer
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.queries import Queries
@@ -88,7 +88,7 @@ def make_context(
             apart_s=apart_s,
             clock=clock.elapsed_s,
         ),
-        coalescer=MarkCoalescer(),
+        coalescer=Coalescer(),
         delivery_reader=reader,
         resume=Resume(backends.reads, feed, reader, records=settings.resume_records),
         assignment=PartitionAssignment(

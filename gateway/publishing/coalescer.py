@@ -55,9 +55,9 @@ class HeldMark:
             waiter(outcome)
 
 
-class MarkCoalescer:
-    """At most MAX_HELD marks on hold, of one user MAX_HELD_PER_USER, in the order in which they are
-    due.
+class Coalescer:
+    """At most MAX_HELD commands on hold, of one user MAX_HELD_PER_USER, in the order in which they
+    are due.
     """
 
     def __init__(self) -> None:

@@ -194,9 +194,7 @@ class Hub:
         self._close(tuple(self._by_partition.get(partition, ())), why)
 
     def drain(self, within_ms: int) -> None:
-        """Sends `drain` to every session, each with its own time to come back;
-        some in each turn.
-        """
+        """Sends `drain` to every session, some in each turn; each has its own time to come back."""
 
         def tell(connection: ClientConnection) -> None:
             connection.send(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.publishing.coalescer import HOLD_INTERVAL_S, MAX_HELD, MAX_HELD_PER_USER, MarkCoalescer
+from gateway.publishing.coalescer import HOLD_INTERVAL_S, MAX_HELD, MAX_HELD_PER_USER, Coalescer
 from gateway.publishing.idempotency import Accepted
 from schemas import chat_pb2 as pb
 from schemas.errors import Refused, Unavailable
@@ -20,7 +20,7 @@ def mark(read=0, received=0, *, chat="d-11-22", user=ANN, device="phone"):
 
 def test_the_newest_watermarks_go_on_after_a_second():
     """Per user and chat; each of the two only moves forward, and all who asked are told."""
-    marks, told = MarkCoalescer(), []
+    marks, told = Coalescer(), []
     marks.hold(MARK, mark(5, 9), lambda outcome: told.append(("first", outcome)), 10.0)
     marks.hold(
         MARK, mark(7, 7, device="tablet"), lambda outcome: told.append(("second", outcome)), 10.9
@@ -44,7 +44,7 @@ def test_a_mark_that_says_nothing_new_goes_no_further():
     """A device that comes late, or marks again: it is told at once what was marked, and the log,
     the store and the others are spared.
     """
-    marks, told = MarkCoalescer(), []
+    marks, told = Coalescer(), []
     marks.hold(MARK, mark(7, 9), lambda _: None, 10.0)
     (held,) = marks.pop_due(11.0)
     marks.hold(MARK, mark(1, 1, device="late"), told.append, 11.5)
@@ -71,7 +71,7 @@ def test_a_mark_that_says_nothing_new_goes_no_further():
 
 def test_a_mark_that_failed_is_not_known():
     """The next one goes on."""
-    marks = MarkCoalescer()
+    marks = Coalescer()
     marks.hold(MARK, mark(7, 9), lambda _: None, 10.0)
     marks.pop_due(11.0)[0].settle(Unavailable("the log is unavailable"))
     marks.hold(MARK, mark(7, 9), lambda _: None, 12.0)
@@ -81,7 +81,7 @@ def test_a_mark_that_failed_is_not_known():
 
 def test_marks_on_hold_are_bounded():
     """Beyond that the client is told to mark again."""
-    marks = MarkCoalescer()
+    marks = Coalescer()
     for number in range(MAX_HELD):
         marks.hold(MARK, mark(1, user=number + 1), lambda _: None, 0.0)
 
@@ -94,7 +94,7 @@ def test_one_user_does_not_hold_all_marks():
     """512 chats in a second are enough for one; others go on, and a second later there is room
     again.
     """
-    marks = MarkCoalescer()
+    marks = Coalescer()
     for number in range(MAX_HELD_PER_USER):
         marks.hold(MARK, mark(1, chat=f"d-{ANN}-{number + 100}"), lambda _: None, 0.0)
 
