@@ -21,14 +21,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from servers.services import RUN
+
 EXAMPLES: Final = """examples:
   scripts/bench compare b77c1b2 -- --rate 300 --seconds 20
   scripts/bench compare main --cold-start
-  scripts/bench compare main --pairs 8 -- --real --rate 1000 --seconds 20 --warm-up 30 --no-tax
+  scripts/bench compare main --shared-stores -- --real --rate 1000 --seconds 20 --no-tax
 
 What stands behind -- are options of scripts/load. The other commit is checked out into
-.run/compare, with an environment of its own. The exit code is 1 when a run has failed, or a figure
-got worse."""
+.run/compare, with an environment of its own, and for --real with stores of its own: the same JVM
+may be a tenth faster or slower from one start to the next, which --shared-stores keeps out where
+both commits have the same tables. The exit code is 1 when a run has failed, or a figure got
+worse."""
 
 LIMIT: Final = 1.03
 FIGURES: Final = {
@@ -82,6 +86,23 @@ def checked_out(revision: str) -> Path:
             ["git", "worktree", "add", "--quiet", "--detach", folder, commit], cwd=_ROOT, check=True
         )
     return folder
+
+
+def share_stores(checkout: Path) -> None:
+    """Leads the checkout to the stores of this one, which need not run yet.
+
+    Those of its own, which an earlier comparison has left, must be gone.
+    """
+    stores = checkout / ".run/services"
+    if stores.exists() and not stores.is_symlink():
+        raise SystemExit(
+            f"scripts/bench: {stores} has stores of its own: end them with `scripts/services down` "
+            "there, and delete the folder"
+        )
+    stores.parent.mkdir(exist_ok=True)
+    RUN.mkdir(exist_ok=True)
+    stores.unlink(missing_ok=True)
+    stores.symlink_to(RUN / "services", target_is_directory=True)
 
 
 def measured(checkout: Path, options: Sequence[str]) -> list[dict[str, Any]]:
@@ -161,7 +182,8 @@ def main() -> None:
     """Entry of `scripts/bench compare`."""
     parser = argparse.ArgumentParser(
         "scripts/bench compare",
-        usage="%(prog)s [--pairs N] REVISION [--cold-start | -- OPTIONS of scripts/load]",
+        usage="%(prog)s [--pairs N] REVISION [--cold-start | [--shared-stores] -- OPTIONS of "
+        "scripts/load]",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -178,6 +200,11 @@ def main() -> None:
         action="store_true",
         help="compare `scripts/bench cold-start` instead of scripts/load",
     )
+    parser.add_argument(
+        "--shared-stores",
+        action="store_true",
+        help="with --real: both run on the stores of this checkout, which have to fit both",
+    )
     # argparse takes what stands behind -- for its own where an option stands before it.
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
@@ -187,6 +214,8 @@ def main() -> None:
     if options.cold_start and load:
         parser.error("--cold-start takes no options of scripts/load")
     base = checked_out(options.revision)
+    if options.shared_stores:
+        share_stores(base)
 
     def run(checkout: Path) -> list[dict[str, Any]]:
         return started(checkout) if options.cold_start else measured(checkout, load)

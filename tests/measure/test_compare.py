@@ -3,6 +3,7 @@
 import pytest
 
 from measure import compare
+from servers.services import RUN
 
 
 def step(cpu_us, latency=10.0):
@@ -74,3 +75,15 @@ def test_a_slower_cold_start_is_marked(capsys):
     said = capsys.readouterr().out
     assert said.startswith("send ")
     assert "ack" not in said
+
+
+def test_stores_are_shared_unless_the_other_has_its_own(tmp_path):
+    """A second comparison finds the link of the first."""
+    for _ in range(2):
+        compare.share_stores(tmp_path)
+        assert (tmp_path / ".run/services").readlink() == RUN / "services"
+
+    (tmp_path / ".run/services").unlink()
+    (tmp_path / ".run/services").mkdir()
+    with pytest.raises(SystemExit, match="stores of its own"):
+        compare.share_stores(tmp_path)
