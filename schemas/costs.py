@@ -28,6 +28,8 @@ WRITE: Final = Cost(2)
 """A durable statement of its own; messages share theirs."""
 PAGE: Final = Cost(1, per_item=1 / 16)
 """Pages, lists and searches."""
+LIST: Final = Cost(PAGE.of(16))
+"""A list that is never long enough for pages."""
 DIGEST: Final = Cost(PAGE.of(256))
 """It reads up to 1,024 rows and answers with two numbers."""
 HASH: Final = Cost(20)

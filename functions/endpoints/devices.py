@@ -262,7 +262,7 @@ async def end_session(caller: Claims, context: Context, now_ms: int) -> None:
     await log_out(caller.user, caller.device, context, why="log_out", now_ms=now_ms)
 
 
-@endpoint("GET", "/v1/devices", cost=costs.ONE)
+@endpoint("GET", "/v1/devices", cost=costs.LIST)
 async def list_devices(caller: Claims, context: Context, now_ms: int) -> endpoints.Devices:
     """My devices."""
     return endpoints.Devices(

@@ -45,6 +45,7 @@ GATEWAY_STOP_S: Final = 15.0
 PUMP_STOP_S: Final = 10.0
 SINK_STOP_S: Final = 5.0
 FUNCTION_STOP_S: Final = 15.0
+AUDIT_NICENESS: Final = 10
 # With two gateways it took up to 2 s after both were ready (measured).
 SHARED_OUT_S: Final = 20.0
 # Below what Linux takes ports of outgoing connections from: there the port of a function that was
@@ -152,7 +153,7 @@ class Processes:
 
     async def keep_auditing(self) -> None:
         """Never returns: runs `kn-chat audit --repair` now and then, as the CronJob does on
-        Knative.
+        Knative. It steps back behind what serves on the same cores.
 
         An audit that fails says why.
         """
@@ -162,7 +163,7 @@ class Processes:
                 *command,
                 env=self._environ,
                 stdout=asyncio.subprocess.DEVNULL,
-                preexec_fn=partial(end_with_parent, os.getpid()),
+                preexec_fn=partial(_begin_audit, os.getpid()),
             )
             try:
                 await process.wait()
@@ -360,6 +361,12 @@ class Processes:
                     self._ports.add(port)
                     return port
         raise exits.Ended(f"no port of {_PORTS.start} to {_PORTS.stop} is free", exits.CANNOT_START)
+
+
+def _begin_audit(parent: int) -> None:
+    """Runs in the child, before its program."""
+    end_with_parent(parent)
+    os.nice(AUDIT_NICENESS)
 
 
 async def prepare(backends: Backends) -> None:
