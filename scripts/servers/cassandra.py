@@ -148,6 +148,7 @@ def _options(place: Place, configuration: Path, logging: Path, data: Path) -> li
         "-Xms512m",
         "-Xmx1536m",
         "-XX:+UseSerialGC",
+        *place.jvm_options(),
         f"-XX:ErrorFile={place.folder}/jvm-crash.log",
         *(f"-D{name}={value}" for name, value in properties.items()),
         *(

@@ -98,6 +98,7 @@ def _prepare(place: Place) -> list[str]:
         "-Xmx640m",
         "-Xmn320m",
         "-XX:+UseSerialGC",
+        *place.jvm_options(),
         f"-XX:ErrorFile={place.folder}/jvm-crash.log",
     ]
     return [java, *options, *properties, "-cp", f"{jars}/*", "kafka.Kafka", str(configuration)]

@@ -41,6 +41,8 @@ class Place:
     name: str
     secure: bool
     """Whether everything asks for TLS and passwords."""
+    brief: bool = False
+    """Whether it lives for some tests, so that a JVM's start is most of its work."""
 
     @property
     def folder(self) -> Path:
@@ -92,6 +94,10 @@ class Place:
         machine's own name does not resolve.
         """
         return self.write("hosts", f"{HOST} localhost {socket.gethostname()}\n")
+
+    def jvm_options(self) -> list[str]:
+        """How a JVM compiles: a third of the CPU of a start goes into code that is faster later."""
+        return ["-XX:TieredStopAtLevel=1"] if self.brief else []
 
     def password_file(self, user: str = USER) -> Path:
         """A file that only we can read, with a random password; made at the first call."""

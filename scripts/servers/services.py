@@ -65,16 +65,19 @@ class Services:
         folder: Path | None = None,
         *,
         secure: bool = False,
+        brief: bool = False,
         servers: Mapping[str, Server] = SERVERS,
         script: str = "scripts/services",
     ) -> None:
         """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords,
         `.run/services-secure`.
 
-        `servers` can be others than the stores, of another `script`, which errors name.
+        `brief`: they live for some tests. `servers` can be others than the stores, of another
+        `script`, which errors name.
         """
         self.folder = (folder or RUN / ("services-secure" if secure else "services")).absolute()
         self.secure = secure
+        self.brief = brief
         self.servers = servers
         self.script = script
         self._interrupted = threading.Event()
@@ -152,7 +155,7 @@ class Services:
 
     def place(self, name: str) -> Place:
         """Where it lives."""
-        return Place(self.folder, self.servers[name].name, self.secure)
+        return Place(self.folder, self.servers[name].name, self.secure, self.brief)
 
     def process(self, name: str) -> Process | None:
         """The process of a server that runs, ready or not."""

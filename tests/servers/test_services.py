@@ -26,7 +26,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def services(tmp_path):
     """A set of our own, wiped afterwards; its path needs quoting wherever it is written."""
-    services = Services(tmp_path / "a set")
+    services = Services(tmp_path / "a set", brief=True)
     yield services
     for name in ("redis", "postgres", "kafka"):
         services.wipe(name)

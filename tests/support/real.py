@@ -14,8 +14,6 @@ by `request.getfixturevalue(NEEDS[request.param])`. Loaded by `tests/conftest.py
 from __future__ import annotations
 
 import collections
-import subprocess
-import sys
 import uuid
 from contextlib import closing
 from dataclasses import fields
@@ -24,6 +22,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from backends.settings import Settings
+from servers.place import Failed
 from servers.services import SERVERS, Services
 from tests.support.keyspaces import Keyspaces
 from tests.support.postgres import Postgres
@@ -43,11 +42,12 @@ _ADAPTERS = {"embedded", "sqlite", *NEEDS}
 
 def settings_of(*names, secure=False):
     """The Settings fields that lead to these servers, which are started unless they run."""
-    arguments = [sys.executable, "-m", "servers", "up", *names, *(["--secure"] if secure else [])]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.fail(done.stderr, pytrace=False)
-    variables = Services(secure=secure).settings(names)
+    services = Services(secure=secure, brief=secure)
+    try:
+        services.up(names)
+    except Failed as failed:
+        pytest.fail(str(failed), pytrace=False)
+    variables = services.settings(names)
     given = Settings.from_env(variables)
     return {
         item.name: getattr(given, item.name)
@@ -124,7 +124,7 @@ def fragile(tmp_path_factory):
 
     A test that hurt one leaves it running.
     """
-    services = Services(tmp_path_factory.mktemp("fragile"))
+    services = Services(tmp_path_factory.mktemp("fragile"), brief=True)
     yield services
     for name in SERVERS:
         services.wipe(name)
