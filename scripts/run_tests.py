@@ -51,7 +51,7 @@ ON_REAL_PARTS: Final = {
     "journeys on the real parts, through a sink": ("tests/journeys", "--real", "--sink"),
 }
 """Jobs that run tests of another once more."""
-UNMEASURED: Final = {"deploy", "Terraform and images", *ON_REAL_PARTS}
+UNMEASURED: Final = {"deploy", "Terraform and images", PRODUCTS_ON_REAL_PARTS, *ON_REAL_PARTS}
 """Jobs without coverage: they run what other jobs cover, in many processes that would each pay for
 it.
 """
