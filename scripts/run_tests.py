@@ -55,6 +55,7 @@ UNMEASURED: Final = {"deploy", "Terraform and images", PRODUCTS_ON_REAL_PARTS, *
 """Jobs without coverage: they run what other jobs cover, in many processes that would each pay for
 it.
 """
+TIMED: Final = "pytest.mark.timed"
 SIDE_BY_SIDE: Final = 3
 SLOWEST: Final = 40
 _REPORT_INTERVAL_S: Final = 60.0
@@ -158,7 +159,7 @@ def main() -> int:
             Job(name, [*words, *asked.options], starts_products=True)
             for name, words in ON_REAL_PARTS.items()
         ]
-    timed = Job("what measures times", ["tests", "-m", f"timed{fast}", *asked.options])
+    timed = Job("what measures times", [*timed_files(), "-m", f"timed{fast}", *asked.options])
     try:
         run(jobs, at_once=SIDE_BY_SIDE)
         run([timed], at_once=1)
@@ -185,6 +186,12 @@ def paths_of_jobs() -> Iterator[tuple[str, list[str]]]:
             if path not in paths and path.startswith(tuple(f"{own}/" for own in paths))
         ]
         yield name, [*paths, *(f"--ignore={path}" for path in others)]
+
+
+def timed_files() -> list[str]:
+    """The files with tests that measure times: to import all the others takes ten seconds."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path) for path in files if TIMED in path.read_text()] or ["tests"]
 
 
 def run(jobs: Sequence[Job], *, at_once: int) -> None:

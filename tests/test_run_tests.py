@@ -77,6 +77,14 @@ def test_each_test_is_of_one_job():
     assert all((ROOT / path).exists() for paths in run_tests.JOBS.values() for path in paths)
 
 
+def test_what_measures_times_is_found_by_its_file():
+    """The marker stands in files of tests, which alone are looked at; no helper gives it."""
+    says = {path for path in (ROOT / "tests").rglob("*.py") if run_tests.TIMED in path.read_text()}
+
+    assert {path.name for path in says if not path.name.startswith("test_")} == set()
+    assert {*map(Path, run_tests.timed_files())} == says
+
+
 def test_a_failure_of_any_job_is_one_of_the_run(start):
     """The others go on, the output of each is shown whole, and what measures times comes after
     them, alone.
