@@ -148,6 +148,7 @@ def start(
                     0o600,
                 ),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
+                *((os.POSIX_SPAWN_CLOSE, number) for number in _inherited()),
             ],
             setsid=True,
             setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
@@ -158,6 +159,17 @@ def start(
     # A program that ended at once is still there as a zombie, which `find` does not count: its
     # start time does not matter then.
     return Process.find(pid) or Process(pid, 0)
+
+
+def _inherited() -> list[int]:
+    """What our own shell has opened for us, such as a lock: not for what outlives us."""
+    numbers = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+    found = []
+    for number in numbers:
+        with suppress(OSError):  # closed meanwhile
+            if number > 2 and os.get_inheritable(number):
+                found.append(number)
+    return found
 
 
 @contextmanager

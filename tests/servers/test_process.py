@@ -42,3 +42,14 @@ def test_one_that_steps_back(started):
     group = Path(f"/proc/{behind.pid}/autogroup")
     if group.exists():
         assert group.read_text().endswith("nice 5\n")
+
+
+def test_one_that_holds_nothing_of_ours(started, tmp_path):
+    """A lock that a shell has opened for us would be held as long as it runs."""
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        one = started()
+        held = {path.readlink() for path in Path(f"/proc/{one.pid}/fd").iterdir()}
+
+    assert Path(lock.name) not in held
+    assert tmp_path / "log" in held
