@@ -85,15 +85,16 @@ def sweep(api):
     Kubernetes' own controller does the same, but begins after 5 s, and looks again 8 s after it has
     met a finalizer.
     """
-    deadline = time.monotonic() + 60
+    deadline, paths = time.monotonic() + 60, ()
     while left := _namespaces(api):
+        paths = paths or [*kinds(api, namespaced=True)]
         for space in left:
             with suppress(ApiFailed):
                 # Nothing new can be made there any more.
                 api.call("DELETE", f"/api/v1/namespaces/{space}")
         found = [
             thing
-            for path in kinds(api, namespaced=True)
+            for path in paths
             for thing in with_paths(api, path)
             if thing["metadata"].get("namespace") in left
         ]

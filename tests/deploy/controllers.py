@@ -67,7 +67,7 @@ def fake_controllers(kubeconfig, *, hold=()):
 
 
 class FakeControllers:
-    """One thread that looks at everything again and again."""
+    """One thread that looks at everything again whenever something has changed."""
 
     def __init__(self, kubeconfig, hold):
         self.api = Api(kubeconfig)
@@ -76,6 +76,7 @@ class FakeControllers:
         self.failure = None
         self.thread = threading.Thread(target=self._run, name="controllers")
         self.seen = {}
+        self._looked_at = None
 
     def release(self, kind):
         """Lets the controller of a kind go on."""
@@ -86,6 +87,7 @@ class FakeControllers:
             try:
                 self._look()
             except ApiFailed as error:
+                self._looked_at = None
                 if error.status:  # else the server is unavailable, as a test may want it
                     self.failure = error
                     return
@@ -94,6 +96,12 @@ class FakeControllers:
                 return
 
     def _look(self):
+        # Of all that the API server holds: every list says it, of whatever kind.
+        version = self.api.call("GET", "/api/v1/namespaces?limit=1")["metadata"]["resourceVersion"]
+        now = version, frozenset(self.held)
+        if now == self._looked_at:
+            return
+        self._looked_at = now
         self.seen = {kind: with_paths(self.api, path) for kind, path in _LISTED.items()}
         for kind, things in self.seen.items():
             for thing in things:
