@@ -102,8 +102,8 @@ class Health:
                 return f"log ({'embedded' if settings.log == 'embedded' else 'kafka'})"
             case "chats":
                 return f"chats ({settings.chats})"
-            case "accounts":
-                return "accounts (sql)"
+            case "accounts" | "groups":
+                return f"{port} (sql)"
             case "cache":
                 return f"cache ({'redis' if settings.redis else 'embedded'})"
             case _:

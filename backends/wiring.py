@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from backends.chats import Chats
     from backends.chats.cassandra import CassandraChats
     from backends.coordination import GeneratorLeases, PartitionOwners
+    from backends.groups import Groups
     from backends.log import LogProducer, LogReader, Topics
     from backends.log.embedded.log import EmbeddedLog
     from backends.log.kafka.brokers import Brokers
@@ -194,6 +195,14 @@ class Backends:
         return SqlLogIns(self._database)
 
     @cached_property
+    @in_spans
+    def groups(self) -> Groups:
+        """Groups and their members."""
+        from backends.groups.sql import SqlGroups  # noqa: PLC0415 - opened at first use
+
+        return SqlGroups(self._database)
+
+    @cached_property
     def generators(self) -> GeneratorLeases:
         """Leased id generators."""
         # Opened at first use.
@@ -251,7 +260,7 @@ class Backends:
 
     async def close(self) -> None:
         """Closes what was opened: the users of a store before the store."""
-        for name in ("chats", "accounts", "cache"):
+        for name in ("chats", "accounts", "groups", "cache"):
             if name in self.__dict__:
                 await self.__dict__[name].close()
         if "_cassandra" in self.__dict__:

@@ -15,7 +15,7 @@ class Commands(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("id", "user", "device", "key", "chat", "send", "mark")
+    __slots__ = ("id", "user", "device", "key", "chat", "send", "mark", "group_event")
     ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Command(_message.Message):
     CHAT_FIELD_NUMBER: _ClassVar[int]
     SEND_FIELD_NUMBER: _ClassVar[int]
     MARK_FIELD_NUMBER: _ClassVar[int]
+    GROUP_EVENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     user: int
     device: str
@@ -30,7 +31,8 @@ class Command(_message.Message):
     chat: str
     send: Send
     mark: Mark
-    def __init__(self, id: _Optional[int] = ..., user: _Optional[int] = ..., device: _Optional[str] = ..., key: _Optional[str] = ..., chat: _Optional[str] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ...) -> None: ...
+    group_event: GroupEvent
+    def __init__(self, id: _Optional[int] = ..., user: _Optional[int] = ..., device: _Optional[str] = ..., key: _Optional[str] = ..., chat: _Optional[str] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ..., group_event: _Optional[_Union[GroupEvent, _Mapping]] = ...) -> None: ...
 
 class Send(_message.Message):
     __slots__ = ("text", "reply_to")
@@ -48,6 +50,20 @@ class Mark(_message.Message):
     read: int
     def __init__(self, received: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
 
+class GroupEvent(_message.Message):
+    __slots__ = ("kind", "users", "role", "name", "version")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    users: _containers.RepeatedScalarFieldContainer[int]
+    role: str
+    name: str
+    version: int
+    def __init__(self, kind: _Optional[str] = ..., users: _Optional[_Iterable[int]] = ..., role: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
 class Outcomes(_message.Message):
     __slots__ = ("schema", "outcomes")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
@@ -57,12 +73,16 @@ class Outcomes(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("command", "refused")
+    __slots__ = ("command", "refused", "members", "since")
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     command: Command
     refused: str
-    def __init__(self, command: _Optional[_Union[Command, _Mapping]] = ..., refused: _Optional[str] = ...) -> None: ...
+    members: int
+    since: int
+    def __init__(self, command: _Optional[_Union[Command, _Mapping]] = ..., refused: _Optional[str] = ..., members: _Optional[int] = ..., since: _Optional[int] = ...) -> None: ...
 
 class Deliveries(_message.Message):
     __slots__ = ("schema", "deliveries")
@@ -73,7 +93,7 @@ class Deliveries(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked")
+    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked", "chat", "newer")
     USERS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +101,8 @@ class Delivery(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    NEWER_FIELD_NUMBER: _ClassVar[int]
     users: _containers.RepeatedScalarFieldContainer[int]
     message: Message
     receipt: Receipt
@@ -88,23 +110,27 @@ class Delivery(_message.Message):
     refused: Refused
     failed: Failed
     revoked: Revoked
-    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ...) -> None: ...
+    chat: ChatPart
+    newer: Newer
+    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ..., chat: _Optional[_Union[ChatPart, _Mapping]] = ..., newer: _Optional[_Union[Newer, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "chat", "sender", "key", "device", "body")
+    __slots__ = ("id", "chat", "sender", "key", "device", "body", "event")
     ID_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     chat: str
     sender: int
     key: str
     device: str
     body: Send
-    def __init__(self, id: _Optional[int] = ..., chat: _Optional[str] = ..., sender: _Optional[int] = ..., key: _Optional[str] = ..., device: _Optional[str] = ..., body: _Optional[_Union[Send, _Mapping]] = ...) -> None: ...
+    event: GroupEvent
+    def __init__(self, id: _Optional[int] = ..., chat: _Optional[str] = ..., sender: _Optional[int] = ..., key: _Optional[str] = ..., device: _Optional[str] = ..., body: _Optional[_Union[Send, _Mapping]] = ..., event: _Optional[_Union[GroupEvent, _Mapping]] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("chat", "user", "received", "read")
@@ -149,6 +175,54 @@ class Failed(_message.Message):
     message: int
     key: str
     def __init__(self, message: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
+
+class Newer(_message.Message):
+    __slots__ = ("chat", "newest")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    newest: int
+    def __init__(self, chat: _Optional[str] = ..., newest: _Optional[int] = ...) -> None: ...
+
+class ChatPart(_message.Message):
+    __slots__ = ("chat", "version", "group", "member", "deleted")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    version: int
+    group: Group
+    member: Member
+    deleted: bool
+    def __init__(self, chat: _Optional[str] = ..., version: _Optional[int] = ..., group: _Optional[_Union[Group, _Mapping]] = ..., member: _Optional[_Union[Member, _Mapping]] = ..., deleted: _Optional[bool] = ...) -> None: ...
+
+class Group(_message.Message):
+    __slots__ = ("name", "avatar", "members", "role", "history", "created")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AVATAR_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    avatar: str
+    members: int
+    role: str
+    history: str
+    created: int
+    def __init__(self, name: _Optional[str] = ..., avatar: _Optional[str] = ..., members: _Optional[int] = ..., role: _Optional[str] = ..., history: _Optional[str] = ..., created: _Optional[int] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("user", "role", "joined")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    JOINED_FIELD_NUMBER: _ClassVar[int]
+    user: int
+    role: str
+    joined: int
+    def __init__(self, user: _Optional[int] = ..., role: _Optional[str] = ..., joined: _Optional[int] = ...) -> None: ...
 
 class Revoked(_message.Message):
     __slots__ = ("device", "before_ms", "epoch", "kept")
@@ -272,7 +346,7 @@ class ChatStates(_message.Message):
     def __init__(self, chats: _Optional[_Iterable[_Union[ChatState, _Mapping]]] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ChatState(_message.Message):
-    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received")
+    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FIELD_NUMBER: _ClassVar[int]
@@ -280,6 +354,7 @@ class ChatState(_message.Message):
     UNREAD_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     chat: str
     others: _containers.RepeatedScalarFieldContainer[int]
     newest: int
@@ -287,7 +362,8 @@ class ChatState(_message.Message):
     unread: int
     read: int
     received: int
-    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ...) -> None: ...
+    group: ChatPart
+    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ..., group: _Optional[_Union[ChatPart, _Mapping]] = ...) -> None: ...
 
 class Digest(_message.Message):
     __slots__ = ("count", "hash")

@@ -19,7 +19,8 @@ from schemas.ids import ChatId, MessageId, UserId
 class HistoryMessage:
     """One message as history holds it.
 
-    `version` is its newest change, else its id. `reply_to` 0: none.
+    `version` is its newest change, else its id. `reply_to` 0: none. `event`: what a group tells
+    of itself, as JSON; empty: a user's message.
     """
 
     id: MessageId
@@ -29,6 +30,7 @@ class HistoryMessage:
     text: str
     reply_to: MessageId
     version: MessageId
+    event: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ MESSAGES: Final = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("reply_to", sa.BigInteger, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
+    # What a group tells of itself, as JSON; empty: a user's message.
+    sa.Column("event", sa.Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 

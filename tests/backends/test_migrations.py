@@ -23,6 +23,7 @@ import backends.accounts.sql
 import backends.chats.sql
 import backends.coordination.generators
 import backends.coordination.owners
+import backends.groups.sql
 from backends.sql import migrations
 from backends.sql.database import METADATA, Database
 from schemas.errors import Unavailable
@@ -48,7 +49,10 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "devices",
         "endings",
         "generators",
+        "group_members",
+        "groups",
         "owners",
+        "pending_commands",
         "messages",
         "chat_states",
     }

@@ -31,6 +31,7 @@ def test_the_codes_of_the_protocol():
         "stale": 409,
         "key_reused": 409,
         "name_taken": 409,
+        "too_many": 409,
         "too_large": 413,
         "rate_limited": 429,
         "unavailable": 503,

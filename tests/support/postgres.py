@@ -15,7 +15,16 @@ from backends.sql.postgresql import Server, engine_of
 # Making a database takes 150 ms, this 10 (measured).
 EMPTY = [
     f"DELETE FROM {table}"  # noqa: S608 - our own names
-    for table in ("accounts", "devices", "owners", "messages", "chat_states")
+    for table in (
+        "accounts",
+        "devices",
+        "owners",
+        "messages",
+        "chat_states",
+        "groups",
+        "group_members",
+        "pending_commands",
+    )
 ]
 EMPTY += ["UPDATE generators SET holder = '', until_ms = 0 WHERE until_ms != 0 OR holder != ''"]
 
