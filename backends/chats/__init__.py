@@ -9,18 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from backends.clock import Clock, Reading
 from schemas.ids import ChatId, MessageId, UserId
+
+NO_MESSAGE: Final = MessageId(0)
+NO_READER: Final = UserId(0)
+"""A page or digest of all messages, hidden ones too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """An emoji that a user has put to a message; `version` is that of the command."""
+
+    emoji: str
+    user: UserId
+    version: MessageId
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryMessage:
     """One message as history holds it.
 
-    `version` is its newest change, else its id. `reply_to` 0: none. `event`: what a group tells
-    of itself, as JSON; empty: a user's message.
+    `version` is its newest edit, deletion or reaction, else its id. `reply_to` 0: none. `event`:
+    what a group tells of itself, as JSON; empty: a user's message. `edited` and `deleted` are the
+    versions of the edit that the text is of, and of its deletion for all; 0: none. A deleted
+    message has neither text nor reactions. Reactions are in the order of emoji and users.
     """
 
     id: MessageId
@@ -31,6 +46,37 @@ class HistoryMessage:
     reply_to: MessageId
     version: MessageId
     event: str = ""
+    edited: MessageId = NO_MESSAGE
+    deleted: MessageId = NO_MESSAGE
+    reactions: Sequence[Reaction] = ()
+
+
+Operation = Literal["edit", "delete", "hide", "react", "unreact", "pin", "unpin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a user does to a message. `version` is the id of the command.
+
+    `value`: the text of an edit, the emoji of a reaction. `hide` deletes the message for this user
+    alone; neither that nor a pin makes another version of the message.
+    """
+
+    op: Operation
+    chat: ChatId
+    message: MessageId
+    version: MessageId
+    user: UserId
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pinned message of a chat, by whom; `version` is the id of the command."""
+
+    message: MessageId
+    user: UserId
+    version: MessageId
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +104,8 @@ class Page:
 class ChatState:
     """One chat of one user.
 
-    `unread` counts others' messages above `read`, at most 999; `upto` is the newest of them, `read`
-    for none.
+    `unread` counts others' messages above `read`, at most 999, without deleted ones; `upto` is the
+    newest that was looked at, `read` for none.
     """
 
     chat: ChatId
@@ -109,14 +155,33 @@ class Chats(Protocol):
     """
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """Stores messages of direct chats, makes each chat known to both people, and moves its
-        newest id forward.
+        """Stores messages of direct chats as they were sent, makes each chat known to both people,
+        and moves its newest id forward.
 
-        All of them or, on Unavailable, maybe some.
+        What has changed them before stays in force. All of them or, on Unavailable, maybe some.
         Raises Malformed, and nothing is written, if one of them can never be stored: its id is not
-        in 1 to LATEST - 1, its version is below its id, its chat is not direct. The caller sets
-        that one aside and puts the others again.
+        in 1 to LATEST - 1, its version is not its id, its chat is not direct. The caller sets that
+        one aside and puts the others again.
         """
+        ...
+
+    async def change(self, changes: Sequence[Change]) -> None:
+        """Edits, deletes, reacts and pins; messages need not be there yet.
+
+        Of an edit, of each user's each emoji, and of a pin the newest version wins; deletions are
+        final, and the text is gone. Raises Malformed as `put` does: a version is above its
+        message's id.
+        """
+        ...
+
+    async def find(
+        self, places: Collection[tuple[ChatId, MessageId]]
+    ) -> Mapping[tuple[ChatId, MessageId], HistoryMessage]:
+        """These messages as they are now, those that are there; deleted ones too."""
+        ...
+
+    async def pins(self, chat: ChatId) -> Sequence[Pin]:
+        """The pins of a chat, newest first; also of messages that were deleted."""
         ...
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
@@ -127,9 +192,16 @@ class Chats(Protocol):
         ...
 
     async def page(
-        self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int
+        self,
+        chat: ChatId,
+        *,
+        direction: Direction,
+        anchor: MessageId,
+        limit: int,
+        reader: UserId = NO_READER,
     ) -> Page:
-        """Messages next to `anchor`, newest first, at most `limit` (1 to 256).
+        """Messages next to `anchor`, newest first, at most `limit` (1 to 256), without those that
+        are hidden from `reader`.
 
         before: ids below it, the nearest; after: ids above it, the nearest; around: about half with
         ids from `anchor` on, the rest below. `before` LATEST is the newest page. Years of silence
@@ -138,8 +210,11 @@ class Chats(Protocol):
         """
         ...
 
-    async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
-        """Digest of the messages with first <= id <= last.
+    async def digest(
+        self, chat: ChatId, *, first: MessageId, last: MessageId, reader: UserId = NO_READER
+    ) -> Digest:
+        """Digest of the messages with first <= id <= last, without those that are hidden from
+        `reader`.
 
         Raises Malformed when there are more than 1,024.
         """

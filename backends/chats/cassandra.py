@@ -11,27 +11,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from backends.chats import (
+    NO_MESSAGE,
+    NO_READER,
+    Change,
     ChatState,
     Digest,
     Direction,
     HistoryMessage,
     Page,
+    Pin,
     Pointers,
+    Reaction,
     Stretch,
     Watermark,
 )
 from backends.chats.cassandra_nodes import Nodes
 from backends.chats.cassandra_schema import VERSION_OF, check, migrate
-from backends.chats.cassandra_searches import Search, Searches, bucket_of
+from backends.chats.cassandra_searches import Row, Search, Searches, bucket_of
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import (
     MAX_DIGEST,
     States,
     after_of,
     around,
+    as_it_is,
+    change_rows,
     digest_of,
     mark_rows,
     page_of,
@@ -41,7 +48,7 @@ from backends.chats.rules import (
 )
 from backends.clock import Clock, Reading, elapsed_s
 from backends.concurrency import BoundedDict
-from schemas.ids import ChatId, MessageId, UserId
+from schemas.ids import LATEST, ChatId, MessageId, UserId
 
 # All of a user's chats are read to show the newest: 15 ms of CPU for so many (measured). Of a user
 # who has more, some are not listed.
@@ -61,7 +68,10 @@ MAX_FULL_COUNTS: Final = 16
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 MAX_ROWS: Final = 1_000
 
-_COLUMNS: Final = "id, chat, sender, key, text, reply_to, version"
+_COLUMNS: Final = (
+    "id, chat, sender, key, text, reply_to, version, edited, deleted, reactions, hidden"
+)
+_SENDER, _HIDDEN = 2, 10  # places among them
 _OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
 
 STATEMENTS: Final = {
@@ -70,6 +80,22 @@ STATEMENTS: Final = {
     " USING TIMESTAMP ?",
     "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING "
     "TIMESTAMP ?",
+    "edit": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET text = ?, edited = ?, version = ? "
+    "WHERE chat = ? AND bucket = ? AND id = ?",
+    "delete": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET deleted = ?, version = ? "
+    "WHERE chat = ? AND bucket = ? AND id = ?",
+    # Final: no edit is newer than this, whatever comes when.
+    "erase": "DELETE text FROM {keyspace}.messages USING TIMESTAMP ? WHERE chat = ? AND bucket = ? "
+    "AND id = ?",
+    # A reaction that is null is taken away.
+    "react": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET reactions[?] = ?, version = ? "
+    "WHERE chat = ? AND bucket = ? AND id = ?",
+    "hide": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET hidden = hidden + ? "
+    "WHERE chat = ? AND bucket = ? AND id = ?",
+    "pin": "INSERT INTO {keyspace}.chat_pins (chat, message, user, version) VALUES (?, ?, ?, ?) "
+    "USING TIMESTAMP ?",
+    "unpin": "DELETE FROM {keyspace}.chat_pins USING TIMESTAMP ? WHERE chat = ? AND message = ?",
+    "pins": "SELECT message, user, version FROM {keyspace}.chat_pins WHERE chat = ?",
     "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND "
     "chat = ?",
     "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? "
@@ -81,10 +107,11 @@ STATEMENTS: Final = {
     "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
     "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
     "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",
-    "range": f"SELECT id, version {_OF_BUCKET} AND id >= ? AND id <= ? LIMIT ?",
+    "range": f"SELECT id, version, sender, hidden {_OF_BUCKET} AND id >= ? AND id <= ? LIMIT ?",
     "message": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id = ?",
     # It filters within one partition, as far as the limit: one's own messages are passed over.
-    "unread": f"SELECT id {_OF_BUCKET} AND id > ? AND sender = ? LIMIT ? ALLOW FILTERING",
+    "unread": f"SELECT id, deleted, hidden {_OF_BUCKET} AND id > ? AND id < ? AND sender = ? "
+    "LIMIT ? ALLOW FILTERING",
     "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
     "LIMIT ?",
     "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
@@ -114,12 +141,12 @@ class CassandraChats:
         """A row per message, one per chat and person, and one for each bucket not written lately;
         all side by side.
         """
-        newest_version, states = put_rows(messages)
+        sent, states = put_rows(messages)
         now_s = self._clock()
         writes: list[Statement] = []
         buckets: dict[tuple[ChatId, int], MessageId] = {}
         # Neighbours share partitions and requests.
-        for (chat, message), row in sorted(newest_version.items()):
+        for (chat, message), row in sorted(sent.items()):
             bucket = bucket_of(message)
             values = (
                 message,
@@ -150,8 +177,59 @@ class CassandraChats:
         """A write per pointer, since each has its own timestamp."""
         await self._session.write(_moves(mark_rows(watermarks)))
 
+    async def change(self, changes: Sequence[Change]) -> None:
+        """A row for each message that is changed; all side by side."""
+        writes: list[Statement] = []
+        for (chat, message), row in sorted(change_rows(changes).items(), key=lambda item: item[0]):
+            place = (chat, bucket_of(message), message)
+            if row.edited:
+                writes.append(("edit", (row.edited, row.text, row.edited, row.edited, *place)))
+            if row.deleted:
+                writes.append(("delete", (row.deleted, row.deleted, row.deleted, *place)))
+                writes.append(("erase", (LATEST, *place)))
+            for (user, emoji), (version, gone) in sorted(row.reactions.items()):
+                cell = (version, f"{user} {emoji}", None if gone else version)
+                writes.append(("react", (*cell, version, *place)))
+            for user, version in sorted(row.hidden.items()):
+                writes.append(("hide", (version, {user}, *place)))
+            if row.pin is not None:
+                version, gone, user = row.pin
+                writes.append(
+                    ("unpin", (version, chat, message))
+                    if gone
+                    else ("pin", (chat, message, user, version, version))
+                )
+        await self._session.write(writes)
+
+    async def find(
+        self, places: Collection[tuple[ChatId, MessageId]]
+    ) -> Mapping[tuple[ChatId, MessageId], HistoryMessage]:
+        """A row each, side by side."""
+        found = await self._session.read(
+            [
+                ("message", (chat, bucket_of(within(message)), within(message)))
+                for chat, message in places
+            ]
+        )
+        return {
+            (message.chat, message.id): message
+            for rows in found
+            for message in _messages(_there(rows))
+        }
+
+    async def pins(self, chat: ChatId) -> Sequence[Pin]:
+        """One partition."""
+        [rows] = await self._session.read([("pins", (chat,))])
+        return sorted((Pin(*row) for row in rows), key=lambda pin: pin.version, reverse=True)
+
     async def page(
-        self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int
+        self,
+        chat: ChatId,
+        *,
+        direction: Direction,
+        anchor: MessageId,
+        limit: int,
+        reader: UserId = NO_READER,
     ) -> Page:
         """The chat's buckets, then those on both sides of the anchor until there is enough: for a
         lively chat two requests in a row.
@@ -159,8 +237,18 @@ class CassandraChats:
         pivot, below_most, above_most = around(direction, anchor, limit)
         buckets = await self._searches.buckets(chat)
         here = bucket_of(pivot)
+
+        def shown(row: Row) -> bool:
+            return row[_SENDER] is not None and reader not in (row[_HIDDEN] or ())
+
         below = Search(
-            "below", chat, [bucket for bucket in buckets if bucket <= here], (pivot,), below_most
+            "below",
+            chat,
+            [bucket for bucket in buckets if bucket <= here],
+            (pivot,),
+            below_most,
+            keeps=shown,
+            beyond=lambda _, row: (row[0],),
         )
         above = Search(
             "from",
@@ -168,13 +256,17 @@ class CassandraChats:
             [bucket for bucket in reversed(buckets) if bucket >= here],
             (pivot,),
             above_most,
+            keeps=shown,
+            beyond=lambda _, row: (row[0] + 1,),
         )
         await self._searches.find([below, above])
         return page_of(
             _messages(below.rows), _messages(above.rows), direction=direction, limit=limit
         )
 
-    async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
+    async def digest(
+        self, chat: ChatId, *, first: MessageId, last: MessageId, reader: UserId = NO_READER
+    ) -> Digest:
         """The buckets of the range until there are too many messages."""
         lowest, highest = within(first), within(last)
         buckets = [
@@ -182,9 +274,17 @@ class CassandraChats:
             for bucket in await self._searches.buckets(chat)
             if bucket_of(lowest) <= bucket <= bucket_of(highest)
         ]
-        search = Search("range", chat, buckets, (lowest, highest), MAX_DIGEST + 1)
+        search = Search(
+            "range",
+            chat,
+            buckets,
+            (lowest, highest),
+            MAX_DIGEST + 1,
+            keeps=lambda row: row[2] is not None and reader not in (row[3] or ()),
+            beyond=lambda values, row: (values[0], row[0] - 1),
+        )
         await self._searches.find([search])
-        return digest_of(search.rows)
+        return digest_of([row[:2] for row in search.rows])
 
     async def states(
         self, user: UserId, *, after: str | None, limit: int
@@ -205,17 +305,21 @@ class CassandraChats:
             ),
             self._searches.unread(user, shown, most=MAX_QUICK_UNREAD),
         )
-        many = [number for number, ids in enumerate(unread) if len(ids) == MAX_QUICK_UNREAD]
+        many = [number for number, (most, _) in enumerate(unread) if most == MAX_QUICK_UNREAD]
         shown = shown[: many[MAX_FULL_COUNTS]] if len(many) > MAX_FULL_COUNTS else shown
-        for number, ids in zip(
+        for number, counted in zip(
             many,
             await self._searches.unread(user, [shown[number] for number in many[:MAX_FULL_COUNTS]]),
             strict=False,
         ):
-            unread[number] = ids
+            unread[number] = counted
         states = [
-            _state(row, ids, *_messages(found))
-            for row, ids, found in zip(shown, unread, messages, strict=False)
+            _state(
+                row,
+                counted,
+                *_messages(one for one in _there(found) if user not in (one[_HIDDEN] or ())),
+            )
+            for row, counted, found in zip(shown, unread, messages, strict=False)
         ]
         return states, after_of(states[-1]) if len(places) > len(states) else None
 
@@ -226,8 +330,8 @@ class CassandraChats:
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
         return [
-            _state(row, ids)
-            for row, ids in zip(shown, await self._searches.unread(user, shown), strict=True)
+            _state(row, counted)
+            for row, counted in zip(shown, await self._searches.unread(user, shown), strict=True)
         ]
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
@@ -255,7 +359,10 @@ class CassandraChats:
         while asked:
             found = await self._session.read([("range", (*place, MAX_ROWS)) for place in asked])
             there.update(
-                (place[0], row[0]) for place, rows in zip(asked, found, strict=True) for row in rows
+                (place[0], row[0])
+                for place, rows in zip(asked, found, strict=True)
+                for row in rows
+                if row[2] is not None
             )
             asked = [
                 (*place[:3], rows[-1][0] - 1)
@@ -325,23 +432,61 @@ def _moves(states: States) -> list[Statement]:
     return moves
 
 
-def _messages(rows: Rows) -> list[HistoryMessage]:
+def _there(rows: Rows) -> Rows:
+    """Without what is only changed yet."""
+    return [row for row in rows if row[_SENDER] is not None]
+
+
+def _messages(rows: Iterable[Row]) -> list[HistoryMessage]:
     """What rows of `_COLUMNS` hold."""
-    return [HistoryMessage(*row) for row in rows]
+    return [_message(*row) for row in rows]
+
+
+def _message(
+    id_: MessageId,
+    chat: ChatId,
+    sender: UserId,
+    key: str,
+    text: str | None,
+    reply_to: MessageId,
+    version: MessageId,
+    edited: MessageId | None,
+    deleted: MessageId | None,
+    reactions: Mapping[str, int] | None,
+    _hidden: object,
+) -> HistoryMessage:
+    message = HistoryMessage(
+        id_,
+        chat,
+        sender,
+        key,
+        text or "",
+        reply_to,
+        version,
+        edited=edited or NO_MESSAGE,
+        deleted=deleted or NO_MESSAGE,
+    )
+    if not reactions and not deleted:
+        return message
+    given = []
+    for cell, at in (reactions or {}).items():
+        user, _, emoji = cell.partition(" ")
+        given.append(Reaction(emoji, UserId(int(user)), MessageId(at)))
+    return as_it_is(message, given)
 
 
 def _state(
-    row: Sequence[Any], unread: Sequence[int], newest_message: HistoryMessage | None = None
+    row: Row, counted: tuple[int, int], newest_message: HistoryMessage | None = None
 ) -> ChatState:
-    """What a row of `states` holds, with the ids of its unread messages, newest first."""
+    """What a row of `states` holds, with how many are unread and the newest id of those."""
     chat, newest, received, read = row
-    upto = unread[0] if unread else read or 0
+    unread, upto = counted
     return ChatState(
         chat,
         newest,
         newest_message,
-        len(unread),
-        MessageId(upto),
+        unread,
+        MessageId(upto or read or 0),
         MessageId(read or 0),
         MessageId(received or 0),
     )

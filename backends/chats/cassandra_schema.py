@@ -24,7 +24,8 @@ CREATE TABLE IF NOT EXISTS {keyspace}.messages (
     version bigint, reactions map<text, bigint>,
     PRIMARY KEY ((chat, bucket), id)
 ) WITH CLUSTERING ORDER BY (id DESC) AND {options}"""
-# `bucket` counts 10 days each; `reactions` wait for the issue that fills them.
+# `bucket` counts 10 days each; a key of `reactions` is user and emoji, its value the version.
+# `sender` null: what has changed the message is there before it.
 
 _CHAT_BUCKETS: Final = """
 CREATE TABLE IF NOT EXISTS {keyspace}.chat_buckets (
@@ -37,7 +38,17 @@ CREATE TABLE IF NOT EXISTS {keyspace}.chat_states (
     user bigint, chat text, newest bigint, received bigint, read bigint, PRIMARY KEY (user, chat)
 ) WITH {options}"""
 
-STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),)
+# For whom messages are deleted lies with the messages: a page asks for both at once.
+_MESSAGE_COLUMNS: Final = (
+    "ALTER TABLE {keyspace}.messages ADD IF NOT EXISTS (edited bigint, deleted bigint, "
+    "hidden set<bigint>)"
+)
+_CHAT_PINS: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.chat_pins (
+    chat text, message bigint, user bigint, version bigint, PRIMARY KEY (chat, message)
+) WITH {options}"""
+
+STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES), (_MESSAGE_COLUMNS, _CHAT_PINS))
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
 # Making a table took 2.5 s on two busy cores, and all nodes must agree on it.

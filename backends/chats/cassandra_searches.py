@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backends.chats.cassandra_session import CassandraSession, Rows
 from schemas.frames import UNREAD_SHOWN
-from schemas.ids import EPOCH_MS, ChatId, UserId, direct_members, unix_ms_of
+from schemas.ids import EPOCH_MS, LATEST, ChatId, UserId, direct_members, unix_ms_of
+
+Row = Sequence[Any]
 
 BUCKET_MS: Final = 10 * 24 * 3_600_000
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
@@ -25,7 +27,8 @@ def bucket_of(message: int) -> int:
 class Search:
     """At most `most` rows of one statement over a chat's buckets, taken in their order.
 
-    `values` stand between bucket and limit.
+    `values` stand between bucket and limit. Rows that `keeps` says no to are passed over, and
+    `beyond` says the values that go on behind a row.
     """
 
     statement: str
@@ -33,12 +36,31 @@ class Search:
     buckets: Sequence[int]
     values: tuple[int, ...]
     most: int
+    keeps: Callable[[Row], bool]
+    beyond: Callable[[tuple[int, ...], Row], tuple[int, ...]]
     rows: Rows = field(default_factory=list)
+    first: Row | None = None
+    """The first row that came, kept or not."""
 
     @property
     def left(self) -> int:
         """How many rows are still wanted."""
         return self.most - len(self.rows)
+
+    def take(self, found: Sequence[Rows]) -> None:
+        """Takes the rows of so many of its next buckets, asked for as many as were wanted."""
+        asked = self.left
+        for number, rows in enumerate(found):
+            if rows and self.first is None:
+                self.first = rows[0]
+            self.rows += [row for row in rows if self.keeps(row)][: self.left]
+            if len(rows) == asked and self.left:  # the bucket may hold more than those
+                self.buckets, self.values = (
+                    self.buckets[number:],
+                    self.beyond(self.values, rows[-1]),
+                )
+                return
+        self.buckets = self.buckets[len(found) :]
 
 
 class Searches:
@@ -65,24 +87,31 @@ class Searches:
                     for one, bucket in asked
                 ]
             )
-            for (search, _), rows in zip(asked, found, strict=True):
-                search.rows += rows[: search.left]
             for search in going:
-                search.buckets = search.buckets[width:]
+                mine = [rows for (one, _), rows in zip(asked, found, strict=True) if one is search]
+                search.take(mine)
             width = min(2 * width, MAX_CONCURRENT_BUCKETS)
 
     async def unread(
         self, user: UserId, rows: Sequence[Sequence[Any]], *, most: int = UNREAD_SHOWN
-    ) -> list[list[int]]:
-        """For each state, the ids of the other person's messages above its read pointer, newest
-        first, at most `most`.
+    ) -> list[tuple[int, int]]:
+        """For each state, how many of the other person's messages above its read pointer are not
+        deleted, at most `most`, and the newest id of all of them; 0: there are none.
         """
         searches: dict[int, Search] = {}
         for number, (chat, newest, _, read) in enumerate(rows):
             others = [member for member in direct_members(chat) or () if member != user]
             if others and newest > (read or 0):
                 last = bucket_of(newest)
-                searches[number] = Search("unread", chat, [last], (read or 0, *others), most)
+                searches[number] = Search(
+                    "unread",
+                    chat,
+                    [last],
+                    (read or 0, LATEST, *others),
+                    most,
+                    keeps=lambda row: not row[1] and user not in (row[2] or ()),
+                    beyond=lambda values, row: (values[0], row[0], *values[2:]),
+                )
         # Who has read lately has read in the same bucket; for the others we ask which there are.
         behind = [one for one in searches.values() if bucket_of(one.values[0]) < one.buckets[0]]
         found = await self._session.read([("buckets", (one.chat,)) for one in behind])
@@ -92,6 +121,8 @@ class Searches:
             ]
         await self.find(searches.values())
         return [
-            [row[0] for row in searches[number].rows] if number in searches else []
+            (len(search.rows), 0 if search.first is None else search.first[0])
+            if (search := searches.get(number)) is not None
+            else (0, 0)
             for number in range(len(rows))
         ]

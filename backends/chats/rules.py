@@ -8,35 +8,104 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
-from backends.chats import ChatState, Digest, Direction, HistoryMessage, Page, Watermark
+from backends.chats import (
+    NO_MESSAGE,
+    Change,
+    ChatState,
+    Digest,
+    Direction,
+    HistoryMessage,
+    Page,
+    Reaction,
+    Watermark,
+)
 from schemas.errors import Malformed
 from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members, parse_chat, parse_id
 
 MAX_DIGEST: Final = 1_024
 
 Messages = dict[tuple[ChatId, MessageId], HistoryMessage]
-"""The newest version of each message of a call."""
+"""The messages of a call."""
 States = dict[tuple[UserId, ChatId], tuple[int, int, int]]
 """How far to move each state: newest, received, read; 0 moves nothing."""
 
 _AFTER: Final = re.compile(r"([0-9]+)\.(.+)", re.ASCII)
 
 
+@dataclass(slots=True)
+class Changed:
+    """What the changes of a call make of one message; 0: nothing."""
+
+    text: str = ""
+    edited: int = 0
+    deleted: int = 0
+    version: int = 0
+    hidden: dict[UserId, int] = field(default_factory=dict)
+    """For whom, and the version."""
+    reactions: dict[tuple[UserId, str], tuple[int, bool]] = field(default_factory=dict)
+    """The newest version of each user's each emoji, and whether it takes the emoji away: of two of
+    one version that one wins.
+    """
+    pin: tuple[int, bool, UserId] | None = None
+    """The same of the pin, and whose it is."""
+
+
 def put_rows(messages: Iterable[HistoryMessage]) -> tuple[Messages, States]:
     """What a `put` writes. Raises Malformed for a message that no chat can hold."""
-    newest_version: Messages = {}
+    sent: Messages = {}
     states: States = {}
     for message in messages:
-        members = _members_of(message)
-        place = message.chat, message.id
-        if place not in newest_version or newest_version[place].version < message.version:
-            newest_version[place] = message
-        for user in members:
+        for user in _members_of(message):
             _move(states, user, message.chat, newest=message.id)
-    return newest_version, states
+        sent[message.chat, message.id] = message
+    return sent, states
+
+
+def change_rows(changes: Iterable[Change]) -> dict[tuple[ChatId, MessageId], Changed]:
+    """What a `change` writes. Raises Malformed for one that no chat can hold."""
+    rows: dict[tuple[ChatId, MessageId], Changed] = {}
+    for change in changes:
+        version, user = change.version, change.user
+        parse_chat(change.chat)
+        _check_ids(user)
+        if not 0 < change.message < version <= LATEST:
+            raise Malformed("a change's version lies above its message's id", field="message")
+        row = rows.setdefault((change.chat, change.message), Changed())
+        match change.op:
+            case "edit":
+                if version > row.edited:
+                    row.text, row.edited = change.value, version
+            case "delete":
+                row.deleted = max(row.deleted, version)
+            case "hide":
+                row.hidden[user] = max(row.hidden.get(user, 0), version)
+            case "react" | "unreact":
+                cell = user, change.value
+                row.reactions[cell] = max(
+                    row.reactions.get(cell, (0, False)), (version, change.op == "unreact")
+                )
+            case "pin" | "unpin":
+                row.pin = max(row.pin or (0, False, user), (version, change.op == "unpin", user))
+        if change.op in {"edit", "delete", "react", "unreact"}:
+            row.version = max(row.version, version)
+    return rows
+
+
+def as_it_is(message: HistoryMessage, reactions: Iterable[Reaction]) -> HistoryMessage:
+    """The message with its reactions; without anything when it was deleted for all."""
+    if message.deleted:
+        return replace(message, text="", edited=NO_MESSAGE)
+    given = tuple(sorted(reactions, key=lambda reaction: (reaction.emoji, reaction.user)))
+    return replace(message, reactions=given) if given else message
+
+
+def may_have_reactions(message: HistoryMessage) -> bool:
+    """Whether its version is one of a reaction, or may hide one."""
+    return not message.deleted and message.version > message.id
 
 
 def mark_rows(watermarks: Iterable[Watermark]) -> States:
@@ -65,9 +134,9 @@ def _members_of(message: HistoryMessage) -> Iterable[UserId]:
     members = direct_members(parse_chat(message.chat))
     if members is None:
         raise Malformed("messages of groups are not kept", field="chat")
-    _check_ids(message.sender, message.reply_to, message.version)
-    if not 0 < message.id <= message.version or message.id == LATEST:
-        raise Malformed("a message's id lies between 0 and its version", field="message")
+    _check_ids(message.sender, message.reply_to)
+    if not 0 < message.id < LATEST or message.version != message.id or not message.sender:
+        raise Malformed("a message is put as it was sent, under an id", field="message")
     return members
 
 

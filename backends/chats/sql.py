@@ -14,12 +14,16 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from backends.chats import (
+    NO_READER,
+    Change,
     ChatState,
     Digest,
     Direction,
     HistoryMessage,
     Page,
+    Pin,
     Pointers,
+    Reaction,
     Stretch,
     Watermark,
 )
@@ -29,8 +33,11 @@ from backends.chats.rules import (
     States,
     after_of,
     around,
+    as_it_is,
+    change_rows,
     digest_of,
     mark_rows,
+    may_have_reactions,
     page_of,
     place_of,
     put_rows,
@@ -53,6 +60,46 @@ MESSAGES: Final = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     # What a group tells of itself, as JSON; empty: a user's message.
     sa.Column("event", sa.Text, nullable=False, server_default=""),
+    sa.Column("edited", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("deleted", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("hidden", sa.Boolean, nullable=False, server_default=sa.false()),
+    sqlite_with_rowid=False,
+)
+"""`sender` 0: what has changed the message is there before it. `hidden`: there are rows of HIDDEN,
+else they need not be looked for.
+"""
+
+# A row for each user's each emoji, also when it was taken away: the newest version wins.
+REACTIONS: Final = sa.Table(
+    "reactions",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("emoji", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("gone", sa.Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+HIDDEN: Final = sa.Table(
+    "hidden_messages",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+PINS: Final = sa.Table(
+    "pins",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("gone", sa.Boolean, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -71,9 +118,25 @@ CHAT_STATES: Final = sa.Table(
 )
 
 
+def _shown_to(user: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether a message is there, and not hidden from this user."""
+    hidden = (
+        sa.select(sa.literal_column("1"))
+        .where(
+            HIDDEN.c.chat == MESSAGES.c.chat,
+            HIDDEN.c.message == MESSAGES.c.id,
+            HIDDEN.c.user == user,
+        )
+        .correlate_except(HIDDEN)
+    )
+    return sa.and_(
+        MESSAGES.c.sender != 0, sa.or_(sa.not_(MESSAGES.c.hidden), sa.not_(hidden.exists()))
+    )
+
+
 def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
     """Others' messages above the read pointer, counted up to UNREAD_SHOWN, and only where anything
-    is new; and the newest of them.
+    is new; and the newest of them, deleted or not.
 
     One's own messages above it are passed over (6 in a microsecond): only who sends many thousands
     and never reads pays for them.
@@ -82,10 +145,11 @@ def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElem
         MESSAGES.c.chat == states.c.chat,
         MESSAGES.c.id > states.c.read,
         MESSAGES.c.sender != states.c.user,
+        MESSAGES.c.sender != 0,
     )
     unread = (
         sa.select(sa.literal_column("1"))
-        .where(*others)
+        .where(*others, MESSAGES.c.deleted == 0, _shown_to(states.c.user))
         .limit(UNREAD_SHOWN)
         .correlate(states)
         .subquery()
@@ -106,24 +170,29 @@ def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElem
     )
 
 
-_MESSAGE: Final = [MESSAGES.c[name] for name in HistoryMessage.__slots__]
+_MESSAGE: Final = [MESSAGES.c[name] for name in HistoryMessage.__slots__ if name in MESSAGES.c]
+_READER: Final[sa.BindParameter[int]] = sa.bindparam("reader", type_=sa.BigInteger)
 _OF_CHAT: Final = MESSAGES.c.chat == sa.bindparam("chat")
 _MOST: Final[sa.BindParameter[int]] = sa.bindparam("most")
 _BELOW: Final = (
     sa.select(*_MESSAGE)
-    .where(_OF_CHAT, MESSAGES.c.id < sa.bindparam("pivot"))
+    .where(_OF_CHAT, MESSAGES.c.id < sa.bindparam("pivot"), _shown_to(_READER))
     .order_by(MESSAGES.c.id.desc())
     .limit(_MOST)
 )
 _FROM: Final = (
     sa.select(*_MESSAGE)
-    .where(_OF_CHAT, MESSAGES.c.id >= sa.bindparam("pivot"))
+    .where(_OF_CHAT, MESSAGES.c.id >= sa.bindparam("pivot"), _shown_to(_READER))
     .order_by(MESSAGES.c.id)
     .limit(_MOST)
 )
 _RANGE: Final = (
     sa.select(MESSAGES.c.id, MESSAGES.c.version)
-    .where(_OF_CHAT, MESSAGES.c.id.between(sa.bindparam("first"), sa.bindparam("last")))
+    .where(
+        _OF_CHAT,
+        MESSAGES.c.id.between(sa.bindparam("first"), sa.bindparam("last")),
+        _shown_to(_READER),
+    )
     .limit(_MOST)
 )
 _STATE: Final = (
@@ -145,9 +214,18 @@ _STATES: Final = (
     .outerjoin_from(
         _STATE,
         MESSAGES,
-        sa.and_(MESSAGES.c.chat == _STATE.c.chat, MESSAGES.c.id == _STATE.c.newest),
+        sa.and_(
+            MESSAGES.c.chat == _STATE.c.chat,
+            MESSAGES.c.id == _STATE.c.newest,
+            _shown_to(_STATE.c.user),
+        ),
     )
     .order_by(_STATE.c.newest.desc(), _STATE.c.chat.desc())
+)
+_PINS: Final = (
+    sa.select(PINS.c.message, PINS.c.user, PINS.c.version)
+    .where(PINS.c.chat == sa.bindparam("chat"), sa.not_(PINS.c.gone))
+    .order_by(PINS.c.version.desc())
 )
 _HAS: Final = sa.select(CHAT_STATES, *_unread(CHAT_STATES)).where(
     CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.newest > 0
@@ -160,10 +238,57 @@ class SqlChats:
     def __init__(self, database: Database) -> None:
         self._database = database
         insert = database.insert_many(MESSAGES)
+        new, there = insert.excluded, MESSAGES.c
+
+        def newest(name: str) -> sa.ColumnElement[Any]:
+            return sa.case((new[name] > there[name], new[name]), else_=there[name])
+
+        untouched = sa.and_(there.edited == 0, there.deleted == 0)
         self._put_messages = insert.on_conflict_do_update(
             index_elements=list(MESSAGES.primary_key),
-            set_={"text": insert.excluded.text, "version": insert.excluded.version},
-            where=insert.excluded.version > MESSAGES.c.version,
+            set_={
+                **{name: new[name] for name in ("sender", "key", "reply_to", "event")},
+                "text": sa.case((untouched, new.text), else_=there.text),
+                "version": newest("version"),
+            },
+            where=there.sender == 0,
+        )
+        self._change_messages = insert.on_conflict_do_update(
+            index_elements=list(MESSAGES.primary_key),
+            set_={
+                "text": sa.case(
+                    (sa.or_(there.deleted > 0, new.deleted > 0), ""),
+                    (new.edited > there.edited, new.text),
+                    else_=there.text,
+                ),
+                **{name: newest(name) for name in ("edited", "deleted", "version")},
+                "hidden": sa.or_(there.hidden, new.hidden),
+            },
+        )
+        self._change_cells = {table: _newest_of(database, table) for table in (REACTIONS, PINS)}
+        insert = database.insert_many(HIDDEN)
+        self._hide = insert.on_conflict_do_update(
+            index_elements=list(HIDDEN.primary_key),
+            set_={"version": insert.excluded.version},
+            where=insert.excluded.version > HIDDEN.c.version,
+        )
+        self._places = database.given(chat=sa.Text(), id=sa.BigInteger())
+        self._found = sa.select(*_MESSAGE).join_from(
+            self._places,
+            MESSAGES,
+            sa.and_(MESSAGES.c.chat == self._places.c.chat, MESSAGES.c.id == self._places.c.id),
+        )
+        self._reactions = (
+            sa.select(REACTIONS)
+            .join_from(
+                self._places,
+                REACTIONS,
+                sa.and_(
+                    REACTIONS.c.chat == self._places.c.chat,
+                    REACTIONS.c.message == self._places.c.id,
+                ),
+            )
+            .where(sa.not_(REACTIONS.c.gone))
         )
         insert = database.insert_many(CHAT_STATES)
         moved = {
@@ -186,6 +311,7 @@ class SqlChats:
             sa.and_(
                 MESSAGES.c.chat == self._stretches.c.chat,
                 MESSAGES.c.id.between(self._stretches.c.first, self._stretches.c.last),
+                MESSAGES.c.sender != 0,
             ),
         )
         self._asked = database.given(user=sa.BigInteger(), chat=sa.Text())
@@ -200,9 +326,9 @@ class SqlChats:
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
         """All in one transaction of two statements."""
-        newest_version, states = put_rows(messages)
+        sent, states = put_rows(messages)
         if messages:
-            await self._write(newest_version, states)
+            await self._write(sent, states)
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
         """All in one statement.
@@ -216,7 +342,10 @@ class SqlChats:
         # In the order of the keys: neighbours in the tables, and two writers on PostgreSQL never
         # wait for each other crosswise.
         message_rows = [
-            {name: getattr(messages[place], name) for name in HistoryMessage.__slots__}
+            {
+                column.name: getattr(messages[place], column.name, False)
+                for column in MESSAGES.columns
+            }
             for place in sorted(messages)
         ]
         state_rows = [
@@ -231,29 +360,130 @@ class SqlChats:
 
         await self._database.write(work)
 
+    async def change(self, changes: Sequence[Change]) -> None:
+        """All in one transaction of a statement a table."""
+        messages: list[dict[str, Any]] = []
+        reactions: list[dict[str, Any]] = []
+        hidden: list[dict[str, Any]] = []
+        pins: list[dict[str, Any]] = []
+        for (chat, message), row in sorted(change_rows(changes).items(), key=lambda item: item[0]):
+            place = {"chat": chat, "message": message}
+            messages.append(
+                {
+                    "chat": chat,
+                    "id": message,
+                    "sender": 0,
+                    "key": "",
+                    "text": "" if row.deleted else row.text,
+                    "reply_to": 0,
+                    "version": row.version,
+                    "event": "",
+                    "edited": row.edited,
+                    "deleted": row.deleted,
+                    "hidden": bool(row.hidden),
+                }
+            )
+            reactions += [
+                {**place, "user": user, "emoji": emoji, "version": version, "gone": gone}
+                for (user, emoji), (version, gone) in sorted(row.reactions.items())
+            ]
+            hidden += [
+                {**place, "user": user, "version": version}
+                for user, version in sorted(row.hidden.items())
+            ]
+            if row.pin is not None:
+                version, gone, user = row.pin
+                pins.append({**place, "user": user, "version": version, "gone": gone})
+        if not messages:
+            return
+        writes: list[tuple[sa.Insert, list[dict[str, Any]]]] = [
+            (self._change_messages, messages),
+            (self._change_cells[REACTIONS], reactions),
+            (self._hide, hidden),
+            (self._change_cells[PINS], pins),
+        ]
+
+        def work(connection: sa.Connection) -> None:
+            for statement, rows in writes:
+                if rows:
+                    connection.execute(statement, self._database.many(rows))
+
+        await self._database.write(work)
+
+    async def find(
+        self, places: Collection[tuple[ChatId, MessageId]]
+    ) -> Mapping[tuple[ChatId, MessageId], HistoryMessage]:
+        """One statement, two where there are reactions."""
+        if not places:
+            return {}
+        values = self._database.giving(
+            self._places, [(chat, within(message)) for chat, message in places]
+        )
+        found = await self._database.read(
+            lambda connection: self._messages(
+                connection, connection.execute(self._found, values).all()
+            )
+        )
+        return {(message.chat, message.id): message for message in found if message.sender}
+
+    async def pins(self, chat: ChatId) -> Sequence[Pin]:
+        """One statement."""
+        rows = await self._database.read(
+            lambda connection: connection.execute(_PINS, {"chat": chat}).all()
+        )
+        return [Pin(*row) for row in rows]
+
+    def _messages(
+        self, connection: sa.Connection, rows: Sequence[Sequence[Any]]
+    ) -> list[HistoryMessage]:
+        """The messages of these rows, with their reactions."""
+        messages = [HistoryMessage(*row) for row in rows]
+        asked = [(message.chat, message.id) for message in messages if may_have_reactions(message)]
+        given: dict[tuple[str, int], list[Reaction]] = {}
+        if asked:
+            values = self._database.giving(self._places, asked)
+            for row in connection.execute(self._reactions, values):
+                given.setdefault((row.chat, row.message), []).append(
+                    Reaction(row.emoji, row.user, row.version)
+                )
+        return [
+            as_it_is(message, given.get((message.chat, message.id), ())) for message in messages
+        ]
+
     async def page(
-        self, chat: ChatId, *, direction: Direction, anchor: MessageId, limit: int
+        self,
+        chat: ChatId,
+        *,
+        direction: Direction,
+        anchor: MessageId,
+        limit: int,
+        reader: UserId = NO_READER,
     ) -> Page:
         """Two range scans in one transaction, one on each side of the gap just below `pivot`; a row
         more than asked for tells of more.
         """
         pivot, below_most, above_most = around(direction, anchor, limit)
 
-        def work(connection: sa.Connection) -> tuple[list[HistoryMessage], list[HistoryMessage]]:
-            below = connection.execute(_BELOW, {"chat": chat, "pivot": pivot, "most": below_most})
-            above = connection.execute(_FROM, {"chat": chat, "pivot": pivot, "most": above_most})
-            return [HistoryMessage(*row) for row in below], [HistoryMessage(*row) for row in above]
+        values = {"chat": chat, "pivot": pivot, "reader": within(reader)}
 
-        below, above = await self._database.read(work)
-        return page_of(below, above, direction=direction, limit=limit)
+        def work(connection: sa.Connection) -> tuple[list[HistoryMessage], int]:
+            below = connection.execute(_BELOW, {**values, "most": below_most}).all()
+            above = connection.execute(_FROM, {**values, "most": above_most}).all()
+            return self._messages(connection, [*below, *above]), len(below)
 
-    async def digest(self, chat: ChatId, *, first: MessageId, last: MessageId) -> Digest:
+        messages, below = await self._database.read(work)
+        return page_of(messages[:below], messages[below:], direction=direction, limit=limit)
+
+    async def digest(
+        self, chat: ChatId, *, first: MessageId, last: MessageId, reader: UserId = NO_READER
+    ) -> Digest:
         """One range scan."""
         values = {
             "chat": chat,
             "first": within(first),
             "last": within(last),
             "most": MAX_DIGEST + 1,
+            "reader": within(reader),
         }
         return digest_of(
             await self._database.read(
@@ -269,13 +499,16 @@ class SqlChats:
         """
         newest, chat = place_of(after)
         values = {"user": within(user), "newest": newest, "chat": chat, "most": limit + 1}
-        rows = await self._database.read(
-            lambda connection: connection.execute(_STATES, values).all()
-        )
-        states = [
-            _state(row, None if row.message_id is None else HistoryMessage(*row[-len(_MESSAGE) :]))
-            for row in rows[:limit]
-        ]
+
+        def work(
+            connection: sa.Connection,
+        ) -> tuple[Sequence[sa.Row[Any]], dict[str, HistoryMessage]]:
+            rows = connection.execute(_STATES, values).all()
+            shown = [row[-len(_MESSAGE) :] for row in rows[:limit] if row.message_id is not None]
+            return rows, {message.chat: message for message in self._messages(connection, shown)}
+
+        rows, messages = await self._database.read(work)
+        states = [_state(row, messages.get(row.chat)) for row in rows[:limit]]
         return states, after_of(states[-1]) if len(rows) > limit else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
@@ -326,6 +559,19 @@ class SqlChats:
 
     async def close(self) -> None:
         """Nothing: the owner of the database closes it, and that waits for our calls."""
+
+
+def _newest_of(database: Database, table: sa.Table) -> sa.Insert:
+    """Writes rows that have a version; of two of one version that which is gone wins."""
+    insert = database.insert_many(table)
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={column.name: new[column.name] for column in table.c if not column.primary_key},
+        where=sa.or_(
+            new.version > table.c.version, sa.and_(new.version == table.c.version, new.gone)
+        ),
+    )
 
 
 def _state(row: sa.Row[Any], newest_message: HistoryMessage | None) -> ChatState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-from backends.chats import HistoryMessage
+from backends.chats import Change, HistoryMessage
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
 
 BUCKET_MS = 10 * 24 * 3_600_000
@@ -22,17 +22,16 @@ class Pair:
         self.anna, self.ben = sorted((random_id(), random_id()))
         self.chat = direct_chat(self.anna, self.ben)
 
-    def message(self, id_, *, text="hello", sender=None, version=None):
+    def message(self, id_, *, text="hello", sender=None):
         sender = self.anna if sender is None else sender
-        return HistoryMessage(
-            id_,
-            self.chat,
-            sender,
-            f"k{id_}",
-            text,
-            reply_to=0,
-            version=id_ if version is None else version,
-        )
+        return HistoryMessage(id_, self.chat, sender, f"k{id_}", text, reply_to=0, version=id_)
+
+    def change(self, op, message, version, value="", *, user=None):
+        user = self.anna if user is None else user
+        return Change(op, self.chat, message, version, user, value)
+
+    def edit(self, message, version, text="edited"):
+        return self.change("edit", message, version, text)
 
     def messages(self, ids, **options):
         return [self.message(id_, **options) for id_ in ids]

@@ -28,7 +28,7 @@ async def test_a_message_comes_back_as_it_was_put(chats, pair):
         "a.B_c:9-",
         "naïve 'quoted' \U0001f600",
         reply_to=NOW - 1,
-        version=NOW + 5,
+        version=NOW,
     )
     await chats.put([message])
 
@@ -44,22 +44,25 @@ async def test_a_repeated_put_shows_one_message(chats, pair):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0, 1)])
-async def test_the_newest_version_of_a_message_wins(chats, pair, order):
-    """Whatever order the versions come in, the highest stays."""
-    versions = [
-        pair.message(NOW, text=f"version {number}", version=NOW + number) for number in range(3)
+async def test_the_newest_edit_of_a_message_wins(chats, pair, order):
+    """Whatever order the message and its edits come in, the highest version stays."""
+    writes = [
+        lambda: chats.put([pair.message(NOW, text="as sent")]),
+        lambda: chats.change([pair.edit(NOW, NOW + 1, "older")]),
+        lambda: chats.change([pair.edit(NOW, NOW + 2, "newer")]),
     ]
     for number in order:
-        await chats.put([versions[number]])
+        await writes[number]()
 
-    assert (await newest(chats, pair.chat)).messages == [versions[2]]
+    assert (await newest(chats, pair.chat)).messages == [
+        replace(pair.message(NOW, text="newer"), version=NOW + 2, edited=NOW + 2)
+    ]
 
 
 async def test_the_last_ids_there_are_can_be_versions_and_marks(chats, pair):
     """2^63 - 1 is no id, but a version or a mark may say it."""
-    await chats.put(
-        [pair.message(LATEST - 1, text="last", version=LATEST), pair.message(LATEST - 1)]
-    )
+    await chats.change([pair.edit(LATEST - 1, LATEST, "last")])
+    await chats.put([pair.message(LATEST - 1)])
     await chats.mark([Watermark(pair.ben, pair.chat, received=LATEST, read=1)])
 
     assert [message.text for message in (await newest(chats, pair.chat)).messages] == ["last"]
@@ -67,9 +70,10 @@ async def test_the_last_ids_there_are_can_be_versions_and_marks(chats, pair):
     assert (state.received, state.read, state.unread) == (LATEST, 1, 1)
 
 
-async def test_the_newest_version_within_one_put_wins(chats, pair):
-    """A batch may hold a message and its change."""
-    await chats.put([pair.message(NOW, text="new", version=NOW + 9), pair.message(NOW, text="old")])
+async def test_the_newest_edit_of_one_call_wins(chats, pair):
+    """A batch may hold several."""
+    await chats.put([pair.message(NOW)])
+    await chats.change([pair.edit(NOW, NOW + 9, "new"), pair.edit(NOW, NOW + 2, "old")])
 
     assert [message.text for message in (await newest(chats, pair.chat)).messages] == ["new"]
 
@@ -135,6 +139,8 @@ async def test_a_page_holds_messages_of_its_chat_only(chats, pair):
         {"id": 0},
         {"id": -1},
         {"id": LATEST, "version": LATEST},
+        {"version": NOW + 9},
+        {"sender": 0},
         {"id": 1 << 63, "version": 1 << 63},
         {"version": NOW - 1},
         {"version": 1 << 63},
@@ -167,10 +173,12 @@ def digest_by_hand(messages):
 
 async def test_a_digest_covers_its_range_with_both_ends(chats, pair):
     """By the rule of protocol.md section 3."""
-    messages = [
-        pair.message(NOW + number, version=NOW + number + number % 3) for number in range(10)
-    ]
-    await chats.put(messages)
+    sent = pair.messages(range(NOW, NOW + 10))
+    await chats.put(sent)
+    await chats.change(
+        [pair.edit(NOW + number, NOW + number + number % 3) for number in range(10) if number % 3]
+    )
+    messages = [replace(one, version=one.id + (one.id - NOW) % 3) for one in sent]
 
     assert await chats.digest(pair.chat, first=NOW + 2, last=NOW + 7) == digest_by_hand(
         messages[2:8]

@@ -14,7 +14,7 @@ from backends.chats import ChatState, Digest, Page, Watermark
 from backends.chats.sql import SqlChats
 from backends.clock import Clock
 from schemas.ids import LATEST
-from tests.backends.chat_pairs import NOW, Pair, newest, property_of_a_store, state_of
+from tests.backends.chat_pairs import NOW, Pair, property_of_a_store, state_of
 
 
 async def test_an_empty_put_and_an_empty_mark_change_nothing(chats):
@@ -23,13 +23,21 @@ async def test_an_empty_put_and_an_empty_mark_change_nothing(chats):
     await chats.mark([])
 
 
+EMOJI = ("👍", "❤️")
+OPERATIONS = ("edit", "delete", "hide", "react", "unreact", "pin", "unpin")
+CHANGES = st.builds(
+    # The id of a command is of one operation on one message.
+    lambda version: (OPERATIONS[version % 7], version // 7 % 6, version),
+    st.integers(0, 7 * 6 * 8 - 1),
+)
 WRITES = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), st.integers(0, 5), st.integers(0, 3)),
+        st.tuples(st.just("put"), st.integers(0, 5), st.just(0)),
+        CHANGES,
         st.tuples(st.just("mark"), st.integers(0, 6), st.integers(0, 6)),
     ),
     min_size=1,
-    max_size=12,
+    max_size=24,
 )
 
 
@@ -39,11 +47,21 @@ async def write(chats, pair, writes):
         pair.message(
             NOW + number,
             sender=pair.anna if number % 2 else pair.ben,
-            text=f"{number} {change}",
-            version=NOW + number + change,
         )
-        for kind, number, change in writes
+        for kind, number, _ in writes
         if kind == "put"
+    ]
+    changes = [
+        pair.change(
+            op,
+            NOW + number,
+            NOW + 10 + version,
+            # An id is of one command.
+            f"{number} {version}" if op == "edit" else EMOJI[version % 2],
+            user=pair.anna if op == "edit" else (pair.anna, pair.ben)[version // 2 % 2],
+        )
+        for op, number, version in writes
+        if op not in {"put", "mark"}
     ]
     marks = [
         Watermark(pair.ben, pair.chat, NOW + one, NOW + two)
@@ -51,27 +69,43 @@ async def write(chats, pair, writes):
         if kind == "mark"
     ]
     await chats.put(puts)
+    await chats.change(changes)
     await chats.mark(marks)
 
 
 async def everything(chats, pair):
     """All that the port tells of a chat, without its users' ids."""
-    page = await newest(chats, pair.chat)
+
+    def shown(m):
+        return (
+            *(m.id, m.sender == pair.anna, m.key, m.text, m.reply_to, m.version),
+            *(m.edited, m.deleted),
+            [(r.emoji, r.user == pair.anna, r.version) for r in m.reactions],
+        )
+
+    pages = [
+        await chats.page(pair.chat, direction="before", anchor=LATEST, limit=256, reader=reader)
+        for reader in (0, pair.anna, pair.ben)
+    ]
     return (
-        [
-            (m.id, m.sender == pair.anna, m.key, m.text, m.reply_to, m.version)
-            for m in page.messages
-        ],
+        [[shown(message) for message in page.messages] for page in pages],
+        [(pin.message, pin.user == pair.anna, pin.version) for pin in await chats.pins(pair.chat)],
         [
             [
-                (s.newest, s.unread, s.read, s.received, s.newest_message and s.newest_message.text)
+                (
+                    *(s.newest, s.unread, s.upto, s.read, s.received),
+                    s.newest_message and shown(s.newest_message),
+                )
                 for s in states
             ]
             for states, _ in [
                 await chats.states(user, after=None, limit=9) for user in (pair.anna, pair.ben)
             ]
         ],
-        await chats.digest(pair.chat, first=0, last=LATEST),
+        [
+            await chats.digest(pair.chat, first=0, last=LATEST, reader=reader)
+            for reader in (0, pair.anna, pair.ben)
+        ],
     )
 
 

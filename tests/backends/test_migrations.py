@@ -24,6 +24,7 @@ import backends.chats.sql
 import backends.coordination.generators
 import backends.coordination.owners
 import backends.groups.sql
+from backends.chats import Change, HistoryMessage
 from backends.sql import migrations
 from backends.sql.database import METADATA, Database
 from schemas.errors import Unavailable
@@ -54,6 +55,9 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "owners",
         "pending_commands",
         "messages",
+        "reactions",
+        "hidden_messages",
+        "pins",
         "chat_states",
     }
     assert await database.read(difference) == []
@@ -247,13 +251,16 @@ INSERT INTO accounts ("user", user_name, display_name, version, password_hash)
 VALUES (1, 'jose', 'Jose\u0301', 1, 'hash'), (2, 'bo', 'Bo', 1, 'x');
 INSERT INTO devices ("user", device, device_name, family, generation,
     token_hash, previous_hash, salt, created_ms, seen_ms)
-VALUES (1, 'phone', '', 'f', 3, 'new', 'old', 'salt', 1000, 5000)
+VALUES (1, 'phone', '', 'f', 3, 'new', 'old', 'salt', 1000, 5000);
+INSERT INTO messages (chat, id, sender, key, text, reply_to, version)
+VALUES ('d-1-2', 7, 1, 'k', 'hello', 0, 7);
+INSERT INTO chat_states ("user", chat, newest, received, read) VALUES (2, 'd-1-2', 7, 0, 0)
 """
 
 
 async def test_log_ins_and_names_of_the_version_before_go_on(tmp_path):
     """Devices stay logged in, at the epoch that they have; names are found in
-    their composed form.
+    their composed form; messages are there, unread, and can be changed.
     """
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'data.db'}")
     with engine.connect() as connection, connection.begin():
@@ -267,6 +274,7 @@ async def test_log_ins_and_names_of_the_version_before_go_on(tmp_path):
 
 
 async def check_upgraded(database):
+    await _check_messages(backends.chats.sql.SqlChats(database))
     log_ins, accounts = (
         backends.accounts.log_ins.SqlLogIns(database),
         backends.accounts.sql.SqlAccounts(database),
@@ -288,3 +296,15 @@ async def check_upgraded(database):
         )
         is not None
     )
+
+
+async def _check_messages(chats):
+    chat, place = "d-1-2", ("d-1-2", 7)
+    sent = HistoryMessage(7, chat, 1, "k", "hello", reply_to=0, version=7)
+
+    assert await chats.find([place]) == {place: sent}
+    assert [state.unread for state in await chats.unread(2, [chat])] == [1]
+    await chats.put([sent])
+    await chats.change([Change("edit", chat, 7, 9, 1, "new"), Change("react", chat, 7, 8, 2, "👍")])
+    changed = (await chats.find([place]))[place]
+    assert (changed.text, changed.version, len(changed.reactions)) == ("new", 9, 1)

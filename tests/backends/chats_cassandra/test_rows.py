@@ -60,7 +60,8 @@ async def test_a_list_of_chats_reads_only_so_much(connect, monkeypatch):
 async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspaces, pair):
     """No clock decides what is newer, so a replay after years changes nothing."""
     chats = connect()
-    await chats.put([pair.message(NOW), pair.message(NOW, version=NOW + 7), pair.message(NOW + 1)])
+    await chats.put(pair.messages([NOW, NOW + 1]))
+    await chats.change([pair.edit(NOW, NOW + 7)])
     await chats.mark(
         [Watermark(pair.ben, pair.chat, NOW + 1, NOW), Watermark(pair.anna, pair.chat, 0, NOW + 1)]
     )
@@ -72,7 +73,10 @@ async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspace
     of_chat = (
         f"{keyspaces.shared}.messages WHERE chat = '{pair.chat}' AND bucket = {bucket_of(NOW)}"
     )
-    assert keyspaces.run(f"SELECT {columns} FROM {of_chat}") == [(NOW + 1,) * 5, (NOW + 7,) * 5]
+    assert keyspaces.run(f"SELECT {columns} FROM {of_chat}") == [
+        (NOW + 1,) * 5,
+        (NOW, NOW, NOW + 7, NOW, NOW + 7),
+    ]
     pointers = "newest, WRITETIME(newest), received, WRITETIME(received), read, WRITETIME(read)"
     for user, values in (
         (pair.ben, (NOW + 1, NOW + 1, NOW)),
