@@ -70,10 +70,11 @@ _SERVICES: Final = {"report_failed": "report-lost"}
 """Knative Services that keep an older name than their target."""
 
 # `send` is ready without SQL: what it remembers carries it for a while, and what it does not goes
-# to chat-retries (design.md D11b). What signs, refuses or expires by time needs the clock: where
-# there is a store with a better one than the machine's, it was read. `accounts` is ready without
-# log and cache: people log in and read without either, and what gateways must hear is refused call
-# by call.
+# to chat-retries (design.md D11b). It opens history at the first change of a message, for plain
+# messages start without Cassandra's driver. What signs, refuses or expires by time needs the clock:
+# where there is a store with a better one than the machine's, it was read. `accounts` is ready
+# without log and cache: people log in and read without either, and what gateways must hear is
+# refused call by call.
 TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
     OnEvents(
         target="send",

@@ -15,7 +15,7 @@ class Commands(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("id", "user", "device", "key", "chat", "send", "mark", "group_event")
+    __slots__ = ("id", "user", "device", "key", "chat", "send", "mark", "edit", "delete", "react", "unreact", "pin", "unpin", "group_event")
     ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,12 @@ class Command(_message.Message):
     CHAT_FIELD_NUMBER: _ClassVar[int]
     SEND_FIELD_NUMBER: _ClassVar[int]
     MARK_FIELD_NUMBER: _ClassVar[int]
+    EDIT_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    REACT_FIELD_NUMBER: _ClassVar[int]
+    UNREACT_FIELD_NUMBER: _ClassVar[int]
+    PIN_FIELD_NUMBER: _ClassVar[int]
+    UNPIN_FIELD_NUMBER: _ClassVar[int]
     GROUP_EVENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     user: int
@@ -31,8 +37,14 @@ class Command(_message.Message):
     chat: str
     send: Send
     mark: Mark
+    edit: Edit
+    delete: Delete
+    react: React
+    unreact: React
+    pin: Pin
+    unpin: Pin
     group_event: GroupEvent
-    def __init__(self, id: _Optional[int] = ..., user: _Optional[int] = ..., device: _Optional[str] = ..., key: _Optional[str] = ..., chat: _Optional[str] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ..., group_event: _Optional[_Union[GroupEvent, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., user: _Optional[int] = ..., device: _Optional[str] = ..., key: _Optional[str] = ..., chat: _Optional[str] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., react: _Optional[_Union[React, _Mapping]] = ..., unreact: _Optional[_Union[React, _Mapping]] = ..., pin: _Optional[_Union[Pin, _Mapping]] = ..., unpin: _Optional[_Union[Pin, _Mapping]] = ..., group_event: _Optional[_Union[GroupEvent, _Mapping]] = ...) -> None: ...
 
 class Send(_message.Message):
     __slots__ = ("text", "reply_to")
@@ -64,6 +76,36 @@ class GroupEvent(_message.Message):
     version: int
     def __init__(self, kind: _Optional[str] = ..., users: _Optional[_Iterable[int]] = ..., role: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
+class Edit(_message.Message):
+    __slots__ = ("message", "text")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    message: int
+    text: str
+    def __init__(self, message: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Delete(_message.Message):
+    __slots__ = ("message", "for_me")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FOR_ME_FIELD_NUMBER: _ClassVar[int]
+    message: int
+    for_me: bool
+    def __init__(self, message: _Optional[int] = ..., for_me: _Optional[bool] = ...) -> None: ...
+
+class React(_message.Message):
+    __slots__ = ("message", "emoji")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    EMOJI_FIELD_NUMBER: _ClassVar[int]
+    message: int
+    emoji: str
+    def __init__(self, message: _Optional[int] = ..., emoji: _Optional[str] = ...) -> None: ...
+
+class Pin(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: int
+    def __init__(self, message: _Optional[int] = ...) -> None: ...
+
 class Outcomes(_message.Message):
     __slots__ = ("schema", "outcomes")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
@@ -93,7 +135,7 @@ class Deliveries(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked", "chat", "newer")
+    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked", "changed", "chat", "newer")
     USERS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +143,7 @@ class Delivery(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     NEWER_FIELD_NUMBER: _ClassVar[int]
     users: _containers.RepeatedScalarFieldContainer[int]
@@ -110,9 +153,10 @@ class Delivery(_message.Message):
     refused: Refused
     failed: Failed
     revoked: Revoked
+    changed: Changed
     chat: ChatPart
     newer: Newer
-    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ..., chat: _Optional[_Union[ChatPart, _Mapping]] = ..., newer: _Optional[_Union[Newer, _Mapping]] = ...) -> None: ...
+    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ..., changed: _Optional[_Union[Changed, _Mapping]] = ..., chat: _Optional[_Union[ChatPart, _Mapping]] = ..., newer: _Optional[_Union[Newer, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("id", "chat", "sender", "key", "device", "body", "event")
@@ -131,6 +175,26 @@ class Message(_message.Message):
     body: Send
     event: GroupEvent
     def __init__(self, id: _Optional[int] = ..., chat: _Optional[str] = ..., sender: _Optional[int] = ..., key: _Optional[str] = ..., device: _Optional[str] = ..., body: _Optional[_Union[Send, _Mapping]] = ..., event: _Optional[_Union[GroupEvent, _Mapping]] = ...) -> None: ...
+
+class Changed(_message.Message):
+    __slots__ = ("chat", "message", "version", "op", "by", "text", "emoji", "for_me")
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    OP_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    EMOJI_FIELD_NUMBER: _ClassVar[int]
+    FOR_ME_FIELD_NUMBER: _ClassVar[int]
+    chat: str
+    message: int
+    version: int
+    op: str
+    by: int
+    text: str
+    emoji: str
+    for_me: bool
+    def __init__(self, chat: _Optional[str] = ..., message: _Optional[int] = ..., version: _Optional[int] = ..., op: _Optional[str] = ..., by: _Optional[int] = ..., text: _Optional[str] = ..., emoji: _Optional[str] = ..., for_me: _Optional[bool] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("chat", "user", "received", "read")
@@ -330,12 +394,28 @@ class Page(_message.Message):
     def __init__(self, chat: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[HistoryMessage, _Mapping]]] = ..., more_before: _Optional[bool] = ..., more_after: _Optional[bool] = ...) -> None: ...
 
 class HistoryMessage(_message.Message):
-    __slots__ = ("message", "version")
+    __slots__ = ("message", "version", "edited", "deleted", "reactions")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    EDITED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    REACTIONS_FIELD_NUMBER: _ClassVar[int]
     message: Message
     version: int
-    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+    edited: int
+    deleted: int
+    reactions: _containers.RepeatedCompositeFieldContainer[Reactions]
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., version: _Optional[int] = ..., edited: _Optional[int] = ..., deleted: _Optional[int] = ..., reactions: _Optional[_Iterable[_Union[Reactions, _Mapping]]] = ...) -> None: ...
+
+class Reactions(_message.Message):
+    __slots__ = ("emoji", "count", "users")
+    EMOJI_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    emoji: str
+    count: int
+    users: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, emoji: _Optional[str] = ..., count: _Optional[int] = ..., users: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ChatStates(_message.Message):
     __slots__ = ("chats", "after")

@@ -42,6 +42,19 @@ def check_command(command: pb.Command) -> ChatId:
     return parse_chat(command.chat)
 
 
+def taken_back(command: pb.Command, refused: str) -> pb.Command | None:
+    """What a refusal by a limit leaves: that this is not there, as of its version. So it stays
+    refused when the command is decided again, when there is room for it. None: nothing is left.
+    """
+    spec = COMMAND_BODIES.get(command.WhichOneof("body"))
+    if refused != "too_many" or spec is None or not spec.inverse:
+        return None
+    back = pb.Command()
+    back.CopyFrom(command)
+    getattr(back, spec.inverse).CopyFrom(getattr(command, spec.body))
+    return back
+
+
 def content_hash(command: pb.Command) -> bytes:
     """8 bytes that are equal for two commands only if their contents are: a key used again with
     other contents is `key_reused`.

@@ -80,7 +80,7 @@ def _command(frame: Nudge, user: UserId, device: str, _text_bytes: int) -> pb.Co
     return pb.Command(user=user, device=device, key=frame.key, chat=chat, nudge=nudge)
 
 
-def _ok(message_id: MessageId, _duplicate: bool) -> Ok:
+def _ok(_command: pb.Command, message_id: MessageId, _duplicate: bool) -> Ok:
     return Ok(version=str(message_id))
 
 

@@ -93,8 +93,8 @@ METRICS: Final[dict[str, Metric]] = {
             "knchat_audited_total",
             "counter",
             "items",
-            "commands, messages, marks and unasked rows that an audit met: sound, repaired, "
-            "missing, dead",
+            "commands, messages, changes, marks and unasked rows that an audit met: sound, "
+            "repaired, missing, dead",
             ("what", "became"),
         ),
         # HTTP functions

@@ -20,7 +20,7 @@ from backends.log import ConsumerRecord
 from backends.log.by_time import OffsetRange
 from backends.telemetry.metrics import count
 from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, Scope, event_of
-from functions.domain.audit_rows import Keep, Rows
+from functions.domain.audit_rows import KINDS, Keep, Rows
 from functions.domain.records import Writer
 from schemas.errors import Malformed
 from schemas.ids import time_text, unix_ms_of
@@ -43,8 +43,8 @@ MAX_BATCH: Final = 100  # commands appended in one call
 
 @dataclass(slots=True)
 class Tally:
-    """What an audit has found, by kind (`commands`, `messages`, `marks`, `unasked`) and what became
-    of it.
+    """What an audit has found, by kind (`commands`, `messages`, `changes`, `marks`, `unasked`) and
+    what became of it.
 
     sound: as it ought to be; repaired; missing: not repaired; dead: its dead letter says why, and a
     command's sender was told so.
@@ -79,11 +79,7 @@ class Tally:
 
         A command that died and was told is not; an outcome that history refused is.
         """
-        return (
-            not self.of("missing")
-            and not self.counts["messages", "dead"]
-            and not self.counts["marks", "dead"]
-        )
+        return not self.of("missing") and not any(self.counts[what, "dead"] for what in KINDS)
 
 
 class _Place(NamedTuple):

@@ -10,9 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
-from backends.chats import Pointers, Stretch
+from backends.chats import HistoryMessage, Pointers, Stretch
 from backends.log import ConsumerRecord
 from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, event_of
 from functions.domain.records import Writer
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Keep = Callable[[Sequence[pb.Outcome], Writer, "Backends"], Awaitable[None]]
 """Writes outcomes into history: `events.persist.keep`."""
 Place = tuple[ChatId, MessageId]
+Kind = Literal["messages", "changes", "marks"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 MAX_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -57,7 +59,7 @@ class _Accepted(NamedTuple):
     history can hold.
     """
 
-    what: Literal["messages", "marks"]
+    what: Kind
     command: pb.Command
     members: tuple[UserId, ...] | None
     record: ConsumerRecord
@@ -110,7 +112,7 @@ class Rows:
     def _accepted(self, command: pb.Command, record: ConsumerRecord) -> _Accepted | None:
         spec, chat = COMMAND_BODIES.get(command.WhichOneof("body")), command.chat
         what = "messages" if spec is None else spec.kept
-        if what is None:
+        if what is None or _is_hide(command):
             return None
         if chat not in self._members:
             if len(self._members) >= MAX_CHATS:
@@ -122,7 +124,7 @@ class Rows:
         if not some:
             return
         missing = await self._missing(some, looking_for_more=True)
-        for what in ("messages", "marks"):
+        for what in KINDS:
             sound = sum(one.what == what for one in some) - sum(one.what == what for one in missing)
             self._tally.add(what, "sound", n=sound)
         if missing:
@@ -162,9 +164,10 @@ class Rows:
         self, some: Sequence[_Accepted], *, looking_for_more: bool = False
     ) -> list[_Accepted]:
         """Those of which history lacks anything that `persist` writes: the row, the states of both
-        people, the watermarks.
+        people, the version, the watermarks.
         """
         messages: set[Place] = set()
+        changes: set[Place] = set()
         states: set[tuple[UserId, ChatId]] = set()
         for what, command, members, _ in some:
             if members is not None:
@@ -172,15 +175,17 @@ class Rows:
                 if what == "messages":
                     messages.add((chat, MessageId(command.id)))
                     states.update((member, chat) for member in members)
+                elif what == "changes":
+                    changes.add((chat, _changed(command)))
                 else:
                     states.add((UserId(command.user), chat))
         chats = self._backends.chats
-        there, come = await asyncio.gather(
-            chats.present(_stretches(messages)), chats.pointers(states)
+        there, held, come = await asyncio.gather(
+            chats.present(_stretches(messages)), chats.find(changes), chats.pointers(states)
         )
         if looking_for_more:
             self._note(messages, there)
-        return [one for one in some if _lacks(one, there, come)]
+        return [one for one in some if _lacks(one, there, held, come)]
 
     async def _persist_again(self, missing: Sequence[_Accepted], keep: Keep) -> list[_Accepted]:
         """Does what `persist` does, and returns those that are missing nevertheless: nothing can
@@ -252,7 +257,7 @@ class Rows:
             self._tally.add("unasked", "missing", together)
 
     def _add(self, became: str, some: Iterable[_Accepted]) -> None:
-        for what in ("messages", "marks"):
+        for what in KINDS:
             self._tally.add(what, became, [one.command.id for one in some if one.what == what])
 
 
@@ -267,8 +272,31 @@ def _members(chat: str) -> tuple[UserId, ...] | None:
         return None
 
 
+def _is_hide(command: pb.Command) -> bool:
+    """Whether it deletes a message for one user: of that no version tells."""
+    return command.WhichOneof("body") == "delete" and command.delete.for_me
+
+
+def _changed(command: pb.Command) -> MessageId:
+    return MessageId(getattr(command, command.WhichOneof("body") or "").message)
+
+
+def _version(command: pb.Command, message: HistoryMessage) -> MessageId:
+    """How far changes of this kind have come; a reaction may have been taken away since."""
+    match command.WhichOneof("body"):
+        case "edit":
+            return message.deleted or message.edited
+        case "delete":
+            return message.deleted
+        case _:
+            return message.version
+
+
 def _lacks(
-    one: _Accepted, there: AbstractSet[Place], come: Mapping[tuple[UserId, ChatId], Pointers]
+    one: _Accepted,
+    there: AbstractSet[Place],
+    held: Mapping[Place, HistoryMessage],
+    come: Mapping[tuple[UserId, ChatId], Pointers],
 ) -> bool:
     command, chat = one.command, ChatId(one.command.chat)
     if one.members is None:
@@ -276,6 +304,9 @@ def _lacks(
     if one.what == "messages":
         known = [come.get((member, chat), _NOTHING).newest for member in one.members]
         return (chat, command.id) not in there or min(known) < command.id
+    if one.what == "changes":
+        message = held.get((chat, _changed(command)))
+        return message is None or _version(command, message) < command.id
     state, mark = come.get((UserId(command.user), chat), _NOTHING), command.mark
     return state.read < mark.read or state.received < max(mark.received, mark.read)
 

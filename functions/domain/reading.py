@@ -1,4 +1,4 @@
-"""Reading chats as one of their people: pages, lists of chats, digests.
+"""Reading chats as one of their people: pages, lists of chats, digests, pins.
 
 The event target `history` and the HTTP target `chats` share it. It checks membership and limits,
 and cuts what would not fit a client's frame. How an answer travels is for the targets to say.
@@ -6,6 +6,8 @@ and cuts what would not fit a client's frame. How an answer travels is for the t
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,16 +16,21 @@ from functions.domain.policy import members_of
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed
 from schemas.frames import PAGE_BYTES
-from schemas.ids import ChatId, MessageId, UserId
+from schemas.ids import ChatId, MessageId, UserId, time_text, unix_ms_of
 from schemas.kinds.chats import chat_state
 from schemas.kinds.history import history_message
+from schemas.kinds.pins import PinnedMessage, Pins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backends.chats import Chats, ChatState, Direction, HistoryMessage
+    from backends.chats import Chats, ChatState, Direction, HistoryMessage, Reaction
 
 MAX_LIMIT: Final = 256
+USERS_SHOWN: Final = 10
+"""Of each emoji at a message."""
+EMOJI_SHOWN: Final = 20
+"""As many as there may be: one more may come through when several are put at once."""
 # Type, number, chat (43 characters at most), first, last and two flags of a page; its list
 # included: 229 bytes at the longest.
 _ENVELOPE_BYTES: Final = 256
@@ -49,7 +56,7 @@ async def read_page(
     """
     _check_limit(limit)
     members_of(chat, user)
-    page = await chats.page(chat, direction=direction, anchor=anchor, limit=limit)
+    page = await chats.page(chat, direction=direction, anchor=anchor, limit=limit, reader=user)
     messages = [_message(item) for item in page.messages]
     first, last = 0, len(messages)
     if max_bytes is not None:
@@ -78,7 +85,7 @@ async def read_states(
     _check_limit(limit)
     while True:
         found, following = await chats.states(user, after=after, limit=limit)
-        states = [_state(state, user) for state in found]
+        states = [_state(await _with_newest_shown(chats, user, state), user) for state in found]
         fit = len(states)
         if max_bytes is not None:
             _, fit = _nearest(
@@ -89,6 +96,35 @@ async def read_states(
         if fit == len(states):
             return pb.ChatStates(chats=states, after=following or "")
         limit = fit  # only the store can say where the shorter list goes on
+
+
+async def _with_newest_shown(chats: Chats, user: UserId, state: ChatState) -> ChatState:
+    """The state with the newest message that the user sees, where the newest of all is hidden."""
+    if state.newest_message is not None:
+        return state
+    page = await chats.page(
+        state.chat, direction="before", anchor=state.newest, limit=1, reader=user
+    )
+    return replace(state, newest_message=next(iter(page.messages), None))
+
+
+async def read_pins(chats: Chats, user: UserId, chat: ChatId) -> Pins:
+    """The pins of a chat, newest first, but for messages that were deleted for all.
+
+    Raises Refused unknown_chat, Unavailable.
+    """
+    members_of(chat, user)
+    pins = await chats.pins(chat)
+    messages = await chats.find([(chat, pin.message) for pin in pins])
+    return Pins(
+        pins=[
+            PinnedMessage(
+                message=str(pin.message), by=str(pin.user), time=time_text(unix_ms_of(pin.version))
+            )
+            for pin in pins
+            if (message := messages.get((chat, pin.message))) is not None and not message.deleted
+        ]
+    )
 
 
 async def read_digest(
@@ -102,7 +138,7 @@ async def read_digest(
     members_of(chat, user)
     if first > last:
         raise Malformed("from is greater than to", field="from")
-    digest = await chats.digest(chat, first=first, last=last)
+    digest = await chats.digest(chat, first=first, last=last, reader=user)
     return pb.Digest(count=digest.count, hash=digest.hash)
 
 
@@ -130,7 +166,21 @@ def _message(item: HistoryMessage) -> pb.HistoryMessage:
     return pb.HistoryMessage(
         message=pb.Message(id=item.id, chat=item.chat, sender=item.sender, key=item.key, body=body),
         version=item.version,
+        edited=item.edited,
+        deleted=item.deleted,
+        reactions=_reactions(item.reactions) if item.reactions else (),
     )
+
+
+def _reactions(given: Sequence[Reaction]) -> list[pb.Reactions]:
+    """By emoji, in their order: a client that knows who reacted can tell the same."""
+    users: dict[str, list[UserId]] = {}
+    for reaction in given:
+        users.setdefault(reaction.emoji, []).append(reaction.user)
+    return [
+        pb.Reactions(emoji=emoji, count=len(some), users=some[:USERS_SHOWN])
+        for emoji, some in itertools.islice(users.items(), EMOJI_SHOWN)
+    ]
 
 
 def _state(state: ChatState, user: UserId) -> pb.ChatState:

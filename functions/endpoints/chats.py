@@ -1,4 +1,4 @@
-"""Chats over HTTP: my chats, pages, digests.
+"""Chats over HTTP: my chats, pages, digests, pins.
 
 The rules are those of the event function `history`, and so are the objects.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import functions_framework.aio
 
-from functions.domain.reading import read_digest, read_page, read_states
+from functions.domain.reading import read_digest, read_page, read_pins, read_states
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
 from functions.runtime.router import router_of
@@ -20,6 +20,7 @@ from schemas.ids import LATEST, MessageId, parse_anchor, parse_chat, parse_id
 from schemas.kinds.chats import ChatList, chats_of
 from schemas.kinds.digest import Digest, digest_of
 from schemas.kinds.history import Page, page_of
+from schemas.kinds.pins import Pins
 from schemas.tokens import Claims
 
 if TYPE_CHECKING:
@@ -80,7 +81,13 @@ async def get_digest(chat: str, query: DigestQuery, caller: Claims, context: Con
     )
 
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_chats, get_messages, get_digest)
+@endpoint("GET", "/v1/chats/{chat}/pins", cost=costs.PAGE, errors=("unknown_chat",))
+async def get_pins(chat: str, caller: Claims, context: Context) -> Pins:
+    """The pins of a chat, newest first."""
+    return await read_pins(context.backends.chats, caller.user, parse_chat(chat))
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_chats, get_messages, get_digest, get_pins)
 _ROUTER: Final = router_of(ENDPOINTS)
 
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, get_args
 
 from msgspec import Struct
 
-from backends.chats import HistoryMessage, Watermark
+from backends.chats import Change, HistoryMessage, Operation, Watermark
 from backends.telemetry.metrics import count
 from functions.domain.records import Writer
 from functions.runtime.context import TIMING
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
-from schemas.commands import check_command
+from schemas.commands import check_command, taken_back
 from schemas.errors import Malformed, Unavailable
-from schemas.ids import ChatId, MessageId, UserId
+from schemas.ids import ChatId, MessageId, UserId, direct_members
 from schemas.topics import DELIVERIES, HISTORY_GROUPS
 
 if TYPE_CHECKING:
@@ -70,9 +70,26 @@ def _watermark(command: pb.Command) -> Watermark:
     )
 
 
+def _change(op: Operation) -> Callable[[pb.Command], Change]:
+    def row(command: pb.Command) -> Change:
+        body = getattr(command, command.WhichOneof("body") or "")
+        return Change(
+            op="hide" if getattr(body, "for_me", False) else op,
+            chat=ChatId(command.chat),
+            message=MessageId(body.message),
+            version=MessageId(command.id),
+            user=UserId(command.user),
+            value=getattr(body, "text", "") or getattr(body, "emoji", ""),
+        )
+
+    return row
+
+
+_OPERATIONS: Final[Mapping[str, Operation]] = {op: op for op in get_args(Operation) if op != "hide"}
 KEPT: Final[Mapping[str, Kept[Any]]] = {
     "send": Kept(_message, lambda chats: chats.put),
     "mark": Kept(_watermark, lambda chats: chats.mark),
+    **{body: Kept(_change(op), lambda chats: chats.change) for body, op in _OPERATIONS.items()},
 }
 """By the command's body, in the order of the writes."""
 
@@ -97,18 +114,24 @@ async def keep(
     rows: dict[str, list[tuple[pb.Outcome, Any]]] = {body: [] for body in KEPT}
     impossible: list[tuple[pb.Outcome, str]] = []
     for outcome in outcomes:
-        if outcome.refused:
+        command = (
+            taken_back(outcome.command, outcome.refused) if outcome.refused else outcome.command
+        )
+        if command is None:
             continue
         try:
-            row = row_of(outcome.command)
+            row = row_of(command)
         except Malformed as error:
             impossible.append((outcome, reason_of(error)))
         else:
-            rows[outcome.command.WhichOneof("body") or ""].append((outcome, row))
+            rows[command.WhichOneof("body") or ""].append((outcome, row))
     for body, kept in KEPT.items():
         impossible += await _write(rows[body], kept.write(backends.chats))
     records = [writer.dead_letter(outcome, reason) for outcome, reason in impossible]
     read = {(mark.user, mark.chat) for _, mark in rows["mark"] if mark.read}
+    read |= {
+        (user, change.chat) for _, change in rows.get("delete", ()) for user in _counting(change)
+    }
     if unread := await _unread(read, backends.chats, timing.counts_timeout_s):
         records += writer.deliveries(unread, await backends.reads.partitions(DELIVERIES))
     if records:
@@ -119,6 +142,13 @@ async def keep(
             "outcome dead-lettered, it can never be written",
             extra={"command": outcome.command.id, "reason": reason},
         )
+
+
+def _counting(change: Change) -> tuple[UserId, ...]:
+    """Who may have one unread message less by a deletion."""
+    if change.op == "hide":
+        return (change.user,)
+    return tuple(user for user in direct_members(change.chat) or () if user != change.user)
 
 
 async def _write(

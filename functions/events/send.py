@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backends.telemetry.metrics import count
@@ -20,9 +20,10 @@ from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
-from schemas.commands import check_command, spec_of
+from schemas.commands import check_command, spec_of, taken_back
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import UserId
+from schemas.kinds import CHANGES
 from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
 
 if TYPE_CHECKING:
@@ -36,22 +37,29 @@ async def decide(
 ) -> None:
     """Decides each command, appends what follows, and returns when the log has confirmed it.
 
-    A command that cannot be decided now, because a store does not answer, goes alone to
-    chat-retries; one that came alone from there (`again`) raises Unavailable. One that raises
-    anything else goes there too when others came with it; alone in its event it raises here. Raises
-    Unavailable when the log does not confirm: then everything is done again, with the same ids.
+    A command that cannot be decided now, because a store does not answer or the message that it
+    changes is still on its way to history, goes alone to chat-retries; one that came alone from
+    there (`again`) raises Unavailable. One that raises anything else goes there too when others
+    came with it; alone in its event it raises here. Raises Unavailable when the log does not
+    confirm: then everything is done again, with the same ids.
     """
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
     meant = [_others(command) for command in commands]
     people = {person for others in meant if not isinstance(others, Refused) for person in others}
     known = await context.policy.known(people, context.backends.accounts, wait=again)
+    changes = [
+        command
+        for command, others in zip(commands, meant, strict=True)
+        if command.WhichOneof("body") in CHANGES and not isinstance(others, Refused)
+    ]
+    check = await context.changes.checks(changes) if changes else _nothing
     deliveries: list[pb.Delivery] = []
     outcomes: list[pb.Outcome] = []
     parked: list[pb.Command] = []
     for command, others in zip(commands, meant, strict=True):
         try:
-            told, refused = _decide(command, others, known)
+            told, refused = _decide(command, others, known, check)
         except Exception as error:
             if len(commands) == 1 and (again or not isinstance(error, Unavailable)):
                 raise
@@ -80,8 +88,15 @@ def _others(command: pb.Command) -> list[UserId] | Refused:
         return refusal
 
 
+def _nothing(_command: pb.Command) -> None:
+    """Nothing is changed, so nothing is checked."""
+
+
 def _decide(
-    command: pb.Command, others: list[UserId] | Refused, known: Mapping[UserId, bool | None]
+    command: pb.Command,
+    others: list[UserId] | Refused,
+    known: Mapping[UserId, bool | None],
+    check: Callable[[pb.Command], None],
 ) -> tuple[list[pb.Delivery], str]:
     """Who is told what, and the code of the refusal, empty when there is none.
 
@@ -94,10 +109,16 @@ def _decide(
         if isinstance(others, Refused):
             raise others
         check_known(others, known)
+        check(command)
     except Malformed:
         raise
     except Refused as refusal:
-        return _refused(command, refusal.code), refusal.code
+        told = _refused(command, refusal.code)
+        if (back := taken_back(command, refusal.code)) is not None and not isinstance(
+            others, Refused
+        ):
+            told.append(spec_of(back).deliver(back, [UserId(command.user), *others]))
+        return told, refusal.code
     return [spec_of(command).deliver(command, [UserId(command.user), *others])], ""
 
 
@@ -112,7 +133,7 @@ def _log_parked(command: pb.Command, error: Exception) -> None:
     place = {"command": command.id, "user_id": command.user}
     match error:
         case Unavailable():
-            log.info("command parked for retry, a store does not answer", extra=place)
+            log.info("command parked for retry", extra={**place, "why": error.message})
         case Refused():
             log.warning(
                 "command parked for retry, it can never be right",

@@ -18,6 +18,7 @@ from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
+    from functions.domain.changes import Changes
     from functions.domain.outbox import Outbox
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
@@ -114,6 +115,13 @@ class Context:
         from functions.domain.policy import Policy  # noqa: PLC0415 - see above
 
         return Policy(self.backends.clock.elapsed_s)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """Which changes of messages are allowed."""
+        from functions.domain.changes import Changes  # noqa: PLC0415 - see above
+
+        return Changes(self.backends.chats, self.backends.clock)
 
     @cached_property
     def passwords(self) -> Passwords:

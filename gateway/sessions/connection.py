@@ -131,7 +131,8 @@ class ClientConnection:
             case Publish():
                 self.session.owed += 1
                 self.context.publisher.submit(
-                    effect.command, partial(self._on_published, effect.kind, effect.re)
+                    effect.command,
+                    partial(self._on_published, effect.kind, effect.command, effect.re),
                 )
             case SendFrame():
                 self.send(effect.frame)
@@ -197,17 +198,19 @@ class ClientConnection:
         frame.re = re
         self.send(frame)
 
-    def _on_published(self, kind: CommandSpec[Any, Any], re: Re, outcome: Outcome) -> None:
+    def _on_published(
+        self, kind: CommandSpec[Any, Any], command: pb.Command, re: Re, outcome: Outcome
+    ) -> None:
         self.session.owed -= 1
         if isinstance(outcome, ChatError):
             self.send(error_of(outcome, re))
         elif not isinstance(re, UnsetType):
-            ok = kind.ok(outcome.id, outcome.duplicate)
+            ok = kind.ok(command, outcome.id, outcome.duplicate)
             ok.re = re
             self.send(ok)
 
     def _coalesce(self, kind: CommandSpec[Any, Any], command: pb.Command, re: Re) -> None:
-        context, on_published = self.context, partial(self._on_published, kind, re)
+        context, on_published = self.context, partial(self._on_published, kind, command, re)
         self.session.owed += 1
         try:
             for field, watermark in zip(kind.watermarks, kind.watermarks_of(command), strict=True):

@@ -12,12 +12,33 @@ from typing import Any, Final
 from schemas import costs, frames
 from schemas.costs import Cost
 from schemas.frames import ClientFrame, Push, ServerFrame
-from schemas.kinds import chats, digest, failed, history, mark, message, refused, unread
+from schemas.kinds import (
+    changed,
+    chats,
+    delete,
+    digest,
+    edit,
+    failed,
+    history,
+    mark,
+    message,
+    pins,
+    reactions,
+    refused,
+    unread,
+)
 from schemas.kinds.kind import CommandSpec, Kind, PushSpec, QuestionSpec
 
 KINDS: Final[tuple[Kind, ...]] = (
     message.KIND,
     mark.KIND,
+    edit.KIND,
+    delete.KIND,
+    reactions.REACT,
+    reactions.UNREACT,
+    pins.PIN,
+    pins.UNPIN,
+    changed.KIND,
     unread.KIND,
     refused.KIND,
     failed.KIND,
@@ -36,6 +57,10 @@ COMMANDS: Final[Mapping[type[ClientFrame], CommandSpec[Any, Any]]] = {
 COMMAND_BODIES: Final[Mapping[str | None, CommandSpec[Any, Any]]] = {
     command.body: command for command in _COMMANDS
 }
+CHANGES: Final[frozenset[str | None]] = frozenset(
+    command.body for command in _COMMANDS if command.changes
+)
+"""Bodies of the commands that change a message."""
 QUESTIONS: Final[Mapping[type[ClientFrame], QuestionSpec[Any, Any]]] = {
     question.frame: question for question in _QUESTIONS
 }

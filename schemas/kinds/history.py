@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -27,8 +27,18 @@ class History(ClientFrame, tag="history", kw_only=True, frozen=True):
     limit: Limit = 50
 
 
+class Reactions(Struct, frozen=True):
+    """An emoji at a message: how many users have put it there, and the first 10 of them."""
+
+    emoji: str
+    count: int
+    users: list[str]
+
+
 class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """A message as history holds it, with its current reactions."""
+    """A message as it is now. `edited` and `deleted` are the versions of the edit that the text is
+    of, and of its deletion for all: without text and reactions then.
+    """
 
     chat: str
     message: str
@@ -36,9 +46,11 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     key: str
     time: str
     version: str
-    reactions: list[dict[str, Any]]
+    reactions: list[Reactions]
     text: str | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
+    edited: str | UnsetType = UNSET
+    deleted: str | UnsetType = UNSET
 
 
 class Page(ServerFrame, tag="page", kw_only=True):
@@ -78,9 +90,14 @@ def history_message(item: pb.HistoryMessage) -> HistoryMessage:
         key=message.key,
         time=time_text(unix_ms_of(message.id)),
         version=str(item.version),
-        reactions=[],
-        text=message.body.text,
+        reactions=[
+            Reactions(given.emoji, given.count, [str(user) for user in given.users])
+            for given in item.reactions
+        ],
+        text=UNSET if item.deleted else message.body.text,
         reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
+        edited=str(item.edited) if item.edited else UNSET,
+        deleted=str(item.deleted) if item.deleted else UNSET,
     )
 
 

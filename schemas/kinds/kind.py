@@ -38,8 +38,8 @@ class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     """The command of a frame of this user and device, without its id; a text may have that
     many bytes. Raises Malformed or Refused, shown as `error`.
     """
-    ok: Callable[[MessageId, bool], Ok]
-    """The reply once the log has it under this id; true: it had it before."""
+    ok: Callable[[pb.Command, MessageId, bool], Ok]
+    """The reply once the log has the command under this id; true: it had it before."""
     check: Callable[[Body], None]
     """Checks the body of a command from the log. Raises Malformed for values that no store can
     hold.
@@ -50,8 +50,16 @@ class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     """Fields of the body that only move forward. Such a command is held for a second per user
     and chat, and only the newest is published.
     """
-    kept: Literal["messages", "marks"] | None = None
-    """What the audit looks for in history: the message of its id, the watermarks, or nothing."""
+    changes: bool = False
+    """Its body's `message` is one that it changes: `send` asks history for it."""
+    inverse: str = ""
+    """The body that takes it back, which has the same fields: where a limit refuses it, all are
+    told so under its version, and history keeps it (`commands.taken_back`).
+    """
+    kept: Literal["messages", "marks", "changes"] | None = None
+    """What the audit looks for in history: the message of its id, the watermarks, the version of
+    its message, or nothing.
+    """
 
     def watermarks_of(self, command: pb.Command) -> tuple[int, ...]:
         """Those of a command, in order."""

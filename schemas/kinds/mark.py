@@ -48,7 +48,7 @@ def _command(frame: Mark, user: UserId, device: str, _text_bytes: int) -> pb.Com
     return command
 
 
-def _ok(_message_id: MessageId, _duplicate: bool) -> Ok:
+def _ok(_command: pb.Command, _message_id: MessageId, _duplicate: bool) -> Ok:
     return Ok()
 
 

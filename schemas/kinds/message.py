@@ -71,6 +71,13 @@ def check_text(text: str, text_bytes: int) -> None:
     check_fits(text)
 
 
+def check_kept_text(text: str) -> None:
+    """A text from the log: one that every store can hold and every frame. Raises Malformed."""
+    if "\0" in text:
+        raise Malformed("key and text must not hold U+0000", field="text")
+    check_fits(text)
+
+
 def _chat_of(frame: Send, user: UserId) -> ChatId:
     if not isinstance(frame.to, UnsetType):
         if not isinstance(frame.chat, UnsetType):
@@ -94,7 +101,7 @@ def _command(frame: Send, user: UserId, device: str, text_bytes: int) -> pb.Comm
     return command
 
 
-def _ok(message_id: MessageId, duplicate: bool) -> Ok:
+def _ok(_command: pb.Command, message_id: MessageId, duplicate: bool) -> Ok:
     return Ok(
         message=str(message_id),
         time=time_text(unix_ms_of(message_id)),
@@ -105,9 +112,7 @@ def _ok(message_id: MessageId, duplicate: bool) -> Ok:
 def _check(send: pb.Send) -> None:
     if send.reply_to > LATEST:
         raise Malformed("a message id is too large", field="send")
-    if "\0" in send.text:
-        raise Malformed("key and text must not hold U+0000", field="text")
-    check_fits(send.text)
+    check_kept_text(send.text)
 
 
 def _deliver(command: pb.Command, members: Sequence[UserId]) -> pb.Delivery:

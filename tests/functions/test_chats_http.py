@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from schemas import chat_pb2 as pb
-from schemas.ids import LATEST, UserId, direct_chat, first_id_at, time_text
+from schemas.ids import LATEST, UserId, direct_chat, first_id_at, time_text, unix_ms_of
 from schemas.kinds.history import Page
 from tests.functions.callers import Caller, problem
 
@@ -221,3 +221,41 @@ async def test_a_field_that_a_query_does_not_have_is_ignored(ann, talk):
     )
 
     assert answer.status_code == 200
+
+
+async def test_pins_newest_first_without_deleted_messages(ann, bob, talk, event_targets):
+    """By whom and when; strangers do not see them."""
+    chat, ids = talk
+    pins = [
+        pb.Command(
+            id=event_targets.mint(),
+            user=int(user.user),
+            device="phone",
+            key=f"p{number}",
+            chat=chat,
+            pin=pb.Pin(message=ids[number]),
+        )
+        for number, user in enumerate((ann, bob, ann))
+    ]
+    deletion = pb.Command(
+        id=event_targets.mint(),
+        user=int(ann.user),
+        device="phone",
+        key="d",
+        chat=chat,
+        delete=pb.Delete(message=ids[0]),
+    )
+    await event_targets.post("persist", [pb.Outcome(command=one) for one in [*pins, deletion]])
+    answer = await ann.get(f"/v1/chats/{chat}/pins")
+
+    assert answer.json() == {
+        "pins": [
+            {
+                "message": str(pin.pin.message),
+                "by": str(pin.user),
+                "time": time_text(unix_ms_of(pin.id)),
+            }
+            for pin in (pins[2], pins[1])
+        ]
+    }
+    assert (await ann.get("/v1/chats/d-1-2/pins")).json()["code"] == "unknown_chat"

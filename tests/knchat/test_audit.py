@@ -98,14 +98,15 @@ def test_it_tells_what_is_missing_and_changes_nothing(folder, capsys):
     for _ in range(2):
         assert folder.run() == exits.FAILED
         lines = capsys.readouterr().out.splitlines()
-        assert lines[:5] == [
+        assert lines[:6] == [
             "commands   2 sound",
             "messages   5 missing",
+            "changes    none",
             "marks      none",
             "unasked    none",
             "under way  0 records",
         ]
-        assert sorted(lines[5:]) == [f"  messages missing {command.id}" for command in commands]
+        assert sorted(lines[6:]) == [f"  messages missing {command.id}" for command in commands]
     assert folder.history() == []
 
 

@@ -13,12 +13,17 @@ from schemas import frames
 from schemas.codec import CODECS
 from schemas.frames import FRAMES_IN_ARRAY
 from schemas.kinds import CLIENT_FRAMES, SERVER_FRAMES
+from schemas.kinds.changed import Changed
 from schemas.kinds.chats import ChatList, Chats, ChatState
+from schemas.kinds.delete import Delete
 from schemas.kinds.digest import Digest, DigestAsk
+from schemas.kinds.edit import Edit
 from schemas.kinds.failed import Failed
-from schemas.kinds.history import History, HistoryMessage, Page
+from schemas.kinds.history import History, HistoryMessage, Page, Reactions
 from schemas.kinds.mark import Mark, Receipt
 from schemas.kinds.message import Message, Send
+from schemas.kinds.pins import Pin, Unpin
+from schemas.kinds.reactions import React, Unreact
 from schemas.kinds.refused import Refused
 from schemas.kinds.unread import Unread
 from schemas.lenient import Unparsable
@@ -55,6 +60,23 @@ INCOMING = st.one_of(
         file=unset_or(IDS),
         reply_to=unset_or(IDS),
     ),
+    st.builds(Edit, chat=st.just("g-1"), id=NUMBER, message=IDS, key=KEYS, text=VALID_TEXT),
+    st.builds(
+        Delete,
+        chat=st.just("g-1"),
+        id=NUMBER,
+        message=IDS,
+        key=KEYS,
+        for_=st.sampled_from(["all", "me"]),
+    ),
+    *(
+        st.builds(kind, chat=st.just("g-1"), id=NUMBER, message=IDS, key=KEYS, emoji=VALID_TEXT)
+        for kind in (React, Unreact)
+    ),
+    *(
+        st.builds(kind, chat=st.just("g-1"), id=NUMBER, message=IDS, key=KEYS)
+        for kind in (Pin, Unpin)
+    ),
     st.builds(Mark, chat=st.just("g-1"), id=NUMBER, received=unset_or(IDS), read=unset_or(IDS)),
     st.builds(
         History,
@@ -77,8 +99,10 @@ ITEM = HistoryMessage(
     key="k",
     time="t",
     version="9",
-    reactions=[{"emoji": "👋", "count": 1, "users": ["2"]}],
+    reactions=[Reactions("👋", 1, ["2"])],
     text="hi",
+    edited="9",
+    deleted="9",
 )
 LIMITS = frames.Limits(frame_bytes=65_536, text_bytes=4_096, send_per_minute=6_000)
 OUTGOING = [
@@ -119,6 +143,18 @@ OUTGOING = [
         text="hé",
         reply_to="8",
         device="d",
+    ),
+    Changed(
+        n=9,
+        cursor="c",
+        chat="d-1-2",
+        message="9",
+        version="10",
+        op="react",
+        by="2",
+        text="hé",
+        emoji="👋",
+        for_="me",
     ),
     Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
     Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
@@ -175,6 +211,12 @@ def test_every_frame_is_covered_here():
     assert {
         "hello",
         "send",
+        "edit",
+        "delete",
+        "react",
+        "unreact",
+        "pin",
+        "unpin",
         "mark",
         "history",
         "chats",

@@ -80,9 +80,10 @@ def test_what_costs_by_its_items_has_a_limit():
 
 
 def test_a_background_session_gets_what_its_user_waits_for():
-    """New messages, and what became of the user's own."""
+    """New messages and their changes, and what became of the user's own."""
     assert {spec.body for spec in PUSH_BODIES.values() if spec.wakes} == {
         "message",
+        "changed",
         "refused",
         "failed",
     }

@@ -224,7 +224,7 @@ class Client:
         message is never doubled. Unavailable after `timeout_s`: it may or may not have been sent;
         call again with the same `key` to find out. A `refused` or `failed` event may still follow.
         """
-        key = key or secrets.token_hex(16)
+        key = _key(key)
         question = frames.Send(
             key=key,
             text=text,
@@ -258,6 +258,57 @@ class Client:
             read=UNSET if read is None else read,
         )
         await self._ask(question, frames.Ok)
+
+    async def edit(self, chat: str, message: str, text: str, *, key: str | None = None) -> str:
+        """Another text for a message of mine; the version of the change.
+
+        As `send` is, it is repeated under the same key; a `refused` event may still follow.
+        """
+        return await self._change(frames.Edit(chat=chat, message=message, text=text, key=_key(key)))
+
+    async def delete(
+        self, chat: str, message: str, *, for_all: bool = False, key: str | None = None
+    ) -> str:
+        """Takes a message away, from my devices or for all; the version, as `edit`.
+
+        For all: only those of mine, and it is final.
+        """
+        return await self._change(
+            frames.Delete(
+                chat=chat, message=message, for_="all" if for_all else "me", key=_key(key)
+            )
+        )
+
+    async def react(self, chat: str, message: str, emoji: str, *, key: str | None = None) -> str:
+        """Puts an emoji to a message; the version, as `edit`."""
+        return await self._change(
+            frames.React(chat=chat, message=message, emoji=emoji, key=_key(key))
+        )
+
+    async def unreact(self, chat: str, message: str, emoji: str, *, key: str | None = None) -> str:
+        """Takes an emoji of mine away; the version, as `edit`."""
+        return await self._change(
+            frames.Unreact(chat=chat, message=message, emoji=emoji, key=_key(key))
+        )
+
+    async def pin(self, chat: str, message: str, *, key: str | None = None) -> str:
+        """Puts a message among the pins of its chat; the version, as `edit`."""
+        return await self._change(frames.Pin(chat=chat, message=message, key=_key(key)))
+
+    async def unpin(self, chat: str, message: str, *, key: str | None = None) -> str:
+        """Takes a message from the pins of its chat; the version, as `edit`."""
+        return await self._change(frames.Unpin(chat=chat, message=message, key=_key(key)))
+
+    async def _change(self, question: frames.ChangeFrame) -> str:
+        ok = await self._ask(
+            question,
+            frames.Ok,
+            timeout_s=SEND_TIMEOUT_S,
+            hint=f"; it may have been done: repeat with the key {question.key}",
+        )
+        version = _said(ok.version)
+        self._position.see(version)
+        return version
 
     async def history(
         self,
@@ -352,6 +403,10 @@ class Client:
             self._running.cancel()
             await asyncio.wait({self._running})
             self._running = None
+
+
+def _key(key: str | None) -> str:
+    return key or secrets.token_hex(16)
 
 
 def _said(value: str | UnsetType) -> str:

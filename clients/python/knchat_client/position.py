@@ -47,6 +47,8 @@ class Position:
         self.cursor = push.cursor
         if isinstance(push, frames.Message):
             self.see(push.message)
+        elif isinstance(push, frames.Changed):
+            self.see(push.version)
 
     def see(self, message: str) -> None:
         """An id was seen: later ids will be greater, whichever gateway makes them."""

@@ -46,7 +46,7 @@ PROGRESS_S: Final = 5.0
 
 _AGO: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_KINDS: Final = ("commands", "messages", "marks", "unasked")
+_KINDS: Final = ("commands", "messages", "changes", "marks", "unasked")
 _BECAME: Final = ("sound", "repaired", "missing", "dead")
 
 _EXAMPLES: Final = """\
@@ -59,6 +59,7 @@ examples:
 what it looks for:
   commands   in the log, acknowledged to a client, without an outcome in chat-messages
   messages   accepted, and not in history as `persist` leaves them
+  changes    edits, deletions for all and reactions: accepted, and not in force
   marks      accepted, and not moved
   unasked    messages in history that no outcome in the log has accepted: never touched
 

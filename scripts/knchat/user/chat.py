@@ -144,6 +144,14 @@ class _Talk:
                 pass
             case frames.Message():
                 self._show(event)
+            case frames.Changed() if event.chat == self._chat:
+                if self._live and event.by != self._client.login.user:
+                    what = logins.shown(event.text) or logins.shown(event.emoji)
+                    print(
+                        f"  {self._names.get(event.by, event.by)}: {event.op} "
+                        f"{_clock(event.message)} {what}".rstrip(),
+                        flush=True,
+                    )
             case frames.Live():
                 self._live = True
             case frames.Receipt() if (
@@ -181,7 +189,7 @@ class _Talk:
     def _show(self, message: Message | HistoryMessage) -> None:
         print(
             f"{_clock(message.message)} {self._names.get(message.sender, message.sender)}: "
-            f"{logins.shown(message.text)}",
+            f"{logins.said(message)}",
             flush=True,
         )
         if message.sender != self._client.login.user:

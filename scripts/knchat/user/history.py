@@ -91,7 +91,7 @@ def run(
             for message in messages:
                 print(
                     f"{message.time}  {message.message}  {names[message.sender]}: "
-                    f"{logins.shown(message.text)}"
+                    f"{logins.said(message)}"
                 )
 
     return logins.act(work)

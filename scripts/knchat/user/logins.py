@@ -26,6 +26,7 @@ from knchat.command import Callback, declared, exclusive
 
 if TYPE_CHECKING:
     from knchat_client import Client, FileTokens, Profile
+    from knchat_client.protocol.frames import HistoryMessage, Message
 
 DEFAULT_HTTP: Final = "http://127.0.0.1:8080"
 # Control characters, and those that turn the direction of what follows.
@@ -214,6 +215,15 @@ def shown(text: object) -> str:
     if not isinstance(text, str):
         return ""
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\n", "\\n"))
+
+
+def said(message: Message | HistoryMessage) -> str:
+    """A message on one line: its text, what became of it, and its reactions."""
+    if not isinstance(getattr(message, "deleted", None), str):
+        edited = " (edited)" if isinstance(getattr(message, "edited", None), str) else ""
+        given = [f" {one.emoji}{one.count}" for one in getattr(message, "reactions", ())]
+        return "".join([shown(message.text), edited, *given])
+    return "(deleted)"
 
 
 async def person(client: Client, name: str) -> Profile:

@@ -225,6 +225,48 @@ async def test_questions_are_asked(connect):
     assert frame == {"type": "mark", "chat": CHAT, "received": "9"}
 
 
+CHANGES = {
+    "edit": (("hello",), {"text": "hello"}),
+    "react": (("❤️",), {"emoji": "❤️"}),
+    "unreact": (("❤️",), {"emoji": "❤️"}),
+    "pin": ((), {}),
+    "unpin": ((), {}),
+    "delete": ((), {"for": "me"}),
+}
+
+
+@pytest.mark.parametrize("op", CHANGES)
+async def test_a_message_is_changed(op, server, connect):
+    """Under a key of its own or the caller's; its version counts as seen."""
+    given, fields = CHANGES[op]
+    client, session = await connect()
+    changing = asyncio.create_task(getattr(client, op)(CHAT, "9", *given, key="mine"))
+    frame = await session.hear()
+    await session.answer(frame, message="9", version="77")
+
+    assert await changing == "77"
+    assert frame == {
+        "type": op,
+        "id": 1,
+        "chat": CHAT,
+        "message": "9",
+        "key": "mine",
+        **fields,
+    }
+    session.cut()
+    assert (await server.session()).hello["seen"] == "77"
+
+
+async def test_a_message_is_deleted_for_all(connect):
+    """Only where it is asked for."""
+    client, session = await connect()
+    deleting = asyncio.create_task(client.delete(CHAT, "9", for_all=True))
+    frame = await session.hear()
+    await session.answer(frame, message="9", version="77")
+
+    assert (await deleting, frame["for"], len(frame["key"])) == ("77", "all", 32)
+
+
 @pytest.mark.parametrize("answer", [{"kind": "pong", "time": TIME}, {"kind": "ok"}])
 async def test_an_answer_of_another_kind(connect, answer):
     """A server that answers something else, or without the id, has not said that the message is

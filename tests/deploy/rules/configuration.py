@@ -21,7 +21,7 @@ from tests.deploy.overlays import (
 )
 
 _OPENS = {
-    "cassandra-password": {"persist", "history", "chats", "migrate", "audit"},
+    "cassandra-password": {"send", "persist", "history", "chats", "migrate", "audit"},
     "redis-password": {"accounts", "chats", "gateway"},
 }
 """The targets that need a store."""

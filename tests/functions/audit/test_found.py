@@ -101,6 +101,44 @@ async def test_what_is_whole_is_left_alone(line, topics_of, caplog):
 
 
 @embedded
+async def test_changes_that_were_dropped_are_in_force_again(line):
+    """An edit, a reaction and a deletion; of one for me alone no version tells."""
+    said = line.commands(3)
+    await line.log(said)
+    await line.decide(said)
+    await line.persist(said)
+    alice, bob = line.event_targets.ALICE, line.event_targets.BOB
+    bodies = [
+        (alice, {"edit": pb.Edit(message=said[0].id, text="new")}),
+        (bob, {"react": pb.React(message=said[0].id, emoji="👍")}),
+        (alice, {"delete": pb.Delete(message=said[1].id)}),
+        (bob, {"delete": pb.Delete(message=said[2].id, for_me=True)}),
+    ]
+    changes = [
+        pb.Command(
+            id=said[-1].id + number,
+            user=user,
+            device="phone",
+            key=f"c{number}",
+            chat=line.event_targets.CHAT,
+            **body,
+        )
+        for number, (user, body) in enumerate(bodies, 1)
+    ]
+    await line.log(changes)
+    await line.decide(changes)
+    await line.persist(changes[1:2])
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    tally = await line.audit()
+
+    assert (tally.of("repaired"), tally.whole) == ({"changes": 2}, True)
+    assert tally.of("sound") == {"commands": 7, "messages": 3, "changes": 1}
+    places = [(line.event_targets.CHAT, one.id) for one in said[:2]]
+    edited, deleted = (await line.backends.chats.find(places)).values()
+    assert {edited.text, deleted.text} == {"new", ""}
+
+
+@embedded
 async def test_what_is_young_or_under_way_is_left_out(line):
     """A record that its function's group has not passed will still be done; one of this moment may
     be.

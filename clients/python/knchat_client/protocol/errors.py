@@ -32,6 +32,7 @@ STATUS_OF_CODE: Final[dict[str, int]] = {
     "stale": 409,
     "key_reused": 409,
     "name_taken": 409,
+    "too_many": 409,
     "too_large": 413,
     "rate_limited": 429,
     "unavailable": 503,

@@ -10,7 +10,7 @@ used (schemas/ids.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -192,6 +192,32 @@ OF_SERVERS: Final = (Welcome, Live, Cursor, Ok, Error, Moved, Drain, Expiring, P
 """Frames that are neither a push nor the answer to a question."""
 
 
+# Of schemas/kinds/changed.py.
+
+
+class Changed(Push, tag="changed", kw_only=True):
+    """A message was changed. `version` orders the changes; `for_` is `me` when it is deleted for
+    this user alone.
+    """
+
+    chat: str
+    message: str
+    version: str
+    op: str
+    by: str
+    text: str | UnsetType = UNSET
+    emoji: str | UnsetType = UNSET
+    for_: str | UnsetType = field(name="for", default=UNSET)
+
+
+class ChangeFrame(ClientFrame, kw_only=True, frozen=True):
+    """What each frame has that changes a message."""
+
+    chat: Chat
+    message: Id
+    key: Key
+
+
 # Of schemas/kinds/history.py.
 
 
@@ -207,8 +233,18 @@ class History(ClientFrame, tag="history", kw_only=True, frozen=True):
     limit: Limit = 50
 
 
+class Reactions(Struct, frozen=True):
+    """An emoji at a message: how many users have put it there, and the first 10 of them."""
+
+    emoji: str
+    count: int
+    users: list[str]
+
+
 class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """A message as history holds it, with its current reactions."""
+    """A message as it is now. `edited` and `deleted` are the versions of the edit that the text is
+    of, and of its deletion for all: without text and reactions then.
+    """
 
     chat: str
     message: str
@@ -216,9 +252,11 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     key: str
     time: str
     version: str
-    reactions: list[dict[str, Any]]
+    reactions: list[Reactions]
     text: str | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
+    edited: str | UnsetType = UNSET
+    deleted: str | UnsetType = UNSET
 
 
 class Page(ServerFrame, tag="page", kw_only=True):
@@ -266,6 +304,15 @@ class ChatList(ServerFrame, tag="chats", kw_only=True):
     after: str | UnsetType = UNSET
 
 
+# Of schemas/kinds/delete.py.
+
+
+class Delete(ChangeFrame, tag="delete", kw_only=True, frozen=True):
+    """Takes a message away, for all who see it or for me."""
+
+    for_: Literal["all", "me"] = field(name="for")
+
+
 # Of schemas/kinds/digest.py.
 
 
@@ -284,6 +331,42 @@ class Digest(ServerFrame, tag="digest", kw_only=True):
 
     count: int
     hash: str
+
+
+# Of schemas/kinds/message.py.
+
+
+class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
+    """A message: exactly one of chat and to, exactly one of text and file."""
+
+    key: Key
+    chat: Chat | UnsetType = UNSET
+    to: Id | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    file: str | UnsetType = UNSET
+    reply_to: Id | UnsetType = UNSET
+
+
+class Message(Push, tag="message", kw_only=True):
+    """A new message. `device` is set on the sender's own devices only."""
+
+    chat: str
+    message: str
+    sender: str
+    time: str
+    key: str
+    text: str | UnsetType = UNSET
+    reply_to: str | UnsetType = UNSET
+    device: str | UnsetType = UNSET
+
+
+# Of schemas/kinds/edit.py.
+
+
+class Edit(ChangeFrame, tag="edit", kw_only=True, frozen=True):
+    """Another text for a message of mine."""
+
+    text: str
 
 
 # Of schemas/kinds/failed.py.
@@ -318,31 +401,44 @@ class Receipt(Push, tag="receipt", kw_only=True):
     read: str | UnsetType = UNSET
 
 
-# Of schemas/kinds/message.py.
+# Of schemas/kinds/pins.py.
 
 
-class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
-    """A message: exactly one of chat and to, exactly one of text and file."""
-
-    key: Key
-    chat: Chat | UnsetType = UNSET
-    to: Id | UnsetType = UNSET
-    text: str | UnsetType = UNSET
-    file: str | UnsetType = UNSET
-    reply_to: Id | UnsetType = UNSET
+class Pin(ChangeFrame, tag="pin", kw_only=True, frozen=True):
+    """Puts a message among the pins of its chat."""
 
 
-class Message(Push, tag="message", kw_only=True):
-    """A new message. `device` is set on the sender's own devices only."""
+class Unpin(ChangeFrame, tag="unpin", kw_only=True, frozen=True):
+    """Takes a message from the pins of its chat."""
 
-    chat: str
+
+class PinnedMessage(Struct, frozen=True):
+    """A pin: of which message, by whom and when."""
+
     message: str
-    sender: str
+    by: str
     time: str
-    key: str
-    text: str | UnsetType = UNSET
-    reply_to: str | UnsetType = UNSET
-    device: str | UnsetType = UNSET
+
+
+class Pins(ServerFrame, tag="pins", kw_only=True):
+    """The pins of a chat, newest first. Over HTTP only."""
+
+    pins: list[PinnedMessage]
+
+
+# Of schemas/kinds/reactions.py.
+
+
+class React(ChangeFrame, tag="react", kw_only=True, frozen=True):
+    """Puts an emoji to a message: one of Unicode's list, in any of its spellings."""
+
+    emoji: str
+
+
+class Unreact(ChangeFrame, tag="unreact", kw_only=True, frozen=True):
+    """Takes an emoji of mine away."""
+
+    emoji: str
 
 
 # Of schemas/kinds/refused.py.
@@ -378,6 +474,12 @@ CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = {
     "ping": Ping,
     "send": Send,
     "mark": Mark,
+    "edit": Edit,
+    "delete": Delete,
+    "react": React,
+    "unreact": Unreact,
+    "pin": Pin,
+    "unpin": Unpin,
     "history": History,
     "chats": Chats,
     "digest": DigestAsk,
@@ -396,6 +498,7 @@ SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = {
     "pong": Pong,
     "message": Message,
     "receipt": Receipt,
+    "changed": Changed,
     "unread": Unread,
     "refused": Refused,
     "failed": Failed,

@@ -1,0 +1,194 @@
+"""Which changes of messages are allowed: decided here and nowhere else, by what history holds.
+
+`send` asks for commands that change a message, and for no others: a plain message never waits for
+history. A message that history does not hold is on its way there, as long as it is young: its
+change waits in chat-retries. What this process has accepted lately counts too, since history may
+not hold it yet. Source: decisions/0056, protocol.md section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from backends.concurrency import BoundedDict
+from schemas import chat_pb2 as pb
+from schemas.errors import Refused, Unavailable
+from schemas.ids import ChatId, MessageId, first_id_at, unix_ms_of
+from schemas.kinds import CHANGES
+
+if TYPE_CHECKING:
+    from backends.chats import Chats, HistoryMessage
+    from backends.clock import Clock
+
+MAX_EMOJI: Final = 20
+"""Different ones at a message."""
+MAX_OWN_EMOJI: Final = 3
+"""Of one user at a message."""
+MAX_PINS: Final = 50
+"""Of a chat."""
+MAX_WAIT_S: Final = 60.0
+"""So old a message that history does not hold is none; and so long history must have answered,
+since after an outage it is behind.
+"""
+RECENT_MS: Final = 10_000
+"""So long a pin that was accepted counts without history."""
+MAX_ENTRIES: Final = 4_096
+"""Messages and chats whose accepted changes are remembered; those longest ago go first."""
+
+Place = tuple[ChatId, MessageId]
+Cell = TypeVar("Cell")
+
+_OF_CHAT: Final = MessageId(0)
+"""In the place of a message: what is of the chat."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What history holds for some commands; `error`: it does not answer."""
+
+    messages: Mapping[Place, HistoryMessage]
+    pins: Mapping[ChatId, Mapping[MessageId, int]]
+    error: Unavailable | None = None
+
+
+@dataclass(slots=True)
+class _Recent:
+    """What was accepted here: the newest version of each, and whether it takes away."""
+
+    deleted: int = 0
+    reactions: dict[tuple[str, int], tuple[int, bool]] = field(default_factory=dict)
+    pins: dict[MessageId, tuple[int, bool]] = field(default_factory=dict)
+
+
+class Changes:
+    """What one process knows of changes. `Context` makes it."""
+
+    def __init__(self, chats: Chats, clock: Clock) -> None:
+        self._chats, self._clock = chats, clock
+        self._failed_s = float("-inf")
+        self._recent = BoundedDict[Place, _Recent](MAX_ENTRIES)
+
+    async def checks(self, changes: Sequence[pb.Command]) -> Callable[[pb.Command], None]:
+        """The check of these commands, all of which change a message, and of commands that do not,
+        which pass.
+
+        It asks history once, and once for each chat that something is pinned in. The check refuses
+        what may not be done, and remembers what may: it raises Refused unknown_message, forbidden
+        or too_many, and Unavailable when it cannot be told yet.
+        """
+        held = await self._held(changes)
+
+        def check(command: pb.Command) -> None:
+            if command.WhichOneof("body") in CHANGES:
+                self._check(command, held)
+
+        return check
+
+    async def _held(self, changes: Sequence[pb.Command]) -> _Held:
+        places = {_place(command) for command in changes}
+        chats = {ChatId(one.chat) for one in changes if one.WhichOneof("body") == "pin"}
+        try:
+            messages = await self._chats.find(places)
+            pins = {
+                chat: {pin.message: pin.version for pin in await self._chats.pins(chat)}
+                for chat in chats
+            }
+        except Unavailable as error:
+            self._failed_s = self._clock.elapsed_s()
+            return _Held({}, {}, error)
+        return _Held(messages, pins)
+
+    def _check(self, command: pb.Command, held: _Held) -> None:
+        if held.error is not None:
+            raise held.error
+        place, op = _place(command), command.WhichOneof("body")
+        message = held.messages.get(place)
+        if message is None:
+            self._check_on_its_way(command, place[1])
+            raise Unavailable("history does not hold the message yet")
+        recent = self._recent.get(place) or _Recent()
+        for_me = op == "delete" and command.delete.for_me
+        if (message.deleted or recent.deleted) not in {0, command.id} and not for_me:
+            raise _unknown()
+        is_mine = message.sender == command.user and not message.event
+        if op in {"edit", "delete"} and not for_me and not is_mine:
+            raise Refused("forbidden", "another user has written the message", field="message")
+        match op:
+            case "react":
+                _check_reactions(command, message, recent)
+            case "pin":
+                self._check_pins(command, held)
+        self._remember(command, place)
+
+    def _check_on_its_way(self, command: pb.Command, message: MessageId) -> None:
+        now_s = self._clock.now_ms() / 1_000
+        settled_s = self._clock.elapsed_s() - self._failed_s
+        if message >= command.id or (
+            now_s - unix_ms_of(message) / 1_000 >= MAX_WAIT_S and settled_s >= MAX_WAIT_S
+        ):
+            raise _unknown()
+
+    def _check_pins(self, command: pb.Command, held: _Held) -> None:
+        chat, mine = ChatId(command.chat), MessageId(command.pin.message)
+        pins = held.pins.get(chat, {})
+        if pins.get(mine, 0) >= command.id:
+            return  # decided before, and history has it
+        recent = self._recent.get((chat, _OF_CHAT)) or _Recent()
+        lately = first_id_at(self._clock.now_ms() - RECENT_MS)
+        there = _there(pins, recent.pins, after=lately) | {mine}
+        if len(there) > MAX_PINS:
+            raise Refused("too_many", f"a chat has at most {MAX_PINS} pins", field="message")
+
+    def _remember(self, command: pb.Command, place: Place) -> None:
+        op = command.WhichOneof("body")
+        # Pins are counted for the chat, the others for the message.
+        key = (place[0], _OF_CHAT) if op in {"pin", "unpin"} else place
+        recent = self._recent.setdefault(key, _Recent())
+        self._recent.move_to_end(key)
+        match op:
+            case "delete" if not command.delete.for_me:
+                recent.deleted = max(recent.deleted, command.id)
+            case "react" | "unreact":
+                cell = (getattr(command, op).emoji, command.user)
+                change = command.id, op == "unreact"
+                recent.reactions[cell] = max(recent.reactions.get(cell, (0, False)), change)
+            case "pin" | "unpin":
+                change = command.id, op == "unpin"
+                recent.pins[place[1]] = max(recent.pins.get(place[1], (0, False)), change)
+
+
+def _check_reactions(command: pb.Command, message: HistoryMessage, recent: _Recent) -> None:
+    cells = {(given.emoji, int(given.user)): given.version for given in message.reactions}
+    mine = command.react.emoji, command.user
+    if cells.get(mine, 0) >= command.id:
+        return  # decided before, and history has it
+    there = _there(cells, recent.reactions, after=message.version) | {mine}
+    if len({emoji for emoji, _ in there}) > MAX_EMOJI:
+        raise Refused("too_many", f"a message has at most {MAX_EMOJI} emoji", field="emoji")
+    if sum(user == command.user for _, user in there) > MAX_OWN_EMOJI:
+        raise Refused("too_many", f"a user has {MAX_OWN_EMOJI} emoji at a message", field="emoji")
+
+
+def _there(
+    held: Mapping[Cell, int], recent: Mapping[Cell, tuple[int, bool]], *, after: int
+) -> AbstractSet[Cell]:
+    """What history holds, and what was accepted here since, above the version `after`: of what is
+    older another process may have accepted the end.
+    """
+    newest = {cell: (version, False) for cell, version in held.items()}
+    for cell, change in recent.items():
+        if change[0] > after:
+            newest[cell] = max(newest.get(cell, (0, False)), change)
+    return {cell for cell, (_, gone) in newest.items() if not gone}
+
+
+def _place(command: pb.Command) -> Place:
+    body = getattr(command, command.WhichOneof("body") or "")
+    return ChatId(command.chat), MessageId(body.message)
+
+
+def _unknown() -> Refused:
+    return Refused("unknown_message", "no such message", field="message")

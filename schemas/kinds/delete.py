@@ -1,0 +1,47 @@
+"""Deletions: `delete` for all by the author of a message, or for me alone by any member; those who
+no longer see it are told `changed`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import field
+
+from schemas import chat_pb2 as pb
+from schemas.costs import ONE
+from schemas.ids import UserId
+from schemas.kinds import changed
+from schemas.kinds.changed import ChangeFrame
+from schemas.kinds.kind import CommandSpec, Kind
+
+
+class Delete(ChangeFrame, tag="delete", kw_only=True, frozen=True):
+    """Takes a message away, for all who see it or for me."""
+
+    for_: Literal["all", "me"] = field(name="for")
+
+
+def _command(frame: Delete, user: UserId, device: str, _text_bytes: int) -> pb.Command:
+    command, message = changed.command_of(frame, user, device)
+    command.delete.message, command.delete.for_me = message, frame.for_ == "me"
+    return command
+
+
+def _check(delete: pb.Delete) -> None:
+    changed.check_message(delete.message)
+
+
+KIND: Final = Kind(
+    command=CommandSpec(
+        frame=Delete,
+        body="delete",
+        cost=ONE,
+        command=_command,
+        ok=changed.ok,
+        check=_check,
+        deliver=changed.deliver,
+        changes=True,
+        kept="changes",
+    )
+)
