@@ -46,6 +46,13 @@ async def test_a_message_is_changed_by_both(people, open_device):
     states = await anns.ask({"type": "chats"})
     assert states["chats"][0]["newest_message"] == shown
 
+    await bens.ask({"type": "pin", "key": "p1", **common})
+    pinned = await anns.hear("changed", op="pin")
+    async with asyncio.timeout(TIMEOUT_S):
+        while not (pins := ann.get(f"/v1/chats/{chat}/pins").json()["pins"]):
+            await asyncio.sleep(0.02)
+    assert [(pin["message"], pin["by"]) for pin in pins] == [(message, pinned["by"])]
+
     digest = await anns.ask({"type": "digest", "chat": chat, "from": message, "to": message})
     proof = hashlib.sha256(f"{message}:{edited['version']}".encode()).digest()[:8]
     assert digest["hash"] == proof.hex()

@@ -22,9 +22,11 @@ from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Malformed, Refused, Unavailable
 from knchat_client.sync import SyncClient
 from knchat_client.tokens import FileTokens, Login, MemoryTokens, TokenStore
+from knchat_client.view import ChatView
 
 __all__ = [
     "ChatError",
+    "ChatView",
     "Client",
     "Connected",
     "DeviceInUse",

@@ -1,4 +1,5 @@
-"""The HTTP calls of a client: register, log in, keep the access token fresh, look users up.
+"""The HTTP calls of a client: register, log in, keep the access token fresh, look users
+and pins up.
 
 Source: protocol.md section 1. `ReconnectingSession` and `Client` use it; it knows
 nothing of sockets.
@@ -16,6 +17,7 @@ import msgspec
 
 from knchat_client.errors import error_of, error_of_status
 from knchat_client.protocol.errors import ChatError, Refused, Unavailable
+from knchat_client.protocol.frames import PinnedMessage
 from knchat_client.protocol.ids import parse_id_or_time, unix_ms_of
 from knchat_client.tokens import Login, TokenStore
 
@@ -56,6 +58,10 @@ class _Gateway(msgspec.Struct):
 
 class _Nothing(msgspec.Struct):
     """A 204 has no body."""
+
+
+class _Pins(msgspec.Struct):
+    pins: list[PinnedMessage]
 
 
 class _Problem(msgspec.Struct):
@@ -163,6 +169,10 @@ class Accounts:
         """The users of these ids, those that exist."""
         answer = await self._authorized("GET", "/v1/users", _Users, query={"ids": ",".join(users)})
         return answer.users
+
+    async def pins(self, chat: str) -> Sequence[PinnedMessage]:
+        """The pins of a chat, newest first."""
+        return (await self._authorized("GET", f"/v1/chats/{chat}/pins", _Pins)).pins
 
     async def _authorized(
         self, method: str, path: str, kind: type[Answer], *, query: Mapping[str, str] | None = None

@@ -299,6 +299,10 @@ class Client:
         """Takes a message from the pins of its chat; the version, as `edit`."""
         return await self._change(frames.Unpin(chat=chat, message=message, key=_key(key)))
 
+    async def pins(self, chat: str) -> Sequence[frames.PinnedMessage]:
+        """The pins of a chat, newest first."""
+        return await self._accounts.pins(chat)
+
     async def _change(self, question: frames.ChangeFrame) -> str:
         ok = await self._ask(
             question,

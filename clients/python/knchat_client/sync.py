@@ -107,6 +107,7 @@ class SyncClient:
     unreact = _waits_for(Client.unreact)
     pin = _waits_for(Client.pin)
     unpin = _waits_for(Client.unpin)
+    pins = _waits_for(Client.pins)
     history = _waits_for(Client.history)
     chats = _waits_for(Client.chats)
     digest = _waits_for(Client.digest)

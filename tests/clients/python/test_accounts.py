@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from knchat_client import (
     Client,
@@ -21,6 +21,7 @@ from knchat_client import (
     MemoryTokens,
     Refused,
     Unavailable,
+    frames,
 )
 from tests.clients.python.scripted import ALICE, BOB, CHAT, problem
 
@@ -200,3 +201,12 @@ def test_the_client_stands_alone():
         if name.split(".")[0] in ours | {"sqlalchemy", "jwt", "cryptography"}
     } == set()
     assert "google.protobuf" not in loaded
+
+
+async def test_the_pins_of_a_chat(server, make_client):
+    """Newest first, as the server has them."""
+    client = await make_client()
+    pin = {"message": "9", "by": "2", "time": "2026-11-30T12:00:00.000Z"}
+    server.refuse["/v1/chats/d-1-2/pins"] = JSONResponse({"pins": [pin]})
+
+    assert await client.pins("d-1-2") == [frames.PinnedMessage(**pin)]
