@@ -144,6 +144,6 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         module="endpoints.chats",
         paths=("/v1/chats",),
         needs=("chats", "public_keys", "clock"),
-        uses=("accounts", "cache"),
+        uses=("accounts", "appends", "cache"),
     ),
 )

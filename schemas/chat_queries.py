@@ -52,6 +52,13 @@ class ChatsQuery(Query, kw_only=True, frozen=True):
     limit: Limit = 50
 
 
+class MembersQuery(Query, kw_only=True, frozen=True):
+    """A part of the members of a group."""
+
+    after: Annotated[str, Meta(max_length=256, description="that of the part before")] | None = None
+    limit: Limit = 50
+
+
 class MessagesQuery(Query, kw_only=True, frozen=True):
     """A page of a chat: at most one of before, after and around, each an id or a time; none
     means the newest.

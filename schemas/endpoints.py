@@ -10,58 +10,16 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from schemas.errors import Malformed
+from schemas.names import MAX_NAME, composed, plain, shown
 
 IDS_AT_ONCE: Final = 256
 SETTINGS_BYTES: Final = 4_096
-
-# Stores cannot hold U+0000, no name needs the other control characters, and two separators break
-# lines wherever a name is shown.
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Characters that turn the direction of the text after a name.
-_BIDIRECTIONAL: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# Letters and symbols by their category that are invisible (Unicode, Default_Ignorable_Code_Point,
-# and the empty braille cell).
-_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\u17b4\u17b5")
-_JOINERS: Final = "\u200c\u200d"
-
-
-def _plain(text: str) -> str:
-    if _CONTROL.search(text) or _BIDIRECTIONAL.search(text):
-        raise ValueError(
-            "control characters are not allowed, nor characters that turn the direction of text"
-        )
-    return text
-
-
-def _shown(name: str) -> str:
-    if not any(map(_visible, name)):
-        raise ValueError("it has no visible character")
-    for at, character in enumerate(name):
-        if character in _JOINERS:
-            # An emoji's variation is no sign of its own.
-            before = name[:at].rstrip("\ufe0e\ufe0f")[-1:]
-            if not (_visible(before) or _mark(before)) or not _visible(name[at + 1 : at + 2]):
-                raise ValueError(
-                    "a joiner (U+200C, U+200D) is allowed between visible characters only"
-                )
-    return name
-
-
-def _visible(character: str) -> bool:
-    return (
-        character != "" and unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
-    )
-
-
-def _mark(character: str) -> bool:
-    return character != "" and unicodedata.combining(character) != 0
 
 
 def _folded(text: object) -> object:
@@ -69,14 +27,6 @@ def _folded(text: object) -> object:
     ASCII.
     """
     return text.translate(_SMALL) if isinstance(text, str) else text
-
-
-def _composed(text: object) -> object:
-    """Keyboards compose accents differently; the same text must be the same bytes (RFC 8265).
-
-    Lengths count what comes of it.
-    """
-    return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
 
 
 def _storable(settings: dict[str, Any]) -> dict[str, Any]:
@@ -94,8 +44,8 @@ def _without_default(schema: dict[str, Any]) -> None:
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SMALL: Final = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
 
-Composed = BeforeValidator(_composed)
-Plain = AfterValidator(_plain)
+Composed = BeforeValidator(composed)
+Plain = AfterValidator(plain)
 UserName = Annotated[
     str,
     BeforeValidator(_folded),
@@ -107,7 +57,7 @@ Password = Annotated[
     Field(min_length=8, max_length=256, description="length in code points, composed (NFC)"),
 ]
 DisplayName = Annotated[
-    str, Composed, Field(min_length=1, max_length=64), Plain, AfterValidator(_shown)
+    str, Composed, Field(min_length=1, max_length=MAX_NAME), Plain, AfterValidator(shown)
 ]
 Phone = Annotated[str, Field(min_length=1, max_length=32), Plain]
 Email = Annotated[str, Field(min_length=3, max_length=254), Plain]

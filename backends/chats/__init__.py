@@ -155,13 +155,14 @@ class Chats(Protocol):
     """
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """Stores messages of direct chats as they were sent, makes each chat known to both people,
-        and moves its newest id forward.
+        """Stores messages as they were sent, and moves the newest id of their chats forward: of a
+        direct chat in the states of both people, who so get to know it; of a group once, for all
+        its members.
 
         What has changed them before stays in force. All of them or, on Unavailable, maybe some.
         Raises Malformed, and nothing is written, if one of them can never be stored: its id is not
-        in 1 to LATEST - 1, its version is not its id, its chat is not direct. The caller sets that
-        one aside and puts the others again.
+        in 1 to LATEST - 1, its version is not its id, its chat is none. The caller sets that one
+        aside and puts the others again.
         """
         ...
 
@@ -223,8 +224,8 @@ class Chats(Protocol):
     async def states(
         self, user: UserId, *, after: str | None, limit: int
     ) -> tuple[Sequence[ChatState], str | None]:
-        """The user's chats by newest id, newest first, at most `limit` (1 to 256), and the text for
-        the next call (None: that was the end).
+        """The user's direct chats by newest id, newest first, at most `limit` (1 to 256), and the
+        text for the next call (None: that was the end).
 
         A store may end before the limit where many chats have much that is unread.
 
@@ -235,7 +236,21 @@ class Chats(Protocol):
         ...
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
-        """The states of these chats, those that the user has; without `newest_message`."""
+        """The states of these direct chats, those that the user has; without `newest_message`."""
+        ...
+
+    async def heads(self, groups: Collection[ChatId]) -> Mapping[ChatId, MessageId]:
+        """The newest id of each of these groups; those without a message are left out."""
+        ...
+
+    async def group_states(
+        self, user: UserId, since: Mapping[ChatId, MessageId]
+    ) -> Sequence[ChatState]:
+        """The states of these groups, in their order; `newest` 0: no message yet.
+
+        What is above the id given with the group, and above the user's read watermark, can be
+        unread; events of the group are not.
+        """
         ...
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:

@@ -40,6 +40,7 @@ from backends.chats.rules import (
     as_it_is,
     change_rows,
     digest_of,
+    heads_of,
     mark_rows,
     page_of,
     place_of,
@@ -65,19 +66,26 @@ KNOWN_BUCKETS_TTL_S: Final = 600.0
 # with the next call. 256 chats with 999 unread each were 250,000 rows in one answer.
 MAX_QUICK_UNREAD: Final = 100
 MAX_FULL_COUNTS: Final = 16
+# Partitions that one request reads. A user is in 1,000 groups at most.
+MAX_HEADS: Final = 100
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 MAX_ROWS: Final = 1_000
 
 _COLUMNS: Final = (
-    "id, chat, sender, key, text, reply_to, version, edited, deleted, reactions, hidden"
+    "id, chat, sender, key, text, reply_to, version, event, edited, deleted, reactions, hidden"
 )
-_SENDER, _HIDDEN = 2, 10  # places among them
+_SENDER, _HIDDEN = 2, 11  # places among them
 _OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
 
 STATEMENTS: Final = {
     "put": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
     "bucket) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     " USING TIMESTAMP ?",
+    "put_event": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
+    "bucket, event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " USING TIMESTAMP ?",
+    "head": "UPDATE {keyspace}.chat_heads USING TIMESTAMP ? SET newest = ? WHERE chat = ?",
+    "heads": "SELECT chat, newest FROM {keyspace}.chat_heads WHERE chat IN ?",
     "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING "
     "TIMESTAMP ?",
     "edit": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET text = ?, edited = ?, version = ? "
@@ -112,6 +120,8 @@ STATEMENTS: Final = {
     # It filters within one partition, as far as the limit: one's own messages are passed over.
     "unread": f"SELECT id, deleted, hidden {_OF_BUCKET} AND id > ? AND id < ? AND sender = ? "
     "LIMIT ? ALLOW FILTERING",
+    "group_unread": f"SELECT id, sender, event, deleted, hidden {_OF_BUCKET} AND id > ? AND id < ? "
+    "LIMIT ?",
     "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
     "LIMIT ?",
     "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
@@ -157,14 +167,18 @@ class CassandraChats:
                 row.reply_to,
                 row.version,
                 bucket,
-                row.version,
             )
-            writes.append(("put", values))
+            writes.append(
+                ("put_event", (*values, row.event, row.version))
+                if row.event
+                else ("put", (*values, row.version))
+            )
             if now_s - self._known.get((chat, bucket), float("-inf")) >= KNOWN_BUCKETS_TTL_S:
                 buckets[chat, bucket] = message
         writes += [
             ("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()
         ]
+        writes += [("head", (message, message, chat)) for chat, message in heads_of(sent).items()]
         await self._session.write(writes + _moves(states))
         self._remember(buckets, now_s)
 
@@ -321,7 +335,9 @@ class CassandraChats:
             )
             for row, counted, found in zip(shown, unread, messages, strict=False)
         ]
-        return states, after_of(states[-1]) if len(places) > len(states) else None
+        return states, after_of(states[-1].newest, states[-1].chat) if len(places) > len(
+            states
+        ) else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
         """The rows of these chats, then their counts."""
@@ -332,6 +348,52 @@ class CassandraChats:
         return [
             _state(row, counted)
             for row, counted in zip(shown, await self._searches.unread(user, shown), strict=True)
+        ]
+
+    async def heads(self, groups: Collection[ChatId]) -> Mapping[ChatId, MessageId]:
+        """MAX_HEADS rows a request, side by side."""
+        chats = sorted(groups)
+        found = await self._session.read(
+            [
+                ("heads", (chats[start : start + MAX_HEADS],))
+                for start in range(0, len(chats), MAX_HEADS)
+            ]
+        )
+        return {chat: newest for rows in found for chat, newest in rows if newest}
+
+    async def group_states(
+        self, user: UserId, since: Mapping[ChatId, MessageId]
+    ) -> Sequence[ChatState]:
+        """The heads and the user's rows, then the newest messages and the counts."""
+        if not since:
+            return []
+        heads, [rows] = await asyncio.gather(
+            self.heads(since), self._session.read([("some_states", (within(user), [*since]))])
+        )
+        pointers = {chat: (received, read) for chat, _, received, read in rows}
+        states = [
+            (chat, heads.get(chat, MessageId(0)), *pointers.get(chat, (0, 0))) for chat in since
+        ]
+        messages, unread = await asyncio.gather(
+            self._session.read(
+                [("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in states]
+            ),
+            asyncio.gather(
+                *(
+                    self._searches.group_unread(
+                        user, chat, above=max(read or 0, since[chat]), newest=newest
+                    )
+                    for chat, newest, _, read in states
+                )
+            ),
+        )
+        return [
+            _state(
+                row,
+                counted,
+                *_messages(one for one in _there(found) if user not in (one[_HIDDEN] or ())),
+            )
+            for row, counted, found in zip(states, unread, messages, strict=True)
         ]
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
@@ -450,6 +512,7 @@ def _message(
     text: str | None,
     reply_to: MessageId,
     version: MessageId,
+    event: str | None,
     edited: MessageId | None,
     deleted: MessageId | None,
     reactions: Mapping[str, int] | None,
@@ -463,6 +526,7 @@ def _message(
         text or "",
         reply_to,
         version,
+        event or "",
         edited=edited or NO_MESSAGE,
         deleted=deleted or NO_MESSAGE,
     )

@@ -48,7 +48,19 @@ CREATE TABLE IF NOT EXISTS {keyspace}.chat_pins (
     chat text, message bigint, user bigint, version bigint, PRIMARY KEY (chat, message)
 ) WITH {options}"""
 
-STEPS: Final = ((_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES), (_MESSAGE_COLUMNS, _CHAT_PINS))
+# A message of a group moves one row, whatever its members.
+_CHAT_HEADS: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.chat_heads (chat text PRIMARY KEY, newest bigint)
+WITH {options}"""
+
+# What a group tells of itself, as JSON; absent: a user's message.
+_EVENT: Final = "ALTER TABLE {keyspace}.messages ADD IF NOT EXISTS event text"
+
+STEPS: Final = (
+    (_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),
+    (_MESSAGE_COLUMNS, _CHAT_PINS),
+    (_CHAT_HEADS, _EVENT),
+)
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
 # Making a table took 2.5 s on two busy cores, and all nodes must agree on it.

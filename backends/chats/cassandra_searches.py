@@ -13,6 +13,8 @@ from schemas.ids import EPOCH_MS, LATEST, ChatId, UserId, direct_members, unix_m
 Row = Sequence[Any]
 
 BUCKET_MS: Final = 10 * 24 * 3_600_000
+# Rows of a group that are looked at in one request: all that can be shown, and some of one's own.
+MAX_LOOKED_AT: Final = 1_024
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
 # up to this.
 MAX_CONCURRENT_BUCKETS: Final = 16
@@ -126,3 +128,31 @@ class Searches:
             else (0, 0)
             for number in range(len(rows))
         ]
+
+    async def group_unread(
+        self, user: UserId, chat: ChatId, *, above: int, newest: int
+    ) -> tuple[int, int]:
+        """How many of others' messages of a group above this one are not deleted, at most
+        UNREAD_SHOWN, and the newest id of all of them; 0: there are none. Its events count for
+        none.
+        """
+        if newest <= above:
+            return 0, 0
+        buckets = [bucket_of(newest)]
+        if bucket_of(above) < buckets[0]:
+            buckets = [one for one in await self.buckets(chat) if one >= bucket_of(above)]
+        unread = upto = 0
+        below: int = LATEST
+        while buckets and unread < UNREAD_SHOWN:
+            [rows] = await self._session.read(
+                [("group_unread", (chat, buckets[0], above, below, MAX_LOOKED_AT))]
+            )
+            for message, sender, event, deleted, hidden in rows:
+                if sender not in {None, user} and not event:
+                    upto = upto or message
+                    unread += not deleted and user not in (hidden or ())
+            if len(rows) < MAX_LOOKED_AT:
+                buckets = buckets[1:]
+            else:
+                below = rows[-1][0]
+        return min(unread, UNREAD_SHOWN), upto

@@ -15,7 +15,6 @@ from typing import Final
 from backends.chats import (
     NO_MESSAGE,
     Change,
-    ChatState,
     Digest,
     Direction,
     HistoryMessage,
@@ -108,6 +107,15 @@ def may_have_reactions(message: HistoryMessage) -> bool:
     return not message.deleted and message.version > message.id
 
 
+def heads_of(messages: Messages) -> dict[ChatId, MessageId]:
+    """The newest of these messages in each group."""
+    heads: dict[ChatId, MessageId] = {}
+    for chat, message in messages:
+        if direct_members(chat) is None:
+            heads[chat] = max(heads.get(chat, message), message)
+    return heads
+
+
 def mark_rows(watermarks: Iterable[Watermark]) -> States:
     """What a `mark` writes. Raises Malformed for ids and chats that cannot exist."""
     states: States = {}
@@ -132,12 +140,10 @@ def _move(
 
 def _members_of(message: HistoryMessage) -> Iterable[UserId]:
     members = direct_members(parse_chat(message.chat))
-    if members is None:
-        raise Malformed("messages of groups are not kept", field="chat")
     _check_ids(message.sender, message.reply_to)
     if not 0 < message.id < LATEST or message.version != message.id or not message.sender:
         raise Malformed("a message is put as it was sent, under an id", field="message")
-    return members
+    return members or ()
 
 
 def _check_ids(*ids: int) -> None:
@@ -206,6 +212,6 @@ def place_of(after: str | None) -> tuple[MessageId, ChatId]:
     return parse_id(match[1], name="after"), parse_chat(match[2], name="after")
 
 
-def after_of(last: ChatState) -> str:
+def after_of(newest: MessageId, chat: ChatId) -> str:
     """The text that names a state's place in the order."""
-    return f"{last.newest}.{last.chat}"
+    return f"{newest}.{chat}"

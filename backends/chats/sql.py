@@ -323,6 +323,9 @@ class SqlChats:
             ),
         )
         self._some_states = _HAS.where(database.among(CHAT_STATES.c.chat, "chats"))
+        self._groups = database.given(chat=sa.Text(), since=sa.BigInteger())
+        self._heads = sa.select(self._groups.c.chat, _head_of(self._groups))
+        self._group_states = _group_states(self._groups)
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
         """All in one transaction of two statements."""
@@ -356,7 +359,8 @@ class SqlChats:
         def work(connection: sa.Connection) -> None:
             if message_rows:
                 connection.execute(self._put_messages, self._database.many(message_rows))
-            connection.execute(self._move_forward, self._database.many(state_rows))
+            if state_rows:
+                connection.execute(self._move_forward, self._database.many(state_rows))
 
         await self._database.write(work)
 
@@ -509,7 +513,7 @@ class SqlChats:
 
         rows, messages = await self._database.read(work)
         states = [_state(row, messages.get(row.chat)) for row in rows[:limit]]
-        return states, after_of(states[-1]) if len(rows) > limit else None
+        return states, after_of(states[-1].newest, states[-1].chat) if len(rows) > limit else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
         """One statement."""
@@ -518,6 +522,33 @@ class SqlChats:
             lambda connection: connection.execute(self._some_states, values).all()
         )
         return [_state(row, None) for row in rows]
+
+    async def heads(self, groups: Collection[ChatId]) -> Mapping[ChatId, MessageId]:
+        """One statement: a step into the index for each."""
+        if not groups:
+            return {}
+        values = self._database.giving(self._groups, [(chat, 0) for chat in groups])
+        rows = await self._database.read(
+            lambda connection: connection.execute(self._heads, values).all()
+        )
+        return {chat: newest for chat, newest in rows if newest is not None}
+
+    async def group_states(
+        self, user: UserId, since: Mapping[ChatId, MessageId]
+    ) -> Sequence[ChatState]:
+        """One statement."""
+        if not since:
+            return []
+        values = {"user": within(user), **self._database.giving(self._groups, [*since.items()])}
+
+        def work(connection: sa.Connection) -> dict[str, ChatState]:
+            rows = connection.execute(self._group_states, values).all()
+            shown = [row[-len(_MESSAGE) :] for row in rows if row.message_id is not None]
+            messages = {message.chat: message for message in self._messages(connection, shown)}
+            return {row.chat: _state(row, messages.get(row.chat)) for row in rows}
+
+        states = await self._database.read(work)
+        return [states[chat] for chat in since]
 
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
         """One statement."""
@@ -571,6 +602,76 @@ def _newest_of(database: Database, table: sa.Table) -> sa.Insert:
         where=sa.or_(
             new.version > table.c.version, sa.and_(new.version == table.c.version, new.gone)
         ),
+    )
+
+
+def _head_of(groups: sa.FromClause) -> sa.Label[int]:
+    """The newest id of a group: one step into the table's key."""
+    return (
+        sa.select(MESSAGES.c.id)
+        .where(MESSAGES.c.chat == groups.c.chat, MESSAGES.c.sender != 0)
+        .order_by(MESSAGES.c.id.desc())
+        .limit(1)
+        .correlate(groups)
+        .scalar_subquery()
+        .label("newest")
+    )
+
+
+def _group_states(groups: sa.FromClause) -> sa.Select[*tuple[Any, ...]]:
+    """The state of a user in each of these groups, with its newest message."""
+    user: sa.BindParameter[int] = sa.bindparam("user", type_=sa.BigInteger())
+    read = sa.func.coalesce(CHAT_STATES.c.read, 0)
+    state = (
+        sa.select(
+            groups.c.chat,
+            _head_of(groups),
+            sa.func.coalesce(CHAT_STATES.c.received, 0).label("received"),
+            read.label("read"),
+            sa.case((read > groups.c.since, read), else_=groups.c.since).label("since"),
+        )
+        .outerjoin_from(
+            groups,
+            CHAT_STATES,
+            sa.and_(CHAT_STATES.c.chat == groups.c.chat, CHAT_STATES.c.user == user),
+        )
+        .subquery("state")
+    )
+    others = (
+        MESSAGES.c.chat == state.c.chat,
+        MESSAGES.c.id > state.c.since,
+        MESSAGES.c.sender != user,
+        MESSAGES.c.sender != 0,
+        MESSAGES.c.event == "",
+    )
+    unread = (
+        sa.select(sa.literal_column("1"))
+        .where(*others, MESSAGES.c.deleted == 0, _shown_to(user))
+        .limit(UNREAD_SHOWN)
+        .correlate(state)
+        .subquery()
+    )
+    count = sa.select(sa.func.count()).select_from(unread).correlate(state).scalar_subquery()
+    upto = (
+        sa.select(MESSAGES.c.id)
+        .where(*others)
+        .order_by(MESSAGES.c.id.desc())
+        .limit(1)
+        .correlate(state)
+        .scalar_subquery()
+    )
+    return sa.select(
+        state.c.chat,
+        sa.func.coalesce(state.c.newest, 0).label("newest"),
+        state.c.received,
+        state.c.read,
+        count.label("unread"),
+        sa.func.coalesce(upto, state.c.read).label("upto"),
+        *(column.label(f"message_{column.name}") for column in _MESSAGE),
+    ).outerjoin_from(
+        state,
+        MESSAGES,
+        sa.and_(MESSAGES.c.chat == state.c.chat, MESSAGES.c.id == state.c.newest, _shown_to(user)),
     )
 
 

@@ -55,8 +55,8 @@ _NOTHING: Final = Pointers(MessageId(0), MessageId(0), MessageId(0))
 
 
 class _Accepted(NamedTuple):
-    """An accepted command, where its outcome lies, and who is in its chat; None: no chat that
-    history can hold.
+    """An accepted command, where its outcome lies, and who has a state of its chat that it moves:
+    both people of a direct chat, none in a group; None: no chat that history can hold.
     """
 
     what: Kind
@@ -267,7 +267,7 @@ def _place(record: ConsumerRecord) -> tuple[int, str, int, int]:
 
 def _members(chat: str) -> tuple[UserId, ...] | None:
     try:
-        return direct_members(parse_chat(chat))
+        return direct_members(parse_chat(chat)) or ()
     except Malformed:
         return None
 
@@ -303,7 +303,7 @@ def _lacks(
         return True
     if one.what == "messages":
         known = [come.get((member, chat), _NOTHING).newest for member in one.members]
-        return (chat, command.id) not in there or min(known) < command.id
+        return (chat, command.id) not in there or min(known, default=command.id) < command.id
     if one.what == "changes":
         message = held.get((chat, _changed(command)))
         return message is None or _version(command, message) < command.id

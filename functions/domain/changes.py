@@ -3,7 +3,7 @@
 `send` asks for commands that change a message, and for no others: a plain message never waits for
 history. A message that history does not hold is on its way there, as long as it is young: its
 change waits in chat-retries. What this process has accepted lately counts too, since history may
-not hold it yet. Source: decisions/0056, protocol.md section 2.
+not hold it yet. Source: decisions/0057, protocol.md section 2.
 """
 
 from __future__ import annotations
@@ -71,19 +71,20 @@ class Changes:
         self._failed_s = float("-inf")
         self._recent = BoundedDict[Place, _Recent](MAX_ENTRIES)
 
-    async def checks(self, changes: Sequence[pb.Command]) -> Callable[[pb.Command], None]:
+    async def checks(self, changes: Sequence[pb.Command]) -> Callable[..., None]:
         """The check of these commands, all of which change a message, and of commands that do not,
         which pass.
 
         It asks history once, and once for each chat that something is pinned in. The check refuses
         what may not be done, and remembers what may: it raises Refused unknown_message, forbidden
-        or too_many, and Unavailable when it cannot be told yet.
+        or too_many, and Unavailable when it cannot be told yet. `is_admin`: of the group that the
+        message is in, who may delete what others have written.
         """
         held = await self._held(changes)
 
-        def check(command: pb.Command) -> None:
+        def check(command: pb.Command, *, is_admin: bool = False) -> None:
             if command.WhichOneof("body") in CHANGES:
-                self._check(command, held)
+                self._check(command, held, is_admin=is_admin)
 
         return check
 
@@ -101,7 +102,7 @@ class Changes:
             return _Held({}, {}, error)
         return _Held(messages, pins)
 
-    def _check(self, command: pb.Command, held: _Held) -> None:
+    def _check(self, command: pb.Command, held: _Held, *, is_admin: bool) -> None:
         if held.error is not None:
             raise held.error
         place, op = _place(command), command.WhichOneof("body")
@@ -114,6 +115,8 @@ class Changes:
         if (message.deleted or recent.deleted) not in {0, command.id} and not for_me:
             raise _unknown()
         is_mine = message.sender == command.user and not message.event
+        if op == "delete" and is_admin:
+            is_mine = not message.event
         if op in {"edit", "delete"} and not for_me and not is_mine:
             raise Refused("forbidden", "another user has written the message", field="message")
         match op:

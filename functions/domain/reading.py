@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from backends.chats.rules import after_of, place_of
+from functions.domain.group_commands import group_part
+from functions.domain.group_events import event_of
 from functions.domain.policy import members_of
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed
 from schemas.frames import PAGE_BYTES
-from schemas.ids import ChatId, MessageId, UserId, time_text, unix_ms_of
+from schemas.ids import ChatId, MessageId, UserId, direct_members, time_text, unix_ms_of
 from schemas.kinds.chats import chat_state
 from schemas.kinds.history import history_message
 from schemas.kinds.pins import PinnedMessage, Pins
@@ -24,7 +27,9 @@ from schemas.kinds.pins import PinnedMessage, Pins
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backends.chats import Chats, ChatState, Direction, HistoryMessage, Reaction
+    from backends.chats import ChatState, Direction, HistoryMessage, Reaction
+    from backends.groups import Membership
+    from backends.wiring import Backends
 
 MAX_LIMIT: Final = 256
 USERS_SHOWN: Final = 10
@@ -37,8 +42,20 @@ _ENVELOPE_BYTES: Final = 256
 _encode: Final = msgspec.json.Encoder().encode
 
 
+async def begins_of(backends: Backends, user: UserId, chat: ChatId) -> MessageId:
+    """The first id of a chat that this user may see: 0 in direct chats, which ask no store.
+
+    Raises Refused unknown_chat to a stranger, not_member to a former member of a group,
+    Unavailable.
+    """
+    if direct_members(chat) is None:
+        return (await backends.groups.membership(chat, user)).begins
+    members_of(chat, user)
+    return MessageId(0)
+
+
 async def read_page(
-    chats: Chats,
+    backends: Backends,
     user: UserId,
     chat: ChatId,
     direction: Direction,
@@ -51,13 +68,21 @@ async def read_page(
 
     It ends at `limit` or at `max_bytes` of its JSON frame (MessagePack is smaller; None: no end),
     but holds a message if there is one. What lies nearest to the anchor is kept, and more_before
-    and more_after tell of what was cut. Raises Refused unknown_chat, Malformed for a limit outside
-    1 to 256, Unavailable.
+    and more_after tell of what was cut. Raises as `begins_of` does, and Malformed for a limit
+    outside 1 to 256.
     """
     _check_limit(limit)
-    members_of(chat, user)
-    page = await chats.page(chat, direction=direction, anchor=anchor, limit=limit, reader=user)
-    messages = [_message(item) for item in page.messages]
+    begins = await begins_of(backends, user, chat)
+    if direction != "before":
+        anchor = MessageId(max(anchor, begins - (direction == "after")))
+    page = await backends.chats.page(
+        chat, direction=direction, anchor=anchor, limit=limit, reader=user
+    )
+    messages = [_message(item) for item in page.messages if item.id >= begins]
+    # What a member's view begins with is a message itself: the event of joining.
+    begun = len(messages) < len(page.messages) or (
+        begins > 0 and bool(messages) and messages[-1].message.id == begins
+    )
     first, last = 0, len(messages)
     if max_bytes is not None:
         sizes = [len(_encode(history_message(message))) + 1 for message in messages]
@@ -69,13 +94,18 @@ async def read_page(
     return pb.Page(
         chat=chat,
         messages=messages[first:last],
-        more_before=page.more_before or last < len(messages),
+        more_before=(page.more_before and not begun) or last < len(messages),
         more_after=page.more_after or first > 0,
     )
 
 
 async def read_states(
-    chats: Chats, user: UserId, after: str | None, limit: int, *, max_bytes: int | None = PAGE_BYTES
+    backends: Backends,
+    user: UserId,
+    after: str | None,
+    limit: int,
+    *,
+    max_bytes: int | None = PAGE_BYTES,
 ) -> pb.ChatStates:
     """The user's chats, newest first, from `after` on (None: from the start).
 
@@ -84,8 +114,7 @@ async def read_states(
     """
     _check_limit(limit)
     while True:
-        found, following = await chats.states(user, after=after, limit=limit)
-        states = [_state(await _with_newest_shown(chats, user, state), user) for state in found]
+        states, following = await _states(backends, user, after, limit)
         fit = len(states)
         if max_bytes is not None:
             _, fit = _nearest(
@@ -98,24 +127,79 @@ async def read_states(
         limit = fit  # only the store can say where the shorter list goes on
 
 
-async def _with_newest_shown(chats: Chats, user: UserId, state: ChatState) -> ChatState:
+async def _states(
+    backends: Backends, user: UserId, after: str | None, limit: int
+) -> tuple[list[pb.ChatState], str | None]:
+    """Direct chats and groups in one order, and the text for the next part.
+
+    Of the groups, which a user is in some of, the heads are put in order here.
+    """
+    direct, following = await backends.chats.states(user, after=after, limit=limit)
+    places: dict[tuple[MessageId, ChatId], ChatState | Membership] = {
+        (state.newest, state.chat): state for state in direct
+    }
+    mine = {one.group.chat: one for one in await backends.groups.memberships(user)}
+    heads = await backends.chats.heads(mine) if mine else {}
+    # The event of joining may not be there yet.
+    newest = {
+        chat: max(heads.get(chat, one.member.joined), one.member.joined)
+        for chat, one in mine.items()
+    }
+    first = place_of(after)
+    last = (MessageId(0), ChatId("")) if following is None else place_of(following)
+    places |= {(at, chat): mine[chat] for chat, at in newest.items() if (at, chat) < first}
+    shown = [place for place in sorted(places, reverse=True) if place >= last][:limit]
+    groups = {chat: mine[chat] for _, chat in shown if chat in mine}
+    states = {state.chat: state for state in direct} | {
+        state.chat: _since_joining(state, groups[state.chat])
+        for state in await backends.chats.group_states(
+            user, {chat: one.member.joined for chat, one in groups.items()}
+        )
+    }
+    listed = [
+        _state(
+            await _with_newest_shown(backends, user, states[chat], groups.get(chat)),
+            user,
+            groups.get(chat),
+        )
+        for _, chat in shown
+    ]
+    more = following is not None or len(shown) < len(places)
+    return listed, after_of(*shown[-1]) if more else None
+
+
+def _since_joining(state: ChatState, mine: Membership) -> ChatState:
+    """The state of a group, as far as this member sees it."""
+    message = state.newest_message
+    return replace(
+        state,
+        newest=max(state.newest, mine.member.joined),
+        newest_message=None if message is None or message.id < mine.begins else message,
+    )
+
+
+async def _with_newest_shown(
+    backends: Backends, user: UserId, state: ChatState, mine: Membership | None
+) -> ChatState:
     """The state with the newest message that the user sees, where the newest of all is hidden."""
     if state.newest_message is not None:
         return state
-    page = await chats.page(
+    page = await backends.chats.page(
         state.chat, direction="before", anchor=state.newest, limit=1, reader=user
     )
-    return replace(state, newest_message=next(iter(page.messages), None))
+    begins = 0 if mine is None else mine.begins
+    shown = (message for message in page.messages if message.id >= begins)
+    return replace(state, newest_message=next(shown, None))
 
 
-async def read_pins(chats: Chats, user: UserId, chat: ChatId) -> Pins:
+async def read_pins(backends: Backends, user: UserId, chat: ChatId) -> Pins:
     """The pins of a chat, newest first, but for messages that were deleted for all.
 
-    Raises Refused unknown_chat, Unavailable.
+    Raises as `begins_of` does.
     """
-    members_of(chat, user)
-    pins = await chats.pins(chat)
-    messages = await chats.find([(chat, pin.message) for pin in pins])
+    begins = await begins_of(backends, user, chat)
+    pins = [pin for pin in await backends.chats.pins(chat) if pin.message >= begins]
+    messages = await backends.chats.find([(chat, pin.message) for pin in pins])
     return Pins(
         pins=[
             PinnedMessage(
@@ -128,17 +212,18 @@ async def read_pins(chats: Chats, user: UserId, chat: ChatId) -> Pins:
 
 
 async def read_digest(
-    chats: Chats, user: UserId, chat: ChatId, first: MessageId, last: MessageId
+    backends: Backends, user: UserId, chat: ChatId, first: MessageId, last: MessageId
 ) -> pb.Digest:
     """Count and hash of the messages from `first` to `last`, both inclusive.
 
-    Raises Refused unknown_chat, Malformed when the range is empty the wrong way round or holds over
-    1,024 messages, Unavailable.
+    Raises as `begins_of` does, and Malformed when the range is empty the wrong way round or holds
+    over 1,024 messages.
     """
-    members_of(chat, user)
+    begins = await begins_of(backends, user, chat)
     if first > last:
         raise Malformed("from is greater than to", field="from")
-    digest = await chats.digest(chat, first=first, last=last, reader=user)
+    first = MessageId(max(first, begins))
+    digest = await backends.chats.digest(chat, first=first, last=last, reader=user)
     return pb.Digest(count=digest.count, hash=digest.hash)
 
 
@@ -162,9 +247,13 @@ def _nearest(sizes: Sequence[int], anchor: int, budget: int) -> tuple[int, int]:
 
 
 def _message(item: HistoryMessage) -> pb.HistoryMessage:
-    body = pb.Send(text=item.text, reply_to=item.reply_to)
+    message = pb.Message(id=item.id, chat=item.chat, sender=item.sender, key=item.key)
+    if item.event:
+        message.event.CopyFrom(event_of(item.event))
+    else:
+        message.body.text, message.body.reply_to = item.text, item.reply_to
     return pb.HistoryMessage(
-        message=pb.Message(id=item.id, chat=item.chat, sender=item.sender, key=item.key, body=body),
+        message=message,
         version=item.version,
         edited=item.edited,
         deleted=item.deleted,
@@ -183,10 +272,12 @@ def _reactions(given: Sequence[Reaction]) -> list[pb.Reactions]:
     ]
 
 
-def _state(state: ChatState, user: UserId) -> pb.ChatState:
+def _state(state: ChatState, user: UserId, mine: Membership | None) -> pb.ChatState:
+    others = () if mine is not None else members_of(state.chat, user)
     return pb.ChatState(
         chat=state.chat,
-        others=[member for member in members_of(state.chat, user) if member != user],
+        others=[member for member in others if member != user],
+        group=None if mine is None else group_part(mine.group, mine.member.role),
         newest=state.newest,
         newest_message=None if state.newest_message is None else _message(state.newest_message),
         unread=state.unread,

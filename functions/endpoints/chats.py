@@ -1,4 +1,4 @@
-"""Chats over HTTP: my chats, pages, digests, pins.
+"""Chats over HTTP: my chats, pages, digests, pins; the target serves `groups` too.
 
 The rules are those of the event function `history`, and so are the objects.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import functions_framework.aio
 
 from functions.domain.reading import read_digest, read_page, read_pins, read_states
+from functions.endpoints import groups
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
 from functions.runtime.router import router_of
@@ -34,18 +35,18 @@ if TYPE_CHECKING:
 async def list_chats(query: ChatsQuery, caller: Claims, context: Context) -> ChatList:
     """My chats, newest first."""
     return chats_of(
-        await read_states(
-            context.backends.chats, caller.user, query.after, query.limit, max_bytes=None
-        )
+        await read_states(context.backends, caller.user, query.after, query.limit, max_bytes=None)
     )
 
 
-@endpoint("GET", "/v1/chats/{chat}/messages", cost=costs.PAGE, errors=("unknown_chat",))
+@endpoint(
+    "GET", "/v1/chats/{chat}/messages", cost=costs.PAGE, errors=("unknown_chat", "not_member")
+)
 async def get_messages(chat: str, query: MessagesQuery, caller: Claims, context: Context) -> Page:
     """A page of a chat, newest first."""
     direction, anchor = _position(query)
     page = await read_page(
-        context.backends.chats,
+        context.backends,
         caller.user,
         parse_chat(chat),
         direction,
@@ -72,27 +73,42 @@ def _position(query: MessagesQuery) -> tuple[Direction, MessageId]:
     return given[0] if given else ("before", LATEST)
 
 
-@endpoint("GET", "/v1/chats/{chat}/digest", cost=costs.DIGEST, errors=("unknown_chat",))
+@endpoint(
+    "GET", "/v1/chats/{chat}/digest", cost=costs.DIGEST, errors=("unknown_chat", "not_member")
+)
 async def get_digest(chat: str, query: DigestQuery, caller: Claims, context: Context) -> Digest:
     """Count and hash of a range: proves that a client holds all of it."""
     first, last = parse_id(query.from_, name="from"), parse_id(query.to, name="to")
     return digest_of(
-        await read_digest(context.backends.chats, caller.user, parse_chat(chat), first, last)
+        await read_digest(context.backends, caller.user, parse_chat(chat), first, last)
     )
 
 
-@endpoint("GET", "/v1/chats/{chat}/pins", cost=costs.PAGE, errors=("unknown_chat",))
+@endpoint("GET", "/v1/chats/{chat}/pins", cost=costs.PAGE, errors=("unknown_chat", "not_member"))
 async def get_pins(chat: str, caller: Claims, context: Context) -> Pins:
     """The pins of a chat, newest first."""
-    return await read_pins(context.backends.chats, caller.user, parse_chat(chat))
+    return await read_pins(context.backends, caller.user, parse_chat(chat))
 
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_chats, get_messages, get_digest, get_pins)
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    list_chats,
+    groups.create_group,
+    groups.get_group,
+    groups.change_group,
+    groups.delete_group,
+    groups.list_members,
+    groups.add_members,
+    groups.put_member,
+    groups.remove_member,
+    get_messages,
+    get_digest,
+    get_pins,
+)
 _ROUTER: Final = router_of(ENDPOINTS)
 
 
 # It calls what is returned, as Starlette does; its types know responses only.
 @functions_framework.aio.http  # type: ignore[arg-type]
 async def chats(_request: Request) -> Router:
-    """Target: GET /v1/chats and below."""
+    """Target: /v1/chats and below."""
     return _ROUTER

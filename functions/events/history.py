@@ -26,7 +26,7 @@ from schemas.topics import QUERIES, SESSION_DELIVERIES
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from backends.chats import Chats, Direction
+    from backends.chats import Direction
     from backends.wiring import Backends
     from functions.runtime.context import Context, Timing
 
@@ -65,7 +65,7 @@ async def answer(
             asked = [] if isinstance(failed, Unavailable) else next(turns, [])
             turn = {
                 asyncio.create_task(
-                    _within(query, backends.chats, now_ms=now_ms, until_s=until_s)
+                    _within(query, backends, now_ms=now_ms, until_s=until_s)
                 ): UserId(query.user)
                 for query in asked
             }
@@ -115,7 +115,7 @@ def _items(query: pb.Query) -> int:
     return min(getattr(body, "limit", MAX_ITEMS_EACH_TURN), MAX_ITEMS_EACH_TURN)
 
 
-async def _within(query: pb.Query, chats: Chats, *, now_ms: int, until_s: float) -> pb.Answer:
+async def _within(query: pb.Query, backends: Backends, *, now_ms: int, until_s: float) -> pb.Answer:
     """The answer; `unavailable` when it takes too long, which costs no other question anything.
 
     No question lasts beyond `until_s`.
@@ -123,7 +123,7 @@ async def _within(query: pb.Query, chats: Chats, *, now_ms: int, until_s: float)
     seconds = min(until_s - asyncio.get_running_loop().time(), (query.deadline_ms - now_ms) / 1_000)
     try:
         async with asyncio.timeout(seconds):
-            return await _answer(query, chats)
+            return await _answer(query, backends)
     except TimeoutError:
         late = Unavailable("no answer in time, ask again")
         return pb.Answer(
@@ -133,14 +133,14 @@ async def _within(query: pb.Query, chats: Chats, *, now_ms: int, until_s: float)
         )
 
 
-async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:
+async def _answer(query: pb.Query, backends: Backends) -> pb.Answer:
     work_for(str(query.user))
     said = pb.Answer(session=query.session, re=query.re)
     body = query.WhichOneof("body") or ""
     try:
         if body not in ANSWERS:
             raise Malformed("this version knows no such query", code="unknown_type")
-        getattr(said, QUERY_BODIES[body].answer).CopyFrom(await ANSWERS[body](query, chats))
+        getattr(said, QUERY_BODIES[body].answer).CopyFrom(await ANSWERS[body](query, backends))
     except Refused as refusal:
         said.refused.code, said.refused.message, said.refused.field = (
             refusal.code,
@@ -150,7 +150,7 @@ async def _answer(query: pb.Query, chats: Chats) -> pb.Answer:
     return said
 
 
-async def _page(query: pb.Query, chats: Chats) -> pb.Page:
+async def _page(query: pb.Query, backends: Backends) -> pb.Page:
     history = query.history
     direction: Direction
     match history.WhichOneof("position"):
@@ -163,29 +163,34 @@ async def _page(query: pb.Query, chats: Chats) -> pb.Page:
         case _:
             direction, anchor = "before", LATEST
     return await read_page(
-        chats, UserId(query.user), parse_chat(history.chat), direction, _id(anchor), history.limit
+        backends,
+        UserId(query.user),
+        parse_chat(history.chat),
+        direction,
+        _id(anchor),
+        history.limit,
     )
 
 
-async def _states(query: pb.Query, chats: Chats) -> pb.ChatStates:
+async def _states(query: pb.Query, backends: Backends) -> pb.ChatStates:
     after, limit = query.chats.after or None, query.chats.limit
-    return await read_states(chats, UserId(query.user), after, limit)
+    return await read_states(backends, UserId(query.user), after, limit)
 
 
-async def _digest(query: pb.Query, chats: Chats) -> pb.Digest:
+async def _digest(query: pb.Query, backends: Backends) -> pb.Digest:
     chat, first, last = (
         parse_chat(query.digest.chat),
         getattr(query.digest, "from"),
         query.digest.to,
     )
-    return await read_digest(chats, UserId(query.user), chat, _id(first), _id(last))
+    return await read_digest(backends, UserId(query.user), chat, _id(first), _id(last))
 
 
 def _id(number: int) -> MessageId:
     return MessageId(min(number, LATEST))
 
 
-ANSWERS: Final[Mapping[str, Callable[[pb.Query, Chats], Awaitable[Message]]]] = {
+ANSWERS: Final[Mapping[str, Callable[[pb.Query, Backends], Awaitable[Message]]]] = {
     "history": _page,
     "chats": _states,
     "digest": _digest,

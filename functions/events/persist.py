@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from backends.chats import Change, HistoryMessage, Operation, Watermark
 from backends.telemetry.metrics import count
+from functions.domain.group_events import event_text, key_of
 from functions.domain.records import Writer
 from functions.runtime.context import TIMING
 from functions.runtime.event_handler import on_event, reason_of
@@ -61,6 +62,20 @@ def _message(command: pb.Command) -> HistoryMessage:
     )
 
 
+def _event(command: pb.Command) -> HistoryMessage:
+    message_id = MessageId(command.id)
+    return HistoryMessage(
+        id=message_id,
+        chat=ChatId(command.chat),
+        sender=UserId(command.user),
+        key=key_of(message_id),
+        text="",
+        reply_to=MessageId(0),
+        version=message_id,
+        event=event_text(command.group_event),
+    )
+
+
 def _watermark(command: pb.Command) -> Watermark:
     return Watermark(
         user=UserId(command.user),
@@ -88,6 +103,7 @@ def _change(op: Operation) -> Callable[[pb.Command], Change]:
 _OPERATIONS: Final[Mapping[str, Operation]] = {op: op for op in get_args(Operation) if op != "hide"}
 KEPT: Final[Mapping[str, Kept[Any]]] = {
     "send": Kept(_message, lambda chats: chats.put),
+    "group_event": Kept(_event, lambda chats: chats.put),
     "mark": Kept(_watermark, lambda chats: chats.mark),
     **{body: Kept(_change(op), lambda chats: chats.change) for body, op in _OPERATIONS.items()},
 }
@@ -128,9 +144,16 @@ async def keep(
     for body, kept in KEPT.items():
         impossible += await _write(rows[body], kept.write(backends.chats))
     records = [writer.dead_letter(outcome, reason) for outcome, reason in impossible]
-    read = {(mark.user, mark.chat) for _, mark in rows["mark"] if mark.read}
+    # Of a group it counts from where the member's own view begins.
+    read = {
+        (mark.user, mark.chat): MessageId(outcome.since)
+        for outcome, mark in rows["mark"]
+        if mark.read
+    }
     read |= {
-        (user, change.chat) for _, change in rows.get("delete", ()) for user in _counting(change)
+        (user, change.chat): MessageId(outcome.since)
+        for outcome, change in rows.get("delete", ())
+        for user in _counting(change)
     }
     if unread := await _unread(read, backends.chats, timing.counts_timeout_s):
         records += writer.deliveries(unread, await backends.reads.partitions(DELIVERIES))
@@ -170,9 +193,11 @@ async def _write(
 
 
 async def _unread(
-    read: Iterable[tuple[UserId, ChatId]], chats: Chats, timeout_s: float
+    read: Mapping[tuple[UserId, ChatId], MessageId], chats: Chats, timeout_s: float
 ) -> list[pb.Delivery]:
     """What each user who has read is told, on all devices: how much of the chat is unread now.
+
+    `read`: who has read what; of a group, from which id on its messages count.
 
     Who could not be counted within `timeout_s` is told nothing this time: the watermarks are
     written, and the next mark counts again.
@@ -186,7 +211,11 @@ async def _unread(
 
     async def counted(user: UserId, chats_read: Sequence[ChatId]) -> list[pb.Delivery]:
         async with gate:
-            states = await chats.unread(user, chats_read)
+            groups = {chat: read[user, chat] for chat in chats_read if direct_members(chat) is None}
+            states = [
+                *await chats.unread(user, [chat for chat in chats_read if chat not in groups]),
+                *(await chats.group_states(user, groups) if groups else ()),
+            ]
         return [
             pb.Delivery(
                 users=[user],

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from backends.telemetry.metrics import count
+from functions.domain.group_commands import GroupView, told_of_event, view_of
 from functions.domain.policy import check_known, members_of
 from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
@@ -22,11 +23,12 @@ from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
 from schemas.commands import check_command, spec_of, taken_back
 from schemas.errors import Malformed, Refused, Unavailable
-from schemas.ids import UserId
+from schemas.ids import ChatId, UserId
 from schemas.kinds import CHANGES
 from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
 
 if TYPE_CHECKING:
+    from backends.groups import Roster
     from functions.runtime.context import Context
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ async def decide(
     meant = [_others(command) for command in commands]
     people = {person for others in meant if not isinstance(others, Refused) for person in others}
     known = await context.policy.known(people, context.backends.accounts, wait=again)
+    in_groups = await _InGroups.of(commands, context, wait=again)
     changes = [
         command
         for command, others in zip(commands, meant, strict=True)
@@ -59,7 +62,7 @@ async def decide(
     parked: list[pb.Command] = []
     for command, others in zip(commands, meant, strict=True):
         try:
-            told, refused = _decide(command, others, known, check)
+            told, outcome = _decide(command, others, known, in_groups, check)
         except Exception as error:
             if len(commands) == 1 and (again or not isinstance(error, Unavailable)):
                 raise
@@ -67,7 +70,7 @@ async def decide(
             parked.append(command)
         else:
             deliveries += told
-            outcomes.append(pb.Outcome(command=command, refused=refused))
+            outcomes.append(outcome)
     partitions = await context.backends.reads.partitions(DELIVERIES)
     records = [*writer.deliveries(deliveries, partitions), *map(writer.retry, parked)]
     await context.backends.appends.append(records, then=writer.outcomes(outcomes))
@@ -76,19 +79,90 @@ async def decide(
     count("knchat_commands_total", len(parked), became="set_aside")
 
 
+class _InGroups(NamedTuple):
+    """What is known of the groups of some commands."""
+
+    rosters: Mapping[ChatId, Roster | None]
+    former: Container[tuple[str, int]]
+
+    @classmethod
+    async def of(cls, commands: Sequence[pb.Command], context: Context, *, wait: bool) -> _InGroups:
+        """Nothing is asked where no command is of a group."""
+        versions: dict[ChatId, int] = {}
+        for command in commands:
+            if command.chat.startswith("g-"):
+                chat = ChatId(command.chat)
+                versions[chat] = max(versions.get(chat, 0), command.group_event.version)
+        if not versions:
+            return cls({}, ())
+        groups = context.backends.groups
+        known = cls(await context.rosters.of(versions, groups, wait=wait), ())
+        # A user may have joined, or got another role, since: nothing is refused by memory.
+        if doubtful := {
+            ChatId(command.chat): versions[ChatId(command.chat)]
+            for command in commands
+            if known._would_refuse(command)
+        }:
+            newest = await context.rosters.of(doubtful, groups, wait=wait, ttl_s=0)
+            sure = {chat: one for chat, one in known.rosters.items() if chat not in doubtful}
+            known = cls({**sure, **newest}, ())
+        strangers = {
+            (ChatId(command.chat), UserId(command.user))
+            for command in commands
+            if (roster := known.rosters.get(ChatId(command.chat))) is not None
+            and command.user not in roster.members
+        }
+        if not strangers:
+            return known
+        try:
+            return cls(known.rosters, await groups.former(strangers))
+        except Unavailable:
+            return cls({**known.rosters, **dict.fromkeys(chat for chat, _ in strangers)}, ())
+
+    def _would_refuse(self, command: pb.Command) -> bool:
+        """By what is remembered of a group that there is."""
+        roster = self.rosters.get(ChatId(command.chat))
+        if roster is None or command.HasField("group_event"):
+            return False
+        try:
+            view_of(command, roster, was_member=False)
+        except Refused:
+            return True
+        return False
+
+    def roster(self, command: pb.Command) -> Roster | None:
+        """None: there is no such group. Raises Unavailable when SQL is, for too long."""
+        chat = ChatId(command.chat)
+        roster = self.rosters.get(chat)
+        if roster is None and chat in self.rosters:
+            raise Unavailable("the groups store does not answer")
+        return roster
+
+    def view(self, command: pb.Command) -> GroupView:
+        """The group as the command's user has it. Raises Refused, or Unavailable."""
+        return view_of(
+            command,
+            self.roster(command),
+            was_member=(command.chat, command.user) in self.former,
+        )
+
+
 def _others(command: pb.Command) -> list[UserId] | Refused:
-    """Whom the command is for besides who asks; what is wrong with it, for when its turn comes."""
+    """Whom the command of a direct chat is for besides who asks; what is wrong with it, for when
+    its turn comes. None in a group.
+    """
     try:
+        chat = check_command(command)
+        if chat.startswith("g-"):
+            return []
         return [
-            member
-            for member in members_of(check_command(command), UserId(command.user))
-            if member != command.user
+            member for member in members_of(chat, UserId(command.user)) if member != command.user
         ]
     except Refused as refusal:
         return refusal
 
 
-def _nothing(_command: pb.Command) -> None:
+def _nothing(_command: pb.Command, *, is_admin: bool = False) -> None:
     """Nothing is changed, so nothing is checked."""
 
 
@@ -96,30 +170,43 @@ def _decide(
     command: pb.Command,
     others: list[UserId] | Refused,
     known: Mapping[UserId, bool | None],
-    check: Callable[[pb.Command], None],
-) -> tuple[list[pb.Delivery], str]:
-    """Who is told what, and the code of the refusal, empty when there is none.
+    in_groups: _InGroups,
+    check: Callable[..., None],
+) -> tuple[list[pb.Delivery], pb.Outcome]:
+    """What is told to whom, and the outcome, with the code of the refusal where there is one.
 
     Raises Malformed for what no gateway writes, Unavailable when a store has to be asked and does
     not answer.
     """
     if command.ByteSize() > MAX_BATCH_BYTES:
         raise Malformed("the command is greater than a whole batch may be")
+    users: Sequence[UserId] = ()
+    outcome = pb.Outcome(command=command)
     try:
         if isinstance(others, Refused):
             raise others
+        if command.chat.startswith("g-"):
+            if command.HasField("group_event"):
+                roster = in_groups.roster(command)
+                outcome.members = 0 if roster is None else len(roster.members)
+                return told_of_event(command, roster), outcome
+            view = in_groups.view(command)
+            outcome.members, outcome.since = len(view.roster.members), view.member.joined
+            users = view.seeing(command.id)
+            check(command, is_admin=view.is_admin)
+            return view.told(command, users), outcome
         check_known(others, known)
+        users = [UserId(command.user), *others]
         check(command)
     except Malformed:
         raise
     except Refused as refusal:
+        outcome.refused = refusal.code
         told = _refused(command, refusal.code)
-        if (back := taken_back(command, refusal.code)) is not None and not isinstance(
-            others, Refused
-        ):
-            told.append(spec_of(back).deliver(back, [UserId(command.user), *others]))
-        return told, refusal.code
-    return [spec_of(command).deliver(command, [UserId(command.user), *others])], ""
+        if (back := taken_back(command, refusal.code)) is not None and users:
+            told.append(spec_of(back).deliver(back, users))
+        return told, outcome
+    return [spec_of(command).deliver(command, users)], outcome
 
 
 def _refused(command: pb.Command, code: str) -> list[pb.Delivery]:

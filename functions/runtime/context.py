@@ -19,9 +19,11 @@ from schemas.errors import Malformed, Unavailable
 if TYPE_CHECKING:
     from backends.wiring import Backends
     from functions.domain.changes import Changes
+    from functions.domain.group_changes import GroupChanges
     from functions.domain.outbox import Outbox
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
+    from functions.domain.rosters import Rosters
     from functions.runtime.budgets import Budgets
 
 log = logging.getLogger(__name__)
@@ -49,10 +51,10 @@ class Timing(Struct, frozen=True, kw_only=True):
     counts_timeout_s: float = 3.0
     """Of the 10 s of a handler: the counts of a slow store must not fail what is written already.
     """
-    revocations_timeout_s: float = 1.0
-    """How long a call that ended log-ins waits for the log.
+    relay_timeout_s: float = 1.0
+    """How long a call whose transaction wrote something down for the log waits for the log.
 
-    Longer is no use to its caller: the log-ins have ended already.
+    Longer is no use to its caller: what it asked for is done already.
     """
 
 
@@ -124,6 +126,20 @@ class Context:
         return Changes(self.backends.chats, self.backends.clock)
 
     @cached_property
+    def rosters(self) -> Rosters:
+        """Who is in groups, as far as SQL was asked."""
+        from functions.domain.rosters import Rosters  # noqa: PLC0415 - see above
+
+        return Rosters(self.backends.clock.elapsed_s)
+
+    @cached_property
+    def group_changes(self) -> GroupChanges:
+        """Changes of groups, and how their members hear of them."""
+        from functions.domain.group_changes import GroupChanges  # noqa: PLC0415 - see above
+
+        return GroupChanges(self.backends, timeout_s=self.timing.relay_timeout_s)
+
+    @cached_property
     def passwords(self) -> Passwords:
         """Hashing under a limit."""
         from functions.domain.passwords import Passwords  # noqa: PLC0415 - see above
@@ -142,4 +158,4 @@ class Context:
         """What gateways are told of log-ins that have ended."""
         from functions.domain.outbox import Outbox  # noqa: PLC0415 - see above
 
-        return Outbox(self.backends, timeout_s=self.timing.revocations_timeout_s)
+        return Outbox(self.backends, timeout_s=self.timing.relay_timeout_s)

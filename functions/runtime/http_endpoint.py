@@ -28,10 +28,10 @@ from schemas.tokens import Claims
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from schemas import chat_queries, endpoints, frames
+    from schemas import chat_queries, endpoints, frames, groups
     from schemas.costs import Cost
 
-    Answer = endpoints.Body | frames.ServerFrame
+    Answer = endpoints.Body | groups.Body | frames.ServerFrame
     Handler = Callable[..., Awaitable[Answer | Response | None]]
 
 # Beside these: `body` and `query`, of the model that reads them, and the path's parameters, as
@@ -46,7 +46,8 @@ class Endpoint:
     """One call.
 
     `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No
-    `answer`: 204. `parameters` are the names of the handler's. `is_described`: it stands in the
+    `answer`: 204. `repeat_status`: of an answer to a repeat that says so.
+    `parameters` are the names of the handler's. `is_described`: it stands in the
     OpenAPI document; the others answer with pages and files.
     """
 
@@ -56,10 +57,11 @@ class Endpoint:
     cost: Cost
     handler: Handler
     parameters: tuple[str, ...]
-    body: type[endpoints.Body] | None
+    body: type[endpoints.Body | groups.Body] | None
     query: type[endpoints.Query | chat_queries.Query] | None
     answer: type[Answer] | None
     status: int
+    repeat_status: int | None
     is_open: bool
     is_described: bool
     accepts_ended_token: bool
@@ -100,6 +102,7 @@ def endpoint(
     *,
     cost: Cost,
     status: int = 200,
+    repeat_status: int | None = None,
     is_open: bool = False,
     accepts_ended_token: bool = False,
     errors: tuple[str, ...] = (),
@@ -146,6 +149,7 @@ def endpoint(
             query=hints.get("query"),
             answer=answer if is_described and answer is not NoneType else None,
             status=204 if answer is NoneType else status,
+            repeat_status=repeat_status,
             is_open=is_open,
             is_described=is_described,
             accepts_ended_token=accepts_ended_token,

@@ -81,7 +81,14 @@ def _operation(call: Endpoint) -> dict[str, Any]:
         "summary": call.summary,
         "tags": [words[0] if call.path.startswith("/v1/") else "keys"],
         "security": [] if call.is_open else [{"token": []}],
-        "responses": {str(call.status): _response(call), **_problems(call)},
+        "responses": {
+            **{
+                str(status): _response(call)
+                for status in (call.status, call.repeat_status)
+                if status
+            },
+            **_problems(call),
+        },
     }
     if found := [*parameters(call)]:
         operation["parameters"] = found
@@ -141,13 +148,15 @@ def _schemas() -> dict[str, Any]:
         for model in (call.body, call.answer)
         if model is not None
     } | {endpoints.Problem}
-    structs = [model for model in models if issubclass(model, frames.ServerFrame)]
+    structs = [model for model in models if issubclass(model, msgspec.Struct)]
     ours = [model for model in models if issubclass(model, BaseModel)]
     _, described = models_json_schema(
         [(model, "validation") for model in ours], ref_template=f"{_REF}{{model}}"
     )
     _, framed = msgspec.json.schema_components(structs, ref_template=f"{_REF}{{name}}")
     for struct in structs:  # over HTTP without what belongs to a frame
+        if not issubclass(struct, frames.ServerFrame):
+            continue
         schema = framed[struct.__name__]
         for name in ("type", "re"):
             del schema["properties"][name]

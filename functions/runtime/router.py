@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from functions.runtime.http_endpoint import Endpoint
-    from schemas import endpoints
+    from schemas import endpoints, groups
     from schemas.tokens import Claims
 
 log = logging.getLogger(__name__)
@@ -187,10 +187,13 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
             content = msgspec.json.encode(fields)
         case _:
             content = answer.to_json()
-    return Response(content, status_code=endpoint.status, media_type="application/json")
+    status: int = getattr(answer, "status", endpoint.status)
+    return Response(content, status_code=status, media_type="application/json")
 
 
-def _whose(caller: Claims | None, body: endpoints.Body | None, address: str) -> dict[str, str]:
+def _whose(
+    caller: Claims | None, body: endpoints.Body | groups.Body | None, address: str
+) -> dict[str, str]:
     """Whose budget a call is drawn from."""
     if caller is not None:
         return {"device": f"{caller.user}:{caller.device}", "user": str(caller.user)}

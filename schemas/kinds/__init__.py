@@ -14,6 +14,7 @@ from schemas.costs import Cost
 from schemas.frames import ClientFrame, Push, ServerFrame
 from schemas.kinds import (
     changed,
+    chat,
     chats,
     delete,
     digest,
@@ -22,6 +23,7 @@ from schemas.kinds import (
     history,
     mark,
     message,
+    newer,
     pins,
     reactions,
     refused,
@@ -39,6 +41,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     pins.PIN,
     pins.UNPIN,
     changed.KIND,
+    newer.KIND,
+    chat.KIND,
     unread.KIND,
     refused.KIND,
     failed.KIND,

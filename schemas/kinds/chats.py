@@ -22,7 +22,10 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
 
 
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """One of the user's chats: its newest id, the watermarks, and how many messages are unread."""
+    """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
+
+    name, avatar, members, role and version are those of a group.
+    """
 
     chat: str
     kind: str
@@ -32,6 +35,11 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     received: str
     others: list[str] | UnsetType = UNSET
     newest_message: HistoryMessage | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    avatar: str | UnsetType = UNSET
+    members: int | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    version: str | UnsetType = UNSET
 
 
 class ChatList(ServerFrame, tag="chats", kw_only=True):
@@ -51,6 +59,7 @@ def _query(frame: Chats, _user: UserId, query: pb.Query) -> None:
 def chat_state(state: pb.ChatState) -> ChatState:
     """A chat as the list of chats shows it."""
     direct = direct_members(ChatId(state.chat)) is not None
+    group = state.group.group
     return ChatState(
         chat=state.chat,
         kind="direct" if direct else "group",
@@ -62,6 +71,11 @@ def chat_state(state: pb.ChatState) -> ChatState:
         newest_message=history_message(state.newest_message)
         if state.HasField("newest_message")
         else UNSET,
+        name=UNSET if direct else group.name,
+        avatar=group.avatar or UNSET,
+        members=UNSET if direct else group.members,
+        role=UNSET if direct else group.role,
+        version=UNSET if direct else str(state.group.version),
     )
 
 

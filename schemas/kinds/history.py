@@ -12,6 +12,7 @@ from schemas.errors import Malformed
 from schemas.frames import Chat, ClientFrame, Limit, ServerFrame
 from schemas.ids import UserId, parse_anchor, time_text, unix_ms_of
 from schemas.kinds.kind import Kind, QuestionSpec
+from schemas.kinds.message import GroupEvent, group_event
 from schemas.validation import own_chat
 
 
@@ -51,6 +52,7 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     reply_to: str | UnsetType = UNSET
     edited: str | UnsetType = UNSET
     deleted: str | UnsetType = UNSET
+    event: GroupEvent | UnsetType = UNSET
 
 
 class Page(ServerFrame, tag="page", kw_only=True):
@@ -94,10 +96,11 @@ def history_message(item: pb.HistoryMessage) -> HistoryMessage:
             Reactions(given.emoji, given.count, [str(user) for user in given.users])
             for given in item.reactions
         ],
-        text=UNSET if item.deleted else message.body.text,
+        text=message.body.text or UNSET,
         reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
         edited=str(item.edited) if item.edited else UNSET,
         deleted=str(item.deleted) if item.deleted else UNSET,
+        event=UNSET if message.body.text else group_event(message),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from schemas import chat_pb2 as pb
 from schemas.costs import ONE
@@ -37,6 +37,19 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
     reply_to: Id | UnsetType = UNSET
 
 
+class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """What a group tells of itself: a message without a text, which counts as read.
+
+    `user`: whom it is about; `users` where it is about several.
+    """
+
+    kind: str
+    user: str | UnsetType = UNSET
+    users: list[str] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+
 class Message(Push, tag="message", kw_only=True):
     """A new message. `device` is set on the sender's own devices only."""
 
@@ -48,6 +61,7 @@ class Message(Push, tag="message", kw_only=True):
     text: str | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
     device: str | UnsetType = UNSET
+    event: GroupEvent | UnsetType = UNSET
 
 
 def check_text(text: str, text_bytes: int) -> None:
@@ -127,16 +141,33 @@ def _deliver(command: pb.Command, members: Sequence[UserId]) -> pb.Delivery:
     return pb.Delivery(users=members, message=message)
 
 
+def group_event(message: pb.Message) -> GroupEvent | UnsetType:
+    """The event that a message is, where it has no body."""
+    event = message.event
+    if not event.kind:
+        return UNSET
+    users = list(map(str, event.users))
+    return GroupEvent(
+        kind=event.kind,
+        user=users[0] if len(users) == 1 else UNSET,
+        users=users if len(users) > 1 else UNSET,
+        role=event.role or UNSET,
+        name=event.name or UNSET,
+    )
+
+
 def _push(message: pb.Message, user: int) -> Message:
+    text = message.body.text
     return Message(
         chat=message.chat,
         message=str(message.id),
         sender=str(message.sender),
         time=time_text(unix_ms_of(message.id)),
         key=message.key,
-        text=message.body.text,
+        text=text or UNSET,
         reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
         device=message.device if message.sender == user else UNSET,
+        event=UNSET if text else group_event(message),
     )
 
 

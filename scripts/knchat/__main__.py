@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "delete": Entry("user", "delete a message, for me or for all"),
     "react": Entry("user", "put an emoji to a message"),
     "pin": Entry("user", "pin a message to its chat"),
+    "group": Entry("user", "make a group, and change who is in it"),
     "chat": Entry("user", "talk with another user, line by line"),
     "history": Entry("user", "read what was said"),
     "tail": Entry("user", "print everything that is pushed, as JSON lines"),

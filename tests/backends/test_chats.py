@@ -146,7 +146,7 @@ async def test_a_page_holds_messages_of_its_chat_only(chats, pair):
         {"version": 1 << 63},
         {"sender": 1 << 63},
         {"reply_to": 1 << 64},
-        {"chat": "g-5"},
+        {"chat": "g-05"},
         {"chat": "d-2-1"},
         {"chat": "d-1-9999999999999999999"},
         {"chat": ""},

@@ -184,7 +184,7 @@ async def test_a_list_shows_the_newest_message_that_is_not_hidden(talk):
     shown = {
         user: [
             state.newest_message.message.id
-            for state in (await read_states(talk.backends.chats, user, None, 9)).chats
+            for state in (await read_states(talk.backends, user, None, 9)).chats
         ]
         for user in (talk.targets.ALICE, talk.targets.BOB)
     }

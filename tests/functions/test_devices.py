@@ -122,7 +122,7 @@ async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monke
             raise Unavailable("the log does not answer")
         return await append(records)
 
-    use_backends(backends, Timing(revocations_timeout_s=0.0))
+    use_backends(backends, Timing(relay_timeout_s=0.0))
     monkeypatch.setattr(backends.appends, "append", unavailable)
 
     assert (await ann.call("DELETE", "/v1/sessions/current")).status_code == 204

@@ -8,12 +8,14 @@ from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.deliveries import answer_of, outdates, push_of, replaces
 from schemas.ids import time_text, unix_ms_of
+from schemas.kinds.chat import ChatChanged
 from schemas.kinds.chats import ChatList, ChatState, chat_state
 from schemas.kinds.digest import Digest
 from schemas.kinds.failed import Failed
 from schemas.kinds.history import HistoryMessage, Page
 from schemas.kinds.mark import Receipt
-from schemas.kinds.message import Message
+from schemas.kinds.message import GroupEvent, Message
+from schemas.kinds.newer import Newer
 from schemas.kinds.refused import Refused
 from schemas.kinds.unread import Unread
 from tests.schemas.samples import ALICE, BOB, BOTH, CHAT, HISTORY, MESSAGE, PAYLOADS
@@ -83,6 +85,55 @@ def test_the_other_pushes():
         chat=CHAT, message=message, key="k-1", code="forbidden"
     )
     assert push_of(DELIVERIES["failed"], ALICE) == Failed(message=message, key="k-1")
+
+
+def test_what_a_group_tells_is_pushed():
+    """An event is a message without a text; of several users it names all."""
+
+    def event(*users, **more):
+        told = pb.GroupEvent(kind="joined", users=users, version=3, **more)
+        return pb.Delivery(message=pb.Message(id=MESSAGE, chat="g-1", sender=ALICE, event=told))
+
+    one, several = push_of(event(BOB, role="member"), BOB), push_of(event(BOB, ALICE), BOB)
+    assert one.event == GroupEvent(kind="joined", user=str(BOB), role="member")
+    assert several.event == GroupEvent(kind="joined", users=[str(BOB), str(ALICE)])
+    assert (one.text, one.chat) == (frames.UNSET, "g-1")
+    assert push_of(pb.Delivery(newer=pb.Newer(chat="g-1", newest=5)), BOB) == Newer(
+        chat="g-1", newest="5"
+    )
+
+
+def test_parts_of_a_chat_are_pushed():
+    """With the fields of the part, and the version by which a newer one replaces an older."""
+    whole = pb.Group(
+        name="Walks", members=3, role="admin", history="all", created=MESSAGE, avatar="a"
+    )
+    member = pb.Member(user=BOB, role="reader", joined=MESSAGE)
+    parts = [
+        pb.Delivery(chat=pb.ChatPart(chat="g-1", version=number, **part))
+        for number, part in enumerate(({"group": whole}, {"member": member}, {"deleted": True}))
+    ]
+
+    assert [push_of(part, BOB) for part in parts] == [
+        ChatChanged(
+            chat="g-1",
+            part="group",
+            version="0",
+            name="Walks",
+            avatar="a",
+            members=3,
+            role="admin",
+            history="all",
+            created=TIME,
+        ),
+        ChatChanged(
+            chat="g-1", part="member", version="1", user=str(BOB), role="reader", joined=TIME
+        ),
+        ChatChanged(chat="g-1", part="deleted", version="2"),
+    ]
+    assert outdates(parts[2], parts[0])
+    assert not outdates(parts[0], parts[2])
+    assert not outdates(parts[2], parts[1])
 
 
 def test_what_is_not_shown():

@@ -14,6 +14,7 @@ from schemas.codec import CODECS
 from schemas.frames import FRAMES_IN_ARRAY
 from schemas.kinds import CLIENT_FRAMES, SERVER_FRAMES
 from schemas.kinds.changed import Changed
+from schemas.kinds.chat import ChatChanged
 from schemas.kinds.chats import ChatList, Chats, ChatState
 from schemas.kinds.delete import Delete
 from schemas.kinds.digest import Digest, DigestAsk
@@ -21,7 +22,8 @@ from schemas.kinds.edit import Edit
 from schemas.kinds.failed import Failed
 from schemas.kinds.history import History, HistoryMessage, Page, Reactions
 from schemas.kinds.mark import Mark, Receipt
-from schemas.kinds.message import Message, Send
+from schemas.kinds.message import GroupEvent, Message, Send
+from schemas.kinds.newer import Newer
 from schemas.kinds.pins import Pin, Unpin
 from schemas.kinds.reactions import React, Unreact
 from schemas.kinds.refused import Refused
@@ -156,6 +158,40 @@ OUTGOING = [
         emoji="👋",
         for_="me",
     ),
+    Message(
+        n=1,
+        cursor="c",
+        chat="g-1",
+        message="9",
+        sender="1",
+        time="t",
+        key="event.9",
+        event=GroupEvent(kind="joined", users=["2", "3"], role="member", name="Walks"),
+    ),
+    Newer(n=10, cursor="c", chat="g-1", newest="9"),
+    ChatChanged(
+        n=11,
+        cursor="c",
+        chat="g-1",
+        part="group",
+        version="3",
+        name="Walks",
+        avatar="a",
+        members=3,
+        role="admin",
+        history="all",
+        created="t",
+    ),
+    ChatChanged(
+        n=12,
+        cursor="c",
+        chat="g-1",
+        part="member",
+        version="3",
+        user="2",
+        role="reader",
+        joined="t",
+    ),
     Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
     Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
     Failed(n=4, cursor="c", message="9", key="k"),
@@ -175,7 +211,20 @@ OUTGOING = [
                 received="9",
                 others=["2"],
                 newest_message=ITEM,
-            )
+            ),
+            ChatState(
+                chat="g-1",
+                kind="group",
+                newest="9",
+                unread=0,
+                read="9",
+                received="9",
+                name="Walks",
+                avatar="a",
+                members=3,
+                role="owner",
+                version="3",
+            ),
         ],
         after="x",
     ),

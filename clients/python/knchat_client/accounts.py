@@ -56,7 +56,7 @@ class _Gateway(msgspec.Struct):
     gateway: str
 
 
-class _Nothing(msgspec.Struct):
+class Nothing(msgspec.Struct):
     """A 204 has no body."""
 
 
@@ -127,7 +127,7 @@ class Accounts:
 
     async def log_out(self) -> None:
         """Ends this device at the server and forgets its tokens."""
-        await self._authorized("DELETE", "/v1/sessions/current", _Nothing)
+        await self.call("DELETE", "/v1/sessions/current", Nothing)
         self._login = None
         self._tokens.save(None)
 
@@ -153,29 +153,33 @@ class Accounts:
 
     async def gateway(self) -> str:
         """The URL of the gateway that owns this user now."""
-        answer = await self._authorized(
-            "GET", "/v1/gateways", _Gateway, query={"user": self.login.user}
-        )
+        answer = await self.call("GET", "/v1/gateways", _Gateway, query={"user": self.login.user})
         return answer.gateway
 
     async def search(self, text: str, *, limit: int) -> Sequence[Profile]:
         """Users whose name contains the text (3 characters or more)."""
-        answer = await self._authorized(
+        answer = await self.call(
             "GET", "/v1/users", _Users, query={"search": text, "limit": str(limit)}
         )
         return answer.users
 
     async def profiles(self, users: Sequence[str]) -> Sequence[Profile]:
         """The users of these ids, those that exist."""
-        answer = await self._authorized("GET", "/v1/users", _Users, query={"ids": ",".join(users)})
+        answer = await self.call("GET", "/v1/users", _Users, query={"ids": ",".join(users)})
         return answer.users
 
     async def pins(self, chat: str) -> Sequence[PinnedMessage]:
         """The pins of a chat, newest first."""
-        return (await self._authorized("GET", f"/v1/chats/{chat}/pins", _Pins)).pins
+        return (await self.call("GET", f"/v1/chats/{chat}/pins", _Pins)).pins
 
-    async def _authorized(
-        self, method: str, path: str, kind: type[Answer], *, query: Mapping[str, str] | None = None
+    async def call(
+        self,
+        method: str,
+        path: str,
+        kind: type[Answer],
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> Answer:
         """A call in the user's name.
 
@@ -183,12 +187,16 @@ class Accounts:
         """
         login = await self.fresh()
         try:
-            return await self._call(method, path, kind, query=query, token=login.access_token)
+            return await self._call(
+                method, path, kind, query=query, body=body, token=login.access_token
+            )
         except ChatError as error:
             if error.code != "unauthorized":
                 raise
         login = await self.renew(login.access_token)
-        return await self._call(method, path, kind, query=query, token=login.access_token)
+        return await self._call(
+            method, path, kind, query=query, body=body, token=login.access_token
+        )
 
     async def close(self) -> None:
         """Closes connections and the token store."""
@@ -201,7 +209,7 @@ class Accounts:
         path: str,
         kind: type[Answer],
         *,
-        body: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         token: str | None = None,
     ) -> Answer:

@@ -18,6 +18,7 @@ from msgspec import UNSET, UnsetType
 from knchat_client.accounts import Accounts, Profile
 from knchat_client.connection import TIMING, Timing
 from knchat_client.events import Event, Inbox, Replaced
+from knchat_client.groups import Group, Groups, Member
 from knchat_client.position import Counts, Position, Shown
 from knchat_client.protocol import frames
 from knchat_client.protocol.codec import JSON, MSGPACK
@@ -77,6 +78,7 @@ class Client:
         kept = self._tokens.load()
         device = device or (kept.device if kept is not None else f"py-{secrets.token_hex(8)}")
         self._accounts = Accounts(http_url, self._tokens, device=device, timeout_s=timeout_s)
+        self._groups = Groups(self._accounts)
         self._timeout_s = timeout_s
         self._listen = listen
         self._inbox = Inbox(queue)
@@ -341,6 +343,70 @@ class Client:
             frames.Chats(after=UNSET if after is None else after, limit=limit), frames.ChatList
         )
 
+    # ---- groups ----------------------------------------------------------------------------------
+
+    async def create_group(
+        self,
+        name: str,
+        members: Sequence[str] = (),
+        *,
+        history: str = "all",
+        avatar: str | None = None,
+        key: str | None = None,
+    ) -> Group:
+        """A new group that I own, with these users as members (at most 100).
+
+        history: what members see of what was said before they joined: all, or from_join. Call again
+        with the same `key` when the answer was lost.
+        """
+        return await self._groups.create(
+            name, members, history=history, avatar=avatar, key=_key(key)
+        )
+
+    async def group(self, chat: str) -> Group:
+        """A group that I am in. Refused unknown_chat, or not_member when I was in it."""
+        return await self._groups.group(chat)
+
+    async def change_group(
+        self,
+        chat: str,
+        *,
+        version: str,
+        name: str | None = None,
+        avatar: str | None = None,
+        history: str | None = None,
+    ) -> Group:
+        """Changes what is given. Refused stale when the group has another version by now."""
+        return await self._groups.change(chat, version, name=name, avatar=avatar, history=history)
+
+    async def delete_group(self, chat: str) -> None:
+        """Ends a group that I own."""
+        await self._groups.delete(chat)
+
+    async def members(self, chat: str) -> list[Member]:
+        """All members of a group, by their ids."""
+        return await self._groups.members(chat)
+
+    async def add_members(
+        self, chat: str, users: Sequence[str], *, role: str = "member"
+    ) -> list[Member]:
+        """Adds users (at most 100) to a group; those who are in it keep their role."""
+        return await self._groups.add(chat, users, role=role)
+
+    async def set_role(self, chat: str, user: str, role: str) -> Member:
+        """Makes a member owner (in my place), admin, member or reader."""
+        return await self._groups.set_role(chat, user, role)
+
+    async def remove_member(self, chat: str, user: str) -> None:
+        """Takes a user out of a group."""
+        await self._groups.remove(chat, user)
+
+    async def leave_group(self, chat: str) -> None:
+        """Leaves a group. Its owner hands it over before."""
+        await self._groups.remove(chat, self.login.user)
+
+    # ---- the rest of what I ask ------------------------------------------------------------------
+
     async def digest(self, chat: str, *, first: str, last: str) -> frames.Digest:
         """Count and hash of the messages from `first` to `last`, both inclusive, at most 1,024:
         proves that I hold them all.
@@ -392,7 +458,7 @@ class Client:
             return False
         if isinstance(push, frames.Message):
             self._shown.keep(push)
-            if push.sender != self.login.user:
+            if push.sender != self.login.user and isinstance(push.event, UnsetType):
                 self._counts.wrote(push)
         return True
 

@@ -121,6 +121,7 @@ def _sent(push: frames.Message) -> frames.HistoryMessage:
         reactions=[],
         text=push.text,
         reply_to=push.reply_to,
+        event=push.event,
     )
 
 

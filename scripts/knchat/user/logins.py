@@ -222,7 +222,9 @@ def said(message: Message | HistoryMessage) -> str:
     if not isinstance(getattr(message, "deleted", None), str):
         edited = " (edited)" if isinstance(getattr(message, "edited", None), str) else ""
         given = [f" {one.emoji}{one.count}" for one in getattr(message, "reactions", ())]
-        return "".join([shown(message.text), edited, *given])
+        event = getattr(message, "event", None)
+        text = shown(message.text) or (f"({getattr(event, 'kind', 'nothing')})")
+        return "".join([text, edited, *given])
     return "(deleted)"
 
 

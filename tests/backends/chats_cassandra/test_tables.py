@@ -41,6 +41,7 @@ async def test_any_number_may_migrate_at_once(connect, keyspaces):
     )
     assert [table for (table,) in rows] == [
         "chat_buckets",
+        "chat_heads",
         "chat_pins",
         "chat_states",
         "messages",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,7 +74,7 @@ async def test_a_message_larger_than_a_page_comes_alone(ask, event_targets, back
 async def test_a_page_over_http_has_no_such_end(long_ones, event_targets, backends):
     """Only frames are bounded: HTTP answers hold the limit."""
     page = await read_page(
-        backends.chats, event_targets.ALICE, event_targets.CHAT, "after", 0, 40, max_bytes=None
+        backends, event_targets.ALICE, event_targets.CHAT, "after", 0, 40, max_bytes=None
     )
 
     assert ids(page) == long_ones[::-1]
@@ -108,7 +110,12 @@ async def test_no_page_is_larger_than_a_frame_takes(texts, direction, data):
         for n, (text, reply) in enumerate(texts, 1)
     ]
     page = await read_page(
-        _Told(messages), 1, "d-1-2", direction, data.draw(st.integers(0, 41)), 256
+        SimpleNamespace(chats=_Told(messages)),
+        1,
+        "d-1-2",
+        direction,
+        data.draw(st.integers(0, 41)),
+        256,
     )
 
     if len(page.messages) > 1:

@@ -218,6 +218,70 @@ class ChangeFrame(ClientFrame, kw_only=True, frozen=True):
     key: Key
 
 
+# Of schemas/kinds/chat.py.
+
+
+class ChatChanged(Push, tag="chat", kw_only=True):
+    """A part of a chat as it is now; of two the one with the greater version counts.
+
+    group: name, avatar?, members, role (mine), history, created. member: user, role, joined.
+    deleted: the chat is mine no longer.
+    """
+
+    chat: str
+    part: str
+    version: str
+    name: str | UnsetType = UNSET
+    avatar: str | UnsetType = UNSET
+    members: int | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    history: str | UnsetType = UNSET
+    created: str | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    joined: str | UnsetType = UNSET
+
+
+# Of schemas/kinds/message.py.
+
+
+class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
+    """A message: exactly one of chat and to, exactly one of text and file."""
+
+    key: Key
+    chat: Chat | UnsetType = UNSET
+    to: Id | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    file: str | UnsetType = UNSET
+    reply_to: Id | UnsetType = UNSET
+
+
+class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """What a group tells of itself: a message without a text, which counts as read.
+
+    `user`: whom it is about; `users` where it is about several.
+    """
+
+    kind: str
+    user: str | UnsetType = UNSET
+    users: list[str] | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+
+class Message(Push, tag="message", kw_only=True):
+    """A new message. `device` is set on the sender's own devices only."""
+
+    chat: str
+    message: str
+    sender: str
+    time: str
+    key: str
+    text: str | UnsetType = UNSET
+    reply_to: str | UnsetType = UNSET
+    device: str | UnsetType = UNSET
+    event: GroupEvent | UnsetType = UNSET
+
+
 # Of schemas/kinds/history.py.
 
 
@@ -257,6 +321,7 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     reply_to: str | UnsetType = UNSET
     edited: str | UnsetType = UNSET
     deleted: str | UnsetType = UNSET
+    event: GroupEvent | UnsetType = UNSET
 
 
 class Page(ServerFrame, tag="page", kw_only=True):
@@ -283,7 +348,10 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
 
 
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """One of the user's chats: its newest id, the watermarks, and how many messages are unread."""
+    """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
+
+    name, avatar, members, role and version are those of a group.
+    """
 
     chat: str
     kind: str
@@ -293,6 +361,11 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     received: str
     others: list[str] | UnsetType = UNSET
     newest_message: HistoryMessage | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    avatar: str | UnsetType = UNSET
+    members: int | UnsetType = UNSET
+    role: str | UnsetType = UNSET
+    version: str | UnsetType = UNSET
 
 
 class ChatList(ServerFrame, tag="chats", kw_only=True):
@@ -331,33 +404,6 @@ class Digest(ServerFrame, tag="digest", kw_only=True):
 
     count: int
     hash: str
-
-
-# Of schemas/kinds/message.py.
-
-
-class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
-    """A message: exactly one of chat and to, exactly one of text and file."""
-
-    key: Key
-    chat: Chat | UnsetType = UNSET
-    to: Id | UnsetType = UNSET
-    text: str | UnsetType = UNSET
-    file: str | UnsetType = UNSET
-    reply_to: Id | UnsetType = UNSET
-
-
-class Message(Push, tag="message", kw_only=True):
-    """A new message. `device` is set on the sender's own devices only."""
-
-    chat: str
-    message: str
-    sender: str
-    time: str
-    key: str
-    text: str | UnsetType = UNSET
-    reply_to: str | UnsetType = UNSET
-    device: str | UnsetType = UNSET
 
 
 # Of schemas/kinds/edit.py.
@@ -399,6 +445,16 @@ class Receipt(Push, tag="receipt", kw_only=True):
     user: str
     received: str | UnsetType = UNSET
     read: str | UnsetType = UNSET
+
+
+# Of schemas/kinds/newer.py.
+
+
+class Newer(Push, tag="newer", kw_only=True):
+    """A large group has messages up to `newest`: ask for its history."""
+
+    chat: str
+    newest: str
 
 
 # Of schemas/kinds/pins.py.
@@ -499,6 +555,8 @@ SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = {
     "message": Message,
     "receipt": Receipt,
     "changed": Changed,
+    "newer": Newer,
+    "chat": ChatChanged,
     "unread": Unread,
     "refused": Refused,
     "failed": Failed,

@@ -1,0 +1,170 @@
+"""What a command in a group does: whether its user may, and which members are told what.
+
+`send` asks, with the roster that it has. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from functions.domain.group_events import key_of
+from schemas import chat_pb2 as pb
+from schemas.commands import spec_of
+from schemas.errors import Refused
+from schemas.ids import UserId
+
+if TYPE_CHECKING:
+    from backends.groups import Group, Member, Roster
+
+MAX_WITH_BODY: Final = 1_000
+"""Members up to which each is told the message; of a larger group each is told that there is
+one.
+"""
+MAX_WITH_RECEIPTS: Final = 32
+"""Members up to which each is told how far the others have read."""
+
+
+_FOR_READERS: Final = frozenset({"mark"})
+_FOR_ADMINS: Final = frozenset({"pin", "unpin"})
+
+
+class GroupView(NamedTuple):
+    """A group as one of its members has it."""
+
+    roster: Roster
+    member: Member
+
+    @property
+    def is_admin(self) -> bool:
+        """The owner is one too."""
+        return self.member.role in {"admin", "owner"}
+
+    def seeing(self, message: int) -> list[UserId]:
+        """The members who may see what has this id: history shows them the same."""
+        return _seeing(message, self.roster)
+
+    def told(self, command: pb.Command, users: Sequence[UserId]) -> list[pb.Delivery]:
+        """What these members are told of an accepted command."""
+        body, deliver = command.WhichOneof("body"), spec_of(command).deliver
+        if body == "send":
+            return _message(command, deliver(command, []), self.roster)
+        if body == "mark" and len(self.roster.members) > MAX_WITH_RECEIPTS:
+            return [deliver(command, [self.member.user])]
+        if body == "mark":
+            return [deliver(command, list(self.roster.members))]
+        return [deliver(command, users)]
+
+
+def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> GroupView:
+    """The group as the command's user has it, who may do this in it.
+
+    `roster` None: there is no such group. Raises Refused: unknown_chat to strangers, not_member to
+    who was in it, forbidden to who lacks the role, unknown_message for what was there before the
+    user.
+    """
+    user = UserId(command.user)
+    member = None if roster is None else roster.members.get(user)
+    if roster is None or member is None:
+        if was_member:
+            raise Refused("not_member", "you are in this group no longer", field="chat")
+        raise Refused("unknown_chat", "no such chat", field="chat")
+    view = GroupView(roster, member)
+    body = command.WhichOneof("body") or ""
+    is_own = body in _FOR_READERS or (body == "delete" and command.delete.for_me)
+    if member.role == "reader" and not is_own:
+        raise Refused("forbidden", "you may read this group, not write to it", field="chat")
+    if body in _FOR_ADMINS and not view.is_admin:
+        raise Refused("forbidden", "only admins and the owner may pin", field="chat")
+    message = getattr(getattr(command, body, None), "message", 0)
+    if message and roster.group.history == "from_join" and message < member.joined:
+        raise Refused("unknown_message", "no such message", field="message")
+    return view
+
+
+def told_of_event(command: pb.Command, roster: Roster | None) -> list[pb.Delivery]:
+    """What a change of the group tells: the event as a message, and the group as it is now, to all
+    members; to those whom it is about, what became of their membership.
+
+    The roster is of the change's version or a later one, so whatever is told twice, or late, is
+    the newest.
+    """
+    event = command.group_event
+    if roster is None:
+        return []
+    group, members = roster.group, roster.members
+    told = []
+    if event.kind != "deleted":
+        message = pb.Message(
+            id=command.id,
+            chat=command.chat,
+            sender=command.user,
+            key=key_of(command.id),
+            device=command.device,
+            event=event,
+        )
+        told = _message(command, pb.Delivery(message=message), roster)
+    by_role: dict[str, list[int]] = {}
+    for user, member in members.items():
+        by_role.setdefault(member.role, []).append(user)
+    told += [
+        pb.Delivery(users=users, chat=group_part(group, role)) for role, users in by_role.items()
+    ]
+    gone = []
+    for user in map(UserId, event.users):
+        found = members.get(user)
+        if found is None:
+            gone.append(user)
+        else:
+            told.append(pb.Delivery(users=[user], chat=_member_part(group, found)))
+    if gone:
+        deleted = pb.ChatPart(chat=group.chat, version=group.version, deleted=True)
+        told.append(pb.Delivery(users=gone, chat=deleted))
+    return told
+
+
+def _message(command: pb.Command, whole: pb.Delivery, roster: Roster) -> list[pb.Delivery]:
+    """The message for all who may see it; above MAX_WITH_BODY members for its sender alone, and
+    for the others that it is there.
+    """
+    users = _seeing(command.id, roster)
+    if len(roster.members) <= MAX_WITH_BODY:
+        whole.users.extend(users)
+        return [whole]
+    others = [user for user in users if user != command.user]
+    newer = pb.Newer(chat=command.chat, newest=command.id)
+    told = [pb.Delivery(users=others, newer=newer)]
+    if command.user in roster.members:
+        whole.users.append(command.user)
+        told.append(whole)
+    return told
+
+
+def _seeing(message: int, roster: Roster) -> list[UserId]:
+    if roster.group.history == "all":
+        return list(roster.members)
+    return [user for user, member in roster.members.items() if member.joined <= message]
+
+
+def group_part(group: Group, role: str) -> pb.ChatPart:
+    """The group as it is now, for a member with this role."""
+    return pb.ChatPart(
+        chat=group.chat,
+        version=group.version,
+        group=pb.Group(
+            name=group.name,
+            avatar=group.avatar,
+            members=group.members,
+            role=role,
+            history=group.history,
+            created=group.created,
+        ),
+    )
+
+
+def _member_part(group: Group, member: Member) -> pb.ChatPart:
+    return pb.ChatPart(
+        chat=group.chat,
+        version=member.version,
+        member=pb.Member(user=member.user, role=member.role, joined=member.joined),
+    )
