@@ -113,6 +113,13 @@ class Backends:
                 return self._log
 
     @property
+    def ephemeral_appends(self) -> LogProducer:
+        """Where gateways append what they tell each other: to partitions that they name, which a
+        sink does not take.
+        """
+        return self._log if self.settings.log == "embedded" else self._kafka
+
+    @property
     def reads(self) -> LogReader:
         """Where topics are read."""
         return self._log if self.settings.log == "embedded" else self._kafka

@@ -106,6 +106,7 @@ class Gateway:
             assignment.announce(),
             assignment.hand_over(),
             assignment.watch_epoch(),
+            *context.presence.parts(),
         )
         # Last: others give up what this gateway gets.
         (self._joining,) = parts.start(assignment.join())

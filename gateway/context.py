@@ -16,6 +16,7 @@ from gateway.deliveries.resume import Resume
 from gateway.partitions.assignment import PartitionAssignment
 from gateway.partitions.history_lag import HistoryLag
 from gateway.partitions.stall_detector import StallDetector
+from gateway.presence.service import PresenceService
 from gateway.publishing.coalescer import Coalescer
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
@@ -49,6 +50,7 @@ class GatewayContext:
     assignment: PartitionAssignment
     stall_detector: StallDetector
     history_lag: HistoryLag
+    presence: PresenceService
     public_keys: PublicKeys
     partitions: int
     """Of chat-deliveries."""
@@ -88,6 +90,7 @@ class GatewayContext:
         self.publisher.tick(now_s)
         self.queries.tick(now_s)
         self.publish_coalesced(now_s)
+        self.presence.tick(now_s)
         gauge("knchat_sessions", self.hub.connections)
 
     def run_timers(self, now_s: float) -> None:
@@ -102,3 +105,4 @@ class GatewayContext:
         self.feed.forget(now_ms)
         self.revocations.forget(now_ms)
         self.hub.forget(now_s)
+        self.presence.forget(now_s)

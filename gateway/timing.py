@@ -28,6 +28,8 @@ class Timing:
     After that the outcome is unknown, and clients repeat with their keys.
     """
     cleanup_interval_s: float = 60.0
+    offline_after_s: float = 10.0
+    """A user who comes back within this was never away, for those who watch."""
     endings_interval_s: float = 2.0
     """How often the database is asked for log-ins that have ended."""
     owners_interval_s: float = 0.5

@@ -16,6 +16,8 @@ from gateway.deliveries.resume import Resume
 from gateway.partitions.assignment import PartitionAssignment
 from gateway.partitions.history_lag import HistoryLag
 from gateway.partitions.stall_detector import StallDetector
+from gateway.presence.service import PresenceService
+from gateway.presence.visibility import AllSee
 from gateway.publishing.coalescer import Coalescer
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
@@ -59,6 +61,17 @@ def make_context(
         apart_s=apart_s,
         clock=clock.elapsed_s,
     )
+    presence = PresenceService(
+        hub,
+        backends.ephemeral_appends,
+        backends.cache,
+        AllSee(),
+        partitions=settings.delivery_partitions,
+        served=lambda: assignment.served(),  # noqa: PLW0108 - it is made below
+        clock=clock,
+        call_soon=_call_soon,
+        offline_after_s=timing.offline_after_s,
+    )
     stall_detector = StallDetector(partial(hub.close_all, close.STALLED), clock=clock.elapsed_s)
     reader = DeliveryReader(
         backends.reads,
@@ -67,12 +80,24 @@ def make_context(
         hub,
         message_ids,
         publisher.on_command_failed,
+        presence.on_answer,
         ring_bytes=settings.ring_bytes,
         ring_s=settings.ring_s,
         token_s=settings.token_s,
         clock=clock,
         beat=stall_detector.beat,
         event_keys=settings.event_keys,
+    )
+    assignment = PartitionAssignment(
+        backends.reads,
+        backends.owners,
+        hub,
+        reader,
+        partitions=settings.delivery_partitions,
+        name=name,
+        url=url,
+        clock=clock,
+        timing=timing,
     )
     return GatewayContext(
         hub=hub,
@@ -91,19 +116,10 @@ def make_context(
         coalescer=Coalescer(),
         delivery_reader=reader,
         resume=Resume(backends.reads, feed, reader, records=settings.resume_records),
-        assignment=PartitionAssignment(
-            backends.reads,
-            backends.owners,
-            hub,
-            reader,
-            partitions=settings.delivery_partitions,
-            name=name,
-            url=url,
-            clock=clock,
-            timing=timing,
-        ),
+        assignment=assignment,
         stall_detector=stall_detector,
         history_lag=HistoryLag(backends.reads, clock=clock),
+        presence=presence,
         public_keys=backends.public_keys,
         partitions=settings.delivery_partitions,
         rules=Rules(

@@ -366,20 +366,66 @@ class Answers(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("session", "re", "page", "chats", "digest", "refused")
+    __slots__ = ("session", "re", "page", "chats", "digest", "refused", "typing", "presences", "watching")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RE_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
     CHATS_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    TYPING_FIELD_NUMBER: _ClassVar[int]
+    PRESENCES_FIELD_NUMBER: _ClassVar[int]
+    WATCHING_FIELD_NUMBER: _ClassVar[int]
     session: str
     re: int
     page: Page
     chats: ChatStates
     digest: Digest
     refused: QueryRefused
-    def __init__(self, session: _Optional[str] = ..., re: _Optional[int] = ..., page: _Optional[_Union[Page, _Mapping]] = ..., chats: _Optional[_Union[ChatStates, _Mapping]] = ..., digest: _Optional[_Union[Digest, _Mapping]] = ..., refused: _Optional[_Union[QueryRefused, _Mapping]] = ...) -> None: ...
+    typing: Typing
+    presences: Presences
+    watching: Watching
+    def __init__(self, session: _Optional[str] = ..., re: _Optional[int] = ..., page: _Optional[_Union[Page, _Mapping]] = ..., chats: _Optional[_Union[ChatStates, _Mapping]] = ..., digest: _Optional[_Union[Digest, _Mapping]] = ..., refused: _Optional[_Union[QueryRefused, _Mapping]] = ..., typing: _Optional[_Union[Typing, _Mapping]] = ..., presences: _Optional[_Union[Presences, _Mapping]] = ..., watching: _Optional[_Union[Watching, _Mapping]] = ...) -> None: ...
+
+class Typing(_message.Message):
+    __slots__ = ("users", "chat", "user")
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    users: _containers.RepeatedScalarFieldContainer[int]
+    chat: str
+    user: int
+    def __init__(self, users: _Optional[_Iterable[int]] = ..., chat: _Optional[str] = ..., user: _Optional[int] = ...) -> None: ...
+
+class Watching(_message.Message):
+    __slots__ = ("gateway", "partition", "users")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    partition: int
+    users: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, gateway: _Optional[str] = ..., partition: _Optional[int] = ..., users: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Presences(_message.Message):
+    __slots__ = ("gateway", "presences")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCES_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    presences: _containers.RepeatedCompositeFieldContainer[Presence]
+    def __init__(self, gateway: _Optional[str] = ..., presences: _Optional[_Iterable[_Union[Presence, _Mapping]]] = ...) -> None: ...
+
+class Presence(_message.Message):
+    __slots__ = ("user", "state", "text", "seen_ms")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_MS_FIELD_NUMBER: _ClassVar[int]
+    user: int
+    state: str
+    text: str
+    seen_ms: int
+    def __init__(self, user: _Optional[int] = ..., state: _Optional[str] = ..., text: _Optional[str] = ..., seen_ms: _Optional[int] = ...) -> None: ...
 
 class Page(_message.Message):
     __slots__ = ("chat", "messages", "more_before", "more_after")

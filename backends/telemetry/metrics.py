@@ -171,6 +171,25 @@ METRICS: Final[dict[str, Metric]] = {
             "sessions that said too much at once, and are read on a moment later",
         ),
         Metric(
+            "knchat_watched_users",
+            "gauge",
+            "users",
+            "users of this gateway whose presence is watched by some gateway",
+        ),
+        Metric(
+            "knchat_presence_pushes_total",
+            "counter",
+            "pushes",
+            "presence pushes to sessions that watch",
+        ),
+        Metric(
+            "knchat_ephemeral_dropped_total",
+            "counter",
+            "drops",
+            "typing and presence not told: log, cache or privacy unavailable, too_many, late",
+            ("why",),
+        ),
+        Metric(
             "knchat_turned_away_total",
             "counter",
             "requests",

@@ -50,6 +50,7 @@ class DeliveryReader:
         hub: Hub,
         message_ids: MessageIds,
         on_command_failed: Callable[[int, str], None],
+        on_ephemeral: Callable[[pb.Answer, int], None],
         *,
         ring_bytes: int,
         ring_s: int,
@@ -59,8 +60,9 @@ class DeliveryReader:
         retry_delay_s: float = RETRY_DELAY_S,
         event_keys: Sequence[bytes] = (),
     ) -> None:
-        """`on_command_failed` gets user and key of each command that failed; `beat` is called
-        before anything is pushed.
+        """`on_command_failed` gets user and key of each command that failed, `on_ephemeral` what
+        gateways tell each other, and since when (Unix milliseconds) the log has it; `beat` is
+        called before anything is pushed.
 
         With event keys only what is signed under one of them is believed: else any writer of the
         topic could speak for any user.
@@ -71,6 +73,7 @@ class DeliveryReader:
         self._hub = hub
         self._message_ids = message_ids
         self._on_command_failed = on_command_failed
+        self._on_ephemeral = on_ephemeral
         self._ring_bytes = ring_bytes
         self._ring_s = ring_s
         self._clock = clock
@@ -283,7 +286,9 @@ class DeliveryReader:
             record = self.record(stored, ANSWERS_GIVEN, traced=True)
             with record.span(SESSION_DELIVERIES):
                 for answer in parse(record.data, pb.Answers).answers:
-                    if (
+                    if not answer.session:
+                        self._on_ephemeral(answer, record.at_ms)
+                    elif (
                         self._hub.has_session(answer.session)
                         and (frame := answer_of(answer)) is not None
                     ):

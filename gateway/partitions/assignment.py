@@ -92,6 +92,10 @@ class PartitionAssignment:
         """Whether this partition's users may be let in now."""
         return self._table.is_served(partition)
 
+    def served(self) -> frozenset[int]:
+        """All these partitions."""
+        return self._table.of(State.SERVED, State.ANNOUNCED)
+
     async def url_of_owner(self, partition: int) -> str | None:
         """None: it is served here. Else the whole URL of the gateway that owns the partition.
 

@@ -19,6 +19,7 @@ from gateway.publishing.idempotency import Outcome
 from gateway.sessions import close
 from gateway.sessions.close import Close
 from gateway.sessions.effects import (
+    ActNow,
     Authenticate,
     Coalesce,
     Effect,
@@ -44,6 +45,7 @@ from schemas.kinds.kind import CommandSpec
 
 if TYPE_CHECKING:
     from gateway.context import GatewayContext
+    from gateway.presence.watchers import Watcher
 
 STUCK_TIMEOUT_S: Final = 30.0
 
@@ -61,6 +63,7 @@ class ClientConnection:
         "session",
         "socket",
         "timer_tick",
+        "watcher",
     )
 
     def __init__(self, context: GatewayContext, codec: Codec) -> None:
@@ -70,6 +73,8 @@ class ClientConnection:
         self.arrival = 0
         """The order in which the WebSockets of this gateway were opened."""
         self.timer_tick = -1
+        self.watcher: Watcher | None = None
+        """What it watches; `gateway.presence.watchers` sets it."""
         self.position: Position | None = None
         """What is to be pushed next, while it is behind.
 
@@ -143,6 +148,8 @@ class ClientConnection:
                 )
             case Coalesce():
                 self._coalesce(effect.kind, effect.command, effect.re)
+            case ActNow():
+                self._act_now(effect)
             case PauseReading():
                 count("knchat_read_pauses_total")
                 self.socket.pause(effect.seconds)
@@ -220,6 +227,17 @@ class ClientConnection:
         except ChatError as error:
             on_published(error)
 
+    def _act_now(self, effect: ActNow) -> None:
+        re = effect.frame.id
+        try:
+            ok = self.context.presence.act(self, effect.kind, effect.frame)
+        except ChatError as error:
+            self.send(error_of(error, re))
+        else:
+            if ok is not None and not isinstance(re, UnsetType):
+                ok.re = re
+                self.send(ok)
+
     def _on_query_failed(self, question: int, error: ChatError) -> None:
         if (re := self.session.pop_question(question)) is not None:
             self.send(error_of(error, re))
@@ -241,6 +259,24 @@ class ClientConnection:
         socket.send(session.push(frame, (offset, index + 1)), text=session.codec.text)
         session.cursor_s = self.context.timers.now_s
         self.context.pushed += 1
+
+    def push_ephemeral(self, told: Sequence[frames.ServerFrame]) -> bool:
+        """Pushes what holds for a moment, at most FRAMES_IN_ARRAY, as one message.
+
+        False, and it is not: the session is in the background, behind, or something waits for it
+        already (design.md D10).
+        """
+        session, socket = self.session, self.socket
+        if (
+            session.phase is not Phase.OPEN
+            or session.background
+            or self.position is not None
+            or socket.buffered_bytes
+        ):
+            return False
+        encode = session.codec.encode
+        socket.send(session.codec.array([encode(frame) for frame in told]), text=session.codec.text)
+        return True
 
     def start_at(self, position: Position, behind: Behind | None) -> None:
         """Is behind from this position on, or already by what the replay buffer no longer holds."""

@@ -11,7 +11,7 @@ from gateway.sessions.close import Close
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.errors import ChatError
-from schemas.kinds.kind import CommandSpec
+from schemas.kinds.kind import CommandSpec, EphemeralSpec
 
 Re = int | UnsetType
 
@@ -67,6 +67,13 @@ class Query(Struct, frozen=True):
     query: pb.Query
 
 
+class ActNow(Struct, frozen=True):
+    """Do what this frame asks for, which holds for a moment, and reply."""
+
+    kind: EphemeralSpec[Any, Any]
+    frame: frames.ClientFrame
+
+
 Effect = (
     SendFrame
     | Close
@@ -77,6 +84,7 @@ Effect = (
     | Publish
     | Coalesce
     | Query
+    | ActNow
 )
 
 

@@ -144,6 +144,7 @@ def _admit(connection: ClientConnection, hello: frames.Hello, checked: _Checked)
     connection.start_at(position, behind)
     if (refusal := context.hub.register(connection, now_s)) is not None:
         return refusal
+    context.presence.on_arrived(connection)
     connection.schedule()
     connection.socket.trust()
     connection.send(

@@ -55,6 +55,7 @@ class Hub:
         self._by_user: dict[int, tuple[ClientConnection, ...]] = {}
         self._by_partition: dict[int, dict[ClientConnection, None]] = {}
         self._budgets: dict[int, Bucket] = {}
+        self._departed: list[ClientConnection] = []
         self.closing = 0
         """What is being done to many connections, some in each turn of the event loop."""
 
@@ -146,6 +147,7 @@ class Hub:
         session.phase = Phase.CLOSED
         self._connections.discard(connection)
         if self._by_id.pop(session.id, None) is not None:
+            self._departed.append(connection)
             user = session.claims.user
             others = tuple(other for other in self._by_user[user] if other is not connection)
             if others:
@@ -156,6 +158,11 @@ class Hub:
             del there[connection]
             if not there:
                 del self._by_partition[session.partition]
+
+    def pop_departed(self) -> Sequence[ClientConnection]:
+        """Those that had said hello and were removed since the last call."""
+        departed, self._departed = self._departed, []
+        return departed
 
     def forget(self, now_s: float) -> None:
         """Called now and then: forgets full budgets of users who have left."""

@@ -19,6 +19,7 @@ from backends.telemetry.metrics import count
 from gateway.sessions import close
 from gateway.sessions.close import Close
 from gateway.sessions.effects import (
+    ActNow,
     Authenticate,
     Coalesce,
     Effect,
@@ -38,7 +39,7 @@ from schemas.codec import Codec
 from schemas.commands import query_of
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.ids import UserId, time_text
-from schemas.kinds import COMMANDS, COSTS, QUESTIONS, WAKING
+from schemas.kinds import COMMANDS, COSTS, EPHEMERALS, QUESTIONS, WAKING
 from schemas.kinds.kind import QuestionSpec
 from schemas.lenient import BadFrame, Part, UnknownType, Unparsable
 from schemas.tokens import Claims
@@ -90,6 +91,7 @@ class Session:
         "_rules",
         "_warn_s",
         "_warned",
+        "active_s",
         "background",
         "budget",
         "claims",
@@ -125,6 +127,8 @@ class Session:
         """The newest cursor it has, since `cursor_s`."""
         self.cursor_s = now_s
         self.last_activity_s = now_s
+        self.active_s = now_s
+        """When its user last did something: pings and new tokens are the client's own doing."""
         self.expires_s = now_s + rules.hello_timeout_s
         """When it ends unless it shows a token, or a newer one, before."""
         self.pinged = False
@@ -259,12 +263,17 @@ class Session:
         if units > 1:
             self._heavy += units - 1
         if (kind := COMMANDS.get(type(frame))) is not None:
+            self.active_s = now_s
             command = kind.command(
                 frame, self.claims.user, self.claims.device, self._rules.text_bytes
             )
             return (Coalesce if kind.watermarks else Publish)(kind, command, frame.id)
         if (question := QUESTIONS.get(type(frame))) is not None:
+            self.active_s = now_s
             return self._ask(question, frame, now_s, now_ms)
+        if (ephemeral := EPHEMERALS.get(type(frame))) is not None:
+            self.active_s = now_s
+            return ActNow(ephemeral, frame)
         match frame:
             case frames.Refresh():
                 return RefreshToken(frame.token, frame.id)
@@ -316,6 +325,7 @@ class Session:
         self.background = background
         self.cursor_position = position
         self.cursor_s = now_s
+        self.active_s = now_s
         self._cursor_start = f"{epoch}.{partition}."
         self.renew(claims, now_s=now_s, now_ms=now_ms)
 

@@ -21,15 +21,18 @@ from schemas.kinds import (
     edit,
     failed,
     history,
+    is_typing,
     mark,
     message,
     newer,
     pins,
+    presence,
     reactions,
     refused,
     unread,
+    watch,
 )
-from schemas.kinds.kind import CommandSpec, Kind, PushSpec, QuestionSpec
+from schemas.kinds.kind import CommandSpec, EphemeralSpec, Kind, PushSpec, QuestionSpec
 
 KINDS: Final[tuple[Kind, ...]] = (
     message.KIND,
@@ -49,11 +52,16 @@ KINDS: Final[tuple[Kind, ...]] = (
     history.KIND,
     chats.KIND,
     digest.KIND,
+    is_typing.KIND,
+    watch.WATCH,
+    watch.UNWATCH,
+    presence.KIND,
 )
 
 _COMMANDS: Final = [kind.command for kind in KINDS if kind.command is not None]
 _QUESTIONS: Final = [kind.question for kind in KINDS if kind.question is not None]
 _PUSHES: Final = [kind.push for kind in KINDS if kind.push is not None]
+_EPHEMERALS: Final = [kind.ephemeral for kind in KINDS if kind.ephemeral is not None]
 
 COMMANDS: Final[Mapping[type[ClientFrame], CommandSpec[Any, Any]]] = {
     command.frame: command for command in _COMMANDS
@@ -75,6 +83,12 @@ ANSWER_BODIES: Final[Mapping[str | None, QuestionSpec[Any, Any]]] = {
     question.answer: question for question in _QUESTIONS
 }
 PUSH_BODIES: Final[Mapping[str | None, PushSpec[Any]]] = {push.body: push for push in _PUSHES}
+EPHEMERALS: Final[Mapping[type[ClientFrame], EphemeralSpec[Any, Any]]] = {
+    ephemeral.frame: ephemeral for ephemeral in _EPHEMERALS
+}
+TOLD_BODIES: Final[Mapping[str | None, EphemeralSpec[Any, Any]]] = {
+    ephemeral.body: ephemeral for ephemeral in _EPHEMERALS if ephemeral.body
+}
 WAKING: Final[frozenset[type[Push]]] = frozenset(push.frame for push in _PUSHES if push.wakes)
 """All that a background session gets."""
 
@@ -84,13 +98,14 @@ def _by_name(*kinds: type[ClientFrame | ServerFrame]) -> dict[str, Any]:
 
 
 CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = _by_name(
-    *frames.OF_CLIENTS, *COMMANDS, *QUESTIONS
+    *frames.OF_CLIENTS, *COMMANDS, *QUESTIONS, *EPHEMERALS
 )
 """What a client may send, by its `type`."""
 SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = _by_name(
     *frames.OF_SERVERS,
     *(push.frame for push in _PUSHES),
     *(question.reply for question in _QUESTIONS),
+    *(ephemeral.push for ephemeral in _EPHEMERALS if ephemeral.push is not None),
 )
 """What the gateway may send, by its `type`."""
 FEATURES: Final = sorted(CLIENT_FRAMES.keys() - {"hello"})
@@ -102,4 +117,5 @@ COSTS: Final[Mapping[type[ClientFrame], Cost]] = {
     frames.Ping: costs.FREE,
     **{command.frame: command.cost for command in _COMMANDS},
     **{question.frame: question.cost for question in _QUESTIONS},
+    **{ephemeral.frame: ephemeral.cost for ephemeral in _EPHEMERALS},
 }

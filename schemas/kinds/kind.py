@@ -1,4 +1,5 @@
-"""What the table of kinds says of each: what a client asks for, what devices are told, or both.
+"""What the table of kinds says of each: what a client asks for, what devices are told, or both; and
+what holds for a moment only.
 
 A kind's own file fills these in, `KINDS` lists them, and all code that depends on the kind reads
 that table: the gateway's sessions, `send`, `persist`, `history` and the audit. Structs, since a
@@ -8,7 +9,7 @@ cold start makes a dataclass ten times slower.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -115,9 +116,54 @@ class PushSpec(Struct, Generic[Body], frozen=True, kw_only=True):
     """Fields that only move forward, as told too: a push that moves none is left out."""
 
 
+class Speaker(Protocol):
+    """What a session may do with a frame that holds for a moment. All of it is best effort."""
+
+    @property
+    def user(self) -> UserId:
+        """The session's."""
+        ...
+
+    def tell(self, users: Sequence[UserId], told: pb.Answer, *, about: str) -> None:
+        """Tells all sessions of these users, as far as they may see this one; about the same at
+        most once in two seconds.
+        """
+        ...
+
+    def watch(self, users: Sequence[UserId]) -> None:
+        """Is told from now on how these users are. Raises Refused too_many."""
+        ...
+
+    def unwatch(self, users: Sequence[UserId]) -> None:
+        """Is not told any more."""
+        ...
+
+    def declare(self, state: str, text: str) -> None:
+        """How this session's user wants to be shown, on whichever device; the last word counts."""
+        ...
+
+
+class EphemeralSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
+    """What holds for a moment: it is in no history and has no cursor, and losing it is no error."""
+
+    frame: type[Frame]
+    cost: Cost
+    act: Callable[[Frame, Speaker], Ok | None]
+    """Acts at once. Returns the reply to a frame with an `id`. Raises Malformed or Refused, shown
+    as `error`.
+    """
+    push: type[ServerFrame] | None = None
+    """What others are told of it."""
+    body: str = ""
+    """The name in the oneof of `Answer` of what `act` tells users, if it does."""
+    show: Callable[[Body], ServerFrame] | None = None
+    """The push of that."""
+
+
 class Kind(Struct, frozen=True, kw_only=True):
     """One kind of message or question."""
 
     command: CommandSpec[Any, Any] | None = None
     question: QuestionSpec[Any, Any] | None = None
     push: PushSpec[Any] | None = None
+    ephemeral: EphemeralSpec[Any, Any] | None = None

@@ -117,6 +117,8 @@ def tasks(flooder: User) -> dict[str, dict[str, Any]]:
         "to": "9223372036854775807",
         "limit": 256,
         "token": flooder.token,
+        "users": [flooder.user],
+        "state": "busy",
     }
     for tag, kind in CLIENT_FRAMES.items():
         if tag != "hello":

@@ -33,15 +33,15 @@ locals {
       }
       group = { "*" = ["Describe"], audit = ["Read"] }
     }
-    # Gateways read deliveries and write nothing here: commands and questions go by the sinks. They
-    # look since when history's oldest outcome waits.
+    # Gateways read deliveries, and write what they tell each other of typing and presence: commands
+    # and questions go by the sinks. They look since when history's oldest outcome waits.
     kn-chat-gateway = {
       topic = {
         "chat-*"             = ["Describe"]
         chat-messages        = ["Read"]
         chat-history-retries = ["Read"]
         chat-deliveries      = ["Read", "DescribeConfigs"]
-        session-deliveries   = ["Describe", "Read", "DescribeConfigs"]
+        session-deliveries   = ["Describe", "Read", "Write", "DescribeConfigs"]
       }
       group = { "*" = ["Describe"], gateways = ["Read", "Delete"] }
     }

@@ -21,13 +21,16 @@ from schemas.kinds.digest import Digest, DigestAsk
 from schemas.kinds.edit import Edit
 from schemas.kinds.failed import Failed
 from schemas.kinds.history import History, HistoryMessage, Page, Reactions
+from schemas.kinds.is_typing import IsTyping, Typing
 from schemas.kinds.mark import Mark, Receipt
 from schemas.kinds.message import GroupEvent, Message, Send
 from schemas.kinds.newer import Newer
 from schemas.kinds.pins import Pin, Unpin
+from schemas.kinds.presence import Declare, Presence
 from schemas.kinds.reactions import React, Unreact
 from schemas.kinds.refused import Refused
 from schemas.kinds.unread import Unread
+from schemas.kinds.watch import Unwatch, Watch
 from schemas.lenient import Unparsable
 from tests.schemas.codecs import BINARY, BOTH, PACK, TEXT
 
@@ -91,6 +94,15 @@ INCOMING = st.one_of(
     ),
     st.builds(Chats, id=NUMBER, after=unset_or(VALID_TEXT), limit=st.integers(1, 256)),
     st.builds(DigestAsk, chat=st.just("g-1"), id=NUMBER, from_=IDS, to=IDS),
+    st.builds(Typing, chat=st.just("g-1"), id=NUMBER),
+    st.builds(Watch, users=st.lists(IDS, max_size=3), id=NUMBER),
+    st.builds(Unwatch, users=st.lists(IDS, max_size=3), id=NUMBER),
+    st.builds(
+        Declare,
+        state=st.sampled_from(["online", "away", "busy", "invisible"]),
+        text=st.text(st.characters(codec="utf-8"), max_size=128),
+        id=NUMBER,
+    ),
     st.builds(frames.Refresh, token=VALID_TEXT, id=NUMBER),
     st.builds(frames.Ping, id=NUMBER),
 )
@@ -229,6 +241,8 @@ OUTGOING = [
         after="x",
     ),
     Digest(re=1, count=3, hash="0123456789abcdef"),
+    IsTyping(chat="d-1-2", user="2"),
+    Presence(user="2", state="offline", text="away", last_seen="t"),
     frames.Moved(url="ws://127.0.0.1:1/v1/socket"),
     frames.Drain(reconnect_after_ms=100, url="ws://127.0.0.1:1/v1/socket"),
     frames.Expiring(at="t"),
@@ -270,6 +284,10 @@ def test_every_frame_is_covered_here():
         "history",
         "chats",
         "digest",
+        "typing",
+        "watch",
+        "unwatch",
+        "presence",
         "refresh",
         "ping",
     } == CLIENT_FRAMES.keys()

@@ -10,11 +10,13 @@ import pytest
 from functions.events import history, persist
 from schemas import chat_pb2 as pb
 from schemas import frames, kinds
-from schemas.kinds import COMMANDS, KINDS, PUSH_BODIES, QUESTIONS
+from schemas.kinds import COMMANDS, EPHEMERALS, KINDS, PUSH_BODIES, QUESTIONS, TOLD_BODIES
 
 ALL_COMMANDS = [kind.command for kind in KINDS if kind.command]
 ALL_QUESTIONS = [kind.question for kind in KINDS if kind.question]
 ALL_PUSHES = [kind.push for kind in KINDS if kind.push]
+ALL_EPHEMERALS = [kind.ephemeral for kind in KINDS if kind.ephemeral]
+BETWEEN_GATEWAYS = {"watching", "presences"}
 
 
 def bodies(message):
@@ -24,14 +26,16 @@ def bodies(message):
 
 
 def test_each_arm_of_the_proto_has_its_kind():
-    """But a revocation, which is shown to no client, the refusal of a question, and what a group
-    tells of itself, which no client sends.
+    """But a revocation, which is shown to no client, the refusal of a question, what a group tells
+    of itself, which no client sends, and what gateways say to each other.
     """
     arms = [arm for arm in bodies(pb.Command) if arm != "group_event"]
     assert [one.body for one in ALL_COMMANDS] == arms
     assert {one.body for one in ALL_PUSHES} == bodies(pb.Delivery).keys() - {"revoked"}
     assert {one.body for one in ALL_QUESTIONS} == bodies(pb.Query).keys()
-    assert {one.answer for one in ALL_QUESTIONS} == bodies(pb.Answer).keys() - {"refused"}
+    answers = {one.answer for one in ALL_QUESTIONS}
+    told = bodies(pb.Answer).keys() - {"refused"} - BETWEEN_GATEWAYS
+    assert answers | TOLD_BODIES.keys() == told
 
 
 @pytest.mark.parametrize("table", ["CLIENT_FRAMES", "SERVER_FRAMES"])
@@ -39,9 +43,13 @@ def test_names_of_frames_are_different(table):
     """One that came twice would hide the other."""
     own = frames.OF_CLIENTS if table == "CLIENT_FRAMES" else frames.OF_SERVERS
     of_kinds = (
-        [one.frame for one in (*ALL_COMMANDS, *ALL_QUESTIONS)]
+        [one.frame for one in (*ALL_COMMANDS, *ALL_QUESTIONS, *ALL_EPHEMERALS)]
         if table == "CLIENT_FRAMES"
-        else [*(one.frame for one in ALL_PUSHES), *(one.reply for one in ALL_QUESTIONS)]
+        else [
+            *(one.frame for one in ALL_PUSHES),
+            *(one.reply for one in ALL_QUESTIONS),
+            *(one.push for one in ALL_EPHEMERALS if one.push),
+        ]
     )
     names = Counter(kind.__struct_config__.tag for kind in (*own, *of_kinds))
 
@@ -51,7 +59,8 @@ def test_names_of_frames_are_different(table):
 
 def test_all_that_clients_send_is_of_a_kind_or_of_the_session():
     """The session handles three frames itself; the table has all others."""
-    others = set(kinds.CLIENT_FRAMES.values()) - COMMANDS.keys() - QUESTIONS.keys()
+    of_kinds = COMMANDS.keys() | QUESTIONS.keys() | EPHEMERALS.keys()
+    others = set(kinds.CLIENT_FRAMES.values()) - of_kinds
 
     assert others == {frames.Hello, frames.Refresh, frames.Ping}
 
@@ -67,6 +76,14 @@ def test_fields_that_are_named_are_there(spec):
         assert spec.command or not spec.once
         assert bool(spec.replaces) is bool(spec.outdates)
         assert spec.replaces or not spec.watermarks
+
+
+@pytest.mark.parametrize("spec", ALL_EPHEMERALS, ids=lambda spec: spec.frame.__name__)
+def test_what_holds_for_a_moment_has_no_place_in_the_log(spec):
+    """No cursor; what is told users says which."""
+    assert spec.push is None or not issubclass(spec.push, frames.Push)
+    assert bool(spec.body) is bool(spec.show)
+    assert not spec.body or "users" in bodies(pb.Answer)[spec.body]
 
 
 def test_commands_and_questions_have_their_rows_in_the_functions():

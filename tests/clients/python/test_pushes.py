@@ -201,7 +201,7 @@ async def test_a_count_is_right_when_it_comes(connect):
 async def test_frames_of_later_versions_are_passed_over(connect):
     """A server may be newer than its client."""
     client, session = await connect()
-    await session.say({"type": "typing", "chat": CHAT, "user": ALICE})
+    await session.say({"type": "someday", "chat": CHAT, "user": ALICE})
     await session.say(
         {
             "type": "error",

@@ -32,7 +32,13 @@ def failed():
 
 
 @pytest.fixture
-def reader(at, backends, message_ids, failed):
+def told():
+    """What the reader tells of what gateways say to each other."""
+    return []
+
+
+@pytest.fixture
+def reader(at, backends, message_ids, failed, told):
     """Readers of the embedded log; a test names what it changes."""
 
     def make_one(**changed):
@@ -43,6 +49,7 @@ def reader(at, backends, message_ids, failed):
             at.hub,
             message_ids,
             lambda user, key: failed.append((user, key)),
+            lambda answer, at_ms: told.append((answer, at_ms)),
             ring_bytes=2**20,
             ring_s=900,
             token_s=900,

@@ -427,6 +427,22 @@ class Failed(Push, tag="failed", kw_only=True):
     key: str
 
 
+# Of schemas/kinds/is_typing.py.
+
+
+class Typing(ClientFrame, tag="typing", kw_only=True, frozen=True):
+    """I am typing in this chat; again every few seconds, as long as that is so."""
+
+    chat: Chat
+
+
+class IsTyping(ServerFrame, tag="typing", kw_only=True):
+    """A user is typing, and was not if nothing more comes for six seconds."""
+
+    chat: str
+    user: str
+
+
 # Of schemas/kinds/mark.py.
 
 
@@ -482,6 +498,29 @@ class Pins(ServerFrame, tag="pins", kw_only=True):
     pins: list[PinnedMessage]
 
 
+# Of schemas/kinds/presence.py.
+
+
+class Declare(ClientFrame, tag="presence", kw_only=True, frozen=True):
+    """How I want to be shown. `online`: as I am, away after five minutes without a frame;
+    `invisible`: as offline. A text is told to all who watch.
+    """
+
+    state: Literal["online", "away", "busy", "invisible"]
+    text: Annotated[str, Meta(max_length=128)] = ""
+
+
+class Presence(ServerFrame, tag="presence", kw_only=True):
+    """How a user is: online, away, busy or offline. `last_seen`: of one who is offline, where it is
+    known and may be seen.
+    """
+
+    user: str
+    state: str
+    text: str | UnsetType = UNSET
+    last_seen: str | UnsetType = UNSET
+
+
 # Of schemas/kinds/reactions.py.
 
 
@@ -524,6 +563,21 @@ class Unread(Push, tag="unread", kw_only=True):
     upto: str
 
 
+# Of schemas/kinds/watch.py.
+
+
+class Watch(ClientFrame, tag="watch", kw_only=True, frozen=True):
+    """Tell me how these users are, at most 100 in all, until this session ends."""
+
+    users: list[str]
+
+
+class Unwatch(ClientFrame, tag="unwatch", kw_only=True, frozen=True):
+    """Tell me no longer how these users are."""
+
+    users: list[str]
+
+
 CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = {
     "hello": Hello,
     "refresh": Refresh,
@@ -539,6 +593,10 @@ CLIENT_FRAMES: Final[Mapping[str, type[ClientFrame]]] = {
     "history": History,
     "chats": Chats,
     "digest": DigestAsk,
+    "typing": Typing,
+    "watch": Watch,
+    "unwatch": Unwatch,
+    "presence": Declare,
 }
 
 
@@ -563,4 +621,6 @@ SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = {
     "page": Page,
     "chats": ChatList,
     "digest": Digest,
+    "typing": IsTyping,
+    "presence": Presence,
 }

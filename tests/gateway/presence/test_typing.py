@@ -1,0 +1,85 @@
+"""`typing`: to the other user's sessions, at once and now only. Source: protocol.md section 2."""
+
+import pytest
+
+from gateway.presence.visibility import Sight
+from schemas import frames
+from schemas.kinds.is_typing import IsTyping
+from tests.gateway.presence.heard import ANN, BEN, CAT, OneSight, error, heard
+
+CHAT = f"d-{ANN}-{BEN}"
+TYPING = {"type": "typing", "chat": CHAT}
+
+
+async def test_the_other_users_sessions_are_told(here):
+    """All of them, and none of one's own; there is no reply, with an id neither."""
+    ann, mine = here.connect(ANN)
+    wires = [here.connect(ANN, "desk")[1], *(here.connect(BEN, name)[1] for name in ("a", "b"))]
+    mine.take()
+    here.say(ann, {**TYPING, "id": 1})
+    await here.passes(1)
+
+    assert [heard(wire) for wire in wires] == [[], [(CHAT, str(ANN))], [(CHAT, str(ANN))]]
+    assert mine.take() == []
+
+
+async def test_it_is_told_every_two_seconds_at_most(here):
+    """A client that says it with each key tells the others no more than one that does not."""
+    ann, _ = here.connect(ANN)
+    _, wire = here.connect(BEN)
+    for _ in range(40):
+        here.say(ann, TYPING)
+        await here.passes(0.25)
+
+    assert len(heard(wire)) == 5
+
+
+async def test_it_is_dropped_where_it_would_wait(here):
+    """For a slow session, and for one in the background."""
+    ann, _ = here.connect(ANN)
+    _, slow = here.connect(BEN)
+    _, background = here.connect(BEN, "tablet", background=True)
+    slow.buffered_bytes = 1
+    here.say(ann, TYPING)
+    await here.passes(1)
+    slow.buffered_bytes = 0
+    await here.passes(3)
+
+    assert (heard(slow), heard(background)) == ([], [])
+
+
+async def test_one_who_is_blocked_types_unseen(moments):
+    """The pair is asked once a minute."""
+    sights = OneSight(Sight.NOTHING)
+    here = moments(sights=sights)
+    ann, _ = here.connect(ANN)
+    _, wire = here.connect(BEN)
+    for _ in range(4):
+        here.say(ann, TYPING)
+        await here.passes(5)
+
+    assert heard(wire) == []
+    assert sights.asked == [(BEN, ANN)]
+
+
+@pytest.mark.parametrize(
+    ("chat", "code"), [(f"d-{BEN}-{CAT}", "unknown_chat"), ("nonsense", "malformed")]
+)
+async def test_a_chat_that_is_not_mine_is_an_error(here, chat, code):
+    """As for a message."""
+    ann, wire = here.connect(ANN)
+    wire.take()
+    here.say(ann, {"type": "typing", "chat": chat, "id": 4})
+
+    assert error(wire) == (code, 4)
+
+
+async def test_in_a_group_or_alone_it_tells_no_one(here):
+    """Members of groups are not known here."""
+    ann, wire = here.connect(ANN)
+    wire.take()
+    here.say(ann, {"type": "typing", "chat": "g-5"})
+    here.say(ann, {"type": "typing", "chat": f"d-{ANN}-{ANN}"})
+    await here.passes(1)
+
+    assert [one for one in wire.take() if isinstance(one, frames.Error | IsTyping)] == []
