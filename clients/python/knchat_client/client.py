@@ -316,6 +316,38 @@ class Client:
         self._position.see(version)
         return version
 
+    async def typing(self, chat: str) -> None:
+        """Tells the other user that I am typing, for six seconds; say it again while that is so.
+
+        Best effort: nothing is raised, and nothing is told later.
+        """
+        await self._running_session().tell(frames.Typing(chat=chat))
+
+    async def watch(self, users: Sequence[str]) -> None:
+        """How these users are comes as `Presence` events from now on, and again after a lost
+        connection. Refused too_many beyond 100 in all.
+        """
+        session = self._running_session()
+        await self._ask(frames.Watch(users=[*users]), frames.Ok)
+        session.moment.watched.update(dict.fromkeys(users))
+
+    async def unwatch(self, users: Sequence[str]) -> None:
+        """No more of these."""
+        session = self._running_session()
+        for user in users:
+            session.moment.watched.pop(user, None)
+        await self._ask(frames.Unwatch(users=[*users]), frames.Ok)
+
+    async def presence(
+        self, state: Literal["online", "away", "busy", "invisible"], *, text: str = ""
+    ) -> None:
+        """How I want to be shown from now on, on all my devices, and again after a lost connection;
+        with a text of up to 128 characters.
+        """
+        session, declared = self._running_session(), frames.Declare(state=state, text=text)
+        await self._ask(declared, frames.Ok)
+        session.moment.declared = declared
+
     async def history(
         self,
         chat: str,
@@ -419,6 +451,11 @@ class Client:
 
     # ---- inside ----------------------------------------------------------------------------------
 
+    def _running_session(self) -> ReconnectingSession:
+        if self._session is None:
+            raise RuntimeError("connect() first")
+        return self._session
+
     async def _ask(
         self,
         question: frames.ClientFrame,
@@ -427,12 +464,11 @@ class Client:
         timeout_s: float | None = None,
         hint: str = "",
     ) -> Answer:
-        if self._session is None:
-            raise RuntimeError("connect() first")
+        session = self._running_session()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self._session.ask(question)
+                reply = await session.ask(question)
         except TimeoutError as error:
             raise Unavailable(f"no answer within {timeout_s:g} s{hint}") from error
         if not isinstance(reply, kind):

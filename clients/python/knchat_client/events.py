@@ -1,7 +1,8 @@
 """What `Client.events()` yields, and the bounded queue it comes out of.
 
-Events are the server's pushes as they are (`frames.Message`, `frames.Receipt`, ...), its `live`,
-and the client's own news of its connection.
+Events are the server's pushes as they are (`frames.Message`, `frames.Receipt`, ...), what it tells
+of the moment (`frames.IsTyping`, `frames.Presence`), its `live`, and the client's own news of its
+connection.
 """
 
 from __future__ import annotations
@@ -55,8 +56,17 @@ class Replaced:
     message: str
 
 
-Event = frames.Push | frames.Live | Connected | Disconnected | Reload | Replaced
-_NEWS_OF_THE_CONNECTION = (Connected, Disconnected, frames.Live)
+Event = (
+    frames.Push
+    | frames.IsTyping
+    | frames.Presence
+    | frames.Live
+    | Connected
+    | Disconnected
+    | Reload
+    | Replaced
+)
+_OF_THE_MOMENT = (Connected, Disconnected, frames.Live, frames.IsTyping, frames.Presence)
 
 
 class Inbox:
@@ -89,11 +99,12 @@ class Inbox:
     async def put_nowait(self, event: Event) -> None:
         """Adds what must not wait.
 
-        News of the connection are left out when there is no room: the newest state follows anyway.
+        What holds for a moment is left out when there is no room: news of the connection, typing
+        and presence.
         """
         async with self._changed:
             if len(self._events) < self._limit or (
-                not isinstance(event, _NEWS_OF_THE_CONNECTION) and event not in self._events
+                not isinstance(event, _OF_THE_MOMENT) and event not in self._events
             ):
                 self._add(event)
 

@@ -11,6 +11,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import UNSET, UnsetType
@@ -30,6 +32,19 @@ _MAX_GAP_PAUSE_S: Final = 1.0
 _RENEW_TIMEOUT_S: Final = 60.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Moment:
+    """What a session has said of the moment: the server forgets it with the session."""
+
+    watched: dict[str, None] = field(default_factory=dict)
+    declared: frames.Declare | None = None
+
+    def said(self) -> list[frames.ClientFrame]:
+        """What says it again. How I want to be shown first: an invisible user is not to be seen."""
+        said: list[frames.ClientFrame] = [] if self.declared is None else [self.declared]
+        return said + ([frames.Watch(users=[*self.watched])] if self.watched else [])
 
 
 class ReconnectingSession:
@@ -72,6 +87,7 @@ class ReconnectingSession:
         self._renewal: asyncio.Task[None] | None = None
         self._ended = False
         self._skipping = self._catching_up = False
+        self.moment = Moment()
         self.error: ChatError | None = None
         """What the server said when it ended the session for good."""
 
@@ -138,6 +154,12 @@ class ReconnectingSession:
                     reply.message,
                     details=None if isinstance(reply.details, UnsetType) else reply.details,
                 )
+
+    async def tell(self, said: frames.ClientFrame) -> None:
+        """Says it, if there is a connection at this moment; there is no reply."""
+        if self._connection is not None:
+            with suppress(ConnectionEnded):  # the reader notices too
+                await self._connection.send(said)
 
     def catch_up(self) -> None:
         """There is room again: reconnects for the pushes that were left out, if any were."""
@@ -215,6 +237,8 @@ class ReconnectingSession:
                 if isinstance(frame, frames.Live):
                     self._policy.reset()
                     await self._put_nowait(frame)
+            case frames.IsTyping() | frames.Presence():
+                await self._put_nowait(frame)
             case frames.Expiring():
                 if self._renewal is None or self._renewal.done():
                     self._renewal = asyncio.create_task(self._renew())
@@ -231,6 +255,8 @@ class ReconnectingSession:
         self._position.begin(welcome.result)
         self._connection, self._welcome = connection, welcome
         self._skipping = self._catching_up = False
+        for said in self.moment.said():
+            await self.tell(said)
         self._ready.set()
         lag_s = None if isinstance(welcome.history_lag_s, UnsetType) else welcome.history_lag_s
         await self._put_nowait(Connected(welcome.result, welcome.session))

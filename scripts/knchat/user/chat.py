@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from knchat_client.protocol.frames import HistoryMessage, Message
 
 _LINES_WAITING: Final = 100
+_TYPING_S: Final = 6.0
 
 _EXAMPLES: Final = """\
 examples:
@@ -71,6 +73,7 @@ class _Talk:
         self._receipt = 0
         self._read = asyncio.Event()
         self._newest_read = 0
+        self._typing_until_s = 0.0
 
     async def run(self, limit: int) -> None:
         """Until the input ends, `/quit`, or the server says no."""
@@ -173,6 +176,8 @@ class _Talk:
                     f"  failed: the message of {_clock(event.message)}; it may yet be delivered",
                     flush=True,
                 )
+            case frames.IsTyping() if event.chat == self._chat:
+                self._note_typing()
             case Replaced() if event.chat == self._chat:
                 print("  (the next one is a copy of one above)", flush=True)
             case Reload():
@@ -186,6 +191,13 @@ class _Talk:
             case _:
                 pass
 
+    def _note_typing(self) -> None:
+        """Once, until six seconds have passed without another word of it."""
+        now_s = time.monotonic()
+        if now_s >= self._typing_until_s:
+            logins.note(f"({self._peer.user_name} is typing)")
+        self._typing_until_s = now_s + _TYPING_S
+
     def _show(self, message: Message | HistoryMessage) -> None:
         print(
             f"{_clock(message.message)} {self._names.get(message.sender, message.sender)}: "
@@ -193,6 +205,7 @@ class _Talk:
             flush=True,
         )
         if message.sender != self._client.login.user:
+            self._typing_until_s = 0.0
             self._newest_read = max(self._newest_read, int(message.message))
             self._read.set()
 
