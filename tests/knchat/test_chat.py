@@ -11,6 +11,7 @@ import time
 import pytest
 
 from knchat import exits
+from knchat_client import SyncClient
 from tests.journeys.conftest import PASSWORD, Dev, new_user
 from tests.knchat.command import TIMEOUT_S
 from tests.knchat.test_send import seen
@@ -68,6 +69,23 @@ def test_messages_elsewhere_are_mentioned(served, knchat, people):
 
     chat.err(f"({carol} writes in another chat)")
     assert "psst" not in chat.end().out
+
+
+def test_that_the_other_one_is_typing_is_told(served, knchat, people):
+    """On stderr, until the message comes."""
+    ann, ben = people
+    chat = knchat.start("chat", ben, "--user", ann)
+    chat.err("/quit ends")
+    with SyncClient(served.http, device="typing") as client:
+        client.log_in(ben, PASSWORD)
+        client.connect()
+        peer = client.user_named(ann).user
+        client.typing(client.chat_with(peer))
+        chat.err(f"({ben} is typing)")
+        client.send("that was it", to=peer)
+
+    chat.out("that was it")
+    assert chat.end().err.count("is typing") == 1
 
 
 def test_what_is_refused_is_told(knchat, people):
