@@ -21,6 +21,15 @@ def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
     return None if spec is None else spec.push(getattr(delivery, spec.body), user)
 
 
+def own_user_of(delivery: pb.Delivery) -> int | None:
+    """The user whose push says more than that of all others; None: each has a push apart."""
+    spec = PUSH_BODIES.get(delivery.WhichOneof("body"))
+    if spec is None or not spec.own:
+        return None
+    user: int = getattr(getattr(delivery, spec.body), spec.own)
+    return user
+
+
 def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:
     """What a push is about, when a newer one about the same replaces it before it was written; None
     for kinds that are all written.

@@ -104,6 +104,10 @@ class PushSpec(Struct, Generic[Body], frozen=True, kw_only=True):
     """The field with the id of the command that became this; none: it ends no command."""
     once: bool = False
     """By that id it is pushed once, however often the log has it."""
+    own: str = ""
+    """The field with the user who is told more than the others, who are all told the same. None:
+    each is told apart.
+    """
     replaces: Callable[[Body], tuple[str, int]] | None = None
     """What it is about, when a newer one about the same replaces it before it was written. None:
     all are written.

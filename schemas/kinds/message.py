@@ -182,5 +182,13 @@ KIND: Final = Kind(
         deliver=_deliver,
         kept="messages",
     ),
-    push=PushSpec(frame=Message, body="message", push=_push, wakes=True, command="id", once=True),
+    push=PushSpec(
+        frame=Message,
+        body="message",
+        push=_push,
+        wakes=True,
+        command="id",
+        once=True,
+        own="sender",
+    ),
 )

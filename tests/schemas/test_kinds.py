@@ -72,7 +72,7 @@ def test_fields_that_are_named_are_there(spec):
 
     assert set(spec.watermarks) <= arms[spec.body]
     if spec in ALL_PUSHES:
-        assert {spec.command} - {""} <= arms[spec.body]
+        assert {spec.command, spec.own} - {""} <= arms[spec.body]
         assert spec.command or not spec.once
         assert bool(spec.replaces) is bool(spec.outdates)
         assert spec.replaces or not spec.watermarks

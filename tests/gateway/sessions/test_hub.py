@@ -26,6 +26,21 @@ def test_a_push_goes_to_every_device_of_all_its_users():
     assert [push.device for push in pushes] == ["phone", "phone", frames.UNSET]
 
 
+def test_in_a_group_the_sender_alone_is_told_the_device():
+    """Wherever the sender stands among its users; each session has its own numbers."""
+    at = made_context()
+    wires = {user: connect(at, user)[1] for user in (5, ANN, BEN, 33)}
+    at.feed.deliver(0, 99, NOW_MS, [message(6, [BEN])])
+
+    at.feed.deliver(0, 100, NOW_MS, [message(7, [5, ANN, BEN, 33])])
+
+    pushes = {user: wire.frames[-1] for user, wire in wires.items()}
+    assert {user: push.device for user, push in pushes.items()} == {
+        user: "phone" if user == ANN else frames.UNSET for user in wires
+    }
+    assert {user: push.n for user, push in pushes.items()} == {5: 1, ANN: 1, BEN: 2, 33: 1}
+
+
 def test_a_delivery_in_the_wrong_partition_is_not_pushed():
     """Its cursor would lead nowhere."""
     at = made_context(partitions=(0, 1))
