@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backends.log.kafka.brokers import Brokers
     from backends.log.kafka.log import KafkaLog
     from backends.log.knative import KnativeLogProducer
+    from backends.preferences import ChatPreferences
     from backends.signing import PublicKeys, SigningKey
     from backends.sql.database import Database
 
@@ -208,6 +209,14 @@ class Backends:
         from backends.groups.sql import SqlGroups  # noqa: PLC0415 - opened at first use
 
         return SqlGroups(self._database)
+
+    @cached_property
+    @in_spans
+    def preferences(self) -> ChatPreferences:
+        """What users want of their chats."""
+        from backends.preferences.sql import SqlChatPreferences  # noqa: PLC0415 - opened at first use
+
+        return SqlChatPreferences(self._database)
 
     @cached_property
     def generators(self) -> GeneratorLeases:

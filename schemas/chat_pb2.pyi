@@ -249,18 +249,20 @@ class Newer(_message.Message):
     def __init__(self, chat: _Optional[str] = ..., newest: _Optional[int] = ...) -> None: ...
 
 class ChatPart(_message.Message):
-    __slots__ = ("chat", "version", "group", "member", "deleted")
+    __slots__ = ("chat", "version", "group", "member", "deleted", "mine")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
+    MINE_FIELD_NUMBER: _ClassVar[int]
     chat: str
     version: int
     group: Group
     member: Member
     deleted: bool
-    def __init__(self, chat: _Optional[str] = ..., version: _Optional[int] = ..., group: _Optional[_Union[Group, _Mapping]] = ..., member: _Optional[_Union[Member, _Mapping]] = ..., deleted: _Optional[bool] = ...) -> None: ...
+    mine: Mine
+    def __init__(self, chat: _Optional[str] = ..., version: _Optional[int] = ..., group: _Optional[_Union[Group, _Mapping]] = ..., member: _Optional[_Union[Member, _Mapping]] = ..., deleted: _Optional[bool] = ..., mine: _Optional[_Union[Mine, _Mapping]] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("name", "avatar", "members", "role", "history", "created")
@@ -277,6 +279,18 @@ class Group(_message.Message):
     history: str
     created: int
     def __init__(self, name: _Optional[str] = ..., avatar: _Optional[str] = ..., members: _Optional[int] = ..., role: _Optional[str] = ..., history: _Optional[str] = ..., created: _Optional[int] = ...) -> None: ...
+
+class Mine(_message.Message):
+    __slots__ = ("muted_until_ms", "pinned", "archived", "draft")
+    MUTED_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    muted_until_ms: int
+    pinned: bool
+    archived: int
+    draft: str
+    def __init__(self, muted_until_ms: _Optional[int] = ..., pinned: _Optional[bool] = ..., archived: _Optional[int] = ..., draft: _Optional[str] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("user", "role", "joined")
@@ -472,7 +486,7 @@ class ChatStates(_message.Message):
     def __init__(self, chats: _Optional[_Iterable[_Union[ChatState, _Mapping]]] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ChatState(_message.Message):
-    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group")
+    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group", "mine")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FIELD_NUMBER: _ClassVar[int]
@@ -481,6 +495,7 @@ class ChatState(_message.Message):
     READ_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    MINE_FIELD_NUMBER: _ClassVar[int]
     chat: str
     others: _containers.RepeatedScalarFieldContainer[int]
     newest: int
@@ -489,7 +504,8 @@ class ChatState(_message.Message):
     read: int
     received: int
     group: ChatPart
-    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ..., group: _Optional[_Union[ChatPart, _Mapping]] = ...) -> None: ...
+    mine: ChatPart
+    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ..., group: _Optional[_Union[ChatPart, _Mapping]] = ..., mine: _Optional[_Union[ChatPart, _Mapping]] = ...) -> None: ...
 
 class Digest(_message.Message):
     __slots__ = ("count", "hash")

@@ -50,6 +50,12 @@ class ChatsQuery(Query, kw_only=True, frozen=True):
 
     after: Annotated[str, Meta(max_length=256, description="that of the part before")] | None = None
     limit: Limit = 50
+    archived: (
+        Annotated[
+            bool, Meta(description="only archived chats, or only the others; both unless given")
+        ]
+        | None
+    ) = None
 
 
 class MembersQuery(Query, kw_only=True, frozen=True):

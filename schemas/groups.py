@@ -122,6 +122,34 @@ class Member(Body, kw_only=True, frozen=True, omit_defaults=True):
     version: str
 
 
+class MineChange(Body, kw_only=True, frozen=True, omit_defaults=True):
+    """What I want of a chat: a field that is left out stays as it is.
+
+    `version` is the one that I know; 0: none.
+    """
+
+    version: Id
+    muted_until: (
+        Annotated[str, Meta(max_length=32, description="a time; empty: not muted")] | None
+    ) = None
+    pinned: bool | None = None
+    archived: bool | None = None
+    draft: Annotated[str, Meta(description="as a message's text; empty: none")] | None = None
+
+
+class Mine(Body, kw_only=True, frozen=True, omit_defaults=True):
+    """What I want of a chat. `archived`: a message above this id brings it back, unless it is
+    muted.
+    """
+
+    chat: str
+    version: str
+    muted_until: str | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    archived: str | UnsetType = UNSET
+    draft: str | UnsetType = UNSET
+
+
 class Members(Body, kw_only=True, frozen=True, omit_defaults=True):
     """Members of a group, by their ids. `after` asks for the next part; absent in the last one."""
 

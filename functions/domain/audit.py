@@ -22,6 +22,7 @@ from backends.telemetry.metrics import count
 from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, Scope, event_of
 from functions.domain.audit_rows import KINDS, Keep, Rows
 from functions.domain.group_changes import GroupChanges
+from functions.domain.preference_notices import preference_notices
 from functions.domain.records import Writer
 from schemas.errors import Malformed
 from schemas.ids import time_text, unix_ms_of
@@ -118,6 +119,7 @@ class Audit:
         """
         if self._keep is not None:
             await GroupChanges(self._backends, timeout_s=0).publish_once()
+            await preference_notices(self._backends, timeout_s=0).publish_once()
         await self._commands()
         rows = Rows(
             self._backends,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from backends.chats import ChatState, Direction, HistoryMessage, Reaction
     from backends.groups import Membership
+    from backends.preferences import Preferences
     from backends.wiring import Backends
 
 MAX_LIMIT: Final = 256
@@ -105,16 +106,18 @@ async def read_states(
     after: str | None,
     limit: int,
     *,
+    archived: bool | None = None,
     max_bytes: int | None = PAGE_BYTES,
 ) -> pb.ChatStates:
-    """The user's chats, newest first, from `after` on (None: from the start).
+    """The user's chats, newest first, from `after` on (None: from the start); only the archived
+    ones, only the others, or (None) both.
 
     It ends at `limit` or `max_bytes`, as `read_page` does. Raises Malformed for a limit outside 1
     to 256 or an `after` that no list gave, Unavailable.
     """
     _check_limit(limit)
     while True:
-        states, following = await _states(backends, user, after, limit)
+        states, following = await _states(backends, user, after, limit, archived)
         fit = len(states)
         if max_bytes is not None:
             _, fit = _nearest(
@@ -128,11 +131,12 @@ async def read_states(
 
 
 async def _states(
-    backends: Backends, user: UserId, after: str | None, limit: int
+    backends: Backends, user: UserId, after: str | None, limit: int, archived: bool | None
 ) -> tuple[list[pb.ChatState], str | None]:
     """Direct chats and groups in one order, and the text for the next part.
 
-    Of the groups, which a user is in some of, the heads are put in order here.
+    Of the groups, which a user is in some of, the heads are put in order here. What is archived, or
+    is not, is passed over, so that a part may be short.
     """
     direct, following = await backends.chats.states(user, after=after, limit=limit)
     places: dict[tuple[MessageId, ChatId], ChatState | Membership] = {
@@ -156,14 +160,16 @@ async def _states(
             user, {chat: one.member.joined for chat, one in groups.items()}
         )
     }
-    listed = [
-        _state(
-            await _with_newest_shown(backends, user, states[chat], groups.get(chat)),
-            user,
-            groups.get(chat),
-        )
-        for _, chat in shown
-    ]
+    preferences = await backends.preferences.of(user, [chat for _, chat in shown])
+    now_ms = backends.clock.now_ms()
+    listed = []
+    for _, chat in shown:
+        wanted = preferences.get(chat)
+        is_archived = wanted is not None and wanted.hides(states[chat].newest, now_ms=now_ms)
+        if archived in {None, is_archived}:
+            one = groups.get(chat)
+            state = await _with_newest_shown(backends, user, states[chat], one)
+            listed.append(_state(state, user, one, wanted))
     more = following is not None or len(shown) < len(places)
     return listed, after_of(*shown[-1]) if more else None
 
@@ -272,12 +278,15 @@ def _reactions(given: Sequence[Reaction]) -> list[pb.Reactions]:
     ]
 
 
-def _state(state: ChatState, user: UserId, mine: Membership | None) -> pb.ChatState:
+def _state(
+    state: ChatState, user: UserId, mine: Membership | None, wanted: Preferences | None
+) -> pb.ChatState:
     others = () if mine is not None else members_of(state.chat, user)
     return pb.ChatState(
         chat=state.chat,
         others=[member for member in others if member != user],
         group=None if mine is None else group_part(mine.group, mine.member.role),
+        mine=None if wanted is None else wanted.part,
         newest=state.newest,
         newest_message=None if state.newest_message is None else _message(state.newest_message),
         unread=state.unread,

@@ -1,4 +1,5 @@
-"""Chats over HTTP: my chats, pages, digests, pins; the target serves `groups` too.
+"""Chats over HTTP: my chats, pages, digests, pins; the target serves `groups` and `preferences`
+too.
 
 The rules are those of the event function `history`, and so are the objects.
 """
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import functions_framework.aio
 
 from functions.domain.reading import read_digest, read_page, read_pins, read_states
-from functions.endpoints import groups
+from functions.endpoints import groups, preferences
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
 from functions.runtime.router import router_of
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
 async def list_chats(query: ChatsQuery, caller: Claims, context: Context) -> ChatList:
     """My chats, newest first."""
     return chats_of(
-        await read_states(context.backends, caller.user, query.after, query.limit, max_bytes=None)
+        await read_states(
+            context.backends,
+            caller.user,
+            query.after,
+            query.limit,
+            archived=query.archived,
+            max_bytes=None,
+        )
     )
 
 
@@ -100,6 +108,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     groups.add_members,
     groups.put_member,
     groups.remove_member,
+    preferences.get_mine,
+    preferences.set_mine,
     get_messages,
     get_digest,
     get_pins,

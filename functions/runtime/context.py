@@ -17,12 +17,14 @@ from backends.telemetry import tracing
 from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
+    from backends.preferences import Preferences
     from backends.wiring import Backends
     from functions.domain.changes import Changes
     from functions.domain.group_changes import GroupChanges
     from functions.domain.outbox import Outbox
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
+    from functions.domain.relay import Relay
     from functions.domain.rosters import Rosters
     from functions.runtime.budgets import Budgets
 
@@ -138,6 +140,13 @@ class Context:
         from functions.domain.group_changes import GroupChanges  # noqa: PLC0415 - see above
 
         return GroupChanges(self.backends, timeout_s=self.timing.relay_timeout_s)
+
+    @cached_property
+    def preference_notices(self) -> Relay[Preferences]:
+        """What users' devices are told of preferences."""
+        from functions.domain.preference_notices import preference_notices  # noqa: PLC0415 - see above
+
+        return preference_notices(self.backends, timeout_s=self.timing.relay_timeout_s)
 
     @cached_property
     def passwords(self) -> Passwords:

@@ -16,7 +16,7 @@ class ChatChanged(Push, tag="chat", kw_only=True):
     """A part of a chat as it is now; of two the one with the greater version counts.
 
     group: name, avatar?, members, role (mine), history, created. member: user, role, joined.
-    deleted: the chat is mine no longer.
+    mine: muted_until?, pinned?, archived?, draft?. deleted: the chat is mine no longer.
     """
 
     chat: str
@@ -30,6 +30,10 @@ class ChatChanged(Push, tag="chat", kw_only=True):
     created: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
     joined: str | UnsetType = UNSET
+    muted_until: str | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    archived: str | UnsetType = UNSET
+    draft: str | UnsetType = UNSET
 
 
 def _push(part: pb.ChatPart, _user: int) -> ChatChanged:
@@ -56,11 +60,22 @@ def _push(part: pb.ChatPart, _user: int) -> ChatChanged:
             role=part.member.role,
             joined=time_text(unix_ms_of(part.member.joined)),
         )
+    if kind == "mine":
+        mine = part.mine
+        return ChatChanged(
+            chat=chat,
+            part=kind,
+            version=version,
+            muted_until=time_text(mine.muted_until_ms) if mine.muted_until_ms else UNSET,
+            pinned=mine.pinned or UNSET,
+            archived=str(mine.archived) if mine.archived else UNSET,
+            draft=mine.draft or UNSET,
+        )
     return ChatChanged(chat=chat, part="deleted", version=version)
 
 
 def _replaces(part: pb.ChatPart) -> tuple[str, int]:
-    return part.chat, part.member.user
+    return part.chat, -1 if part.HasField("mine") else part.member.user
 
 
 def _outdates(newer: pb.ChatPart, older: pb.ChatPart) -> bool:

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from schemas import chat_pb2 as pb
 from schemas.costs import PAGE
 from schemas.frames import ClientFrame, Limit, ServerFrame
-from schemas.ids import ChatId, UserId, direct_members
+from schemas.ids import ChatId, UserId, direct_members, time_text
 from schemas.kinds.history import HistoryMessage, history_message
 from schemas.kinds.kind import Kind, QuestionSpec
 
@@ -24,7 +24,8 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
 
-    name, avatar, members, role and version are those of a group.
+    name, avatar, members, role and version are those of a group. The last four are what the user
+    wants of the chat; `archived`: a message above this id brings it back, unless it is muted.
     """
 
     chat: str
@@ -40,6 +41,10 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     members: int | UnsetType = UNSET
     role: str | UnsetType = UNSET
     version: str | UnsetType = UNSET
+    muted_until: str | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    archived: str | UnsetType = UNSET
+    draft: str | UnsetType = UNSET
 
 
 class ChatList(ServerFrame, tag="chats", kw_only=True):
@@ -59,7 +64,7 @@ def _query(frame: Chats, _user: UserId, query: pb.Query) -> None:
 def chat_state(state: pb.ChatState) -> ChatState:
     """A chat as the list of chats shows it."""
     direct = direct_members(ChatId(state.chat)) is not None
-    group = state.group.group
+    group, mine = state.group.group, state.mine.mine
     return ChatState(
         chat=state.chat,
         kind="direct" if direct else "group",
@@ -76,6 +81,10 @@ def chat_state(state: pb.ChatState) -> ChatState:
         members=UNSET if direct else group.members,
         role=UNSET if direct else group.role,
         version=UNSET if direct else str(state.group.version),
+        muted_until=time_text(mine.muted_until_ms) if mine.muted_until_ms else UNSET,
+        pinned=mine.pinned or UNSET,
+        archived=str(mine.archived) if mine.archived else UNSET,
+        draft=mine.draft or UNSET,
     )
 
 

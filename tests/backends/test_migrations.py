@@ -24,6 +24,7 @@ import backends.chats.sql
 import backends.coordination.generators
 import backends.coordination.owners
 import backends.groups.sql
+import backends.preferences.sql
 from backends.chats import Change, HistoryMessage
 from backends.sql import migrations
 from backends.sql.database import METADATA, Database
@@ -58,6 +59,7 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "reactions",
         "hidden_messages",
         "pins",
+        "chat_preferences",
         "chat_states",
     }
     assert await database.read(difference) == []

@@ -302,3 +302,84 @@ async def test_what_a_process_leaves_when_it_dies_is_told_by_the_next(
 
 def _claims(caller):
     return SimpleNamespace(user=int(caller.user), device=caller.device)
+
+
+# ---- what I want of a chat -----------------------------------------------------------------------
+
+
+async def test_my_settings_of_a_chat_are_mine_on_all_devices(anna, others, say, topics):
+    """In the list, in a push to my devices, and nowhere else."""
+    ben, *_ = others
+    chat = _direct(anna, ben)
+    await say(ben, chat, "hi")
+    until = "2030-01-31T23:59:59.000Z"
+    url, wanted = f"/v1/chats/{chat}/mine", {"pinned": True, "draft": "dear", "muted_until": until}
+    assert (await anna.get(url)).json() == {"chat": chat, "version": "0"}
+    answer = await anna.call("PUT", url, {"version": "0", **wanted})
+
+    assert answer.json() == {"chat": chat, "version": "1", **wanted}
+    [state] = await listed(anna)
+    assert {name: state[name] for name in wanted} == wanted
+    assert not wanted.keys() & (await listed(ben))[0].keys()
+    [(users, part)] = [
+        ([*one.users], one.chat)
+        for one in await topics.items(DELIVERIES)
+        if one.HasField("chat") and one.chat.HasField("mine")
+    ]
+    assert (users, part.version, part.mine.draft) == ([int(anna.user)], 1, "dear")
+    assert problem(await anna.call("PUT", url, {"version": "0", "pinned": False}))[1] == "stale"
+    cleared = {"version": "1", "pinned": False, "draft": "", "muted_until": ""}
+    assert (await anna.call("PUT", url, cleared)).json() == {"chat": chat, "version": "2"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"muted_until": "soon"}, "malformed", "muted_until"),
+        ({"draft": "x" * 5_000}, "too_large", "text"),
+        ({"pinned": "yes"}, "malformed", "pinned"),
+        ({"version": "x"}, "malformed", "version"),
+    ],
+    ids=str,
+)
+async def test_what_is_wrong_with_my_settings_is_named(anna, change, code, field):
+    """And nothing is changed."""
+    url = f"/v1/chats/d-{anna.user}-{anna.user}/mine"
+    answer = await anna.call("PUT", url, {"version": "0", **change})
+
+    assert problem(answer)[1:] == (code, field)
+    assert (await anna.get(url)).json()["version"] == "0"
+
+
+async def test_an_archived_chat_comes_back_with_a_message(anna, others, say, settle):
+    """Unless it is muted; `archived` asks for one sort or the other."""
+    ben, cleo, _ = others
+    group = (await make(anna, ben)).json()["chat"]
+    await settle()
+    direct = _direct(anna, cleo)
+    await say(cleo, direct, "hi")
+    for chat in (group, direct):
+        await anna.call("PUT", f"/v1/chats/{chat}/mine", {"version": "0", "archived": True})
+
+    async def shown(archived):
+        return {one["chat"] for one in await listed(anna, archived=archived)}
+
+    assert (await shown("true"), await shown("false")) == ({group, direct}, set())
+    await say(ben, group, "wake up")
+    assert (await shown("true"), await shown("false")) == ({direct}, {group})
+    until = {"version": "1", "muted_until": "2100-01-01T00:00:00Z"}
+    await anna.call("PUT", f"/v1/chats/{group}/mine", until)
+    assert (await shown("true"), await shown("false")) == ({group, direct}, set())
+    assert len(await listed(anna)) == 2
+
+
+async def test_settings_are_for_chats_of_mine(anna, others):
+    """Strangers and former members have none."""
+    ben, cleo, _ = others
+    chat = (await make(anna, ben)).json()["chat"]
+    await anna.call("DELETE", f"/v1/chats/{chat}/members/{ben.user}")
+    body = {"version": "0", "pinned": True}
+
+    assert problem(await cleo.call("PUT", f"/v1/chats/{chat}/mine", body))[1] == "unknown_chat"
+    assert problem(await ben.call("PUT", f"/v1/chats/{chat}/mine", body))[1] == "not_member"
+    assert problem(await ben.get(f"/v1/chats/{_direct(anna, cleo)}/mine"))[1] == "unknown_chat"

@@ -23,7 +23,7 @@ CALLS = openapi.described_endpoints()
 QUERIES = {
     accounts.list_users: ("search", "ids", "limit"),
     devices.get_gateway: ("user",),
-    chats.list_chats: ("after", "limit"),
+    chats.list_chats: ("after", "limit", "archived"),
     groups.list_members: ("after", "limit"),
     chats.get_messages: ("before", "after", "around", "limit"),
     chats.get_digest: ("from", "to"),

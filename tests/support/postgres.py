@@ -27,6 +27,7 @@ EMPTY = [
         "groups",
         "group_members",
         "pending_commands",
+        "chat_preferences",
     )
 ]
 EMPTY += ["UPDATE generators SET holder = '', until_ms = 0 WHERE until_ms != 0 OR holder != ''"]

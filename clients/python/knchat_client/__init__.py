@@ -18,7 +18,7 @@ from knchat_client.accounts import Profile
 from knchat_client.client import Client, Sent
 from knchat_client.errors import DeviceInUse, SessionEnded
 from knchat_client.events import Connected, Disconnected, Event, Reload, Replaced
-from knchat_client.groups import Group, Member
+from knchat_client.groups import Group, Member, Mine
 from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Malformed, Refused, Unavailable
 from knchat_client.sync import SyncClient
@@ -39,6 +39,7 @@ __all__ = [
     "Malformed",
     "Member",
     "MemoryTokens",
+    "Mine",
     "Profile",
     "Refused",
     "Reload",

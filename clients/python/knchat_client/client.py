@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 from knchat_client.accounts import Accounts, Profile
 from knchat_client.connection import TIMING, Timing
 from knchat_client.events import Event, Inbox, Replaced
-from knchat_client.groups import Group, Groups, Member
+from knchat_client.groups import Group, Groups, Member, Mine
 from knchat_client.position import Counts, Position, Shown
 from knchat_client.protocol import frames
 from knchat_client.protocol.codec import JSON, MSGPACK
@@ -436,6 +436,30 @@ class Client:
     async def leave_group(self, chat: str) -> None:
         """Leaves a group. Its owner hands it over before."""
         await self._groups.remove(chat, self.login.user)
+
+    # ---- what I want of a chat -------------------------------------------------------------------
+
+    async def mine(self, chat: str) -> Mine:
+        """Whether a chat is muted, pinned or archived for me, and its draft."""
+        return await self._groups.mine(chat)
+
+    async def set_mine(
+        self,
+        chat: str,
+        *,
+        version: str,
+        muted_until: str | None = None,
+        pinned: bool | None = None,
+        archived: bool | None = None,
+        draft: str | None = None,
+    ) -> Mine:
+        """Changes what is given, on all my devices; an empty text takes it away.
+
+        muted_until is a time (RFC 3339, UTC). Refused stale when another device was first.
+        """
+        return await self._groups.set_mine(
+            chat, version, muted_until=muted_until, pinned=pinned, archived=archived, draft=draft
+        )
 
     # ---- the rest of what I ask ------------------------------------------------------------------
 

@@ -31,6 +31,19 @@ class Member(msgspec.Struct, kw_only=True, frozen=True):
     version: str
 
 
+class Mine(msgspec.Struct, kw_only=True, frozen=True):
+    """What I want of a chat. `archived`: a message above this id brings it back, unless it is
+    muted. `version` 0: nothing was ever set.
+    """
+
+    chat: str
+    version: str
+    muted_until: str | None = None
+    pinned: bool = False
+    archived: str | None = None
+    draft: str = ""
+
+
 class _Members(msgspec.Struct):
     members: list[Member]
     after: str | None = None
@@ -65,6 +78,17 @@ class Groups:
     async def delete(self, chat: str) -> None:
         """For all."""
         await self._call("DELETE", f"/v1/chats/{chat}", Nothing)
+
+    async def mine(self, chat: str) -> Mine:
+        """Of any chat of mine."""
+        return await self._call("GET", f"/v1/chats/{chat}/mine", Mine)
+
+    async def set_mine(self, chat: str, version: str, **fields: str | bool | None) -> Mine:
+        """What is None stays as it is."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        return await self._call(
+            "PUT", f"/v1/chats/{chat}/mine", Mine, body={"version": version, **given}
+        )
 
     async def members(self, chat: str) -> list[Member]:
         """All of them, part by part."""

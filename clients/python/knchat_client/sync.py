@@ -123,6 +123,8 @@ class SyncClient:
     set_role = _waits_for(Client.set_role)
     remove_member = _waits_for(Client.remove_member)
     leave_group = _waits_for(Client.leave_group)
+    mine = _waits_for(Client.mine)
+    set_mine = _waits_for(Client.set_mine)
     digest = _waits_for(Client.digest)
     ping = _waits_for(Client.ping)
 

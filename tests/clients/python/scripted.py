@@ -239,7 +239,9 @@ class Http:
     def __init__(self) -> None:
         self.server = Server()
         app = Starlette(
-            routes=[Route("/{path:path}", self._http, methods=["GET", "POST", "DELETE"])]
+            routes=[
+                Route("/{path:path}", self._http, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+            ]
         )
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._uvicorn = uvicorn.Server(

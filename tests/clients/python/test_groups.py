@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.responses import JSONResponse
 
-from knchat_client import Group, Member, Refused
+from knchat_client import Group, Member, Mine, Refused
 from tests.clients.python.scripted import ALICE, BOB, problem
 
 CHAT = "g-7"
@@ -60,3 +60,16 @@ async def test_a_refusal_says_why(server, make_client):
         await client.group(CHAT)
 
     assert refused.value.code == "not_member"
+
+
+async def test_what_i_want_of_a_chat_is_read_and_changed(server, make_client):
+    """A chat of which nothing was set has version 0."""
+    client = await make_client()
+    server.refuse[f"/v1/chats/{CHAT}/mine"] = JSONResponse({"chat": CHAT, "version": "0"})
+    assert await client.mine(CHAT) == Mine(chat=CHAT, version="0")
+    server.refuse[f"/v1/chats/{CHAT}/mine"] = JSONResponse(
+        {"chat": CHAT, "version": "1", "pinned": True, "archived": "9"}
+    )
+    mine = await client.set_mine(CHAT, version="0", pinned=True, archived=True)
+
+    assert mine == Mine(chat=CHAT, version="1", pinned=True, archived="9")

@@ -225,7 +225,7 @@ class ChatChanged(Push, tag="chat", kw_only=True):
     """A part of a chat as it is now; of two the one with the greater version counts.
 
     group: name, avatar?, members, role (mine), history, created. member: user, role, joined.
-    deleted: the chat is mine no longer.
+    mine: muted_until?, pinned?, archived?, draft?. deleted: the chat is mine no longer.
     """
 
     chat: str
@@ -239,6 +239,10 @@ class ChatChanged(Push, tag="chat", kw_only=True):
     created: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
     joined: str | UnsetType = UNSET
+    muted_until: str | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    archived: str | UnsetType = UNSET
+    draft: str | UnsetType = UNSET
 
 
 # Of schemas/kinds/message.py.
@@ -350,7 +354,8 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
 
-    name, avatar, members, role and version are those of a group.
+    name, avatar, members, role and version are those of a group. The last four are what the user
+    wants of the chat; `archived`: a message above this id brings it back, unless it is muted.
     """
 
     chat: str
@@ -366,6 +371,10 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     members: int | UnsetType = UNSET
     role: str | UnsetType = UNSET
     version: str | UnsetType = UNSET
+    muted_until: str | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    archived: str | UnsetType = UNSET
+    draft: str | UnsetType = UNSET
 
 
 class ChatList(ServerFrame, tag="chats", kw_only=True):
