@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 
+from backends.groups import Change, Group
 from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
@@ -56,6 +57,24 @@ async def test_a_thousand_commands_dropped_between_log_and_send_are_in_history_o
     assert await line.history() == [command.id for command in reversed(said)]
     again = await line.audit()
     assert (again.of("sound"), again.of("repaired")) == ({"commands": 990, "messages": 990}, {})
+
+
+async def test_what_was_said_in_a_group_is_repaired_too(line):
+    """And an event that a function has left when it died goes its way."""
+    people = line.event_targets
+    created = Change(people.ALICE, "phone", (line.commands(1)[0].id,))
+    group = Group("g-77", "Walks", "", "all", 0, 0, 0)
+    await line.backends.groups.create(group, [people.BOB], created, key="k")
+    said = line.commands(5, chat="g-77")
+    await line.log(said)
+    await line.decide(said)
+    await line.commit(COMMANDS, RETRIES, MESSAGES)
+    tally = await line.audit()
+
+    assert (tally.of("repaired"), tally.whole) == ({"messages": 5}, True)
+    assert await line.backends.chats.heads(["g-77"]) == {"g-77": said[-1].id}
+    assert await line.backends.groups.unpublished(limit=9) == []
+    assert (await line.audit(since_ms=0)).of("sound") == {"commands": 5, "messages": 5}
 
 
 async def test_the_next_audit_goes_on_where_the_last_one_was(line):
