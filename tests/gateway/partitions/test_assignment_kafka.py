@@ -21,6 +21,7 @@ from backends.log.kafka.brokers import Brokers
 from backends.wiring import Backends
 from gateway.app import Gateway
 from gateway.timing import Timing
+from schemas.ids import direct_chat
 from schemas.topics import DELIVERIES, user_partition
 from tests.gateway.people import Person, deliver, id_now, message
 
@@ -229,6 +230,24 @@ async def test_a_second_process_of_the_name_ends_the_first(start, backends):
     async with asyncio.timeout(TIMEOUT_S):
         assert await first.wait() == 1
     await shared(backends, second.url)
+
+
+async def test_presence_and_typing_go_through_the_log(start, connect, backends):
+    """Between two processes: what is watched, what changes, and who types."""
+    gateways = await start("gateway-0"), await start("gateway-1")
+    await shared(backends, *(gateway.url for gateway in gateways))
+    owned = {url: partition for partition, url in (await owners(backends)).items()}
+    ann, ben = (USERS[owned[gateway.url]] for gateway in gateways)
+    anns, bens = await connect(ann, gateways[0]), await connect(ben, gateways[1])
+    assert (await anns.ask({"type": "watch", "id": 1, "users": [str(ben)]}))["type"] == "ok"
+    assert (await anns.hear("presence"))["state"] == "online"
+
+    await bens.say({"type": "presence", "state": "busy"})
+    assert (await anns.hear("presence"))["state"] == "busy"
+    chat = direct_chat(ann, ben)
+    await bens.say({"type": "typing", "chat": chat})
+
+    assert await anns.hear("typing") == {"type": "typing", "chat": chat, "user": str(ben)}
 
 
 async def test_recreated_topics(backends, connect):
