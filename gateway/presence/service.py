@@ -275,6 +275,7 @@ class PresenceService:
     async def _ask_for_watchers(self) -> None:
         while unchecked := self._watchers.to_check():
             pairs = [pair for _, some in unchecked for pair in some]
+            began_s = self._clock.elapsed_s()
             try:
                 sights = iter(await self._sights.of(pairs))
             except Unavailable:
@@ -282,4 +283,5 @@ class PresenceService:
                 raise
             for watcher, some in unchecked:
                 self._watchers.on_checked(watcher, some, [next(sights) for _ in some])
-            await asyncio.sleep(0)
+            # After a start all sessions are asked for: the database has others to answer, too.
+            await asyncio.sleep(self._clock.elapsed_s() - began_s)

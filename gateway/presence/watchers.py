@@ -38,8 +38,8 @@ BACK_S: Final = 60.0
 """What a session could see is remembered for so long after its end: most come back."""
 MAX_DEPARTED: Final = 16_384
 MAX_CHANGED: Final = 65_536
-MAX_CHECKED: Final = 64
-"""Sessions for which that is asked at once: at most 6,400 pairs."""
+MAX_CHECKED: Final = 1_024
+"""About so many pairs of users are asked for at once: some milliseconds of the event loop."""
 # Sessions that are pushed to in one turn of the event loop: about 2 ms.
 MAX_PER_TURN: Final = 64
 
@@ -161,13 +161,17 @@ class Watchers:
 
     def to_check(self) -> list[tuple[Watcher, list[Pair]]]:
         """The next sessions for which it is to be asked what they may see; none: all have been."""
-        watchers = [*islice(self._unchecked, MAX_CHECKED)]
-        for watcher in watchers:
+        found: list[tuple[Watcher, list[Pair]]] = []
+        count = 0
+        for watcher in self._unchecked:
+            if count >= MAX_CHECKED:
+                break
+            viewer = watcher.connection.session.claims.user
+            found.append((watcher, [(viewer, UserId(user)) for user in watcher.sights]))
+            count += len(watcher.sights)
+        for watcher, _ in found:
             del self._unchecked[watcher]
-        return [
-            (watcher, [(watcher.connection.session.claims.user, UserId(u)) for u in watcher.sights])
-            for watcher in watchers
-        ]
+        return found
 
     def on_checked(self, watcher: Watcher, pairs: Sequence[Pair], sights: Sequence[Sight]) -> None:
         """The session may see that much of each."""
