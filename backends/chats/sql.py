@@ -171,6 +171,8 @@ def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElem
 
 
 _MESSAGE: Final = [MESSAGES.c[name] for name in HistoryMessage.__slots__ if name in MESSAGES.c]
+_SENT: Final = ("chat", "id", "sender", "key", "text", "reply_to", "version", "event")
+"""The columns of a message as it was sent."""
 _READER: Final[sa.BindParameter[int]] = sa.bindparam("reader", type_=sa.BigInteger)
 _OF_CHAT: Final = MESSAGES.c.chat == sa.bindparam("chat")
 _MOST: Final[sa.BindParameter[int]] = sa.bindparam("most")
@@ -237,11 +239,11 @@ class SqlChats:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        insert = database.insert_many(MESSAGES)
+        insert = database.insert_many(MESSAGES, *_SENT)
         new, there = insert.excluded, MESSAGES.c
 
-        def newest(name: str) -> sa.ColumnElement[Any]:
-            return sa.case((new[name] > there[name], new[name]), else_=there[name])
+        def newest(given: Any, name: str) -> sa.ColumnElement[Any]:
+            return sa.case((given[name] > there[name], given[name]), else_=there[name])
 
         untouched = sa.and_(there.edited == 0, there.deleted == 0)
         self._put_messages = insert.on_conflict_do_update(
@@ -249,10 +251,12 @@ class SqlChats:
             set_={
                 **{name: new[name] for name in ("sender", "key", "reply_to", "event")},
                 "text": sa.case((untouched, new.text), else_=there.text),
-                "version": newest("version"),
+                "version": newest(new, "version"),
             },
             where=there.sender == 0,
         )
+        insert = database.insert_many(MESSAGES)
+        new = insert.excluded
         self._change_messages = insert.on_conflict_do_update(
             index_elements=list(MESSAGES.primary_key),
             set_={
@@ -261,7 +265,7 @@ class SqlChats:
                     (new.edited > there.edited, new.text),
                     else_=there.text,
                 ),
-                **{name: newest(name) for name in ("edited", "deleted", "version")},
+                **{name: newest(new, name) for name in ("edited", "deleted", "version")},
                 "hidden": sa.or_(there.hidden, new.hidden),
             },
         )
@@ -345,11 +349,7 @@ class SqlChats:
         # In the order of the keys: neighbours in the tables, and two writers on PostgreSQL never
         # wait for each other crosswise.
         message_rows = [
-            {
-                column.name: getattr(messages[place], column.name, False)
-                for column in MESSAGES.columns
-            }
-            for place in sorted(messages)
+            {name: getattr(messages[place], name) for name in _SENT} for place in sorted(messages)
         ]
         state_rows = [
             dict(zip(CHAT_STATES.c.keys(), (*place, *states[place]), strict=True))

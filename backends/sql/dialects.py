@@ -32,15 +32,16 @@ class Dialect:
         insert = import_module(f"sqlalchemy.dialects.{self.dialect}").insert
         return insert(table)
 
-    def insert_many(self, table: sa.Table) -> SqliteInsert | PostgresqlInsert:
-        """The same for many rows: run it with `many(rows)`.
+    def insert_many(self, table: sa.Table, *names: str) -> SqliteInsert | PostgresqlInsert:
+        """The same for many rows of these columns, of all when none is named: run it with
+        `many(rows)`.
 
         PostgreSQL gets them as one array a column, and so in one question.
         """
         insert = self.insert(table)
         if self.dialect == "sqlite":
             return insert
-        names = table.c.keys()
+        names = names or tuple(table.c.keys())
         arrays = (sa.bindparam(name, type_=sa.ARRAY(table.c[name].type)) for name in names)
         rows = sa.func.unnest(*arrays).table_valued(*names).render_derived()
         return insert.from_select(names, sa.select(*rows.c))
