@@ -14,7 +14,7 @@ from msgspec import UnsetType
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed
 from schemas.frames import ClientFrame
-from schemas.ids import LATEST, ChatId, UserId, parse_chat
+from schemas.ids import LATEST, ChatId, MessageId, UserId, parse_chat
 from schemas.kinds import COMMAND_BODIES
 from schemas.kinds.kind import CommandSpec, QuestionSpec
 
@@ -40,6 +40,14 @@ def check_command(command: pb.Command) -> ChatId:
     if spec is not None:
         spec.check(getattr(command, spec.body))
     return parse_chat(command.chat)
+
+
+def changed_message(command: pb.Command) -> MessageId:
+    """The message that a command changes; 0: it changes none."""
+    spec = COMMAND_BODIES.get(command.WhichOneof("body"))
+    return MessageId(
+        getattr(command, spec.body).message if spec is not None and spec.changes else 0
+    )
 
 
 def taken_back(command: pb.Command, refused: str) -> pb.Command | None:

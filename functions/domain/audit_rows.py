@@ -18,6 +18,7 @@ from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, event_of
 from functions.domain.records import Writer
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
+from schemas.commands import changed_message
 from schemas.errors import Malformed
 from schemas.ids import ChatId, MessageId, UserId, direct_members, parse_chat, time_text, unix_ms_of
 from schemas.kinds import COMMAND_BODIES
@@ -176,7 +177,7 @@ class Rows:
                     messages.add((chat, MessageId(command.id)))
                     states.update((member, chat) for member in members)
                 elif what == "changes":
-                    changes.add((chat, _changed(command)))
+                    changes.add((chat, changed_message(command)))
                 else:
                     states.add((UserId(command.user), chat))
         chats = self._backends.chats
@@ -277,10 +278,6 @@ def _is_hide(command: pb.Command) -> bool:
     return command.WhichOneof("body") == "delete" and command.delete.for_me
 
 
-def _changed(command: pb.Command) -> MessageId:
-    return MessageId(getattr(command, command.WhichOneof("body") or "").message)
-
-
 def _version(command: pb.Command, message: HistoryMessage) -> MessageId:
     """How far changes of this kind have come; a reaction may have been taken away since."""
     match command.WhichOneof("body"):
@@ -305,7 +302,7 @@ def _lacks(
         known = [come.get((member, chat), _NOTHING).newest for member in one.members]
         return (chat, command.id) not in there or min(known, default=command.id) < command.id
     if one.what == "changes":
-        message = held.get((chat, _changed(command)))
+        message = held.get((chat, changed_message(command)))
         return message is None or _version(command, message) < command.id
     state, mark = come.get((UserId(command.user), chat), _NOTHING), command.mark
     return state.read < mark.read or state.received < max(mark.received, mark.read)

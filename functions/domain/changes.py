@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from backends.concurrency import BoundedDict
 from schemas import chat_pb2 as pb
+from schemas.commands import changed_message
 from schemas.errors import Refused, Unavailable
 from schemas.ids import ChatId, MessageId, first_id_at, unix_ms_of
 from schemas.kinds import CHANGES
@@ -189,8 +190,7 @@ def _there(
 
 
 def _place(command: pb.Command) -> Place:
-    body = getattr(command, command.WhichOneof("body") or "")
-    return ChatId(command.chat), MessageId(body.message)
+    return ChatId(command.chat), changed_message(command)
 
 
 def _unknown() -> Refused:

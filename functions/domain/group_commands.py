@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from functions.domain.group_events import key_of
 from schemas import chat_pb2 as pb
-from schemas.commands import spec_of
+from schemas.commands import changed_message, spec_of
 from schemas.errors import Refused
 from schemas.ids import UserId
 
@@ -76,7 +76,7 @@ def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> 
         raise Refused("forbidden", "you may read this group, not write to it", field="chat")
     if body in _FOR_ADMINS and not view.is_admin:
         raise Refused("forbidden", "only admins and the owner may pin", field="chat")
-    message = getattr(getattr(command, body, None), "message", 0)
+    message = changed_message(command)
     if message and roster.group.history == "from_join" and message < member.joined:
         raise Refused("unknown_message", "no such message", field="message")
     return view

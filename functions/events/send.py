@@ -21,7 +21,7 @@ from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
 from schemas.cloudevents import Event
-from schemas.commands import check_command, spec_of, taken_back
+from schemas.commands import changed_message, check_command, spec_of, taken_back
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import ChatId, UserId
 from schemas.kinds import CHANGES
@@ -192,7 +192,8 @@ def _decide(
                 return told_of_event(command, roster), outcome
             view = in_groups.view(command)
             outcome.members, outcome.since = len(view.roster.members), view.member.joined
-            users = view.seeing(command.id)
+            # Who does not see a message is not told how it was changed.
+            users = view.seeing(changed_message(command) or command.id)
             check(command, is_admin=view.is_admin)
             return view.told(command, users), outcome
         check_known(others, known)

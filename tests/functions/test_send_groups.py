@@ -125,6 +125,29 @@ async def test_a_member_is_told_nothing_from_before(group, event_targets, topics
     assert STRANGER not in await told(topics)
 
 
+async def test_a_member_is_told_no_change_from_before(
+    group, event_targets, topics, backends, change
+):
+    """Nor does that member change what was there before."""
+    early = event_targets.text("early", sender=OWNER, chat=CHAT)
+    await event_targets.post("send", [early])
+    await event_targets.post("persist", await topics.items(MESSAGES))
+    await backends.groups.add(CHAT, [STRANGER], change(OWNER))
+    edit, react = (
+        pb.Command(id=event_targets.mint(), user=user, device="d", key="x", chat=CHAT, **{op: body})
+        for user, op, body in (
+            (OWNER, "edit", pb.Edit(message=early.id, text="new")),
+            (STRANGER, "react", pb.React(message=early.id, emoji="👍")),
+        )
+    )
+    await event_targets.post("send", [edit, react])
+
+    assert (await told(topics))[MEMBER] == ["message", "changed"]
+    assert (await told(topics))[STRANGER] == ["refused"]
+    outcomes = {one.command.id: one.refused for one in await topics.items(MESSAGES)}
+    assert (outcomes[edit.id], outcomes[react.id]) == ("", "unknown_message")
+
+
 async def test_large_groups_get_a_pointer(group, event_targets, topics, monkeypatch):
     """The sender's devices get the message itself."""
     monkeypatch.setattr(group_commands, "MAX_WITH_BODY", 2)
