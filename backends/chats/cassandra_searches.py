@@ -123,8 +123,8 @@ class Searches:
             ]
         await self.find(searches.values())
         return [
-            (len(search.rows), 0 if search.first is None else search.first[0])
-            if (search := searches.get(number)) is not None
+            (len(counted.rows), 0 if counted.first is None else counted.first[0])
+            if (counted := searches.get(number)) is not None
             else (0, 0)
             for number in range(len(rows))
         ]

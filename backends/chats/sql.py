@@ -120,7 +120,7 @@ CHAT_STATES: Final = sa.Table(
 
 def _shown_to(user: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Whether a message is there, and not hidden from this user."""
-    hidden = (
+    hidden: sa.Select[Any] = (
         sa.select(sa.literal_column("1"))
         .where(
             HIDDEN.c.chat == MESSAGES.c.chat,
