@@ -228,7 +228,7 @@ async def test_pins_newest_first_without_deleted_messages(ann, bob, talk, event_
     chat, ids = talk
     pins = [
         pb.Command(
-            id=event_targets.mint(),
+            id=ids[-1] + 1 + number,
             user=int(user.user),
             device="phone",
             key=f"p{number}",
@@ -238,7 +238,7 @@ async def test_pins_newest_first_without_deleted_messages(ann, bob, talk, event_
         for number, user in enumerate((ann, bob, ann))
     ]
     deletion = pb.Command(
-        id=event_targets.mint(),
+        id=ids[-1] + 9,
         user=int(ann.user),
         device="phone",
         key="d",

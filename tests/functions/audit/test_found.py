@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 
+from backends import chats
 from backends.groups import Change, Group
 from backends.log import ProducerRecord
 from backends.settings import Settings
@@ -231,19 +232,15 @@ async def test_half_a_write_is_made_whole_and_never_brings_back_what_was(line):
     said = line.commands(2)
     await line.decide(said)
     await line.persist(said)
-    edited = row_of(
-        line.event_targets.text(
-            "as it is now",
-            id=said[0].id,
-            sender=line.event_targets.ALICE,
-            chat=line.event_targets.CHAT,
-        )
-    )
-    await line.backends.chats.put(
+    await line.backends.chats.change(
         [
-            type(edited)(
-                **{name: getattr(edited, name) for name in edited.__slots__}
-                | {"version": said[1].id + 9}
+            chats.Change(
+                "edit",
+                line.event_targets.CHAT,
+                said[0].id,
+                said[1].id + 9,
+                line.event_targets.ALICE,
+                "as it is now",
             )
         ]
     )

@@ -130,7 +130,7 @@ class _Told:
     def __init__(self, messages):
         self._messages = messages
 
-    async def page(self, _chat, *, direction, anchor, limit):
+    async def page(self, _chat, *, direction, anchor, limit, reader=0):
         from backends.chats import Page  # noqa: PLC0415 - see above
 
         chosen = {
