@@ -17,27 +17,11 @@ from gateway.transport import framing
 from schemas import frames
 from schemas.errors import STATUS_OF_CODE, TEMPORARY_CODES
 from schemas.kinds import CLIENT_FRAMES, SERVER_FRAMES
-from tests.support.pages import rows
+from tests.support.pages import rows, said, split
 
 PAGE: Final = "docs/protocol.md"
-PLANNED: Final = "*planned*"
 _UNDESCRIBED: Final = {"GET /v1/openapi.json", "GET /v1/docs"}
 """Served beside the calls, which are described there."""
-
-
-def split(heading: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The rows under a heading of the protocol page that are served, and those that are planned:
-    names in the first cell -> the rest.
-    """
-    served: dict[str, str] = {}
-    planned: dict[str, str] = {}
-    for first, *rest in rows(PAGE, heading):
-        group = planned if first.startswith(PLANNED) else served
-        names = re.findall(r"`([^`]+)`", first) or re.split(
-            r", ?", first.removeprefix(PLANNED).strip()
-        )
-        group.update(dict.fromkeys(names, " | ".join(rest)))
-    return served, planned
 
 
 def _fields_of(struct: type[msgspec.Struct]) -> set[str]:
@@ -49,15 +33,6 @@ def _given(body: type) -> set[str]:
     return _fields_of(body) if issubclass(body, msgspec.Struct) else set(body.model_fields)
 
 
-def _said(cell: str) -> tuple[set[str], set[str]]:
-    """The words of what is served of a row, and the names in backticks of what is planned of it."""
-    parts = [part.partition("*planned:*") for part in cell.split(" | ")]
-    return (
-        set(re.findall(r"\w+", " ".join(part[0] for part in parts))),
-        set(re.findall(r"`(\w+)`", " ".join(part[2] for part in parts))),
-    )
-
-
 @pytest.mark.parametrize(
     ("heading", "kinds"),
     [("Client to server", CLIENT_FRAMES), ("Server to client", SERVER_FRAMES)],
@@ -66,19 +41,19 @@ def test_the_frames_of_the_page_are_those_of_the_code(heading, kinds):
     """Each frame that is served has a row with all its fields; what is planned, rows and fields, is
     not there yet.
     """
-    served, planned = split(heading)
+    served, planned = split(PAGE, heading)
 
     assert set(served) == set(kinds)
     assert not set(planned) & set(kinds)
     for name, kind in kinds.items():
-        fields, words = _fields_of(kind), _said(served[name])
+        fields, words = _fields_of(kind), said(served[name])
         assert fields - words[0] <= {"id", "re"}, name
         assert not fields & words[1], name
 
 
 def test_the_calls_of_the_page_are_those_of_the_code():
     """Method and path of each; what may come in stands in its row; what is planned has no call."""
-    served, planned = split("1. HTTP (functions)")
+    served, planned = split(PAGE, "1. HTTP (functions)")
     calls = {call.name: call for call in openapi.described_endpoints()}
 
     assert set(served) == set(calls) | _UNDESCRIBED
@@ -86,7 +61,7 @@ def test_the_calls_of_the_page_are_those_of_the_code():
     for name, call in calls.items():
         query = {given["name"] for given in openapi.parameters(call) if given["in"] == "query"}
         fields = _given(call.body) if call.body else query
-        words = _said(served[name])
+        words = said(served[name])
         assert fields <= words[0], name
         assert not fields & words[1], name
     assert all(
@@ -105,7 +80,7 @@ def _prefixes() -> list[str]:
 
 def test_the_limits_of_the_page_are_those_of_the_code():
     """`welcome` announces them."""
-    announced = re.search(r"limits \{([^}]*)\}", split("Server to client")[0]["welcome"])
+    announced = re.search(r"limits \{([^}]*)\}", split(PAGE, "Server to client")[0]["welcome"])
 
     assert announced
     assert set(announced[1].split(", ")) == _fields_of(frames.Limits)
@@ -126,7 +101,7 @@ def test_the_close_codes_of_the_page_are_those_of_the_code():
 
 def test_the_error_codes_of_the_page_are_those_of_the_code():
     """Code, status, whether it is temporary; what is planned is in no table of the code."""
-    served, planned = split("Error codes")
+    served, planned = split(PAGE, "Error codes")
 
     assert [tuple(row.split(" | ")[:2]) for row in served.values()] == [
         (str(status), "yes" if code in TEMPORARY_CODES else "no")

@@ -1,11 +1,19 @@
-"""`scripts/conformance`: independent suites against the gateway's own parts."""
+"""`scripts/conformance`: independent suites, against the gateway's own parts and against any server
+that speaks docs/protocol.md.
+"""
 
 import argparse
+import asyncio
+import contextlib
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 
 import uvloop
 
 from tests.conformance import websocket
+from tests.conformance.protocol import run
 
 EXAMPLES = """
 examples:
@@ -13,6 +21,12 @@ examples:
   scripts/conformance socket --case '7.*'  only the closing handshake
   scripts/conformance socket --all         also the cases that are not OK in the strict sense, with
                                            their reason
+  scripts/conformance protocol             all of docs/protocol.md that is served, against a
+                                           `kn-chat dev --memory` of its own; seconds
+  scripts/conformance protocol --http http://chat.example --ws wss://chat.example/v1/socket
+                                           against any server; its own users, random names
+  scripts/conformance protocol --case 'messages/*' --verbose
+                                           some cases, those that pass too
 """
 
 
@@ -39,8 +53,46 @@ def main() -> int:
         action="store_true",
         help="name the cases that passed without being OK in the strict sense",
     )
+    page = suites.add_parser(
+        "protocol",
+        help="every frame, field, error and close code of docs/protocol.md, and the HTTP calls, in "
+        "JSON and MessagePack",
+    )
+    page.add_argument("--http", help="URL of the HTTP calls; with --ws, else a server of its own")
+    page.add_argument("--ws", help="URL of the WebSocket, ws(s)://host[:port]/v1/socket")
+    page.add_argument("--case", action="append", help="a case or glob (repeatable; default: all)")
+    page.add_argument("--slow", action="store_true", help="also what takes up to two minutes")
+    page.add_argument("--verbose", action="store_true", help="name the cases that pass, too")
     arguments = parser.parse_args()
-    return uvloop.run(websocket.check(arguments.case, name_all=arguments.all))
+    if arguments.suite == "socket":
+        return uvloop.run(websocket.check(arguments.case, name_all=arguments.all))
+    if (arguments.http is None) != (arguments.ws is None):
+        parser.error("--http and --ws belong together")
+    with contextlib.ExitStack() as stack:
+        http, ws = (arguments.http, arguments.ws) if arguments.http else stack.enter_context(dev())
+        return asyncio.run(
+            run.check(http, ws, arguments.case, slow=arguments.slow, verbose=arguments.verbose)
+        )
+
+
+@contextlib.contextmanager
+def dev() -> Iterator[tuple[str, str]]:
+    """The URLs of a throw-away `kn-chat dev` in a process of its own."""
+    command = ["knchat", "dev", "--memory", "--no-demo", "--http-port", "0", "--gateway-port", "0"]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            assert process.stdout is not None
+            words = process.stdout.readline().split()
+            if words[:1] != ["ready"]:
+                log.seek(0)
+                raise SystemExit(f"kn-chat dev did not start:\n{log.read()}")
+            yield words[1], words[2]
+        finally:
+            process.terminate()
+            process.wait()
 
 
 sys.exit(main())

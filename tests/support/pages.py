@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PLANNED = "*planned*"
 LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]+))?\)")
 """A relative link: a path, an anchor, or both."""
 HEADING = re.compile(r"^(#+) +(.+?) *$", re.MULTILINE)
@@ -48,3 +49,26 @@ def rows(page, heading):
         tuple(cell.strip() for cell in re.split(r"(?<= )\|(?= )", line.strip("|")))
         for line in lines[2:]
     ]
+
+
+def split(page, heading):
+    """The rows under a heading that are served, and those that are planned: each name in the first
+    cell -> the rest. A row that begins with `*planned*` is planned whole.
+    """
+    served, planned = {}, {}
+    for first, *rest in rows(page, heading):
+        group = planned if first.startswith(PLANNED) else served
+        names = re.findall(r"`([^`]+)`", first) or re.split(
+            r", ?", first.removeprefix(PLANNED).strip()
+        )
+        group.update(dict.fromkeys(names, " | ".join(rest)))
+    return served, planned
+
+
+def said(cell):
+    """The words of what is served of a row, and the names in backticks of what is planned of it."""
+    parts = [part.partition("*planned:*") for part in cell.split(" | ")]
+    return (
+        set(re.findall(r"\w+", " ".join(part[0] for part in parts))),
+        set(re.findall(r"`(\w+)`", " ".join(part[2] for part in parts))),
+    )

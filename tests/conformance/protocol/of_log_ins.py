@@ -1,0 +1,115 @@
+"""Log-ins, tokens, devices and passwords over HTTP (protocol.md section 1)."""
+
+from __future__ import annotations
+
+import secrets
+
+from tests.conformance.protocol.cases import case
+from tests.conformance.protocol.expectations import expect
+from tests.conformance.protocol.server import Server
+
+
+@case(once=True)
+async def logging_in(at: Server) -> None:
+    """Tokens, their end, the gateway, my profile; a wrong name and a wrong password look alike."""
+    user = await at.new_user()
+    good = {"user_name": user.name, "password": user.password, "device": "phone"}
+    body = good | {"user_name": user.name.upper(), "device_name": "My phone"}
+    login = await at.http.call("POST /v1/sessions", body=body)
+    user.logins["phone"] = login
+    expect("profile", user.name, login["profile"]["user_name"])
+    wrong = [
+        await at.http.refused("POST /v1/sessions", "unauthorized", body=good | change)
+        for change in ({"password": "not the password"}, {"user_name": f"no-{user.name}"})
+    ]
+    expect("refusal of an unknown name", wrong[0].json(), wrong[1].json())
+    for field, change in (
+        ("device", {"device": "a b"}),
+        ("device", {"device": ""}),
+        ("device", {"device": None}),
+        ("device_name", {"device_name": "x" * 65}),
+        ("password", {"password": 5}),
+    ):
+        bad = {name: value for name, value in (good | change).items() if value is not None}
+        await at.http.refused("POST /v1/sessions", "malformed", field=field, body=bad)
+
+
+@case(once=True)
+async def refreshing(at: Server) -> None:
+    """New tokens; the token before the newest answers the same successor; an older one ends the
+    device.
+    """
+    user = await at.new_user()
+    first = (await at.log_in(user))["refresh_token"]
+    second = await at.http.call("POST /v1/tokens", body={"refresh_token": first})
+    again = await at.http.call("POST /v1/tokens", body={"refresh_token": first})
+    expect("successor", second["refresh_token"], again["refresh_token"])
+    third = await at.http.call("POST /v1/tokens", body={"refresh_token": second["refresh_token"]})
+    await at.http.call("GET /v1/me", token=third["access_token"])
+    await at.http.refused("POST /v1/tokens", "unauthorized", body={"refresh_token": first})
+    newest = {"refresh_token": third["refresh_token"]}
+    await at.http.refused("POST /v1/tokens", "unauthorized", body=newest)
+    await at.http.refused("GET /v1/me", "unauthorized", token=third["access_token"])
+    await at.http.refused("POST /v1/tokens", "unauthorized", body={"refresh_token": "nonsense"})
+    await at.http.refused("POST /v1/tokens", "malformed", body={}, field="refresh_token")
+
+
+@case(once=True)
+async def devices(at: Server) -> None:
+    """Each log-in is one, the caller's is current; one that is ended is gone and its token too."""
+    user = await at.new_user()
+    token, tablet = await at.token(user), await at.token(user, "tablet")
+    listed = (await at.http.call("GET /v1/devices", token=token))["devices"]
+    expect("devices", {"phone", "tablet"}, {each["device"] for each in listed})
+    expect("current", ["phone"], [each["device"] for each in listed if each["current"]])
+    await at.http.call("DELETE /v1/devices/{device}", device="tablet", token=token)
+    await at.http.refused("GET /v1/me", "unauthorized", token=tablet)
+    for code, device in (("not_found", "tablet"), ("not_found", "other"), ("malformed", "a%20b")):
+        await at.http.refused("DELETE /v1/devices/{device}", code, device=device, token=token)
+    await at.http.call("DELETE /v1/sessions/current", token=token)
+    await at.http.refused("GET /v1/devices", "unauthorized", token=token)
+
+
+@case(once=True)
+async def a_new_log_in_replaces_that_of_its_device(at: Server) -> None:
+    """The older tokens are over."""
+    user = await at.new_user()
+    older = await at.log_in(user)
+    newer = await at.log_in(user)
+    await at.http.refused("GET /v1/me", "unauthorized", token=older["access_token"])
+    body = {"refresh_token": older["refresh_token"]}
+    await at.http.refused("POST /v1/tokens", "unauthorized", body=body)
+    await at.http.call("GET /v1/me", token=newer["access_token"])
+
+
+@case(once=True)
+async def my_password(at: Server) -> None:
+    """The old one is forbidden when wrong, a common new one malformed; a repeat has the same
+    outcome.
+    """
+    user = await at.new_user()
+    token, new = await at.token(user), secrets.token_urlsafe(12)
+    name = "PUT /v1/me/password"
+    wrong = {"password": "not the password", "new_password": new}
+    await at.http.refused(name, "forbidden", token=token, body=wrong)
+    common = {"password": user.password, "new_password": "password1"}
+    await at.http.refused(name, "malformed", token=token, body=common, field="new_password")
+    body = {"password": user.password, "new_password": new}
+    await at.http.call(name, token=token, body=body)
+    again = await at.http.call(name, token=token, body=body)
+    await at.http.refused("GET /v1/me", "unauthorized", token=token)
+    await at.http.call("GET /v1/me", token=again["access_token"])
+    user.password = new
+    await at.log_in(user)
+
+
+@case(once=True)
+async def where_my_gateway_is(at: Server) -> None:
+    """Mine is told, another user's is forbidden."""
+    token, name = await at.token(at.ann), "GET /v1/gateways"
+    mine = await at.http.call(name, token=token, query={"user": at.ann.user})
+    expect("gateway", at.ann.logins["phone"]["gateway"], mine["gateway"])
+    for user in (at.ben.user, "5"):
+        await at.http.refused(name, "forbidden", token=token, query={"user": user})
+    await at.http.refused(name, "malformed", token=token, query={"user": "x"}, field="user")
+    await at.http.refused(name, "malformed", token=token, field="user")

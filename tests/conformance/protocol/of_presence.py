@@ -1,0 +1,83 @@
+"""`typing`, `watch`, `unwatch` and `presence`: best effort, without `n` and cursor (protocol.md
+section 2).
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from tests.conformance.protocol.cases import case
+from tests.conformance.protocol.expectations import check, expect, has
+from tests.conformance.protocol.server import Server
+
+
+@case()
+async def typing_reaches_the_other_side(at: Server) -> None:
+    """All sessions of the other user, none of mine; a chat of others is unknown_chat."""
+    ann, tablet = await at.connect(at.ann), await at.connect(at.ann, "tablet")
+    ben, chat = await at.connect(at.ben), at.chat(at.ann, at.ben)
+    await ann.say({"type": "typing", "chat": chat})
+    told = await ben.hear("typing", chat=chat)
+    expect("user who types", at.ann.user, told["user"])
+    check(not {"n", "cursor"} & told.keys(), "neither n nor cursor", told)
+    await tablet.silent("typing", within_s=0.3)
+    await ann.refused("typing", "unknown_chat", chat="d-5-6")
+    await ann.refused("typing", "malformed", field="chat", chat="nonsense")
+
+
+@case()
+async def who_watches_is_told(at: Server) -> None:
+    """`ok`, how each is, and what changes; invisible is shown as offline; `unwatch` ends it."""
+    one, other = await at.new_user(), await at.new_user()
+    ann, ben = await at.connect(one), await at.connect(other)
+    await ann.done("watch", users=[other.user])
+    first = await ann.hear("presence", user=other.user)
+    has(first, "presence", state="online")
+    check(not {"n", "cursor"} & first.keys(), "neither n nor cursor", first)
+    await ben.done("presence", state="busy", text="in a meeting")
+    has(await ann.hear("presence", state="busy"), "presence", text="in a meeting")
+    await ben.done("presence", state="away")
+    await ann.hear("presence", user=other.user, state="away")
+    await ben.done("presence", state="invisible")
+    await ann.hear("presence", user=other.user, state="offline")
+    await ann.done("unwatch", users=[other.user])
+    await ben.done("presence", state="online")
+    await ann.silent("presence", within_s=1.2, user=other.user, state="online")
+
+
+@case()
+async def presence_that_is_malformed(at: Server) -> None:
+    """A state that there is not, users that are none."""
+    ann = await at.connect(at.ann)
+    await ann.refused("presence", "malformed", field="state", state="nonsense")
+    await ann.refused("presence", "malformed", field="state")
+    for kind in ("watch", "unwatch"):
+        await ann.refused(kind, "malformed", field="users", users=["x"])
+        await ann.refused(kind, "malformed", field="users")
+
+
+@case()
+async def the_hundred_and_first_is_too_many(at: Server) -> None:
+    """100 users may be watched by a session."""
+    ann = await at.connect(at.ann)
+    users = [str(secrets.randbits(61) + 1) for _ in range(100)]
+    await ann.done("watch", users=users)
+    await ann.refused("watch", "too_many", users=[at.ben.user])
+    await ann.done("unwatch", users=users)
+    await ann.done("watch", users=[at.ben.user])
+
+
+@case(slow=True, once=True)
+async def who_goes_is_offline_after_ten_seconds(at: Server) -> None:
+    """A socket that is back before that was never away; a contact sees when the user was last
+    there.
+    """
+    one, other = await at.new_user(), await at.new_user()
+    ann, ben = await at.connect(one), await at.connect(other)
+    await ann.done("watch", users=[other.user])
+    await ann.hear("presence", state="online")
+    await ben.close()
+    ben = await at.connect(other)
+    await ann.silent("presence", within_s=11, state="offline")
+    await ben.close()
+    await ann.hear("presence", user=other.user, state="offline")

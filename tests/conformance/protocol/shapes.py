@@ -1,0 +1,169 @@
+"""The shapes of what comes over the wire (protocol.md section 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+Check = Callable[[Any], bool]
+Shape = Mapping[str, Check]
+"""Field -> what it must be; a name that ends with `?` may be left out. Others are ignored."""
+
+_ID: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_CHAT: Final = re.compile(r"d-[1-9][0-9]{0,18}-[1-9][0-9]{0,18}|g-[1-9][0-9]{0,18}")
+_SOCKET: Final = re.compile(r"wss?://[^/]+/v1/socket")
+
+
+def text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def identifier(value: Any) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None and int(value) < 2**63
+
+
+def moment(value: Any) -> bool:
+    return isinstance(value, str) and _TIME.fullmatch(value) is not None
+
+
+def chat(value: Any) -> bool:
+    return isinstance(value, str) and _CHAT.fullmatch(value) is not None
+
+
+def whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def socket_url(value: Any) -> bool:
+    return isinstance(value, str) and _SOCKET.fullmatch(value) is not None
+
+
+def one_of(*values: str) -> Check:
+    return lambda value: value in values
+
+
+def list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def shaped(shape: Shape) -> Check:
+    return lambda value: isinstance(value, dict) and not faults(value, shape)
+
+
+def faults(value: Mapping[str, Any], shape: Shape) -> list[str]:
+    """What is wrong with an object: fields that are missing, and those of another form."""
+    wrong = []
+    for name, check in shape.items():
+        field = name.removesuffix("?")
+        if field not in value:
+            if field == name:
+                wrong.append(f"{field} is missing")
+        elif not check(value[field]):
+            wrong.append(f"{field} is {value[field]!r}")
+    return wrong
+
+
+# ---- objects -------------------------------------------------------------------------------------
+
+REACTION: Final[Shape] = {"emoji": text, "count": whole, "users": list_of(identifier)}
+EVENT: Final[Shape] = {
+    "kind": text,
+    "user?": identifier,
+    "users?": list_of(identifier),
+    "role?": text,
+    "name?": text,
+}
+SETTINGS: Final[Shape] = {
+    "muted_until?": moment,
+    "pinned?": flag,
+    "archived?": identifier,
+    "draft?": text,
+}
+MESSAGE: Final[Shape] = {
+    "chat": chat,
+    "message": identifier,
+    "sender": identifier,
+    "key": text,
+    "time": moment,
+    "text?": text,
+    "reply_to?": identifier,
+    "event?": shaped(EVENT),
+    "version": identifier,
+    "edited?": identifier,
+    "deleted?": identifier,
+    "reactions": list_of(shaped(REACTION)),
+}
+CHAT_STATE: Final[Shape] = {
+    "chat": chat,
+    "kind": one_of("direct", "group"),
+    **SETTINGS,
+    "name?": text,
+    "avatar?": text,
+    "members?": whole,
+    "role?": text,
+    "version?": identifier,
+    "others?": list_of(identifier),
+    "newest": identifier,
+    "newest_message?": shaped(MESSAGE),
+    "unread": lambda value: whole(value) and value <= 999,
+    "read": identifier,
+    "received": identifier,
+}
+PUBLIC_PROFILE: Final[Shape] = {
+    "user": identifier,
+    "user_name": text,
+    "display_name": text,
+    "version": identifier,
+}
+OWN_PROFILE: Final[Shape] = {
+    **PUBLIC_PROFILE,
+    "phone?": text,
+    "email?": text,
+    "settings?": lambda value: isinstance(value, dict),
+}
+TOKENS: Final[Shape] = {"access_token": text, "access_expires": moment, "refresh_token": text}
+PAGE: Final[Shape] = {
+    "chat": chat,
+    "messages": list_of(shaped(MESSAGE)),
+    "first?": identifier,
+    "last?": identifier,
+    "more_before": flag,
+    "more_after": flag,
+}
+CHATS: Final[Shape] = {"chats": list_of(shaped(CHAT_STATE)), "after?": text}
+DIGEST: Final[Shape] = {
+    "count": whole,
+    "hash": lambda value: text(value) and re.fullmatch("[0-9a-f]{16}", value) is not None,
+}
+ROLE: Final = one_of("owner", "admin", "member", "reader")
+GROUP: Final[Shape] = {
+    "chat": chat,
+    "name": text,
+    "avatar?": text,
+    "members": whole,
+    "role": ROLE,
+    "history": one_of("all", "from_join"),
+    "created": moment,
+    "version": identifier,
+}
+MEMBER: Final[Shape] = {
+    "user": identifier,
+    "role": ROLE,
+    "joined": moment,
+    "version": identifier,
+}
+PROBLEM: Final[Shape] = {
+    "code": text,
+    "message": text,
+    "details": lambda value: isinstance(value, dict),
+}
