@@ -10,7 +10,10 @@ from typing import Final
 
 from cassandra import InvalidRequest
 from cassandra.cluster import ResultSet, Session
+from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.query import SimpleStatement
 
+from backends.chats.cassandra_searches import bucket_of
 from schemas.errors import Unfit
 
 # No strategy by time: it would take our timestamps, which are message ids, for microseconds. A
@@ -56,12 +59,34 @@ WITH {options}"""
 # What a group tells of itself, as JSON; absent: a user's message.
 _EVENT: Final = "ALTER TABLE {keyspace}.messages ADD IF NOT EXISTS event text"
 
+# Of a user with many chats: in which 10 days a chat had messages, so that the newest are found
+# without reading all. Written with `chat_buckets`, and so once for most messages of 10 days.
+_CHATS_OF_USER: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.chats_of_user (
+    user bigint, bucket int, chat text, PRIMARY KEY ((user, bucket), chat)
+) WITH {options}"""
+_USER_BUCKETS: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.user_buckets (
+    user bigint, bucket int, PRIMARY KEY (user, bucket)
+)
+WITH CLUSTERING ORDER BY (bucket DESC) AND {options}"""
+
 STEPS: Final = (
     (_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),
     (_MESSAGE_COLUMNS, _CHAT_PINS),
     (_CHAT_HEADS, _EVENT),
+    (_CHATS_OF_USER, _USER_BUCKETS),
 )
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
+
+LIST_CHAT: Final = (
+    "INSERT INTO {keyspace}.chats_of_user (user, bucket, chat) VALUES (?, ?, ?) USING TIMESTAMP ?"
+)
+LIST_BUCKET: Final = (
+    "INSERT INTO {keyspace}.user_buckets (user, bucket) VALUES (?, ?) USING TIMESTAMP ?"
+)
+_ALL_STATES: Final = "SELECT user, chat, newest FROM {keyspace}.chat_states"
+_STATES_AT_ONCE: Final = 1_000
 
 # Making a table took 2.5 s on two busy cores, and all nodes must agree on it.
 STATEMENT_TIMEOUT_S: Final = 30.0
@@ -121,12 +146,36 @@ def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
     for number, statements in enumerate(STEPS[was:], was + 1):
         for statement in statements:
             run(statement)
+        if _CHATS_OF_USER in statements:
+            _list_chats(session, keyspace)
         run(_STEP_TAKEN.replace("{step}", str(number)))
         done.append(
             f"keyspace {keyspace}: tables "
             f"{f'brought from {number - 1} to' if number > 1 else 'made, schema'} {number}"
         )
     return done
+
+
+def _list_chats(session: Session, keyspace: str) -> None:
+    """The chats that are there already, in the 10 days of their newest message."""
+    [of_user, bucket_of_user] = [
+        session.prepare(statement.format(keyspace=keyspace))
+        for statement in (LIST_CHAT, LIST_BUCKET)
+    ]
+    rows = session.execute(
+        SimpleStatement(_ALL_STATES.format(keyspace=keyspace), fetch_size=_STATES_AT_ONCE),
+        timeout=STATEMENT_TIMEOUT_S,
+    )
+    while True:
+        states = [row for row in rows.current_rows if row[2]]
+        writes = [(user, bucket_of(newest), chat, newest) for user, chat, newest in states]
+        execute_concurrent_with_args(session, of_user, writes)
+        execute_concurrent_with_args(
+            session, bucket_of_user, [(user, bucket, at) for user, bucket, _, at in writes]
+        )
+        if not rows.has_more_pages:
+            return
+        rows.fetch_next_page()
 
 
 def _version(rows: ResultSet) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.chats import HistoryMessage, Watermark, cassandra
+from backends.chats import HistoryMessage, Watermark, cassandra, cassandra_schema
 from backends.chats.cassandra import CassandraChats
 from backends.chats.cassandra_searches import bucket_of
 from schemas.errors import Unavailable
@@ -144,13 +144,65 @@ async def test_the_longest_batch_of_the_longest_texts_is_stored(connect, pair):
     assert [len(message.text) for message in page.messages] == [16_384] * 256
 
 
-async def test_of_very_many_chats_some_are_listed(connect, monkeypatch):
-    """The bound keeps one user from reading without end."""
-    monkeypatch.setattr(cassandra, "MAX_CHATS", 3)
-    me, chats = Pair().anna, connect()
-    for _ in range(5):
-        pair = Pair()
-        await chats.put([pair.message(NOW)])
-        await chats.mark([Watermark(me, pair.chat, NOW, NOW)])
+@pytest.fixture
+async def many(connect, monkeypatch):
+    """A user with more chats than are read at once: some lively ones, others silent for months. The
+    store, the user, and the chats, newest first.
+    """
+    monkeypatch.setattr(cassandra, "MAX_QUICK_CHATS", 4)
+    monkeypatch.setattr(cassandra, "MAX_STATES", 3)
+    chats, me, newest_of = connect(), random_id(), {}
+    for number in range(14):
+        chat = direct_chat(me, other := random_id())
+        days = [0, number // 3, number // 5 * 7]  # its buckets
+        said = [NOW + (day * BUCKET_MS << 22) + number for day in sorted(set(days))]
+        await chats.put([HistoryMessage(at, chat, other, "k", "hi", 0, at) for at in said])
+        newest_of[chat] = said[-1]
+    return chats, me, sorted(newest_of, key=lambda chat: newest_of[chat], reverse=True)
 
-    assert await chats.states(me, after=None, limit=9) == ([], None)
+
+@pytest.mark.parametrize("limit", [1, 3, 5, 14, 50])
+async def test_of_many_chats_the_newest_are_found(many, limit):
+    """In parts of any size, each chat once, in one order."""
+    chats, me, expected = many
+    found, after = [], None
+    while True:
+        states, after = await chats.states(me, after=after, limit=limit)
+        found += [state.chat for state in states]
+        if after is None:
+            break
+
+    assert found == expected
+
+
+async def test_of_many_chats_few_are_read_for_the_newest(many):
+    """Those with messages in the newest 10 days, as far as they are enough."""
+    chats, me, expected = many
+    asked = []
+    read = chats._session.read  # what goes to Cassandra shows nowhere else
+    chats._session.read = lambda statements: asked.extend(statements) or read(statements)
+    states, _ = await chats.states(me, after=None, limit=1)
+
+    assert [state.chat for state in states] == expected[:1]
+    assert sum(len(values[1]) for name, values in asked if name == "some_states") < len(expected)
+
+
+async def test_chats_of_before_are_listed_by_the_migration(connect, keyspaces, monkeypatch):
+    """With the newest message that each had then."""
+    with monkeypatch.context() as before:
+        before.setattr(cassandra_schema, "STEPS", cassandra_schema.STEPS[:3])
+        name = keyspaces.make()
+    me, said = random_id(), {}
+    for number in range(6):
+        chat, at = direct_chat(me, random_id()), NOW + (number * BUCKET_MS << 22)
+        keyspaces.run(
+            f"INSERT INTO {name}.chat_states (user, chat, newest) VALUES ({me}, '{chat}', {at}) "
+            f"USING TIMESTAMP {at}"
+        )
+        said[at] = chat
+    monkeypatch.setattr(cassandra, "MAX_QUICK_CHATS", 2)
+    chats = connect(name)
+    await chats.migrate()
+    states, _ = await until_answered(lambda: chats.states(me, after=None, limit=9))
+
+    assert [state.chat for state in states] == [said[at] for at in sorted(said, reverse=True)]

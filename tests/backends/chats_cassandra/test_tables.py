@@ -44,8 +44,10 @@ async def test_any_number_may_migrate_at_once(connect, keyspaces):
         "chat_heads",
         "chat_pins",
         "chat_states",
+        "chats_of_user",
         "messages",
         "schema_steps",
+        "user_buckets",
     ]
 
 
