@@ -35,6 +35,7 @@ JOBS: Final = {
         "tests/servers",
         "tests/deploy/test_kafka_users.py",
     ),
+    "model": ("tests/model",),
     "Terraform and images": (
         "tests/deploy/test_images.py",
         "tests/deploy/test_terraform.py",

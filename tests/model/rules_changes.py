@@ -1,0 +1,70 @@
+"""Rules of edits, deletions and reactions."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from tests.model.devices import Device, Frame
+from tests.model.model import Change
+from tests.model.rules_messages import TEXT
+from tests.model.world import INDEX, World
+
+EMOJI = ("👍", "\u2764\ufe0f", "👩🏽‍🚀")
+"""As many as one user may put to a message: none is refused."""
+
+
+class ChangeRules(World):
+    """Changes of messages that were acknowledged, whether others have them yet or not."""
+
+    @rule(device=INDEX, other=INDEX, which=INDEX, text=TEXT)
+    def edit(self, device: int, other: int, which: int, text: str) -> None:
+        """A message of mine."""
+        self._change("edit", device, other, which, mine=True, text=text)
+
+    @rule(device=INDEX, other=INDEX, which=INDEX)
+    def delete_for_all(self, device: int, other: int, which: int) -> None:
+        self._change("delete", device, other, which, mine=True, **{"for": "all"})
+
+    @rule(device=INDEX, other=INDEX, which=INDEX)
+    def delete_for_me(self, device: int, other: int, which: int) -> None:
+        self._change("delete", device, other, which, mine=False, **{"for": "me"})
+
+    @rule(
+        device=INDEX,
+        other=INDEX,
+        which=INDEX,
+        op=st.sampled_from(["react", "unreact"]),
+        emoji=st.sampled_from(EMOJI),
+    )
+    def react(self, device: int, other: int, which: int, op: str, emoji: str) -> None:
+        self._change(op, device, other, which, mine=False, emoji=emoji)
+
+    def _change(
+        self, op: str, device: int, other: int, which: int, *, mine: bool, **fields: Any
+    ) -> None:
+        chosen: Device = self.device(device)
+        chat, user = self.chat(chosen, other), self.owner_of(chosen).user
+        message = self.message(chat, which)
+        if message is None or (mine and message.sender != user):
+            return
+        frame = {
+            "type": op,
+            "chat": chat,
+            "message": str(message.message),
+            "key": secrets.token_hex(6),
+            **fields,
+        }
+
+        def on_ok(reply: Frame) -> None:
+            change = Change(int(reply["version"]), fields.get("text", ""))
+            more = {"emoji": fields.get("emoji", ""), "for_": fields.get("for", "")}
+            self.model.changed(chat, message.message, op, change, user, **more)
+
+        async def say() -> None:
+            chosen.send(frame, on_ok)
+
+        self.run(say())

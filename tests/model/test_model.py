@@ -1,0 +1,69 @@
+"""Whatever users do and servers go through, every device shows what a fresh one would.
+
+`scripts/test tests/model --steps 100000 -s` takes more steps; `--hypothesis-seed N` repeats a run.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.machine import Machine
+from tests.support.product import Product
+
+STEPS_OF_ONE = 40
+FEW = 200
+MANY = 2_000
+"""At most 5 minutes."""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """The rules, on a product of this test's own."""
+    loop = uvloop.new_event_loop()
+    product = Product(tmp_path)
+    loop.run_until_complete(product.start())
+    yield type("State", (Machine,), {"product": product, "loop": loop})
+    loop.run_until_complete(product.stop())
+    loop.close()
+
+
+def _run(machine, steps, number, *, shrinks):
+    print(f"--steps {steps} --hypothesis-seed {number}")  # noqa: T201 - to repeat it
+    run_state_machine_as_test(
+        seed(number)(machine),
+        settings=settings(
+            max_examples=max(1, steps // STEPS_OF_ONE),
+            stateful_step_count=STEPS_OF_ONE,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink] if shrinks else [Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def _seed(config):
+    given = config.getoption("--hypothesis-seed", default=None)
+    return secrets.randbits(32) if given in {None, "random"} else int(given)
+
+
+def test_a_few_steps(machine, request):
+    """The same as below, so few that they belong to every run."""
+    if request.config.getoption("--steps", default=0):
+        pytest.skip("--steps is for the long one")
+    _run(machine, FEW, _seed(request.config), shrinks=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)  # `--steps` may ask for hours
+def test_every_device_shows_what_a_fresh_one_shows(machine, request):
+    """History, chats with unread counts, receipts: by snapshot and pushes, over cut lines, log-ins
+    that end, restarts of the gateway and crashes of functions.
+    """
+    steps = request.config.getoption("--steps", default=0) or MANY
+    _run(machine, steps, _seed(request.config), shrinks=True)

@@ -1,0 +1,175 @@
+"""What a device shows: built from a snapshot and from pushes, as protocol.md section 4 says clients
+do. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.model.model import (
+    Change,
+    Changes,
+    Message,
+    Shown,
+    is_group,
+    shown_marks,
+    shown_to,
+    unread,
+)
+
+
+class View:
+    """The local view of one device of a user. All may be applied in any order, and again."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.is_loaded = False
+        """False: read chats and history again, after `new` and `reset`."""
+        self.refused: dict[int, str] = {}
+        """Refused commands: id -> code."""
+        self._messages: dict[str, dict[int, Message]] = {}
+        self._changes: dict[str, dict[int, Changes]] = {}
+        """Of pushes alone; pages hold theirs already."""
+        self._marks: dict[str, dict[str, tuple[int, int]]] = {}
+        self._groups: dict[str, dict[bool, int]] = {}
+        """Group -> whether the user is in it -> the newest version that says so."""
+        self._counted: dict[str, tuple[int, int, int]] = {}
+        """Chat -> (read, upto, unread) as the server has counted last."""
+
+    # ---- snapshot --------------------------------------------------------------------------------
+
+    def take_state(self, state: Mapping[str, Any]) -> None:
+        """One of the list of chats."""
+        if "version" in state:
+            self._member(state["chat"], int(state["version"]), is_in=True)
+        self._mark(state["chat"], self.user, int(state["received"]), int(state["read"]))
+        self._messages.setdefault(state["chat"], {})
+
+    def take_message(self, message: Mapping[str, Any]) -> None:
+        """One of a page, or of a push; the events of groups are left out."""
+        if "event" in message:
+            return
+        shown = Message(
+            int(message["message"]),
+            message["sender"],
+            message["key"],
+            message.get("text", ""),
+            int(message.get("reply_to", 0)),
+            int(message.get("edited", 0)),
+            "deleted" in message,
+            frozenset(
+                (each["emoji"], user)
+                for each in message.get("reactions", ())
+                for user in each["users"]
+            ),
+        )
+        known = self._messages.setdefault(message["chat"], {})
+        was = known.get(shown.message, shown)
+        assert (was.sender, was.key, was.reply_to) == (shown.sender, shown.key, shown.reply_to)
+        if "version" in message or shown.message not in known:  # a push holds no changes
+            known[shown.message] = shown
+
+    # ---- pushes ----------------------------------------------------------------------------------
+
+    def apply(self, push: Mapping[str, Any]) -> None:
+        """A durable push; types that it does not know are ignored, as clients do."""
+        taken = getattr(self, f"on_{push['type']}", None)
+        if taken is not None:
+            taken(push)
+
+    def on_message(self, push: Mapping[str, Any]) -> None:
+        self.take_message(push)
+
+    def on_chat(self, push: Mapping[str, Any]) -> None:
+        """Of a group that the user has come into the history is to be read."""
+        if push["part"] == "mine":
+            return
+        is_in = push["part"] != "deleted"
+        if is_in and not self._is_in(push["chat"]):
+            self.is_loaded = False
+        self._member(push["chat"], int(push["version"]), is_in=is_in)
+
+    def on_changed(self, push: Mapping[str, Any]) -> None:
+        of_chat = self._changes.setdefault(push["chat"], {})
+        of_chat.setdefault(int(push["message"]), Changes()).apply(
+            push["op"],
+            Change(int(push["version"]), push.get("text", "")),
+            push["by"],
+            emoji=push.get("emoji", ""),
+            for_=push.get("for", ""),
+        )
+
+    def on_receipt(self, push: Mapping[str, Any]) -> None:
+        received, read = int(push.get("received", 0)), int(push.get("read", 0))
+        self._mark(push["chat"], push["user"], received, read)
+
+    def on_unread(self, push: Mapping[str, Any]) -> None:
+        told = (int(push["read"]), int(push["upto"]), push["unread"])
+        self._mark(push["chat"], self.user, 0, told[0])
+        if told[:2] >= self._counted.get(push["chat"], (0, 0, 0))[:2]:
+            self._counted[push["chat"]] = told
+
+    def on_refused(self, push: Mapping[str, Any]) -> None:
+        self.refused[int(push["message"])] = push["code"]
+
+    # ---- what is seen ----------------------------------------------------------------------------
+
+    def shown(self) -> dict[str, Shown]:
+        """Each chat with a message, by its id."""
+        return {
+            chat: Shown(
+                self._shown(chat),
+                unread(chat, self._shown(chat), self.user, self._read(chat)),
+                shown_marks(self.user, chat, self._marks_of(chat)),
+            )
+            for chat in self._messages
+            if self._shown(chat) and (not is_group(chat) or self._is_in(chat))
+        }
+
+    def badges(self) -> dict[str, int]:
+        """Unread as `unread` pushes say it, where one came for the newest watermark: the number
+        told, and what has come above it.
+        """
+        return {
+            chat: min(
+                999,
+                count
+                + sum(
+                    each.sender != self.user and not each.is_deleted
+                    for number, each in self._shown(chat).items()
+                    if number > upto
+                ),
+            )
+            for chat, (read, upto, count) in self._counted.items()
+            if read == self._read(chat) and not is_group(chat)
+        }
+
+    def messages(self, chat: str) -> list[int]:
+        """The ids that it shows of a chat, in order."""
+        return sorted(self._shown(chat))
+
+    def chats(self) -> list[str]:
+        """The chats that it shows."""
+        return sorted(chat for chat, messages in self._messages.items() if messages)
+
+    def _read(self, chat: str) -> int:
+        return self._marks_of(chat).get(self.user, (0, 0))[1]
+
+    def _member(self, chat: str, version: int, *, is_in: bool) -> None:
+        known = self._groups.setdefault(chat, {})
+        known[is_in] = max(known.get(is_in, 0), version)
+
+    def _is_in(self, chat: str) -> bool:
+        known = self._groups.get(chat, {})
+        return known.get(True, 0) > known.get(False, 0)
+
+    def _shown(self, chat: str) -> dict[int, Message]:
+        return shown_to(self.user, self._messages.get(chat, {}), self._changes.get(chat, {}))
+
+    def _marks_of(self, chat: str) -> dict[str, tuple[int, int]]:
+        return self._marks.setdefault(chat, {})
+
+    def _mark(self, chat: str, user: str, received: int, read: int) -> None:
+        was = self._marks_of(chat).get(user, (0, 0))
+        self._marks_of(chat)[user] = (max(was[0], received, read), max(was[1], read))
