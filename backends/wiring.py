@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from backends.log.kafka.log import KafkaLog
     from backends.log.knative import KnativeLogProducer
     from backends.preferences import ChatPreferences
+    from backends.relations import Relations
     from backends.signing import PublicKeys, SigningKey
     from backends.sql.database import Database
 
@@ -219,6 +220,14 @@ class Backends:
         return SqlChatPreferences(self._database)
 
     @cached_property
+    @in_spans
+    def relations(self) -> Relations:
+        """Contacts, blocks and privacy."""
+        from backends.relations.sql import SqlRelations  # noqa: PLC0415 - opened at first use
+
+        return SqlRelations(self._database)
+
+    @cached_property
     def generators(self) -> GeneratorLeases:
         """Leased id generators."""
         # Opened at first use.
@@ -276,7 +285,7 @@ class Backends:
 
     async def close(self) -> None:
         """Closes what was opened: the users of a store before the store."""
-        for name in ("chats", "accounts", "groups", "cache"):
+        for name in ("chats", "accounts", "groups", "relations", "cache"):
             if name in self.__dict__:
                 await self.__dict__[name].close()
         if "_cassandra" in self.__dict__:

@@ -135,7 +135,7 @@ class Deliveries(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked", "changed", "chat", "newer")
+    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked", "changed", "contact", "chat", "newer")
     USERS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class Delivery(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     NEWER_FIELD_NUMBER: _ClassVar[int]
     users: _containers.RepeatedScalarFieldContainer[int]
@@ -154,9 +155,10 @@ class Delivery(_message.Message):
     failed: Failed
     revoked: Revoked
     changed: Changed
+    contact: Contact
     chat: ChatPart
     newer: Newer
-    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ..., changed: _Optional[_Union[Changed, _Mapping]] = ..., chat: _Optional[_Union[ChatPart, _Mapping]] = ..., newer: _Optional[_Union[Newer, _Mapping]] = ...) -> None: ...
+    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ..., changed: _Optional[_Union[Changed, _Mapping]] = ..., contact: _Optional[_Union[Contact, _Mapping]] = ..., chat: _Optional[_Union[ChatPart, _Mapping]] = ..., newer: _Optional[_Union[Newer, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("id", "chat", "sender", "key", "device", "body", "event")
@@ -239,6 +241,16 @@ class Failed(_message.Message):
     message: int
     key: str
     def __init__(self, message: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
+
+class Contact(_message.Message):
+    __slots__ = ("user", "state", "version")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    user: int
+    state: str
+    version: int
+    def __init__(self, user: _Optional[int] = ..., state: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Newer(_message.Message):
     __slots__ = ("chat", "newest")
@@ -486,7 +498,7 @@ class ChatStates(_message.Message):
     def __init__(self, chats: _Optional[_Iterable[_Union[ChatState, _Mapping]]] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ChatState(_message.Message):
-    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group", "mine")
+    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group", "mine", "request")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FIELD_NUMBER: _ClassVar[int]
@@ -496,6 +508,7 @@ class ChatState(_message.Message):
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     MINE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
     chat: str
     others: _containers.RepeatedScalarFieldContainer[int]
     newest: int
@@ -505,7 +518,8 @@ class ChatState(_message.Message):
     received: int
     group: ChatPart
     mine: ChatPart
-    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ..., group: _Optional[_Union[ChatPart, _Mapping]] = ..., mine: _Optional[_Union[ChatPart, _Mapping]] = ...) -> None: ...
+    request: bool
+    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ..., group: _Optional[_Union[ChatPart, _Mapping]] = ..., mine: _Optional[_Union[ChatPart, _Mapping]] = ..., request: _Optional[bool] = ...) -> None: ...
 
 class Digest(_message.Message):
     __slots__ = ("count", "hash")

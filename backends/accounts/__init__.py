@@ -84,10 +84,7 @@ class Accounts(Protocol):
         ...
 
     async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
-        """Which of these users exist.
-
-        `send` asks this for each recipient it has not seen for a while.
-        """
+        """Which of these users exist."""
         ...
 
     async def read_clock(self, clock: Clock) -> Reading:

@@ -1,7 +1,6 @@
 """The `Accounts` port on SQL: people and their passwords' hashes.
 
-Only `wiring` and the port's suite name it. `send` needs `known` and nothing else, so this file
-imports and prepares no more than its table.
+Only `wiring` and the port's suite name it.
 """
 
 from __future__ import annotations

@@ -105,7 +105,9 @@ class ChatState:
     """One chat of one user.
 
     `unread` counts others' messages above `read`, at most 999, without deleted ones; `upto` is the
-    newest that was looked at, `read` for none.
+    newest that was looked at, `read` for none. `sent` is the newest of what the user has sent or
+    reacted with in a direct chat, or any id above 0 where the chat is older than the keeping of it;
+    0: nothing.
     """
 
     chat: ChatId
@@ -115,6 +117,7 @@ class ChatState:
     upto: MessageId
     read: MessageId
     received: MessageId
+    sent: MessageId = NO_MESSAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from backends.chats.rules import (
     MAX_DIGEST,
     States,
     after_of,
+    answer_rows,
     around,
     as_it_is,
     change_rows,
@@ -120,6 +121,10 @@ STATEMENTS: Final = {
     "pins": "SELECT message, user, version FROM {keyspace}.chat_pins WHERE chat = ?",
     "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND "
     "chat = ?",
+    "newest_and_sent": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ?, sent = ? "
+    "WHERE user = ? AND chat = ?",
+    "sent": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET sent = ? WHERE user = ? AND "
+    "chat = ?",
     "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? "
     "AND chat = ?",
     "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat "
@@ -136,10 +141,10 @@ STATEMENTS: Final = {
     "LIMIT ? ALLOW FILTERING",
     "group_unread": f"SELECT id, sender, event, deleted, hidden {_OF_BUCKET} AND id > ? AND id < ? "
     "LIMIT ?",
-    "states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
-    "LIMIT ?",
-    "some_states": "SELECT chat, newest, received, read FROM {keyspace}.chat_states WHERE user = ? "
-    "AND chat IN ?",
+    "states": "SELECT chat, newest, received, read, sent FROM {keyspace}.chat_states "
+    "WHERE user = ? LIMIT ?",
+    "some_states": "SELECT chat, newest, received, read, sent FROM {keyspace}.chat_states "
+    "WHERE user = ? AND chat IN ?",
     "clock": "SELECT toUnixTimestamp(now()) FROM system.local",
     "version": VERSION_OF,
 }
@@ -231,7 +236,7 @@ class CassandraChats:
                     if gone
                     else ("pin", (chat, message, user, version, version))
                 )
-        await self._session.write(writes)
+        await self._session.write(writes + _moves(answer_rows(changes)))
 
     async def find(
         self, places: Collection[tuple[ChatId, MessageId]]
@@ -335,7 +340,7 @@ class CassandraChats:
         shown = [row for _, _, row in places[:limit]]
         messages, unread = await asyncio.gather(
             self._session.read(
-                [("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in shown]
+                [("message", (chat, bucket_of(newest), newest)) for chat, newest, *_ in shown]
             ),
             self._searches.unread(user, shown, most=MAX_QUICK_UNREAD),
         )
@@ -412,20 +417,20 @@ class CassandraChats:
         heads, [rows] = await asyncio.gather(
             self.heads(since), self._session.read([("some_states", (within(user), [*since]))])
         )
-        pointers = {chat: (received, read) for chat, _, received, read in rows}
+        pointers = {chat: (received, read) for chat, _, received, read, _ in rows}
         states = [
-            (chat, heads.get(chat, MessageId(0)), *pointers.get(chat, (0, 0))) for chat in since
+            (chat, heads.get(chat, MessageId(0)), *pointers.get(chat, (0, 0)), 0) for chat in since
         ]
         messages, unread = await asyncio.gather(
             self._session.read(
-                [("message", (chat, bucket_of(newest), newest)) for chat, newest, _, _ in states]
+                [("message", (chat, bucket_of(newest), newest)) for chat, newest, *_ in states]
             ),
             asyncio.gather(
                 *(
                     self._searches.group_unread(
                         user, chat, above=max(read or 0, since[chat]), newest=newest
                     )
-                    for chat, newest, _, read in states
+                    for chat, newest, _, read, _ in states
                 )
             ),
         )
@@ -486,7 +491,7 @@ class CassandraChats:
             [("some_states", (within(user), chats)) for user, chats in of_user.items()]
         )
         return {
-            (user, chat): Pointers(*(MessageId(pointer or 0) for pointer in pointers))
+            (user, chat): Pointers(*(MessageId(pointer or 0) for pointer in pointers[:3]))
             for user, rows in zip(of_user, found, strict=True)
             for chat, *pointers in rows
         }
@@ -523,9 +528,14 @@ def _moves(states: States) -> list[Statement]:
     A pointer's timestamp is its value, so what lies behind another never shows.
     """
     moves: list[Statement] = []
-    for (user, chat), (newest, received, read) in sorted(states.items()):
-        if newest:
-            moves.append(("newest", (newest, newest, user, chat)))
+    for (user, chat), (newest, received, read, sent) in sorted(states.items()):
+        if newest and newest == sent:  # as with every message's sender
+            moves.append(("newest_and_sent", (sent, sent, sent, user, chat)))
+        else:
+            if newest:
+                moves.append(("newest", (newest, newest, user, chat)))
+            if sent:
+                moves.append(("sent", (sent, sent, user, chat)))
         if received and received == read:  # as in most marks
             moves.append(("received_and_read", (read, read, read, user, chat)))
             continue
@@ -585,7 +595,7 @@ def _state(
     row: Row, counted: tuple[int, int], newest_message: HistoryMessage | None = None
 ) -> ChatState:
     """What a row of `states` holds, with how many are unread and the newest id of those."""
-    chat, newest, received, read = row
+    chat, newest, received, read, sent = row
     unread, upto = counted
     return ChatState(
         chat,
@@ -595,4 +605,5 @@ def _state(
         MessageId(upto or read or 0),
         MessageId(read or 0),
         MessageId(received or 0),
+        MessageId(sent or 0),
     )

@@ -6,6 +6,7 @@ All calls block: `cassandra_session.py` makes them in its thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from cassandra import InvalidRequest
@@ -70,12 +71,15 @@ CREATE TABLE IF NOT EXISTS {keyspace}.user_buckets (
     user bigint, bucket int, PRIMARY KEY (user, bucket)
 )
 WITH CLUSTERING ORDER BY (bucket DESC) AND {options}"""
+# The own newest message of the user; absent: none.
+_SENT: Final = "ALTER TABLE {keyspace}.chat_states ADD IF NOT EXISTS sent bigint"
 
 STEPS: Final = (
     (_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),
     (_MESSAGE_COLUMNS, _CHAT_PINS),
     (_CHAT_HEADS, _EVENT),
     (_CHATS_OF_USER, _USER_BUCKETS),
+    (_SENT,),
 )
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
@@ -86,10 +90,13 @@ LIST_BUCKET: Final = (
     "INSERT INTO {keyspace}.user_buckets (user, bucket) VALUES (?, ?) USING TIMESTAMP ?"
 )
 _ALL_STATES: Final = "SELECT user, chat, newest FROM {keyspace}.chat_states"
-_STATES_AT_ONCE: Final = 1_000
+_COUNT_AS_ANSWERED: Final = (
+    "UPDATE {keyspace}.chat_states USING TIMESTAMP 1 SET sent = 1 WHERE user = ? AND chat = ?"
+)
 
 # Making a table took 2.5 s on two busy cores, and all nodes must agree on it.
 STATEMENT_TIMEOUT_S: Final = 30.0
+_STATES_AT_ONCE: Final = 1_000
 VERSION: Final = len(STEPS)
 VERSION_OF: Final = "SELECT step FROM {keyspace}.schema_steps WHERE name = 'chats' LIMIT 1"
 
@@ -148,6 +155,8 @@ def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
             run(statement)
         if _CHATS_OF_USER in statements:
             _list_chats(session, keyspace)
+        if _SENT in statements:
+            _count_as_answered(session, keyspace)
         run(_STEP_TAKEN.replace("{step}", str(number)))
         done.append(
             f"keyspace {keyspace}: tables "
@@ -162,17 +171,30 @@ def _list_chats(session: Session, keyspace: str) -> None:
         session.prepare(statement.format(keyspace=keyspace))
         for statement in (LIST_CHAT, LIST_BUCKET)
     ]
+    for states in _pages_of_states(session, keyspace):
+        writes = [(user, bucket_of(newest), chat, newest) for user, chat, newest in states if newest]
+        execute_concurrent_with_args(session, of_user, writes)
+        execute_concurrent_with_args(
+            session, bucket_of_user, [(user, bucket, at) for user, bucket, _, at in writes]
+        )
+
+
+def _count_as_answered(session: Session, keyspace: str) -> None:
+    """The chats that are there already: of which their users have sent messages is not known."""
+    update = session.prepare(_COUNT_AS_ANSWERED.format(keyspace=keyspace))
+    for states in _pages_of_states(session, keyspace):
+        execute_concurrent_with_args(session, update, [(user, chat) for user, chat, _ in states])
+
+
+def _pages_of_states(
+    session: Session, keyspace: str
+) -> Iterator[list[tuple[int, str, int | None]]]:
     rows = session.execute(
         SimpleStatement(_ALL_STATES.format(keyspace=keyspace), fetch_size=_STATES_AT_ONCE),
         timeout=STATEMENT_TIMEOUT_S,
     )
     while True:
-        states = [row for row in rows.current_rows if row[2]]
-        writes = [(user, bucket_of(newest), chat, newest) for user, chat, newest in states]
-        execute_concurrent_with_args(session, of_user, writes)
-        execute_concurrent_with_args(
-            session, bucket_of_user, [(user, bucket, at) for user, bucket, _, at in writes]
-        )
+        yield rows.current_rows
         if not rows.has_more_pages:
             return
         rows.fetch_next_page()

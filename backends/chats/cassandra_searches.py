@@ -101,7 +101,7 @@ class Searches:
         deleted, at most `most`, and the newest id of all of them; 0: there are none.
         """
         searches: dict[int, Search] = {}
-        for number, (chat, newest, _, read) in enumerate(rows):
+        for number, (chat, newest, _, read, *_) in enumerate(rows):
             others = [member for member in direct_members(chat) or () if member != user]
             if others and newest > (read or 0):
                 last = bucket_of(newest)

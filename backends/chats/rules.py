@@ -29,8 +29,8 @@ MAX_DIGEST: Final = 1_024
 
 Messages = dict[tuple[ChatId, MessageId], HistoryMessage]
 """The messages of a call."""
-States = dict[tuple[UserId, ChatId], tuple[int, int, int]]
-"""How far to move each state: newest, received, read; 0 moves nothing."""
+States = dict[tuple[UserId, ChatId], tuple[int, int, int, int]]
+"""How far to move each state: newest, received, read, sent; 0 moves nothing."""
 
 _AFTER: Final = re.compile(r"([0-9]+)\.(.+)", re.ASCII)
 
@@ -59,7 +59,8 @@ def put_rows(messages: Iterable[HistoryMessage]) -> tuple[Messages, States]:
     states: States = {}
     for message in messages:
         for user in _members_of(message):
-            _move(states, user, message.chat, newest=message.id)
+            own = message.id if user == message.sender else 0
+            _move(states, user, message.chat, newest=message.id, sent=own)
         sent[message.chat, message.id] = message
     return sent, states
 
@@ -92,6 +93,15 @@ def change_rows(changes: Iterable[Change]) -> dict[tuple[ChatId, MessageId], Cha
         if change.op in {"edit", "delete", "react", "unreact"}:
             row.version = max(row.version, version)
     return rows
+
+
+def answer_rows(changes: Iterable[Change]) -> States:
+    """What a `change` writes into states: who reacts in a direct chat has answered."""
+    states: States = {}
+    for change in changes:
+        if change.op == "react" and direct_members(change.chat) is not None:
+            _move(states, change.user, change.chat, sent=change.version)
+    return states
 
 
 def as_it_is(message: HistoryMessage, reactions: Iterable[Reaction]) -> HistoryMessage:
@@ -132,10 +142,22 @@ def mark_rows(watermarks: Iterable[Watermark]) -> States:
 
 
 def _move(
-    states: States, user: UserId, chat: ChatId, *, newest: int = 0, received: int = 0, read: int = 0
+    states: States,
+    user: UserId,
+    chat: ChatId,
+    *,
+    newest: int = 0,
+    received: int = 0,
+    read: int = 0,
+    sent: int = 0,
 ) -> None:
-    was = states.get((user, chat), (0, 0, 0))
-    states[user, chat] = max(was[0], newest), max(was[1], received), max(was[2], read)
+    was = states.get((user, chat), (0, 0, 0, 0))
+    states[user, chat] = (
+        max(was[0], newest),
+        max(was[1], received),
+        max(was[2], read),
+        max(was[3], sent),
+    )
 
 
 def _members_of(message: HistoryMessage) -> Iterable[UserId]:

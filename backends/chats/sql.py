@@ -32,6 +32,7 @@ from backends.chats.rules import (
     Messages,
     States,
     after_of,
+    answer_rows,
     around,
     as_it_is,
     change_rows,
@@ -114,6 +115,8 @@ CHAT_STATES: Final = sa.Table(
     sa.Column("newest", sa.BigInteger, nullable=False),
     sa.Column("received", sa.BigInteger, nullable=False),
     sa.Column("read", sa.BigInteger, nullable=False),
+    # The user's own newest message; 1: of a chat from before this was kept.
+    sa.Column("sent", sa.BigInteger, nullable=False, server_default="1"),
     sqlite_with_rowid=False,
 )
 
@@ -174,6 +177,7 @@ _MESSAGE: Final = [MESSAGES.c[name] for name in HistoryMessage.__slots__ if name
 _SENT: Final = ("chat", "id", "sender", "key", "text", "reply_to", "version", "event")
 """The columns of a message as it was sent."""
 _READER: Final[sa.BindParameter[int]] = sa.bindparam("reader", type_=sa.BigInteger)
+_POINTERS: Final = ("user", "chat", "newest", "received", "read")
 _OF_CHAT: Final = MESSAGES.c.chat == sa.bindparam("chat")
 _MOST: Final[sa.BindParameter[int]] = sa.bindparam("most")
 _BELOW: Final = (
@@ -297,7 +301,7 @@ class SqlChats:
         insert = database.insert_many(CHAT_STATES)
         moved = {
             name: (insert.excluded[name] > CHAT_STATES.c[name], insert.excluded[name])
-            for name in ("newest", "received", "read")
+            for name in ("newest", "received", "read", "sent")
         }
         self._move_forward = insert.on_conflict_do_update(
             index_elements=list(CHAT_STATES.primary_key),
@@ -319,7 +323,7 @@ class SqlChats:
             ),
         )
         self._asked = database.given(user=sa.BigInteger(), chat=sa.Text())
-        self._pointers = sa.select(CHAT_STATES).join_from(
+        self._pointers = sa.select(*(CHAT_STATES.c[name] for name in _POINTERS)).join_from(
             self._asked,
             CHAT_STATES,
             sa.and_(
@@ -351,10 +355,7 @@ class SqlChats:
         message_rows = [
             {name: getattr(messages[place], name) for name in _SENT} for place in sorted(messages)
         ]
-        state_rows = [
-            dict(zip(CHAT_STATES.c.keys(), (*place, *states[place]), strict=True))
-            for place in sorted(states)
-        ]
+        state_rows = _state_rows(states)
 
         def work(connection: sa.Connection) -> None:
             if message_rows:
@@ -405,6 +406,7 @@ class SqlChats:
             (self._change_cells[REACTIONS], reactions),
             (self._hide, hidden),
             (self._change_cells[PINS], pins),
+            (self._move_forward, _state_rows(answer_rows(changes))),
         ]
 
         def work(connection: sa.Connection) -> None:
@@ -665,6 +667,7 @@ def _group_states(groups: sa.FromClause) -> sa.Select[*tuple[Any, ...]]:
         sa.func.coalesce(state.c.newest, 0).label("newest"),
         state.c.received,
         state.c.read,
+        sa.literal(0).label("sent"),
         count.label("unread"),
         sa.func.coalesce(upto, state.c.read).label("upto"),
         *(column.label(f"message_{column.name}") for column in _MESSAGE),
@@ -675,7 +678,14 @@ def _group_states(groups: sa.FromClause) -> sa.Select[*tuple[Any, ...]]:
     )
 
 
+def _state_rows(states: States) -> list[dict[str, Any]]:
+    return [
+        dict(zip(CHAT_STATES.c.keys(), (*place, *states[place]), strict=True))
+        for place in sorted(states)
+    ]
+
+
 def _state(row: sa.Row[Any], newest_message: HistoryMessage | None) -> ChatState:
     return ChatState(
-        row.chat, row.newest, newest_message, row.unread, row.upto, row.read, row.received
+        row.chat, row.newest, newest_message, row.unread, row.upto, row.read, row.received, row.sent
     )

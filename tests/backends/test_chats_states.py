@@ -16,7 +16,7 @@ async def test_a_message_makes_its_chat_known_to_both_people(chats, pair):
     await chats.put([message])
 
     assert await chats.states(pair.anna, after=None, limit=50) == (
-        [ChatState(pair.chat, NOW, message, unread=0, upto=0, read=0, received=0)],
+        [ChatState(pair.chat, NOW, message, unread=0, upto=0, read=0, received=0, sent=NOW)],
         None,
     )
     assert await chats.states(pair.ben, after=None, limit=50) == (
@@ -79,6 +79,35 @@ async def test_an_impossible_mark_is_malformed(chats, pair, mark):
         )
 
     assert (await state_of(chats, pair.ben, pair.chat)).read == 0
+
+
+async def test_a_state_knows_the_newest_of_the_users_own(chats, pair):
+    """In any order, and whatever else is written; 0 as long as there is none."""
+    await chats.put([pair.message(NOW + 3, sender=pair.anna)])
+    await chats.put([pair.message(NOW + 1, sender=pair.ben), pair.message(NOW + 2)])
+    await chats.put([pair.message(NOW, sender=pair.ben)])
+    await chats.mark([Watermark(pair.ben, pair.chat, received=NOW + 3, read=NOW + 3)])
+    other = Pair()
+    await chats.put([other.message(NOW)])
+    await chats.mark([Watermark(other.ben, other.chat, received=NOW, read=NOW)])
+
+    states = [await state_of(chats, user, pair.chat) for user in (pair.anna, pair.ben)]
+    assert [state.sent for state in states] == [NOW + 3, NOW + 1]
+    assert (await state_of(chats, other.ben, other.chat)).sent == 0
+
+
+async def test_a_reaction_is_an_answer(chats, pair):
+    """Before its message too; other changes are none."""
+    await chats.change([pair.change("react", NOW, NOW + 5, "👍", user=pair.ben)])
+    await chats.put([pair.message(NOW)])
+    other = Pair()
+    await chats.put([other.message(NOW)])
+    await chats.change(
+        [other.edit(NOW, NOW + 5), other.change("hide", NOW, NOW + 6, user=other.ben)]
+    )
+
+    assert (await state_of(chats, pair.ben, pair.chat)).sent == NOW + 5
+    assert (await state_of(chats, other.ben, other.chat)).sent == 0
 
 
 async def test_own_messages_are_never_unread(chats, pair):

@@ -25,6 +25,7 @@ import backends.coordination.generators
 import backends.coordination.owners
 import backends.groups.sql
 import backends.preferences.sql
+import backends.relations.sql
 from backends.chats import Change, HistoryMessage
 from backends.sql import migrations
 from backends.sql.database import METADATA, Database
@@ -48,6 +49,8 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
 
     assert set(METADATA.tables) == {
         "accounts",
+        "blocks",
+        "contacts",
         "devices",
         "endings",
         "generators",
@@ -55,6 +58,7 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "groups",
         "owners",
         "pending_commands",
+        "privacy",
         "messages",
         "reactions",
         "hidden_messages",
@@ -305,7 +309,8 @@ async def _check_messages(chats):
     sent = HistoryMessage(7, chat, 1, "k", "hello", reply_to=0, version=7)
 
     assert await chats.find([place]) == {place: sent}
-    assert [state.unread for state in await chats.unread(2, [chat])] == [1]
+    [state] = await chats.unread(2, [chat])
+    assert (state.unread, state.sent) == (1, 1)
     await chats.put([sent])
     await chats.change([Change("edit", chat, 7, 9, 1, "new"), Change("react", chat, 7, 8, 2, "👍")])
     changed = (await chats.find([place]))[place]

@@ -28,6 +28,9 @@ EMPTY = [
         "group_members",
         "pending_commands",
         "chat_preferences",
+        "contacts",
+        "blocks",
+        "privacy",
     )
 ]
 EMPTY += ["UPDATE generators SET holder = '', until_ms = 0 WHERE until_ms != 0 OR holder != ''"]

@@ -93,6 +93,26 @@ async def test_an_older_schema_is_refused_until_it_is_migrated(connect, keyspace
     assert done == [f"keyspace {name}: tables brought from {len(STEPS)} to {len(STEPS) + 1}"]
 
 
+async def test_chats_from_before_count_as_answered(connect, keyspaces, monkeypatch, pair):
+    """What their users have sent was not kept then."""
+    name = keyspaces.name()
+    with monkeypatch.context() as patch:
+        older = STEPS[: next(n for n, step in enumerate(STEPS) if cassandra_schema._SENT in step)]
+        patch.setattr(cassandra_schema, "STEPS", older)
+        patch.setattr(cassandra_schema, "VERSION", len(older))
+        await connect(name).migrate()
+    keyspaces.run(
+        f"INSERT INTO {name}.chat_states (user, chat, newest) VALUES "
+        f"({pair.ben}, '{pair.chat}', {NOW}) USING TIMESTAMP {NOW}"
+    )
+    chats = connect(name)
+    await chats.migrate()
+    await chats.put([pair.message(NOW + 1, sender=pair.anna)])
+
+    [state] = await chats.unread(pair.ben, [pair.chat])
+    assert (state.newest, state.sent) == (NOW + 1, 1)
+
+
 async def test_the_settings_lead_there(keyspaces, cassandra_settings, tmp_path, pair):
     """KNCHAT_CHATS=cassandra, and `migrate` of all stores makes its tables too."""
     backends = Backends(
@@ -106,8 +126,7 @@ async def test_the_settings_lead_there(keyspaces, cassandra_settings, tmp_path, 
     done = await backends.migrate()
     await backends.chats.put([pair.message(NOW)])
 
-    assert [line for line in done if backends.settings.cassandra_keyspace in line] == done[
-        -1 - len(STEPS) :
-    ]
+    made = [line for line in done if backends.settings.cassandra_keyspace in line]
+    assert made == done[-1 - len(STEPS) :]
     assert ids_of(await newest(backends.chats, pair.chat)) == [NOW]
     await backends.close()
