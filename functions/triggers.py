@@ -131,6 +131,8 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
             "/v1/tokens",
             "/v1/devices",
             "/v1/me",
+            "/v1/contacts",
+            "/v1/blocks",
             "/v1/gateways",
             "/v1/openapi.json",
             "/v1/docs",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -199,6 +199,36 @@ class UsersQuery(Query):
     limit: Limit = 50
 
 
+class ContactChange(Body):
+    """What the caller does about a contact; `version` is that of the contact as the client knows
+    it, 0 for none.
+    """
+
+    action: Literal["invite", "accept", "cancel", "decline", "remove"]
+    version: Version
+
+
+class Privacy(Body):
+    """What the caller lets others do and see.
+
+    In a request `version` is the one that the client knows, 0 where nothing was changed yet.
+    """
+
+    who_may_write: Literal["everyone", "contacts"]
+    receipts: Annotated[bool, Field(description="false: nor does the caller see others'")]
+    last_seen: Literal["everyone", "contacts", "none"]
+    version: Version
+
+
+class PartQuery(Query):
+    """A part of a list."""
+
+    after: Annotated[str, Field(max_length=256)] | None = Field(
+        None, description="that of the part before"
+    )
+    limit: Limit = 50
+
+
 class GatewayQuery(Query):
     """The user whose gateway is asked for."""
 
@@ -264,6 +294,36 @@ class Users(Body):
     """The users that were found."""
 
     users: list[PublicProfile]
+
+
+class Contact(Body):
+    """What another user is to the caller. `version` counts the changes."""
+
+    user: Id
+    state: Literal["none", "invited", "invited_me", "contact"]
+    version: Version
+
+
+class Contacts(Body):
+    """Contacts and invitations of the caller. `after` asks for the next part; absent in the last
+    one.
+    """
+
+    contacts: list[Contact]
+    after: str | None = None
+
+
+class Block(Body):
+    """A user whom the caller blocks."""
+
+    user: Id
+
+
+class Blocks(Body):
+    """Whom the caller blocks. `after` as in the list of contacts."""
+
+    blocks: list[Block]
+    after: str | None = None
 
 
 class Gateway(Body):

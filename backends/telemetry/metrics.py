@@ -87,7 +87,7 @@ METRICS: Final[dict[str, Metric]] = {
             "knchat_policy_stale_total",
             "counter",
             "answers",
-            "who-exists answers given from memory while SQL was down",
+            "who-may-write answers given from memory while SQL was down",
         ),
         Metric(
             "knchat_audited_total",

@@ -21,6 +21,7 @@ from backends.log.by_time import OffsetRange
 from backends.telemetry.metrics import count
 from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, Scope, event_of
 from functions.domain.audit_rows import KINDS, Keep, Rows
+from functions.domain.contact_notices import contact_notices
 from functions.domain.group_changes import GroupChanges
 from functions.domain.preference_notices import preference_notices
 from functions.domain.records import Writer
@@ -120,6 +121,7 @@ class Audit:
         if self._keep is not None:
             await GroupChanges(self._backends, timeout_s=0).publish_once()
             await preference_notices(self._backends, timeout_s=0).publish_once()
+            await contact_notices(self._backends, timeout_s=0).publish_once()
         await self._commands()
         rows = Rows(
             self._backends,

@@ -160,6 +160,7 @@ async def _states(
             user, {chat: one.member.joined for chat, one in groups.items()}
         )
     }
+    requests = await _requests(backends, user, [states[chat] for _, chat in shown])
     preferences = await backends.preferences.of(user, [chat for _, chat in shown])
     now_ms = backends.clock.now_ms()
     listed = []
@@ -169,7 +170,7 @@ async def _states(
         if archived in {None, is_archived}:
             one = groups.get(chat)
             state = await _with_newest_shown(backends, user, states[chat], one)
-            listed.append(_state(state, user, one, wanted))
+            listed.append(_state(state, user, one, wanted, request=chat in requests))
     more = following is not None or len(shown) < len(places)
     return listed, after_of(*shown[-1]) if more else None
 
@@ -267,6 +268,23 @@ def _message(item: HistoryMessage) -> pb.HistoryMessage:
     )
 
 
+async def _requests(
+    backends: Backends, user: UserId, states: Sequence[ChatState]
+) -> frozenset[ChatId]:
+    """Which of these chats were begun by another user, who is no contact, and have no answer yet:
+    one question, and none where all are answered.
+    """
+    begun = {
+        (user, other): state.chat
+        for state in states
+        if not state.sent and direct_members(state.chat) is not None
+        for other in members_of(state.chat, user)
+        if other != user
+    }
+    found = await backends.relations.between(begun) if begun else {}
+    return frozenset(begun[pair] for pair, relation in found.items() if not relation.contact)
+
+
 def _reactions(given: Sequence[Reaction]) -> list[pb.Reactions]:
     """By emoji, in their order: a client that knows who reacted can tell the same."""
     users: dict[str, list[UserId]] = {}
@@ -279,7 +297,12 @@ def _reactions(given: Sequence[Reaction]) -> list[pb.Reactions]:
 
 
 def _state(
-    state: ChatState, user: UserId, mine: Membership | None, wanted: Preferences | None
+    state: ChatState,
+    user: UserId,
+    mine: Membership | None,
+    wanted: Preferences | None,
+    *,
+    request: bool,
 ) -> pb.ChatState:
     others = () if mine is not None else members_of(state.chat, user)
     return pb.ChatState(
@@ -292,4 +315,5 @@ def _state(
         unread=state.unread,
         read=state.read,
         received=state.received,
+        request=request,
     )

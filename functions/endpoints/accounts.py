@@ -1,7 +1,7 @@
 """Accounts over HTTP: people register, change and find profiles.
 
-The target serves their devices and `meta` too. Rules on top, endpoints below, the target at the
-end. `dev` calls `register` as well, for its demonstration users.
+The target serves their devices, their `relations` and `meta` too. Rules on top, endpoints below,
+the target at the end. `dev` calls `register` as well, for its demonstration users.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from backends.accounts import Profile
 from functions.domain import token_rotation
 from functions.domain.passwords import check_choice
 from functions.domain.valid_tokens import is_of_log_in
-from functions.endpoints import devices, meta
+from functions.endpoints import devices, meta, relations
 from functions.endpoints.devices import LogIn, own_profile
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
@@ -212,8 +212,15 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     get_me,
     change_me,
     set_password,
+    relations.get_privacy,
+    relations.put_privacy,
     list_users,
     get_user,
+    relations.list_contacts,
+    relations.put_contact,
+    relations.list_blocks,
+    relations.block,
+    relations.unblock,
     devices.get_gateway,
     meta.get_keys,
     meta.get_document,
@@ -227,5 +234,7 @@ _ROUTER: Final = router_of(ENDPOINTS)
 # It calls what is returned, as Starlette does; its types know responses only.
 @functions_framework.aio.http  # type: ignore[arg-type]
 async def accounts(_request: Request) -> Router:
-    """Target: everything about people and their devices, and the documents of all calls."""
+    """Target: everything about people, their devices and relations, and the documents of all
+    calls.
+    """
     return _ROUTER

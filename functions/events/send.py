@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backends.telemetry.metrics import count
 from functions.domain.group_commands import GroupView, told_of_event, view_of
-from functions.domain.policy import check_known, members_of
+from functions.domain.policy import is_told, members_of
 from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
@@ -29,6 +29,8 @@ from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
 
 if TYPE_CHECKING:
     from backends.groups import Roster
+    from backends.relations import Pair
+    from functions.domain.policy import Verdict
     from functions.runtime.context import Context
 
 log = logging.getLogger(__name__)
@@ -48,8 +50,13 @@ async def decide(
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
     meant = [_others(command) for command in commands]
-    people = {person for others in meant if not isinstance(others, Refused) for person in others}
-    known = await context.policy.known(people, context.backends.accounts, wait=again)
+    pairs = {
+        (UserId(command.user), other)
+        for command, others in zip(commands, meant, strict=True)
+        if not isinstance(others, Refused)
+        for other in others
+    }
+    verdicts = await context.policy.verdicts(pairs, wait=again)
     in_groups = await _InGroups.of(commands, context, wait=again)
     changes = [
         command
@@ -62,7 +69,7 @@ async def decide(
     parked: list[pb.Command] = []
     for command, others in zip(commands, meant, strict=True):
         try:
-            told, outcome = _decide(command, others, known, in_groups, check)
+            told, outcome = _decide(command, others, verdicts, in_groups, check)
         except Exception as error:
             if len(commands) == 1 and (again or not isinstance(error, Unavailable)):
                 raise
@@ -169,7 +176,7 @@ def _nothing(_command: pb.Command, *, is_admin: bool = False) -> None:
 def _decide(
     command: pb.Command,
     others: list[UserId] | Refused,
-    known: Mapping[UserId, bool | None],
+    verdicts: Mapping[Pair, Verdict | None],
     in_groups: _InGroups,
     check: Callable[..., None],
 ) -> tuple[list[pb.Delivery], pb.Outcome]:
@@ -196,8 +203,7 @@ def _decide(
             users = view.seeing(changed_message(command) or command.id)
             check(command, is_admin=view.is_admin)
             return view.told(command, users), outcome
-        check_known(others, known)
-        users = [UserId(command.user), *others]
+        users = [UserId(command.user), *_told(command, others, verdicts)]
         check(command)
     except Malformed:
         raise
@@ -208,6 +214,16 @@ def _decide(
             told.append(spec_of(back).deliver(back, users))
         return told, outcome
     return [spec_of(command).deliver(command, users)], outcome
+
+
+def _told(
+    command: pb.Command, others: list[UserId], verdicts: Mapping[Pair, Verdict | None]
+) -> list[UserId]:
+    """Which of the others in a direct chat are told of it. Raises Refused, or Unavailable."""
+    is_mine = spec_of(command).is_mine(getattr(command, command.WhichOneof("body") or ""))
+    return [
+        other for other in others if is_told(verdicts[UserId(command.user), other], is_mine=is_mine)
+    ]
 
 
 def _refused(command: pb.Command, code: str) -> list[pb.Delivery]:

@@ -18,6 +18,7 @@ from schemas.errors import Malformed, Unavailable
 
 if TYPE_CHECKING:
     from backends.preferences import Preferences
+    from backends.relations import Contact
     from backends.wiring import Backends
     from functions.domain.changes import Changes
     from functions.domain.group_changes import GroupChanges
@@ -115,10 +116,17 @@ class Context:
 
     @cached_property
     def policy(self) -> Policy:
-        """Who exists, as far as SQL was asked."""
+        """Who may write to whom, as far as SQL was asked."""
         from functions.domain.policy import Policy  # noqa: PLC0415 - see above
 
-        return Policy(self.backends.clock.elapsed_s)
+        return Policy(self.backends.relations, self.backends.clock)
+
+    @cached_property
+    def contact_notices(self) -> Relay[Contact]:
+        """What both sides of contacts are told."""
+        from functions.domain.contact_notices import contact_notices  # noqa: PLC0415 - see above
+
+        return contact_notices(self.backends, timeout_s=self.timing.relay_timeout_s)
 
     @cached_property
     def changes(self) -> Changes:

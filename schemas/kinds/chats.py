@@ -24,6 +24,7 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
 
+    `request`: another user, who is no contact, has begun it, and this one has not answered.
     name, avatar, members, role and version are those of a group. The last four are what the user
     wants of the chat; `archived`: a message above this id brings it back, unless it is muted.
     """
@@ -35,6 +36,7 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     read: str
     received: str
     others: list[str] | UnsetType = UNSET
+    request: bool = False
     newest_message: HistoryMessage | UnsetType = UNSET
     name: str | UnsetType = UNSET
     avatar: str | UnsetType = UNSET
@@ -73,6 +75,7 @@ def chat_state(state: pb.ChatState) -> ChatState:
         read=str(state.read),
         received=str(state.received),
         others=[str(other) for other in state.others] if direct else UNSET,
+        request=state.request,
         newest_message=history_message(state.newest_message)
         if state.HasField("newest_message")
         else UNSET,

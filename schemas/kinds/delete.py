@@ -43,6 +43,7 @@ KIND: Final = Kind(
         check=_check,
         deliver=changed.deliver,
         changes=True,
+        is_mine=lambda delete: delete.for_me,
         kept="changes",
     )
 )

@@ -25,6 +25,10 @@ Frame = TypeVar("Frame", bound=ClientFrame)
 Body = TypeVar("Body", bound="Message")
 
 
+def _never(_body: Message) -> bool:
+    return False
+
+
 class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     """What a client asks to be done.
 
@@ -56,6 +60,10 @@ class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     inverse: str = ""
     """The body that takes it back, which has the same fields: where a limit refuses it, all are
     told so under its version, and history keeps it (`commands.taken_back`).
+    """
+    is_mine: Callable[[Body], bool] = _never
+    """Whether it says how its user stands to the chat, and nothing to others: it is accepted from
+    those too who may not write to the other user, and told to that one where both show receipts.
     """
     kept: Literal["messages", "marks", "changes"] | None = None
     """What the audit looks for in history: the message of its id, the watermarks, the version of

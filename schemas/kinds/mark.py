@@ -95,6 +95,7 @@ KIND: Final = Kind(
         check=_check,
         deliver=_deliver,
         watermarks=("read", "received"),
+        is_mine=lambda _: True,
         kept="marks",
     ),
     push=PushSpec(

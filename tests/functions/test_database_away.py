@@ -67,9 +67,9 @@ async def test_without_the_database_known_chats_go_on_and_other_calls_are_told_w
 
     before = await event_targets.post("send", [text(friends)])
     # A minute later.
-    current_context().policy._confirmed = {
-        user: at - FRESH_TTL_S for user, at in current_context().policy._confirmed.items()
-    }
+    held = current_context().policy._held
+    for pair, one in held.items():
+        held[pair] = one._replace(confirmed_s=one.confirmed_s - FRESH_TTL_S)
     getattr(fragile, how)("postgres")
     first, first_s = await timed(event_targets.post("send", [text(friends)]))
     alone, alone_s = await timed(event_targets.post("send", [text(strangers)]))

@@ -127,7 +127,7 @@ async def test_a_log_that_comes_back_is_told_behind(ann, backends, topics, monke
 
     assert (await ann.call("DELETE", "/v1/sessions/current")).status_code == 204
     async with asyncio.timeout(10):
-        await current_context().outbox._publishing
+        await current_context().outbox._relay._publishing
 
     assert await revoked(topics) == [(int(ann.user), "phone")]
 

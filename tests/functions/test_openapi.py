@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backends.wiring import Backends
-from functions.endpoints import accounts, chats, devices, groups
+from functions.endpoints import accounts, chats, devices, groups, relations
 from functions.runtime import openapi
 from functions.runtime.context import use_backends
 from schemas import endpoints
@@ -23,6 +23,8 @@ CALLS = openapi.described_endpoints()
 QUERIES = {
     accounts.list_users: ("search", "ids", "limit"),
     devices.get_gateway: ("user",),
+    relations.list_contacts: ("after", "limit"),
+    relations.list_blocks: ("after", "limit"),
     chats.list_chats: ("after", "limit", "archived"),
     groups.list_members: ("after", "limit"),
     chats.get_messages: ("before", "after", "around", "limit"),
@@ -84,7 +86,10 @@ async def test_the_document_holds_together():
         for methods in document["paths"].values()
         for operation in methods.values()
         for tag in operation["tags"]
-    } == {*("users", "sessions", "tokens", "devices", "me", "gateways", "chats", "keys")}
+    } == {
+        *("users", "sessions", "tokens", "devices", "me", "contacts", "blocks", "gateways"),
+        *("chats", "keys"),
+    }
     assert document["openapi"] == "3.0.3"
     for node in nodes(document):
         assert node.get("type") != "null"

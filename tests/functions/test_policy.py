@@ -6,20 +6,62 @@ import asyncio
 
 import pytest
 
+from backends.accounts import Profile
+from backends.relations import Privacy, Relation, Side
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions.domain import policy
 from functions.domain.policy import (
     COOLDOWN_S,
+    FOLLOWED_TTL_S,
     FRESH_TTL_S,
     STALE_TTL_S,
     Policy,
-    check_known,
+    Verdict,
+    is_told,
     members_of,
+    verdict_of,
 )
 from functions.runtime.context import Context
 from schemas.errors import Refused, Unavailable
-from tests.support.clock import Clock
+from tests.functions.conftest import ALICE, BOB, CAROL, NOW_MS
+from tests.support.clock import STARTED_S
+
+MAY, PAIR = Verdict(), (ALICE, BOB)
+
+
+class Clock:
+    """Of a process, in seconds since the test began."""
+
+    def __init__(self):
+        self.passed_s = 0.0
+
+    def elapsed_s(self):
+        return STARTED_S + self.passed_s
+
+    def now_ms(self):
+        return NOW_MS + int(self.passed_s * 1_000)
+
+
+class Asked:
+    """Relations that count what they are asked, and answer or do not."""
+
+    def __init__(self, relations):
+        self.relations, self.answers, self.between_asked = relations, True, 0
+        self.going_on = asyncio.Event()
+        self.going_on.set()
+
+    async def between(self, pairs):
+        self.between_asked += 1
+        if not self.answers:
+            raise Unavailable("no answer")
+        await self.going_on.wait()
+        return await self.relations.between(pairs)
+
+    async def changed(self, since_ms):
+        if not self.answers:
+            raise Unavailable("no answer")
+        return await self.relations.changed(since_ms)
 
 
 @pytest.fixture
@@ -28,138 +70,213 @@ def clock():
 
 
 @pytest.fixture
-async def unavailable(tmp_path):
-    """Accounts whose database cannot be opened."""
-    (tmp_path / "unavailable" / "data.db").mkdir(parents=True)
-    opened = Backends(Settings(data=tmp_path / "unavailable"))
-    yield opened.accounts
-    await opened.close()
+def asked(people, backends):
+    return Asked(backends.relations)
 
 
-async def test_existing_users_are_known(people, backends, clock, event_targets):
-    """Others are not."""
-    known = await Policy(clock).known(
-        {event_targets.ALICE, event_targets.BOB, 4711}, backends.accounts
-    )
-
-    assert known == {event_targets.ALICE: True, event_targets.BOB: True, 4711: False}
-
-
-async def test_a_no_is_never_remembered(people, backends, clock):
-    """A new user is known at once."""
-    remembering = Policy(clock)
-    before = await remembering.known({4711}, backends.accounts)
-    from backends.accounts import Profile  # noqa: PLC0415 - one test needs it
-
-    await backends.accounts.register(Profile(4711, "late", "Late", 1), "-")
-
-    assert (before, await remembering.known({4711}, backends.accounts)) == (
-        {4711: False},
-        {4711: True},
-    )
+@pytest.fixture
+async def remembering(asked, clock):
+    """A policy that looks for changes only when a test says so."""
+    made = Policy(asked, clock)
+    made._follow = lambda: None
+    return made
 
 
-async def test_a_yes_is_cached_for_a_minute_and_kept_while_sql_is_unavailable(
-    people, backends, unavailable, clock, event_targets
-):
-    """Fresh answers ask no store; stale ones serve for 15 min while SQL is unavailable; then it is
-    unknown.
-    """
-    remembering = Policy(clock)
-    start = clock.now_s
-    await remembering.known({event_targets.BOB}, backends.accounts)
-    told = {}
-    for seconds in (0, FRESH_TTL_S - 1, FRESH_TTL_S, STALE_TTL_S - 1, STALE_TTL_S):
-        clock.now_s = start + seconds
-        told[seconds] = (await remembering.known({event_targets.BOB}, unavailable))[
-            event_targets.BOB
-        ]
-
-    assert told == {
-        0: True,
-        FRESH_TTL_S - 1: True,
-        FRESH_TTL_S: True,
-        STALE_TTL_S - 1: True,
-        STALE_TTL_S: None,
+async def test_those_who_exist_may_write_to_each_other(remembering):
+    """No user may write to one who does not exist."""
+    assert await remembering.verdicts([PAIR, (ALICE, 4711)]) == {
+        PAIR: MAY,
+        (ALICE, 4711): Verdict("unknown_user"),
     }
 
 
-async def test_unavailable_sql_is_not_asked_for_a_while(
-    people, backends, unavailable, clock, event_targets
+async def test_a_refusal_is_never_remembered(remembering, backends, clock):
+    """A new user may be written to at once, and who is unblocked writes on."""
+    pair = (ALICE, 4711)
+    await backends.relations.block(BOB, ALICE, now_ms=NOW_MS)
+    before = await remembering.verdicts([pair, PAIR])
+    await backends.accounts.register(Profile(4711, "late", "Late", 1), "-")
+    await backends.relations.unblock(BOB, ALICE, now_ms=NOW_MS)
+
+    assert before == {pair: Verdict("unknown_user"), PAIR: Verdict("forbidden", False)}
+    assert await remembering.verdicts([pair, PAIR]) == {pair: MAY, PAIR: MAY}
+
+
+async def test_people_who_talk_cost_a_query_a_minute(remembering, asked, clock):
+    """As long as it is looked for changes, which is not done for each event."""
+    for second in range(int(FRESH_TTL_S)):
+        clock.passed_s = float(second)
+        if second % 2:
+            await remembering.look()
+        assert await remembering.verdicts([PAIR]) == {PAIR: MAY}
+
+    assert asked.between_asked == 1
+    clock.passed_s = FRESH_TTL_S
+    await remembering.verdicts([PAIR, (BOB, ALICE)])
+    assert asked.between_asked == 2
+
+
+async def test_what_changes_is_seen_at_the_next_look(remembering, backends, clock, asked):
+    """A block of one of the two; the others are still remembered."""
+    await remembering.verdicts([PAIR, (BOB, ALICE), (ALICE, CAROL)])
+    clock.passed_s = 1.0
+    await backends.relations.block(BOB, ALICE, now_ms=clock.now_ms())
+    await remembering.look()
+    clock.passed_s = 2.0
+
+    assert await remembering.verdicts([(ALICE, CAROL)]) == {(ALICE, CAROL): MAY}
+    assert asked.between_asked == 1
+    assert await remembering.verdicts([PAIR, (BOB, ALICE)]) == {
+        PAIR: Verdict("forbidden", False),
+        (BOB, ALICE): Verdict("blocked", False),
+    }
+
+
+async def test_a_change_that_is_committed_late_is_seen(remembering, backends, clock):
+    """Its time lies before the last look."""
+    await remembering.look()
+    clock.passed_s = 3.0
+    await remembering.verdicts([PAIR])
+    await remembering.look()
+    clock.passed_s = 4.0
+    await backends.relations.block(BOB, ALICE, now_ms=NOW_MS + 1_000)
+    await remembering.look()
+
+    assert (await remembering.verdicts([PAIR]))[PAIR].refused == "forbidden"
+
+
+async def test_an_answer_from_before_a_change_is_not_remembered(
+    remembering, backends, clock, asked
 ):
+    """It was asked before the block, and came after the look that saw it."""
+    asked.going_on.clear()
+    early = asyncio.create_task(remembering.verdicts([PAIR]))
+    await asyncio.sleep(0)
+    clock.passed_s = 0.5
+    await backends.relations.block(BOB, CAROL, now_ms=clock.now_ms())
+    await remembering.look()
+    asked.going_on.set()
+    await early
+    clock.passed_s = 1.0
+    await remembering.verdicts([PAIR])
+
+    assert asked.between_asked == 2
+
+
+async def test_without_looks_nothing_is_believed_for_long(remembering, backends, clock):
+    """A process that was suspended, or whose looks fail, asks again."""
+    await remembering.verdicts([PAIR])
+    await backends.relations.block(BOB, ALICE, now_ms=NOW_MS)
+    clock.passed_s = FOLLOWED_TTL_S - 0.1
+    believed = await remembering.verdicts([PAIR])
+    clock.passed_s = FOLLOWED_TTL_S
+
+    assert believed == {PAIR: MAY}
+    assert (await remembering.verdicts([PAIR]))[PAIR].refused == "forbidden"
+
+
+async def test_those_who_talked_lately_go_on_while_sql_is_unavailable(remembering, clock, asked):
+    """For 15 min; then it is unknown. Strangers wait."""
+    await remembering.verdicts([PAIR])
+    asked.answers = False
+    told = {}
+    for seconds in (0, FRESH_TTL_S, STALE_TTL_S - 1, STALE_TTL_S):
+        clock.passed_s = seconds
+        told[seconds] = (await remembering.verdicts([PAIR]))[PAIR]
+
+    assert told == {0: MAY, FRESH_TTL_S: MAY, STALE_TTL_S - 1: MAY, STALE_TTL_S: None}
+    assert await remembering.verdicts([(BOB, CAROL)]) == {(BOB, CAROL): None}
+
+
+async def test_a_block_counts_while_sql_is_unavailable(remembering, backends, clock, asked):
+    """What was seen last is not forgotten: then it is unknown who may write, and messages wait."""
+    await remembering.verdicts([PAIR])
+    clock.passed_s = 1.0
+    await backends.relations.block(BOB, ALICE, now_ms=clock.now_ms())
+    await remembering.look()
+    asked.answers = False
+    clock.passed_s = 2.0
+
+    assert await remembering.verdicts([PAIR]) == {PAIR: None}
+
+
+async def test_unavailable_sql_is_not_asked_for_a_while(remembering, clock, asked):
     """After a failure no event waits for the next one; after the cooldown SQL is asked again."""
-    remembering = Policy(clock)
-    unknown = await remembering.known({event_targets.BOB}, unavailable)
-    still = await remembering.known({event_targets.BOB}, backends.accounts)
-    clock.now_s += COOLDOWN_S
-    again = await remembering.known({event_targets.BOB}, backends.accounts)
+    asked.answers = False
+    unknown = await remembering.verdicts([PAIR])
+    asked.answers = True
+    still = await remembering.verdicts([PAIR])
+    clock.passed_s = COOLDOWN_S
+    again = await remembering.verdicts([PAIR])
 
-    assert (unknown, still, again) == (
-        {event_targets.BOB: None},
-        {event_targets.BOB: None},
-        {event_targets.BOB: True},
-    )
+    assert (unknown, still, again) == ({PAIR: None}, {PAIR: None}, {PAIR: MAY})
 
 
-async def test_a_call_that_needs_no_sql_is_not_held_up_by_it(
-    people, backends, clock, event_targets
-):
+async def test_a_call_that_needs_no_sql_is_not_held_up_by_it(remembering, clock, asked):
     """It may hang: the call gets the cached answer, one question is asked behind it, and its answer
     is for later calls.
     """
-    remembering, asked = Policy(clock), Hanging(backends.accounts)
-    await remembering.known({event_targets.BOB}, backends.accounts)
-    clock.now_s += FRESH_TTL_S
-    await remembering.known({event_targets.BOB}, Hanging(None))
-    clock.now_s += COOLDOWN_S
-    told = [
-        await remembering.known({event_targets.BOB, event_targets.CAROL}, asked, wait=False)
-        for _ in range(3)
-    ]
+    other = (ALICE, CAROL)
+    await remembering.verdicts([PAIR])
+    clock.passed_s = FRESH_TTL_S
+    asked.answers = False
+    await remembering.verdicts([PAIR])
+    asked.answers, asked.between_asked = True, 0
+    asked.going_on.clear()
+    clock.passed_s += COOLDOWN_S
+    told = [await remembering.verdicts([PAIR, other], wait=False) for _ in range(3)]
+    times = asked.between_asked
     asked.going_on.set()
     async with asyncio.timeout(10):
-        while (await remembering.known({event_targets.CAROL}, backends.accounts, wait=False))[
-            event_targets.CAROL
-        ] is None:
+        while (await remembering.verdicts([other], wait=False))[other] is None:
             await asyncio.sleep(0)
 
-    assert told == [{event_targets.BOB: True, event_targets.CAROL: None}] * 3
-    assert asked.times == 1
+    assert told == [{PAIR: MAY, other: None}] * 3
+    assert times <= 1
 
 
-class Hanging:
-    """Accounts that answer later. None: that do not answer at all."""
-
-    def __init__(self, accounts):
-        self._accounts, self.going_on, self.times = accounts, asyncio.Event(), 0
-
-    async def known(self, users):
-        self.times += 1
-        if self._accounts is None:
-            raise Unavailable("no answer")
-        await self.going_on.wait()
-        return await self._accounts.known(users)
-
-
-async def test_memory_is_bounded(people, backends, unavailable, clock, event_targets, monkeypatch):
-    """The user confirmed longest ago is forgotten first."""
+async def test_memory_is_bounded(people, asked, clock, monkeypatch):
+    """The pair confirmed longest ago is forgotten first; so are all, when more users have changed
+    than can be noted.
+    """
     monkeypatch.setattr(policy, "MAX_ENTRIES", 2)
-    remembering = Policy(clock)
-    for user in (event_targets.ALICE, event_targets.BOB, event_targets.CAROL):
-        await remembering.known({user}, backends.accounts)
+    remembering = Policy(asked, clock)
+    remembering._follow = lambda: None
+    pairs = [PAIR, (ALICE, CAROL), (BOB, CAROL)]
+    for pair in pairs:
+        await remembering.verdicts([pair])
+    asked.answers = False
+    kept = await remembering.verdicts(pairs)
+    asked.answers = True
+    for user in (8, 9):
+        await asked.relations.change_privacy(user, Privacy(version=1), now_ms=NOW_MS)
+    await remembering.look()
+    asked.answers = False
 
-    assert await remembering.known(
-        {event_targets.ALICE, event_targets.BOB, event_targets.CAROL}, unavailable
-    ) == {
-        event_targets.ALICE: None,
-        event_targets.BOB: True,
-        event_targets.CAROL: True,
-    }
+    assert kept == {PAIR: None, (ALICE, CAROL): MAY, (BOB, CAROL): MAY}
+    assert await remembering.verdicts(pairs) == dict.fromkeys(pairs)
 
 
-async def test_a_check_of_no_users_needs_no_store(unavailable, clock):
+async def test_changes_are_looked_for_as_long_as_anything_is_remembered(
+    people, asked, clock, monkeypatch
+):
+    """By itself, and no longer."""
+    monkeypatch.setattr(policy, "FOLLOW_INTERVAL_S", 0.0)
+    remembering = Policy(asked, clock)
+    await remembering.verdicts([PAIR])
+    await asked.relations.block(BOB, ALICE, now_ms=NOW_MS)
+    async with asyncio.timeout(10):
+        while not (await remembering.verdicts([PAIR]))[PAIR].refused:
+            await asyncio.sleep(0)
+        clock.passed_s = STALE_TTL_S
+        await remembering._following
+
+
+async def test_no_pairs_need_no_store(remembering, asked):
     """A note to oneself has no recipient to look up."""
-    assert await Policy(clock).known(set(), unavailable) == {}
+    asked.answers = False
+
+    assert await remembering.verdicts([]) == {}
 
 
 def test_each_set_of_stores_has_its_own_memory(backends, tmp_path):
@@ -170,13 +287,50 @@ def test_each_set_of_stores_has_its_own_memory(backends, tmp_path):
     assert one.policy is not other.policy
 
 
-def test_what_is_known_decides():
-    """Yes passes, no is refused, silence is tried again."""
-    check_known([1], {1: True})
-    with pytest.raises(Refused, match="no such user"):
-        check_known([1, 2], {1: True, 2: False})
+HERE, GONE, BLOCKS = Side(True), Side(exists=False), Side(True, blocks=True)
+CLOSED, HIDDEN = Side(True, who_may_write="contacts"), Side(True, receipts=False)
+
+
+@pytest.mark.parametrize(
+    ("relation", "verdict"),
+    [
+        (Relation(HERE, HERE), Verdict()),
+        (Relation(HERE, GONE), Verdict("unknown_user")),
+        (Relation(BLOCKS, HERE), Verdict("blocked", False)),
+        (Relation(HERE, BLOCKS), Verdict("forbidden", False)),
+        (Relation(BLOCKS, BLOCKS), Verdict("blocked", False)),
+        (Relation(HERE, CLOSED), Verdict("forbidden")),
+        (Relation(HERE, CLOSED, contact=True), Verdict()),
+        (Relation(CLOSED, HERE), Verdict()),
+        (Relation(HERE, Side(True, blocks=True), contact=True), Verdict("forbidden", False)),
+        (Relation(HIDDEN, HERE), Verdict(shares_receipts=False)),
+        (Relation(HERE, HIDDEN), Verdict(shares_receipts=False)),
+    ],
+)
+def test_a_relation_decides(relation, verdict):
+    """A block stops both ways and tells nothing that privacy does not tell; hiding receipts is
+    mutual.
+    """
+    assert verdict_of(relation) == verdict
+
+
+def test_who_is_told():
+    """A message passes or is refused; a mark is always taken, and told where both show receipts."""
+    assert is_told(Verdict(), is_mine=False)
+    assert is_told(Verdict(shares_receipts=False), is_mine=False)
+    assert is_told(Verdict("forbidden"), is_mine=True)
+    assert not is_told(Verdict("forbidden", shares_receipts=False), is_mine=True)
+    for code, is_mine in (
+        ("forbidden", False),
+        ("blocked", False),
+        ("unknown_user", False),
+        ("unknown_user", True),
+    ):
+        with pytest.raises(Refused) as refusal:
+            is_told(Verdict(code), is_mine=is_mine)
+        assert refusal.value.code == code
     with pytest.raises(Unavailable):
-        check_known([1, 2], {1: True, 2: None})
+        is_told(None, is_mine=True)
 
 
 def test_only_its_people_know_a_chat():

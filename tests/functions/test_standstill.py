@@ -93,8 +93,8 @@ async def test_known_chats_go_on_while_new_ones_wait_for_the_database(
     """Three times as many lone commands as there are slots cannot be decided: the next one takes no
     second, and all come at last.
     """
-    await current_context().policy.known({event_targets.BOB}, backends.accounts)
-    back = refusing(backends.accounts, "known")
+    await current_context().policy.verdicts([(event_targets.ALICE, event_targets.BOB)])
+    back = refusing(backends.relations, "between")
     strangers = [
         event_targets.text(chat=direct_chat(event_targets.ALICE, 4_000 + number))
         for number in range(300)
@@ -203,7 +203,7 @@ async def test_first_messages_arrive_although_the_dispatcher_gives_up(
     people, backends, event_targets, topics, dispatchers, refusing
 ):
     """And no sender is told that a message is lost."""
-    back = refusing(backends.accounts, "known")
+    back = refusing(backends.relations, "between")
     command = event_targets.text()
     await backends.appends.append([ProducerRecord(COMMANDS, event_targets.event([command]))])
 

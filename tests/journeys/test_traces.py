@@ -24,7 +24,7 @@ from tests.support.collector import Collector, Span
 
 TOPICS = {COMMANDS: pb.Commands, MESSAGES: pb.Outcomes, DELIVERIES: pb.Deliveries}
 ROAD = ("publish chat-commands", "process send", "process persist", "deliver chat-deliveries")
-STORES = ("appends.append", "cache.reserve", "accounts.known", "chats.put")
+STORES = ("appends.append", "cache.reserve", "relations.between", "chats.put")
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ async def test_one_send_is_one_trace(serve, collector, open_device):
         ("cache.reserve", "publish chat-commands"),
         ("appends.append", "publish chat-commands"),
         ("appends.append", "process send"),
-        ("accounts.known", "process send"),
+        ("relations.between", "process send"),
         ("chats.put", "process persist"),
     }
     assert "traced" not in repr(collector.spans), "no text of a message"

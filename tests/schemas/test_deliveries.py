@@ -10,6 +10,7 @@ from schemas.deliveries import answer_of, outdates, push_of, replaces
 from schemas.ids import time_text, unix_ms_of
 from schemas.kinds.chat import ChatChanged
 from schemas.kinds.chats import ChatList, ChatState, chat_state
+from schemas.kinds.contact import Contact
 from schemas.kinds.digest import Digest
 from schemas.kinds.failed import Failed
 from schemas.kinds.history import HistoryMessage, Page
@@ -72,7 +73,9 @@ def test_what_was_not_said_is_not_pushed():
 
 
 def test_the_other_pushes():
-    """Receipts, unread counts, refusals and losses, each with the fields of the protocol."""
+    """Receipts, unread counts, refusals, losses and contacts, each with the fields of the
+    protocol.
+    """
     message = str(MESSAGE)
 
     assert push_of(DELIVERIES["receipt"], ALICE) == Receipt(
@@ -85,6 +88,7 @@ def test_the_other_pushes():
         chat=CHAT, message=message, key="k-1", code="forbidden"
     )
     assert push_of(DELIVERIES["failed"], ALICE) == Failed(message=message, key="k-1")
+    assert push_of(contact(3), ALICE) == Contact(user=str(BOB), state="contact", version="3")
 
 
 def test_what_a_group_tells_is_pushed():
@@ -167,6 +171,10 @@ def receipt(user, received, read):
     return delivered(receipt=pb.Receipt(chat=CHAT, user=user, received=received, read=read))
 
 
+def contact(version, user=BOB):
+    return delivered(contact=pb.Contact(user=user, state="contact", version=version))
+
+
 def unread(read, chat=CHAT, upto=9):
     return delivered(unread=pb.Unread(chat=chat, unread=1, read=read, upto=upto))
 
@@ -187,6 +195,9 @@ def unread(read, chat=CHAT, upto=9):
         (unread(5), receipt(BOB, 1, 1), False),
         (unread(5), DELIVERIES["message"], False),
         (DELIVERIES["message"], DELIVERIES["message"], False),
+        (contact(3), contact(2), True),
+        (contact(2), contact(3), False),
+        (contact(3, ALICE), contact(2), False),
     ],
 )
 def test_a_push_outdates_only_what_it_says_as_well(newer, older, outdated):
@@ -228,6 +239,12 @@ def test_chats_are_answered():
         after="y",
     )
     assert answer_of(pb.Answer(re=4, chats=pb.ChatStates())).after is frames.UNSET
+
+
+def test_a_strangers_chat_in_the_list():
+    """It is a request until it is answered; other chats say nothing of it."""
+    assert chat_state(pb.ChatState(chat=CHAT, newest=1, request=True)).request
+    assert not chat_state(pb.ChatState(chat=CHAT, newest=1)).request
 
 
 def test_a_group_and_a_notebook_in_the_list():

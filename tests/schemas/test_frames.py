@@ -16,6 +16,7 @@ from schemas.kinds import CLIENT_FRAMES, SERVER_FRAMES
 from schemas.kinds.changed import Changed
 from schemas.kinds.chat import ChatChanged
 from schemas.kinds.chats import ChatList, Chats, ChatState
+from schemas.kinds.contact import Contact
 from schemas.kinds.delete import Delete
 from schemas.kinds.digest import Digest, DigestAsk
 from schemas.kinds.edit import Edit
@@ -218,6 +219,7 @@ OUTGOING = [
     Receipt(n=2, cursor="c", chat="d-1-2", user="2", received="9", read="9"),
     Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
     Failed(n=4, cursor="c", message="9", key="k"),
+    Contact(n=6, cursor="c", user="2", state="invited_me", version="3"),
     Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9", upto="12"),
     Page(
         re=1, chat="d-1-2", messages=[ITEM], more_before=True, more_after=False, first="9", last="9"

@@ -354,6 +354,7 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
 
+    `request`: another user, who is no contact, has begun it, and this one has not answered.
     name, avatar, members, role and version are those of a group. The last four are what the user
     wants of the chat; `archived`: a message above this id brings it back, unless it is muted.
     """
@@ -365,6 +366,7 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     read: str
     received: str
     others: list[str] | UnsetType = UNSET
+    request: bool = False
     newest_message: HistoryMessage | UnsetType = UNSET
     name: str | UnsetType = UNSET
     avatar: str | UnsetType = UNSET
@@ -384,6 +386,20 @@ class ChatList(ServerFrame, tag="chats", kw_only=True):
 
     chats: list[ChatState]
     after: str | UnsetType = UNSET
+
+
+# Of schemas/kinds/contact.py.
+
+
+class Contact(Push, tag="contact", kw_only=True):
+    """What another user is to me, as of now; of two the one with the greater version counts.
+
+    `state`: none, invited (by me), invited_me, contact.
+    """
+
+    user: str
+    state: str
+    version: str
 
 
 # Of schemas/kinds/delete.py.
@@ -628,6 +644,7 @@ SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = {
     "unread": Unread,
     "refused": Refused,
     "failed": Failed,
+    "contact": Contact,
     "page": Page,
     "chats": ChatList,
     "digest": Digest,
