@@ -41,6 +41,8 @@ COMMANDS: Final = {
     "group": Entry("user", "make a group, and change who is in it"),
     "chat": Entry("user", "talk with another user, line by line"),
     "history": Entry("user", "read what was said"),
+    "contacts": Entry("user", "list your contacts, invite people, and answer them"),
+    "block": Entry("user", "block a user, or list whom you block"),
     "tail": Entry("user", "print everything that is pushed, as JSON lines"),
     "keys": Entry("operate", "make the keys of an installation, as files"),
     "hosts": Entry("operate", "print the hosts, routes and certificates of an overlay"),

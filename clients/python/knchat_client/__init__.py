@@ -21,6 +21,7 @@ from knchat_client.events import Connected, Disconnected, Event, Reload, Replace
 from knchat_client.groups import Group, Member, Mine
 from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Malformed, Refused, Unavailable
+from knchat_client.relations import Contact, Privacy
 from knchat_client.sync import SyncClient
 from knchat_client.tokens import FileTokens, Login, MemoryTokens, TokenStore
 from knchat_client.view import ChatView
@@ -30,6 +31,7 @@ __all__ = [
     "ChatView",
     "Client",
     "Connected",
+    "Contact",
     "DeviceInUse",
     "Disconnected",
     "Event",
@@ -40,6 +42,7 @@ __all__ = [
     "Member",
     "MemoryTokens",
     "Mine",
+    "Privacy",
     "Profile",
     "Refused",
     "Reload",

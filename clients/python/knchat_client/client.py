@@ -25,6 +25,7 @@ from knchat_client.protocol.codec import JSON, MSGPACK
 from knchat_client.protocol.errors import Refused, Unavailable
 from knchat_client.protocol.ids import ChatId, direct_chat
 from knchat_client.reconnecting import ReconnectingSession
+from knchat_client.relations import Contact, Privacy, Relations
 from knchat_client.tokens import Login, MemoryTokens, TokenStore
 
 SEND_TIMEOUT_S: Final = 30.0
@@ -79,6 +80,7 @@ class Client:
         device = device or (kept.device if kept is not None else f"py-{secrets.token_hex(8)}")
         self._accounts = Accounts(http_url, self._tokens, device=device, timeout_s=timeout_s)
         self._groups = Groups(self._accounts)
+        self._relations = Relations(self._accounts)
         self._timeout_s = timeout_s
         self._listen = listen
         self._inbox = Inbox(queue)
@@ -140,6 +142,45 @@ class Client:
     async def profiles(self, users: Sequence[str]) -> Sequence[Profile]:
         """The users of these ids (at most 256), those that exist."""
         return await self._accounts.profiles(users)
+
+    async def contacts(self) -> Sequence[Contact]:
+        """My contacts and invitations. `contact` events tell of changes: the greater version
+        counts.
+        """
+        return await self._relations.contacts()
+
+    async def change_contact(
+        self,
+        user: str,
+        action: Literal["invite", "accept", "cancel", "decline", "remove"],
+        *,
+        version: str = "0",
+    ) -> Contact:
+        """The contact after the action.
+
+        `version`: that of the contact as I know it, 0 for none; Refused stale when it is another.
+        """
+        return await self._relations.change_contact(user, action, version)
+
+    async def blocks(self) -> Sequence[str]:
+        """The users whom I block."""
+        return await self._relations.blocks()
+
+    async def block(self, user: str) -> None:
+        """Within 5 s neither of us can write to the other."""
+        await self._relations.block(user)
+
+    async def unblock(self, user: str) -> None:
+        """Blocks a user no longer."""
+        await self._relations.unblock(user)
+
+    async def privacy(self) -> Privacy:
+        """What I let others do and see."""
+        return await self._relations.privacy()
+
+    async def change_privacy(self, privacy: Privacy) -> Privacy:
+        """The changed privacy, with the version that I know; Refused stale when it is another."""
+        return await self._relations.change_privacy(privacy)
 
     def chat_with(self, user: str) -> ChatId:
         """The id of my direct chat with a user."""
