@@ -17,7 +17,7 @@ from gateway.partitions.assignment import PartitionAssignment
 from gateway.partitions.history_lag import HistoryLag
 from gateway.partitions.stall_detector import StallDetector
 from gateway.presence.service import PresenceService
-from gateway.presence.visibility import AllSee
+from gateway.presence.sights import SightsByRelations
 from gateway.publishing.coalescer import Coalescer
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
@@ -65,7 +65,7 @@ def make_context(
         hub,
         backends.ephemeral_appends,
         backends.cache,
-        AllSee(),
+        SightsByRelations(backends.relations),
         partitions=settings.delivery_partitions,
         served=lambda: assignment.served(),  # noqa: PLW0108 - it is made below
         clock=clock,

@@ -3,7 +3,7 @@
 One SQL database behind the port (SQLite embedded, PostgreSQL or YugabyteDB otherwise). Every method
 raises Unavailable when the database does not answer within the settings' timeout (default 5 s).
 Times are Unix milliseconds and come from the caller. What a change of a contact means stands in
-`rules`. Source: protocol.md section 3, decisions/0057.
+`rules`. Source: protocol.md section 3, decisions/0060.
 """
 
 from __future__ import annotations

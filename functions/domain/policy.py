@@ -3,7 +3,7 @@
 `send` asks for every command in a direct chat, the readers for every chat. What SQL said is
 remembered, so that a database that is unavailable stops no message between people who have written
 to each other lately (design.md D11b). A block still counts within 5 s: this process looks every
-FOLLOW_INTERVAL_S whose relations have changed, and forgets what it knew of them (decisions/0057).
+FOLLOW_INTERVAL_S whose relations have changed, and forgets what it knew of them (decisions/0060).
 """
 
 from __future__ import annotations

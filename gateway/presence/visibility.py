@@ -36,15 +36,3 @@ class Sights(Protocol):
         and when it did last. Raises Unavailable.
         """
         ...
-
-
-class AllSee:
-    """All see all: as long as there are no blocks and no privacy settings. Implements `Sights`."""
-
-    async def of(self, pairs: Sequence[Pair]) -> Sequence[Sight]:
-        """See `Sights`."""
-        return [Sight.ALL] * len(pairs)
-
-    async def changed(self, since_ms: int) -> Mapping[UserId, int]:  # noqa: ARG002 - nothing does
-        """See `Sights`."""
-        return {}

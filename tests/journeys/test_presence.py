@@ -24,6 +24,10 @@ async def test_who_watches_sees_others_come_change_and_go(apart, open_device):
     """What is declared, and after ten seconds that the user has gone."""
     ann, ben = apart
     phone = await open_device(ann, "phone")
+    ben.log_in("tablet")
+    privacy = {"who_may_write": "everyone", "receipts": True, "last_seen": "everyone"}
+    shown = {"json": {**privacy, "version": "0"}, "device": "tablet"}
+    assert ben.call("PUT", "/v1/me/privacy", **shown).status_code == 200
     assert (await watch(phone, ben))[ben.user]["state"] == "offline"
 
     tablet = await open_device(ben, "tablet", packed=True)

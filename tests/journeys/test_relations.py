@@ -72,6 +72,17 @@ async def test_a_block_counts_within_five_seconds(people, open_device):
     await bens.hear("message", message=ok["message"])
 
 
+async def test_blocked_people_do_not_see_each_other(people, open_device):
+    """Each is offline to the other one, as who is away is."""
+    ann, ben = people
+    phone, tablet = await open_device(ann, "phone"), await open_device(ben, "tablet")
+    call(ben, "PUT", f"/v1/blocks/{ann.user}")
+    for device, other in ((phone, ben), (tablet, ann)):
+        assert (await device.ask({"type": "watch", "users": [other.user]}))["type"] == "ok"
+        seen = await device.hear("presence", user=other.user)
+        assert (seen["state"], "last_seen" in seen) == ("offline", False)
+
+
 async def test_a_request_is_answered(people, open_device):
     """A stranger's chat is one until there is an answer."""
     ann, ben = people

@@ -2,6 +2,7 @@
 
 import pytest
 
+from backends.relations import Privacy
 from gateway.presence import watchers
 from gateway.timing import Timing
 from schemas.ids import direct_chat
@@ -21,9 +22,11 @@ def apart(two):
     return tuple(USERS[min(mine(gateway))] for gateway in two)
 
 
-async def test_users_of_two_gateways_see_each_other(two, apart, person):
+async def test_users_of_two_gateways_see_each_other(two, apart, person, backends):
     """What is watched, what changes, and who types, through the log."""
     (first, second), (ann, ben) = two, apart
+    privacy = Privacy(last_seen="everyone", version=1)
+    await backends.relations.change_privacy(ben, privacy, now_ms=backends.clock.now_ms())
     anns, bens = await person(ann, at=first), await person(ben, at=second)
     assert (await anns.ask({"type": "watch", "id": 1, "users": [str(ben)]}))["type"] == "ok"
     assert await anns.hear("presence") == {

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.presence import mailbox
 from gateway.presence.service import PresenceService
-from gateway.presence.visibility import AllSee
+from gateway.presence.visibility import Sight
 from gateway.sessions.timers import TICK_S
 from schemas.codec import JSON
 from tests.gateway.wire import connect, made_context
@@ -16,6 +16,16 @@ from tests.gateway.wire import connect, made_context
 OFFLINE_AFTER_S = 10.0
 COLLECT_S = 0.05
 """Instead of half a second."""
+
+
+class AllSee:
+    """Users who block and hide nothing."""
+
+    async def of(self, pairs):
+        return [Sight.ALL] * len(pairs)
+
+    async def changed(self, since_ms):
+        return {}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import pytest
 
+from backends.relations import Privacy
 from gateway.timing import Timing
 from tests.gateway.people import ANN, BEN, CHAT, MSGPACK, Person
 
@@ -14,8 +15,10 @@ def timing():
     return Timing(offline_after_s=0.5)
 
 
-async def test_users_see_each_other_come_and_go(person):
+async def test_users_see_each_other_come_and_go(person, backends):
     """A `watch` right behind `hello` is answered like any other."""
+    privacy = Privacy(last_seen="everyone", version=1)
+    await backends.relations.change_privacy(BEN, privacy, now_ms=backends.clock.now_ms())
     ann = await person(ANN)
     assert (await ann.ask(WATCH_BEN))["type"] == "ok"
     assert await ann.hear("presence") == {
