@@ -83,10 +83,6 @@ class Accounts(Protocol):
         """
         ...
 
-    async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
-        """Which of these users exist."""
-        ...
-
     async def read_clock(self, clock: Clock) -> Reading:
         """What the database's clock says, for the clock of this process; where that has none of its
         own, what this one says.

@@ -50,11 +50,7 @@ class SqlAccounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        among = database.among(ACCOUNTS.c.user, "users")
-        self._known, self._profiles = (
-            sa.select(ACCOUNTS.c.user).where(among),
-            sa.select(*_PROFILE).where(among),
-        )
+        self._profiles = sa.select(*_PROFILE).where(database.among(ACCOUNTS.c.user, "users"))
 
     async def register(self, profile: Profile, password_hash: str) -> None:
         """One INSERT decides; when it inserts nothing, a look at the name tells why."""
@@ -158,13 +154,6 @@ class SqlAccounts:
                 raise Refused("name_taken", "this user name is taken", field="user_name") from error
 
         return await self._database.write(work)
-
-    async def known(self, users: Collection[UserId]) -> frozenset[UserId]:
-        """One SELECT."""
-        values = {"users": _possible(users)}
-        return await self._database.read(
-            lambda connection: frozenset(connection.execute(self._known, values).scalars())
-        )
 
     async def read_clock(self, clock: Clock) -> Reading:
         """Asks the database."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 
 from backends import groups as port
+from functions.domain.policy import verdict_of
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import endpoint
 from schemas import costs, groups
@@ -43,10 +44,10 @@ async def create(
 ) -> tuple[port.Group, bool]:
     """A new group of the caller's, and true; or that of an earlier call with the key.
 
-    Raises Malformed, Refused unknown_user, key_reused, too_many, Unavailable.
+    Raises Malformed, Refused unknown_user, blocked, forbidden, key_reused, too_many, Unavailable.
     """
     members = _users(body.members or ())
-    await _check_known(members, context.backends)
+    await _check_may_add(members, caller, context.backends)
     asked = port.Group(
         chat=ChatId(f"g-{random_id()}"),
         name=checked_name(body.name, field="name"),
@@ -67,11 +68,11 @@ async def add(
 ) -> list[port.Member]:
     """These users as members of the caller's group; those who are in it keep their roles.
 
-    Raises as `Groups.add` does, and Refused unknown_user.
+    Raises as `Groups.add` does, and Refused unknown_user, blocked and forbidden.
     """
     backends = context.backends
     await backends.groups.membership(chat, caller.user)  # before strangers hear of users
-    await _check_known(users, backends)
+    await _check_may_add(users, caller, backends)
     change = await context.group_changes.by(caller)
     members = await backends.groups.add(chat, users, change, role=role)
     await context.group_changes.publish()
@@ -96,9 +97,17 @@ def _users(texts: Iterable[str]) -> list[UserId]:
     return list(dict.fromkeys(parse_user(text, name="members") for text in texts))
 
 
-async def _check_known(users: Collection[UserId], backends: Backends) -> None:
-    if unknown := {*users} - await backends.accounts.known(users):
-        raise Refused("unknown_user", f"no such user: {min(unknown)}", field="members")
+async def _check_may_add(users: Collection[UserId], caller: Claims, backends: Backends) -> None:
+    """Users may be added by those who may write to them. Raises Refused."""
+    pairs = [(caller.user, user) for user in users if user != caller.user]
+    for (_, user), relation in sorted((await backends.relations.between(pairs)).items()):
+        match verdict_of(relation).refused:
+            case "":
+                pass
+            case "unknown_user":
+                raise Refused("unknown_user", f"no such user: {user}", field="members")
+            case code:
+                raise Refused(code, f"you may not add the user {user}", field="members")
 
 
 def _group(group: port.Group, role: str, answer: type[groups.Group] = groups.Group) -> groups.Group:
@@ -134,7 +143,7 @@ _PRIVATE: Final = ("unknown_chat", "not_member")
     cost=_MANY,
     status=201,
     repeat_status=200,
-    errors=("unknown_user", "key_reused", "too_many"),
+    errors=("unknown_user", "blocked", "forbidden", "key_reused", "too_many"),
 )
 async def create_group(body: groups.NewGroup, caller: Claims, context: Context) -> groups.Group:
     """Makes a group, which I own. A repeat of the key answers 200 with the same group."""
@@ -196,7 +205,7 @@ async def list_members(
     "POST",
     "/v1/chats/{chat}/members",
     cost=_MANY,
-    errors=(*_PRIVATE, "forbidden", "unknown_user", "too_many"),
+    errors=(*_PRIVATE, "forbidden", "blocked", "unknown_user", "too_many"),
 )
 async def add_members(
     chat: str, body: groups.NewMembers, caller: Claims, context: Context
@@ -211,7 +220,7 @@ async def add_members(
     "PUT",
     "/v1/chats/{chat}/members/{user}",
     cost=costs.WRITE,
-    errors=(*_PRIVATE, "forbidden", "unknown_user", "too_many"),
+    errors=(*_PRIVATE, "forbidden", "blocked", "unknown_user", "too_many"),
 )
 async def put_member(
     chat: str, user: str, body: groups.MemberChange, caller: Claims, context: Context

@@ -197,7 +197,7 @@ async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
     await chats.digest(CHAT, first=NOW, last=LATEST)
     await chats.states(UserId(2), after=None, limit=50)
     await chats.unread(UserId(2), [CHAT])
-    await accounts.known([UserId(1)])
+    await accounts.profiles([UserId(1)])
     await accounts.credentials("anna")
     await relations.between([(UserId(1), UserId(2))])
     await relations.changed(NOW)

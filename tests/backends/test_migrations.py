@@ -182,7 +182,7 @@ from backends.sql.database import Database
 async def main():
     database = Database.sqlite(Path(sys.argv[1]))
     sys.stdin.readline()
-    await SqlAccounts(database).known([1])
+    await SqlAccounts(database).profiles([1])
     await database.close()
     print(sorted({name.partition(".")[0] for name in sys.modules} & {"alembic", "mako"}))
 

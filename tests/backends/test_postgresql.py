@@ -261,7 +261,7 @@ async def test_every_query_of_a_hot_path_can_be_served_by_an_index(database):
     await chats.digest(chat, first=NOW, last=LATEST)
     await chats.states(2, after=None, limit=50)
     await chats.unread(2, [chat])
-    await accounts.known([1])
+    await accounts.profiles([1])
     await accounts.profiles([1])
     await accounts.credentials("anna")
     await log_ins.device_of("family")

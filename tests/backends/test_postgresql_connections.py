@@ -302,7 +302,7 @@ async def test_a_statement_is_prepared_once_and_their_number_is_bounded(database
     """
     accounts = SqlAccounts(database)
     for number in range(1, 20):
-        await accounts.known([*range(1, number)])
+        await accounts.profiles([*range(1, number)])
     prepared = await database.read(
         ask("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%accounts%'")
     )

@@ -87,6 +87,32 @@ async def test_blocks(ann, ben):
     assert (await ann.get("/v1/blocks")).json() == {"blocks": []}
 
 
+@pytest.mark.parametrize("blocker", [0, 1])
+async def test_blocked_people_do_not_add_each_other_to_groups(ann, ben, blocker):
+    """Nor strangers those who hear contacts alone."""
+    code = ("blocked", "forbidden")[blocker]
+    people = (ann, ben)
+    group = {"key": "k", "name": "Walks", "members": [ben.user]}
+    made = await ann.call("POST", "/v1/chats", {**group, "members": []})
+    place = f"/v1/chats/{made.json()['chat']}/members"
+    await people[blocker].call("PUT", f"/v1/blocks/{people[1 - blocker].user}")
+    refused = [
+        await ann.call("POST", "/v1/chats", {**group, "key": "k2"}),
+        await ann.call("POST", place, {"members": [ben.user]}),
+        await ann.call("PUT", f"{place}/{ben.user}", {"role": "member"}),
+    ]
+    await people[blocker].call("DELETE", f"/v1/blocks/{people[1 - blocker].user}")
+    privacy = {"who_may_write": "contacts", "receipts": True, "last_seen": "none", "version": "0"}
+    await ben.call("PUT", "/v1/me/privacy", privacy)
+
+    assert [problem(one) for one in refused] == [(403, code, "members")] * 3
+    answer = await ann.call("POST", place, {"members": [ben.user]})
+    assert problem(answer) == (403, "forbidden", "members")
+    await act(ann, ben, "invite")
+    await act(ben, ann, "accept", "1")
+    assert (await ann.call("POST", place, {"members": [ben.user]})).status_code == 200
+
+
 async def test_lists_come_in_parts(ann, backends):
     """`after` of one part asks for the next."""
     others = sorted([(await Caller(backends).register()).user for _ in range(3)], key=int)

@@ -130,7 +130,7 @@ class Product:
         SigningKey.of(settings)
         # The first questions open the log and the database, and so migrate them or refuse them.
         await backends.reads.partitions(COMMANDS)
-        await backends.accounts.known(DEMO_USERS.values())
+        await backends.accounts.profiles(DEMO_USERS.values())
         use_backends(backends)
         stack.callback(use_backends, None)
         self._demo = await demo_users.ensure(current_context(), wanted=self._demo)
