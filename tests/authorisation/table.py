@@ -41,11 +41,16 @@ ACTORS: Final = (
     Actor("reader", "jo"),
     Actor("member", "ian"),
     Actor("admin", "hal"),
+    Actor("blocked", "eve"),
+    Actor("invited", "fay"),
+    Actor("contact", "gil"),
     Actor("other", "ben"),
     Actor("second", "ann"),
     Actor("self", "ann"),
 )
-"""`other` is the other person of ann's chat, `second` another device of ann."""
+"""`other` is the other person of ann's chat, `second` another device of ann; those between are to
+ann what their names say, and have no chat with ann.
+"""
 
 # ---- what is named -------------------------------------------------------------------------------
 
@@ -54,6 +59,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "chat": ("ann and ben", "ann and cem, empty", "of no users", "group", "no such group"),
     "group": ("group", "no such group", "of no users"),
     "user": ("ann", "cem", "no user"),
+    "other user": ("cem", "no user"),
     "device": ("spare of ann", "no device"),
 }
 """What can be named -> the ones that are tried; `world.py` knows their ids."""
@@ -71,7 +77,7 @@ BELONGS: Final[Mapping[str, frozenset[str]]] = {
     "no user": frozenset(),
     "spare of ann": frozenset({"ann"}),
     "no device": frozenset(),
-    "": frozenset({"ann", "ben", "cem", "dan", "hal", "ian", "jo", "kim"}),
+    "": frozenset({"ann", "ben", "cem", "dan", "eve", "fay", "gil", "hal", "ian", "jo", "kim"}),
 }
 """Whose each of them is."""
 FORMER: Final[Mapping[str, frozenset[str]]] = {"group": frozenset({"kim"})}
@@ -132,6 +138,11 @@ def existing(code: str) -> May:
     return lambda _actor, target: "" if BELONGS[target] else code
 
 
+def never_a_contact(_actor: Actor, target: str) -> str:
+    """No one has been invited by these: there is nothing to accept."""
+    return "malformed" if BELONGS[target] else "unknown_user"
+
+
 def never(code: str) -> May:
     """No one, as it is asked here."""
     return lambda _actor, _target: code
@@ -181,6 +192,15 @@ CALLS: Final = (
     Operation("GET /v1/me", anyone),
     Operation("PATCH /v1/me", never("stale"), fields={"version": "0", "display_name": "Mallory"}),
     Operation("PUT /v1/me/password", never("forbidden"), fields=_WRONG),
+    Operation("GET /v1/me/privacy", anyone),
+    Operation("PUT /v1/me/privacy", never("stale"), fields={
+        "version": "7", "who_may_write": "contacts", "receipts": False, "last_seen": "none"}),
+    Operation("GET /v1/contacts", anyone),
+    Operation("PUT /v1/contacts/{user}", never_a_contact, "other user", fields={
+        "action": "accept", "version": "0"}),
+    Operation("GET /v1/blocks", anyone),
+    Operation("PUT /v1/blocks/{user}", existing("unknown_user"), "other user", changes=True),
+    Operation("DELETE /v1/blocks/{user}", anyone, "other user"),
     Operation("GET /v1/users", anyone, fields={"ids": "@users"}),
     Operation("GET /v1/users/{user}", existing("unknown_user"), "user"),
     Operation("GET /v1/gateways", theirs("forbidden"), "user"),

@@ -72,7 +72,7 @@ class World:
     async def start(self) -> None:
         """Everything as the checks find it."""
         await self.product.start()
-        for name in ("ann", "ben", "cem", "dan", "hal", "ian", "jo", "kim"):
+        for name in ("ann", "ben", "cem", "dan", "eve", "fay", "gil", "hal", "ian", "jo", "kim"):
             await self._register(name)
         for actor, name, device in (
             ("self", "ann", "laptop-of-ann"),
@@ -84,6 +84,9 @@ class World:
             ("member", "ian", "phone"),
             ("reader", "jo", "phone"),
             ("former", "kim", "phone"),
+            ("blocked", "eve", "phone"),
+            ("invited", "fay", "phone"),
+            ("contact", "gil", "phone"),
         ):
             self._tokens[actor] = (await self._log_in(name, device))["access_token"]
             self._devices[actor] = device
@@ -101,6 +104,7 @@ class World:
         }
         await self._good("PATCH", "/v1/me", "self", json=change)
         await self._make_group()
+        await self._relate()
         await self._write()
         self.before = await self.state()
 
@@ -116,6 +120,15 @@ class World:
         async with await self._connect() as socket:
             await socket.send(json.dumps(self._hello("former")))
             await _Talk(socket).hear(type="chat", part="deleted")
+
+    async def _relate(self) -> None:
+        invite = {"action": "invite", "version": "0"}
+        await self._good("PUT", f"/v1/blocks/{self.user['eve']}", "self")
+        for name in ("fay", "gil"):
+            path = f"/v1/contacts/{self.user[name]}"
+            await self._good("PUT", path, "self", json=invite)
+        path = f"/v1/contacts/{self.user['ann']}"
+        await self._good("PUT", path, "contact", json={"action": "accept", "version": "1"})
 
     def _sign(self) -> None:
         """Tokens that no call gives: an expired one, and one of a key that is not ours."""
@@ -180,6 +193,7 @@ class World:
     async def _call(self, check: Check) -> Answer:
         operation, place = check.operation, check.operation.names
         method, path = operation.name.split(" ")
+        place = place.removeprefix("other ")
         fields = self._filled(operation.fields)
         if place == "group" or f"{{{place}}}" in path:
             named = "chat" if place == "group" else place
@@ -236,7 +250,8 @@ class World:
         chat = self.id_of("ann and ben")
         found: list[Any] = []
         for actor in ("self", "other"):
-            paths = ("/v1/me", "/v1/devices", f"/v1/chats/{chat}/messages")
+            own = ("/v1/me", "/v1/devices", "/v1/contacts", "/v1/blocks", "/v1/me/privacy")
+            paths = (*own, f"/v1/chats/{chat}/messages")
             found += [await self._good("GET", path, actor) for path in paths]
             if actor == "self":
                 path = f"/v1/chats/{self._group}"

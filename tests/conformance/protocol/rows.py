@@ -17,6 +17,7 @@ from typing import Final
 
 from tests.conformance.protocol.shapes import (
     CHATS,
+    CONTACT,
     DIGEST,
     EVENT,
     GROUP,
@@ -166,6 +167,7 @@ SERVER_FRAMES: Final[Mapping[str, Shape]] = {
         "text?": text,
         "last_seen?": moment,
     },
+    "contact": {**_PUSH, **CONTACT},
     "moved": {"url": socket_url},
     "drain": {"reconnect_after_ms": whole, "url?": socket_url},
     "expiring": {"at": moment},
@@ -222,6 +224,12 @@ _DEVICE: Final[Shape] = {
 _PIN: Final[Shape] = {"message": identifier, "by": identifier, "time": moment}
 _MINE: Final[Shape] = {"chat": chat, "version": identifier, **SETTINGS}
 _MEMBERS: Final[Shape] = {"members": list_of(shaped(MEMBER)), "after?": text}
+_PRIVACY: Final[Shape] = {
+    "who_may_write": one_of("everyone", "contacts"),
+    "receipts": flag,
+    "last_seen": one_of("everyone", "contacts", "none"),
+    "version": identifier,
+}
 _SESSION: Final[Shape] = {
     **TOKENS,
     "user": identifier,
@@ -238,6 +246,13 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /v1/me": Call(200, OWN_PROFILE),
     "PATCH /v1/me": Call(200, OWN_PROFILE),
     "PUT /v1/me/password": Call(200, {**OWN_PROFILE, **TOKENS}),
+    "GET /v1/me/privacy": Call(200, _PRIVACY),
+    "PUT /v1/me/privacy": Call(200, _PRIVACY),
+    "GET /v1/contacts": Call(200, {"contacts": list_of(shaped(CONTACT)), "after?": text}),
+    "PUT /v1/contacts/{user}": Call(200, CONTACT),
+    "GET /v1/blocks": Call(200, {"blocks": list_of(shaped({"user": identifier})), "after?": text}),
+    "PUT /v1/blocks/{user}": Call(204, None),
+    "DELETE /v1/blocks/{user}": Call(204, None),
     "GET /v1/users": Call(200, {"users": list_of(shaped(PUBLIC_PROFILE))}),
     "GET /v1/users/{user}": Call(200, PUBLIC_PROFILE),
     "GET /v1/gateways": Call(200, {"gateway": socket_url}),
@@ -270,7 +285,6 @@ NOT_CAUSED: Final[Mapping[str, str]] = {
     "close 1012": "the server restarts",
     "close 4003": "a code does not reach a client that does not read",
     "close 4006": "the server starts",
-    "error blocked": "the page says that it is not given yet",
     "error unavailable": "a part of the server does not answer",
     "error starting": "the server starts",
     "server failed": "a command was dead-lettered",

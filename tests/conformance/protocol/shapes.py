@@ -118,6 +118,7 @@ CHAT_STATE: Final[Shape] = {
     "unread": lambda value: whole(value) and value <= 999,
     "read": identifier,
     "received": identifier,
+    "request?": flag,
 }
 PUBLIC_PROFILE: Final[Shape] = {
     "user": identifier,
@@ -160,6 +161,11 @@ MEMBER: Final[Shape] = {
     "user": identifier,
     "role": ROLE,
     "joined": moment,
+    "version": identifier,
+}
+CONTACT: Final[Shape] = {
+    "user": identifier,
+    "state": one_of("invited", "invited_me", "contact", "none"),
     "version": identifier,
 }
 PROBLEM: Final[Shape] = {
