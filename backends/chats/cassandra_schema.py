@@ -172,7 +172,9 @@ def _list_chats(session: Session, keyspace: str) -> None:
         for statement in (LIST_CHAT, LIST_BUCKET)
     ]
     for states in _pages_of_states(session, keyspace):
-        writes = [(user, bucket_of(newest), chat, newest) for user, chat, newest in states if newest]
+        writes = [
+            (user, bucket_of(newest), chat, newest) for user, chat, newest in states if newest
+        ]
         execute_concurrent_with_args(session, of_user, writes)
         execute_concurrent_with_args(
             session, bucket_of_user, [(user, bucket, at) for user, bucket, _, at in writes]

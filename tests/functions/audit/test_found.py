@@ -12,7 +12,6 @@ from backends.groups import Change, Group
 from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions.events.persist import row_of
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.ids import LATEST
