@@ -7,12 +7,14 @@ message id, a write carries its id or version and the newest wins, pointers only
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from backends.clock import Clock, Reading
-from schemas.ids import ChatId, MessageId, UserId
+from schemas.errors import Malformed
+from schemas.ids import LATEST, ChatId, MessageId, UserId, parse_chat, parse_id
 
 NO_MESSAGE: Final = MessageId(0)
 NO_READER: Final = UserId(0)
@@ -149,6 +151,25 @@ class Pointers:
 
 
 Direction = Literal["before", "after", "around"]
+
+_AFTER: Final = re.compile(r"([0-9]+)\.(.+)", re.ASCII)
+
+
+def place_of(after: str | None) -> tuple[MessageId, ChatId]:
+    """Newest id and chat of the last state that was shown; the next ones are below it.
+
+    Raises Malformed for a text not of `after_of`.
+    """
+    if after is None:
+        return LATEST, ChatId("")
+    if (match := _AFTER.fullmatch(after)) is None:
+        raise Malformed("after is no text that this call gave", field="after")
+    return parse_id(match[1], name="after"), parse_chat(match[2], name="after")
+
+
+def after_of(newest: MessageId, chat: ChatId) -> str:
+    """The text that names a state's place in the order."""
+    return f"{newest}.{chat}"
 
 
 class Chats(Protocol):

@@ -3,8 +3,8 @@
 Messages lie in partitions of one chat and 10 days, newest first; `chat_buckets` tells which of them
 there are, so that years of silence cost nothing. Every write carries its id, version or pointer as
 its timestamp: the newest wins in whatever order writes come, however often, and none uses a clock.
-Which rows go into one table, and why, stands in `cassandra_schema.py`. Long, so that a new call
-of the port is one file here. Source: design.md D5 and section 6.
+Which rows go into one table, and why, stands in `cassandra_schema.py`. Source: design.md D5 and
+section 6.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from backends.chats import (
-    NO_MESSAGE,
     NO_READER,
     Change,
     ChatState,
@@ -24,15 +23,22 @@ from backends.chats import (
     Page,
     Pin,
     Pointers,
-    Reaction,
     Stretch,
     Watermark,
+    after_of,
+    place_of,
 )
 from backends.chats.cassandra_nodes import Nodes
+from backends.chats.cassandra_rows import (
+    HIDDEN,
+    SENDER,
+    STATEMENTS,
+    messages_of,
+    moves,
+    sent_rows,
+    state_of,
+)
 from backends.chats.cassandra_schema import (
-    LIST_BUCKET,
-    LIST_CHAT,
-    VERSION_OF,
     check,
     migrate,
 )
@@ -40,17 +46,13 @@ from backends.chats.cassandra_searches import Row, Search, Searches, bucket_of
 from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import (
     MAX_DIGEST,
-    States,
-    after_of,
     answer_rows,
     around,
-    as_it_is,
     change_rows,
     digest_of,
     heads_of,
     mark_rows,
     page_of,
-    place_of,
     put_rows,
     within,
 )
@@ -81,73 +83,6 @@ MAX_FULL_COUNTS: Final = 16
 MAX_HEADS: Final = 100
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 MAX_ROWS: Final = 1_000
-
-_COLUMNS: Final = (
-    "id, chat, sender, key, text, reply_to, version, event, edited, deleted, reactions, hidden"
-)
-_SENDER, _HIDDEN = 2, 11  # places among them
-_OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
-
-STATEMENTS: Final = {
-    "put": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
-    "bucket) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    " USING TIMESTAMP ?",
-    "put_event": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
-    "bucket, event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " USING TIMESTAMP ?",
-    "head": "UPDATE {keyspace}.chat_heads USING TIMESTAMP ? SET newest = ? WHERE chat = ?",
-    "heads": "SELECT chat, newest FROM {keyspace}.chat_heads WHERE chat IN ?",
-    "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING "
-    "TIMESTAMP ?",
-    "list_chat": LIST_CHAT,
-    "list_bucket": LIST_BUCKET,
-    "user_buckets": "SELECT bucket FROM {keyspace}.user_buckets WHERE user = ?",
-    "listed": "SELECT chat FROM {keyspace}.chats_of_user WHERE user = ? AND bucket = ? LIMIT ?",
-    "edit": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET text = ?, edited = ?, version = ? "
-    "WHERE chat = ? AND bucket = ? AND id = ?",
-    "delete": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET deleted = ?, version = ? "
-    "WHERE chat = ? AND bucket = ? AND id = ?",
-    # Final: no edit is newer than this, whatever comes when.
-    "erase": "DELETE text FROM {keyspace}.messages USING TIMESTAMP ? WHERE chat = ? AND bucket = ? "
-    "AND id = ?",
-    # A reaction that is null is taken away.
-    "react": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET reactions[?] = ?, version = ? "
-    "WHERE chat = ? AND bucket = ? AND id = ?",
-    "hide": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET hidden = hidden + ? "
-    "WHERE chat = ? AND bucket = ? AND id = ?",
-    "pin": "INSERT INTO {keyspace}.chat_pins (chat, message, user, version) VALUES (?, ?, ?, ?) "
-    "USING TIMESTAMP ?",
-    "unpin": "DELETE FROM {keyspace}.chat_pins USING TIMESTAMP ? WHERE chat = ? AND message = ?",
-    "pins": "SELECT message, user, version FROM {keyspace}.chat_pins WHERE chat = ?",
-    "newest": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ? WHERE user = ? AND "
-    "chat = ?",
-    "newest_and_sent": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET newest = ?, sent = ? "
-    "WHERE user = ? AND chat = ?",
-    "sent": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET sent = ? WHERE user = ? AND "
-    "chat = ?",
-    "received": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ? WHERE user = ? "
-    "AND chat = ?",
-    "read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET read = ? WHERE user = ? AND chat "
-    "= ?",
-    "received_and_read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ?, read = "
-    "? WHERE user = ? AND chat = ?",
-    "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
-    "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
-    "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",
-    "range": f"SELECT id, version, sender, hidden {_OF_BUCKET} AND id >= ? AND id <= ? LIMIT ?",
-    "message": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id = ?",
-    # It filters within one partition, as far as the limit: one's own messages are passed over.
-    "unread": f"SELECT id, deleted, hidden {_OF_BUCKET} AND id > ? AND id < ? AND sender = ? "
-    "LIMIT ? ALLOW FILTERING",
-    "group_unread": f"SELECT id, sender, event, deleted, hidden {_OF_BUCKET} AND id > ? AND id < ? "
-    "LIMIT ?",
-    "states": "SELECT chat, newest, received, read, sent FROM {keyspace}.chat_states "
-    "WHERE user = ? LIMIT ?",
-    "some_states": "SELECT chat, newest, received, read, sent FROM {keyspace}.chat_states "
-    "WHERE user = ? AND chat IN ?",
-    "clock": "SELECT toUnixTimestamp(now()) FROM system.local",
-    "version": VERSION_OF,
-}
 
 
 class CassandraChats:
@@ -202,7 +137,7 @@ class CassandraChats:
                 writes.append(("list_chat", (user, bucket, chat, message)))
                 writes.append(("list_bucket", (user, bucket, message)))
         writes += [("head", (message, message, chat)) for chat, message in heads_of(sent).items()]
-        await self._session.write(writes + _moves(states))
+        await self._session.write(writes + moves(states))
         self._remember(buckets, now_s)
 
     def _remember(self, buckets: Iterable[tuple[ChatId, int]], now_s: float) -> None:
@@ -212,7 +147,7 @@ class CassandraChats:
 
     async def mark(self, watermarks: Sequence[Watermark]) -> None:
         """A write per pointer, since each has its own timestamp."""
-        await self._session.write(_moves(mark_rows(watermarks)))
+        await self._session.write(moves(mark_rows(watermarks)))
 
     async def change(self, changes: Sequence[Change]) -> None:
         """A row for each message that is changed; all side by side."""
@@ -236,7 +171,7 @@ class CassandraChats:
                     if gone
                     else ("pin", (chat, message, user, version, version))
                 )
-        await self._session.write(writes + _moves(answer_rows(changes)))
+        await self._session.write(writes + moves(answer_rows(changes)))
 
     async def find(
         self, places: Collection[tuple[ChatId, MessageId]]
@@ -251,7 +186,7 @@ class CassandraChats:
         return {
             (message.chat, message.id): message
             for rows in found
-            for message in _messages(_there(rows))
+            for message in messages_of(sent_rows(rows))
         }
 
     async def pins(self, chat: ChatId) -> Sequence[Pin]:
@@ -276,7 +211,7 @@ class CassandraChats:
         here = bucket_of(pivot)
 
         def shown(row: Row) -> bool:
-            return row[_SENDER] is not None and reader not in (row[_HIDDEN] or ())
+            return row[SENDER] is not None and reader not in (row[HIDDEN] or ())
 
         below = Search(
             "below",
@@ -298,7 +233,7 @@ class CassandraChats:
         )
         await self._searches.find([below, above])
         return page_of(
-            _messages(below.rows), _messages(above.rows), direction=direction, limit=limit
+            messages_of(below.rows), messages_of(above.rows), direction=direction, limit=limit
         )
 
     async def digest(
@@ -353,10 +288,10 @@ class CassandraChats:
         ):
             unread[number] = counted
         states = [
-            _state(
+            state_of(
                 row,
                 counted,
-                *_messages(one for one in _there(found) if user not in (one[_HIDDEN] or ())),
+                *messages_of(one for one in sent_rows(found) if user not in (one[HIDDEN] or ())),
             )
             for row, counted, found in zip(shown, unread, messages, strict=False)
         ]
@@ -393,7 +328,7 @@ class CassandraChats:
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
         return [
-            _state(row, counted)
+            state_of(row, counted)
             for row, counted in zip(shown, await self._searches.unread(user, shown), strict=True)
         ]
 
@@ -435,10 +370,10 @@ class CassandraChats:
             ),
         )
         return [
-            _state(
+            state_of(
                 row,
                 counted,
-                *_messages(one for one in _there(found) if user not in (one[_HIDDEN] or ())),
+                *messages_of(one for one in sent_rows(found) if user not in (one[HIDDEN] or ())),
             )
             for row, counted, found in zip(states, unread, messages, strict=True)
         ]
@@ -520,90 +455,3 @@ class CassandraChats:
     async def close(self) -> None:
         """Waits for calls under way, then closes the connections."""
         await self._session.close()
-
-
-def _moves(states: States) -> list[Statement]:
-    """The writes that move pointers forward.
-
-    A pointer's timestamp is its value, so what lies behind another never shows.
-    """
-    moves: list[Statement] = []
-    for (user, chat), (newest, received, read, sent) in sorted(states.items()):
-        if newest and newest == sent:  # as with every message's sender
-            moves.append(("newest_and_sent", (sent, sent, sent, user, chat)))
-        else:
-            if newest:
-                moves.append(("newest", (newest, newest, user, chat)))
-            if sent:
-                moves.append(("sent", (sent, sent, user, chat)))
-        if received and received == read:  # as in most marks
-            moves.append(("received_and_read", (read, read, read, user, chat)))
-            continue
-        if received:
-            moves.append(("received", (received, received, user, chat)))
-        if read:
-            moves.append(("read", (read, read, user, chat)))
-    return moves
-
-
-def _there(rows: Rows) -> Rows:
-    """Without what is only changed yet."""
-    return [row for row in rows if row[_SENDER] is not None]
-
-
-def _messages(rows: Iterable[Row]) -> list[HistoryMessage]:
-    """What rows of `_COLUMNS` hold."""
-    return [_message(*row) for row in rows]
-
-
-def _message(
-    id_: MessageId,
-    chat: ChatId,
-    sender: UserId,
-    key: str,
-    text: str | None,
-    reply_to: MessageId,
-    version: MessageId,
-    event: str | None,
-    edited: MessageId | None,
-    deleted: MessageId | None,
-    reactions: Mapping[str, int] | None,
-    _hidden: object,
-) -> HistoryMessage:
-    message = HistoryMessage(
-        id_,
-        chat,
-        sender,
-        key,
-        text or "",
-        reply_to,
-        version,
-        event or "",
-        edited=edited or NO_MESSAGE,
-        deleted=deleted or NO_MESSAGE,
-    )
-    if not reactions and not deleted:
-        return message
-    given = []
-    for cell, at in (reactions or {}).items():
-        user, _, emoji = cell.partition(" ")
-        given.append(Reaction(emoji, UserId(int(user)), MessageId(at)))
-    return as_it_is(message, given)
-
-
-def _state(
-    row: Row, counted: tuple[int, int], newest_message: HistoryMessage | None = None
-) -> ChatState:
-    """What a row of `states` holds, with how many are unread and the newest id of those."""
-    chat, newest, received, read, sent = row
-    unread, upto = counted
-    return ChatState(
-        chat,
-        newest,
-        newest_message,
-        unread,
-        MessageId(upto or read or 0),
-        MessageId(read or 0),
-        MessageId(received or 0),
-        MessageId(sent or 0),
-    )

@@ -6,7 +6,6 @@ is. It knows no adapter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -23,7 +22,7 @@ from backends.chats import (
     Watermark,
 )
 from schemas.errors import Malformed
-from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members, parse_chat, parse_id
+from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members, parse_chat
 
 MAX_DIGEST: Final = 1_024
 
@@ -31,8 +30,6 @@ Messages = dict[tuple[ChatId, MessageId], HistoryMessage]
 """The messages of a call."""
 States = dict[tuple[UserId, ChatId], tuple[int, int, int, int]]
 """How far to move each state: newest, received, read, sent; 0 moves nothing."""
-
-_AFTER: Final = re.compile(r"([0-9]+)\.(.+)", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -220,20 +217,3 @@ def digest_of(rows: Sequence[Sequence[int]]) -> Digest:
     for message, version in rows:
         hash_ ^= int.from_bytes(sha256(b"%d:%d" % (message, version)).digest()[:8], "big")
     return Digest(len(rows), hash_)
-
-
-def place_of(after: str | None) -> tuple[MessageId, ChatId]:
-    """Newest id and chat of the last state that was shown; the next ones are below it.
-
-    Raises Malformed for a text not of `after_of`.
-    """
-    if after is None:
-        return LATEST, ChatId("")
-    if (match := _AFTER.fullmatch(after)) is None:
-        raise Malformed("after is no text that this call gave", field="after")
-    return parse_id(match[1], name="after"), parse_chat(match[2], name="after")
-
-
-def after_of(newest: MessageId, chat: ChatId) -> str:
-    """The text that names a state's place in the order."""
-    return f"{newest}.{chat}"

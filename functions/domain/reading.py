@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from backends.chats.rules import after_of, place_of
+from backends.chats import after_of, place_of
 from functions.domain.group_commands import group_part
 from functions.domain.group_events import event_of
 from functions.domain.policy import members_of

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from backends.accounts.log_ins import SqlLogIns
 from backends.accounts.sql import SqlAccounts
 from backends.chats import HistoryMessage, Watermark
-from backends.chats.sql import MESSAGES, SqlChats
+from backends.chats.sql import SqlChats
+from backends.chats.sql_tables import MESSAGES
 from backends.relations.sql import SqlRelations
 from backends.sql.database import Database
 from schemas.errors import Unavailable

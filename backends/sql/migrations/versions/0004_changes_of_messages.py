@@ -1,6 +1,7 @@
 """Edits, deletions, reactions and pins of messages.
 
-What the columns mean stands beside the tables in `backends/chats/sql.py`. No row is written anew.
+What the columns mean stands beside the tables in `backends/chats/sql_tables.py`. No row is
+written anew.
 """
 
 from __future__ import annotations

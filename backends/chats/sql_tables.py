@@ -1,0 +1,84 @@
+"""The tables of chats in SQL: messages and what changes them, and how far each user has come.
+
+`sql_statements.py` reads and writes them. A change of them is a migration as well:
+`backends/sql/migrations`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from backends.sql.database import METADATA
+
+MESSAGES: Final = sa.Table(
+    "messages",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("sender", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("reply_to", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    # What a group tells of itself, as JSON; empty: a user's message.
+    sa.Column("event", sa.Text, nullable=False, server_default=""),
+    sa.Column("edited", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("deleted", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("hidden", sa.Boolean, nullable=False, server_default=sa.false()),
+    sqlite_with_rowid=False,
+)
+"""`sender` 0: what has changed the message is there before it. `hidden`: there are rows of HIDDEN,
+else they need not be looked for.
+"""
+
+# A row for each user's each emoji, also when it was taken away: the newest version wins.
+REACTIONS: Final = sa.Table(
+    "reactions",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("emoji", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("gone", sa.Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+HIDDEN: Final = sa.Table(
+    "hidden_messages",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+PINS: Final = sa.Table(
+    "pins",
+    METADATA,
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("gone", sa.Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One row per user and chat; `newest` 0: marked, but no message has come yet, so it is not among the
+# user's chats. There is no index by newest: a message would cost a third more, while a user's chats
+# lie side by side and a thousand are sorted in a millisecond (measured).
+CHAT_STATES: Final = sa.Table(
+    "chat_states",
+    METADATA,
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("newest", sa.BigInteger, nullable=False),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False),
+    # The user's own newest message; 1: of a chat from before this was kept.
+    sa.Column("sent", sa.BigInteger, nullable=False, server_default="1"),
+    sqlite_with_rowid=False,
+)
