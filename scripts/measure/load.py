@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from measure import board, cecochat, from_zero, ladders, pages, report
+from measure import board, cecochat, from_zero, groups, ladders, pages, report
 from measure.beside import log_limit, relay_step
 from measure.run import Run, running
 
@@ -27,10 +27,13 @@ EXAMPLES = """examples:
   scripts/load --crash --kills 20     kill -9 under load, twenty times: is anything lost?
   scripts/load --real --rate 1000     on Kafka, Cassandra, PostgreSQL and Redis: figures P1 to P15
   scripts/load --real --from-zero     from no function running to 1,000 a second at once: figure P11
+  scripts/load --real --gateways 2 --groups
+                                      groups of 2 to 1,000, and one of 5,000 beside direct chats
   scripts/load --http http://127.0.0.1:8080 --ws ws://127.0.0.1:8081/v1/socket
                                       a server that already runs
 
-It exits with 1 when a message was lost, doubled, disordered or never answered, and prints which."""
+It exits with 1 when a message was lost, doubled, disordered or never answered, or a bound of
+--groups does not hold, and prints which."""
 
 RATE, SECONDS = 300.0, 60.0
 STEP_S, LAST_STEP_S = 20.0, 60.0
@@ -129,6 +132,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--tail", action="store_true", help="with --real: pages at the tail of a chat of --messages"
     )
     modes.add_argument(
+        "--groups",
+        action="store_true",
+        help="what messages to groups cost, how soon all have them, and direct chats beside them",
+    )
+    modes.add_argument(
         "--from-zero",
         action="store_true",
         help="with --real: no function runs when the load begins, all of it at once",
@@ -136,6 +144,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     modes.add_argument(
         "--crash", action="store_true", help="kill -9 the whole server at random moments"
     )
+    groups.add_options(parser)
     parser.add_argument(
         "--step-seconds",
         type=float,
@@ -221,6 +230,8 @@ def _mode(
         return cecochat.scenario
     if options.tail:
         return pages.tail
+    if options.groups:
+        return groups.groups
     if options.from_zero:
         return from_zero.at_once
     return board.at_rate if options.real else fixed
@@ -229,7 +240,7 @@ def _mode(
 async def measure(options: argparse.Namespace) -> int:
     """The whole run; its exit code."""
     async with running(options) as run:
-        if not (options.cecochat or options.tail):
+        if not (options.cecochat or options.tail or options.groups):
             await run.log_in()
         steps, more = await _mode(options)(run)
     if options.json:
@@ -240,6 +251,7 @@ async def measure(options: argparse.Namespace) -> int:
     good = good and not any(
         step.verdict.lost or step.verdict.doubled or step.verdict.disordered for step in steps
     )
+    good = good and not more.get("broken")
     verdict = (
         "nothing lost, doubled or disordered" if good else "FAILED: see the lines marked with !"
     )

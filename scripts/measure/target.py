@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx
 
@@ -63,6 +64,10 @@ class Target:
         if response.status_code >= 400:
             raise SystemExit(_explain(response))
         return response
+
+    async def call(self, method: str, path: str, *, token: str, json: object) -> dict[str, Any]:
+        """The answer to any other call."""
+        return dict((await self._call(method, path, token=token, json=json)).json())
 
     async def users(self, count: int, run: str) -> list[User]:
         """New users of this run, logged in on one device each."""
