@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "react": Entry("user", "put an emoji to a message"),
     "pin": Entry("user", "pin a message to its chat"),
     "group": Entry("user", "make a group, and change who is in it"),
+    "mine": Entry("user", "mute, pin or archive a chat, or keep a draft for it"),
     "chat": Entry("user", "talk with another user, line by line"),
     "history": Entry("user", "read what was said"),
     "contacts": Entry("user", "list your contacts, invite people, and answer them"),

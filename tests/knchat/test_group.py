@@ -26,6 +26,7 @@ def test_a_group_is_made_and_changed(knchat, people, walks):
     first, *members = shown.out.splitlines()
     assert first == f"{walks}  Long walks  2 members, I am member"
     assert sorted(members) == sorted([f"owner   {ben}", f"member  {ann}"])
+    assert knchat("group", "history", walks, "from_join").out == renamed.out
     assert knchat("group", "role", walks, ann, "owner").code == exits.OK
     assert knchat("group", "leave", walks).code == exits.OK
     gone = knchat("group", "show", walks)

@@ -21,6 +21,7 @@ examples:
   kn-chat send --chat g-4611686018427387903 'Hello, all'
   kn-chat group add g-4611686018427387903 dave --role reader
   kn-chat group role g-4611686018427387903 bob owner
+  kn-chat group history g-4611686018427387903 from_join
   kn-chat group leave g-4611686018427387903
 
 Who is in a group is told of each change of it: kn-chat tail."""
@@ -84,6 +85,20 @@ def _run_rename(chat: str, name: str, kept: logins.Kept) -> int:
     async def work(client: Client) -> None:
         version = (await client.group(chat)).version
         _print(await client.change_group(chat, version=version, name=name))
+
+    return _act(kept, work)
+
+
+@run.command("history", epilog=_EXAMPLES)
+@_CHAT
+@click.argument("history", type=click.Choice(["all", "from_join"]), metavar="all|from_join")
+@logins.options()
+def _run_history(chat: str, history: str, kept: logins.Kept) -> int:
+    """Says whether members see what was said before they joined."""
+
+    async def work(client: Client) -> None:
+        version = (await client.group(chat)).version
+        _print(await client.change_group(chat, version=version, history=history))
 
     return _act(kept, work)
 
