@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from backends.clock import Clock, Reading
@@ -100,6 +100,8 @@ class Page:
     messages: Sequence[HistoryMessage]
     more_before: bool
     more_after: bool
+    hidden: Mapping[MessageId, Collection[UserId]] = field(default_factory=dict)
+    """From whom messages of it are hidden, where it was read for NO_READER."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,42 @@ def after_of(newest: MessageId, chat: ChatId) -> str:
     return f"{newest}.{chat}"
 
 
+def around(direction: Direction, anchor: MessageId, limit: int) -> tuple[int, int, int]:
+    """The id that divides a page, and how many messages to read below it and from it on: one more
+    than is shown tells of more.
+    """
+    below = 1 if direction == "after" else limit + 1
+    above = 1 if direction == "before" else limit + 1
+    return min(anchor + (direction == "after"), LATEST), below, above
+
+
+def page_of(
+    below: Sequence[HistoryMessage],
+    above: Sequence[HistoryMessage],
+    *,
+    direction: Direction,
+    limit: int,
+    hidden: Mapping[MessageId, Collection[UserId]] | None = None,
+) -> Page:
+    """The page out of what was read by `around`: `below` newest first, `above` oldest first.
+
+    `hidden`: from whom messages among them are.
+    """
+    if direction == "before":
+        older, newer = min(len(below), limit), 0
+    elif direction == "after":
+        older, newer = 0, min(len(above), limit)
+    else:  # half and half, and what one side lacks the other may fill
+        newer = min(len(above), max((limit + 1) // 2, limit - len(below)))
+        older = min(len(below), limit - newer)
+    return Page(
+        [*reversed(above[:newer]), *below[:older]],
+        more_before=len(below) > older,
+        more_after=len(above) > newer,
+        hidden=hidden or {},
+    )
+
+
 class Chats(Protocol):
     """Messages and chat states.
 
@@ -226,7 +264,7 @@ class Chats(Protocol):
         reader: UserId = NO_READER,
     ) -> Page:
         """Messages next to `anchor`, newest first, at most `limit` (1 to 256), without those that
-        are hidden from `reader`.
+        are hidden from `reader`; for NO_READER all of them, and from whom they are hidden.
 
         before: ids below it, the nearest; after: ids above it, the nearest; around: about half with
         ids from `anchor` on, the rest below. `before` LATEST is the newest page. Years of silence

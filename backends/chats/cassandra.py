@@ -26,6 +26,8 @@ from backends.chats import (
     Stretch,
     Watermark,
     after_of,
+    around,
+    page_of,
     place_of,
 )
 from backends.chats.cassandra_nodes import Nodes
@@ -47,12 +49,10 @@ from backends.chats.cassandra_session import CassandraSession, Rows, Statement
 from backends.chats.rules import (
     MAX_DIGEST,
     answer_rows,
-    around,
     change_rows,
     digest_of,
     heads_of,
     mark_rows,
-    page_of,
     put_rows,
     within,
 )
@@ -233,7 +233,13 @@ class CassandraChats:
         )
         await self._searches.find([below, above])
         return page_of(
-            messages_of(below.rows), messages_of(above.rows), direction=direction, limit=limit
+            messages_of(below.rows),
+            messages_of(above.rows),
+            direction=direction,
+            limit=limit,
+            hidden=None
+            if reader
+            else {row[0]: row[HIDDEN] for row in below.rows + above.rows if row[HIDDEN]},
         )
 
     async def digest(

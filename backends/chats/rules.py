@@ -15,9 +15,7 @@ from backends.chats import (
     NO_MESSAGE,
     Change,
     Digest,
-    Direction,
     HistoryMessage,
-    Page,
     Reaction,
     Watermark,
 )
@@ -176,37 +174,6 @@ def within(number: int) -> int:
     LATEST is no id, so what is beyond it, where drivers would raise, finds nothing either.
     """
     return min(number, LATEST)
-
-
-def around(direction: Direction, anchor: MessageId, limit: int) -> tuple[int, int, int]:
-    """The id that divides a page, and how many messages to read below it and from it on: one more
-    than is shown tells of more.
-    """
-    below = 1 if direction == "after" else limit + 1
-    above = 1 if direction == "before" else limit + 1
-    return within(anchor + (direction == "after")), below, above
-
-
-def page_of(
-    below: Sequence[HistoryMessage],
-    above: Sequence[HistoryMessage],
-    *,
-    direction: Direction,
-    limit: int,
-) -> Page:
-    """The page out of what was read by `around`: `below` newest first, `above` oldest first."""
-    if direction == "before":
-        older, newer = min(len(below), limit), 0
-    elif direction == "after":
-        older, newer = 0, min(len(above), limit)
-    else:  # half and half, and what one side lacks the other may fill
-        newer = min(len(above), max((limit + 1) // 2, limit - len(below)))
-        older = min(len(below), limit - newer)
-    return Page(
-        [*reversed(above[:newer]), *below[:older]],
-        more_before=len(below) > older,
-        more_after=len(above) > newer,
-    )
 
 
 def digest_of(rows: Sequence[Sequence[int]]) -> Digest:

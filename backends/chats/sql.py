@@ -26,6 +26,8 @@ from backends.chats import (
     Stretch,
     Watermark,
     after_of,
+    around,
+    page_of,
     place_of,
 )
 from backends.chats.rules import (
@@ -33,17 +35,16 @@ from backends.chats.rules import (
     Messages,
     States,
     answer_rows,
-    around,
     as_it_is,
     change_rows,
     digest_of,
     mark_rows,
     may_have_reactions,
-    page_of,
     put_rows,
     within,
 )
 from backends.chats.sql_statements import (
+    HIDDEN_FROM,
     MESSAGE_COLUMNS,
     PAGE_BELOW,
     PAGE_FROM,
@@ -198,19 +199,30 @@ class SqlChats:
         reader: UserId = NO_READER,
     ) -> Page:
         """Two range scans in one transaction, one on each side of the gap just below `pivot`; a row
-        more than asked for tells of more.
+        more than asked for tells of more. A third for NO_READER, of who hides what.
         """
         pivot, below_most, above_most = around(direction, anchor, limit)
 
         values = {"chat": chat, "pivot": pivot, "reader": within(reader)}
 
-        def work(connection: sa.Connection) -> tuple[list[HistoryMessage], int]:
+        def work(
+            connection: sa.Connection,
+        ) -> tuple[list[HistoryMessage], int, dict[MessageId, set[UserId]]]:
             below = connection.execute(PAGE_BELOW, {**values, "most": below_most}).all()
             above = connection.execute(PAGE_FROM, {**values, "most": above_most}).all()
-            return self._messages(connection, [*below, *above]), len(below)
+            messages = self._messages(connection, [*below, *above])
+            hidden: dict[MessageId, set[UserId]] = {}
+            if not reader and messages:
+                ids = [message.id for message in messages]
+                stretch = {"chat": chat, "first": min(ids), "last": max(ids)}
+                for message, user in connection.execute(HIDDEN_FROM, stretch):
+                    hidden.setdefault(message, set()).add(user)
+            return messages, len(below), hidden
 
-        messages, below = await self._database.read(work)
-        return page_of(messages[:below], messages[below:], direction=direction, limit=limit)
+        messages, below, hidden = await self._database.read(work)
+        return page_of(
+            messages[:below], messages[below:], direction=direction, limit=limit, hidden=hidden
+        )
 
     async def digest(
         self, chat: ChatId, *, first: MessageId, last: MessageId, reader: UserId = NO_READER

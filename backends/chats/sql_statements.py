@@ -97,6 +97,10 @@ RANGE: Final = (
     )
     .limit(_MOST)
 )
+HIDDEN_FROM: Final = sa.select(HIDDEN.c.message, HIDDEN.c.user).where(
+    HIDDEN.c.chat == sa.bindparam("chat"),
+    HIDDEN.c.message.between(sa.bindparam("first"), sa.bindparam("last")),
+)
 _STATE: Final = (
     sa.select(CHAT_STATES)
     .where(

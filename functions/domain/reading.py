@@ -25,12 +25,13 @@ from schemas.kinds.history import history_message
 from schemas.kinds.pins import PinnedMessage, Pins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from backends.chats import ChatState, Direction, HistoryMessage, Reaction
     from backends.groups import Membership
     from backends.preferences import Preferences
     from backends.wiring import Backends
+    from functions.domain.shared_pages import SharedPages
 
 MAX_LIMIT: Final = 256
 USERS_SHOWN: Final = 10
@@ -64,8 +65,12 @@ async def read_page(
     limit: int,
     *,
     max_bytes: int | None = PAGE_BYTES,
+    shared: SharedPages | None = None,
+    told: Collection[int] = (),
 ) -> pb.Page:
     """A page for one of the chat's people; `before` LATEST is the newest.
+
+    Of a large group it comes out of `shared`, and what members were `told` of is waited for.
 
     It ends at `limit` or at `max_bytes` of its JSON frame (MessagePack is smaller; None: no end),
     but holds a message if there is one. What lies nearest to the anchor is kept, and more_before
@@ -73,11 +78,17 @@ async def read_page(
     outside 1 to 256.
     """
     _check_limit(limit)
-    begins = await begins_of(backends, user, chat)
+    begins = await (
+        begins_of(backends, user, chat) if shared is None else shared.begins_of(user, chat)
+    )
     if direction != "before":
         anchor = MessageId(max(anchor, begins - (direction == "after")))
-    page = await backends.chats.page(
-        chat, direction=direction, anchor=anchor, limit=limit, reader=user
+    page = await (
+        backends.chats.page(chat, direction=direction, anchor=anchor, limit=limit, reader=user)
+        if shared is None
+        else shared.page(
+            chat, direction=direction, anchor=anchor, limit=limit, reader=user, told=told
+        )
     )
     messages = [_message(item) for item in page.messages if item.id >= begins]
     # What a member's view begins with is a message itself: the event of joining.

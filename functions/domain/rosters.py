@@ -88,6 +88,13 @@ class Rosters:
                 rosters[chat] = held.roster
         return rosters
 
+    def fresh(self, chat: ChatId) -> Roster | None:
+        """What SQL has said within FRESH_TTL_S; None: `of` would ask."""
+        held = self._held.get(chat)
+        if held is None or self._clock() - held.confirmed_s >= FRESH_TTL_S:
+            return None
+        return held.roster
+
     def _stale(self, chat: ChatId, version: int, now_s: float) -> Roster | None:
         held = self._held.get(chat)
         if held is None or now_s - held.confirmed_s >= STALE_TTL_S:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from backends.chats import Direction
-    from backends.wiring import Backends
-    from functions.runtime.context import Context, Timing
+    from functions.runtime.context import Context
 
 MAX_ITEMS_EACH_TURN: Final = 256
 """About so many items of one user are answered before others' questions: beside a flood of whole
@@ -43,10 +42,9 @@ starts.
 async def answer(
     queries: Sequence[pb.Query],
     writer: Writer,
-    backends: Backends,
+    context: Context,
     *,
     now_ms: int,
-    timing: Timing,
 ) -> None:
     """Appends the answers to all queries whose client still waits at `now_ms` (Unix milliseconds).
 
@@ -54,6 +52,7 @@ async def answer(
     `answers_delay_s` in one record a partition. Raises Unavailable when a store or the log does not
     answer; what could be answered has been by then, and an answer may come twice.
     """
+    backends, timing = context.backends, context.timing
     waiting = [query for query in queries if query.deadline_ms > now_ms]
     until_s = asyncio.get_running_loop().time() + timing.queries_timeout_s
     count("knchat_queries_total", len(queries) - len(waiting), answer="expired")
@@ -65,7 +64,7 @@ async def answer(
             asked = [] if isinstance(failed, Unavailable) else next(turns, [])
             turn = {
                 asyncio.create_task(
-                    _within(query, backends, now_ms=now_ms, until_s=until_s)
+                    _within(query, context, now_ms=now_ms, until_s=until_s)
                 ): UserId(query.user)
                 for query in asked
             }
@@ -115,7 +114,7 @@ def _items(query: pb.Query) -> int:
     return min(getattr(body, "limit", MAX_ITEMS_EACH_TURN), MAX_ITEMS_EACH_TURN)
 
 
-async def _within(query: pb.Query, backends: Backends, *, now_ms: int, until_s: float) -> pb.Answer:
+async def _within(query: pb.Query, context: Context, *, now_ms: int, until_s: float) -> pb.Answer:
     """The answer; `unavailable` when it takes too long, which costs no other question anything.
 
     No question lasts beyond `until_s`.
@@ -123,7 +122,7 @@ async def _within(query: pb.Query, backends: Backends, *, now_ms: int, until_s: 
     seconds = min(until_s - asyncio.get_running_loop().time(), (query.deadline_ms - now_ms) / 1_000)
     try:
         async with asyncio.timeout(seconds):
-            return await _answer(query, backends)
+            return await _answer(query, context)
     except TimeoutError:
         late = Unavailable("no answer in time, ask again")
         return pb.Answer(
@@ -133,14 +132,14 @@ async def _within(query: pb.Query, backends: Backends, *, now_ms: int, until_s: 
         )
 
 
-async def _answer(query: pb.Query, backends: Backends) -> pb.Answer:
+async def _answer(query: pb.Query, context: Context) -> pb.Answer:
     work_for(str(query.user))
     said = pb.Answer(session=query.session, re=query.re)
     body = query.WhichOneof("body") or ""
     try:
         if body not in ANSWERS:
             raise Malformed("this version knows no such query", code="unknown_type")
-        getattr(said, QUERY_BODIES[body].answer).CopyFrom(await ANSWERS[body](query, backends))
+        getattr(said, QUERY_BODIES[body].answer).CopyFrom(await ANSWERS[body](query, context))
     except Refused as refusal:
         said.refused.code, said.refused.message, said.refused.field = (
             refusal.code,
@@ -150,7 +149,7 @@ async def _answer(query: pb.Query, backends: Backends) -> pb.Answer:
     return said
 
 
-async def _page(query: pb.Query, backends: Backends) -> pb.Page:
+async def _page(query: pb.Query, context: Context) -> pb.Page:
     history = query.history
     direction: Direction
     match history.WhichOneof("position"):
@@ -163,34 +162,36 @@ async def _page(query: pb.Query, backends: Backends) -> pb.Page:
         case _:
             direction, anchor = "before", LATEST
     return await read_page(
-        backends,
+        context.backends,
         UserId(query.user),
         parse_chat(history.chat),
         direction,
         _id(anchor),
         history.limit,
+        shared=context.shared_pages if history.told else None,
+        told=history.told,
     )
 
 
-async def _states(query: pb.Query, backends: Backends) -> pb.ChatStates:
+async def _states(query: pb.Query, context: Context) -> pb.ChatStates:
     after, limit = query.chats.after or None, query.chats.limit
-    return await read_states(backends, UserId(query.user), after, limit)
+    return await read_states(context.backends, UserId(query.user), after, limit)
 
 
-async def _digest(query: pb.Query, backends: Backends) -> pb.Digest:
+async def _digest(query: pb.Query, context: Context) -> pb.Digest:
     chat, first, last = (
         parse_chat(query.digest.chat),
         getattr(query.digest, "from"),
         query.digest.to,
     )
-    return await read_digest(backends, UserId(query.user), chat, _id(first), _id(last))
+    return await read_digest(context.backends, UserId(query.user), chat, _id(first), _id(last))
 
 
 def _id(number: int) -> MessageId:
     return MessageId(min(number, LATEST))
 
 
-ANSWERS: Final[Mapping[str, Callable[[pb.Query, Backends], Awaitable[Message]]]] = {
+ANSWERS: Final[Mapping[str, Callable[[pb.Query, Context], Awaitable[Message]]]] = {
     "history": _page,
     "chats": _states,
     "digest": _digest,
@@ -207,7 +208,6 @@ async def history(queries: pb.Queries, event: Event, context: Context) -> None:
     await answer(
         queries.queries,
         Writer("history", event),
-        context.backends,
+        context,
         now_ms=context.backends.clock.now_ms(),
-        timing=context.timing,
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from functions.domain.policy import Policy
     from functions.domain.relay import Relay
     from functions.domain.rosters import Rosters
+    from functions.domain.shared_pages import SharedPages
     from functions.runtime.budgets import Budgets
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,12 @@ class Timing(Struct, frozen=True, kw_only=True):
     counts_timeout_s: float = 3.0
     """Of the 10 s of a handler: the counts of a slow store must not fail what is written already.
     """
+    shared_pages_interval_s: float = 0.2
+    """From one reading of a large group's newest messages to the next, however many come: it costs
+    some milliseconds.
+    """
+    shared_pages_timeout_s: float = 2.0
+    """A member who is told of a message may ask before history holds it; longer is an outage."""
     relay_timeout_s: float = 1.0
     """How long a call whose transaction wrote something down for the log waits for the log.
 
@@ -141,6 +148,18 @@ class Context:
         from functions.domain.rosters import Rosters  # noqa: PLC0415 - see above
 
         return Rosters(self.backends.clock.elapsed_s)
+
+    @cached_property
+    def shared_pages(self) -> SharedPages:
+        """The newest messages of large groups, for all who ask at once."""
+        from functions.domain.shared_pages import SharedPages  # noqa: PLC0415 - see above
+
+        return SharedPages(
+            self.backends,
+            self.rosters,
+            interval_s=self.timing.shared_pages_interval_s,
+            timeout_s=self.timing.shared_pages_timeout_s,
+        )
 
     @cached_property
     def group_changes(self) -> GroupChanges:

@@ -143,6 +143,7 @@ class ClientConnection:
                 self.send(effect.frame)
             case Query():
                 self.schedule()
+                self.context.feed.announced.mark(effect.query, self.context.clock.now_ms())
                 self.context.queries.ask(
                     effect.query, partial(self._on_query_failed, effect.query.re)
                 )

@@ -1,4 +1,7 @@
-"""New messages of large groups: `newer` for all members but the sender. `send` decides."""
+"""New messages of large groups: `newer` for all members but the sender. `send` decides.
+
+Each is told, as each message would be: one may come late, below others that a page has shown.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from schemas.kinds.kind import Kind, PushSpec
 
 
 class Newer(Push, tag="newer", kw_only=True):
-    """A large group has messages up to `newest`: ask for its history."""
+    """A large group has the message `newest`: ask for its history."""
 
     chat: str
     newest: str
@@ -20,21 +23,4 @@ def _push(newer: pb.Newer, _user: int) -> Newer:
     return Newer(chat=newer.chat, newest=str(newer.newest))
 
 
-def _replaces(newer: pb.Newer) -> tuple[str, int]:
-    return newer.chat, 0
-
-
-def _outdates(newer: pb.Newer, older: pb.Newer) -> bool:
-    return newer.newest >= older.newest
-
-
-KIND: Final = Kind(
-    push=PushSpec(
-        frame=Newer,
-        body="newer",
-        push=_push,
-        replaces=_replaces,
-        outdates=_outdates,
-        watermarks=("newest",),
-    )
-)
+KIND: Final = Kind(push=PushSpec(frame=Newer, body="newer", push=_push))

@@ -93,6 +93,26 @@ async def test_a_message_that_is_only_changed_is_not_there(chats, pair):
     assert (await state_of(chats, pair.ben, pair.chat)).unread == 0
 
 
+async def test_a_page_for_no_reader_says_from_whom_its_messages_are_hidden(chats, pair):
+    """All of them are in it; for a reader it says nothing."""
+    await chats.put(pair.messages(range(NOW, NOW + 4)))
+    await chats.change(
+        [
+            pair.change("hide", NOW, NOW + 10, user=pair.ben),
+            pair.change("hide", NOW + 2, NOW + 11, user=pair.ben),
+            pair.change("hide", NOW + 2, NOW + 12, user=pair.anna),
+        ]
+    )
+
+    page = await newest(chats, pair.chat, limit=3)
+    assert ids_of(page) == [NOW + 3, NOW + 2, NOW + 1]
+    assert {one: set(users) for one, users in page.hidden.items() if one > NOW} == {
+        NOW + 2: {pair.anna, pair.ben}
+    }
+    bens = await chats.page(pair.chat, direction="before", anchor=LATEST, limit=9, reader=pair.ben)
+    assert (ids_of(bens), bens.hidden) == ([NOW + 3, NOW + 1], {})
+
+
 @given(
     ids=st.sets(st.sampled_from(BORDERS[1:-2]), min_size=1),
     hidden=st.sets(st.sampled_from(BORDERS[1:-2])),
