@@ -15,6 +15,8 @@ import math
 import secrets
 import statistics
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,7 +35,9 @@ ONES: Final = 10
 SENDERS: Final = 10
 ADDED: Final = 100
 """Members that one call may add."""
+POLL_INTERVAL_S: Final = 0.2
 SETTLE_S: Final = 30.0
+STORED_S: Final = 10.0
 
 MAX_TO_ALL_MS: Final = 1_000.0
 MAX_CPU_RATIO: Final = 0.35
@@ -161,37 +165,46 @@ class Groups:
         }
         if wrong:
             self.problems.append(f"{connected} connected, {rate:g}/s: {wrong}")
-        await self._check_stored(chat, told["ids"])
         return told
 
-    async def _check_stored(self, chat: str, ids: Sequence[str]) -> None:
-        """Each message is once in history, whoever reads it."""
-        for reader in (self._users[0], self._users[1]):
-            stored = (await self._run.target.history([reader], [chat]))[chat]
-            kept = [str(message) for message, _ in stored]
-            if any(kept.count(one) != 1 for one in {*ids}):
-                self.problems.append(f"{chat}: history does not hold each message once")
+    async def check_stored(self, chat: str, ids: Sequence[str]) -> None:
+        """Each of these messages is once in history, whoever of two reads it."""
+        until_s = time.monotonic() + STORED_S
+        for reader in self._users[:2]:
+            while True:
+                stored = (await self._run.target.history([reader], [chat]))[chat]
+                kept = Counter(str(message) for message, _ in stored)
+                if all(kept[one] == 1 for one in ids):
+                    break
+                if time.monotonic() >= until_s:
+                    self.problems.append(f"{chat}: history does not hold each message once")
+                    break
+                await asyncio.sleep(POLL_INTERVAL_S)
 
     async def cost(self, size: int, seconds: float) -> Size:
         """Of messages at RATE to a group of this size."""
-        chat = await self.make(size)
-        idle_s = await self._cpu_s(asyncio.sleep(IDLE_S))
-        count = int(RATE * seconds)
-        told: dict[str, Any] = {}
+        chat, count = await self.make(size), int(RATE * seconds)
+        began = self._used()
+        await asyncio.sleep(IDLE_S)
+        idle = self._used()
+        told = await self.talk(chat, size, count, RATE)
+        busy = self._used()
+        await self.check_stored(chat, told["ids"])
+        idle_part = (idle.cpu_s - began.cpu_s) / (idle.at_s - began.at_s)
+        cpu_s = busy.cpu_s - idle.cpu_s - idle_part * (busy.at_s - idle.at_s)
+        return Size(size, cpu_s * 1e6 / count, latency(told["to_all_ms"]))
 
-        async def talk() -> None:
-            told.update(await self.talk(chat, size, count, RATE))
-
-        used_s = await self._cpu_s(talk())
-        cpu_us = (used_s - idle_s * seconds / IDLE_S) * 1e6 / count
-        return Size(size, cpu_us, latency(told["to_all_ms"]))
-
-    async def _cpu_s(self, work: Any) -> float:
-        """CPU seconds of the product while this is done; nan for another's server."""
+    def _used(self) -> _Used:
         product = self._run.product
-        before = sum(product.cpu_s().values()) if product else float("nan")
-        await work
-        return (sum(product.cpu_s().values()) if product else float("nan")) - before
+        cpu_s = sum(product.cpu_s().values()) if product else math.nan
+        return _Used(time.monotonic(), cpu_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    at_s: float
+    cpu_s: float
+    """Of the product so far; nan for another's server."""
 
 
 def latency(times_ms: Sequence[float | None]) -> report.Latency:
@@ -276,17 +289,19 @@ async def _measure(run: Run, made: Groups) -> tuple[list[report.Step], dict[str,
             flush=True,
         )
     chat = await made.make(options.sizes[-1])
-    ones = latency(
-        (await made.talk(chat, options.sizes[-1], ONES, CALM_RATE, senders=1))["to_all_ms"]
-    )
+    told = await made.talk(chat, options.sizes[-1], ONES, CALM_RATE, senders=1)
+    await made.check_stored(chat, told["ids"])
+    ones = latency(told["to_all_ms"])
     print(f"  one a second, {options.sizes[-1]} members: {ones}")
     say(f"making a group of {options.large}")
     large = await made.make(options.large)
     warm_up_s = min(run.warm_up_s, 10.0)
-    count = int(LARGE_RATE * (options.seconds + warm_up_s))
+    # As long as the step lasts, with what it does before and after.
+    count = int(LARGE_RATE * (IDLE_S + warm_up_s + options.seconds + SETTLED_S))
     talking = asyncio.create_task(made.talk(large, options.connected, count, LARGE_RATE))
     beside = await run.step(options.rate, options.seconds, warm_up_s=warm_up_s)
     told = await talking
+    await made.check_stored(large, told["ids"])
     report.show(
         beside,
         title=f"direct chats, beside {LARGE_RATE:g}/s to {options.large} members, "

@@ -42,6 +42,28 @@ async def test_an_older_message_does_not_move_the_newest_id_back(chats, pair):
     assert (await state_of(chats, pair.ben, pair.chat)).newest == NOW + 5
 
 
+async def test_of_very_many_chats_the_newest_are_found(chats):
+    """More than one request of any store holds; some with messages of months ago, too."""
+    me, newest = random_id(), {}
+    others = [random_id() for _ in range(1_300)]
+    said = []
+    for number, other in enumerate(others):
+        at = NOW - (number * 3_600_000 << 22)  # an hour apart: 54 days
+        newest[direct_chat(me, other)] = at
+        said.append(HistoryMessage(at, direct_chat(me, other), other, "k", "hi", 0, at))
+    lively = [*newest][-3:]
+    for number, chat in enumerate(lively):
+        newest[chat] = NOW + 1 + number
+        said.append(HistoryMessage(newest[chat], chat, me, "again", "hi", 0, newest[chat]))
+    for start in range(0, len(said), 256):
+        await chats.put(said[start : start + 256])
+    states, after = await chats.states(me, after=None, limit=50)
+    more, _ = await chats.states(me, after=after, limit=50)
+
+    expected = sorted(newest, key=lambda chat: newest[chat], reverse=True)[:100]
+    assert [state.chat for state in (*states, *more)] == expected
+
+
 async def test_marks_move_forward_only_and_read_implies_received(chats, pair):
     """An old mark that comes late changes nothing."""
     await chats.put(pair.messages(range(NOW, NOW + 10)))

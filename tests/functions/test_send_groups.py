@@ -148,6 +148,24 @@ async def test_a_member_is_told_no_change_from_before(
     assert (outcomes[edit.id], outcomes[react.id]) == ("", "unknown_message")
 
 
+@pytest.mark.parametrize(("members", "body"), [(1_000, "message"), (1_001, "newer")])
+async def test_up_to_a_thousand_members_the_body_goes_out_once_a_partition(
+    event_targets, topics, backends, change, members, body
+):
+    """Above it a pointer does; each member is told once."""
+    others = [*range(1_001, 1_000 + members)]
+    asked = Group(CHAT, "Walks", "", "all", 0, 0, 0)
+    await backends.groups.create(asked, others, change(OWNER), key="k")
+    await event_targets.post("send", [event_targets.text("hi", sender=OWNER, chat=CHAT)])
+
+    deliveries = await topics.items(DELIVERIES)
+    to_others = [one for one in deliveries if one.HasField(body)]
+    assert len(to_others) == await backends.reads.partitions(DELIVERIES)
+    assert sorted(user for one in deliveries for user in one.users) == [OWNER, *others]
+    (outcome,) = await topics.items(MESSAGES)
+    assert (outcome.members, outcome.refused) == (members, "")
+
+
 async def test_large_groups_get_a_pointer(group, event_targets, topics, monkeypatch):
     """The sender's devices get the message itself."""
     monkeypatch.setattr(group_commands, "MAX_WITH_BODY", 2)

@@ -80,4 +80,4 @@ async def test_groups_under_load_from_end_to_end(capfd, monkeypatch):
 
     shown = capfd.readouterr().out
     assert more["broken"] == [], shown
-    assert "the large group: 80 messages, told 720" in shown
+    assert "the large group: 200 messages, told 1800" in shown

@@ -51,6 +51,18 @@ class ChatView:
         them again (`around` the id, limit 1).
         """
         self._known: dict[str, _Known] = {}
+        self._told: set[int] = set()
+        self._paged = 0
+
+    @property
+    def load_after(self) -> str | None:
+        """The id to ask for history `after`, of a large group that has told of messages which no
+        page has shown yet: ask at most once a second. None: nothing is missing.
+        """
+        if not self._told:
+            return None
+        missing = min(self._told) - 1
+        return str(min(missing, self._paged) if self._paged else missing)
 
     @property
     def messages(self) -> Sequence[frames.HistoryMessage]:
@@ -64,6 +76,8 @@ class ChatView:
     def load(self, page: frames.Page) -> None:
         """Takes the messages of a page of this chat."""
         for message in page.messages:
+            self._paged = max(self._paged, int(message.message))
+            self._told.discard(int(message.message))
             known = self._of(message.message)
             known.base = message
             known.version = max(known.version, int(message.version))
@@ -72,8 +86,8 @@ class ChatView:
             self.unsure.discard(message.message)
 
     def apply(self, push: frames.Push) -> None:
-        """Takes a message or a change of one; other pushes, and those of other chats, change
-        nothing.
+        """Takes a message, a change of one, or that there is one; other pushes, and those of other
+        chats, change nothing.
         """
         match push:
             case frames.Message() if push.chat == self.chat:
@@ -81,6 +95,10 @@ class ChatView:
                 if known.base is None:
                     known.base = _sent(push)
                     known.version = max(known.version, int(push.message))
+            case frames.Newer() if push.chat == self.chat:
+                there = self._known.get(push.newest)
+                if there is None or there.base is None:
+                    self._told.add(int(push.newest))
             case frames.Changed() if push.chat == self.chat:
                 self._change(self._of(push.message), push)
             case _:
@@ -93,6 +111,7 @@ class ChatView:
                 known.edited, known.text = version, push.text
             case "delete" if push.for_ == "me":
                 known.hidden = True
+                self._told.discard(int(push.message))
                 return
             case "delete":
                 known.deleted = max(known.deleted, version)

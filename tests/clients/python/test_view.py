@@ -45,6 +45,10 @@ def changed(version, number, op, by="1", **fields):
     )
 
 
+def newer(number):
+    return frames.Newer(chat=CHAT, newest=str(number))
+
+
 def test_a_push_is_a_message():
     """A page of it says the same, and it is there once."""
     view = ChatView(CHAT)
@@ -155,3 +159,37 @@ def test_a_page_of_any_moment_and_all_pushes_in_any_order_are_a_fresh_page(opera
         view.apply(push)
 
     assert view.messages == shown_after(changes)
+
+
+def test_what_a_large_group_has_told_of_is_loaded():
+    """From the newest that a page has shown, whatever was pushed of one's own; or from below what
+    came late.
+    """
+    view = ChatView(CHAT)
+    assert view.load_after is None
+    view.apply(newer(12))
+    assert view.load_after == "11"
+    view.load(page(message(12)))
+    assert view.load_after is None
+    view.apply(pushed(20))
+    view.apply(newer(18))
+    view.apply(newer(20))
+    assert view.load_after == "12"
+    view.load(page(message(18)))
+    view.apply(newer(15))
+    view.apply(newer(19))
+    assert view.load_after == "14"
+    view.load(page(message(15), message(18), message(19)))
+    view.apply(newer(18))
+
+    assert view.load_after is None
+    assert [int(one.message) for one in view.messages] == [20, 19, 18, 15, 12]
+
+
+def test_what_was_deleted_for_me_is_not_missing():
+    """No page will show it."""
+    view = ChatView(CHAT)
+    view.apply(newer(12))
+    view.apply(changed(13, 12, "delete", for_="me"))
+
+    assert view.load_after is None
