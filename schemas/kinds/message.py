@@ -64,23 +64,23 @@ class Message(Push, tag="message", kw_only=True):
     event: GroupEvent | UnsetType = UNSET
 
 
-def check_text(text: str, text_bytes: int) -> None:
+def check_text(text: str, text_bytes: int, *, field: str = "text") -> None:
     """A message's text: 1 to `text_bytes` bytes of UTF-8, without U+0000, which PostgreSQL cannot
     store.
 
-    Raises Malformed, or too_large.
+    Raises Malformed, or too_large, for this field.
     """
     if not text:
-        raise Malformed("text must not be empty", field="text")
+        raise Malformed(f"{field} must not be empty", field=field)
     if "\0" in text:
-        raise Malformed("text must not hold U+0000", field="text")
+        raise Malformed(f"{field} must not hold U+0000", field=field)
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise Malformed("text holds half of a surrogate pair", field="text") from error
+        raise Malformed(f"{field} holds half of a surrogate pair", field=field) from error
     if size > text_bytes:
         raise Malformed(
-            f"text has {size} bytes, {text_bytes} are allowed", field="text", code="too_large"
+            f"{field} has {size} bytes, {text_bytes} are allowed", field=field, code="too_large"
         )
     check_fits(text)
 

@@ -287,12 +287,12 @@ async def test_what_a_process_leaves_when_it_dies_is_told_by_the_next(
     unwritable = Backends(backends.settings)
     try:
         chat = (await make(anna, ben)).json()["chat"]
-        change = await GroupChanges(unwritable).by(_claims(anna))
+        change = await GroupChanges(unwritable, timeout_s=1).by(_claims(anna))
         await backends.groups.remove(chat, int(ben.user), change)
     finally:
         await unwritable.close()
     before = len(await topics.items(RETRIES))
-    await GroupChanges(backends).publish_once()
+    await GroupChanges(backends, timeout_s=1).publish_once()
     use_backends(backends)
 
     kinds = [one.group_event.kind for one in await topics.items(RETRIES)]
@@ -336,7 +336,8 @@ async def test_my_settings_of_a_chat_are_mine_on_all_devices(anna, others, say, 
     ("change", "code", "field"),
     [
         ({"muted_until": "soon"}, "malformed", "muted_until"),
-        ({"draft": "x" * 5_000}, "too_large", "text"),
+        ({"draft": "x" * 5_000}, "too_large", "draft"),
+        ({"draft": "a\0b"}, "malformed", "draft"),
         ({"pinned": "yes"}, "malformed", "pinned"),
         ({"version": "x"}, "malformed", "version"),
     ],
