@@ -5,12 +5,17 @@ The gateway calls this once per device; functions make deliveries. Source: proto
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import UNSET
 
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.errors import TEMPORARY_CODES
 from schemas.kinds import ANSWER_BODIES, PUSH_BODIES
+
+FEW: Final = 2
+"""Users up to which nothing is saved by what they have in common: those of a direct chat."""
 
 
 def push_of(delivery: pb.Delivery, user: int) -> frames.Push | None:
@@ -28,6 +33,16 @@ def own_user_of(delivery: pb.Delivery) -> int | None:
         return None
     user: int = getattr(getattr(delivery, spec.body), spec.own)
     return user
+
+
+def bytes_for_one(delivery: pb.Delivery) -> bytes:
+    """What one of its users is told, for `push_of`; of a group without the list of all of them."""
+    if len(delivery.users) > FEW:
+        told = pb.Delivery()
+        told.CopyFrom(delivery)
+        told.ClearField("users")
+        return told.SerializeToString()
+    return delivery.SerializeToString()
 
 
 def replaces(delivery: pb.Delivery) -> tuple[str, str, int] | None:

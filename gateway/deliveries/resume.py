@@ -22,6 +22,7 @@ from gateway.sessions.deduplicator import Deduplicator
 from gateway.sessions.feed import Feed
 from gateway.sessions.replay_buffer import Behind, Cursor, Missed, Position
 from schemas import chat_pb2 as pb
+from schemas.deliveries import bytes_for_one
 from schemas.errors import Unavailable
 from schemas.topics import DELIVERIES, DELIVERIES_MADE
 
@@ -200,7 +201,7 @@ class Resume:
                 for user in delivery.users:
                     for waiter in of_user.get(user, ()):
                         if waiter.position <= (record.offset, index):
-                            raw = delivery.SerializeToString()
+                            raw = bytes_for_one(delivery)
                             waiter.missed.append(((record.offset, index + 1), raw))
                             waiter.size += len(raw)
         await asyncio.sleep(PAUSE_FACTOR * (clock() - began_s))

@@ -19,7 +19,7 @@ from gateway.sessions.close import Close
 from gateway.sessions.protocol import Phase
 from schemas import chat_pb2 as pb
 from schemas import frames
-from schemas.deliveries import own_user_of, push_of
+from schemas.deliveries import FEW, own_user_of, push_of
 from schemas.tokens import Claims
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ MAX_PER_TURN: Final = 64
 """Connections that are closed or written to in one turn of the event loop, where it is done to all:
 some milliseconds.
 """
-FEW: Final = 2
-"""Users up to which each has a frame made: those of a direct chat."""
 PONG_TIMEOUT_S: Final = 2.0
 """A session that has not answered a ping for so long may be gone, and gives its place when another
 device needs it.

@@ -17,6 +17,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from schemas import chat_pb2 as pb
+from schemas.deliveries import bytes_for_one
 
 Position = tuple[int, int]
 """Offset of a record and index of a delivery in it: just before that delivery.
@@ -178,7 +179,7 @@ class ReplayBuffer:
         for index, delivery in enumerate(deliveries):
             if not delivery.users:
                 continue
-            raw = delivery.SerializeToString()
+            raw = bytes_for_one(delivery)
             entry = (offset, index, raw)
             grown += ENTRY_BYTES + len(raw)
             for user in delivery.users:

@@ -174,6 +174,21 @@ def test_the_oldest_of_all_partitions_goes_first():
     assert buffer.holds(0, (1, 0))
 
 
+def test_a_delivery_to_a_group_is_held_without_its_users():
+    """Each of them is told the body: a list of a thousand users at each message would leave little
+    room for others.
+    """
+    buffer = ReplayBuffer(limit_bytes=2**26, kept_s=900)
+    buffer.open(0, 5)
+    members = [10**17 + n for n in range(1_000)]
+    for offset in (5, 6):
+        before = buffer.bytes
+        buffer.add(0, offset, 0, [delivery(members, offset, "hi")])
+
+    assert numbers(buffer.missed(0, members[7], (5, 0), limit=9)) == [5, 6]
+    assert buffer.bytes - before < 1_000 * 8 + 300
+
+
 @pytest.mark.parametrize(("users", "text"), [(10, 256), (10_000, 256), (100, 20), (30_000, 20)])
 def test_the_bytes_it_counts_are_those_it_costs(users, text):
     """The limit is one of memory, so the estimate must be within a third of what Python really
