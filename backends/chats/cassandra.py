@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from backends.chats import (
     NO_READER,
@@ -309,7 +309,7 @@ class CassandraChats:
         """Rows of chats below this place, among them the newest, more than `limit` if there are:
         the chats of 10 days at a time, newest days first, until there are enough.
         """
-        found: dict[ChatId, Row] = {}
+        found: dict[ChatId, tuple[Any, ...]] = {}
         [buckets] = await self._session.read([("user_buckets", (user,))])
         for (bucket,) in buckets:
             if bucket > bucket_of(place[0]):

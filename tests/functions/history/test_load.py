@@ -92,7 +92,7 @@ async def test_an_unavailable_store_is_tried_again(settings, event_targets, topi
     use_backends(opened)
     wrong, right = [
         pb.Query(user=event_targets.ALICE, re=n, deadline_ms=FAR_FUTURE_MS, **history(chat))
-        for n, chat in enumerate(["g-1", event_targets.CHAT])
+        for n, chat in enumerate(["d-1-2", event_targets.CHAT])
     ]
     answer = await event_targets.post("history", [wrong, right])
     answered = [item.re for item in await topics_of(opened).items(SESSION_DELIVERIES)]
