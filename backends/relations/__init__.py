@@ -59,11 +59,29 @@ class Side(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """How two users stand to each other, as one of them sees it."""
+    """How two users stand to each other, as one of them sees it. `contact`: they are contacts;
+    `met`: they are, or have been.
+    """
 
     mine: Side
     theirs: Side
     contact: bool = False
+    met: bool = False
+
+    @property
+    def has_block(self) -> bool:
+        """Whether one of the two blocks the other."""
+        return self.mine.blocks or self.theirs.blocks
+
+    @property
+    def hears_me(self) -> bool:
+        """Whether the privacy of the other user lets this one write."""
+        return self.contact or self.theirs.who_may_write == "everyone"
+
+    @property
+    def seen_by_other(self) -> Relation:
+        """The same, as the other one sees it."""
+        return self._replace(mine=self.theirs, theirs=self.mine)
 
 
 Pair = tuple[UserId, UserId]
@@ -131,7 +149,7 @@ class Relations(Protocol):
 
     async def changed(self, since_ms: int) -> Mapping[UserId, int]:
         """Users who blocked, unblocked, or changed privacy or a contact at `since_ms` or later, and
-        when they did last.
+        when they did last: a time that grows with each change of a user, whichever clock is behind.
 
         What is under way at that time may be missing: ask from a time further back.
         """

@@ -28,6 +28,8 @@ CONTACTS: Final = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     # The version that the log has.
     sa.Column("published", sa.BigInteger, nullable=False),
+    # The two are contacts, or have been.
+    sa.Column("met", sa.Boolean, nullable=False),
 )
 # Hardly ever more than a few rows.
 sa.Index(
@@ -93,7 +95,10 @@ class SqlRelations:
         insert = database.insert(CONTACTS)
         self._put_view = insert.on_conflict_do_update(
             index_elements=list(CONTACTS.primary_key),
-            set_={name: insert.excluded[name] for name in ("state", "version")},
+            set_={
+                **{name: insert.excluded[name] for name in ("state", "version")},
+                "met": sa.or_(CONTACTS.c.met, insert.excluded.met),
+            },
         )
         self._asked = database.given(user=sa.BigInteger(), other=sa.BigInteger())
         self._between = _between(self._asked)
@@ -138,9 +143,11 @@ class SqlRelations:
                 Contact(view.user, view.other, state, view.version + 1)
                 for view, state in zip((mine, theirs), states, strict=True)
             ]
-            for view in views:
+            # In this order `mark_published` locks them too.
+            for view in sorted(views, key=lambda one: one.user):
                 values = {name: getattr(view, name) for name in Contact.__slots__}
-                connection.execute(self._put_view, {**values, "published": 0})
+                met = view.state == "contact"
+                connection.execute(self._put_view, {**values, "published": 0, "met": met})
             return views[0]
 
         return await self._database.write(work)
@@ -227,12 +234,15 @@ class SqlRelations:
         return await self._database.write(work)
 
     def _touch(self, connection: sa.Connection, users: Sequence[UserId], now_ms: int) -> None:
-        """Notes that something of these users has changed, and locks their rows on PostgreSQL."""
+        """Notes that something of these users has changed, and locks their rows on PostgreSQL.
+
+        The time grows each time: who has seen the one before must see that there is another.
+        """
         insert = self._database.insert(PRIVACY)
         given = {name: getattr(Privacy(), name) for name in Privacy.__slots__}
         later = sa.case(
             (PRIVACY.c.changed_ms < insert.excluded.changed_ms, insert.excluded.changed_ms),
-            else_=PRIVACY.c.changed_ms,
+            else_=PRIVACY.c.changed_ms + 1,
         )
         touch = insert.on_conflict_do_update(
             index_elements=list(PRIVACY.primary_key), set_={"changed_ms": later}
@@ -293,13 +303,13 @@ def _between(asked: sa.FromClause) -> sa.Select[*tuple[Any, ...]]:
     tables = tables.outerjoin(
         CONTACTS, sa.and_(CONTACTS.c.user == asked.c.user, CONTACTS.c.other == asked.c.other)
     )
-    columns.append(CONTACTS.c.state)
+    columns += [CONTACTS.c.state, CONTACTS.c.met]
     labelled = [*columns[:2], *(column.label(f"c{n}") for n, column in enumerate(columns[2:]))]
     return sa.select(*labelled).select_from(tables)
 
 
 def _relation(row: Any) -> Relation:
-    return Relation(_side(*row[2:7]), _side(*row[7:12]), row[12] == "contact")
+    return Relation(_side(*row[2:7]), _side(*row[7:12]), row[12] == "contact", bool(row[13]))
 
 
 def _side(exists: Any, blocks: Any, *chosen: Any) -> Side:

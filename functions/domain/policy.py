@@ -2,8 +2,8 @@
 
 `send` asks for every command in a direct chat, the readers for every chat. What SQL said is
 remembered, so that a database that is unavailable stops no message between people who have written
-to each other lately (design.md D11b). A block still counts within 5 s: this process looks every
-FOLLOW_INTERVAL_S whose relations have changed, and forgets what it knew of them (decisions/0060).
+to each other lately (design.md D11b). A block still counts within 5 s: this process looks every 2 s
+whose relations have changed, and forgets what it knew of them (decisions/0060).
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ COOLDOWN_S: Final = 1.0
 timeout.
 """
 MAX_ENTRIES: Final = 65_536
-"""Pairs of users that are remembered; the one confirmed longest ago goes first. About 20 MB."""
-FOLLOW_INTERVAL_S: Final = 2.0
+"""Pairs of users that are remembered, each from one side; the one confirmed longest ago goes first.
+About 20 MB.
+"""
 FOLLOWED_TTL_S: Final = 4.0
 """So long after the last look at what has changed a memory counts as fresh. A look takes
 QUERY_TIMEOUT_S at most.
@@ -70,16 +71,15 @@ def members_of(chat: ChatId, user: UserId) -> tuple[UserId, ...]:
 
 def verdict_of(relation: Relation) -> Verdict:
     """What the first user of a pair may do with the second."""
-    mine, theirs, contact = relation
+    mine, theirs = relation.mine, relation.theirs
     refused = ""
     if not theirs.exists:
         refused = "unknown_user"
     elif mine.blocks:
         refused = "blocked"
-    elif theirs.blocks or (theirs.who_may_write == "contacts" and not contact):
+    elif theirs.blocks or not relation.hears_me:
         refused = "forbidden"
-    blocked = mine.blocks or theirs.blocks
-    return Verdict(refused, mine.receipts and theirs.receipts and not blocked)
+    return Verdict(refused, mine.receipts and theirs.receipts and not relation.has_block)
 
 
 def is_told(verdict: Verdict | None, *, is_mine: bool) -> bool:
@@ -113,8 +113,10 @@ class _Held(NamedTuple):
 class Policy:
     """What SQL said about pairs of users, remembered. `Context` makes it."""
 
-    def __init__(self, relations: Relations, clock: Clock) -> None:
+    def __init__(self, relations: Relations, clock: Clock, *, follow_interval_s: float) -> None:
+        """`follow_interval_s`: from one look at what has changed to the next."""
         self._relations, self._clock = relations, clock
+        self._follow_interval_s = follow_interval_s
         self._held = BoundedDict[Pair, _Held](MAX_ENTRIES)  # in order of time
         self._unavailable = False
         self._cooldown_until = 0.0
@@ -131,9 +133,10 @@ class Policy:
         """What the first of each pair may do with the second; None: unknown, because SQL is
         unavailable and the first was not allowed to write within STALE_TTL_S.
 
-        One SQL query at most. That a user may write is believed for FRESH_TTL_S; a refusal is never
-        remembered, since it may end the next moment. Without `wait` SQL is waited for only while it
-        answers: after a failure it is asked in the background.
+        One SQL query at most, which answers for both directions. That a user may write is believed
+        for FRESH_TTL_S; a refusal is never remembered, since it may end the next moment. Without
+        `wait` SQL is waited for only while it answers: after a failure it is asked in the
+        background.
         """
         now_s = self._used_s = self._clock.elapsed_s()
         is_followed = now_s - self._followed_s < FOLLOWED_TTL_S
@@ -174,12 +177,18 @@ class Policy:
             self._unavailable, self._cooldown_until = True, self._clock.elapsed_s() + COOLDOWN_S
             return None
         self._unavailable = False
+        for (user, other), relation in found.items():
+            # The other one answers soon, if it may.
+            self._remember((other, user), verdict_of(relation.seen_by_other), now_s)
         verdicts = {pair: verdict_of(relation) for pair, relation in found.items()}
         for pair, verdict in verdicts.items():
-            self._held.pop(pair, None)
-            if not verdict.refused:
-                self._held[pair] = _Held(now_s, verdict)
+            self._remember(pair, verdict, now_s)
         return verdicts
+
+    def _remember(self, pair: Pair, verdict: Verdict, now_s: float) -> None:
+        self._held.pop(pair, None)
+        if not verdict.refused:
+            self._held[pair] = _Held(now_s, verdict)
 
     # ---- what changes ----------------------------------------------------------------------------
 
@@ -192,7 +201,7 @@ class Policy:
 
     async def _keep_looking(self) -> None:
         while self._clock.elapsed_s() - self._used_s < STALE_TTL_S:
-            await asyncio.sleep(FOLLOW_INTERVAL_S)
+            await asyncio.sleep(self._follow_interval_s)
             await self.look()
 
     async def look(self) -> None:

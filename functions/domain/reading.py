@@ -282,8 +282,8 @@ def _message(item: HistoryMessage) -> pb.HistoryMessage:
 async def _requests(
     backends: Backends, user: UserId, states: Sequence[ChatState]
 ) -> frozenset[ChatId]:
-    """Which of these chats were begun by another user, who is no contact, and have no answer yet:
-    one question, and none where all are answered.
+    """Which of these chats were begun by a stranger, who has never been a contact, and have no
+    answer yet: one question, and none where all are answered.
     """
     begun = {
         (user, other): state.chat
@@ -293,7 +293,7 @@ async def _requests(
         if other != user
     }
     found = await backends.relations.between(begun) if begun else {}
-    return frozenset(begun[pair] for pair, relation in found.items() if not relation.contact)
+    return frozenset(begun[pair] for pair, relation in found.items() if not relation.met)
 
 
 def _reactions(given: Sequence[Reaction]) -> list[pb.Reactions]:

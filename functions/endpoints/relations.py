@@ -13,7 +13,7 @@ from functions.runtime.context import Context
 from functions.runtime.http_endpoint import endpoint
 from schemas import costs, endpoints
 from schemas.errors import Malformed, Refused
-from schemas.ids import UserId, parse_id, parse_user
+from schemas.ids import LATEST, UserId, parse_id, parse_user
 from schemas.tokens import Claims
 
 if TYPE_CHECKING:
@@ -43,13 +43,12 @@ async def change_privacy(
     user: UserId, change: endpoints.Privacy, context: Context, *, now_ms: int
 ) -> Privacy:
     """The changed privacy. Raises Refused stale when the version is not the newest."""
-    privacy = Privacy(
-        change.who_may_write,
-        change.receipts,
-        change.last_seen,
-        parse_id(change.version, name="version") + 1,
-    )
-    if not await context.backends.relations.change_privacy(user, privacy, now_ms=now_ms):
+    known = parse_id(change.version, name="version")
+    privacy = Privacy(change.who_may_write, change.receipts, change.last_seen, known + 1)
+    # None was changed so often, and no column holds one more.
+    if known == LATEST or not await context.backends.relations.change_privacy(
+        user, privacy, now_ms=now_ms
+    ):
         raise Refused("stale", "privacy has changed since: read it again", field="version")
     return privacy
 

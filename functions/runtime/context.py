@@ -61,6 +61,10 @@ class Timing(Struct, frozen=True, kw_only=True):
     """
     shared_pages_timeout_s: float = 2.0
     """A member who is told of a message may ask before history holds it; longer is an outage."""
+    follow_interval_s: float = 2.0
+    """From one look at whose relations have changed to the next: what is remembered of them counts
+    for 4 s after the last one (`functions/domain/policy.py`).
+    """
     relay_timeout_s: float = 1.0
     """How long a call whose transaction wrote something down for the log waits for the log.
 
@@ -126,7 +130,11 @@ class Context:
         """Who may write to whom, as far as SQL was asked."""
         from functions.domain.policy import Policy  # noqa: PLC0415 - see above
 
-        return Policy(self.backends.relations, self.backends.clock)
+        return Policy(
+            self.backends.relations,
+            self.backends.clock,
+            follow_interval_s=self.timing.follow_interval_s,
+        )
 
     @cached_property
     def contact_notices(self) -> Relay[Contact]:

@@ -178,13 +178,42 @@ async def test_pairs_are_seen_from_their_first_user(relations):
     assert await relations.between([(ANN, BEN), (BEN, ANN), (ANN, CEM), (CEM, BEN)]) == {
         (ANN, BEN): Relation(blocking, Side(True)),
         (BEN, ANN): Relation(Side(True), blocking),
-        (ANN, CEM): Relation(Side(True), private, contact=True),
+        (ANN, CEM): Relation(Side(True), private, contact=True, met=True),
         (CEM, BEN): Relation(private, Side(True)),
     }
     assert await relations.between([(ANN, NONE)]) == {
         (ANN, NONE): Relation(Side(True), Side(exists=False))
     }
     assert await relations.between([]) == {}
+
+
+async def test_who_was_a_contact_is_no_stranger(relations):
+    """Whatever comes after it; an invitation alone makes none."""
+    await act(relations, ANN, BEN, "invite")
+    invited = await relations.between([(ANN, BEN), (BEN, ANN)])
+    await act(relations, BEN, ANN, "accept", 1)
+    await act(relations, ANN, BEN, "remove", 2)
+    await act(relations, BEN, ANN, "invite")
+
+    stranger, known = (Relation(Side(True), Side(True), met=met) for met in (False, True))
+    assert invited == {(ANN, BEN): stranger, (BEN, ANN): stranger}
+    assert await relations.between([(ANN, BEN), (BEN, ANN)]) == {
+        (ANN, BEN): known,
+        (BEN, ANN): known,
+    }
+
+
+def test_a_relation_has_two_sides():
+    """A block counts for both; who may write is what the other one has chosen."""
+    shut, here = Side(True, who_may_write="contacts"), Side(True)
+
+    assert Relation(here, shut).seen_by_other == Relation(shut, here)
+    assert (Relation(here, shut).hears_me, Relation(shut, here).hears_me) == (False, True)
+    assert Relation(here, shut, contact=True).hears_me
+    assert not Relation(here, shut, met=True).hears_me
+    for one in (Relation(here, Side(True, blocks=True)), Relation(Side(True, blocks=True), here)):
+        assert one.has_block
+    assert not Relation(here, here).has_block
 
 
 async def test_changes_are_found_by_their_time(relations):
@@ -197,7 +226,9 @@ async def test_changes_are_found_by_their_time(relations):
     await relations.unblock(CEM, ANN, now_ms=NOW_MS + 2)
     await relations.change_privacy(ANN, Privacy(version=1), now_ms=NOW_MS + 3)
     await relations.block(ANN, BEN, now_ms=NOW_MS)  # its clock is behind
-    assert await relations.changed(NOW_MS + 2) == {ANN: NOW_MS + 3, CEM: NOW_MS + 2}
+    assert await relations.changed(NOW_MS + 2) == {ANN: NOW_MS + 4, CEM: NOW_MS + 2}
+    await relations.unblock(ANN, BEN, now_ms=NOW_MS + 4)  # in the same millisecond
+    assert await relations.changed(NOW_MS + 3) == {ANN: NOW_MS + 5}
 
 
 async def test_what_both_sides_have_to_hear_waits_until_the_log_has_it(relations):
@@ -217,3 +248,18 @@ async def test_what_both_sides_have_to_hear_waits_until_the_log_has_it(relations
     await relations.mark_published(waiting)
     assert await relations.unpublished(limit=9) == []
     await relations.mark_published([])
+
+
+async def test_changes_and_their_publishing_do_not_wait_for_each_other(relations):
+    """Both touch the two rows of a pair, in one order; else a database would end one of them after
+    a second.
+    """
+    for version in range(25):
+        waiting = await relations.unpublished(limit=9)
+        action = "cancel" if version % 2 else "invite"
+        await asyncio.gather(
+            act(relations, BEN, ANN, action, version),
+            *(relations.mark_published(waiting) for _ in range(3)),
+        )
+
+    assert await view(relations, BEN, ANN) == ("invited", 25)

@@ -27,7 +27,7 @@ from schemas.errors import Refused, Unavailable
 from tests.functions.conftest import ALICE, BOB, CAROL, NOW_MS
 from tests.support.clock import STARTED_S
 
-MAY, PAIR = Verdict(), (ALICE, BOB)
+MAY, PAIR, BACK = Verdict(), (ALICE, BOB), (BOB, ALICE)
 
 
 class Clock:
@@ -77,7 +77,11 @@ def asked(people, backends):
 @pytest.fixture
 async def remembering(asked, clock):
     """A policy that looks for changes only when a test says so."""
-    made = Policy(asked, clock)
+    return never_looking(asked, clock)
+
+
+def never_looking(asked, clock):
+    made = Policy(asked, clock, follow_interval_s=1)
     made._follow = lambda: None
     return made
 
@@ -110,15 +114,27 @@ async def test_people_who_talk_cost_a_query_a_minute(remembering, asked, clock):
             await remembering.look()
         assert await remembering.verdicts([PAIR]) == {PAIR: MAY}
 
+        assert await remembering.verdicts([BACK]) == {BACK: MAY}
+
     assert asked.between_asked == 1
     clock.passed_s = FRESH_TTL_S
-    await remembering.verdicts([PAIR, (BOB, ALICE)])
+    await remembering.verdicts([PAIR, BACK])
+    assert asked.between_asked == 2
+
+
+async def test_one_direction_says_nothing_wrong_of_the_other(remembering, backends, asked):
+    """Who may not be answered may write still, and the other way round."""
+    await backends.relations.change_privacy(BOB, Privacy("contacts", version=1), now_ms=NOW_MS)
+
+    assert await remembering.verdicts([BACK]) == {BACK: MAY}
+    assert await remembering.verdicts([PAIR]) == {PAIR: Verdict("forbidden")}
+    assert await remembering.verdicts([BACK]) == {BACK: MAY}
     assert asked.between_asked == 2
 
 
 async def test_what_changes_is_seen_at_the_next_look(remembering, backends, clock, asked):
     """A block of one of the two; the others are still remembered."""
-    await remembering.verdicts([PAIR, (BOB, ALICE), (ALICE, CAROL)])
+    await remembering.verdicts([PAIR, BACK, (ALICE, CAROL)])
     clock.passed_s = 1.0
     await backends.relations.block(BOB, ALICE, now_ms=clock.now_ms())
     await remembering.look()
@@ -126,10 +142,23 @@ async def test_what_changes_is_seen_at_the_next_look(remembering, backends, cloc
 
     assert await remembering.verdicts([(ALICE, CAROL)]) == {(ALICE, CAROL): MAY}
     assert asked.between_asked == 1
-    assert await remembering.verdicts([PAIR, (BOB, ALICE)]) == {
+    assert await remembering.verdicts([PAIR, BACK]) == {
         PAIR: Verdict("forbidden", False),
-        (BOB, ALICE): Verdict("blocked", False),
+        BACK: Verdict("blocked", False),
     }
+
+
+async def test_each_change_of_a_moment_is_seen(remembering, backends, clock):
+    """Also the second one of a millisecond, or by a process whose clock is behind."""
+    await backends.relations.block(BOB, CAROL, now_ms=NOW_MS)
+    await remembering.look()
+    clock.passed_s = 1.0
+    await remembering.verdicts([PAIR])
+    await backends.relations.block(BOB, ALICE, now_ms=NOW_MS - 5)
+    clock.passed_s = 2.0
+    await remembering.look()
+
+    assert (await remembering.verdicts([PAIR]))[PAIR].refused == "forbidden"
 
 
 async def test_a_change_that_is_committed_late_is_seen(remembering, backends, clock):
@@ -239,16 +268,15 @@ async def test_memory_is_bounded(people, asked, clock, monkeypatch):
     """The pair confirmed longest ago is forgotten first; so are all, when more users have changed
     than can be noted.
     """
-    monkeypatch.setattr(policy, "MAX_ENTRIES", 2)
-    remembering = Policy(asked, clock)
-    remembering._follow = lambda: None
+    monkeypatch.setattr(policy, "MAX_ENTRIES", 4)
+    remembering = never_looking(asked, clock)
     pairs = [PAIR, (ALICE, CAROL), (BOB, CAROL)]
     for pair in pairs:
         await remembering.verdicts([pair])
     asked.answers = False
     kept = await remembering.verdicts(pairs)
     asked.answers = True
-    for user in (8, 9):
+    for user in (6, 7, 8, 9):
         await asked.relations.change_privacy(user, Privacy(version=1), now_ms=NOW_MS)
     await remembering.look()
     asked.answers = False
@@ -257,12 +285,9 @@ async def test_memory_is_bounded(people, asked, clock, monkeypatch):
     assert await remembering.verdicts(pairs) == dict.fromkeys(pairs)
 
 
-async def test_changes_are_looked_for_as_long_as_anything_is_remembered(
-    people, asked, clock, monkeypatch
-):
+async def test_changes_are_looked_for_as_long_as_anything_is_remembered(people, asked, clock):
     """By itself, and no longer."""
-    monkeypatch.setattr(policy, "FOLLOW_INTERVAL_S", 0.0)
-    remembering = Policy(asked, clock)
+    remembering = Policy(asked, clock, follow_interval_s=0)
     await remembering.verdicts([PAIR])
     await asked.relations.block(BOB, ALICE, now_ms=NOW_MS)
     async with asyncio.timeout(10):

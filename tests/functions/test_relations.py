@@ -12,7 +12,7 @@ from functions.events.persist import keep
 from functions.runtime.context import Timing, current_context, use_backends
 from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
-from schemas.ids import direct_chat
+from schemas.ids import LATEST, direct_chat
 from schemas.topics import DELIVERIES
 from tests.functions.callers import Caller, problem
 
@@ -140,7 +140,9 @@ async def test_privacy(ann):
         "version": "0",
     }
     assert changed.json() == (await ann.get("/v1/me/privacy")).json() == {**change, "version": "1"}
-    assert problem(await ann.call("PUT", "/v1/me/privacy", change)) == (409, "stale", "version")
+    for version in ("0", str(LATEST)):
+        answer = await ann.call("PUT", "/v1/me/privacy", {**change, "version": version})
+        assert problem(answer) == (409, "stale", "version")
     for field, value in (("receipts", 1), ("last_seen", "friends"), ("who_may_write", None)):
         answer = await ann.call("PUT", "/v1/me/privacy", {**change, field: value})
         assert problem(answer) == (400, "malformed", field)
@@ -188,25 +190,60 @@ async def test_what_a_process_did_not_tell_is_told_by_the_next(ann, ben, backend
     assert not await backends.relations.unpublished(limit=9)
 
 
-async def test_a_strangers_chat_is_a_request_until_it_is_answered(ann, ben, event_targets):
-    """By a message, or by becoming a contact; who began it sees none."""
+@pytest.fixture
+def saying(ann, ben, event_targets):
+    """Puts commands of one of the two into history; and whether the chat is a request of one."""
     chat = direct_chat(int(ann.user), int(ben.user))
 
-    async def said(sender):
-        command = event_targets.text(sender=int(sender.user), chat=chat)
-        await event_targets.post("persist", [pb.Outcome(command=command)])
+    class Saying:
+        async def text(self, sender):
+            command = event_targets.text(sender=int(sender.user), chat=chat)
+            await event_targets.post("persist", [pb.Outcome(command=command)])
+            return command.id
 
-    async def is_request(caller):
-        [state] = (await caller.get("/v1/chats")).json()["chats"]
-        return state.get("request")
+        async def change(self, user, **body):
+            command = pb.Command(
+                id=event_targets.mint(), user=int(user.user), chat=chat, key="k", **body
+            )
+            answer = await event_targets.post("persist", [pb.Outcome(command=command)])
+            assert answer.status == 200
 
-    await said(ann)
-    assert (await is_request(ann), await is_request(ben)) == (None, True)
+        async def is_request(self, caller):
+            [state] = (await caller.get("/v1/chats")).json()["chats"]
+            return state.get("request")
+
+    return Saying()
+
+
+async def test_a_strangers_chat_is_a_request_until_it_is_answered(ann, ben, saying):
+    """Who began it sees none; an answer lasts."""
+    first = await saying.text(ann)
+    await saying.change(ben, mark=pb.Mark(read=first))
     await act(ann, ben, "invite")
-    assert await is_request(ben)
+    assert (await saying.is_request(ann), await saying.is_request(ben)) == (None, True)
+    await saying.text(ben)
+    await saying.text(ann)
+
+    assert await saying.is_request(ben) is None
+
+
+async def test_who_accepts_has_answered(ann, ben, saying):
+    """Also where the contact is removed again."""
+    await saying.text(ann)
+    await act(ann, ben, "invite")
+    before = await saying.is_request(ben)
     await act(ben, ann, "accept", "1")
-    assert await is_request(ben) is None
+    accepted = await saying.is_request(ben)
     await act(ben, ann, "remove", "2")
-    assert await is_request(ben)
-    await said(ben)
-    assert await is_request(ben) is None
+
+    assert (before, accepted, await saying.is_request(ben)) == (True, None, None)
+
+
+async def test_who_reacts_has_answered(ann, ben, saying):
+    """And keeps the answer without the emoji."""
+    first = await saying.text(ann)
+    await saying.change(ben, react=pb.React(message=first, emoji="\U0001f44d"))
+    reacted = await saying.is_request(ben)
+    await saying.change(ben, unreact=pb.React(message=first, emoji="\U0001f44d"))
+
+    assert (reacted, await saying.is_request(ben)) == (None, None)

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("published", sa.BigInteger, nullable=False),
+        sa.Column("met", sa.Boolean, nullable=False),
     )
     unpublished = sa.text("published < version")
     op.create_index(
