@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from backends.cache import Cache
 from backends.clock import Clock
+from backends.concurrency import BoundedDict
 from backends.log import LogProducer
 from backends.telemetry.metrics import count, gauge
 from gateway.presence.last_seen import LastSeen
 from gateway.presence.mailbox import Mailbox
 from gateway.presence.subjects import Subjects
-from gateway.presence.visibility import Pair, Sight, Sights
+from gateway.presence.visibility import Pair, Sights
 from gateway.presence.watchers import Watchers
 from gateway.sessions.deduplicator import RecentDict
 from schemas import chat_pb2 as pb
@@ -42,8 +43,9 @@ log = logging.getLogger(__name__)
 TELL_INTERVAL_S: Final = 2.0
 """About the same a user tells others at most so often: clients repeat it sooner than it ends."""
 MAX_TOLD: Final = 16_384
-"""So many of these are remembered, and so many pairs of users who may or may not see each other."""
-SIGHT_S: Final = 60.0
+"""So many of these are remembered, and so many pairs of users, of whom one hears the other or not.
+"""
+HEARS_S: Final = 60.0
 """What was asked for such a pair is believed for so long, unless it changes."""
 CHANGES_INTERVAL_S: Final = 2.0
 CHANGES_OVERLAP_MS: Final = 10_000
@@ -53,6 +55,7 @@ a change is seen when it is committed.
 MAX_WAITING: Final = 1_024
 """Of what waits for an answer to that; more is dropped."""
 RETRY_S: Final = 5.0
+_NEVER_S: Final = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,9 @@ class PresenceService:
             on_unchecked=self._unasked.set,
         )
         self._told = RecentDict[tuple[int, str], float]()
-        self._pairs = RecentDict[Pair, tuple[float, Sight]]()
+        self._pairs = RecentDict[Pair, tuple[float, bool]]()
         self._changes = RecentDict[int, int]()
+        self._changed_s = BoundedDict[int, float](MAX_TOLD)  # in order of time
         self._telling: list[tuple[UserId, UserId, pb.Answer]] = []
 
     # ---- what sessions say -----------------------------------------------------------------------
@@ -147,15 +151,25 @@ class PresenceService:
             return
         self._told.put((user, about), now_s, limit=MAX_TOLD)
         for other in users:
-            sight = self._pairs.get((other, user))
-            if sight is not None and now_s - sight[0] < SIGHT_S:
-                self._tell_one(other, told, sight[1])
+            hears = self._hears((other, user), now_s)
+            if hears is not None:
+                self._tell_one(other, told, hears=hears)
             elif len(self._telling) < MAX_WAITING:
                 self._telling.append((other, user, told))
                 self._unasked.set()
 
-    def _tell_one(self, user: UserId, told: pb.Answer, sight: Sight) -> None:
-        if sight is not Sight.NOTHING:
+    def _hears(self, pair: Pair, now_s: float) -> bool | None:
+        """Whether the first of the pair hears the second; None: to be asked."""
+        known = self._pairs.get(pair)
+        if known is None or now_s - known[0] >= HEARS_S:
+            return None
+        # Asked before the change was seen; the answer may have come after it.
+        if any(known[0] <= self._changed_s.get(user, _NEVER_S) for user in pair):
+            return None
+        return known[1]
+
+    def _tell_one(self, user: UserId, told: pb.Answer, *, hears: bool) -> None:
+        if hears:
             self._mailbox.tell(user_partition(user, self._partitions), told)
 
     def watch(self, connection: ClientConnection, users: Sequence[UserId]) -> None:
@@ -257,8 +271,11 @@ class PresenceService:
             for user, changed_ms in changed.items():
                 if self._changes.get(user) != changed_ms:
                     self._changes.put(user, changed_ms, limit=MAX_TOLD)
-                    self._pairs = RecentDict()
+                    self._changed_s[user] = now_s
+                    self._changed_s.move_to_end(user)
                     self._watchers.on_sights_changed(user, self._hub.of_user(user), now_s)
+            if len(self._changed_s) == MAX_TOLD:
+                self._pairs = RecentDict()  # more have changed than can be noted
 
     async def _ask_for_told(self) -> None:
         telling, self._telling = self._telling, []
@@ -266,11 +283,11 @@ class PresenceService:
             return
         pairs = [(other, user) for other, user, _ in telling]
         now_s = self._clock.elapsed_s()
-        for (pair, sight), (other, _, told) in zip(
-            zip(pairs, await self._sights.of(pairs), strict=True), telling, strict=True
+        for (pair, hears), (other, _, told) in zip(
+            zip(pairs, await self._sights.hear(pairs), strict=True), telling, strict=True
         ):
-            self._pairs.put(pair, (now_s, sight), limit=MAX_TOLD)
-            self._tell_one(other, told, sight)
+            self._pairs.put(pair, (now_s, hears), limit=MAX_TOLD)
+            self._tell_one(other, told, hears=hears)
 
     async def _ask_for_watchers(self) -> None:
         while unchecked := self._watchers.to_check():

@@ -11,12 +11,17 @@ from schemas.ids import UserId
 
 def sight_of(relation: Relation) -> Sight:
     """What a user may see of another."""
-    mine, theirs, contact = relation
-    if mine.blocks or theirs.blocks:
+    if relation.has_block:
         return Sight.NOTHING
-    if theirs.last_seen == "everyone" or (theirs.last_seen == "contacts" and contact):
+    last_seen = relation.theirs.last_seen
+    if last_seen == "everyone" or (last_seen == "contacts" and relation.contact):
         return Sight.ALL
     return Sight.STATE
+
+
+def hears(relation: Relation) -> bool:
+    """Whether a user is told that another one is typing: who may not write types unseen."""
+    return not relation.has_block and relation.seen_by_other.hears_me
 
 
 class SightsByRelations:
@@ -29,6 +34,11 @@ class SightsByRelations:
         """See `Sights`."""
         found = await self._relations.between(pairs)
         return [sight_of(found[pair]) for pair in pairs]
+
+    async def hear(self, pairs: Sequence[Pair]) -> Sequence[bool]:
+        """See `Sights`."""
+        found = await self._relations.between(pairs)
+        return [hears(found[pair]) for pair in pairs]
 
     async def changed(self, since_ms: int) -> Mapping[UserId, int]:
         """See `Sights`."""

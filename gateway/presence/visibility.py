@@ -15,7 +15,7 @@ from schemas.ids import UserId
 class Sight(Enum):
     """What a user may see of another."""
 
-    NOTHING = auto()  # one has blocked the other: always offline, never typing
+    NOTHING = auto()  # one has blocked the other: always offline
     STATE = auto()  # all but when they were last here
     ALL = auto()
 
@@ -29,6 +29,12 @@ class Sights(Protocol):
 
     async def of(self, pairs: Sequence[Pair]) -> Sequence[Sight]:
         """What the first of each pair may see of the second, in their order. Raises Unavailable."""
+        ...
+
+    async def hear(self, pairs: Sequence[Pair]) -> Sequence[bool]:
+        """Whether the first of each pair is told what the second says of the moment, that it is
+        typing, in their order. Raises Unavailable.
+        """
         ...
 
     async def changed(self, since_ms: int) -> Mapping[UserId, int]:

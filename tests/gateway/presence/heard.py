@@ -2,6 +2,7 @@
 
 import asyncio
 
+from gateway.presence.visibility import Sight
 from schemas import frames
 from schemas.kinds.is_typing import IsTyping
 from schemas.kinds.presence import Presence
@@ -39,6 +40,9 @@ class OneSight:
         self.asked += pairs
         await self.known.wait()
         return [self.sight] * len(pairs)
+
+    async def hear(self, pairs):
+        return [sight is not Sight.NOTHING for sight in await self.of(pairs)]
 
     async def changed(self, _since_ms):
         return self.changes

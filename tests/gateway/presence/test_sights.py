@@ -6,7 +6,7 @@ import pytest
 
 from backends.accounts import Profile
 from backends.relations import Privacy, Relation, Side
-from gateway.presence.sights import SightsByRelations, sight_of
+from gateway.presence.sights import SightsByRelations, hears, sight_of
 from gateway.presence.visibility import Sight
 
 HERE, BLOCKS = Side(True), Side(True, blocks=True)
@@ -30,6 +30,25 @@ def test_what_is_seen_of_another(relation, sight):
     assert sight_of(relation) is sight
 
 
+SHUT = Side(True, who_may_write="contacts")
+
+
+@pytest.mark.parametrize(
+    ("relation", "heard"),
+    [
+        (Relation(HERE, HERE), True),
+        (Relation(SHUT, HERE), False),
+        (Relation(SHUT, HERE, contact=True), True),
+        (Relation(HERE, SHUT), True),
+        (Relation(BLOCKS, HERE, contact=True), False),
+        (Relation(HERE, BLOCKS, contact=True), False),
+    ],
+)
+def test_who_may_write_is_heard_typing(relation, heard):
+    """No one else: the first user hears, the second types."""
+    assert hears(relation) is heard
+
+
 async def test_sights_are_asked_for_in_their_order(backends):
     """And change with what users choose."""
     ann, ben, cem = 1, 2, 3
@@ -45,4 +64,5 @@ async def test_sights_are_asked_for_in_their_order(backends):
         Sight.STATE,
         Sight.ALL,
     ]
+    assert await sights.hear([(ben, ann), (ann, cem)]) == [False, True]
     assert await sights.changed(6) == {cem: 6}

@@ -1,13 +1,17 @@
 """`typing`: to the other user's sessions, at once and now only. Source: protocol.md section 2."""
 
+import asyncio
+
 import pytest
 
+from gateway.presence import service
 from gateway.presence.visibility import Sight
 from schemas import frames
 from schemas.kinds.is_typing import IsTyping
 from tests.gateway.presence.heard import ANN, BEN, CAT, OneSight, error, heard
 
 CHAT = f"d-{ANN}-{BEN}"
+OTHER_CHAT = f"d-{ANN}-{CAT}"
 TYPING = {"type": "typing", "chat": CHAT}
 
 
@@ -60,6 +64,34 @@ async def test_one_who_is_blocked_types_unseen(moments):
 
     assert heard(wire) == []
     assert sights.asked == [(BEN, ANN)]
+
+
+@pytest.mark.parametrize("who", [ANN, BEN])
+async def test_a_block_counts_while_it_is_asked(moments, monkeypatch, who):
+    """An answer from before it, which comes after it, is forgotten; that of others stays."""
+    monkeypatch.setattr(service, "CHANGES_INTERVAL_S", 0.01)
+    sights = OneSight(Sight.ALL)
+    here = moments(sights=sights)
+    ann, _ = here.connect(ANN)
+    wires = [here.connect(user)[1] for user in (BEN, CAT)]
+    sights.known.clear()
+    for chat in (CHAT, OTHER_CHAT):
+        here.say(ann, {"type": "typing", "chat": chat})
+    await here.passes(1)
+    sights.changes = {who: 7}
+    await asyncio.sleep(0.1)
+    sights.known.set()
+    await here.passes(1)
+    sights.sight = Sight.NOTHING
+    for chat in (CHAT, OTHER_CHAT):
+        await here.passes(3)
+        here.say(ann, {"type": "typing", "chat": chat})
+    await here.passes(1)
+
+    again = [(BEN, ANN), (CAT, ANN)][: 1 if who == BEN else 2]
+    assert sights.asked == [(BEN, ANN), (CAT, ANN), *again]
+    heard_cat = [(OTHER_CHAT, str(ANN))] * (2 if who == BEN else 1)
+    assert [heard(wire) for wire in wires] == [[(CHAT, str(ANN))], heard_cat]
 
 
 @pytest.mark.parametrize(
