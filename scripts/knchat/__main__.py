@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "history": Entry("user", "read what was said"),
     "contacts": Entry("user", "list your contacts, invite people, and answer them"),
     "block": Entry("user", "block a user, or list whom you block"),
+    "privacy": Entry("user", "who may write to you, and what others see of you"),
     "tail": Entry("user", "print everything that is pushed, as JSON lines"),
     "keys": Entry("operate", "make the keys of an installation, as files"),
     "hosts": Entry("operate", "print the hosts, routes and certificates of an overlay"),

@@ -1,4 +1,4 @@
-"""`kn-chat contacts` and `kn-chat block`."""
+"""`kn-chat contacts`, `kn-chat block` and `kn-chat privacy`."""
 
 from __future__ import annotations
 
@@ -37,8 +37,21 @@ def test_a_user_is_blocked_until_it_is_undone(knchat, people):
     assert lines(knchat("block")) == []
 
 
+def test_privacy_is_shown_and_changed(knchat, people):
+    """What is not named stays as it is."""
+    given = ["who may write: everyone", "receipts: yes", "last seen: contacts"]
+
+    assert lines(knchat("privacy")) == given
+    assert lines(knchat("privacy", "--no-receipts")) == [given[0], "receipts: no", given[2]]
+    change = ["--who-may-write", "contacts", "--last-seen", "none"]
+    changed = ["who may write: contacts", "receipts: no", "last seen: none"]
+    assert lines(knchat("privacy", *change)) == lines(knchat("privacy")) == changed
+    assert lines(knchat("privacy", "--receipts")) == [changed[0], given[1], changed[2]]
+
+
 def test_what_is_wrong_on_the_command_line(knchat, people):
     """An action without a user, or none that there is."""
+    assert knchat("privacy", "--last-seen", "friends").code == exits.USAGE
     for words in (["contacts", "invite"], ["contacts", "hug", "ann"], ["block", "--undo"]):
         assert knchat(*words).code == exits.USAGE
     assert knchat("contacts", "accept", people[0]).code == exits.FAILED
