@@ -77,10 +77,12 @@ async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspace
         (NOW + 1,) * 5,
         (NOW, NOW, NOW + 7, NOW, NOW + 7),
     ]
-    pointers = "newest, WRITETIME(newest), received, WRITETIME(received), read, WRITETIME(read)"
+    pointers = ", ".join(
+        f"{name}, WRITETIME({name})" for name in ("newest", "received", "read", "sent")
+    )
     for user, values in (
-        (pair.ben, (NOW + 1, NOW + 1, NOW)),
-        (pair.anna, (NOW + 1, NOW + 1, NOW + 1)),
+        (pair.ben, (NOW + 1, NOW + 1, NOW, None)),
+        (pair.anna, (NOW + 1, NOW + 1, NOW + 1, NOW + 1)),
     ):
         [row] = keyspaces.run(
             f"SELECT {pointers} FROM {keyspaces.shared}.chat_states WHERE user = {user}"

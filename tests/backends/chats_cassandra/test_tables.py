@@ -7,13 +7,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from cassandra import OperationTimedOut
 
-from backends.chats import cassandra_schema
+from backends.chats import HistoryMessage, cassandra_schema
 from backends.chats.cassandra_schema import STEPS
+from backends.chats.cassandra_searches import bucket_of
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Unavailable
-from tests.backends.chat_pairs import NOW, ids_of, newest
+from schemas.ids import direct_chat, direct_members, random_id
+from tests.backends.chat_pairs import BUCKET_MS, NOW, Pair, ids_of, newest, state_of
 from tests.backends.chats_cassandra.answered import until_answered
 
 
@@ -93,24 +96,79 @@ async def test_an_older_schema_is_refused_until_it_is_migrated(connect, keyspace
     assert done == [f"keyspace {name}: tables brought from {len(STEPS)} to {len(STEPS) + 1}"]
 
 
-async def test_chats_from_before_count_as_answered(connect, keyspaces, monkeypatch, pair):
-    """What their users have sent was not kept then."""
-    name = keyspaces.name()
+@pytest.fixture
+def first(keyspaces, monkeypatch):
+    """A keyspace of the first schema, with five chats of a user, who has only received in a sixth;
+    the user, and the chats, newest first.
+    """
     with monkeypatch.context() as patch:
-        older = STEPS[: next(n for n, step in enumerate(STEPS) if cassandra_schema._SENT in step)]
-        patch.setattr(cassandra_schema, "STEPS", older)
-        patch.setattr(cassandra_schema, "VERSION", len(older))
-        await connect(name).migrate()
-    keyspaces.run(
-        f"INSERT INTO {name}.chat_states (user, chat, newest) VALUES "
-        f"({pair.ben}, '{pair.chat}', {NOW}) USING TIMESTAMP {NOW}"
-    )
-    chats = connect(name)
-    await chats.migrate()
-    await chats.put([pair.message(NOW + 1, sender=pair.anna)])
+        patch.setattr(cassandra_schema, "STEPS", STEPS[:1])
+        name = keyspaces.make()
+    me, chats = random_id(), []
+    for number in range(6):
+        chat, at = direct_chat(me, random_id()), NOW - (number * BUCKET_MS << 22)
+        pointer = "newest" if number < 5 else "received"
+        keyspaces.run(
+            f"INSERT INTO {name}.chat_states (user, chat, {pointer}) VALUES ({me}, '{chat}', {at}) "
+            f"USING TIMESTAMP {at}"
+        )
+        chats.append(chat)
+    monkeypatch.setattr(cassandra_schema, "_STATES_AT_ONCE", 2)
+    return name, me, chats
 
-    [state] = await chats.unread(pair.ben, [pair.chat])
-    assert (state.newest, state.sent) == (NOW + 1, 1)
+
+async def test_data_of_the_first_schema_go_through_all_steps(connect, keyspaces, first):
+    """All chats are listed by their days, and count as answered: what their users have sent was not
+    kept then. What comes after it is as it ought to be.
+    """
+    name, me, before = first
+    chats = connect(name)
+    done = await chats.migrate()
+    states, _ = await until_answered(lambda: chats.states(me, after=None, limit=9))
+    listed = keyspaces.run(f"SELECT bucket, chat FROM {name}.chats_of_user")
+    days = keyspaces.run(f"SELECT bucket FROM {name}.user_buckets WHERE user = {me}")
+
+    assert len(done) == len(STEPS) - 1
+    assert [(state.chat, state.sent) for state in states] == [(chat, 1) for chat in before[:5]]
+    buckets = [bucket_of(state.newest) for state in states]
+    assert sorted(listed, reverse=True) == [*zip(buckets, before[:5], strict=True)]
+    assert [bucket for (bucket,) in days] == buckets
+    new = Pair()
+    old = next(user for user in direct_members(before[1]) if user != me)
+    await chats.put(
+        [new.message(NOW + 1), HistoryMessage(NOW + 2, before[1], old, "k", "hi", 0, NOW + 2)]
+    )
+    assert (await state_of(chats, new.ben, new.chat)).sent == 0
+    assert (await state_of(chats, me, before[1])).sent == 1
+    await chats.put([HistoryMessage(NOW + 3, before[1], me, "k", "hi", 0, NOW + 3)])
+    assert (await state_of(chats, me, before[1])).sent == NOW + 3
+
+
+async def test_a_migration_that_died_is_done_again(connect, first, monkeypatch):
+    """In the middle of its data too; meanwhile nothing serves."""
+    name, me, before = first
+    pages = cassandra_schema._pages_of_states
+    steps = []
+
+    def dying(*place):
+        steps.append(place)
+        for page in pages(*place):
+            yield page
+            if len(steps) == 2:  # behind the first page
+                raise OperationTimedOut
+
+    chats = connect(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(cassandra_schema, "_pages_of_states", dying)
+        with pytest.raises(Unavailable):
+            await chats.migrate()
+    with pytest.raises(Unavailable, match="kn-chat migrate"):
+        await chats.ping()
+    done = await chats.migrate()
+    states, _ = await until_answered(lambda: chats.states(me, after=None, limit=9))
+
+    assert done == [f"keyspace {name}: tables brought from {len(STEPS) - 1} to {len(STEPS)}"]
+    assert [(state.chat, state.sent) for state in states] == [(chat, 1) for chat in before[:5]]
 
 
 async def test_the_settings_lead_there(keyspaces, cassandra_settings, tmp_path, pair):
