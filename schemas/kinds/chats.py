@@ -24,7 +24,7 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
 class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
 
-    `request`: another user, who is no contact, has begun it, and this one has not answered.
+    `request`: a stranger has begun it, and this user has not answered.
     name, avatar, members, role and version are those of a group. The last four are what the user
     wants of the chat; `archived`: a message above this id brings it back, unless it is muted.
     """

@@ -21,7 +21,7 @@ from knchat_client.events import Connected, Disconnected, Event, Reload, Replace
 from knchat_client.groups import Group, Member, Mine
 from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Malformed, Refused, Unavailable
-from knchat_client.relations import Contact, Privacy
+from knchat_client.relations import Contact, ContactsView, Privacy
 from knchat_client.sync import SyncClient
 from knchat_client.tokens import FileTokens, Login, MemoryTokens, TokenStore
 from knchat_client.view import ChatView
@@ -32,6 +32,7 @@ __all__ = [
     "Client",
     "Connected",
     "Contact",
+    "ContactsView",
     "DeviceInUse",
     "Disconnected",
     "Event",

@@ -144,8 +144,8 @@ class Client:
         return await self._accounts.profiles(users)
 
     async def contacts(self) -> Sequence[Contact]:
-        """My contacts and invitations. `contact` events tell of changes: the greater version
-        counts.
+        """My contacts and invitations. `contact` events tell of changes: `ContactsView` puts both
+        together.
         """
         return await self._relations.contacts()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import msgspec
 
 from knchat_client.accounts import Accounts, Nothing
+from knchat_client.protocol import frames
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,6 +16,39 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     state: str
     version: str
+
+
+class ContactsView:
+    """My contacts as the list and pushes say they are now, in whatever order they come.
+
+    Load `Client.contacts` after `connect`, then apply every push, also those that came before the
+    list. After `Reload` begin with a new one.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Contact] = {}
+        """Those too that are none by now: an older push may come."""
+
+    @property
+    def contacts(self) -> Sequence[Contact]:
+        """Contacts and invitations, by user id."""
+        known = sorted(self._known.values(), key=lambda one: int(one.user))
+        return [contact for contact in known if contact.state != "none"]
+
+    def of(self, user: str) -> Contact:
+        """What this user is to me, with the version that a change names."""
+        return self._known.get(user) or Contact(user=user, state="none", version="0")
+
+    def load(self, contacts: Iterable[Contact]) -> None:
+        """Takes the list, or the answer to a change of mine."""
+        for contact in contacts:
+            if int(contact.version) >= int(self.of(contact.user).version):
+                self._known[contact.user] = contact
+
+    def apply(self, push: frames.Push) -> None:
+        """Takes a change of a contact; other pushes change nothing."""
+        if isinstance(push, frames.Contact):
+            self.load([Contact(user=push.user, state=push.state, version=push.version)])
 
 
 class Privacy(msgspec.Struct, frozen=True, kw_only=True):

@@ -173,7 +173,7 @@ async def privacy(at: Server) -> None:
     expect("read again", changed, await at.http.call("GET /v1/me/privacy", token=token))
     await at.http.refused(PRIVACY, "stale", token=token, body=change)
     for field, value in (
-        ("who_may_write", "nobody"),
+        ("who_may_write", "friends"),
         ("receipts", "yes"),
         ("last_seen", 5),
         ("version", None),
