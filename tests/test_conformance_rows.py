@@ -6,15 +6,20 @@ run itself fails for a row that no case has sent or seen.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
 from schemas.kinds import CLIENT_FRAMES, SERVER_FRAMES
 from tests.conformance.protocol import rows, run
+from tests.conformance.protocol.shapes import OBJECTS
 from tests.support import pages
 
 PAGE = "docs/protocol.md"
 _EVERYWHERE = {"type", "id", "re"}
+_PROSE = {"and", "of", "a", "or", "direct", "group", "invited", "invited_me", "contact", "none"}
+"""Words among the names of fields."""
 
 
 def _names(shape):
@@ -42,7 +47,7 @@ def test_frames_and_fields(heading, ours, code):
 
 
 def test_calls():
-    """Each that is served has its row, open ones as such."""
+    """Each that is served has its row and all its fields, open ones as such."""
     served, planned = pages.split(PAGE, "1. HTTP (functions)")
     is_open = {
         name
@@ -54,6 +59,28 @@ def test_calls():
 
     assert set(rows.CALLS) == set(served), f"planned are {sorted(planned)}"
     assert {name for name, call in rows.CALLS.items() if call.is_open} == is_open
+    for first, fields, *_ in pages.rows(PAGE, "1. HTTP (functions)"):
+        ours = {
+            field
+            for name in re.findall(r"`([^`]+)`", first)
+            if name in served
+            for field in rows.CALLS[name].fields
+        }
+        words, _ = pages.said(fields)
+        optional = re.findall(r"\b(\w+)`?\?", fields.partition("*planned:*")[0])
+        assert ours <= words, first
+        assert first.startswith(pages.PLANNED) or {*optional} <= ours, first
+
+
+@pytest.mark.parametrize("name", ["message", "chat state", "mine", "group", "member", "contact"])
+def test_objects(name):
+    """What the page says of an object is what the suite wants to see of it."""
+    text = (pages.ROOT / PAGE).read_text().partition("## 3. Objects")[2].partition("## 4")[0]
+    [said] = re.findall(rf"\b{name}(?:, in history and pages)?: {{([^}}]*(?:}}\][^}}]*)?)}}", text)
+    # What is in brackets explains, or is of another object.
+    names = re.sub(r"\([^)]*\)|\[[^\]]*\]", "", said)
+
+    assert set(re.findall(r"\b[a-z_]+\b", names)) - _PROSE == _names(OBJECTS[name])
 
 
 def test_codes():

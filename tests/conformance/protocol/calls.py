@@ -48,10 +48,12 @@ class Http:
         response = await self._ask(name, token, body, query, places)
         wanted = rows.CALLS[name]
         expect(f"status of {name}", wanted.status, response.status_code)
-        self._seen.rows.add(f"call {name}")
+        sent = {**(body if isinstance(body, dict) else {}), **(query or {})}
+        self._seen.fields(f"call {name}", sent)
         if wanted.answer is None:
             return response.text or None
         answer = response.json()
+        self._seen.objects(answer, wanted.answer)
         wrong = faults(answer, wanted.answer)
         check(not wrong, f"the answer of {name} as the page has it", wrong)
         return answer

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.conformance.protocol.shapes import Shape, fields_of
+
 
 class Failed(Exception):
     """A server that does not keep to the page: what was expected, and what came."""
@@ -18,8 +20,15 @@ class Seen:
     rows: set[str] = field(default_factory=set)
 
     def frame(self, side: str, frame: Mapping[str, Any]) -> None:
-        name = f"{side} {frame.get('type')}"
-        self.rows |= {name, *(f"{name}.{each}" for each in frame)}
+        self.fields(f"{side} {frame.get('type')}", frame)
+
+    def fields(self, name: str, some: Mapping[str, Any]) -> None:
+        """What has fields, and those of them that are there."""
+        self.rows |= {name, *(f"{name}.{each}" for each in some)}
+
+    def objects(self, value: Mapping[str, Any], shape: Shape) -> None:
+        """The fields of the objects in an answer or a frame."""
+        self.rows |= {f"object {name}.{field}" for name, field in fields_of(value, shape)}
 
 
 def expect(what: str, wanted: object, came: object) -> None:

@@ -187,6 +187,65 @@ async def pins(at: Server) -> None:
     await at.http.refused(name, "unknown_chat", chat="d-5-6", token=token)
 
 
+@case(once=True)
+async def a_message_with_twenty_emoji(at: Server) -> None:
+    """A 21st is refused too_many, by whomever; one that is there is not."""
+    ann, number, chat = await at.connect(at.ann), "", ""
+    emoji = [chr(code) for code in range(0x1F600, 0x1F615)]
+    users = [await at.new_user() for _ in range(6)]
+    everyone = [each.user for each in users]
+    body = {"key": _key(), "name": "Emoji", "members": everyone}
+    chat = (await at.http.call("POST /v1/chats", token=await at.token(at.ann), body=body))["chat"]
+    number = (await ann.done("send", chat=chat, key=_key(), text="well?"))["message"]
+    for index, user in enumerate(users):
+        socket = await at.connect(user)
+        for each in emoji[3 * index : 3 * index + 3]:
+            await socket.done("react", chat=chat, message=number, key=_key(), emoji=each)
+            await ann.hear("changed", message=number, op="react", emoji=each)
+    for each in emoji[18:20]:
+        await ann.done("react", chat=chat, message=number, key=_key(), emoji=each)
+        await ann.hear("changed", message=number, op="react", emoji=each)
+    key = _key()
+    await ann.done("react", chat=chat, message=number, key=key, emoji=emoji[20])
+    has(await ann.hear("refused", key=key), "the 21st", chat=chat, code="too_many")
+    ok = await ann.done("react", chat=chat, message=number, key=_key(), emoji=emoji[0])
+    shown = await _message(
+        ann, chat, number, lambda each: each is not None and each["version"] == ok["version"]
+    )
+    found = {each["emoji"]: each["count"] for each in (shown or {})["reactions"]}
+    expect("reactions", dict.fromkeys(emoji[:20], 1) | {emoji[0]: 2}, found)
+
+
+@case(once=True)
+async def a_chat_with_fifty_pins(at: Server) -> None:
+    """The 51st is refused too_many; all are told that it is away."""
+    one = await at.new_user()
+    ann, chat = await at.connect(one), at.chat(one, at.ben)
+    numbers = [await _sent(ann, at.ben.user) for _ in range(51)]
+    for number in numbers[:50]:
+        await ann.done("pin", chat=chat, message=number, key=_key())
+        await ann.hear("changed", message=number, op="pin")
+    key = _key()
+    ok = await ann.done("pin", chat=chat, message=numbers[50], key=key)
+    has(await ann.hear("refused", key=key), "the 51st", chat=chat, code="too_many")
+    has(await ann.hear("changed", version=ok["version"]), "changed", op="unpin")
+    token, found = await at.token(one), []
+    while len(found) < 50:
+        found = (await at.http.call("GET /v1/chats/{chat}/pins", chat=chat, token=token))["pins"]
+    expect("pins", numbers[:50][::-1], [each["message"] for each in found])
+
+
+@case()
+async def a_change_of_what_another_device_wrote(at: Server) -> None:
+    """Messages are the user's, not the device's; the key is one for all devices."""
+    phone, tablet = await at.connect(at.ann), await at.connect(at.ann, "tablet")
+    chat, number = at.chat(at.ann, at.ben), await _sent(phone, at.ben.user)
+    edit = {"chat": chat, "message": number, "key": _key(), "text": "by the tablet"}
+    ok = await tablet.done("edit", **edit)
+    has(await phone.hear("changed", message=number), "changed", version=ok["version"])
+    has(await phone.done("edit", **edit), "the same key", version=ok["version"], duplicate=True)
+
+
 @case()
 async def a_deletion_counts_unread_again(at: Server) -> None:
     """`unread` to those who have not read it."""

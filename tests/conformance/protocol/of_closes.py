@@ -33,10 +33,11 @@ async def no_websocket_frames(at: Server) -> None:
 
 @case(once=True)
 async def text_that_is_not_utf_8(at: Server) -> None:
-    """1007."""
-    socket = await at.connect(at.ann)
-    socket.bytes(b"\x81\x82" + MASK + b"\xff\xfe")
-    await socket.closed(1007)
+    """1007, for a text message and for the reason of a close."""
+    for data in (b"\x81\x82" + MASK + b"\xff\xfe", b"\x88\x84" + MASK + b"\x03\xe8\xff\xfe"):
+        socket = await at.connect(at.ann)
+        socket.bytes(data)
+        await socket.closed(1007)
 
 
 @case()

@@ -215,3 +215,83 @@ async def a_first_message_of_a_stranger_is_a_request(at: Server) -> None:
     await ann.done("send", to=other.user, key=f"q-{secrets.token_hex(8)}", text="hello")
     while "request" in (await ann.ask("chats"))["chats"][0]:
         pass
+
+
+@case(once=True)
+async def a_request_is_answered_by_a_reaction_or_by_accepting(at: Server) -> None:
+    """What I want of the chat and marks answer nothing."""
+    for answer in ("react", "accept"):
+        one, other = await at.new_user(), await at.new_user()
+        ann, ben, chat = await at.connect(one), await at.connect(other), at.chat(one, other)
+        ok = await ben.done("send", to=one.user, key=f"q-{secrets.token_hex(8)}", text="hello")
+        await ann.done("mark", chat=chat, read=ok["message"])
+        await ann.hear("unread", chat=chat)
+        expect("request", True, (await ann.ask("chats"))["chats"][0].get("request"))
+        if answer == "react":
+            key = f"q-{secrets.token_hex(8)}"
+            await ann.done("react", chat=chat, message=ok["message"], key=key, emoji="👍")
+        else:
+            await _act(at, other, one, "invite", "0")
+            theirs = await ann.hear("contact", user=other.user)
+            await _act(at, one, other, "accept", theirs["version"])
+        while "request" in (await ann.ask("chats"))["chats"][0]:
+            pass
+
+
+@case(once=True)
+async def who_hears_contacts_alone(at: Server) -> None:
+    """Invitations still come; a contact may write, until it ends."""
+    one, other = await at.new_user(), await at.new_user()
+    token, ben = await at.token(one), await at.connect(other)
+    was = await at.http.call("GET /v1/me/privacy", token=token)
+    await at.http.call(PRIVACY, token=token, body={**was, "who_may_write": "contacts"})
+    await _until_refused(ben, one, "forbidden")
+    await _act(at, other, one, "invite", "0")
+    accepted = await _act(at, one, other, "accept", "1")
+    has(accepted, "contact", state="contact")
+    await _until_passed(ben, one)
+    await _act(at, one, other, "remove", accepted["version"])
+    await _until_refused(ben, one, "forbidden")
+
+
+@case(once=True)
+async def a_block_hides_the_moment(at: Server) -> None:
+    """Within 5 s neither is told of typing and marks, and each sees the other one as offline."""
+    one, other = await at.new_user(), await at.new_user()
+    ann, ben, chat = await at.connect(one), await at.connect(other), at.chat(one, other)
+    ok = await ben.done("send", to=one.user, key=f"h-{secrets.token_hex(8)}", text="hello")
+    await ann.hear("message", message=ok["message"])
+    for me, you in ((ann, other), (ben, one)):
+        await me.done("watch", users=[you.user])
+        await me.hear("presence", user=you.user, state="online")
+        me.forget()
+    await at.http.call(BLOCK, user=other.user, token=await at.token(one))
+    for me, you in ((ann, other), (ben, one)):
+        gone = await me.hear("presence", user=you.user, state="offline")
+        check("last_seen" not in gone, "no last_seen", gone)
+    await asyncio.sleep(5)
+    for me in (ann, ben):
+        await me.say({"type": "typing", "chat": chat})
+    await ann.done("mark", chat=chat, read=ok["message"])
+    await ann.hear("receipt", user=one.user)
+    await ben.silent("receipt", within_s=0.5, user=one.user)
+    for me in (ann, ben):
+        await me.silent("typing", within_s=0.1, chat=chat)
+
+
+@case(once=True)
+async def a_block_keeps_both_out_of_groups(at: Server) -> None:
+    """Who may not write to a user may not add that one: blocked, or forbidden."""
+    one, other = await at.new_user(), await at.new_user()
+    token, theirs = await at.token(one), await at.token(other)
+    await at.http.call(BLOCK, user=other.user, token=token)
+    for code, asking, added in (("blocked", token, other), ("forbidden", theirs, one)):
+        body = {"key": f"g-{secrets.token_hex(8)}", "name": "A group"}
+        whole = {**body, "members": [added.user]}
+        await at.http.refused("POST /v1/chats", code, token=asking, body=whole)
+        chat = (await at.http.call("POST /v1/chats", token=asking, body=body))["chat"]
+        add, put = "POST /v1/chats/{chat}/members", "PUT /v1/chats/{chat}/members/{user}"
+        more = {"members": [added.user]}
+        await at.http.refused(add, code, chat=chat, token=asking, body=more)
+        role = {"role": "member"}
+        await at.http.refused(put, code, chat=chat, user=added.user, token=asking, body=role)

@@ -23,7 +23,8 @@ def _key() -> str:
     return f"g-{secrets.token_hex(8)}"
 
 
-async def _made(at: Server, owner: User, *members: User, **more: Any) -> dict[str, Any]:
+async def made(at: Server, owner: User, *members: User, **more: Any) -> dict[str, Any]:
+    """A new group of these."""
     body = {"key": _key(), "name": "A group", "members": [each.user for each in members], **more}
     token = await at.token(owner)
     return dict(await at.http.call("POST /v1/chats", token=token, body=body))
@@ -43,7 +44,7 @@ async def _until_refused(socket: Socket, chat: str, code: str) -> None:
         check(now < until, f"{code} within {WITHIN_S:.0f} s", "messages that pass")
 
 
-async def _event(socket: Socket, chat: str, kind: str) -> dict[str, Any]:
+async def event_of(socket: Socket, chat: str, kind: str) -> dict[str, Any]:
     """The next event of this kind that the group tells."""
     while True:
         message = await socket.hear("message", chat=chat)
@@ -66,7 +67,7 @@ async def a_group_is_made_once(at: Server) -> None:
     await at.http.refused("POST /v1/chats", "key_reused", token=token, body={**body, "name": "B"})
     part = await ben.hear("chat", chat=group["chat"], part="group")
     has(part, "chat", name="A group", role="member", members=2)
-    has(await _event(ann, group["chat"], "created"), "event", sender=at.ann.user)
+    has(await event_of(ann, group["chat"], "created"), "event", sender=at.ann.user)
     for field, change in (
         ("key", {"key": "a b"}),
         ("name", {"name": ""}),
@@ -85,7 +86,7 @@ async def a_message_reaches_all_members(at: Server) -> None:
     """Each device of each; pages and the list of chats show it; a stranger gets nothing."""
     cem = await at.new_user()
     sockets = [await at.connect(user) for user in (at.ann, at.ben, cem)]
-    group = await _made(at, at.ann, at.ben, cem)
+    group = await made(at, at.ann, at.ben, cem, avatar="a-1")
     chat = group["chat"]
     ok = await sockets[1].done("send", chat=chat, key=_key(), text="hello, all")
     for socket in sockets:
@@ -95,7 +96,8 @@ async def a_message_reaches_all_members(at: Server) -> None:
     while state.get("newest") != ok["message"]:
         states = (await sockets[2].ask("chats"))["chats"]
         state = next((each for each in states if each["chat"] == chat), {})
-    has(state, "state", kind="group", name="A group", role="member", unread=1, others=None)
+    wanted = {"kind": "group", "name": "A group", "avatar": "a-1", "role": "member", "members": 3}
+    has(state, "state", unread=1, others=None, **wanted)
     page = await sockets[2].ask("history", chat=chat)
     expect("newest of the page", ok["message"], page["last"])
     dan = await at.new_user()
@@ -113,12 +115,12 @@ async def a_member_who_is_removed_sees_nothing_later(at: Server) -> None:
     """`chat` with part deleted; then not_member, for pages too."""
     cem = await at.new_user()
     ann, theirs = await at.connect(at.ann), await at.connect(cem)
-    chat = (await _made(at, at.ann, cem))["chat"]
+    chat = (await made(at, at.ann, cem))["chat"]
     await theirs.hear("chat", chat=chat, part="group")
     token = await at.token(at.ann)
     await at.http.call(LEAVE, chat=chat, user=cem.user, token=token)
     await theirs.hear("chat", chat=chat, part="deleted")
-    event = await _event(ann, chat, "removed")
+    event = await event_of(ann, chat, "removed")
     has(event["event"], "event", user=cem.user)
     await ann.done("send", chat=chat, key=_key(), text="without cem")
     await theirs.refused("history", "not_member", chat=chat)
@@ -134,7 +136,7 @@ async def roles(at: Server) -> None:
     """
     cem, dan = await at.new_user(), await at.new_user()
     reader, ann = await at.connect(cem), await at.connect(at.ann)
-    group = await _made(at, at.ann, cem)
+    group = await made(at, at.ann, cem)
     chat, owner, theirs = group["chat"], await at.token(at.ann), await at.token(cem)
     changed = await at.http.call(
         MEMBER, chat=chat, user=cem.user, token=owner, body={"role": "reader"}
@@ -155,7 +157,7 @@ async def roles(at: Server) -> None:
     has(await at.http.call(patch, chat=chat, token=theirs, body=change), "group", name="Another")
     await ann.hear("chat", chat=chat, part="group", name="Another", avatar="a-1")
     await at.http.refused(patch, "stale", chat=chat, token=theirs, body=change)
-    has((await _event(ann, chat, "renamed"))["event"], "event", name="Another")
+    has((await event_of(ann, chat, "renamed"))["event"], "event", name="Another")
     added = await at.http.call(ADD, chat=chat, token=theirs, body={"members": [dan.user]})
     expect("added", [dan.user], [each["user"] for each in added["members"]])
     delete = "DELETE /v1/chats/{chat}"
@@ -182,7 +184,7 @@ async def history_from_joining_on(at: Server) -> None:
     """A member who comes later sees nothing earlier."""
     cem = await at.new_user()
     ann = await at.connect(at.ann)
-    chat = (await _made(at, at.ann, at.ben, history="from_join"))["chat"]
+    chat = (await made(at, at.ann, at.ben, history="from_join"))["chat"]
     early = await ann.done("send", chat=chat, key=_key(), text="early")
     await ann.hear("message", message=early["message"])
     token = await at.token(at.ann)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from tests.conformance.protocol.cases import case
-from tests.conformance.protocol.expectations import expect
+from tests.conformance.protocol.expectations import check, expect
 from tests.conformance.protocol.server import Server
 
 
@@ -80,6 +80,23 @@ async def a_new_log_in_replaces_that_of_its_device(at: Server) -> None:
     body = {"refresh_token": older["refresh_token"]}
     await at.http.refused("POST /v1/tokens", "unauthorized", body=body)
     await at.http.call("GET /v1/me", token=newer["access_token"])
+
+
+@case(slow=True, once=True)
+async def more_devices_than_fifty(at: Server) -> None:
+    """A new log-in ends the one that was unused longest."""
+    user = await at.new_user()
+    for number in range(50):
+        await at.log_in(user, f"d{number}")
+    await at.http.call("GET /v1/me", token=await at.token(user, "d0"))
+    token = (await at.log_in(user, "d50"))["access_token"]
+    listed = (await at.http.call("GET /v1/devices", token=token))["devices"]
+    names = {each["device"] for each in listed}
+    expect("number of devices", 50, len(names))
+    check({"d50"} <= names, "the newest device", sorted(names))
+    gone = {f"d{number}" for number in range(51)} - names
+    for device in gone:
+        await at.http.refused("GET /v1/me", "unauthorized", token=await at.token(user, device))
 
 
 @case(once=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Any
 
 from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect, has
@@ -63,6 +64,10 @@ async def a_reply_names_its_message_and_sorts_after_it(at: Server) -> None:
     check(int(reply["message"]) > int(first["message"]), "a greater id", reply)
     push = await ann.hear("message", message=reply["message"])
     has(push, "message", reply_to=first["message"])
+    page: dict[str, Any] = {}
+    while page.get("last") != reply["message"]:
+        page = await ann.ask("history", chat=chat, limit=1)
+    has(page["messages"][0], "message in history", reply_to=first["message"])
 
 
 @case()
@@ -169,6 +174,33 @@ async def marks_are_told_to_both(at: Server) -> None:
     receipt = await ben.hear("receipt", user=at.ann.user, read=ids[2])
     has(receipt, "receipt", received=ids[2])
     has(await ann.hear("unread", read=ids[2]), "unread", unread=0)
+
+
+@case()
+async def read_implies_received(at: Server) -> None:
+    """A mark of `read` alone moves both."""
+    one = await at.new_user()
+    ann, ben, chat = await at.connect(one), await at.connect(at.ben), at.chat(one, at.ben)
+    ok = await ben.done("send", to=one.user, key=_key(), text="x")
+    await ann.done("mark", chat=chat, read=ok["message"])
+    has(await ben.hear("receipt", user=one.user), "receipt", received=ok["message"])
+
+
+@case()
+async def a_stale_mark_is_no_news(at: Server) -> None:
+    """It gets its `ok`; receipts move forward only, so nothing of it is told."""
+    one = await at.new_user()
+    ann, ben, chat = await at.connect(one), await at.connect(at.ben), at.chat(one, at.ben)
+    oks = [await ben.done("send", to=one.user, key=_key(), text=text) for text in "12"]
+    ids = [ok["message"] for ok in oks]
+    await ann.done("mark", chat=chat, read=ids[1])
+    await ben.hear("receipt", user=one.user, read=ids[1])
+    await ann.done("mark", chat=chat, read=ids[0])
+    await ben.silent("receipt", within_s=0.5, user=one.user)
+    state: dict[str, object] = {}
+    while state.get("read") != ids[1]:
+        state = next(iter((await ann.ask("chats"))["chats"]), {})
+    has(state, "state", unread=0, received=ids[1])
 
 
 @case()

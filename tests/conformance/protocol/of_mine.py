@@ -54,8 +54,25 @@ async def mine_of_a_chat(at: Server) -> None:
 
 
 @case()
+async def a_draft_of_an_empty_chat(at: Server) -> None:
+    """A direct chat without messages may have one, of up to text_bytes bytes."""
+    one, other = await at.new_user(), await at.new_user()
+    phone, chat, token = await at.connect(one), at.chat(one, other), await at.token(one)
+    limit = int(phone.welcome["limits"]["text_bytes"])
+    body = {"version": "0", "draft": "x" * (limit + 1)}
+    await at.http.refused(PUT, "too_large", field="draft", chat=chat, token=token, body=body)
+    body = {"version": "0", "draft": "x" * limit}
+    mine = await at.http.call(PUT, chat=chat, token=token, body=body)
+    has(await phone.hear("chat", chat=chat, part="mine"), "chat", draft="x" * limit)
+    expect("read again", mine, await at.http.call(GET, chat=chat, token=token))
+    has(mine, "mine", muted_until=None, pinned=None, archived=None)
+
+
+@case()
 async def an_archived_chat_comes_back(at: Server) -> None:
-    """`archived` true or false lists those alone; a new message brings it back."""
+    """`archived` true or false lists those alone; a new message brings it back, unless the chat is
+    muted.
+    """
     one, other = await at.new_user(), await at.new_user()
     ann, ben, chat = await at.connect(one), await at.connect(other), at.chat(one, other)
     await ben.done("send", to=one.user, key=f"a-{secrets.token_hex(8)}", text="1")
@@ -69,11 +86,19 @@ async def an_archived_chat_comes_back(at: Server) -> None:
         pass
     expect("archived chats", [], await listed("true"))
     body = {"version": "0", "archived": True}
-    await at.http.call(PUT, chat=chat, token=token, body=body)
-    await ann.hear("chat", chat=chat, part="mine")
+    mine = await at.http.call(PUT, chat=chat, token=token, body=body)
+    part = await ann.hear("chat", chat=chat, part="mine")
+    expect("archived", mine["archived"], part["archived"])
     expect("archived chats", [chat], await listed("true"))
     expect("other chats", [], await listed("false"))
     await ben.done("send", to=one.user, key=f"a-{secrets.token_hex(8)}", text="2")
     while await listed("false") != [chat]:
         pass
     expect("archived chats", [], await listed("true"))
+    body = {"version": mine["version"], "archived": True, "muted_until": FAR}
+    await at.http.call(PUT, chat=chat, token=token, body=body)
+    ok = await ben.done("send", to=one.user, key=f"a-{secrets.token_hex(8)}", text="3")
+    state: dict[str, Any] = {}
+    while state.get("newest") != ok["message"]:
+        state = next(iter((await ann.ask("chats"))["chats"]), {})
+    expect("archived chats", [chat], await listed("true"))

@@ -4,6 +4,7 @@ section 2).
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from tests.conformance.protocol.cases import case
@@ -23,6 +24,20 @@ async def typing_reaches_the_other_side(at: Server) -> None:
     await tablet.silent("typing", within_s=0.3)
     await ann.refused("typing", "unknown_chat", chat="d-5-6")
     await ann.refused("typing", "malformed", field="chat", chat="nonsense")
+
+
+@case()
+async def typing_is_told_every_two_seconds(at: Server) -> None:
+    """At most so often, whatever a client says."""
+    one = await at.new_user()
+    ann, ben, chat = await at.connect(one), await at.connect(at.ben), at.chat(one, at.ben)
+    for _ in range(5):
+        await ann.say({"type": "typing", "chat": chat})
+    await ben.hear("typing", chat=chat)
+    await ben.silent("typing", within_s=0.5, chat=chat)
+    await asyncio.sleep(2)
+    await ann.say({"type": "typing", "chat": chat})
+    await ben.hear("typing", chat=chat)
 
 
 @case()
@@ -51,6 +66,7 @@ async def presence_that_is_malformed(at: Server) -> None:
     ann = await at.connect(at.ann)
     await ann.refused("presence", "malformed", field="state", state="nonsense")
     await ann.refused("presence", "malformed", field="state")
+    await ann.refused("presence", "malformed", field="text", state="busy", text="x" * 129)
     for kind in ("watch", "unwatch"):
         await ann.refused(kind, "malformed", field="users", users=["x"])
         await ann.refused(kind, "malformed", field="users")
@@ -67,17 +83,39 @@ async def the_hundred_and_first_is_too_many(at: Server) -> None:
     await ann.done("watch", users=[at.ben.user])
 
 
+@case()
+async def a_session_in_the_background_is_told_no_presence(at: Server) -> None:
+    """`watch` gets its `ok` there, and nothing follows."""
+    one = await at.new_user()
+    await at.connect(at.ben)
+    back = await at.connect(one, background=True)
+    await back.done("watch", users=[at.ben.user])
+    await back.silent("presence", within_s=1.5)
+
+
 @case(slow=True, once=True)
 async def who_goes_is_offline_after_ten_seconds(at: Server) -> None:
-    """A socket that is back before that was never away; a contact sees when the user was last
-    there.
+    """A socket that is back before that was never away; by `last_seen` everyone is told when the
+    user was last there, a stranger is not by `contacts`.
     """
     one, other = await at.new_user(), await at.new_user()
     ann, ben = await at.connect(one), await at.connect(other)
+    token = await at.token(other)
+    was = await at.http.call("GET /v1/me/privacy", token=token)
+    change = {**was, "last_seen": "everyone"}
+    changed = await at.http.call("PUT /v1/me/privacy", token=token, body=change)
     await ann.done("watch", users=[other.user])
     await ann.hear("presence", state="online")
     await ben.close()
     ben = await at.connect(other)
     await ann.silent("presence", within_s=11, state="offline")
     await ben.close()
-    await ann.hear("presence", user=other.user, state="offline")
+    gone = await ann.hear("presence", user=other.user, state="offline")
+    check("last_seen" in gone, "last_seen", gone)
+    change = {**changed, "last_seen": "contacts"}
+    await at.http.call("PUT /v1/me/privacy", token=token, body=change)
+    await ann.done("unwatch", users=[other.user])
+    await asyncio.sleep(5)
+    await ann.done("watch", users=[other.user])
+    gone = await ann.hear("presence", user=other.user)
+    has(gone, "presence", state="offline", last_seen=None)

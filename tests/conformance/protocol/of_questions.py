@@ -232,3 +232,25 @@ async def a_page_ends_at_48_kib(at: Server) -> None:
         check(len(page["messages"]) < 14, "less than all", len(page["messages"]))
         expect("more_before", True, page["more_before"])
     expect("the newest", whole[: len(page["messages"])], _ids(page))
+
+
+@case(slow=True, once=True)
+async def a_chat_of_more_than_1024_messages(at: Server) -> None:
+    """A digest holds at most so many, else it is malformed; unread is told up to 999."""
+    one, count, part = await at.new_user(), 1_025, 41
+    socket, chat = await at.connect(one), at.chat(one, at.ben)
+    for first in range(1, count + 1, part):
+        numbers = range(first, first + part)
+        body = {"type": "send", "to": at.ben.user, "text": "x"}
+        await socket.say([{**body, "id": 10_000 + n, "key": f"n-{n}-{one.user}"} for n in numbers])
+        for number in numbers:
+            expect("reply", "ok", (await socket.hear(re=10_000 + number))["type"])
+    token, newest = await at.token(at.ben), ""
+    while newest != f"n-{count}-{one.user}":
+        name, query = "GET /v1/chats/{chat}/messages", {"limit": 1}
+        page = await at.http.call(name, chat=chat, token=token, query=query)
+        newest = next((each["key"] for each in page["messages"]), "")
+    edges = {"from": "0", "to": str(2**62)}
+    await socket.refused("digest", "malformed", field="to", chat=chat, **edges)
+    state = (await at.http.call("GET /v1/chats", token=token, query={"limit": 1}))["chats"][0]
+    has(state, "state", chat=chat, unread=999)

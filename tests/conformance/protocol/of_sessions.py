@@ -176,15 +176,23 @@ async def new_ids_sort_after_what_was_seen(at: Server) -> None:
 
 @case()
 async def a_background_session_hears_messages_only(at: Server) -> None:
-    """`message` is pushed, receipts are not."""
-    back = await at.connect(at.ann, "tablet", background=True)
-    ben = await at.connect(at.ben)
+    """`message`, `changed` and `refused` are pushed, receipts and unread counts are not."""
+    ann, back = await at.connect(at.ann), await at.connect(at.ann, "tablet", background=True)
+    ben, chat = await at.connect(at.ben), at.chat(at.ann, at.ben)
     key = f"b-{ben.welcome['session']}"
     ok = await ben.done("send", to=at.ann.user, key=key, text="wake up")
-    await ben.done("mark", chat=at.chat(at.ann, at.ben), read=ok["message"])
+    await ben.done("mark", chat=chat, read=ok["message"])
     await ben.hear("receipt", user=at.ben.user, read=ok["message"])
     await back.hear("message", message=ok["message"])
+    edit = {"chat": chat, "message": ok["message"], "text": "well?"}
+    await ben.done("edit", key=f"e-{key}", **edit)
+    await back.hear("changed", message=ok["message"])
+    await ann.done("edit", key=f"f-{key}", **edit)
+    await back.hear("refused", key=f"f-{key}", code="forbidden")
+    await ann.done("mark", chat=chat, read=ok["message"])
+    await ann.hear("unread", chat=chat, read=ok["message"])
     await back.silent("receipt", within_s=0.3)
+    await back.silent("unread", within_s=0.1)
 
 
 @case()

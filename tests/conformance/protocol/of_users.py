@@ -61,9 +61,12 @@ async def my_profile(at: Server) -> None:
     has(changed, "profile", display_name="New", phone="+1", settings={"a": 1})
     check(int(changed["version"]) > int(me["version"]), "a greater version", changed)
     await at.http.refused("PATCH /v1/me", "stale", token=token, body=body)
-    body = {"version": changed["version"], "phone": None, "settings": None}
+    mail = {"version": changed["version"], "email": "n@example.invalid"}
+    changed = await at.http.call("PATCH /v1/me", token=token, body=mail)
+    has(changed, "profile", phone="+1", email="n@example.invalid")
+    body = {"version": changed["version"], "phone": None, "email": None, "settings": None}
     again = await at.http.call("PATCH /v1/me", token=token, body=body)
-    check(not {"phone", "settings"} & again.keys(), "no phone and settings", again)
+    check(not {"phone", "email", "settings"} & again.keys(), "none of the three", again)
     expect("my profile", again, await at.http.call("GET /v1/me", token=token))
     for field, change in (
         ("version", {"version": None}),
@@ -97,6 +100,7 @@ async def finding_users(at: Server) -> None:
         ("search", {"search": "ab"}),
         ("search", {"search": "abc", "ids": "1"}),
         ("ids", {"ids": "x"}),
+        ("ids", {"ids": ",".join(map(str, range(1, 258)))}),
         ("limit", {"search": "abc", "limit": 257}),
         ("limit", {"search": "abc", "limit": 0}),
     ):

@@ -100,7 +100,7 @@ class Server:
         """A WebSocket that is live: what was missed has been pushed, and is forgotten."""
         socket = await self.hello(user, device, **fields)
         await socket.hear("live")
-        socket._waiting.clear()
+        socket.forget()
         return socket
 
     async def end_case(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 Check = Callable[[Any], bool]
@@ -14,6 +14,10 @@ _ID: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _CHAT: Final = re.compile(r"d-[1-9][0-9]{0,18}-[1-9][0-9]{0,18}|g-[1-9][0-9]{0,18}")
 _SOCKET: Final = re.compile(r"wss?://[^/]+/v1/socket")
+
+
+_SHAPES: Final[dict[Check, Shape]] = {}
+"""The shape that a check of `shaped`, or of a list of them, looks for."""
 
 
 def text(value: Any) -> bool:
@@ -53,11 +57,35 @@ def one_of(*values: str) -> Check:
 
 
 def list_of(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(map(check, value))
+    def all_of(value: Any) -> bool:
+        return isinstance(value, list) and all(map(check, value))
+
+    if check in _SHAPES:
+        _SHAPES[all_of] = _SHAPES[check]
+    return all_of
 
 
 def shaped(shape: Shape) -> Check:
-    return lambda value: isinstance(value, dict) and not faults(value, shape)
+    def check(value: Any) -> bool:
+        return isinstance(value, dict) and not faults(value, shape)
+
+    _SHAPES[check] = shape
+    return check
+
+
+def fields_of(value: Mapping[str, Any], shape: Shape) -> Iterator[tuple[str, str]]:
+    """(object, field) of all that an answer holds of OBJECTS, whatever it is in."""
+    named = next((name for name, each in OBJECTS.items() if each is shape), "")
+    for name, check in shape.items():
+        field = name.removesuffix("?")
+        if field not in value:
+            continue
+        if named:
+            yield named, field
+        if (inner := _SHAPES.get(check)) is not None:
+            some = value[field] if isinstance(value[field], list) else [value[field]]
+            for one in some:
+                yield from fields_of(one, inner)
 
 
 def faults(value: Mapping[str, Any], shape: Shape) -> list[str]:
@@ -173,3 +201,34 @@ PROBLEM: Final[Shape] = {
     "message": text,
     "details": lambda value: isinstance(value, dict),
 }
+DEVICE: Final[Shape] = {
+    "device": text,
+    "device_name": text,
+    "created": moment,
+    "seen": moment,
+    "current": flag,
+}
+PIN: Final[Shape] = {"message": identifier, "by": identifier, "time": moment}
+MINE: Final[Shape] = {"chat": chat, "version": identifier, **SETTINGS}
+LIMITS: Final[Shape] = {
+    "frame_bytes": whole,
+    "text_bytes": whole,
+    "send_per_minute": whole,
+    "frames_per_second": whole,
+}
+OBJECTS: Final[Mapping[str, Shape]] = {
+    "message": MESSAGE,
+    "event": EVENT,
+    "reaction": REACTION,
+    "chat state": CHAT_STATE,
+    "profile": PUBLIC_PROFILE,
+    "own profile": OWN_PROFILE,
+    "group": GROUP,
+    "member": MEMBER,
+    "contact": CONTACT,
+    "mine": MINE,
+    "device": DEVICE,
+    "pin": PIN,
+    "limits": LIMITS,
+}
+"""Name -> shape of what frames and answers hold; `run` wants to see each of their fields."""

@@ -141,6 +141,10 @@ class Socket:
             came = None if end.rcvd is None else end.rcvd.code
             expect("close code", code, came)
 
+    def forget(self) -> None:
+        """What has come counts as heard."""
+        self._waiting.clear()
+
     async def close(self) -> None:
         await self.connection.close()
 
@@ -164,6 +168,7 @@ class Socket:
         kind = frame["type"]
         self._seen.frame("server", frame)
         if kind in rows.SERVER_FRAMES:  # types and fields may be added
+            self._seen.objects(frame, rows.SERVER_FRAMES[kind])
             wrong = faults(frame, rows.SERVER_FRAMES[kind])
             check(not wrong, f"{kind} as the page has it", wrong)
         if kind == "error":
