@@ -1,8 +1,9 @@
 """The people of the matrix on a product in this process, and how each of them asks.
 
-ann is the owner of what is asked for: a chat with ben, an empty one with cem, devices, a profile
-with secrets. dan is a stranger. SECRETS stand in what is not everybody's; whose each is says who
-may read it.
+ann is the owner of what is asked for: a chat with ben, an empty one with cem, a group, devices, a
+profile with secrets. dan is a stranger, eve is blocked by ann, fay invited, gil a contact; hal,
+ian, jo and kim are or were in the group. lee hears contacts alone, and gil is one. SECRETS stand in
+what is not everybody's; whose each is says who may read it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from backends.settings import Settings
 from backends.signing import SigningKey
 from schemas.ids import direct_chat
 from schemas.tokens import claims_of
-from tests.authorisation.table import Actor, Check
+from tests.authorisation.table import BELONGS, UNWATCHED, Actor, Check
 from tests.support.product import Product
 from tests.support.until import until
 
@@ -40,6 +41,7 @@ SECRETS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Text -> the users who may see it."""
 _NO_USER: Final = 2**62 + 1
+_LATER: Final = 2**62
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class World:
     async def start(self) -> None:
         """Everything as the checks find it."""
         await self.product.start()
-        for name in ("ann", "ben", "cem", "dan", "eve", "fay", "gil", "hal", "ian", "jo", "kim"):
+        for name in sorted(BELONGS[""]):
             await self._register(name)
         for actor, name, device in (
             ("self", "ann", "laptop-of-ann"),
@@ -80,6 +82,7 @@ class World:
             ("other", "ben", "phone"),
             ("stranger", "dan", "phone"),
             ("cem", "cem", "phone"),
+            ("lee", "lee", "phone"),
             ("admin", "hal", "phone"),
             ("member", "ian", "phone"),
             ("reader", "jo", "phone"),
@@ -128,7 +131,13 @@ class World:
             path = f"/v1/contacts/{self.user[name]}"
             await self._good("PUT", path, "self", json=invite)
         path = f"/v1/contacts/{self.user['ann']}"
-        await self._good("PUT", path, "contact", json={"action": "accept", "version": "1"})
+        accept = {"action": "accept", "version": "1"}
+        await self._good("PUT", path, "contact", json=accept)
+        await self._good("PUT", f"/v1/contacts/{self.user['gil']}", "lee", json=invite)
+        await self._good("PUT", f"/v1/contacts/{self.user['lee']}", "contact", json=accept)
+        privacy = await self._good("GET", "/v1/me/privacy", "lee")
+        change = {**privacy, "who_may_write": "contacts"}
+        await self._good("PUT", "/v1/me/privacy", "lee", json=change)
 
     def _sign(self) -> None:
         """Tokens that no call gives: an expired one, and one of a key that is not ours."""
@@ -163,11 +172,14 @@ class World:
     async def stop(self) -> None:
         await self.product.stop()
 
-    def id_of(self, target: str) -> str:
-        """The id that stands for a target of the table."""
+    def id_of(self, target: str, actor: Actor | None = None) -> str:
+        """The id that stands for a target of the table, where this actor asks."""
         user = self.user
+        me = user["dan"] if actor is None or not actor.user else user[actor.user]
         return {
             "": "",
+            "with ann": direct_chat(me, user["ann"]),
+            "with lee": direct_chat(me, user["lee"]),
             "ann and ben": direct_chat(user["ann"], user["ben"]),
             "ann and cem, empty": direct_chat(user["ann"], user["cem"]),
             "of no users": direct_chat(_NO_USER, _NO_USER + 1),
@@ -193,13 +205,15 @@ class World:
     async def _call(self, check: Check) -> Answer:
         operation, place = check.operation, check.operation.names
         method, path = operation.name.split(" ")
-        place = place.removeprefix("other ")
+        place = place.split(" ")[-1]
         fields = self._filled(operation.fields)
         if place == "group" or f"{{{place}}}" in path:
             named = "chat" if place == "group" else place
-            path = path.format(**{"user": self.user["hal"], named: self.id_of(check.target)})
+            path = path.format(
+                **{"user": self.user["hal"], named: self.id_of(check.target, check.actor)}
+            )
         elif place != "nothing":
-            fields[place] = self.id_of(check.target)
+            fields[place] = self.id_of(check.target, check.actor)
         more: dict[str, Any] = {}
         if fields:
             more["json" if method in {"POST", "PUT", "PATCH"} else "params"] = fields
@@ -213,7 +227,9 @@ class World:
         operation, place = check.operation, check.operation.names
         frame = {"type": operation.name, "id": 7, **self._filled(operation.fields)}
         if place != "nothing":
-            frame[place] = self.id_of(check.target)
+            frame[place] = self.id_of(check.target, check.actor)
+        if "message" in frame and check.target in UNWATCHED:
+            frame["message"] = str(_LATER)  # none that it would wait for
         async with await self._connect() as socket:
             # Of frames without a reply a ping behind them shows that nothing was refused.
             after = [] if operation.has_reply else [{"type": "ping", "id": 7}]
