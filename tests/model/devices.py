@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +44,13 @@ class User:
 class Device:
     """One device that is logged in."""
 
-    def __init__(self, product: Product, user: User, name: str) -> None:
+    def __init__(
+        self, product: Product, user: User, name: str, *, excused: Iterable[int] = ()
+    ) -> None:
+        """`excused`: commands whose refusal was told before."""
         self._product, self._user, self.name = product, user, name
         self._packed = name == "tablet"
-        self.view = View(user.user)
+        self.view = View(user.user, excused=excused)
         self.tokens: dict[str, str] = {}
         self.cursor: str | None = None
         self.n = 0
@@ -75,10 +78,16 @@ class Device:
 
     async def call(self, method: str, path: str, **more: Any) -> Any:
         """A call with this device's token; its answer must be good."""
+        code, answer = await self.try_call(method, path, **more)
+        assert not code, (method, path, answer)
+        return answer
+
+    async def try_call(self, method: str, path: str, **more: Any) -> tuple[str, Any]:
+        """The code of a refusal, or none; and the answer."""
         headers = {"authorization": f"Bearer {self.tokens['access_token']}"}
         answer = await self._product.http.request(method, path, headers=headers, **more)
-        assert answer.is_success, (method, path, answer.status_code, answer.text)
-        return answer.json() if answer.content else None
+        said = answer.json() if answer.content else None
+        return "" if answer.is_success else said["code"], said
 
     async def refresh(self) -> None:
         """New tokens, and the socket told of them."""
@@ -157,7 +166,7 @@ class Device:
         self.cursor = frame.get("cursor", self.cursor)
         match frame["type"]:
             case "welcome":
-                self.view.is_loaded = self.view.is_loaded and frame["result"] == "resumed"
+                self.view.begin(frame["result"])
             case "live":
                 self._live.set()
             case _ if "re" in frame:
@@ -244,6 +253,8 @@ class Device:
                 await asyncio.sleep(RETRY_DELAY_S)
 
     async def _load(self) -> None:
+        for contact in (await self.call("GET", "/v1/contacts?limit=256"))["contacts"]:
+            self.view.take_contact(contact)
         more: dict[str, Any] | None = {}
         while more is not None:
             part = await self._ask("chats", limit=_CHATS, **more)
@@ -253,6 +264,8 @@ class Device:
 
     async def _load_chat(self, state: Frame) -> None:
         self.view.take_state(state)
+        pins = await self.call("GET", f"/v1/chats/{state['chat']}/pins")
+        self.view.take_pins(state["chat"], pins["pins"])
         before: dict[str, str] | None = {}
         while before is not None:
             page = await self._ask("history", chat=state["chat"], limit=_PAGE, **before)

@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from tests.model.devices import Device, User
-from tests.model.model import Shown, is_group, shown_marks
+from tests.model.devices import Device, Frame, User
+from tests.model.messages import Shown
 from tests.model.view import View
 
 
-async def fresh(users: Sequence[User]) -> dict[str, dict[str, Shown]]:
-    """User -> chat -> what is shown of it.
+@dataclass
+class Fresh:
+    """What one user is shown."""
+
+    chats: dict[str, Shown] = field(default_factory=dict)
+    contacts: dict[str, str] = field(default_factory=dict)
+    blocks: set[str] = field(default_factory=set)
+    requests: set[str] = field(default_factory=set)
+    """Chats that wait for an answer."""
+    joined: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    """(group, user) -> the events by which that one came in."""
+    wrong: list[str] = field(default_factory=list)
+    """What of it does not fit together."""
+
+
+async def fresh(users: Sequence[User]) -> dict[str, Fresh]:
+    """User -> what is shown.
 
     The receipts of others are their own watermarks: no call tells those of direct chats yet.
     """
-    views, unread, marks = {}, {}, {}
+    found, unread, marks = {}, {}, {}
     for user in users:
-        view = views[user.user] = View(user.user)
-        for state in await _states(user.devices[0]):
+        device, view = user.devices[0], View(user.user)
+        one = found[user.user] = Fresh()
+        for state in await _states(device):
             view.take_state(state)
-            unread[user.user, state["chat"]] = state["unread"]
-            marks[user.user, state["chat"]] = (int(state["received"]), int(state["read"]))
-            for message in await _messages(user.devices[0], state["chat"]):
+            chat = state["chat"]
+            unread[user.user, chat] = state["unread"]
+            marks[user.user, chat] = (int(state["received"]), int(state["read"]))
+            messages = await _messages(device, chat)
+            one.wrong += await _wrong_digest(device, chat, messages)
+            for message in messages:
                 view.take_message(message)
-    shown = {user: view.shown() for user, view in views.items()}
-    for user, chats in shown.items():
-        for chat, row in chats.items():
-            row.unread = 0 if is_group(chat) else unread[user, chat]
-            of_chat = {one: mark for (one, of), mark in marks.items() if of == chat}
-            row.marks = shown_marks(user, chat, of_chat)
-    return shown
+                for come in _come(message):
+                    one.joined.setdefault((chat, come), set()).add(int(message["message"]))
+            view.take_pins(chat, (await device.call("GET", f"/v1/chats/{chat}/pins"))["pins"])
+            if state.get("request"):
+                one.requests.add(chat)
+        for contact in (await device.call("GET", "/v1/contacts?limit=256"))["contacts"]:
+            view.take_contact(contact)
+        blocks = (await device.call("GET", "/v1/blocks?limit=256"))["blocks"]
+        one.chats, one.contacts = view.shown(), view.contacts()
+        one.blocks = {block["user"] for block in blocks}
+    for user_id, one in found.items():
+        for chat, row in one.chats.items():
+            row.unread = unread[user_id, chat]
+            row.marks = {of: mark for (of, in_), mark in marks.items() if in_ == chat}
+    return found
 
 
 async def _states(device: Device) -> list[dict[str, Any]]:
@@ -46,3 +75,24 @@ async def _messages(device: Device, chat: str) -> list[dict[str, Any]]:
         if not page["more_before"]:
             return messages
         query = f"&before={page['first']}"
+
+
+async def _wrong_digest(device: Device, chat: str, messages: Sequence[Frame]) -> list[str]:
+    if not messages:
+        return []
+    edges = f"from={messages[-1]['message']}&to={messages[0]['message']}"
+    digest = await device.call("GET", f"/v1/chats/{chat}/digest?{edges}")
+    hashed = 0
+    for message in messages:
+        text = f"{message['message']}:{message['version']}"
+        hashed ^= int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    wanted = {"count": len(messages), "hash": f"{hashed:016x}"}
+    return [] if digest == wanted else [f"digest of {chat}: expected {wanted}, came {digest}"]
+
+
+def _come(message: Frame) -> list[str]:
+    """Who came into a group by an event. One that begins it names none: all who were there did."""
+    event = message.get("event", {})
+    if event.get("kind") != "joined":
+        return []
+    return event.get("users", [event.get("user")])

@@ -4,7 +4,7 @@ How a new kind extends the model, the views and the rules:
 
 1. `Model` gets what the server said ok to: a method in the past tense (`edited`, `member_removed`),
    and what follows from it in `chats_of`, the one description of what a user is shown. What is
-   shown of a chat is a row of `Shown`.
+   shown of a chat is a row of `Shown` (messages.py); what users are to each other is in people.py.
 2. `View` (view.py) gets the push, as `on_<type>`, and what pages and lists hold of it in
    `take_message` or `take_state`; what it shows of it goes into `View.shown`.
 3. `fresh` (fresh.py) gets what a fresh snapshot over HTTP shows of it, in the same row.
@@ -16,144 +16,73 @@ Everything else stays: `World.settle` compares model, views and fresh snapshots 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-UNREAD_SHOWN = 999
+from tests.model.messages import (
+    Change,
+    Changes,
+    GroupShown,
+    Message,
+    Mine,
+    Shown,
+    is_group,
+    is_of,
+    shown_to,
+    unread,
+)
+from tests.model.people import People
+
+ADMINS = ("admin", "owner")
 
 
 @dataclass(frozen=True)
-class Message:
-    """A message as it is shown."""
+class Member:
+    """One member of a group."""
 
-    message: int
-    sender: str
-    key: str
-    text: str
-    reply_to: int = 0
-    edited: int = 0
-    is_deleted: bool = False
-    reactions: frozenset[tuple[str, str]] = frozenset()
-    """(emoji, user) of those in force."""
-
-    def changed(self, changes: Changes) -> Message:
-        """As it is with these changes."""
-        if changes.deleted or self.is_deleted:
-            return replace(self, text="", edited=0, is_deleted=True, reactions=frozenset())
-        shown = self
-        if changes.edit is not None and changes.edit.version > shown.edited:
-            shown = replace(shown, text=changes.edit.value, edited=changes.edit.version)
-        on = {cell for cell, change in changes.reactions.items() if change.value == "react"}
-        reactions = (shown.reactions - changes.reactions.keys()) | on
-        return replace(shown, reactions=frozenset(reactions))
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change as it was acknowledged: its version decides what is in force."""
-
-    version: int
-    value: str = ""
+    role: str
+    joined: int
+    """The id of the event that says so; until that is known, the first of its millisecond."""
 
 
 @dataclass
-class Changes:
-    """All changes of one message, in any order: of each cell the newest wins, and a deletion for
-    all over all of them.
-    """
+class Group:
+    """A group as its calls have answered."""
 
-    edit: Change | None = None
-    deleted: int = 0
-    hidden_from: set[str] = field(default_factory=set)
-    reactions: dict[tuple[str, str], Change] = field(default_factory=dict)
-    """(emoji, user) -> the newest change: `react` or `unreact`."""
+    name: str
+    from_join: bool
+    members: dict[str, Member] = field(default_factory=dict)
 
-    def apply(self, op: str, change: Change, by: str, *, emoji: str = "", for_: str = "") -> None:
-        """A change that was acknowledged, or pushed."""
-        match op:
-            case "edit":
-                if self.edit is None or self.edit.version < change.version:
-                    self.edit = change
-            case "delete" if for_ == "me":
-                self.hidden_from.add(by)
-            case "delete":
-                self.deleted = max(self.deleted, change.version)
-            case "react" | "unreact":
-                was = self.reactions.get((emoji, by))
-                if was is None or was.version < change.version:
-                    self.reactions[emoji, by] = Change(change.version, op)
-
-
-@dataclass
-class Shown:
-    """One chat as a user sees it."""
-
-    messages: dict[int, Message] = field(default_factory=dict)
-    unread: int = 0
-    marks: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """User -> (received, read), of all who have marked."""
-
-
-def direct_chat(one: str, other: str) -> str:
-    """Both sides derive it."""
-    lower, higher = sorted((int(one), int(other)))
-    return f"d-{lower}-{higher}"
-
-
-def is_group(chat: str) -> bool:
-    """Of a group neither members nor others' watermarks can be compared: who came later was not
-    told of those.
-    """
-    return chat.startswith("g-")
-
-
-def shown_marks(
-    user: str, chat: str, marks: dict[str, tuple[int, int]]
-) -> dict[str, tuple[int, int]]:
-    """The watermarks of a chat that a user is shown: of a group the user's own."""
-    people = {user} if is_group(chat) else set(chat.split("-")[1:])
-    return {one: mark for one, mark in marks.items() if one in people and mark != (0, 0)}
-
-
-def shown_to(
-    user: str, messages: dict[int, Message], changes: dict[int, Changes]
-) -> dict[int, Message]:
-    """The messages of a chat as they are now, without those that the user has deleted."""
-    return {
-        number: message.changed(changes.get(number, Changes()))
-        for number, message in messages.items()
-        if user not in changes.get(number, Changes()).hidden_from
-    }
-
-
-def unread(chat: str, messages: dict[int, Message], user: str, read: int) -> int:
-    """How many messages of others lie above a user's watermark, as it is shown; deleted ones do not
-    count. 0 in groups, where it begins with an event that the model does not know.
-    """
-    if is_group(chat):
-        return 0
-    above = sum(
-        each.sender != user and not each.is_deleted
-        for number, each in messages.items()
-        if number > read
-    )
-    return min(UNREAD_SHOWN, above)
+    @property
+    def owner(self) -> str:
+        return next(user for user, one in self.members.items() if one.role == "owner")
 
 
 class Model:
     """What was acknowledged."""
 
     def __init__(self) -> None:
-        self.groups: dict[str, list[str]] = {}
-        """Group -> its members, the owner first."""
+        self.people = People()
+        self.groups: dict[str, Group] = {}
         self._messages: dict[str, dict[int, Message]] = {}
         self._marks: dict[tuple[str, str], tuple[int, int]] = {}
         self._changes: dict[str, dict[int, Changes]] = {}
-        self.refused: dict[int, str] = {}
-        """Commands that got their `ok` and may be refused: their ids -> whose they are."""
+        self._mine: dict[tuple[str, str], Mine] = {}
+        self._reacted: dict[tuple[str, str], set[int]] = {}
+        self.refused: dict[int, tuple[str, str]] = {}
+        """Commands that got their `ok` and have no effect: their ids -> whose they are, and the
+        code.
+        """
+        self.doubtful: dict[int, str] = {}
+        """Those that may be refused without a difference: their ids -> whose they are."""
+
+    # ---- what was acknowledged -------------------------------------------------------------------
 
     def sent(self, chat: str, message: Message) -> None:
         """A message got its `ok`."""
+        if code := self.refusal(message.sender, chat):
+            self.refused[message.message] = message.sender, code
+            return
         known = self._messages.setdefault(chat, {})
         assert known.get(message.message, message) == message, "one id for two messages"
         same_key = [
@@ -171,7 +100,7 @@ class Model:
 
     def sent_in_vain(self, message: int, user: str) -> None:
         """A message to a user who does not exist got its `ok`."""
-        self.refused[message] = user
+        self.refused[message] = user, "unknown_user"
 
     def changed(
         self, chat: str, message: int, op: str, change: Change, by: str, **more: str
@@ -179,22 +108,107 @@ class Model:
         """A change got its `ok`. It may be refused where the message is deleted for all meanwhile:
         that makes no difference to what is shown.
         """
-        self.refused[change.version] = by
+        if code := self.refusal(by, chat, op, for_me=more.get("for_") == "me"):
+            self.refused[change.version] = by, code
+            return
+        self.doubtful[change.version] = by
         of_chat = self._changes.setdefault(chat, {})
         of_chat.setdefault(message, Changes()).apply(op, change, by, **more)
+        if op == "react":
+            self._reacted.setdefault((chat, by), set()).add(message)
 
-    def messages(self, chat: str) -> dict[int, Message]:
-        """What was acknowledged in a chat, by id."""
-        return self._messages.get(chat, {})
+    def take_events(self, joined: Mapping[tuple[str, str], set[int]]) -> None:
+        """The ids of the events by which users came into groups, as history has them."""
+        for (chat, user), events in joined.items():
+            members = self.groups[chat].members if chat in self.groups else {}
+            if (member := members.get(user)) is not None:
+                for event in events:
+                    if is_of(event, member.joined):
+                        members[user] = replace(member, joined=event)
+
+    def wanted(self, chat: str, user: str, mine: Mine) -> None:
+        """What a user wants of a chat is this now."""
+        self._mine[chat, user] = mine
+
+    def refusal(self, user: str, chat: str, op: str = "send", *, for_me: bool = False) -> str:
+        """Why a command that got its `ok` has no effect; empty: it has one."""
+        if for_me:
+            return ""
+        if is_group(chat):
+            role = self.groups[chat].members[user].role
+            is_lacking = op in {"pin", "unpin"} and role not in ADMINS
+            return "forbidden" if role == "reader" or is_lacking else ""
+        one, other = chat.split("-")[1:]
+        return self.people.refusal(user, other if one == user else one)
+
+    def forget(self, chat: str) -> None:
+        """A group was deleted."""
+        self._messages.pop(chat, None)
+
+    # ---- what follows ----------------------------------------------------------------------------
+
+    def messages(self, chat: str, user: str) -> dict[int, Message]:
+        """What was acknowledged in a chat and this user may see, by id."""
+        group = self.groups.get(chat)
+        messages = self._messages.get(chat, {})
+        if group is None or not group.from_join:
+            return messages
+        since = group.members[user].joined
+        return {number: one for number, one in messages.items() if number >= since}
+
+    def has_deletions(self, chat: str) -> bool:
+        """Whether something was deleted for all there."""
+        return any(one.deleted for one in self._changes.get(chat, {}).values())
 
     def chats_of(self, user: str) -> Iterator[tuple[str, Shown]]:
         """What a user is shown: each chat with a message."""
-        for chat, messages in self._messages.items():
-            if user not in self.groups.get(chat, chat.split("-")[1:]):
+        for chat in self._messages:
+            group = self.groups.get(chat)
+            if user not in (chat.split("-")[1:] if group is None else group.members):
                 continue
             marks = {one: mark for (of, one), mark in self._marks.items() if of == chat}
-            read = marks.get(user, (0, 0))[1]
-            shown = shown_to(user, messages, self._changes.get(chat, {}))
-            if shown:
-                marks = shown_marks(user, chat, marks)
-                yield chat, Shown(shown, unread(chat, shown, user, read), marks)
+            changes = self._changes.get(chat, {})
+            shown = shown_to(user, self.messages(chat, user), changes)
+            if not shown:
+                continue
+            # What came before the user did counts as read.
+            read = max(
+                marks.get(user, (0, 0))[1], 0 if group is None else group.members[user].joined
+            )
+            yield (
+                chat,
+                Shown(
+                    shown,
+                    unread(shown, user, read),
+                    marks,
+                    self._pins(chat, shown),
+                    self._mine.get((chat, user), Mine()),
+                    None if group is None else self._group(group, user),
+                ),
+            )
+
+    def _pins(self, chat: str, shown: Mapping[int, Message]) -> frozenset[int]:
+        return frozenset(
+            number
+            for number, one in self._changes.get(chat, {}).items()
+            if one.pin is not None and one.pin.value == "pin"
+            if number in shown and not shown[number].is_deleted
+        )
+
+    @staticmethod
+    def _group(group: Group, user: str) -> GroupShown:
+        return GroupShown(group.name, group.members[user].role, len(group.members))
+
+    def request(self, chat: str, user: str) -> bool | None:
+        """Whether a chat is a stranger's that waits for an answer; None: it is not known, because a
+        reaction may have come too late.
+        """
+        if is_group(chat) or not self.people.is_request(user, chat):
+            return False
+        if any(one.sender == user for one in self._messages[chat].values()):
+            return False
+        reacted = self._reacted.get((chat, user), set())
+        changes = self._changes.get(chat, {})
+        if any(not changes[number].deleted for number in reacted):
+            return False
+        return None if reacted else True

@@ -1,4 +1,4 @@
-"""Rules of edits, deletions and reactions."""
+"""Rules of edits, deletions, reactions and pins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.model.devices import Device, Frame
-from tests.model.model import Change
+from tests.model.messages import Change, Message, is_group
+from tests.model.model import ADMINS
 from tests.model.rules_messages import TEXT
 from tests.model.world import INDEX, World
 
@@ -23,15 +24,20 @@ class ChangeRules(World):
     @rule(device=INDEX, other=INDEX, which=INDEX, text=TEXT)
     def edit(self, device: int, other: int, which: int, text: str) -> None:
         """A message of mine."""
-        self._change("edit", device, other, which, mine=True, text=text)
+        self._change("edit", device, other, which, text=text)
 
     @rule(device=INDEX, other=INDEX, which=INDEX)
     def delete_for_all(self, device: int, other: int, which: int) -> None:
-        self._change("delete", device, other, which, mine=True, **{"for": "all"})
+        """A message of mine, or in a group where I am an admin."""
+        self._change("delete", device, other, which, **{"for": "all"})
 
     @rule(device=INDEX, other=INDEX, which=INDEX)
     def delete_for_me(self, device: int, other: int, which: int) -> None:
-        self._change("delete", device, other, which, mine=False, **{"for": "me"})
+        self._change("delete", device, other, which, **{"for": "me"})
+
+    @rule(device=INDEX, other=INDEX, which=INDEX, op=st.sampled_from(["pin", "unpin"]))
+    def pin(self, device: int, other: int, which: int, op: str) -> None:
+        self._change(op, device, other, which)
 
     @rule(
         device=INDEX,
@@ -41,15 +47,13 @@ class ChangeRules(World):
         emoji=st.sampled_from(EMOJI),
     )
     def react(self, device: int, other: int, which: int, op: str, emoji: str) -> None:
-        self._change(op, device, other, which, mine=False, emoji=emoji)
+        self._change(op, device, other, which, emoji=emoji)
 
-    def _change(
-        self, op: str, device: int, other: int, which: int, *, mine: bool, **fields: Any
-    ) -> None:
+    def _change(self, op: str, device: int, other: int, which: int, **fields: Any) -> None:
         chosen: Device = self.device(device)
         chat, user = self.chat(chosen, other), self.owner_of(chosen).user
-        message = self.message(chat, which)
-        if message is None or (mine and message.sender != user):
+        message = self.message(chat, user, which)
+        if message is None or not self._may(op, chat, user, message, fields):
             return
         frame = {
             "type": op,
@@ -68,3 +72,10 @@ class ChangeRules(World):
             chosen.send(frame, on_ok)
 
         self.run(say())
+
+    def _may(self, op: str, chat: str, user: str, message: Message, fields: dict[str, Any]) -> bool:
+        """Whether it is a change that a client would offer."""
+        if op == "edit" or fields.get("for") == "all":
+            is_admin = is_group(chat) and self.model.groups[chat].members[user].role in ADMINS
+            return message.sender == user or (op == "delete" and is_admin)
+        return True

@@ -8,7 +8,6 @@ import secrets
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.model.devices import User
 from tests.model.view import View
 from tests.model.world import INDEX, NAMES, World
 
@@ -37,9 +36,11 @@ class LineRules(World):
 
         async def forget() -> None:
             chosen = self.device(device)
-            await chosen.all_acknowledged()
+            user = self.owner_of(chosen)
+            await self.all_told(user)
             await chosen.cut()
-            chosen.cursor, chosen.view = None, View(self.owner_of(chosen).user)
+            view = View(user.user, excused=self.model.refused)
+            chosen.cursor, chosen.view = None, view
             await chosen.load()
 
         self.run(forget())
@@ -50,9 +51,7 @@ class LineRules(World):
 
 
 class LogInRules(World):
-    """Devices come and go. Before a log-in ends its device has got its replies: what became of a
-    command without one is not known.
-    """
+    """Devices come and go."""
 
     @rule(user=INDEX, name=st.sampled_from(NAMES))
     def log_in(self, user: int, name: str) -> None:
@@ -60,7 +59,7 @@ class LogInRules(World):
 
         async def log_in() -> None:
             chosen = self.user(user)
-            await self._all_acknowledged(chosen)
+            await self.all_told(chosen)
             await self.add_device(chosen, name)
 
         self.run(log_in())
@@ -75,7 +74,7 @@ class LogInRules(World):
             others = [each for each in user.devices if each is not chosen]
             if not others:
                 return
-            await self._all_acknowledged(user)
+            await self.all_told(user)
             if by_another:
                 await others[0].call("DELETE", f"/v1/devices/{chosen.name}")
             else:
@@ -97,7 +96,7 @@ class LogInRules(World):
         async def change() -> None:
             chosen = self.device(device)
             user = self.owner_of(chosen)
-            await self._all_acknowledged(user)
+            await self.all_told(user)
             new = f"{secrets.token_hex(8)}"
             body = {"password": user.password, "new_password": new}
             chosen.tokens |= await chosen.call("PUT", "/v1/me/password", json=body)
@@ -110,10 +109,6 @@ class LogInRules(World):
             await chosen.connect()
 
         self.run(change())
-
-    async def _all_acknowledged(self, user: User) -> None:
-        for device in user.devices:
-            await device.all_acknowledged()
 
 
 class RestartRules(World):
@@ -128,3 +123,8 @@ class RestartRules(World):
         """In the middle of whatever it does."""
         groups = self.product.groups
         self.run(self.product.crash_function(groups[group % len(groups)]))
+
+    @rule()
+    def restart_functions(self) -> None:
+        """All of them: what they remembered is gone."""
+        self.run(self.product.restart_functions())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.model.devices import Device, Frame
-from tests.model.model import Message
+from tests.model.messages import Message
 from tests.model.world import INDEX, World
 
 NO_USER = str(2**62)
@@ -58,7 +58,7 @@ class MessageRules(World):
         self, device: Device, to: int, text: str, reply_to: int | None, *, key: str | None = None
     ) -> None:
         chat, sender = self.chat(device, to), self.owner_of(device).user
-        answered = None if reply_to is None else self.message(chat, reply_to)
+        answered = None if reply_to is None else self.message(chat, sender, reply_to)
         key = key or secrets.token_hex(6)
         frame = {"type": "send", "chat": chat, "key": key, "text": text}
         if answered is not None:
@@ -68,7 +68,7 @@ class MessageRules(World):
             number = int(reply["message"])
             known = 0 if answered is None else answered.message
             assert number > known, "a reply that sorts before its message"
-            self.model.sent(chat, Message(number, sender, key, text, known))
+            self.model.sent(chat, Message(number, sender, key, text, known, version=number))
 
         self._say(device, frame, on_ok)
 
@@ -86,8 +86,8 @@ class MarkRules(World):
     def mark(self, device: int, other: int, read: int | None, received: int) -> None:
         chosen = self.device(device)
         chat, user = self.chat(chosen, other), self.owner_of(chosen).user
-        to_received = self.message(chat, received)
-        to_read = None if read is None else self.message(chat, read)
+        to_received = self.message(chat, user, received)
+        to_read = None if read is None else self.message(chat, user, read)
         if to_received is None:
             return
         frame = {"type": "mark", "chat": chat, "received": str(to_received.message)}

@@ -4,16 +4,17 @@ do. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.model.model import (
+from tests.model.messages import (
     Change,
     Changes,
+    GroupShown,
     Message,
+    Mine,
     Shown,
     is_group,
-    shown_marks,
     shown_to,
     unread,
 )
@@ -22,29 +23,64 @@ from tests.model.model import (
 class View:
     """The local view of one device of a user. All may be applied in any order, and again."""
 
-    def __init__(self, user: str) -> None:
+    def __init__(self, user: str, *, excused: Iterable[int] = ()) -> None:
+        """`excused`: commands whose refusal was told before."""
         self.user = user
         self.is_loaded = False
         """False: read chats and history again, after `new` and `reset`."""
+        self.was_reset = False
         self.refused: dict[int, str] = {}
         """Refused commands: id -> code."""
+        self.excused = frozenset(excused)
         self._messages: dict[str, dict[int, Message]] = {}
         self._changes: dict[str, dict[int, Changes]] = {}
         """Of pushes alone; pages hold theirs already."""
+        self._pins: dict[str, frozenset[int]] = {}
+        """As a snapshot has them: what pushes say counts more."""
         self._marks: dict[str, dict[str, tuple[int, int]]] = {}
         self._groups: dict[str, dict[bool, int]] = {}
         """Group -> whether the user is in it -> the newest version that says so."""
+        self._shown_groups: dict[str, tuple[int, GroupShown | None]] = {}
+        self._mine: dict[str, tuple[int, Mine]] = {}
+        """Chat -> version and what the user wants of it; 0: as a snapshot has it."""
+        self._contacts: dict[str, tuple[int, str]] = {}
         self._counted: dict[str, tuple[int, int, int]] = {}
         """Chat -> (read, upto, unread) as the server has counted last."""
 
     # ---- snapshot --------------------------------------------------------------------------------
 
+    def begin(self, result: str) -> None:
+        """A session has begun: what was missed comes, or all is to be read again."""
+        if result == "resumed":
+            return
+        self.is_loaded, self.was_reset = False, self.was_reset or result == "reset"
+        # Of these a snapshot does not say how new it is.
+        self._mine.clear()
+        self._contacts.clear()
+        for of_chat in self._changes.values():
+            for changes in of_chat.values():
+                changes.pin = None
+
     def take_state(self, state: Mapping[str, Any]) -> None:
         """One of the list of chats."""
+        chat = state["chat"]
         if "version" in state:
-            self._member(state["chat"], int(state["version"]), is_in=True)
-        self._mark(state["chat"], self.user, int(state["received"]), int(state["read"]))
-        self._messages.setdefault(state["chat"], {})
+            version = int(state["version"])
+            self._member(chat, version, is_in=True)
+            self._show_group(chat, version, GroupShown.of(state))
+        if chat not in self._mine or not self._mine[chat][0]:
+            self._mine[chat] = 0, Mine.of(state)
+        self._mark(chat, self.user, int(state["received"]), int(state["read"]))
+        self._messages.setdefault(chat, {})
+
+    def take_pins(self, chat: str, pins: Iterable[Mapping[str, Any]]) -> None:
+        """The list of a chat's pins."""
+        self._pins[chat] = frozenset(int(pin["message"]) for pin in pins)
+
+    def take_contact(self, contact: Mapping[str, Any]) -> None:
+        """One of the list of contacts, or of a push: the greater version counts."""
+        told = int(contact["version"]), contact["state"]
+        self._contacts[contact["user"]] = max(self._contacts.get(contact["user"], told), told)
 
     def take_message(self, message: Mapping[str, Any]) -> None:
         """One of a page, or of a push; the events of groups are left out."""
@@ -57,6 +93,7 @@ class View:
             message.get("text", ""),
             int(message.get("reply_to", 0)),
             int(message.get("edited", 0)),
+            int(message.get("version", message["message"])),
             "deleted" in message,
             frozenset(
                 (each["emoji"], user)
@@ -81,14 +118,29 @@ class View:
     def on_message(self, push: Mapping[str, Any]) -> None:
         self.take_message(push)
 
+    def on_contact(self, push: Mapping[str, Any]) -> None:
+        self.take_contact(push)
+
     def on_chat(self, push: Mapping[str, Any]) -> None:
-        """Of a group that the user has come into the history is to be read."""
-        if push["part"] == "mine":
+        """Of a group that the user has come into the history is to be read; what was said in one
+        that is the user's no longer is gone.
+        """
+        chat, version, part = push["chat"], int(push["version"]), push["part"]
+        if part == "mine":
+            self._mine[chat] = max(
+                self._mine.get(chat, (0, Mine())), (version, Mine.of(push)), key=lambda one: one[0]
+            )
             return
-        is_in = push["part"] != "deleted"
-        if is_in and not self._is_in(push["chat"]):
+        is_in = part != "deleted"
+        was_in = self._is_in(chat)
+        self._member(chat, version, is_in=is_in)
+        if part == "group":
+            self._show_group(chat, version, GroupShown.of(push))
+        if is_in and not was_in and self._is_in(chat):
             self.is_loaded = False
-        self._member(push["chat"], int(push["version"]), is_in=is_in)
+        if was_in and not self._is_in(chat):
+            for held in (self._messages, self._changes, self._pins, self._marks, self._counted):
+                held.pop(chat, None)
 
     def on_changed(self, push: Mapping[str, Any]) -> None:
         of_chat = self._changes.setdefault(push["chat"], {})
@@ -120,12 +172,19 @@ class View:
         return {
             chat: Shown(
                 self._shown(chat),
-                unread(chat, self._shown(chat), self.user, self._read(chat)),
-                shown_marks(self.user, chat, self._marks_of(chat)),
+                unread(self._shown(chat), self.user, self._read(chat)),
+                dict(self._marks_of(chat)),
+                self._pinned(chat),
+                self._mine.get(chat, (0, Mine()))[1],
+                self._shown_groups.get(chat, (0, None))[1],
             )
             for chat in self._messages
             if self._shown(chat) and (not is_group(chat) or self._is_in(chat))
         }
+
+    def contacts(self) -> dict[str, str]:
+        """Other user -> state, but for none."""
+        return {user: state for user, (_, state) in self._contacts.items() if state != "none"}
 
     def badges(self) -> dict[str, int]:
         """Unread as `unread` pushes say it, where one came for the newest watermark: the number
@@ -142,16 +201,12 @@ class View:
                 ),
             )
             for chat, (read, upto, count) in self._counted.items()
-            if read == self._read(chat) and not is_group(chat)
+            if read == self._read(chat)
         }
 
     def messages(self, chat: str) -> list[int]:
         """The ids that it shows of a chat, in order."""
         return sorted(self._shown(chat))
-
-    def chats(self) -> list[str]:
-        """The chats that it shows."""
-        return sorted(chat for chat, messages in self._messages.items() if messages)
 
     def _read(self, chat: str) -> int:
         return self._marks_of(chat).get(self.user, (0, 0))[1]
@@ -164,8 +219,26 @@ class View:
         known = self._groups.get(chat, {})
         return known.get(True, 0) > known.get(False, 0)
 
+    def _show_group(self, chat: str, version: int, shown: GroupShown) -> None:
+        if version >= self._shown_groups.get(chat, (0, shown))[0]:
+            self._shown_groups[chat] = version, shown
+
     def _shown(self, chat: str) -> dict[int, Message]:
         return shown_to(self.user, self._messages.get(chat, {}), self._changes.get(chat, {}))
+
+    def _pinned(self, chat: str) -> frozenset[int]:
+        """Of messages that are shown, not deleted for all."""
+        told = {
+            number: one.pin.value == "pin"
+            for number, one in self._changes.get(chat, {}).items()
+            if one.pin is not None
+        }
+        loaded = self._pins.get(chat, frozenset())
+        return frozenset(
+            number
+            for number, message in self._shown(chat).items()
+            if not message.is_deleted and told.get(number, number in loaded)
+        )
 
     def _marks_of(self, chat: str) -> dict[str, tuple[int, int]]:
         return self._marks.setdefault(chat, {})

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.model.devices import Device, User, register
-from tests.model.fresh import fresh
-from tests.model.model import Message, Model, Shown, direct_chat
+from tests.model.fresh import Fresh, fresh
+from tests.model.messages import Message, Shown, direct_chat, is_group
+from tests.model.model import Model
 from tests.support.product import Product
 from tests.support.until import until
 
@@ -58,6 +60,11 @@ class World(RuleBasedStateMachine):
     def user(self, index: int) -> User:
         return self.users[index % len(self.users)]
 
+    def other(self, user: User, index: int) -> User:
+        """One that is not this one."""
+        others = [each for each in self.users if each is not user]
+        return others[index % len(others)]
+
     def device(self, index: int) -> Device:
         """One that is logged in, of any user."""
         devices = [device for user in self.users for device in user.devices]
@@ -70,17 +77,21 @@ class World(RuleBasedStateMachine):
         """One of a device's user: a group, or a direct chat with another user or with oneself."""
         me = self.owner_of(device).user
         chats = [direct_chat(me, user.user) for user in self.users]
-        chats += sorted(chat for chat, members in self.model.groups.items() if me in members)
+        chats += sorted(chat for chat, group in self.model.groups.items() if me in group.members)
         return chats[index % len(chats)]
 
-    def message(self, chat: str, index: int) -> Message | None:
-        """One that was acknowledged in a chat; None: there is none."""
-        messages = sorted(self.model.messages(chat).items())
+    def message(self, chat: str, user: str, index: int) -> Message | None:
+        """One that was acknowledged in a chat and this user may see; None: there is none."""
+        messages = sorted(self.model.messages(chat, user).items())
         return messages[index % len(messages)][1] if messages else None
 
+    # ---- devices ---------------------------------------------------------------------------------
+
     async def add_device(self, user: User, name: str) -> Device:
-        """A new log-in that is live, in place of the older one of this name."""
-        device = Device(self.product, user, name)
+        """A new log-in that is live, in place of the older one of this name. All that the user's
+        devices wait for must have come.
+        """
+        device = Device(self.product, user, name, excused=self.model.refused)
         await device.log_in()
         for older in [each for each in user.devices if each.name == name]:
             user.devices.remove(older)
@@ -90,6 +101,33 @@ class World(RuleBasedStateMachine):
         await device.connect()
         return device
 
+    async def all_told(self, user: User) -> None:
+        """Returns when all that the user's devices have sent has its `ok`, and its refusal where
+        there is one. Before a device loses what it knows: what became of a command without a reply
+        is not known.
+        """
+        for device in user.devices:
+            await device.all_acknowledged()
+        if self._untold(user):
+            for device in user.devices:
+                await device.connect()
+            await until(lambda: not self._untold(user), within_s=SETTLE_S)
+
+    def _untold(self, user: User) -> list[str]:
+        """What a user's devices have not heard of refused commands."""
+        mine = {
+            number: code for number, (of, code) in self.model.refused.items() if of == user.user
+        }
+        return [
+            f"{device.name} of {user.name}: refused {number} should be {code}, is "
+            f"{device.view.refused.get(number)}"
+            for device in user.devices
+            if not device.view.was_reset
+            for number, code in mine.items()
+            if number not in device.view.excused
+            if device.view.refused.get(number) != code
+        ]
+
     # ---- the comparison --------------------------------------------------------------------------
 
     @rule()
@@ -97,9 +135,10 @@ class World(RuleBasedStateMachine):
         """Everything that was sent is acknowledged, and then model, views and fresh snapshots are
         the same.
         """
-        self.run(self._settle())
+        self.run(self.settled())
 
-    async def _settle(self) -> None:
+    async def settled(self) -> None:
+        """See `settle`."""
         for user in self.users:
             for device in user.devices:
                 await device.connect()
@@ -117,22 +156,86 @@ class World(RuleBasedStateMachine):
 
     async def _differences(self) -> list[str]:
         snapshots, found = await fresh(self.users), []
+        for snapshot in snapshots.values():
+            self.model.take_events(snapshot.joined)
         for user in self.users:
             expected = dict(self.model.chats_of(user.user))
-            found += _compare(f"fresh snapshot of {user.name}", expected, snapshots[user.user])
-            refused = {each for each, sender in self.model.refused.items() if sender == user.user}
+            snapshot = snapshots[user.user]
+            found += self._compare(
+                user.user, f"fresh snapshot of {user.name}", expected, snapshot.chats
+            )
+            found += self._differences_of_people(user, snapshot)
+            found += [*self._untold(user), *snapshot.wrong]
+            may_be = {
+                *self.model.refused,
+                *(number for number, of in self.model.doubtful.items() if of == user.user),
+            }
+            # When its user has come into a group a device does not know.
+            of_devices = {
+                chat: replace(row, unread=0) if is_group(chat) else row
+                for chat, row in expected.items()
+            }
             for device in user.devices:
                 name = f"{device.name} of {user.name}"
-                found += _compare(name, expected, device.view.shown())
-                for chat, badge in device.view.badges().items():
-                    if chat in expected and badge != expected[chat].unread:
-                        found.append(
-                            f"{name}, {chat}: unread {badge} by its pushes, not "
-                            f"{expected[chat].unread}"
-                        )
-                if unheard := set(device.view.refused) - refused:
+                shown = {
+                    chat: replace(row, unread=0) if is_group(chat) else row
+                    for chat, row in device.view.shown().items()
+                }
+                found += self._compare(user.user, name, of_devices, shown)
+                found += self._differences_of_badges(device, name, expected)
+                if device.view.contacts() != snapshot.contacts:
+                    found.append(f"{name}: contacts {device.view.contacts()}")
+                if unheard := set(device.view.refused) - may_be:
                     found.append(f"{name}: refused {unheard}, which are not to be")
         return found
+
+    def _differences_of_people(self, user: User, snapshot: Fresh) -> list[str]:
+        people, found = self.model.people, []
+        blocked = {other for me, other in people.blocks if me == user.user}
+        for what, wanted, came in (
+            ("contacts", people.contacts_of(user.user), snapshot.contacts),
+            ("blocks", blocked, snapshot.blocks),
+        ):
+            if wanted != came:
+                found.append(f"fresh {what} of {user.name}: expected {wanted}, came {came}")
+        return found + [
+            f"fresh request of {user.name}: {chat}: {chat in snapshot.requests}"
+            for chat in snapshot.chats
+            if self.model.request(chat, user.user) is (chat not in snapshot.requests)
+        ]
+
+    def _differences_of_badges(
+        self, device: Device, name: str, expected: Mapping[str, Shown]
+    ) -> list[str]:
+        """Of groups a deletion for all is not told as a count."""
+        return [
+            f"{name}, {chat}: unread {badge} by its pushes, not {expected[chat].unread}"
+            for chat, badge in device.view.badges().items()
+            if chat in expected
+            and badge != expected[chat].unread
+            and not (is_group(chat) and self.model.has_deletions(chat))
+        ]
+
+    def _compare(
+        self, user: str, whose: str, expected: Mapping[str, Shown], came: Mapping[str, Shown]
+    ) -> list[str]:
+        rows = [
+            {chat: replace(row, marks=self._told(user, chat, row)) for chat, row in rows.items()}
+            for rows in (expected, came)
+        ]
+        return [
+            f"{whose}, {chat}: expected {rows[0].get(chat)}, came {rows[1].get(chat)}"
+            for chat in sorted(expected.keys() | came.keys())
+            if rows[0].get(chat) != rows[1].get(chat)
+        ]
+
+    def _told(self, user: str, chat: str, row: Shown) -> dict[str, tuple[int, int]]:
+        """The watermarks that can be compared: of a group the user's own, for who came later was
+        not told of the others'; the same where marks were hidden for a time.
+        """
+        is_own = is_group(chat) or self.model.people.may_lack_marks(chat)
+        people = {user} if is_own else set(chat.split("-")[1:])
+        return {one: mark for one, mark in row.marks.items() if one in people and mark != (0, 0)}
 
     def teardown(self) -> None:
         """The last comparison, unless the example has failed before; then all sockets end."""
@@ -146,11 +249,3 @@ class World(RuleBasedStateMachine):
         for user in self.users:
             for device in user.devices:
                 await device.cut()
-
-
-def _compare(whose: str, expected: dict[str, Shown], came: dict[str, Shown]) -> list[str]:
-    return [
-        f"{whose}, {chat}: expected {expected.get(chat)}, came {came.get(chat)}"
-        for chat in sorted(expected.keys() | came.keys())
-        if expected.get(chat) != came.get(chat)
-    ]

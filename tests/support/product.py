@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from backends.settings import Settings
 from backends.signing import SigningKey
 from backends.wiring import Backends
 from functions.runtime.asgi import event_app, http_app
-from functions.runtime.context import use_backends
+from functions.runtime.context import current_context, use_backends
 from functions.triggers import TRIGGERS, OnEvents
 from gateway.app import Gateway
+from schemas.ids import ChatId
 
 PLENTY = 10**9
 TIMEOUT_S = 20.0
@@ -84,6 +86,21 @@ class Product:
         """Ends a source in the middle of whatever it does; what it did not commit comes again."""
         trigger = await self._crash(group)
         await self._start_function(trigger)
+
+    async def restart_functions(self) -> None:
+        """Ends all functions, HTTP ones too, and starts others."""
+        triggers = [await self._crash(group) for group in self.groups]
+        use_backends(self.backends)
+        for trigger in triggers:
+            await self._start_function(trigger)
+
+    async def ask_anew(self, groups: Collection[ChatId]) -> None:
+        """What functions remember of who may what, and of who is in these groups, is asked for
+        again, which they do within 5 s.
+        """
+        context = current_context()
+        await context.policy.look()
+        await context.rosters.of(dict.fromkeys(groups, 0), self.backends.groups, ttl_s=0)
 
     async def _start_gateway(self) -> None:
         self.gateway = Gateway(self.backends, self._settings)
