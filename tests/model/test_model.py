@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.model.machine import Machine
 from tests.support.product import Product
 
-STEPS_OF_ONE = 40
+STEPS_OF_ONE = 100
 FEW = 200
 MANY = 2_000
 
