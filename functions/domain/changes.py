@@ -76,10 +76,10 @@ class Changes:
         """The check of these commands, all of which change a message, and of commands that do not,
         which pass.
 
-        It asks history once, and once for each chat that something is pinned in. The check refuses
-        what may not be done, and remembers what may: it raises Refused unknown_message, forbidden
-        or too_many, and Unavailable when it cannot be told yet. `is_admin`: of the group that the
-        message is in, who may delete what others have written.
+        It asks history once, and before for the pins of each chat that something is pinned in. The
+        check refuses what may not be done, and remembers what may: it raises Refused
+        unknown_message, forbidden or too_many, and Unavailable when it cannot be told yet.
+        `is_admin`: of the group that the message is in, who may delete what others have written.
         """
         held = await self._held(changes)
 
@@ -93,11 +93,12 @@ class Changes:
         places = {_place(command) for command in changes}
         chats = {ChatId(one.chat) for one in changes if one.WhichOneof("body") == "pin"}
         try:
-            messages = await self._chats.find(places)
             pins = {
                 chat: {pin.message: pin.version for pin in await self._chats.pins(chat)}
                 for chat in chats
             }
+            places |= {(chat, message) for chat, pinned in pins.items() for message in pinned}
+            messages = await self._chats.find(places)
         except Unavailable as error:
             self._failed_s = self._clock.elapsed_s()
             return _Held({}, {}, error)
@@ -111,9 +112,8 @@ class Changes:
         if message is None:
             self._check_on_its_way(command, place[1])
             raise Unavailable("history does not hold the message yet")
-        recent = self._recent.get(place) or _Recent()
         for_me = op == "delete" and command.delete.for_me
-        if (message.deleted or recent.deleted) not in {0, command.id} and not for_me:
+        if self._deleted(place, held) not in {0, command.id} and not for_me:
             raise _unknown()
         is_mine = message.sender == command.user and not message.event
         if op == "delete" and is_admin:
@@ -122,7 +122,7 @@ class Changes:
             raise Refused("forbidden", "another user has written the message", field="message")
         match op:
             case "react":
-                _check_reactions(command, message, recent)
+                _check_reactions(command, message, self._recent.get(place) or _Recent())
             case "pin":
                 self._check_pins(command, held)
         self._remember(command, place)
@@ -135,6 +135,13 @@ class Changes:
         ):
             raise _unknown()
 
+    def _deleted(self, place: Place, held: _Held) -> int:
+        """The version of a message's deletion for all; 0: none is known."""
+        message, recent = held.messages.get(place), self._recent.get(place)
+        return (0 if message is None else message.deleted) or (
+            0 if recent is None else recent.deleted
+        )
+
     def _check_pins(self, command: pb.Command, held: _Held) -> None:
         chat, mine = ChatId(command.chat), MessageId(command.pin.message)
         pins = held.pins.get(chat, {})
@@ -143,7 +150,8 @@ class Changes:
         recent = self._recent.get((chat, _OF_CHAT)) or _Recent()
         lately = first_id_at(self._clock.now_ms() - RECENT_MS)
         there = _there(pins, recent.pins, after=lately) | {mine}
-        if len(there) > MAX_PINS:
+        # No list shows the pin of a deleted message, and no user can take it away.
+        if sum(not self._deleted((chat, one), held) for one in there) > MAX_PINS:
             raise Refused("too_many", f"a chat has at most {MAX_PINS} pins", field="message")
 
     def _remember(self, command: pb.Command, place: Place) -> None:

@@ -220,6 +220,24 @@ async def test_both_may_pin_up_to_fifty(talk, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_the_pin_of_a_deleted_message_takes_no_room(talk, monkeypatch, forgets):
+    """It shows nowhere and cannot be taken away; whether the deletion was accepted here or not."""
+    monkeypatch.setattr(changes, "MAX_PINS", 1)
+    first, second = await talk.wrote(), await talk.wrote()
+    await talk.decided(talk.change("pin", first))
+    delete = talk.change("delete", first, user=talk.targets.ALICE)
+    if forgets:
+        await talk.decided(delete)
+        use_backends(None)
+        use_backends(talk.backends)
+        assert await talk.decided(talk.change("unpin", first)) == ["unknown_message"]
+        assert await talk.decided(talk.change("pin", second)) == [""]
+    else:
+        assert await talk.decided(delete, talk.change("pin", second)) == ["", ""]
+    assert await talk.decided(talk.change("pin", await talk.wrote())) == ["too_many"]
+
+
 async def test_a_change_that_overtakes_its_message_waits(talk):
     """Alone in chat-retries, as long as the message is young; then it is decided."""
     text = talk.targets.text()
