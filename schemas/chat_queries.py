@@ -59,7 +59,7 @@ class ChatsQuery(Query, kw_only=True, frozen=True):
 
 
 class MembersQuery(Query, kw_only=True, frozen=True):
-    """A part of the members of a group."""
+    """A part of the members of a chat."""
 
     after: Annotated[str, Meta(max_length=256, description="that of the part before")] | None = None
     limit: Limit = 50

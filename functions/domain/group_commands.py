@@ -46,14 +46,22 @@ class GroupView(NamedTuple):
 
     def told(self, command: pb.Command, users: Sequence[UserId]) -> list[pb.Delivery]:
         """What these members are told of an accepted command."""
-        body, deliver = command.WhichOneof("body"), spec_of(command).deliver
-        if body == "send":
+        deliver = spec_of(command).deliver
+        if command.HasField("send"):
             return _message(command, deliver(command, []), self.roster)
-        if body == "mark" and len(self.roster.members) > MAX_WITH_RECEIPTS:
-            return [deliver(command, [self.member.user])]
-        if body == "mark":
-            return [deliver(command, list(self.roster.members))]
         return [deliver(command, users)]
+
+
+def others_of_mark(command: pb.Command, roster: Roster | None) -> list[UserId]:
+    """Whom a mark in a group may be told besides its user, where both show receipts: the other
+    members of a small group, none of a larger one.
+    """
+    if roster is None or not command.HasField("mark"):
+        return []
+    members = roster.members
+    if len(members) > MAX_WITH_RECEIPTS or command.user not in members:
+        return []
+    return [user for user in members if user != command.user]
 
 
 def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> GroupView:

@@ -1,4 +1,4 @@
-"""Reading chats as one of their people: pages, lists of chats, digests, pins.
+"""Reading chats as one of their people: pages, lists of chats, digests, pins, receipts.
 
 The event target `history` and the HTTP target `chats` share it. It checks membership and limits,
 and cuts what would not fit a client's frame. How an answer travels is for the targets to say.
@@ -11,17 +11,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec import UNSET
 
-from backends.chats import after_of, place_of
+from backends.chats import Pointers, after_of, place_of
 from functions.domain.group_commands import group_part
 from functions.domain.group_events import event_of
-from functions.domain.policy import members_of
+from functions.domain.policy import members_of, verdict_of
 from schemas import chat_pb2 as pb
 from schemas.errors import Malformed
 from schemas.frames import PAGE_BYTES
 from schemas.ids import ChatId, MessageId, UserId, direct_members, time_text, unix_ms_of
 from schemas.kinds.chats import chat_state
 from schemas.kinds.history import history_message
+from schemas.kinds.mark import Receipts, Watermarks
 from schemas.kinds.pins import PinnedMessage, Pins
 
 if TYPE_CHECKING:
@@ -226,6 +228,37 @@ async def read_pins(backends: Backends, user: UserId, chat: ChatId) -> Pins:
             for pin in pins
             if (message := messages.get((chat, pin.message))) is not None and not message.deleted
         ]
+    )
+
+
+async def read_receipts(
+    backends: Backends, user: UserId, chat: ChatId, after: UserId, limit: int
+) -> Receipts:
+    """How far the chat's users with ids above `after` have come, at most `limit` of them, those who
+    show it to this user.
+
+    Raises as `begins_of` does.
+    """
+    await begins_of(backends, user, chat)
+    if (people := direct_members(chat)) is None:
+        members, more = await backends.groups.members(chat, after=after, limit=limit)
+        users = [member.user for member in members]
+    else:
+        rest = [one for one in people if one > after]
+        users, more = rest[:limit], len(rest) > limit
+    relations = await backends.relations.between([(user, one) for one in users if one != user])
+    shown = [
+        one for one in users if one == user or verdict_of(relations[user, one]).shares_receipts
+    ]
+    found = await backends.chats.pointers([(one, chat) for one in shown])
+    nothing = Pointers(MessageId(0), MessageId(0), MessageId(0))
+    return Receipts(
+        receipts=[
+            Watermarks(str(one), str(pointers.received), str(pointers.read))
+            for one in shown
+            for pointers in [found.get((one, chat), nothing)]
+        ],
+        after=str(users[-1]) if more else UNSET,
     )
 
 

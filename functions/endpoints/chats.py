@@ -1,5 +1,5 @@
-"""Chats over HTTP: my chats, pages, digests, pins; the target serves `groups` and `preferences`
-too.
+"""Chats over HTTP: my chats, pages, digests, pins, receipts; the target serves `groups` and
+`preferences` too.
 
 The rules are those of the event function `history`, and so are the objects.
 """
@@ -10,18 +10,33 @@ from typing import TYPE_CHECKING, Final
 
 import functions_framework.aio
 
-from functions.domain.reading import read_digest, read_page, read_pins, read_states
+from functions.domain.reading import (
+    read_digest,
+    read_page,
+    read_pins,
+    read_receipts,
+    read_states,
+)
 from functions.endpoints import groups, preferences
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
 from functions.runtime.router import router_of
 from schemas import costs
-from schemas.chat_queries import ChatsQuery, DigestQuery, MessagesQuery
+from schemas.chat_queries import ChatsQuery, DigestQuery, MembersQuery, MessagesQuery
 from schemas.errors import Malformed
-from schemas.ids import LATEST, MessageId, parse_anchor, parse_chat, parse_id
+from schemas.ids import (
+    LATEST,
+    MessageId,
+    UserId,
+    parse_anchor,
+    parse_chat,
+    parse_id,
+    parse_user,
+)
 from schemas.kinds.chats import ChatList, chats_of
 from schemas.kinds.digest import Digest, digest_of
 from schemas.kinds.history import Page, page_of
+from schemas.kinds.mark import Receipts
 from schemas.kinds.pins import Pins
 from schemas.tokens import Claims
 
@@ -98,6 +113,17 @@ async def get_pins(chat: str, caller: Claims, context: Context) -> Pins:
     return await read_pins(context.backends, caller.user, parse_chat(chat))
 
 
+@endpoint(
+    "GET", "/v1/chats/{chat}/receipts", cost=costs.PAGE, errors=("unknown_chat", "not_member")
+)
+async def get_receipts(
+    chat: str, query: MembersQuery, caller: Claims, context: Context
+) -> Receipts:
+    """How far each user of a chat has received and read it: those who show receipts, while I do."""
+    after = UserId(0) if query.after is None else parse_user(query.after, name="after")
+    return await read_receipts(context.backends, caller.user, parse_chat(chat), after, query.limit)
+
+
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     list_chats,
     groups.create_group,
@@ -113,6 +139,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     get_messages,
     get_digest,
     get_pins,
+    get_receipts,
 )
 _ROUTER: Final = router_of(ENDPOINTS)
 

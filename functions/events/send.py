@@ -15,8 +15,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from backends.telemetry.metrics import count
-from functions.domain.group_commands import GroupView, told_of_event, view_of
-from functions.domain.policy import is_told, members_of
+from functions.domain.group_commands import GroupView, others_of_mark, told_of_event, view_of
+from functions.domain.policy import is_told, members_of, shares_receipts
 from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
@@ -56,8 +56,8 @@ async def decide(
         if not isinstance(others, Refused)
         for other in others
     }
-    verdicts = await context.policy.verdicts(pairs, wait=again)
     in_groups = await _InGroups.of(commands, context, wait=again)
+    verdicts = await context.policy.verdicts(pairs | in_groups.pairs(commands), wait=again)
     changes = [
         command
         for command, others in zip(commands, meant, strict=True)
@@ -137,6 +137,16 @@ class _InGroups(NamedTuple):
             return True
         return False
 
+    def pairs(self, commands: Sequence[pb.Command]) -> set[Pair]:
+        """The users of marks, each with the others that may be told."""
+        if not self.rosters:
+            return set()
+        return {
+            (UserId(command.user), other)
+            for command in commands
+            for other in others_of_mark(command, self.rosters.get(ChatId(command.chat)))
+        }
+
     def roster(self, command: pb.Command) -> Roster | None:
         """None: there is no such group. Raises Unavailable when SQL is, for too long."""
         chat = ChatId(command.chat)
@@ -199,6 +209,8 @@ def _decide(
                 return told_of_event(command, roster), outcome
             view = in_groups.view(command)
             outcome.members, outcome.since = len(view.roster.members), view.member.joined
+            if command.HasField("mark"):
+                return view.told(command, _sharing(command, view.roster, verdicts)), outcome
             # Who does not see a message is not told how it was changed.
             users = view.seeing(changed_message(command) or command.id)
             check(command, is_admin=view.is_admin)
@@ -224,6 +236,15 @@ def _told(
     return [
         other for other in others if is_told(verdicts[UserId(command.user), other], is_mine=is_mine)
     ]
+
+
+def _sharing(
+    command: pb.Command, roster: Roster, verdicts: Mapping[Pair, Verdict | None]
+) -> list[UserId]:
+    """The user of a mark in a group, and those who are told of it. Raises Unavailable."""
+    user = UserId(command.user)
+    others = others_of_mark(command, roster)
+    return [user, *(other for other in others if shares_receipts(verdicts[user, other]))]
 
 
 def _refused(command: pb.Command, code: str) -> list[pb.Delivery]:

@@ -1,4 +1,4 @@
-"""Watermarks: `mark` by a client, `receipt` for all members of the chat.
+"""Watermarks: `mark` by a client, `receipt` for the members of the chat who show receipts.
 
 `persist` then counts what is unread for the reader: schemas/kinds/unread.py.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from schemas import chat_pb2 as pb
 from schemas.costs import ONE
 from schemas.errors import Malformed
-from schemas.frames import Chat, ClientFrame, Id, Ok, Push
+from schemas.frames import Chat, ClientFrame, Id, Ok, Push, ServerFrame
 from schemas.ids import LATEST, MessageId, UserId, parse_id
 from schemas.kinds.kind import CommandSpec, Kind, PushSpec
 from schemas.validation import own_chat
@@ -34,6 +34,23 @@ class Receipt(Push, tag="receipt", kw_only=True):
     user: str
     received: str | UnsetType = UNSET
     read: str | UnsetType = UNSET
+
+
+class Watermarks(Struct, frozen=True):
+    """How far a user has received and read a chat; 0: nothing yet."""
+
+    user: str
+    received: str
+    read: str
+
+
+class Receipts(ServerFrame, tag="receipts", kw_only=True):
+    """Watermarks of a chat's users, by their ids. `after` asks for the next part; absent in the
+    last one. Over HTTP only.
+    """
+
+    receipts: list[Watermarks]
+    after: str | UnsetType = UNSET
 
 
 def _command(frame: Mark, user: UserId, device: str, _text_bytes: int) -> pb.Command:

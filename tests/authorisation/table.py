@@ -262,6 +262,7 @@ CALLS: Final = (
     Operation("GET /v1/chats/{chat}/messages", theirs("unknown_chat"), "chat"),
     Operation("GET /v1/chats/{chat}/digest", theirs("unknown_chat"), "chat", fields=_RANGE),
     Operation("GET /v1/chats/{chat}/pins", theirs("unknown_chat"), "chat"),
+    Operation("GET /v1/chats/{chat}/receipts", theirs("unknown_chat"), "chat"),
     Operation("GET /.well-known/jwks.json", anyone, is_open=True),
     Operation("GET /v1/openapi.json", anyone, is_open=True),
     Operation("GET /v1/docs", anyone, is_open=True),

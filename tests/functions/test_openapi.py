@@ -27,6 +27,7 @@ QUERIES = {
     relations.list_blocks: ("after", "limit"),
     chats.list_chats: ("after", "limit", "archived"),
     groups.list_members: ("after", "limit"),
+    chats.get_receipts: ("after", "limit"),
     chats.get_messages: ("before", "after", "around", "limit"),
     chats.get_digest: ("from", "to"),
 }

@@ -17,7 +17,7 @@ import msgspec
 
 from knchat_client.errors import error_of, error_of_status
 from knchat_client.protocol.errors import ChatError, Refused, Unavailable
-from knchat_client.protocol.frames import PinnedMessage
+from knchat_client.protocol.frames import PinnedMessage, Watermarks
 from knchat_client.protocol.ids import parse_id_or_time, unix_ms_of
 from knchat_client.tokens import Login, TokenStore
 
@@ -62,6 +62,11 @@ class Nothing(msgspec.Struct):
 
 class _Pins(msgspec.Struct):
     pins: list[PinnedMessage]
+
+
+class _Receipts(msgspec.Struct):
+    receipts: list[Watermarks]
+    after: str | None = None
 
 
 class _Problem(msgspec.Struct):
@@ -171,6 +176,17 @@ class Accounts:
     async def pins(self, chat: str) -> Sequence[PinnedMessage]:
         """The pins of a chat, newest first."""
         return (await self.call("GET", f"/v1/chats/{chat}/pins", _Pins)).pins
+
+    async def receipts(self, chat: str) -> Sequence[Watermarks]:
+        """How far the users of a chat have come, part by part."""
+        found: list[Watermarks] = []
+        query = {"limit": "256"}
+        while True:
+            part = await self.call("GET", f"/v1/chats/{chat}/receipts", _Receipts, query=query)
+            found += part.receipts
+            if part.after is None:
+                return found
+            query["after"] = part.after
 
     async def call(
         self,

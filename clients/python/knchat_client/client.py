@@ -346,6 +346,12 @@ class Client:
         """The pins of a chat, newest first."""
         return await self._accounts.pins(chat)
 
+    async def receipts(self, chat: str) -> Sequence[frames.Watermarks]:
+        """How far each user of a chat has received and read it, by their ids: I, and the others who
+        show receipts, while I do.
+        """
+        return await self._accounts.receipts(chat)
+
     async def _change(self, question: frames.ChangeFrame) -> str:
         ok = await self._ask(
             question,

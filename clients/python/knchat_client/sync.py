@@ -115,6 +115,7 @@ class SyncClient:
     pin = _waits_for(Client.pin)
     unpin = _waits_for(Client.unpin)
     pins = _waits_for(Client.pins)
+    receipts = _waits_for(Client.receipts)
     typing = _waits_for(Client.typing)
     watch = _waits_for(Client.watch)
     unwatch = _waits_for(Client.unwatch)

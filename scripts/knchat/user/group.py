@@ -10,6 +10,7 @@ import click
 from knchat.command import group
 from knchat.user import logins
 from knchat.user.history import names_of
+from schemas.ids import time_text, unix_ms_of
 
 if TYPE_CHECKING:
     from knchat_client import Client, Group
@@ -63,14 +64,17 @@ def _run_create(
 @_CHAT
 @logins.options()
 def _run_show(chat: str, kept: logins.Kept) -> int:
-    """A group, and who is in it."""
+    """A group, who is in it, and how far they have read, of those who show receipts."""
 
     async def work(client: Client) -> None:
         _print(await client.group(chat))
         members = await client.members(chat)
+        read = {one.user: int(one.read) for one in await client.receipts(chat)}
         names = await names_of(client, [member.user for member in members])
         for member in members:
-            print(f"{member.role:<7} {names[member.user]}")
+            upto = read.get(member.user, 0)
+            line = f"{member.role:<7} {names[member.user]}"
+            print(f"{line}  read up to {time_text(unix_ms_of(upto))}" if upto else line)
 
     return _act(kept, work)
 

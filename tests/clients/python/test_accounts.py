@@ -210,3 +210,13 @@ async def test_the_pins_of_a_chat(server, make_client):
     server.refuse["/v1/chats/d-1-2/pins"] = JSONResponse({"pins": [pin]})
 
     assert await client.pins("d-1-2") == [frames.PinnedMessage(**pin)]
+
+
+async def test_the_receipts_of_a_chat(server, make_client):
+    """Of all who show them, part by part."""
+    client = await make_client()
+    path = "/v1/chats/g-7/receipts"
+    receipts = [{"user": user, "received": "9", "read": "0"} for user in ("2", "5")]
+    server.refuse[path] = JSONResponse({"receipts": receipts})
+
+    assert await client.receipts("g-7") == [frames.Watermarks(**one) for one in receipts]

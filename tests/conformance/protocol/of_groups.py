@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect, has
+from tests.conformance.protocol.of_messages import RECEIPTS
 from tests.conformance.protocol.server import Server, User
 from tests.conformance.protocol.sockets import Socket
 
@@ -108,6 +109,35 @@ async def a_message_reaches_all_members(at: Server) -> None:
         has(await stranger.hear("refused", key=key), "refused", code="unknown_chat")
         await stranger.refused("history", "unknown_chat", chat=unknown)
         await at.http.refused(GROUP, "unknown_chat", chat=unknown, token=token)
+
+
+@case(once=True)
+async def marks_in_a_group(at: Server) -> None:
+    """`receipt` to members and GET to all, but for who hides receipts: neither is told then."""
+    cem, dan = await at.new_user(), await at.new_user()
+    token, theirs = await at.token(at.ann), await at.token(dan)
+    privacy = await at.http.call("GET /v1/me/privacy", token=theirs)
+    body = {**privacy, "receipts": False}
+    await at.http.call("PUT /v1/me/privacy", token=theirs, body=body)
+    chat = (await made(at, at.ann, cem, dan))["chat"]
+    ann, reader, hider = [await at.connect(user) for user in (at.ann, cem, dan)]
+    ok = await ann.done("send", chat=chat, key=_key(), text="hello, all")
+    for socket, user in ((reader, cem), (hider, dan)):
+        await socket.hear("message", message=ok["message"])
+        await socket.done("mark", chat=chat, read=ok["message"])
+        await socket.hear("receipt", user=user.user, read=ok["message"])
+        has(await socket.hear("unread", chat=chat), "unread", unread=0, read=ok["message"])
+    has(await ann.hear("receipt", user=cem.user), "receipt", chat=chat, read=ok["message"])
+    await ann.silent("receipt", within_s=0.5, user=dan.user)
+    await hider.silent("receipt", within_s=0.1, user=cem.user)
+    mine = {"user": cem.user, "received": ok["message"], "read": ok["message"]}
+    found: list[dict[str, Any]] = []
+    while mine not in found:
+        found = (await at.http.call(RECEIPTS, chat=chat, token=token))["receipts"]
+    users = sorted((at.ann.user, cem.user), key=int)
+    expect("users of the receipts", users, [each["user"] for each in found])
+    found = (await at.http.call(RECEIPTS, chat=chat, token=theirs))["receipts"]
+    expect("users shown to who hides", [dan.user], [each["user"] for each in found])
 
 
 @case()

@@ -10,6 +10,8 @@ from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect, has
 from tests.conformance.protocol.server import Server
 
+RECEIPTS = "GET /v1/chats/{chat}/receipts"
+
 
 def _key() -> str:
     return f"k-{secrets.token_hex(8)}"
@@ -174,6 +176,13 @@ async def marks_are_told_to_both(at: Server) -> None:
     receipt = await ben.hear("receipt", user=at.ann.user, read=ids[2])
     has(receipt, "receipt", received=ids[2])
     has(await ann.hear("unread", read=ids[2]), "unread", unread=0)
+    users = sorted((at.ann.user, at.ben.user), key=int)
+    token, found = await at.token(at.ben), {"receipts": [{}]}
+    mine = {"user": at.ann.user, "received": ids[2], "read": ids[2]}
+    while mine not in found["receipts"]:
+        found = await at.http.call(RECEIPTS, chat=chat, token=token)
+    expect("users of the receipts", users, [each["user"] for each in found["receipts"]])
+    await at.http.refused(RECEIPTS, "unknown_chat", chat="d-5-6", token=token)
 
 
 @case()

@@ -32,6 +32,7 @@ from tests.conformance.protocol.shapes import (
     ROLE,
     SETTINGS,
     TOKENS,
+    WATERMARKS,
     Shape,
     chat,
     flag,
@@ -274,6 +275,9 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /v1/chats/{chat}/messages": Call(200, PAGE, ("before", "after", "around", "limit")),
     "GET /v1/chats/{chat}/digest": Call(200, DIGEST, ("from", "to")),
     "GET /v1/chats/{chat}/pins": Call(200, {"pins": list_of(shaped(PIN))}),
+    "GET /v1/chats/{chat}/receipts": Call(
+        200, {"receipts": list_of(shaped(WATERMARKS)), "after?": text}, _PART
+    ),
     "GET /.well-known/jwks.json": Call(
         200, {"keys": list_of(lambda key: isinstance(key, dict))}, is_open=True
     ),

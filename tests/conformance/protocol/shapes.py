@@ -209,6 +209,7 @@ DEVICE: Final[Shape] = {
     "current": flag,
 }
 PIN: Final[Shape] = {"message": identifier, "by": identifier, "time": moment}
+WATERMARKS: Final[Shape] = {"user": identifier, "received": identifier, "read": identifier}
 MINE: Final[Shape] = {"chat": chat, "version": identifier, **SETTINGS}
 LIMITS: Final[Shape] = {
     "frame_bytes": whole,
@@ -229,6 +230,7 @@ OBJECTS: Final[Mapping[str, Shape]] = {
     "mine": MINE,
     "device": DEVICE,
     "pin": PIN,
+    "watermarks": WATERMARKS,
     "limits": LIMITS,
 }
 """Name -> shape of what frames and answers hold; `run` wants to see each of their fields."""

@@ -489,6 +489,23 @@ class Receipt(Push, tag="receipt", kw_only=True):
     read: str | UnsetType = UNSET
 
 
+class Watermarks(Struct, frozen=True):
+    """How far a user has received and read a chat; 0: nothing yet."""
+
+    user: str
+    received: str
+    read: str
+
+
+class Receipts(ServerFrame, tag="receipts", kw_only=True):
+    """Watermarks of a chat's users, by their ids. `after` asks for the next part; absent in the
+    last one. Over HTTP only.
+    """
+
+    receipts: list[Watermarks]
+    after: str | UnsetType = UNSET
+
+
 # Of schemas/kinds/newer.py.
 
 
