@@ -22,7 +22,9 @@ MAX_WITH_BODY: Final = 1_000
 one.
 """
 MAX_WITH_RECEIPTS: Final = 32
-"""Members up to which each is told how far the others have read."""
+"""Members up to which each is told how far the others have read, and what is unread after a
+deletion.
+"""
 
 
 _FOR_READERS: Final = frozenset({"mark"})

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from backends.chats import Change, HistoryMessage, Operation, Watermark
 from backends.telemetry.metrics import count
+from functions.domain.group_commands import MAX_WITH_RECEIPTS
 from functions.domain.group_events import event_text, key_of
 from functions.domain.records import Writer
 from functions.runtime.context import TIMING
@@ -30,6 +31,7 @@ from schemas.topics import DELIVERIES, HISTORY_GROUPS
 if TYPE_CHECKING:
     from backends.chats import Chats
     from backends.wiring import Backends
+    from functions.domain.rosters import Rosters
     from functions.runtime.context import Context, Timing
 
 log = logging.getLogger(__name__)
@@ -120,12 +122,19 @@ def row_of(command: pb.Command) -> Any:
 
 
 async def keep(
-    outcomes: Iterable[pb.Outcome], writer: Writer, backends: Backends, *, timing: Timing = TIMING
+    outcomes: Iterable[pb.Outcome],
+    writer: Writer,
+    backends: Backends,
+    *,
+    rosters: Rosters | None = None,
+    timing: Timing = TIMING,
 ) -> None:
-    """Writes what was accepted and appends `unread` deliveries for those who have read.
+    """Writes what was accepted and appends `unread` deliveries for those who have read, or of whose
+    unread messages one was deleted.
 
-    An impossible row becomes a dead letter alone. Raises Unavailable when a store or the log does
-    not answer: then everything is done again.
+    `rosters`: tell members of small groups of deletions too. An impossible row becomes a dead
+    letter alone. Raises Unavailable when a store or the log does not answer: then everything is
+    done again.
     """
     rows: dict[str, list[tuple[pb.Outcome, Any]]] = {body: [] for body in KEPT}
     impossible: list[tuple[pb.Outcome, str]] = []
@@ -152,9 +161,12 @@ async def keep(
     }
     read |= {
         (user, change.chat): MessageId(outcome.since)
-        for outcome, change in rows.get("delete", ())
+        for outcome, change in rows["delete"]
         for user in _counting(change)
     }
+    if rosters is not None:
+        deletions = [change for _, change in rows["delete"]]
+        read |= await _counting_in_groups(deletions, rosters, backends)
     if unread := await _unread(read, backends.chats, timing.counts_timeout_s):
         records += writer.deliveries(unread, await backends.reads.partitions(DELIVERIES))
     if records:
@@ -172,6 +184,27 @@ def _counting(change: Change) -> tuple[UserId, ...]:
     if change.op == "hide":
         return (change.user,)
     return tuple(user for user in direct_members(change.chat) or () if user != change.user)
+
+
+async def _counting_in_groups(
+    deletions: Iterable[Change], rosters: Rosters, backends: Backends
+) -> Mapping[tuple[UserId, ChatId], MessageId]:
+    """Members of small groups who may have one unread message less by a deletion for all, and from
+    where their messages count. None of a group whose members are not known now: the next mark
+    counts again.
+    """
+    chats = {
+        change.chat: 0
+        for change in deletions
+        if change.op == "delete" and direct_members(change.chat) is None
+    }
+    found = await rosters.of(chats, backends.groups, wait=False) if chats else {}
+    return {
+        (member.user, chat): member.joined
+        for chat, roster in found.items()
+        if roster is not None and len(roster.members) <= MAX_WITH_RECEIPTS
+        for member in roster.members.values()
+    }
 
 
 async def _write(
@@ -253,4 +286,10 @@ async def persist(outcomes: pb.Outcomes, event: Event, context: Context) -> None
 
     Writes history and chat states.
     """
-    await keep(outcomes.outcomes, Writer("persist", event), context.backends, timing=context.timing)
+    await keep(
+        outcomes.outcomes,
+        Writer("persist", event),
+        context.backends,
+        rosters=context.rosters,
+        timing=context.timing,
+    )

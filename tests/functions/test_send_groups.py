@@ -8,6 +8,7 @@ from backends.groups import Change, Group
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions.domain import group_commands, rosters
+from functions.events import persist
 from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
 from schemas.topics import DELIVERIES, MESSAGES, RETRIES
@@ -235,6 +236,36 @@ async def test_reading_is_counted_from_joining_on(group, event_targets, topics, 
     assert (unread.chat, unread.unread, unread.read, unread.upto) == (
         CHAT, 3, messages[1].id, messages[4].id,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("limit", "users"), [(32, {OWNER, MEMBER, READER}), (2, set())])
+async def test_a_deletion_for_all_is_counted_in_small_groups(
+    group, event_targets, topics, monkeypatch, limit, users
+):
+    """Each member's messages from joining on; the others learn it from the list of chats."""
+    monkeypatch.setattr(persist, "MAX_WITH_RECEIPTS", limit)
+    messages = [event_targets.text(str(n), sender=MEMBER, chat=CHAT) for n in range(3)]
+    await event_targets.post("send", messages)
+    await event_targets.post("persist", await topics.items(MESSAGES))
+    delete = pb.Command(
+        id=event_targets.mint(),
+        user=MEMBER,
+        device="d",
+        key="x",
+        chat=CHAT,
+        delete=pb.Delete(message=messages[1].id),
+    )
+    await event_targets.post("send", [delete])
+    outcomes = await topics.items(MESSAGES)
+    await event_targets.post("persist", [one for one in outcomes if one.command == delete])
+
+    unread = {
+        user: one.unread.unread
+        for one in await topics.items(DELIVERIES)
+        if one.HasField("unread")
+        for user in one.users
+    }
+    assert unread == {user: 0 if user == MEMBER else 2 for user in users}
 
 
 # ---- what is remembered --------------------------------------------------------------------------
