@@ -83,7 +83,10 @@ class ChatView:
             known.version = max(known.version, int(message.version))
             if isinstance(message.deleted, str):
                 known.deleted = max(known.deleted, int(message.deleted))
-            self.unsure.discard(message.message)
+            if _is_behind(known, message):
+                self.unsure.add(message.message)
+            else:
+                self.unsure.discard(message.message)
 
     def apply(self, push: frames.Push) -> None:
         """Takes a message, a change of one, or that there is one; other pushes, and those of other
@@ -119,7 +122,7 @@ class ChatView:
                 cell = push.emoji, push.by
                 change = version, push.op == "unreact"
                 known.reactions[cell] = max(known.reactions.get(cell, (0, False)), change)
-                if known.base is not None and _is_cut(known.base, cell):
+                if known.base is not None and _is_cut(known.base, push.emoji):
                     self.unsure.add(push.message)
             case "pin" | "unpin":
                 return
@@ -173,7 +176,7 @@ def _reactions(base: frames.HistoryMessage, known: _Known) -> list[frames.Reacti
     users = {one.emoji: set(one.users) for one in base.reactions}
     for (emoji, user), (_, gone) in known.reactions.items():
         there = users.setdefault(emoji, set())
-        if _is_cut(base, (emoji, user)):
+        if user not in there and _is_cut(base, emoji):
             continue  # the page does not tell whether it counts this user
         if gone == (user in there):
             counts[emoji] = counts.get(emoji, 0) + (-1 if gone else 1)
@@ -185,9 +188,16 @@ def _reactions(base: frames.HistoryMessage, known: _Known) -> list[frames.Reacti
     ]
 
 
-def _is_cut(base: frames.HistoryMessage, cell: Cell) -> bool:
-    """Whether the page shows not all users of this emoji, and not this one."""
+def _is_cut(base: frames.HistoryMessage, emoji: str) -> bool:
+    """Whether the page shows not all users of this emoji."""
+    return any(one.emoji == emoji and one.count > len(one.users) for one in base.reactions)
+
+
+def _is_behind(known: _Known, page: frames.HistoryMessage) -> bool:
+    """Whether a reaction was pushed that the page does not count, at an emoji of which it does not
+    show all users.
+    """
     return any(
-        one.emoji == cell[0] and one.count > len(one.users) and cell[1] not in one.users
-        for one in base.reactions
+        version > int(page.version) and _is_cut(page, emoji)
+        for (emoji, _), (version, _) in known.reactions.items()
     )

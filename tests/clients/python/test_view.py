@@ -111,9 +111,21 @@ def test_an_emoji_of_more_users_than_are_shown_is_asked_for_again():
     assert view.unsure == {"10"}
     view.apply(changed(30, 10, "unreact", by="0", emoji="👍"))
     assert view.messages[0].reactions == [frames.Reactions("👍", 10, users[1:])]
+    view.load(page(message(10, version="20", reactions=given)))
+    assert view.unsure == {"10"}  # it is older than the last push
     view.load(page(message(10, version="30", reactions=given)))
 
     assert view.unsure == set()
+
+
+def test_a_place_among_the_users_who_are_shown_is_asked_for():
+    """Where one of ten is gone, another one is shown, whom only the server knows."""
+    users = [str(user) for user in range(10)]
+    view = ChatView(CHAT)
+    view.load(page(message(10, reactions=[frames.Reactions("👍", 11, users)])))
+    view.apply(changed(20, 10, "unreact", by="0", emoji="👍"))
+
+    assert view.unsure == {"10"}
 
 
 def shown_after(changes):
