@@ -47,12 +47,14 @@ class Command(_message.Message):
     def __init__(self, id: _Optional[int] = ..., user: _Optional[int] = ..., device: _Optional[str] = ..., key: _Optional[str] = ..., chat: _Optional[str] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., react: _Optional[_Union[React, _Mapping]] = ..., unreact: _Optional[_Union[React, _Mapping]] = ..., pin: _Optional[_Union[Pin, _Mapping]] = ..., unpin: _Optional[_Union[Pin, _Mapping]] = ..., group_event: _Optional[_Union[GroupEvent, _Mapping]] = ...) -> None: ...
 
 class Send(_message.Message):
-    __slots__ = ("text", "reply_to")
+    __slots__ = ("text", "reply_to", "mentions")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    MENTIONS_FIELD_NUMBER: _ClassVar[int]
     text: str
     reply_to: int
-    def __init__(self, text: _Optional[str] = ..., reply_to: _Optional[int] = ...) -> None: ...
+    mentions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, text: _Optional[str] = ..., reply_to: _Optional[int] = ..., mentions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Mark(_message.Message):
     __slots__ = ("received", "read")
@@ -211,16 +213,18 @@ class Receipt(_message.Message):
     def __init__(self, chat: _Optional[str] = ..., user: _Optional[int] = ..., received: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
 
 class Unread(_message.Message):
-    __slots__ = ("chat", "unread", "read", "upto")
+    __slots__ = ("chat", "unread", "read", "upto", "mentions")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     UNREAD_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     UPTO_FIELD_NUMBER: _ClassVar[int]
+    MENTIONS_FIELD_NUMBER: _ClassVar[int]
     chat: str
     unread: int
     read: int
     upto: int
-    def __init__(self, chat: _Optional[str] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., upto: _Optional[int] = ...) -> None: ...
+    mentions: int
+    def __init__(self, chat: _Optional[str] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., upto: _Optional[int] = ..., mentions: _Optional[int] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("chat", "message", "key", "code")
@@ -500,7 +504,7 @@ class ChatStates(_message.Message):
     def __init__(self, chats: _Optional[_Iterable[_Union[ChatState, _Mapping]]] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ChatState(_message.Message):
-    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group", "mine", "request")
+    __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group", "mine", "request", "mentions")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FIELD_NUMBER: _ClassVar[int]
@@ -511,6 +515,7 @@ class ChatState(_message.Message):
     GROUP_FIELD_NUMBER: _ClassVar[int]
     MINE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    MENTIONS_FIELD_NUMBER: _ClassVar[int]
     chat: str
     others: _containers.RepeatedScalarFieldContainer[int]
     newest: int
@@ -521,7 +526,8 @@ class ChatState(_message.Message):
     group: ChatPart
     mine: ChatPart
     request: bool
-    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ..., group: _Optional[_Union[ChatPart, _Mapping]] = ..., mine: _Optional[_Union[ChatPart, _Mapping]] = ..., request: _Optional[bool] = ...) -> None: ...
+    mentions: int
+    def __init__(self, chat: _Optional[str] = ..., others: _Optional[_Iterable[int]] = ..., newest: _Optional[int] = ..., newest_message: _Optional[_Union[HistoryMessage, _Mapping]] = ..., unread: _Optional[int] = ..., read: _Optional[int] = ..., received: _Optional[int] = ..., group: _Optional[_Union[ChatPart, _Mapping]] = ..., mine: _Optional[_Union[ChatPart, _Mapping]] = ..., request: _Optional[bool] = ..., mentions: _Optional[int] = ...) -> None: ...
 
 class Digest(_message.Message):
     __slots__ = ("count", "hash")

@@ -36,8 +36,9 @@ class HistoryMessage:
 
     `version` is its newest edit, deletion or reaction, else its id. `reply_to` 0: none. `event`:
     what a group tells of itself, as JSON; empty: a user's message. `edited` and `deleted` are the
-    versions of the edit that the text is of, and of its deletion for all; 0: none. A deleted
-    message has neither text nor reactions. Reactions are in the order of emoji and users.
+    versions of the edit that the text is of, and of its deletion for all; 0: none. `mentions`: the
+    users whom it names. A deleted message has neither text nor mentions nor reactions. Reactions
+    are in the order of emoji and users.
     """
 
     id: MessageId
@@ -50,6 +51,7 @@ class HistoryMessage:
     event: str = ""
     edited: MessageId = NO_MESSAGE
     deleted: MessageId = NO_MESSAGE
+    mentions: Sequence[UserId] = ()
     reactions: Sequence[Reaction] = ()
 
 
@@ -108,8 +110,9 @@ class Page:
 class ChatState:
     """One chat of one user.
 
-    `unread` counts others' messages above `read`, at most 999, without deleted ones; `upto` is the
-    newest that was looked at, `read` for none. `sent` is the newest of what the user has sent or
+    `unread` counts others' messages above `read`, at most 999, without deleted ones, and `mentions`
+    those of them that name the user; `upto` is the newest that was looked at, `read` for none.
+    `sent` is the newest of what the user has sent or
     reacted with in a direct chat, or any id above 0 where the chat is older than the keeping of it;
     0: nothing.
     """
@@ -122,6 +125,7 @@ class ChatState:
     read: MessageId
     received: MessageId
     sent: MessageId = NO_MESSAGE
+    mentions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

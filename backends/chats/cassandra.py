@@ -53,6 +53,7 @@ from backends.chats.rules import (
     digest_of,
     heads_of,
     mark_rows,
+    mention_rows,
     put_rows,
     within,
 )
@@ -122,11 +123,12 @@ class CassandraChats:
                 row.version,
                 bucket,
             )
-            writes.append(
-                ("put_event", (*values, row.event, row.version))
-                if row.event
-                else ("put", (*values, row.version))
-            )
+            if row.event:
+                writes.append(("put_event", (*values, row.event, row.version)))
+            elif row.mentions:
+                writes.append(("put_mentions", (*values, [*row.mentions], row.version)))
+            else:
+                writes.append(("put", (*values, row.version)))
             if now_s - self._known.get((chat, bucket), float("-inf")) >= KNOWN_BUCKETS_TTL_S:
                 buckets[chat, bucket] = message
         writes += [
@@ -137,6 +139,9 @@ class CassandraChats:
                 writes.append(("list_chat", (user, bucket, chat, message)))
                 writes.append(("list_bucket", (user, bucket, message)))
         writes += [("head", (message, message, chat)) for chat, message in heads_of(sent).items()]
+        for user, chat, message in mention_rows(sent):
+            writes.append(("mention", (user, chat, message, message)))
+            writes.append(("mentioned", (message, message, user, chat)))
         await self._session.write(writes + moves(states))
         self._remember(buckets, now_s)
 
@@ -293,10 +298,14 @@ class CassandraChats:
             strict=False,
         ):
             unread[number] = counted
+        mentions = await self._searches.mentions(
+            user, [(row, row[3] or 0) for row in shown if row[1] > (row[3] or 0)]
+        )
         states = [
             state_of(
                 row,
                 counted,
+                mentions.get(row[0], 0),
                 *messages_of(one for one in sent_rows(found) if user not in (one[HIDDEN] or ())),
             )
             for row, counted, found in zip(shown, unread, messages, strict=False)
@@ -333,9 +342,13 @@ class CassandraChats:
             return []
         [rows] = await self._session.read([("some_states", (within(user), chats))])
         shown = [row for row in rows if row[1]]
+        unread, mentions = await asyncio.gather(
+            self._searches.unread(user, shown),
+            self._searches.mentions(user, [(row, row[3] or 0) for row in shown]),
+        )
         return [
-            state_of(row, counted)
-            for row, counted in zip(shown, await self._searches.unread(user, shown), strict=True)
+            state_of(row, counted, mentions.get(row[0], 0))
+            for row, counted in zip(shown, unread, strict=True)
         ]
 
     async def heads(self, groups: Collection[ChatId]) -> Mapping[ChatId, MessageId]:
@@ -358,11 +371,12 @@ class CassandraChats:
         heads, [rows] = await asyncio.gather(
             self.heads(since), self._session.read([("some_states", (within(user), [*since]))])
         )
-        pointers = {chat: (received, read) for chat, _, received, read, _ in rows}
+        pointers = {row[0]: (row[2], row[3], 0, row[5]) for row in rows}
         states = [
-            (chat, heads.get(chat, MessageId(0)), *pointers.get(chat, (0, 0)), 0) for chat in since
+            (chat, heads.get(chat, MessageId(0)), *pointers.get(chat, (0, 0, 0, 0)))
+            for chat in since
         ]
-        messages, unread = await asyncio.gather(
+        messages, unread, mentions = await asyncio.gather(
             self._session.read(
                 [("message", (chat, bucket_of(newest), newest)) for chat, newest, *_ in states]
             ),
@@ -371,14 +385,18 @@ class CassandraChats:
                     self._searches.group_unread(
                         user, chat, above=max(read or 0, since[chat]), newest=newest
                     )
-                    for chat, newest, _, read, _ in states
+                    for chat, newest, _, read, *_ in states
                 )
+            ),
+            self._searches.mentions(
+                user, [(row, max(row[3] or 0, since[row[0]])) for row in states]
             ),
         )
         return [
             state_of(
                 row,
                 counted,
+                mentions.get(row[0], 0),
                 *messages_of(one for one in sent_rows(found) if user not in (one[HIDDEN] or ())),
             )
             for row, counted, found in zip(states, unread, messages, strict=True)
@@ -435,6 +453,7 @@ class CassandraChats:
             (user, chat): Pointers(*(MessageId(pointer or 0) for pointer in pointers[:3]))
             for user, rows in zip(of_user, found, strict=True)
             for chat, *pointers in rows
+            if any(pointers[:3])  # else the user is only named there
         }
 
     async def read_clock(self, clock: Clock) -> Reading:

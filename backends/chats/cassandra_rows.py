@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from backends.chats import NO_MESSAGE, ChatState, HistoryMessage, Reaction
@@ -16,9 +16,11 @@ from backends.chats.rules import States, as_it_is
 from schemas.ids import ChatId, MessageId, UserId
 
 _COLUMNS: Final = (
-    "id, chat, sender, key, text, reply_to, version, event, edited, deleted, reactions, hidden"
+    "id, chat, sender, key, text, reply_to, version, event, edited, deleted, reactions, hidden, "
+    "mentions"
 )
 SENDER, HIDDEN = 2, 11  # places among them
+_STATE: Final = "SELECT chat, newest, received, read, sent, mentioned FROM {keyspace}.chat_states"
 _OF_BUCKET: Final = "FROM {keyspace}.messages WHERE chat = ? AND bucket = ?"
 
 STATEMENTS: Final = {
@@ -28,6 +30,13 @@ STATEMENTS: Final = {
     "put_event": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
     "bucket, event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " USING TIMESTAMP ?",
+    "put_mentions": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, "
+    "version, bucket, mentions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " USING TIMESTAMP ?",
+    "mention": "INSERT INTO {keyspace}.mentions (user, chat, message) VALUES (?, ?, ?) USING "
+    "TIMESTAMP ?",
+    "mentioned": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET mentioned = ? WHERE user = ? "
+    "AND chat = ?",
     "head": "UPDATE {keyspace}.chat_heads USING TIMESTAMP ? SET newest = ? WHERE chat = ?",
     "heads": "SELECT chat, newest FROM {keyspace}.chat_heads WHERE chat IN ?",
     "put_bucket": "INSERT INTO {keyspace}.chat_buckets (chat, bucket) VALUES (?, ?) USING "
@@ -74,10 +83,11 @@ STATEMENTS: Final = {
     "LIMIT ? ALLOW FILTERING",
     "group_unread": f"SELECT id, sender, event, deleted, hidden {_OF_BUCKET} AND id > ? AND id < ? "
     "LIMIT ?",
-    "states": "SELECT chat, newest, received, read, sent FROM {keyspace}.chat_states "
-    "WHERE user = ? LIMIT ?",
-    "some_states": "SELECT chat, newest, received, read, sent FROM {keyspace}.chat_states "
-    "WHERE user = ? AND chat IN ?",
+    "mentions": "SELECT message FROM {keyspace}.mentions WHERE user = ? AND chat = ? AND message > "
+    "? LIMIT ?",
+    "named": f"SELECT id, deleted, hidden {_OF_BUCKET} AND id IN ?",
+    "states": f"{_STATE} WHERE user = ? LIMIT ?",
+    "some_states": f"{_STATE} WHERE user = ? AND chat IN ?",
     "clock": "SELECT toUnixTimestamp(now()) FROM system.local",
     "version": VERSION_OF,
 }
@@ -130,6 +140,7 @@ def _message(
     deleted: MessageId | None,
     reactions: Mapping[str, int] | None,
     _hidden: object,
+    mentions: Sequence[UserId] | None,
 ) -> HistoryMessage:
     message = HistoryMessage(
         id_,
@@ -142,6 +153,7 @@ def _message(
         event or "",
         edited=edited or NO_MESSAGE,
         deleted=deleted or NO_MESSAGE,
+        mentions=tuple(mentions or ()),
     )
     if not reactions and not deleted:
         return message
@@ -153,10 +165,12 @@ def _message(
 
 
 def state_of(
-    row: Row, counted: tuple[int, int], newest_message: HistoryMessage | None = None
+    row: Row, counted: tuple[int, int], mentions: int, newest_message: HistoryMessage | None = None
 ) -> ChatState:
-    """What a row of `states` holds, with how many are unread and the newest id of those."""
-    chat, newest, received, read, sent = row
+    """What a row of `states` holds, with how many are unread, the newest id of those, and how many
+    of them name the user.
+    """
+    chat, newest, received, read, sent, _ = row
     unread, upto = counted
     return ChatState(
         chat,
@@ -167,4 +181,5 @@ def state_of(
         MessageId(read or 0),
         MessageId(received or 0),
         MessageId(sent or 0),
+        mentions,
     )

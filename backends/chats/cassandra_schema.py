@@ -74,12 +74,25 @@ WITH CLUSTERING ORDER BY (bucket DESC) AND {options}"""
 # The own newest message of the user; absent: none.
 _SENT: Final = "ALTER TABLE {keyspace}.chat_states ADD IF NOT EXISTS sent bigint"
 
+# Whom messages name: with the message, and for each of them, so that they are counted without
+# reading all that is unread. `mentioned` is the newest of them: most chats are not asked.
+_MENTION_COLUMNS: Final = (
+    "ALTER TABLE {keyspace}.messages ADD IF NOT EXISTS mentions frozen<list<bigint>>",
+    "ALTER TABLE {keyspace}.chat_states ADD IF NOT EXISTS mentioned bigint",
+)
+_MENTIONS: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.mentions (
+    user bigint, chat text, message bigint, PRIMARY KEY ((user, chat), message)
+)
+WITH CLUSTERING ORDER BY (message DESC) AND {options}"""
+
 STEPS: Final = (
     (_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),
     (_MESSAGE_COLUMNS, _CHAT_PINS),
     (_CHAT_HEADS, _EVENT),
     (_CHATS_OF_USER, _USER_BUCKETS),
     (_SENT,),
+    (*_MENTION_COLUMNS, _MENTIONS),
 )
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 

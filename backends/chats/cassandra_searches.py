@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,6 +16,8 @@ Row = Sequence[Any]
 BUCKET_MS: Final = 10 * 24 * 3_600_000
 # Rows of a group that are looked at in one request: all that can be shown, and some of one's own.
 MAX_LOOKED_AT: Final = 1_024
+# Messages of one bucket that one request names.
+MAX_NAMED: Final = 100
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
 # up to this.
 MAX_CONCURRENT_BUCKETS: Final = 16
@@ -128,6 +131,34 @@ class Searches:
             else (0, 0)
             for number in range(len(rows))
         ]
+
+    async def mentions(self, user: UserId, states: Sequence[tuple[Row, int]]) -> dict[ChatId, int]:
+        """How many messages above the id beside a state name its user, and are not deleted, at most
+        UNREAD_SHOWN; only of states whose newest one lies above it. Others have none.
+        """
+        asked = [(row[0], above) for row, above in states if (row[5] or 0) > above]
+        found = await self._session.read(
+            [("mentions", (user, chat, above, UNREAD_SHOWN)) for chat, above in asked]
+        )
+        # Of each bucket at once: by their keys, so whatever else is unread costs nothing.
+        named: dict[tuple[ChatId, int], list[int]] = {}
+        for (chat, _), rows in zip(asked, found, strict=True):
+            for (message,) in rows:
+                named.setdefault((chat, bucket_of(message)), []).append(message)
+        counts = Counter[ChatId]()
+        shown = await self._session.read(
+            [
+                ("named", (*place, ids[start : start + MAX_NAMED]))
+                for place, ids in named.items()
+                for start in range(0, len(ids), MAX_NAMED)
+            ]
+        )
+        places = [chat for (chat, _), ids in named.items() for _ in range(0, len(ids), MAX_NAMED)]
+        for chat, rows in zip(places, shown, strict=True):
+            counts[chat] += sum(
+                not deleted and user not in (hidden or ()) for _, deleted, hidden in rows
+            )
+        return dict(counts)
 
     async def group_unread(
         self, user: UserId, chat: ChatId, *, above: int, newest: int

@@ -60,6 +60,16 @@ def put_rows(messages: Iterable[HistoryMessage]) -> tuple[Messages, States]:
     return sent, states
 
 
+def mention_rows(messages: Messages) -> list[tuple[UserId, ChatId, MessageId]]:
+    """Whom messages of others name: user, chat and message, in order."""
+    return sorted(
+        (user, chat, message)
+        for (chat, message), row in messages.items()
+        for user in row.mentions
+        if user != row.sender
+    )
+
+
 def change_rows(changes: Iterable[Change]) -> dict[tuple[ChatId, MessageId], Changed]:
     """What a `change` writes. Raises Malformed for one that no chat can hold."""
     rows: dict[tuple[ChatId, MessageId], Changed] = {}
@@ -102,7 +112,7 @@ def answer_rows(changes: Iterable[Change]) -> States:
 def as_it_is(message: HistoryMessage, reactions: Iterable[Reaction]) -> HistoryMessage:
     """The message with its reactions; without anything when it was deleted for all."""
     if message.deleted:
-        return replace(message, text="", edited=NO_MESSAGE)
+        return replace(message, text="", edited=NO_MESSAGE, mentions=())
     given = tuple(sorted(reactions, key=lambda reaction: (reaction.emoji, reaction.user)))
     return replace(message, reactions=given) if given else message
 
@@ -157,7 +167,7 @@ def _move(
 
 def _members_of(message: HistoryMessage) -> Iterable[UserId]:
     members = direct_members(parse_chat(message.chat))
-    _check_ids(message.sender, message.reply_to)
+    _check_ids(message.sender, message.reply_to, *message.mentions)
     if not 0 < message.id < LATEST or message.version != message.id or not message.sender:
         raise Malformed("a message is put as it was sent, under an id", field="message")
     return members or ()

@@ -40,6 +40,7 @@ from backends.chats.rules import (
     digest_of,
     mark_rows,
     may_have_reactions,
+    mention_rows,
     put_rows,
     within,
 )
@@ -68,7 +69,7 @@ class SqlChats:
         self._sql = Statements(database)
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """All in one transaction of two statements."""
+        """All in one transaction of two statements, or three where users are named."""
         sent, states = put_rows(messages)
         if messages:
             await self._write(sent, states)
@@ -88,11 +89,19 @@ class SqlChats:
             {name: getattr(messages[place], name) for name in SENT_COLUMNS}
             for place in sorted(messages)
         ]
+        for row in message_rows:
+            row["mentions"] = " ".join(map(str, row["mentions"]))
+        named = [
+            {"user": user, "chat": chat, "message": message}
+            for user, chat, message in mention_rows(messages)
+        ]
         state_rows = _state_rows(states)
 
         def work(connection: sa.Connection) -> None:
             if message_rows:
                 connection.execute(self._sql.put_messages, self._database.many(message_rows))
+            if named:
+                connection.execute(self._sql.put_mentions, self._database.many(named))
             if state_rows:
                 connection.execute(self._sql.move_forward, self._database.many(state_rows))
 
@@ -119,6 +128,7 @@ class SqlChats:
                     "edited": row.edited,
                     "deleted": row.deleted,
                     "hidden": bool(row.hidden),
+                    "mentions": "",
                 }
             )
             reactions += [
@@ -176,7 +186,7 @@ class SqlChats:
         self, connection: sa.Connection, rows: Sequence[Sequence[Any]]
     ) -> list[HistoryMessage]:
         """The messages of these rows, with their reactions."""
-        messages = [HistoryMessage(*row) for row in rows]
+        messages = [_message(*row) for row in rows]
         asked = [(message.chat, message.id) for message in messages if may_have_reactions(message)]
         given: dict[tuple[str, int], list[Reaction]] = {}
         if asked:
@@ -343,6 +353,12 @@ class SqlChats:
         """Nothing: the owner of the database closes it, and that waits for our calls."""
 
 
+def _message(*row: Any) -> HistoryMessage:
+    """What a row of MESSAGE_COLUMNS holds, the last of which are its mentions."""
+    *sent, mentions = row
+    return HistoryMessage(*sent, mentions=tuple(UserId(int(user)) for user in mentions.split()))
+
+
 def _state_rows(states: States) -> list[dict[str, Any]]:
     return [
         dict(zip(CHAT_STATES.c.keys(), (*place, *states[place]), strict=True))
@@ -352,5 +368,13 @@ def _state_rows(states: States) -> list[dict[str, Any]]:
 
 def _state(row: sa.Row[Any], newest_message: HistoryMessage | None) -> ChatState:
     return ChatState(
-        row.chat, row.newest, newest_message, row.unread, row.upto, row.read, row.received, row.sent
+        row.chat,
+        row.newest,
+        newest_message,
+        row.unread,
+        row.upto,
+        row.read,
+        row.received,
+        row.sent,
+        row.mentions,
     )

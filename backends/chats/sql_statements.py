@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from backends.chats import HistoryMessage
-from backends.chats.sql_tables import CHAT_STATES, HIDDEN, MESSAGES, PINS, REACTIONS
+from backends.chats.sql_tables import CHAT_STATES, HIDDEN, MENTIONS, MESSAGES, PINS, REACTIONS
 from backends.sql.database import Database
 from schemas.frames import UNREAD_SHOWN
 
@@ -31,9 +31,34 @@ def _shown_to(user: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     )
 
 
-def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
+def _mentions(
+    states: sa.FromClause, user: sa.ColumnElement[int], above: sa.ColumnElement[int]
+) -> sa.ScalarSelect[int]:
+    """Messages of a state's chat above this id that name the user, counted up to UNREAD_SHOWN."""
+    named = (
+        sa.select(sa.literal_column("1"))
+        .join_from(
+            MENTIONS,
+            MESSAGES,
+            sa.and_(MESSAGES.c.chat == MENTIONS.c.chat, MESSAGES.c.id == MENTIONS.c.message),
+        )
+        .where(
+            MENTIONS.c.user == user,
+            MENTIONS.c.chat == states.c.chat,
+            MENTIONS.c.message > above,
+            MESSAGES.c.deleted == 0,
+            _shown_to(user),
+        )
+        .limit(UNREAD_SHOWN)
+        .correlate(states)
+        .subquery()
+    )
+    return sa.select(sa.func.count()).select_from(named).correlate(states).scalar_subquery()
+
+
+def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], ...]:
     """Others' messages above the read pointer, counted up to UNREAD_SHOWN, and only where anything
-    is new; and the newest of them, deleted or not.
+    is new; the newest of them, deleted or not; and how many of them name the user.
 
     One's own messages above it are passed over (6 in a microsecond): only who sends many thousands
     and never reads pays for them.
@@ -64,13 +89,16 @@ def _unread(states: sa.FromClause) -> tuple[sa.ColumnElement[int], sa.ColumnElem
     return (
         sa.case((new, count), else_=0).label("unread"),
         sa.func.coalesce(sa.case((new, upto)), states.c.read).label("upto"),
+        sa.case((new, _mentions(states, states.c.user, states.c.read)), else_=0).label("mentions"),
     )
 
 
 MESSAGE_COLUMNS: Final = [
     MESSAGES.c[name] for name in HistoryMessage.__slots__ if name in MESSAGES.c
 ]
-SENT_COLUMNS: Final = ("chat", "id", "sender", "key", "text", "reply_to", "version", "event")
+SENT_COLUMNS: Final = (
+    *("chat", "id", "sender", "key", "text", "reply_to", "version", "event", "mentions"),
+)
 """The columns of a message as it was sent."""
 _READER: Final[sa.BindParameter[int]] = sa.bindparam("reader", type_=sa.BigInteger)
 _POINTERS: Final = ("user", "chat", "newest", "received", "read")
@@ -154,7 +182,7 @@ class Statements:
         self.put_messages = insert.on_conflict_do_update(
             index_elements=list(MESSAGES.primary_key),
             set_={
-                **{name: new[name] for name in ("sender", "key", "reply_to", "event")},
+                **{name: new[name] for name in ("sender", "key", "reply_to", "event", "mentions")},
                 "text": sa.case((untouched, new.text), else_=there.text),
                 "version": newest(new, "version"),
             },
@@ -174,6 +202,8 @@ class Statements:
                 "hidden": sa.or_(there.hidden, new.hidden),
             },
         )
+        insert = database.insert_many(MENTIONS)
+        self.put_mentions = insert.on_conflict_do_nothing(index_elements=list(MENTIONS.primary_key))
         self.change_cells = {table: _newest_of(database, table) for table in (REACTIONS, PINS)}
         insert = database.insert_many(HIDDEN)
         self.hide = insert.on_conflict_do_update(
@@ -311,6 +341,7 @@ def _group_states(groups: sa.FromClause) -> sa.Select[*tuple[Any, ...]]:
         sa.literal(0).label("sent"),
         count.label("unread"),
         sa.func.coalesce(upto, state.c.read).label("upto"),
+        _mentions(state, user, state.c.since).label("mentions"),
         *(column.label(f"message_{column.name}") for column in MESSAGE_COLUMNS),
     ).outerjoin_from(
         state,

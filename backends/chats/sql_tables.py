@@ -27,11 +27,23 @@ MESSAGES: Final = sa.Table(
     sa.Column("edited", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("deleted", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("hidden", sa.Boolean, nullable=False, server_default=sa.false()),
+    # The ids of the users whom it names, with spaces between.
+    sa.Column("mentions", sa.Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 """`sender` 0: what has changed the message is there before it. `hidden`: there are rows of HIDDEN,
 else they need not be looked for.
 """
+
+# A row for each user whom a message of another one names: they are counted where many are unread.
+MENTIONS: Final = sa.Table(
+    "mentions",
+    METADATA,
+    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("chat", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
 
 # A row for each user's each emoji, also when it was taken away: the newest version wins.
 REACTIONS: Final = sa.Table(

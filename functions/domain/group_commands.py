@@ -71,7 +71,7 @@ def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> 
 
     `roster` None: there is no such group. Raises Refused: unknown_chat to strangers, not_member to
     who was in it, forbidden to who lacks the role, unknown_message for what was there before the
-    user.
+    user, unknown_user for a mention of who is no member.
     """
     user = UserId(command.user)
     member = None if roster is None else roster.members.get(user)
@@ -86,6 +86,8 @@ def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> 
         raise Refused("forbidden", "you may read this group, not write to it", field="chat")
     if body in _FOR_ADMINS and not view.is_admin:
         raise Refused("forbidden", "only admins and the owner may pin", field="chat")
+    if not roster.members.keys() >= set(command.send.mentions):
+        raise Refused("unknown_user", "a message names members of its chat", field="mentions")
     message = changed_message(command)
     if message and roster.group.history == "from_join" and message < member.joined:
         raise Refused("unknown_message", "no such message", field="message")

@@ -303,6 +303,7 @@ def _message(item: HistoryMessage) -> pb.HistoryMessage:
         message.event.CopyFrom(event_of(item.event))
     else:
         message.body.text, message.body.reply_to = item.text, item.reply_to
+        message.body.mentions.extend(item.mentions)
     return pb.HistoryMessage(
         message=message,
         version=item.version,
@@ -359,5 +360,6 @@ def _state(
         unread=state.unread,
         read=state.read,
         received=state.received,
+        mentions=state.mentions,
         request=request,
     )

@@ -61,6 +61,7 @@ def _message(command: pb.Command) -> HistoryMessage:
         text=command.send.text,
         reply_to=MessageId(command.send.reply_to),
         version=message_id,
+        mentions=tuple(map(UserId, command.send.mentions)),
     )
 
 
@@ -253,7 +254,11 @@ async def _unread(
             pb.Delivery(
                 users=[user],
                 unread=pb.Unread(
-                    chat=state.chat, unread=state.unread, read=state.read, upto=state.upto
+                    chat=state.chat,
+                    unread=state.unread,
+                    mentions=state.mentions,
+                    read=state.read,
+                    upto=state.upto,
                 ),
             )
             for state in states

@@ -21,8 +21,9 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
     limit: Limit = 50
 
 
-class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
+class ChatState(Struct, kw_only=True, frozen=True):
+    """One of the user's chats: its newest id, the watermarks, how many messages are unread, and how
+    many of them name the user: 0 by a server that does not count them.
 
     `request`: a stranger has begun it, and this user has not answered.
     name, avatar, members, role and version are those of a group. The last four are what the user
@@ -35,8 +36,9 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     unread: int
     read: str
     received: str
+    mentions: int = 0
     others: list[str] | UnsetType = UNSET
-    request: bool = False
+    request: bool | UnsetType = UNSET
     newest_message: HistoryMessage | UnsetType = UNSET
     name: str | UnsetType = UNSET
     avatar: str | UnsetType = UNSET
@@ -74,8 +76,9 @@ def chat_state(state: pb.ChatState) -> ChatState:
         unread=state.unread,
         read=str(state.read),
         received=str(state.received),
+        mentions=state.mentions,
         others=[str(other) for other in state.others] if direct else UNSET,
-        request=state.request,
+        request=state.request or UNSET,
         newest_message=history_message(state.newest_message)
         if state.HasField("newest_message")
         else UNSET,

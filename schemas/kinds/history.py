@@ -50,6 +50,7 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     reactions: list[Reactions]
     text: str | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
     edited: str | UnsetType = UNSET
     deleted: str | UnsetType = UNSET
     event: GroupEvent | UnsetType = UNSET
@@ -98,6 +99,7 @@ def history_message(item: pb.HistoryMessage) -> HistoryMessage:
         ],
         text=message.body.text or UNSET,
         reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
+        mentions=[str(user) for user in message.body.mentions] or UNSET,
         edited=str(item.edited) if item.edited else UNSET,
         deleted=str(item.deleted) if item.deleted else UNSET,
         event=UNSET if message.body.text else group_event(message),

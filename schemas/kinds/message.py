@@ -17,6 +17,7 @@ from schemas.ids import (
     MessageId,
     UserId,
     direct_chat,
+    direct_members,
     parse_id,
     parse_user,
     time_text,
@@ -25,9 +26,13 @@ from schemas.ids import (
 from schemas.kinds.kind import CommandSpec, Kind, PushSpec
 from schemas.validation import check_fits, own_chat
 
+MAX_MENTIONS: Final = 32
+
 
 class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
-    """A message: exactly one of chat and to, exactly one of text and file."""
+    """A message: exactly one of chat and to, exactly one of text and file. `mentions`: members of
+    the chat whom it names, at most 32.
+    """
 
     key: Key
     chat: Chat | UnsetType = UNSET
@@ -35,6 +40,7 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
     text: str | UnsetType = UNSET
     file: str | UnsetType = UNSET
     reply_to: Id | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
 
 
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -60,6 +66,7 @@ class Message(Push, tag="message", kw_only=True):
     key: str
     text: str | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
     device: str | UnsetType = UNSET
     event: GroupEvent | UnsetType = UNSET
 
@@ -102,6 +109,17 @@ def _chat_of(frame: Send, user: UserId) -> ChatId:
     return own_chat(frame.chat, user)
 
 
+def _mentions(texts: Sequence[str], chat: ChatId) -> list[UserId]:
+    """The users, each once; whether they are in a group `send` knows. Raises Malformed."""
+    users = sorted({parse_user(text, name="mentions") for text in texts})
+    members = direct_members(chat)
+    if len(texts) > MAX_MENTIONS:
+        raise Malformed(f"a message names at most {MAX_MENTIONS} users", field="mentions")
+    if members is not None and not set(users) <= set(members):
+        raise Malformed("a message names members of its chat", field="mentions")
+    return users
+
+
 def _command(frame: Send, user: UserId, device: str, text_bytes: int) -> pb.Command:
     command = pb.Command(user=user, device=device, key=frame.key, chat=_chat_of(frame, user))
     if not isinstance(frame.file, UnsetType):
@@ -112,6 +130,8 @@ def _command(frame: Send, user: UserId, device: str, text_bytes: int) -> pb.Comm
     command.send.text = frame.text
     if not isinstance(frame.reply_to, UnsetType):
         command.send.reply_to = parse_id(frame.reply_to, name="reply_to")
+    if not isinstance(frame.mentions, UnsetType):
+        command.send.mentions.extend(_mentions(frame.mentions, ChatId(command.chat)))
     return command
 
 
@@ -126,6 +146,10 @@ def _ok(_command: pb.Command, message_id: MessageId, duplicate: bool) -> Ok:
 def _check(send: pb.Send) -> None:
     if send.reply_to > LATEST:
         raise Malformed("a message id is too large", field="send")
+    if send.mentions and (
+        len(send.mentions) > MAX_MENTIONS or not all(0 < user <= LATEST for user in send.mentions)
+    ):
+        raise Malformed("mentions are too many, or no users", field="send")
     check_kept_text(send.text)
 
 
@@ -166,6 +190,7 @@ def _push(message: pb.Message, user: int) -> Message:
         key=message.key,
         text=text or UNSET,
         reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
+        mentions=[str(named) for named in message.body.mentions] or UNSET,
         device=message.device if message.sender == user else UNSET,
         event=UNSET if text else group_event(message),
     )

@@ -9,16 +9,18 @@ from schemas.frames import Push
 from schemas.kinds.kind import Kind, PushSpec
 
 
-class Unread(Push, tag="unread", kw_only=True):
+class Unread(Push, tag="unread", kw_only=True, omit_defaults=False):
     """How many messages lie above the user's read watermark; 999 means 999 or more.
 
-    `upto`: the newest message that was counted.
+    `mentions`: how many of them name the user; 0 by a server that does not count them. `upto`: the
+    newest message that was counted.
     """
 
     chat: str
     unread: int
     read: str
     upto: str
+    mentions: int = 0
 
 
 def _push(unread: pb.Unread, _user: int) -> Unread:
@@ -27,6 +29,7 @@ def _push(unread: pb.Unread, _user: int) -> Unread:
         unread=unread.unread,
         read=str(unread.read),
         upto=str(unread.upto or unread.read),
+        mentions=unread.mentions,
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,9 +45,9 @@ WRITES = st.lists(
 async def write(chats, pair, writes):
     """The writes in this order; neighbours of one kind in one call."""
     puts = [
-        pair.message(
-            NOW + number,
-            sender=pair.anna if number % 2 else pair.ben,
+        replace(
+            pair.message(NOW + number, sender=pair.anna if number % 2 else pair.ben),
+            mentions=((), (pair.ben,), (pair.anna, pair.ben))[number % 3],
         )
         for kind, number, _ in writes
         if kind == "put"
@@ -79,7 +80,7 @@ async def everything(chats, pair):
     def shown(m):
         return (
             *(m.id, m.sender == pair.anna, m.key, m.text, m.reply_to, m.version),
-            *(m.edited, m.deleted),
+            *(m.edited, m.deleted, [user == pair.anna for user in m.mentions]),
             [(r.emoji, r.user == pair.anna, r.version) for r in m.reactions],
         )
 
@@ -93,7 +94,7 @@ async def everything(chats, pair):
         [
             [
                 (
-                    *(s.newest, s.unread, s.upto, s.read, s.received),
+                    *(s.newest, s.unread, s.mentions, s.upto, s.read, s.received),
                     s.newest_message and shown(s.newest_message),
                 )
                 for s in states

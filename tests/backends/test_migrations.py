@@ -59,6 +59,7 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "owners",
         "pending_commands",
         "privacy",
+        "mentions",
         "messages",
         "reactions",
         "hidden_messages",
@@ -315,3 +316,6 @@ async def _check_messages(chats):
     await chats.change([Change("edit", chat, 7, 9, 1, "new"), Change("react", chat, 7, 8, 2, "👍")])
     changed = (await chats.find([place]))[place]
     assert (changed.text, changed.version, len(changed.reactions)) == ("new", 9, 1)
+    await chats.put([HistoryMessage(10, chat, 1, "k2", "you", 0, 10, mentions=(2,))])
+    [state] = await chats.unread(2, [chat])
+    assert (state.unread, state.mentions) == (2, 1)

@@ -223,6 +223,19 @@ async def test_a_field_that_a_query_does_not_have_is_ignored(ann, talk):
     assert answer.status_code == 200
 
 
+async def test_mentions_are_in_pages_and_lists(ann, bob, talk, event_targets):
+    """Whom a message names, and how many unread ones name the caller."""
+    chat, ids = talk
+    command = event_targets.text("Bob!", id=ids[-1] + 1, sender=int(ann.user), chat=chat)
+    command.send.mentions.append(int(bob.user))
+    await event_targets.post("persist", [pb.Outcome(command=command)])
+    [message] = (await bob.get(f"/v1/chats/{chat}/messages", limit=1)).json()["messages"]
+    states = [(await caller.get("/v1/chats")).json()["chats"][0] for caller in (ann, bob)]
+
+    assert message["mentions"] == [bob.user]
+    assert [(state["unread"], state["mentions"]) for state in states] == [(6, 0), (7, 1)]
+
+
 async def test_pins_newest_first_without_deleted_messages(ann, bob, talk, event_targets):
     """By whom and when; strangers do not see them."""
     chat, ids = talk

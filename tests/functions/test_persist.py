@@ -98,6 +98,18 @@ async def test_a_read_mark_tells_the_reader_what_is_unread(backends, event_targe
     assert (state.read, state.received, state.unread) == (said[1].id, said[1].id, 3)
 
 
+async def test_a_read_mark_tells_how_many_name_the_reader(event_targets, topics):
+    """Of those that are unread still."""
+    said = [event_targets.text(f"number {n}") for n in range(3)]
+    for command in said[1:]:
+        command.send.mentions.extend([event_targets.ALICE, event_targets.BOB])
+    mark = event_targets.mark(user=event_targets.BOB, read=said[1].id)
+    await event_targets.post("persist", accepted(*said, mark))
+
+    [told] = await topics.items(DELIVERIES)
+    assert (told.unread.unread, told.unread.mentions) == (1, 1)
+
+
 async def test_a_received_mark_changes_no_count(backends, event_targets, topics):
     """Received moves, read does not, and no count is told."""
     said = event_targets.text()

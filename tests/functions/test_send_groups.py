@@ -110,6 +110,25 @@ async def test_admins_delete_and_pin_what_others_have_written(
     assert await became(MEMBER, delete=delete) == ""
 
 
+async def test_a_message_names_members(group, event_targets, topics, backends, change):
+    """Those who are by now, whatever `send` knew a moment ago; others are refused."""
+    await event_targets.post("send", [event_targets.text("hi", sender=OWNER, chat=CHAT)])
+    await backends.groups.add(CHAT, [STRANGER], change(OWNER))
+    named = event_targets.text("you", sender=OWNER, chat=CHAT)
+    named.send.mentions.extend([READER, STRANGER])
+    former = event_targets.text("and you", sender=OWNER, chat=CHAT)
+    former.send.mentions.extend([MEMBER, FORMER])
+    await event_targets.post("send", [named, former])
+    await event_targets.post("persist", await topics.items(MESSAGES))
+
+    outcomes = {one.command.id: one.refused for one in await topics.items(MESSAGES)}
+    assert (outcomes[named.id], outcomes[former.id]) == ("", "unknown_user")
+    page = await backends.chats.page(CHAT, direction="before", anchor=1 << 62, limit=1)
+    assert page.messages[0].mentions == (READER, STRANGER)
+    [state] = await backends.chats.group_states(READER, {CHAT: 0})
+    assert (state.unread, state.mentions) == (2, 1)
+
+
 async def test_a_group_that_is_none_is_unknown(people, event_targets, topics):
     """And the direct chats of the same batch go on."""
     await event_targets.post("send", [event_targets.text(chat="g-1"), event_targets.text("hello")])

@@ -79,6 +79,14 @@ def test_a_key_is_sent_once(knchat, people):
     assert seen(knchat, ann, "rent")["reply_to"] == "7"
 
 
+def test_a_member_of_the_chat_is_named(knchat, people):
+    """By name; who is in no chat with me cannot be."""
+    ann, ben = people
+    assert knchat("send", ann, "Ann!", "--mention", ann, "--mention", ben).code == exits.OK
+
+    assert len(seen(knchat, ann, "Ann!")["mentions"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -87,6 +95,7 @@ def test_a_key_is_sent_once(knchat, people):
         (["9", "hi"], exits.FAILED, "(unknown_user)"),
         (["--chat", "d-1-2", "hi"], exits.FAILED, "(unknown_chat)"),
         (["--chat", "x", "hi"], exits.USAGE, "(malformed)"),
+        (["--chat", "g-5", "hi", "--mention", "unregistered"], exits.FAILED, "(unknown_user)"),
         (["--to", "ann", "--chat", "x", "hi"], exits.USAGE, "not allowed with"),
         (["hi"], exits.USAGE, "nothing to send"),
         ([], exits.USAGE, "'[NAME] TEXT'"),

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functions.domain.reading import EMOJI_SHOWN, USERS_SHOWN
 from schemas import chat_pb2 as pb
 from schemas import frames
 from schemas.codec import CODECS
-from schemas.commands import content_hash, query_of
+from schemas.commands import check_command, content_hash, query_of
 from schemas.deliveries import push_of
 from schemas.errors import Malformed, Refused
 from schemas.ids import LATEST, first_id_at
@@ -52,6 +53,20 @@ def test_a_send_becomes_a_command():
     assert command(send(to=frames.UNSET, chat=CHAT, reply_to="7")) == expected
 
 
+def test_a_send_names_members_of_its_chat():
+    """Each once, in order; of a group any user, since its members are known later."""
+    named = command(send(mentions=[str(BOB), str(ALICE), str(BOB)]))
+    group = command(send(to=frames.UNSET, chat="g-9", mentions=[str(CAROL)]))
+
+    assert list(named.send.mentions) == [ALICE, BOB]
+    assert list(group.send.mentions) == [CAROL]
+    for mentions in ([0], [LATEST + 1], [ALICE] * 33):
+        with pytest.raises(Malformed):
+            check_command(
+                pb.Command(id=1, user=ALICE, chat=CHAT, send=pb.Send(text="x", mentions=mentions))
+            )
+
+
 def test_a_notebook_is_a_chat_with_oneself():
     """Writing to oneself is allowed."""
     assert command(send(to=str(ALICE))).chat == f"d-{ALICE}-{ALICE}"
@@ -72,6 +87,10 @@ def test_a_notebook_is_a_chat_with_oneself():
         ({"text": "\ud83d"}, "malformed", "text"),
         ({"file": "5"}, "malformed", "file"),
         ({"reply_to": str(LATEST + 1)}, "malformed", "reply_to"),
+        ({"mentions": ["0"]}, "malformed", "mentions"),
+        ({"mentions": ["x"]}, "malformed", "mentions"),
+        ({"mentions": [str(CAROL)]}, "malformed", "mentions"),
+        ({"mentions": [str(BOB)] * 33}, "malformed", "mentions"),
     ],
 )
 def test_a_send_is_refused(fields, code, field):
@@ -134,10 +153,15 @@ def test_a_key_with_other_content_is_noticed():
         command(send()),
         command_of(send(key="k-2", chat=CHAT, to=frames.UNSET), user=ALICE, device="phone"),
     ]
-    others = [send(text="ho"), send(reply_to="1"), send(to=str(CAROL))]
+    others = [
+        send(text="ho"),
+        send(reply_to="1"),
+        send(to=str(CAROL)),
+        send(mentions=[str(BOB)]),
+    ]
 
     assert len({content_hash(one) for one in same}) == 1
-    assert len({content_hash(one) for one in [same[0], *map(command, others)]}) == 4
+    assert len({content_hash(one) for one in [same[0], *map(command, others)]}) == 5
     assert len(content_hash(same[0])) == 8
     assert content_hash(command(Mark(chat=CHAT, read="1"))) != content_hash(same[0])
 
@@ -209,6 +233,7 @@ def test_a_question_is_refused(frame, code, field):
     assert (refusal.value.code, refusal.value.field) == (code, field)
 
 
+LONGEST_EMOJI = 35
 # What JSON makes longer, by how much, and characters of each length in UTF-8.
 LONG_TEXT = st.lists(
     st.tuples(st.sampled_from('\x01\x1f\n"\\a\x7fé€😀\u2028'), st.integers(1, 33_000)),
@@ -234,11 +259,15 @@ def test_a_text_that_is_taken_fits_every_recipients_frame(text, text_bytes):
         device=sent.device,
         body=sent.send,
     )
+    users = range(LATEST - 32, LATEST)
+    body.body.mentions.extend(users)
     push = push_of(pb.Delivery(users=[ALICE], message=body), ALICE)
     push.n, push.cursor, push.re = 2**53, "c" * 256, 2**53
-    page = page_of(
-        pb.Page(chat=body.chat, messages=[pb.HistoryMessage(message=body, version=LATEST)])
-    )
+    reactions = [
+        pb.Reactions(emoji="x" * LONGEST_EMOJI, count=10_000, users=users[:USERS_SHOWN])
+    ] * EMOJI_SHOWN
+    shown = pb.HistoryMessage(message=body, version=LATEST, edited=LATEST, reactions=reactions)
+    page = page_of(pb.Page(chat=body.chat, messages=[shown]))
     for codec in CODECS.values():
         assert len(codec.encode(push)) <= frames.FRAME_BYTES
         assert len(codec.encode(page)) <= frames.PAGE_BYTES

@@ -84,6 +84,8 @@ def test_the_other_pushes():
     assert push_of(DELIVERIES["unread"], BOB) == Unread(
         chat=CHAT, unread=999, read=str(MESSAGE - 1), upto=str(MESSAGE)
     )
+    counted = pb.Unread(chat=CHAT, unread=3, mentions=2, read=MESSAGE)
+    assert push_of(pb.Delivery(unread=counted), BOB).mentions == 2
     assert push_of(DELIVERIES["refused"], ALICE) == Refused(
         chat=CHAT, message=message, key="k-1", code="forbidden"
     )

@@ -65,6 +65,7 @@ INCOMING = st.one_of(
         text=unset_or(VALID_TEXT),
         file=unset_or(IDS),
         reply_to=unset_or(IDS),
+        mentions=unset_or(st.lists(IDS, max_size=3)),
     ),
     st.builds(Edit, chat=st.just("g-1"), id=NUMBER, message=IDS, key=KEYS, text=VALID_TEXT),
     st.builds(
@@ -116,6 +117,7 @@ ITEM = HistoryMessage(
     version="9",
     reactions=[Reactions("👋", 1, ["2"])],
     text="hi",
+    mentions=["2"],
     edited="9",
     deleted="9",
 )
@@ -157,6 +159,7 @@ OUTGOING = [
         key="k",
         text="hé",
         reply_to="8",
+        mentions=["2", "3"],
         device="d",
     ),
     Changed(
@@ -220,7 +223,7 @@ OUTGOING = [
     Refused(n=3, cursor="c", chat="d-1-2", message="9", key="k", code="forbidden"),
     Failed(n=4, cursor="c", message="9", key="k"),
     Contact(n=6, cursor="c", user="2", state="invited_me", version="3"),
-    Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9", upto="12"),
+    Unread(n=5, cursor="c", chat="d-1-2", unread=999, read="9", upto="12", mentions=3),
     Page(
         re=1, chat="d-1-2", messages=[ITEM], more_before=True, more_after=False, first="9", last="9"
     ),
@@ -236,6 +239,8 @@ OUTGOING = [
                 received="9",
                 others=["2"],
                 newest_message=ITEM,
+                mentions=2,
+                request=True,
             ),
             ChatState(
                 chat="g-1",

@@ -20,6 +20,7 @@ EMPTY = [
         "devices",
         "owners",
         "messages",
+        "mentions",
         "reactions",
         "hidden_messages",
         "pins",

@@ -258,10 +258,13 @@ class Client:
         to: str | None = None,
         chat: str | None = None,
         reply_to: str | None = None,
+        mentions: Sequence[str] = (),
         key: str | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Sent:
         """Sends a message to a user or into a chat, and returns when the log has it.
+
+        mentions: members of the chat whom it names, at most 32.
 
         After a lost connection or a temporary error it is repeated under the same key, so the
         message is never doubled. Unavailable after `timeout_s`: it may or may not have been sent;
@@ -274,6 +277,7 @@ class Client:
             to=UNSET if to is None else to,
             chat=UNSET if chat is None else chat,
             reply_to=UNSET if reply_to is None else reply_to,
+            mentions=[*mentions] or UNSET,
         )
         ok = await self._ask(
             question,

@@ -143,6 +143,7 @@ def _sent(push: frames.Message) -> frames.HistoryMessage:
         reactions=[],
         text=push.text,
         reply_to=push.reply_to,
+        mentions=push.mentions,
         event=push.event,
     )
 
@@ -157,6 +158,7 @@ def _shown(known: _Known) -> frames.HistoryMessage:
             base,
             version=version,
             text=UNSET,
+            mentions=UNSET,
             edited=UNSET,
             deleted=str(known.deleted),
             reactions=[],

@@ -19,6 +19,7 @@ examples:
   kn-chat send bob 'Pay the rent' --key rent-2026-12
                                                sent once, however often this is run within 24 h
   kn-chat send bob -- -5                       a text that begins with -
+  kn-chat send --chat g-4611686018427387903 'Bob?' --mention bob
   kn-chat send --chat d-1001-1002 --reply-to 7265400000000000001 Yes
 
 Prints the message's id and time once it is safe in the log. Code 5: the outcome is unknown; run it
@@ -38,6 +39,9 @@ again with the key that is printed."""
 @click.option("--chat", metavar="ID", help="a chat")
 @click.option("--reply-to", metavar="ID", help="the message that this one answers")
 @click.option(
+    "--mention", "mentions", multiple=True, metavar="NAME", help="names a member; may be repeated"
+)
+@click.option(
     "--key",
     metavar="KEY",
     help="the message's key; the same key is sent once (default: a random one)",
@@ -55,6 +59,7 @@ def run(
     to: str | None,
     chat: str | None,
     reply_to: str | None,
+    mentions: tuple[str, ...],
     key: str | None,
     timeout: float,
     kept: logins.Kept,
@@ -68,9 +73,16 @@ def run(
     async def work() -> None:
         async with kept.client(listen=False, background=True) as client:
             user = None if to is None else (await logins.person(client, to)).user
+            named = [(await logins.person(client, name)).user for name in mentions]
             await client.connect(timeout_s=timeout)
             sent = await client.send(
-                text, to=user, chat=chat, key=key, reply_to=reply_to, timeout_s=timeout
+                text,
+                to=user,
+                chat=chat,
+                key=key,
+                reply_to=reply_to,
+                mentions=named,
+                timeout_s=timeout,
             )
         print(sent.message, sent.time)
         if sent.duplicate:

@@ -48,6 +48,7 @@ async def test_any_number_may_migrate_at_once(connect, keyspaces):
         "chat_pins",
         "chat_states",
         "chats_of_user",
+        "mentions",
         "messages",
         "schema_steps",
         "user_buckets",

@@ -50,7 +50,7 @@ async def arrived(client, count):
 async def test_a_message_is_sent(connect):
     """To a user or into a chat; what comes back is the id under which it is safe."""
     client, session = await connect()
-    to_bob = asyncio.create_task(client.send("hi", to=BOB, reply_to="3"))
+    to_bob = asyncio.create_task(client.send("hi", to=BOB, reply_to="3", mentions=[BOB]))
     first = await session.hear()
     await session.ok(first, 9)
     into_chat = asyncio.create_task(client.send("hi", chat=CHAT, key="mine"))
@@ -66,6 +66,7 @@ async def test_a_message_is_sent(connect):
         "to": BOB,
         "text": "hi",
         "reply_to": "3",
+        "mentions": [BOB],
     }
     assert second == {"type": "send", "id": 2, "key": "mine", "chat": CHAT, "text": "hi"}
 

@@ -59,6 +59,16 @@ def test_a_push_is_a_message():
     assert view.messages == [message(11), message(10)]
 
 
+def test_a_deleted_message_names_no_user():
+    """As pages show it."""
+    view = ChatView(CHAT)
+    view.load(page(message(10, mentions=["2"])))
+    assert view.messages[0].mentions == ["2"]
+    view.apply(changed(20, 10, "delete"))
+
+    assert view.messages == [message(10, version="20", text=UNSET, deleted="20")]
+
+
 def test_other_chats_and_other_pushes_change_nothing():
     """An app gives all that comes."""
     view = ChatView("d-1-3")

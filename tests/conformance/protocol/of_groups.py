@@ -111,6 +111,24 @@ async def a_message_reaches_all_members(at: Server) -> None:
         await at.http.refused(GROUP, "unknown_chat", chat=unknown, token=token)
 
 
+@case()
+async def mentions_in_a_group(at: Server) -> None:
+    """Of members; another user is refused unknown_user."""
+    cem = await at.new_user()
+    ann, ben = await at.connect(at.ann), await at.connect(at.ben)
+    chat = (await made(at, at.ann, at.ben))["chat"]
+    ok = await ann.done("send", chat=chat, key=_key(), text="ben?", mentions=[at.ben.user])
+    has(await ben.hear("message", message=ok["message"]), "message", mentions=[at.ben.user])
+    state: dict[str, Any] = {}
+    while state.get("newest") != ok["message"]:
+        states = (await ben.ask("chats"))["chats"]
+        state = next((each for each in states if each["chat"] == chat), {})
+    has(state, "state", unread=1, mentions=1)
+    key = _key()
+    await ann.done("send", chat=chat, key=key, text="cem?", mentions=[cem.user])
+    has(await ann.hear("refused", key=key), "refused", chat=chat, code="unknown_user")
+
+
 @case(once=True)
 async def marks_in_a_group(at: Server) -> None:
     """`receipt` to members and GET to all, but for who hides receipts: neither is told then."""

@@ -213,6 +213,34 @@ async def a_stale_mark_is_no_news(at: Server) -> None:
 
 
 @case()
+async def mentions(at: Server) -> None:
+    """In the message, its push and the lists; counted as long as they are unread and there."""
+    one = await at.new_user()
+    ann, ben, chat = await at.connect(at.ann), await at.connect(one), at.chat(at.ann, one)
+    users = sorted((at.ann.user, one.user), key=int)
+    oks = [
+        await ann.done("send", to=one.user, key=_key(), text="you", mentions=named)
+        for named in ([one.user], [*users, one.user], [at.ann.user])
+    ]
+    for ok, named in zip(oks, ([one.user], users, [at.ann.user]), strict=True):
+        has(await ben.hear("message", message=ok["message"]), "message", mentions=named)
+    state: dict[str, Any] = {}
+    while state.get("newest") != oks[2]["message"]:
+        states = (await ben.ask("chats"))["chats"]
+        state = next((each for each in states if each["chat"] == chat), {})
+    has(state, "state", unread=3, mentions=2)
+    has(state["newest_message"], "newest message", mentions=[at.ann.user])
+    await ben.done("mark", chat=chat, read=oks[0]["message"])
+    read = await ben.hear("unread", read=oks[0]["message"])
+    has(read, "unread", unread=2, mentions=1)
+    await ann.done("delete", chat=chat, message=oks[1]["message"], key=_key(), **{"for": "all"})
+    has(await ben.hear("unread", unread=1), "unread", mentions=0)
+    for wrong in (["x"], ["0"], ["5"], [one.user] * 33, [5], one.user):
+        refused = await ann.ask("send", to=one.user, key=_key(), text="x", mentions=wrong)
+        has(refused, "error", code="malformed")
+
+
+@case()
 async def a_mark_that_is_malformed(at: Server) -> None:
     """Neither watermark, no id, or one more than a second in the future."""
     ann, chat = await at.connect(at.ann), at.chat(at.ann, at.ben)

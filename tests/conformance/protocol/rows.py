@@ -51,7 +51,7 @@ from tests.conformance.protocol.shapes import (
 
 CLIENT_FRAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "hello": ("token", "device", "resume", "seen", "client", "background"),
-    "send": ("chat", "to", "key", "text", "file", "reply_to"),
+    "send": ("chat", "to", "key", "text", "file", "reply_to", "mentions"),
     "edit": ("chat", "message", "key", "text"),
     "delete": ("chat", "message", "key", "for"),
     "react": ("chat", "message", "key", "emoji"),
@@ -117,6 +117,7 @@ SERVER_FRAMES: Final[Mapping[str, Shape]] = {
         "time": moment,
         "text?": text,
         "reply_to?": identifier,
+        "mentions?": list_of(identifier),
         "key": text,
         "device?": text,
         "event?": shaped(EVENT),
@@ -157,7 +158,14 @@ SERVER_FRAMES: Final[Mapping[str, Shape]] = {
     },
     "refused": {**_PUSH, "chat": chat, "message": identifier, "key": text, "code": text},
     "failed": {**_PUSH, "message": identifier, "key": text},
-    "unread": {**_PUSH, "chat": chat, "unread": whole, "read": identifier, "upto": identifier},
+    "unread": {
+        **_PUSH,
+        "chat": chat,
+        "unread": whole,
+        "mentions": whole,
+        "read": identifier,
+        "upto": identifier,
+    },
     "typing": {"chat": chat, "user": identifier},
     "presence": {
         "user": identifier,

@@ -249,7 +249,9 @@ class ChatChanged(Push, tag="chat", kw_only=True):
 
 
 class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
-    """A message: exactly one of chat and to, exactly one of text and file."""
+    """A message: exactly one of chat and to, exactly one of text and file. `mentions`: members of
+    the chat whom it names, at most 32.
+    """
 
     key: Key
     chat: Chat | UnsetType = UNSET
@@ -257,6 +259,7 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
     text: str | UnsetType = UNSET
     file: str | UnsetType = UNSET
     reply_to: Id | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
 
 
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -282,6 +285,7 @@ class Message(Push, tag="message", kw_only=True):
     key: str
     text: str | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
     device: str | UnsetType = UNSET
     event: GroupEvent | UnsetType = UNSET
 
@@ -323,6 +327,7 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     reactions: list[Reactions]
     text: str | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
     edited: str | UnsetType = UNSET
     deleted: str | UnsetType = UNSET
     event: GroupEvent | UnsetType = UNSET
@@ -351,8 +356,9 @@ class Chats(ClientFrame, tag="chats", kw_only=True, frozen=True):
     limit: Limit = 50
 
 
-class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """One of the user's chats: its newest id, the watermarks, and how many messages are unread.
+class ChatState(Struct, kw_only=True, frozen=True):
+    """One of the user's chats: its newest id, the watermarks, how many messages are unread, and how
+    many of them name the user: 0 by a server that does not count them.
 
     `request`: a stranger has begun it, and this user has not answered.
     name, avatar, members, role and version are those of a group. The last four are what the user
@@ -365,8 +371,9 @@ class ChatState(Struct, kw_only=True, omit_defaults=True, frozen=True):
     unread: int
     read: str
     received: str
+    mentions: int = 0
     others: list[str] | UnsetType = UNSET
-    request: bool = False
+    request: bool | UnsetType = UNSET
     newest_message: HistoryMessage | UnsetType = UNSET
     name: str | UnsetType = UNSET
     avatar: str | UnsetType = UNSET
@@ -594,16 +601,18 @@ class Refused(Push, tag="refused", kw_only=True):
 # Of schemas/kinds/unread.py.
 
 
-class Unread(Push, tag="unread", kw_only=True):
+class Unread(Push, tag="unread", kw_only=True, omit_defaults=False):
     """How many messages lie above the user's read watermark; 999 means 999 or more.
 
-    `upto`: the newest message that was counted.
+    `mentions`: how many of them name the user; 0 by a server that does not count them. `upto`: the
+    newest message that was counted.
     """
 
     chat: str
     unread: int
     read: str
     upto: str
+    mentions: int = 0
 
 
 # Of schemas/kinds/watch.py.
