@@ -279,10 +279,12 @@ def _is_hide(command: pb.Command) -> bool:
 
 
 def _version(command: pb.Command, message: HistoryMessage) -> MessageId:
-    """How far changes of this kind have come; a reaction may have been taken away since."""
+    """How far changes of this kind have come; a reaction may have been taken away since, and an
+    edit may have raced a deletion, which wins.
+    """
     match command.WhichOneof("body"):
-        case "edit":
-            return message.deleted or message.edited
+        case "edit" if not message.deleted:
+            return message.edited
         case "delete":
             return message.deleted
         case _:

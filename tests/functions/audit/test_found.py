@@ -12,6 +12,7 @@ from backends.groups import Change, Group
 from backends.log import ProducerRecord
 from backends.settings import Settings
 from backends.wiring import Backends
+from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.ids import LATEST
@@ -155,6 +156,40 @@ async def test_changes_that_were_dropped_are_in_force_again(line):
     places = [(line.event_targets.CHAT, one.id) for one in said[:2]]
     edited, deleted = (await line.backends.chats.find(places)).values()
     assert {edited.text, deleted.text} == {"new", ""}
+
+
+@embedded
+async def test_an_edit_that_raced_a_deletion_is_whole(line):
+    """Two processes may accept both; the deletion wins, though the edit is newer."""
+    [said] = line.commands(1)
+    changes = [
+        pb.Command(
+            id=said.id + number,
+            user=line.event_targets.ALICE,
+            device="phone",
+            key=f"c{number}",
+            chat=line.event_targets.CHAT,
+            **body,
+        )
+        for number, body in enumerate(
+            (
+                {"delete": pb.Delete(message=said.id)},
+                {"edit": pb.Edit(message=said.id, text="new")},
+            ),
+            1,
+        )
+    ]
+    await line.decide([said])
+    await line.persist([said])
+    for change in changes:
+        await line.decide([change])
+        use_backends(None)
+        use_backends(line.backends)  # a process that remembers nothing
+    await line.persist(changes)
+    await line.commit(MESSAGES)
+
+    tally = await line.audit()
+    assert (tally.of("sound"), tally.whole) == ({"messages": 1, "changes": 2}, True)
 
 
 @embedded
