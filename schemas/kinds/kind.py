@@ -52,8 +52,8 @@ class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     deliver: Callable[[pb.Command, Sequence[UserId]], pb.Delivery]
     """What members of its chat are told, and which of them, when it is accepted."""
     watermarks: tuple[str, ...] = ()
-    """Fields of the body that only move forward. Such a command is held for a second per user
-    and chat, and only the newest is published.
+    """Fields of the body that only move forward. Such a command is held for half a second per
+    user and chat, and only the newest is published.
     """
     changes: bool = False
     """Its body's `message` is one that it changes: `send` asks history for it."""

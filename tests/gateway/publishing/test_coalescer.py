@@ -18,16 +18,16 @@ def mark(read=0, received=0, *, chat="d-11-22", user=ANN, device="phone"):
     )
 
 
-def test_the_newest_watermarks_go_on_after_a_second():
+def test_the_newest_watermarks_go_on_after_half_a_second():
     """Per user and chat; each of the two only moves forward, and all who asked are told."""
     marks, told = Coalescer(), []
     marks.hold(MARK, mark(5, 9), lambda outcome: told.append(("first", outcome)), 10.0)
     marks.hold(
-        MARK, mark(7, 7, device="tablet"), lambda outcome: told.append(("second", outcome)), 10.9
+        MARK, mark(7, 7, device="tablet"), lambda outcome: told.append(("second", outcome)), 10.4
     )
-    marks.hold(MARK, mark(1, chat="d-11-33"), lambda _: None, 10.5)
+    marks.hold(MARK, mark(1, chat="d-11-33"), lambda _: None, 10.3)
 
-    assert marks.pop_due(10.9) == []
+    assert marks.pop_due(10.4) == []
     (held,) = marks.pop_due(10.0 + HOLD_INTERVAL_S)
     assert (held.command.mark.read, held.command.mark.received, held.command.device) == (
         7,
