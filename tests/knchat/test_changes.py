@@ -39,8 +39,13 @@ def test_a_message_is_changed(knchat, people, sent):
     assert found["edited"] == edited.out.strip()
     assert found["version"] == reacted.out.strip()
     assert "hello (edited) ❤️1" in knchat("history", ann).out
+    while not (pins := knchat("history", ann, "--pinned").out.splitlines()):
+        pass
+    assert [line.split()[1] for line in pins] == [sent]
     assert knchat("react", ben, sent, "❤", "--remove", "--user", ann).code == exits.OK
     assert knchat("pin", ann, sent, "--remove").code == exits.OK
+    while knchat("history", ann, "--pinned").out:
+        pass
     deleted = knchat("delete", ann, sent, "--for-all")
     found = _until(knchat, ann, lambda found: "deleted" in found)
     assert found["deleted"] == deleted.out.strip()
@@ -53,6 +58,7 @@ def test_a_message_is_changed(knchat, people, sent):
         (["react", "9"], exits.USAGE, "which message"),
         (["react", "--chat", "d-1-2", "9", "❤"], exits.FAILED, "(unknown_chat)"),
         (["react", "unregistered", "9", "❤"], exits.FAILED, "(unknown_user)"),
+        (["history", "x", "--pinned", "--after", "5"], exits.USAGE, "not allowed with"),
         (["edit"], exits.USAGE, "'[NAME] MESSAGE TEXT'"),
         (["delete", "--chat", "x", "9"], exits.USAGE, "(malformed)"),
     ],

@@ -22,6 +22,7 @@ examples:
   kn-chat history bob                                  the newest 50
   kn-chat history bob --limit 1000
   kn-chat history bob --around 2026-01-31T12:00:00Z    about half before it, half after
+  kn-chat history bob --pinned                         what is pinned
   kn-chat history bob --before 7265400000000000001 --limit 20
   kn-chat history bob --after 2026-01-31T00:00:00Z --json | jq -r .text
 
@@ -30,16 +31,17 @@ Oldest first: time, id, who, text. --json prints each message as the server has 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Which messages: one of the three points at most, each an id or a time."""
+    """Which messages: one of the three points at most, each an id or a time; or those pinned."""
 
     before: str | None
     after: str | None
     around: str | None
     limit: int
+    pinned: bool
 
 
 @command(_EXAMPLES)
-@exclusive("before", "after", "around")
+@exclusive("before", "after", "around", "pinned")
 @click.argument(
     "with_whom",
     required=False,
@@ -50,6 +52,7 @@ class _Wanted:
 @click.option("--before", metavar="ID|TIME")
 @click.option("--after", metavar="ID|TIME")
 @click.option("--around", metavar="ID|TIME")
+@click.option("--pinned", is_flag=True, help="those that are pinned, the newest pin last")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -65,6 +68,7 @@ def run(
     before: str | None,
     after: str | None,
     around: str | None,
+    pinned: bool,
     limit: int,
     json: bool,
     kept: logins.Kept,
@@ -74,7 +78,7 @@ def run(
     """
     if (with_whom is None) == (chat is None):
         raise exits.Ended("say with whom, or which --chat", exits.USAGE)
-    wanted = _Wanted(before, after, around, limit)
+    wanted = _Wanted(before, after, around, limit, pinned)
 
     async def work() -> None:
         import msgspec  # noqa: PLC0415 - `--help` does without
@@ -108,12 +112,21 @@ async def names_of(client: Client, users: list[str]) -> dict[str, str]:
     return {user: known.get(user, user) for user in ids}
 
 
+async def _pinned(client: Client, chat: str, limit: int) -> list[HistoryMessage]:
+    """The newest pin last; without what I have deleted for me."""
+    pins = [pin.message for pin in (await client.pins(chat))[:limit]]
+    pages = [await client.history(chat, around=message, limit=1) for message in reversed(pins)]
+    return [message for page in pages for message in page.messages if message.message in pins]
+
+
 async def _messages(client: Client, chat: str, wanted: _Wanted) -> list[HistoryMessage]:
     """Oldest first.
 
     A page ends at 256 messages or 48 KiB, so more may be needed; what lies around a point is one
     page.
     """
+    if wanted.pinned:
+        return await _pinned(client, chat, wanted.limit)
     if wanted.around is not None:
         page = await client.history(chat, around=wanted.around, limit=min(wanted.limit, _PAGE))
         return page.messages[::-1]
