@@ -9,6 +9,7 @@ Times are Unix milliseconds and come from the caller. What a change of a contact
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -88,6 +89,29 @@ Pair = tuple[UserId, UserId]
 """Who sees, and who is seen."""
 
 
+class HiddenReceipts(NamedTuple):
+    """Whose receipts are not told, among some users: of `users` none, and none between pairs of
+    whom one has blocked the other.
+    """
+
+    users: frozenset[UserId]
+    blocks: frozenset[Pair]
+
+    def between(self, one: UserId, other: UserId) -> bool:
+        """Whether neither is told how far the other one has come."""
+        return (
+            one in self.users
+            or other in self.users
+            or (one, other) in self.blocks
+            or (other, one) in self.blocks
+        )
+
+    def among(self, users: AbstractSet[UserId]) -> HiddenReceipts:
+        """The same of some of these users."""
+        blocks = frozenset(pair for pair in self.blocks if users >= set(pair))
+        return HiddenReceipts(self.users & users, blocks)
+
+
 class Relations(Protocol):
     """Contacts, blocks and privacy of all users.
 
@@ -145,6 +169,10 @@ class Relations(Protocol):
 
         `send` asks this for people who have not talked lately.
         """
+        ...
+
+    async def hidden_receipts(self, users: Collection[UserId]) -> HiddenReceipts:
+        """Whose receipts are not told among these users: two statements, whatever their number."""
         ...
 
     async def changed(self, since_ms: int) -> Mapping[UserId, int]:

@@ -12,7 +12,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from backends.relations import Action, Contact, Pair, Privacy, Relation, Side
+from backends.relations import (
+    Action,
+    Contact,
+    HiddenReceipts,
+    Pair,
+    Privacy,
+    Relation,
+    Side,
+)
 from backends.relations.rules import changed
 from backends.sql.database import METADATA, Database
 from schemas.errors import Refused
@@ -102,6 +110,12 @@ class SqlRelations:
         )
         self._asked = database.given(user=sa.BigInteger(), other=sa.BigInteger())
         self._between = _between(self._asked)
+        self._hiding = sa.select(PRIVACY.c.user).where(
+            database.among(PRIVACY.c.user, "users"), sa.not_(PRIVACY.c.receipts)
+        )
+        self._blocks_among = sa.select(BLOCKS.c.user, BLOCKS.c.other).where(
+            database.among(BLOCKS.c.user, "users"), database.among(BLOCKS.c.other, "others")
+        )
         self._published = (
             sa.update(CONTACTS)
             .where(
@@ -261,6 +275,22 @@ class SqlRelations:
             lambda connection: connection.execute(self._between, values).all()
         )
         return {(UserId(row.user), UserId(row.other)): _relation(row) for row in rows}
+
+    async def hidden_receipts(self, users: Collection[UserId]) -> HiddenReceipts:
+        """Two SELECTs, by keys."""
+        if not users:
+            return HiddenReceipts(frozenset(), frozenset())
+        values = {"users": [*users], "others": [*users]}
+
+        def work(connection: sa.Connection) -> HiddenReceipts:
+            hiding = connection.execute(self._hiding, {"users": values["users"]})
+            blocks = connection.execute(self._blocks_among, values)
+            return HiddenReceipts(
+                frozenset(UserId(user) for (user,) in hiding),
+                frozenset((UserId(user), UserId(other)) for user, other in blocks),
+            )
+
+        return await self._database.read(work)
 
     async def changed(self, since_ms: int) -> Mapping[UserId, int]:
         """One SELECT, by the index of times."""

@@ -95,15 +95,6 @@ def is_told(verdict: Verdict | None, *, is_mine: bool) -> bool:
     return not is_mine or verdict.shares_receipts
 
 
-def shares_receipts(verdict: Verdict | None) -> bool:
-    """Whether the other user is told how far this one has come. Raises Unavailable when that is
-    unknown.
-    """
-    if verdict is None:
-        raise Unavailable("the relations store does not answer")
-    return verdict.shares_receipts
-
-
 _WHY: Final = {
     "unknown_user": "no such user",
     "blocked": "you have blocked this user",

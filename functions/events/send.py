@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backends.telemetry.metrics import count
 from functions.domain.group_commands import GroupView, others_of_mark, told_of_event, view_of
-from functions.domain.policy import is_told, members_of, shares_receipts
+from functions.domain.policy import is_told, members_of
 from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
@@ -29,7 +29,7 @@ from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
 
 if TYPE_CHECKING:
     from backends.groups import Roster
-    from backends.relations import Pair
+    from backends.relations import HiddenReceipts, Pair
     from functions.domain.policy import Verdict
     from functions.runtime.context import Context
 
@@ -57,7 +57,8 @@ async def decide(
         for other in others
     }
     in_groups = await _InGroups.of(commands, context, wait=again)
-    verdicts = await context.policy.verdicts(pairs | in_groups.pairs(commands), wait=again)
+    hidden = await in_groups.hidden(commands, context)
+    verdicts = await context.policy.verdicts(pairs, wait=again)
     changes = [
         command
         for command, others in zip(commands, meant, strict=True)
@@ -69,7 +70,7 @@ async def decide(
     parked: list[pb.Command] = []
     for command, others in zip(commands, meant, strict=True):
         try:
-            told, outcome = _decide(command, others, verdicts, in_groups, check)
+            told, outcome = _decide(command, others, verdicts, in_groups, hidden, check)
         except Exception as error:
             if len(commands) == 1 and (again or not isinstance(error, Unavailable)):
                 raise
@@ -137,15 +138,21 @@ class _InGroups(NamedTuple):
             return True
         return False
 
-    def pairs(self, commands: Sequence[pb.Command]) -> set[Pair]:
-        """The users of marks, each with the others that may be told."""
+    async def hidden(
+        self, commands: Sequence[pb.Command], context: Context
+    ) -> Mapping[ChatId, HiddenReceipts | None]:
+        """Whose receipts are not told, in the groups of marks that others may be told of; None:
+        unknown. Nothing is asked where there is no such mark.
+        """
         if not self.rosters:
-            return set()
-        return {
-            (UserId(command.user), other)
+            return {}
+        rosters = {
+            ChatId(command.chat): roster
             for command in commands
-            for other in others_of_mark(command, self.rosters.get(ChatId(command.chat)))
+            if (roster := self.rosters.get(ChatId(command.chat))) is not None
+            and others_of_mark(command, roster)
         }
+        return await context.group_receipts.hidden(rosters) if rosters else {}
 
     def roster(self, command: pb.Command) -> Roster | None:
         """None: there is no such group. Raises Unavailable when SQL is, for too long."""
@@ -188,6 +195,7 @@ def _decide(
     others: list[UserId] | Refused,
     verdicts: Mapping[Pair, Verdict | None],
     in_groups: _InGroups,
+    hidden: Mapping[ChatId, HiddenReceipts | None],
     check: Callable[..., None],
 ) -> tuple[list[pb.Delivery], pb.Outcome]:
     """What is told to whom, and the outcome, with the code of the refusal where there is one.
@@ -210,7 +218,7 @@ def _decide(
             view = in_groups.view(command)
             outcome.members, outcome.since = len(view.roster.members), view.member.joined
             if command.HasField("mark"):
-                return view.told(command, _sharing(command, view.roster, verdicts)), outcome
+                return view.told(command, _sharing(command, view.roster, hidden)), outcome
             # Who does not see a message is not told how it was changed.
             users = view.seeing(changed_message(command) or command.id)
             check(command, is_admin=view.is_admin)
@@ -239,12 +247,17 @@ def _told(
 
 
 def _sharing(
-    command: pb.Command, roster: Roster, verdicts: Mapping[Pair, Verdict | None]
+    command: pb.Command, roster: Roster, hidden: Mapping[ChatId, HiddenReceipts | None]
 ) -> list[UserId]:
     """The user of a mark in a group, and those who are told of it. Raises Unavailable."""
     user = UserId(command.user)
     others = others_of_mark(command, roster)
-    return [user, *(other for other in others if shares_receipts(verdicts[user, other]))]
+    if not others:
+        return [user]
+    of_group = hidden[ChatId(command.chat)]
+    if of_group is None:
+        raise Unavailable("the relations store does not answer")
+    return [user, *(other for other in others if not of_group.between(user, other))]
 
 
 def _refused(command: pb.Command, code: str) -> list[pb.Delivery]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backends.wiring import Backends
     from functions.domain.changes import Changes
     from functions.domain.group_changes import GroupChanges
+    from functions.domain.group_receipts import GroupReceipts
     from functions.domain.outbox import Outbox
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
@@ -168,6 +169,13 @@ class Context:
             interval_s=self.timing.shared_pages_interval_s,
             timeout_s=self.timing.shared_pages_timeout_s,
         )
+
+    @cached_property
+    def group_receipts(self) -> GroupReceipts:
+        """Between which members of groups receipts are told."""
+        from functions.domain.group_receipts import GroupReceipts  # noqa: PLC0415 - see above
+
+        return GroupReceipts(self.backends.relations, self.backends.clock.elapsed_s)
 
     @cached_property
     def group_changes(self) -> GroupChanges:

@@ -8,7 +8,7 @@ import pytest
 
 from backends.accounts import Profile
 from backends.accounts.sql import SqlAccounts
-from backends.relations import Contact, Privacy, Relation, Side
+from backends.relations import Contact, HiddenReceipts, Privacy, Relation, Side
 from backends.relations.sql import SqlRelations
 from schemas.errors import Malformed, Refused
 from schemas.ids import LATEST
@@ -263,3 +263,21 @@ async def test_changes_and_their_publishing_do_not_wait_for_each_other(relations
         )
 
     assert await view(relations, BEN, ANN) == ("invited", 25)
+
+
+async def test_hidden_receipts_are_those_of_privacy_and_blocks(relations):
+    """Among the users who are asked for; each is hidden from both sides."""
+    await relations.block(ANN, BEN, now_ms=NOW_MS)
+    await relations.block(BEN, CEM, now_ms=NOW_MS)
+    await relations.change_privacy(CEM, Privacy(receipts=False, version=1), now_ms=NOW_MS)
+    await relations.change_privacy(BEN, Privacy("contacts", version=1), now_ms=NOW_MS)
+    hidden = await relations.hidden_receipts([ANN, BEN, CEM, NONE])
+
+    assert hidden == HiddenReceipts(frozenset({CEM}), frozenset({(ANN, BEN), (BEN, CEM)}))
+    pairs = ((ANN, BEN), (BEN, ANN), (CEM, NONE), (BEN, CEM))
+    assert all(hidden.between(*pair) for pair in pairs)
+    assert not hidden.between(ANN, NONE)
+    assert hidden.among({ANN, CEM}) == HiddenReceipts(frozenset({CEM}), frozenset())
+    nothing = HiddenReceipts(frozenset(), frozenset())
+    assert await relations.hidden_receipts([]) == nothing
+    assert await relations.hidden_receipts([ANN, NONE]) == nothing

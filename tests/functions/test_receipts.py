@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backends.groups import Change, Group
-from backends.relations import Privacy
-from functions.domain import group_commands
+from backends.relations import HiddenReceipts, Privacy
+from backends.settings import Settings
+from backends.wiring import Backends
+from functions.domain import group_commands, group_receipts
+from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
+from schemas.errors import Unavailable
 from schemas.ids import UserId, direct_chat
-from schemas.topics import DELIVERIES
+from schemas.topics import DELIVERIES, MESSAGES, RETRIES
 from tests.functions.callers import Caller, problem
 from tests.functions.conftest import ALICE, BOB, CAROL, NOW_MS
 
@@ -24,9 +30,9 @@ async def group(people, backends, event_targets):
     await backends.groups.create(asked, [BOB, CAROL], Change(ALICE, "phone", ids), key="k")
 
 
-async def told(event_targets, topics, command):
+async def told(event_targets, topics, *commands):
     """Who hears of a mark."""
-    assert (await event_targets.post("send", [command])).status == 200
+    assert (await event_targets.post("send", list(commands))).status == 200
     return {
         user
         for one in await topics.items(DELIVERIES)
@@ -53,7 +59,7 @@ async def test_a_group_hears_of_marks_by_privacy(
 
 @pytest.mark.parametrize(("by", "whom"), [(ALICE, BOB), (BOB, ALICE)])
 async def test_a_block_hides_marks_in_groups_too(group, backends, event_targets, topics, by, whom):
-    """Whoever has blocked the other."""
+    """Whichever of the two has blocked the other."""
     await backends.relations.block(by, whom, now_ms=NOW_MS)
     mark = event_targets.mark(user=ALICE, chat=GROUP, read=5)
 
@@ -66,6 +72,76 @@ async def test_a_large_group_asks(group, event_targets, topics, monkeypatch):
     mark = event_targets.mark(user=ALICE, chat=GROUP, read=5)
 
     assert await told(event_targets, topics, mark) == {ALICE}
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+async def test_a_change_of_privacy_counts_within_five_seconds(group, backends):
+    """Until then what SQL said serves on, without a question; other members are asked for."""
+    clock, roster = Clock(), (await backends.groups.rosters({GROUP: -1}))[GROUP]
+    remembered = group_receipts.GroupReceipts(backends.relations, clock)
+    before = await remembered.hidden({GROUP: roster})
+    await backends.relations.change_privacy(BOB, Privacy(receipts=False, version=1), now_ms=NOW_MS)
+    clock.now_s += group_receipts.FRESH_TTL_S - 0.01
+    still = await remembered.hidden({GROUP: roster})
+    smaller = replace(roster, members={ALICE: roster.members[ALICE], BOB: roster.members[BOB]})
+    other = await remembered.hidden({GROUP: smaller})
+    clock.now_s += 0.01
+    after = await remembered.hidden({GROUP: roster})
+
+    assert still == before == {GROUP: HiddenReceipts(frozenset(), frozenset())}
+    assert other == after == {GROUP: HiddenReceipts(frozenset({BOB}), frozenset())}
+    assert group_receipts.FRESH_TTL_S + group_receipts.QUERY_TIMEOUT_S <= 5
+
+
+async def test_what_was_said_serves_on_while_sql_is_unavailable(group, backends, tmp_path):
+    """For 15 minutes; then, and of a group that was not asked for, it is unknown, and SQL is asked
+    once a second.
+    """
+    (tmp_path / "unavailable" / "data.db").mkdir(parents=True)
+    opened = Backends(Settings(data=tmp_path / "unavailable"))
+    clock, roster = Clock(), (await backends.groups.rosters({GROUP: -1}))[GROUP]
+    remembered = group_receipts.GroupReceipts(backends.relations, clock)
+    first = await remembered.hidden({GROUP: roster})
+    remembered._relations = opened.relations  # it becomes unavailable
+    clock.now_s += group_receipts.STALE_TTL_S - 1
+    later = await remembered.hidden({GROUP: roster, "g-2": roster})
+    remembered._relations = backends.relations
+    clock.now_s += group_receipts.COOLDOWN_S / 2
+    during = await remembered.hidden({"g-2": roster})
+    clock.now_s += group_receipts.COOLDOWN_S / 2
+    await opened.close()
+
+    assert later == {**first, "g-2": None}
+    assert during == {"g-2": None}
+    assert await remembered.hidden({"g-2": roster}) == {"g-2": first[GROUP]}
+
+
+async def test_a_mark_waits_while_it_is_unknown_who_hides_receipts(
+    group, backends, event_targets, topics, monkeypatch
+):
+    """Alone in chat-retries; a message of the same batch goes on."""
+
+    async def away(_users):
+        raise Unavailable("no database")
+
+    mark = event_targets.mark(user=ALICE, chat=GROUP, read=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(backends.relations, "hidden_receipts", away)
+        message = event_targets.text("hi", sender=ALICE, chat=GROUP)
+        assert await told(event_targets, topics, mark, message) == set()
+    ((_, retry),) = await topics.events(RETRIES)
+    assert (await event_targets.post("send", retry)).status == 503  # it is left alone for a second
+    use_backends(None)
+    use_backends(backends)
+    assert (await event_targets.post("send", retry)).status == 200
+    outcomes = {one.command.id: one.refused for one in await topics.items(MESSAGES)}
+    assert outcomes == {mark.id: "", message.id: ""}
 
 
 # ---- over HTTP -----------------------------------------------------------------------------------
