@@ -32,19 +32,23 @@ async def test_a_group_from_its_beginning_to_its_end(people, http, open_device):
     joined = await cleos.hear("message", chat=chat)
     assert joined["event"] == {"kind": "joined", "user": cleo.user, "role": "member"}
     assert (await cleos.hear("chat", chat=chat, part="member"))["user"] == cleo.user
-    second = await say(bens, chat, "welcome")
-    assert (await cleos.hear("message", message=second))["sender"] == ben.user
+    second = await say(bens, chat, "welcome", mentions=[cleo.user])
+    assert (await cleos.hear("message", message=second))["mentions"] == [cleo.user]
 
     await until_stored(cleos, chat, second)
     page = await cleos.ask({"type": "history", "chat": chat})
     assert [one["message"] for one in page["messages"]] == [second, joined["message"]]
     [state] = (await cleos.ask({"type": "chats"}))["chats"]
-    assert (state["chat"], state["kind"], state["unread"], state["newest"]) == (
-        chat, "group", 1, second,
-    )  # fmt: skip
+    assert (state["chat"], state["kind"], state["newest"]) == (chat, "group", second)
+    assert (state["unread"], state["mentions"]) == (1, 1)
     await cleos.ask({"type": "mark", "chat": chat, "read": second})
     assert (await bens.hear("receipt", chat=chat, user=cleo.user))["read"] == second
-    assert (await cleos.hear("unread", chat=chat))["unread"] == 0
+    unread = await cleos.hear("unread", chat=chat)
+    assert (unread["unread"], unread["mentions"]) == (0, 0)
+    receipts = ben.get(f"/v1/chats/{chat}/receipts").json()["receipts"]
+    assert {one["user"]: one["read"] for one in receipts} == {
+        ann.user: "0", ben.user: "0", cleo.user: second,
+    }  # fmt: skip
 
     ann.call("DELETE", f"{members}/{cleo.user}", device="phone")
     assert (await cleos.hear("chat", chat=chat, part="deleted"))["version"] == "3"
@@ -59,9 +63,9 @@ async def test_a_group_from_its_beginning_to_its_end(people, http, open_device):
     assert ben.get(f"/v1/chats/{chat}").json()["code"] == "not_member"
 
 
-async def say(device, chat, text):
+async def say(device, chat, text, **more):
     """The id of a message that the log has."""
-    frame = {"type": "send", "chat": chat, "key": secrets.token_hex(8), "text": text}
+    frame = {"type": "send", "chat": chat, "key": secrets.token_hex(8), "text": text, **more}
     return (await device.ask(frame))["message"]
 
 
