@@ -65,18 +65,20 @@ class Mark(_message.Message):
     def __init__(self, received: _Optional[int] = ..., read: _Optional[int] = ...) -> None: ...
 
 class GroupEvent(_message.Message):
-    __slots__ = ("kind", "users", "role", "name", "version")
+    __slots__ = ("kind", "users", "role", "name", "version", "message")
     KIND_FIELD_NUMBER: _ClassVar[int]
     USERS_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     users: _containers.RepeatedScalarFieldContainer[int]
     role: str
     name: str
     version: int
-    def __init__(self, kind: _Optional[str] = ..., users: _Optional[_Iterable[int]] = ..., role: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    message: int
+    def __init__(self, kind: _Optional[str] = ..., users: _Optional[_Iterable[int]] = ..., role: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., message: _Optional[int] = ...) -> None: ...
 
 class Edit(_message.Message):
     __slots__ = ("message", "text")

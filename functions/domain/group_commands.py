@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from functions.domain.group_events import key_of
+from functions.domain.group_events import event_of_pin, key_of
 from schemas import chat_pb2 as pb
 from schemas.commands import changed_message, spec_of
 from schemas.errors import Refused
@@ -51,7 +51,10 @@ class GroupView(NamedTuple):
         deliver = spec_of(command).deliver
         if command.HasField("send"):
             return _message(command, deliver(command, []), self.roster)
-        return [deliver(command, users)]
+        told = [deliver(command, users)]
+        if (event := event_of_pin(command)) is not None:
+            told += _message(event, _event_message(event), self.roster)
+        return told
 
 
 def others_of_mark(command: pb.Command, roster: Roster | None) -> list[UserId]:
@@ -107,15 +110,7 @@ def told_of_event(command: pb.Command, roster: Roster | None) -> list[pb.Deliver
     group, members = roster.group, roster.members
     told = []
     if event.kind != "deleted":
-        message = pb.Message(
-            id=command.id,
-            chat=command.chat,
-            sender=command.user,
-            key=key_of(command.id),
-            device=command.device,
-            event=event,
-        )
-        told = _message(command, pb.Delivery(message=message), roster)
+        told = _message(command, _event_message(command), roster)
     by_role: dict[str, list[int]] = {}
     for user, member in members.items():
         by_role.setdefault(member.role, []).append(user)
@@ -133,6 +128,19 @@ def told_of_event(command: pb.Command, roster: Roster | None) -> list[pb.Deliver
         deleted = pb.ChatPart(chat=group.chat, version=group.version, deleted=True)
         told.append(pb.Delivery(users=gone, chat=deleted))
     return told
+
+
+def _event_message(command: pb.Command) -> pb.Delivery:
+    """An event as a message of the group, for no one yet."""
+    message = pb.Message(
+        id=command.id,
+        chat=command.chat,
+        sender=command.user,
+        key=key_of(command.id),
+        device=command.device,
+        event=command.group_event,
+    )
+    return pb.Delivery(message=message)
 
 
 def _message(command: pb.Command, whole: pb.Delivery, roster: Roster) -> list[pb.Delivery]:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from backends.chats import Change, HistoryMessage, Operation, Watermark
 from backends.telemetry.metrics import count
 from functions.domain.group_commands import MAX_WITH_RECEIPTS
-from functions.domain.group_events import event_text, key_of
+from functions.domain.group_events import event_of_pin, event_text, key_of
 from functions.domain.records import Writer
 from functions.runtime.context import TIMING
 from functions.runtime.event_handler import on_event, reason_of
@@ -151,6 +151,8 @@ async def keep(
             impossible.append((outcome, reason_of(error)))
         else:
             rows[command.WhichOneof("body") or ""].append((outcome, row))
+            if not outcome.refused and (event := event_of_pin(command)) is not None:
+                rows["group_event"].append((outcome, _event(event)))
     for body, kept in KEPT.items():
         impossible += await _write(rows[body], kept.write(backends.chats))
     records = [writer.dead_letter(outcome, reason) for outcome, reason in impossible]

@@ -60,8 +60,9 @@ class _Partition:
     __slots__ = ("marks", "messages", "since_ms")
 
     def __init__(self) -> None:
-        self.messages = RecentDict[int, int]()
-        """Command's id -> how many users were sent it.
+        self.messages = RecentDict[tuple[str, int], int]()
+        """Kind and command's id -> how many users were sent it: a pin in a group is a change and an
+        event.
 
         Which ones would cost 1 us more, and only a growing group has others.
         """
@@ -108,10 +109,11 @@ class Deduplicator:
             for _ in range(min(passed // TTL_MS, 2)):
                 sent.messages.age()
             sent.since_ms = at_ms
-        message, users = getattr(getattr(delivery, kind.body), kind.command), len(delivery.users)
-        if sent.messages.get(message) == users:
+        number, users = getattr(getattr(delivery, kind.body), kind.command), len(delivery.users)
+        name = kind.body, number
+        if sent.messages.get(name) == users:
             return False
-        sent.messages.put(message, users, limit=self._limit)
+        sent.messages.put(name, users, limit=self._limit)
         return True
 
     def _goes_on(self, kind: PushSpec[Any], sent: _Partition, delivery: pb.Delivery) -> bool:

@@ -46,7 +46,8 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """What a group tells of itself: a message without a text, which counts as read.
 
-    `user`: whom it is about; `users` where it is about several.
+    `user`: whom it is about; `users` where it is about several. `message`: what is pinned, or no
+    longer.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
     users: list[str] | UnsetType = UNSET
     role: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
 
 
 class Message(Push, tag="message", kw_only=True):
@@ -177,6 +179,7 @@ def group_event(message: pb.Message) -> GroupEvent | UnsetType:
         users=users if len(users) > 1 else UNSET,
         role=event.role or UNSET,
         name=event.name or UNSET,
+        message=str(event.message) if event.message else UNSET,
     )
 
 

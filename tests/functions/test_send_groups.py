@@ -110,6 +110,34 @@ async def test_admins_delete_and_pin_what_others_have_written(
     assert await became(MEMBER, delete=delete) == ""
 
 
+async def test_a_pin_is_an_event_of_its_group(group, event_targets, topics, backends):
+    """Under the pin's id: told beside the change, and kept; none of what was refused."""
+    message = event_targets.text("hi", sender=OWNER, chat=CHAT)
+    await event_targets.post("send", [message])
+    await event_targets.post("persist", await topics.items(MESSAGES))
+    pin, unpin, refused = (
+        pb.Command(
+            id=event_targets.mint(),
+            user=user,
+            device="d",
+            key=op,
+            chat=CHAT,
+            **{op: pb.Pin(message=message.id)},
+        )
+        for user, op in ((OWNER, "pin"), (OWNER, "unpin"), (MEMBER, "pin"))
+    )
+    await event_targets.post("send", [pin, unpin, refused])
+    await event_targets.post("persist", await topics.items(MESSAGES))
+
+    assert (await told(topics))[READER] == ["message", "changed", "message", "changed", "message"]
+    page = await backends.chats.page(CHAT, direction="before", anchor=1 << 62, limit=9)
+    assert [(one.id, one.event) for one in page.messages] == [
+        (command.id, f'{{"kind":"{kind}","message":{message.id}}}')
+        for command, kind in ((unpin, "unpinned"), (pin, "pinned"))
+    ] + [(message.id, "")]
+    assert await backends.chats.pins(CHAT) == []
+
+
 async def test_a_message_names_members(group, event_targets, topics, backends, change):
     """Those who are by now, whatever `send` knew a moment ago; others are refused."""
     await event_targets.post("send", [event_targets.text("hi", sender=OWNER, chat=CHAT)])

@@ -182,7 +182,7 @@ OUTGOING = [
         sender="1",
         time="t",
         key="event.9",
-        event=GroupEvent(kind="joined", users=["2", "3"], role="member", name="Walks"),
+        event=GroupEvent(kind="joined", users=["2", "3"], role="member", name="Walks", message="8"),
     ),
     Newer(n=10, cursor="c", chat="g-1", newest="9"),
     ChatChanged(

@@ -110,6 +110,7 @@ EVENT: Final[Shape] = {
     "users?": list_of(identifier),
     "role?": text,
     "name?": text,
+    "message?": identifier,
 }
 SETTINGS: Final[Shape] = {
     "muted_until?": moment,

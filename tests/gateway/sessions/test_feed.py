@@ -2,7 +2,9 @@
 
 import pytest
 
+from schemas import chat_pb2 as pb
 from schemas import frames
+from schemas.kinds.changed import Changed
 from schemas.kinds.mark import Receipt
 from schemas.kinds.message import Message
 from tests.gateway.pushes import ANN, BEN, message, receipt, shown
@@ -86,6 +88,19 @@ def test_a_message_that_comes_again_is_not_told_again():
             ("1", 5),
         ]
     assert shown(ben) == ["2"]
+
+
+def test_a_pin_of_a_group_is_told_as_a_change_and_as_an_event():
+    """Both have the command's id; each of them comes once."""
+    at = made_context()
+    _, live = connect(at, ANN)
+    changed = pb.Changed(chat="g-1", message=5, version=9, op="pin", by=BEN)
+    for offset in (100, 101):
+        told = [pb.Delivery(users=[ANN], changed=changed), message(9)]
+        at.feed.deliver(0, offset, NOW_MS, told)
+
+    pushes = [type(frame) for frame in live.frames if isinstance(frame, frames.Push)]
+    assert pushes == [Changed, Message]
 
 
 def test_a_partition_that_is_taken_over_again_is_filled_again():

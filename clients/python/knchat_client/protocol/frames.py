@@ -265,7 +265,8 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """What a group tells of itself: a message without a text, which counts as read.
 
-    `user`: whom it is about; `users` where it is about several.
+    `user`: whom it is about; `users` where it is about several. `message`: what is pinned, or no
+    longer.
     """
 
     kind: str
@@ -273,6 +274,7 @@ class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
     users: list[str] | UnsetType = UNSET
     role: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
 
 
 class Message(Push, tag="message", kw_only=True):
