@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backends.chats import HistoryMessage, Watermark, cassandra, cassandra_schema
@@ -88,6 +90,29 @@ async def test_every_write_carries_its_own_id_as_its_timestamp(connect, keyspace
             f"SELECT {pointers} FROM {keyspaces.shared}.chat_states WHERE user = {user}"
         )
         assert row == tuple(value for value in values for _ in range(2))
+
+
+async def test_only_chats_that_name_the_user_are_asked_for_mentions(connect, pair):
+    """As long as that is unread; of what is unread only the messages that do so are read."""
+    chats = connect()
+    asked = []
+    read = chats._session.read  # what goes to Cassandra shows nowhere else
+    chats._session.read = lambda statements: asked.extend(statements) or read(statements)
+
+    async def questions():
+        asked.clear()
+        await chats.states(pair.ben, after=None, limit=9)
+        return [name for name, _ in asked if name in {"mentions", "named"}]
+
+    await chats.put(pair.messages(range(NOW, NOW + 50)))
+    before = await questions()
+    named = replace(pair.message(NOW + 50), mentions=(pair.ben,))
+    await chats.put([named, *pair.messages(range(NOW + 51, NOW + 99))])
+    after = await questions()
+    assert [values[2] for name, values in asked if name == "named"] == [[NOW + 50]]
+    await chats.mark([Watermark(pair.ben, pair.chat, received=0, read=NOW + 50)])
+
+    assert (before, after, await questions()) == ([], ["mentions", "named"], [])
 
 
 async def test_years_of_silence_cost_nothing(connect, pair):
