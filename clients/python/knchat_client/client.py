@@ -570,7 +570,7 @@ class Client:
         if isinstance(push, frames.Message):
             self._shown.keep(push)
             if push.sender != self.login.user and isinstance(push.event, UnsetType):
-                self._counts.wrote(push)
+                self._counts.wrote(push, to=self.login.user)
         return True
 
     async def _run(self, session: ReconnectingSession) -> None:

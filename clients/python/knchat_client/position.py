@@ -93,10 +93,12 @@ class Shown:
 
 @dataclass(slots=True)
 class _Unread:
-    """What a chat's last count said, and what others wrote above it: (read, upto), and ids."""
+    """What a chat's last count said, and what others wrote above it: (read, upto), and ids with
+    whether they name me.
+    """
 
     said: tuple[int, int] = (0, 0)
-    since: list[int] = field(default_factory=list)
+    since: list[tuple[int, bool]] = field(default_factory=list)
 
 
 class Counts:
@@ -109,10 +111,10 @@ class Counts:
     def __init__(self) -> None:
         self._chats: OrderedDict[str, _Unread] = OrderedDict()
 
-    def wrote(self, message: frames.Message) -> None:
-        """Another user wrote this, and it was shown."""
+    def wrote(self, message: frames.Message, *, to: str) -> None:
+        """Another user wrote this, and it was shown to this one."""
         since = self._of(message.chat).since
-        since.append(int(message.message))
+        since.append((int(message.message), to in (message.mentions or ())))
         del since[:-UNREAD_SHOWN]
 
     def told(self, push: frames.Unread) -> frames.Unread | None:
@@ -124,8 +126,14 @@ class Counts:
         if said < chat.said:
             return None
         chat.said = said
-        chat.since = [message for message in chat.since if message > max(read, upto)]
-        return replace(push, unread=min(push.unread + len(chat.since), UNREAD_SHOWN))
+        above = max(read, upto)
+        chat.since = [one for one in chat.since if one[0] > above]
+        mentions = push.mentions + sum(names for _, names in chat.since)
+        return replace(
+            push,
+            unread=min(push.unread + len(chat.since), UNREAD_SHOWN),
+            mentions=min(mentions, UNREAD_SHOWN),
+        )
 
     def _of(self, chat: str) -> _Unread:
         found = self._chats.setdefault(chat, _Unread())

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -102,6 +102,7 @@ class Session:
         n: int | None = None,
         cursor: str | None = None,
         sender: str = BOB,
+        mentions: Sequence[str] = (),
     ) -> None:
         """A message from Bob; its count and cursor follow the last one's unless given."""
         self.n = self.n + 1 if n is None else n
@@ -116,6 +117,7 @@ class Session:
                 "time": time_text(1_795_560_000_000),
                 "key": key or f"k{message}",
                 "text": text,
+                **({"mentions": [*mentions]} if mentions else {}),
             }
         )
 

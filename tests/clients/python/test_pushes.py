@@ -198,6 +198,19 @@ async def test_a_count_is_right_when_it_comes(connect):
     assert counts == [3, 2, 1, 999, 999]
 
 
+async def test_a_count_of_mentions_is_right_when_it_comes(connect):
+    """As that of unread messages is."""
+    client, session = await connect()
+    for message, named in ((5, [ALICE]), (6, [ALICE, "9"]), (7, ["9"])):
+        await session.push(message, mentions=named)
+    session.n += 1
+    count = {"type": "unread", "n": session.n, "cursor": "c", "chat": CHAT}
+    await session.say({**count, "unread": 1, "mentions": 1, "read": "3", "upto": "5"})
+
+    *_, told = await events(client, 4)
+    assert (told.unread, told.mentions) == (3, 2)
+
+
 async def test_frames_of_later_versions_are_passed_over(connect):
     """A server may be newer than its client."""
     client, session = await connect()
