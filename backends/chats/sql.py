@@ -8,6 +8,7 @@ Cassandra's partitions small, while an ordered table passes over years of silenc
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -355,8 +356,10 @@ class SqlChats:
 
 def _message(*row: Any) -> HistoryMessage:
     """What a row of MESSAGE_COLUMNS holds, the last of which are its mentions."""
-    *sent, mentions = row
-    return HistoryMessage(*sent, mentions=tuple(UserId(int(user)) for user in mentions.split()))
+    message = HistoryMessage(*row[:-1])
+    if not row[-1]:
+        return message
+    return replace(message, mentions=tuple(UserId(int(user)) for user in row[-1].split()))
 
 
 def _state_rows(states: States) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ What is shown when nothing was said is worked out by the gateway: gateway/presen
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -26,7 +26,8 @@ class Declare(ClientFrame, tag="presence", kw_only=True, frozen=True):
     `invisible`: as offline. A text is told to all who watch.
     """
 
-    state: Literal["online", "away", "busy", "invisible"]
+    # A pattern: of a Literal msgspec says nothing where half a surrogate pair is given.
+    state: Annotated[str, Meta(pattern=r"^(online|away|busy|invisible)\Z")]
     text: Annotated[str, Meta(max_length=128)] = ""
 
 
