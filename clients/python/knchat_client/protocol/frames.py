@@ -519,7 +519,7 @@ class Receipts(ServerFrame, tag="receipts", kw_only=True):
 
 
 class Newer(Push, tag="newer", kw_only=True):
-    """A large group has messages up to `newest`: ask for its history."""
+    """A large group has the message `newest`: ask for its history."""
 
     chat: str
     newest: str
