@@ -302,7 +302,7 @@ async def test_what_died_is_told_and_not_repaired(line, topics_of):
     """
     alone, *batch = line.commands(3)
     (given_up,) = line.commands(1)
-    (refused,) = impossible = [line.commands(1, chat="g-77")[0]]
+    (refused,) = impossible = [line.commands(1, chat="d-2-1")[0]]
     await line.log([alone, given_up], in_one=1)
     await line.log(batch)
     for commands, code in (([alone], "422"), (batch, "422"), ([given_up], "503")):
@@ -337,7 +337,7 @@ async def test_a_message_that_history_cannot_hold_is_dead_lettered_and_said_to_b
             ProducerRecord(
                 MESSAGES,
                 line.event_targets.event(
-                    [pb.Outcome(command=one) for one in line.commands(1, chat="g-7")]
+                    [pb.Outcome(command=one) for one in line.commands(1, chat="d-2-1")]
                 ),
             )
         ]
