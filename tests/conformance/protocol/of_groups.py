@@ -133,7 +133,7 @@ async def mentions_in_a_group(at: Server) -> None:
 async def pins_in_a_group(at: Server) -> None:
     """By admins and the owner: `changed`, and an event among the messages; members: forbidden."""
     ann, ben = await at.connect(at.ann), await at.connect(at.ben)
-    chat = (await _made(at, at.ann, at.ben))["chat"]
+    chat = (await made(at, at.ann, at.ben))["chat"]
     ok = await ben.done("send", chat=chat, key=_key(), text="read me")
     for kind, event in (("pin", "pinned"), ("unpin", "unpinned")):
         change = {"chat": chat, "message": ok["message"]}
@@ -142,7 +142,7 @@ async def pins_in_a_group(at: Server) -> None:
         has(await ben.hear("refused", key=key), "refused", chat=chat, code="forbidden")
         version = (await ann.done(kind, **change, key=_key()))["version"]
         has(await ben.hear("changed", version=version), "changed", op=kind, by=at.ann.user)
-        told = await _event(ben, chat, event)
+        told = await event_of(ben, chat, event)
         has(told, "event", message=version, sender=at.ann.user)
         has(told["event"], "event", message=ok["message"])
     page = await ben.ask("history", chat=chat, limit=1)

@@ -182,6 +182,11 @@ async def marks_are_told_to_both(at: Server) -> None:
     while mine not in found["receipts"]:
         found = await at.http.call(RECEIPTS, chat=chat, token=token)
     expect("users of the receipts", users, [each["user"] for each in found["receipts"]])
+    part = await at.http.call(RECEIPTS, chat=chat, token=token, query={"limit": 1})
+    expect("the first part", users[:1], [each["user"] for each in part["receipts"]])
+    query = {"after": part["after"], "limit": 1}
+    part = await at.http.call(RECEIPTS, chat=chat, token=token, query=query)
+    expect("the second part", users[1:], [each["user"] for each in part["receipts"]])
     await at.http.refused(RECEIPTS, "unknown_chat", chat="d-5-6", token=token)
 
 
