@@ -84,7 +84,7 @@ class GroupRules(World):
         gone = others[member % len(others)]
 
         async def remove() -> None:
-            await self.settled()
+            await self.decided()
             by = self._device_of(gone) if leaves else device
             await by.call("DELETE", f"/v1/chats/{chat}/members/{gone}")
             del self.model.groups[chat].members[gone]
@@ -103,7 +103,7 @@ class GroupRules(World):
         chosen = others[member % len(others)]
 
         async def change() -> None:
-            await self.settled()
+            await self.decided()
             path = f"/v1/chats/{chat}/members/{chosen}"
             await device.call("PUT", path, json={"role": role})
             members[chosen] = Member(role, members[chosen].joined)
@@ -141,7 +141,7 @@ class GroupRules(World):
         chat, _, device = self._group(group)
 
         async def delete() -> None:
-            await self.settled()
+            await self.decided()
             await device.call("DELETE", f"/v1/chats/{chat}")
             del self.model.groups[chat]
             self.model.forget(chat)

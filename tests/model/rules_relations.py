@@ -1,7 +1,8 @@
 """Rules of contacts, blocks and privacy.
 
-What decides who may write to whom is changed when everything is settled, and what functions
-remember of it is asked anew: within the 5 s that it may take, either outcome would be right.
+What decides who may write to whom is changed when everything is decided for good, and what
+functions remember of it is asked anew: within the 5 s that it may take, either outcome would be
+right.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class RelationRules(World):
 
     async def _changing(self, change: Coroutine[Any, Any, None]) -> None:
         try:
-            await self.settled()
+            await self.decided()
         except BaseException:
             change.close()
             raise

@@ -148,6 +148,13 @@ class World(RuleBasedStateMachine):
         except TimeoutError:
             raise AssertionError("\n".join(await self._differences())) from None
 
+    async def decided(self) -> None:
+        """As `settled`, and no command is decided once more after a crash: by then it might be
+        allowed, or not.
+        """
+        await self.settled()
+        await self.product.commit()
+
     async def _is_settled(self) -> bool:
         for user in self.users:
             for device in user.devices:

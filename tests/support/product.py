@@ -45,7 +45,7 @@ class Product:
             failed_logins_per_minute=PLENTY,
             frames_per_second=PLENTY,
         )
-        self._functions: dict[str, tuple[OnEvents, asyncio.Task[None]]] = {}
+        self._functions: dict[str, tuple[OnEvents, Dispatcher, asyncio.Task[None]]] = {}
 
     async def start(self) -> None:
         """Returns when all serve."""
@@ -94,6 +94,14 @@ class Product:
         for trigger in triggers:
             await self._start_function(trigger)
 
+    async def commit(self) -> None:
+        """What functions have done by now they do not do again after a crash."""
+        for group in self.groups:
+            trigger, dispatcher, task = self._functions.pop(group)
+            await dispatcher.stop(within_s=TIMEOUT_S)
+            await task
+            await self._start_function(trigger)
+
     async def ask_anew(self, groups: Collection[ChatId]) -> None:
         """What functions remember of who may what, and of who is in these groups, is asked for
         again, which they do within 5 s.
@@ -122,12 +130,12 @@ class Product:
             post=in_process(event_app(trigger.target)),
         )
         task = asyncio.create_task(dispatcher.run(), name=trigger.group)
-        self._functions[trigger.group] = trigger, task
+        self._functions[trigger.group] = trigger, dispatcher, task
         async with asyncio.timeout(TIMEOUT_S):
             await dispatcher.up.wait()
 
     async def _crash(self, group: str) -> OnEvents:
-        trigger, task = self._functions.pop(group)
+        trigger, _, task = self._functions.pop(group)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

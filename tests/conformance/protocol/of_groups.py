@@ -46,12 +46,14 @@ async def _until_refused(socket: Socket, chat: str, code: str) -> None:
 
 
 async def event_of(socket: Socket, chat: str, kind: str) -> dict[str, Any]:
-    """The next event of this kind that the group tells."""
-    while True:
-        message = await socket.hear("message", chat=chat)
-        if message.get("event", {}).get("kind") == kind:
-            check("text" not in message, "an event without a text", message)
-            return message
+    """The next event of this kind that the group tells; several may come in any order."""
+
+    def is_it(message: dict[str, Any]) -> bool:
+        return bool(message.get("event", {}).get("kind") == kind)
+
+    message = await socket.hear("message", chat=chat, where=is_it)
+    check("text" not in message, "an event without a text", message)
+    return message
 
 
 @case()

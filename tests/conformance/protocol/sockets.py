@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -94,15 +94,21 @@ class Socket:
     async def hear(
         self,
         kind: str | None = None,
+        *,
+        where: Callable[[dict[str, Any]], bool] = lambda _: True,
         **fields: Any,
     ) -> dict[str, Any]:
-        """The next frame of this type and with these fields; those between stay for later."""
+        """The next frame of this type, with these fields and of which that is so; those between
+        stay for later.
+        """
         wanted = fields | ({} if kind is None else {"type": kind})
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 while True:
                     for index, frame in enumerate(self._waiting):
-                        if all(frame.get(name) == value for name, value in wanted.items()):
+                        if all(
+                            frame.get(name) == value for name, value in wanted.items()
+                        ) and where(frame):
                             return self._waiting.pop(index)
                     self._take(await self.connection.recv())
         except TimeoutError:
