@@ -266,6 +266,8 @@ class Device:
         self.view.take_state(state)
         pins = await self.call("GET", f"/v1/chats/{state['chat']}/pins")
         self.view.take_pins(state["chat"], pins["pins"])
+        receipts = await self.call("GET", f"/v1/chats/{state['chat']}/receipts")
+        self.view.take_receipts(state["chat"], receipts["receipts"])
         before: dict[str, str] | None = {}
         while before is not None:
             page = await self._ask("history", chat=state["chat"], limit=_PAGE, **before)

@@ -28,19 +28,17 @@ class Fresh:
 
 
 async def fresh(users: Sequence[User]) -> dict[str, Fresh]:
-    """User -> what is shown.
-
-    The receipts of others are their own watermarks: no call tells those of direct chats yet.
-    """
-    found, unread, marks = {}, {}, {}
+    """User -> what is shown."""
+    found, unread = {}, {}
     for user in users:
         device, view = user.devices[0], View(user.user)
         one = found[user.user] = Fresh()
         for state in await _states(device):
             view.take_state(state)
             chat = state["chat"]
-            unread[user.user, chat] = state["unread"]
-            marks[user.user, chat] = (int(state["received"]), int(state["read"]))
+            unread[user.user, chat] = state["unread"], state["mentions"]
+            receipts = await device.call("GET", f"/v1/chats/{chat}/receipts")
+            view.take_receipts(chat, receipts["receipts"])
             messages = await _messages(device, chat)
             one.wrong += await _wrong_digest(device, chat, messages)
             for message in messages:
@@ -57,8 +55,7 @@ async def fresh(users: Sequence[User]) -> dict[str, Fresh]:
         one.blocks = {block["user"] for block in blocks}
     for user_id, one in found.items():
         for chat, row in one.chats.items():
-            row.unread = unread[user_id, chat]
-            row.marks = {of: mark for (of, in_), mark in marks.items() if in_ == chat}
+            row.unread, row.mentions = unread[user_id, chat]
     return found
 
 

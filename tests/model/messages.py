@@ -31,12 +31,12 @@ class Message:
     is_deleted: bool = False
     reactions: frozenset[tuple[str, str]] = frozenset()
     """(emoji, user) of those in force."""
+    mentions: frozenset[str] = frozenset()
 
     def changed(self, changes: Changes) -> Message:
         """As it is with these changes."""
         if changes.deleted or self.is_deleted:
-            empty = frozenset[tuple[str, str]]()
-            return replace(self, text="", edited=0, version=0, is_deleted=True, reactions=empty)
+            return Message(self.message, self.sender, self.key, "", self.reply_to, is_deleted=True)
         shown = self
         if changes.edit is not None and changes.edit.version > shown.edited:
             shown = replace(shown, text=changes.edit.value, edited=changes.edit.version)
@@ -131,6 +131,7 @@ class Shown:
 
     messages: dict[int, Message] = field(default_factory=dict)
     unread: int = 0
+    mentions: int = 0
     marks: dict[str, tuple[int, int]] = field(default_factory=dict)
     """User -> (received, read), of all who have marked."""
     pins: frozenset[int] = frozenset()
@@ -171,13 +172,14 @@ def shown_to(
     }
 
 
-def unread(messages: Mapping[int, Message], user: str, read: int) -> int:
-    """How many messages of others lie above a user's watermark, as it is shown; deleted ones do not
-    count.
+def unread(messages: Mapping[int, Message], user: str, read: int) -> tuple[int, int]:
+    """How many messages of others lie above a user's watermark, as it is shown, and how many of
+    them name the user; deleted ones do not count.
     """
-    above = sum(
-        each.sender != user and not each.is_deleted
+    above = [
+        each
         for number, each in messages.items()
-        if number > read
-    )
-    return min(UNREAD_SHOWN, above)
+        if number > read and each.sender != user and not each.is_deleted
+    ]
+    named = sum(user in each.mentions for each in above)
+    return min(UNREAD_SHOWN, len(above)), min(UNREAD_SHOWN, named)

@@ -156,9 +156,18 @@ class Model:
         since = group.members[user].joined
         return {number: one for number, one in messages.items() if number >= since}
 
-    def has_deletions(self, chat: str) -> bool:
-        """Whether something was deleted for all there."""
-        return any(one.deleted for one in self._changes.get(chat, {}).values())
+    def people_of(self, chat: str) -> set[str]:
+        """Who is in a chat."""
+        return {*(self.groups[chat].members if is_group(chat) else chat.split("-")[1:])}
+
+    def _shown_marks(
+        self, chat: str, user: str, marks: Mapping[str, tuple[int, int]]
+    ) -> dict[str, tuple[int, int]]:
+        return {
+            one: mark
+            for one, mark in marks.items()
+            if one in self.people_of(chat) and self.people.shows_receipts(user, one)
+        }
 
     def chats_of(self, user: str) -> Iterator[tuple[str, Shown]]:
         """What a user is shown: each chat with a message."""
@@ -179,8 +188,8 @@ class Model:
                 chat,
                 Shown(
                     shown,
-                    unread(shown, user, read),
-                    marks,
+                    *unread(shown, user, read),
+                    self._shown_marks(chat, user, marks),
                     self._pins(chat, shown),
                     self._mine.get((chat, user), Mine()),
                     None if group is None else self._group(group, user),

@@ -65,19 +65,23 @@ class People:
         hears = is_contact or other not in self.hears_contacts_alone
         return "" if hears and (other, user) not in self.blocks else "forbidden"
 
+    def shows_receipts(self, user: str, other: str) -> bool:
+        """Whether each of two users is told how far the other one has come."""
+        blocks = {(user, other), (other, user)} & self.blocks
+        return user == other or not (blocks or {user, other} & self.hides_receipts)
+
     def changed(self, users: set[str]) -> None:
         """A block or what someone hides has changed: marks that one of two was not told then stay
         untold.
         """
         for one in users:
             for other in users - {one}:
-                pair = {one, other}
-                if (one, other) in self.blocks or pair & self.hides_receipts:
-                    self._have_hidden.add(frozenset(pair))
+                if not self.shows_receipts(one, other):
+                    self._have_hidden.add(frozenset({one, other}))
 
-    def may_lack_marks(self, chat: str) -> bool:
-        """Whether one side of a direct chat may not have been told of the other's marks."""
-        return frozenset(chat.split("-")[1:]) in self._have_hidden
+    def may_lack_marks(self, user: str, other: str) -> bool:
+        """Whether one of two users may not have been told of the other's marks."""
+        return frozenset({user, other}) in self._have_hidden
 
     def is_request(self, user: str, chat: str) -> bool:
         """Whether a direct chat that the user has not answered is a stranger's."""

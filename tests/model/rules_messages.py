@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -20,10 +21,28 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 class MessageRules(World):
     """Sends of all forms."""
 
-    @rule(device=INDEX, to=INDEX, text=TEXT, reply_to=st.none() | INDEX, waits=st.booleans())
-    def send(self, device: int, to: int, text: str, reply_to: int | None, waits: bool) -> None:
+    @rule(
+        device=INDEX,
+        to=INDEX,
+        text=TEXT,
+        reply_to=st.none() | INDEX,
+        named=st.sets(INDEX, max_size=2),
+        waits=st.booleans(),
+    )
+    def send(
+        self,
+        device: int,
+        to: int,
+        text: str,
+        reply_to: int | None,
+        named: set[int],
+        waits: bool,
+    ) -> None:
+        """Some of the chat's people may be named."""
         chosen = self.device(device)
-        self._send(chosen, to, text, reply_to)
+        people = sorted(self.model.people_of(self.chat(chosen, to)))
+        mentions = sorted({people[index % len(people)] for index in named})
+        self._send(chosen, to, text, reply_to, mentions=mentions)
         self.run(chosen.all_acknowledged() if waits else asyncio.sleep(0))
 
     @rule(device=INDEX, to=INDEX, count=st.integers(2, 12))
@@ -55,12 +74,21 @@ class MessageRules(World):
         self._say(chosen, frame, on_ok)
 
     def _send(
-        self, device: Device, to: int, text: str, reply_to: int | None, *, key: str | None = None
+        self,
+        device: Device,
+        to: int,
+        text: str,
+        reply_to: int | None,
+        *,
+        key: str | None = None,
+        mentions: Sequence[str] = (),
     ) -> None:
         chat, sender = self.chat(device, to), self.owner_of(device).user
         answered = None if reply_to is None else self.message(chat, sender, reply_to)
         key = key or secrets.token_hex(6)
         frame = {"type": "send", "chat": chat, "key": key, "text": text}
+        if mentions:
+            frame["mentions"] = [*mentions]
         if answered is not None:
             frame["reply_to"] = str(answered.message)
 
@@ -68,7 +96,9 @@ class MessageRules(World):
             number = int(reply["message"])
             known = 0 if answered is None else answered.message
             assert number > known, "a reply that sorts before its message"
-            self.model.sent(chat, Message(number, sender, key, text, known, version=number))
+            named = frozenset(mentions)
+            message = Message(number, sender, key, text, known, version=number, mentions=named)
+            self.model.sent(chat, message)
 
         self._say(device, frame, on_ok)
 

@@ -44,8 +44,8 @@ class View:
         self._mine: dict[str, tuple[int, Mine]] = {}
         """Chat -> version and what the user wants of it; 0: as a snapshot has it."""
         self._contacts: dict[str, tuple[int, str]] = {}
-        self._counted: dict[str, tuple[int, int, int]] = {}
-        """Chat -> (read, upto, unread) as the server has counted last."""
+        self._counted: dict[str, tuple[int, int, int, int]] = {}
+        """Chat -> (read, upto, unread, mentions) as the server has counted last."""
 
     # ---- snapshot --------------------------------------------------------------------------------
 
@@ -77,6 +77,11 @@ class View:
         """The list of a chat's pins."""
         self._pins[chat] = frozenset(int(pin["message"]) for pin in pins)
 
+    def take_receipts(self, chat: str, receipts: Iterable[Mapping[str, Any]]) -> None:
+        """The list of how far each of a chat's people has come."""
+        for one in receipts:
+            self._mark(chat, one["user"], int(one["received"]), int(one["read"]))
+
     def take_contact(self, contact: Mapping[str, Any]) -> None:
         """One of the list of contacts, or of a push: the greater version counts."""
         told = int(contact["version"]), contact["state"]
@@ -100,6 +105,7 @@ class View:
                 for each in message.get("reactions", ())
                 for user in each["users"]
             ),
+            frozenset(message.get("mentions", ())),
         )
         known = self._messages.setdefault(message["chat"], {})
         was = known.get(shown.message, shown)
@@ -157,9 +163,9 @@ class View:
         self._mark(push["chat"], push["user"], received, read)
 
     def on_unread(self, push: Mapping[str, Any]) -> None:
-        told = (int(push["read"]), int(push["upto"]), push["unread"])
+        told = (int(push["read"]), int(push["upto"]), push["unread"], push["mentions"])
         self._mark(push["chat"], self.user, 0, told[0])
-        if told[:2] >= self._counted.get(push["chat"], (0, 0, 0))[:2]:
+        if told[:2] >= self._counted.get(push["chat"], (0, 0, 0, 0))[:2]:
             self._counted[push["chat"]] = told
 
     def on_refused(self, push: Mapping[str, Any]) -> None:
@@ -172,7 +178,7 @@ class View:
         return {
             chat: Shown(
                 self._shown(chat),
-                unread(self._shown(chat), self.user, self._read(chat)),
+                *unread(self._shown(chat), self.user, self._read(chat)),
                 dict(self._marks_of(chat)),
                 self._pinned(chat),
                 self._mine.get(chat, (0, Mine()))[1],
@@ -186,23 +192,16 @@ class View:
         """Other user -> state, but for none."""
         return {user: state for user, (_, state) in self._contacts.items() if state != "none"}
 
-    def badges(self) -> dict[str, int]:
-        """Unread as `unread` pushes say it, where one came for the newest watermark: the number
-        told, and what has come above it.
+    def badges(self) -> dict[str, tuple[int, int]]:
+        """Unread and mentions as `unread` pushes say it, where one came for the newest watermark:
+        the number told, and what has come above it.
         """
-        return {
-            chat: min(
-                999,
-                count
-                + sum(
-                    each.sender != self.user and not each.is_deleted
-                    for number, each in self._shown(chat).items()
-                    if number > upto
-                ),
-            )
-            for chat, (read, upto, count) in self._counted.items()
-            if read == self._read(chat)
-        }
+        badges = {}
+        for chat, (read, upto, *counts) in self._counted.items():
+            if read == self._read(chat):
+                above = unread(self._shown(chat), self.user, upto)
+                badges[chat] = (min(999, counts[0] + above[0]), min(999, counts[1] + above[1]))
+        return badges
 
     def messages(self, chat: str) -> list[int]:
         """The ids that it shows of a chat, in order."""

@@ -168,28 +168,23 @@ class World(RuleBasedStateMachine):
         for user in self.users:
             expected = dict(self.model.chats_of(user.user))
             snapshot = snapshots[user.user]
-            found += self._compare(
-                user.user, f"fresh snapshot of {user.name}", expected, snapshot.chats
-            )
+            found += _compare(f"fresh snapshot of {user.name}", expected, snapshot.chats)
             found += self._differences_of_people(user, snapshot)
             found += [*self._untold(user), *snapshot.wrong]
             may_be = {
                 *self.model.refused,
                 *(number for number, of in self.model.doubtful.items() if of == user.user),
             }
-            # When its user has come into a group a device does not know.
-            of_devices = {
-                chat: replace(row, unread=0) if is_group(chat) else row
-                for chat, row in expected.items()
-            }
             for device in user.devices:
                 name = f"{device.name} of {user.name}"
-                shown = {
-                    chat: replace(row, unread=0) if is_group(chat) else row
-                    for chat, row in device.view.shown().items()
-                }
-                found += self._compare(user.user, name, of_devices, shown)
-                found += self._differences_of_badges(device, name, expected)
+                known = self._known(user.user, expected)
+                found += _compare(name, known, self._known(user.user, device.view.shown()))
+                found += [
+                    f"{name}, {chat}: unread {badge} by its pushes, not {row}"
+                    for chat, badge in device.view.badges().items()
+                    if (row := expected.get(chat)) is not None
+                    if badge != (row.unread, row.mentions)
+                ]
                 if device.view.contacts() != snapshot.contacts:
                     found.append(f"{name}: contacts {device.view.contacts()}")
                 if unheard := set(device.view.refused) - may_be:
@@ -211,38 +206,21 @@ class World(RuleBasedStateMachine):
             if self.model.request(chat, user.user) is (chat not in snapshot.requests)
         ]
 
-    def _differences_of_badges(
-        self, device: Device, name: str, expected: Mapping[str, Shown]
-    ) -> list[str]:
-        """Of groups a deletion for all is not told as a count."""
-        return [
-            f"{name}, {chat}: unread {badge} by its pushes, not {expected[chat].unread}"
-            for chat, badge in device.view.badges().items()
-            if chat in expected
-            and badge != expected[chat].unread
-            and not (is_group(chat) and self.model.has_deletions(chat))
-        ]
-
-    def _compare(
-        self, user: str, whose: str, expected: Mapping[str, Shown], came: Mapping[str, Shown]
-    ) -> list[str]:
-        rows = [
-            {chat: replace(row, marks=self._told(user, chat, row)) for chat, row in rows.items()}
-            for rows in (expected, came)
-        ]
-        return [
-            f"{whose}, {chat}: expected {rows[0].get(chat)}, came {rows[1].get(chat)}"
-            for chat in sorted(expected.keys() | came.keys())
-            if rows[0].get(chat) != rows[1].get(chat)
-        ]
-
-    def _told(self, user: str, chat: str, row: Shown) -> dict[str, tuple[int, int]]:
-        """The watermarks that can be compared: of a group the user's own, for who came later was
-        not told of the others'; the same where marks were hidden for a time.
+    def _known(self, user: str, rows: Mapping[str, Shown]) -> dict[str, Shown]:
+        """What a device can know: not since when its user is in a group, nor marks that were hidden
+        for a time, nor that they are hidden now.
         """
-        is_own = is_group(chat) or self.model.people.may_lack_marks(chat)
-        people = {user} if is_own else set(chat.split("-")[1:])
-        return {one: mark for one, mark in row.marks.items() if one in people and mark != (0, 0)}
+        people = self.model.people
+        known = {}
+        for chat, row in rows.items():
+            marks = {
+                one: mark
+                for one, mark in row.marks.items()
+                if one in self.model.people_of(chat) and not people.may_lack_marks(user, one)
+            }
+            counts = (0, 0) if is_group(chat) else (row.unread, row.mentions)
+            known[chat] = replace(row, marks=marks, unread=counts[0], mentions=counts[1])
+        return known
 
     def teardown(self) -> None:
         """The last comparison, unless the example has failed before; then all sockets end."""
@@ -256,3 +234,18 @@ class World(RuleBasedStateMachine):
         for user in self.users:
             for device in user.devices:
                 await device.cut()
+
+
+def _compare(whose: str, expected: Mapping[str, Shown], came: Mapping[str, Shown]) -> list[str]:
+    rows = [
+        {
+            chat: replace(row, marks={one: m for one, m in row.marks.items() if m != (0, 0)})
+            for chat, row in each.items()
+        }
+        for each in (expected, came)
+    ]
+    return [
+        f"{whose}, {chat}: expected {rows[0].get(chat)}, came {rows[1].get(chat)}"
+        for chat in sorted(expected.keys() | came.keys())
+        if rows[0].get(chat) != rows[1].get(chat)
+    ]
