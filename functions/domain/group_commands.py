@@ -13,14 +13,11 @@ from schemas import chat_pb2 as pb
 from schemas.commands import changed_message, spec_of
 from schemas.errors import Refused
 from schemas.ids import UserId
+from schemas.kinds.newer import MAX_WITH_BODY
 
 if TYPE_CHECKING:
     from backends.groups import Group, Member, Roster
 
-MAX_WITH_BODY: Final = 1_000
-"""Members up to which each is told the message; of a larger group each is told that there is
-one.
-"""
 MAX_WITH_RECEIPTS: Final = 32
 """Members up to which each is told how far the others have read, and what is unread after a
 deletion.

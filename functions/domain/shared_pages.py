@@ -22,8 +22,8 @@ from schemas.ids import LATEST, ChatId, MessageId, UserId
 if TYPE_CHECKING:
     from backends.chats import Direction
     from backends.groups import Roster
+    from backends.rosters import Rosters
     from backends.wiring import Backends
-    from functions.domain.rosters import Rosters
 
 MESSAGES: Final = 128
 """Of each group. Who has missed more asks the store."""

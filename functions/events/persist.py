@@ -30,8 +30,8 @@ from schemas.topics import DELIVERIES, HISTORY_GROUPS
 
 if TYPE_CHECKING:
     from backends.chats import Chats
+    from backends.rosters import Rosters
     from backends.wiring import Backends
-    from functions.domain.rosters import Rosters
     from functions.runtime.context import Context, Timing
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from schemas.errors import Malformed, Unavailable
 if TYPE_CHECKING:
     from backends.preferences import Preferences
     from backends.relations import Contact
+    from backends.rosters import Rosters
     from backends.wiring import Backends
     from functions.domain.changes import Changes
     from functions.domain.group_changes import GroupChanges
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
     from functions.domain.relay import Relay
-    from functions.domain.rosters import Rosters
     from functions.domain.shared_pages import SharedPages
     from functions.runtime.budgets import Budgets
 
@@ -154,7 +154,7 @@ class Context:
     @cached_property
     def rosters(self) -> Rosters:
         """Who is in groups, as far as SQL was asked."""
-        from functions.domain.rosters import Rosters  # noqa: PLC0415 - see above
+        from backends.rosters import Rosters  # noqa: PLC0415 - see above
 
         return Rosters(self.backends.clock.elapsed_s)
 

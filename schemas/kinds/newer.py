@@ -11,6 +11,11 @@ from schemas import chat_pb2 as pb
 from schemas.frames import Push
 from schemas.kinds.kind import Kind, PushSpec
 
+MAX_WITH_BODY: Final = 1_000
+"""Members up to which each is told the message; of a larger group each is told that there is
+one, and nothing of who is typing.
+"""
+
 
 class Newer(Push, tag="newer", kw_only=True):
     """A large group has the message `newest`: ask for its history."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from backends import rosters
 from backends.groups import Change, Group
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions.domain import group_commands, rosters
+from functions.domain import group_commands
 from functions.events import persist
 from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb

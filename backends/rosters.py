@@ -1,9 +1,10 @@
 """Who is in a group: what SQL said, remembered for some seconds. `send` asks for every command in
-a group, and for none in a direct chat.
+a group, and for none in a direct chat; gateways ask for users who are typing in one.
 
 A member who was removed can be taken for one for FRESH_TTL_S, and 5 s at most when what decides
 takes a second. While SQL does not answer no member can be removed either, so what it said last
-serves on for STALE_TTL_S; then commands wait in chat-retries (design.md D11b, decisions/0058).
+serves on for STALE_TTL_S; then commands wait in chat-retries, and typing is not told (design.md
+D11b, decisions/0058).
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class _Held(NamedTuple):
 
 
 class Rosters:
-    """What SQL said about groups, remembered. `Context` makes it."""
+    """What SQL said about groups, remembered. Belongs to one event loop."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, max_members: int = MAX_MEMBERS) -> None:
         self._clock = clock
+        self._max_members = max_members
         self._held = BoundedDict[ChatId, _Held](MAX_GROUPS)  # in order of time
         self._members = 0
         self._unavailable = False
@@ -133,7 +135,7 @@ class Rosters:
                     roster = held.roster
                 self._held[chat] = _Held(roster, now_s)
                 self._members += len(roster.members)
-        while self._members > MAX_MEMBERS and len(self._held) > 1:
+        while self._members > self._max_members and len(self._held) > 1:
             _, oldest = self._held.popitem(last=False)
             self._members -= len(oldest.roster.members)
         return True
