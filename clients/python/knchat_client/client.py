@@ -368,7 +368,8 @@ class Client:
         return version
 
     async def typing(self, chat: str) -> None:
-        """Tells the other user that I am typing, for six seconds; say it again while that is so.
+        """Tells the other user that I am typing, in a group the members who look at it, for six
+        seconds; say it again while that is so.
 
         Best effort: nothing is raised, and nothing is told later.
         """
@@ -380,13 +381,13 @@ class Client:
         """
         session = self._running_session()
         await self._ask(frames.Watch(users=[*users]), frames.Ok)
-        session.moment.watched.update(dict.fromkeys(users))
+        session.ephemeral.watched.update(dict.fromkeys(users))
 
     async def unwatch(self, users: Sequence[str]) -> None:
         """No more of these."""
         session = self._running_session()
         for user in users:
-            session.moment.watched.pop(user, None)
+            session.ephemeral.watched.pop(user, None)
         await self._ask(frames.Unwatch(users=[*users]), frames.Ok)
 
     async def presence(
@@ -397,7 +398,7 @@ class Client:
         """
         session, declared = self._running_session(), frames.Declare(state=state, text=text)
         await self._ask(declared, frames.Ok)
-        session.moment.declared = declared
+        session.ephemeral.declared = declared
 
     async def history(
         self,

@@ -1,7 +1,7 @@
 """What `Client.events()` yields, and the bounded queue it comes out of.
 
-Events are the server's pushes as they are (`frames.Message`, `frames.Receipt`, ...), what it tells
-of the moment (`frames.IsTyping`, `frames.Presence`), its `live`, and the client's own news of its
+Events are the server's pushes as they are (`frames.Message`, `frames.Receipt`, ...; ephemeral ones,
+`frames.IsTyping` and `frames.Presence`, too), its `live`, and the client's own news of its
 connection.
 """
 
@@ -66,7 +66,7 @@ Event = (
     | Reload
     | Replaced
 )
-_OF_THE_MOMENT = (Connected, Disconnected, frames.Live, frames.IsTyping, frames.Presence)
+_EPHEMERAL = (Connected, Disconnected, frames.Live, frames.IsTyping, frames.Presence)
 
 
 class Inbox:
@@ -99,12 +99,12 @@ class Inbox:
     async def put_nowait(self, event: Event) -> None:
         """Adds what must not wait.
 
-        What holds for a moment is left out when there is no room: news of the connection, typing
-        and presence.
+        What is ephemeral is left out when there is no room: news of the connection, typing and
+        presence.
         """
         async with self._changed:
             if len(self._events) < self._limit or (
-                not isinstance(event, _OF_THE_MOMENT) and event not in self._events
+                not isinstance(event, _EPHEMERAL) and event not in self._events
             ):
                 self._add(event)
 

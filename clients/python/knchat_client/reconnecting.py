@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Moment:
-    """What a session has said of the moment: the server forgets it with the session."""
+class EphemeralState:
+    """What the server forgets with the session, and is said again in the next one."""
 
     watched: dict[str, None] = field(default_factory=dict)
     declared: frames.Declare | None = None
@@ -87,7 +87,7 @@ class ReconnectingSession:
         self._renewal: asyncio.Task[None] | None = None
         self._ended = False
         self._skipping = self._catching_up = False
-        self.moment = Moment()
+        self.ephemeral = EphemeralState()
         self.error: ChatError | None = None
         """What the server said when it ended the session for good."""
 
@@ -255,7 +255,7 @@ class ReconnectingSession:
         self._position.begin(welcome.result)
         self._connection, self._welcome = connection, welcome
         self._skipping = self._catching_up = False
-        for said in self.moment.said():
+        for said in self.ephemeral.said():
             await self.tell(said)
         self._ready.set()
         lag_s = None if isinstance(welcome.history_lag_s, UnsetType) else welcome.history_lag_s

@@ -1,4 +1,4 @@
-"""Typing and presence: what the client says of the moment, and again after a lost connection."""
+"""Typing and presence: what the client says, and says again after a lost connection."""
 
 import asyncio
 
