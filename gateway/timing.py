@@ -30,6 +30,17 @@ class Timing:
     cleanup_interval_s: float = 60.0
     offline_after_s: float = 10.0
     """A user who comes back within this was never away, for those who watch."""
+    ephemeral_batch_s: float = 0.5
+    """So long what gateways tell each other of typing and presence waits for more: at most two
+    records a second and partition. A record costs its reader more than a millisecond, a presence in
+    it 4 us.
+    """
+    watch_renewal_s: float = 60.0
+    """How often the owners of users who are watched are asked anew: a gateway that has taken a
+    partition over knows of no watch until then.
+    """
+    visibility_interval_s: float = 2.0
+    """How often the database is asked of whom it may have changed who may see them."""
     endings_interval_s: float = 2.0
     """How often the database is asked for log-ins that have ended."""
     owners_interval_s: float = 0.5

@@ -16,8 +16,8 @@ from gateway.deliveries.resume import Resume
 from gateway.partitions.assignment import PartitionAssignment
 from gateway.partitions.history_lag import HistoryLag
 from gateway.partitions.stall_detector import StallDetector
+from gateway.presence.relation_visibility import VisibilityByRelations
 from gateway.presence.service import PresenceService
-from gateway.presence.sights import SightsByRelations
 from gateway.publishing.coalescer import Coalescer
 from gateway.publishing.message_ids import MessageIds
 from gateway.publishing.publisher import Publisher
@@ -65,12 +65,13 @@ def make_context(
         hub,
         backends.ephemeral_appends,
         backends.cache,
-        SightsByRelations(backends.relations),
+        backends.groups,
+        VisibilityByRelations(backends.relations),
         partitions=settings.delivery_partitions,
         served=lambda: assignment.served(),  # noqa: PLW0108 - it is made below
         clock=clock,
         call_soon=_call_soon,
-        offline_after_s=timing.offline_after_s,
+        timing=timing,
     )
     stall_detector = StallDetector(partial(hub.close_all, close.STALLED), clock=clock.elapsed_s)
     reader = DeliveryReader(

@@ -186,7 +186,7 @@ METRICS: Final[dict[str, Metric]] = {
             "knchat_ephemeral_dropped_total",
             "counter",
             "drops",
-            "typing and presence not told: log, cache or privacy unavailable, too_many, late",
+            "typing and presence not told: log, cache, groups, privacy unavailable, too_many, late",
             ("why",),
         ),
         Metric(

@@ -19,7 +19,7 @@ from schemas.errors import ChatError
 
 Value = TypeVar("Value")
 
-KEPT_S: Final = 30 * 86_400
+TTL_S: Final = 30 * 86_400
 MAX_ENTRIES: Final = 65_536
 """Of users known here; about 150 bytes each."""
 MAX_WAITING: Final = 16_384
@@ -27,7 +27,7 @@ MAX_WAITING: Final = 16_384
 MAX_AT_ONCE: Final = 32
 """Calls of the cache under way: about 2 ms of its time, so that `reserve` does not wait for them.
 """
-REST_S: Final = 5.0
+COOLDOWN_S: Final = 5.0
 """The cache is left alone for so long after it did not answer."""
 
 
@@ -44,7 +44,7 @@ class LastSeen:
         self._to_read: dict[int, None] = {}
         self._reading: set[int] = set()
         self._has_work = asyncio.Event()
-        self._rest_until_s = 0.0
+        self._cooldown_until_s = 0.0
 
     def of(self, user: int) -> int | None:
         """Unix milliseconds; 0: not known; None: not known yet, `on_read` follows."""
@@ -52,7 +52,7 @@ class LastSeen:
             return seen_ms
         if user in self._reading:
             return None
-        if len(self._to_read) >= MAX_WAITING or self._is_resting():
+        if len(self._to_read) >= MAX_WAITING or self._is_cooling_down():
             return 0
         self._to_read[user] = None
         self._has_work.set()
@@ -62,12 +62,12 @@ class LastSeen:
         """The user was here until then, and is not any more."""
         self._known[user] = seen_ms
         self._known.move_to_end(user)
-        if len(self._to_write) < MAX_WAITING and not self._is_resting():
+        if len(self._to_write) < MAX_WAITING and not self._is_cooling_down():
             self._to_write[user] = seen_ms
             self._has_work.set()
 
-    def _is_resting(self) -> bool:
-        return self._clock.elapsed_s() < self._rest_until_s
+    def _is_cooling_down(self) -> bool:
+        return self._clock.elapsed_s() < self._cooldown_until_s
 
     def forget(self) -> None:
         """Partitions have changed hands: others may know better by now."""
@@ -88,14 +88,14 @@ class LastSeen:
                     )
                 except ChatError:
                     count("knchat_ephemeral_dropped_total", why="cache")
-                    self._rest_until_s = self._clock.elapsed_s() + REST_S
+                    self._cooldown_until_s = self._clock.elapsed_s() + COOLDOWN_S
                     left, self._to_read, self._reading = self._to_read, {}, set()
                     self._to_write.clear()
                     for user in (*(user for user, _ in reads), *left):
                         self._on_read(user)
 
     async def _write(self, user: int, seen_ms: int) -> None:
-        await self._cache.put(f"seen:{user}", seen_ms.to_bytes(8), ttl_s=KEPT_S)
+        await self._cache.put(f"seen:{user}", seen_ms.to_bytes(8), ttl_s=TTL_S)
 
     async def _read(self, user: int) -> None:
         value = await self._cache.get(f"seen:{user}")

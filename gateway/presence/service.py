@@ -1,7 +1,7 @@
-"""Typing and presence of one gateway: what sessions say of the moment, and what other gateways do.
+"""Typing and presence of one gateway: what its sessions say, and what other gateways do.
 
 Connections hand over frames, `deliveries/reader` what comes from other gateways; `app` calls `tick`
-and runs `run`. Nothing here fails a session: what cannot be told is not told.
+and runs `parts`. Nothing here fails a session: what cannot be told is not told.
 Source: docs/decisions/0059.
 """
 
@@ -12,55 +12,51 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from backends.cache import Cache
 from backends.clock import Clock
-from backends.concurrency import BoundedDict
 from backends.log import LogProducer
 from backends.telemetry.metrics import count, gauge
+from gateway.presence.ephemeral_batcher import EphemeralBatcher
 from gateway.presence.last_seen import LastSeen
-from gateway.presence.mailbox import Mailbox
+from gateway.presence.notifications import Notifications
 from gateway.presence.subjects import Subjects
-from gateway.presence.visibility import Pair, Sights
+from gateway.presence.visibility import VisibilityRules
 from gateway.presence.watchers import Watchers
 from gateway.sessions.deduplicator import RecentDict
+from gateway.timing import Timing
 from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
 from schemas.frames import ClientFrame, Ok
-from schemas.ids import UserId
+from schemas.ids import ChatId, UserId
 from schemas.kinds import TOLD_BODIES
 from schemas.kinds.is_typing import TYPING_S
 from schemas.kinds.kind import EphemeralSpec
-from schemas.topics import user_partition
 
 if TYPE_CHECKING:
+    from backends.groups import Groups
     from gateway.sessions.connection import ClientConnection
     from gateway.sessions.hub import Hub
 
 log = logging.getLogger(__name__)
 
-TELL_INTERVAL_S: Final = 2.0
-"""About the same a user tells others at most so often: clients repeat it sooner than it ends."""
-MAX_TOLD: Final = 16_384
-"""So many of these are remembered, and so many pairs of users, of whom one hears the other or not.
-"""
-HEARS_S: Final = 60.0
-"""What was asked for such a pair is believed for so long, unless it changes."""
-CHANGES_INTERVAL_S: Final = 2.0
 CHANGES_OVERLAP_MS: Final = 10_000
-"""So often, and so much further back than the last time, it is asked of whom that may have changed:
+"""So much further back than the last time it is asked of whom it may have changed who may see them:
 a change is seen when it is committed.
 """
-MAX_WAITING: Final = 1_024
-"""Of what waits for an answer to that; more is dropped."""
-RETRY_S: Final = 5.0
-_NEVER_S: Final = float("-inf")
+MAX_CHANGES: Final = 16_384
+"""So many of these are remembered."""
+RETRY_DELAY_S: Final = 5.0
+MAX_PER_TURN: Final = 256
+"""Sessions that have ended, which are dealt with in one turn of the event loop: some milliseconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Speaker:
-    """Implements `Speaker` for one frame of a session."""
+class _SessionActions:
+    """Implements `EphemeralActions` for one frame of a session."""
 
     service: PresenceService
     connection: ClientConnection
@@ -70,20 +66,20 @@ class _Speaker:
         """The session's."""
         return self.connection.session.claims.user
 
-    def tell(self, users: Sequence[UserId], told: pb.Answer, *, about: str) -> None:
-        """See `Speaker`."""
-        self.service.tell(self.user, users, told, about=about)
+    def notify(self, chat: ChatId, notification: pb.Answer) -> None:
+        """See `EphemeralActions`."""
+        self.service.notify(self.user, chat, notification)
 
     def watch(self, users: Sequence[UserId]) -> None:
-        """See `Speaker`."""
+        """See `EphemeralActions`."""
         self.service.watch(self.connection, users)
 
     def unwatch(self, users: Sequence[UserId]) -> None:
-        """See `Speaker`."""
+        """See `EphemeralActions`."""
         self.service.unwatch(self.connection, users)
 
     def declare(self, state: str, text: str) -> None:
-        """See `Speaker`."""
+        """See `EphemeralActions`."""
         self.service.declare(self.user, state, text)
 
 
@@ -95,45 +91,58 @@ class PresenceService:
         hub: Hub,
         appends: LogProducer,
         cache: Cache,
-        sights: Sights,
+        groups: Groups,
+        rules: VisibilityRules,
         *,
         partitions: int,
         served: Callable[[], frozenset[int]],
         clock: Clock,
         call_soon: Callable[[Callable[[], None]], object],
-        offline_after_s: float,
+        timing: Timing,
     ) -> None:
-        """`appends`: to session-deliveries; `served`: the partitions of this gateway;
-        `offline_after_s`: a user who comes back sooner was never away.
-        """
+        """`appends`: to session-deliveries; `served`: the partitions of this gateway."""
         self._hub = hub
-        self._sights = sights
-        self._partitions = partitions
+        self._rules = rules
         self._served = served
         self._clock = clock
+        self._call_soon = call_soon
+        self._timing = timing
         self._name = secrets.token_hex(8)
         self._serves = frozenset[int]()
-        self._mailbox = Mailbox(appends, self._take, served, gateway=self._name, clock=clock)
+        self._batcher = EphemeralBatcher(
+            appends,
+            self._take,
+            served,
+            gateway=self._name,
+            clock=clock,
+            interval_s=timing.ephemeral_batch_s,
+        )
         self._last_seen = LastSeen(cache, clock, on_read=self._on_read)
         self._subjects = Subjects(
             hub,
-            self._mailbox,
+            self._batcher,
             self._last_seen,
             partitions=partitions,
-            offline_after_s=offline_after_s,
+            offline_after_s=timing.offline_after_s,
         )
         self._unasked = asyncio.Event()
         self._watchers = Watchers(
-            self._mailbox,
+            self._batcher,
             partitions=partitions,
             call_soon=call_soon,
             on_unchecked=self._unasked.set,
+            renew_s=timing.watch_renewal_s,
         )
-        self._told = RecentDict[tuple[int, str], float]()
-        self._pairs = RecentDict[Pair, tuple[float, bool]]()
+        self._notifications = Notifications(
+            hub,
+            self._batcher,
+            groups,
+            rules,
+            partitions=partitions,
+            clock=clock,
+            call_soon=call_soon,
+        )
         self._changes = RecentDict[int, int]()
-        self._changed_s = BoundedDict[int, float](MAX_TOLD)  # in order of time
-        self._telling: list[tuple[UserId, UserId, pb.Answer]] = []
 
     # ---- what sessions say -----------------------------------------------------------------------
 
@@ -141,49 +150,31 @@ class PresenceService:
         self, connection: ClientConnection, kind: EphemeralSpec[Any, Any], frame: ClientFrame
     ) -> Ok | None:
         """Does what a frame asks for; the reply, if it has one. Raises Malformed or Refused."""
-        return kind.act(frame, _Speaker(self, connection))
+        return kind.act(frame, _SessionActions(self, connection))
 
-    def tell(self, user: UserId, users: Sequence[UserId], told: pb.Answer, *, about: str) -> None:
-        """See `Speaker`."""
-        now_s = self._clock.elapsed_s()
-        before_s = self._told.get((user, about))
-        if before_s is not None and now_s - before_s < TELL_INTERVAL_S:
-            return
-        self._told.put((user, about), now_s, limit=MAX_TOLD)
-        for other in users:
-            hears = self._hears((other, user), now_s)
-            if hears is not None:
-                self._tell_one(other, told, hears=hears)
-            elif len(self._telling) < MAX_WAITING:
-                self._telling.append((other, user, told))
-                self._unasked.set()
+    def notify(self, user: UserId, chat: ChatId, notification: pb.Answer) -> None:
+        """See `EphemeralActions`. Who is invisible is not seen typing."""
+        if not self._subjects.is_invisible(user):
+            self._notifications.notify(user, chat, notification)
 
-    def _hears(self, pair: Pair, now_s: float) -> bool | None:
-        """Whether the first of the pair hears the second; None: to be asked."""
-        known = self._pairs.get(pair)
-        if known is None or now_s - known[0] >= HEARS_S:
-            return None
-        # Asked before the change was seen; the answer may have come after it.
-        if any(known[0] <= self._changed_s.get(user, _NEVER_S) for user in pair):
-            return None
-        return known[1]
-
-    def _tell_one(self, user: UserId, told: pb.Answer, *, hears: bool) -> None:
-        if hears:
-            self._mailbox.tell(user_partition(user, self._partitions), told)
+    def on_attended(self, connection: ClientConnection, chat: str) -> None:
+        """The session's user looks at this chat."""
+        if not connection.session.background:
+            self._notifications.attend(connection.session.claims.user, chat)
 
     def watch(self, connection: ClientConnection, users: Sequence[UserId]) -> None:
-        """See `Speaker`."""
+        """See `EphemeralActions`."""
         if not connection.session.background:
             self._watchers.watch(connection, users, self._clock.elapsed_s())
 
     def unwatch(self, connection: ClientConnection, users: Sequence[UserId]) -> None:
-        """See `Speaker`."""
+        """See `EphemeralActions`."""
         self._watchers.unwatch(connection, users)
 
     def declare(self, user: UserId, state: str, text: str) -> None:
-        """See `Speaker`."""
-        self._subjects.declare(user, state, text, self._clock.now_ms())
+        """See `EphemeralActions`."""
+        clock = self._clock
+        self._subjects.declare(user, state, text, now_s=clock.elapsed_s(), now_ms=clock.now_ms())
 
     def on_arrived(self, connection: ClientConnection) -> None:
         """A session has begun."""
@@ -209,11 +200,8 @@ class PresenceService:
         elif body == "presences":
             if answer.presences.gateway == self._name:
                 self._watchers.on_presences(answer.presences.presences, self._clock.elapsed_s())
-        elif (kind := TOLD_BODIES.get(body)) is not None and kind.show is not None:
-            told = getattr(answer, kind.body)
-            for user in told.users:
-                for connection in self._hub.of_user(user):
-                    connection.push_ephemeral([kind.show(told)])
+        elif (kind := TOLD_BODIES.get(body)) is not None:
+            self._notifications.on_received(kind, getattr(answer, kind.body))
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -223,15 +211,21 @@ class PresenceService:
             self._serves = served
             self._subjects.set_partitions(served, now_s)
             self._last_seen.forget()
-        now_ms = self._clock.now_ms()
-        for connection in self._hub.pop_departed():
+        if departed := self._hub.pop_departed():
+            self._on_left(departed, now_s, self._clock.now_ms())
+        self._subjects.tick(now_s)
+        self._batcher.deliver_local()
+        self._watchers.tick(now_s)
+        gauge("knchat_watched_users", len(self._subjects))
+
+    def _on_left(self, departed: Sequence[ClientConnection], now_s: float, now_ms: int) -> None:
+        """All at once would take 0.1 s where 10,000 leave that watch 20 users each."""
+        for connection in departed[:MAX_PER_TURN]:
             self._watchers.on_left(connection, now_s)
             if not connection.session.background:
                 self._subjects.on_left(connection.session.claims.user, now_s, now_ms)
-        self._subjects.tick(now_s)
-        self._mailbox.deliver_own()
-        self._watchers.tick(now_s)
-        gauge("knchat_watched_users", len(self._subjects))
+        if len(departed) > MAX_PER_TURN:
+            self._call_soon(partial(self._on_left, departed[MAX_PER_TURN:], now_s, now_ms))
 
     def _on_read(self, user: int) -> None:
         self._subjects.on_changed(user)
@@ -239,66 +233,51 @@ class PresenceService:
     def forget(self, now_s: float) -> None:
         """Called now and then."""
         self._subjects.forget(now_s)
+        self._watchers.forget(now_s)
 
     def parts(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What runs until cancelled: it waits for the log, the cache, and who may see whom."""
-        return self._mailbox.run(), self._last_seen.run(), self._ask(), self._follow_sights()
+        return (
+            self._batcher.run(),
+            self._last_seen.run(),
+            self._notifications.run(),
+            self._ask_for_watchers(),
+            self._follow_visibility(),
+        )
 
-    async def _ask(self) -> None:
-        while True:
-            await self._unasked.wait()
-            self._unasked.clear()
-            try:
-                await self._ask_for_told()
-                await self._ask_for_watchers()
-            except Unavailable as error:
-                count("knchat_ephemeral_dropped_total", why="privacy")
-                log.info("who may see whom is not known", extra={"error": error.message})
-                await asyncio.sleep(RETRY_S)
-                self._unasked.set()
-
-    async def _follow_sights(self) -> None:
+    async def _follow_visibility(self) -> None:
         since_ms = self._clock.now_ms()
         while True:
-            await asyncio.sleep(CHANGES_INTERVAL_S)
+            await asyncio.sleep(self._timing.visibility_interval_s)
             asked_ms = self._clock.now_ms()
             try:
-                changed = await self._sights.changed(since_ms - CHANGES_OVERLAP_MS)
+                changed = await self._rules.changed(since_ms - CHANGES_OVERLAP_MS)
             except Unavailable:
                 continue
             since_ms = asked_ms
             now_s = self._clock.elapsed_s()
             for user, changed_ms in changed.items():
                 if self._changes.get(user) != changed_ms:
-                    self._changes.put(user, changed_ms, limit=MAX_TOLD)
-                    self._changed_s[user] = now_s
-                    self._changed_s.move_to_end(user)
-                    self._watchers.on_sights_changed(user, self._hub.of_user(user), now_s)
-            if len(self._changed_s) == MAX_TOLD:
-                self._pairs = RecentDict()  # more have changed than can be noted
-
-    async def _ask_for_told(self) -> None:
-        telling, self._telling = self._telling, []
-        if not telling:
-            return
-        pairs = [(other, user) for other, user, _ in telling]
-        now_s = self._clock.elapsed_s()
-        for (pair, hears), (other, _, told) in zip(
-            zip(pairs, await self._sights.hear(pairs), strict=True), telling, strict=True
-        ):
-            self._pairs.put(pair, (now_s, hears), limit=MAX_TOLD)
-            self._tell_one(other, told, hears=hears)
+                    self._changes.put(user, changed_ms, limit=MAX_CHANGES)
+                    self._notifications.on_visibility_changed(user, now_s)
+                    self._watchers.on_visibility_changed(user, self._hub.of_user(user), now_s)
 
     async def _ask_for_watchers(self) -> None:
-        while unchecked := self._watchers.to_check():
-            pairs = [pair for _, some in unchecked for pair in some]
-            began_s = self._clock.elapsed_s()
-            try:
-                sights = iter(await self._sights.of(pairs))
-            except Unavailable:
-                self._watchers.on_check_failed(watcher for watcher, _ in unchecked)
-                raise
-            for watcher, some in unchecked:
-                self._watchers.on_checked(watcher, some, [next(sights) for _ in some])
-            # After a start all sessions are asked for: the database has others to answer, too.
-            await asyncio.sleep(self._clock.elapsed_s() - began_s)
+        while True:
+            await self._unasked.wait()
+            self._unasked.clear()
+            while unchecked := self._watchers.to_check():
+                pairs = [pair for _, some in unchecked for pair in some]
+                began_s = self._clock.elapsed_s()
+                try:
+                    found = iter(await self._rules.of(pairs))
+                except Unavailable as error:
+                    count("knchat_ephemeral_dropped_total", why="privacy")
+                    log.info("who may see whom is not known", extra={"error": error.message})
+                    self._watchers.on_check_failed(watcher for watcher, _ in unchecked)
+                    await asyncio.sleep(RETRY_DELAY_S)
+                    continue
+                for watcher, some in unchecked:
+                    self._watchers.on_checked(watcher, some, [next(found) for _ in some])
+                # After a start all sessions are asked for: the database has others to answer, too.
+                await asyncio.sleep(self._clock.elapsed_s() - began_s)

@@ -46,7 +46,7 @@ class Seen(Protocol):
 
 
 class Answers(Protocol):
-    """Where gateways that watch are answered: `Mailbox`."""
+    """Where gateways that watch are answered: `EphemeralBatcher`."""
 
     def answer(self, partition: int, gateway: str, presence: pb.Presence) -> None:
         """This gateway, which reads this partition, is told how a user is."""
@@ -65,10 +65,14 @@ class _Subject:
 
 @dataclass(slots=True)
 class _Declared:
+    """`since_ms`: since when a user is invisible; 0: from the first, so that no one was shown that
+    the user came, and the user was here last when it was before.
+    """
+
     state: str
     text: str
     since_ms: int
-    until_s: float = float("inf")
+    until_s: float
 
 
 class Subjects:
@@ -115,7 +119,8 @@ class Subjects:
     def on_arrived(self, user: int, now_s: float) -> None:
         """A user has one session more."""
         if self._left.pop(user, None) is None and len(self._present(user)) == 1:
-            self._came_s[user] = now_s
+            # One who is replaced by a newer session of the device came with the first.
+            self._came_s.setdefault(user, now_s)
         if (declared := self._declared.get(user)) is not None:
             declared.until_s = float("inf")
         if user in self._subjects:
@@ -130,13 +135,21 @@ class Subjects:
         if user in self._subjects:
             self._changed[user] = None
 
-    def declare(self, user: int, state: str, text: str, now_ms: int) -> None:
+    def declare(self, user: int, state: str, text: str, *, now_s: float, now_ms: int) -> None:
         """How a user wants to be shown."""
         old = self._declared.get(user)
         if old is not None and old.state == state == INVISIBLE:
-            now_ms = old.since_ms
-        self._declared[user] = _Declared(state, text, now_ms)
+            since_ms = old.since_ms
+        else:
+            since_ms = 0 if user in self._came_s else now_ms
+        until_s = float("inf") if self._present(user) else now_s + LEASE_S
+        self._declared[user] = _Declared(state, text, since_ms, until_s)
         self.on_changed(user)
+
+    def is_invisible(self, user: int) -> bool:
+        """Whether the user has declared so."""
+        declared = self._declared.get(user)
+        return declared is not None and declared.state == INVISIBLE
 
     def on_changed(self, user: int) -> None:
         """It may be shown in another way now."""
@@ -195,7 +208,8 @@ class Subjects:
                 declared.until_s = left_s + LEASE_S
                 if declared.state == INVISIBLE:
                     seen_ms = declared.since_ms
-            self._seen.keep(user, seen_ms)
+            if seen_ms:
+                self._seen.keep(user, seen_ms)
             self.on_changed(user)
 
     def _next_swept(self, now_s: float) -> list[int]:
@@ -225,14 +239,18 @@ class Subjects:
             declared = self._declared.get(user)
             state, text = (ONLINE, "") if declared is None else (declared.state, declared.text)
             if declared is not None and state == INVISIBLE:
-                return pb.Presence(user=user, state=OFFLINE, seen_ms=declared.since_ms)
+                return self._offline(user, declared.since_ms)
             active_s = max(connection.session.active_s for connection in present)
             if state == ONLINE and now_s - active_s >= IDLE_S:
                 state = AWAY
             return pb.Presence(user=user, state=state, text=text)
         if user in self._left or self._partition(user) in self._settling_s:
             return None
-        seen_ms = self._seen.of(user)
+        return self._offline(user, 0)
+
+    def _offline(self, user: int, since_ms: int) -> pb.Presence | None:
+        """Since then; 0: since the user was here last, if that is known already."""
+        seen_ms = since_ms or self._seen.of(user)
         return None if seen_ms is None else pb.Presence(user=user, state=OFFLINE, seen_ms=seen_ms)
 
     def _present(self, user: int) -> Sequence[ClientConnection]:

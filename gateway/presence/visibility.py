@@ -12,7 +12,7 @@ from typing import Protocol
 from schemas.ids import UserId
 
 
-class Sight(Enum):
+class Visibility(Enum):
     """What a user may see of another."""
 
     NOTHING = auto()  # one has blocked the other: always offline
@@ -24,16 +24,16 @@ Pair = tuple[UserId, UserId]
 """A user who looks, and the one who is looked at."""
 
 
-class Sights(Protocol):
+class VisibilityRules(Protocol):
     """Answers who may see whom."""
 
-    async def of(self, pairs: Sequence[Pair]) -> Sequence[Sight]:
+    async def of(self, pairs: Sequence[Pair]) -> Sequence[Visibility]:
         """What the first of each pair may see of the second, in their order. Raises Unavailable."""
         ...
 
     async def hear(self, pairs: Sequence[Pair]) -> Sequence[bool]:
-        """Whether the first of each pair is told what the second says of the moment, that it is
-        typing, in their order. Raises Unavailable.
+        """Whether the first of each pair is told that the second is typing to it, in their order.
+        Raises Unavailable.
         """
         ...
 

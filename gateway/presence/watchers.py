@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from backends.telemetry.metrics import count
-from gateway.presence.visibility import Pair, Sight
+from gateway.presence.visibility import Pair, Visibility
 from gateway.sessions.deduplicator import RecentDict
 from schemas import chat_pb2 as pb
 from schemas.errors import Refused
@@ -26,15 +26,11 @@ if TYPE_CHECKING:
 
 MAX_WATCHED: Final = 100
 PUSH_INTERVAL_S: Final = 1.0
-RENEW_S: Final = 60.0
-"""Each user who is watched is asked for anew so often: a gateway that has taken a partition over
-knows of nothing until then. One partition after the other, so that none of it takes long.
-"""
-LOST_S: Final = 300.0
+LEASE_S: Final = 300.0
 """A user of whom nothing was heard for so long counts as offline: presence is a lease, which the
 gateway of that user's sockets renews.
 """
-BACK_S: Final = 60.0
+DEPARTED_TTL_S: Final = 60.0
 """What a session could see is remembered for so long after its end: most come back."""
 MAX_DEPARTED: Final = 16_384
 MAX_CHANGED: Final = 65_536
@@ -45,7 +41,7 @@ MAX_PER_TURN: Final = 64
 
 
 class Owners(Protocol):
-    """Where the owners of users are asked: `Mailbox`."""
+    """Where the owners of users are asked: `EphemeralBatcher`."""
 
     def watch(self, partition: int, users: Iterable[int]) -> None:
         """The owner of this partition is to say how these users are, and what changes."""
@@ -55,11 +51,11 @@ class Owners(Protocol):
 class Watcher:
     """One session that watches."""
 
-    __slots__ = ("connection", "due_s", "pending", "sights")
+    __slots__ = ("connection", "due_s", "pending", "visibility")
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
-        self.sights: dict[int, Sight | None] = {}
+        self.visibility: dict[int, Visibility | None] = {}
         """The users that it watches; None: not asked yet, and nothing is told."""
         self.pending: dict[int, None] = {}
         """Those of whom it is to be told."""
@@ -87,33 +83,40 @@ class Watchers:
         partitions: int,
         call_soon: Callable[[Callable[[], None]], object],
         on_unchecked: Callable[[], None],
+        renew_s: float,
     ) -> None:
-        """`on_unchecked` is called when there is something for `to_check`."""
+        """`on_unchecked` is called when there is something for `to_check`; each user who is watched
+        is asked for anew every `renew_s`, one partition after the other.
+        """
         self._owners = owners
         self._partitions = partitions
         self._call_soon = call_soon
         self._on_unchecked = on_unchecked
+        self._renew_s = renew_s
+        self._watchers: dict[ClientConnection, Watcher] = {}
+        """Here, so that a connection that watches no one costs nothing."""
         self._watched: dict[int, dict[int, _Watched]] = {}
         """By partition, by user."""
         self._unchecked: dict[Watcher, None] = {}
-        self._departed = RecentDict[tuple[int, str], tuple[float, dict[int, Sight | None]]]()
+        self._departed = RecentDict[tuple[int, str], tuple[float, dict[int, Visibility | None]]]()
         """User and device -> when the last session ended, and what it could see."""
-        self._sights_changed_s = RecentDict[int, float]()
+        self._visibility_changed_s = RecentDict[int, float]()
         self._waiting: dict[Watcher, None] = {}
         """Those with something to be told."""
         self._renewed = 0
         self._renewed_s = 0.0
+        self._aged_s = 0.0
 
     # ---- what sessions ask for -------------------------------------------------------------------
 
     def watch(self, connection: ClientConnection, users: Sequence[UserId], now_s: float) -> None:
         """Raises Refused too_many, and nothing has changed then."""
-        watcher = connection.watcher or Watcher(connection)
-        new = {user for user in users if user not in watcher.sights}
-        if len(watcher.sights) + len(new) > MAX_WATCHED:
+        watcher = self._watchers.get(connection) or Watcher(connection)
+        new = {user for user in users if user not in watcher.visibility}
+        if len(watcher.visibility) + len(new) > MAX_WATCHED:
             raise Refused("too_many", f"a session watches at most {MAX_WATCHED} users")
-        connection.watcher = watcher
-        before = self._sights_before(connection, new, now_s)
+        self._watchers[connection] = watcher
+        before = self._visibility_before(connection, new, now_s)
         asked: dict[int, list[int]] = {}
         for user in users:
             partition = user_partition(user, self._partitions)
@@ -124,30 +127,32 @@ class Watchers:
                 asked.setdefault(partition, []).append(user)
             watched.watchers[watcher] = None
             if user in new:
-                watcher.sights[user] = before.get(user)
+                watcher.visibility[user] = before.get(user)
             self._tell(watcher, user, watched)
         for partition, some in asked.items():
             self._owners.watch(partition, some)
-        if any(watcher.sights[user] is None for user in new):
+        if any(watcher.visibility[user] is None for user in new):
             self._check(watcher)
 
     def unwatch(self, connection: ClientConnection, users: Iterable[int]) -> None:
         """Those that it does not watch are ignored."""
-        if (watcher := connection.watcher) is not None:
+        if (watcher := self._watchers.get(connection)) is not None:
             for user in users:
-                if watcher.sights.pop(user, self) is not self:
+                if watcher.visibility.pop(user, self) is not self:
                     watcher.pending.pop(user, None)
                     self._leave(watcher, user)
 
     def on_left(self, connection: ClientConnection, now_s: float) -> None:
         """The session has ended, and its watch with it."""
-        watcher, connection.watcher = connection.watcher, None
-        if watcher is not None:
+        if (watcher := self._watchers.pop(connection, None)) is not None:
             self._unchecked.pop(watcher, None)
             self._waiting.pop(watcher, None)
-            for user in watcher.sights:
+            for user in watcher.visibility:
                 self._leave(watcher, user)
-            self._departed.put(_device(connection), (now_s, watcher.sights), limit=MAX_DEPARTED)
+            self._departed.put(_device(connection), (now_s, watcher.visibility), limit=MAX_DEPARTED)
+
+    def _is_here(self, watcher: Watcher) -> bool:
+        return self._watchers.get(watcher.connection) is watcher
 
     def _leave(self, watcher: Watcher, user: int) -> None:
         """A user without watchers is not asked for again; the owner's lease ends by itself."""
@@ -167,62 +172,64 @@ class Watchers:
             if count >= MAX_CHECKED:
                 break
             viewer = watcher.connection.session.claims.user
-            found.append((watcher, [(viewer, UserId(user)) for user in watcher.sights]))
-            count += len(watcher.sights)
+            found.append((watcher, [(viewer, UserId(user)) for user in watcher.visibility]))
+            count += len(watcher.visibility)
         for watcher, _ in found:
             del self._unchecked[watcher]
         return found
 
-    def on_checked(self, watcher: Watcher, pairs: Sequence[Pair], sights: Sequence[Sight]) -> None:
+    def on_checked(
+        self, watcher: Watcher, pairs: Sequence[Pair], found: Sequence[Visibility]
+    ) -> None:
         """The session may see that much of each."""
-        if watcher.connection.watcher is not watcher:
+        if not self._is_here(watcher):
             return
-        for (_, user), sight in zip(pairs, sights, strict=True):
-            if watcher.sights.get(user, sight) is sight:
+        for (_, user), visibility in zip(pairs, found, strict=True):
+            if watcher.visibility.get(user, visibility) is visibility:
                 continue  # as before, or it watches the user no longer
-            watcher.sights[user] = sight
+            watcher.visibility[user] = visibility
             of_partition = self._watched[user_partition(user, self._partitions)]
             self._tell(watcher, user, of_partition[user])
 
-    def on_sights_changed(
+    def on_visibility_changed(
         self, user: int, connections: Iterable[ClientConnection], now_s: float
     ) -> None:
         """What this user, with these connections, may see, and what may be seen of this user, is
         asked again.
         """
-        self._sights_changed_s.put(user, now_s, limit=MAX_CHANGED)
+        self._visibility_changed_s.put(user, now_s, limit=MAX_CHANGED)
         of_partition = self._watched.get(user_partition(user, self._partitions), {})
         if (watched := of_partition.get(user)) is not None:
             for watcher in watched.watchers:
                 self._check(watcher)
         for connection in connections:
-            if connection.watcher is not None:
-                self._check(connection.watcher)
+            if (mine := self._watchers.get(connection)) is not None:
+                self._check(mine)
 
-    def _sights_before(
+    def _visibility_before(
         self, connection: ClientConnection, users: Iterable[int], now_s: float
-    ) -> dict[int, Sight | None]:
+    ) -> dict[int, Visibility | None]:
         """What an earlier session of the same device could see of these, where that has not changed
         since a while before its end: it may have ended before it was asked again.
         """
-        left_s, sights = self._departed.get(_device(connection)) or (float("-inf"), {})
-        if now_s - left_s >= BACK_S:
+        left_s, visibility = self._departed.get(_device(connection)) or (float("-inf"), {})
+        if now_s - left_s >= DEPARTED_TTL_S:
             return {}
         both = (connection.session.claims.user, *users)
         changed = {
             one
             for one in both
-            if (changed_s := self._sights_changed_s.get(one)) is not None
-            and changed_s + BACK_S >= left_s
+            if (changed_s := self._visibility_changed_s.get(one)) is not None
+            and changed_s + DEPARTED_TTL_S >= left_s
         }
         if both[0] in changed:
             return {}
-        return {user: sights.get(user) for user in users if user not in changed}
+        return {user: visibility.get(user) for user in users if user not in changed}
 
     def on_check_failed(self, watchers: Iterable[Watcher]) -> None:
         """It could not be asked."""
         for watcher in watchers:
-            if watcher.connection.watcher is watcher:
+            if self._is_here(watcher):
                 self._unchecked[watcher] = None
 
     def _check(self, watcher: Watcher) -> None:
@@ -246,13 +253,15 @@ class Watchers:
             return
         seen_alone = old is not None and (old.state, old.text) == (presence.state, presence.text)
         for watcher in watched.watchers:
-            sight = watcher.sights[presence.user]
-            if sight is Sight.ALL or (sight is Sight.STATE and not seen_alone):
+            visibility = watcher.visibility[presence.user]
+            if visibility is Visibility.ALL or (visibility is Visibility.STATE and not seen_alone):
                 self._tell(watcher, presence.user, watched)
 
     def _tell(self, watcher: Watcher, user: int, watched: _Watched) -> None:
-        sight = watcher.sights[user]
-        if sight is Sight.NOTHING or (sight is not None and watched.presence is not None):
+        visibility = watcher.visibility[user]
+        if visibility is Visibility.NOTHING or (
+            visibility is not None and watched.presence is not None
+        ):
             watcher.pending[user] = None
             self._waiting[watcher] = None
 
@@ -260,14 +269,14 @@ class Watchers:
         """Called some times a second: tells the sessions whose turn it is, asks owners again."""
         if due := [watcher for watcher in self._waiting if watcher.due_s <= now_s]:
             self._push_some(due, now_s)
-        if now_s - self._renewed_s >= RENEW_S / self._partitions:
+        if now_s - self._renewed_s >= self._renew_s / self._partitions:
             self._renewed_s = now_s
             self._renewed = (self._renewed + 1) % self._partitions
             self._renew(self._watched.get(self._renewed, {}), now_s)
 
     def _push_some(self, due: Sequence[Watcher], now_s: float) -> None:
         for watcher in due[:MAX_PER_TURN]:
-            if watcher.connection.watcher is watcher and watcher.due_s <= now_s:
+            if self._is_here(watcher) and watcher.due_s <= now_s:
                 self._push(watcher, now_s)
         if len(due) > MAX_PER_TURN:
             self._call_soon(partial(self._push_some, due[MAX_PER_TURN:], now_s))
@@ -286,18 +295,24 @@ class Watchers:
 
     def _frame(self, watcher: Watcher, user: int) -> Presence:
         watched = self._watched[user_partition(user, self._partitions)][user]
-        sight = watcher.sights[user]
-        if sight is Sight.NOTHING or watched.presence is None:
+        visibility = watcher.visibility[user]
+        if visibility is Visibility.NOTHING or watched.presence is None:
             return Presence(user=str(user), state=OFFLINE)
-        return shown(watched.presence, last_seen=sight is Sight.ALL)
+        return shown(watched.presence, last_seen=visibility is Visibility.ALL)
 
     def _renew(self, of_partition: dict[int, _Watched], now_s: float) -> None:
         if not of_partition:
             return
         self._owners.watch(self._renewed, of_partition)
         for user, watched in of_partition.items():
-            if now_s - watched.heard_s >= LOST_S and watched.presence is not None:
+            if now_s - watched.heard_s >= LEASE_S and watched.presence is not None:
                 self._change(pb.Presence(user=user, state=OFFLINE), watched)
+
+    def forget(self, now_s: float) -> None:
+        """Called now and then: forgets what sessions could see that have not come back."""
+        if now_s - self._aged_s >= DEPARTED_TTL_S:
+            self._aged_s = now_s
+            self._departed.age()
 
 
 def _device(connection: ClientConnection) -> tuple[int, str]:

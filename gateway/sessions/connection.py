@@ -45,7 +45,6 @@ from schemas.kinds.kind import CommandSpec
 
 if TYPE_CHECKING:
     from gateway.context import GatewayContext
-    from gateway.presence.watchers import Watcher
 
 STUCK_TIMEOUT_S: Final = 30.0
 
@@ -63,7 +62,6 @@ class ClientConnection:
         "session",
         "socket",
         "timer_tick",
-        "watcher",
     )
 
     def __init__(self, context: GatewayContext, codec: Codec) -> None:
@@ -73,8 +71,6 @@ class ClientConnection:
         self.arrival = 0
         """The order in which the WebSockets of this gateway were opened."""
         self.timer_tick = -1
-        self.watcher: Watcher | None = None
-        """What it watches; `gateway.presence.watchers` sets it."""
         self.position: Position | None = None
         """What is to be pushed next, while it is behind.
 
@@ -144,6 +140,8 @@ class ClientConnection:
             case Query():
                 self.schedule()
                 self.context.feed.announced.mark(effect.query, self.context.clock.now_ms())
+                if effect.attended:
+                    self.context.presence.on_attended(self, effect.attended)
                 self.context.queries.ask(
                     effect.query, partial(self._on_query_failed, effect.query.re)
                 )
@@ -220,6 +218,8 @@ class ClientConnection:
     def _coalesce(self, kind: CommandSpec[Any, Any], command: pb.Command, re: Re) -> None:
         context, on_published = self.context, partial(self._on_published, kind, command, re)
         self.session.owed += 1
+        if kind.attends:
+            context.presence.on_attended(self, command.chat)
         try:
             for field, watermark in zip(kind.watermarks, kind.watermarks_of(command), strict=True):
                 if context.message_ids.is_ahead(watermark):
@@ -262,7 +262,7 @@ class ClientConnection:
         self.context.pushed += 1
 
     def push_ephemeral(self, told: Sequence[frames.ServerFrame]) -> bool:
-        """Pushes what holds for a moment, at most FRAMES_IN_ARRAY, as one message.
+        """Pushes what is ephemeral, at most FRAMES_IN_ARRAY frames, as one message.
 
         False, and it is not: the session is in the background, behind, or something waits for it
         already (design.md D10).

@@ -65,10 +65,12 @@ class Query(Struct, frozen=True):
     """Put this query into the log; the session waits for the answer."""
 
     query: pb.Query
+    attended: str = ""
+    """The chat that its user looks at, if asking says so."""
 
 
 class ActNow(Struct, frozen=True):
-    """Do what this frame asks for, which holds for a moment, and reply."""
+    """Do what this frame, which is ephemeral, asks for, and reply."""
 
     kind: EphemeralSpec[Any, Any]
     frame: frames.ClientFrame

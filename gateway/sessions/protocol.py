@@ -138,7 +138,8 @@ class Session:
         self._limits = ReadLimits(rules.frames_per_second, now_s=now_s)
         self._questions: Questions | None = None
         """None before the first: most sessions ask little."""
-        self._early: list[Part] = []
+        self._early: list[Part] | None = None
+        """None but for a moment: most say nothing before they are let in."""
         self._cursor_start = ""
 
     # ---- what the client sends -------------------------------------------------------------------
@@ -191,8 +192,8 @@ class Session:
 
     def on_admitted(self, now_s: float, now_ms: int) -> list[Effect]:
         """What the client said while its hello was being looked at."""
-        early, self._early = self._early, []
-        return self._take_all(early, now_s, now_ms)
+        early, self._early = self._early, None
+        return self._take_all(early or (), now_s, now_ms)
 
     def _take_all(self, parts: Sequence[Part], now_s: float, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
@@ -208,6 +209,8 @@ class Session:
         if self.phase is Phase.OPEN:
             return self._open(part, now_s, now_ms)
         if self.phase is Phase.AUTHENTICATING:
+            if self._early is None:
+                self._early = []
             self._early.append(part)
             return None
         if self.phase is Phase.NEW:
@@ -295,7 +298,7 @@ class Session:
         if self._questions is None:
             self._questions = Questions()
         query.re = self._questions.add(query.re, now_s)
-        return Query(query)
+        return Query(query, getattr(query, kind.body).chat if kind.attends else "")
 
     def pop_question(self, question: int) -> int | None:
         """Takes a question off the list: the client's number of it.

@@ -128,5 +128,6 @@ KIND: Final = Kind(
         reply=Page,
         answer="page",
         show=page_of,
+        attends=True,
     )
 )

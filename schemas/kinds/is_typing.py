@@ -1,4 +1,5 @@
-"""`typing` by a client: the other user's sessions are told, for the next six seconds.
+"""`typing` by a client: the other user's sessions are told, for the next six seconds; in a group
+those of members who look at it.
 
 Not `typing.py`: a module of the standard library has that name.
 """
@@ -10,8 +11,7 @@ from typing import Final
 from schemas import chat_pb2 as pb
 from schemas.costs import ONE
 from schemas.frames import Chat, ClientFrame, ServerFrame
-from schemas.ids import direct_members
-from schemas.kinds.kind import EphemeralSpec, Kind, Speaker
+from schemas.kinds.kind import EphemeralActions, EphemeralSpec, Kind
 from schemas.validation import own_chat
 
 TYPING_S: Final = 6
@@ -31,13 +31,9 @@ class IsTyping(ServerFrame, tag="typing", kw_only=True):
     user: str
 
 
-def _act(frame: Typing, speaker: Speaker) -> None:
-    chat = own_chat(frame.chat, speaker.user)
-    # The members of a group are not known here.
-    others = [user for user in direct_members(chat) or () if user != speaker.user]
-    if others:
-        typing = pb.Typing(users=others, chat=chat, user=speaker.user)
-        speaker.tell(others, pb.Answer(typing=typing), about=chat)
+def _act(frame: Typing, session: EphemeralActions) -> None:
+    chat = own_chat(frame.chat, session.user)
+    session.notify(chat, pb.Answer(typing=pb.Typing(chat=chat, user=session.user)))
 
 
 def _show(typing: pb.Typing) -> IsTyping:

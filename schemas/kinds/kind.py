@@ -1,5 +1,5 @@
 """What the table of kinds says of each: what a client asks for, what devices are told, or both; and
-what holds for a moment only.
+what is ephemeral.
 
 A kind's own file fills these in, `KINDS` lists them, and all code that depends on the kind reads
 that table: the gateway's sessions, `send`, `persist`, `history` and the audit. Structs, since a
@@ -16,7 +16,7 @@ from msgspec import Struct
 from schemas import chat_pb2 as pb
 from schemas.costs import Cost
 from schemas.frames import ClientFrame, Ok, Push, ServerFrame
-from schemas.ids import MessageId, UserId
+from schemas.ids import ChatId, MessageId, UserId
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -61,6 +61,8 @@ class CommandSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     """The body that takes it back, which has the same fields: where a limit refuses it, all are
     told so under its version, and history keeps it (`commands.taken_back`).
     """
+    attends: bool = False
+    """Its user looks at the chat: typing in a group is told to who does."""
     is_mine: Callable[[Body], bool] = _never
     """Whether it says how its user stands to the chat, and nothing to others: it is accepted from
     those too who may not write to the other user, and told to that one where both show receipts.
@@ -96,6 +98,8 @@ class QuestionSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
     """The reply's name in the oneof of `Answer`."""
     show: Callable[[Body], ServerFrame]
     """The reply, without its `re`."""
+    attends: bool = False
+    """Who asks looks at the `chat` of the body: typing in a group is told to who does."""
 
 
 class PushSpec(Struct, Generic[Body], frozen=True, kw_only=True):
@@ -128,17 +132,17 @@ class PushSpec(Struct, Generic[Body], frozen=True, kw_only=True):
     """Fields that only move forward, as told too: a push that moves none is left out."""
 
 
-class Speaker(Protocol):
-    """What a session may do with a frame that holds for a moment. All of it is best effort."""
+class EphemeralActions(Protocol):
+    """What a session may do with an ephemeral frame. All of it is best effort."""
 
     @property
     def user(self) -> UserId:
         """The session's."""
         ...
 
-    def tell(self, users: Sequence[UserId], told: pb.Answer, *, about: str) -> None:
-        """Tells all sessions of these users, as far as they may see this one; about the same at
-        most once in two seconds.
+    def notify(self, chat: ChatId, notification: pb.Answer) -> None:
+        """Notifies the other user of this chat, or the members of the group who look at it, as far
+        as they may see this user; in one chat at most once in two seconds.
         """
         ...
 
@@ -156,18 +160,20 @@ class Speaker(Protocol):
 
 
 class EphemeralSpec(Struct, Generic[Frame, Body], frozen=True, kw_only=True):
-    """What holds for a moment: it is in no history and has no cursor, and losing it is no error."""
+    """A frame that is ephemeral: in no history, without a cursor, and losing it is no error."""
 
     frame: type[Frame]
     cost: Cost
-    act: Callable[[Frame, Speaker], Ok | None]
+    act: Callable[[Frame, EphemeralActions], Ok | None]
     """Acts at once. Returns the reply to a frame with an `id`. Raises Malformed or Refused, shown
     as `error`.
     """
     push: type[ServerFrame] | None = None
     """What others are told of it."""
     body: str = ""
-    """The name in the oneof of `Answer` of what `act` tells users, if it does."""
+    """The name in the oneof of `Answer` of what `act` notifies users of, if it does. It has `user`
+    and `chat`, and `users`, which the gateway fills in.
+    """
     show: Callable[[Body], ServerFrame] | None = None
     """The push of that."""
 

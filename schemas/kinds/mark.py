@@ -112,6 +112,7 @@ KIND: Final = Kind(
         check=_check,
         deliver=_deliver,
         watermarks=("read", "received"),
+        attends=True,
         is_mine=lambda _: True,
         kept="marks",
     ),

@@ -13,7 +13,7 @@ from schemas import chat_pb2 as pb
 from schemas.costs import ONE
 from schemas.frames import ClientFrame, Ok, ServerFrame
 from schemas.ids import time_text
-from schemas.kinds.kind import EphemeralSpec, Kind, Speaker
+from schemas.kinds.kind import EphemeralActions, EphemeralSpec, Kind
 
 ONLINE: Final = "online"
 AWAY: Final = "away"
@@ -42,8 +42,8 @@ class Presence(ServerFrame, tag="presence", kw_only=True):
     last_seen: str | UnsetType = UNSET
 
 
-def _act(frame: Declare, speaker: Speaker) -> Ok:
-    speaker.declare(frame.state, frame.text)
+def _act(frame: Declare, session: EphemeralActions) -> Ok:
+    session.declare(frame.state, frame.text)
     return Ok()
 
 

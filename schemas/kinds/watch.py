@@ -11,7 +11,7 @@ from typing import Final
 from schemas.costs import Cost
 from schemas.frames import ClientFrame, Ok
 from schemas.ids import UserId, parse_user
-from schemas.kinds.kind import EphemeralSpec, Kind, Speaker
+from schemas.kinds.kind import EphemeralActions, EphemeralSpec, Kind
 
 _COST: Final = Cost(2)
 """Who may see whom is asked for each of the users."""
@@ -29,13 +29,15 @@ class Unwatch(ClientFrame, tag="unwatch", kw_only=True, frozen=True):
     users: list[str]
 
 
-def _kind(frame: type[Watch | Unwatch], act: Callable[[Speaker, Sequence[UserId]], None]) -> Kind:
-    def do(asked: Watch | Unwatch, speaker: Speaker) -> Ok:
-        act(speaker, [parse_user(user, name="users") for user in asked.users])
+def _kind(
+    frame: type[Watch | Unwatch], act: Callable[[EphemeralActions, Sequence[UserId]], None]
+) -> Kind:
+    def do(asked: Watch | Unwatch, session: EphemeralActions) -> Ok:
+        act(session, [parse_user(user, name="users") for user in asked.users])
         return Ok()
 
     return Kind(ephemeral=EphemeralSpec(frame=frame, cost=_COST, act=do))
 
 
-WATCH: Final = _kind(Watch, lambda speaker, users: speaker.watch(users))
-UNWATCH: Final = _kind(Unwatch, lambda speaker, users: speaker.unwatch(users))
+WATCH: Final = _kind(Watch, lambda session, users: session.watch(users))
+UNWATCH: Final = _kind(Unwatch, lambda session, users: session.unwatch(users))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from backends.rate_limits import Allowance
 from gateway.context import GatewayContext
+from gateway.presence.service import PresenceService
 from gateway.sessions.connection import ClientConnection
 from gateway.sessions.feed import Feed
 from gateway.sessions.hub import Hub
@@ -89,6 +90,7 @@ def made_context(
     rules=RULES,
 ):
     """A gateway that holds these partitions from this offset on; nothing of it waits."""
+    clock = SetClock()
     hub = Hub(budget=Allowance(600, 10), sessions_per_user=3, call_soon=call_soon)
     revocations = Revocations(token_s=TOKEN_S, connections_of=hub.of_user)
     feed = Feed(ReplayBuffer(limit_bytes=limit_bytes, kept_s=kept_s), revocations, hub)
@@ -106,8 +108,20 @@ def made_context(
         "rules": rules,
         "outbox_bytes": OUTBOX_BYTES,
         "timing": Timing(),
-        "clock": SetClock(),
+        "clock": clock,
         "call_soon": call_soon,
+        "presence": PresenceService(
+            hub,
+            None,
+            None,
+            None,
+            None,
+            partitions=max(1, len(partitions)),
+            served=lambda: frozenset(partitions),
+            clock=clock,
+            call_soon=call_soon,
+            timing=Timing(),
+        ),
     }
     return GatewayContext(**{**absent, **made})
 

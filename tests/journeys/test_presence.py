@@ -4,7 +4,12 @@ import asyncio
 
 import pytest
 
+from schemas.ids import direct_chat
+from tests.journeys.conftest import new_user
 from tests.journeys.test_gateways import users_apart
+
+REMOVED_S = 5
+"""A removal counts within that."""
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ async def test_the_other_side_sees_that_i_am_typing(apart, open_device):
     ann, ben = apart
     mine = [await open_device(ann, "phone"), await open_device(ann, "desk")]
     theirs = [await open_device(ben, "phone"), await open_device(ben, "desk", packed=True)]
-    chat = f"d-{min(int(ann.user), int(ben.user))}-{max(int(ann.user), int(ben.user))}"
+    chat = direct_chat(int(ann.user), int(ben.user))
     await mine[0].say({"type": "typing", "chat": chat})
     for device in theirs:
         assert await device.hear("typing") == {"type": "typing", "chat": chat, "user": ann.user}
@@ -84,7 +89,7 @@ async def test_what_is_over_is_not_told_to_a_device_that_comes_back(apart, open_
     """Neither typing nor presence is in the log: a resume has the message alone."""
     ann, ben = apart
     phone, tablet = await open_device(ann, "phone"), await open_device(ben, "tablet")
-    chat = f"d-{min(int(ann.user), int(ben.user))}-{max(int(ann.user), int(ben.user))}"
+    chat = direct_chat(int(ann.user), int(ben.user))
     await watch(tablet, ann)
     cursor = tablet.cursor
     tablet.cut()
@@ -100,3 +105,27 @@ async def test_what_is_over_is_not_told_to_a_device_that_comes_back(apart, open_
     assert all(frame["type"] not in {"typing", "presence"} for frame in tablet._waiting)
     page = await phone.ask({"type": "history", "chat": chat})
     assert [message["text"] for message in page["messages"]] == ["now"]
+
+
+async def test_members_who_look_at_a_group_see_who_is_typing(apart, http, open_device):
+    """On any gateway; who has not looked at it does not, nor who was removed."""
+    ann, ben = apart
+    cleo = new_user(http, "cleo")
+    anns, bens, cleos = [await open_device(one, "phone") for one in (ann, ben, cleo)]
+    body = {"key": "walks", "name": "Walks", "members": [ben.user, cleo.user]}
+    made = ann.call("POST", "/v1/chats", device="phone", json={**body, "history": "all"})
+    assert made.status_code == 201, made.text
+    chat = made.json()["chat"]
+    assert (await bens.ask({"type": "history", "chat": chat}))["type"] == "page"
+    await anns.say({"type": "typing", "chat": chat})
+    assert await bens.hear("typing") == {"type": "typing", "chat": chat, "user": ann.user}
+
+    member = f"/v1/chats/{chat}/members/{ben.user}"
+    assert ann.call("DELETE", member, device="phone").status_code == 204
+    await cleos.ask({"type": "history", "chat": chat})
+    await asyncio.sleep(REMOVED_S)
+    await anns.say({"type": "typing", "chat": chat})
+    assert (await cleos.hear("typing"))["user"] == ann.user
+    await anns.say({"type": "typing", "chat": direct_chat(int(ann.user), int(ben.user))})
+
+    assert (await bens.hear("typing"))["chat"] != chat

@@ -41,6 +41,26 @@ async def typing_is_told_every_two_seconds(at: Server) -> None:
 
 
 @case()
+async def typing_reaches_members_who_look_at_the_group(at: Server) -> None:
+    """Who typed, marked or asked for history there; no other member, and of no stranger."""
+    cem, stranger = await at.new_user(), await at.new_user()
+    body = {"key": f"g-{secrets.token_hex(8)}", "name": "A group"}
+    body |= {"members": [at.ben.user, cem.user], "history": "all"}
+    group = await at.http.call("POST /v1/chats", token=await at.token(at.ann), body=body)
+    chat = group["chat"]
+    ann, ben, cems = [await at.connect(user) for user in (at.ann, at.ben, cem)]
+    strangers = await at.connect(stranger)
+    await ben.ask("history", chat=chat)
+    for socket in (strangers, ann):
+        await socket.say({"type": "typing", "chat": chat})
+    told = await ben.hear("typing", chat=chat)
+    expect("user who types", at.ann.user, told["user"])
+    check(not {"n", "cursor"} & told.keys(), "neither n nor cursor", told)
+    await ben.silent("typing", within_s=0.5)
+    await cems.silent("typing", within_s=0.1)
+
+
+@case()
 async def who_watches_is_told(at: Server) -> None:
     """`ok`, how each is, and what changes; invisible is shown as offline; `unwatch` ends it."""
     one, other = await at.new_user(), await at.new_user()

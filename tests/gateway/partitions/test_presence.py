@@ -3,7 +3,6 @@
 import pytest
 
 from backends.relations import Privacy
-from gateway.presence import watchers
 from gateway.timing import Timing
 from schemas.ids import direct_chat
 from tests.gateway.partitions.sharing import USERS, mine, settled
@@ -12,8 +11,10 @@ from tests.support.until import until
 
 @pytest.fixture
 def timing():
-    """Owners are looked for often, and users who are gone for a while are offline."""
-    return Timing(owners_interval_s=0.05, retry_delay_s=0.05, offline_after_s=3.0)
+    """Owners are looked for and asked often, and users who are gone for a while are offline."""
+    return Timing(
+        owners_interval_s=0.05, retry_delay_s=0.05, offline_after_s=3.0, watch_renewal_s=1.0
+    )
 
 
 @pytest.fixture
@@ -46,9 +47,8 @@ async def test_users_of_two_gateways_see_each_other(two, apart, person, backends
     assert (gone["state"], "last_seen" in gone) == ("offline", True)
 
 
-async def test_a_user_who_is_handed_over_was_never_away(two, apart, person, monkeypatch):
+async def test_a_user_who_is_handed_over_was_never_away(two, apart, person):
     """The new owner is asked soon, and tells what changes from then on."""
-    monkeypatch.setattr(watchers, "RENEW_S", 1.0)
     (first, second), (ann, ben) = two, apart
     anns, bens = await person(ann, at=first), await person(ben, at=second)
     await anns.say({"type": "watch", "users": [str(ben)]})

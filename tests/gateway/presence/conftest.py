@@ -6,23 +6,24 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.presence import mailbox
+from backends.groups import Change, Group
 from gateway.presence.service import PresenceService
-from gateway.presence.visibility import Sight
+from gateway.presence.visibility import Visibility
 from gateway.sessions.timers import TICK_S
+from gateway.timing import Timing
 from schemas.codec import JSON
 from tests.gateway.wire import connect, made_context
 
 OFFLINE_AFTER_S = 10.0
-COLLECT_S = 0.05
-"""Instead of half a second."""
+TIMING = Timing(ephemeral_batch_s=0.05, offline_after_s=OFFLINE_AFTER_S)
+"""What goes through the log waits a tenth of the time."""
 
 
 class AllSee:
     """Users who block and hide nothing."""
 
     async def of(self, pairs):
-        return [Sight.ALL] * len(pairs)
+        return [Visibility.ALL] * len(pairs)
 
     async def hear(self, pairs):
         return [True] * len(pairs)
@@ -31,11 +32,27 @@ class AllSee:
         return {}
 
 
+class WaitedFor:
+    """Groups, whose answers a test waits for while its time stands still."""
+
+    def __init__(self, groups):
+        self._groups, self.under_way = groups, 0
+
+    async def rosters(self, known):
+        """As the port has it."""
+        self.under_way += 1
+        try:
+            return await self._groups.rosters(known)
+        finally:
+            self.under_way -= 1
+
+
 @dataclass
-class Moments:
+class PresenceGateway:
     """One gateway, whose time a test moves on."""
 
     at: object
+    groups: WaitedFor
     tasks: list = field(default_factory=list)
 
     @property
@@ -75,28 +92,40 @@ class Moments:
             self.presence.tick(self.at.clock.now_s)
             for _ in range(3):
                 await asyncio.sleep(0)
+            while self.groups.under_way:
+                await asyncio.sleep(0.001)
 
 
 @pytest.fixture
-async def moments(backends, monkeypatch):
+async def gateways(backends):
     """Gateways of some of two partitions; of all by default."""
-    monkeypatch.setattr(mailbox, "COLLECT_S", COLLECT_S)
     made = []
 
-    def make_one(*, served=frozenset({0, 1}), sights=None, appends=None, cache=None):
-        at = made_context(partitions=(0, 1))
+    def make_one(
+        *,
+        served=frozenset({0, 1}),
+        rules=None,
+        appends=None,
+        cache=None,
+        groups=None,
+        timing=TIMING,
+    ):
+        at, asked = made_context(partitions=(0, 1)), WaitedFor(groups or backends.groups)
         at.presence = PresenceService(
             at.hub,
             appends or backends.ephemeral_appends,
             cache or backends.cache,
-            sights or AllSee(),
+            asked,
+            rules or AllSee(),
             partitions=2,
             served=lambda: served,
             clock=at.clock,
             call_soon=at.call_soon,
-            offline_after_s=OFFLINE_AFTER_S,
+            timing=timing,
         )
-        one = Moments(at, [asyncio.create_task(part) for part in at.presence.parts()])
+        one = PresenceGateway(
+            at, asked, [asyncio.create_task(part) for part in at.presence.parts()]
+        )
         made.append(one)
         return one
 
@@ -108,8 +137,24 @@ async def moments(backends, monkeypatch):
 
 
 @pytest.fixture
-async def here(moments):
+async def here(gateways):
     """One gateway that has been there for a while."""
-    one = moments()
+    one = gateways()
     await one.passes(OFFLINE_AFTER_S + 1)
     return one
+
+
+@pytest.fixture
+def group(backends):
+    """Makes groups, with an owner and members; the owner's change of one."""
+    ids = iter(range(1, 1_000))
+
+    def by(user):
+        return Change(user, "phone", tuple(next(ids) for _ in range(3)))
+
+    async def make_one(chat, owner, *members):
+        asked = Group(chat, "Walks", "", "all", 0, 0, 0)
+        await backends.groups.create(asked, members, by(owner), key=chat)
+        return by
+
+    return make_one

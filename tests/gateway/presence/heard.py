@@ -1,8 +1,8 @@
-"""What a session was told of the moment, and who may see whom."""
+"""What a session was told of typing and presence, and who may see whom."""
 
 import asyncio
 
-from gateway.presence.visibility import Sight
+from gateway.presence.visibility import Visibility
 from schemas import frames
 from schemas.kinds.is_typing import IsTyping
 from schemas.kinds.presence import Presence
@@ -26,11 +26,11 @@ def heard(wire):
     return [(one.chat, one.user) for one in wire.take() if isinstance(one, IsTyping)]
 
 
-class OneSight:
+class SameForAll:
     """Who may see whom: all see the same of all."""
 
-    def __init__(self, sight):
-        self.sight = sight
+    def __init__(self, visibility):
+        self.visibility = visibility
         self.asked = []
         self.changes = {}
         self.known = asyncio.Event()
@@ -39,10 +39,10 @@ class OneSight:
     async def of(self, pairs):
         self.asked += pairs
         await self.known.wait()
-        return [self.sight] * len(pairs)
+        return [self.visibility] * len(pairs)
 
     async def hear(self, pairs):
-        return [sight is not Sight.NOTHING for sight in await self.of(pairs)]
+        return [one is not Visibility.NOTHING for one in await self.of(pairs)]
 
     async def changed(self, _since_ms):
         return self.changes

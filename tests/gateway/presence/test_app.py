@@ -2,10 +2,14 @@
 
 import pytest
 
+from backends.groups import Change, Group
 from backends.relations import Privacy
 from gateway.timing import Timing
+from schemas.ids import direct_chat
 from tests.gateway.people import ANN, BEN, CHAT, MSGPACK, Person
 
+CEM = 33
+GROUP = "g-5"
 WATCH_BEN = {"type": "watch", "id": 1, "users": [str(BEN)]}
 
 
@@ -64,3 +68,21 @@ async def test_errors_are_told_without_a_number(person):
     assert (await ann.hear("error"))["code"] == "unknown_chat"
     assert (await ann.hear("error"))["code"] == "malformed"
     assert (await ann.ask({"type": "watch", "id": 2, "users": []}))["type"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "look", [{"type": "mark", "read": "5"}, {"type": "history"}, {"type": "typing"}], ids=str
+)
+async def test_who_looks_at_a_group_hears_who_is_typing_there(person, backends, look):
+    """By a mark, a question for history, or typing; who does nothing there does not."""
+    group = Group(GROUP, "Walks", "", "all", 0, 0, 0)
+    await backends.groups.create(group, [BEN, CEM], Change(ANN, "phone", (1,)), key="k")
+    ann, ben, cem = [await person(user) for user in (ANN, BEN, CEM)]
+    await ben.say({**look, "chat": GROUP, "id": 2}, {"type": "ping", "id": 3})
+    while (await ben.hear("pong"))["re"] != 3:
+        pass
+    await ann.say({"type": "typing", "chat": GROUP})
+
+    assert await ben.hear("typing") == {"type": "typing", "chat": GROUP, "user": str(ANN)}
+    await ann.say({"type": "typing", "chat": direct_chat(ANN, CEM)})
+    assert (await cem.hear("typing"))["chat"] != GROUP

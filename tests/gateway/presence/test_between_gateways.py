@@ -7,8 +7,13 @@ import asyncio
 import pytest
 
 from backends.cache.embedded import EmbeddedCache
+from gateway.presence.ephemeral_batcher import (
+    MAX_NOTIFIED,
+    MAX_PRESENCES,
+    MAX_WATCHED,
+    EphemeralBatcher,
+)
 from gateway.presence.last_seen import MAX_AT_ONCE
-from gateway.presence.mailbox import MAX_PRESENCES, MAX_WATCHED, Mailbox
 from schemas import chat_pb2 as pb
 from schemas import cloudevents, frames
 from schemas.errors import Unavailable
@@ -19,7 +24,7 @@ from tests.gateway.presence.conftest import OFFLINE_AFTER_S
 from tests.gateway.presence.heard import heard, told
 
 WRITTEN_S = 0.3
-"""So long a test waits for what gateways write after COLLECT_S."""
+"""So long a test waits for what gateways write after their interval."""
 ANN = next(user for user in range(10, 99) if user_partition(user, 2) == 0)
 BEN, CAT = [user for user in range(10, 99) if user_partition(user, 2) == 1][:2]
 
@@ -52,9 +57,9 @@ class Between:
 
 
 @pytest.fixture
-async def apart(moments, backends):
+async def apart(gateways, backends):
     """Ann's gateway, Ben's, and what is between them."""
-    ann, ben = moments(served=frozenset({0})), moments(served=frozenset({1}))
+    ann, ben = gateways(served=frozenset({0})), gateways(served=frozenset({1}))
     for gateway in (ann, ben):
         await gateway.passes(OFFLINE_AFTER_S + 1)
     return ann, ben, Between(backends, {0: ann, 1: ben})
@@ -83,16 +88,31 @@ async def test_typing_comes_to_another_gateway(apart):
     _, wire = ben.connect(BEN)
     chat = direct_chat(ANN, BEN)
     ann.say(connection, {"type": "typing", "chat": chat})
-    await between.passes(2)
+    await between.passes(4)
 
     assert (heard(wire), between.records) == ([(chat, str(ANN))], 1)
 
 
-async def test_a_gateway_that_took_over_is_asked_anew(moments, backends):
+async def test_typing_in_a_group_comes_to_another_gateway(apart, group):
+    """For all of its users in one record; those who look at the group see it."""
+    ann, ben, between = apart
+    await group("g-5", ANN, BEN, CAT)
+    connection, _ = ann.connect(ANN)
+    there, wire = ben.connect(BEN)
+    _, elsewhere = ben.connect(CAT)
+    ben.presence.on_attended(there, "g-5")
+    ann.say(connection, {"type": "typing", "chat": "g-5"})
+    await between.passes(4)
+
+    assert (heard(wire), heard(elsewhere)) == ([("g-5", str(ANN))], [])
+    assert between.records == 1
+
+
+async def test_a_gateway_that_took_over_is_asked_anew(gateways, backends):
     """The new owner of a partition knows of no watch; within a minute it does. Until its users can
     have come back it says nothing, so that none of them flaps.
     """
-    ann, old, new = (moments(served=frozenset({number})) for number in (0, 1, 1))
+    ann, old, new = (gateways(served=frozenset({number})) for number in (0, 1, 1))
     for gateway in (ann, old):
         await gateway.passes(11)
     old.connect(BEN)
@@ -149,10 +169,10 @@ class Away:
         await self.get(str(ttl_s))
 
 
-async def test_without_the_log_nothing_is_said_and_nothing_fails(moments):
+async def test_without_the_log_nothing_is_said_and_nothing_fails(gateways):
     """What is for users of the same gateway works on."""
     log = Away()
-    here = moments(served=frozenset({0}), appends=log)
+    here = gateways(served=frozenset({0}), appends=log)
     await here.passes(11)
     near = next(user for user in range(ANN + 1, 999) if user_partition(user, 2) == 0)
     here.connect(near)
@@ -171,10 +191,10 @@ async def test_without_the_log_nothing_is_said_and_nothing_fails(moments):
     assert log.calls == 1
 
 
-async def test_without_the_cache_only_the_last_time_is_missing(moments):
+async def test_without_the_cache_only_the_last_time_is_missing(gateways):
     """It is asked for some, and then left alone for a while."""
     cache = Away()
-    here = moments(cache=cache)
+    here = gateways(cache=cache)
     await here.passes(11)
     ben, _ = here.connect(BEN)
     _, wire = await here.watching(ANN, BEN, *range(1_000, 1_050))
@@ -187,9 +207,9 @@ async def test_without_the_cache_only_the_last_time_is_missing(moments):
     assert cache.calls <= 5 * MAX_AT_ONCE
 
 
-async def test_when_a_user_was_last_here_outlives_the_gateway(moments, backends):
+async def test_when_a_user_was_last_here_outlives_the_gateway(gateways, backends):
     """In the cache, by the one word of the gateway that saw the user leave."""
-    first = moments()
+    first = gateways()
     ben, _ = first.connect(BEN)
     await first.passes(11)
     left_ms = first.at.clock.now_ms() + 250
@@ -197,7 +217,7 @@ async def test_when_a_user_was_last_here_outlives_the_gateway(moments, backends)
     await first.passes(12)
     assert isinstance(backends.cache, EmbeddedCache)
 
-    second = moments()
+    second = gateways()
     await second.passes(11)
     connection, wire = second.connect(ANN)
     wire.take()
@@ -216,14 +236,24 @@ async def test_much_is_said_in_records_that_the_log_takes(here, backends):
         async def append(self, records):
             kept.extend(records)
 
-    mailbox = Mailbox(Log(), kept.append, lambda: frozenset({0}), gateway="g", clock=here.at.clock)
+    batcher = EphemeralBatcher(
+        Log(),
+        kept.append,
+        lambda: frozenset({0}),
+        gateway="g",
+        clock=here.at.clock,
+        interval_s=0.05,
+    )
     for user in range(1, 2 * MAX_WATCHED):
-        mailbox.watch(1, [user])
+        batcher.watch(1, [user])
     for user in range(1, 4 * MAX_PRESENCES):
         presence = pb.Presence(user=user, state="offline", text="\U0001f44b" * 128, seen_ms=user)
-        mailbox.answer(1, "other", presence)
-        mailbox.answer(1, "other", presence)
-    running = asyncio.create_task(mailbox.run())
+        batcher.answer(1, "other", presence)
+        batcher.answer(1, "other", presence)
+    for user in range(1, MAX_NOTIFIED):
+        typing = pb.Typing(users=range(user % 999), chat=f"g-{user}", user=user)
+        batcher.notify(1, pb.Answer(typing=typing), user % 999)
+    running = asyncio.create_task(batcher.run())
     await asyncio.sleep(WRITTEN_S)
     running.cancel()
 
@@ -233,3 +263,6 @@ async def test_much_is_said_in_records_that_the_log_takes(here, backends):
     assert max(len(record.event.data) for record in kept) <= MAX_RECORD_BYTES
     assert sum(len(answer.watching.users) for answer in answers) == 2 * MAX_WATCHED - 1
     assert sum(len(one.presences.presences) for one in answers) == 4 * MAX_PRESENCES - 1
+    typing = [one.typing for one in answers if one.HasField("typing")]
+    notified = sum(len(one.users) for one in typing) + 8 * len(typing)
+    assert MAX_NOTIFIED * 0.9 < notified <= MAX_NOTIFIED

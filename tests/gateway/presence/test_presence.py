@@ -1,16 +1,17 @@
 """How users are, as those are told who watch them. Source: protocol.md section 2."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from gateway.presence import service
-from gateway.presence.visibility import Sight
+from gateway.presence.visibility import Visibility
 from schemas import frames
 from schemas.codec import CODECS, MSGPACK
 from schemas.ids import time_text
 from schemas.kinds.presence import Presence
-from tests.gateway.presence.heard import ANN, BEN, CAT, OneSight, error, told
+from tests.gateway.presence.conftest import TIMING
+from tests.gateway.presence.heard import ANN, BEN, CAT, SameForAll, error, told
 from tests.gateway.wire import Wire
 
 
@@ -126,6 +127,56 @@ async def test_one_who_says_so_at_once_is_never_shown(here):
     assert {state for _, state in told(wire)} <= {"offline"}
 
 
+async def test_when_one_who_is_never_shown_was_here_last_does_not_change(here):
+    """It would tell that the user is here: not when such a user comes, nor after."""
+    ben, _ = here.connect(BEN)
+    await here.passes(5)
+    here.at.hub.remove(ben)
+    left = time_text(here.at.clock.now_ms() + 250)
+    await here.passes(400)
+    here.presence.forget(here.at.clock.now_s)
+    connection, wire = here.connect(ANN)
+    here.say(connection, {"type": "watch", "users": [str(BEN)]})
+    await here.passes(2)
+    assert [one.last_seen for one in wire.take() if isinstance(one, Presence)] == [left]
+
+    ben, _ = here.connect(BEN)
+    here.say(ben, {"type": "presence", "state": "invisible"})
+    await here.passes(60)
+    here.at.hub.remove(ben)
+    await here.passes(60)
+    assert told(wire) == []
+    here.say(connection, {"type": "watch", "users": [str(BEN)]})
+    await here.passes(2)
+
+    assert [one.last_seen for one in wire.take() if isinstance(one, Presence)] == [left]
+
+
+async def test_a_device_that_comes_again_and_again_holds_up_no_other(here):
+    """Each time in the place of its session: the user came once, and others after that."""
+    _, wire = await here.watching(ANN, BEN, CAT)
+    here.connect(BEN)
+    here.connect(CAT)
+    for _ in range(4):
+        await here.passes(0.5)
+        here.connect(BEN)
+
+    assert sorted(told(wire)) == [(BEN, "online"), (CAT, "online")]
+
+
+async def test_what_a_session_in_the_background_declares_ends(here):
+    """Five minutes later, as that of a user who has left."""
+    _, wire = await here.watching(ANN, BEN)
+    background, _ = here.connect(BEN, background=True)
+    here.say(background, {"type": "presence", "state": "busy"})
+    await here.passes(301)
+    here.presence.forget(here.at.clock.now_s)
+    here.connect(BEN, "tablet")
+    await here.passes(3)
+
+    assert told(wire) == [(BEN, "online")]
+
+
 async def test_sessions_in_the_background_neither_count_nor_are_told(here):
     """They wake up for messages, without their user."""
     here.connect(BEN, background=True)
@@ -219,18 +270,18 @@ async def test_a_slow_session_is_told_the_newest_later(here):
 
 
 @pytest.mark.parametrize(
-    ("sight", "state", "seen"),
+    ("visibility", "state", "seen"),
     [
-        (Sight.NOTHING, "offline", False),
-        (Sight.STATE, "online", False),
-        (Sight.ALL, "online", True),
+        (Visibility.NOTHING, "offline", False),
+        (Visibility.STATE, "online", False),
+        (Visibility.ALL, "online", True),
     ],
 )
-async def test_what_may_not_be_seen_is_not_told(moments, sight, state, seen):
+async def test_what_may_not_be_seen_is_not_told(gateways, visibility, state, seen):
     """A block hides everything, that there was a change too; the privacy setting when a user was
     last here.
     """
-    here = moments(sights=OneSight(sight))
+    here = gateways(rules=SameForAll(visibility))
     await here.passes(11)
     connection, wire = here.connect(ANN)
     ben, _ = here.connect(BEN)
@@ -239,34 +290,36 @@ async def test_what_may_not_be_seen_is_not_told(moments, sight, state, seen):
     assert told(wire) == [(BEN, state)]
     here.say(ben, {"type": "presence", "state": "busy"})
     await here.passes(2)
-    assert told(wire) == ([] if sight is Sight.NOTHING else [(BEN, "busy")])
+    assert told(wire) == ([] if visibility is Visibility.NOTHING else [(BEN, "busy")])
     here.at.hub.remove(ben)
     await here.passes(12)
 
     offline = [one for one in wire.take() if isinstance(one, Presence)]
-    assert [one.state for one in offline] == ([] if sight is Sight.NOTHING else ["offline"])
+    assert [one.state for one in offline] == (
+        [] if visibility is Visibility.NOTHING else ["offline"]
+    )
     assert any(one.last_seen is not frames.UNSET for one in offline) is seen
 
 
-async def test_nothing_is_told_before_it_is_known_who_may_see(moments):
+async def test_nothing_is_told_before_it_is_known_who_may_see(gateways):
     """The answer is waited for."""
-    sights = OneSight(Sight.ALL)
-    sights.known.clear()
-    here = moments(sights=sights)
+    rules = SameForAll(Visibility.ALL)
+    rules.known.clear()
+    here = gateways(rules=rules)
     here.connect(BEN)
     _, wire = await here.watching(ANN, BEN)
     assert told(wire) == []
 
-    sights.known.set()
+    rules.known.set()
     await here.passes(2)
 
     assert told(wire) == [(BEN, "online")]
 
 
-async def test_a_device_that_comes_back_is_not_asked_for_again(moments):
+async def test_a_device_that_comes_back_is_not_asked_for_again(gateways):
     """What it could see is remembered for a minute; all that reconnect are no question."""
-    sights = OneSight(Sight.ALL)
-    here = moments(sights=sights)
+    rules = SameForAll(Visibility.ALL)
+    here = gateways(rules=rules)
     await here.passes(61)
     here.connect(BEN)
     ann, wire = await here.watching(ANN, BEN)
@@ -278,29 +331,28 @@ async def test_a_device_that_comes_back_is_not_asked_for_again(moments):
         await here.passes(2)
         assert told(wire) == [(BEN, "online")]
 
-    assert sights.asked == [(ANN, BEN)] * 2
+    assert rules.asked == [(ANN, BEN)] * 2
 
 
 @pytest.mark.parametrize("who", [ANN, BEN])
-async def test_a_block_hides_at_once(moments, monkeypatch, who):
+async def test_a_block_hides_at_once(gateways, who):
     """Whichever side has changed something is asked for again, also if it came back meanwhile."""
-    monkeypatch.setattr(service, "CHANGES_INTERVAL_S", 0.01)
-    sights = OneSight(Sight.ALL)
-    here = moments(sights=sights)
+    rules = SameForAll(Visibility.ALL)
+    here = gateways(rules=rules, timing=replace(TIMING, visibility_interval_s=0.01))
     await here.passes(61)
     here.connect(BEN)
     ann, wire = await here.watching(ANN, BEN)
 
-    sights.sight, sights.changes = Sight.NOTHING, {who: 7}
+    rules.visibility, rules.changes = Visibility.NOTHING, {who: 7}
     await asyncio.sleep(0.1)
     await here.passes(2)
     assert told(wire) == [(BEN, "offline")]
     here.at.hub.remove(ann)
-    sights.sight = Sight.ALL
+    rules.visibility = Visibility.ALL
     await here.passes(1)
     ann, wire = here.connect(ANN, "desk")
     here.say(ann, {"type": "watch", "users": [str(BEN)]})
     await here.passes(2)
 
     assert told(wire) == [(BEN, "online")]
-    assert len(sights.asked) == 3
+    assert len(rules.asked) == 3

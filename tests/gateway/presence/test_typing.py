@@ -1,14 +1,17 @@
-"""`typing`: to the other user's sessions, at once and now only. Source: protocol.md section 2."""
+"""`typing` in direct chats: to the other user's sessions, at once and now only. Source: protocol.md
+section 2.
+"""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from gateway.presence import service
-from gateway.presence.visibility import Sight
+from gateway.presence.visibility import Visibility
 from schemas import frames
 from schemas.kinds.is_typing import IsTyping
-from tests.gateway.presence.heard import ANN, BEN, CAT, OneSight, error, heard
+from tests.gateway.presence.conftest import TIMING
+from tests.gateway.presence.heard import ANN, BEN, CAT, SameForAll, error, heard
 
 CHAT = f"d-{ANN}-{BEN}"
 OTHER_CHAT = f"d-{ANN}-{CAT}"
@@ -52,10 +55,10 @@ async def test_it_is_dropped_where_it_would_wait(here):
     assert (heard(slow), heard(background)) == ([], [])
 
 
-async def test_one_who_is_blocked_types_unseen(moments):
+async def test_one_who_is_blocked_types_unseen(gateways):
     """The pair is asked once a minute."""
-    sights = OneSight(Sight.NOTHING)
-    here = moments(sights=sights)
+    rules = SameForAll(Visibility.NOTHING)
+    here = gateways(rules=rules)
     ann, _ = here.connect(ANN)
     _, wire = here.connect(BEN)
     for _ in range(4):
@@ -63,35 +66,7 @@ async def test_one_who_is_blocked_types_unseen(moments):
         await here.passes(5)
 
     assert heard(wire) == []
-    assert sights.asked == [(BEN, ANN)]
-
-
-@pytest.mark.parametrize("who", [ANN, BEN])
-async def test_a_block_counts_while_it_is_asked(moments, monkeypatch, who):
-    """An answer from before it, which comes after it, is forgotten; that of others stays."""
-    monkeypatch.setattr(service, "CHANGES_INTERVAL_S", 0.01)
-    sights = OneSight(Sight.ALL)
-    here = moments(sights=sights)
-    ann, _ = here.connect(ANN)
-    wires = [here.connect(user)[1] for user in (BEN, CAT)]
-    sights.known.clear()
-    for chat in (CHAT, OTHER_CHAT):
-        here.say(ann, {"type": "typing", "chat": chat})
-    await here.passes(1)
-    sights.changes = {who: 7}
-    await asyncio.sleep(0.1)
-    sights.known.set()
-    await here.passes(1)
-    sights.sight = Sight.NOTHING
-    for chat in (CHAT, OTHER_CHAT):
-        await here.passes(3)
-        here.say(ann, {"type": "typing", "chat": chat})
-    await here.passes(1)
-
-    again = [(BEN, ANN), (CAT, ANN)][: 1 if who == BEN else 2]
-    assert sights.asked == [(BEN, ANN), (CAT, ANN), *again]
-    heard_cat = [(OTHER_CHAT, str(ANN))] * (2 if who == BEN else 1)
-    assert [heard(wire) for wire in wires] == [[(CHAT, str(ANN))], heard_cat]
+    assert rules.asked == [(BEN, ANN)]
 
 
 @pytest.mark.parametrize(
@@ -106,12 +81,69 @@ async def test_a_chat_that_is_not_mine_is_an_error(here, chat, code):
     assert error(wire) == (code, 4)
 
 
-async def test_in_a_group_or_alone_it_tells_no_one(here):
-    """Members of groups are not known here."""
+async def test_alone_it_tells_no_one(here):
+    """In the chat with oneself; that is no error."""
     ann, wire = here.connect(ANN)
     wire.take()
-    here.say(ann, {"type": "typing", "chat": "g-5"})
     here.say(ann, {"type": "typing", "chat": f"d-{ANN}-{ANN}"})
     await here.passes(1)
 
     assert [one for one in wire.take() if isinstance(one, frames.Error | IsTyping)] == []
+
+
+async def test_one_who_is_invisible_types_unseen(here):
+    """Who is shown as offline cannot be typing."""
+    ann, _ = here.connect(ANN)
+    _, wire = here.connect(BEN)
+    here.say(ann, {"type": "presence", "state": "invisible"})
+    here.say(ann, TYPING)
+    await here.passes(3)
+    assert heard(wire) == []
+
+    here.say(ann, {"type": "presence", "state": "online"})
+    here.say(ann, TYPING)
+    await here.passes(1)
+
+    assert heard(wire) == [(CHAT, str(ANN))]
+
+
+@pytest.mark.parametrize("who", [ANN, BEN])
+async def test_a_block_counts_while_it_is_asked(gateways, who):
+    """An answer from before it, which comes after it, is forgotten; that of others stays."""
+    rules = SameForAll(Visibility.ALL)
+    here = gateways(rules=rules, timing=replace(TIMING, visibility_interval_s=0.01))
+    ann, _ = here.connect(ANN)
+    wires = [here.connect(user)[1] for user in (BEN, CAT)]
+    rules.known.clear()
+    for chat in (CHAT, OTHER_CHAT):
+        here.say(ann, {"type": "typing", "chat": chat})
+    await here.passes(1)
+    rules.changes = {who: 7}
+    await asyncio.sleep(0.1)
+    rules.known.set()
+    await here.passes(1)
+    rules.visibility = Visibility.NOTHING
+    for chat in (CHAT, OTHER_CHAT):
+        await here.passes(3)
+        here.say(ann, {"type": "typing", "chat": chat})
+    await here.passes(1)
+
+    again = [(BEN, ANN), (CAT, ANN)][: 1 if who == BEN else 2]
+    assert sorted(rules.asked) == sorted([(BEN, ANN), (CAT, ANN), *again])
+    heard_cat = [(OTHER_CHAT, str(ANN))] * (2 if who == BEN else 1)
+    assert [heard(wire) for wire in wires] == [[(CHAT, str(ANN))], heard_cat]
+
+
+async def test_what_waited_too_long_is_not_told(gateways):
+    """It is over after six seconds."""
+    rules = SameForAll(Visibility.ALL)
+    here = gateways(rules=rules)
+    ann, _ = here.connect(ANN)
+    _, wire = here.connect(BEN)
+    rules.known.clear()
+    here.say(ann, TYPING)
+    await here.passes(7)
+    rules.known.set()
+    await here.passes(1)
+
+    assert heard(wire) == []
