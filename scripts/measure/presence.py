@@ -27,7 +27,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from measure.other_user import p99
 from measure.process import ahead_of_others, cores
 from measure.product import Product
-from measure.target import Target
+from measure.target import Target, User
 from servers.services import Services
 
 EXAMPLES: Final = """examples:
@@ -71,13 +71,13 @@ class Talk(WSListener):
         self.live = asyncio.Event()
         self.deliveries_ms: list[float] = []
 
-    async def open(self, url: str, token: str, sent_s: dict[str, float]) -> None:
+    async def open(self, user: User, sent_s: dict[str, float]) -> None:
         """Connects. `sent_s`: key -> when the other one sent it."""
         self.sent_s = sent_s
         self._transport, _ = await ws_connect(
-            lambda: self, url, extra_headers={"Sec-WebSocket-Protocol": "knchat.v1.json"}
+            lambda: self, user.gateway, extra_headers={"Sec-WebSocket-Protocol": "knchat.v1.json"}
         )
-        self.say({"type": "hello", "token": token, "device": "load-0"})
+        self.say({"type": "hello", "token": user.token, "device": f"load-{user.number}"})
         async with asyncio.timeout(10):
             await self.live.wait()
 
@@ -118,8 +118,8 @@ class Run:
             os.sched_setaffinity(0, cores()[1])
         target = Target(self._product.http)
         ann, ben = await target.users(2, f"talk{secrets.token_hex(3)}")
-        await self._ann.open(ann.gateway, ann.token, {})
-        await self._ben.open(ben.gateway, ben.token, self._sent_s)
+        await self._ann.open(ann, {})
+        await self._ben.open(ben, self._sent_s)
         self._to = ben.user
         self._swarm = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -102,13 +102,17 @@ class Watchers:
         self._watchers: list[Watcher] = []
 
     async def connect(self, watched: int, within_s: float) -> None:
-        """All connect, one after the other within so many seconds; each watches the next users."""
-        self.cut()
+        """All are cut at once, and connect one after the other within so many seconds; each watches
+        the next users.
+        """
         now_ms = int(time.time() * 1_000)
-        self._watchers = [
+        # First: to sign their tokens takes a second.
+        watchers = [
             Watcher(self._hello(number, watched, now_ms), self._counts)
             for number in range(self._sessions)
         ]
+        self.cut()
+        self._watchers = watchers
         gate, began_s = asyncio.Semaphore(MAX_CONNECTING), time.monotonic()
 
         async def one(number: int, watcher: Watcher) -> None:
