@@ -17,6 +17,8 @@ class People:
     def __init__(self) -> None:
         self._contacts: dict[tuple[str, str], str] = {}
         """(user, other) -> the state as the user sees it, but for none."""
+        self._met: set[frozenset[str]] = set()
+        """Pairs of users who are contacts, or were."""
         self.blocks: set[tuple[str, str]] = set()
         """(who blocks, who is blocked)."""
         self.hears_contacts_alone: set[str] = set()
@@ -46,6 +48,8 @@ class People:
         return self._set(user, other, "none", "none")
 
     def _set(self, user: str, other: str, mine: str, theirs: str) -> str:
+        if mine == "contact":
+            self._met.add(frozenset({user, other}))
         for key, state in (((user, other), mine), ((other, user), theirs)):
             if state == "none":
                 self._contacts.pop(key, None)
@@ -84,6 +88,8 @@ class People:
         return frozenset({user, other}) in self._have_hidden
 
     def is_request(self, user: str, chat: str) -> bool:
-        """Whether a direct chat that the user has not answered is a stranger's."""
-        others = [one for one in chat.split("-")[1:] if one != user]
-        return any(self._contacts.get((user, other)) != "contact" for other in others)
+        """Whether a direct chat that the user has not answered is a stranger's, of one who never
+        was a contact.
+        """
+        pair = frozenset(chat.split("-")[1:])
+        return pair != {user} and pair not in self._met
