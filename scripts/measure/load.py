@@ -126,7 +126,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     modes.add_argument(
         "--cecochat",
         action="store_true",
-        help="CecoChat's scenario with --clients: log-in, 3 x (4 reads, 4 sends) each",
+        help="CecoChat's scenario with --clients: log-in, 3 x (4 reads, 4 sends, a reaction) each",
     )
     modes.add_argument(
         "--tail", action="store_true", help="with --real: pages at the tail of a chat of --messages"

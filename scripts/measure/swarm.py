@@ -39,6 +39,7 @@ class Frame(msgspec.Struct):
     n: int = 0
     cursor: str = ""
     message: str = ""
+    version: str = ""
     key: str = ""
     sender: str = ""
     chat: str = ""

@@ -140,6 +140,16 @@ class Target:
         page = (await self._call("GET", f"/v1/chats/{chat}/messages", token=user.token)).json()
         return [message["key"] for message in page["messages"]]
 
+    async def reactions(self, user: User, chat: str) -> set[tuple[str, str, str]]:
+        """(message, emoji, user) of all that is at a chat's newest 50 messages."""
+        page = (await self._call("GET", f"/v1/chats/{chat}/messages", token=user.token)).json()
+        return {
+            (message["message"], each["emoji"], by)
+            for message in page["messages"]
+            for each in message["reactions"]
+            for by in each["users"]
+        }
+
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()

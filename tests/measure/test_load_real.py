@@ -133,12 +133,16 @@ async def test_functions_that_run_already_are_ended_first(run):
 
 @on_one_loop
 async def test_cecochats_scenario(run):
-    """Each client does its part: 4 x 3 x (4 reads, 4 sends)."""
+    """Each client does its part: 3 x (4 reads, 4 sends, a reaction), and takes all but the last
+    reaction back.
+    """
     out, (step,), more = await said(cecochat.scenario(run))
 
     assert more["good"]
     assert step.verdict.acknowledged == 4 * 3 * 4
-    assert "4 clients, 96 operations" in out
+    assert more["reactions"] == 4 * (3 + 2)
+    assert "4 clients, 116 operations" in out
+    assert "reactions acknowledged and not told 0   shown wrongly 0" in out
 
 
 @on_one_loop
