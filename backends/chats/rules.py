@@ -101,10 +101,14 @@ def change_rows(changes: Iterable[Change]) -> dict[tuple[ChatId, MessageId], Cha
 
 
 def answer_rows(changes: Iterable[Change]) -> States:
-    """What a `change` writes into states: who reacts in a direct chat has answered."""
+    """What a `change` writes into states: who reacts in a direct chat has answered.
+
+    Also with a reaction that is taken away: one that a limit refused is kept as that, and may be
+    accepted when its command comes again.
+    """
     states: States = {}
     for change in changes:
-        if change.op == "react" and direct_members(change.chat) is not None:
+        if change.op in {"react", "unreact"} and direct_members(change.chat) is not None:
             _move(states, change.user, change.chat, sent=change.version)
     return states
 

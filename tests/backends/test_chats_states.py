@@ -132,6 +132,17 @@ async def test_a_reaction_is_an_answer(chats, pair):
     assert (await state_of(chats, other.ben, other.chat)).sent == 0
 
 
+async def test_a_reaction_that_is_taken_away_is_an_answer_too(chats, pair):
+    """One that was refused by a limit may be accepted in a replay: the state is as before."""
+    await chats.put([pair.message(NOW)])
+    await chats.change([pair.change("unreact", NOW, NOW + 5, "👍", user=pair.ben)])
+    before = await state_of(chats, pair.ben, pair.chat)
+    await chats.change([pair.change("react", NOW, NOW + 5, "👍", user=pair.ben)])
+
+    assert before.sent == NOW + 5
+    assert await state_of(chats, pair.ben, pair.chat) == before
+
+
 async def test_own_messages_are_never_unread(chats, pair):
     """Only what others wrote counts."""
     await chats.put(
