@@ -12,7 +12,7 @@ from functions.domain.group_events import event_of_pin, key_of
 from schemas import chat_pb2 as pb
 from schemas.commands import changed_message, spec_of
 from schemas.errors import Refused
-from schemas.ids import UserId
+from schemas.ids import UserId, unix_ms_of
 from schemas.kinds.newer import MAX_WITH_BODY
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MAX_WITH_RECEIPTS: Final = 32
 """Members up to which each is told how far the others have read, and what is unread after a
 deletion.
+"""
+MAX_AHEAD_MS: Final = 1_000
+"""So far the id of a command may lie before the event by which its user joined, since two processes
+made them.
 """
 
 
@@ -70,8 +74,9 @@ def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> 
     """The group as the command's user has it, who may do this in it.
 
     `roster` None: there is no such group. Raises Refused: unknown_chat to strangers, not_member to
-    who was in it, forbidden to who lacks the role, unknown_message for what was there before the
-    user, unknown_user for a mention of who is no member.
+    who was in it, or was not when the command was given; forbidden to who lacks the role,
+    unknown_message for what was there before the user, unknown_user for a mention of who is no
+    member.
     """
     user = UserId(command.user)
     member = None if roster is None else roster.members.get(user)
@@ -79,6 +84,8 @@ def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> 
         if was_member:
             raise Refused("not_member", "you are in this group no longer", field="chat")
         raise Refused("unknown_chat", "no such chat", field="chat")
+    if _came_later(member, command):
+        raise Refused("not_member", "you were not in this group then", field="chat")
     view = GroupView(roster, member)
     body = command.WhichOneof("body") or ""
     is_own = body in _FOR_READERS or (body == "delete" and command.delete.for_me)
@@ -86,12 +93,20 @@ def view_of(command: pb.Command, roster: Roster | None, *, was_member: bool) -> 
         raise Refused("forbidden", "you may read this group, not write to it", field="chat")
     if body in _FOR_ADMINS and not view.is_admin:
         raise Refused("forbidden", "only admins and the owner may pin", field="chat")
-    if not roster.members.keys() >= set(command.send.mentions):
+    named = [roster.members.get(UserId(user)) for user in command.send.mentions]
+    if any(one is None or _came_later(one, command) for one in named):
         raise Refused("unknown_user", "a message names members of its chat", field="mentions")
     message = changed_message(command)
     if message and roster.group.history == "from_join" and message < member.joined:
         raise Refused("unknown_message", "no such message", field="message")
     return view
+
+
+def _came_later(member: Member, command: pb.Command) -> bool:
+    """Whether the command may have been refused because of that: a replay does not make it a
+    message of today.
+    """
+    return unix_ms_of(command.id) < unix_ms_of(member.joined) - MAX_AHEAD_MS
 
 
 def told_of_event(command: pb.Command, roster: Roster | None) -> list[pb.Delivery]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backends import rosters
@@ -213,6 +215,42 @@ async def test_up_to_a_thousand_members_the_body_goes_out_once_a_partition(
     assert sorted(user for one in deliveries for user in one.users) == [OWNER, *others]
     (outcome,) = await topics.items(MESSAGES)
     assert (outcome.members, outcome.refused) == (members, "")
+
+
+async def test_what_was_said_before_joining_is_refused_for_good(
+    group, event_targets, topics, backends, change
+):
+    """A replay does not make messages of what a stranger and a former member have said."""
+
+    def early():
+        return event_targets.mint() - (5_000 << 22)
+
+    said = [
+        event_targets.text("hi", sender=user, chat=CHAT, id=early()) for user in (STRANGER, FORMER)
+    ]
+    for user in (STRANGER, FORMER):
+        await event_targets.post("send", said)
+        await backends.groups.add(CHAT, [user], change(OWNER))
+    await event_targets.post("send", said)
+
+    refused = [outcome.refused for outcome in await topics.items(MESSAGES)]
+    assert refused == ["unknown_chat", *["not_member"] * 5]
+    assert set(await told(topics)) == {STRANGER, FORMER}
+
+
+async def test_a_name_of_who_joined_later_is_refused_for_good(
+    group, event_targets, topics, backends, change
+):
+    """A message names members of its moment."""
+    late = event_targets.mint() + (5_000 << 22)
+    naming = event_targets.text("you", sender=OWNER, chat=CHAT)
+    naming.send.mentions.append(STRANGER)
+    await event_targets.post("send", [naming])
+    await backends.groups.add(CHAT, [STRANGER], replace(change(OWNER), ids=(late,)))
+    await event_targets.post("send", [naming])
+
+    refused = [outcome.refused for outcome in await topics.items(MESSAGES)]
+    assert refused == ["unknown_user"] * 2
 
 
 async def test_large_groups_get_a_pointer(group, event_targets, topics, monkeypatch):
