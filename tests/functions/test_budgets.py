@@ -12,7 +12,7 @@ import pytest
 from backends.rate_limits import Allowance
 from backends.settings import Settings
 from backends.telemetry.metrics import value_of
-from functions.endpoints import accounts, chats, devices
+from functions.endpoints import accounts, chats, devices, groups, preferences, relations
 from functions.runtime import budgets as budgets_module
 from functions.runtime import openapi
 from functions.runtime.context import TIMING, current_context
@@ -23,6 +23,18 @@ NOW_S = 1_800_000_000.0
 BODIES = {
     accounts.change_me: {"version": "1", "display_name": "Ann"},
     accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD + "!"},
+    relations.put_contact: {"action": "invite", "version": "0"},
+    relations.put_privacy: {
+        "who_may_write": "everyone",
+        "receipts": True,
+        "last_seen": "contacts",
+        "version": "0",
+    },
+    groups.create_group: {"key": "k", "name": "Walks"},
+    groups.change_group: {"version": "1"},
+    groups.add_members: {"members": []},
+    groups.put_member: {"role": "member"},
+    preferences.set_mine: {"version": "0"},
 }
 QUERIES = {
     accounts.list_users: {"search": "ann"},

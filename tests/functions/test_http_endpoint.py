@@ -15,7 +15,7 @@ from starlette.responses import Response
 from functions.endpoints import accounts, chats
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import GIVEN, endpoint
-from schemas import chat_queries, costs, endpoints, frames
+from schemas import chat_queries, costs, endpoints, frames, groups
 from schemas.tokens import Claims
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_a_handler_is_typed(call):
     models = [model for model in (call.body, call.query, call.answer) if model is not None]
 
     assert Any not in hints.values()
-    assert hints.get("body") is None or issubclass(hints["body"], endpoints.Body)
+    assert hints.get("body") is None or issubclass(hints["body"], endpoints.Body | groups.Body)
     assert hints.get("query") is None or issubclass(
         hints["query"], endpoints.Query | chat_queries.Query
     )
@@ -132,7 +132,7 @@ def test_a_handler_is_typed(call):
         issubclass(model, msgspec.Struct) for model in models
     )
     assert all(
-        issubclass(call.answer, endpoints.Body | frames.ServerFrame)
+        issubclass(call.answer, endpoints.Body | groups.Body | frames.ServerFrame)
         for _ in models
         if call.answer is not None
     )
