@@ -203,6 +203,12 @@ class ClientConnection:
             )
         frame.re = re
         self.send(frame)
+        # One that is behind has this pushed later: the next page looks again.
+        if self.position is None and not self.is_closed:
+            told = self.session.push_after(frame)
+            if told is not None:
+                self.socket.send(told, text=self.session.codec.text)
+                self.context.pushed += 1
 
     def _on_published(
         self, kind: CommandSpec[Any, Any], command: pb.Command, re: Re, outcome: Outcome

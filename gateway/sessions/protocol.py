@@ -34,13 +34,16 @@ from gateway.sessions.effects import (
 from gateway.sessions.questions import QUERY_TIMEOUT_S, Questions
 from gateway.sessions.read_limits import MIN_PAUSE_S, ReadLimits
 from gateway.sessions.replay_buffer import Position
+from gateway.sessions.untold import Untold
 from schemas import frames
 from schemas.codec import Codec
 from schemas.commands import query_of
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
 from schemas.ids import UserId, time_text
 from schemas.kinds import COMMANDS, COSTS, EPHEMERALS, QUESTIONS, WAKING
+from schemas.kinds.history import History, Page
 from schemas.kinds.kind import QuestionSpec
+from schemas.kinds.newer import Newer
 from schemas.lenient import BadFrame, Part, UnknownType, Unparsable
 from schemas.tokens import Claims
 
@@ -89,6 +92,7 @@ class Session:
         "_questions",
         "_refused",
         "_rules",
+        "_untold",
         "_warn_s",
         "_warned",
         "active_s",
@@ -140,6 +144,8 @@ class Session:
         """None before the first: most sessions ask little."""
         self._early: list[Part] | None = None
         """None but for a moment: most say nothing before they are let in."""
+        self._untold: Untold | None = None
+        """None before the first push of a large group."""
         self._cursor_start = ""
 
     # ---- what the client sends -------------------------------------------------------------------
@@ -295,6 +301,8 @@ class Session:
             session=self.id,
             deadline_ms=now_ms + int(QUERY_TIMEOUT_S * 1_000),
         )
+        if self._untold is not None and isinstance(frame, History):
+            self._untold.on_asked(frame.chat)
         if self._questions is None:
             self._questions = Questions()
         query.re = self._questions.add(query.re, now_s)
@@ -346,16 +354,36 @@ class Session:
         return f"{self._cursor_start}{position[0]}.{position[1]}"
 
     def wants(self, frame: frames.Push) -> bool:
-        """Whether this session gets such pushes."""
-        return not self.background or type(frame) in WAKING
+        """Whether this session gets this push, now."""
+        if self.background:
+            return type(frame) in WAKING
+        if type(frame) is Newer and self._untold is not None:
+            return self._untold.wants(frame.chat, int(frame.newest))
+        return True
 
     def push(self, frame: frames.Push, after: Position) -> bytes:
         """The bytes of a durable push, counted; `after` is the position just behind it."""
+        if type(frame) is Newer:
+            self._untold = self._untold or Untold()
+            self._untold.on_told(frame.chat, int(frame.newest))
         self.n += 1
         self.cursor_position = after
         frame.n = self.n
         frame.cursor = self.cursor(after)
         return self.codec.encode(frame)
+
+    def push_after(self, frame: frames.ServerFrame) -> bytes | None:
+        """The bytes of what is to be told behind this answer: of a message of a large group that
+        it was not told of, and which the page does not show.
+        """
+        if self._untold is None or not isinstance(frame, Page):
+            return None
+        message = self._untold.on_page(
+            frame.chat, {int(message.message) for message in frame.messages}
+        )
+        if message is None:
+            return None
+        return self.push(Newer(chat=frame.chat, newest=str(message)), self.cursor_position)
 
     # ---- what happens with time ------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """New messages of large groups: `newer` for all members but the sender. `send` decides.
 
-Each is told, as each message would be: one may come late, below others that a page has shown.
+None replaces another: one may come late, below others that a page has shown. A session that has
+been told of one, and has not asked yet, is told of those below it alone.
 """
 
 from __future__ import annotations

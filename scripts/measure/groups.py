@@ -309,7 +309,8 @@ async def _measure(run: Run, made: Groups) -> tuple[list[report.Step], dict[str,
     )
     print(
         f"  the large group: {told['sent']} messages, told {told.get('newer', 0)}, pages "
-        f"{told.get('pages', 0)}, all had them after {latency(told['to_all_ms'])}"
+        f"{told.get('pages', 0)}, asked again {told.get('asked_again', 0)}, all had them after "
+        f"{latency(told['to_all_ms'])}"
     )
     calm.append(await run.step(options.rate, options.seconds))
     report.show(calm[1], title="direct chats, without groups, again")

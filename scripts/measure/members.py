@@ -28,6 +28,8 @@ from schemas.ids import first_id_at
 MAX_CONNECTING: Final = 50
 CONNECT_TIMEOUT_S: Final = 30.0
 PULL_INTERVAL_S: Final = 1.0
+PULL: Final = 1_000_000
+"""The number of a question; those of messages are lower."""
 POLL_INTERVAL_S: Final = 0.05
 
 
@@ -41,7 +43,9 @@ class Frame(msgspec.Struct):
     newest: str = ""
     messages: list[Frame] = []
     more_after: bool = False
+    re: int = 0
     code: str = ""
+    temporary: bool = False
     url: str = ""
 
 
@@ -179,10 +183,14 @@ class Member(WSListener):
                 # What is pushed, of one's own, may lie above what was not asked for yet.
                 self._last = max(self._last, int(message.message))
                 self._told.discard(int(message.message))
-            if frame.more_after and self._told:
+            if frame.more_after:
                 self._pull(said)
             else:
                 self._pull_soon(said)
+        elif frame.type == "error" and frame.temporary and frame.re == PULL:
+            said.counts["asked_again"] += 1
+            self._asking = False
+            self._pull_soon(said)
         elif frame.type in {"error", "refused", "failed"}:
             said.counts[f"{frame.type} {frame.code}"] += 1
 
@@ -200,11 +208,11 @@ class Member(WSListener):
 
     def _pull(self, said: Said) -> None:
         self._asking = True
-        after = min(self._last, *(message - 1 for message in self._told))
+        after = min([self._last, *(message - 1 for message in self._told)])
         self.say(
             {
                 "type": "history",
-                "id": 1_000_000,
+                "id": PULL,
                 "chat": said.chat,
                 "after": str(after),
                 "limit": 256,

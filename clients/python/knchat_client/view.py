@@ -51,18 +51,22 @@ class ChatView:
         them again (`around` the id, limit 1).
         """
         self._known: dict[str, _Known] = {}
+        self._is_told = False
+        """It is a large group: of some of its messages it tells only that there are more."""
         self._told: set[int] = set()
         self._paged = 0
+        self._more = False
+        """Above the newest that a page has shown."""
 
     @property
     def load_after(self) -> str | None:
         """The id to ask for history `after`, of a large group that has told of messages which no
         page has shown yet: ask at most once a second. None: nothing is missing.
         """
-        if not self._told:
-            return None
-        missing = min(self._told) - 1
-        return str(min(missing, self._paged) if self._paged else missing)
+        if self._told:
+            missing = min(self._told) - 1
+            return str(min(missing, self._paged) if self._paged else missing)
+        return str(self._paged) if self._is_told and self._more else None
 
     @property
     def messages(self) -> Sequence[frames.HistoryMessage]:
@@ -75,8 +79,9 @@ class ChatView:
 
     def load(self, page: frames.Page) -> None:
         """Takes the messages of a page of this chat."""
+        if page.messages and int(page.messages[0].message) >= self._paged:
+            self._paged, self._more = int(page.messages[0].message), page.more_after
         for message in page.messages:
-            self._paged = max(self._paged, int(message.message))
             self._told.discard(int(message.message))
             known = self._of(message.message)
             known.base = message
@@ -99,6 +104,7 @@ class ChatView:
                     known.base = _sent(push)
                     known.version = max(known.version, int(push.message))
             case frames.Newer() if push.chat == self.chat:
+                self._is_told = True
                 there = self._known.get(push.newest)
                 if there is None or there.base is None:
                     self._told.add(int(push.newest))

@@ -24,8 +24,8 @@ def message(number, **fields):
     )
 
 
-def page(*messages):
-    return frames.Page(chat=CHAT, messages=list(messages), more_before=False, more_after=False)
+def page(*messages, more_after=False):
+    return frames.Page(chat=CHAT, messages=list(messages), more_before=False, more_after=more_after)
 
 
 def pushed(number):
@@ -201,11 +201,27 @@ def test_what_a_large_group_has_told_of_is_loaded():
     view.apply(newer(15))
     view.apply(newer(19))
     assert view.load_after == "14"
-    view.load(page(message(15), message(18), message(19)))
+    view.load(page(message(19), message(18), message(15)))
     view.apply(newer(18))
 
     assert view.load_after is None
     assert [int(one.message) for one in view.messages] == [20, 19, 18, 15, 12]
+
+
+def test_there_may_be_more_than_was_told_of():
+    """A server tells once, until a page is asked for, and a page ends somewhere."""
+    view = ChatView(CHAT)
+    view.load(page(message(10), more_after=True))
+    assert view.load_after is None
+    view.apply(newer(12))
+    view.load(page(message(11), message(10)))
+    view.load(page(message(14), message(13), message(12), more_after=True))
+    assert view.load_after == "14"
+    view.load(page(message(9), message(8), more_after=True))
+    assert view.load_after == "14"
+    view.load(page(message(16), message(15)))
+
+    assert view.load_after is None
 
 
 def test_what_was_deleted_for_me_is_not_missing():
