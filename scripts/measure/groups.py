@@ -168,7 +168,7 @@ class Groups:
         return told
 
     async def check_stored(self, chat: str, ids: Sequence[str]) -> None:
-        """Each of these messages is once in history, whoever of two reads it."""
+        """Each of these messages is once in history, for two who read it."""
         until_s = time.monotonic() + STORED_S
         for reader in self._users[:2]:
             while True:

@@ -32,7 +32,7 @@ class Actor:
 
 
 ACTORS: Final = (
-    Actor("nobody", "", closed_with=4400),
+    Actor("no one", "", closed_with=4400),
     Actor("forged", "ann", closed_with=4401),
     Actor("expired", "ann", closed_with=4004),
     Actor("revoked", "ann", closed_with=4403),

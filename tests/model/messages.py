@@ -1,6 +1,4 @@
-"""Messages and their changes as they are shown, whoever keeps them: the model and the views of
-devices. No I/O.
-"""
+"""Messages and their changes as they are shown, by the model and by devices' views. No I/O."""
 
 from __future__ import annotations
 
