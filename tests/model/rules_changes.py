@@ -26,6 +26,12 @@ class ChangeRules(World):
         """A message of mine."""
         self._change("edit", device, other, which, text=text)
 
+    @rule(device=INDEX, other=INDEX, which=INDEX, texts=st.lists(TEXT, min_size=2, max_size=4))
+    def edit_at_once(self, device: int, other: int, which: int, texts: list[str]) -> None:
+        """One message several times: the last word is that of the greatest version."""
+        for text in texts:
+            self._change("edit", device, other, which, text=text)
+
     @rule(device=INDEX, other=INDEX, which=INDEX)
     def delete_for_all(self, device: int, other: int, which: int) -> None:
         """A message of mine, or in a group where I am an admin."""
