@@ -86,7 +86,10 @@ class Changes:
 
 
 def _newer(one: Change | None, other: Change) -> Change:
-    return other if one is None or one.version < other.version else one
+    """Of one version that which takes away: a limit has refused the other."""
+    if one is None or (one.version, one.value) < (other.version, other.value):
+        return other
+    return one
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,17 @@ class Keyspaces:
         with self._session() as session:
             return [session.execute(statement, timeout=30).all() for statement in statements][-1]
 
+    def rows(self, keyspace):
+        """All rows of each table of a keyspace."""
+        with self._session() as session:
+            tables = session.execute(
+                "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [keyspace]
+            )
+            return {
+                table: session.execute(f"SELECT * FROM {keyspace}.{table}").all()  # noqa: S608
+                for (table,) in tables
+            }
+
     @contextmanager
     def _session(self):
         cluster, session = self.nodes("system").connect()

@@ -4,50 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from backends.log.kafka.brokers import Brokers
-from backends.log.kafka.topics import KafkaTopics
-from backends.settings import Settings
-from backends.wiring import Backends
-from functions.runtime.context import use_backends
 from tests.functions.audit.line import Line, registered
-from tests.support.real import NEEDS, topic_prefix
+from tests.functions.stores import opened
 
-STORES = ("embedded", "kafka", "cassandra")
-"""kafka: with PostgreSQL behind; cassandra: with Kafka before."""
+STORES = {"embedded": (), "kafka": ("kafka", "postgres"), "cassandra": ("kafka", "cassandra")}
+"""The servers of each."""
 
 
 @pytest.fixture(params=STORES)
 async def stores(request, tmp_path):
     """Opened stores that all functions use."""
-    settings = {"data": tmp_path}
-    if request.param != "embedded":
-        settings |= {"log": "kafka", **request.getfixturevalue(NEEDS["kafka"])}
-        if request.param == "kafka":
-            server = request.getfixturevalue("postgres")
-            settings |= {
-                "database": server.empty(),
-                "database_password": request.getfixturevalue("postgres_settings")[
-                    "database_password"
-                ],
-            }
-        else:
-            settings |= request.getfixturevalue(NEEDS["cassandra"])
-            settings |= {
-                "chats": "cassandra",
-                "cassandra_keyspace": request.getfixturevalue("keyspaces").shared,
-            }
-    opened = Backends(Settings(**settings))
-    if request.param != "embedded":
-        opened.__dict__["_brokers"] = brokers = Brokers(
-            opened.settings.kafka, prefix=topic_prefix()
-        )
-        await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
-    if request.param == "kafka":
-        await opened.migrate()
-    use_backends(opened)
-    yield opened
-    use_backends(None)
-    await opened.close()
+    async with opened(request, tmp_path, *STORES[request.param]) as backends:
+        yield backends
 
 
 @pytest.fixture
