@@ -71,6 +71,11 @@ class Product:
         await self.http.aclose()
         use_backends(None)
         await self.backends.close()
+        # What the functions of a process do besides ends with the process.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def groups(self) -> list[str]:
