@@ -168,7 +168,10 @@ async def test_a_migration_that_died_is_done_again(connect, first, monkeypatch):
     done = await chats.migrate()
     states, _ = await until_answered(lambda: chats.states(me, after=None, limit=9))
 
-    assert done == [f"keyspace {name}: tables brought from {len(STEPS) - 1} to {len(STEPS)}"]
+    died = next(n for n, step in enumerate(STEPS, 1) if cassandra_schema._SENT in step)
+    assert done == [
+        f"keyspace {name}: tables brought from {n - 1} to {n}" for n in range(died, len(STEPS) + 1)
+    ]
     assert [(state.chat, state.sent) for state in states] == [(chat, 1) for chat in before[:5]]
 
 
