@@ -271,7 +271,10 @@ def test_a_module_of_ours_that_is_missing_is_a_bug(ending):
 
 @pytest.mark.parametrize(
     ("line", "offered"),
-    [("kn-chat de", {"deploy", "dead-letters", "dev"}), ("kn-chat send --ke", {"--key"})],
+    [
+        ("kn-chat de", {"delete", "deploy", "dead-letters", "dev"}),
+        ("kn-chat send --ke", {"--key"}),
+    ],
 )
 def test_the_shell_completes_subcommands_and_options(line, offered, monkeypatch, capsys):
     """As click's script for bash asks."""
