@@ -43,6 +43,52 @@ async def test_both_sides_hear_of_a_contact(people, open_device):
         assert {name: pushed[name] for name in ("user", "state", "version")} in listed
 
 
+async def test_the_end_of_a_contact_is_heard_too(people, open_device):
+    """Cancelled, declined or removed, by whichever side: none on both, and no longer listed."""
+    ann, ben = people
+    anns, bens = await open_device(ann, "phone"), await open_device(ben, "tablet")
+    version = 0
+    for ends, action in ((ann, "cancel"), (ben, "decline"), (ann, "remove"), (ben, "remove")):
+        act(ann, ben, "invite", str(version))
+        version += 1
+        if action == "remove":
+            act(ben, ann, "accept", str(version))
+            version += 1
+        act(ends, ben if ends is ann else ann, action, str(version))
+        version += 1
+        for device, other in ((anns, ben), (bens, ann)):
+            pushed = await device.hear("contact", user=other.user, version=str(version))
+            assert pushed["state"] == "none"
+            assert device.user.get("/v1/contacts").json() == {"contacts": []}
+
+
+async def test_a_stranger_types_unseen_by_who_hears_contacts_alone(people, open_device):
+    """As a contact the same user is seen, within seconds."""
+    ann, ben = people
+    anns, bens = await open_device(ann, "phone"), await open_device(ben, "tablet")
+    privacy = {"who_may_write": "contacts", "receipts": True, "last_seen": "none", "version": "0"}
+    call(ben, "PUT", "/v1/me/privacy", json=privacy)
+    typing = {"type": "typing", "chat": f"d-{'-'.join(sorted((ann.user, ben.user), key=int))}"}
+    await anns.say(typing)
+    ok = await anns.send(ben, "may I?")
+    assert (await anns.hear("refused", message=ok["message"]))["code"] == "forbidden"
+    act(ann, ben, "invite", "0")
+    act(ben, ann, "accept", "1")
+    await bens.hear("contact", state="contact")
+    assert not [one for one in bens._waiting if one["type"] == "typing"]
+
+    async def keep_typing():
+        while True:
+            await anns.say(typing)
+            await asyncio.sleep(0.5)
+
+    typist = asyncio.create_task(keep_typing())
+    await bens.hear("typing", user=ann.user)
+    typist.cancel()
+    ok = await anns.send(ben, "thank you")
+    await bens.hear("message", message=ok["message"])
+
+
 @pytest.mark.timed
 async def test_a_block_counts_within_five_seconds(people, open_device):
     """For people who are talking: the message gets its `ok`, then `refused`, and no word to the
