@@ -18,6 +18,7 @@ from schemas.errors import Unavailable
 from schemas.ids import direct_chat, direct_members, random_id
 from tests.backends.chat_pairs import BUCKET_MS, NOW, Pair, ids_of, newest, state_of
 from tests.backends.chats_cassandra.answered import until_answered
+from tests.support import until
 
 
 async def test_without_tables_it_says_what_to_do_and_works_once_they_are_there(connect, keyspaces):
@@ -125,7 +126,7 @@ async def test_data_of_the_first_schema_go_through_all_steps(connect, keyspaces,
     name, me, before = first
     chats = connect(name)
     done = await chats.migrate()
-    states, _ = await until_answered(lambda: chats.states(me, after=None, limit=9))
+    states, _ = await until.until_answered(lambda: chats.states(me, after=None, limit=9))
     listed = keyspaces.run(f"SELECT bucket, chat FROM {name}.chats_of_user")
     days = keyspaces.run(f"SELECT bucket FROM {name}.user_buckets WHERE user = {me}")
 
@@ -166,7 +167,7 @@ async def test_a_migration_that_died_is_done_again(connect, first, monkeypatch):
     with pytest.raises(Unavailable, match="kn-chat migrate"):
         await chats.ping()
     done = await chats.migrate()
-    states, _ = await until_answered(lambda: chats.states(me, after=None, limit=9))
+    states, _ = await until.until_answered(lambda: chats.states(me, after=None, limit=9))
 
     died = next(n for n, step in enumerate(STEPS, 1) if cassandra_schema._SENT in step)
     assert done == [
