@@ -359,20 +359,18 @@ class Query(_message.Message):
     def __init__(self, user: _Optional[int] = ..., session: _Optional[str] = ..., re: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., history: _Optional[_Union[HistoryQuery, _Mapping]] = ..., chats: _Optional[_Union[ChatsQuery, _Mapping]] = ..., digest: _Optional[_Union[DigestQuery, _Mapping]] = ...) -> None: ...
 
 class HistoryQuery(_message.Message):
-    __slots__ = ("chat", "before", "after", "around", "limit", "told")
+    __slots__ = ("chat", "before", "after", "around", "limit")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     AROUND_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
-    TOLD_FIELD_NUMBER: _ClassVar[int]
     chat: str
     before: int
     after: int
     around: int
     limit: int
-    told: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, chat: _Optional[str] = ..., before: _Optional[int] = ..., after: _Optional[int] = ..., around: _Optional[int] = ..., limit: _Optional[int] = ..., told: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, chat: _Optional[str] = ..., before: _Optional[int] = ..., after: _Optional[int] = ..., around: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ChatsQuery(_message.Message):
     __slots__ = ("after", "limit")

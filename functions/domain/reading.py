@@ -27,7 +27,7 @@ from schemas.kinds.mark import Receipts, Watermarks
 from schemas.kinds.pins import PinnedMessage, Pins
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from backends.chats import ChatState, Direction, HistoryMessage, Reaction
     from backends.groups import Membership
@@ -68,11 +68,10 @@ async def read_page(
     *,
     max_bytes: int | None = PAGE_BYTES,
     shared: SharedPages | None = None,
-    told: Collection[int] = (),
 ) -> pb.Page:
     """A page for one of the chat's people; `before` LATEST is the newest.
 
-    Of a large group it comes out of `shared`, and what members were `told` of is waited for.
+    Of a large group it comes out of `shared`.
 
     It ends at `limit` or at `max_bytes` of its JSON frame (MessagePack is smaller; None: no end),
     but holds a message if there is one. What lies nearest to the anchor is kept, and more_before
@@ -80,18 +79,19 @@ async def read_page(
     outside 1 to 256.
     """
     _check_limit(limit)
-    begins = await (
-        begins_of(backends, user, chat) if shared is None else shared.begins_of(user, chat)
-    )
+    is_large = False
+    if shared is None or direct_members(chat) is not None:
+        begins = await begins_of(backends, user, chat)
+    else:
+        begins, is_large = await shared.begins_of(user, chat)
     if direction != "before":
         anchor = MessageId(max(anchor, begins - (direction == "after")))
-    page = await (
-        backends.chats.page(chat, direction=direction, anchor=anchor, limit=limit, reader=user)
-        if shared is None
-        else shared.page(
-            chat, direction=direction, anchor=anchor, limit=limit, reader=user, told=told
+    if shared is not None and is_large:
+        page = await shared.page(chat, direction=direction, anchor=anchor, limit=limit, reader=user)
+    else:
+        page = await backends.chats.page(
+            chat, direction=direction, anchor=anchor, limit=limit, reader=user
         )
-    )
     messages = [_message(item) for item in page.messages if item.id >= begins]
     # What a member's view begins with is a message itself: the event of joining.
     begun = len(messages) < len(page.messages) or (

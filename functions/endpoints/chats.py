@@ -76,6 +76,7 @@ async def get_messages(chat: str, query: MessagesQuery, caller: Claims, context:
         anchor,
         query.limit,
         max_bytes=None,
+        shared=context.shared_pages,
     )
     return page_of(page)
 

@@ -168,8 +168,7 @@ async def _page(query: pb.Query, context: Context) -> pb.Page:
         direction,
         _id(anchor),
         history.limit,
-        shared=context.shared_pages if history.told else None,
-        told=history.told,
+        shared=context.shared_pages,
     )
 
 

@@ -56,16 +56,6 @@ class Timing(Struct, frozen=True, kw_only=True):
     counts_timeout_s: float = 3.0
     """Of the 10 s of a handler: the counts of a slow store must not fail what is written already.
     """
-    shared_pages_interval_s: float = 0.2
-    """From one reading of a large group's newest messages to the next, however many come: it costs
-    some milliseconds.
-    """
-    shared_pages_timeout_s: float = 2.0
-    """A member who is told of a message may ask before history holds it; longer is an outage."""
-    follow_interval_s: float = 2.0
-    """From one look at whose relations have changed to the next: what is remembered of them counts
-    for 4 s after the last one (`functions/domain/policy.py`).
-    """
     relay_timeout_s: float = 1.0
     """How long a call whose transaction wrote something down for the log waits for the log.
 
@@ -163,12 +153,7 @@ class Context:
         """The newest messages of large groups, for all who ask at once."""
         from functions.domain.shared_pages import SharedPages  # noqa: PLC0415 - see above
 
-        return SharedPages(
-            self.backends,
-            self.rosters,
-            interval_s=self.timing.shared_pages_interval_s,
-            timeout_s=self.timing.shared_pages_timeout_s,
-        )
+        return SharedPages(self.backends, self.rosters)
 
     @cached_property
     def group_receipts(self) -> GroupReceipts:

@@ -139,7 +139,6 @@ class ClientConnection:
                 self.send(effect.frame)
             case Query():
                 self.schedule()
-                self.context.feed.announced.mark(effect.query, self.context.clock.now_ms())
                 if effect.attended:
                     self.context.presence.on_attended(self, effect.attended)
                 self.context.queries.ask(

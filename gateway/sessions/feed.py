@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.sessions.announced import Announced
 from gateway.sessions.deduplicator import Deduplicator
 from gateway.sessions.hub import Hub
 from gateway.sessions.replay_buffer import Cursor, Position, ReplayBuffer
@@ -30,7 +29,6 @@ class Feed:
         self.replay_buffer = replay_buffer
         self.epoch = ""
         """Of the log; cursors of another one lead nowhere."""
-        self.announced = Announced()
         self._revocations = revocations
         self._hub = hub
         self._deduplicator = Deduplicator()
@@ -61,8 +59,6 @@ class Feed:
         """
         for delivery in deliveries:
             self._deduplicator.drop_repeats(partition, at_ms, delivery)
-            if delivery.HasField("newer"):
-                self.announced.note(delivery.newer, at_ms)
         self.replay_buffer.add(partition, offset, at_ms, deliveries)
         self._revocations.apply(deliveries, at_ms)
         self._hub.push(partition, offset, deliveries)

@@ -10,14 +10,12 @@ import pytest
 from backends.chats import Change as MessageChange
 from backends.chats import HistoryMessage
 from backends.groups import Change, Group
+from backends.rosters import Rosters
 from functions.domain.reading import read_page
-from functions.domain.shared_pages import MESSAGES
-from functions.runtime.context import Context, Timing
-from schemas import chat_pb2 as pb
+from functions.domain.shared_pages import MESSAGES, SharedPages
 from schemas.errors import Refused
 from schemas.ids import LATEST
-from schemas.topics import SESSION_DELIVERIES
-from tests.functions.history.asked import FAR_FUTURE_MS, ids
+from tests.functions.history.asked import ids
 
 OWNER, MEMBER, LATE, FORMER, STRANGER = range(101, 106)
 CHAT = "g-77"
@@ -66,69 +64,46 @@ def reads(backends, monkeypatch):
 
 @pytest.fixture
 def ask(backends, group):
-    """Asks as a user, of one process that waits for nothing."""
-    context = Context(backends, Timing(shared_pages_interval_s=0.0, shared_pages_timeout_s=0.1))
+    """Asks as a user; to this process any group is large, and nothing read counts any more."""
+    shared = SharedPages(backends, Rosters(backends.clock.elapsed_s), ttl_s=0.0, large=1)
 
-    async def page(user, *, told, direction="before", anchor=LATEST, limit=50):
+    async def page(user, *, direction="before", anchor=LATEST, limit=50):
         return await read_page(
-            backends,
-            user,
-            CHAT,
-            direction,
-            anchor,
-            limit,
-            max_bytes=None,
-            shared=context.shared_pages,
-            told=told,
+            backends, user, CHAT, direction, anchor, limit, max_bytes=None, shared=shared
         )
 
     return page
 
 
-async def test_all_members_who_ask_at_once_are_one_read(group, say, reads, event_targets, topics):
-    """Questions of one event; a gateway has said in each what it has told."""
+async def test_all_members_who_ask_at_once_are_one_read(backends, by, say, reads):
+    """Of a group that is large; the others are read for each."""
+    shared = SharedPages(backends, Rosters(backends.clock.elapsed_s), ttl_s=60.0)
+    members = [*range(1_001, 2_000)]
+    for chat, more in ((CHAT, [2_000]), ("g-78", [])):
+        asked = Group(chat, "Walks", "", "all", 0, 0, 0)
+        await backends.groups.create(asked, [*members, *more], by(), key=chat)
     said = await say(3)
-    queries = [
-        pb.Query(
-            user=user,
-            session="s",
-            re=number,
-            deadline_ms=FAR_FUTURE_MS,
-            history=pb.HistoryQuery(chat=CHAT, after=said[0], limit=50, told=said),
-        )
-        for number, user in enumerate([OWNER, MEMBER] * 20)
-    ]
-    await event_targets.post("history", queries)
-    pages = [answer.page for answer in await topics.items(SESSION_DELIVERIES)]
 
+    async def page(user, chat):
+        return await read_page(backends, user, chat, "after", said[0], 50, shared=shared)
+
+    pages = await asyncio.gather(*(page(user, CHAT) for user in members[:40]))
     assert [ids(page) for page in pages] == [said[:0:-1]] * 40
     assert {(page.more_before, page.more_after) for page in pages} == {(True, False)}
     assert len(reads) == 1
+    assert pages[0] == await page(members[50], CHAT)
+    assert len(reads) == 1
+    await asyncio.gather(*(page(user, "g-78") for user in members[:40]))
+    assert len(reads) == 41
 
 
-async def test_a_page_holds_what_the_member_was_told_of(say, ask, event_targets):
-    """Though history lies behind what is told; what does not come is not waited for long."""
+async def test_what_is_new_is_in_the_next_page(say, ask):
+    """What was read counts for a moment only."""
     [first] = await say(1)
-    missing = event_targets.mint()
-    without = await ask(MEMBER, told=[missing])
-    asking = asyncio.create_task(ask(MEMBER, told=[missing + 1]))
-    await asyncio.sleep(0.01)
+    before = await ask(MEMBER)
     [later] = await say(1)
 
-    assert ids(without) == [first]
-    assert later == missing + 1
-    assert ids(await asking) == [later, first]
-
-
-async def test_an_older_page_does_not_wait_for_the_newest(say, ask, event_targets, reads):
-    """It would not show it."""
-    said = await say(3)
-    page = await ask(
-        MEMBER, told=[event_targets.mint()], direction="before", anchor=said[2], limit=1
-    )
-
-    assert (ids(page), page.more_before, page.more_after) == ([said[1]], True, True)
-    assert len(reads) == 1
+    assert (ids(before), ids(await ask(MEMBER))) == ([first], [later, first])
 
 
 async def test_what_a_member_has_hidden_is_hidden_from_that_member_alone(
@@ -139,8 +114,8 @@ async def test_what_a_member_has_hidden_is_hidden_from_that_member_alone(
     hide = MessageChange("hide", CHAT, said[1], event_targets.mint(), MEMBER)
     await backends.chats.change([hide])
 
-    assert ids(await ask(OWNER, told=[said[-1]])) == said[::-1]
-    assert ids(await ask(MEMBER, told=[said[-1]])) == [said[2], said[0]]
+    assert ids(await ask(OWNER)) == said[::-1]
+    assert ids(await ask(MEMBER)) == [said[2], said[0]]
 
 
 async def test_each_member_sees_what_came_after_joining(backends, by, say, ask):
@@ -149,8 +124,8 @@ async def test_each_member_sees_what_came_after_joining(backends, by, say, ask):
     [late] = await backends.groups.add(CHAT, [LATE], by())
     said = await say(2)
 
-    assert ids(await ask(MEMBER, told=[said[-1]])) == [*said[::-1], *early[::-1]]
-    page = await ask(LATE, told=[said[-1]])
+    assert ids(await ask(MEMBER)) == [*said[::-1], *early[::-1]]
+    page = await ask(LATE)
     assert (ids(page), page.more_before) == (said[::-1], False)
     assert late.joined < said[0]
 
@@ -158,22 +133,22 @@ async def test_each_member_sees_what_came_after_joining(backends, by, say, ask):
 @pytest.mark.parametrize(("user", "code"), [(FORMER, "not_member"), (STRANGER, "unknown_chat")])
 async def test_others_are_refused(say, ask, user, code):
     """As for any page."""
-    [said] = await say(1)
-    await ask(OWNER, told=[said])
+    await say(1)
+    await ask(OWNER)
     with pytest.raises(Refused) as refused:
-        await ask(user, told=[said])
+        await ask(user)
 
     assert refused.value.code == code
 
 
 async def test_who_has_just_joined_is_not_refused_by_memory(backends, by, say, ask):
     """A roster may be remembered from before."""
-    [said] = await say(1)
-    await ask(OWNER, told=[said])
+    await say(1)
+    await ask(OWNER)
     await backends.groups.add(CHAT, [STRANGER], by())
     [later] = await say(1)
 
-    assert ids(await ask(STRANGER, told=[later])) == [later]
+    assert ids(await ask(STRANGER)) == [later]
 
 
 async def test_every_page_is_that_of_the_store(backends, say, ask):
@@ -184,7 +159,7 @@ async def test_every_page_is_that_of_the_store(backends, say, ask):
         ("before", "after", "around"), [*anchors, LATEST], (1, 2, MESSAGES - 1, MESSAGES, 256)
     ):
         expected = await read_page(backends, MEMBER, CHAT, direction, anchor, limit, max_bytes=None)
-        found = await ask(MEMBER, told=[said[-1]], direction=direction, anchor=anchor, limit=limit)
+        found = await ask(MEMBER, direction=direction, anchor=anchor, limit=limit)
 
         assert found == expected, (direction, anchor, limit)
 
@@ -202,8 +177,8 @@ async def test_a_store_that_fails_fails_all_who_ask_and_is_asked_again(
 
         failing.setattr(backends.chats, "page", page)
         failures = await asyncio.gather(
-            *(ask(user, told=[said]) for user in (OWNER, MEMBER)), return_exceptions=True
+            *(ask(user) for user in (OWNER, MEMBER)), return_exceptions=True
         )
 
     assert [type(failure) for failure in failures] == [ConnectionError] * 2
-    assert ids(await ask(OWNER, told=[said])) == [said]
+    assert ids(await ask(OWNER)) == [said]
