@@ -132,8 +132,16 @@ async def reactions(at: Server) -> None:
     for socket in (ann, ben):
         changed = await socket.hear("changed", message=number, op="react", by=at.ben.user)
         has(changed, "changed", emoji="\u2764\ufe0f", version=ok["version"])
+    # Either may be written first.
     shown = await _message(
-        ann, chat, number, lambda each: each is not None and each["version"] == ok["version"]
+        ann,
+        chat,
+        number,
+        lambda each: (
+            each is not None
+            and each["version"] == ok["version"]
+            and sum(one["count"] for one in each["reactions"]) > 1
+        ),
     )
     users = sorted((at.ann.user, at.ben.user), key=int)
     reacted = {"emoji": "\u2764\ufe0f", "count": 2, "users": users}
