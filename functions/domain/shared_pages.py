@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from backends.chats import Page, around, page_of
 from backends.concurrency import BoundedDict
 from backends.groups import Membership
-from functions.domain.group_commands import MAX_WITH_BODY
 from schemas.ids import LATEST, ChatId, MessageId, UserId
+from schemas.kinds.newer import MAX_WITH_BODY
 
 if TYPE_CHECKING:
     from backends.chats import Direction

@@ -56,6 +56,10 @@ class Timing(Struct, frozen=True, kw_only=True):
     counts_timeout_s: float = 3.0
     """Of the 10 s of a handler: the counts of a slow store must not fail what is written already.
     """
+    follow_interval_s: float = 2.0
+    """From one look at whose relations have changed to the next: what is remembered of them counts
+    for 4 s after the last one (`functions/domain/policy.py`).
+    """
     relay_timeout_s: float = 1.0
     """How long a call whose transaction wrote something down for the log waits for the log.
 
