@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from backends.telemetry.metrics import count
 from functions.domain.group_commands import GroupView, others_of_mark, told_of_event, view_of
-from functions.domain.policy import is_told, members_of
+from functions.domain.policy import Verdict, is_told, members_of
 from functions.domain.records import Writer, was_parked
 from functions.runtime.event_handler import on_event, reason_of
 from schemas import chat_pb2 as pb
@@ -30,7 +30,6 @@ from schemas.topics import COMMANDS, DELIVERIES, MAX_BATCH_BYTES, RETRIES
 if TYPE_CHECKING:
     from backends.groups import Roster
     from backends.relations import HiddenReceipts, Pair
-    from functions.domain.policy import Verdict
     from functions.runtime.context import Context
 
 log = logging.getLogger(__name__)
@@ -240,10 +239,20 @@ def _told(
     command: pb.Command, others: list[UserId], verdicts: Mapping[Pair, Verdict | None]
 ) -> list[UserId]:
     """Which of the others in a direct chat are told of it. Raises Refused, or Unavailable."""
-    is_mine = spec_of(command).is_mine(getattr(command, command.WhichOneof("body") or ""))
-    return [
-        other for other in others if is_told(verdicts[UserId(command.user), other], is_mine=is_mine)
-    ]
+    user = UserId(command.user)
+    told: list[UserId] = []
+    for other in others:
+        verdict = verdicts[user, other]
+        # As with nearly all; of the others the kind of command decides too.
+        if verdict != _ALL_TOLD:
+            spec = spec_of(command)
+            if not is_told(verdict, is_mine=spec.is_mine(getattr(command, spec.body))):
+                continue
+        told.append(other)
+    return told
+
+
+_ALL_TOLD: Final = Verdict()
 
 
 def _sharing(
