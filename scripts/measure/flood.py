@@ -28,7 +28,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from functions.endpoints import accounts, chats, devices
+from functions.endpoints import accounts, chats, devices, groups, preferences, relations
 from functions.runtime import openapi
 from functions.runtime.http_endpoint import Endpoint
 from measure.flooder import Http
@@ -88,6 +88,18 @@ def tasks(flooder: User) -> dict[str, dict[str, Any]]:
         devices.refresh_tokens: {"refresh_token": flooder.refresh},
         accounts.change_me: {"version": "1", "display_name": "Flood"},
         accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD},
+        relations.put_contact: {"action": "invite", "version": "0"},
+        relations.put_privacy: {
+            "who_may_write": "everyone",
+            "receipts": True,
+            "last_seen": "contacts",
+            "version": "0",
+        },
+        groups.create_group: {"key": "flood", "name": "Flood"},
+        groups.change_group: {"version": "1"},
+        groups.add_members: {"members": []},
+        groups.put_member: {"role": "member"},
+        preferences.set_mine: {"version": "0"},
     }
     queries = {
         accounts.list_users: "?search=per&limit=256",
@@ -118,6 +130,9 @@ def tasks(flooder: User) -> dict[str, dict[str, Any]]:
         "limit": 256,
         "token": flooder.token,
         "users": [flooder.user],
+        "message": "1",
+        "emoji": "👍",
+        "for": "all",
         "state": "busy",
     }
     for tag, kind in CLIENT_FRAMES.items():
