@@ -37,7 +37,7 @@ from measure.product import Product
 from schemas.kinds import CLIENT_FRAMES
 
 EXAMPLES = """examples:
-  scripts/bench flood                      each call and frame for 20 s: about 12 minutes
+  scripts/bench flood                      each call and frame for 20 s: about half an hour
   scripts/bench flood --only history "PUT /v1/me/password"
   scripts/bench flood --seconds 5 --calm 5 a first look
 
