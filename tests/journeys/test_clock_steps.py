@@ -83,8 +83,10 @@ class RecordingClient:
                 one.message for one in (await self.client.history(chat)).messages
             }:
                 return
+            # `wait_for` loses a cancellation that comes with the push (Python 3.11).
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pushed.wait(), 0.2)
+                async with asyncio.timeout(0.2):
+                    await pushed.wait()
 
 
 class Chat:
@@ -105,7 +107,8 @@ class Chat:
             sent = await one.client.send("hello", to=other.client.login.user, timeout_s=20)
             self.sent.append((begun, time.monotonic(), int(sent.message)))
             self.doing = f"waits for the push of {sent.message}"
-            await asyncio.wait_for(other.has(sent.message, sent.chat), 20)
+            async with asyncio.timeout(20):
+                await other.has(sent.message, sent.chat)
             await asyncio.sleep(PAUSE_S)
             one, other = other, one
 
