@@ -5,6 +5,7 @@ and what those bounds find.
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -80,4 +81,6 @@ async def test_groups_under_load_from_end_to_end(capfd, monkeypatch):
 
     shown = capfd.readouterr().out
     assert more["broken"] == [], shown
-    assert "the large group: 200 messages, told 1800" in shown
+    told = re.search(r"the large group: 200 messages, told (\d+),", shown)
+    assert told, shown
+    assert 0 < int(told[1]) <= 9 * 200  # once until a member asks
