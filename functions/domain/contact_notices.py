@@ -4,16 +4,12 @@ down.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backends.relations import Contact
 from functions.domain.records import Writer
-from functions.domain.relay import Relay
-from schemas.cloudevents import Event
-from schemas.ids import time_text
-from schemas.topics import DELIVERIES
+from functions.domain.relay import Relay, append_deliveries, change_event
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -27,17 +23,14 @@ def contact_notices(backends: Backends, *, timeout_s: float) -> Relay[Contact]:
     """
 
     async def append(contacts: Sequence[Contact]) -> None:
-        # Appended nowhere: the cause that the log's events are named after.
-        cause = Event(
-            id=f"contacts.{secrets.token_hex(8)}",
+        cause = change_event(
+            "contacts",
             source="/v1/contacts",
-            type="knchat.contacts.changed.v1",
-            data=b"",
-            time=time_text(backends.clock.now_ms()),
+            event_type="knchat.contacts.changed.v1",
+            now_ms=backends.clock.now_ms(),
         )
         deliveries = [contact.delivery for contact in contacts]
-        partitions = await backends.reads.partitions(DELIVERIES)
-        await backends.appends.append(Writer("accounts", cause).deliveries(deliveries, partitions))
+        await append_deliveries(deliveries, Writer("accounts", cause), backends)
 
     relations = backends.relations
     return Relay[Contact](

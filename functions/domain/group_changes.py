@@ -7,16 +7,14 @@ where each command is decided alone. `send` tells the members, as it does for ev
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from backends.groups import Change
 from functions.domain.records import Writer
-from functions.domain.relay import Relay
+from functions.domain.relay import Relay, change_event
 from schemas import chat_pb2 as pb
-from schemas.cloudevents import Event
-from schemas.ids import Snowflake, time_text
+from schemas.ids import Snowflake
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -74,13 +72,11 @@ class GroupChanges:
         await self._relay.publish_once()
 
     async def _append(self, commands: Sequence[pb.Command]) -> None:
-        # Appended nowhere: the cause that the log's events are named after.
-        cause = Event(
-            id=f"groups.{secrets.token_hex(8)}",
+        cause = change_event(
+            "groups",
             source="/v1/chats",
-            type="knchat.groups.changed.v1",
-            data=b"",
-            time=time_text(self._backends.clock.now_ms()),
+            event_type="knchat.groups.changed.v1",
+            now_ms=self._backends.clock.now_ms(),
         )
         writer = Writer("chats", cause)
         await self._backends.appends.append([writer.retry(command) for command in commands])

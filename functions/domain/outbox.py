@@ -7,17 +7,13 @@ down what is to be told; gateways read it in the database too. Source: design.md
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backends.accounts import Ending
 from functions.domain.records import Writer
-from functions.domain.relay import Relay
+from functions.domain.relay import Relay, append_deliveries, change_event
 from functions.domain.valid_tokens import set_epoch, set_valid_since
-from schemas.cloudevents import Event
-from schemas.ids import time_text
-from schemas.topics import DELIVERIES
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -28,8 +24,8 @@ class Outbox:
 
     def __init__(self, backends: Backends, *, timeout_s: float) -> None:
         """`timeout_s`: how long a call waits for the log."""
-        self._cache, self._reads, self._appends = backends.cache, backends.reads, backends.appends
-        self._clock, self._token_s = backends.clock, backends.settings.token_s
+        self._backends = backends
+        self._cache, self._token_s = backends.cache, backends.settings.token_s
         log_ins = backends.log_ins
         self._relay = Relay[Ending](
             "endings of log-ins",
@@ -55,17 +51,11 @@ class Outbox:
         await self._relay.publish()
 
     async def _append(self, endings: Sequence[Ending]) -> None:
-        # Appended nowhere: what ended them, as the cause that the log's events are named after.
-        cause = Event(
-            id=f"ended.{secrets.token_hex(8)}",
+        cause = change_event(
+            "ended",
             source="/v1/devices",
-            type="knchat.devices.ended.v1",
-            data=b"",
-            time=time_text(self._clock.now_ms()),
+            event_type="knchat.devices.ended.v1",
+            now_ms=self._backends.clock.now_ms(),
         )
-        partitions = await self._reads.partitions(DELIVERIES)
-        await self._appends.append(
-            Writer("accounts", cause).deliveries(
-                [ending.delivery for ending in endings], partitions
-            )
-        )
+        deliveries = [ending.delivery for ending in endings]
+        await append_deliveries(deliveries, Writer("accounts", cause), self._backends)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backends.preferences import Preferences
 from functions.domain.records import Writer
-from functions.domain.relay import Relay
+from functions.domain.relay import Relay, append_deliveries, change_event
 from schemas import chat_pb2 as pb
-from schemas.cloudevents import Event
-from schemas.ids import time_text
-from schemas.topics import DELIVERIES
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -25,17 +21,14 @@ def preference_notices(backends: Backends, *, timeout_s: float) -> Relay[Prefere
     """
 
     async def append(some: Sequence[Preferences]) -> None:
-        # Appended nowhere: the cause that the log's events are named after.
-        cause = Event(
-            id=f"preferences.{secrets.token_hex(8)}",
+        cause = change_event(
+            "preferences",
             source="/v1/chats",
-            type="knchat.preferences.changed.v1",
-            data=b"",
-            time=time_text(backends.clock.now_ms()),
+            event_type="knchat.preferences.changed.v1",
+            now_ms=backends.clock.now_ms(),
         )
         deliveries = [pb.Delivery(users=[one.user], chat=one.part) for one in some]
-        partitions = await backends.reads.partitions(DELIVERIES)
-        await backends.appends.append(Writer("chats", cause).deliveries(deliveries, partitions))
+        await append_deliveries(deliveries, Writer("chats", cause), backends)
 
     stored = backends.preferences
     return Relay[Preferences](

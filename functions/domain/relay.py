@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from backends.concurrency import Backoff
+from functions.domain.records import Writer
+from schemas import chat_pb2 as pb
+from schemas.cloudevents import Event
 from schemas.errors import Unavailable
+from schemas.ids import time_text
+from schemas.topics import DELIVERIES
+
+if TYPE_CHECKING:
+    from backends.wiring import Backends
 
 log = logging.getLogger(__name__)
 
@@ -76,3 +85,24 @@ class Relay(Generic[Item]):
                     )
                 await asyncio.sleep(RETRY.delay_s(tries))
                 tries += 1
+
+
+def change_event(prefix: str, *, source: str, event_type: str, now_ms: int) -> Event:
+    """Stands for what calls have changed, as the cause that the log's events are named after; it is
+    appended nowhere itself. `prefix`: of its id.
+    """
+    return Event(
+        id=f"{prefix}.{secrets.token_hex(8)}",
+        source=source,
+        type=event_type,
+        data=b"",
+        time=time_text(now_ms),
+    )
+
+
+async def append_deliveries(
+    deliveries: Iterable[pb.Delivery], writer: Writer, backends: Backends
+) -> None:
+    """Raises Unavailable when the log is."""
+    partitions = await backends.reads.partitions(DELIVERIES)
+    await backends.appends.append(writer.deliveries(deliveries, partitions))
