@@ -161,7 +161,7 @@ async def reactions(at: Server) -> None:
 
 @case()
 async def a_fourth_emoji_of_one_user(at: Server) -> None:
-    """Refused too_many; all are told that it is away."""
+    """Refused too_many; all are told that it is taken away."""
     ann, ben, chat = await at.connect(at.ann), await at.connect(at.ben), at.chat(at.ann, at.ben)
     number = await _sent(ann, at.ben.user)
     for emoji in "👍😀🎉":
@@ -226,7 +226,7 @@ async def a_message_with_twenty_emoji(at: Server) -> None:
 
 @case(once=True)
 async def a_chat_with_fifty_pins(at: Server) -> None:
-    """The 51st is refused too_many; all are told that it is away."""
+    """The 51st is refused too_many; all are told that it is taken away."""
     one = await at.new_user()
     ann, chat = await at.connect(one), at.chat(one, at.ben)
     numbers = [await _sent(ann, at.ben.user) for _ in range(51)]
