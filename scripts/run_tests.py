@@ -66,6 +66,8 @@ _END_S: Final = 90.0
 
 _NO_TESTS: Final = 5
 _DURATION: Final = re.compile(r"^ *(\d+\.\d\d)s (?:setup|call|teardown) +\S.*\n", re.MULTILINE)
+# tests/conftest.py writes them.
+_FAILURE: Final = re.compile(r"^(?:AGAIN|FAILED|ERROR) .*::.*\n", re.MULTILINE)
 _DURATIONS_FRAME: Final = re.compile(
     r"^(=+ slowest .*durations =+|\(\d+ durations < .* hidden\..*\))\n", re.MULTILINE
 )
@@ -167,6 +169,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     show_slowest(*jobs, timed)
+    show_failures(*jobs, timed)
     failed = [job.name for job in (*jobs, timed) if job.failed]
     if failed:
         print(f"FAILED: {', '.join(failed)}", flush=True)
@@ -254,6 +257,11 @@ def show_slowest(*jobs: Job) -> None:
     ]
     print(f"\nthe slowest {SLOWEST}")
     print("".join(line for _, line in sorted(found, reverse=True)[:SLOWEST]), flush=True)
+
+
+def show_failures(*jobs: Job) -> None:
+    """What failed, and why, and what was tried again, a line each: last, where one looks first."""
+    print("".join(line for job in jobs for line in _FAILURE.findall(job.so_far())), flush=True)
 
 
 if __name__ == "__main__":

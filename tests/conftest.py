@@ -6,6 +6,9 @@ import signal
 
 import pytest
 
+MAX_REASON = 1_500
+"""Characters."""
+
 pytest_plugins = ["tests.support.real", "tests.deploy.cluster"]
 
 
@@ -23,10 +26,20 @@ def pytest_collection_modifyitems(config, items):
 
     So has one that starts the product itself: once in a hundred times, on a crowded machine, it did
     not end within a minute, for a reason that is not found yet. The error then holds what its
-    threads were doing. The report shows the second one as an R, and by name at its end; what fails
-    twice fails.
+    threads were doing. What fails twice fails; the report's end says why it did the first time.
     """
     for item in items:
         needs = {"cluster", "own_dev"} & set(item.fixturenames)
         if item.get_closest_marker("real") or needs or config.getoption("--real", default=False):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A line for each try that failed; of first ones nothing else says what they failed of."""
+    for outcome, heading in (("rerun", "AGAIN"), ("failed", "FAILED"), ("error", "ERROR")):
+        for report in terminalreporter.getreports(outcome):
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = crash.message if crash else str(report.longrepr)
+            terminalreporter.write_line(
+                f"{heading} {report.nodeid} ({report.when}): {' '.join(why.split())[:MAX_REASON]}"
+            )

@@ -102,7 +102,9 @@ def test_a_failure_of_any_job_is_one_of_the_run(start):
     assert "assert 'planted' == 'd'" in out
     assert "assert 'planted' == 's'" in out
     assert out.index("\n-- the others") < out.index("\n-- what measures times")
-    assert "the slowest 40" in out
+    after = out[out.index("the slowest 40") :]
+    assert "FAILED tests/deploy/test_deploy.py::test_bad" in after
+    assert "FAILED tests/schemas/test_schemas.py::test_bad" in after
 
 
 def test_all_that_passes_is_0(start):

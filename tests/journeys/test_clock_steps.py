@@ -34,7 +34,9 @@ def shim(tmp_path):
     return Shim(tmp_path)
 
 
-@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
+@pytest.fixture(
+    params=["embedded", pytest.param("real", marks=[pytest.mark.real, pytest.mark.timed])]
+)
 def stepped(request, tmp_path, shim):
     """The product on clocks that the test sets; the stores of the real one keep the true time."""
     folder = tmp_path / "data"

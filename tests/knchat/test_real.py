@@ -207,6 +207,8 @@ class TestProduct:
 
         Then Ctrl-C ends all in order.
         """
+        if product.running.process.poll() is not None:
+            product.start()  # the second try
         token = product.log_in().json()["access_token"]
         children = [Process.find(child["pid"]) for child in product.children().values()]
         product.running.process.kill()
