@@ -157,7 +157,7 @@ class Gateway:
         context.draining = True
         context.assignment.set_assignment(frozenset())
         if self._joining is not None:
-            self._joining.cancel()
+            self._parts.leave(self._joining)
         hub.drain(self._settings.drain_s * 1_000)
         until_s = elapsed_s() + self._settings.drain_s
         while hub.connections and elapsed_s() < until_s:  # noqa: ASYNC110 - it has no asyncio

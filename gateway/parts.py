@@ -14,6 +14,8 @@ class Parts:
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
+        self._left: set[asyncio.Task[None]] = set()
+        """Those that were cancelled before the others."""
 
     def start(self, *works: Coroutine[Any, Any, None]) -> Sequence[asyncio.Task[None]]:
         """Runs these."""
@@ -41,16 +43,22 @@ class Parts:
         for task in done:
             await task
 
+    def leave(self, task: asyncio.Task[None]) -> None:
+        """Cancels one of them before the others; its end is waited for with theirs."""
+        self._left.add(task)
+        task.cancel()
+
     async def cancel(self) -> None:
         """Ends all, and waits for their ends."""
-        await cancel(*self._tasks)
+        # Once each: a second time would interrupt a task that leaves the group. What
+        # `Task.cancelling` says would not do: it counts a timeout within the task that has just
+        # passed, which the task goes on after.
+        await cancel(*(task for task in self._tasks if task not in self._left))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:
     """Cancels these and waits for their ends, whatever they are."""
     for task in tasks:
-        # Not twice: the task that leaves the group is cancelled already, and a second time would
-        # interrupt it.
-        if not task.cancelling():
-            task.cancel()
+        task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

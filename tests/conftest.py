@@ -24,9 +24,10 @@ def pytest_collection_modifyitems(config, items):
     """A test that needs real servers has two tries: on a crowded machine they now and then need
     longer than a test waits.
 
-    So has one that starts the product itself: once in a hundred times, on a crowded machine, it did
-    not end within a minute, for a reason that is not found yet. The error then holds what its
-    threads were doing. What fails twice fails; the report's end says why it did the first time.
+    So has one that starts the product itself: once in a hundred times it did not end within a
+    minute. One cause of that is mended (tests/gateway/test_parts.py); should there be another, the
+    error holds what its threads were doing. What fails twice fails; the report's end says why it
+    did the first time.
     """
     for item in items:
         needs = {"cluster", "own_dev"} & set(item.fixturenames)

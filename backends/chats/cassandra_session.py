@@ -261,7 +261,9 @@ class CassandraSession:
         self._closed = True
         if self._calls:
             try:
-                await asyncio.wait_for(self._idle.wait(), self._nodes.timeout_s)
+                # `wait_for` loses a cancellation that comes with its end (Python 3.11).
+                async with asyncio.timeout(self._nodes.timeout_s):
+                    await self._idle.wait()
             except TimeoutError:
                 log.info("closing before Cassandra has answered", extra={"calls": self._calls})
         live, self._live = self._live, None

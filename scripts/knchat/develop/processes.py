@@ -116,7 +116,8 @@ class Child:
                 extra={"child": self.name, "code": code, "in_s": round(wait_s, 2)},
             )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
 
     def stop(self, *, within_s: float) -> None:
         """Lets `run` end it and return: by SIGTERM, and by SIGKILL if it has not ended after so
