@@ -30,6 +30,7 @@ from gateway.sessions.replay_buffer import ReplayBuffer
 from gateway.sessions.revocations import Revocations
 from gateway.sessions.timers import TimerWheel
 from gateway.timing import Timing
+from gateway.turns import Turns
 from schemas import frames
 from schemas.kinds import COSTS
 from schemas.kinds.message import Send
@@ -42,10 +43,11 @@ def make_context(
     URL for clients.
     """
     clock = backends.clock
+    turns = Turns(_call_soon, clock.elapsed_s)
     hub = Hub(
         budget=Allowance(settings.user_units, settings.user_units_per_s),
         sessions_per_user=settings.sessions_per_user,
-        call_soon=_call_soon,
+        call_soon=turns.call,
     )
     revocations = Revocations(token_s=settings.token_s, connections_of=hub.of_user)
     feed = Feed(
@@ -70,7 +72,7 @@ def make_context(
         partitions=settings.delivery_partitions,
         served=lambda: assignment.served(),  # noqa: PLW0108 - it is made below
         clock=clock,
-        call_soon=_call_soon,
+        call_soon=turns.call,
         timing=timing,
     )
     stall_detector = StallDetector(partial(hub.close_all, close.STALLED), clock=clock.elapsed_s)

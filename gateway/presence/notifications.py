@@ -52,8 +52,8 @@ MAX_MEMBERS: Final = 50_000
 """Members of groups that are remembered: about 12 MB."""
 MAX_WAITING: Final = 1_024
 """Of what waits for an answer, and pairs of users; more is dropped."""
-# Sessions that are pushed to in one turn of the event loop: about 1 ms.
-MAX_PER_TURN: Final = 64
+# Users that are notified in one go: a quarter of a millisecond.
+MAX_PER_TURN: Final = 16
 _NEVER_S: Final = float("-inf")
 
 

@@ -49,9 +49,10 @@ a change is seen when it is committed.
 MAX_CHANGES: Final = 16_384
 """So many of these are remembered."""
 RETRY_DELAY_S: Final = 5.0
-MAX_PER_TURN: Final = 256
-"""Sessions that have ended, which are dealt with in one turn of the event loop: some milliseconds.
-"""
+MAX_PER_TURN: Final = 16
+"""Sessions that have ended, which are dealt with in one go: some tenths of a millisecond."""
+MAX_PRESENCES_PER_TURN: Final = 64
+"""The same of presences that an owner tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +200,15 @@ class PresenceService:
             self._subjects.on_watching(answer.watching, self._clock.elapsed_s())
         elif body == "presences":
             if answer.presences.gateway == self._name:
-                self._watchers.on_presences(answer.presences.presences, self._clock.elapsed_s())
+                self._on_presences(answer.presences.presences)
         elif (kind := TOLD_BODIES.get(body)) is not None:
             self._notifications.on_received(kind, getattr(answer, kind.body))
+
+    def _on_presences(self, presences: Sequence[pb.Presence]) -> None:
+        self._watchers.on_presences(presences[:MAX_PRESENCES_PER_TURN], self._clock.elapsed_s())
+        if len(presences) > MAX_PRESENCES_PER_TURN:
+            rest = presences[MAX_PRESENCES_PER_TURN:]
+            self._call_soon(lambda: self._on_presences(rest))
 
     # ---- time ------------------------------------------------------------------------------------
 

@@ -25,10 +25,8 @@ from schemas.tokens import Claims
 if TYPE_CHECKING:
     from gateway.sessions.connection import ClientConnection
 
-MAX_PER_TURN: Final = 64
-"""Connections that are closed or written to in one turn of the event loop, where it is done to all:
-some milliseconds.
-"""
+MAX_PER_TURN: Final = 16
+"""Connections that are closed or written to in one go, where it is done to all."""
 PONG_TIMEOUT_S: Final = 2.0
 """A session that has not answered a ping for so long may be gone, and gives its place when another
 device needs it.

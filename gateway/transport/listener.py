@@ -20,6 +20,7 @@ from gateway.transport.handshake import (
 )
 from gateway.transport.interface import Admit, Answer, Limits, Request, Response
 from gateway.transport.websocket import WebSocket
+from gateway.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Listener:
         """Those whose request is not there yet, in the order in which they came."""
         self.emptied = asyncio.Event()
         self.buffer = memoryview(bytearray(READ_BYTES))
+        self.turns: Turns
+        """For what many connections do at once."""
         self._server: asyncio.Server
 
     async def start(self, host: str, port: int) -> None:
@@ -63,7 +66,9 @@ class Listener:
         listening.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, KERNEL_BUFFER_BYTES)
         listening.setsockopt(tcp.SOL_SOCKET, tcp.SO_SNDBUF, KERNEL_BUFFER_BYTES)
         self.port = listening.getsockname()[1]
-        self._server = await asyncio.get_running_loop().create_server(
+        loop = asyncio.get_running_loop()
+        self.turns = Turns(loop.call_soon, loop.time)
+        self._server = await loop.create_server(
             lambda: _Connection(self), sock=listening, backlog=BACKLOG
         )
 
@@ -163,12 +168,18 @@ class _Connection(asyncio.BufferedProtocol):
         if self._owes_answer:
             return True  # a client that has ended its side after the request still reads the answer
         if self._socket is not None and not self._detached:
-            self._socket.ended(VANISHED, "")
             self._detached = True
-            # Returning False ends TCP when all is sent, which a peer that does not read would put
-            # off without end.
-            self._end_in(self._listener.limits.linger_s)
+            self._listener.turns.call(self._hang_up)
+            return True
         return False
+
+    def _hang_up(self) -> None:
+        """The peer has ended its side: so do we."""
+        if self._socket is not None:
+            self._socket.ended(VANISHED, "")
+            # TCP ends when all is sent, which a peer that does not read would put off without end.
+            self._end_in(self._listener.limits.linger_s)
+            self.tcp.close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._end_in(None)

@@ -87,7 +87,7 @@ class OtherUser:
                     f"the other user was refused: {request} {status} {content[:200]!r}"
                 )
 
-        with ahead_of_others():
+        with ahead_of_others(timing=True):
             await asyncio.gather(
                 repeat(SEND_INTERVAL_S, waits.ack, send),
                 repeat(

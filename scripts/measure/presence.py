@@ -216,9 +216,9 @@ async def measure(options: argparse.Namespace) -> int:
             ("connect, watching none", {"watched": 0, "within_s": options.within}, 2.0),
             ("calm", {}, options.calm),
             ("reconnect, watching none", {"watched": 0, "within_s": options.within}, SETTLED_S),
-            (f"reconnect, watching {options.watch}", watching, SETTLED_S),
+            (f"reconnect, and watch {options.watch}", watching, SETTLED_S),
             (f"calm, watching {options.watch}", {}, options.calm),
-            (f"again, watching {options.watch}", watching, SETTLED_S),
+            (f"reconnect, watching {options.watch}", watching, SETTLED_S),
         ]
         phases = []
         for name, task, seconds in steps:
@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--calm", type=float, default=10, help="seconds of calm (10)")
     parser.add_argument("--most", type=float, default=2, help="bound of the p99's growth (2)")
     parser.add_argument("--noise", type=float, default=20, help="ms that it may grow anyway (20)")
-    with ahead_of_others():
+    with ahead_of_others(timing=True):
         return uvloop.run(measure(parser.parse_args(arguments)))
 
 

@@ -292,7 +292,7 @@ async def connect_all(devices: list[Any]) -> None:
 
 async def drive(devices: list[Any], plan: Schedule, record: Record) -> None:
     """Sends every slot at its time, however late the answers are."""
-    with ahead_of_others():
+    with ahead_of_others(timing=True):
         await _drive(devices, plan, record)
 
 

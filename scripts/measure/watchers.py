@@ -100,16 +100,16 @@ class Watchers:
         self._sessions = sessions
         self._counts = Counter[str]()
         self._watchers: list[Watcher] = []
+        now_ms = int(time.time() * 1_000)
+        self._tokens = [self._token(number, now_ms) for number in range(sessions)]
+        """Who comes back has the token of before: one lasts longer than a connection."""
 
     async def connect(self, watched: int, within_s: float) -> None:
         """All are cut at once, and connect one after the other within so many seconds; each watches
         the next users.
         """
-        now_ms = int(time.time() * 1_000)
-        # First: to sign their tokens takes a second.
         watchers = [
-            Watcher(self._hello(number, watched, now_ms), self._counts)
-            for number in range(self._sessions)
+            Watcher(self._hello(number, watched), self._counts) for number in range(self._sessions)
         ]
         self.cut()
         self._watchers = watchers
@@ -126,10 +126,12 @@ class Watchers:
 
         await asyncio.gather(*(one(*each) for each in enumerate(self._watchers)))
 
-    def _hello(self, number: int, watched: int, now_ms: int) -> bytes:
+    def _token(self, number: int, now_ms: int) -> str:
         user = UserId(FIRST_USER + number)
-        claims = claims_of(user, "phone", issued_ms=now_ms, token_s=3_600)
-        hello = {"type": "hello", "token": self._key.sign(claims), "device": "phone"}
+        return self._key.sign(claims_of(user, "phone", issued_ms=now_ms, token_s=3_600))
+
+    def _hello(self, number: int, watched: int) -> bytes:
+        hello = {"type": "hello", "token": self._tokens[number], "device": "phone"}
         others = [str(FIRST_USER + (number + n) % self._sessions) for n in range(1, watched + 1)]
         watch = {"type": "watch", "users": others}
         return json.dumps([hello, watch] if watched else hello).encode()
