@@ -103,10 +103,29 @@ class Process:
             time.sleep(0.02)
         return True
 
+    def pause(self, *, timeout_s: float = 10.0) -> None:
+        """SIGSTOP to the whole tree; returns when all threads have stopped.
+
+        The signal alone does not: on a crowded machine others answer until one has taken it. Raises
+        TimeoutError.
+        """
+        deadline = time.monotonic() + timeout_s
+        while running := [process for process in self.tree() if not process.paused()]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {running[0].pid} goes on after SIGSTOP")
+            for process in running:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGSTOP)
+            time.sleep(0.002)
+
     def paused(self) -> bool:
-        """Whether it was stopped by SIGSTOP."""
-        fields = _stat(self.pid)
-        return fields is not None and fields[0] == "T"
+        """Whether all its threads were stopped by SIGSTOP."""
+        try:
+            threads = [int(path.name) for path in Path(f"/proc/{self.pid}/task").iterdir()]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        states = [fields[0] for thread in threads if (fields := _stat(thread)) is not None]
+        return bool(states) and set(states) <= {"T", "Z", "X"}
 
     def memory_bytes(self) -> int:
         """What it and its children hold in memory; pages that they share are counted once (PSS)."""

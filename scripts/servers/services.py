@@ -137,7 +137,7 @@ class Services:
 
     def pause(self, name: str) -> None:
         """SIGSTOP: connections stay open and nothing answers, until `resume`."""
-        self._running(name).send(signal.SIGSTOP)
+        self._running(name).pause()
 
     def resume(self, name: str) -> None:
         """SIGCONT."""

@@ -1,7 +1,10 @@
-"""Processes that outlive us, as they are started."""
+"""Processes that outlive us, as they are started and paused."""
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,38 @@ def test_one_that_holds_nothing_of_ours(started, tmp_path):
 
     assert Path(lock.name) not in held
     assert tmp_path / "log" in held
+
+
+BUSY = """
+import os, threading, time
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+def works():
+    until_s = time.monotonic() + 20
+    while time.monotonic() < until_s:
+        pass
+for _ in range({}):
+    threading.Thread(target=works).start()
+"""
+
+
+def test_a_paused_one_does_nothing_any_more(tmp_path):
+    """Also on a crowded machine, where SIGSTOP alone is taken later."""
+    one = process.start(
+        [sys.executable, "-c", BUSY.format(4)], log=tmp_path / "log", environ={}, niceness=19
+    )
+    crowd = []
+    try:
+        crowd += [subprocess.Popen([sys.executable, "-c", BUSY.format(1)]) for _ in range(3)]
+        tasks = Path(f"/proc/{one.pid}/task")
+        while len(threads := [*tasks.iterdir()]) < 5:
+            time.sleep(0.01)
+        one.pause()
+
+        stats = [(thread / "stat").read_text().rpartition(")")[2].split() for thread in threads]
+        assert [stat[0] for stat in stats] == ["T"] * 5
+        assert one.paused()
+    finally:
+        for busy in crowd:
+            busy.kill()
+            busy.wait()
+        one.kill()
