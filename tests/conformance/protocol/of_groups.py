@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect, has
-from tests.conformance.protocol.of_messages import RECEIPTS
+from tests.conformance.protocol.of_messages import RECEIPTS, counted
 from tests.conformance.protocol.server import Server, User
 from tests.conformance.protocol.sockets import Socket
 
@@ -95,12 +95,9 @@ async def a_message_reaches_all_members(at: Server) -> None:
     for socket in sockets:
         push = await socket.hear("message", message=ok["message"])
         has(push, "message", chat=chat, sender=at.ben.user, text="hello, all")
-    state: dict[str, Any] = {}
-    while state.get("newest") != ok["message"]:
-        states = (await sockets[2].ask("chats"))["chats"]
-        state = next((each for each in states if each["chat"] == chat), {})
+    state = await counted(sockets[2], chat, newest=ok["message"], unread=1)
     wanted = {"kind": "group", "name": "A group", "avatar": "a-1", "role": "member", "members": 3}
-    has(state, "state", unread=1, others=None, **wanted)
+    has(state, "state", others=None, **wanted)
     page = await sockets[2].ask("history", chat=chat)
     expect("newest of the page", ok["message"], page["last"])
     dan = await at.new_user()
@@ -121,11 +118,7 @@ async def mentions_in_a_group(at: Server) -> None:
     chat = (await made(at, at.ann, at.ben))["chat"]
     ok = await ann.done("send", chat=chat, key=_key(), text="ben?", mentions=[at.ben.user])
     has(await ben.hear("message", message=ok["message"]), "message", mentions=[at.ben.user])
-    state: dict[str, Any] = {}
-    while state.get("newest") != ok["message"]:
-        states = (await ben.ask("chats"))["chats"]
-        state = next((each for each in states if each["chat"] == chat), {})
-    has(state, "state", unread=1, mentions=1)
+    await counted(ben, chat, newest=ok["message"], unread=1, mentions=1)
     key = _key()
     await ann.done("send", chat=chat, key=key, text="cem?", mentions=[cem.user])
     has(await ann.hear("refused", key=key), "refused", chat=chat, code="unknown_user")
