@@ -49,7 +49,7 @@ async def test_a_mass_reconnect_is_one_message_a_session(capfd):
     }
     assert int(rows["reconnect, watching none"][2]) == 0
     assert int(rows["calm, watching 20"][2]) == 0
-    for storm in ("reconnect, watching 20", "again, watching 20"):
+    for storm in ("reconnect, and watch 20", "reconnect, watching 20"):
         messages, presences = map(int, rows[storm][2:4])
         assert presences >= SMALL.sessions * SMALL.watch
         assert messages <= 3 * SMALL.sessions
