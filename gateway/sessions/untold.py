@@ -16,11 +16,11 @@ MAX_UNTOLD: Final = 64
 
 
 class _Group:
-    __slots__ = ("lowest", "untold")
+    __slots__ = ("told", "untold")
 
     def __init__(self) -> None:
-        self.lowest: int | None = None
-        """That it was told of since it has asked; None: of none."""
+        self.told: set[int] = set()
+        """Since it has asked, and not shown by a page since."""
         self.untold: set[int] = set()
 
 
@@ -37,8 +37,8 @@ class Untold:
         group = self._groups.get(chat)
         if (
             group is None
-            or group.lowest is None
-            or message < group.lowest
+            or not group.told
+            or message < min(group.told)
             or len(group.untold) >= MAX_UNTOLD
         ):
             return True
@@ -49,19 +49,24 @@ class Untold:
         """It was told of this one."""
         group = self._groups.setdefault(chat, _Group())
         group.untold.discard(message)
-        group.lowest = message if group.lowest is None else min(group.lowest, message)
+        if len(group.told) < MAX_UNTOLD:  # the others the client knows by itself
+            group.told.add(message)
 
     def on_asked(self, chat: str) -> None:
         """It asks for a page."""
         if (group := self._groups.get(chat)) is not None:
-            group.lowest = None
+            group.told.clear()
 
     def on_page(self, chat: str, shown: Collection[int]) -> int | None:
-        """It was shown these. What it is to be told of now: the lowest that a page has left out."""
+        """It was shown these. What it is to be told of now: the lowest that a page has left out.
+
+        None when it will ask again anyway: it was told of one meanwhile that the page left out.
+        """
         if (group := self._groups.get(chat)) is None:
             return None
+        group.told.difference_update(shown)
         group.untold.difference_update(shown)
-        if group.lowest is not None:
+        if group.told:
             return None
         if not group.untold:
             del self._groups[chat]

@@ -100,6 +100,22 @@ def test_what_a_page_does_not_show_is_told(talk):
     assert talk.told() == [9]
 
 
+def test_what_was_told_meanwhile_and_is_on_the_page_is_not_asked_for(talk):
+    """So the session is told of what comes next: a member missed all that followed."""
+    talk.deliver(5)
+    talk.question()
+    talk.deliver(6, 7)
+    assert talk.told() == [5, 6]
+    talk.page(6, 5)
+    assert talk.told() == [7]
+    talk.question()
+    talk.deliver(8)
+    talk.page(8, 7)
+    talk.deliver(9)
+
+    assert talk.told() == [8, 9]
+
+
 def test_pages_of_other_groups_and_answers_of_other_kinds_tell_nothing(talk):
     """A page that shows all neither."""
     talk.deliver(5, 6)
@@ -157,8 +173,8 @@ def test_a_client_that_asks_misses_nothing(steps):
             said.add(step)
             if untold.wants(CHAT, step):
                 tell(step)
-    # It asks on for what it was told of, and history has all.
-    for _ in range(20):
+    # It asks on for what it was told of and not shown, and history has all.
+    while pending:
         untold.on_asked(CHAT)
         shown = {one for one in said if pending and one >= min(pending)}
         known |= shown
