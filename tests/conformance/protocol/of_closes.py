@@ -116,7 +116,7 @@ async def a_changed_password(at: Server) -> None:
     changed = await at.http.call("PUT /v1/me/password", token=old, body=body)
     user.password = new
     user.logins["phone"] |= changed
-    await asyncio.gather(phone.closed(4004), tablet.closed(4403))
+    await asyncio.gather(phone.closed(4004, within_s=5), tablet.closed(4403, within_s=5))
     socket = await at.open(user.logins["phone"]["gateway"])
     await socket.say({"type": "hello", "token": old, "device": "phone"})
     await socket.closed(4004)
@@ -131,13 +131,13 @@ async def a_device_that_is_logged_out(at: Server) -> None:
     token = await at.token(user)
     gateway = user.logins["tablet"]["gateway"]
     await at.http.call("DELETE /v1/devices/{device}", device="tablet", token=token)
-    await tablet.closed(4403)
+    await tablet.closed(4403, within_s=5)
     socket = await at.open(gateway)
     hello = {"type": "hello", "device": "tablet", "token": user.logins["tablet"]["access_token"]}
     await socket.say(hello)
     await socket.closed(4403)
     await at.http.call("DELETE /v1/sessions/current", token=token)
-    await phone.closed(4403)
+    await phone.closed(4403, within_s=5)
 
 
 @case()
@@ -157,7 +157,7 @@ async def no_hello_within_5_s(at: Server) -> None:
     """4404."""
     began = asyncio.get_running_loop().time()
     socket = await at.open()
-    await socket.closed(4404)
+    await socket.closed(4404, within_s=8)
     waited = asyncio.get_running_loop().time() - began
     check(waited > 4, "5 s of patience", f"{waited:.1f} s")
 

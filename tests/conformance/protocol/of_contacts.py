@@ -11,8 +11,8 @@ from tests.conformance.protocol.server import Server, User
 from tests.conformance.protocol.sockets import Socket
 
 CONTACT, BLOCK, PRIVACY = "PUT /v1/contacts/{user}", "PUT /v1/blocks/{user}", "PUT /v1/me/privacy"
-WITHIN_S = 15.0
-"""A block counts within 5 s; the rest is for a crowded machine."""
+WITHIN_S = 7.0
+"""A block counts within 5 s; the rest is for the way."""
 
 
 async def _act(at: Server, me: User, other: User, action: str, version: str) -> dict[str, str]:
