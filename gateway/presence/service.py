@@ -51,8 +51,6 @@ MAX_CHANGES: Final = 16_384
 RETRY_DELAY_S: Final = 5.0
 MAX_PER_TURN: Final = 16
 """Sessions that have ended, which are dealt with in one go: some tenths of a millisecond."""
-MAX_PRESENCES_PER_TURN: Final = 64
-"""The same of presences that an owner tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,15 +198,9 @@ class PresenceService:
             self._subjects.on_watching(answer.watching, self._clock.elapsed_s())
         elif body == "presences":
             if answer.presences.gateway == self._name:
-                self._on_presences(answer.presences.presences)
+                self._watchers.on_presences(answer.presences.presences, self._clock.elapsed_s())
         elif (kind := TOLD_BODIES.get(body)) is not None:
             self._notifications.on_received(kind, getattr(answer, kind.body))
-
-    def _on_presences(self, presences: Sequence[pb.Presence]) -> None:
-        self._watchers.on_presences(presences[:MAX_PRESENCES_PER_TURN], self._clock.elapsed_s())
-        if len(presences) > MAX_PRESENCES_PER_TURN:
-            rest = presences[MAX_PRESENCES_PER_TURN:]
-            self._call_soon(lambda: self._on_presences(rest))
 
     # ---- time ------------------------------------------------------------------------------------
 

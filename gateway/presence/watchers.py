@@ -38,6 +38,8 @@ MAX_CHECKED: Final = 256
 """About so many pairs of users are asked for at once: a millisecond of the event loop."""
 # Sessions that are pushed to in one go: a quarter of a millisecond.
 MAX_PER_TURN: Final = 8
+MAX_PRESENCES_PER_TURN: Final = 64
+"""Users of whom is heard in one go."""
 
 
 class Owners(Protocol):
@@ -238,8 +240,16 @@ class Watchers:
 
     # ---- what is told ----------------------------------------------------------------------------
 
-    def on_presences(self, presences: Iterable[pb.Presence], now_s: float) -> None:
-        """This is how some users are."""
+    def on_presences(self, presences: Sequence[pb.Presence], now_s: float) -> None:
+        """This is how some users are.
+
+        All of it goes in turns, so that what is said later about the same users comes later.
+        """
+        for start in range(0, len(presences), MAX_PRESENCES_PER_TURN):
+            some = presences[start : start + MAX_PRESENCES_PER_TURN]
+            self._call_soon(partial(self._take, some, now_s))
+
+    def _take(self, presences: Sequence[pb.Presence], now_s: float) -> None:
         for presence in presences:
             of_partition = self._watched.get(user_partition(presence.user, self._partitions), {})
             if (watched := of_partition.get(presence.user)) is not None:
