@@ -15,7 +15,7 @@ class Parts:
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self._left: set[asyncio.Task[None]] = set()
-        """Those that were cancelled before the others."""
+        """Those that were cancelled."""
 
     def start(self, *works: Coroutine[Any, Any, None]) -> Sequence[asyncio.Task[None]]:
         """Runs these."""
@@ -50,10 +50,12 @@ class Parts:
 
     async def cancel(self) -> None:
         """Ends all, and waits for their ends."""
-        # Once each: a second time would interrupt a task that leaves the group. What
-        # `Task.cancelling` says would not do: it counts a timeout within the task that has just
-        # passed, which the task goes on after.
-        await cancel(*(task for task in self._tasks if task not in self._left))
+        for task in self._tasks:
+            # Once each: a second time would interrupt a task that leaves the group. What
+            # `Task.cancelling` says would not do: it counts a timeout within the task that has just
+            # passed, which the task goes on after.
+            if task not in self._left:
+                self.leave(task)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
