@@ -110,12 +110,10 @@ class Process:
         TimeoutError.
         """
         deadline = time.monotonic() + timeout_s
-        while running := [process for process in self.tree() if not process.paused()]:
+        while not all(process.paused() for process in self.tree()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"process {running[0].pid} goes on after SIGSTOP")
-            for process in running:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGSTOP)
+                raise TimeoutError(f"process {self.pid} goes on after SIGSTOP")
+            self.send(signal.SIGSTOP)
             time.sleep(0.002)
 
     def paused(self) -> bool:
