@@ -10,11 +10,9 @@ from typing import Any
 from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect, has
 from tests.conformance.protocol.server import Server
-from tests.conformance.protocol.sockets import Socket
+from tests.conformance.protocol.sockets import TIMEOUT_S, Socket
 
 RECEIPTS = "GET /v1/chats/{chat}/receipts"
-WITHIN_S = 15.0
-"""History is written behind; most of it is for a crowded machine."""
 
 
 def _key() -> str:
@@ -225,14 +223,14 @@ async def counted(socket: Socket, chat: str, **expected: Any) -> dict[str, Any]:
     """The chat's state in the list, as soon as it is as expected: each message, and what it counts
     for, is written by itself.
     """
-    until = asyncio.get_running_loop().time() + WITHIN_S
+    until = asyncio.get_running_loop().time() + TIMEOUT_S
     while True:
         states = (await socket.ask("chats"))["chats"]
         state: dict[str, Any] = next((each for each in states if each["chat"] == chat), {})
         if expected.items() <= state.items():
             return state
         if asyncio.get_running_loop().time() > until:
-            has(state, f"state within {WITHIN_S:.0f} s", **expected)
+            has(state, f"state within {TIMEOUT_S:.0f} s", **expected)
         await asyncio.sleep(0.05)
 
 
