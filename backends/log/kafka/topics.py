@@ -98,19 +98,15 @@ class KafkaTopics:
         names = {
             topic: self._brokers.topic(topic) for topic in TOPICS if not there[topic]["error_code"]
         }
-        configs = (
-            admin.describe_configs(
-                [ConfigResource("TOPIC", name) for name in names.values()], config_filter="all"
-            )
-            if names
-            else {}
-        )
+        asked = [ConfigResource("TOPIC", name) for name in names.values()]
+        configs = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
         found = []
         for topic in TOPICS.values():
-            if topic.name not in names:
-                found.append(f"{topic.name} is missing: `kn-chat topics create` makes it")
+            # None of a topic that was deleted after the first answer.
+            if own := configs.get(names.get(topic.name)):
+                found += self._wrong(topic, there[topic.name], own)
             else:
-                found += self._wrong(topic, there[topic.name], configs["topic"][names[topic.name]])
+                found.append(f"{topic.name} is missing: `kn-chat topics create` makes it")
         return found
 
     def _wrong(
