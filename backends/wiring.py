@@ -10,16 +10,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from backends.clock import Clock
+from backends.configuration.current import Configuration
 from backends.health import Health
 from backends.settings import Settings
+from backends.telemetry import logs, tracing
 from backends.telemetry.tracing import in_spans
+from schemas.configuration import Telemetry, Values, defaults_of
 from schemas.topics import COMMANDS, DELIVERIES, QUERIES, SESSION_DELIVERIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backends.accounts import Accounts, LogIns
     from backends.cache import Cache
     from backends.chats import Chats
     from backends.chats.cassandra import CassandraChats
+    from backends.configuration import Administrators, StoredConfiguration
     from backends.coordination import GeneratorLeases, PartitionOwners
     from backends.groups import Groups
     from backends.log import LogProducer, LogReader, Topics
@@ -228,6 +234,32 @@ class Backends:
         return SqlRelations(self._database)
 
     @cached_property
+    def stored_configuration(self) -> StoredConfiguration:
+        """Sections of configuration, as they are stored."""
+        from backends.configuration.sql import SqlConfiguration  # noqa: PLC0415 - opened at first use
+
+        return SqlConfiguration(self._database)
+
+    @cached_property
+    def administrators(self) -> Administrators:
+        """Who may change them."""
+        # Opened at first use.
+        from backends.configuration.sql import SqlAdministrators  # noqa: PLC0415
+
+        return SqlAdministrators(self._database)
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """What this process goes by."""
+        configuration = Configuration(
+            lambda: self.stored_configuration,
+            defaults_of(self.settings),
+            clock=self.clock.elapsed_s,
+        )
+        configuration.follow(_telemetry_follower(configuration.defaults.telemetry))
+        return configuration
+
+    @cached_property
     def generators(self) -> GeneratorLeases:
         """Leased id generators."""
         # Opened at first use.
@@ -298,3 +330,17 @@ class Backends:
             await self._kafka.close()
         if "_log" in self.__dict__:
             await self._log.close()
+
+
+def _telemetry_follower(started_with: Telemetry) -> Callable[[Values], None]:
+    """Sets what changes of log level and sampling; `started_with` was set at the start."""
+    current = started_with
+
+    def follow(values: Values) -> None:
+        nonlocal current
+        if values.telemetry != current:
+            current = values.telemetry
+            logs.set_level(current.log_level)
+            tracing.set_ratio(current.trace_ratio)
+
+    return follow

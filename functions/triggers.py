@@ -134,6 +134,7 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
             "/v1/contacts",
             "/v1/blocks",
             "/v1/gateways",
+            "/v1/config",
             "/v1/openapi.json",
             "/v1/docs",
             "/.well-known/jwks.json",

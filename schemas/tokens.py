@@ -85,7 +85,7 @@ class Claims:
     is a whole second).
 
     `epoch` is the account's session epoch at the log-in: a token of a lower one than the account's
-    is invalid.
+    is invalid. `administrator`: the user was one when it was issued.
     """
 
     user: UserId
@@ -93,11 +93,21 @@ class Claims:
     issued_ms: int
     expires_ms: int
     epoch: int = 0
+    administrator: bool = False
 
 
-def claims_of(user: UserId, device: str, *, issued_ms: int, token_s: int, epoch: int = 0) -> Claims:
+def claims_of(
+    user: UserId,
+    device: str,
+    *,
+    issued_ms: int,
+    token_s: int,
+    epoch: int = 0,
+    administrator: bool = False,
+) -> Claims:
     """The claims of a new token."""
-    return Claims(user, device, issued_ms, (issued_ms // 1_000 + token_s) * 1_000, epoch)
+    expires_ms = (issued_ms // 1_000 + token_s) * 1_000
+    return Claims(user, device, issued_ms, expires_ms, epoch, administrator)
 
 
 def sign(claims: Claims, key: Ed25519PrivateKey, kid: str) -> str:
@@ -112,6 +122,7 @@ def sign(claims: Claims, key: Ed25519PrivateKey, kid: str) -> str:
         # `iat` in ms: a revocation and a log-in within one second must not be confused.
         "iat_ms": claims.issued_ms,
         "epoch": claims.epoch,
+        **({"adm": True} if claims.administrator else {}),
     }
     return _jws().encode(
         json.dumps(payload, separators=(",", ":")).encode(),
@@ -157,6 +168,7 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
             _whole(fields["exp"]) * 1_000,
         )
         epoch = _whole(fields.get("epoch", 0))  # tokens of 0.1.0 have none
+        administrator = _flag(fields.get("adm", False))
         starts_ms = max(issued_ms, _whole(fields.get("nbf", 0)) * 1_000)
         ours = (
             fields["iss"] == ISSUER
@@ -172,7 +184,7 @@ def _claims(payload: bytes, *, now_ms: int) -> Claims:
         raise EarlyToken
     if expires_ms <= now_ms:
         raise ExpiredToken
-    return Claims(user, device, issued_ms, expires_ms, epoch)
+    return Claims(user, device, issued_ms, expires_ms, epoch, administrator)
 
 
 def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -184,6 +196,12 @@ def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         raise Twins("a name occurs twice")
     return fields
+
+
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise TypeError("not true or false")
+    return value
 
 
 def _whole(number: object) -> int:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import msgspec
 
 from schemas import chat_pb2 as pb
 from schemas import cloudevents, frames, kinds
+from schemas.configuration import SECTIONS
 from schemas.demo import DEMO_USERS
 from schemas.ids import direct_chat, first_id_at, time_text
 from schemas.topics import COMMANDS_ISSUED, EVENT_TYPES, OUTCOMES_DECIDED, QUERIES_ASKED
@@ -206,9 +208,39 @@ def _event(message: str, payload: pb.Commands | pb.Outcomes | pb.Queries) -> clo
     )
 
 
+def configuration_page() -> dict[str, bytes]:
+    """The tables of what can be configured while everything runs, below the page's own text."""
+    page = "docs/operations/configuration.md"
+    if not (ROOT / page).exists():  # a copy without pages
+        return {}
+    own, mark, _ = (ROOT / page).read_text().partition("\n## Sections\n")
+    text = [own, mark, "\nMade by `scripts/generate` from `schemas/configuration.py`.\n"]
+    for name, section in SECTIONS.items():
+        text += [
+            f"\n### {name}\n\n",
+            *(
+                f"{line}\n"
+                for line in textwrap.wrap(" ".join((section.__doc__ or "").split()), 100)
+            ),
+            "\n| field | default | may be | unit | meaning | default from |\n",
+            "|---|---|---|---|---|---|\n",
+        ]
+        for field in section.fields().values():
+            may_be = ", ".join(field.choices) or "true, false"
+            if field.least is not None:
+                may_be = f"{field.least} to {field.most}"
+            default = str(field.default).lower() if field.type == "boolean" else field.default
+            setting = f"`KNCHAT_{field.setting.upper()}`" if field.setting else ""
+            text.append(
+                f"| `{field.name}` | {default} | {may_be} | {field.unit} | {field.meaning} | "
+                f"{setting} |\n"
+            )
+    return {page: "".join(text).encode()}
+
+
 def main(arguments: list[str]) -> int:
     """Writes the files; with --check only compares, and 1 means that some are stale."""
-    files = protobuf() | samples() | client_protocol() | sync_client()
+    files = protobuf() | samples() | client_protocol() | sync_client() | configuration_page()
     stale = [
         name
         for name, content in files.items()

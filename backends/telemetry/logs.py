@@ -66,5 +66,10 @@ def set_up(level: str) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Our own lines from `level` on, from now on."""
     for room in ("backends", "functions", "gateway", "knchat"):
         logging.getLogger(room).setLevel(level)

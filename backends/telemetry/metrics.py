@@ -280,6 +280,26 @@ METRICS: Final[dict[str, Metric]] = {
             "how far the machine's clock is ahead of the time that this process goes by",
         ),
         Metric(
+            "knchat_configuration_age_seconds",
+            "gauge",
+            "s",
+            "since when a process knows the configuration as it is stored",
+        ),
+        Metric(
+            "knchat_configuration_version",
+            "gauge",
+            "changes",
+            "version of each changed section that a process goes by",
+            ("section",),
+        ),
+        Metric(
+            "knchat_configuration_refused_total",
+            "counter",
+            "sections",
+            "stored sections that a process refused; it goes by the old values",
+            ("section",),
+        ),
+        Metric(
             "knchat_history_lag_seconds",
             "gauge",
             "s",

@@ -64,6 +64,13 @@ def set_up(endpoint: str, *, ratio: float, service: str) -> None:
     _ratio = ratio
 
 
+def set_ratio(ratio: float) -> None:
+    """Sends so many of the traces that begin in this process from now on, where it sends any."""
+    global _ratio  # noqa: PLW0603 - see set_up
+    if _exporting is not None:
+        _ratio = ratio
+
+
 async def close() -> None:
     """Sends what is left, for at most CLOSE_TIMEOUT_S, and records no more."""
     global _exporting, _ratio

@@ -15,7 +15,7 @@ from backends.accounts import Profile
 from functions.domain import token_rotation
 from functions.domain.passwords import check_choice
 from functions.domain.valid_tokens import is_of_log_in
-from functions.endpoints import devices, meta, relations
+from functions.endpoints import configuration, devices, meta, relations
 from functions.endpoints.devices import LogIn, own_profile
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
@@ -184,7 +184,7 @@ async def set_password(
     """Changes my password and ends all log-ins; this device gets new tokens."""
     login = await change_password(caller, body, context, now_ms=now_ms)
     return endpoints.PasswordChanged(
-        **own_profile(login.profile).model_dump() | devices.tokens_of(login, context.backends)
+        **own_profile(login.profile).model_dump() | await devices.tokens_of(login, context.backends)
     )
 
 
@@ -222,6 +222,10 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     relations.block,
     relations.unblock,
     devices.get_gateway,
+    configuration.list_sections,
+    configuration.get_section,
+    configuration.put_section,
+    configuration.list_revisions,
     meta.get_keys,
     meta.get_document,
     meta.get_page,

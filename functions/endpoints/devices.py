@@ -24,8 +24,8 @@ from schemas.tokens import DEVICE, Claims, claims_of
 from schemas.topics import user_partition
 
 if TYPE_CHECKING:
-    from backends.settings import Settings
     from backends.wiring import Backends
+    from schemas.configuration import Retention
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
             raise Refused("unauthorized", "this device is logged out: log in again")
         # Else its token's time would not have come: this machine was ahead before a restart.
         backends.clock.not_below(device.seen_ms)
-        if now_ms >= ends_ms(device, backends.settings):
+        if now_ms >= ends_ms(device, backends.configuration.values.retention):
             await _log_out(device, context, why="expired", now_ms=now_ms)
             raise Refused("unauthorized", "this log-in is over: log in again")
         renewed, following = token_rotation.rotated(device, generation, secret, now_ms=now_ms)
@@ -132,13 +132,13 @@ async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
     raise Unavailable("this token is being used by others at the same time")
 
 
-def ends_ms(device: Device, settings: Settings) -> int:
+def ends_ms(device: Device, retention: Retention) -> int:
     """When a log-in is over unless it gets new tokens, and when in any case:
     whichever comes first.
     """
     return min(
-        device.seen_ms + settings.log_in_idle_days * _DAY_MS,
-        device.created_ms + settings.log_in_days * _DAY_MS,
+        device.seen_ms + retention.log_in_idle_days * _DAY_MS,
+        device.created_ms + retention.log_in_days * _DAY_MS,
     )
 
 
@@ -205,19 +205,24 @@ async def _session(login: LogIn, backends: Backends) -> endpoints.Session:
         user=str(login.device.user),
         gateway=await gateway_of(login.device.user, backends),
         profile=own_profile(login.profile),
-        **tokens_of(login, backends),
+        **await tokens_of(login, backends),
     )
 
 
-def tokens_of(login: LogIn, backends: Backends) -> dict[str, str]:
+async def tokens_of(login: LogIn, backends: Backends) -> dict[str, str]:
     """What the device is given: its tokens, and the end of the first.
 
     An access token never outlives its log-in.
     """
-    device, settings = login.device, backends.settings
-    life_s = min(settings.token_s, (ends_ms(device, settings) - device.seen_ms) // 1_000)
+    device, retention = login.device, backends.configuration.values.retention
+    life_s = min(backends.settings.token_s, (ends_ms(device, retention) - device.seen_ms) // 1_000)
     claims = claims_of(
-        device.user, device.device, issued_ms=device.seen_ms, token_s=life_s, epoch=device.epoch
+        device.user,
+        device.device,
+        issued_ms=device.seen_ms,
+        token_s=life_s,
+        epoch=device.epoch,
+        administrator=await backends.administrators.has(device.user),
     )
     return {
         "access_token": backends.signing_key.sign(claims),
@@ -275,7 +280,7 @@ async def list_devices(caller: Claims, context: Context, now_ms: int) -> endpoin
                 current=device.device == caller.device,
             )
             for device in await context.backends.log_ins.devices(caller.user)
-            if now_ms < ends_ms(device, context.backends.settings)
+            if now_ms < ends_ms(device, context.backends.configuration.values.retention)
         ]
     )
 

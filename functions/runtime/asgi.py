@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -162,10 +162,22 @@ def uses(*targets: str) -> list[str]:
     )
 
 
+def keep_current(backends: Backends, targets: Collection[str]) -> list[asyncio.Task[None]]:
+    """Keeps what a process goes by as it is in the stores: its clock, and its configuration.
+
+    Cancel these at the end.
+    """
+    time = keep_time(backends, targets)
+    return [
+        asyncio.create_task(backends.configuration.keep()),
+        *([] if time is None else [time]),
+    ]
+
+
 def keep_time(backends: Backends, targets: Collection[str]) -> asyncio.Task[None] | None:
     """Sets the clock by a store that the targets ask anyway: its driver is loaded.
 
-    None where they ask none. Cancel it at the end.
+    None where they ask none.
     """
     asked = (*needs(*targets), *uses(*targets))
     store = next((port for port in asked if port in {"accounts", "chats"}), None)
@@ -212,14 +224,15 @@ def _framework_app(target: str) -> ASGIApp:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    keeping: asyncio.Task[None] | None = None
+    keeping: list[asyncio.Task[None]] = []
     while (await receive())["type"] == "lifespan.startup":
         try:
             named = os.environ.get("FUNCTION_TARGET", "")
             _own_app(named)
-            keeping = keep_time(current_context().backends, named.split(","))
+            backends = current_context().backends
+            keeping = keep_current(backends, named.split(","))
             # But the clock, which is being set.
-            await current_context().backends.health.check(
+            await backends.health.check(
                 [port for port in uses(*named.split(",")) if port != "clock"]
             )
         except ChatError as error:
@@ -231,10 +244,11 @@ async def _live(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _close(keeping: asyncio.Task[None] | None) -> None:
-    if keeping is not None:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+async def _close(keeping: Sequence[asyncio.Task[None]]) -> None:
+    for task in keeping:
+        task.cancel()
+    if keeping:
+        await asyncio.wait(keeping)
     with suppress(Unavailable):  # the environment is wrong, and nothing was opened
         await current_context().backends.close()
     use_backends(None)

@@ -63,6 +63,7 @@ class Endpoint:
     status: int
     repeat_status: int | None
     is_open: bool
+    for_administrators: bool
     is_described: bool
     accepts_ended_token: bool
     errors: tuple[str, ...]
@@ -85,6 +86,7 @@ class Endpoint:
             *(["malformed"] if takes else []),
             *(["too_large"] if self.body is not None else []),
             *([] if self.is_open else ["unauthorized"]),
+            *(["forbidden"] if self.for_administrators else []),
             *([] if self.cost == costs.FREE else ["rate_limited"]),
             "unavailable",
         ]
@@ -104,6 +106,7 @@ def endpoint(
     status: int = 200,
     repeat_status: int | None = None,
     is_open: bool = False,
+    for_administrators: bool = False,
     accepts_ended_token: bool = False,
     errors: tuple[str, ...] = (),
 ) -> Callable[[Handler], Endpoint]:
@@ -111,6 +114,7 @@ def endpoint(
 
     Raises TypeError when its parameters are not what a request can bring. `cost` is drawn from who
     asks: the user, or the address where the call `is_open`, which is without a token.
+    `for_administrators`: to all others it is `forbidden`.
     `accepts_ended_token`: a token that this very call has ended will do for its repeat; the handler
     asks for more than the token.
     """
@@ -135,7 +139,7 @@ def endpoint(
             raise TypeError(
                 f"the handler of {method} {path} does not take {', '.join(sorted(missing))}"
             )
-        if is_open and "caller" in hints:
+        if is_open and ("caller" in hints or for_administrators):
             raise TypeError(f"{method} {path} is open: there is no caller with a token")
         is_described = not issubclass(answer, Response)
         return Endpoint(
@@ -151,6 +155,7 @@ def endpoint(
             status=204 if answer is NoneType else status,
             repeat_status=repeat_status,
             is_open=is_open,
+            for_administrators=for_administrators,
             is_described=is_described,
             accepts_ended_token=accepts_ended_token,
             errors=errors,

@@ -22,7 +22,7 @@ from starlette.routing import Route, Router
 from backends.fair import work_for
 from backends.telemetry import tracing
 from backends.telemetry.metrics import count, observe
-from functions.runtime.auth import authenticate
+from functions.runtime.auth import authenticate, check_administrator
 from functions.runtime.client_address import UNKNOWN_ADDRESS, client_address
 from functions.runtime.context import current_context, current_timing
 from functions.runtime.problems import problem_response
@@ -135,6 +135,7 @@ def _chosen(method: str, endpoints: Mapping[str, Endpoint]) -> Endpoint:
 async def _call(request: Request, endpoint: Endpoint) -> Response:
     context = current_context()
     backends = context.backends
+    await backends.configuration.known()
     now_ms = backends.clock.now_ms()
     peer, forwarded = (
         request.client.host if request.client else "",
@@ -174,6 +175,8 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
     async with context.budgets.spend(
         endpoint.cost.of(getattr(query, "limit", 0)), **_whose(caller, body, address)
     ):
+        if caller is not None and endpoint.for_administrators:
+            await check_administrator(caller, backends)
         answer = await endpoint.handler(**{name: given[name] for name in endpoint.parameters})
     match answer:
         case None:

@@ -28,6 +28,8 @@ class Entry(NamedTuple):
 
     folder: str
     summary: str
+    heading: str = ""
+    """Empty: that of its folder."""
 
 
 COMMANDS: Final = {
@@ -46,6 +48,8 @@ COMMANDS: Final = {
     "block": Entry("user", "block a user, or list whom you block"),
     "privacy": Entry("user", "who may write to you, and what others see of you"),
     "tail": Entry("user", "print everything that is pushed, as JSON lines"),
+    "config": Entry("user", "see and change the configuration while all runs", "Operate"),
+    "admin": Entry("operate", "say which users are administrators"),
     "keys": Entry("operate", "make the keys of an installation, as files"),
     "hosts": Entry("operate", "print the hosts, routes and certificates of an overlay"),
     "migrate": Entry("operate", "bring the stores to what this version needs"),
@@ -132,13 +136,13 @@ class _KnChat(click.Group):
         ctx: click.Context,  # noqa: ARG002 - see above
         formatter: click.HelpFormatter,
     ) -> None:
-        for folder, heading in _HEADINGS.items():
+        for heading in _HEADINGS.values():
             with formatter.section(heading):
                 formatter.write_dl(
                     [
                         (name, entry.summary)
                         for name, entry in COMMANDS.items()
-                        if entry.folder == folder
+                        if (entry.heading or _HEADINGS[entry.folder]) == heading
                     ]
                 )
 

@@ -44,6 +44,7 @@ ACTORS: Final = (
     Actor("blocked", "eve"),
     Actor("invited", "fay"),
     Actor("contact", "gil"),
+    Actor("administrator", "max"),
     Actor("other", "ben"),
     Actor("second", "ann"),
     Actor("self", "ann"),
@@ -70,13 +71,14 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "other user": ("cem", "no user"),
     "ann as user": ("ann",),
     "device": ("spare of ann", "no device"),
+    "section": ("a section", "no section"),
 }
 """What can be named -> the ones that are tried; `world.py` knows their ids."""
 
 UNWATCHED: Final = frozenset({"ann and cem, empty", "with ann", "with lee", "no such group"})
 """What `World.state` leaves out; the chat of ben with ann it does not."""
 _ALL: Final = frozenset(
-    {"ann", "ben", "cem", "dan", "eve", "fay", "gil", "hal", "ian", "jo", "kim", "lee"}
+    {"ann", "ben", "cem", "dan", "eve", "fay", "gil", "hal", "ian", "jo", "kim", "lee", "max"}
 )
 BELONGS: Final[Mapping[str, frozenset[str]]] = {
     "ann and ben": frozenset({"ann", "ben"}),
@@ -89,6 +91,8 @@ BELONGS: Final[Mapping[str, frozenset[str]]] = {
     "no user": frozenset(),
     "spare of ann": frozenset({"ann"}),
     "no device": frozenset(),
+    "a section": frozenset({"max"}),
+    "no section": frozenset(),
     "with ann": _ALL,
     "with lee": _ALL,
     "": _ALL,
@@ -178,6 +182,13 @@ def accept_ann(actor: Actor, _target: str) -> str:
     return codes.get(actor.name, "malformed")
 
 
+def administrators(actor: Actor, target: str) -> str:
+    """They alone, who are told which there are; others may ask for nothing."""
+    if actor.name != "administrator":
+        return "forbidden"
+    return "" if actor.user in BELONGS[target] else "not_found"
+
+
 def never(code: str) -> May:
     """No one, as it is asked here."""
     return lambda _actor, _target: code
@@ -263,6 +274,11 @@ CALLS: Final = (
     Operation("GET /v1/chats/{chat}/digest", theirs("unknown_chat"), "chat", fields=_RANGE),
     Operation("GET /v1/chats/{chat}/pins", theirs("unknown_chat"), "chat"),
     Operation("GET /v1/chats/{chat}/receipts", theirs("unknown_chat"), "chat"),
+    Operation("GET /v1/config", administrators),
+    Operation("GET /v1/config/{section}", administrators, "section"),
+    Operation("PUT /v1/config/{section}", administrators, "section", fields={
+        "version": "0", "values": {}}),
+    Operation("GET /v1/config/{section}/history", administrators, "section"),
     Operation("GET /.well-known/jwks.json", anyone, is_open=True),
     Operation("GET /v1/openapi.json", anyone, is_open=True),
     Operation("GET /v1/docs", anyone, is_open=True),

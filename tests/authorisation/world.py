@@ -2,8 +2,9 @@
 
 ann is the owner of what is asked for: a chat with ben, an empty one with cem, a group, devices, a
 profile with secrets. dan is a stranger, eve is blocked by ann, fay invited, gil a contact; hal,
-ian, jo and kim are or were in the group. lee hears contacts alone, and gil is one. SECRETS stand in
-what is not everybody's; whose each is says who may read it.
+ian, jo and kim are or were in the group. lee hears contacts alone, and gil is one. max is an
+administrator, and a stranger to all chats. SECRETS stand in what is not everybody's; whose each is
+says who may read it.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class World:
         await self.product.start()
         for name in sorted(BELONGS[""]):
             await self._register(name)
+        await self.product.backends.administrators.grant(self.user["max"], now_ms=1)
         for actor, name, device in (
             ("self", "ann", "laptop-of-ann"),
             ("second", "ann", "tablet"),
@@ -90,6 +92,7 @@ class World:
             ("blocked", "eve", "phone"),
             ("invited", "fay", "phone"),
             ("contact", "gil", "phone"),
+            ("administrator", "max", "phone"),
         ):
             self._tokens[actor] = (await self._log_in(name, device))["access_token"]
             self._devices[actor] = device
@@ -190,6 +193,8 @@ class World:
             "no user": str(_NO_USER),
             "spare of ann": "spare-of-ann",
             "no device": "no-device",
+            "a section": "retention",
+            "no section": "nothing",
         }[target]
 
     # ---- asking ----------------------------------------------------------------------------------

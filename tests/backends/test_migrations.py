@@ -21,6 +21,7 @@ from alembic.script import ScriptDirectory
 import backends.accounts.log_ins
 import backends.accounts.sql
 import backends.chats.sql
+import backends.configuration.sql
 import backends.coordination.generators
 import backends.coordination.owners
 import backends.groups.sql
@@ -49,7 +50,10 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
 
     assert set(METADATA.tables) == {
         "accounts",
+        "administrators",
         "blocks",
+        "configuration",
+        "configuration_history",
         "contacts",
         "devices",
         "endings",

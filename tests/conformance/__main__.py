@@ -30,6 +30,10 @@ examples:
 """
 
 
+DEMO = ("alice", "alice-demo-password")
+"""The administrator of a server of our own."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/conformance",
@@ -61,6 +65,10 @@ def main() -> int:
     page.add_argument("--http", help="URL of the HTTP calls; with --ws, else a server of its own")
     page.add_argument("--ws", help="URL of the WebSocket, ws(s)://host[:port]/v1/socket")
     page.add_argument("--case", action="append", help="a case or glob (repeatable; default: all)")
+    page.add_argument(
+        "--administrator",
+        help="NAME:PASSWORD of an administrator, for the calls that others may not make",
+    )
     page.add_argument("--slow", action="store_true", help="also what takes up to two minutes")
     page.add_argument("--verbose", action="store_true", help="name the cases that pass, too")
     arguments = parser.parse_args()
@@ -70,15 +78,23 @@ def main() -> int:
         parser.error("--http and --ws belong together")
     with contextlib.ExitStack() as stack:
         http, ws = (arguments.http, arguments.ws) if arguments.http else stack.enter_context(dev())
+        given = DEMO if arguments.http is None else (arguments.administrator or "").split(":", 1)
         return asyncio.run(
-            run.check(http, ws, arguments.case, slow=arguments.slow, verbose=arguments.verbose)
+            run.check(
+                http,
+                ws,
+                arguments.case,
+                slow=arguments.slow,
+                verbose=arguments.verbose,
+                administrator=(given[0], given[1]) if len(given) == 2 else None,
+            )
         )
 
 
 @contextlib.contextmanager
 def dev() -> Iterator[tuple[str, str]]:
     """The URLs of a throw-away `kn-chat dev` in a process of its own."""
-    command = ["knchat", "dev", "--memory", "--no-demo", "--http-port", "0", "--gateway-port", "0"]
+    command = ["knchat", "dev", "--memory", "--http-port", "0", "--gateway-port", "0"]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=log, text=True

@@ -12,7 +12,15 @@ import pytest
 from backends.rate_limits import Allowance
 from backends.settings import Settings
 from backends.telemetry.metrics import value_of
-from functions.endpoints import accounts, chats, devices, groups, preferences, relations
+from functions.endpoints import (
+    accounts,
+    chats,
+    configuration,
+    devices,
+    groups,
+    preferences,
+    relations,
+)
 from functions.runtime import budgets as budgets_module
 from functions.runtime import openapi
 from functions.runtime.context import TIMING, current_context
@@ -35,6 +43,7 @@ BODIES = {
     groups.add_members: {"members": []},
     groups.put_member: {"role": "member"},
     preferences.set_mine: {"version": "0"},
+    configuration.put_section: {"version": "0", "values": {}},
 }
 QUERIES = {
     accounts.list_users: {"search": "ann"},
@@ -77,6 +86,7 @@ async def test_every_call_of_a_user_is_drawn_from_the_budget(call, still, ann, b
     path = (
         call.path.replace("{user}", ann.user)
         .replace("{device}", "phone")
+        .replace("{section}", "limits")
         .replace("{chat}", f"d-{ann.user}-{ann.user}")
     )
 

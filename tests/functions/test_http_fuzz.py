@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from backends.accounts import Device, Profile
 from backends.settings import Settings
 from functions.domain.passwords import DUMMY_HASH
-from functions.endpoints import accounts, chats, devices
+from functions.endpoints import accounts, chats, configuration, devices
 from functions.runtime import openapi
 from functions.runtime.asgi import http_app
 from functions.runtime.http_endpoint import Endpoint
@@ -63,6 +63,7 @@ GOOD: dict[Endpoint, dict[str, Any]] = {
     devices.refresh_tokens: {"refresh_token": "A" * 22 + ".1." + "A" * 43},
     accounts.change_me: {"version": "1", "display_name": "Ann"},
     accounts.set_password: {"password": "a good password", "new_password": "another good password"},
+    configuration.put_section: {"version": "0", "values": {"text_bytes": 100}},
 }
 GOOD_QUERIES: dict[Endpoint, dict[str, str]] = {
     accounts.list_users: {"search": "ann"},
@@ -83,6 +84,7 @@ IDS = (
             "%",
             "9" * 19,
             "current",
+            "messages",
             ".",
         ]
     )
@@ -99,6 +101,7 @@ def settings(tmp_path):
 @pytest.fixture
 async def app(backends):
     await backends.accounts.register(Profile(ANN, "ann", "Ann", 1), DUMMY_HASH)
+    await backends.administrators.grant(ANN, now_ms=1)
     return http_app(["https://chat.test"])
 
 
@@ -119,7 +122,8 @@ async def token_of_a_new_device(backends) -> str:
             now_ms,
         )
     )
-    return backends.signing_key.sign(claims_of(ANN, name, issued_ms=now_ms, token_s=900))
+    claims = claims_of(ANN, name, issued_ms=now_ms, token_s=900, administrator=True)
+    return backends.signing_key.sign(claims)
 
 
 @st.composite

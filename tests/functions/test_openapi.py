@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backends.wiring import Backends
-from functions.endpoints import accounts, chats, devices, groups, relations
+from functions.endpoints import accounts, chats, configuration, devices, groups, relations
 from functions.runtime import openapi
 from functions.runtime.context import use_backends
 from schemas import endpoints
@@ -30,6 +30,7 @@ QUERIES = {
     chats.get_receipts: ("after", "limit"),
     chats.get_messages: ("before", "after", "around", "limit"),
     chats.get_digest: ("from", "to"),
+    configuration.list_revisions: ("before", "limit"),
 }
 """What stands behind the question mark of which call."""
 
@@ -89,7 +90,7 @@ async def test_the_document_holds_together():
         for tag in operation["tags"]
     } == {
         *("users", "sessions", "tokens", "devices", "me", "contacts", "blocks", "gateways"),
-        *("chats", "keys"),
+        *("chats", "config", "keys"),
     }
     assert document["openapi"] == "3.0.3"
     for node in nodes(document):

@@ -14,7 +14,8 @@ async def test_the_page_is_kept_by_two_gateways(request, dev, http, capsys):
     if not request.config.getoption("--real"):
         pytest.skip("with --real")
 
-    failed = await run.check(http, dev.ws, None, slow=False, verbose=False)
+    alice = ("alice", "alice-demo-password")
+    failed = await run.check(http, dev.ws, None, slow=False, verbose=False, administrator=alice)
 
     told = capsys.readouterr().out
     assert not failed, told

@@ -16,6 +16,11 @@ from __future__ import annotations
 
 from knchat_client.accounts import Profile
 from knchat_client.client import Client, Sent
+from knchat_client.configuration import (
+    ConfigurationField,
+    ConfigurationRevision,
+    ConfigurationSection,
+)
 from knchat_client.errors import DeviceInUse, SessionEnded
 from knchat_client.events import Connected, Disconnected, Event, Reload, Replaced
 from knchat_client.groups import Group, Member, Mine
@@ -30,6 +35,9 @@ __all__ = [
     "ChatError",
     "ChatView",
     "Client",
+    "ConfigurationField",
+    "ConfigurationRevision",
+    "ConfigurationSection",
     "Connected",
     "Contact",
     "ContactsView",

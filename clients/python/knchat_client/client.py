@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
@@ -16,6 +16,12 @@ from typing import Final, Literal, Self, TypeVar
 from msgspec import UNSET, UnsetType
 
 from knchat_client.accounts import Accounts, Profile
+from knchat_client.configuration import (
+    Configuration,
+    ConfigurationRevision,
+    ConfigurationSection,
+    Value,
+)
 from knchat_client.connection import TIMING, Timing
 from knchat_client.events import Event, Inbox, Replaced
 from knchat_client.groups import Group, Groups, Member, Mine
@@ -81,6 +87,7 @@ class Client:
         self._accounts = Accounts(http_url, self._tokens, device=device, timeout_s=timeout_s)
         self._groups = Groups(self._accounts)
         self._relations = Relations(self._accounts)
+        self._configuration = Configuration(self._accounts)
         self._timeout_s = timeout_s
         self._listen = listen
         self._inbox = Inbox(queue)
@@ -181,6 +188,32 @@ class Client:
     async def change_privacy(self, privacy: Privacy) -> Privacy:
         """The changed privacy, with the version that I know; Refused stale when it is another."""
         return await self._relations.change_privacy(privacy)
+
+    # ---- what administrators do ------------------------------------------------------------------
+
+    async def configuration(self) -> Sequence[ConfigurationSection]:
+        """All sections of the configuration; Refused forbidden to all but administrators."""
+        return await self._configuration.all()
+
+    async def configuration_section(self, section: str) -> ConfigurationSection:
+        """One of them."""
+        return await self._configuration.section(section)
+
+    async def change_configuration(
+        self, section: str, values: Mapping[str, Value], *, version: str
+    ) -> ConfigurationSection:
+        """The section with these values, by which all of the server goes within 5 s.
+
+        Fields that are not among them have their defaults. Malformed naming the field that is
+        wrong; Refused stale when `version` is not the newest.
+        """
+        return await self._configuration.change(section, values, version=version)
+
+    async def configuration_history(
+        self, section: str, *, limit: int = 50
+    ) -> Sequence[ConfigurationRevision]:
+        """The last changes of a section, the newest first."""
+        return await self._configuration.history(section, limit=limit)
 
     def chat_with(self, user: str) -> ChatId:
         """The id of my direct chat with a user."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.domain import token_rotation
 from functions.domain.passwords import DUMMY_HASH
@@ -15,6 +15,10 @@ from schemas.errors import Refused
 
 if TYPE_CHECKING:
     from functions.runtime.context import Context
+
+
+ADMINISTRATOR: Final = "alice"
+"""The demo user who may change the configuration."""
 
 
 async def ensure(context: Context, *, wanted: bool) -> bool:
@@ -43,6 +47,7 @@ async def ensure(context: Context, *, wanted: bool) -> bool:
             await backends.accounts.set_password_hash(
                 user, await context.passwords.hash(password_of(name)), was=DUMMY_HASH
             )
+    await backends.administrators.grant(DEMO_USERS[ADMINISTRATOR], now_ms=backends.clock.now_ms())
     return True
 
 
@@ -52,6 +57,7 @@ async def _close(context: Context) -> None:
     What they wrote stays.
     """
     backends = context.backends
+    await backends.administrators.revoke(DEMO_USERS[ADMINISTRATOR])
     for name, user in DEMO_USERS.items():
         kept = await backends.accounts.password_hash(user)
         if kept is None or not await context.passwords.check_change(user, password_of(name), kept):

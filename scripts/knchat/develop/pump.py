@@ -187,11 +187,11 @@ def _over_http(url: str, stack: contextlib.AsyncExitStack) -> Post:
 
 def _in_this_process(target: str, backends: Backends, stack: contextlib.AsyncExitStack) -> Post:
     from backends.dispatcher.in_process import in_process  # noqa: PLC0415 - see run
-    from functions.runtime.asgi import event_app, keep_time  # noqa: PLC0415 - see run
+    from functions.runtime.asgi import event_app, keep_current  # noqa: PLC0415 - see run
     from functions.runtime.context import use_backends  # noqa: PLC0415 - see run
 
     use_backends(backends)
     stack.callback(use_backends, None)
-    if (keeping := keep_time(backends, [target])) is not None:
+    for keeping in keep_current(backends, [target]):
         stack.callback(keeping.cancel)
     return in_process(event_app(target))

@@ -24,12 +24,16 @@ class Case:
     slow: bool = False
     once: bool = False
     """The same in both codecs: tried in JSON only."""
+    is_for_administrators: bool = False
+    """It needs the user of `--administrator`."""
 
 
 CASES: Final[list[Case]] = []
 
 
-def case(*, slow: bool = False, once: bool = False) -> Callable[[Run], Run]:
+def case(
+    *, slow: bool = False, once: bool = False, is_for_administrators: bool = False
+) -> Callable[[Run], Run]:
     """Adds a case: its docstring says what is expected, its name is that of the function below the
     name of its file.
     """
@@ -37,7 +41,16 @@ def case(*, slow: bool = False, once: bool = False) -> Callable[[Run], Run]:
     def add(run: Run) -> Run:
         subject = run.__module__.rpartition(".of_")[2]
         expected = " ".join((run.__doc__ or "").split())
-        CASES.append(Case(f"{subject}/{run.__name__}", expected, run, slow=slow, once=once))
+        CASES.append(
+            Case(
+                f"{subject}/{run.__name__}",
+                expected,
+                run,
+                slow=slow,
+                once=once,
+                is_for_administrators=is_for_administrators,
+            )
+        )
         return run
 
     return add

@@ -29,7 +29,9 @@ from tests.conformance.protocol.shapes import (
     PAGE,
     PIN,
     PUBLIC_PROFILE,
+    REVISION,
     ROLE,
+    SECTION,
     SETTINGS,
     TOKENS,
     WATERMARKS,
@@ -286,6 +288,12 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /v1/chats/{chat}/receipts": Call(
         200, {"receipts": list_of(shaped(WATERMARKS)), "after?": text}, _PART
     ),
+    "GET /v1/config": Call(200, {"sections": list_of(shaped(SECTION))}),
+    "GET /v1/config/{section}": Call(200, SECTION),
+    "PUT /v1/config/{section}": Call(200, SECTION, ("version", "values")),
+    "GET /v1/config/{section}/history": Call(
+        200, {"revisions": list_of(shaped(REVISION)), "before?": text}, ("before", "limit")
+    ),
     "GET /.well-known/jwks.json": Call(
         200, {"keys": list_of(lambda key: isinstance(key, dict))}, is_open=True
     ),
@@ -315,3 +323,10 @@ ONLY_SLOW: Final = frozenset({"close 4002", "server presence.last_seen"})
 """Rows that only the slow cases cause (`--slow`)."""
 ONLY_SEVERAL: Final = frozenset({"close 4001", "server moved"})
 """Rows that need a server of several gateways; where `--ws` owns all users they do not come."""
+ADMINISTRATORS: Final = frozenset(
+    {
+        *(f"call {name}" for name in CALLS if "/v1/config" in name),
+        *(f"object {name}" for name in ("section", "field", "revision")),
+    }
+)
+"""Rows that need an administrator (`--administrator`)."""

@@ -51,13 +51,25 @@ def load() -> list[Case]:
     return CASES
 
 
-async def check(http: str, ws: str, globs: list[str] | None, *, slow: bool, verbose: bool) -> int:
-    """Run and report; 1 when a case failed, or when a row of the page was never seen."""
+async def check(
+    http: str,
+    ws: str,
+    globs: list[str] | None,
+    *,
+    slow: bool,
+    verbose: bool,
+    administrator: tuple[str, str] | None = None,
+) -> int:
+    """Run and report; 1 when a case failed, or when a row of the page was never seen.
+
+    `administrator`: user name and password of one, for the calls that others may not make.
+    """
     started, seen = time.monotonic(), Seen()
     chosen = [
         case
         for case in load()
         if (slow or not case.slow)
+        and (administrator is not None or not case.is_for_administrators)
         and (not globs or any(fnmatch.fnmatch(case.name, glob) for glob in globs))
     ]
     if not chosen:
@@ -68,7 +80,11 @@ async def check(http: str, ws: str, globs: list[str] | None, *, slow: bool, verb
         result
         for one in await asyncio.gather(
             *(
-                _run(Server(http, ws, seen, packed=packed), waiting, until)
+                _run(
+                    Server(http, ws, seen, packed=packed, administrator=administrator),
+                    waiting,
+                    until,
+                )
                 for packed in (False, True)
                 for waiting in [iter([case for case in chosen if not (packed and case.once)])]
                 for _ in range(LANES)
@@ -83,11 +99,11 @@ async def check(http: str, ws: str, globs: list[str] | None, *, slow: bool, verb
         )
         if result.came:
             print(f"  came: {result.came}")
-    unseen = [] if globs else list(_unseen(seen, slow=slow))
+    unseen = [] if globs else list(_unseen(seen, slow=slow, administrator=administrator))
     for row in unseen:
         print(f"FAILED {row}\n  expected: a case that causes it\n  came: never sent or seen")
     if not globs:
-        _tell_left_out(seen, slow=slow)
+        _tell_left_out(seen, slow=slow, administrator=administrator)
     print(
         f"{len(results)} cases, {len(failed)} FAILED, {len(unseen)} rows never seen "
         f"({time.monotonic() - started:.1f} s)"
@@ -138,15 +154,20 @@ def served() -> Iterator[str]:
         yield from (f"object {name}.{field.removesuffix('?')}" for field in shape)
 
 
-def _unseen(seen: Seen, *, slow: bool) -> Iterator[str]:
-    left_out = {*rows.NOT_CAUSED, *rows.ONLY_SEVERAL, *(() if slow else rows.ONLY_SLOW)}
+def _unseen(seen: Seen, *, slow: bool, administrator: tuple[str, str] | None) -> Iterator[str]:
+    left_out = {
+        *rows.NOT_CAUSED,
+        *rows.ONLY_SEVERAL,
+        *(() if slow else rows.ONLY_SLOW),
+        *(() if administrator else rows.ADMINISTRATORS),
+    }
     for row in served():
         whole = row.rpartition(".")[0]
         if row not in seen.rows and not {row, whole} & left_out:
             yield row
 
 
-def _tell_left_out(seen: Seen, *, slow: bool) -> None:
+def _tell_left_out(seen: Seen, *, slow: bool, administrator: tuple[str, str] | None) -> None:
     for row, why in sorted(rows.NOT_CAUSED.items()):
         if row not in seen.rows:
             print(f"not caused: {row} ({why})")
@@ -154,5 +175,7 @@ def _tell_left_out(seen: Seen, *, slow: bool) -> None:
         print(f"not caused: {row} (this gateway owns all users that were tried)")
     for heading in ("1. HTTP (functions)", "Client to server", "Server to client", "Error codes"):
         print(f"planned, {heading}: {', '.join(pages.split(PAGE, heading)[1]) or 'nothing'}")
+    if administrator is None:
+        print(f"only with --administrator: {', '.join(sorted(rows.ADMINISTRATORS))}")
     if not slow:
         print(f"only with --slow: {', '.join(sorted(rows.ONLY_SLOW))}")

@@ -27,7 +27,16 @@ class User:
 class Server:
     """The server that is tested, in one codec."""
 
-    def __init__(self, http: str, ws: str, seen: Seen, *, packed: bool) -> None:
+    def __init__(
+        self,
+        http: str,
+        ws: str,
+        seen: Seen,
+        *,
+        packed: bool,
+        administrator: tuple[str, str] | None = None,
+    ) -> None:
+        self._administrator = administrator
         self.http = Http(http, seen)
         self.ws = ws
         self.seen = seen
@@ -49,6 +58,15 @@ class Server:
         has(profile, "the new profile", user_name=name, display_name="Conformance")
         self._users.append(User(profile["user"], name, password))
         return self._users[-1]
+
+    async def administrator(self) -> str:
+        """An access token of the one that the command names."""
+        assert self._administrator is not None
+        name, password = self._administrator
+        body = {"user_name": name, "password": password, "device": f"cf-{secrets.token_hex(6)}"}
+        login = await self.http.call("POST /v1/sessions", body=body)
+        self._users.append(User(login["user"], name, password, {body["device"]: login}))
+        return str(login["access_token"])
 
     async def log_in(self, user: User, device: str = "phone") -> dict[str, Any]:
         """A new log-in of this device."""

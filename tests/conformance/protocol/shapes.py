@@ -48,6 +48,10 @@ def flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str)
+
+
 def socket_url(value: Any) -> bool:
     return isinstance(value, str) and _SOCKET.fullmatch(value) is not None
 
@@ -214,6 +218,32 @@ DEVICE: Final[Shape] = {
 PIN: Final[Shape] = {"message": identifier, "by": identifier, "time": moment}
 WATERMARKS: Final[Shape] = {"user": identifier, "received": identifier, "read": identifier}
 MINE: Final[Shape] = {"chat": chat, "version": identifier, **SETTINGS}
+FIELD: Final[Shape] = {
+    "name": text,
+    "type": one_of("boolean", "integer", "number", "text"),
+    "unit": text,
+    "meaning": text,
+    "default": scalar,
+    "value": scalar,
+    "is_set": flag,
+    "least?": number,
+    "most?": number,
+    "choices?": list_of(text),
+}
+SECTION: Final[Shape] = {
+    "section": text,
+    "meaning": text,
+    "version": identifier,
+    "author?": identifier,
+    "changed?": moment,
+    "fields": list_of(shaped(FIELD)),
+}
+REVISION: Final[Shape] = {
+    "version": identifier,
+    "author": identifier,
+    "changed": moment,
+    "values": lambda value: isinstance(value, dict) and all(map(scalar, value.values())),
+}
 LIMITS: Final[Shape] = {
     "frame_bytes": whole,
     "text_bytes": whole,
@@ -235,5 +265,8 @@ OBJECTS: Final[Mapping[str, Shape]] = {
     "pin": PIN,
     "watermarks": WATERMARKS,
     "limits": LIMITS,
+    "section": SECTION,
+    "field": FIELD,
+    "revision": REVISION,
 }
 """Name -> shape of what frames and answers hold; `run` wants to see each of their fields."""
