@@ -38,12 +38,16 @@ class Bucket:
     __slots__ = ("_fills_s", "_per_s", "_units", "full_s")
 
     def __init__(self, allowance: Allowance) -> None:
+        self.allow(allowance)
+        self.full_s = 0.0
+
+    def allow(self, allowance: Allowance) -> None:
+        """From now on it holds so much. It will be full when it would have been, or before."""
         self._units, self._per_s, self._fills_s = (
             allowance.units,
             allowance.per_s,
             allowance.fills_s,
         )
-        self.full_s = 0.0
 
     def wait_s(self, cost: float, now_s: float) -> float:
         """After how many seconds so much can be drawn; 0.0: now.
@@ -80,6 +84,8 @@ class Bucket:
 class Buckets:
     """Buckets by name, at most so many of them; the one that was used longest ago goes first, and
     is full again by that.
+
+    Each draw says what a bucket holds: it may be another allowance than the last time.
     """
 
     def __init__(self, most: int) -> None:
@@ -109,5 +115,6 @@ class Buckets:
         if bucket is None:
             bucket = self._buckets[name] = Bucket(allowance)
         else:
+            bucket.allow(allowance)
             self._buckets.move_to_end(name)
         return bucket

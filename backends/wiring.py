@@ -215,7 +215,7 @@ class Backends:
         """Groups and their members."""
         from backends.groups.sql import SqlGroups  # noqa: PLC0415 - opened at first use
 
-        return SqlGroups(self._database)
+        return SqlGroups(self._database, self.configuration)
 
     @cached_property
     @in_spans

@@ -56,6 +56,7 @@ class Gateway:
         name = settings.gateway_name or socket.gethostname()
         self._public_url = _public_url(settings.public_url, name)
         self._context = make_context(backends, settings, timing, name=name, url=lambda: self.url)
+        self._unfollow = backends.configuration.follow(self._context.follow)
         self._parts = Parts()
         self._probes = Probes(self._context, self._parts, backends.health, metrics=settings.metrics)
         self._listener: Listener | None = None
@@ -79,6 +80,7 @@ class Gateway:
         Unavailable when the port is taken; Evicted when another process has this gateway's name.
         """
         await self._backends.health.check(USED_PORTS)
+        await self._backends.configuration.known()
         await self._listen()
         context, parts = self._context, self._parts
         reader, assignment = context.delivery_reader, context.assignment
@@ -90,6 +92,7 @@ class Gateway:
         await self._until_done(context.history_lag.look)
         parts.start(
             context.message_ids.keep(),
+            self._backends.configuration.keep(),
             context.history_lag.watch(),
             context.resume.work(),
             reader.follow_deliveries(),
@@ -170,6 +173,7 @@ class Gateway:
         """
         context, listener = self._context, self._listener
         context.draining = True
+        self._unfollow()
         if listener is not None:
             listener.stop_accepting()
         context.publish_coalesced(float("inf"))

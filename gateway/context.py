@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.clock import Clock
+from backends.rate_limits import Allowance
 from backends.signing import PublicKeys
 from backends.telemetry.metrics import count, gauge
 from gateway.deliveries.reader import DeliveryReader
@@ -29,8 +30,26 @@ from gateway.sessions.revocations import Revocations
 from gateway.sessions.timers import TimerWheel
 from gateway.timing import Timing
 from schemas import frames
+from schemas.configuration import Values
+from schemas.kinds import COSTS
+from schemas.kinds.message import Send
 
 log = logging.getLogger(__name__)
+
+
+def budget_of(values: Values) -> Allowance:
+    """What all sessions of a user may spend."""
+    return Allowance(values.limits.user_units, values.limits.user_units_per_s)
+
+
+def announced(values: Values) -> frames.Limits:
+    """What a session may do, as it is told."""
+    return frames.Limits(
+        frame_bytes=frames.FRAME_BYTES,
+        text_bytes=values.messages.text_bytes,
+        send_per_minute=round(values.limits.user_units_per_s * 60 / COSTS[Send].units),
+        frames_per_second=values.limits.frames_per_second,
+    )
 
 
 @dataclass(slots=True)
@@ -56,6 +75,7 @@ class GatewayContext:
     """Of chat-deliveries."""
     rules: Rules
     limits: frames.Limits
+    """What `welcome` announces."""
     outbox_bytes: int
     timing: Timing
     clock: Clock
@@ -66,6 +86,16 @@ class GatewayContext:
     pushed: int = 0
     """Pushes since the last tick."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def follow(self, values: Values) -> None:
+        """Goes by this configuration from now on: sessions that are open too, but for how many a
+        user has, and what they were announced.
+        """
+        self.rules.text_bytes = values.messages.text_bytes
+        self.rules.frames_per_second = values.limits.frames_per_second
+        self.limits = announced(values)
+        self.hub.allow(budget=budget_of(values), sessions_per_user=values.limits.sessions_per_user)
+        self.feed.replay_buffer.kept_ms = values.retention.resume_s * 1_000
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs this beside everything else."""

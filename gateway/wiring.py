@@ -7,10 +7,9 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from backends.rate_limits import Allowance
 from backends.settings import Settings
 from backends.wiring import Backends
-from gateway.context import GatewayContext
+from gateway.context import GatewayContext, announced, budget_of
 from gateway.deliveries.reader import DeliveryReader
 from gateway.deliveries.resume import Resume
 from gateway.partitions.assignment import PartitionAssignment
@@ -31,9 +30,6 @@ from gateway.sessions.revocations import Revocations
 from gateway.sessions.timers import TimerWheel
 from gateway.timing import Timing
 from gateway.turns import Turns
-from schemas import frames
-from schemas.kinds import COSTS
-from schemas.kinds.message import Send
 
 
 def make_context(
@@ -42,17 +38,17 @@ def make_context(
     """One gateway's parts, none of them running: `name` is its place in the group, `url` its whole
     URL for clients.
     """
-    clock = backends.clock
+    clock, configuration = backends.clock, backends.configuration
+    values = configuration.values
     turns = Turns(_call_soon, clock.elapsed_s)
     hub = Hub(
-        budget=Allowance(settings.user_units, settings.user_units_per_s),
-        sessions_per_user=settings.sessions_per_user,
+        budget=budget_of(values),
+        sessions_per_user=values.limits.sessions_per_user,
         call_soon=turns.call,
     )
     revocations = Revocations(token_s=settings.token_s, connections_of=hub.of_user)
-    feed = Feed(
-        ReplayBuffer(limit_bytes=settings.ring_bytes, kept_s=settings.ring_s), revocations, hub
-    )
+    replay_buffer = ReplayBuffer(limit_bytes=settings.ring_bytes, kept_s=values.retention.resume_s)
+    feed = Feed(replay_buffer, revocations, hub)
     message_ids = MessageIds(backends.generators, f"gateway-{secrets.token_hex(8)}", clock=clock)
     in_flight, apart_s = settings.publishes_in_flight, settings.publish_apart_ms / 1_000
     publisher = Publisher(
@@ -69,6 +65,7 @@ def make_context(
         backends.cache,
         backends.groups,
         VisibilityByRelations(backends.relations),
+        configuration,
         partitions=settings.delivery_partitions,
         served=lambda: assignment.served(),  # noqa: PLW0108 - it is made below
         clock=clock,
@@ -85,7 +82,6 @@ def make_context(
         publisher.on_command_failed,
         presence.on_answer,
         ring_bytes=settings.ring_bytes,
-        ring_s=settings.ring_s,
         token_s=settings.token_s,
         clock=clock,
         beat=stall_detector.beat,
@@ -126,17 +122,12 @@ def make_context(
         public_keys=backends.public_keys,
         partitions=settings.delivery_partitions,
         rules=Rules(
-            text_bytes=settings.text_bytes,
-            frames_per_second=settings.frames_per_second,
+            text_bytes=values.messages.text_bytes,
+            frames_per_second=values.limits.frames_per_second,
             ping_s=settings.ping_s,
             hello_timeout_s=timing.hello_timeout_s,
         ),
-        limits=frames.Limits(
-            frame_bytes=frames.FRAME_BYTES,
-            text_bytes=settings.text_bytes,
-            send_per_minute=round(settings.user_units_per_s * 60 / COSTS[Send].units),
-            frames_per_second=settings.frames_per_second,
-        ),
+        limits=announced(values),
         outbox_bytes=settings.outbox_bytes,
         timing=timing,
         clock=clock,

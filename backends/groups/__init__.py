@@ -21,9 +21,6 @@ History = Literal["all", "from_join"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """From the least to the greatest."""
 
-MAX_MEMBERS: Final = 10_000
-MAX_GROUPS_PER_USER: Final = 1_000
-"""A user's list of chats looks at the newest message of each of them."""
 MAX_ADDED: Final = 100
 """Users that one call may add."""
 
@@ -111,8 +108,8 @@ class Groups(Protocol):
 
         `group` gives chat, name, avatar and history. A repeat of the user's key with the same
         contents is the same group as it is now; with others it raises Refused key_reused. Raises
-        Refused too_many beyond MAX_GROUPS_PER_USER of one of them, Unavailable when the chat's id
-        is taken (make another). One event: created.
+        Refused too_many beyond what the configuration allows of members, and of groups of one of
+        them; Unavailable when the chat's id is taken (make another). One event: created.
         """
         ...
 
@@ -143,8 +140,7 @@ class Groups(Protocol):
         """Makes these users members, those that are not: one event, joined.
 
         Returns all of them, in the order of their ids, with the roles that they have. Admins may
-        add readers and members, the owner admins too. Raises Refused too_many beyond MAX_MEMBERS
-        or MAX_GROUPS_PER_USER.
+        add readers and members, the owner admins too. Raises Refused too_many as `create` does.
         """
         ...
 

@@ -13,17 +13,8 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from backends.groups import (
-    MAX_GROUPS_PER_USER,
-    MAX_MEMBERS,
-    Change,
-    Group,
-    History,
-    Member,
-    Membership,
-    Role,
-    Roster,
-)
+from backends.configuration.current import Configuration
+from backends.groups import Change, Group, History, Member, Membership, Role, Roster
 from backends.groups.rules import check_may_change, check_may_leave, check_may_set
 from backends.sql.database import METADATA, Database
 from schemas import chat_pb2 as pb
@@ -97,8 +88,9 @@ _MEMBERS: Final = (
 class SqlGroups:
     """Groups in a database that it shares with other adapters."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, configuration: Configuration) -> None:
+        """The configuration says how large groups become."""
+        self._database, self._configuration = database, configuration
         among = database.among(GROUPS.c.chat, "chats")
         self._versions = sa.select(*_GROUP).where(among)
         self._of_chats = sa.select(GROUP_MEMBERS.c.chat, *_MEMBER).where(
@@ -111,7 +103,7 @@ class SqlGroups:
             sa.select(GROUP_MEMBERS.c.user)
             .where(database.among(GROUP_MEMBERS.c.user, "users"), _IS_MEMBER)
             .group_by(GROUP_MEMBERS.c.user)
-            .having(sa.func.count() >= MAX_GROUPS_PER_USER)
+            .having(sa.func.count() >= _MOST)
             .limit(1)
         )
         insert = database.insert_many(GROUP_MEMBERS)
@@ -166,6 +158,7 @@ class SqlGroups:
                 if bytes(row.content) != content:
                     raise Refused("key_reused", "this key made another group", field="key")
                 return _group(row), False
+            self._check_members(len(users))
             self._check_groups(connection, users)
             self._put(
                 connection,
@@ -267,10 +260,7 @@ class SqlGroups:
             }
             fresh = sorted({*users} - there.keys())
             if fresh:
-                if mine.group.members + len(fresh) > MAX_MEMBERS:
-                    raise Refused(
-                        "too_many", f"a group has at most {MAX_MEMBERS} members", field="members"
-                    )
+                self._check_members(mine.group.members + len(fresh))
                 self._check_groups(connection, fresh)
                 (event,) = _above(newest, change.ids[:1])
                 group = self._touch(
@@ -359,11 +349,18 @@ class SqlGroups:
         ).scalar()
         return bool(ended)
 
+    def _check_members(self, members: int) -> None:
+        most = self._configuration.values.groups.members
+        if members > most:
+            raise Refused("too_many", f"a group has at most {most} members", field="members")
+
     def _check_groups(self, connection: sa.Connection, users: Sequence[UserId]) -> None:
-        if (full := connection.execute(self._full, {"users": [*users]}).scalar()) is not None:
+        most = self._configuration.values.groups.groups_per_user
+        asked = {"users": [*users], "most": most}
+        if (full := connection.execute(self._full, asked).scalar()) is not None:
             raise Refused(
                 "too_many",
-                f"the user {full} is in {MAX_GROUPS_PER_USER} groups, and no more are allowed",
+                f"the user {full} is in {most} groups or more, and no more are allowed",
                 field="members",
             )
 

@@ -23,13 +23,9 @@ from schemas.kinds import CHANGES
 if TYPE_CHECKING:
     from backends.chats import Chats, HistoryMessage
     from backends.clock import Clock
+    from backends.configuration.current import Configuration
+    from schemas.configuration import Messages
 
-MAX_EMOJI: Final = 20
-"""Different ones at a message."""
-MAX_OWN_EMOJI: Final = 3
-"""Of one user at a message."""
-MAX_PINS: Final = 50
-"""Of a chat."""
 MAX_WAIT_S: Final = 60.0
 """So old a message that history does not hold is none; and so long history must have answered,
 since after an outage it is behind.
@@ -67,8 +63,8 @@ class _Recent:
 class Changes:
     """What one process knows of changes. `Context` makes it."""
 
-    def __init__(self, chats: Chats, clock: Clock) -> None:
-        self._chats, self._clock = chats, clock
+    def __init__(self, chats: Chats, clock: Clock, configuration: Configuration) -> None:
+        self._chats, self._clock, self._configuration = chats, clock, configuration
         self._failed_s = float("-inf")
         self._recent = BoundedDict[Place, _Recent](MAX_ENTRIES)
 
@@ -122,7 +118,8 @@ class Changes:
             raise Refused("forbidden", "another user has written the message", field="message")
         match op:
             case "react":
-                _check_reactions(command, message, self._recent.get(place) or _Recent())
+                recent = self._recent.get(place) or _Recent()
+                _check_reactions(command, message, recent, self._configuration.values.messages)
             case "pin":
                 self._check_pins(command, held)
         self._remember(command, place)
@@ -151,8 +148,9 @@ class Changes:
         lately = first_id_at(self._clock.now_ms() - RECENT_MS)
         there = _there(pins, recent.pins, after=lately) | {mine}
         # No list shows the pin of a deleted message, and no user can take it away.
-        if sum(not self._deleted((chat, one), held) for one in there) > MAX_PINS:
-            raise Refused("too_many", f"a chat has at most {MAX_PINS} pins", field="message")
+        most = self._configuration.values.messages.pins
+        if sum(not self._deleted((chat, one), held) for one in there) > most:
+            raise Refused("too_many", f"a chat has at most {most} pins", field="message")
 
     def _remember(self, command: pb.Command, place: Place) -> None:
         op = command.WhichOneof("body")
@@ -172,16 +170,19 @@ class Changes:
                 recent.pins[place[1]] = max(recent.pins.get(place[1], (0, False)), change)
 
 
-def _check_reactions(command: pb.Command, message: HistoryMessage, recent: _Recent) -> None:
+def _check_reactions(
+    command: pb.Command, message: HistoryMessage, recent: _Recent, allowed: Messages
+) -> None:
     cells = {(given.emoji, int(given.user)): given.version for given in message.reactions}
     mine = command.react.emoji, command.user
     if cells.get(mine, 0) >= command.id:
         return  # decided before, and history has it
     there = _there(cells, recent.reactions, after=message.version) | {mine}
-    if len({emoji for emoji, _ in there}) > MAX_EMOJI:
-        raise Refused("too_many", f"a message has at most {MAX_EMOJI} emoji", field="emoji")
-    if sum(user == command.user for _, user in there) > MAX_OWN_EMOJI:
-        raise Refused("too_many", f"a user has {MAX_OWN_EMOJI} emoji at a message", field="emoji")
+    most, own = allowed.reactions, allowed.own_reactions
+    if len({emoji for emoji, _ in there}) > most:
+        raise Refused("too_many", f"a message has at most {most} emoji", field="emoji")
+    if sum(user == command.user for _, user in there) > own:
+        raise Refused("too_many", f"a user has {own} emoji at a message", field="emoji")
 
 
 def _there(

@@ -18,10 +18,8 @@ from schemas.kinds.newer import MAX_WITH_BODY
 if TYPE_CHECKING:
     from backends.groups import Group, Member, Roster
 
-MAX_WITH_RECEIPTS: Final = 32
-"""Members up to which each is told how far the others have read, and what is unread after a
-deletion.
-"""
+MAX_WITH_UNREAD: Final = 32
+"""Members up to which each is told what is unread after a deletion."""
 MAX_AHEAD_MS: Final = 1_000
 """So far the id of a command may lie before the event by which its user joined, since two processes
 made them.
@@ -58,14 +56,14 @@ class GroupView(NamedTuple):
         return told
 
 
-def others_of_mark(command: pb.Command, roster: Roster | None) -> list[UserId]:
+def others_of_mark(command: pb.Command, roster: Roster | None, *, most: int) -> list[UserId]:
     """Whom a mark in a group may be told besides its user, where both show receipts: the other
-    members of a small group, none of a larger one.
+    members of a group of up to `most` members, none of a larger one.
     """
     if roster is None or not command.HasField("mark"):
         return []
     members = roster.members
-    if len(members) > MAX_WITH_RECEIPTS or command.user not in members:
+    if len(members) > most or command.user not in members:
         return []
     return [user for user in members if user != command.user]
 

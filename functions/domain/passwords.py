@@ -82,10 +82,8 @@ class Passwords:
 
     def __init__(self, backends: Backends) -> None:
         self._cache = backends.cache
-        self._settings = backends.settings
-        # While the cache is unavailable: wrong ones of this process alone, so many a minute.
-        limit = backends.settings.failed_logins_per_minute
-        self._local, self._wrong = Buckets(MAX_LOCAL), Allowance(limit, limit / WINDOW_S)
+        self._configuration = backends.configuration
+        self._local = Buckets(MAX_LOCAL)
         self._elapsed_s = backends.clock.elapsed_s
         # One place is always left for others than the busiest, where there are two.
         self._turns = Turns(
@@ -95,6 +93,15 @@ class Passwords:
             each_waiting=MAX_WAITING_EACH,
             busy="too many log-ins at once",
         )
+
+    @property
+    def _limit(self) -> int:
+        return self._configuration.values.limits.failed_logins_per_minute
+
+    @property
+    def _wrong(self) -> Allowance:
+        """While the cache is unavailable: wrong ones of this process alone, so many a minute."""
+        return Allowance(self._limit, self._limit / WINDOW_S)
 
     async def hash(self, password: str) -> str:
         """The hash to keep. Raises Unavailable when too many wait."""
@@ -152,7 +159,7 @@ class Passwords:
             await _in_a_thread(partial(_verify, kept or DUMMY_HASH, password)) and kept is not None
         )
         if not right:
-            limit = self._settings.failed_logins_per_minute
+            limit = self._limit
             await self._count_wrong(by, limit=limit, window_s=WINDOW_S, pause_s=RETRY_INTERVAL_S)
             if name:
                 await self._count_wrong(

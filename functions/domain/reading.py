@@ -247,8 +247,11 @@ async def read_receipts(
         rest = [one for one in people if one > after]
         users, more = rest[:limit], len(rest) > limit
     relations = await backends.relations.between([(user, one) for one in users if one != user])
+    are_told = backends.configuration.values.signals.receipts
     shown = [
-        one for one in users if one == user or verdict_of(relations[user, one]).shares_receipts
+        one
+        for one in users
+        if one == user or (are_told and verdict_of(relations[user, one]).shares_receipts)
     ]
     found = await backends.chats.pointers([(one, chat) for one in shown])
     nothing = Pointers(MessageId(0), MessageId(0), MessageId(0))

@@ -52,7 +52,8 @@ async def change(
         fresh = replace(fresh, archived=until)
     if change.draft is not None:
         if change.draft:
-            check_text(change.draft, backends.settings.text_bytes, field="draft")
+            text_bytes = backends.configuration.values.messages.text_bytes
+            check_text(change.draft, text_bytes, field="draft")
         fresh = replace(fresh, draft=change.draft)
     known = parse_id(change.version, name="version")
     if known != was.version or not await backends.preferences.put(fresh):

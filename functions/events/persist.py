@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from backends.chats import Change, HistoryMessage, Operation, Watermark
 from backends.telemetry.metrics import count
-from functions.domain.group_commands import MAX_WITH_RECEIPTS
+from functions.domain.group_commands import MAX_WITH_UNREAD
 from functions.domain.group_events import event_of_pin, event_text, key_of
 from functions.domain.records import Writer
 from functions.runtime.context import TIMING
@@ -205,7 +205,7 @@ async def _counting_in_groups(
     return {
         (member.user, chat): member.joined
         for chat, roster in found.items()
-        if roster is not None and len(roster.members) <= MAX_WITH_RECEIPTS
+        if roster is not None and len(roster.members) <= MAX_WITH_UNREAD
         for member in roster.members.values()
     }
 

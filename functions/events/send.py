@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from backends.groups import Roster
     from backends.relations import HiddenReceipts, Pair
     from functions.runtime.context import Context
+    from schemas.configuration import Values
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ async def decide(
     """
     if not commands:
         raise Malformed("an event of commands without a command", field="commands")
+    values = await _configured(commands, context)
     meant = [_others(command) for command in commands]
     pairs = {
         (UserId(command.user), other)
@@ -56,7 +58,7 @@ async def decide(
         for other in others
     }
     in_groups = await _InGroups.of(commands, context, wait=again)
-    hidden = await in_groups.hidden(commands, context)
+    hidden = await in_groups.hidden(commands, context, most=_most_with_receipts(values))
     verdicts = await context.policy.verdicts(pairs, wait=again)
     changes = [
         command
@@ -69,7 +71,7 @@ async def decide(
     parked: list[pb.Command] = []
     for command, others in zip(commands, meant, strict=True):
         try:
-            told, outcome = _decide(command, others, verdicts, in_groups, hidden, check)
+            told, outcome = _decide(command, others, verdicts, in_groups, hidden, check, values)
         except Exception as error:
             if len(commands) == 1 and (again or not isinstance(error, Unavailable)):
                 raise
@@ -138,7 +140,7 @@ class _InGroups(NamedTuple):
         return False
 
     async def hidden(
-        self, commands: Sequence[pb.Command], context: Context
+        self, commands: Sequence[pb.Command], context: Context, *, most: int
     ) -> Mapping[ChatId, HiddenReceipts | None]:
         """Whose receipts are not told, in the groups of marks that others may be told of; None:
         unknown. Nothing is asked where there is no such mark.
@@ -149,7 +151,7 @@ class _InGroups(NamedTuple):
             ChatId(command.chat): roster
             for command in commands
             if (roster := self.rosters.get(ChatId(command.chat))) is not None
-            and others_of_mark(command, roster)
+            and others_of_mark(command, roster, most=most)
         }
         return await context.group_receipts.hidden(rosters) if rosters else {}
 
@@ -168,6 +170,19 @@ class _InGroups(NamedTuple):
             self.roster(command),
             was_member=(command.chat, command.user) in self.former,
         )
+
+
+async def _configured(commands: Sequence[pb.Command], context: Context) -> Values:
+    """What the configuration says. Messages go by nothing of it, and so wait for no first read."""
+    configuration = context.backends.configuration
+    if all(command.HasField("send") for command in commands):
+        return configuration.values
+    return await configuration.known()
+
+
+def _most_with_receipts(values: Values) -> int:
+    """Up to so many members of a group are told each other's receipts."""
+    return values.groups.receipts_members if values.signals.receipts else 0
 
 
 def _others(command: pb.Command) -> list[UserId] | Refused:
@@ -196,6 +211,7 @@ def _decide(
     in_groups: _InGroups,
     hidden: Mapping[ChatId, HiddenReceipts | None],
     check: Callable[..., None],
+    values: Values,
 ) -> tuple[list[pb.Delivery], pb.Outcome]:
     """What is told to whom, and the outcome, with the code of the refusal where there is one.
 
@@ -217,12 +233,15 @@ def _decide(
             view = in_groups.view(command)
             outcome.members, outcome.since = len(view.roster.members), view.member.joined
             if command.HasField("mark"):
-                return view.told(command, _sharing(command, view.roster, hidden)), outcome
+                users = _sharing(command, view.roster, hidden, most=_most_with_receipts(values))
+                return view.told(command, users), outcome
             # Who does not see a message is not told how it was changed.
             users = view.seeing(changed_message(command) or command.id)
             check(command, is_admin=view.is_admin)
             return view.told(command, users), outcome
         users = [UserId(command.user), *_told(command, others, verdicts)]
+        if not values.signals.receipts and command.HasField("mark"):
+            users = [UserId(command.user)]
         check(command)
     except Malformed:
         raise
@@ -256,11 +275,15 @@ _ALL_TOLD: Final = Verdict()
 
 
 def _sharing(
-    command: pb.Command, roster: Roster, hidden: Mapping[ChatId, HiddenReceipts | None]
+    command: pb.Command,
+    roster: Roster,
+    hidden: Mapping[ChatId, HiddenReceipts | None],
+    *,
+    most: int,
 ) -> list[UserId]:
     """The user of a mark in a group, and those who are told of it. Raises Unavailable."""
     user = UserId(command.user)
-    others = others_of_mark(command, roster)
+    others = others_of_mark(command, roster, most=most)
     if not others:
         return [user]
     of_group = hidden[ChatId(command.chat)]

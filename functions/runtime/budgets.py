@@ -21,6 +21,7 @@ from schemas.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
+    from schemas.configuration import Values
 
 # A device renews once in a token's life, and again when an answer was lost.
 LOG_IN: Final = Allowance(units=120, per_s=1)
@@ -62,14 +63,7 @@ class Budgets:
     """The buckets of one process's callers. `Context` makes it."""
 
     def __init__(self, backends: Backends) -> None:
-        settings = backends.settings
-        hashes = HASH.units * settings.logins_per_minute
-        self._allowed = {
-            "device": Allowance(settings.device_units, settings.user_units_per_s),
-            "user": Allowance(settings.user_units, settings.user_units_per_s),
-            "address": Allowance(hashes, hashes / 60),
-            "log_in": LOG_IN,
-        }
+        backends.configuration.follow(self._follow)
         self._cache = backends.cache
         self._local, self._unauthorized = Buckets(MAX_LOCAL), Buckets(MAX_LOCAL)
         self._cooldown_until_s = 0.0
@@ -80,6 +74,16 @@ class Budgets:
             each_waiting=MAX_WAITING_EACH,
             busy="too many calls at once",
         )
+
+    def _follow(self, values: Values) -> None:
+        limits = values.limits
+        hashes = HASH.units * limits.logins_per_minute
+        self._allowed = {
+            "device": Allowance(limits.device_units, limits.user_units_per_s),
+            "user": Allowance(limits.user_units, limits.user_units_per_s),
+            "address": Allowance(hashes, hashes / 60),
+            "log_in": LOG_IN,
+        }
 
     @asynccontextmanager
     async def spend(self, cost: float, **whose: str) -> AsyncIterator[None]:

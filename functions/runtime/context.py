@@ -143,7 +143,8 @@ class Context:
         """Which changes of messages are allowed."""
         from functions.domain.changes import Changes  # noqa: PLC0415 - see above
 
-        return Changes(self.backends.chats, self.backends.clock)
+        backends = self.backends
+        return Changes(backends.chats, backends.clock, backends.configuration)
 
     @cached_property
     def rosters(self) -> Rosters:

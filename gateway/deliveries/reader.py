@@ -53,7 +53,6 @@ class DeliveryReader:
         on_ephemeral: Callable[[pb.Answer, int], None],
         *,
         ring_bytes: int,
-        ring_s: int,
         token_s: int,
         clock: Clock,
         beat: Callable[[], None],
@@ -75,7 +74,6 @@ class DeliveryReader:
         self._on_command_failed = on_command_failed
         self._on_ephemeral = on_ephemeral
         self._ring_bytes = ring_bytes
-        self._ring_s = ring_s
         self._clock = clock
         self._beat = beat
         self._retry_delay_s = retry_delay_s
@@ -244,7 +242,7 @@ class DeliveryReader:
     ) -> ReceivedRecord:
         """What is kept of it; nothing where it is not to be believed."""
         return ReceivedRecord.of(
-            stored, event_type, keys=self._event_keys, now_ms=self._ago_ms(0), traced=traced
+            stored, event_type, keys=self._event_keys, now_ms=self._clock.now_ms(), traced=traced
         )
 
     async def _deliver(self, records: Iterable[ReceivedRecord]) -> None:
@@ -314,7 +312,7 @@ class DeliveryReader:
         """
         records: deque[ReceivedRecord] = deque()
         size, begin = 0, bounds.end
-        since_ms = self._ago_ms(self._ring_s)
+        since_ms = self._clock.now_ms() - self._replay_buffer.kept_ms
         async for start, chunk in self._back(partition, bounds.begin, bounds.end):
             begin = start
             records.extendleft(reversed(chunk))
@@ -322,9 +320,6 @@ class DeliveryReader:
             if size >= room_bytes or (chunk and chunk[0].at_ms < since_ms) or not wanted(partition):
                 break
         return begin, records
-
-    def _ago_ms(self, seconds: int) -> int:
-        return self._clock.now_ms() - seconds * 1_000
 
     async def _pause(self, topic: str, error: Unavailable) -> None:
         count("knchat_read_failures_total", topic=topic)

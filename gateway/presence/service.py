@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from backends.cache import Cache
 from backends.clock import Clock
+from backends.configuration.current import Configuration
 from backends.log import LogProducer
 from backends.telemetry.metrics import count, gauge
 from gateway.presence.ephemeral_batcher import EphemeralBatcher
@@ -92,6 +93,7 @@ class PresenceService:
         cache: Cache,
         groups: Groups,
         rules: VisibilityRules,
+        configuration: Configuration,
         *,
         partitions: int,
         served: Callable[[], frozenset[int]],
@@ -102,6 +104,7 @@ class PresenceService:
         """`appends`: to session-deliveries; `served`: the partitions of this gateway."""
         self._hub = hub
         self._rules = rules
+        self._configuration = configuration
         self._served = served
         self._clock = clock
         self._call_soon = call_soon
@@ -152,8 +155,11 @@ class PresenceService:
         return kind.act(frame, _SessionActions(self, connection))
 
     def notify(self, user: UserId, chat: ChatId, notification: pb.Answer) -> None:
-        """See `EphemeralActions`. Who is invisible is not seen typing."""
-        if not self._subjects.is_invisible(user):
+        """See `EphemeralActions`. Who is invisible is not seen typing, and no user is where the
+        configuration says so.
+        """
+        is_told = self._configuration.values.signals.typing
+        if is_told and not self._subjects.is_invisible(user):
             self._notifications.notify(user, chat, notification)
 
     def on_attended(self, connection: ClientConnection, chat: str) -> None:

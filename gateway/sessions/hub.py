@@ -44,8 +44,7 @@ class Hub:
         call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
         """`call_soon` calls after whatever else is waiting; `budget` is what a user may spend."""
-        self._budget = budget
-        self._sessions_per_user = sessions_per_user
+        self._budget, self._sessions_per_user = budget, sessions_per_user
         self._call_soon = call_soon
         self._connections: set[ClientConnection] = set()
         self._arrivals = 0
@@ -56,6 +55,14 @@ class Hub:
         self._departed: list[ClientConnection] = []
         self.closing = 0
         """What is being done to many connections, some in each turn of the event loop."""
+
+    def allow(self, *, budget: Allowance, sessions_per_user: int) -> None:
+        """From now on users may do so much; sessions that are there stay."""
+        self._sessions_per_user = sessions_per_user
+        if budget != self._budget:
+            self._budget = budget
+            for bucket in self._budgets.values():
+                bucket.allow(budget)
 
     @property
     def connections(self) -> int:

@@ -62,9 +62,9 @@ REFUSED_PAUSE_S: Final = 0.1
 """A session that gets `rate_limited` is read so much later, so that asking on costs little."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rules:
-    """What holds for every session of this gateway."""
+    """What holds for every session of this gateway, now: it follows the configuration."""
 
     text_bytes: int
     frames_per_second: int
@@ -166,7 +166,13 @@ class Session:
         effects = self._take_all(parts, now_s, now_ms)
         heavy, self._heavy = self._heavy, 0.0
         wait_s = max(
-            self._limits.take(len(parts), len(payload), more=heavy, now_s=now_s),
+            self._limits.take(
+                len(parts),
+                len(payload),
+                more=heavy,
+                rate=self._rules.frames_per_second,
+                now_s=now_s,
+            ),
             self._pop_backlog_pause_s(),
         )
         if wait_s > 0:

@@ -27,12 +27,12 @@ MAX_IDLE_FRAMES: Final = 100
 
 
 class ReadLimits:
-    """The limits of one client; `per_second` messages, and as many at once."""
+    """The limits of one client."""
 
-    __slots__ = ("_early", "_idle", "_idle_since_s", "_per_second", "_room", "_room_s")
+    __slots__ = ("_early", "_idle", "_idle_since_s", "_room", "_room_s")
 
     def __init__(self, per_second: int, *, now_s: float) -> None:
-        self._per_second = per_second
+        """`per_second`: so many messages at once it may say at first."""
         self._room = float(per_second)
         """Messages that it may still say at once, as of `_room_s`.
 
@@ -41,13 +41,13 @@ class ReadLimits:
         self._room_s = self._idle_since_s = now_s
         self._idle = self._early = 0
 
-    def take(self, messages: int, size: int, *, more: float, now_s: float) -> float:
+    def take(self, messages: int, size: int, *, more: float, rate: int, now_s: float) -> float:
         """For how many seconds it is not read after so many messages of this size in all, so that
-        the rate stays what it is.
+        they stay at `rate` a second, and as many at once.
 
         `more`: what they cost beyond that, as a page does.
         """
-        passed, rate = now_s - self._room_s, self._per_second
+        passed = now_s - self._room_s
         said = max(messages, size // MESSAGE_BYTES) + more
         self._room = min(self._room + passed * rate, rate) - said
         self._room_s = now_s

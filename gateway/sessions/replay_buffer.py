@@ -113,7 +113,8 @@ class ReplayBuffer:
 
     def __init__(self, *, limit_bytes: int, kept_s: int) -> None:
         self._limit_bytes = limit_bytes
-        self._kept_ms = kept_s * 1_000
+        self.kept_ms = kept_s * 1_000
+        """How long records are kept. It may be set: what is gone does not come back."""
         self._partitions: dict[int, _Partition] = {}
         self._begun: list[tuple[int, int, int]] = []
         """A heap of all segments with records: time of the first record, partition, offset where it
@@ -167,7 +168,7 @@ class ReplayBuffer:
         held = self._partitions[partition]
         segment = held.segments[-1]
         if segment.size * SEGMENTS * len(self._partitions) > self._limit_bytes or (
-            segment.times_ms and (at_ms - segment.times_ms[0]) * SEGMENTS > self._kept_ms
+            segment.times_ms and (at_ms - segment.times_ms[0]) * SEGMENTS > self.kept_ms
         ):
             segment = _Segment(offset)
             held.segments.append(segment)
@@ -199,7 +200,7 @@ class ReplayBuffer:
     def forget(self, now_ms: int) -> None:
         """Drops what is older than `kept_s`. Called now and then."""
         for held in self._partitions.values():
-            while (times_ms := held.segments[0].times_ms) and times_ms[-1] < now_ms - self._kept_ms:
+            while (times_ms := held.segments[0].times_ms) and times_ms[-1] < now_ms - self.kept_ms:
                 self._drop_first(held)
         while self._begun and not self._is_here(*self._begun[0][1:]):
             heappop(self._begun)

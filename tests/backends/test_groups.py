@@ -7,10 +7,10 @@ import itertools
 
 import pytest
 
-from backends import groups as port
+from backends.configuration.current import Configuration
 from backends.groups import Change, Group, Member
-from backends.groups import sql as adapter
 from backends.groups.sql import SqlGroups
+from schemas.configuration import Groups, Values
 from schemas.errors import Refused
 from schemas.ids import first_id_at, random_id
 
@@ -28,7 +28,7 @@ def new_group(name="Walks", history="all"):
 
 @pytest.fixture
 async def groups(database):
-    return SqlGroups(database)
+    return SqlGroups(database, Configuration(None, Values(), clock=lambda: 0.0))
 
 
 @pytest.fixture
@@ -278,13 +278,20 @@ async def test_changes_at_once_are_all_kept(groups, walks):
     assert [version for *_, version in events] == list(range(group.version - 7, group.version + 1))
 
 
-async def test_limits_are_kept(groups, walks, monkeypatch):
-    """Of members in a group, and of groups of a user."""
-    monkeypatch.setattr(adapter, "MAX_MEMBERS", 5)
+async def test_limits_are_those_of_the_configuration(database, walks):
+    """Of members in a group, and of groups of a user, as they are at the call."""
+    configuration = Configuration(None, Values(groups=Groups(members=5)), clock=lambda: 0.0)
+    groups = SqlGroups(database, configuration)
     await groups.add(walks, [random_id()], by(OWNER))
 
     assert await refusal(groups.add(walks, [random_id()], by(OWNER))) == "too_many"
-    assert port.MAX_MEMBERS == 10_000
+    three = [random_id() for _ in range(5)]
+    assert await refusal(groups.create(new_group(), three, by(OWNER), key="six")) == "too_many"
+    configuration.values = Values(groups=Groups(members=6, groups_per_user=1))
+    assert await refusal(groups.create(new_group(), [], by(OWNER), key="two")) == "too_many"
+    await groups.add(walks, [random_id()], by(OWNER))
+    configuration.values = Values(groups=Groups(groups_per_user=2))
+    await groups.create(new_group(), [], by(OWNER), key="two")
 
 
 async def test_what_was_published_is_forgotten(groups, walks):

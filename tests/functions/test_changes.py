@@ -14,6 +14,7 @@ from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
 from schemas.ids import LATEST, direct_chat, first_id_at
 from schemas.topics import DELIVERIES, MESSAGES, RETRIES
+from tests.support.configured import configure
 
 NOW_MS = 1_790_000_000_000
 EMOJI = ["👍", "❤️", "😂", "🎉", "😢"]
@@ -128,9 +129,9 @@ async def test_a_user_has_three_emoji_at_a_message(together, talk):
     assert await talk.decided(talk.change("react", message, emoji=EMOJI[4])) == [""]
 
 
-async def test_a_message_has_twenty_different_emoji(talk, monkeypatch):
+async def test_a_message_has_so_many_different_emoji(talk):
     """However many users put them there."""
-    monkeypatch.setattr(changes, "MAX_EMOJI", 3)
+    await configure(talk.backends, "messages", reactions=3)
     message = await talk.wrote()
     mine = [talk.change("react", message, emoji=emoji) for emoji in EMOJI[:2]]
     other = [
@@ -202,9 +203,9 @@ async def test_a_deletion_lowers_what_is_unread(talk):
     assert [(one.unread, one.upto) for one in unread] == [(1, second), (0, second)]
 
 
-async def test_both_may_pin_up_to_fifty(talk, monkeypatch):
+async def test_both_may_pin_so_many(talk):
     """A pin taken away makes room."""
-    monkeypatch.setattr(changes, "MAX_PINS", 2)
+    await configure(talk.backends, "messages", pins=2)
     messages = [await talk.wrote() for _ in range(3)]
     pins = [talk.change("pin", message) for message in messages]
 
@@ -221,9 +222,9 @@ async def test_both_may_pin_up_to_fifty(talk, monkeypatch):
 
 
 @pytest.mark.parametrize("forgets", [False, True])
-async def test_the_pin_of_a_deleted_message_takes_no_room(talk, monkeypatch, forgets):
+async def test_the_pin_of_a_deleted_message_takes_no_room(talk, forgets):
     """It shows nowhere and cannot be taken away; whether the deletion was accepted here or not."""
-    monkeypatch.setattr(changes, "MAX_PINS", 1)
+    await configure(talk.backends, "messages", pins=1)
     first, second = await talk.wrote(), await talk.wrote()
     await talk.decided(talk.change("pin", first))
     delete = talk.change("delete", first, user=talk.targets.ALICE)

@@ -10,7 +10,7 @@ from backends.groups import Change, Group
 from backends.relations import HiddenReceipts, Privacy
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions.domain import group_commands, group_receipts
+from functions.domain import group_receipts
 from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
 from schemas.errors import Unavailable
@@ -18,6 +18,7 @@ from schemas.ids import UserId, direct_chat
 from schemas.topics import DELIVERIES, MESSAGES, RETRIES
 from tests.functions.callers import Caller, problem
 from tests.functions.conftest import ALICE, BOB, CAROL, NOW_MS
+from tests.support.configured import configure
 
 GROUP = "g-77"
 
@@ -66,9 +67,14 @@ async def test_a_block_hides_marks_in_groups_too(group, backends, event_targets,
     assert await told(event_targets, topics, mark) == {ALICE, CAROL}
 
 
-async def test_a_large_group_asks(group, event_targets, topics, monkeypatch):
-    """No other member is told, and whether they show receipts is not looked up."""
-    monkeypatch.setattr(group_commands, "MAX_WITH_RECEIPTS", 2)
+@pytest.mark.parametrize(
+    ("section", "values"), [("groups", {"receipts_members": 2}), ("signals", {"receipts": False})]
+)
+async def test_a_large_group_asks(group, backends, event_targets, topics, section, values):
+    """No other member is told, and whether they show receipts is not looked up; nor where
+    receipts are switched off.
+    """
+    await configure(backends, section, **values)
     mark = event_targets.mark(user=ALICE, chat=GROUP, read=5)
 
     assert await told(event_targets, topics, mark) == {ALICE}

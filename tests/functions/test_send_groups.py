@@ -15,6 +15,7 @@ from functions.events import persist
 from functions.runtime.context import use_backends
 from schemas import chat_pb2 as pb
 from schemas.topics import DELIVERIES, MESSAGES, RETRIES
+from tests.support.configured import configure
 
 OWNER, MEMBER, READER, FORMER, STRANGER = range(101, 106)
 CHAT = "g-77"
@@ -263,10 +264,10 @@ async def test_large_groups_get_a_pointer(group, event_targets, topics, monkeypa
 
 @pytest.mark.parametrize(("limit", "users"), [(32, {OWNER, MEMBER, READER}), (2, {READER})])
 async def test_receipts_are_told_in_small_groups(
-    group, event_targets, topics, monkeypatch, limit, users
+    group, event_targets, topics, backends, limit, users
 ):
     """A reader may mark too; in larger groups only one's own devices hear it."""
-    monkeypatch.setattr(group_commands, "MAX_WITH_RECEIPTS", limit)
+    await configure(backends, "groups", receipts_members=limit)
     await event_targets.post("send", [event_targets.mark(user=READER, chat=CHAT, read=5)])
 
     assert await told(topics) == {user: ["receipt"] for user in users}
@@ -329,7 +330,7 @@ async def test_a_deletion_for_all_is_counted_in_small_groups(
     group, event_targets, topics, monkeypatch, limit, users
 ):
     """Each member's messages from joining on; the others learn it from the list of chats."""
-    monkeypatch.setattr(persist, "MAX_WITH_RECEIPTS", limit)
+    monkeypatch.setattr(persist, "MAX_WITH_UNREAD", limit)
     messages = [event_targets.text(str(n), sender=MEMBER, chat=CHAT) for n in range(3)]
     await event_targets.post("send", messages)
     await event_targets.post("persist", await topics.items(MESSAGES))

@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 import uvloop
 
+from backends.configuration.current import Configuration
 from backends.settings import Settings
 from backends.wiring import Backends
 from gateway.app import Gateway
 from gateway.timing import Timing
+from schemas.configuration import defaults_of
 from schemas.tokens import claims_of
 from tests.gateway.people import Person
 
@@ -44,7 +46,13 @@ async def make(settings, backends, timing):
     made = []
 
     def make_one(*, timing=timing, **changed):
-        made.append(Gateway(backends, replace(settings, **changed), timing))
+        changed_settings = replace(settings, **changed)
+        backends.configuration = Configuration(
+            lambda: backends.stored_configuration,
+            defaults_of(changed_settings),
+            clock=backends.clock.elapsed_s,
+        )
+        made.append(Gateway(backends, changed_settings, timing))
         return made[-1]
 
     yield make_one

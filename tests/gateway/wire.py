@@ -4,6 +4,7 @@ other end of a socket, with room that a test can take away.
 
 from dataclasses import dataclass, field
 
+from backends.configuration.current import Configuration
 from backends.rate_limits import Allowance
 from gateway.context import GatewayContext
 from gateway.presence.service import PresenceService
@@ -17,9 +18,12 @@ from gateway.sessions.revocations import Revocations
 from gateway.sessions.timers import TimerWheel
 from gateway.timing import Timing
 from schemas.codec import CODECS, JSON
+from schemas.configuration import Values
 from schemas.ids import EPOCH_MS
 from schemas.tokens import Claims
 
+FIXED = Configuration(None, Values(), clock=lambda: 0.0)
+"""The defaults, and nothing is read."""
 RULES = Rules(text_bytes=4_096, frames_per_second=500, ping_s=30, hello_timeout_s=5.0)
 NOW_MS = EPOCH_MS + 10**10
 NOW_S = 1_000.0
@@ -116,6 +120,7 @@ def made_context(
             None,
             None,
             None,
+            FIXED,
             partitions=max(1, len(partitions)),
             served=lambda: frozenset(partitions),
             clock=clock,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from functions.domain import changes
 from functions.runtime.context import current_context, use_backends
 from schemas import chat_pb2 as pb
 from schemas.topics import COMMANDS, HISTORY_RETRIES, MESSAGES, RETRIES
 from tests.functions.replays.world import EMOJI
+from tests.support.configured import configure
 
 
 @pytest.fixture
@@ -68,13 +68,13 @@ async def live(world, later):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-async def test_a_replay_of_the_whole_log_changes_nothing(seed, make_world, later, monkeypatch):
+async def test_a_replay_of_the_whole_log_changes_nothing(seed, make_world, later):
     """All of chat-commands and chat-messages, with what went round by the retries, twice and
     shuffled, by processes that remember nothing: every row of every store, every answer and every
     screen is as before, byte for byte.
     """
-    monkeypatch.setattr(changes, "MAX_PINS", 2)  # 50 would hardly be met
     world = await make_world(seed)
+    await configure(world.backends, "messages", pins=2)  # 50 would hardly be met
     await live(world, later)
     stored, answered = await world.stored(), await world.answered()
     screens = world.screens(answered)

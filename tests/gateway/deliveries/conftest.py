@@ -51,7 +51,6 @@ def reader(at, backends, message_ids, failed, told):
             lambda user, key: failed.append((user, key)),
             lambda answer, at_ms: told.append((answer, at_ms)),
             ring_bytes=2**20,
-            ring_s=900,
             token_s=900,
             clock=backends.clock,
             beat=lambda: None,

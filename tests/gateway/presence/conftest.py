@@ -12,7 +12,7 @@ from gateway.presence.visibility import Visibility
 from gateway.sessions.timers import TICK_S
 from gateway.timing import Timing
 from schemas.codec import JSON
-from tests.gateway.wire import connect, made_context
+from tests.gateway.wire import FIXED, connect, made_context
 
 OFFLINE_AFTER_S = 10.0
 TIMING = Timing(ephemeral_batch_s=0.05, offline_after_s=OFFLINE_AFTER_S)
@@ -117,6 +117,7 @@ async def gateways(backends):
             cache or backends.cache,
             asked,
             rules or AllSee(),
+            FIXED,
             partitions=2,
             served=lambda: served,
             clock=at.clock,
