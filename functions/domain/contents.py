@@ -23,13 +23,12 @@ from functions.domain.file_types import (
 )
 from functions.domain.image_sizes import image_size
 from schemas.errors import Malformed
+from schemas.previews import MAX_PIXELS
 
 HEAD_BYTES: Final = 64 * 1024
 """So much of the beginning is looked at: a photo's size stands behind its preview and profile."""
 TAIL_BYTES: Final = 64 * 1024 + 22
 """So much of the end: there a ZIP has its directory's end, with a comment of at most 64 KiB."""
-MAX_PIXELS: Final = 50_000_000
-"""An image of more is not shown inline, nor made smaller: decoded it takes 200 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,11 @@ def canonical(content_type: str) -> str:
 
 
 def agreed_type(said: str, found: str) -> str:
-    """The type that is stored. Raises Malformed when what was said is not what was found."""
+    """The type that is stored. Raises Malformed when what was said is not what was found.
+
+    Systems say of images and sounds what their names say, which is often wrong: where both are
+    harmless, content counts. Of what is not known here nothing can be wrong.
+    """
     if said in {found, UNKNOWN}:
         return found
     if found == TEXT and is_text(said) and said not in _MARKED:
@@ -47,8 +51,10 @@ def agreed_type(said: str, found: str) -> str:
         return said if found == "application/zip" else found
     if _OFFICE.fullmatch(found) and _OFFICE.fullmatch(said):
         return said
-    if found == UNKNOWN and said not in _TOLD:
-        return UNKNOWN
+    if {said, found} <= INLINE:
+        return found
+    if said not in _TOLD and (found == UNKNOWN or not said.startswith("text/")):
+        return found
     raise Malformed(f"type is {said}, and the content is {found}", field="type")
 
 
@@ -86,7 +92,8 @@ def _is_zip(content_type: str) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    if one == other or any({one, other} <= container for container in _CONTAINERS):
+    pair = {one, other}
+    if len(pair) == 1 or pair <= INLINE or any(pair <= container for container in _CONTAINERS):
         return True
     if _is_zip(one) and _is_zip(other):
         return True
@@ -183,7 +190,7 @@ _EXTENSIONS: Final = {
     "application/x-msdownload": "exe dll scr pif",
     "application/x-shockwave-flash": "swf",
 }
-_TOLD: Final = frozenset(_EXTENSIONS)
+_TOLD: Final = INLINE.union(_EXTENSIONS, *_CONTAINERS)
 _TYPE_OF: Final = {ext: kind for kind, exts in _EXTENSIONS.items() for ext in exts.split()}
 # A system runs these, or a browser what is in them.
 _PROGRAMS: Final = frozenset(

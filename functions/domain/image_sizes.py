@@ -13,12 +13,16 @@ from typing import Final
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Markers without a length: TEM, RST0 to RST7, SOI.
 _BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_APP1: Final = 0xE1
+_ORIENTATION: Final = 0x0112
+_QUARTERS: Final = frozenset({5, 6, 7, 8})
+_MAX_ENTRIES: Final = 256
 
 
 def image_size(content_type: str, head: bytes) -> tuple[int, int] | None:
     """Width and height of an image; None where the header does not tell, or is broken.
 
-    `head`: the beginning of the file. Of a rotated photo: as it lies in the file.
+    `head`: the beginning of the file. Of a photo: as its camera was held (EXIF).
     """
     read = _READERS.get(content_type)
     if read is None:
@@ -60,6 +64,7 @@ def _webp(head: bytes) -> tuple[int, int]:
 
 def _jpeg(head: bytes) -> tuple[int, int]:
     at = 2
+    turned = False
     while True:
         prefix, marker = struct.unpack_from(">BB", head, at)
         if prefix != 0xFF:
@@ -72,11 +77,30 @@ def _jpeg(head: bytes) -> tuple[int, int]:
             continue
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", head, at + 3)
-            return width, height
+            return (height, width) if turned else (width, height)
         (length,) = struct.unpack_from(">H", head, at)
         if length < 2:
             raise ValueError("a segment shorter than its length")
+        if marker == _APP1 and head.startswith(b"Exif\0\0", at + 2):
+            turned = _is_turned(head[at + 8 : at + length])
         at += length
+
+
+def _is_turned(tiff: bytes) -> bool:
+    """Whether EXIF says that a photo is to be turned by a quarter."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return False
+    try:
+        (at,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, at)
+        for entry in range(min(entries, _MAX_ENTRIES)):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, at + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return value in _QUARTERS
+    except struct.error:
+        pass  # broken, as far as it is read
+    return False
 
 
 _READERS: Final[dict[str, Callable[[bytes], tuple[int, int]]]] = {

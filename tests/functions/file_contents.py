@@ -34,10 +34,13 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 def png_bomb(side: int = 40_000) -> bytes:
     """A PNG of a few KB that takes gigabytes once decoded."""
-    squeeze = zlib.compressobj(9)
-    row = b"\0" * (side * 3 + 1)
     # A part of the pixels is enough: what stands in the header decides.
-    return png_of(side, side, squeeze.compress(row * 200) + squeeze.flush())
+    return png_of(side, side, deflated(bytes(side * 3 + 1) * 20))
+
+
+def deflated(content: bytes) -> bytes:
+    """As small as it gets."""
+    return zlib.compress(content, 9)
 
 
 def gif(width: int = 4, height: int = 3, *, frames: int = 1, comment: bytes = b"") -> bytes:
@@ -59,6 +62,12 @@ def jpeg(width: int = 4, height: int = 3, *, comment: bytes = b"", exif: bytes =
     said += segment(0xFE, comment) if comment else b""
     said += segment(0xC0, struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\0")
     return b"\xff\xd8" + said + b"\xff\xd9"
+
+
+def exif(*, orientation: int, order: str) -> bytes:
+    """What a camera writes into a photo, in the byte order `<` or `>`."""
+    entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
+    return {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, 1) + entry
 
 
 def webp(width: int = 4, height: int = 3) -> bytes:

@@ -6,7 +6,6 @@ import pytest
 
 from functions.domain.contents import (
     HEAD_BYTES,
-    MAX_PIXELS,
     TAIL_BYTES,
     Declared,
     Inspected,
@@ -14,7 +13,9 @@ from functions.domain.contents import (
 )
 from functions.domain.file_types import INLINE, UNKNOWN
 from schemas.errors import Malformed
+from schemas.previews import MAX_PIXELS
 from tests.functions import file_contents as made
+from tests.functions.hostile.contents import ACTIVE, LIES
 
 
 def looked_at(content: bytes, name: str = "file", declared: str = UNKNOWN, **said) -> Inspected:
@@ -83,6 +84,16 @@ HONEST = {
     "unknown": (bytes(range(256)), "a.bin", "application/octet-stream", UNKNOWN),
     "unknown, called something": (bytes(range(256)), "a.xyz", "application/x-xyz", UNKNOWN),
     "log with NULs": (b"a\0b\n", "a.log", "text/plain", UNKNOWN),
+    "image by another's name": (made.webp(), "a.jpg", "image/jpeg", "image/webp"),
+    "sound by another's name": (made.MP3, "a.m4a", "audio/mp4", "audio/mpeg"),
+    "presentation": (
+        made.archive({"Index.iwa": b"1"}), "a.key", "application/x-iwork-keynote-sffkey",
+        "application/zip",
+    ),
+    "drawing of a program that uses PDF": (
+        made.PDF, "a.ai", "application/postscript", "application/pdf",
+    ),
+    "image of an unknown type": (made.png(), "a.xyz", "application/x-xyz", "image/png"),
     "undeclared image": (made.png(), "a.png", "application/octet-stream", "image/png"),
     "undeclared page": (made.HTML, "a", "application/octet-stream", "text/html"),
 }  # fmt: skip
@@ -115,42 +126,6 @@ def test_the_size_of_an_image_is_read_from_its_header(content, size):
     assert (found.width, found.height) == (size or (None, None))
 
 
-ACTIVE = {
-    "html": made.HTML,
-    "html in capitals": made.HTML.upper(),
-    "html behind white space": b" \r\n\t\n" + made.HTML,
-    "html behind a comment": b"<!-- GIF89a -->" + made.HTML,
-    "html behind a comment without an end": b"<!-- " + made.HTML,
-    "html with a mark": b"\xef\xbb\xbf" + made.HTML,
-    "html in UTF-16": made.HTML.decode().encode("utf-16"),
-    "html in UTF-16 without a mark": made.HTML.decode().encode("utf-16-le"),
-    "html of one script": b"<script>alert(1)</script>",
-    "html of an image": b"<img src=x onerror=alert(1)>",
-    "html with NULs": b"<html>\0\0<script>alert(1)</script>",
-    "html behind binary": b"\1\2\3<html><script>alert(1)</script>",
-    "html longer than the head": made.HTML + b"a" * HEAD_BYTES,
-    "html cut in a character": made.HTML + "\u00e9".encode() * HEAD_BYTES,
-    "svg": made.SVG,
-    "svg with a prefix": b'<x:svg xmlns:x="http://www.w3.org/2000/svg" onload="alert(1)"/>',
-    "svg behind a declaration": b'<?xml version="1.0"?><!DOCTYPE svg>' + made.SVG,
-    "xhtml": made.XHTML,
-    "xml with a style sheet": b'<?xml version="1.0"?><?xml-stylesheet href="a.xsl"?><a/>',
-    "xml without a declaration": b"<a><b/></a>",
-    "mhtml": made.MHTML,
-    "pdf": made.PDF,
-    "pdf with a script": made.SCRIPTED_PDF,
-    "pdf behind binary": b"\0\1\2" + made.PDF,
-    "flash": made.SWF,
-    "program": made.EXE,
-    "elf": made.ELF,
-    "java archive": made.archive({"META-INF/MANIFEST.MF": b""}),
-    "document": made.docx(),
-    "shell script": b"#!/bin/sh\nrm -rf /\n",
-    "postscript": b"%!PS-Adobe-3.0\n",
-    "rtf": b"{\\rtf1 }",
-}
-
-
 @pytest.mark.parametrize("content", ACTIVE.values(), ids=ACTIVE)
 def test_what_could_run_is_never_shown(content):
     """Not inline, and served as bytes, whatever was declared; never taken for an image."""
@@ -162,49 +137,6 @@ def test_what_could_run_is_never_shown(content):
         with pytest.raises(Malformed) as error:
             looked_at(content, declared=harmless)
         assert error.value.field == "type"
-
-
-LIES = {
-    # content, name, declared, the field that is named
-    "page as an image": (made.HTML, "a.png", "image/png", "type"),
-    "page called an image": (made.HTML, "a.png", "text/html", "name"),
-    "page called an image, undeclared": (made.HTML, "a.jpg", UNKNOWN, "name"),
-    "drawing as a bitmap": (made.SVG, "a.png", "image/png", "type"),
-    "image as a page": (made.png(), "a.html", "text/html", "type"),
-    "image called a page": (made.png(), "a.html", "image/png", "name"),
-    "image called a drawing": (made.png(), "a.svg", "image/png", "name"),
-    "image of another type": (made.gif(), "a.png", "image/png", "type"),
-    "image called another type": (made.gif(), "a.png", "image/gif", "name"),
-    "text as a drawing": (b"hello", "a.svg", "image/svg+xml", "type"),
-    "program as a document": (made.EXE, "a.pdf", "application/pdf", "type"),
-    "program called a document": (made.EXE, "a.pdf", UNKNOWN, "name"),
-    "two extensions": (made.EXE, "invoice.pdf.exe", UNKNOWN, "name"),
-    "two extensions and blanks": (made.EXE, "photo.jpg" + " " * 99 + ".exe", UNKNOWN, "name"),
-    "two extensions, a page": (made.HTML, "photo.jpg.html", "text/html", "name"),
-    "two extensions, a script": (b"alert(1)", "report.docx.js", "text/javascript", "name"),
-    "unknown as an image": (bytes(range(256)), "a.png", "image/png", "type"),
-    "no type": (b"a", "a", "", "type"),
-    "a type with a line": (b"a", "a", "text/plain\r\nX-A: b", "type"),
-    "a type in a type": (b"a", "a", "text/html,image/png", "type"),
-    "pdf in an image": (made.jpeg(comment=made.PDF), "a.jpg", "image/jpeg", "content"),
-    "page in an image": (made.gif(comment=made.HTML), "a.gif", "image/gif", "content"),
-    "page in a PNG's text": (
-        made.png(extra=made.chunk(b"tEXt", b"a\0" + made.HTML)), "a.png", "image/png", "content",
-    ),
-    "GIFAR": (
-        made.gif() + made.archive({"A.class": b"\xca\xfe"}), "a.gif", "image/gif", "content",
-    ),
-    "PNG and ZIP with a comment": (
-        made.png() + made.archive({"a": b"1"}, comment=b"c" * 60_000),
-        "a.png", "image/png", "content",
-    ),
-    "PDF and ZIP": (
-        made.PDF + made.archive({"a": b"1"}), "a.pdf", "application/pdf", "content",
-    ),
-    "video and ZIP and more": (
-        made.MP4 + made.archive({"a": b"1"}) + b"\0" * 99, "a.mp4", "video/mp4", "content",
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "name", "declared", "field"), LIES.values(), ids=LIES)
@@ -240,6 +172,19 @@ def test_an_image_of_too_many_pixels_is_not_shown(bomb):
 
     assert found.width * found.height > MAX_PIXELS
     assert not found.safe_inline
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_size_of_a_photo_is_as_its_camera_was_held(order):
+    """EXIF turns it by a quarter; broken EXIF turns nothing."""
+    exif = made.exif(orientation=6, order=order)
+
+    upright = looked_at(made.jpeg(400, 300, exif=exif))
+    lying = looked_at(made.jpeg(400, 300, exif=made.exif(orientation=3, order=order)))
+    broken = looked_at(made.jpeg(400, 300, exif=exif[:15]))
+
+    assert (upright.width, upright.height) == (300, 400)
+    assert (lying.width, lying.height) == (broken.width, broken.height) == (400, 300)
 
 
 @pytest.mark.parametrize("bomb", [made.zip_bomb(), made.gzip_bomb()])
