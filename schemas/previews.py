@@ -1,7 +1,7 @@
 """Which files have previews: small copies that a function of its own makes of images.
 
-It follows from what a file is, so a message that shows a file says the same for ever; the previews
-themselves are there a moment after the upload. Source: protocol.md section 3, decisions/0065.
+It follows from what a file is, so a message that shows a file always says the same; the previews
+are there a moment after the upload. Source: protocol.md section 3, decisions/0062.
 """
 
 from __future__ import annotations
