@@ -79,7 +79,10 @@ async def test_a_slow_question_costs_the_others_nothing(
             await asyncio.sleep(0.01)
     answer = await posted
 
-    assert sorted((item.re, item.WhichOneof("body")) for item in first) == [(0, "page"), (2, "page")]
+    assert sorted((item.re, item.WhichOneof("body")) for item in first) == [
+        (0, "page"),
+        (2, "page"),
+    ]
     assert answer.status == 200
     late = (await topics.items(SESSION_DELIVERIES))[2:]
     assert [(item.re, item.refused.code) for item in late] == [(1, "unavailable")]
