@@ -26,6 +26,7 @@ PRODUCTS_ON_REAL_PARTS: Final = "products on the real parts"
 JOBS: Final = {
     "deploy": ("tests/deploy",),
     "backends": ("tests/backends",),
+    "gateway": ("tests/gateway",),
     # These start products; those of them that do on the real servers are a job of their own. The
     # users of the secure Kafka join its groups.
     PRODUCTS: (
@@ -57,7 +58,7 @@ UNMEASURED: Final = {"deploy", "Terraform and images", PRODUCTS_ON_REAL_PARTS, *
 it.
 """
 TIMED: Final = "pytest.mark.timed"
-SIDE_BY_SIDE: Final = 3
+SIDE_BY_SIDE: Final = 4
 SLOWEST: Final = 40
 _REPORT_INTERVAL_S: Final = 60.0
 _POLL_INTERVAL_S: Final = 0.2
