@@ -41,9 +41,15 @@ BELOW_MS: Final = 900
 
 Message ids run up to 1 s ahead of it, so they go on rising.
 """
+SETTLE_TIMEOUT_S: Final = 2.0
+"""What is waited for a store's clock after a suspend; then this machine's word is taken."""
 _RETRY_DELAY_S: Final = 5.0
 _CHECK_INTERVAL_S: Final = 10.0
 _SLICE_S: Final = 1.0
+_EXACT_S: Final = 10.0
+"""Twice what a question may take: a reading that is less exact began before a suspend."""
+_SUSPENDED_S: Final = 1.0
+"""CLOCK_BOOTTIME and CLOCK_MONOTONIC differ by as much more after a suspend."""
 
 
 elapsed_s: Final = partial(
@@ -88,6 +94,7 @@ class Clock:
         alone: bool,
         wall: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = elapsed_s,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.elapsed_s: Final = elapsed
         """Seconds by CLOCK_BOOTTIME, for durations and deadlines within this process."""
@@ -101,6 +108,10 @@ class Clock:
         self._look_s = self._looked_s + _CHECK_INTERVAL_S
         self._offset_s = wall() - self._looked_s
         self._off = False
+        self._monotonic = monotonic
+        self._set = asyncio.Event()
+        self._suspended_s = self._looked_s - monotonic()
+        """So long in all the machine had been suspended when this clock was set last."""
 
     def now_s(self) -> float:
         """Unix time in seconds."""
@@ -142,6 +153,9 @@ class Clock:
                 )
             self._offset_s = offset_s
         self._trusted.set()
+        if latest_s - earliest_s < _EXACT_S:
+            self._suspended_s = self.elapsed_s() - self._monotonic()
+            self._set.set()
 
     def not_below(self, unix_ms: int) -> None:
         """Sets the clock forwards to what this machine has written down before as a time.
@@ -165,14 +179,14 @@ class Clock:
         while not self._alone:
             try:
                 await self.follow(store)
-                wait_s = READ_INTERVAL_S
             except Unavailable as error:
                 log.info(
                     "the store's clock cannot be read, again in a moment",
                     extra={"error": error.message},
                 )
-                wait_s = _RETRY_DELAY_S
-            await self.sleep(jittered(wait_s, least=0.8))
+                await self.sleep(jittered(_RETRY_DELAY_S, least=0.8))
+            else:
+                await self.sleep(jittered(READ_INTERVAL_S, least=0.8), while_settled=True)
 
     def _look(self, passed_s: float) -> None:
         """Compares it with the wall clock, and follows that a little where there
@@ -208,6 +222,31 @@ class Clock:
         return self._trusted.is_set()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether this machine was not suspended since the clock was set by a store.
+
+        After a suspend it goes by what the machine says has passed, which others may not agree
+        with: a token of theirs would have expired, or not be valid yet, for as long as they differ.
+        """
+        return (
+            self._alone or self.elapsed_s() - self._monotonic() - self._suspended_s < _SUSPENDED_S
+        )
+
+    async def settled(self) -> None:
+        """Returns as soon as it is settled, at once where there was no suspend; or after
+        SETTLE_TIMEOUT_S: a store that is unavailable holds up once a suspend only.
+        """
+        if self.is_settled:
+            return
+        self._set.clear()
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                await self._set.wait()
+        except TimeoutError:
+            log.warning("no store has set the clock since this machine was suspended")
+            self._suspended_s = self.elapsed_s() - self._monotonic()
+
+    @property
     def remark(self) -> str:
         """What an operator should know of the wall clock, in a few words; empty: nothing."""
         off_s = self._wall() - self.now_s()
@@ -221,14 +260,19 @@ class Clock:
 
     # ---- waiting ---------------------------------------------------------------------------------
 
-    async def sleep(self, seconds: float, *, unless: asyncio.Event | None = None) -> bool:
+    async def sleep(
+        self, seconds: float, *, unless: asyncio.Event | None = None, while_settled: bool = False
+    ) -> bool:
         """Sleeps, counting what a suspended machine sleeps too: `asyncio.sleep` does not.
 
         Wakes up to a second after the machine does. `unless` this is set, and no longer than until
-        it is; says whether it slept to the end.
+        it is; says whether it slept to the end. `while_settled`: no suspend is slept on, however
+        short, for who sets this clock.
         """
         until_s, woken = self.elapsed_s() + seconds, unless or asyncio.Event()
-        while (left_s := until_s - self.elapsed_s()) > 0:
+        while (left_s := until_s - self.elapsed_s()) > 0 and not (
+            while_settled and not self.is_settled
+        ):
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, _SLICE_S)):
                     await woken.wait()

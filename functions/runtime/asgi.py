@@ -136,6 +136,8 @@ def probed(inner: ASGIApp, ports: Iterable[str]) -> ASGIApp:
 
                     text, kind = render()
                     answer = Response(text, headers={"content-type": kind})
+                case _:
+                    await current_context().backends.clock.settled()
         except Unavailable as error:
             answer = problem_response(error)
         await answer(scope, receive, send)

@@ -111,7 +111,11 @@ class MessageIds:
         """
         wait_s = self._renew_interval_s
         while True:
-            await self._clock.sleep(jittered(wait_s, least=0.8), unless=self._lease_lost)
+            await self._clock.sleep(
+                jittered(wait_s, least=0.8),
+                unless=self._lease_lost,
+                while_settled=wait_s == self._renew_interval_s,  # else the database is away
+            )
             wait_s = await self.renew()
             if self.is_ready:
                 self._lease_lost.clear()

@@ -89,6 +89,7 @@ async def _check(context: GatewayContext, hello: frames.Hello) -> _Checked:
     timeout_s = context.timing.start_timeout_s
     async with asyncio.timeout(timeout_s) as deadline:
         await context.started.wait()
+        await context.clock.settled()
         claims = await context.public_keys.verify(hello.token, context.clock.now_s())
         partition = user_partition(claims.user, context.partitions)
         owner_url = await context.assignment.url_of_owner(partition)

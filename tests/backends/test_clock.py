@@ -3,12 +3,13 @@ the truth.
 """
 
 import asyncio
+import time
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backends.clock import BELOW_MS, CORRECTED_S, OFF_S, Clock, elapsed_s
+from backends.clock import BELOW_MS, CORRECTED_S, OFF_S, SETTLE_TIMEOUT_S, Clock, elapsed_s
 from schemas.errors import Unavailable
 from tests.support.clock import STARTED_S, Machine
 
@@ -174,7 +175,7 @@ async def test_it_follows_a_store_until_cancelled(monkeypatch):
                 await asyncio.Event().wait()
             return answer
 
-    async def sleep(seconds):
+    async def sleep(seconds, *, while_settled=False):
         machine.passed_s += seconds
 
     monkeypatch.setattr(clock, "sleep", sleep)
@@ -185,6 +186,37 @@ async def test_it_follows_a_store_until_cancelled(monkeypatch):
 
     assert clock.now_s() - machine.true_s() == pytest.approx(7.0, abs=0.01)
     await machine.clock(alone=True).keep(Store()), "has none to follow"
+
+
+async def test_after_a_suspend_it_is_settled_when_a_store_has_set_it():
+    """Until then it goes by what the machine says has passed: tokens of others would be early or
+    late.
+    """
+    machine = Machine()
+    clock = machine.clock(alone=False)
+    clock.synchronise(machine.reading())
+    await clock.settled()
+    machine.suspend(1_200)
+    assert not clock.is_settled
+    settled = asyncio.create_task(clock.settled())
+    await asyncio.wait_for(clock.sleep(1_000, while_settled=True), 1), "its keeper is woken"
+    assert not settled.done()
+    clock.synchronise(machine.reading(wrong_s=-1_200.0))
+    await asyncio.wait_for(settled, 1)
+
+    assert clock.now_s() == pytest.approx(machine.true_s() - 1_200, abs=0.01)
+    machine.suspend(1_200)
+    assert machine.clock(alone=True).is_settled
+
+
+async def test_a_store_that_is_unavailable_holds_up_once_a_suspend():
+    machine = Machine()
+    clock = machine.clock(alone=False)
+    machine.suspend(60)
+    began_s = time.monotonic()
+    await clock.settled()
+    assert time.monotonic() - began_s > SETTLE_TIMEOUT_S - 0.1
+    assert clock.is_settled
 
 
 async def test_a_sleep_counts_what_a_suspended_machine_sleeps():

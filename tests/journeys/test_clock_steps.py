@@ -25,10 +25,6 @@ PAUSE_S = 0.03
 """Between a message and its reply: with it about 150 messages a second."""
 MAX_GAP_S = 5.0
 """Each person writes something new within so long after each step."""
-MAX_GAP_SUSPENDED_S = 30.0
-"""On the real parts: 1 to 2.4 s alone, but behind or beside other tests 12.4 s three times and once
-over 20. That is an open fault, since 5 s are asked: Kafka's session timeout of 10 s is suspected.
-"""
 STEPS_S = (-3_600, 0, -10, 0, 10, 0, 300, 0, 3_600, 0, 90_000, 0)
 SUSPENDED_S = 1_200
 
@@ -38,9 +34,7 @@ def shim(tmp_path):
     return Shim(tmp_path)
 
 
-@pytest.fixture(
-    params=["embedded", pytest.param("real", marks=[pytest.mark.real, pytest.mark.timed])]
-)
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
 def stepped(request, tmp_path, shim):
     """The product on clocks that the test sets; the stores of the real one keep the true time."""
     folder = tmp_path / "data"
@@ -132,14 +126,12 @@ def pids(server: Dev) -> list[int]:
     return [child["pid"] for child in json.loads(listed.read_text()).values()]
 
 
-async def written_again(
-    chats: list[Chat], what: str, dwell_s: float, *, most_s: float = 4 * MAX_GAP_S
-) -> float:
+async def written_again(chats: list[Chat], what: str, dwell_s: float) -> float:
     """Waits until all have written since now; the seconds that it took the slowest."""
     since = time.monotonic()
     while any(chat.again_s(since) is None for chat in chats) or time.monotonic() < since + dwell_s:
         late = [chat.doing for chat in chats if chat.again_s(since) is None]
-        assert time.monotonic() < since + max(dwell_s, most_s), (
+        assert time.monotonic() < since + max(dwell_s, 4 * MAX_GAP_S), (
             f"{what}: some write no more: {late}"
         )
         await asyncio.sleep(0.05)
@@ -178,9 +170,7 @@ async def test_people_write_on_when_the_clock_is_set(stepped, shim, request):
             what = f"clock {ahead_s:+} s" if ahead_s else "clock right again"
             slowest[what] = max(slowest.get(what, 0.0), await written_again(chats, what, dwell_s))
         await suspend(stepped, shim)
-        suspended_s = await written_again(
-            chats, "suspended", dwell_s, most_s=2 * MAX_GAP_SUSPENDED_S
-        )
+        slowest["suspended"] = await written_again(chats, "suspended", dwell_s)
         slowest["after that"] = await written_again(chats, "after that", dwell_s)
         assert not [task for task in working if task.done()], [
             task.exception() for task in working if task.done()
@@ -191,8 +181,6 @@ async def test_people_write_on_when_the_clock_is_set(stepped, shim, request):
         await asyncio.gather(*working, return_exceptions=True)
 
     assert {what: seconds for what, seconds in slowest.items() if seconds > MAX_GAP_S} == {}
-    on_real_parts = request.node.get_closest_marker("real") is not None
-    assert suspended_s <= (MAX_GAP_SUSPENDED_S if on_real_parts else MAX_GAP_S)
     ids = [number for chat in chats for *_, number in chat.sent]
     assert len(set(ids)) == len(ids)
     for chat in chats:

@@ -23,7 +23,7 @@ class Machine:
     """A machine: what has passed, how wrong its wall clock is, and the true time."""
 
     def __init__(self, wrong_s=0.0):
-        self.passed_s, self.wrong_s = 1_000.0, wrong_s
+        self.passed_s, self.wrong_s, self.suspended_s = 1_000.0, wrong_s, 100.0
 
     def true_s(self):
         return STARTED_S + self.passed_s
@@ -34,8 +34,17 @@ class Machine:
     def elapsed(self):
         return self.passed_s
 
+    def monotonic(self):
+        return self.passed_s - self.suspended_s
+
+    def suspend(self, seconds):
+        self.passed_s += seconds
+        self.suspended_s += seconds
+
     def clock(self, *, alone):
-        return clock.Clock(alone=alone, wall=self.wall, elapsed=self.elapsed)
+        return clock.Clock(
+            alone=alone, wall=self.wall, elapsed=self.elapsed, monotonic=self.monotonic
+        )
 
     def reading(self, *, late_s=0.0, took_s=0.0, wrong_s=0.0):
         """Of a database with the true time, `wrong_s` aside, which answered after `late_s` of the

@@ -100,7 +100,7 @@ class KafkaTopics:
         }
         asked = [ConfigResource("TOPIC", name) for name in names.values()]
         configs = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
-        found = []
+        found: list[str] = []
         for topic in TOPICS.values():
             # None of a topic that was deleted after the first answer.
             if own := configs.get(names.get(topic.name)):

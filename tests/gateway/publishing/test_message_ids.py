@@ -44,6 +44,7 @@ class TrueMachine:
 
     def __init__(self, machine):
         self.wall, self.elapsed = machine.true_s, machine.elapsed
+        self.monotonic = machine.monotonic
 
 
 def now_ms(machine):
