@@ -23,12 +23,12 @@ class Revision:
     """One version of a section: the values that are set, who set them, and when (Unix
     milliseconds). Fields that are not in it have their defaults.
 
-    `version` counts the changes of the section from 1.
+    `version` counts the changes of the section from 1. No `values`: what is stored cannot be read.
     """
 
     section: str
     version: int
-    values: Mapping[str, Value]
+    values: Mapping[str, Value] | None
     author: UserId
     changed_ms: int
 

@@ -55,6 +55,8 @@ def read_section(section: Section, revision: Revision | None) -> Section:
     """
     if revision is None:
         return section
+    if revision.values is None:
+        raise Malformed("what is stored is no JSON object", field=revision.section)
     known = {name: value for name, value in revision.values.items() if name in section.fields()}
     return section.with_values(section.checked(known, place=revision.section))
 

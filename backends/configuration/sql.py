@@ -83,7 +83,7 @@ class SqlConfiguration:
         row = {
             "section": revision.section,
             "version": revision.version,
-            "content": json.dumps(dict(revision.values), separators=(",", ":")),
+            "content": json.dumps(dict(revision.values or {}), separators=(",", ":")),
             "author": revision.author,
             "changed_ms": revision.changed_ms,
         }
@@ -118,9 +118,13 @@ class SqlConfiguration:
 
 
 def _revision(row: sa.Row[Any]) -> Revision:
-    return Revision(
-        row.section, row.version, json.loads(row.content), UserId(row.author), row.changed_ms
-    )
+    try:
+        values = json.loads(row.content)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        values = None
+    return Revision(row.section, row.version, values, UserId(row.author), row.changed_ms)
 
 
 class SqlAdministrators:

@@ -35,7 +35,7 @@ async def change_section(
     that is wrong, and then nothing is changed.
     """
     values = section_named(name).checked(change.values)
-    known = parse_id(change.version, name="version")
+    known = min(parse_id(change.version, name="version"), LATEST - 1)  # no stored one is so high
     revision = Revision(name, known + 1, values, caller.user, now_ms)
     if not await context.backends.stored_configuration.put(revision):
         raise Refused("stale", "the section has changed since: read it again", field="version")
@@ -57,7 +57,7 @@ def _shown(name: str, revision: Revision | None, configuration: Configuration) -
         section = read_section(defaults, revision)
     except Malformed:  # of another version: what this process goes by is told
         section = configuration.values.section(name)
-    is_set = frozenset[str]() if revision is None else revision.values.keys()
+    is_set = set[str]() if revision is None else {*(revision.values or ())}
     return calls.Section(
         section=name,
         meaning=" ".join((SECTIONS[name].__doc__ or "").split()),
@@ -146,7 +146,7 @@ async def list_revisions(
             version=str(revision.version),
             author=str(revision.author),
             changed=time_text(revision.changed_ms),
-            values=dict(revision.values),
+            values=dict(revision.values or {}),
         )
         for revision in found[: query.limit]
     ]

@@ -9,11 +9,12 @@ import logging
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from msgspec import structs
 
 from backends.configuration import MAX_ADMINISTRATORS, Administrator, Revision
 from backends.configuration.current import TIMING, Configuration, Timing
-from backends.configuration.sql import SqlAdministrators, SqlConfiguration
+from backends.configuration.sql import CONFIGURATION, SqlAdministrators, SqlConfiguration
 from backends.settings import Settings
 from backends.telemetry import tracing
 from backends.telemetry.metrics import value_of
@@ -74,6 +75,24 @@ async def test_the_history_has_every_revision(stored):
     assert newest == all_of_it[:1:-1]
     assert await stored.history("limits", below=3, limit=9) == all_of_it[1::-1]
     assert await stored.history("messages", below=1 << 62, limit=9) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", "{", '"x"', "1", "[" * 100_000], ids=lambda content: content[:4]
+)
+async def test_a_row_that_no_program_has_written_is_told_as_one(stored, database, content):
+    """And can be replaced by one that is right."""
+    await stored.put(FIRST)
+    update = sa.update(CONFIGURATION).values(content=content)
+    await database.write(lambda connection: connection.execute(update))
+
+    assert await stored.newest() == {"limits": replace(FIRST, values=None)}
+    copy = Configuration(lambda: stored, Values(), clock=lambda: 0.0)
+    await copy.look()
+    assert copy.values == Values()
+    assert await stored.put(replace(FIRST, version=2))
+    await copy.look()
+    assert copy.values.limits.user_units == 500
 
 
 async def test_administrators_are_granted_and_revoked(administrators):

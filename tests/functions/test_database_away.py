@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from backends.configuration.current import TIMING
 from backends.settings import Settings
 from backends.wiring import Backends
 from functions.domain.policy import FRESH_TTL_S, QUERY_TIMEOUT_S
@@ -17,6 +18,7 @@ from functions.runtime.context import current_context, use_backends
 from schemas.ids import direct_chat
 from schemas.topics import MESSAGES, RETRIES
 from tests.functions.callers import PASSWORD, Caller, problem
+from tests.support.configured import configure
 from tests.support.until import until_answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
@@ -107,3 +109,32 @@ async def test_without_the_database_known_chats_go_on_and_other_calls_are_told_w
     }
     assert max(first_s, alone_s, mixed_s) < QUERY_TIMEOUT_S + 0.5
     assert max(wants_in_s, again_s) < backends.settings.store_timeout_s + 0.5
+
+
+@pytest.mark.parametrize("how", ["stop", "pause"])
+async def test_without_the_database_the_configuration_stays_as_it_was(fragile, backends, how):
+    """It cannot be changed, and looking for changes takes no time from others; it is followed
+    again when the database is back.
+    """
+    ann = await (await Caller(backends).register()).log_in()
+    await backends.administrators.grant(int(ann.user), now_ms=1)
+    ann.login = (await ann.renew()).json()
+    await configure(backends, "messages", text_bytes=77)
+    body = {"version": "1", "values": {"text_bytes": 88}}
+    getattr(fragile, how)("postgres")
+    _, looked_s = await timed(backends.configuration.look())
+    refused = await ann.call("PUT", "/v1/config/messages", body)
+    values = backends.configuration.values
+    if how == "pause":
+        fragile.resume("postgres")
+    fragile.start("postgres")
+    await until_answered(backends.accounts.ping)
+    stored = (await backends.stored_configuration.newest())["messages"]
+    body["version"] = str(stored.version)  # whether it was written is unknown
+    changed = await ann.call("PUT", "/v1/config/messages", body)
+
+    assert looked_s < TIMING.timeout_s + 0.5
+    assert problem(refused)[:2] == (503, "unavailable")
+    assert values.messages.text_bytes == 77
+    assert changed.status_code == 200
+    assert backends.configuration.values.messages.text_bytes == 88

@@ -274,6 +274,7 @@ def _welcome(settings: Settings, http: str, ws: str, *, demo: bool, real: bool) 
             ],
             f"  {command} chat {second} --user {first}",
             f"  {command} chat {first} --user {second}",
+            f"  {command} config list --user {demo_users.ADMINISTRATOR}",
             f"  curl -s {http}/v1/sessions -H 'content-type: application/json' -d '{body}'",
         ]
     return "\n".join(lines)
