@@ -82,7 +82,7 @@ class Configuration:
         """Those that `values` follows, or that were refused. None: nothing was read yet."""
         self._followers: list[Callable[[Values], object]] = []
         self._reading = asyncio.Lock()
-        self._is_away = False
+        self._is_unavailable = False
         self._read_s = clock()
         self._asked_s = float("-inf")
 
@@ -124,14 +124,14 @@ class Configuration:
             async with asyncio.timeout(self._timing.timeout_s):
                 await self.refresh()
         except (Unavailable, TimeoutError) as error:
-            if not self._is_away:
+            if not self._is_unavailable:
                 log.warning(
                     "the configuration cannot be read, the old values stay",
                     extra={"error": str(error) or "timeout"},
                 )
-            self._is_away = True
+            self._is_unavailable = True
         else:
-            self._is_away = False
+            self._is_unavailable = False
         gauge("knchat_configuration_age_seconds", self._clock() - self._read_s)
 
     async def refresh(self) -> None:
@@ -170,5 +170,5 @@ class Configuration:
                 "configuration changed",
                 extra={"sections": " ".join(changed), "versions": self._versions},
             )
-            for follower in self._followers:
+            for follower in tuple(self._followers):
                 follower(values)

@@ -257,7 +257,7 @@ async def test_what_a_newer_version_knows_is_left_out(copy, kept):
     assert copy.values == expected
 
 
-async def test_old_values_stay_while_the_database_is_away(copy, kept, seconds, caplog):
+async def test_old_values_stay_while_the_database_is_unavailable(copy, kept, seconds, caplog):
     """The age tells, and one line; afterwards it is read again."""
     kept.put("messages", {"text_bytes": 8})
     await copy.look()

@@ -285,8 +285,8 @@ async def test_limits_are_those_of_the_configuration(database, walks):
     await groups.add(walks, [random_id()], by(OWNER))
 
     assert await refusal(groups.add(walks, [random_id()], by(OWNER))) == "too_many"
-    three = [random_id() for _ in range(5)]
-    assert await refusal(groups.create(new_group(), three, by(OWNER), key="six")) == "too_many"
+    five = [random_id() for _ in range(5)]
+    assert await refusal(groups.create(new_group(), five, by(OWNER), key="six")) == "too_many"
     configuration.values = Values(groups=Groups(members=6, groups_per_user=1))
     assert await refusal(groups.create(new_group(), [], by(OWNER), key="two")) == "too_many"
     await groups.add(walks, [random_id()], by(OWNER))

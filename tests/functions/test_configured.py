@@ -104,12 +104,12 @@ async def test_a_start_without_the_database_goes_by_the_settings(backends, event
     """A mark is decided when the database is back; messages wait for no configuration."""
     asked = []
 
-    class Away:
+    class Unreachable:
         async def versions(self):
             asked.append(1)
             raise Unavailable("the database does not answer")
 
-    backends.stored_configuration = Away()
+    backends.stored_configuration = Unreachable()
     for _ in range(3):
         await event_targets.post("send", [event_targets.text()])
     assert asked == []

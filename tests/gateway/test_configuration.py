@@ -104,11 +104,11 @@ async def test_a_gateway_begins_with_what_is_stored(start, backends, person):
     first = await start()
     assert (await person(ANN, at=first)).welcome["limits"]["text_bytes"] == 7
 
-    class Away:
+    class Unreachable:
         async def versions(self):
             raise Unavailable("the database does not answer")
 
-    stored, backends.stored_configuration = backends.stored_configuration, Away()
+    stored, backends.stored_configuration = backends.stored_configuration, Unreachable()
     second = await start(text_bytes=11)
     assert (await person(BEN, at=second)).welcome["limits"]["text_bytes"] == 11
     backends.stored_configuration = stored

@@ -1,4 +1,4 @@
-"""Configuration as a test wants it: by the road that an administrator's change takes."""
+"""Configuration as a test wants it: by the way that an administrator's change takes."""
 
 from __future__ import annotations
 
