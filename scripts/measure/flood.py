@@ -28,7 +28,15 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from functions.endpoints import accounts, chats, devices, groups, preferences, relations
+from functions.endpoints import (
+    accounts,
+    chats,
+    configuration,
+    devices,
+    groups,
+    preferences,
+    relations,
+)
 from functions.runtime import openapi
 from functions.runtime.http_endpoint import Endpoint
 from measure.flooder import Http
@@ -88,6 +96,7 @@ def tasks(flooder: User) -> dict[str, dict[str, Any]]:
         devices.refresh_tokens: {"refresh_token": flooder.refresh},
         accounts.change_me: {"version": "1", "display_name": "Flood"},
         accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD},
+        configuration.put_section: {"version": "0", "values": {}},
         relations.put_contact: {"action": "invite", "version": "0"},
         relations.put_privacy: {
             "who_may_write": "everyone",
@@ -110,8 +119,11 @@ def tasks(flooder: User) -> dict[str, dict[str, Any]]:
     }
     found: dict[str, dict[str, Any]] = {}
     for call in openapi.described_endpoints():
-        path = call.path.replace("{user}", flooder.user).replace("{device}", "gone").replace(
-            "{chat}", chat
+        path = (
+            call.path.replace("{user}", flooder.user)
+            .replace("{device}", "gone")
+            .replace("{section}", "limits")
+            .replace("{chat}", chat)
         ) + queries.get(call, "")
         body = bodies[call] if call.body else None
         found[call.name] = {
