@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect
@@ -29,9 +30,10 @@ async def what_is_open(at: Server) -> None:
 @case(once=True)
 async def without_a_token(at: Server) -> None:
     """unauthorized for every call that is not open; so is a token that is none."""
-    places = {"user": at.ann.user, "device": "phone", "chat": at.chat(at.ann, at.ben)}
+    known = {"user": at.ann.user, "device": "phone", "chat": at.chat(at.ann, at.ben)}
     for name, call in CALLS.items():
         if not call.is_open:
+            places = {place: known.get(place, "1") for place in re.findall(r"{(\w+)}", name)}
             for token in (None, "nonsense"):
                 refusal = await at.http.refused(
                     name, "unauthorized", token=token, body=None, **places
