@@ -16,6 +16,9 @@ from backends.sql.postgresql import Server, engine_of
 EMPTY = [
     f"DELETE FROM {table}"  # noqa: S608 - our own names
     for table in (
+        "configuration",
+        "configuration_history",
+        "administrators",
         "accounts",
         "devices",
         "owners",
