@@ -14,8 +14,11 @@ CALLS = ("read", "write", "search")
 
 
 @pytest.fixture
-def calls(people, backends, monkeypatch):
-    """Counts the calls of the database, and those of them that `send` makes about users."""
+async def calls(people, backends, monkeypatch):
+    """Counts the calls of the database, and those of them that `send` makes about users; what the
+    first mark of a process asks, the configuration, was asked before.
+    """
+    await backends.configuration.known()
     counted = Counter()
 
     def count(place, name):
