@@ -25,24 +25,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import msgspec
 import uvloop
 
-from functions.endpoints import (
-    accounts,
-    chats,
-    configuration,
-    devices,
-    groups,
-    preferences,
-    relations,
-)
-from functions.runtime import openapi
-from functions.runtime.http_endpoint import Endpoint
+from measure.flood_tasks import tasks
 from measure.flooder import Http
 from measure.other_user import OTHER_ADDRESS, PASSWORD, OtherUser, User, Waits, p99
 from measure.product import Product
-from schemas.kinds import CLIENT_FRAMES
 
 EXAMPLES = """examples:
   scripts/bench flood                      each call and frame for 20 s: about half an hour
@@ -57,11 +45,6 @@ PEOPLE: Final = 20_000
 """Who can be searched for; half of them by the same three letters."""
 FILL: Final = 300
 """Messages in the flooder's chat, where pages and digests are asked for."""
-MAX_CONCURRENT: Final = 32
-USED: Final = ("chat", "text", "read", "limit")
-"""Fields that frames are flooded with though they may be left out."""
-RATE: Final = 600
-"""Frames a second: more than a session may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,88 +64,6 @@ def medians(rounds: list[Round], what: str) -> tuple[float, float]:
         median(p99(getattr(each.calm, what)) for each in rounds),
         median(p99(getattr(each.flooded, what)) for each in rounds),
     )
-
-
-def tasks(flooder: User) -> dict[str, dict[str, Any]]:
-    """What is flooded with, by name: every call that is declared, and every frame but the first."""
-    chat = f"d-{flooder.user}-{flooder.user}"
-    bodies: dict[Endpoint, Any] = {
-        accounts.create_user: {"user_name": f"{flooder.name}x", "password": PASSWORD},
-        devices.create_session: {
-            "user_name": flooder.name,
-            "password": PASSWORD,
-            "device": "flood",
-        },
-        devices.refresh_tokens: {"refresh_token": flooder.refresh},
-        accounts.change_me: {"version": "1", "display_name": "Flood"},
-        accounts.set_password: {"password": PASSWORD, "new_password": PASSWORD},
-        configuration.put_section: {"version": "0", "values": {}},
-        relations.put_contact: {"action": "invite", "version": "0"},
-        relations.put_privacy: {
-            "who_may_write": "everyone",
-            "receipts": True,
-            "last_seen": "contacts",
-            "version": "0",
-        },
-        groups.create_group: {"key": "flood", "name": "Flood"},
-        groups.change_group: {"version": "1"},
-        groups.add_members: {"members": []},
-        groups.put_member: {"role": "member"},
-        preferences.set_mine: {"version": "0"},
-    }
-    queries = {
-        accounts.list_users: "?search=per&limit=256",
-        devices.get_gateway: f"?user={flooder.user}",
-        chats.list_chats: "?limit=256",
-        chats.get_messages: "?limit=256",
-        chats.get_digest: "?from=1&to=9223372036854775807",
-    }
-    found: dict[str, dict[str, Any]] = {}
-    for call in openapi.described_endpoints():
-        path = (
-            call.path.replace("{user}", flooder.user)
-            .replace("{device}", "gone")
-            .replace("{section}", "limits")
-            .replace("{chat}", chat)
-        ) + queries.get(call, "")
-        body = bodies[call] if call.body else None
-        found[call.name] = {
-            "method": call.method,
-            "path": path,
-            "body": body,
-            "at_once": MAX_CONCURRENT,
-        }
-    said = {
-        "chat": chat,
-        "key": "flood",
-        "text": "flood",
-        "read": "1",
-        "from": "1",
-        "to": "9223372036854775807",
-        "limit": 256,
-        "token": flooder.token,
-        "users": [flooder.user],
-        "message": "1",
-        "emoji": "👍",
-        "for": "all",
-        "state": "busy",
-    }
-    for tag, kind in CLIENT_FRAMES.items():
-        if tag != "hello":
-            fields = {
-                field.encode_name: said[field.encode_name]
-                for field in msgspec.structs.fields(kind)
-                if field.required or field.encode_name in USED
-            }
-            found[tag] = {
-                "frame": {"type": tag, **fields},
-                "url": flooder.gateway,
-                "rate": RATE,
-                "device": "phone",
-            }
-    for task in found.values():
-        task |= {"token": flooder.token, "chat": chat, "fill": 0}
-    return found
 
 
 class Flood:

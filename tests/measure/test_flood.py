@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
 import pytest
 
 from functions.runtime import openapi
-from measure import flood
+from measure import flood, flood_tasks
 from measure.other_user import User, Waits
+from schemas.codec import CODECS, JSON
 from schemas.kinds import CLIENT_FRAMES
 
 LOOSE = Namespace(most=10, noise=1_000, seconds=3)
@@ -24,6 +28,51 @@ def test_every_call_and_frame_can_be_flooded_with():
 
     assert {call.name for call in openapi.described_endpoints()} <= names
     assert CLIENT_FRAMES.keys() - {"hello"} <= names
+
+
+FLOODER = User("flooder", "1234", "a-token", "refresh.1.token", "ws://127.0.0.1:1/v1/socket")
+
+
+@pytest.mark.parametrize(
+    "call", openapi.described_endpoints(), ids=[each.name for each in openapi.described_endpoints()]
+)
+def test_a_flood_asks_for_what_the_call_takes(call):
+    """What is refused as malformed would flood with nothing: bodies, queries and paths are read."""
+    task = flood.tasks(FLOODER)[call.name]
+
+    assert "{" not in task["path"]
+    if call.body is not None:
+        call.body.read(json.dumps(task["body"]).encode())
+    if call.query is not None:
+        call.query.read(dict(parse_qsl(urlsplit(task["path"]).query)))
+
+
+@pytest.mark.parametrize("tag", sorted(CLIENT_FRAMES.keys() - {"hello"}))
+def test_a_flood_says_frames_that_are_understood(tag):
+    """And those with a limit ask for the most."""
+    frame = flood.tasks(FLOODER)[tag]["frame"]
+
+    said = CODECS[JSON].incoming(json.dumps({**frame, "id": 1}).encode())
+    assert type(said) is CLIENT_FRAMES[tag]
+    assert getattr(said, "limit", 256) == 256
+
+
+def test_what_is_new_is_flooded_with_by_itself():
+    """Fields that no one has given a value for."""
+
+    class Toy(msgspec.Struct):
+        size: Annotated[int, msgspec.Meta(le=100)]
+        purpose: Literal["one", "two"]
+        words: Annotated[str, msgspec.Meta(min_length=7)]
+        deep: dict[str, int]
+        flag: bool
+        optional: str = ""
+
+    _, components = msgspec.json.schema_components([Toy])
+    made = flood_tasks.example_of(components["Toy"], components, {"flag": False})
+
+    assert made == {"size": 100, "purpose": "one", "words": "floodxx", "deep": {}, "flag": False}
+    assert msgspec.convert(made, Toy)
 
 
 def test_what_a_flood_should_not_do_is_found():
