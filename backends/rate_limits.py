@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from backends.concurrency import BoundedDict
 
@@ -27,6 +27,19 @@ class Allowance:
     def fills_s(self) -> float:
         """How long an empty bucket takes to be full."""
         return self.units / self.per_s
+
+
+class Drawn(NamedTuple):
+    """What became of a draw from some buckets. `wait_s`: 0.0, it was taken; or nothing was, and
+    there will be enough in so many seconds.
+
+    `allowance` and `left`, in units as of now, are of the bucket that refused, else of the one with
+    the least left; None: there was no bucket.
+    """
+
+    wait_s: float
+    allowance: Allowance | None = None
+    left: float = 0.0
 
 
 class Bucket:
@@ -68,6 +81,10 @@ class Bucket:
         self.full_s = full_s
         return 0.0
 
+    def left(self, now_s: float) -> float:
+        """How many units are in it."""
+        return (now_s + self._fills_s - self._after(0.0, now_s)) * self._per_s
+
     def _after(self, cost: float, now_s: float) -> float:
         """When it would be full again if so much were taken.
 
@@ -91,14 +108,19 @@ class Buckets:
     def __init__(self, most: int) -> None:
         self._buckets = BoundedDict[str, Bucket](most)
 
-    def draw(self, named: Sequence[tuple[str, Allowance]], cost: float, now_s: float) -> float:
-        """Draws from all of these or from none; else the longest wait, in seconds."""
-        buckets = [self._named(name, allowance) for name, allowance in named]
-        wait_s = max((bucket.wait_s(cost, now_s) for bucket in buckets), default=0.0)
-        if not wait_s:
-            for bucket in buckets:
-                bucket.draw(cost, now_s)
-        return wait_s
+    def draw(self, named: Sequence[tuple[str, Allowance]], cost: float, now_s: float) -> Drawn:
+        """Draws from all of these or from none; else the wait is the longest."""
+        buckets = [(self._named(name, allowance), allowance) for name, allowance in named]
+        if not buckets:
+            return Drawn(0.0)
+        waits = [bucket.wait_s(cost, now_s) for bucket, _ in buckets]
+        if wait_s := max(waits):
+            bucket, allowance = buckets[waits.index(wait_s)]
+            return Drawn(wait_s, allowance, bucket.left(now_s))
+        for bucket, _ in buckets:
+            bucket.draw(cost, now_s)
+        left, place = min((bucket.left(now_s), n) for n, (bucket, _) in enumerate(buckets))
+        return Drawn(0.0, buckets[place][1], left)
 
     def wait_s(self, named: Sequence[tuple[str, Allowance]], cost: float, now_s: float) -> float:
         """After how many seconds so much could be drawn from all of these; 0.0: now.

@@ -49,6 +49,8 @@ def announced(values: Values) -> frames.Limits:
         text_bytes=values.messages.text_bytes,
         send_per_minute=round(values.limits.user_units_per_s * 60 / COSTS[Send].units),
         frames_per_second=values.limits.frames_per_second,
+        units=values.limits.user_units,
+        units_per_s=values.limits.user_units_per_s,
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from backends.rate_limits import Allowance
+from backends.rate_limits import Allowance, Drawn
 from schemas.ids import MessageId, UserId
 
 KEY_TTL_S: Final = 24 * 3600
@@ -70,9 +70,8 @@ class Cache(Protocol):
         """
         ...
 
-    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
-        """Draws so many units from all of these buckets, or from none: 0.0, or in how many seconds
-        there will be enough in each.
+    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> Drawn:
+        """Draws so many units from all of these buckets, or from none, and says what is left.
 
         One round trip, one step to all others. A bucket that was not drawn from is full; one that
         is forgotten is full again.

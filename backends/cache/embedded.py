@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from backends.cache import KEY_TTL_S, Claim, Held
 from backends.concurrency import BoundedDict
-from backends.rate_limits import Allowance, Buckets
+from backends.rate_limits import Allowance, Buckets, Drawn
 from schemas.errors import Malformed, Unavailable
 from schemas.ids import UserId
 
@@ -136,7 +136,7 @@ class EmbeddedCache:
     def _now_ms(self) -> int:
         return int(self._log.clock() * 1000)
 
-    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
+    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> Drawn:
         """See `Cache`. Of this process only."""
         return self._buckets.draw(buckets, cost, self._log.clock())
 

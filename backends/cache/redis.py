@@ -23,7 +23,7 @@ from redis.exceptions import (
 
 from backends.cache import KEY_TTL_S, Claim, Held
 from backends.cache.redis_connection import MAX_WAITING, SILENCE_TIMEOUT_S, RedisConnection
-from backends.rate_limits import Allowance
+from backends.rate_limits import Allowance, Drawn
 from schemas.errors import ChatError, Malformed, Unavailable
 from schemas.ids import MessageId, UserId
 
@@ -75,22 +75,30 @@ return 1
 # value is when the bucket is full again.
 _DRAW: Final = _Script("""
 local time = redis.call('TIME')
-local now, cost, longest, full = time[1] + time[2] / 1000000, tonumber(ARGV[1]), 0, {}
+local now, cost, longest, full = time[1] + time[2] / 1000000, tonumber(ARGV[1]), 0.000001, {}
+local place, left, least = 0, 0, 1
+local lefts = {}
 for i, name in ipairs(KEYS) do
   local units, per_s = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
   local fills = units / per_s
   local from = math.min(math.max(tonumber(redis.call('GET', name) or 0), now), now + fills)
   full[i] = from + math.min(cost, units) / per_s
-  longest = math.max(longest, full[i] - now - fills)
+  lefts[i] = (now + fills - full[i]) * per_s
+  if lefts[i] < lefts[least] then
+    least = i
+  end
+  if full[i] - now - fills > longest then
+    longest, place, left = full[i] - now - fills, i, (now + fills - from) * per_s
+  end
 end
-if longest > 0.000001 then
-  return string.format('%.6f', longest)
+if place > 0 then
+  return string.format('%.6f %d %.6f', longest, place, left)
 end
 for i, name in ipairs(KEYS) do
   local ttl_ms = math.ceil((full[i] - now) * 1000) + 1
   redis.call('SET', name, string.format('%.6f', full[i]), 'PX', ttl_ms)
 end
-return '0'
+return string.format('0 %d %.6f', least, lefts[least])
 """)
 # INCR and EXPIRE apart would leave a counter without expiry when the connection ends between them.
 _HIT: Final = _Script("""
@@ -161,17 +169,19 @@ class RedisCache:
         """See `Cache`."""
         await self._run(_RELEASE, [self._key(user, key)], KEY_TTL_S)
 
-    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> float:
+    async def draw(self, buckets: Sequence[tuple[str, Allowance]], cost: float) -> Drawn:
         """See `Cache`."""
         if not buckets:
-            return 0.0
+            return Drawn(0.0)
         limits = [
             repr(float(number)).encode()
             for _, allowance in buckets
             for number in (allowance.units, allowance.per_s)
         ]
         names = [f"{self._prefix}b:{name}" for name, _ in buckets]
-        return float(await self._run(_DRAW, names, repr(float(cost)).encode(), *limits))
+        answer: bytes = await self._run(_DRAW, names, repr(float(cost)).encode(), *limits)
+        wait_s, place, left = answer.split()
+        return Drawn(float(wait_s), buckets[int(place) - 1][1], float(left))
 
     async def hit(self, name: str, *, window_s: int) -> int:
         """See `Cache`. A window begins with its first event."""

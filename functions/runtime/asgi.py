@@ -74,6 +74,8 @@ def http_app(allowed_origins: Iterable[str], *targets: str) -> ASGIApp:
 
     Origins: see settings.allowed_origins.
     """
+    from functions.runtime.budgets import RATE_LIMIT_HEADERS  # noqa: PLC0415 - not for events
+
     places = [
         (path, _framework_app(trigger.target))
         for trigger in TRIGGERS
@@ -103,7 +105,7 @@ def http_app(allowed_origins: Iterable[str], *targets: str) -> ASGIApp:
         allow_origins=list(allowed_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["authorization", "content-type"],
-        expose_headers=["retry-after"],
+        expose_headers=["retry-after", *RATE_LIMIT_HEADERS],
     )
 
 

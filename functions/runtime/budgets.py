@@ -1,7 +1,8 @@
 """What callers of the HTTP functions may spend: a user, an address where a call is open, and the
 log-in that a refresh token renews.
 
-`router` draws once for every call, by the cost that the call declares. The buckets lie in the
+`router` draws once for every call, by the cost that the call declares, and tells the caller in
+headers what is left. The buckets lie in the
 cache, where all functions share them, and in this process while the cache is unavailable: then each
 process counts for itself. Source: design.md D19.
 """
@@ -9,12 +10,13 @@ process counts for itself. Source: design.md D19.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from backends.fair import Turns
-from backends.rate_limits import Allowance, Buckets
+from backends.rate_limits import Allowance, Buckets, Drawn
 from backends.telemetry.metrics import count
 from schemas.costs import HASH
 from schemas.errors import Refused, Unavailable
@@ -59,6 +61,31 @@ _REASONS: Final = {
 }
 
 
+RATE_LIMIT_HEADERS: Final = {
+    "ratelimit-limit": "Units that the budget holds at most.",
+    "ratelimit-remaining": "Units that are left of it.",
+    "ratelimit-reset": "Seconds until it is full again.",
+    "ratelimit-policy": "The budget: units, and in how many seconds an empty one is full.",
+}
+"""What every answer to a call that was drawn for says of the budget with the least left, or the one
+that refused. Names and meaning: draft-ietf-httpapi-ratelimit-headers-06.
+"""
+
+
+def headers_of(drawn: Drawn) -> dict[str, str]:
+    """RATE_LIMIT_HEADERS of a draw, never more than is true: whole units down, seconds up."""
+    if (allowance := drawn.allowance) is None:
+        return {}
+    units, left = math.floor(allowance.units), max(0.0, drawn.left)
+    values = (
+        units,
+        math.floor(left),
+        math.ceil((allowance.units - left) / allowance.per_s),
+        f"{units};w={math.ceil(allowance.fills_s)}",
+    )
+    return {name: str(value) for name, value in zip(RATE_LIMIT_HEADERS, values, strict=True)}
+
+
 class Budgets:
     """The buckets of one process's callers. `Context` makes it."""
 
@@ -86,16 +113,19 @@ class Budgets:
         }
 
     @asynccontextmanager
-    async def spend(self, cost: float, **whose: str) -> AsyncIterator[None]:
+    async def spend(
+        self, cost: float, told: dict[str, str] | None = None, **whose: str
+    ) -> AsyncIterator[None]:
         """Draws, and then lets the call happen: of each caller few at once, in turn with the
-        others' (`backends.fair`).
+        others' (`backends.fair`). The headers that say what is left are added to `told`, when it is
+        refused too.
 
         Raises as `draw` does; Unavailable when too many wait. A refusal takes REFUSAL_DELAY_S
         of its caller's turn: so asking on costs little.
         """
         async with self._turns.turn():
             try:
-                await self.draw(cost, **whose)
+                await self.draw(cost, told, **whose)
             except Refused:
                 await asyncio.sleep(REFUSAL_DELAY_S)
                 raise
@@ -105,12 +135,13 @@ class Budgets:
         """Call it before a token is refused: after UNAUTHORIZED of them each takes REFUSAL_DELAY_S
         of the address's turn.
         """
-        if self._unauthorized.draw([(address, UNAUTHORIZED)], 1, asyncio.get_running_loop().time()):
+        now_s = asyncio.get_running_loop().time()
+        if self._unauthorized.draw([(address, UNAUTHORIZED)], 1, now_s).wait_s:
             count("knchat_rate_limited_total", whose="address")
             async with self._turns.turn():
                 await asyncio.sleep(REFUSAL_DELAY_S)
 
-    async def draw(self, cost: float, **whose: str) -> None:
+    async def draw(self, cost: float, told: dict[str, str] | None = None, **whose: str) -> None:
         """Draws from the buckets of these: `device`, `user`, `address`, `log_in`, each with its
         name.
 
@@ -119,12 +150,15 @@ class Budgets:
         if not whose or not cost:
             return
         buckets = [(f"{kind}:{name}", self._allowed[kind]) for kind, name in whose.items()]
-        if wait_s := await self._wait_s(buckets, cost):
+        drawn = await self._drawn(buckets, cost)
+        if told is not None:
+            told |= headers_of(drawn)
+        if drawn.wait_s:
             kind = next(iter(whose))
             count("knchat_rate_limited_total", whose=kind)
-            raise Refused("rate_limited", _REASONS[kind], retry_after_s=wait_s)
+            raise Refused("rate_limited", _REASONS[kind], retry_after_s=drawn.wait_s)
 
-    async def _wait_s(self, buckets: list[tuple[str, Allowance]], cost: float) -> float:
+    async def _drawn(self, buckets: list[tuple[str, Allowance]], cost: float) -> Drawn:
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._cooldown_until_s:
             try:

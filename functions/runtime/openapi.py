@@ -16,12 +16,24 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from functions.runtime.budgets import RATE_LIMIT_HEADERS
 from functions.runtime.http_endpoint import Endpoint, prose
 from functions.triggers import TRIGGERS, OnHttp
-from schemas import endpoints, frames
+from schemas import costs, endpoints, frames
 from schemas.errors import STATUS_OF_CODE
 
 _REF: Final = "#/components/schemas/"
+_HEADERS: Final = {
+    **RATE_LIMIT_HEADERS,
+    "retry-after": "Whole seconds after which the call will be taken.",
+    "www-authenticate": "How to authenticate: Bearer.",
+}
+_BESIDE: Final = {
+    401: ("www-authenticate",),
+    429: ("retry-after",),
+    503: ("retry-after",),
+}
+"""Headers of errors, by their status."""
 _MEANING: Final = {
     400: "The request is not right as it is; `details.field` names the place.",
     401: "No token, or one that does not count (any longer).",
@@ -63,6 +75,10 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": _schemas(),
+            "headers": {
+                name: {"description": meaning, "schema": {"type": "string"}}
+                for name, meaning in _HEADERS.items()
+            },
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -81,6 +97,8 @@ def _operation(call: Endpoint) -> dict[str, Any]:
         "summary": call.summary,
         "tags": [words[0] if call.path.startswith("/v1/") else "keys"],
         "security": [] if call.is_open else [{"token": []}],
+        # Units of a budget: `units`, and `per_item` for each item of `limit`.
+        "x-cost": {"units": call.cost.units, "per_item": call.cost.per_item},
         "responses": {
             **{
                 str(status): _response(call)
@@ -102,9 +120,17 @@ def _json(model: type[Any]) -> dict[str, Any]:
 
 
 def _response(call: Endpoint) -> dict[str, Any]:
+    headers = _headers(call)
     if call.answer is None:
-        return {"description": "Done."}
-    return {"description": prose(call.answer), "content": _json(call.answer)}
+        return {"description": "Done.", **headers}
+    return {"description": prose(call.answer), "content": _json(call.answer), **headers}
+
+
+def _headers(call: Endpoint, *more: str) -> dict[str, Any]:
+    names = [*([] if call.cost == costs.FREE else RATE_LIMIT_HEADERS), *more]
+    if not names:
+        return {}
+    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
 
 
 def _problems(call: Endpoint) -> dict[str, Any]:
@@ -115,6 +141,7 @@ def _problems(call: Endpoint) -> dict[str, Any]:
         str(status): {
             "description": f"{', '.join(names)}. {_MEANING[status]}",
             "content": _json(endpoints.Problem),
+            **_headers(call, *_BESIDE.get(status, ())),
         }
         for status, names in sorted(codes.items())
     }

@@ -83,12 +83,12 @@ class _Resource:
 async def _answer(request: Request, endpoints: Mapping[str, Endpoint]) -> tuple[str, Response]:
     """The name of the call, and its answer."""
     started, timeout_s = time.perf_counter(), current_timing().handler_timeout_s
-    name = "none"
+    name, limits = "none", dict[str, str]()
     try:
         endpoint = _chosen(request.method, endpoints)
         name = endpoint.name
         async with asyncio.timeout(timeout_s):
-            response = await _call(request, endpoint)
+            response = await _call(request, endpoint, limits)
     except ChatError as error:
         response = problem_response(error)
         if isinstance(error, _LateBody):
@@ -105,6 +105,7 @@ async def _answer(request: Request, endpoints: Mapping[str, Endpoint]) -> tuple[
         response = JSONResponse(Unavailable("a bug in this function").problem, 500)
     if response.status_code == 401:
         response.headers["www-authenticate"] = "Bearer"
+    response.headers.update(limits)
     response.headers["x-content-type-options"] = "nosniff"
     response.headers.setdefault("cache-control", "no-store")
     count("knchat_http_requests_total", call=name, status=str(response.status_code))
@@ -132,7 +133,8 @@ def _chosen(method: str, endpoints: Mapping[str, Endpoint]) -> Endpoint:
     return endpoint
 
 
-async def _call(request: Request, endpoint: Endpoint) -> Response:
+async def _call(request: Request, endpoint: Endpoint, limits: dict[str, str]) -> Response:
+    """Its answer; `limits` gets the headers that say what the caller may still spend."""
     context = current_context()
     backends = context.backends
     await backends.configuration.known()
@@ -173,7 +175,7 @@ async def _call(request: Request, endpoint: Endpoint) -> Response:
         "address": address,
     }
     async with context.budgets.spend(
-        endpoint.cost.of(getattr(query, "limit", 0)), **_whose(caller, body, address)
+        endpoint.cost.of(getattr(query, "limit", 0)), limits, **_whose(caller, body, address)
     ):
         if caller is not None and endpoint.for_administrators:
             await check_administrator(caller, backends)

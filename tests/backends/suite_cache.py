@@ -170,34 +170,50 @@ class CacheSuite:
         """
         name, allowance = str(uuid.uuid4()), Allowance(units=100, per_s=0.01)
 
-        assert await cache.draw([(name, allowance)], 60.5) == 0.0
-        assert await cache.draw([(name, allowance)], 39.5) == 0.0
-        assert 90 < await cache.draw([(name, allowance)], 1) <= 100
-        assert 190 < await cache.draw([(name, allowance)], 2) <= 200
+        assert (await cache.draw([(name, allowance)], 60.5)).wait_s == 0.0
+        assert (await cache.draw([(name, allowance)], 39.5)).wait_s == 0.0
+        assert 90 < (await cache.draw([(name, allowance)], 1)).wait_s <= 100
+        assert 190 < (await cache.draw([(name, allowance)], 2)).wait_s <= 200
 
     async def test_a_bucket_fills_again(self, cache):
         """What is spent comes back with time."""
         name, allowance = str(uuid.uuid4()), Allowance(units=2, per_s=100_000)
 
-        assert await cache.draw([(name, allowance)], 2) == 0.0
+        assert (await cache.draw([(name, allowance)], 2)).wait_s == 0.0
         await asyncio.sleep(0.001)
-        assert await cache.draw([(name, allowance)], 2) == 0.0
+        assert (await cache.draw([(name, allowance)], 2)).wait_s == 0.0
 
     async def test_several_buckets_are_drawn_from_or_none(self, cache):
         """The longest wait is returned, and no key of a refused call is charged."""
         rich, poor = str(uuid.uuid4()), str(uuid.uuid4())
         buckets = [(rich, Allowance(units=2, per_s=0.01)), (poor, Allowance(units=1, per_s=0.01))]
 
-        assert await cache.draw(buckets, 1) == 0.0
-        assert 90 < await cache.draw(buckets, 1) <= 100
-        assert await cache.draw(buckets[:1], 1) == 0.0
+        assert (await cache.draw(buckets, 1)).wait_s == 0.0
+        assert 90 < (await cache.draw(buckets, 1)).wait_s <= 100
+        assert (await cache.draw(buckets[:1], 1)).wait_s == 0.0
 
     async def test_what_costs_more_than_a_bucket_holds_takes_all_of_it(self, cache):
         """Else it could never be paid for."""
         name, allowance = str(uuid.uuid4()), Allowance(units=10, per_s=0.01)
 
-        assert await cache.draw([(name, allowance)], 40) == 0.0
-        assert await cache.draw([(name, allowance)], 1) > 90
+        assert (await cache.draw([(name, allowance)], 40)).wait_s == 0.0
+        assert (await cache.draw([(name, allowance)], 1)).wait_s > 90
+
+    async def test_what_is_left_is_told(self, cache):
+        """Of the bucket with the least, and of the one that refuses; in units of now."""
+        rich, poor = str(uuid.uuid4()), str(uuid.uuid4())
+        much, little = Allowance(units=50, per_s=0.01), Allowance(units=10, per_s=0.01)
+        buckets = [(rich, much), (poor, little)]
+
+        first, second = await cache.draw(buckets, 4), await cache.draw(buckets, 4)
+        refused = await cache.draw(buckets, 4)
+        alone = await cache.draw(buckets[:1], 2)
+
+        assert [one.allowance for one in (first, second, refused, alone)] == [little] * 3 + [much]
+        lefts = [one.left for one in (first, second, refused, alone)]
+        assert lefts == pytest.approx([6, 2, 2, 40], abs=0.1)
+        assert refused.wait_s == pytest.approx(200, abs=10)
+        assert await cache.draw([], 4) == (0.0, None, 0.0)
 
     async def test_a_value_is_remembered(self, cache):
         """The newest one; an unknown name has none."""

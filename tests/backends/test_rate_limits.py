@@ -47,5 +47,5 @@ def test_what_was_used_longest_ago_is_forgotten():
     for name in ("a", "b", "a", "c"):
         buckets.draw([(name, one)], 1, 0.0)
 
-    assert buckets.draw([("a", one)], 1, 0.0) > 0
-    assert buckets.draw([("b", one)], 1, 0.0) == 0.0
+    assert buckets.draw([("a", one)], 1, 0.0).wait_s > 0
+    assert buckets.draw([("b", one)], 1, 0.0).wait_s == 0.0

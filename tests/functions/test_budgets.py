@@ -101,6 +101,53 @@ async def test_every_call_of_a_user_is_drawn_from_the_budget(call, still, ann, b
     assert (await ask(ann)).status_code not in {401, 429}
 
 
+def limits_of(answer):
+    """What the headers of an answer say: limit, remaining, reset, policy."""
+    names = ("limit", "remaining", "reset", "policy")
+    return tuple(answer.headers.get(f"ratelimit-{name}") for name in names)
+
+
+async def test_what_is_left_is_announced(still, ann):
+    """It can be spent, and no more; after the seconds that are told it is full again."""
+    asked = [await ann.get("/v1/me") for _ in range(3)]
+    assert [limits_of(answer) for answer in asked] == [
+        ("40", "39", "1", "40;w=20"),
+        ("40", "38", "1", "40;w=20"),
+        ("40", "37", "2", "40;w=20"),
+    ]
+    rest = [await ann.get("/v1/me") for _ in range(37)]
+    assert {answer.status_code for answer in rest} == {200}
+    refused = await ann.get("/v1/me")
+    assert (refused.status_code, limits_of(refused)) == (429, ("40", "0", "20", "40;w=20"))
+
+    still[0] += int(refused.headers["ratelimit-reset"])
+    assert limits_of(await ann.get("/v1/me"))[1] == "39"
+
+
+async def test_an_answer_that_refuses_announces_it_too(still, ann):
+    """What was drawn is drawn."""
+    answer = await ann.get("/v1/users/5")
+
+    assert (answer.status_code, limits_of(answer)[:2]) == (404, ("40", "39"))
+
+
+async def test_an_open_call_announces_the_budget_of_its_address(backends):
+    """Three hashes; of a log-in that is renewed, the one with the least left."""
+    ann = Caller(backends)
+    body = {"user_name": "ann", "password": PASSWORD}
+    answer = await ann.call("POST", "/v1/users", body)
+
+    assert limits_of(answer) == ("60", "40", "20", "60;w=60")
+
+
+async def test_nothing_is_announced_where_nothing_is_drawn(backends):
+    """A token that does not count; a path that is not there."""
+    ann = Caller(backends)
+
+    assert limits_of(await ann.get("/v1/me")) == (None,) * 4
+    assert limits_of(await ann.get("/v1/nothing")) == (None,) * 4
+
+
 async def test_a_search_costs_by_its_limit(still, ann):
     """1 + limit / 16: of 40 units two searches of 256 take 34."""
     asked = [await ann.get("/v1/users", search="ann", limit=256) for _ in range(3)]

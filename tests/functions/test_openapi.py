@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from backends.wiring import Backends
 from functions.endpoints import accounts, chats, configuration, devices, groups, relations
 from functions.runtime import openapi
+from functions.runtime.budgets import RATE_LIMIT_HEADERS
 from functions.runtime.context import use_backends
 from schemas import endpoints
 from schemas.errors import STATUS_OF_CODE
@@ -120,6 +121,10 @@ def test_a_call_is_described_whole(call):
         ("query", name) for name in QUERIES.get(call, ())
     }
     assert operation["summary"].endswith(".")
+    assert operation["x-cost"] == {"units": call.cost.units, "per_item": call.cost.per_item}
+    for status, response in operation["responses"].items():
+        beside = {"retry-after"} if status in {"429", "503"} else set()
+        assert {*RATE_LIMIT_HEADERS, *beside} - {*response["headers"]} == set()
 
 
 def test_models_that_validate_are_the_ones_published():

@@ -2,6 +2,7 @@
 no other client is affected.
 """
 
+import asyncio
 import json
 import time
 from dataclasses import replace
@@ -223,3 +224,26 @@ async def test_too_fast(start, person):
     assert (await ann.ask({"type": "ping", "id": 2}))["type"] == "pong"
     assert time.monotonic() - began_s > 0.1
     assert (await tablet.ask({"type": "ping", "id": 1}))["type"] == "pong"
+
+
+async def test_the_budget_that_is_announced_is_the_one_there_is(start, person):
+    """`welcome.limits`: so many units at once and no more; after the time that is told the refused
+    frame is taken.
+    """
+    gateway = await start(user_units=7, user_units_per_s=10)
+    ann = await person(ANN, at=gateway)
+    limits = ann.welcome["limits"]
+    assert (limits["units"], limits["units_per_s"], limits["send_per_minute"]) == (7, 10, 600)
+
+    await ann.say([{**SEND, "id": n, "key": f"k{n}"} for n in range(1, limits["units"] + 3)])
+    replies = {}
+    while len(replies) < limits["units"] + 2:
+        reply = await ann.hear()
+        if "re" in reply:
+            replies[reply["re"]] = reply
+    refused = [n for n, reply in replies.items() if reply["type"] == "error"]
+    assert 1 <= len(refused) <= 2  # what came back meanwhile is another one
+    assert {replies[n]["code"] for n in refused} == {"rate_limited"}
+
+    await asyncio.sleep(max(replies[n]["retry_after_ms"] for n in refused) / 1_000)
+    assert (await ann.ask({**SEND, "id": 99, "key": "k99"}))["type"] == "ok"

@@ -50,6 +50,8 @@ async def test_hello(person, gateway, subprotocol):
         "text_bytes": 4_096,
         "send_per_minute": 6_000,
         "frames_per_second": 500,
+        "units": 3_000,
+        "units_per_s": 100,
     }
     assert welcome["ping_s"] == 30
     assert {"send", "history", "ping"} <= set(welcome["features"])

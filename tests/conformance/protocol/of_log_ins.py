@@ -100,6 +100,30 @@ async def more_devices_than_fifty(at: Server) -> None:
 
 
 @case(once=True)
+async def what_is_left_of_the_budget(at: Server) -> None:
+    """RateLimit-* headers of calls: less with each, never more than the limit."""
+    token = await at.token(at.ann)
+    left = []
+    for _ in range(2):
+        answer = await at.http.raw("GET", "/v1/me", token=token)
+        values = [
+            int(answer.headers.get(f"ratelimit-{name}", -1))
+            for name in ("limit", "remaining", "reset")
+        ]
+        check(min(values) >= 0, "RateLimit-Limit, -Remaining and -Reset", dict(answer.headers))
+        limit, remaining, _ = values
+        check(remaining < limit, "less left than the limit", values)
+        check(
+            answer.headers.get("ratelimit-policy", "").startswith(f"{limit};w="),
+            "RateLimit-Policy with the limit",
+            answer.headers.get("ratelimit-policy"),
+        )
+        left.append(remaining)
+    refused = await at.http.raw("GET", "/v1/users/5", token=token)
+    check("ratelimit-remaining" in refused.headers, "headers of a refusal", dict(refused.headers))
+
+
+@case(once=True)
 async def my_password(at: Server) -> None:
     """The old one is forbidden when wrong, a common new one malformed; a repeat has the same
     outcome.

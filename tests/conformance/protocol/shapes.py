@@ -249,6 +249,8 @@ LIMITS: Final[Shape] = {
     "text_bytes": whole,
     "send_per_minute": whole,
     "frames_per_second": whole,
+    "units": whole,
+    "units_per_s": whole,
 }
 OBJECTS: Final[Mapping[str, Shape]] = {
     "message": MESSAGE,

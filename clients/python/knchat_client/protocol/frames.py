@@ -107,6 +107,10 @@ class Limits(Struct, frozen=True):
 
     0: not announced, by a server of before 2026-11-29.
     """
+    units: int = 0
+    """What a user, all sessions together, may spend at once; 0: not announced."""
+    units_per_s: int = 0
+    """What comes back of it in a second."""
 
 
 class Welcome(ServerFrame, tag="welcome", kw_only=True):
