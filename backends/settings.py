@@ -206,6 +206,19 @@ class Settings:
     audit_age_s: int = _setting(
         1_200, "s", "records that are younger are not audited: they may be under way", least=0
     )
+    account_events_days: int = _setting(
+        90,
+        "days",
+        "how long the audit log of accounts is kept",
+        least=1,
+        most=3_650,
+    )
+    account_events_rows: int = _setting(
+        1_000_000,
+        "rows",
+        "what the audit log of accounts keeps at most, the newest (about 200 bytes each)",
+        least=1_000,
+    )
     insecure: bool = _setting(
         False,
         "0 or 1",

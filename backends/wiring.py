@@ -21,7 +21,8 @@ from schemas.topics import COMMANDS, DELIVERIES, QUERIES, SESSION_DELIVERIES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backends.accounts import Accounts, LogIns
+    from backends.account_events import AccountEvents
+    from backends.accounts import Accounts, LogIns, Suspensions
     from backends.cache import Cache
     from backends.chats import Chats
     from backends.chats.cassandra import CassandraChats
@@ -208,6 +209,22 @@ class Backends:
         from backends.accounts.log_ins import SqlLogIns  # noqa: PLC0415 - opened at first use
 
         return SqlLogIns(self._database)
+
+    @cached_property
+    @in_spans
+    def suspensions(self) -> Suspensions:
+        """What operators do about accounts."""
+        from backends.accounts.suspensions import SqlSuspensions  # noqa: PLC0415 - opened at first use
+
+        return SqlSuspensions(self._database)
+
+    @cached_property
+    @in_spans
+    def account_events(self) -> AccountEvents:
+        """The audit log of accounts."""
+        from backends.account_events.sql import SqlAccountEvents  # noqa: PLC0415 - opened at first use
+
+        return SqlAccountEvents(self._database)
 
     @cached_property
     @in_spans

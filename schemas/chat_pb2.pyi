@@ -139,7 +139,7 @@ class Deliveries(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked", "changed", "contact", "chat", "newer")
+    __slots__ = ("users", "message", "receipt", "unread", "refused", "failed", "revoked", "changed", "contact", "chat", "newer", "device")
     USERS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,7 @@ class Delivery(_message.Message):
     CONTACT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     NEWER_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     users: _containers.RepeatedScalarFieldContainer[int]
     message: Message
     receipt: Receipt
@@ -162,7 +163,8 @@ class Delivery(_message.Message):
     contact: Contact
     chat: ChatPart
     newer: Newer
-    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ..., changed: _Optional[_Union[Changed, _Mapping]] = ..., contact: _Optional[_Union[Contact, _Mapping]] = ..., chat: _Optional[_Union[ChatPart, _Mapping]] = ..., newer: _Optional[_Union[Newer, _Mapping]] = ...) -> None: ...
+    device: DeviceNotice
+    def __init__(self, users: _Optional[_Iterable[int]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., unread: _Optional[_Union[Unread, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., revoked: _Optional[_Union[Revoked, _Mapping]] = ..., changed: _Optional[_Union[Changed, _Mapping]] = ..., contact: _Optional[_Union[Contact, _Mapping]] = ..., chat: _Optional[_Union[ChatPart, _Mapping]] = ..., newer: _Optional[_Union[Newer, _Mapping]] = ..., device: _Optional[_Union[DeviceNotice, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("id", "chat", "sender", "key", "device", "body", "event")
@@ -321,16 +323,30 @@ class Member(_message.Message):
     def __init__(self, user: _Optional[int] = ..., role: _Optional[str] = ..., joined: _Optional[int] = ...) -> None: ...
 
 class Revoked(_message.Message):
-    __slots__ = ("device", "before_ms", "epoch", "kept")
+    __slots__ = ("device", "before_ms", "epoch", "kept", "suspended")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    SUSPENDED_FIELD_NUMBER: _ClassVar[int]
     device: str
     before_ms: int
     epoch: int
     kept: str
-    def __init__(self, device: _Optional[str] = ..., before_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., kept: _Optional[str] = ...) -> None: ...
+    suspended: bool
+    def __init__(self, device: _Optional[str] = ..., before_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., kept: _Optional[str] = ..., suspended: _Optional[bool] = ...) -> None: ...
+
+class DeviceNotice(_message.Message):
+    __slots__ = ("device", "op", "at_ms", "device_name")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    OP_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    op: str
+    at_ms: int
+    device_name: str
+    def __init__(self, device: _Optional[str] = ..., op: _Optional[str] = ..., at_ms: _Optional[int] = ..., device_name: _Optional[str] = ...) -> None: ...
 
 class Queries(_message.Message):
     __slots__ = ("schema", "queries")

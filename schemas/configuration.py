@@ -195,6 +195,26 @@ class Retention(Section, frozen=True, kw_only=True):
             setting="ring_s",
         ),
     ] = 900
+    account_events_days: Annotated[
+        int,
+        About(
+            "days",
+            "how long the audit log of accounts is kept",
+            least=1,
+            most=3_650,
+            setting="account_events_days",
+        ),
+    ] = 90
+    account_events_rows: Annotated[
+        int,
+        About(
+            "rows",
+            "what the audit log of accounts keeps at most, the newest",
+            least=1_000,
+            most=100_000_000,
+            setting="account_events_rows",
+        ),
+    ] = 1_000_000
 
 
 class Telemetry(Section, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from backends.clock import Clock, Reading
 from schemas import chat_pb2 as pb
@@ -129,7 +129,8 @@ class Ending:
     (Unix milliseconds).
 
     With an `epoch` above 0 the device is empty and all log-ins of a lower epoch have ended; `kept`
-    is the device that goes on, with tokens of this epoch.
+    is the device that goes on, with tokens of this epoch. `suspended`: an operator has suspended
+    the account.
     """
 
     user: UserId
@@ -137,14 +138,41 @@ class Ending:
     before_ms: int
     epoch: int = 0
     kept: str = ""
+    suspended: bool = False
 
     @property
     def delivery(self) -> pb.Delivery:
         """How the user's gateway is told."""
         revoked = pb.Revoked(
-            device=self.device, before_ms=self.before_ms, epoch=self.epoch, kept=self.kept
+            device=self.device,
+            before_ms=self.before_ms,
+            epoch=self.epoch,
+            kept=self.kept,
+            suspended=self.suspended,
         )
         return pb.Delivery(users=[self.user], revoked=revoked)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the other devices of a user are told: one has logged in, or changed the password.
+
+    Of two about the same `device` and `op` the newer one counts.
+    """
+
+    user: UserId
+    device: str
+    op: Literal["logged_in", "password_changed"]
+    at_ms: int
+    device_name: str
+
+    @property
+    def delivery(self) -> pb.Delivery:
+        """How all devices of the user are told."""
+        told = pb.DeviceNotice(
+            device=self.device, op=self.op, at_ms=self.at_ms, device_name=self.device_name
+        )
+        return pb.Delivery(users=[self.user], device=told)
 
 
 class LogIns(Protocol):
@@ -152,16 +180,18 @@ class LogIns(Protocol):
 
     Times are Unix milliseconds and come from the caller. Whatever ends log-ins writes down in the
     same transaction that the gateways have to hear of it: `unpublished` holds it until
-    `mark_published`.
+    `mark_published`. So it does with what the user's other devices are told, where there are any:
+    `untold`, until `mark_told`. While an account is suspended (`Suspensions`) no log-in begins.
     """
 
-    async def begin(self, device: Device) -> tuple[Device, Sequence[Ending]] | None:
-        """A log-in, and what it ends: the device's older one and, beyond MAX_DEVICES_PER_USER, the
-        device that was unused longest.
+    async def begin(self, device: Device) -> tuple[Device, Sequence[Ending | Notice]] | None:
+        """A log-in, and what is to be told of it: what it ends, which is the device's older one
+        and, beyond MAX_DEVICES_PER_USER, the device that was unused longest; and the notice for the
+        other devices, where there are any.
 
         Its times are moved behind all that the older one was issued. None, and nothing is written,
-        when `device.epoch` is not the account's session epoch (any longer): the password has been
-        changed meanwhile.
+        when `device.epoch` is not the account's session epoch (any longer), or the account is
+        suspended: the password has been changed meanwhile, or an operator has ended all log-ins.
         """
         ...
 
@@ -196,8 +226,12 @@ class LogIns(Protocol):
         but `kept`, which begins anew.
 
         One transaction, whose cost hardly grows with the number of devices. None, and nothing is
-        written, when the hash is another.
+        written, when the hash is another, or the account is suspended.
         """
+        ...
+
+    async def end_all(self, user: UserId, *, now_ms: int) -> Ending | None:
+        """Raises the session epoch: every log-in of the user ends. None: there is no such user."""
         ...
 
     async def unpublished(self, *, limit: int) -> Sequence[Ending]:
@@ -206,4 +240,60 @@ class LogIns(Protocol):
 
     async def mark_published(self, endings: Sequence[Ending]) -> None:
         """The log has these now."""
+        ...
+
+    async def untold(self, *, limit: int) -> Sequence[Notice]:
+        """Notices that the log does not have yet, as far as is known; the oldest first."""
+        ...
+
+    async def mark_told(self, notices: Sequence[Notice]) -> None:
+        """The log has these now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """An account as operators see it. `suspended_ms`: since when it is suspended, 0: it is not;
+    `devices`: how many are logged in, those of expired log-ins too.
+    """
+
+    user: UserId
+    user_name: str
+    suspended_ms: int
+    devices: int
+
+
+class Suspensions(Protocol):
+    """What operators do about accounts, and who is concerned."""
+
+    async def suspend(self, user: UserId, *, now_ms: int) -> Ending | None:
+        """Suspends the account and ends all its log-ins, in one transaction that writes down what
+        gateways have to hear (`LogIns.unpublished`). None: it is suspended, or there is none.
+        """
+        ...
+
+    async def resume(self, user: UserId) -> bool:
+        """The user may log in again; says whether the account was suspended."""
+        ...
+
+    async def is_suspended(self, user: UserId) -> bool:
+        """Whether it is; False where there is no such account."""
+        ...
+
+    async def is_suspended_log_in(self, family: str) -> bool:
+        """Whether the log-in of that family ended with the suspension of its account, and that goes
+        on; False where too much has happened since to tell.
+        """
+        ...
+
+    async def holders(
+        self, *, after: UserId, limit: int, suspended: bool = False
+    ) -> Sequence[Holder]:
+        """Accounts with ids above `after`, in order, at most `limit`; with `suspended` those alone.
+        One stretch of the key is read.
+        """
+        ...
+
+    async def holder(self, user: UserId) -> Holder | None:
+        """One account."""
         ...

@@ -10,11 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
-from backends.accounts import MAX_DEVICES_PER_USER, Device, Ending
+from backends.accounts import MAX_DEVICES_PER_USER, Device, Ending, Notice
+from backends.accounts.endings import (
+    ENDINGS,
+    NOTICES,
+    note_endings,
+    note_notice,
+    raise_epoch,
+)
 from backends.accounts.sql import ACCOUNTS
 from backends.sql.database import METADATA, Database
 from schemas.ids import UserId
@@ -36,24 +43,13 @@ DEVICES: Final = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-# What gateways are still to hear of. Hardly ever more than a few rows, so nothing but the key is
-# indexed.
-ENDINGS: Final = sa.Table(
-    "endings",
-    METADATA,
-    sa.Column("user", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("device", sa.Text, primary_key=True),
-    sa.Column("before_ms", sa.BigInteger, nullable=False),
-    sa.Column("epoch", sa.BigInteger, nullable=False),
-    sa.Column("kept", sa.Text, nullable=False),
-)
-
 # Rows of ended log-ins that are swept out in one transaction, which takes about 2 ms then; more
 # wait for the user's next log-in.
 _MAX_SWEPT: Final = 500
 
 _DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
 _ENDING: Final = [ENDINGS.c[name] for name in Ending.__slots__]
+_NOTICE: Final = [NOTICES.c[name] for name in Notice.__slots__]
 _ROTATED: Final = ("generation", "token_hash", "previous_hash", "salt", "seen_ms", "rotated_ms")
 _STANDING: Final = sa.select(*_DEVICE).join_from(
     DEVICES,
@@ -69,13 +65,13 @@ class SqlLogIns:
         self._database = database
         self._among = database.among(DEVICES.c.device, "names")
 
-    async def begin(self, device: Device) -> tuple[Device, Sequence[Ending]] | None:
+    async def begin(self, device: Device) -> tuple[Device, Sequence[Ending | Notice]] | None:
         """Locks the account, so that no change of the password comes between."""
 
-        def work(connection: sa.Connection) -> tuple[Device, Sequence[Ending]] | None:
+        def work(connection: sa.Connection) -> tuple[Device, Sequence[Ending | Notice]] | None:
             account = (
                 sa.select(ACCOUNTS.c.session_epoch)
-                .where(ACCOUNTS.c.user == device.user)
+                .where(ACCOUNTS.c.user == device.user, ACCOUNTS.c.suspended_ms == 0)
                 .with_for_update()
             )
             if connection.execute(account).scalar() != device.epoch:
@@ -91,8 +87,9 @@ class SqlLogIns:
             elif (unused := self._one_too_many(connection, device)) is not None:
                 ended = [unused]
             connection.execute(self._put(begun))
-            self._note(connection, ended)
-            return begun, ended
+            note_endings(self._database, connection, ended)
+            told = self._note_for_others(connection, begun, "logged_in", epoch=device.epoch)
+            return begun, [*ended, *told]
 
         return await self._database.write(work)
 
@@ -159,7 +156,7 @@ class SqlLogIns:
             if seen_ms is None:
                 return None
             ending = Ending(user, name, max(now_ms, seen_ms) + 1)
-            self._note(connection, [ending])
+            note_endings(self._database, connection, [ending])
             return ending
 
         return await self._database.write(work)
@@ -170,7 +167,11 @@ class SqlLogIns:
         """One UPDATE decides and ends, whatever is swept out only now or later."""
         update = (
             sa.update(ACCOUNTS)
-            .where(ACCOUNTS.c.user == user, ACCOUNTS.c.password_hash == was)
+            .where(
+                ACCOUNTS.c.user == user,
+                ACCOUNTS.c.password_hash == was,
+                ACCOUNTS.c.suspended_ms == 0,
+            )
             .values(password_hash=password_hash, session_epoch=ACCOUNTS.c.session_epoch + 1)
             .returning(ACCOUNTS.c.session_epoch)
         )
@@ -183,13 +184,20 @@ class SqlLogIns:
                 sa.select(DEVICES.c.seen_ms).where(_is(user, kept.device))
             ).scalar()
             begun = replace(kept if older is None else _after(kept, older), epoch=epoch)
+            self._note_for_others(connection, begun, "password_changed", epoch=epoch - 1)
             self._sweep(connection, user, epoch)
             connection.execute(self._put(begun))
             ending = Ending(user, "", begun.seen_ms, epoch, begun.device)
-            self._note(connection, [ending])
+            note_endings(self._database, connection, [ending])
             return begun, ending
 
         return await self._database.write(work)
+
+    async def end_all(self, user: UserId, *, now_ms: int) -> Ending | None:
+        """One UPDATE, and a note of it; rows are swept out later."""
+        return await self._database.write(
+            lambda connection: raise_epoch(self._database, connection, user, now_ms=now_ms)
+        )
 
     async def unpublished(self, *, limit: int) -> Sequence[Ending]:
         """One SELECT."""
@@ -206,6 +214,23 @@ class SqlLogIns:
         ]
         await self._database.write(
             lambda connection: connection.execute(sa.delete(ENDINGS).where(known), rows)
+        )
+
+    async def untold(self, *, limit: int) -> Sequence[Notice]:
+        """One SELECT."""
+        query = sa.select(*_NOTICE).order_by(NOTICES.c.at_ms).limit(limit)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [Notice(*row) for row in rows]
+
+    async def mark_told(self, notices: Sequence[Notice]) -> None:
+        """What has happened again meanwhile is another notice, and stays."""
+        known = sa.and_(*(column == sa.bindparam(f"told_{column.name}") for column in _NOTICE))
+        rows = [
+            {f"told_{name}": getattr(notice, name) for name in Notice.__slots__}
+            for notice in notices
+        ]
+        await self._database.write(
+            lambda connection: connection.execute(sa.delete(NOTICES).where(known), rows)
         )
 
     async def _first(self, query: sa.Select[*tuple[Any, ...]]) -> Device | None:
@@ -231,20 +256,29 @@ class SqlLogIns:
         insert = self._database.insert(DEVICES).values(**values)
         return insert.on_conflict_do_update(index_elements=list(DEVICES.primary_key), set_=values)
 
-    def _note(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
-        for ending in endings:
-            values = {name: getattr(ending, name) for name in Ending.__slots__}
-            insert = self._database.insert(ENDINGS).values(**values)
-            # Whose clock was behind must not take back what was noted before.
-            later = sa.case(
-                (ENDINGS.c.before_ms > ending.before_ms, ENDINGS.c.before_ms),
-                else_=ending.before_ms,
+    def _note_for_others(
+        self,
+        connection: sa.Connection,
+        device: Device,
+        op: Literal["logged_in", "password_changed"],
+        *,
+        epoch: int,
+    ) -> Sequence[Notice]:
+        """Where the user has other devices, that were logged in with this epoch."""
+        others = (
+            sa.select(DEVICES.c.device)
+            .where(
+                DEVICES.c.user == device.user,
+                DEVICES.c.epoch == epoch,
+                DEVICES.c.device != device.device,
             )
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=list(ENDINGS.primary_key), set_={**values, "before_ms": later}
-                )
-            )
+            .limit(1)
+        )
+        if connection.execute(others).first() is None:
+            return []
+        notice = Notice(device.user, device.device, op, device.created_ms, device.device_name)
+        note_notice(self._database, connection, notice)
+        return [notice]
 
 
 def _is(user: UserId, name: str) -> sa.ColumnElement[bool]:

@@ -37,6 +37,14 @@ ACCOUNTS: Final = sa.Table(
     sa.Column("password_hash", sa.Text, nullable=False),
     # Counts the times at which all log-ins ended at once.
     sa.Column("session_epoch", sa.BigInteger, nullable=False, server_default="0"),
+    # Since when an operator has it suspended, Unix milliseconds; 0: it is not.
+    sa.Column("suspended_ms", sa.BigInteger, nullable=False, server_default="0"),
+)
+sa.Index(
+    "accounts_suspended",
+    ACCOUNTS.c.user,
+    sqlite_where=ACCOUNTS.c.suspended_ms > 0,
+    postgresql_where=ACCOUNTS.c.suspended_ms > 0,
 )
 # Two names that differ in capitals only are one, whichever caller forgot to fold them.
 sa.Index("accounts_user_name", sa.func.lower(ACCOUNTS.c.user_name), unique=True)

@@ -116,7 +116,7 @@ METRICS: Final[dict[str, Metric]] = {
             "knchat_log_ins_total",
             "counter",
             "log-ins",
-            "log-ins: done, wrong, limited",
+            "log-ins: done, wrong, limited, suspended",
             ("became",),
         ),
         Metric(
@@ -126,6 +126,12 @@ METRICS: Final[dict[str, Metric]] = {
             "log-ins ended: log_out, removed, log_in, reuse, expired, password (once for all of a "
             "user)",
             ("why",),
+        ),
+        Metric(
+            "knchat_account_events_dropped_total",
+            "counter",
+            "events",
+            "account events that were logged and could not be written",
         ),
         Metric(
             "knchat_rate_limited_total",

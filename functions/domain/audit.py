@@ -23,6 +23,7 @@ from functions.domain.audit_log import LONG_SKEW_MS, AuditLog, Scope, event_of
 from functions.domain.audit_rows import KINDS, Keep, Rows
 from functions.domain.contact_notices import contact_notices
 from functions.domain.group_changes import GroupChanges
+from functions.domain.outbox import Outbox
 from functions.domain.preference_notices import preference_notices
 from functions.domain.records import Writer
 from schemas.errors import Malformed
@@ -122,6 +123,7 @@ class Audit:
             await GroupChanges(self._backends, timeout_s=0).publish_once()
             await preference_notices(self._backends, timeout_s=0).publish_once()
             await contact_notices(self._backends, timeout_s=0).publish_once()
+            await Outbox(self._backends, timeout_s=0).publish_once()
         await self._commands()
         rows = Rows(
             self._backends,

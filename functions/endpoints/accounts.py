@@ -13,6 +13,7 @@ import functions_framework.aio
 
 from backends.accounts import Profile
 from functions.domain import token_rotation
+from functions.domain.ended_log_ins import refusal_of
 from functions.domain.passwords import check_choice
 from functions.domain.valid_tokens import is_of_log_in
 from functions.endpoints import configuration, devices, meta, relations
@@ -81,17 +82,17 @@ async def change_password(
     claims: Claims, change: endpoints.PasswordChange, context: Context, *, now_ms: int
 ) -> LogIn:
     """Sets a new password and ends all log-ins in the same step; the device that asks begins a new
-    one.
+    one, and the others are told why theirs have ended.
 
     A repeat, with the token that the first try has ended, gives new tokens again: who knows the new
-    password may have them. Raises Refused unauthorized when the device is logged out, forbidden
-    when the old password is wrong, rate_limited, stale when another change came between; Malformed
-    when the new one is among the commonest.
+    password may have them. Raises Refused unauthorized when the device is logged out, suspended,
+    forbidden when the old password is wrong, rate_limited, stale when another change came between;
+    Malformed when the new one is among the commonest.
     """
     user, backends, passwords = claims.user, context.backends, context.passwords
     was = await backends.log_ins.device(user, claims.device)
     if was is None:
-        raise Refused("unauthorized", "this device is logged out: log in again")
+        raise await refusal_of(user, backends, "this device is logged out: log in again")
     profile = await _profile(user, backends)
     check_choice(change.new_password, profile.user_name, field="new_password")
     kept = await backends.accounts.password_hash(user)
@@ -113,8 +114,8 @@ async def change_password(
         begun = None if changed is None else (changed[0], [changed[1]])
     if begun is None:
         raise Refused("stale", "the password has just been changed", field="password")
-    device, ended = begun
-    await devices.publish_ended(ended, context, why="log_in" if done else "password")
+    device, told = begun
+    await devices.publish_ended(told, context, why="log_in" if done else "password")
     await devices.accept_tokens(device, backends)
     return LogIn(device, profile, token_rotation.text_of(device, secret))
 
@@ -152,9 +153,14 @@ def _public(profile: Profile) -> endpoints.PublicProfile:
 
 
 @endpoint("POST", "/v1/users", cost=costs.HASH, status=201, is_open=True, errors=("name_taken",))
-async def create_user(body: endpoints.NewUser, context: Context) -> endpoints.OwnProfile:
+async def create_user(
+    body: endpoints.NewUser, context: Context, address: str
+) -> endpoints.OwnProfile:
     """Registers a user."""
-    return own_profile(await register(body, context))
+    with context.account_log.recorded("registered", address=address) as act:
+        profile = await register(body, context)
+        act.user = profile.user
+    return own_profile(profile)
 
 
 @endpoint("GET", "/v1/me", cost=costs.ONE)
@@ -179,10 +185,12 @@ async def change_me(
     errors=("forbidden", "stale"),
 )
 async def set_password(
-    body: endpoints.PasswordChange, caller: Claims, context: Context, now_ms: int
+    body: endpoints.PasswordChange, caller: Claims, context: Context, now_ms: int, address: str
 ) -> endpoints.PasswordChanged:
     """Changes my password and ends all log-ins; this device gets new tokens."""
-    login = await change_password(caller, body, context, now_ms=now_ms)
+    recorded = context.account_log.recorded
+    with recorded("password_change", address=address, user=caller.user, device=caller.device):
+        login = await change_password(caller, body, context, now_ms=now_ms)
     return endpoints.PasswordChanged(
         **own_profile(login.profile).model_dump() | await devices.tokens_of(login, context.backends)
     )

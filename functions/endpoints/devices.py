@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from backends.accounts import Device, Ending, Profile
+from backends.accounts import Device, Ending, Notice, Profile
 from backends.telemetry.metrics import count
 from functions.domain import token_rotation
+from functions.domain.ended_log_ins import suspended
 from functions.domain.passwords import hasher
 from functions.domain.valid_tokens import TTL_S, set_valid_since, valid_since
 from functions.runtime.context import Context
@@ -25,6 +26,7 @@ from schemas.topics import user_partition
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
+    from functions.domain.account_log import Act
     from schemas.configuration import Retention
 
 log = logging.getLogger(__name__)
@@ -49,14 +51,19 @@ class LogIn:
     refresh_token: str
 
 
-async def log_in(body: endpoints.LogIn, context: Context, *, now_ms: int, network: str) -> LogIn:
-    """A log-in by password, which replaces what the user's device of that name held before.
+async def log_in(
+    body: endpoints.LogIn, context: Context, act: Act, *, now_ms: int, network: str
+) -> LogIn:
+    """A log-in by password, which replaces what the user's device of that name held before; the
+    user's other devices are told.
 
     `network`: where it is asked from. Raises Refused unauthorized (the same for a wrong name and a
-    wrong password) or rate_limited, Unavailable.
+    wrong password), suspended (to who knows the password) or rate_limited, Unavailable.
     """
     backends, passwords = context.backends, context.passwords
     profile, kept, epoch = await backends.accounts.credentials(body.user_name) or (None, None, 0)
+    if profile is not None:
+        act.user = profile.user
 
     async def known() -> bool:
         return (
@@ -82,9 +89,12 @@ async def log_in(body: endpoints.LogIn, context: Context, *, now_ms: int, networ
     )
     begun = await backends.log_ins.begin(device)
     if begun is None:
-        raise Unavailable("the password has just been changed: log in again")
-    device, ended = begun
-    await publish_ended(ended, context, why="log_in")
+        if await backends.suspensions.is_suspended(profile.user):
+            count("knchat_log_ins_total", became="suspended")
+            raise suspended()
+        raise Unavailable("all log-ins have just been ended: log in again")
+    device, told = begun
+    await publish_ended(told, context, why="log_in")
     await accept_tokens(device, backends)
     count("knchat_log_ins_total", became="done")
     return LogIn(device, profile, token_rotation.text_of(device, secret))
@@ -99,22 +109,26 @@ async def accept_tokens(device: Device, backends: Backends) -> None:
     )
 
 
-async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
+async def refresh(token: str, context: Context, act: Act, *, now_ms: int) -> LogIn:
     """New tokens for a device.
 
     The token before gives the newest again, for token_rotation.GRACE_MS after it was used first.
-    Raises Refused unauthorized. A dead token was stolen, by who shows it or by who used it: its
-    device is logged out. So is a device that was idle, or logged in, for too long.
+    Raises Refused unauthorized or suspended. A dead token was stolen, by who shows it or by who
+    used it: its device is logged out. So is a device that was idle, or logged in, for too long.
     """
     family, generation, secret = token_rotation.parse(token)
     backends = context.backends
     for _ in range(_MAX_RETRIES):
         device = await backends.log_ins.device_of(family)
         if device is None:
+            if await backends.suspensions.is_suspended_log_in(family):
+                raise suspended()
             raise Refused("unauthorized", "this device is logged out: log in again")
+        act.user, act.device = device.user, device.device
         # Else its token's time would not have come: this machine was ahead before a restart.
         backends.clock.not_below(device.seen_ms)
         if now_ms >= ends_ms(device, backends.configuration.values.retention):
+            act.refusal = "expired"
             await _log_out(device, context, why="expired", now_ms=now_ms)
             raise Refused("unauthorized", "this log-in is over: log in again")
         renewed, following = token_rotation.rotated(device, generation, secret, now_ms=now_ms)
@@ -124,6 +138,7 @@ async def refresh(token: str, context: Context, *, now_ms: int) -> LogIn:
                     "dead refresh token used, device logged out",
                     extra={"user_id": device.user, "device": device.device},
                 )
+                act.refusal = "reuse"
                 await _log_out(device, context, why="reuse", now_ms=now_ms)
             raise Refused("unauthorized", "this refresh token is dead: log in again")
         if await backends.log_ins.rotate(renewed, was_generation=device.generation):
@@ -160,12 +175,13 @@ async def _log_out(device: Device, context: Context, *, why: str, now_ms: int) -
     await publish_ended([] if ending is None else [ending], context, why=why)
 
 
-async def publish_ended(endings: Sequence[Ending], context: Context, *, why: str) -> None:
-    """Counts what has ended and publishes it: it waits at most a second for the log; the outbox
-    goes on after that.
+async def publish_ended(items: Sequence[Ending | Notice], context: Context, *, why: str) -> None:
+    """Counts what has ended and publishes it, and what other devices are told: it waits at most a
+    second for the log; the outbox goes on after that.
     """
-    count("knchat_devices_ended_total", len(endings), why=why)
-    await context.outbox.publish(endings)
+    ended = sum(isinstance(item, Ending) for item in items)
+    count("knchat_devices_ended_total", ended, why=why)
+    await context.outbox.publish(items)
 
 
 async def gateway_of(user: UserId, backends: Backends) -> str:
@@ -235,36 +251,50 @@ async def tokens_of(login: LogIn, backends: Backends) -> dict[str, str]:
 
 
 @endpoint(
-    "POST", "/v1/sessions", cost=costs.HASH, status=201, is_open=True, errors=("unauthorized",)
+    "POST",
+    "/v1/sessions",
+    cost=costs.HASH,
+    status=201,
+    is_open=True,
+    errors=("unauthorized", "suspended"),
 )
 async def create_session(
     body: endpoints.LogIn, context: Context, now_ms: int, address: str
 ) -> endpoints.Session:
     """Logs a device in. A log-in on a device that is logged in replaces the older one."""
-    return await _session(
-        await log_in(body, context, now_ms=now_ms, network=address), context.backends
-    )
+    recorded = context.account_log.recorded
+    with recorded("log_in", address=address, device=body.device) as act:
+        login = await log_in(body, context, act, now_ms=now_ms, network=address)
+    return await _session(login, context.backends)
 
 
 @endpoint(
-    "POST", "/v1/tokens", cost=costs.WRITE, status=201, is_open=True, errors=("unauthorized",)
+    "POST",
+    "/v1/tokens",
+    cost=costs.WRITE,
+    status=201,
+    is_open=True,
+    errors=("unauthorized", "suspended"),
 )
 async def refresh_tokens(
-    body: endpoints.Renewal, context: Context, now_ms: int
+    body: endpoints.Renewal, context: Context, now_ms: int, address: str
 ) -> endpoints.Session:
     """New tokens for a refresh token.
 
     It gives the same ones for 2 minutes; using it later, or an older one, logs the device out.
     """
-    return await _session(
-        await refresh(body.refresh_token, context, now_ms=now_ms), context.backends
-    )
+    recorded = context.account_log.recorded
+    with recorded("refresh", address=address, only_refused=True) as act:
+        login = await refresh(body.refresh_token, context, act, now_ms=now_ms)
+    return await _session(login, context.backends)
 
 
 @endpoint("DELETE", "/v1/sessions/current", cost=costs.WRITE)
-async def end_session(caller: Claims, context: Context, now_ms: int) -> None:
+async def end_session(caller: Claims, context: Context, now_ms: int, address: str) -> None:
     """Logs this device out."""
-    await log_out(caller.user, caller.device, context, why="log_out", now_ms=now_ms)
+    recorded = context.account_log.recorded
+    with recorded("log_out", address=address, user=caller.user, device=caller.device):
+        await log_out(caller.user, caller.device, context, why="log_out", now_ms=now_ms)
 
 
 @endpoint("GET", "/v1/devices", cost=costs.LIST)
@@ -286,11 +316,15 @@ async def list_devices(caller: Claims, context: Context, now_ms: int) -> endpoin
 
 
 @endpoint("DELETE", "/v1/devices/{device}", cost=costs.WRITE, errors=("not_found",))
-async def end_device(device: str, caller: Claims, context: Context, now_ms: int) -> None:
+async def end_device(
+    device: str, caller: Claims, context: Context, now_ms: int, address: str
+) -> None:
     """Logs one of my devices out. It is disconnected within 5 s."""
     if DEVICE.fullmatch(device) is None:
         raise Malformed("device must be 1 to 64 of A-Z a-z 0-9 . _ : -", field="device")
-    await log_out(caller.user, device, context, why="removed", now_ms=now_ms)
+    recorded = context.account_log.recorded
+    with recorded("device_removed", address=address, user=caller.user, device=device):
+        await log_out(caller.user, device, context, why="removed", now_ms=now_ms)
 
 
 @endpoint("GET", "/v1/gateways", cost=costs.ONE, errors=("forbidden",))

@@ -254,6 +254,7 @@ async def _close(keeping: Sequence[asyncio.Task[None]]) -> None:
     if keeping:
         await asyncio.wait(keeping)
     with suppress(Unavailable):  # the environment is wrong, and nothing was opened
+        await current_context().close()
         await current_context().backends.close()
     use_backends(None)
     await tracing.close()

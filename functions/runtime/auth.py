@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from functions.domain.ended_log_ins import refusal_of
 from functions.domain.valid_tokens import TTL_S, epoch_of, set_valid_since, valid_since
 from schemas.errors import Refused
 from schemas.tokens import Claims
@@ -24,7 +25,8 @@ async def authenticate(
 ) -> Claims:
     """Who a request speaks for.
 
-    Raises Refused unauthorized, or Unavailable when a part that has to be asked does not answer.
+    Raises Refused unauthorized or suspended, or Unavailable when a part that has to be asked does
+    not answer.
     `ended`: the log-in need not stand any longer, and the handler that allows it checks that
     (`is_of_log_in`).
     """
@@ -37,7 +39,9 @@ async def authenticate(
         return claims
     since_ms, epoch = await _standing(claims, backends)
     if claims.issued_ms < since_ms or claims.epoch < epoch:
-        raise Refused("unauthorized", "this device was logged out since: log in again")
+        raise await refusal_of(
+            claims.user, backends, "this device was logged out since: log in again"
+        )
     return claims
 
 
@@ -61,7 +65,7 @@ async def _standing(claims: Claims, backends: Backends) -> tuple[int, int]:
     if since_ms is None:
         device = await backends.log_ins.device(claims.user, claims.device)
         if device is None:
-            raise Refused("unauthorized", "this device is logged out: log in again")
+            raise await refusal_of(claims.user, backends, "this device is logged out: log in again")
         since_ms, epoch = device.created_ms, device.epoch
         await set_valid_since(cache, claims.user, claims.device, since_ms, ttl_s=TTL_S)
     return since_ms, epoch or 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from backends.relations import Contact
     from backends.rosters import Rosters
     from backends.wiring import Backends
+    from functions.domain.account_log import AccountLog
     from functions.domain.changes import Changes
     from functions.domain.group_changes import GroupChanges
     from functions.domain.group_receipts import GroupReceipts
@@ -65,6 +66,8 @@ class Timing(Struct, frozen=True, kw_only=True):
 
     Longer is no use to its caller: what it asked for is done already.
     """
+    account_log_delay_s: float = 1.0
+    """So long account events are collected before they are written, in one transaction."""
 
 
 TIMING: Final = Timing()
@@ -201,3 +204,15 @@ class Context:
         from functions.domain.outbox import Outbox  # noqa: PLC0415 - see above
 
         return Outbox(self.backends, timeout_s=self.timing.relay_timeout_s)
+
+    @cached_property
+    def account_log(self) -> AccountLog:
+        """What is recorded of accounts."""
+        from functions.domain.account_log import AccountLog  # noqa: PLC0415 - see above
+
+        return AccountLog(self.backends, delay_s=self.timing.account_log_delay_s)
+
+    async def close(self) -> None:
+        """Ends what goes on behind calls. Before the stores are closed."""
+        if "account_log" in self.__dict__:
+            await self.account_log.close()

@@ -85,7 +85,9 @@ class Endpoint:
         implied = [
             *(["malformed"] if takes else []),
             *(["too_large"] if self.body is not None else []),
-            *([] if self.is_open else ["unauthorized"]),
+            # A value with a slash, or none at all, leads to no path.
+            *(["not_found"] if self.path_parameters else []),
+            *([] if self.is_open else ["unauthorized", "suspended"]),
             *(["forbidden"] if self.for_administrators else []),
             *([] if self.cost == costs.FREE else ["rate_limited"]),
             "unavailable",

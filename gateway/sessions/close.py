@@ -53,6 +53,7 @@ WRONG_OPCODE: Final = Close(4400, "text frames are JSON, binary frames MessagePa
 BAD_TOKEN: Final = Close(4401, "bad token")
 OTHER_DEVICE: Final = Close(4401, "the access token is another device's")
 REVOKED: Final = Close(4403, "this device was logged out")
+SUSPENDED: Final = Close(4403, "this account is suspended")
 HELLO_FIRST: Final = Close(4404, "hello must come first")
 HELLO_TIMEOUT: Final = Close(4404, "no hello within {seconds:.0f} s")
 DUPLICATE_HELLO: Final = Close(4404, "duplicate hello")

@@ -31,9 +31,9 @@ class Revocations:
         """User and device, or "" -> before when the tokens were issued that are refused, and until
         when that is kept.
         """
-        self._epochs: dict[int, tuple[int, str, int]] = {}
-        """User -> the epoch of the newest password, the device that set it, and until when that is
-        kept.
+        self._epochs: dict[int, tuple[int, str, bool, int]] = {}
+        """User -> the least epoch that counts, the device that went on with it, whether the account
+        was suspended by it, and until when that is kept.
         """
 
     def apply(self, deliveries: Iterable[pb.Delivery], at_ms: int) -> None:
@@ -48,10 +48,10 @@ class Revocations:
         # the log's.
         until_ms = max(at_ms, revoked.before_ms) + self._token_ms
         if revoked.epoch:
-            epoch, kept, since_ms = self._epochs.get(user, (0, "", 0))
+            epoch, kept, suspended, since_ms = self._epochs.get(user, (0, "", False, 0))
             if revoked.epoch >= epoch:
-                epoch, kept = revoked.epoch, revoked.kept
-            self._epochs[user] = epoch, kept, max(until_ms, since_ms)
+                epoch, kept, suspended = revoked.epoch, revoked.kept, revoked.suspended
+            self._epochs[user] = epoch, kept, suspended, max(until_ms, since_ms)
         else:
             key = (user, revoked.device)
             self._revoked[key] = (
@@ -72,15 +72,15 @@ class Revocations:
             for device in (claims.device, "")
         ):
             return close.REVOKED
-        epoch, kept, _ = self._epochs.get(claims.user, (0, "", 0))
+        epoch, kept, suspended, _ = self._epochs.get(claims.user, (0, "", False, 0))
         if claims.epoch >= epoch:
             return None
         if claims.device == kept:
             # The device that changed the password has new tokens; a thief of the old ones has not.
             return close.PASSWORD_CHANGED
-        return close.REVOKED
+        return close.SUSPENDED if suspended else close.REVOKED
 
     def forget(self, now_ms: int) -> None:
         """Called now and then: forgets what no living token can meet."""
         self._revoked = {key: held for key, held in self._revoked.items() if held[1] > now_ms}
-        self._epochs = {user: held for user, held in self._epochs.items() if held[2] > now_ms}
+        self._epochs = {user: held for user, held in self._epochs.items() if held[3] > now_ms}

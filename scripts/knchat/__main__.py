@@ -60,6 +60,7 @@ COMMANDS: Final = {
     "remove": Entry("operate", "take everything off a Knative cluster"),
     "doctor": Entry("operate", "find what is wrong on a Knative cluster, and say what to do"),
     "dead-letters": Entry("operate", "list, show and re-drive what could not be processed"),
+    "users": Entry("operate", "list accounts, suspend and resume them, end their sessions"),
     "audit": Entry("operate", "find and repair what was acknowledged and then lost on the way"),
     "dev": Entry("develop", "start everything on this machine, in one process"),
     "pump": Entry("develop", "bring the events of one source to their function, without Knative"),

@@ -24,6 +24,8 @@ class Actor:
     """Of `world.py`; empty: no user."""
     closed_with: int = 0
     """Of one whose token does not count: the code that a hello is closed with."""
+    refused_with: str = "unauthorized"
+    """The code that all calls of such a one are refused with."""
 
     @property
     def is_known(self) -> bool:
@@ -36,6 +38,7 @@ ACTORS: Final = (
     Actor("forged", "ann", closed_with=4401),
     Actor("expired", "ann", closed_with=4004),
     Actor("revoked", "ann", closed_with=4403),
+    Actor("suspended", "mo", closed_with=4403, refused_with="suspended"),
     Actor("stranger", "dan"),
     Actor("former", "kim"),
     Actor("reader", "jo"),
@@ -78,7 +81,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
 UNWATCHED: Final = frozenset({"ann and cem, empty", "with ann", "with lee", "no such group"})
 """What `World.state` leaves out; the chat of ben with ann it does not."""
 _ALL: Final = frozenset(
-    {"ann", "ben", "cem", "dan", "eve", "fay", "gil", "hal", "ian", "jo", "kim", "lee", "max"}
+    {"ann", "ben", "cem", "dan", "eve", "fay", "gil", "hal", "ian", "jo", "kim", "lee", "max", "mo"}
 )
 BELONGS: Final[Mapping[str, frozenset[str]]] = {
     "ann and ben": frozenset({"ann", "ben"}),
@@ -358,4 +361,4 @@ def checks() -> Iterator[Check]:
 def _code(operation: Operation, actor: Actor, target: str) -> str:
     if operation.is_open or actor.is_known:
         return operation.may(actor, target)
-    return "unauthorized" if operation.is_call else f"close {actor.closed_with}"
+    return actor.refused_with if operation.is_call else f"close {actor.closed_with}"

@@ -3,8 +3,8 @@
 ann is the owner of what is asked for: a chat with ben, an empty one with cem, a group, devices, a
 profile with secrets. dan is a stranger, eve is blocked by ann, fay invited, gil a contact; hal,
 ian, jo and kim are or were in the group. lee hears contacts alone, and gil is one. max is an
-administrator, and a stranger to all chats. SECRETS stand in what is not everybody's; whose each is
-says who may read it.
+administrator, and a stranger to all chats. mo is suspended. SECRETS stand in what is not
+everybody's; whose each is says who may read it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import websockets
 
 from backends.settings import Settings
 from backends.signing import SigningKey
-from schemas.ids import direct_chat
+from functions.runtime.context import current_context
+from schemas.ids import UserId, direct_chat
 from schemas.tokens import claims_of
 from tests.authorisation.table import BELONGS, UNWATCHED, Actor, Check
 from tests.support.product import Product
@@ -93,6 +94,7 @@ class World:
             ("invited", "fay", "phone"),
             ("contact", "gil", "phone"),
             ("administrator", "max", "phone"),
+            ("suspended", "mo", "phone"),
         ):
             self._tokens[actor] = (await self._log_in(name, device))["access_token"]
             self._devices[actor] = device
@@ -112,6 +114,7 @@ class World:
         await self._make_group()
         await self._relate()
         await self._write()
+        await self._suspend()
         self.before = await self.state()
 
     async def _make_group(self) -> None:
@@ -172,6 +175,24 @@ class World:
 
         await until(written)
 
+    async def _suspend(self) -> None:
+        backends = self.product.backends
+        now_ms = backends.clock.now_ms()
+        ending = await backends.suspensions.suspend(UserId(self.user["mo"]), now_ms=now_ms)
+        assert ending is not None
+        await current_context().outbox.publish([ending])
+
+        async def closed() -> bool:
+            async with await self._connect() as socket:
+                await socket.send(json.dumps(self._hello("suspended")))
+                try:
+                    await _Talk(socket).hear(type="live")
+                except websockets.ConnectionClosed as end:
+                    return end.rcvd is not None and end.rcvd.code == 4403
+            return False
+
+        await until(closed)
+
     async def stop(self) -> None:
         await self.product.stop()
 
@@ -224,7 +245,12 @@ class World:
             more["json" if method in {"POST", "PUT", "PATCH"} else "params"] = fields
         answer = await self._http(method, path, check.actor, **more)
         code = "" if answer.is_success else answer.json()["code"]
-        headers = {name: answer.headers[name] for name in answer.headers if name != "date"}
+        headers = {
+            name: value
+            for name, value in answer.headers.items()
+            # What is left of the caller's own budget.
+            if name != "date" and not name.startswith("ratelimit-")
+        }
         said = (answer.status_code, headers, None if answer.is_success else answer.json())
         return Answer(code, said, answer.text)
 

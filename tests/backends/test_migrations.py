@@ -18,8 +18,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+import backends.account_events.sql
 import backends.accounts.log_ins
 import backends.accounts.sql
+import backends.accounts.suspensions
 import backends.chats.sql
 import backends.configuration.sql
 import backends.coordination.generators
@@ -27,6 +29,7 @@ import backends.coordination.owners
 import backends.groups.sql
 import backends.preferences.sql
 import backends.relations.sql
+from backends.accounts import Ending
 from backends.chats import Change, HistoryMessage
 from backends.sql import migrations
 from backends.sql.database import METADATA, Database
@@ -49,6 +52,7 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         return compare_metadata(context, METADATA)
 
     assert set(METADATA.tables) == {
+        "account_events",
         "accounts",
         "administrators",
         "blocks",
@@ -60,6 +64,7 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "generators",
         "group_members",
         "groups",
+        "log_in_notices",
         "owners",
         "pending_commands",
         "privacy",
@@ -281,6 +286,28 @@ async def test_log_ins_and_names_of_the_version_before_go_on(tmp_path):
     engine.dispose()
     database = Database.sqlite(tmp_path / "data.db")
     await check_upgraded(database)
+    await database.close()
+
+
+async def test_what_was_to_be_told_before_suspensions_is_still_to_be_told(tmp_path):
+    """An ending of the version before; its account is not suspended, and can be."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'data.db'}")
+    with engine.connect() as connection, connection.begin():
+        made_at(connection, "0007")
+        connection.exec_driver_sql(OLDER.split(";", maxsplit=1)[0])
+        connection.exec_driver_sql(
+            'INSERT INTO endings ("user", device, before_ms, epoch, kept) '
+            "VALUES (1, 'phone', 5, 0, '')"
+        )
+    engine.dispose()
+    database = Database.sqlite(tmp_path / "data.db")
+    log_ins = backends.accounts.log_ins.SqlLogIns(database)
+    suspensions = backends.accounts.suspensions.SqlSuspensions(database)
+
+    assert await log_ins.unpublished(limit=9) == [Ending(1, "phone", 5)]
+    assert not await suspensions.is_suspended(1)
+    assert await suspensions.suspend(1, now_ms=9) == Ending(1, "", 9, 1, suspended=True)
+    assert await suspensions.is_suspended(1)
     await database.close()
 
 

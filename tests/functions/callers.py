@@ -93,5 +93,16 @@ def at(backends, monkeypatch, seconds):
 async def revoked(topics):
     """(user, device) of all revocations in the log."""
     return [
-        (delivery.users[0], delivery.revoked.device) for delivery in await topics.items(DELIVERIES)
+        (delivery.users[0], delivery.revoked.device)
+        for delivery in await topics.items(DELIVERIES)
+        if delivery.HasField("revoked")
+    ]
+
+
+async def noticed(topics):
+    """(user, device, op) of all that devices are told of log-ins."""
+    return [
+        (delivery.users[0], delivery.device.device, delivery.device.op)
+        for delivery in await topics.items(DELIVERIES)
+        if delivery.HasField("device")
     ]

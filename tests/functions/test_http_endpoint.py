@@ -51,7 +51,9 @@ def test_a_handler_declares_what_a_call_takes_and_gives():
     assert put_thing.all_errors == (
         "malformed",
         "too_large",
+        "not_found",
         "unauthorized",
+        "suspended",
         "rate_limited",
         "unavailable",
         "stale",

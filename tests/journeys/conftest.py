@@ -65,6 +65,19 @@ class Dev:
         self._ports = tuple(str(port) for port in self._ports)
         return self
 
+    def operate(self, *words: str) -> str:
+        """What `kn-chat` prints to an operator who has this server's settings; it must be done."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "knchat", *words, "--data", str(self.folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, **self._environ},
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self._ended()

@@ -81,7 +81,10 @@ async def test_the_other_side_sees_that_i_am_typing(apart, open_device):
     await mine[0].send(ben, "what I typed")
     for device in (*theirs, mine[1]):
         await device.hear("message")
-        assert [frame["n"] for frame in device.pushes] == [1]
+        # Each has heard of the log-in of the other one, too.
+        kinds = [frame["type"] for frame in device.pushes]
+        assert [kind for kind in kinds if kind != "device"] == ["message"]
+        assert [frame["n"] for frame in device.pushes] == [*range(1, len(kinds) + 1)]
     assert all(frame["type"] != "typing" for frame in mine[1]._waiting)
 
 

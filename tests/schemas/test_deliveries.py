@@ -11,6 +11,7 @@ from schemas.ids import time_text, unix_ms_of
 from schemas.kinds.chat import ChatChanged
 from schemas.kinds.chats import ChatList, ChatState, chat_state
 from schemas.kinds.contact import Contact
+from schemas.kinds.device import Device
 from schemas.kinds.digest import Digest
 from schemas.kinds.failed import Failed
 from schemas.kinds.history import HistoryMessage, Page
@@ -140,6 +141,25 @@ def test_parts_of_a_chat_are_pushed():
     assert outdates(parts[2], parts[0])
     assert not outdates(parts[0], parts[2])
     assert not outdates(parts[2], parts[1])
+
+
+def test_what_a_device_has_done():
+    """Its name on the wire is left out where it has none."""
+    told = pb.DeviceNotice(device="phone", op="logged_in", at_ms=1_795_560_000_123)
+    named = pb.DeviceNotice(device="phone", op="password_changed", at_ms=1, device_name="Mine")
+
+    pushes = [push_of(pb.Delivery(users=[ALICE], device=one), ALICE) for one in (told, named)]
+
+    assert pushes == [
+        Device(device="phone", op="logged_in", time="2026-11-24T22:40:00.123Z"),
+        Device(
+            device="phone",
+            op="password_changed",
+            time="1970-01-01T00:00:00.001Z",
+            device_name="Mine",
+        ),
+    ]
+    assert replaces(pb.Delivery(users=[ALICE], device=told)) is None
 
 
 def test_what_is_not_shown():

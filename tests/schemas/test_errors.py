@@ -36,6 +36,7 @@ def test_the_codes_of_the_protocol():
         "rate_limited": 429,
         "unavailable": 503,
         "starting": 503,
+        "suspended": 403,
     }
     assert STATUS_OF_CODE.keys() >= TEMPORARY_CODES
 

@@ -18,6 +18,7 @@ from schemas.kinds.chat import ChatChanged
 from schemas.kinds.chats import ChatList, Chats, ChatState
 from schemas.kinds.contact import Contact
 from schemas.kinds.delete import Delete
+from schemas.kinds.device import Device
 from schemas.kinds.digest import Digest, DigestAsk
 from schemas.kinds.edit import Edit
 from schemas.kinds.failed import Failed
@@ -185,6 +186,7 @@ OUTGOING = [
         event=GroupEvent(kind="joined", users=["2", "3"], role="member", name="Walks", message="8"),
     ),
     Newer(n=10, cursor="c", chat="g-1", newest="9"),
+    Device(n=11, cursor="c", device="d", op="logged_in", time="t", device_name="My phone"),
     ChatChanged(
         n=11,
         cursor="c",

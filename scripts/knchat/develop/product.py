@@ -133,6 +133,7 @@ class Product:
         await backends.accounts.profiles(DEMO_USERS.values())
         use_backends(backends)
         stack.callback(use_backends, None)
+        stack.push_async_callback(current_context().close)
         self._demo = await demo_users.ensure(current_context(), wanted=self._demo)
 
         await self._start_pumps(

@@ -12,6 +12,7 @@ import click
 from knchat import exits
 from knchat.command import group
 from knchat.operate import data_folder
+from knchat.operate.recording import record
 from schemas.ids import time_text
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def _run_grant(name: str, folder: Path | None) -> int:
     async def work(backends: Backends) -> None:
         user = (await _user(name, backends)).user
         is_new = await backends.administrators.grant(user, now_ms=backends.clock.now_ms())
+        if is_new:
+            await record("administrator_granted", user, backends)
         print(f"{user}  {name.lower()} {'is' if is_new else 'was'} an administrator")
 
     return _act(folder, work)
@@ -61,6 +64,7 @@ def _run_revoke(name: str, folder: Path | None) -> int:
         user = (await _user(name, backends)).user
         if not await backends.administrators.revoke(user):
             raise exits.Ended(f"{name.lower()} is no administrator")
+        await record("administrator_revoked", user, backends)
         print(f"{user}  {name.lower()} is an administrator no longer")
 
     return _act(folder, work)

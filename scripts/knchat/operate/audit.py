@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import sys
 import time
 from dataclasses import replace
@@ -24,8 +23,9 @@ from backends.telemetry import logs
 from knchat import exits
 from knchat.command import command
 from knchat.operate import data_folder
-from schemas.errors import Malformed, Unavailable
-from schemas.ids import parse_id_or_time, time_text, unix_ms_of
+from knchat.operate.moments import parse_moment
+from schemas.errors import Unavailable
+from schemas.ids import time_text
 
 if TYPE_CHECKING:
     from backends.wiring import Backends
@@ -44,8 +44,6 @@ a message, measured).
 """
 PROGRESS_S: Final = 5.0
 
-_AGO: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _KINDS: Final = ("commands", "messages", "changes", "marks", "unasked")
 _BECAME: Final = ("sound", "repaired", "missing", "dead")
 
@@ -139,9 +137,9 @@ async def _run(
         await backends.clock.follow(backends.chats)
         now_ms = backends.clock.now_ms()
         until_ms = now_ms - settings.audit_age_s * 1_000
-        since_ms = None if since is None else _when(since, now_ms, option="--since")
+        since_ms = None if since is None else parse_moment(since, now_ms, option="--since")
         if until is not None:
-            until_ms = min(until_ms, _when(until, now_ms, option="--until"))
+            until_ms = min(until_ms, parse_moment(until, now_ms, option="--until"))
         started_s = time.monotonic()
         tally = await audited(
             backends,
@@ -214,19 +212,6 @@ class _Progress:
                 file=sys.stderr,
                 flush=True,
             )
-
-
-def _when(text: str, now_ms: int, *, option: str) -> int:
-    if match := _AGO.fullmatch(text):
-        return now_ms - int(match[1]) * _SECONDS[match[2]] * 1_000
-    try:
-        # Digits would be an id.
-        return unix_ms_of(parse_id_or_time("" if text.isdigit() else text, name=option))
-    except Malformed as error:
-        raise exits.Ended(
-            f"{option} is a time like 2026-01-31T12:00:00Z, or how long ago: 30m, 24h, 7d",
-            exits.USAGE,
-        ) from error
 
 
 def _say(tally: Tally, *, until_ms: int, took_s: float, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from tests.conformance.protocol.cases import case
-from tests.conformance.protocol.expectations import check, expect
+from tests.conformance.protocol.expectations import check, expect, has
 from tests.conformance.protocol.server import Server
 
 
@@ -97,6 +97,45 @@ async def more_devices_than_fifty(at: Server) -> None:
     gone = {f"d{number}" for number in range(51)} - names
     for device in gone:
         await at.http.refused("GET /v1/me", "unauthorized", token=await at.token(user, device))
+
+
+@case()
+async def other_devices_are_told_of_a_log_in(at: Server) -> None:
+    """`device` with its name; the first device of all is told to none; a cursor comes with it."""
+    user = await at.new_user()
+    phone = await at.connect(user, "phone")
+    await phone.silent("device", within_s=0.3)
+    body = {"user_name": user.name, "password": user.password, "device": "tablet"}
+    user.logins["tablet"] = await at.http.call(
+        "POST /v1/sessions", body=body | {"device_name": "My tablet"}
+    )
+    told = await phone.hear("device", device="tablet")
+    has(told, "device", op="logged_in", device_name="My tablet")
+    listed = await at.http.call("GET /v1/devices", token=await at.token(user))
+    (tablet,) = [one for one in listed["devices"] if one["device"] == "tablet"]
+    expect("time", tablet["created"], told["time"])
+    again = await at.hello(user, "phone", resume=phone.welcome["cursor"])
+    has(await again.hear("device"), "what was missed", device="tablet", op="logged_in")
+
+
+@case(once=True)
+async def other_devices_are_told_of_a_new_password(at: Server) -> None:
+    """`device` and close 4403; who logs in there again and resumes has it too. The one that asked
+    goes on with its new tokens.
+    """
+    user = await at.new_user()
+    phone, tablet = await at.connect(user, "phone"), await at.connect(user, "tablet")
+    cursor, new = tablet.welcome["cursor"], secrets.token_urlsafe(12)
+    body = {"password": user.password, "new_password": new}
+    token = await at.token(user, "phone")
+    user.logins["phone"] |= await at.http.call("PUT /v1/me/password", token=token, body=body)
+    await tablet.closed(4403)
+    await phone.closed(4004)
+    user.password = new
+    await at.log_in(user, "tablet")
+    again = await at.hello(user, "tablet", resume=cursor)
+    await again.hear("device", device="phone", op="password_changed")
+    await at.connect(user, "phone")
 
 
 @case(once=True)

@@ -176,6 +176,13 @@ SERVER_FRAMES: Final[Mapping[str, Shape]] = {
         "last_seen?": moment,
     },
     "contact": {**_PUSH, **CONTACT},
+    "device": {
+        **_PUSH,
+        "device": text,
+        "op": one_of("logged_in", "password_changed"),
+        "time": moment,
+        "device_name?": text,
+    },
     "moved": {"url": socket_url},
     "drain": {"reconnect_after_ms": whole, "url?": socket_url},
     "expiring": {"at": moment},
@@ -206,6 +213,7 @@ ERROR_CODES: Final[Mapping[str, tuple[int, bool]]] = {
     "rate_limited": (429, True),
     "unavailable": (503, True),
     "starting": (503, True),
+    "suspended": (403, False),
 }
 """Code -> its HTTP status, and whether it is temporary."""
 
@@ -311,6 +319,7 @@ NOT_CAUSED: Final[Mapping[str, str]] = {
     "close 4006": "the server starts",
     "error unavailable": "a part of the server does not answer",
     "error starting": "the server starts",
+    "error suspended": "an operator suspends an account",
     "server failed": "a command was dead-lettered",
     "server newer": "takes a group of more than 1,000 members",
     "server drain": "the server ends",

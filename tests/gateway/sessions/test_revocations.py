@@ -8,6 +8,7 @@ import secrets
 from dataclasses import replace
 
 from backends.accounts import Device, Profile
+from gateway.sessions import close
 from schemas import chat_pb2 as pb
 from tests.gateway.people import ANN, BEN
 from tests.gateway.wire import NOW_MS, claims, connect, made_context
@@ -38,6 +39,18 @@ def test_a_new_epoch_ends_all_older_log_ins():
     assert at.revocations.close_of(claims(1, "laptop", epoch=0)).code == 4403
     assert at.revocations.close_of(claims(1, "phone", epoch=2)) is None
     assert at.revocations.close_of(claims(1, "laptop", epoch=3)) is None
+
+
+def test_a_suspended_user_is_told_so():
+    """By a reason of its own, whatever the device; a log-in after it stands."""
+    at = made_context()
+    suspended = pb.Revoked(before_ms=NOW_MS, epoch=3, suspended=True)
+    at.feed.deliver(0, 100, NOW_MS, [ALL, pb.Delivery(users=[1], revoked=suspended)])
+
+    for device in ("phone", "tablet"):
+        assert at.revocations.close_of(claims(1, device, epoch=2)) == close.SUSPENDED
+    assert at.revocations.close_of(claims(1, "phone", epoch=3)) is None
+    assert at.revocations.close_of(claims(2, "phone", epoch=0)) is None
 
 
 def test_an_older_epoch_that_is_told_again_takes_nothing_back():

@@ -37,6 +37,7 @@ STATUS_OF_CODE: Final[dict[str, int]] = {
     "rate_limited": 429,
     "unavailable": 503,
     "starting": 503,
+    "suspended": 403,
 }
 """All error codes, with their HTTP status. Codes are stable: clients act on them."""
 

@@ -425,6 +425,21 @@ class Delete(ChangeFrame, tag="delete", kw_only=True, frozen=True):
     for_: Annotated[str, Meta(pattern=r"^(all|me)\Z")] = field(name="for")
 
 
+# Of schemas/kinds/device.py.
+
+
+class Device(Push, tag="device", kw_only=True):
+    """A device of mine has logged in, or changed the password, which ended all other log-ins.
+
+    `op`: logged_in, password_changed. The same `device`, `op` and `time` again is a repeat.
+    """
+
+    device: str
+    op: str
+    time: str
+    device_name: str | UnsetType = UNSET
+
+
 # Of schemas/kinds/digest.py.
 
 
@@ -678,6 +693,7 @@ SERVER_FRAMES: Final[Mapping[str, type[ServerFrame]]] = {
     "refused": Refused,
     "failed": Failed,
     "contact": Contact,
+    "device": Device,
     "page": Page,
     "chats": ChatList,
     "digest": Digest,
