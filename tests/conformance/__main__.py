@@ -5,15 +5,17 @@ that speaks docs/protocol.md.
 import argparse
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import uvloop
 
 from tests.conformance import websocket
 from tests.conformance.protocol import run
+from tests.conformance.unlimited import UNLIMITED
 
 EXAMPLES = """
 examples:
@@ -27,6 +29,10 @@ examples:
                                            against any server; its own users, random names
   scripts/conformance protocol --case 'messages/*' --verbose
                                            some cases, those that pass too
+  scripts/conformance openapi              2,000 calls made from the OpenAPI document
+  scripts/conformance openapi --calls 20000 --http http://chat.example
+                                           more of them, against any server; it waits as long as
+                                           `rate_limited` says
 """
 
 
@@ -71,7 +77,22 @@ def main() -> int:
     )
     page.add_argument("--slow", action="store_true", help="also what takes up to two minutes")
     page.add_argument("--verbose", action="store_true", help="name the cases that pass, too")
+    calls = suites.add_parser(
+        "openapi",
+        help="calls generated from the OpenAPI document (schemathesis): each answer must be one "
+        "that it announces, and none is 5xx",
+    )
+    calls.add_argument("--http", help="URL of the HTTP calls, else a server of its own")
+    calls.add_argument("--calls", type=int, default=2_000, metavar="N", help="default 2000")
+    calls.add_argument("--seed", type=int, default=1, metavar="N", help="default 1")
     arguments = parser.parse_args()
+    if arguments.suite == "openapi":
+        # It loads schemathesis, which takes a second.
+        from tests.conformance import openapi  # noqa: PLC0415
+
+        with contextlib.ExitStack() as stack:
+            http = arguments.http or stack.enter_context(dev(UNLIMITED))[0]
+            return openapi.check(http, calls=arguments.calls, number=arguments.seed)
     if arguments.suite == "socket":
         return uvloop.run(websocket.check(arguments.case, name_all=arguments.all))
     if (arguments.http is None) != (arguments.ws is None):
@@ -92,12 +113,16 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def dev() -> Iterator[tuple[str, str]]:
+def dev(environ: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
     """The URLs of a throw-away `kn-chat dev` in a process of its own."""
     command = ["knchat", "dev", "--memory", "--http-port", "0", "--gateway-port", "0"]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, "-m", *command],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **(environ or {})},
         )
         try:
             assert process.stdout is not None
