@@ -1,8 +1,9 @@
 """Runs a driver's blocking calls on a few threads, with a bound on what waits, a deadline for each
 call, and a turn for each caller.
 
-SQL (`backends/sql/`) and questions to Kafka (`backends/log/kafka/`) use it. It knows no driver and
-no statement; errors of a call pass through as they are.
+SQL (`backends/sql/`), questions to Kafka (`backends/log/kafka/`) and the stores of files
+(`backends/files/`) use it. It knows no driver and no statement; errors of a call pass through as
+they are.
 """
 
 from __future__ import annotations

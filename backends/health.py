@@ -102,8 +102,10 @@ class Health:
                 return f"log ({'embedded' if settings.log == 'embedded' else 'kafka'})"
             case "chats":
                 return f"chats ({settings.chats})"
-            case "accounts" | "groups":
+            case "accounts" | "groups" | "files":
                 return f"{port} (sql)"
+            case "file_store":
+                return f"files ({'s3' if settings.s3 else 'folder'})"
             case "cache":
                 return f"cache ({'redis' if settings.redis else 'embedded'})"
             case _:

@@ -101,6 +101,12 @@ JWKS: Final = Form(
     rf"https?://{_HOST}(?:{_PORT})?(?:/[^\s#]*)?|(?![A-Za-z0-9+.\-]+://).+",
     "a file, or a URL that begins with https:// or http://",
 )
+ENDPOINT: Final = Form(
+    rf"https?://{_HOST}(?:{_PORT})?", "https://s3.eu-central-1.amazonaws.com, without a path"
+)
+BUCKET: Final = Form(
+    r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", "kn-chat: 3 to 63 small letters, digits, dots and dashes"
+)
 KEYSPACE: Final = Form(
     r"[a-z][a-z0-9_]{0,47}", "knchat: a letter, then up to 47 letters, digits or _, all small"
 )

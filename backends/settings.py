@@ -110,6 +110,20 @@ class Settings:
         least=1,
         most=32_768,
     )
+    file_bytes: int = _setting(10 * 2**20, "bytes", "largest file", least=1, most=256 * 2**20)
+    user_files: int = _setting(10_000, "files", "that one user may keep", least=1)
+    user_file_bytes: int = _setting(2**30, "bytes", "of all files that one user keeps", least=1)
+    files_held: bool = _setting(
+        False,
+        "0 or 1",
+        "files wait after their upload until `kn-chat files` has released them: for a scanner",
+    )
+    file_idle_s: int = _setting(
+        86_400, "s", "after which a file that no message or profile names is removed", least=60
+    )
+    files_sweep_every_s: int = _setting(
+        3_600, "s", "how often `dev` removes such files; 0: never", least=0
+    )
     user_units: int = _setting(
         3_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1
     )
@@ -359,8 +373,30 @@ class Settings:
     redis_ca: str = _setting(
         "", "file", "authorities (PEM) that its certificate is checked with; empty: the system's"
     )
+    s3: str = _setting(
+        "",
+        "URL",
+        "the object store of files: https://s3.eu-central-1.amazonaws.com; empty: in the data "
+        "folder",
+        form=parsers.ENDPOINT,
+    )
+    s3_public: str = _setting(
+        "",
+        "URL",
+        "its URL for clients, where they know it by another one; empty: the same",
+        form=parsers.ENDPOINT,
+    )
+    s3_bucket: str = _setting("kn-chat", "name", "its bucket, which is there", form=parsers.BUCKET)
+    s3_region: str = _setting("us-east-1", "name", "its region, with which requests are signed")
+    s3_key_id: str = _setting(
+        "", "name", "access key id; empty: that of the machine's or service account's role"
+    )
+    s3_secret: str = _setting("", "secret", "its secret access key", secret=True)
+    s3_ca: str = _setting(
+        "", "file", "authorities (PEM) that its certificate is checked with; empty: the system's"
+    )
     store_timeout_s: int = _setting(
-        5, "s", "timeout of Cassandra and the database", least=1, most=60
+        5, "s", "timeout of Cassandra, the database and the object store", least=1, most=60
     )
 
     @classmethod

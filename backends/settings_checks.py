@@ -44,6 +44,8 @@ def check(settings: Settings) -> None:
             "KNCHAT_CASSANDRA_PASSWORD",
             not settings.cassandra_password or settings.cassandra_user,
         ),
+        ("KNCHAT_S3_SECRET", "KNCHAT_S3_KEY_ID", not settings.s3_key_id or settings.s3_secret),
+        ("KNCHAT_S3_KEY_ID", "KNCHAT_S3_SECRET", not settings.s3_secret or settings.s3_key_id),
     ):
         if not there:
             raise Malformed(f"{needed} is missing, which {by} asks for", field=needed)
@@ -65,6 +67,12 @@ def check(settings: Settings) -> None:
             "begin with rediss://",
             "KNCHAT_REDIS_CA",
             not settings.redis_ca or settings.redis.startswith("rediss:"),
+        ),
+        (
+            "KNCHAT_S3",
+            "begin with https://",
+            "KNCHAT_S3_CA",
+            not settings.s3_ca or settings.s3.startswith("https:"),
         ),
     ):
         if not right:
@@ -89,6 +97,11 @@ def check(settings: Settings) -> None:
             "KNCHAT_REDIS",
             "begin with rediss://",
             settings.redis.startswith("rediss:") or not parsers.leave_this_machine(settings.redis),
+        ),
+        (
+            "KNCHAT_S3",
+            "begin with https://",
+            settings.s3.startswith("https:") or not parsers.leave_this_machine(settings.s3),
         ),
         (
             "KNCHAT_JWKS",

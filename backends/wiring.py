@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from backends.chats.cassandra import CassandraChats
     from backends.configuration import Administrators, StoredConfiguration
     from backends.coordination import GeneratorLeases, PartitionOwners
+    from backends.files import Files, FileStore
     from backends.groups import Groups
     from backends.log import LogProducer, LogReader, Topics
     from backends.log.embedded.log import EmbeddedLog
@@ -236,6 +237,38 @@ class Backends:
 
     @cached_property
     @in_spans
+    def files(self) -> Files:
+        """What is known of files, and who may read them."""
+        from backends.files.sql import SqlFiles  # noqa: PLC0415 - opened at first use
+
+        return SqlFiles(self._database)
+
+    @cached_property
+    @in_spans
+    def file_store(self) -> FileStore:
+        """The bytes of files."""
+        settings = self.settings
+        if not settings.s3:
+            from backends.files.folder import FolderStore  # noqa: PLC0415 - opened at first use
+
+            return FolderStore(
+                settings.data / "files", now_s=self.clock.now_s, timeout_s=settings.store_timeout_s
+            )
+        from backends.files.s3 import Bucket, S3Store  # noqa: PLC0415 - opened at first use
+
+        bucket = Bucket(
+            url=settings.s3,
+            public_url=settings.s3_public,
+            name=settings.s3_bucket,
+            region=settings.s3_region,
+            key_id=settings.s3_key_id,
+            secret=settings.s3_secret,
+            ca=settings.s3_ca,
+        )
+        return S3Store(bucket, timeout_s=settings.store_timeout_s)
+
+    @cached_property
+    @in_spans
     def preferences(self) -> ChatPreferences:
         """What users want of their chats."""
         from backends.preferences.sql import SqlChatPreferences  # noqa: PLC0415 - opened at first use
@@ -334,7 +367,7 @@ class Backends:
 
     async def close(self) -> None:
         """Closes what was opened: the users of a store before the store."""
-        for name in ("chats", "accounts", "groups", "relations", "cache"):
+        for name in ("chats", "accounts", "groups", "relations", "files", "file_store", "cache"):
             if name in self.__dict__:
                 await self.__dict__[name].close()
         if "_cassandra" in self.__dict__:

@@ -149,4 +149,11 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         needs=("chats", "public_keys", "clock"),
         uses=("accounts", "appends", "cache"),
     ),
+    OnHttp(
+        target="files",
+        module="endpoints.files",
+        paths=("/v1/files", "/v1/blobs"),
+        needs=("files", "public_keys", "clock"),
+        uses=("accounts", "file_store", "cache"),
+    ),
 )

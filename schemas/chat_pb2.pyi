@@ -47,14 +47,32 @@ class Command(_message.Message):
     def __init__(self, id: _Optional[int] = ..., user: _Optional[int] = ..., device: _Optional[str] = ..., key: _Optional[str] = ..., chat: _Optional[str] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., react: _Optional[_Union[React, _Mapping]] = ..., unreact: _Optional[_Union[React, _Mapping]] = ..., pin: _Optional[_Union[Pin, _Mapping]] = ..., unpin: _Optional[_Union[Pin, _Mapping]] = ..., group_event: _Optional[_Union[GroupEvent, _Mapping]] = ...) -> None: ...
 
 class Send(_message.Message):
-    __slots__ = ("text", "reply_to", "mentions")
+    __slots__ = ("text", "file", "reply_to", "mentions")
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     MENTIONS_FIELD_NUMBER: _ClassVar[int]
     text: str
+    file: File
     reply_to: int
     mentions: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, text: _Optional[str] = ..., reply_to: _Optional[int] = ..., mentions: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., file: _Optional[_Union[File, _Mapping]] = ..., reply_to: _Optional[int] = ..., mentions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class File(_message.Message):
+    __slots__ = ("id", "name", "type", "bytes", "width", "height")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    name: str
+    type: str
+    bytes: int
+    width: int
+    height: int
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., bytes: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class Mark(_message.Message):
     __slots__ = ("received", "read")

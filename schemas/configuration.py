@@ -123,6 +123,37 @@ class Messages(Section, frozen=True, kw_only=True):
     ] = 50
 
 
+class Files(Section, frozen=True, kw_only=True):
+    """How much users may keep; what is there already stays."""
+
+    file_bytes: Annotated[
+        int,
+        About("bytes", "largest new file", least=1, most=256 * 2**20, setting="file_bytes"),
+    ] = 10 * 2**20
+    user_files: Annotated[
+        int,
+        About("files", "that one user may keep", least=1, most=10_000_000, setting="user_files"),
+    ] = 10_000
+    user_file_bytes: Annotated[
+        int,
+        About(
+            "bytes",
+            "of all files that one user keeps",
+            least=1,
+            most=2**50,
+            setting="user_file_bytes",
+        ),
+    ] = 2**30
+    held: Annotated[
+        bool,
+        About(
+            "true or false",
+            "files wait after their upload until `kn-chat files` has released them: for a scanner",
+            setting="files_held",
+        ),
+    ] = False
+
+
 class Groups(Section, frozen=True, kw_only=True):
     """How large groups may become; those that are larger already stay as they are."""
 
@@ -246,6 +277,7 @@ class Values(Struct, frozen=True, kw_only=True):
 
     limits: Limits = Limits()
     messages: Messages = Messages()
+    files: Files = Files()
     groups: Groups = Groups()
     signals: Signals = Signals()
     retention: Retention = Retention()

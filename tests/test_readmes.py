@@ -60,6 +60,8 @@ def test_the_example_with_tls_and_passwords_is_taken(tmp_path):
     for store in ("kafka", "database", "cassandra", "redis"):
         assert getattr(settings, f"{store}_ca")
         assert getattr(settings, f"{store}_password")
+    assert settings.s3_ca
+    assert settings.s3_secret
 
 
 def test_every_metric_stands_in_the_table_as_it_is():

@@ -36,9 +36,9 @@ class HistoryMessage:
 
     `version` is its newest edit, deletion or reaction, else its id. `reply_to` 0: none. `event`:
     what a group tells of itself, as JSON; empty: a user's message. `edited` and `deleted` are the
-    versions of the edit that the text is of, and of its deletion for all; 0: none. `mentions`: the
-    users whom it names. A deleted message has neither text nor mentions nor reactions. Reactions
-    are in the order of emoji and users.
+    versions of the edit that the text is of, and of its deletion for all; 0: none. `file`: what it
+    brings, as JSON; empty: none. `mentions`: the users whom it names. A deleted message has neither
+    text nor file nor mentions nor reactions. Reactions are in the order of emoji and users.
     """
 
     id: MessageId
@@ -51,6 +51,7 @@ class HistoryMessage:
     event: str = ""
     edited: MessageId = NO_MESSAGE
     deleted: MessageId = NO_MESSAGE
+    file: str = ""
     mentions: Sequence[UserId] = ()
     reactions: Sequence[Reaction] = ()
 

@@ -125,6 +125,8 @@ class CassandraChats:
             )
             if row.event:
                 writes.append(("put_event", (*values, row.event, row.version)))
+            elif row.file:
+                writes.append(("put_file", (*values, [*row.mentions], row.file, row.version)))
             elif row.mentions:
                 writes.append(("put_mentions", (*values, [*row.mentions], row.version)))
             else:

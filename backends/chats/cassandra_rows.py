@@ -17,7 +17,7 @@ from schemas.ids import ChatId, MessageId, UserId
 
 _COLUMNS: Final = (
     "id, chat, sender, key, text, reply_to, version, event, edited, deleted, reactions, hidden, "
-    "mentions"
+    "file, mentions"
 )
 SENDER, HIDDEN = 2, 11  # places among them
 _STATE: Final = "SELECT chat, newest, received, read, sent, mentioned FROM {keyspace}.chat_states"
@@ -32,6 +32,9 @@ STATEMENTS: Final = {
     " USING TIMESTAMP ?",
     "put_mentions": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, "
     "version, bucket, mentions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " USING TIMESTAMP ?",
+    "put_file": "INSERT INTO {keyspace}.messages (id, chat, sender, key, text, reply_to, version, "
+    "bucket, mentions, file) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " USING TIMESTAMP ?",
     "mention": "INSERT INTO {keyspace}.mentions (user, chat, message) VALUES (?, ?, ?) USING "
     "TIMESTAMP ?",
@@ -50,8 +53,8 @@ STATEMENTS: Final = {
     "delete": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET deleted = ?, version = ? "
     "WHERE chat = ? AND bucket = ? AND id = ?",
     # Final: no edit is newer than this, whatever comes when.
-    "erase": "DELETE text FROM {keyspace}.messages USING TIMESTAMP ? WHERE chat = ? AND bucket = ? "
-    "AND id = ?",
+    "erase": "DELETE text, file FROM {keyspace}.messages USING TIMESTAMP ? "
+    "WHERE chat = ? AND bucket = ? AND id = ?",
     # A reaction that is null is taken away.
     "react": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET reactions[?] = ?, version = ? "
     "WHERE chat = ? AND bucket = ? AND id = ?",
@@ -140,6 +143,7 @@ def _message(
     deleted: MessageId | None,
     reactions: Mapping[str, int] | None,
     _hidden: object,
+    file: str | None,
     mentions: Sequence[UserId] | None,
 ) -> HistoryMessage:
     message = HistoryMessage(
@@ -153,6 +157,7 @@ def _message(
         event or "",
         edited=edited or NO_MESSAGE,
         deleted=deleted or NO_MESSAGE,
+        file=file or "",
         mentions=tuple(mentions or ()),
     )
     if not reactions and not deleted:

@@ -86,6 +86,9 @@ CREATE TABLE IF NOT EXISTS {keyspace}.mentions (
 )
 WITH CLUSTERING ORDER BY (message DESC) AND {options}"""
 
+# What a message brings, as JSON; absent: no file.
+_FILE: Final = "ALTER TABLE {keyspace}.messages ADD IF NOT EXISTS file text"
+
 STEPS: Final = (
     (_MESSAGES, _CHAT_BUCKETS, _CHAT_STATES),
     (_MESSAGE_COLUMNS, _CHAT_PINS),
@@ -93,6 +96,7 @@ STEPS: Final = (
     (_CHATS_OF_USER, _USER_BUCKETS),
     (_SENT,),
     (*_MENTION_COLUMNS, _MENTIONS),
+    (_FILE,),
 )
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 

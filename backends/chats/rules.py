@@ -116,7 +116,7 @@ def answer_rows(changes: Iterable[Change]) -> States:
 def as_it_is(message: HistoryMessage, reactions: Iterable[Reaction]) -> HistoryMessage:
     """The message with its reactions; without anything when it was deleted for all."""
     if message.deleted:
-        return replace(message, text="", edited=NO_MESSAGE, mentions=())
+        return replace(message, text="", edited=NO_MESSAGE, file="", mentions=())
     given = tuple(sorted(reactions, key=lambda reaction: (reaction.emoji, reaction.user)))
     return replace(message, reactions=given) if given else message
 

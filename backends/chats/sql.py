@@ -129,6 +129,7 @@ class SqlChats:
                     "edited": row.edited,
                     "deleted": row.deleted,
                     "hidden": bool(row.hidden),
+                    "file": "",
                     "mentions": "",
                 }
             )

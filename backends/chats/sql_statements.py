@@ -97,7 +97,7 @@ MESSAGE_COLUMNS: Final = [
     MESSAGES.c[name] for name in HistoryMessage.__slots__ if name in MESSAGES.c
 ]
 SENT_COLUMNS: Final = (
-    *("chat", "id", "sender", "key", "text", "reply_to", "version", "event", "mentions"),
+    *("chat", "id", "sender", "key", "text", "reply_to", "version", "event", "file", "mentions"),
 )
 """The columns of a message as it was sent."""
 _READER: Final[sa.BindParameter[int]] = sa.bindparam("reader", type_=sa.BigInteger)
@@ -184,6 +184,7 @@ class Statements:
             set_={
                 **{name: new[name] for name in ("sender", "key", "reply_to", "event", "mentions")},
                 "text": sa.case((untouched, new.text), else_=there.text),
+                "file": sa.case((there.deleted > 0, ""), else_=new.file),
                 "version": newest(new, "version"),
             },
             where=there.sender == 0,
@@ -198,6 +199,7 @@ class Statements:
                     (new.edited > there.edited, new.text),
                     else_=there.text,
                 ),
+                "file": sa.case((sa.or_(there.deleted > 0, new.deleted > 0), ""), else_=there.file),
                 **{name: newest(new, name) for name in ("edited", "deleted", "version")},
                 "hidden": sa.or_(there.hidden, new.hidden),
             },

@@ -27,6 +27,8 @@ MESSAGES: Final = sa.Table(
     sa.Column("edited", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("deleted", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("hidden", sa.Boolean, nullable=False, server_default=sa.false()),
+    # What it brings, as JSON; empty: no file.
+    sa.Column("file", sa.Text, nullable=False, server_default=""),
     # The ids of the users whom it names, with spaces between.
     sa.Column("mentions", sa.Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,

@@ -58,6 +58,13 @@ METRICS: Final[dict[str, Metric]] = {
             ("became",),
         ),
         Metric(
+            "knchat_files_total",
+            "counter",
+            "files",
+            "what became of files: announced, complete, held, refused, removed",
+            ("became",),
+        ),
+        Metric(
             "knchat_queries_total",
             "counter",
             "queries",

@@ -56,6 +56,8 @@ class _Recent:
     """What was accepted here: the newest version of each, and whether it takes away."""
 
     deleted: int = 0
+    brought_file: bool = False
+    """What was deleted had a file."""
     reactions: dict[tuple[str, int], tuple[int, bool]] = field(default_factory=dict)
     pins: dict[MessageId, tuple[int, bool]] = field(default_factory=dict)
 
@@ -84,6 +86,13 @@ class Changes:
                 self._check(command, held, is_admin=is_admin)
 
         return check
+
+    def took_file(self, command: pb.Command) -> bool:
+        """Whether this accepted command has deleted for all a message with a file."""
+        if not command.HasField("delete") or command.delete.for_me:
+            return False
+        recent = self._recent.get(_place(command))
+        return recent is not None and recent.brought_file
 
     async def _held(self, changes: Sequence[pb.Command]) -> _Held:
         places = {_place(command) for command in changes}
@@ -122,7 +131,7 @@ class Changes:
                 _check_reactions(command, message, recent, self._configuration.values.messages)
             case "pin":
                 self._check_pins(command, held)
-        self._remember(command, place)
+        self._remember(command, place, message)
 
     def _check_on_its_way(self, command: pb.Command, message: MessageId) -> None:
         now_s = self._clock.now_ms() / 1_000
@@ -152,7 +161,7 @@ class Changes:
         if sum(not self._deleted((chat, one), held) for one in there) > most:
             raise Refused("too_many", f"a chat has at most {most} pins", field="message")
 
-    def _remember(self, command: pb.Command, place: Place) -> None:
+    def _remember(self, command: pb.Command, place: Place, message: HistoryMessage) -> None:
         op = command.WhichOneof("body")
         # Pins are counted for the chat, the others for the message.
         key = (place[0], _OF_CHAT) if op in {"pin", "unpin"} else place
@@ -161,6 +170,7 @@ class Changes:
         match op:
             case "delete" if not command.delete.for_me:
                 recent.deleted = max(recent.deleted, command.id)
+                recent.brought_file |= bool(message.file)
             case "react" | "unreact":
                 cell = (getattr(command, op).emoji, command.user)
                 change = command.id, op == "unreact"

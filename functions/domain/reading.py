@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from backends.chats import Pointers, after_of, place_of
+from functions.domain.file_texts import file_of
 from functions.domain.group_commands import group_part
 from functions.domain.group_events import event_of
 from functions.domain.policy import members_of, verdict_of
@@ -306,6 +307,8 @@ def _message(item: HistoryMessage) -> pb.HistoryMessage:
         message.event.CopyFrom(event_of(item.event))
     else:
         message.body.text, message.body.reply_to = item.text, item.reply_to
+        if item.file:
+            message.body.file.CopyFrom(file_of(item.file))
         message.body.mentions.extend(item.mentions)
     return pb.HistoryMessage(
         message=message,

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from backends.chats import Change, HistoryMessage, Operation, Watermark
 from backends.telemetry.metrics import count
+from functions.domain.file_texts import file_text
 from functions.domain.group_commands import MAX_WITH_UNREAD
 from functions.domain.group_events import event_of_pin, event_text, key_of
 from functions.domain.records import Writer
@@ -61,6 +62,7 @@ def _message(command: pb.Command) -> HistoryMessage:
         text=command.send.text,
         reply_to=MessageId(command.send.reply_to),
         version=message_id,
+        file=file_text(command.send),
         mentions=tuple(map(UserId, command.send.mentions)),
     )
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Decided = tuple[list[pb.Delivery], pb.Outcome]
+"""What is told to whom, and the outcome, with the code of the refusal where there is one."""
+
 
 async def decide(
     commands: Sequence[pb.Command], writer: Writer, context: Context, *, again: bool = False
@@ -66,26 +69,63 @@ async def decide(
         if command.WhichOneof("body") in CHANGES and not isinstance(others, Refused)
     ]
     check = await context.changes.checks(changes) if changes else _nothing
-    deliveries: list[pb.Delivery] = []
-    outcomes: list[pb.Outcome] = []
+    decided: list[Decided] = []
     parked: list[pb.Command] = []
     for command, others in zip(commands, meant, strict=True):
         try:
-            told, outcome = _decide(command, others, verdicts, in_groups, hidden, check, values)
+            one = _decide(command, others, verdicts, in_groups, hidden, check, values)
         except Exception as error:
             if len(commands) == 1 and (again or not isinstance(error, Unavailable)):
                 raise
             _log_parked(command, error)
             parked.append(command)
         else:
-            deliveries += told
-            outcomes.append(outcome)
+            decided.append(one)
+    decided, late = await _with_files(decided, context, wait=again)
+    parked += late
     partitions = await context.backends.reads.partitions(DELIVERIES)
+    deliveries = [delivery for told, _ in decided for delivery in told]
+    outcomes = [outcome for _, outcome in decided]
     records = [*writer.deliveries(deliveries, partitions), *map(writer.retry, parked)]
     await context.backends.appends.append(records, then=writer.outcomes(outcomes))
     for became, number in Counter(outcome.refused or "accepted" for outcome in outcomes).items():
         count("knchat_commands_total", number, became=became)
     count("knchat_commands_total", len(parked), became="set_aside")
+
+
+async def _with_files(
+    decided: list[Decided], context: Context, *, wait: bool
+) -> tuple[list[Decided], list[pb.Command]]:
+    """The same, with the files that messages bring; and the commands that have to wait, because
+    that cannot be told now. Nothing is asked where no message has a file.
+
+    Raises Unavailable when one that came alone has to wait again.
+    """
+    sent = [one for one in decided if one[1].command.send.HasField("file") and not one[1].refused]
+    deletions = [
+        outcome.command
+        for _, outcome in decided
+        if outcome.command.HasField("delete")
+        and not outcome.refused
+        and context.changes.took_file(outcome.command)
+    ]
+    if not sent and not deletions:
+        return decided, []
+    try:
+        refused = await context.sent_files.settle(sent, deletions, wait=wait)
+    except Unavailable as error:
+        if wait:
+            raise
+        late = [*(outcome.command for _, outcome in sent), *deletions]
+        for command in late:
+            _log_parked(command, error)
+        waiting = {command.id for command in late}
+        return [one for one in decided if one[1].command.id not in waiting], late
+    for place, (_, outcome) in enumerate(decided):
+        if outcome.command.id in refused:
+            outcome.refused = "not_found"
+            decided[place] = _refused(outcome.command, outcome.refused), outcome
+    return decided, []
 
 
 class _InGroups(NamedTuple):
@@ -212,7 +252,7 @@ def _decide(
     hidden: Mapping[ChatId, HiddenReceipts | None],
     check: Callable[..., None],
     values: Values,
-) -> tuple[list[pb.Delivery], pb.Outcome]:
+) -> Decided:
     """What is told to whom, and the outcome, with the code of the refusal where there is one.
 
     Raises Malformed for what no gateway writes, Unavailable when a store has to be asked and does

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
     from functions.domain.relay import Relay
+    from functions.domain.sent_files import SentFiles
     from functions.domain.shared_pages import SharedPages
     from functions.runtime.budgets import Budgets
 
@@ -57,6 +58,8 @@ class Timing(Struct, frozen=True, kw_only=True):
     counts_timeout_s: float = 3.0
     """Of the 10 s of a handler: the counts of a slow store must not fail what is written already.
     """
+    files_timeout_s: float = 2.0
+    """What messages with files may wait for the database: those without wait with them."""
     follow_interval_s: float = 2.0
     """From one look at whose relations have changed to the next: what is remembered of them counts
     for 4 s after the last one (`functions/domain/policy.py`).
@@ -148,6 +151,15 @@ class Context:
 
         backends = self.backends
         return Changes(backends.chats, backends.clock, backends.configuration)
+
+    @cached_property
+    def sent_files(self) -> SentFiles:
+        """Who may read the files of messages."""
+        from functions.domain.sent_files import SentFiles  # noqa: PLC0415 - see above
+
+        return SentFiles(
+            self.backends.files, self.backends.clock, timeout_s=self.timing.files_timeout_s
+        )
 
     @cached_property
     def rosters(self) -> Rosters:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Final, get_type_hints
+from typing import TYPE_CHECKING, ClassVar, Final, get_type_hints
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.context import Context
@@ -32,13 +33,30 @@ if TYPE_CHECKING:
     from schemas.costs import Cost
 
     Answer = endpoints.Body | groups.Body | frames.ServerFrame
-    Handler = Callable[..., Awaitable[Answer | Response | None]]
+    Handler = Callable[..., Awaitable["Answer | Redirect | Response | None"]]
 
 # Beside these: `body` and `query`, of the model that reads them, and the path's parameters, as
 # texts.
-GIVEN: Final = {"caller": Claims, "context": Context, "now_ms": int, "address": str}
-"""The names that a handler's parameters may have, and their types."""
+GIVEN: Final = {
+    "caller": Claims,
+    "context": Context,
+    "now_ms": int,
+    "address": str,
+    "base": str,
+    "request": Request,
+}
+"""The names that a handler's parameters may have, and their types. `base`: scheme and authority of
+this server, as the request names it.
+"""
 _IN_PATH: Final = re.compile(r"{(\w+)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An answer without a body: what was asked for is there, for a GET."""
+
+    location: str
+    status: ClassVar[int] = 307
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,7 +64,7 @@ class Endpoint:
     """One call.
 
     `errors` are the codes of its own, besides those that its parts imply (`all_errors`). No
-    `answer`: 204. `repeat_status`: of an answer to a repeat that says so.
+    `answer`: 204, or a redirect. `repeat_status`: of an answer to a repeat that says so.
     `parameters` are the names of the handler's. `is_described`: it stands in the
     OpenAPI document; the others answer with pages and files.
     """
@@ -144,6 +162,7 @@ def endpoint(
         if is_open and ("caller" in hints or for_administrators):
             raise TypeError(f"{method} {path} is open: there is no caller with a token")
         is_described = not issubclass(answer, Response)
+        has_body = is_described and answer not in {NoneType, Redirect}
         return Endpoint(
             method=method,
             path=path,
@@ -153,8 +172,8 @@ def endpoint(
             parameters=tuple(hints),
             body=hints.get("body"),
             query=hints.get("query"),
-            answer=answer if is_described and answer is not NoneType else None,
-            status=204 if answer is NoneType else status,
+            answer=answer if has_body else None,
+            status={NoneType: 204, Redirect: Redirect.status}.get(answer, status),
             repeat_status=repeat_status,
             is_open=is_open,
             for_administrators=for_administrators,

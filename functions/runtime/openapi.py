@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from functions.runtime.budgets import RATE_LIMIT_HEADERS
-from functions.runtime.http_endpoint import Endpoint, prose
+from functions.runtime.http_endpoint import Endpoint, Redirect, prose
 from functions.triggers import TRIGGERS, OnHttp
 from schemas import costs, endpoints, frames
 from schemas.errors import STATUS_OF_CODE
@@ -121,6 +121,12 @@ def _json(model: type[Any]) -> dict[str, Any]:
 
 def _response(call: Endpoint) -> dict[str, Any]:
     headers = _headers(call)
+    if call.status == Redirect.status:
+        where = {"schema": {"type": "string"}, "description": "Ask there, for a minute."}
+        return {
+            "description": "It is elsewhere.",
+            "headers": {"Location": where, **headers.get("headers", {})},
+        }
     if call.answer is None:
         return {"description": "Done.", **headers}
     return {"description": prose(call.answer), "content": _json(call.answer), **headers}

@@ -25,6 +25,7 @@ from backends.telemetry.metrics import count, observe
 from functions.runtime.auth import authenticate, check_administrator
 from functions.runtime.client_address import UNKNOWN_ADDRESS, client_address
 from functions.runtime.context import current_context, current_timing
+from functions.runtime.http_endpoint import Redirect
 from functions.runtime.problems import problem_response
 from schemas import frames
 from schemas.errors import ChatError, Malformed, Refused, Unavailable
@@ -173,7 +174,10 @@ async def _call(request: Request, endpoint: Endpoint, limits: dict[str, str]) ->
         "context": context,
         "now_ms": now_ms,
         "address": address,
+        "request": request,
     }
+    if "base" in endpoint.parameters:
+        given["base"] = str(request.base_url).rstrip("/")
     async with context.budgets.spend(
         endpoint.cost.of(getattr(query, "limit", 0)), limits, **_whose(caller, body, address)
     ):
@@ -183,6 +187,8 @@ async def _call(request: Request, endpoint: Endpoint, limits: dict[str, str]) ->
     match answer:
         case None:
             return Response(status_code=endpoint.status)
+        case Redirect():
+            return Response(status_code=answer.status, headers={"location": answer.location})
         case Response():
             return answer
         case frames.ServerFrame():

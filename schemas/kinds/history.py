@@ -12,7 +12,7 @@ from schemas.errors import Malformed
 from schemas.frames import Chat, ClientFrame, Limit, ServerFrame
 from schemas.ids import UserId, parse_anchor, time_text, unix_ms_of
 from schemas.kinds.kind import Kind, QuestionSpec
-from schemas.kinds.message import GroupEvent, group_event
+from schemas.kinds.message import File, GroupEvent, file_of, group_event
 from schemas.validation import own_chat
 
 
@@ -38,7 +38,7 @@ class Reactions(Struct, frozen=True):
 
 class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """A message as it is now. `edited` and `deleted` are the versions of the edit that the text is
-    of, and of its deletion for all: without text and reactions then.
+    of, and of its deletion for all: without text, file and reactions then.
     """
 
     chat: str
@@ -49,6 +49,7 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     version: str
     reactions: list[Reactions]
     text: str | UnsetType = UNSET
+    file: File | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
     mentions: list[str] | UnsetType = UNSET
     edited: str | UnsetType = UNSET
@@ -98,6 +99,7 @@ def history_message(item: pb.HistoryMessage) -> HistoryMessage:
             for given in item.reactions
         ],
         text=message.body.text or UNSET,
+        file=file_of(message.body),
         reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
         mentions=[str(user) for user in message.body.mentions] or UNSET,
         edited=str(item.edited) if item.edited else UNSET,

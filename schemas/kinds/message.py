@@ -30,7 +30,7 @@ MAX_MENTIONS: Final = 32
 
 
 class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
-    """A message: exactly one of chat and to, exactly one of text and file. `mentions`: members of
+    """A message: exactly one of chat and to; text, file (its id) or both. `mentions`: members of
     the chat whom it names, at most 32.
     """
 
@@ -41,6 +41,17 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
     file: str | UnsetType = UNSET
     reply_to: Id | UnsetType = UNSET
     mentions: list[str] | UnsetType = UNSET
+
+
+class File(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A file of a message. Width and height are of images."""
+
+    file: str
+    name: str
+    type: str
+    bytes: int
+    width: int | UnsetType = UNSET
+    height: int | UnsetType = UNSET
 
 
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -67,6 +78,7 @@ class Message(Push, tag="message", kw_only=True):
     time: str
     key: str
     text: str | UnsetType = UNSET
+    file: File | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
     mentions: list[str] | UnsetType = UNSET
     device: str | UnsetType = UNSET
@@ -125,11 +137,14 @@ def _mentions(texts: Sequence[str], chat: ChatId) -> list[UserId]:
 def _command(frame: Send, user: UserId, device: str, text_bytes: int) -> pb.Command:
     command = pb.Command(user=user, device=device, key=frame.key, chat=_chat_of(frame, user))
     if not isinstance(frame.file, UnsetType):
-        raise Malformed("this server takes no files", field="file")
-    if isinstance(frame.text, UnsetType):
-        raise Malformed("text is missing", field="text")
-    check_text(frame.text, text_bytes)
-    command.send.text = frame.text
+        if (file := parse_id(frame.file, name="file")) == 0:
+            raise Malformed("file must be a file's id, and 0 is none", field="file")
+        command.send.file.id = file
+    elif isinstance(frame.text, UnsetType):
+        raise Malformed("text or file is missing", field="text")
+    if not isinstance(frame.text, UnsetType):
+        check_text(frame.text, text_bytes)
+        command.send.text = frame.text
     if not isinstance(frame.reply_to, UnsetType):
         command.send.reply_to = parse_id(frame.reply_to, name="reply_to")
     if not isinstance(frame.mentions, UnsetType):
@@ -152,6 +167,8 @@ def _check(send: pb.Send) -> None:
         len(send.mentions) > MAX_MENTIONS or not all(0 < user <= LATEST for user in send.mentions)
     ):
         raise Malformed("mentions are too many, or no users", field="send")
+    if send.HasField("file") and not 0 < send.file.id <= LATEST:
+        raise Malformed("a file id is none", field="send")
     check_kept_text(send.text)
 
 
@@ -165,6 +182,21 @@ def _deliver(command: pb.Command, members: Sequence[UserId]) -> pb.Delivery:
         body=command.send,
     )
     return pb.Delivery(users=members, message=message)
+
+
+def file_of(send: pb.Send) -> File | UnsetType:
+    """The file of a message, where it has one."""
+    if not send.HasField("file"):
+        return UNSET
+    file = send.file
+    return File(
+        file=str(file.id),
+        name=file.name,
+        type=file.type,
+        bytes=file.bytes,
+        width=file.width or UNSET,
+        height=file.height or UNSET,
+    )
 
 
 def group_event(message: pb.Message) -> GroupEvent | UnsetType:
@@ -192,6 +224,7 @@ def _push(message: pb.Message, user: int) -> Message:
         time=time_text(unix_ms_of(message.id)),
         key=message.key,
         text=text or UNSET,
+        file=file_of(message.body),
         reply_to=str(message.body.reply_to) if message.body.reply_to else UNSET,
         mentions=[str(named) for named in message.body.mentions] or UNSET,
         device=message.device if message.sender == user else UNSET,

@@ -13,7 +13,7 @@ import subprocess
 from typing import Final
 
 from clusters.api import Api, ApiFailed, write_kubeconfig
-from clusters.modules import Built
+from servers.modules import Built
 from servers.packages import ETCD as ETCD_SERVER
 from servers.packages import program
 from servers.place import HOST, Failed, Place, write_whole

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from clusters.api import APPLY, MERGE, Api
-from clusters.modules import module_folder
+from servers.modules import module_folder
 from servers.packages import MISSING, cache, say
 from servers.place import Failed, write_whole
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from clusters.modules import Built
+from servers.modules import Built
 from servers.packages import MISSING, cache, program
 from servers.place import Failed, write_whole
 

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "register": Entry("user", "make an account"),
     "login": Entry("user", "log in, so that other commands need no password"),
     "send": Entry("user", "send a message"),
+    "file": Entry("user", "upload, list and download files"),
     "edit": Entry("user", "give a message of mine another text"),
     "delete": Entry("user", "delete a message, for me or for all"),
     "react": Entry("user", "put an emoji to a message"),
@@ -62,6 +63,7 @@ COMMANDS: Final = {
     "dead-letters": Entry("operate", "list, show and re-drive what could not be processed"),
     "users": Entry("operate", "list accounts, suspend and resume them, end their sessions"),
     "audit": Entry("operate", "find and repair what was acknowledged and then lost on the way"),
+    "files": Entry("operate", "remove files that nothing refers to, and end quarantines"),
     "dev": Entry("develop", "start everything on this machine, in one process"),
     "pump": Entry("develop", "bring the events of one source to their function, without Knative"),
 }
@@ -80,6 +82,8 @@ BRINGS_DRIVER: Final = {
     "pg8000": "kn-chat[postgres]",
     "scramp": "kn-chat[postgres]",
     "redis": "kn-chat[redis]",
+    "boto3": "kn-chat[s3]",
+    "botocore": "kn-chat[s3]",
     "opentelemetry": "kn-chat[otlp]",
 }
 """Module -> what is installed for it, whatever the subcommand: which stores there are is said by

@@ -54,6 +54,7 @@ def values_of(flooder: User) -> dict[str, Any]:
         "for": "all",
         "members": [],
         "section": "limits",
+        "type": "text/plain",
     }
 
 

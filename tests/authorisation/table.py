@@ -75,6 +75,8 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "ann as user": ("ann",),
     "device": ("spare of ann", "no device"),
     "section": ("a section", "no section"),
+    "file": ("file to ben", "file of ann", "no such file"),
+    "own file": ("file of ann", "no such file"),
 }
 """What can be named -> the ones that are tried; `world.py` knows their ids."""
 
@@ -96,6 +98,9 @@ BELONGS: Final[Mapping[str, frozenset[str]]] = {
     "no device": frozenset(),
     "a section": frozenset({"max"}),
     "no section": frozenset(),
+    "file to ben": frozenset({"ann", "ben"}),
+    "file of ann": frozenset({"ann"}),
+    "no such file": frozenset(),
     "with ann": _ALL,
     "with lee": _ALL,
     "": _ALL,
@@ -282,6 +287,11 @@ CALLS: Final = (
     Operation("PUT /v1/config/{section}", administrators, "section", fields={
         "version": "0", "values": {}}),
     Operation("GET /v1/config/{section}/history", administrators, "section"),
+    Operation("POST /v1/files", never("malformed"), fields={
+        "name": "x", "bytes": 0, "type": "image/png", "purpose": "message"}),
+    Operation("GET /v1/files", anyone),
+    Operation("POST /v1/files/{file}/complete", theirs("not_found"), "own file"),
+    Operation("GET /v1/files/{file}", theirs("not_found"), "file"),
     Operation("GET /.well-known/jwks.json", anyone, is_open=True),
     Operation("GET /v1/openapi.json", anyone, is_open=True),
     Operation("GET /v1/docs", anyone, is_open=True),

@@ -38,6 +38,8 @@ SECRETS: Final[Mapping[str, frozenset[str]]] = {
     "phone-of-ann": frozenset({"ann"}),
     "mail-of-ann": frozenset({"ann"}),
     "setting-of-ann": frozenset({"ann"}),
+    "file-of-ann": frozenset({"ann"}),
+    "file-to-ben": frozenset({"ann", "ben"}),
     "laptop-of-ann": frozenset({"ann"}),
     "spare-of-ann": frozenset({"ann"}),
 }
@@ -71,6 +73,8 @@ class World:
         """Actor -> the device of its token."""
         self._ended = ""
         self._answers: dict[str, Answer] = {}
+        self._files: dict[str, str] = {}
+        """Name -> id."""
         self.message = self._group = ""
 
     async def start(self) -> None:
@@ -158,12 +162,27 @@ class World:
         self._tokens["forged"] = elsewhere.sign(forged)
         self._devices |= {"expired": device, "forged": device, "revoked": "revoked"}
 
+    async def _upload(self, name: str) -> None:
+        """A complete file of ann's."""
+        body = {"name": name, "bytes": 5, "type": "text/plain", "purpose": "message"}
+        new = await self._good("POST", "/v1/files", "self", json=body)
+        upload = new["upload"]
+        answer = await self.product.http.request(
+            upload["method"], upload["url"], headers=upload["headers"], content=b"hello"
+        )
+        assert answer.is_success, answer.text
+        await self._good("POST", f"/v1/files/{new['file']}/complete", "self")
+        self._files[name] = new["file"]
+
     async def _write(self) -> None:
+        for name in ("file-of-ann", "file-to-ben"):
+            await self._upload(name)
         chat = self.id_of("ann and ben")
         frame = {"type": "send", "id": 1, "chat": chat, "key": "key-of-ann-to-ben"}
         async with await self._connect() as socket:
             await socket.send(json.dumps(self._hello("self")))
-            await socket.send(json.dumps({**frame, "text": "what-ann-wrote-ben"}))
+            file = self._files["file-to-ben"]
+            await socket.send(json.dumps({**frame, "text": "what-ann-wrote-ben", "file": file}))
             self.message = (await _Talk(socket).hear(re=1))["message"]
             said = {"id": 2, "chat": self._group, "key": "group", "text": "said-in-group"}
             await socket.send(json.dumps({**frame, **said}))
@@ -216,6 +235,9 @@ class World:
             "no device": "no-device",
             "a section": "retention",
             "no section": "nothing",
+            "file to ben": self._files.get("file-to-ben", ""),
+            "file of ann": self._files.get("file-of-ann", ""),
+            "no such file": str(_NO_USER),
         }[target]
 
     # ---- asking ----------------------------------------------------------------------------------
@@ -244,15 +266,16 @@ class World:
         if fields:
             more["json" if method in {"POST", "PUT", "PATCH"} else "params"] = fields
         answer = await self._http(method, path, check.actor, **more)
-        code = "" if answer.is_success else answer.json()["code"]
+        is_good = answer.is_success or answer.has_redirect_location
+        code = "" if is_good else answer.json()["code"]
         headers = {
             name: value
             for name, value in answer.headers.items()
-            # What is left of the caller's own budget.
-            if name != "date" and not name.startswith("ratelimit-")
+            # What is left of the caller's own budget; a redirect leads elsewhere each time.
+            if name not in {"date", "location"} and not name.startswith("ratelimit-")
         }
-        said = (answer.status_code, headers, None if answer.is_success else answer.json())
-        return Answer(code, said, answer.text)
+        said = (answer.status_code, headers, None if is_good else answer.json())
+        return Answer(code, said, answer.text + answer.headers.get("location", ""))
 
     async def _frame(self, check: Check) -> Answer:
         operation, place = check.operation, check.operation.names

@@ -15,6 +15,7 @@ from tests.support.clock import Clock
 # The suites' assertions explain themselves too.
 pytest.register_assert_rewrite(
     "tests.backends.suite_cache",
+    "tests.backends.suite_file_store",
     "tests.backends.suite_log_followers",
     "tests.backends.suite_log_groups",
     "tests.backends.suite_log_producer",
@@ -95,3 +96,30 @@ async def chats(request, open_database):
 @pytest.fixture
 def pair():
     return Pair()
+
+
+@pytest.fixture(scope="session")
+def moto_settings():
+    """As `s3_settings`, of a server in this process."""
+    # It is slow to import, and few tests want it.
+    import boto3  # noqa: PLC0415
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "s3": f"http://{host}:{port}",
+        "s3_bucket": "kn-chat",
+        "s3_key_id": "key",
+        "s3_secret": "secret",
+    }
+    boto3.client(
+        "s3",
+        endpoint_url=settings["s3"],
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    ).create_bucket(Bucket="kn-chat")
+    yield settings
+    server.stop()

@@ -26,6 +26,7 @@ import backends.chats.sql
 import backends.configuration.sql
 import backends.coordination.generators
 import backends.coordination.owners
+import backends.files.sql
 import backends.groups.sql
 import backends.preferences.sql
 import backends.relations.sql
@@ -61,6 +62,8 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "contacts",
         "devices",
         "endings",
+        "file_grants",
+        "files",
         "generators",
         "group_members",
         "groups",
@@ -347,6 +350,6 @@ async def _check_messages(chats):
     await chats.change([Change("edit", chat, 7, 9, 1, "new"), Change("react", chat, 7, 8, 2, "👍")])
     changed = (await chats.find([place]))[place]
     assert (changed.text, changed.version, len(changed.reactions)) == ("new", 9, 1)
-    await chats.put([HistoryMessage(10, chat, 1, "k2", "you", 0, 10, mentions=(2,))])
+    await chats.put([HistoryMessage(10, chat, 1, "k2", "you", 0, 10, file="{}", mentions=(2,))])
     [state] = await chats.unread(2, [chat])
     assert (state.unread, state.mentions) == (2, 1)

@@ -184,6 +184,7 @@ MISTAKES = (
     Mistake("schema", "job/migrate", None, "whether the stores were migrated is unknown"),
     Mistake("audit", "cronjob/audit", None, "nothing looks for what was lost on the way"),
     Mistake("audit", "cronjob/audit", setting("/spec/suspend", True), "is suspended"),
+    Mistake("audit", "cronjob/files-sweep", None, "files that nothing refers to stay"),
     Mistake(
         "event-keys",
         "services.serving.knative.dev/send",

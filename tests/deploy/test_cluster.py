@@ -34,7 +34,7 @@ def run(*words, **environ):
 
 def test_kubernetes_and_its_parts_are_of_one_version():
     """An upgrade that forgets one of them would build an untested mixture."""
-    text = (_ROOT / "scripts/clusters/go/kubernetes/go.mod").read_text()
+    text = (_ROOT / "scripts/servers/go/kubernetes/go.mod").read_text()
     parts = set(re.findall(r"=> k8s\.io/\S+ (v0\.\S+)", text))
 
     assert API_SERVER.version == CONTROLLERS.version

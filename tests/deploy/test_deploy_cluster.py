@@ -233,6 +233,7 @@ def test_kn_finds_the_plugin_and_takes_our_functions(ours, tmp_path):
         "report-lost",
         "accounts",
         "chats",
+        "files",
     }
     with fake_controllers(ours.kubeconfig):
         for thing in functions[:2]:

@@ -26,12 +26,16 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "knative" / "Dockerfile"
 SAMPLES = ROOT / "functions" / "samples"
 EXTRAS = {
-    "functions": {"functions", "kafka", "cassandra", "postgres", "redis", "otlp"},
+    "functions": {"functions", "kafka", "cassandra", "postgres", "redis", "s3", "otlp"},
     "gateway": {"gateway", "kafka", "knative", "postgres", "redis", "otlp"},
 }
 WITHOUT = {
     "functions": ["backends.log.knative"],
-    "gateway": ["backends.chats.cassandra", "backends.chats.cassandra_nodes"],
+    "gateway": [
+        "backends.chats.cassandra",
+        "backends.chats.cassandra_nodes",
+        "backends.files.s3",
+    ],
 }
 
 
@@ -175,7 +179,11 @@ def test_every_function_answers_from_the_image(engine):
             )
             assert (target, answer.status_code) == (target, 200)
             assert "process_cpu_seconds_total" in httpx.get(f"{url}/metrics", timeout=20).text
-    for target, call, expected in (("accounts", "/v1/sessions", 401), ("chats", "/v1/chats", 401)):
+    for target, call, expected in (
+        ("accounts", "/v1/sessions", 401),
+        ("chats", "/v1/chats", 401),
+        ("files", "/v1/files", 401),
+    ):
         port = free_port()
         with running(image, port, PORT=str(port), FUNCTION_TARGET=target) as url:
             body = {"user_name": "unregistered", "password": "not-the-password", "device": "phone"}

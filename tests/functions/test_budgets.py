@@ -17,6 +17,7 @@ from functions.endpoints import (
     chats,
     configuration,
     devices,
+    files,
     groups,
     preferences,
     relations,
@@ -44,6 +45,7 @@ BODIES = {
     groups.put_member: {"role": "member"},
     preferences.set_mine: {"version": "0"},
     configuration.put_section: {"version": "0", "values": {}},
+    files.new_file: {"name": "a", "bytes": 1, "type": "text/plain", "purpose": "message"},
 }
 QUERIES = {
     accounts.list_users: {"search": "ann"},
@@ -87,6 +89,7 @@ async def test_every_call_of_a_user_is_drawn_from_the_budget(call, still, ann, b
         call.path.replace("{user}", ann.user)
         .replace("{device}", "phone")
         .replace("{section}", "limits")
+        .replace("{file}", "5")
         .replace("{chat}", f"d-{ann.user}-{ann.user}")
     )
 

@@ -69,6 +69,16 @@ async def test_drafts_and_groups_follow(ann, backends):
     assert (await ann.call("POST", "/v1/chats", new)).status_code == 201
 
 
+async def test_file_sizes_follow(ann, backends):
+    """How large a file may be, and how many a user keeps."""
+    body = {"name": "a.txt", "bytes": 6, "type": "text/plain", "purpose": "message"}
+    await configure(backends, "files", file_bytes=5)
+    assert problem(await ann.call("POST", "/v1/files", body)) == (413, "too_large", "bytes")
+    await configure(backends, "files", user_files=1)
+    assert (await ann.call("POST", "/v1/files", body)).status_code == 201
+    assert problem(await ann.call("POST", "/v1/files", body)) == (409, "too_many", "bytes")
+
+
 async def test_the_life_of_log_ins_follows(ann, backends, monkeypatch):
     """Also of those that have begun."""
     later_ms = backends.clock.now_ms() + 3 * FAR_MS

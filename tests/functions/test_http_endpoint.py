@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from functions.endpoints import accounts, chats
+from functions.endpoints import accounts, chats, files
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import GIVEN, endpoint
 from schemas import chat_queries, costs, endpoints, frames, groups
@@ -20,7 +20,9 @@ from schemas.tokens import Claims
 
 ROOT = Path(__file__).parents[2]
 ENDPOINTS = pytest.mark.parametrize(
-    "call", [*accounts.ENDPOINTS, *chats.ENDPOINTS], ids=lambda call: call.name
+    "call",
+    [*accounts.ENDPOINTS, *chats.ENDPOINTS, *files.ENDPOINTS],
+    ids=lambda call: call.name,
 )
 
 
@@ -113,7 +115,8 @@ def test_a_call_without_a_cost_cannot_be_declared():
     with pytest.raises(TypeError, match="cost"):
         endpoint("GET", "/v1/new")
 
-    assert all(call.cost.units >= 1 for call in (*accounts.ENDPOINTS, *chats.ENDPOINTS))
+    declared = (*accounts.ENDPOINTS, *chats.ENDPOINTS, *files.ENDPOINTS)
+    assert all(call.cost.units >= 1 for call in declared)
 
 
 @ENDPOINTS
@@ -140,11 +143,14 @@ def test_a_handler_is_typed(call):
     )
 
 
-def test_chats_are_served_without_pydantic():
-    """Its models take 0.1 s of CPU, which a cold start would wait for."""
+@pytest.mark.parametrize("target", ["chats", "files"])
+def test_a_target_is_served_without_pydantic(target):
+    """Its models take 0.1 s of CPU, which a cold start would wait for; so do the drivers of stores
+    that are not asked.
+    """
     program = (
-        "import sys, functions.endpoints.chats, functions.runtime.asgi; "
-        "print(sorted({'pydantic', 'schemas.endpoints'} & set(sys.modules)))"
+        f"import sys, functions.endpoints.{target}, functions.runtime.asgi; "
+        "print(sorted({'pydantic', 'schemas.endpoints', 'boto3'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

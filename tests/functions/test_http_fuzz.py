@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from backends.accounts import Device, Profile
 from backends.settings import Settings
 from functions.domain.passwords import DUMMY_HASH
-from functions.endpoints import accounts, chats, configuration, devices
+from functions.endpoints import accounts, chats, configuration, devices, files
 from functions.runtime import openapi
 from functions.runtime.asgi import http_app
 from functions.runtime.http_endpoint import Endpoint
@@ -64,6 +64,7 @@ GOOD: dict[Endpoint, dict[str, Any]] = {
     accounts.change_me: {"version": "1", "display_name": "Ann"},
     accounts.set_password: {"password": "a good password", "new_password": "another good password"},
     configuration.put_section: {"version": "0", "values": {"text_bytes": 100}},
+    files.new_file: {"name": "a.txt", "bytes": 5, "type": "text/plain", "purpose": "message"},
 }
 GOOD_QUERIES: dict[Endpoint, dict[str, str]] = {
     accounts.list_users: {"search": "ann"},

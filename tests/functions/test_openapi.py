@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backends.wiring import Backends
-from functions.endpoints import accounts, chats, configuration, devices, groups, relations
+from functions.endpoints import accounts, chats, configuration, devices, files, groups, relations
 from functions.runtime import openapi
 from functions.runtime.budgets import RATE_LIMIT_HEADERS
 from functions.runtime.context import use_backends
@@ -32,6 +32,7 @@ QUERIES = {
     chats.get_messages: ("before", "after", "around", "limit"),
     chats.get_digest: ("from", "to"),
     configuration.list_revisions: ("before", "limit"),
+    files.list_files: ("after", "limit"),
 }
 """What stands behind the question mark of which call."""
 
@@ -58,12 +59,13 @@ async def test_the_document_is_open_and_names_every_call(anonymous):
     paths = answer.json()["paths"]
     published = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert published == {(call.method, call.path) for call in CALLS}
-    served = {*accounts.ENDPOINTS, *chats.ENDPOINTS}
+    served = {*accounts.ENDPOINTS, *chats.ENDPOINTS, *files.ENDPOINTS}
     assert set(CALLS) <= served
     assert {call.path for call in served - set(CALLS)} == {
         "/v1/openapi.json",
         "/v1/docs",
         "/v1/docs/{file}",
+        "/v1/blobs/{area}/{name}",
     }
     assert answer.headers["content-type"] == "application/json"
 
@@ -91,7 +93,7 @@ async def test_the_document_holds_together():
         for tag in operation["tags"]
     } == {
         *("users", "sessions", "tokens", "devices", "me", "contacts", "blocks", "gateways"),
-        *("chats", "config", "keys"),
+        *("chats", "config", "files", "keys"),
     }
     assert document["openapi"] == "3.0.3"
     for node in nodes(document):

@@ -137,6 +137,6 @@ def test_a_wrong_target_stops_the_start(serving, tmp_path):
 
     assert server.process.returncode != 0
     assert (
-        "FUNCTION_TARGET must be one of accounts, chats, history, persist, report_failed, send, "
-        "not 'sendd'" in output
+        "FUNCTION_TARGET must be one of accounts, chats, files, history, persist, report_failed, "
+        "send, not 'sendd'" in output
     )

@@ -18,7 +18,8 @@ from functions.triggers import TRIGGERS
 TARGETS = list(dict.fromkeys(trigger.target for trigger in TRIGGERS))
 LOG = dict.fromkeys(("gateway", "send", "persist", "history", "report_failed"), "log (kafka)")
 CHATS = dict.fromkeys(("persist", "history", "chats"), "chats (cassandra)")
-NEEDED = {"kafka": LOG, "cassandra": CHATS, "postgres": {"accounts": "accounts (sql)"}, "redis": {}}
+SQL = {"accounts": "accounts (sql)", "files": "files (sql)"}
+NEEDED = {"kafka": LOG, "cassandra": CHATS, "postgres": SQL, "redis": {}}
 """Server -> process -> what it says is missing."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]

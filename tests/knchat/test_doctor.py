@@ -61,17 +61,23 @@ def test_a_page_says_what_it_means_where_to_look_and_what_to_do(name):
         ),
     ],
 )
-def test_an_audit_that_failed_is_told(status, said):
+@pytest.mark.parametrize("name", ["audit", "files-sweep"])
+def test_an_audit_or_a_sweep_that_failed_is_told(name, status, said):
     """By what the CronJob says of its runs; one that runs now may still end well."""
-    job = {
-        "kind": "CronJob",
-        "apiVersion": "batch/v1",
-        "metadata": {"name": "audit", "namespace": "chat"},
-        "spec": {},
-        "status": status,
-    }
+    jobs = [
+        {
+            "kind": "CronJob",
+            "apiVersion": "batch/v1",
+            "metadata": {"name": each, "namespace": "chat"},
+            "spec": {},
+            "status": status if each == name else {},
+        }
+        for each in ("audit", "files-sweep")
+    ]
 
-    assert [finding.wrong for finding in audit(Seen(Installed([job], [], [])))] == said
+    findings = list(audit(Seen(Installed(jobs, [], []))))
+    assert [finding.wrong for finding in findings] == said
+    assert all(name in finding.where for finding in findings)
 
 
 def test_there_is_a_way_from_a_finding_to_its_page():

@@ -30,6 +30,8 @@ class Message:
     reactions: frozenset[tuple[str, str]] = frozenset()
     """(emoji, user) of those in force."""
     mentions: frozenset[str] = frozenset()
+    file: str = ""
+    """Its id."""
 
     def changed(self, changes: Changes) -> Message:
         """As it is with these changes."""

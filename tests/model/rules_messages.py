@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from backends.files import File, Limits
+from schemas.ids import random_id
 from tests.model.devices import Device, Frame
 from tests.model.messages import Message
 from tests.model.world import INDEX, World
@@ -27,6 +29,7 @@ class MessageRules(World):
         text=TEXT,
         reply_to=st.none() | INDEX,
         named=st.sets(INDEX, max_size=2),
+        brings=st.booleans(),
         waits=st.booleans(),
     )
     def send(
@@ -36,13 +39,15 @@ class MessageRules(World):
         text: str,
         reply_to: int | None,
         named: set[int],
+        brings: bool,
         waits: bool,
     ) -> None:
-        """Some of the chat's people may be named."""
+        """Some of the chat's people may be named, and a file of the sender may come along."""
         chosen = self.device(device)
         people = sorted(self.model.people_of(self.chat(chosen, to)))
         mentions = sorted({people[index % len(people)] for index in named})
-        self._send(chosen, to, text, reply_to, mentions=mentions)
+        file = self.run(self._file(self.owner_of(chosen).user)) if brings else ""
+        self._send(chosen, to, text, reply_to, mentions=mentions, file=file)
         self.run(chosen.all_acknowledged() if waits else asyncio.sleep(0))
 
     @rule(device=INDEX, to=INDEX, count=st.integers(2, 12))
@@ -82,6 +87,7 @@ class MessageRules(World):
         *,
         key: str | None = None,
         mentions: Sequence[str] = (),
+        file: str = "",
     ) -> None:
         chat, sender = self.chat(device, to), self.owner_of(device).user
         answered = None if reply_to is None else self.message(chat, sender, reply_to)
@@ -89,6 +95,8 @@ class MessageRules(World):
         frame = {"type": "send", "chat": chat, "key": key, "text": text}
         if mentions:
             frame["mentions"] = [*mentions]
+        if file:
+            frame["file"] = file
         if answered is not None:
             frame["reply_to"] = str(answered.message)
 
@@ -97,10 +105,22 @@ class MessageRules(World):
             known = 0 if answered is None else answered.message
             assert number > known, "a reply that sorts before its message"
             named = frozenset(mentions)
-            message = Message(number, sender, key, text, known, version=number, mentions=named)
+            message = Message(
+                number, sender, key, text, known, version=number, mentions=named, file=file
+            )
             self.model.sent(chat, message)
 
         self._say(device, frame, on_ok)
+
+    async def _file(self, owner: str) -> str:
+        """A complete file of this user."""
+        now_ms, number = self.product.backends.clock.now_ms(), random_id()
+        kind = {"name": "a.txt", "declared": "text/plain", "type": "text/plain"}
+        times = {"created_ms": now_ms, "idle_since_ms": now_ms}
+        state = {"bytes": 5, "purpose": "message", "state": "complete"}
+        file = File(id=number, owner=int(owner), **kind, **state, **times)
+        await self.product.backends.files.add(file, Limits(10_000, 10**9))
+        return str(number)
 
     def _say(self, device: Device, frame: Frame, on_ok) -> None:
         async def say() -> None:

@@ -106,6 +106,7 @@ class View:
                 for user in each["users"]
             ),
             frozenset(message.get("mentions", ())),
+            message.get("file", {}).get("file", ""),
         )
         known = self._messages.setdefault(message["chat"], {})
         was = known.get(shown.message, shown)

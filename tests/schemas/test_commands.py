@@ -13,6 +13,7 @@ from schemas.codec import CODECS
 from schemas.commands import check_command, content_hash, query_of
 from schemas.deliveries import push_of
 from schemas.errors import Malformed, Refused
+from schemas.file_names import MAX_FILE_NAME_BYTES
 from schemas.ids import LATEST, first_id_at
 from schemas.kinds import COMMANDS, QUESTIONS
 from schemas.kinds.chats import Chats
@@ -53,6 +54,21 @@ def test_a_send_becomes_a_command():
     assert command(send(to=frames.UNSET, chat=CHAT, reply_to="7")) == expected
 
 
+@pytest.mark.parametrize("text", ["hi", None])
+def test_a_send_brings_a_file(text):
+    """Its id alone: what it is `send` knows. With a text or without."""
+    given = frames.UNSET if text is None else text
+    body = command(send(text=given, file="5")).send
+
+    assert body == pb.Send(text=text or "", file=pb.File(id=5))
+    check_command(pb.Command(id=1, user=ALICE, chat=CHAT, send=body))
+    for wrong in (0, LATEST + 1):
+        with pytest.raises(Malformed):
+            check_command(
+                pb.Command(id=1, user=ALICE, chat=CHAT, send=pb.Send(file=pb.File(id=wrong)))
+            )
+
+
 def test_a_send_names_members_of_its_chat():
     """Each once, in order; of a group any user, since its members are known later."""
     named = command(send(mentions=[str(BOB), str(ALICE), str(BOB)]))
@@ -85,7 +101,9 @@ def test_a_notebook_is_a_chat_with_oneself():
         ({"text": ""}, "malformed", "text"),
         ({"text": "é" * 2_049}, "too_large", "text"),
         ({"text": "\ud83d"}, "malformed", "text"),
-        ({"file": "5"}, "malformed", "file"),
+        ({"file": "0"}, "malformed", "file"),
+        ({"file": "x"}, "malformed", "file"),
+        ({"file": "5", "text": ""}, "malformed", "text"),
         ({"reply_to": str(LATEST + 1)}, "malformed", "reply_to"),
         ({"mentions": ["0"]}, "malformed", "mentions"),
         ({"mentions": ["x"]}, "malformed", "mentions"),
@@ -94,7 +112,7 @@ def test_a_notebook_is_a_chat_with_oneself():
     ],
 )
 def test_a_send_is_refused(fields, code, field):
-    """One of chat and to, one of text and file, sizes, and other people's chats: each mistake by
+    """One of chat and to, text or file, sizes, and other people's chats: each mistake by
     its code and place.
     """
     with pytest.raises(Refused) as refusal:
@@ -261,6 +279,9 @@ def test_a_text_that_is_taken_fits_every_recipients_frame(text, text_bytes):
     )
     users = range(LATEST - 32, LATEST)
     body.body.mentions.extend(users)
+    longest = {"name": '"' * MAX_FILE_NAME_BYTES, "type": f"{'a' * 64}/{'b' * 64}"}
+    pixels = {"width": 2**32 - 1, "height": 2**32 - 1}
+    body.body.file.CopyFrom(pb.File(id=LATEST, bytes=2**63, **longest, **pixels))
     push = push_of(pb.Delivery(users=[ALICE], message=body), ALICE)
     push.n, push.cursor, push.re = 2**53, "c" * 256, 2**53
     reactions = [

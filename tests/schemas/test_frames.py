@@ -25,7 +25,7 @@ from schemas.kinds.failed import Failed
 from schemas.kinds.history import History, HistoryMessage, Page, Reactions
 from schemas.kinds.is_typing import IsTyping, Typing
 from schemas.kinds.mark import Mark, Receipt
-from schemas.kinds.message import GroupEvent, Message, Send
+from schemas.kinds.message import File, GroupEvent, Message, Send
 from schemas.kinds.newer import Newer
 from schemas.kinds.pins import Pin, Unpin
 from schemas.kinds.presence import Declare, Presence
@@ -109,6 +109,7 @@ INCOMING = st.one_of(
     st.builds(frames.Refresh, token=VALID_TEXT, id=NUMBER),
     st.builds(frames.Ping, id=NUMBER),
 )
+FILE = File(file="7", name="ü.png", type="image/png", bytes=9, width=3, height=2)
 ITEM = HistoryMessage(
     chat="d-1-2",
     message="9",
@@ -118,6 +119,7 @@ ITEM = HistoryMessage(
     version="9",
     reactions=[Reactions("👋", 1, ["2"])],
     text="hi",
+    file=FILE,
     mentions=["2"],
     edited="9",
     deleted="9",
@@ -159,6 +161,7 @@ OUTGOING = [
         time="t",
         key="k",
         text="hé",
+        file=FILE,
         reply_to="8",
         mentions=["2", "3"],
         device="d",

@@ -37,6 +37,8 @@ EMPTY = [
         "contacts",
         "blocks",
         "privacy",
+        "files",
+        "file_grants",
     )
 ]
 EMPTY += ["UPDATE generators SET holder = '', until_ms = 0 WHERE until_ms != 0 OR holder != ''"]

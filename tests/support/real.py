@@ -1,10 +1,11 @@
 """The real servers in tests: session fixtures that start them, the marker `real`, and the table of
 suites by adapter.
 
-`kafka_settings`, `cassandra_settings`, `postgres_settings` and `redis_settings` are dicts of
-Settings fields that lead to a server which is ready. The servers run on after the tests, since the
-next run wants them; one that cannot be had fails the test. `secure_settings("kafka", ...)` gives
-the same for the set with TLS and passwords. `fragile` is one of the tests' own, to hurt.
+`kafka_settings`, `cassandra_settings`, `postgres_settings`, `redis_settings` and `s3_settings` are
+dicts of Settings fields that lead to a server which is ready. The servers run on after the tests,
+since the next run wants them; one that cannot be had fails the test.
+`secure_settings("kafka", ...)` gives the same for the set with TLS and passwords. `fragile` is one
+of the tests' own, to hurt.
 
 A test is marked `real` by itself when it asks for one of these fixtures, or is parametrised with
 the name of an adapter that needs a server (the keys of NEEDS): then its fixture starts the server
@@ -33,11 +34,12 @@ NEEDS = {
     "cassandra": "cassandra_settings",
     "postgres": "postgres_settings",
     "redis": "redis_settings",
+    "s3": "s3_settings",
 }
 """Adapters that need a server, as suites' parameters name them, and the fixture that gives it."""
 
 _FIXTURES = {*NEEDS.values(), "secure_settings", "fragile"}
-_ADAPTERS = {"embedded", "sqlite", *NEEDS}
+_ADAPTERS = {"embedded", "sqlite", "folder", "moto", *NEEDS}
 
 
 def settings_of(*names, secure=False):
@@ -110,6 +112,12 @@ def keyspaces(cassandra_settings):
 def redis_settings():
     """redis: the URL of database 0; there are 16."""
     return settings_of("redis")
+
+
+@pytest.fixture(scope="session")
+def s3_settings():
+    """s3, s3_bucket, s3_key_id, s3_secret."""
+    return settings_of("s3")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from knchat_client.configuration import (
 )
 from knchat_client.errors import DeviceInUse, SessionEnded
 from knchat_client.events import Connected, Disconnected, Event, Reload, Replaced
+from knchat_client.files import File
 from knchat_client.groups import Group, Member, Mine
 from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Malformed, Refused, Unavailable
@@ -44,6 +45,7 @@ __all__ = [
     "DeviceInUse",
     "Disconnected",
     "Event",
+    "File",
     "FileTokens",
     "Group",
     "Login",

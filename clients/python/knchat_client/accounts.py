@@ -8,8 +8,9 @@ nothing of sockets.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -214,6 +215,22 @@ class Accounts:
             method, path, kind, query=query, body=body, token=login.access_token
         )
 
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: AsyncIterator[bytes] | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """The answer to a request that needs no token, whatever it is."""
+        try:
+            async with self._http.stream(method, url, headers=headers, content=content) as answer:
+                yield answer
+        except httpx.HTTPError as error:
+            raise Unavailable(f"no answer: {error or type(error).__name__}") from error
+
     async def close(self) -> None:
         """Closes connections and the token store."""
         await self._http.aclose()
@@ -238,6 +255,8 @@ class Accounts:
             raise Unavailable(
                 f"{self._http_url} does not answer: {error or type(error).__name__}"
             ) from error
+        if answer.has_redirect_location:
+            return msgspec.convert({"location": answer.headers["location"]}, kind)
         if answer.is_success:
             try:
                 return msgspec.json.decode(answer.content or b"{}", type=kind)

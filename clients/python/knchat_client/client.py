@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -24,6 +25,7 @@ from knchat_client.configuration import (
 )
 from knchat_client.connection import TIMING, Timing
 from knchat_client.events import Event, Inbox, Replaced
+from knchat_client.files import File, Files
 from knchat_client.groups import Group, Groups, Member, Mine
 from knchat_client.position import Counts, Position, Shown
 from knchat_client.protocol import frames
@@ -88,6 +90,7 @@ class Client:
         self._groups = Groups(self._accounts)
         self._relations = Relations(self._accounts)
         self._configuration = Configuration(self._accounts)
+        self._files = Files(self._accounts)
         self._timeout_s = timeout_s
         self._listen = listen
         self._inbox = Inbox(queue)
@@ -128,6 +131,31 @@ class Client:
     async def log_out(self) -> None:
         """Ends this device at the server; its session is closed there."""
         await self._accounts.log_out()
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    async def upload(
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        media_type: str | None = None,
+        purpose: Literal["message", "avatar"] = "message",
+    ) -> File:
+        """A file of mine, uploaded and checked: `send` takes its id. Its name and type are those of
+        the path, unless given.
+
+        Refused (malformed) when its content is not of its type; FileNotFoundError.
+        """
+        return await self._files.upload(path, name=name, media_type=media_type, purpose=purpose)
+
+    async def files(self) -> Sequence[File]:
+        """All files of mine, the newest first."""
+        return await self._files.files()
+
+    async def download(self, file: str, path: Path) -> None:
+        """Writes a file that I may read into a new one. FileExistsError where there is one."""
+        await self._files.download(file, path)
 
     # ---- who others are --------------------------------------------------------------------------
 
@@ -286,10 +314,11 @@ class Client:
 
     async def send(
         self,
-        text: str,
+        text: str | None,
         *,
         to: str | None = None,
         chat: str | None = None,
+        file: str | None = None,
         reply_to: str | None = None,
         mentions: Sequence[str] = (),
         key: str | None = None,
@@ -297,7 +326,7 @@ class Client:
     ) -> Sent:
         """Sends a message to a user or into a chat, and returns when the log has it.
 
-        mentions: members of the chat whom it names, at most 32.
+        Text, file (its id) or both; mentions: members of the chat whom it names, at most 32.
 
         After a lost connection or a temporary error it is repeated under the same key, so the
         message is never doubled. Unavailable after `timeout_s`: it may or may not have been sent;
@@ -306,7 +335,8 @@ class Client:
         key = _key(key)
         question = frames.Send(
             key=key,
-            text=text,
+            text=UNSET if text is None else text,
+            file=UNSET if file is None else file,
             to=UNSET if to is None else to,
             chat=UNSET if chat is None else chat,
             reply_to=UNSET if reply_to is None else reply_to,

@@ -102,9 +102,9 @@ class Product:
             await backends.close()
         self._part(processes.watch(), "the supervision of processes")
         if self._settings.audit_every_s:
-            auditing = self._part(processes.keep_auditing(), "the audit")
-            stack.push_async_callback(_ended, [auditing])
-            stack.callback(auditing.cancel)
+            self._chore(processes.keep_auditing(), "the audit", stack)
+        if self._settings.files_sweep_every_s:
+            self._chore(processes.keep_sweeping(), "the sweep of files", stack)
         return processes.http, processes.url
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
@@ -117,6 +117,7 @@ class Product:
         from gateway.app import Gateway, tune_garbage_collector  # noqa: PLC0415 - see above
         from knchat.develop.serving import HttpServer, listen  # noqa: PLC0415 - see above
         from knchat.operate.audit import keep_auditing  # noqa: PLC0415 - see above
+        from knchat.operate.files import keep_sweeping  # noqa: PLC0415 - see above
 
         settings = self._settings
         tracing.set_up(settings.otlp_endpoint, ratio=settings.trace_ratio, service="dev")
@@ -163,9 +164,9 @@ class Product:
         stack.push_async_callback(gateway.drain_and_stop)
         self._part(gateway.watch(), "the gateway")
         if settings.audit_every_s:
-            auditing = self._part(keep_auditing(backends), "the audit")
-            stack.push_async_callback(_ended, [auditing])
-            stack.callback(auditing.cancel)
+            self._chore(keep_auditing(backends), "the audit", stack)
+        if settings.files_sweep_every_s:
+            self._chore(keep_sweeping(backends), "the sweep of files", stack)
         # At 1,000 messages a second full collections were the longest waits of all: 85 ms
         # (measured; 25 to 50 ms are left without them).
         tune_garbage_collector()
@@ -210,6 +211,14 @@ class Product:
         task = asyncio.create_task(work, name=name)
         self._parts.append(task)
         return task
+
+    def _chore(
+        self, work: Coroutine[Any, Any, None], name: str, stack: contextlib.AsyncExitStack
+    ) -> None:
+        """A part that is cancelled at the end."""
+        task = self._part(work, name)
+        stack.push_async_callback(_ended, [task])
+        stack.callback(task.cancel)
 
     async def _watch(self, stopping: asyncio.Event) -> None:
         """Returns at a signal. Raises Ended when a part has ended before."""
@@ -256,6 +265,7 @@ def _welcome(settings: Settings, http: str, ws: str, *, demo: bool, real: bool) 
             history,
             f"PostgreSQL {settings.database.rpartition('@')[2]}",
             redis,
+            f"S3 {settings.s3.rpartition('//')[2]}" if settings.s3 else "",
         ]
         lines += [
             f"  stores     {', '.join(filter(None, stores))}",

@@ -158,20 +158,29 @@ class Processes:
         An audit that fails says why.
         """
         while True:
-            command = [sys.executable, "-m", "knchat", "audit", "--repair"]
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env=self._environ,
-                stdout=asyncio.subprocess.DEVNULL,
-                preexec_fn=partial(_begin_audit, os.getpid()),
-            )
-            try:
-                await process.wait()
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+            await self._run_beside("audit", "--repair")
             await asyncio.sleep(self._settings.audit_every_s)
+
+    async def keep_sweeping(self) -> None:
+        """Never returns: runs `kn-chat files sweep` now and then, in the same way."""
+        while True:
+            await asyncio.sleep(self._settings.files_sweep_every_s)
+            await self._run_beside("files", "sweep")
+
+    async def _run_beside(self, *words: str) -> None:
+        command = [sys.executable, "-m", "knchat", *words]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=self._environ,
+            stdout=asyncio.subprocess.DEVNULL,
+            preexec_fn=partial(_begin_audit, os.getpid()),
+        )
+        try:
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def stop(self) -> None:
         """Ends all in order: clients are disconnected, what they sent is brought to the functions
@@ -378,4 +387,4 @@ async def prepare(backends: Backends) -> None:
     await backends.topics.create()
     if problems := await backends.topics.check():
         raise Malformed("; ".join(problems))
-    await backends.health.check(("appends", "reads", "accounts", "chats", "cache"))
+    await backends.health.check(("appends", "reads", "accounts", "chats", "cache", "file_store"))

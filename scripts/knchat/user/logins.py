@@ -223,7 +223,11 @@ def said(message: Message | HistoryMessage) -> str:
         edited = " (edited)" if isinstance(getattr(message, "edited", None), str) else ""
         given = [f" {one.emoji}{one.count}" for one in getattr(message, "reactions", ())]
         event = getattr(message, "event", None)
-        text = shown(message.text) or (f"({getattr(event, 'kind', 'nothing')})")
+        file = getattr(message, "file", None)
+        named = getattr(file, "name", None)
+        brought = f"[{shown(named)} {getattr(file, 'file', '')}]" if named else ""
+        text = " ".join(filter(None, (shown(message.text), brought)))
+        text = text or f"({getattr(event, 'kind', 'nothing')})"
         return "".join([text, edited, *given])
     return "(deleted)"
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from knchat_client import ChatView, frames
 
@@ -64,6 +65,21 @@ def test_a_deleted_message_names_no_user():
     view = ChatView(CHAT)
     view.load(page(message(10, mentions=["2"])))
     assert view.messages[0].mentions == ["2"]
+    view.apply(changed(20, 10, "delete"))
+
+    assert view.messages == [message(10, version="20", text=UNSET, deleted="20")]
+
+
+@pytest.mark.parametrize("is_pushed", [False, True])
+def test_a_file_is_shown_until_its_message_is_deleted(is_pushed):
+    """As pages show it, whether it came with a page or with a push."""
+    view, file = ChatView(CHAT), frames.File(file="7", name="a", type="b/c", bytes=5)
+    shown = message(10, file=file)
+    if is_pushed:
+        view.apply(replace(pushed(10), file=file))
+    else:
+        view.load(page(shown))
+    assert view.messages == [shown]
     view.apply(changed(20, 10, "delete"))
 
     assert view.messages == [message(10, version="20", text=UNSET, deleted="20")]

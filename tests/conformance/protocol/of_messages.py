@@ -117,7 +117,7 @@ async def a_send_that_is_malformed(at: Server) -> None:
         ("text", {"text": ""}),
         ("text", {"text": "a\0b"}),
         ("text", {"text": 5}),
-        ("file", {"text": None, "file": "1"}),
+        ("file", {"text": None, "file": "x"}),
         ("reply_to", {"reply_to": "x"}),
         ("reply_to", {"reply_to": str(2**63)}),
     ):

@@ -21,10 +21,12 @@ from tests.conformance.protocol.shapes import (
     DEVICE,
     DIGEST,
     EVENT,
+    FILE,
     GROUP,
     LIMITS,
     MEMBER,
     MINE,
+    OWN_FILE,
     OWN_PROFILE,
     PAGE,
     PIN,
@@ -34,6 +36,7 @@ from tests.conformance.protocol.shapes import (
     SECTION,
     SETTINGS,
     TOKENS,
+    UPLOAD,
     WATERMARKS,
     Shape,
     chat,
@@ -118,6 +121,7 @@ SERVER_FRAMES: Final[Mapping[str, Shape]] = {
         "sender": identifier,
         "time": moment,
         "text?": text,
+        "file?": shaped(FILE),
         "reply_to?": identifier,
         "mentions?": list_of(identifier),
         "key": text,
@@ -302,6 +306,12 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /v1/config/{section}/history": Call(
         200, {"revisions": list_of(shaped(REVISION)), "before?": text}, ("before", "limit")
     ),
+    "POST /v1/files": Call(
+        201, {"file": identifier, "upload": shaped(UPLOAD)}, ("name", "bytes", "type", "purpose")
+    ),
+    "POST /v1/files/{file}/complete": Call(200, OWN_FILE),
+    "GET /v1/files": Call(200, {"files": list_of(shaped(OWN_FILE)), "after?": text}, _PART),
+    "GET /v1/files/{file}": Call(307, None),
     "GET /.well-known/jwks.json": Call(
         200, {"keys": list_of(lambda key: isinstance(key, dict))}, is_open=True
     ),

@@ -116,6 +116,26 @@ EVENT: Final[Shape] = {
     "name?": text,
     "message?": identifier,
 }
+FILE: Final[Shape] = {
+    "file": identifier,
+    "name": text,
+    "type": text,
+    "bytes": whole,
+    "width?": whole,
+    "height?": whole,
+}
+OWN_FILE: Final[Shape] = {
+    **FILE,
+    "purpose": one_of("message", "avatar"),
+    "state": one_of("pending", "complete", "held"),
+    "created": moment,
+}
+UPLOAD: Final[Shape] = {
+    "url": text,
+    "method": text,
+    "headers": lambda value: isinstance(value, dict),
+    "expires": moment,
+}
 SETTINGS: Final[Shape] = {
     "muted_until?": moment,
     "pinned?": flag,
@@ -129,6 +149,7 @@ MESSAGE: Final[Shape] = {
     "key": text,
     "time": moment,
     "text?": text,
+    "file?": shaped(FILE),
     "reply_to?": identifier,
     "mentions?": list_of(identifier),
     "event?": shaped(EVENT),
@@ -266,6 +287,9 @@ OBJECTS: Final[Mapping[str, Shape]] = {
     "device": DEVICE,
     "pin": PIN,
     "watermarks": WATERMARKS,
+    "file": FILE,
+    "own file": OWN_FILE,
+    "upload": UPLOAD,
     "limits": LIMITS,
     "section": SECTION,
     "field": FIELD,

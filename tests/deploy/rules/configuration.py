@@ -22,7 +22,8 @@ from tests.deploy.overlays import (
 
 _OPENS = {
     "cassandra-password": {"send", "persist", "history", "chats", "migrate", "audit"},
-    "redis-password": {"accounts", "chats", "gateway"},
+    "redis-password": {"accounts", "chats", "files", "gateway"},
+    "s3-secret": {"files", "files-sweep"},
 }
 """The targets that need a store."""
 _WAVES = {
@@ -124,10 +125,14 @@ def the_audit_runs(things):
     """Nothing that was acknowledged depends on a counter of retries, as long as the audit
     runs, repairs, and signs what it appends.
     """
-    audits = of_kind(things, "CronJob")
-    if [name(audit) for audit in audits] != ["audit"]:
-        yield f"CronJobs are {[name(audit) for audit in audits]}"
-    for audit in audits:
+    jobs = of_kind(things, "CronJob")
+    if sorted(map(name, jobs)) != ["audit", "files-sweep"]:
+        yield f"CronJobs are {[name(job) for job in jobs]}"
+    for sweep in jobs:
+        command = pod_of(sweep)["containers"][0].get("command")
+        if name(sweep) == "files-sweep" and command != ["kn-chat", "files", "sweep"]:
+            yield f"files-sweep runs {command}"
+    for audit in [job for job in jobs if name(job) == "audit"]:
         spec, (container,) = audit["spec"], pod_of(audit)["containers"]
         if container.get("command", [])[:3] != ["kn-chat", "audit", "--repair"]:
             yield f"audit runs {container.get('command')}"
@@ -170,7 +175,7 @@ def secrets_stay_out(things):
                 yield f"{name(thing)} gets the key that signs tokens"
             if taken.get("secretName") == "kn-chat-stores" and not keys:
                 yield f"{name(thing)} gets all that opens a store"
-            for key in keys & {"cassandra-password", "redis-password"}:
+            for key in keys & _OPENS.keys():
                 if name(thing) not in _OPENS[key]:
                     yield f"{name(thing)} gets {key}"
 

@@ -118,6 +118,8 @@ MISTAKES = [
     ({**SEND, "text": 5}, "malformed", "text"),
     ({**SEND, "text": None}, "malformed", "text"),
     ({**SEND, "file": "f"}, "malformed", "file"),
+    ({**SEND, "file": "0"}, "malformed", "file"),
+    ({**SEND, "file": 7}, "malformed", "file"),
     ({**SEND, "key": ""}, "malformed", "key"),
     ({**SEND, "key": "x" * 65}, "malformed", "key"),
     ({**SEND, "key": "a b"}, "malformed", "key"),

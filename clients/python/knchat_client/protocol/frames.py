@@ -253,7 +253,7 @@ class ChatChanged(Push, tag="chat", kw_only=True):
 
 
 class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
-    """A message: exactly one of chat and to, exactly one of text and file. `mentions`: members of
+    """A message: exactly one of chat and to; text, file (its id) or both. `mentions`: members of
     the chat whom it names, at most 32.
     """
 
@@ -264,6 +264,17 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
     file: str | UnsetType = UNSET
     reply_to: Id | UnsetType = UNSET
     mentions: list[str] | UnsetType = UNSET
+
+
+class File(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A file of a message. Width and height are of images."""
+
+    file: str
+    name: str
+    type: str
+    bytes: int
+    width: int | UnsetType = UNSET
+    height: int | UnsetType = UNSET
 
 
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -290,6 +301,7 @@ class Message(Push, tag="message", kw_only=True):
     time: str
     key: str
     text: str | UnsetType = UNSET
+    file: File | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
     mentions: list[str] | UnsetType = UNSET
     device: str | UnsetType = UNSET
@@ -321,7 +333,7 @@ class Reactions(Struct, frozen=True):
 
 class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """A message as it is now. `edited` and `deleted` are the versions of the edit that the text is
-    of, and of its deletion for all: without text and reactions then.
+    of, and of its deletion for all: without text, file and reactions then.
     """
 
     chat: str
@@ -332,6 +344,7 @@ class HistoryMessage(Struct, kw_only=True, omit_defaults=True, frozen=True):
     version: str
     reactions: list[Reactions]
     text: str | UnsetType = UNSET
+    file: File | UnsetType = UNSET
     reply_to: str | UnsetType = UNSET
     mentions: list[str] | UnsetType = UNSET
     edited: str | UnsetType = UNSET

@@ -102,22 +102,26 @@ def schema(seen: Seen) -> Iterator[Finding]:
             )
 
 
+_CHORES: Final = {
+    "audit": "nothing looks for what was lost on the way",
+    "files-sweep": "files that nothing refers to stay",
+}
+"""CronJob -> what comes of it when it does not run."""
+
+
 def audit(seen: Seen) -> Iterator[Finding]:
-    """An audit that does not run, or whose last run did not end well."""
-    jobs = seen.installed.of_kind("CronJob")
-    if not jobs:
-        yield Finding(
-            "CronJob audit",
-            "is missing: nothing looks for what was lost on the way",
-            "kn-chat deploy your overlay",
-        )
-    for job in jobs:
+    """An audit or a sweep that does not run, or whose last run did not end well."""
+    jobs = {job["metadata"]["name"]: job for job in seen.installed.of_kind("CronJob")}
+    for name, effect in _CHORES.items():
+        if (job := jobs.get(name)) is None:
+            yield Finding(f"CronJob {name}", f"is missing: {effect}", "kn-chat deploy your overlay")
+            continue
         status, space = job.get("status") or {}, job["metadata"]["namespace"]
         begun, well = status.get("lastScheduleTime") or "", status.get("lastSuccessfulTime") or ""
         if at(job, "spec", "suspend"):
             yield Finding(
                 named(job),
-                "is suspended: nothing looks for what was lost on the way",
+                f"is suspended: {effect}",
                 "set spec.suspend: false",
             )
         elif begun > well and not status.get("active"):  # both RFC 3339 in UTC
@@ -137,6 +141,8 @@ def event_keys(seen: Seen) -> Iterator[Finding]:
     }
     places: dict[str, list[str]] = {}
     for thing in seen.workloads:
+        if (thing["kind"], thing["metadata"]["name"]) == ("CronJob", "files-sweep"):
+            continue  # it has nothing to do with the log
         if thing["kind"] in {"StatefulSet", "CronJob"} or (
             is_function(thing) and thing["metadata"]["name"] in signing
         ):
@@ -348,7 +354,7 @@ CHECKS: Final = (
     Check("not-ready", "all objects are Ready", not_ready),
     Check("pods-not-ready", "all pods are ready", pods_not_ready),
     Check("schema", "the stores were migrated to this version", schema),
-    Check("audit", "what was acknowledged is audited", audit),
+    Check("audit", "what was acknowledged is audited, and files are swept", audit),
     Check("event-keys", "gateways and functions have the same event keys", event_keys),
     Check("secrets", "all Secrets are there", secrets),
     Check("public-url", "gateways know their public addresses", public_url),

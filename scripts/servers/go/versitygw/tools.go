@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools names the program that is built from this module, so that its checksums are locked.
+package tools
+
+import _ "github.com/versity/versitygw/cmd/versitygw"
