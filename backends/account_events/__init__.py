@@ -3,7 +3,7 @@ id, device and address, never with a name or a text.
 
 Functions write what they have recorded behind their calls (`functions/domain/account_log.py`),
 operators read it (`kn-chat users audit`). Every method raises Unavailable when the database does
-not answer within the settings' timeout. Source: design.md D19, decision 0065.
+not answer within the settings' timeout. Source: design.md D19, decision 0063.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 were refused.
 
 `devices` and `accounts` record; nothing waits for it: events are counted together, written behind
-the calls, and logged at once. Never a name, a text or a password. Source: decision 0065.
+the calls, and logged at once. Never a name, a text or a password. Source: decision 0063.
 """
 
 from __future__ import annotations
