@@ -81,6 +81,7 @@ def test_one_rate_is_measured_beside_its_limits(environ, tmp_path):
         "cassandra",
         "postgres",
         "redis",
+        "s3",
     }
     assert set(found["figures"]) == {"P1", "P2", "P5", "P6", "P7", "P9", "P15"}
     assert (
