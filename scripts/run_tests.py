@@ -58,7 +58,7 @@ UNMEASURED: Final = {"deploy", "Terraform and images", PRODUCTS_ON_REAL_PARTS, *
 it.
 """
 TIMED: Final = "pytest.mark.timed"
-SIDE_BY_SIDE: Final = 4
+SIDE_BY_SIDE: Final = 3
 SLOWEST: Final = 40
 _REPORT_INTERVAL_S: Final = 60.0
 _POLL_INTERVAL_S: Final = 0.2

@@ -42,6 +42,8 @@ _WRONG: Final = {
     "SignatureDoesNotMatch": "KNCHAT_S3_SECRET",
     "AuthorizationHeaderMalformed": "KNCHAT_S3_REGION",
 }
+# boto3 signs by this machine's wall clock, which may be wrong for a while.
+_SKEWED: Final = "RequestTimeTooSkewed"
 # Of a key id that is none servers say it by codes of their own.
 _REFUSALS: Final = frozenset({401, 403, 404})
 
@@ -172,7 +174,7 @@ class S3Store:
             except ClientError as error:
                 field = _WRONG.get(_code(error))
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-                if field is None and status in _REFUSALS:
+                if field is None and status in _REFUSALS and _code(error) != _SKEWED:
                     field = "KNCHAT_S3_KEY_ID"
                 if field is None:
                     raise
@@ -234,6 +236,8 @@ class S3Store:
             except ClientError as error:
                 named = _WRONG.get(_code(error))
                 hint = f", see {named}" if named else ""
+                if _code(error) == _SKEWED:
+                    hint = ", this machine's clock is wrong"
                 raise Unavailable(f"the object store refuses: {_code(error)}{hint}") from error
             except BotoCoreError as error:
                 raise Unavailable("the object store does not answer") from error

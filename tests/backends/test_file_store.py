@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from urllib.parse import parse_qsl, urlsplit
 
+import botocore.auth
 import httpx
 import pytest
 
@@ -246,4 +248,15 @@ async def test_a_wrong_setting_is_named(s3_settings, change, field):
     assert wrong.value.field == field
     with pytest.raises(Unavailable):
         await store.put(new_key(), b"x", media_type="text/plain")
+    await store.close()
+
+
+async def test_a_wrong_clock_is_no_wrong_setting(s3_settings, monkeypatch):
+    """Files wait until it is right, and the start for nothing."""
+    right = botocore.auth.get_current_datetime
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: right() - timedelta(hours=1))
+    store = S3Store(bucket_of(s3_settings), timeout_s=5)
+
+    with pytest.raises(Unavailable, match="this machine's clock is wrong"):
+        await store.ping()
     await store.close()

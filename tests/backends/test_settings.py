@@ -237,6 +237,11 @@ def test_a_whole_configuration_is_taken(tmp_path):
             "KNCHAT_DATABASE_PASSWORD_FILE": str(secret),
             "KNCHAT_DATABASE_CA": str(secret),
             "KNCHAT_CASSANDRA_CA": str(secret),
+            "KNCHAT_S3": "https://s3",
+            "KNCHAT_S3_BUCKET": "chat",
+            "KNCHAT_S3_KEY_ID": "chat",
+            "KNCHAT_S3_SECRET_FILE": str(secret),
+            "KNCHAT_S3_CA": str(secret),
         }
     )
 
