@@ -5,6 +5,7 @@ clear text.
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,3 +37,23 @@ def make_file(file: Path) -> None:
                 held = path.stat()
                 if held.st_mode & 0o077 and held.st_uid == os.geteuid() and path.is_file():
                     path.chmod(0o600)
+
+
+def write_once(file: Path, content: bytes) -> bool:
+    """Writes the file for us alone (0600) and makes its folder, all or nothing, and synced.
+
+    One for all processes: False, and nothing written, where another one was first. Raises OSError.
+    """
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+    make_folder(file.parent)
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(draft, file)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -104,9 +102,7 @@ def _private_key(file: Path) -> Ed25519PrivateKey:
 
 
 def _make(file: Path) -> None:
-    """Writes a new key beside the file and links it there: a process that comes second finds the
-    first one's.
-    """
+    """Writes a new key; a process that comes second finds the first one's."""
     # See _private_key.
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415
@@ -114,19 +110,10 @@ def _make(file: Path) -> None:
     pem = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    private.make_folder(file.parent)
-    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(pem)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(draft, file)
+    if private.write_once(file, pem):
         log.info("signing key made", extra={"file": str(file)})
-    except FileExistsError:
+    else:
         log.info("signing key found, another process made it", extra={"file": str(file)})
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 class PublicKeys:

@@ -15,7 +15,6 @@ import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
@@ -148,7 +147,7 @@ class FolderStore:
         draft = await self._run(lambda: self._draft(key))
         try:
             if await self._written(draft, content, length) != length:
-                raise Malformed(f"the body must hold {length} bytes", field="body")  # noqa: TRY301
+                raise Malformed(f"the body must hold {length} bytes", field="body")  # noqa: TRY301 - the draft goes too
             await self._run(lambda: self._publish(draft, key))
         except BaseException:
             # Also where the sender is gone: the file system may be slow, and is not waited for.
@@ -207,19 +206,8 @@ class FolderStore:
     def _secret(self) -> bytes:
         """What URLs are signed with: one for all processes of this folder."""
         file = self._folder / "url-key"
-        private.make_folder(self._folder)
-        draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
         if not file.exists():
-            try:
-                with os.fdopen(
-                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-                ) as stream:
-                    stream.write(secrets.token_bytes(32))
-                    _sync(stream)
-                with suppress(FileExistsError):  # a second process finds the first one's
-                    os.link(draft, file)
-            finally:
-                draft.unlink(missing_ok=True)
+            private.write_once(file, secrets.token_bytes(32))
         return file.read_bytes()
 
     def _path(self, key: str) -> Path:
