@@ -7,7 +7,7 @@ The adapters of `LogIns` and `Suspensions` use it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -15,6 +15,8 @@ from backends.accounts import Ending, Notice
 from backends.accounts.sql import ACCOUNTS
 from backends.sql.database import METADATA, Database
 from schemas.ids import UserId
+
+Noted = TypeVar("Noted", Ending, Notice)
 
 # What gateways are still to hear of. Hardly ever more than a few rows, so nothing but the key is
 # indexed.
@@ -92,3 +94,26 @@ def note_notice(database: Database, connection: sa.Connection, notice: Notice) -
     connection.execute(
         insert.on_conflict_do_update(index_elements=list(NOTICES.primary_key), set_=values)
     )
+
+
+async def oldest(
+    database: Database, kind: type[Noted], since: sa.Column[int], *, limit: int
+) -> Sequence[Noted]:
+    """What is written down in the table of the column `since`, by that column."""
+    columns = [since.table.c[name] for name in kind.__slots__]
+    query = sa.select(*columns).order_by(since).limit(limit)
+    rows = await database.read(lambda connection: connection.execute(query).all())
+    return [kind(*row) for row in rows]
+
+
+async def forget(
+    database: Database, table: sa.Table, told: Sequence[Ending] | Sequence[Notice]
+) -> None:
+    """Forgets what the log has. What has happened again meanwhile is another row, and stays."""
+    names = told[0].__slots__ if told else ()
+    known = sa.and_(*(table.c[name] == sa.bindparam(f"told_{name}") for name in names))
+    rows = [{f"told_{name}": getattr(one, name) for name in names} for one in told]
+    if rows:
+        await database.write(
+            lambda connection: connection.execute(sa.delete(table).where(known), rows)
+        )

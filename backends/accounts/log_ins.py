@@ -18,8 +18,10 @@ from backends.accounts import MAX_DEVICES_PER_USER, Device, Ending, Notice
 from backends.accounts.endings import (
     ENDINGS,
     NOTICES,
+    forget,
     note_endings,
     note_notice,
+    oldest,
     raise_epoch,
 )
 from backends.accounts.sql import ACCOUNTS
@@ -48,8 +50,6 @@ DEVICES: Final = sa.Table(
 _MAX_SWEPT: Final = 500
 
 _DEVICE: Final = [DEVICES.c[name] for name in Device.__slots__]
-_ENDING: Final = [ENDINGS.c[name] for name in Ending.__slots__]
-_NOTICE: Final = [NOTICES.c[name] for name in Notice.__slots__]
 _ROTATED: Final = ("generation", "token_hash", "previous_hash", "salt", "seen_ms", "rotated_ms")
 _STANDING: Final = sa.select(*_DEVICE).join_from(
     DEVICES,
@@ -201,37 +201,19 @@ class SqlLogIns:
 
     async def unpublished(self, *, limit: int) -> Sequence[Ending]:
         """One SELECT."""
-        query = sa.select(*_ENDING).order_by(ENDINGS.c.before_ms).limit(limit)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [Ending(*row) for row in rows]
+        return await oldest(self._database, Ending, ENDINGS.c.before_ms, limit=limit)
 
     async def mark_published(self, endings: Sequence[Ending]) -> None:
         """What has ended again meanwhile is another ending, and stays."""
-        known = sa.and_(*(column == sa.bindparam(f"told_{column.name}") for column in _ENDING))
-        rows = [
-            {f"told_{name}": getattr(ending, name) for name in Ending.__slots__}
-            for ending in endings
-        ]
-        await self._database.write(
-            lambda connection: connection.execute(sa.delete(ENDINGS).where(known), rows)
-        )
+        await forget(self._database, ENDINGS, endings)
 
     async def untold(self, *, limit: int) -> Sequence[Notice]:
         """One SELECT."""
-        query = sa.select(*_NOTICE).order_by(NOTICES.c.at_ms).limit(limit)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [Notice(*row) for row in rows]
+        return await oldest(self._database, Notice, NOTICES.c.at_ms, limit=limit)
 
     async def mark_told(self, notices: Sequence[Notice]) -> None:
         """What has happened again meanwhile is another notice, and stays."""
-        known = sa.and_(*(column == sa.bindparam(f"told_{column.name}") for column in _NOTICE))
-        rows = [
-            {f"told_{name}": getattr(notice, name) for name in Notice.__slots__}
-            for notice in notices
-        ]
-        await self._database.write(
-            lambda connection: connection.execute(sa.delete(NOTICES).where(known), rows)
-        )
+        await forget(self._database, NOTICES, notices)
 
     async def _first(self, query: sa.Select[*tuple[Any, ...]]) -> Device | None:
         row = await self._database.read(lambda connection: connection.execute(query).first())
