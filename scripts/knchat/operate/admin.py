@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,12 +43,13 @@ def run() -> None:
 def _run_grant(name: str, folder: Path | None) -> int:
     """Makes a user an administrator."""
 
-    async def work(backends: Backends) -> None:
+    async def work(backends: Backends) -> int:
         user = (await _user(name, backends)).user
         is_new = await backends.administrators.grant(user, now_ms=backends.clock.now_ms())
         if is_new:
             await record("administrator_granted", user, backends)
         print(f"{user}  {name.lower()} {'is' if is_new else 'was'} an administrator")
+        return exits.OK
 
     return _act(folder, work)
 
@@ -60,12 +60,13 @@ def _run_grant(name: str, folder: Path | None) -> int:
 def _run_revoke(name: str, folder: Path | None) -> int:
     """Makes a user an administrator no longer."""
 
-    async def work(backends: Backends) -> None:
+    async def work(backends: Backends) -> int:
         user = (await _user(name, backends)).user
         if not await backends.administrators.revoke(user):
             raise exits.Ended(f"{name.lower()} is no administrator")
         await record("administrator_revoked", user, backends)
         print(f"{user}  {name.lower()} is an administrator no longer")
+        return exits.OK
 
     return _act(folder, work)
 
@@ -75,12 +76,13 @@ def _run_revoke(name: str, folder: Path | None) -> int:
 def _run_list(folder: Path | None) -> int:
     """All administrators, and since when."""
 
-    async def work(backends: Backends) -> None:
+    async def work(backends: Backends) -> int:
         found = await backends.administrators.all()
         profiles = await backends.accounts.profiles([one.user for one in found])
         for one in found:
             name = profiles[one.user].user_name if one.user in profiles else "(no account)"
             print(f"{one.user}  {name}  since {time_text(one.granted_ms)}")
+        return exits.OK
 
     return _act(folder, work)
 
@@ -92,18 +94,5 @@ async def _user(name: str, backends: Backends) -> Profile:
     return found[0]
 
 
-def _act(folder: Path | None, work: Callable[[Backends], Coroutine[None, None, None]]) -> int:
-    settings = data_folder.settings_of(folder)
-
-    async def run() -> None:
-        from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
-
-        backends = Backends(settings)
-        try:
-            await backends.clock.follow(backends.accounts)
-            await work(backends)
-        finally:
-            await backends.close()
-
-    asyncio.run(run())
-    return exits.OK
+def _act(folder: Path | None, work: Callable[[Backends], Awaitable[int]]) -> int:
+    return data_folder.run(data_folder.settings_of(folder), work)

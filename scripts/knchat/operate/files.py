@@ -56,7 +56,6 @@ def _run_sweep(folder: Path | None) -> int:
     async def work(backends: Backends) -> int:
         from functions.domain.uploads import sweep  # noqa: PLC0415 - `--help` does without
 
-        await backends.clock.follow(backends.accounts)
         removed = await sweep(backends, now_ms=backends.clock.now_ms())
         print(f"{removed} removed")
         return exits.OK
@@ -131,19 +130,9 @@ async def keep_sweeping(backends: Backends) -> None:
 
 
 def _do(folder: Path | None, work: Callable[[Backends], Awaitable[int]]) -> int:
-    from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
-
     settings = data_folder.settings_of(folder)
     logs.set_up(settings.log_level)
-
-    async def done() -> int:
-        backends = Backends(settings)
-        try:
-            return await work(backends)
-        finally:
-            await backends.close()
-
-    return asyncio.run(done())
+    return data_folder.run(settings, work)
 
 
 async def _judge(backends: Backends, file: str, *, good: bool) -> int:

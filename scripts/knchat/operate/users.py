@@ -7,18 +7,16 @@ functions believe a token for 5 s at most (design.md D19). Everything done here 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from backends.settings import Settings
 from knchat import exits
 from knchat.command import exclusive, group
+from knchat.operate import data_folder
 from knchat.operate.moments import parse_moment
 from knchat.operate.recording import record
 from schemas.ids import UserId, time_text
@@ -47,17 +45,6 @@ tokens are refused within 5 s; a suspended user is told `suspended`. Exit code 1
 user or device, or it is so already."""
 
 
-def _stores(callback: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Gives the command `folder`."""
-    return click.option(
-        "--data",
-        "folder",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="data folder, without KNCHAT_DATABASE (KNCHAT_DATA, else .run/data)",
-    )(callback)
-
-
 _as_json: Final = click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
 _limit: Final = click.option(
     "--limit",
@@ -79,7 +66,7 @@ def run() -> None:
 @click.option("--after", type=int, default=0, metavar="ID", help="go on after this user id")
 @_limit
 @_as_json
-@_stores
+@data_folder.option
 def _run_list(suspended: bool, after: int, limit: int, as_json: bool, folder: Path | None) -> int:
     """One line each, by user id."""
 
@@ -100,7 +87,7 @@ def _run_list(suspended: bool, after: int, limit: int, as_json: bool, folder: Pa
 
 @run.command("suspend", epilog=_EXAMPLES)
 @_user
-@_stores
+@data_folder.option
 def _run_suspend(user: str, folder: Path | None) -> int:
     """End all log-ins of a user, who may not log in until `resume`."""
 
@@ -118,7 +105,7 @@ def _run_suspend(user: str, folder: Path | None) -> int:
 
 @run.command("resume", epilog=_EXAMPLES)
 @_user
-@_stores
+@data_folder.option
 def _run_resume(user: str, folder: Path | None) -> int:
     """Let a suspended user log in again; what has ended stays ended."""
 
@@ -138,7 +125,7 @@ def _run_resume(user: str, folder: Path | None) -> int:
 @click.option("--end", metavar="DEVICE", help="end the log-in of this device")
 @click.option("--end-all", is_flag=True, help="end all of them")
 @_as_json
-@_stores
+@data_folder.option
 @exclusive("end", "end_all")
 def _run_sessions(
     user: str, end: str | None, end_all: bool, as_json: bool, folder: Path | None
@@ -178,7 +165,7 @@ def _run_sessions(
 @click.option("--since", metavar="WHEN", help="a time (RFC 3339, UTC), or how long ago: 30m, 7d")
 @_limit
 @_as_json
-@_stores
+@data_folder.option
 def _run_audit(
     named: str | None, since: str | None, limit: int, as_json: bool, folder: Path | None
 ) -> int:
@@ -197,26 +184,7 @@ def _run_audit(
 
 
 def _ask(folder: Path | None, work: Callable[[Backends], Awaitable[int]]) -> int:
-    settings = Settings.from_env()
-    if folder is not None:
-        settings = replace(settings, data=folder)
-    if not settings.database and not (settings.data / "data.db").exists():
-        raise exits.Ended(
-            f"there is no database in {settings.data}; name the data folder with --data"
-        )
-
-    async def asked() -> int:
-        from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
-
-        backends = Backends(settings)
-        try:
-            # By this machine's clock, an ending might lie before what it ends.
-            await backends.clock.follow(backends.accounts)
-            return await work(backends)
-        finally:
-            await backends.close()
-
-    return asyncio.run(asked())
+    return data_folder.run(data_folder.settings_of(folder, of="database"), work)
 
 
 async def _holder(named: str, backends: Backends) -> Holder:
