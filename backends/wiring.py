@@ -293,8 +293,7 @@ class Backends:
     @cached_property
     def administrators(self) -> Administrators:
         """Who may change them."""
-        # Opened at first use.
-        from backends.configuration.sql import SqlAdministrators  # noqa: PLC0415
+        from backends.configuration.sql import SqlAdministrators  # noqa: PLC0415 - at first use
 
         return SqlAdministrators(self._database)
 

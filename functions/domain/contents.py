@@ -86,7 +86,7 @@ def found_type(head: bytes) -> str:
     if text is not None:
         return _text_type(text)
     # 30 ms to import, which only the function that asks here pays.
-    import filetype  # noqa: PLC0415
+    import filetype  # noqa: PLC0415 - see above
 
     guessed = filetype.guess_mime(head)
     if guessed is not None:

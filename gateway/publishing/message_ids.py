@@ -111,10 +111,10 @@ class MessageIds:
         """
         wait_s = self._renew_interval_s
         while True:
+            # While the database is unavailable a suspend does not shorten the wait.
+            is_renewed = wait_s == self._renew_interval_s
             await self._clock.sleep(
-                jittered(wait_s, least=0.8),
-                unless=self._lease_lost,
-                while_settled=wait_s == self._renew_interval_s,  # else the database is away
+                jittered(wait_s, least=0.8), unless=self._lease_lost, while_settled=is_renewed
             )
             wait_s = await self.renew()
             if self.is_ready:

@@ -102,8 +102,8 @@ def pair():
 def moto_settings():
     """As `s3_settings`, of a server in this process."""
     # It is slow to import, and few tests want it.
-    import boto3  # noqa: PLC0415
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+    import boto3  # noqa: PLC0415 - most tests do without
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - as above
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()

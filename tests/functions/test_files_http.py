@@ -201,7 +201,7 @@ async def test_a_sweep_that_was_cut_off_is_gone_on_with(ann, backends, monkeypat
     now_ms = backends.clock.now_ms() + backends.settings.file_idle_s * 1_000 + 1
 
     async def away(_keys):
-        raise Unavailable("the store is away")
+        raise Unavailable("the store is unavailable")
 
     with monkeypatch.context() as patched:
         patched.setattr(backends.file_store, "delete", away)

@@ -1,4 +1,4 @@
-"""Files on a real S3: the whole way, and what becomes of it while the store is away."""
+"""Files on a real S3: the whole way, and what becomes of it while the store is unavailable."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_the_way_of_a_file(ann, backends, settings):
 async def test_without_the_store_text_goes_on_and_uploads_fail_cleanly(
     ann, backends, settings, fragile, event_targets, topics, people
 ):
-    """`unavailable` for as long as it is away; then the same calls succeed, and nothing dangles."""
+    """`unavailable` while the store is; then the same calls succeed, and nothing dangles."""
     new, other = (await announced(ann)).json(), (await announced(ann)).json()
     await put(new["upload"], PNG)
     fragile.stop("s3")
