@@ -297,8 +297,9 @@ class Chats(Protocol):
         A store may end before the limit where many chats have much that is unread.
 
         A chat that gets a message between two calls may be missed by the second and was news to the
-        user anyway. Of a user with messages in more than 10,000 chats in 10 days a store may leave
-        some out. Raises Malformed for an `after` that was not given by this call.
+        user anyway. What is read depends on the limit, and on how many of the user's chats have a
+        message within an hour, not on how many there are. Raises Malformed for an `after` that was
+        not given by this call.
         """
         ...
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from backends.chats import (
     NO_READER,
@@ -30,6 +30,7 @@ from backends.chats import (
     page_of,
     place_of,
 )
+from backends.chats.cassandra_lists import Lists, listings
 from backends.chats.cassandra_nodes import Nodes
 from backends.chats.cassandra_rows import (
     HIDDEN,
@@ -40,18 +41,16 @@ from backends.chats.cassandra_rows import (
     sent_rows,
     state_of,
 )
-from backends.chats.cassandra_schema import (
-    check,
-    migrate,
-)
+from backends.chats.cassandra_schema import check, migrate
 from backends.chats.cassandra_searches import Row, Search, Searches, bucket_of
-from backends.chats.cassandra_session import CassandraSession, Rows, Statement
+from backends.chats.cassandra_session import CassandraSession, Statement
 from backends.chats.rules import (
     MAX_DIGEST,
     answer_rows,
     change_rows,
     digest_of,
     heads_of,
+    hour_of,
     mark_rows,
     mention_rows,
     put_rows,
@@ -59,22 +58,15 @@ from backends.chats.rules import (
 )
 from backends.clock import Clock, Reading, elapsed_s
 from backends.concurrency import BoundedDict
-from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members
+from schemas.ids import LATEST, ChatId, MessageId, UserId
 
-# So many chats of a user are read to show the newest; of a user who has more, those with messages
-# in the newest 10 days, then in the 10 before, ...
-MAX_QUICK_CHATS: Final = 1_000
-# Of a user who has more in 10 days, some are not listed: 15 ms of CPU for so many (measured).
-MAX_CHATS: Final = 10_000
-# Rows that one request names.
-MAX_STATES: Final = 250
-# Buckets that this process has written lately, so it need not again: of most messages one row less.
-# About 200 bytes each.
-MAX_KNOWN_BUCKETS: Final = 32_768
+# Hours of chats that this process has listed lately, with their buckets, so it need not again: of
+# most messages five rows less. About 200 bytes each.
+MAX_KNOWN_HOURS: Final = 32_768
 # And for so long: where Cassandra is restored from a copy meanwhile, messages lie in buckets that
 # are not listed. Less than the 20 min after which the audit puts again what a copy lacked, and so
 # lists them.
-KNOWN_BUCKETS_TTL_S: Final = 600.0
+KNOWN_HOURS_TTL_S: Final = 600.0
 # Unread messages are looked for up to MAX_QUICK_UNREAD in each chat of a list, and to the end in
 # MAX_FULL_COUNTS of those that have more: where the next such chat comes, the list ends and goes on
 # with the next call. 256 chats with 999 unread each were 250,000 rows in one answer.
@@ -98,18 +90,19 @@ class CassandraChats:
             nodes, statements, check=lambda session: check(session, nodes.keyspace)
         )
         self._searches = Searches(self._session)
+        self._lists = Lists(self._session, self._searches)
         self._clock = clock
-        self._known = BoundedDict[tuple[ChatId, int], float](MAX_KNOWN_BUCKETS)
-        """Chat and bucket -> since when; the oldest first."""
+        self._known = BoundedDict[tuple[ChatId, int], float](MAX_KNOWN_HOURS)
+        """Chat and hour -> since when; the oldest first."""
 
     async def put(self, messages: Sequence[HistoryMessage]) -> None:
-        """A row per message, one per chat and person, and one for each bucket not written lately;
-        all side by side.
+        """A row per message, one per chat and person, and five for each hour of a chat not listed
+        lately; all side by side.
         """
         sent, states = put_rows(messages)
         now_s = self._clock()
         writes: list[Statement] = []
-        buckets: dict[tuple[ChatId, int], MessageId] = {}
+        hours: dict[tuple[ChatId, int], MessageId] = {}
         # Neighbours share partitions and requests.
         for (chat, message), row in sorted(sent.items()):
             bucket = bucket_of(message)
@@ -131,24 +124,24 @@ class CassandraChats:
                 writes.append(("put_mentions", (*values, [*row.mentions], row.version)))
             else:
                 writes.append(("put", (*values, row.version)))
-            if now_s - self._known.get((chat, bucket), float("-inf")) >= KNOWN_BUCKETS_TTL_S:
-                buckets[chat, bucket] = message
+            hour = hour_of(message)
+            if now_s - self._known.get((chat, hour), float("-inf")) >= KNOWN_HOURS_TTL_S:
+                hours[chat, hour] = message
         writes += [
-            ("put_bucket", (chat, bucket, message)) for (chat, bucket), message in buckets.items()
+            ("put_bucket", (chat, bucket_of(message), message))
+            for (chat, _), message in hours.items()
         ]
-        for (chat, bucket), message in buckets.items():
-            for user in direct_members(chat) or ():
-                writes.append(("list_chat", (user, bucket, chat, message)))
-                writes.append(("list_bucket", (user, bucket, message)))
+        for (chat, _), message in hours.items():
+            writes += listings(chat, message)
         writes += [("head", (message, message, chat)) for chat, message in heads_of(sent).items()]
         for user, chat, message in mention_rows(sent):
             writes.append(("mention", (user, chat, message, message)))
             writes.append(("mentioned", (message, message, user, chat)))
         await self._session.write(writes + moves(states))
-        self._remember(buckets, now_s)
+        self._remember(hours, now_s)
 
-    def _remember(self, buckets: Iterable[tuple[ChatId, int]], now_s: float) -> None:
-        for place in buckets:
+    def _remember(self, hours: Iterable[tuple[ChatId, int]], now_s: float) -> None:
+        for place in hours:
             self._known[place] = now_s
             self._known.move_to_end(place)
 
@@ -274,18 +267,11 @@ class CassandraChats:
     async def states(
         self, user: UserId, *, after: str | None, limit: int
     ) -> tuple[Sequence[ChatState], str | None]:
-        """All of the user's rows, sorted here, or of a user with many those of some 10 days; then
-        newest messages and unread counts of those shown, as far as MAX_FULL_COUNTS allows.
+        """All of the user's rows, or of a user with many those of some hours; then newest messages
+        and unread counts of those shown, as far as MAX_FULL_COUNTS allows.
         """
-        place = place_of(after)
-        [rows] = await self._session.read([("states", (within(user), MAX_QUICK_CHATS + 1))])
-        if len(rows) > MAX_QUICK_CHATS:
-            rows = await self._newest_rows(user, place, limit)
-        places = sorted(
-            ((row[1] or 0, row[0], row) for row in rows if row[1] and (row[1], row[0]) < place),
-            reverse=True,
-        )
-        shown = [row for _, _, row in places[:limit]]
+        rows = await self._lists.rows(user, place_of(after), limit)
+        shown = rows[:limit]
         messages, unread = await asyncio.gather(
             self._session.read(
                 [("message", (chat, bucket_of(newest), newest)) for chat, newest, *_ in shown]
@@ -312,31 +298,8 @@ class CassandraChats:
             )
             for row, counted, found in zip(shown, unread, messages, strict=False)
         ]
-        return states, after_of(states[-1].newest, states[-1].chat) if len(places) > len(
-            states
-        ) else None
-
-    async def _newest_rows(self, user: UserId, place: tuple[MessageId, ChatId], limit: int) -> Rows:
-        """Rows of chats below this place, among them the newest, more than `limit` if there are:
-        the chats of 10 days at a time, newest days first, until there are enough.
-        """
-        found: dict[ChatId, tuple[Any, ...]] = {}
-        [buckets] = await self._session.read([("user_buckets", (user,))])
-        for (bucket,) in buckets:
-            if bucket > bucket_of(place[0]):
-                continue  # whatever is below the place has its newest message before
-            [listed] = await self._session.read([("listed", (user, bucket, MAX_CHATS))])
-            chats = [chat for (chat,) in listed if chat not in found]
-            for rows in await self._session.read(
-                [
-                    ("some_states", (user, chats[start : start + MAX_STATES]))
-                    for start in range(0, len(chats), MAX_STATES)
-                ]
-            ):
-                found |= {row[0]: row for row in rows}
-            if sum(1 for row in found.values() if row[1] and (row[1], row[0]) < place) > limit:
-                break
-        return list(found.values())
+        more = len(rows) > len(states)
+        return states, after_of(states[-1].newest, states[-1].chat) if more else None
 
     async def unread(self, user: UserId, chats: Sequence[ChatId]) -> Sequence[ChatState]:
         """The rows of these chats, then their counts."""

@@ -47,7 +47,8 @@ STATEMENTS: Final = {
     "list_chat": LIST_CHAT,
     "list_bucket": LIST_BUCKET,
     "user_buckets": "SELECT bucket FROM {keyspace}.user_buckets WHERE user = ?",
-    "listed": "SELECT chat FROM {keyspace}.chats_of_user WHERE user = ? AND bucket = ? LIMIT ?",
+    "listed": "SELECT hour, chat FROM {keyspace}.chats_by_hour WHERE user = ? AND bucket = ? AND "
+    "(hour, chat) < (?, ?) LIMIT ?",
     "edit": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET text = ?, edited = ?, version = ? "
     "WHERE chat = ? AND bucket = ? AND id = ?",
     "delete": "UPDATE {keyspace}.messages USING TIMESTAMP ? SET deleted = ?, version = ? "

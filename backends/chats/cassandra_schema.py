@@ -15,6 +15,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.query import SimpleStatement
 
 from backends.chats.cassandra_searches import bucket_of
+from backends.chats.rules import hour_of
 from schemas.errors import Unfit
 
 # No strategy by time: it would take our timestamps, which are message ids, for microseconds. A
@@ -60,8 +61,8 @@ WITH {options}"""
 # What a group tells of itself, as JSON; absent: a user's message.
 _EVENT: Final = "ALTER TABLE {keyspace}.messages ADD IF NOT EXISTS event text"
 
-# Of a user with many chats: in which 10 days a chat had messages, so that the newest are found
-# without reading all. Written with `chat_buckets`, and so once for most messages of 10 days.
+# Before `chats_by_hour`; kept, since processes of the version before write it while they are
+# replaced.
 _CHATS_OF_USER: Final = """
 CREATE TABLE IF NOT EXISTS {keyspace}.chats_of_user (
     user bigint, bucket int, chat text, PRIMARY KEY ((user, bucket), chat)
@@ -71,6 +72,13 @@ CREATE TABLE IF NOT EXISTS {keyspace}.user_buckets (
     user bigint, bucket int, PRIMARY KEY (user, bucket)
 )
 WITH CLUSTERING ORDER BY (bucket DESC) AND {options}"""
+# Of a user with many chats: in which hours each had messages, so that the newest are found without
+# all the others. Written with `chat_buckets`: for most messages of a lively chat not at all.
+_CHATS_BY_HOUR: Final = """
+CREATE TABLE IF NOT EXISTS {keyspace}.chats_by_hour (
+    user bigint, bucket int, hour int, chat text, PRIMARY KEY ((user, bucket), hour, chat)
+)
+WITH CLUSTERING ORDER BY (hour DESC, chat DESC) AND {options}"""
 # The own newest message of the user; absent: none.
 _SENT: Final = "ALTER TABLE {keyspace}.chat_states ADD IF NOT EXISTS sent bigint"
 
@@ -97,11 +105,13 @@ STEPS: Final = (
     (_SENT,),
     (*_MENTION_COLUMNS, _MENTIONS),
     (_FILE,),
+    (_CHATS_BY_HOUR,),
 )
 """What each version added. A step may be taken again: every statement says IF NOT EXISTS."""
 
 LIST_CHAT: Final = (
-    "INSERT INTO {keyspace}.chats_of_user (user, bucket, chat) VALUES (?, ?, ?) USING TIMESTAMP ?"
+    "INSERT INTO {keyspace}.chats_by_hour (user, bucket, hour, chat) VALUES (?, ?, ?, ?) USING "
+    "TIMESTAMP ?"
 )
 LIST_BUCKET: Final = (
     "INSERT INTO {keyspace}.user_buckets (user, bucket) VALUES (?, ?) USING TIMESTAMP ?"
@@ -170,7 +180,7 @@ def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
     for number, statements in enumerate(STEPS[was:], was + 1):
         for statement in statements:
             run(statement)
-        if _CHATS_OF_USER in statements:
+        if _CHATS_BY_HOUR in statements:
             _list_chats(session, keyspace)
         if _SENT in statements:
             _count_as_answered(session, keyspace)
@@ -183,18 +193,20 @@ def migrate(session: Session, keyspace: str, *, replication: int) -> list[str]:
 
 
 def _list_chats(session: Session, keyspace: str) -> None:
-    """The chats that are there already, in the 10 days of their newest message."""
-    [of_user, bucket_of_user] = [
+    """The chats that are there already, in the hour of their newest message."""
+    [by_hour, bucket_of_user] = [
         session.prepare(statement.format(keyspace=keyspace))
         for statement in (LIST_CHAT, LIST_BUCKET)
     ]
     for states in _pages_of_states(session, keyspace):
         writes = [
-            (user, bucket_of(newest), chat, newest) for user, chat, newest in states if newest
+            (user, bucket_of(newest), hour_of(newest), chat, newest)
+            for user, chat, newest in states
+            if newest
         ]
-        execute_concurrent_with_args(session, of_user, writes)
+        execute_concurrent_with_args(session, by_hour, writes)
         execute_concurrent_with_args(
-            session, bucket_of_user, [(user, bucket, at) for user, bucket, _, at in writes]
+            session, bucket_of_user, [(user, bucket, at) for user, bucket, *_, at in writes]
         )
 
 

@@ -1,4 +1,6 @@
-"""Buckets: rows of one chat that lie in several of them, and how many of them are unread."""
+"""Buckets: rows of one chat, or names of a user's chats, that lie in several of them, and how many
+of a chat's messages are unread.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backends.chats.cassandra_session import CassandraSession, Rows
+from backends.chats.rules import HOUR_MS
 from schemas.frames import UNREAD_SHOWN
 from schemas.ids import EPOCH_MS, LATEST, ChatId, UserId, direct_members, unix_ms_of
 
 Row = Sequence[Any]
 
-BUCKET_MS: Final = 10 * 24 * 3_600_000
+BUCKET_HOURS: Final = 10 * 24
+BUCKET_MS: Final = BUCKET_HOURS * HOUR_MS
 # Rows of a group that are looked at in one request: all that can be shown, and some of one's own.
 MAX_LOOKED_AT: Final = 1_024
 # Messages of one bucket that one request names.
@@ -28,21 +32,26 @@ def bucket_of(message: int) -> int:
     return (unix_ms_of(message) - EPOCH_MS) // BUCKET_MS
 
 
+def hours_of(bucket: int) -> range:
+    """The hours that a bucket holds."""
+    return range(bucket * BUCKET_HOURS, (bucket + 1) * BUCKET_HOURS)
+
+
 @dataclass(slots=True)
 class Search:
-    """At most `most` rows of one statement over a chat's buckets, taken in their order.
+    """At most `most` rows of one statement over a chat's or user's buckets, taken in their order.
 
     `values` stand between bucket and limit. Rows that `keeps` says no to are passed over, and
     `beyond` says the values that go on behind a row.
     """
 
     statement: str
-    chat: ChatId
+    whose: ChatId | UserId
     buckets: Sequence[int]
-    values: tuple[int, ...]
+    values: tuple[Any, ...]
     most: int
     keeps: Callable[[Row], bool]
-    beyond: Callable[[tuple[int, ...], Row], tuple[int, ...]]
+    beyond: Callable[[tuple[Any, ...], Row], tuple[Any, ...]]
     rows: Rows = field(default_factory=list)
     first: Row | None = None
     """The first row that came, kept or not."""
@@ -88,7 +97,7 @@ class Searches:
             asked = [(search, bucket) for search in going for bucket in search.buckets[:width]]
             found = await self._session.read(
                 [
-                    (one.statement, (one.chat, bucket, *one.values, one.left))
+                    (one.statement, (one.whose, bucket, *one.values, one.left))
                     for one, bucket in asked
                 ]
             )
@@ -119,7 +128,7 @@ class Searches:
                 )
         # Who has read lately has read in the same bucket; for the others we ask which there are.
         behind = [one for one in searches.values() if bucket_of(one.values[0]) < one.buckets[0]]
-        found = await self._session.read([("buckets", (one.chat,)) for one in behind])
+        found = await self._session.read([("buckets", (one.whose,)) for one in behind])
         for search, buckets in zip(behind, found, strict=True):
             search.buckets = [
                 bucket for (bucket,) in buckets if bucket >= bucket_of(search.values[0])

@@ -20,9 +20,19 @@ from backends.chats import (
     Watermark,
 )
 from schemas.errors import Malformed
-from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_members, parse_chat
+from schemas.ids import (
+    EPOCH_MS,
+    LATEST,
+    ChatId,
+    MessageId,
+    UserId,
+    direct_members,
+    parse_chat,
+    unix_ms_of,
+)
 
 MAX_DIGEST: Final = 1_024
+HOUR_MS: Final = 3_600_000
 
 Messages = dict[tuple[ChatId, MessageId], HistoryMessage]
 """The messages of a call."""
@@ -180,6 +190,11 @@ def _members_of(message: HistoryMessage) -> Iterable[UserId]:
 def _check_ids(*ids: int) -> None:
     if min(ids) < 0 or max(ids) > LATEST:
         raise Malformed(f"an id lies between 0 and {LATEST}", field="message")
+
+
+def hour_of(message: int) -> int:
+    """The hour, counted from the epoch of ids, that an id lies in."""
+    return (unix_ms_of(message) - EPOCH_MS) // HOUR_MS
 
 
 def within(number: int) -> int:

@@ -39,6 +39,7 @@ from backends.chats.rules import (
     as_it_is,
     change_rows,
     digest_of,
+    hour_of,
     mark_rows,
     may_have_reactions,
     mention_rows,
@@ -53,10 +54,11 @@ from backends.chats.sql_statements import (
     PINS_OF_CHAT,
     RANGE,
     SENT_COLUMNS,
+    STATE_COLUMNS,
     STATES_OF_USER,
     Statements,
 )
-from backends.chats.sql_tables import CHAT_STATES, PINS, REACTIONS
+from backends.chats.sql_tables import PINS, REACTIONS
 from backends.clock import Clock, Reading
 from backends.sql.database import Database
 from schemas.ids import ChatId, MessageId, UserId
@@ -256,11 +258,18 @@ class SqlChats:
     async def states(
         self, user: UserId, *, after: str | None, limit: int
     ) -> tuple[Sequence[ChatState], str | None]:
-        """One statement; `after` names the last state shown by its place in the order: newest id
-        and chat.
+        """One statement, that reads the states of so many hours as hold enough; `after` names the
+        last state shown by its place in the order: newest id and chat.
         """
         newest, chat = place_of(after)
-        values = {"user": within(user), "newest": newest, "chat": chat, "most": limit + 1}
+        values = {
+            "user": within(user),
+            "newest": newest,
+            "chat": chat,
+            "hour": hour_of(newest),
+            "limit": limit,
+            "most": limit + 1,
+        }
 
         def work(
             connection: sa.Connection,
@@ -365,8 +374,7 @@ def _message(*row: Any) -> HistoryMessage:
 
 def _state_rows(states: States) -> list[dict[str, Any]]:
     return [
-        dict(zip(CHAT_STATES.c.keys(), (*place, *states[place]), strict=True))
-        for place in sorted(states)
+        dict(zip(STATE_COLUMNS, (*place, *states[place]), strict=True)) for place in sorted(states)
     ]
 
 

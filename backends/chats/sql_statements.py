@@ -100,6 +100,8 @@ SENT_COLUMNS: Final = (
     *("chat", "id", "sender", "key", "text", "reply_to", "version", "event", "file", "mentions"),
 )
 """The columns of a message as it was sent."""
+STATE_COLUMNS: Final = ("user", "chat", "newest", "received", "read", "sent")
+"""The columns of a state that are written."""
 _READER: Final[sa.BindParameter[int]] = sa.bindparam("reader", type_=sa.BigInteger)
 _POINTERS: Final = ("user", "chat", "newest", "received", "read")
 _OF_CHAT: Final = MESSAGES.c.chat == sa.bindparam("chat")
@@ -129,10 +131,22 @@ HIDDEN_FROM: Final = sa.select(HIDDEN.c.message, HIDDEN.c.user).where(
     HIDDEN.c.chat == sa.bindparam("chat"),
     HIDDEN.c.message.between(sa.bindparam("first"), sa.bindparam("last")),
 )
+# So many states as are wanted lie in the hours from this one up to the last that is below that of
+# the place. 0: in all there are.
+_FIRST_HOUR: Final = (
+    sa.select(CHAT_STATES.c.hour)
+    .where(CHAT_STATES.c.user == sa.bindparam("user"), CHAT_STATES.c.hour < sa.bindparam("hour"))
+    .order_by(CHAT_STATES.c.hour.desc())
+    .limit(1)
+    .offset(sa.bindparam("limit"))
+    .scalar_subquery()
+)
 _STATE: Final = (
     sa.select(CHAT_STATES)
     .where(
         CHAT_STATES.c.user == sa.bindparam("user"),
+        CHAT_STATES.c.hour <= sa.bindparam("hour"),
+        CHAT_STATES.c.hour >= sa.func.coalesce(_FIRST_HOUR, 0),
         CHAT_STATES.c.newest > 0,
         sa.tuple_(CHAT_STATES.c.newest, CHAT_STATES.c.chat)
         < sa.tuple_(sa.bindparam("newest"), sa.bindparam("chat")),
@@ -231,10 +245,10 @@ class Statements:
             )
             .where(sa.not_(REACTIONS.c.gone))
         )
-        insert = database.insert_many(CHAT_STATES)
+        insert = database.insert_many(CHAT_STATES, *STATE_COLUMNS)
         moved = {
             name: (insert.excluded[name] > CHAT_STATES.c[name], insert.excluded[name])
-            for name in ("newest", "received", "read", "sent")
+            for name in STATE_COLUMNS[2:]
         }
         self.move_forward = insert.on_conflict_do_update(
             index_elements=list(CHAT_STATES.primary_key),

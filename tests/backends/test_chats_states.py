@@ -43,25 +43,31 @@ async def test_an_older_message_does_not_move_the_newest_id_back(chats, pair):
 
 
 async def test_of_very_many_chats_the_newest_are_found(chats):
-    """More than one request of any store holds; some with messages of months ago, too."""
+    """More than one request of any store holds, in parts, each chat once: some hours with hundreds
+    of them, some with one, some of months ago, and one of long ago that is the newest again.
+    """
     me, newest = random_id(), {}
-    others = [random_id() for _ in range(1_300)]
     said = []
-    for number, other in enumerate(others):
-        at = NOW - (number * 3_600_000 << 22)  # an hour apart: 54 days
-        newest[direct_chat(me, other)] = at
-        said.append(HistoryMessage(at, direct_chat(me, other), other, "k", "hi", 0, at))
-    lively = [*newest][-3:]
-    for number, chat in enumerate(lively):
+    for number in range(1_300):
+        chat = direct_chat(me, other := random_id())
+        minutes = number // 4 if number < 800 else (number - 797) * 60
+        at = NOW - (minutes * 60_000 << 22) - number
+        newest[chat] = at
+        said.append(HistoryMessage(at, chat, other, "k", "hi", 0, at))
+    for number, chat in enumerate([*newest][-3:]):
         newest[chat] = NOW + 1 + number
         said.append(HistoryMessage(newest[chat], chat, me, "again", "hi", 0, newest[chat]))
     for start in range(0, len(said), 256):
         await chats.put(said[start : start + 256])
-    states, after = await chats.states(me, after=None, limit=50)
-    more, _ = await chats.states(me, after=after, limit=50)
+    first, after = await chats.states(me, after=None, limit=50)
+    listed = [*first]
+    while after is not None:
+        states, after = await chats.states(me, after=after, limit=256)
+        listed += states
 
-    expected = sorted(newest, key=lambda chat: newest[chat], reverse=True)[:100]
-    assert [state.chat for state in (*states, *more)] == expected
+    expected = sorted(newest, key=lambda chat: newest[chat], reverse=True)
+    assert [state.chat for state in first] == expected[:50]
+    assert [state.chat for state in listed] == expected
 
 
 async def test_marks_move_forward_only_and_read_implies_received(chats, pair):

@@ -235,6 +235,10 @@ async def test_no_query_of_a_hot_path_reads_more_than_its_rows(tmp_path):
         for s, steps in plans.items()
         if "TEMP B-TREE" in str(steps) and "chat_states" not in s and "account_names" not in s
     ] == []
+    [listing] = [steps for s, steps in plans.items() if "chat_states.hour <=" in s]
+    assert "SEARCH chat_states USING INDEX chat_states_hour (user=? AND hour>? AND hour<?)" in (
+        listing
+    )
 
 
 # ---- a full disk ----

@@ -32,10 +32,12 @@ import backends.preferences.sql
 import backends.relations.sql
 from backends.accounts import Ending
 from backends.chats import Change, HistoryMessage
+from backends.chats.rules import hour_of
 from backends.sql import migrations
 from backends.sql.database import METADATA, Database
 from schemas.errors import Unavailable
 from schemas.ids import GENERATORS, random_id
+from tests.backends.chat_pairs import NOW, Pair
 
 
 # Not compared on SQLite; the suite of accounts shows that it is there.
@@ -94,6 +96,18 @@ async def test_messages_and_states_are_clustered_by_their_keys(tmp_path):
 
     assert len(rows) == 2
     assert all("WITHOUT ROWID" in sql for _, sql in rows)
+
+
+async def test_the_database_keeps_the_hour_of_a_chats_newest_message(database):
+    """Of states that are made and moved, by code that does not know of it too."""
+    chats, pair = backends.chats.sql.SqlChats(database), Pair()
+    hours = "SELECT newest, hour FROM chat_states"
+    for at in (NOW, NOW + (5 * 3_600_000 << 22), 1):
+        await chats.put([pair.message(at)])
+        rows = await database.read(lambda connection: connection.exec_driver_sql(hours).all())
+
+        assert len(rows) == 2
+        assert all(hour == hour_of(newest) for newest, hour in rows)
 
 
 async def test_all_generators_are_there_from_the_start(database):

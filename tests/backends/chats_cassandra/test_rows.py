@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from backends.chats import HistoryMessage, Watermark, cassandra, cassandra_schema
+from backends.chats import HistoryMessage, Watermark, cassandra, cassandra_lists, cassandra_schema
 from backends.chats.cassandra import CassandraChats
 from backends.chats.cassandra_searches import bucket_of
+from backends.chats.rules import HOUR_MS, hour_of
 from schemas.errors import Unavailable
 from schemas.ids import EPOCH_MS, LATEST, direct_chat, first_id_at, random_id
 from tests.backends.chat_pairs import BUCKET_MS, NOW, Pair, ids_of, newest
@@ -29,9 +30,9 @@ async def test_a_bucket_is_listed_again_after_cassandra_was_restored(keyspaces, 
         keyspaces.run(
             *(f"TRUNCATE {name}.{table}" for table in ("messages", "chat_buckets", "chat_states"))
         )
-        clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
+        clock.now_s += cassandra.KNOWN_HOURS_TTL_S / 2
         await chats.put([pair.message(NOW + 1)])
-        clock.now_s += cassandra.KNOWN_BUCKETS_TTL_S / 2
+        clock.now_s += cassandra.KNOWN_HOURS_TTL_S / 2
         await chats.put([pair.message(NOW)])
 
         assert ids_of(await newest(chats, pair.chat)) == [NOW + 1, NOW]
@@ -135,7 +136,7 @@ async def test_buckets_are_ten_days_from_the_epoch_of_ids():
     assert [bucket_of(id_) for id_ in (1, first - 1, first, LATEST)] == [0, 6, 7, 2545]
 
 
-async def test_a_bucket_is_known_only_when_it_has_been_written(chats, proxy, pair):
+async def test_an_hour_is_known_only_when_it_has_been_written(chats, proxy, pair):
     """A put that failed half way is done again as a whole."""
     await chats.ping()
     proxy.hold()
@@ -146,12 +147,12 @@ async def test_a_bucket_is_known_only_when_it_has_been_written(chats, proxy, pai
     await until_answered(lambda: chats.put([pair.message(NOW)]))
 
     assert ids_of(await newest(chats, pair.chat)) == [NOW]
-    assert list(chats._known) == [(pair.chat, bucket_of(NOW))]
+    assert list(chats._known) == [(pair.chat, hour_of(NOW))]
 
 
-async def test_the_memory_of_known_buckets_is_bounded(connect, monkeypatch):
+async def test_the_memory_of_known_hours_is_bounded(connect, monkeypatch):
     """What is forgotten is written again."""
-    monkeypatch.setattr(cassandra, "MAX_KNOWN_BUCKETS", 2)
+    monkeypatch.setattr(cassandra, "MAX_KNOWN_HOURS", 2)
     chats, pairs = connect(), [Pair() for _ in range(5)]
     for _ in range(2):
         await chats.put([pair.message(NOW) for pair in pairs])
@@ -173,22 +174,24 @@ async def test_the_longest_batch_of_the_longest_texts_is_stored(connect, pair):
 
 @pytest.fixture
 async def many(connect, monkeypatch):
-    """A user with more chats than are read at once: some lively ones, others silent for months. The
-    store, the user, and the chats, newest first.
+    """A user with more chats than are read at once: some lively ones, some silent for months, some
+    in one hour. The store, the user, and the chats, newest first.
     """
-    monkeypatch.setattr(cassandra, "MAX_QUICK_CHATS", 4)
-    monkeypatch.setattr(cassandra, "MAX_STATES", 3)
+    monkeypatch.setattr(cassandra_lists, "MAX_QUICK_CHATS", 4)
+    monkeypatch.setattr(cassandra_lists, "MAX_STATES", 3)
+    monkeypatch.setattr(cassandra_lists, "MAX_NAMES", 6)
     chats, me, newest_of = connect(), random_id(), {}
-    for number in range(14):
+    for number in range(18):
         chat = direct_chat(me, other := random_id())
         days = [0, number // 3, number // 5 * 7]  # its buckets
         said = [NOW + (day * BUCKET_MS << 22) + number for day in sorted(set(days))]
+        said += [said[-1] + (hour * HOUR_MS << 22) for hour in range(1, number % 4)]
         await chats.put([HistoryMessage(at, chat, other, "k", "hi", 0, at) for at in said])
         newest_of[chat] = said[-1]
     return chats, me, sorted(newest_of, key=lambda chat: newest_of[chat], reverse=True)
 
 
-@pytest.mark.parametrize("limit", [1, 3, 5, 14, 50])
+@pytest.mark.parametrize("limit", [1, 3, 5, 18, 50])
 async def test_of_many_chats_the_newest_are_found(many, limit):
     """In parts of any size, each chat once, in one order."""
     chats, me, expected = many
@@ -202,16 +205,41 @@ async def test_of_many_chats_the_newest_are_found(many, limit):
     assert found == expected
 
 
-async def test_of_many_chats_few_are_read_for_the_newest(many):
-    """Those with messages in the newest 10 days, as far as they are enough."""
-    chats, me, expected = many
+async def test_of_many_chats_few_are_read_for_the_newest(connect):
+    """However many there are: the buckets, some names, their rows, one after another; the first
+    time all rows up to the number that says that there are many.
+    """
+    chats, me = connect(), random_id()
+    others = [random_id() for _ in range(3_000)]
+    for start in range(0, len(others), 256):
+        await chats.put(
+            [
+                HistoryMessage(at, direct_chat(me, other), other, "k", "hi", 0, at)
+                for number, other in enumerate(others[start : start + 256], start)
+                for at in [NOW + (number * 60_000 << 22)]  # 60 an hour
+            ]
+        )
     asked = []
     read = chats._session.read  # what goes to Cassandra shows nowhere else
-    chats._session.read = lambda statements: asked.extend(statements) or read(statements)
-    states, _ = await chats.states(me, after=None, limit=1)
+    chats._session.read = lambda statements: asked.append(statements) or read(statements)
 
-    assert [state.chat for state in states] == expected[:1]
-    assert sum(len(values[1]) for name, values in asked if name == "some_states") < len(expected)
+    async def reads():
+        asked.clear()
+        states, _ = await chats.states(me, after=None, limit=50)
+        assert [state.chat for state in states] == [
+            direct_chat(me, other) for other in reversed(others[-50:])
+        ]
+        return [(statements[0][0], len(statements)) for statements in asked if statements]
+
+    to_find = [("user_buckets", 1), ("listed", 1), ("some_states", 1)]
+    first = await reads()
+    again = await reads()
+    assert first[:4] == [("states", 1), *to_find]
+    assert again[:3] == to_find
+    [named] = [values[1] for [(name, values), *_] in filter(None, asked) if name == "some_states"]
+    assert 51 <= len(named) <= 250
+    # Of each chat that is shown: its newest message, where its messages lie, and what is unread.
+    assert sorted(again[3:]) == [("buckets", 50), ("message", 50), ("unread", 50)]
 
 
 async def test_chats_of_before_are_listed_by_the_migration(connect, keyspaces, monkeypatch):
@@ -227,7 +255,7 @@ async def test_chats_of_before_are_listed_by_the_migration(connect, keyspaces, m
             f"USING TIMESTAMP {at}"
         )
         said[at] = chat
-    monkeypatch.setattr(cassandra, "MAX_QUICK_CHATS", 2)
+    monkeypatch.setattr(cassandra_lists, "MAX_QUICK_CHATS", 2)
     chats = connect(name)
     await chats.migrate()
     states, _ = await until_answered(lambda: chats.states(me, after=None, limit=9))

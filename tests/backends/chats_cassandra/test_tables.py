@@ -12,6 +12,7 @@ from cassandra import OperationTimedOut
 from backends.chats import HistoryMessage, cassandra_schema
 from backends.chats.cassandra_schema import STEPS
 from backends.chats.cassandra_searches import bucket_of
+from backends.chats.rules import hour_of
 from backends.settings import Settings
 from backends.wiring import Backends
 from schemas.errors import Unavailable
@@ -48,6 +49,7 @@ async def test_any_number_may_migrate_at_once(connect, keyspaces):
         "chat_heads",
         "chat_pins",
         "chat_states",
+        "chats_by_hour",
         "chats_of_user",
         "mentions",
         "messages",
@@ -120,20 +122,21 @@ def first(keyspaces, monkeypatch):
 
 
 async def test_data_of_the_first_schema_go_through_all_steps(connect, keyspaces, first):
-    """All chats are listed by their days, and count as answered: what their users have sent was not
-    kept then. What comes after it is as it ought to be.
+    """All chats are listed by their hours, and count as answered: what their users have sent was
+    not kept then. What comes after it is as it ought to be.
     """
     name, me, before = first
     chats = connect(name)
     done = await chats.migrate()
     states, _ = await until.until_answered(lambda: chats.states(me, after=None, limit=9))
-    listed = keyspaces.run(f"SELECT bucket, chat FROM {name}.chats_of_user")
+    listed = keyspaces.run(f"SELECT bucket, hour, chat FROM {name}.chats_by_hour")
     days = keyspaces.run(f"SELECT bucket FROM {name}.user_buckets WHERE user = {me}")
 
     assert len(done) == len(STEPS) - 1
     assert [(state.chat, state.sent) for state in states] == [(chat, 1) for chat in before[:5]]
     buckets = [bucket_of(state.newest) for state in states]
-    assert sorted(listed, reverse=True) == [*zip(buckets, before[:5], strict=True)]
+    hours = [hour_of(state.newest) for state in states]
+    assert sorted(listed, reverse=True) == [*zip(buckets, hours, before[:5], strict=True)]
     assert [bucket for (bucket,) in days] == buckets
     new = Pair()
     old = next(user for user in direct_members(before[1]) if user != me)
@@ -169,7 +172,7 @@ async def test_a_migration_that_died_is_done_again(connect, first, monkeypatch):
     done = await chats.migrate()
     states, _ = await until.until_answered(lambda: chats.states(me, after=None, limit=9))
 
-    died = next(n for n, step in enumerate(STEPS, 1) if cassandra_schema._SENT in step)
+    died = next(n for n, step in enumerate(STEPS, 1) if cassandra_schema._CHATS_BY_HOUR in step)
     assert done == [
         f"keyspace {name}: tables brought from {n - 1} to {n}" for n in range(died, len(STEPS) + 1)
     ]
