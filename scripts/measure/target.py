@@ -140,6 +140,12 @@ class Target:
         page = (await self._call("GET", f"/v1/chats/{chat}/messages", token=user.token)).json()
         return [message["key"] for message in page["messages"]]
 
+    async def newest_chats(self, user: User, limit: int) -> list[str]:
+        """The user's newest chats, newest first."""
+        query = {"limit": str(limit)}
+        listed = (await self._call("GET", "/v1/chats", token=user.token, params=query)).json()
+        return [state["chat"] for state in listed["chats"]]
+
     async def reactions(self, user: User, chat: str) -> set[tuple[str, str, str]]:
         """(message, emoji, user) of all that is at a chat's newest 50 messages."""
         page = (await self._call("GET", f"/v1/chats/{chat}/messages", token=user.token)).json()
