@@ -530,12 +530,22 @@ class Reactions(_message.Message):
     def __init__(self, emoji: _Optional[str] = ..., count: _Optional[int] = ..., users: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ChatStates(_message.Message):
-    __slots__ = ("chats", "after")
+    __slots__ = ("chats", "after", "total")
     CHATS_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
     chats: _containers.RepeatedCompositeFieldContainer[ChatState]
     after: str
-    def __init__(self, chats: _Optional[_Iterable[_Union[ChatState, _Mapping]]] = ..., after: _Optional[str] = ...) -> None: ...
+    total: Total
+    def __init__(self, chats: _Optional[_Iterable[_Union[ChatState, _Mapping]]] = ..., after: _Optional[str] = ..., total: _Optional[_Union[Total, _Mapping]] = ...) -> None: ...
+
+class Total(_message.Message):
+    __slots__ = ("chats", "mentions")
+    CHATS_FIELD_NUMBER: _ClassVar[int]
+    MENTIONS_FIELD_NUMBER: _ClassVar[int]
+    chats: int
+    mentions: int
+    def __init__(self, chats: _Optional[int] = ..., mentions: _Optional[int] = ...) -> None: ...
 
 class ChatState(_message.Message):
     __slots__ = ("chat", "others", "newest", "newest_message", "unread", "read", "received", "group", "mine", "request", "mentions")

@@ -321,6 +321,15 @@ class Chats(Protocol):
         """
         ...
 
+    async def unread_chats(
+        self, user: UserId, *, direct: int, groups: Mapping[ChatId, MessageId]
+    ) -> Mapping[ChatId, int]:
+        """Which chats hold something unread, and how many of the unread messages name the user: of
+        the user's newest `direct` (1 to 256) direct chats, and of these groups, each with an id as
+        for `group_states`.
+        """
+        ...
+
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
         """Which messages there are in these stretches, so that a page would show them.
 

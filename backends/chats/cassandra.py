@@ -367,6 +367,41 @@ class CassandraChats:
             for row, counted, found in zip(states, unread, messages, strict=True)
         ]
 
+    async def unread_chats(
+        self, user: UserId, *, direct: int, groups: Mapping[ChatId, MessageId]
+    ) -> Mapping[ChatId, int]:
+        """The user's rows and the groups' heads; then what is above the pointers of those whose
+        newest message is.
+        """
+        rows, heads, found = await asyncio.gather(
+            self._lists.rows(user, place_of(None), direct),
+            self.heads(groups),
+            self._session.read([("some_states", (within(user), [*groups]))] if groups else []),
+        )
+        pointers = {row[0]: row for rows in found for row in rows}
+        behind = [(row, row[3] or 0) for row in rows[:direct] if row[1] > (row[3] or 0)]
+        of_groups: list[tuple[Row, int]] = []
+        for chat, newest in heads.items():
+            _, _, received, read, sent, mentioned = pointers.get(chat, (chat, *[0] * 5))
+            if newest > (above := max(read or 0, groups[chat])):
+                of_groups.append(((chat, newest, received, read, sent, mentioned), above))
+        of_direct, counts, mentions = await asyncio.gather(
+            self._searches.has_unread(user, [row for row, _ in behind]),
+            asyncio.gather(
+                *(
+                    self._searches.group_unread(user, row[0], above=above, newest=row[1], most=1)
+                    for row, above in of_groups
+                )
+            ),
+            self._searches.mentions(user, behind + of_groups),
+        )
+        unread = [*of_direct, *(count > 0 for count, _ in counts)]
+        return {
+            row[0]: mentions.get(row[0], 0)
+            for (row, _), is_unread in zip(behind + of_groups, unread, strict=True)
+            if is_unread
+        }
+
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
         """The buckets of the chats, then those of the stretches, all side by side; more of those
         that hold more than is read at once.

@@ -18,8 +18,8 @@ Row = Sequence[Any]
 
 BUCKET_HOURS: Final = 10 * 24
 BUCKET_MS: Final = BUCKET_HOURS * HOUR_MS
-# Rows of a group that are looked at in one request: all that can be shown, and some of one's own.
-MAX_LOOKED_AT: Final = 1_024
+# Rows of a group that one request asks for beyond those that are wanted: some are one's own.
+MAX_PASSED_OVER: Final = 25
 # Messages of one bucket that one request names.
 MAX_NAMED: Final = 100
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
@@ -107,10 +107,17 @@ class Searches:
             width = min(2 * width, MAX_CONCURRENT_BUCKETS)
 
     async def unread(
-        self, user: UserId, rows: Sequence[Sequence[Any]], *, most: int = UNREAD_SHOWN
+        self,
+        user: UserId,
+        rows: Sequence[Sequence[Any]],
+        *,
+        most: int = UNREAD_SHOWN,
+        nearest: bool = False,
     ) -> list[tuple[int, int]]:
         """For each state, how many of the other person's messages above its read pointer are not
         deleted, at most `most`, and the newest id of all of them; 0: there are none.
+
+        `nearest`: only of those in the bucket of the newest message.
         """
         searches: dict[int, Search] = {}
         for number, (chat, newest, _, read, *_) in enumerate(rows):
@@ -127,7 +134,11 @@ class Searches:
                     beyond=lambda values, row: (values[0], row[0], *values[2:]),
                 )
         # Who has read lately has read in the same bucket; for the others we ask which there are.
-        behind = [one for one in searches.values() if bucket_of(one.values[0]) < one.buckets[0]]
+        behind = [
+            one
+            for one in searches.values()
+            if not nearest and bucket_of(one.values[0]) < one.buckets[0]
+        ]
         found = await self._session.read([("buckets", (one.whose,)) for one in behind])
         for search, buckets in zip(behind, found, strict=True):
             search.buckets = [
@@ -140,6 +151,22 @@ class Searches:
             else (0, 0)
             for number in range(len(rows))
         ]
+
+    async def has_unread(self, user: UserId, rows: Sequence[Row]) -> list[bool]:
+        """For each state whether anything is unread. Mostly the bucket of the newest message says
+        so.
+        """
+        near = await self.unread(user, rows, most=1, nearest=True)
+        found = [bool(count) for count, _ in near]
+        rest = [
+            number
+            for number, (_, newest, _, read, *_) in enumerate(rows)
+            if not found[number] and bucket_of(read or 0) < bucket_of(newest)
+        ]
+        counted = await self.unread(user, [rows[number] for number in rest], most=1)
+        for number, (count, _) in zip(rest, counted, strict=True):
+            found[number] = bool(count)
+        return found
 
     async def mentions(self, user: UserId, states: Sequence[tuple[Row, int]]) -> dict[ChatId, int]:
         """How many messages above the id beside a state name its user, and are not deleted, at most
@@ -170,12 +197,12 @@ class Searches:
         return dict(counts)
 
     async def group_unread(
-        self, user: UserId, chat: ChatId, *, above: int, newest: int
+        self, user: UserId, chat: ChatId, *, above: int, newest: int, most: int = UNREAD_SHOWN
     ) -> tuple[int, int]:
-        """How many of others' messages of a group above this one are not deleted, at most
-        UNREAD_SHOWN, and the newest id of all of them; 0: there are none. Its events count for
-        none.
+        """How many of others' messages of a group above this one are not deleted, at most `most`,
+        and the newest id of all of them; 0: there are none. Its events count for none.
         """
+        looked_at = most + MAX_PASSED_OVER
         if newest <= above:
             return 0, 0
         buckets = [bucket_of(newest)]
@@ -183,16 +210,16 @@ class Searches:
             buckets = [one for one in await self.buckets(chat) if one >= bucket_of(above)]
         unread = upto = 0
         below: int = LATEST
-        while buckets and unread < UNREAD_SHOWN:
+        while buckets and unread < most:
             [rows] = await self._session.read(
-                [("group_unread", (chat, buckets[0], above, below, MAX_LOOKED_AT))]
+                [("group_unread", (chat, buckets[0], above, below, looked_at))]
             )
             for message, sender, event, deleted, hidden in rows:
                 if sender not in {None, user} and not event:
                     upto = upto or message
                     unread += not deleted and user not in (hidden or ())
-            if len(rows) < MAX_LOOKED_AT:
+            if len(rows) < looked_at:
                 buckets = buckets[1:]
             else:
                 below = rows[-1][0]
-        return min(unread, UNREAD_SHOWN), upto
+        return min(unread, most), upto

@@ -48,17 +48,16 @@ from backends.chats.rules import (
 )
 from backends.chats.sql_statements import (
     HIDDEN_FROM,
-    MESSAGE_COLUMNS,
     PAGE_BELOW,
     PAGE_FROM,
     PINS_OF_CHAT,
     RANGE,
     SENT_COLUMNS,
     STATE_COLUMNS,
-    STATES_OF_USER,
     Statements,
 )
-from backends.chats.sql_tables import PINS, REACTIONS
+from backends.chats.sql_states import STATES_OF_USER, UNREAD_CHATS
+from backends.chats.sql_tables import MESSAGE_COLUMNS, PINS, REACTIONS
 from backends.clock import Clock, Reading
 from backends.sql.database import Database
 from schemas.ids import ChatId, MessageId, UserId
@@ -261,15 +260,7 @@ class SqlChats:
         """One statement, that reads the states of so many hours as hold enough; `after` names the
         last state shown by its place in the order: newest id and chat.
         """
-        newest, chat = place_of(after)
-        values = {
-            "user": within(user),
-            "newest": newest,
-            "chat": chat,
-            "hour": hour_of(newest),
-            "limit": limit,
-            "most": limit + 1,
-        }
+        values = {**_below(user, after, limit), "most": limit + 1}
 
         def work(
             connection: sa.Connection,
@@ -319,6 +310,22 @@ class SqlChats:
         states = await self._database.read(work)
         return [states[chat] for chat in since]
 
+    async def unread_chats(
+        self, user: UserId, *, direct: int, groups: Mapping[ChatId, MessageId]
+    ) -> Mapping[ChatId, int]:
+        """A statement for each kind."""
+        values = {**_below(user, None, direct), "most": direct}
+        given = self._database.giving(self._sql.groups, [*groups.items()]) if groups else {}
+
+        def work(connection: sa.Connection) -> dict[ChatId, int]:
+            rows = [*connection.execute(UNREAD_CHATS, values)]
+            if groups:
+                of_groups = {"user": within(user), **given}
+                rows += connection.execute(self._sql.unread_groups, of_groups)
+            return {row.chat: row.mentions for row in rows}
+
+        return await self._database.read(work)
+
     async def present(self, stretches: Collection[Stretch]) -> set[tuple[ChatId, MessageId]]:
         """One statement."""
         if not stretches:
@@ -362,6 +369,18 @@ class SqlChats:
 
     async def close(self) -> None:
         """Nothing: the owner of the database closes it, and that waits for our calls."""
+
+
+def _below(user: UserId, after: str | None, limit: int) -> dict[str, Any]:
+    """Which states come next, and how many of them the hours that are read hold."""
+    newest, chat = place_of(after)
+    return {
+        "user": within(user),
+        "newest": newest,
+        "chat": chat,
+        "hour": hour_of(newest),
+        "limit": limit,
+    }
 
 
 def _message(*row: Any) -> HistoryMessage:

@@ -1,15 +1,16 @@
 """The tables of chats in SQL: messages and what changes them, and how far each user has come.
 
-`sql_statements.py` reads and writes them. A change of them is a migration as well:
-`backends/sql/migrations`.
+`sql_statements.py` and `sql_states.py` read and write them. A change of them is a migration as
+well: `backends/sql/migrations`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from backends.chats import HistoryMessage
 from backends.sql.database import METADATA
 
 MESSAGES: Final = sa.Table(
@@ -99,3 +100,23 @@ CHAT_STATES: Final = sa.Table(
     sa.Index("chat_states_hour", "user", "hour"),
     sqlite_with_rowid=False,
 )
+
+MESSAGE_COLUMNS: Final = [
+    MESSAGES.c[name] for name in HistoryMessage.__slots__ if name in MESSAGES.c
+]
+
+
+def shown_to(user: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether a message is there, and not hidden from this user."""
+    hidden: sa.Select[Any] = (
+        sa.select(sa.literal_column("1"))
+        .where(
+            HIDDEN.c.chat == MESSAGES.c.chat,
+            HIDDEN.c.message == MESSAGES.c.id,
+            HIDDEN.c.user == user,
+        )
+        .correlate_except(HIDDEN)
+    )
+    return sa.and_(
+        MESSAGES.c.sender != 0, sa.or_(sa.not_(MESSAGES.c.hidden), sa.not_(hidden.exists()))
+    )

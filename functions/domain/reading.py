@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from backends.chats import Pointers, after_of, place_of
+from functions.domain.badges import read_total
 from functions.domain.file_texts import file_of
 from functions.domain.group_commands import group_part
 from functions.domain.group_events import event_of
@@ -28,7 +29,7 @@ from schemas.kinds.mark import Receipts, Watermarks
 from schemas.kinds.pins import PinnedMessage, Pins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from backends.chats import ChatState, Direction, HistoryMessage, Reaction
     from backends.groups import Membership
@@ -126,12 +127,21 @@ async def read_states(
     """The user's chats, newest first, from `after` on (None: from the start); only the archived
     ones, only the others, or (None) both.
 
-    It ends at `limit` or `max_bytes`, as `read_page` does. Raises Malformed for a limit outside 1
-    to 256 or an `after` that no list gave, Unavailable.
+    It ends at `limit` or `max_bytes`, as `read_page` does. The first part has the total of all
+    chats. Raises Malformed for a limit outside 1 to 256 or an `after` that no list gave,
+    Unavailable.
     """
     _check_limit(limit)
+    mine = {one.group.chat: one for one in await backends.groups.memberships(user)}
+    heads = await backends.chats.heads(mine) if mine else {}
+    # The event of joining may not be there yet.
+    newest = {
+        chat: max(heads.get(chat, one.member.joined), one.member.joined)
+        for chat, one in mine.items()
+    }
+    total = await read_total(backends, user, mine, newest) if after is None else None
     while True:
-        states, following = await _states(backends, user, after, limit, archived)
+        states, following = await _states(backends, user, after, limit, archived, mine, newest)
         fit = len(states)
         if max_bytes is not None:
             _, fit = _nearest(
@@ -140,28 +150,27 @@ async def read_states(
                 max_bytes - _ENVELOPE_BYTES - len(following or ""),
             )
         if fit == len(states):
-            return pb.ChatStates(chats=states, after=following or "")
+            return pb.ChatStates(chats=states, after=following or "", total=total)
         limit = fit  # only the store can say where the shorter list goes on
 
 
 async def _states(
-    backends: Backends, user: UserId, after: str | None, limit: int, archived: bool | None
+    backends: Backends,
+    user: UserId,
+    after: str | None,
+    limit: int,
+    archived: bool | None,
+    mine: Mapping[ChatId, Membership],
+    newest: Mapping[ChatId, MessageId],
 ) -> tuple[list[pb.ChatState], str | None]:
     """Direct chats and groups in one order, and the text for the next part.
 
-    Of the groups, which a user is in some of, the heads are put in order here. What is archived, or
-    is not, is passed over, so that a part may be short.
+    Of the groups, which a user is in some of, the newest ids are put in order here. What is
+    archived, or is not, is passed over, so that a part may be short.
     """
     direct, following = await backends.chats.states(user, after=after, limit=limit)
     places: dict[tuple[MessageId, ChatId], ChatState | Membership] = {
         (state.newest, state.chat): state for state in direct
-    }
-    mine = {one.group.chat: one for one in await backends.groups.memberships(user)}
-    heads = await backends.chats.heads(mine) if mine else {}
-    # The event of joining may not be there yet.
-    newest = {
-        chat: max(heads.get(chat, one.member.joined), one.member.joined)
-        for chat, one in mine.items()
     }
     first = place_of(after)
     last = (MessageId(0), ChatId("")) if following is None else place_of(following)

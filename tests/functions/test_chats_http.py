@@ -162,6 +162,8 @@ async def test_the_list_of_chats_goes_on_where_it_ended(ann, bob, backends, even
     assert [state["chat"] for state in both["chats"]] == [
         state["chat"] for state in first["chats"] + second["chats"]
     ]
+    assert first["total"] == both["total"] == {"chats": 2, "mentions": 0}
+    assert "total" not in second
     state = next(state for state in both["chats"] if state["chat"] == chat)
     assert (state["kind"], state["others"], state["newest"], state["unread"], state["read"]) == (
         "direct",
@@ -172,6 +174,35 @@ async def test_the_list_of_chats_goes_on_where_it_ended(ann, bob, backends, even
     )
     assert state["newest_message"]["text"] == "text 11"
     assert "after" not in both
+
+
+async def test_the_total_counts_chats_that_are_not_muted(ann, bob, talk, event_targets):
+    """And what names the user, in muted ones too."""
+    chat, ids = talk
+    command = event_targets.text("Bob!", id=ids[-1] + 1, sender=int(ann.user), chat=chat)
+    command.send.mentions.append(int(bob.user))
+    await event_targets.post("persist", [pb.Outcome(command=command)])
+
+    async def total():
+        return (await bob.get("/v1/chats")).json()["total"]
+
+    totals = [await total()]
+    for version, until in (("0", "2090-01-01T00:00:00.000Z"), ("1", "2020-01-01T00:00:00.000Z")):
+        body = {"version": version, "muted_until": until}
+        answer = await bob.call("PUT", f"/v1/chats/{chat}/mine", body)
+        assert answer.status_code == 200, answer.text
+        totals.append(await total())
+    await event_targets.post(
+        "persist",
+        [pb.Outcome(command=event_targets.mark(user=int(bob.user), chat=chat, read=command.id))],
+    )
+
+    assert totals == [
+        {"chats": 1, "mentions": 1},
+        {"chats": 0, "mentions": 1},
+        {"chats": 1, "mentions": 1},
+    ]
+    assert await total() == {"chats": 0, "mentions": 0}
 
 
 @pytest.mark.parametrize(

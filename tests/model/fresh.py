@@ -33,7 +33,9 @@ async def fresh(users: Sequence[User]) -> dict[str, Fresh]:
     for user in users:
         device, view = user.devices[0], View(user.user)
         one = found[user.user] = Fresh()
-        for state in await _states(device):
+        listed = await device.call("GET", "/v1/chats?limit=256")
+        one.wrong += _wrong_total(listed)
+        for state in listed["chats"]:
             view.take_state(state)
             chat = state["chat"]
             unread[user.user, chat] = state["unread"], state["mentions"]
@@ -59,8 +61,14 @@ async def fresh(users: Sequence[User]) -> dict[str, Fresh]:
     return found
 
 
-async def _states(device: Device) -> list[dict[str, Any]]:
-    return list((await device.call("GET", "/v1/chats?limit=256"))["chats"])
+def _wrong_total(listed: dict[str, Any]) -> list[str]:
+    """What is muted here is so for years."""
+    states = listed["chats"]
+    unread = [state for state in states if state["unread"] and "muted_until" not in state]
+    mentions = sum(state["mentions"] for state in states)
+    wanted = {"chats": min(len(unread), 99), "mentions": min(mentions, 999)}
+    total = listed["total"]
+    return [] if total == wanted else [f"total of the chats: expected {wanted}, came {total}"]
 
 
 async def _messages(device: Device, chat: str) -> list[dict[str, Any]]:

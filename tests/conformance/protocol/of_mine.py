@@ -102,3 +102,30 @@ async def an_archived_chat_comes_back(at: Server) -> None:
     while state.get("newest") != ok["message"]:
         state = next(iter((await ann.ask("chats"))["chats"]), {})
     expect("archived chats", [chat], await listed("true"))
+
+
+@case()
+async def the_total_for_a_badge(at: Server) -> None:
+    """Chats with something unread that are not muted, and what names me, in the muted ones too."""
+    one, others = await at.new_user(), [await at.new_user() for _ in range(3)]
+    ann, token, said = await at.connect(one), await at.token(one), []
+    for other, mentions in zip(others, ({}, {}, {"mentions": [one.user]}), strict=True):
+        ben, key = await at.connect(other), f"t-{secrets.token_hex(8)}"
+        said.append(await ben.done("send", to=one.user, key=key, text="x", **mentions))
+
+    async def total(**expected: int) -> None:
+        while (part := await ann.ask("chats", limit=1))["total"] != expected:
+            pass
+        same = await at.http.call("GET /v1/chats", token=token, query={"limit": 1})
+        expect("total over HTTP", part["total"], same["total"])
+
+    await total(chats=3, mentions=1)
+    body = {"version": "0", "muted_until": FAR}
+    await at.http.call(PUT, chat=at.chat(one, others[2]), token=token, body=body)
+    await total(chats=2, mentions=1)
+    for other, ok, expected in (
+        (others[0], said[0], {"chats": 1, "mentions": 1}),
+        (others[2], said[2], {"chats": 1, "mentions": 0}),
+    ):
+        await ann.done("mark", chat=at.chat(one, other), read=ok["message"])
+        await total(**expected)

@@ -156,6 +156,8 @@ async def the_list_of_chats(at: Server) -> None:
         part = await mine.ask("chats", limit=1, **after)
         same = await at.http.call("GET /v1/chats", token=token, query={"limit": 1, **after})
         expect("over HTTP", same["chats"], part["chats"])
+        total = None if after else {"chats": len(others), "mentions": 0}
+        expect("totals", [total] * 2, [each.get("total") for each in (part, same)])
         parts += part["chats"]
         if "after" not in part:
             break

@@ -197,7 +197,15 @@ PAGE: Final[Shape] = {
     "more_before": flag,
     "more_after": flag,
 }
-CHATS: Final[Shape] = {"chats": list_of(shaped(CHAT_STATE)), "after?": text}
+TOTAL: Final[Shape] = {
+    "chats": lambda value: whole(value) and value <= 99,
+    "mentions": lambda value: whole(value) and value <= 999,
+}
+CHATS: Final[Shape] = {
+    "chats": list_of(shaped(CHAT_STATE)),
+    "after?": text,
+    "total?": shaped(TOTAL),
+}
 DIGEST: Final[Shape] = {
     "count": whole,
     "hash": lambda value: text(value) and re.fullmatch("[0-9a-f]{16}", value) is not None,

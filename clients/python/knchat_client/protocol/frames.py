@@ -405,13 +405,23 @@ class ChatState(Struct, kw_only=True, frozen=True):
     draft: str | UnsetType = UNSET
 
 
+class Total(Struct, kw_only=True, frozen=True):
+    """What an app's badge shows: how many chats that are not muted hold something unread, at most
+    99, and how many unread messages name the user, in muted ones too, at most 999.
+    """
+
+    chats: int
+    mentions: int
+
+
 class ChatList(ServerFrame, tag="chats", kw_only=True):
     """A part of the user's list of chats, newest first. `after` asks for the next part; absent in
-    the last one.
+    the last one. `total` comes with the first part.
     """
 
     chats: list[ChatState]
     after: str | UnsetType = UNSET
+    total: Total | UnsetType = UNSET
 
 
 # Of schemas/kinds/contact.py.
