@@ -114,7 +114,8 @@ class Model:
         self.doubtful[change.version] = by
         of_chat = self._changes.setdefault(chat, {})
         of_chat.setdefault(message, Changes()).apply(op, change, by, **more)
-        if op == "react":
+        # A reaction that is taken away is an answer as well, whether there was one or not.
+        if op in {"react", "unreact"}:
             self._reacted.setdefault((chat, by), set()).add(message)
 
     def take_events(self, joined: Mapping[tuple[str, str], set[int]]) -> None:
