@@ -125,10 +125,10 @@ class Settings:
         3_600, "s", "how often `dev` removes such files; 0: never", least=0
     )
     user_units: int = _setting(
-        3_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1
+        2_000, "units", "what one user may spend at once before rate_limited; a send is 1", least=1
     )
     user_units_per_s: int = _setting(
-        100, "1/s", "what a user gets back of it, and each device", least=1
+        50, "1/s", "what a user gets back of it, and each device", least=1
     )
     device_units: int = _setting(
         300, "units", "what one device of a user may spend at once of it over HTTP", least=1
@@ -141,7 +141,7 @@ class Settings:
         least=1,
     )
     logins_per_minute: int = _setting(
-        3_000, "1/min", "log-ins and registrations of one address before rate_limited", least=1
+        600, "1/min", "log-ins and registrations of one address before rate_limited", least=1
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
@@ -206,7 +206,7 @@ class Settings:
         least=1,
     )
     frames_per_second: int = _setting(
-        500,
+        250,
         "1/s",
         "messages of one session, long ones once for each 4 KiB; those beyond are read later",
         least=1,

@@ -30,7 +30,7 @@ class Limits(Section, frozen=True, kw_only=True):
             most=10_000_000,
             setting="user_units",
         ),
-    ] = 3_000
+    ] = 2_000
     user_units_per_s: Annotated[
         int,
         About(
@@ -40,7 +40,7 @@ class Limits(Section, frozen=True, kw_only=True):
             most=1_000_000,
             setting="user_units_per_s",
         ),
-    ] = 100
+    ] = 50
     device_units: Annotated[
         int,
         About(
@@ -60,7 +60,7 @@ class Limits(Section, frozen=True, kw_only=True):
             most=10_000_000,
             setting="logins_per_minute",
         ),
-    ] = 3_000
+    ] = 600
     failed_logins_per_minute: Annotated[
         int,
         About(
@@ -81,7 +81,7 @@ class Limits(Section, frozen=True, kw_only=True):
             most=100_000,
             setting="frames_per_second",
         ),
-    ] = 500
+    ] = 250
     sessions_per_user: Annotated[
         int,
         About(

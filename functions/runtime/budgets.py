@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from backends.fair import Turns
+from backends.fair import Turns, worked_for
 from backends.rate_limits import Allowance, Buckets, Drawn
 from backends.telemetry.metrics import count
 from schemas.costs import HASH
@@ -44,6 +45,11 @@ REFUSAL_DELAY_S: Final = 0.1
 MAX_CONCURRENT_EACH: Final = 2
 """Calls of one user, or of an address where calls are open, that are under way at once: what others
 wait for.
+"""
+PACE: Final = Allowance(units=50, per_s=100)
+"""What a process does for one caller at once, and in a second, or faster where the caller's budget
+fills faster: what is asked beyond waits, within the caller's turns. A core does about 700 units a
+second, and so others wait no longer, however much of a budget is spent at once.
 """
 MAX_CONCURRENT: Final = 256
 MAX_WAITING: Final = 4_096
@@ -93,6 +99,7 @@ class Budgets:
         backends.configuration.follow(self._follow)
         self._cache = backends.cache
         self._local, self._unauthorized = Buckets(MAX_LOCAL), Buckets(MAX_LOCAL)
+        self._paced = Buckets(MAX_LOCAL)
         self._cooldown_until_s = 0.0
         self._turns = Turns(
             MAX_CONCURRENT,
@@ -129,7 +136,18 @@ class Budgets:
             except Refused:
                 await asyncio.sleep(REFUSAL_DELAY_S)
                 raise
+            await self._keep_pace(cost, whose)
             yield
+
+    async def _keep_pace(self, cost: float, whose: Mapping[str, str]) -> None:
+        """Waits until the caller may have so much more of this process."""
+        fills = [self._allowed[kind].per_s for kind in whose if kind != "log_in"]
+        pace = replace(PACE, per_s=max([PACE.per_s, *fills]))
+        mine, loop = [(worked_for(), pace)], asyncio.get_running_loop()
+        wait_s = self._paced.draw(mine, cost, loop.time()).wait_s
+        while wait_s:  # more than once where the caller's other call was first
+            await asyncio.sleep(wait_s)
+            wait_s = self._paced.draw(mine, cost, loop.time()).wait_s
 
     async def on_unauthorized(self, address: str) -> None:
         """Call it before a token is refused: after UNAUTHORIZED of them each takes REFUSAL_DELAY_S

@@ -1,8 +1,9 @@
 """`scripts/bench flood`: what one account can take from all others, for each HTTP call and each
 frame.
 
-A fresh product; before and after each flood another user of another address is measured in the
-calm: sends (until `ok`), GET /v1/me, and log-ins. The flooder is a process of its own that ignores
+A fresh product where ten people write ten messages a second each; before and after each flood
+another user of another address is measured in that calm: sends (until `ok`), GET /v1/me, and
+log-ins. The flooder is a process of its own that ignores
 every time it is told to wait. A 99th percentile moves between runs: a flood that is beyond the
 bound is repeated up to `--rounds` times, and the medians of all its rounds decide. Source: the
 budgets of schemas/costs.py.
@@ -29,7 +30,16 @@ import uvloop
 
 from measure.flood_tasks import tasks
 from measure.flooder import Http
-from measure.other_user import OTHER_ADDRESS, PASSWORD, OtherUser, User, Waits, p99
+from measure.other_user import (
+    NEIGHBOURS,
+    OTHER_ADDRESS,
+    PASSWORD,
+    Neighbour,
+    OtherUser,
+    User,
+    Waits,
+    p99,
+)
 from measure.product import Product
 
 EXAMPLES = """examples:
@@ -73,6 +83,7 @@ class Flood:
         """`environ`: settings that are not as they are by default."""
         self._product = Product(folder, environ=environ or {})
         self._folder = folder
+        self._writing: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Starts it with many accounts, and the other user's session."""
@@ -80,10 +91,23 @@ class Flood:
         self.address = self._product.http.removeprefix("http://")
         await asyncio.to_thread(self._populate)
         self.other = OtherUser(self.address, await self.person("other"))
-        await self.other.open()
+        self._neighbours = [
+            Neighbour(self.address, await self.person("neighbour")) for _ in range(NEIGHBOURS)
+        ]
+        for session in (self.other, *self._neighbours):
+            await session.open()
+        self._writing = [asyncio.create_task(each.write()) for each in self._neighbours]
+
+    async def renew(self) -> None:
+        """Gives all but the flooder new tokens."""
+        for session in (self.other, *self._neighbours):
+            await session.renew()
 
     async def stop(self) -> None:
         """Ends it."""
+        for task in self._writing:
+            task.cancel()
+        await asyncio.gather(*self._writing, return_exceptions=True)
         await self._product.stop()
 
     def _populate(self) -> None:
@@ -211,6 +235,7 @@ async def measure(options: argparse.Namespace) -> int:
         await flood.other.measure(3)
         calm = await flood.other.measure(options.calm)
         for name in names:
+            await flood.renew()
             rounds: list[Round] = []
             while not rounds or (len(rounds) < options.rounds and slower(rounds, options)):
                 told, flooded = await flood.flood(name, options.seconds)

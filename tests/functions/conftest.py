@@ -31,11 +31,13 @@ PAYLOADS = {
     "Answers": pb.Answers,
     "Commands": pb.Commands,
 }
+PLENTY = 10**9
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(data=tmp_path)
+    """Budgets that are as good as none: those who test them have their own."""
+    return Settings(data=tmp_path, user_units_per_s=PLENTY, logins_per_minute=PLENTY)
 
 
 @pytest.fixture

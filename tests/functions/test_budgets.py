@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from backends.fair import work_for
 from backends.rate_limits import Allowance
 from backends.settings import Settings
 from backends.telemetry.metrics import value_of
@@ -186,6 +187,27 @@ async def test_one_user_s_calls_are_done_in_turn_with_others(ann, backends):
     await asyncio.gather(*anns)
 
     assert done.index("ben") < 40
+
+
+async def test_a_process_does_so_much_of_one_caller_in_a_second(ann, backends):
+    """Fifty units are done at once; ten more take a tenth of a second, and another caller's take
+    none.
+    """
+    budgets, clock = current_context().budgets, asyncio.get_running_loop().time
+
+    async def spend(who, cost):
+        work_for(who)
+        began_s = clock()
+        async with budgets.spend(cost):
+            return clock() - began_s
+
+    async def of_another(who, cost):
+        return await asyncio.create_task(spend(who, cost))
+
+    await of_another("ann", 50)
+    late_s, other_s = await asyncio.gather(of_another("ann", 10), of_another("ben", 50))
+    assert late_s > 0.09
+    assert other_s < late_s
 
 
 async def test_one_log_in_renews_so_often(still, ann, backends):

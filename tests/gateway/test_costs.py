@@ -177,4 +177,4 @@ async def test_a_queue_of_2000_sends_is_taken_within_seconds(person, gateway):
 
     assert answered == set(range(1, 2_001))
     assert took_s < 10
-    assert ann.welcome["limits"]["frames_per_second"] == 500
+    assert ann.welcome["limits"]["frames_per_second"] == 250

@@ -48,10 +48,10 @@ async def test_hello(person, gateway, subprotocol):
     assert welcome["limits"] == {
         "frame_bytes": 65_536,
         "text_bytes": 4_096,
-        "send_per_minute": 6_000,
-        "frames_per_second": 500,
-        "units": 3_000,
-        "units_per_s": 100,
+        "send_per_minute": 3_000,
+        "frames_per_second": 250,
+        "units": 2_000,
+        "units_per_s": 50,
     }
     assert welcome["ping_s"] == 30
     assert {"send", "history", "ping"} <= set(welcome["features"])
