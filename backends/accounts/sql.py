@@ -40,12 +40,7 @@ ACCOUNTS: Final = sa.Table(
     # Since when an operator has it suspended, Unix milliseconds; 0: it is not.
     sa.Column("suspended_ms", sa.BigInteger, nullable=False, server_default="0"),
 )
-sa.Index(
-    "accounts_suspended",
-    ACCOUNTS.c.user,
-    sqlite_where=ACCOUNTS.c.suspended_ms > 0,
-    postgresql_where=ACCOUNTS.c.suspended_ms > 0,
-)
+sa.Index("accounts_suspended", ACCOUNTS.c.user)
 # Two names that differ in capitals only are one, whichever caller forgot to fold them.
 sa.Index("accounts_user_name", sa.func.lower(ACCOUNTS.c.user_name), unique=True)
 

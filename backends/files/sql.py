@@ -42,12 +42,12 @@ FILES: Final = sa.Table(
     sa.Index("files_owner", "owner", "created_ms", "id"),
 )
 _IDLE: Final = sa.and_(FILES.c.idle_since_ms > 0, FILES.c.state != "removed")
-sa.Index("files_idle", FILES.c.idle_since_ms, sqlite_where=_IDLE, postgresql_where=_IDLE)
+sa.Index("files_idle", FILES.c.idle_since_ms)
 _LEFT: Final = FILES.c.uploaded
 # Hardly ever more than the uploads of a quarter of an hour.
-sa.Index("files_uploaded", FILES.c.created_ms, sqlite_where=_LEFT, postgresql_where=_LEFT)
+sa.Index("files_uploaded", FILES.c.created_ms)
 _HELD: Final = FILES.c.state == "held"
-sa.Index("files_held", FILES.c.created_ms, sqlite_where=_HELD, postgresql_where=_HELD)
+sa.Index("files_held", FILES.c.created_ms)
 
 # A row for each message that has brought a file into a chat. `gone`: the message was deleted; the
 # row stays, so that the same command decided once more brings nothing back.

@@ -25,12 +25,7 @@ PREFERENCES: Final = sa.Table(
     sa.Column("published", sa.BigInteger, nullable=False),
 )
 _UNPUBLISHED: Final = PREFERENCES.c.published < PREFERENCES.c.version
-sa.Index(
-    "chat_preferences_unpublished",
-    PREFERENCES.c.user,
-    sqlite_where=_UNPUBLISHED,
-    postgresql_where=_UNPUBLISHED,
-)
+sa.Index("chat_preferences_unpublished", PREFERENCES.c.user)
 _FIELDS: Final = [PREFERENCES.c[name] for name in Preferences.__slots__]
 
 

@@ -40,12 +40,7 @@ CONTACTS: Final = sa.Table(
     sa.Column("met", sa.Boolean, nullable=False),
 )
 # Hardly ever more than a few rows.
-sa.Index(
-    "contacts_unpublished",
-    CONTACTS.c.user,
-    sqlite_where=CONTACTS.c.published < CONTACTS.c.version,
-    postgresql_where=CONTACTS.c.published < CONTACTS.c.version,
-)
+sa.Index("contacts_unpublished", CONTACTS.c.user)
 
 BLOCKS: Final = sa.Table(
     "blocks",
