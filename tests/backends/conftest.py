@@ -11,6 +11,7 @@ from backends.log.embedded.log import EmbeddedLog
 from backends.sql.database import Database
 from tests.backends.chat_pairs import Pair
 from tests.support.clock import Clock
+from tests.support.sqlite import migrated
 
 # The suites' assertions explain themselves too.
 pytest.register_assert_rewrite(
@@ -39,7 +40,7 @@ def open_database(request, tmp_path):
 
     def opened(name, **options):
         if name == "sqlite":
-            return Database.sqlite(tmp_path / "data.db", **options)
+            return Database.sqlite(migrated(tmp_path / "data.db"), **options)
         server = request.getfixturevalue("postgres")
         return server.open(server.empty(), **options)
 

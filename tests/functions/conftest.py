@@ -21,6 +21,7 @@ from schemas.ids import direct_chat, first_id_at
 from schemas.topics import EVENT_TYPES
 from tests.functions.callers import Caller
 from tests.support.events import event_of
+from tests.support.sqlite import migrated
 
 NOW_MS = 1_790_000_000_000
 ALICE, BOB = DEMO_USERS["alice"], DEMO_USERS["bob"]
@@ -43,6 +44,7 @@ def settings(tmp_path):
 @pytest.fixture
 async def backends(settings):
     """Opened stores that all functions use; empty."""
+    migrated(settings.data / "data.db")
     opened = Backends(settings)
     use_backends(opened)
     yield opened

@@ -11,6 +11,7 @@ from backends.settings import Settings
 from backends.wiring import Backends
 from functions.runtime.context import use_backends
 from tests.support.real import NEEDS, topic_prefix
+from tests.support.sqlite import migrated
 
 
 @asynccontextmanager
@@ -22,7 +23,9 @@ async def opened(request, folder, *servers, **settings) -> AsyncIterator[Backend
     given = {"data": folder}
     if "kafka" in servers:
         given |= {"log": "kafka", **request.getfixturevalue(NEEDS["kafka"])}
-    if "postgres" in servers:
+    if "postgres" not in servers:
+        migrated(folder / "data.db")
+    else:
         given["database"] = request.getfixturevalue("postgres").empty()
         password = request.getfixturevalue(NEEDS["postgres"])["database_password"]
         given["database_password"] = password

@@ -51,6 +51,7 @@ async def test_what_is_missing_is_named(backends, settings, monkeypatch):
     """A target whose store does not answer is not ready, and says which; one that does without it
     is.
     """
+    (settings.data / "data.db").unlink()
     (settings.data / "data.db").mkdir()
     answers = {}
     for target in ("persist", "send"):

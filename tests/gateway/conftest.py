@@ -14,6 +14,7 @@ from gateway.timing import Timing
 from schemas.configuration import defaults_of
 from schemas.tokens import claims_of
 from tests.gateway.people import Person
+from tests.support.sqlite import migrated
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -29,6 +30,7 @@ def settings(tmp_path):
 @pytest.fixture
 async def backends(settings):
     """The embedded ones, on a folder of their own."""
+    migrated(settings.data / "data.db")
     opened = Backends(settings)
     yield opened
     await opened.close()
