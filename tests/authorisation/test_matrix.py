@@ -116,3 +116,8 @@ def test_a_cursor_of_another_user_leads_to_nothing_of_theirs(world, loop, actor,
 
     assert result in {"reset", "resumed"}
     assert not _leaked(str(pushed), user), pushed
+
+
+def test_all_is_as_it_was_in_the_end(world, loop):
+    """All of the owner's, after everything that was asked above."""
+    assert loop.run_until_complete(world.shown()) == world.before

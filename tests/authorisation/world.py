@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,8 @@ class World:
         self._files: dict[str, str] = {}
         """Name -> id."""
         self.message = self._group = ""
+        self._state: tuple[int, Any] = (-1, None)
+        """As it was at this version of the database."""
 
     async def start(self) -> None:
         """Everything as the checks find it."""
@@ -119,6 +122,7 @@ class World:
         await self._relate()
         await self._write()
         await self._suspend()
+        self._database = sqlite3.connect(self._folder / "data" / "data.db")
         self.before = await self.state()
 
     async def _make_group(self) -> None:
@@ -213,6 +217,7 @@ class World:
         await until(closed)
 
     async def stop(self) -> None:
+        self._database.close()
         await self.product.stop()
 
     def id_of(self, target: str, actor: Actor | None = None) -> str:
@@ -316,7 +321,17 @@ class World:
             return str((await _Talk(socket).hear(type="welcome"))["cursor"])
 
     async def state(self) -> Any:
-        """All of ann's that a stranger could have changed, as ann and ben see it."""
+        """All of ann's that a stranger could have changed, as ann and ben see it.
+
+        It lies in the database: it is asked for again where anything was written there meanwhile.
+        """
+        (version,) = self._database.execute("PRAGMA data_version").fetchone()
+        if version != self._state[0]:
+            self._state = version, await self.shown()
+        return self._state[1]
+
+    async def shown(self) -> Any:
+        """The same, asked for in any case."""
         chat = self.id_of("ann and ben")
         found: list[Any] = []
         for actor in ("self", "other"):
