@@ -20,6 +20,8 @@ BUCKET_HOURS: Final = 10 * 24
 BUCKET_MS: Final = BUCKET_HOURS * HOUR_MS
 # Rows of a group that one request asks for beyond those that are wanted: some are one's own.
 MAX_PASSED_OVER: Final = 25
+# Rows of a bucket that one request asks for.
+MAX_ASKED: Final = UNREAD_SHOWN + MAX_PASSED_OVER
 # Messages of one bucket that one request names.
 MAX_NAMED: Final = 100
 # Buckets of one chat that are read side by side when the newest hold too few messages: 1, 2, 4, ...
@@ -55,19 +57,29 @@ class Search:
     rows: Rows = field(default_factory=list)
     first: Row | None = None
     """The first row that came, kept or not."""
+    passed_over: int = 0
 
     @property
     def left(self) -> int:
         """How many rows are still wanted."""
         return self.most - len(self.rows)
 
+    @property
+    def asked(self) -> int:
+        """How many rows a bucket is asked for: as many as were passed over, where that is more than
+        are wanted. So a thousand are passed over in ten requests, however few are wanted.
+        """
+        return max(self.left, min(self.passed_over, MAX_ASKED))
+
     def take(self, found: Sequence[Rows]) -> None:
-        """Takes the rows of so many of its next buckets, asked for as many as were wanted."""
-        asked = self.left
+        """Takes the rows of so many of its next buckets, of each as many as were asked for."""
+        asked = self.asked
         for number, rows in enumerate(found):
             if rows and self.first is None:
                 self.first = rows[0]
-            self.rows += [row for row in rows if self.keeps(row)][: self.left]
+            kept = [row for row in rows if self.keeps(row)]
+            self.passed_over += len(rows) - len(kept)
+            self.rows += kept[: self.left]
             if len(rows) == asked and self.left:  # the bucket may hold more than those
                 self.buckets, self.values = (
                     self.buckets[number:],
@@ -97,7 +109,7 @@ class Searches:
             asked = [(search, bucket) for search in going for bucket in search.buckets[:width]]
             found = await self._session.read(
                 [
-                    (one.statement, (one.whose, bucket, *one.values, one.left))
+                    (one.statement, (one.whose, bucket, *one.values, one.asked))
                     for one, bucket in asked
                 ]
             )
@@ -202,24 +214,23 @@ class Searches:
         """How many of others' messages of a group above this one are not deleted, at most `most`,
         and the newest id of all of them; 0: there are none. Its events count for none.
         """
-        looked_at = most + MAX_PASSED_OVER
         if newest <= above:
             return 0, 0
         buckets = [bucket_of(newest)]
         if bucket_of(above) < buckets[0]:
             buckets = [one for one in await self.buckets(chat) if one >= bucket_of(above)]
         unread = upto = 0
-        below: int = LATEST
+        asked, below = most + MAX_PASSED_OVER, int(LATEST)
         while buckets and unread < most:
             [rows] = await self._session.read(
-                [("group_unread", (chat, buckets[0], above, below, looked_at))]
+                [("group_unread", (chat, buckets[0], above, below, asked))]
             )
             for message, sender, event, deleted, hidden in rows:
                 if sender not in {None, user} and not event:
                     upto = upto or message
                     unread += not deleted and user not in (hidden or ())
-            if len(rows) < looked_at:
+            if len(rows) < asked:
                 buckets = buckets[1:]
             else:
-                below = rows[-1][0]
+                asked, below = min(2 * asked, MAX_ASKED), rows[-1][0]
         return min(unread, most), upto

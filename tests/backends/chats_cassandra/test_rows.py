@@ -116,6 +116,22 @@ async def test_only_chats_that_name_the_user_are_asked_for_mentions(connect, pai
     assert (before, after, await questions()) == ([], ["mentions", "named"], [])
 
 
+async def test_few_requests_pass_over_many_messages(connect, pair):
+    """To see whether anything is unread below hundreds that were deleted, or that are one's own."""
+    chats, group = connect(), f"g-{random_id()}"
+    ids = range(NOW, NOW + 300)
+    own = [replace(pair.message(id_, sender=pair.ben), chat=group) for id_ in ids[1:]]
+    await chats.put([*pair.messages(ids), replace(pair.message(NOW), chat=group), *own])
+    await chats.change([pair.change("delete", id_, id_ + 1_000) for id_ in ids[1:]])
+    asked = []
+    read = chats._session.read  # what goes to Cassandra shows nowhere else
+    chats._session.read = lambda statements: asked.extend(statements) or read(statements)
+    found = await chats.unread_chats(pair.ben, direct=9, groups={group: 0})
+
+    assert found == {pair.chat: 0, group: 0}
+    assert sum(name in {"unread", "group_unread"} for name, _ in asked) < 20
+
+
 async def test_years_of_silence_cost_nothing(connect, pair):
     """Only buckets that hold messages are read."""
     ids = [NOW, first_id_at(EPOCH_MS + BUCKET_MS), first_id_at(EPOCH_MS + 900 * BUCKET_MS), NOW + 1]
