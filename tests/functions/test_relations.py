@@ -247,3 +247,12 @@ async def test_who_reacts_has_answered(ann, ben, saying):
     await saying.change(ben, unreact=pb.React(message=first, emoji="\U0001f44d"))
 
     assert (reacted, await saying.is_request(ben)) == (None, None)
+
+
+async def test_who_takes_a_reaction_away_has_answered(ann, ben, saying):
+    """Also where there was none, or it is not there yet."""
+    first = await saying.text(ann)
+    before = await saying.is_request(ben)
+    await saying.change(ben, unreact=pb.React(message=first, emoji="\U0001f44d"))
+
+    assert (before, await saying.is_request(ben)) == (True, None)

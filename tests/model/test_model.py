@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import Machine
+from tests.model.rules_changes import EMOJI
 from tests.support.product import Product
 
 STEPS_OF_ONE = 100
@@ -45,6 +46,22 @@ def _run(machine, steps, number):
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_reaction_that_is_taken_away_is_an_answer(machine):
+    """Of a stranger's chat, also where there was none: the model knows it as the server does."""
+    steps = machine()
+    steps.begin()
+    try:
+        steps.send(0, 1, "hi", None, set(), brings=False, waits=True)
+        chat, ben = steps.chat(steps.device(0), 1), steps.users[1].user
+        before = steps.model.request(chat, ben)
+        steps.react(1, 0, 0, "unreact", EMOJI[0])
+        steps.settle()
+
+        assert (before, steps.model.request(chat, ben)) == (True, False)
+    finally:
+        steps.teardown()
 
 
 def _seed(config):
