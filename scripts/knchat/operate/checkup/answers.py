@@ -35,22 +35,22 @@ def ask_ready(urls: Sequence[str]) -> tuple[list[Answer], list[Clock]]:
     import httpx  # noqa: PLC0415 - `--help` does without
 
     answers, clocks = [], []
-    for url in urls:
-        parts = urlsplit(url)
-        base = (
-            f"{ {'ws': 'http', 'wss': 'https'}.get(parts.scheme, parts.scheme) }://{parts.netloc}"
-        )
-        before = time.time()
-        try:
-            response = httpx.get(f"{base}/readyz", timeout=ANSWER_TIMEOUT_S)
-        except httpx.HTTPError as error:
-            answers.append(Answer(base, 0, f"{error or type(error).__name__}"))
-            continue
-        answers.append(Answer(base, response.status_code, _message(response)))
-        if (date := response.headers.get("date")) and (
-            clock := _clock(base, date, before, time.time())
-        ):
-            clocks.append(clock)
+    with httpx.Client(timeout=ANSWER_TIMEOUT_S) as client:
+        for url in urls:
+            parts = urlsplit(url)
+            scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+            base = f"{scheme}://{parts.netloc}"
+            before = time.time()
+            try:
+                response = client.get(f"{base}/readyz")
+            except httpx.HTTPError as error:
+                answers.append(Answer(base, 0, f"{error or type(error).__name__}"))
+                continue
+            answers.append(Answer(base, response.status_code, _message(response)))
+            if (date := response.headers.get("date")) and (
+                clock := _clock(base, date, before, time.time())
+            ):
+                clocks.append(clock)
     return answers, clocks
 
 
