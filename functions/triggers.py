@@ -115,6 +115,14 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         acknowledged=False,
     ),
     OnEvents(
+        target="resize",
+        module="events.resize",
+        topic=topics.UPLOADS,
+        group="resize",
+        retry_policy=_LONG,
+        needs=("files", "file_store"),
+    ),
+    OnEvents(
         target="report_failed",
         module="events.report_failed",
         topic=topics.DEAD_LETTERS,
@@ -154,6 +162,6 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         module="endpoints.files",
         paths=("/v1/files", "/v1/blobs"),
         needs=("files", "public_keys", "clock"),
-        uses=("accounts", "file_store", "cache"),
+        uses=("accounts", "file_store", "appends", "cache"),
     ),
 )

@@ -590,3 +590,27 @@ class QueryRefused(_message.Message):
     message: str
     field: str
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
+
+class Uploads(_message.Message):
+    __slots__ = ("schema", "uploads")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    UPLOADS_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    uploads: _containers.RepeatedCompositeFieldContainer[Upload]
+    def __init__(self, schema: _Optional[int] = ..., uploads: _Optional[_Iterable[_Union[Upload, _Mapping]]] = ...) -> None: ...
+
+class Upload(_message.Message):
+    __slots__ = ("file", "owner", "type", "bytes", "purpose", "state")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    file: int
+    owner: int
+    type: str
+    bytes: int
+    purpose: str
+    state: str
+    def __init__(self, file: _Optional[int] = ..., owner: _Optional[int] = ..., type: _Optional[str] = ..., bytes: _Optional[int] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...

@@ -59,6 +59,13 @@ Password = Annotated[
 DisplayName = Annotated[
     str, Composed, Field(min_length=1, max_length=MAX_NAME), Plain, AfterValidator(shown)
 ]
+Avatar = Annotated[
+    str,
+    Field(
+        pattern=r"^(|[1-9][0-9]{0,18})$",
+        description="the id of a complete avatar file of mine; empty: none",
+    ),
+]
 Phone = Annotated[str, Field(min_length=1, max_length=32), Plain]
 Email = Annotated[str, Field(min_length=3, max_length=254), Plain]
 DeviceId = Annotated[
@@ -173,6 +180,7 @@ class ProfileChange(Body):
     # Text or absent, never null. The default is never used: a change takes the fields that were
     # set.
     display_name: DisplayName = Field("", json_schema_extra=_without_default)
+    avatar: Avatar = Field("", json_schema_extra=_without_default)
     phone: Phone | None = None
     email: Email | None = None
     settings: Settings | None = None
@@ -244,6 +252,7 @@ class PublicProfile(Body):
     user: Id
     user_name: str
     display_name: str
+    avatar: str | None = None
     version: Version
 
 

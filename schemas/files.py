@@ -59,6 +59,7 @@ class OwnFile(Body, kw_only=True, frozen=True, omit_defaults=True):
     created: str
     width: int | UnsetType = UNSET
     height: int | UnsetType = UNSET
+    thumbnail: bool | UnsetType = UNSET
 
 
 class OwnFiles(Body, kw_only=True, frozen=True, omit_defaults=True):
@@ -66,6 +67,18 @@ class OwnFiles(Body, kw_only=True, frozen=True, omit_defaults=True):
 
     files: list[OwnFile]
     after: str | UnsetType = UNSET
+
+
+class FileQuery(Query, kw_only=True, frozen=True):
+    """What is given of a file."""
+
+    size: (
+        Annotated[
+            Literal["thumbnail", "64", "192", "512"],
+            Meta(description="a preview: the thumbnail of an image, a side of an avatar's square"),
+        ]
+        | None
+    ) = None
 
 
 class FilesQuery(Query, kw_only=True, frozen=True):

@@ -23,7 +23,11 @@ Name = Annotated[
     str, Meta(min_length=1, max_length=256, description="1 to 64 characters, as a display name")
 ]
 Avatar = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9._:\-]{0,64}\Z", description="a file's id; empty: none")
+    str,
+    Meta(
+        pattern=r"^(|[1-9][0-9]{0,18})\Z",
+        description="the id of a complete avatar file of mine; empty: none",
+    ),
 ]
 History = Literal["all", "from_join"]
 Role = Literal["owner", "admin", "member", "reader"]

@@ -1,7 +1,7 @@
 """Which files have previews: small copies that a function of its own makes of images.
 
 It follows from what a file is, so a message that shows a file always says the same; the previews
-are there a moment after the upload. Source: protocol.md section 3.
+are there a moment after the upload. Source: protocol.md section 3, decisions/0064.
 """
 
 from __future__ import annotations

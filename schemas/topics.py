@@ -20,6 +20,7 @@ HISTORY_RETRIES: Final = "chat-history-retries"
 DELIVERIES: Final = "chat-deliveries"
 SESSION_DELIVERIES: Final = "session-deliveries"
 QUERIES: Final = "chat-queries"
+UPLOADS: Final = "chat-uploads"
 DEAD_LETTERS: Final = "chat-dead-letters"
 
 HISTORY_GROUPS: Final = {MESSAGES: "persist", HISTORY_RETRIES: "persist-retries"}
@@ -65,12 +66,21 @@ TOPICS: Final[dict[str, Topic]] = {
         Topic(DELIVERIES, 12, _DAY_S, before_s=9 * _DAY_S),
         Topic(SESSION_DELIVERIES, 12, _HOUR_S),
         Topic(QUERIES, 12, _HOUR_S),
+        Topic(UPLOADS, 3, _DAY_S),
         Topic(DEAD_LETTERS, 3, 14 * _DAY_S, before_s=9 * _DAY_S),
     )
 }
 
 
-INBOXES: Final = (COMMANDS, RETRIES, MESSAGES, HISTORY_RETRIES, QUERIES, DEAD_LETTERS)
+INBOXES: Final = (
+    COMMANDS,
+    RETRIES,
+    MESSAGES,
+    HISTORY_RETRIES,
+    QUERIES,
+    UPLOADS,
+    DEAD_LETTERS,
+)
 """The topics that functions are called for; gateways read the others."""
 
 
@@ -95,6 +105,7 @@ OUTCOMES_DECIDED: Final = EventType("knchat.outcomes.decided.v1", "Outcomes")
 DELIVERIES_MADE: Final = EventType("knchat.deliveries.made.v1", "Deliveries")
 QUERIES_ASKED: Final = EventType("knchat.queries.asked.v1", "Queries")
 ANSWERS_GIVEN: Final = EventType("knchat.answers.given.v1", "Answers")
+UPLOADS_COMPLETED: Final = EventType("knchat.uploads.completed.v1", "Uploads")
 EVENT_TYPES: Final[dict[str, EventType]] = {
     event_type.message: event_type
     for event_type in (
@@ -103,6 +114,7 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
         DELIVERIES_MADE,
         QUERIES_ASKED,
         ANSWERS_GIVEN,
+        UPLOADS_COMPLETED,
     )
 }
 """Our event types by the name of their protobuf message."""

@@ -23,7 +23,13 @@ from schemas import cloudevents, frames, kinds
 from schemas.configuration import SECTIONS
 from schemas.demo import DEMO_USERS
 from schemas.ids import direct_chat, first_id_at, time_text
-from schemas.topics import COMMANDS_ISSUED, EVENT_TYPES, OUTCOMES_DECIDED, QUERIES_ASKED
+from schemas.topics import (
+    COMMANDS_ISSUED,
+    EVENT_TYPES,
+    OUTCOMES_DECIDED,
+    QUERIES_ASKED,
+    UPLOADS_COMPLETED,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
@@ -184,6 +190,10 @@ def samples() -> dict[str, bytes]:
             OUTCOMES_DECIDED.message, pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)])
         ),
         "history": _event(QUERIES_ASKED.message, pb.Queries(schema=1, queries=[page, chats])),
+        "resize": _event(
+            UPLOADS_COMPLETED.message,
+            pb.Uploads(schema=1, uploads=[pb.Upload(file=1, owner=alice, type="image/png")]),
+        ),
         "report_failed": replace(commands, extensions=failure),
     }
     files: dict[str, bytes] = {}
@@ -196,7 +206,9 @@ def samples() -> dict[str, bytes]:
     return files
 
 
-def _event(message: str, payload: pb.Commands | pb.Outcomes | pb.Queries) -> cloudevents.Event:
+def _event(
+    message: str, payload: pb.Commands | pb.Outcomes | pb.Queries | pb.Uploads
+) -> cloudevents.Event:
     event_type = EVENT_TYPES[message]
     return cloudevents.Event(
         id=f"sample-{message.lower()}",

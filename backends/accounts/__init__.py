@@ -26,7 +26,8 @@ Who had more before there was this limit keeps them.
 class Profile:
     """One account.
 
-    `version` counts its changes from 1; phone, email and settings are shown to the owner only.
+    `version` counts its changes from 1; `avatar` is a file's id, or empty. Phone, email and
+    settings are shown to the owner only.
     """
 
     user: UserId
@@ -36,6 +37,7 @@ class Profile:
     phone: str | None = None
     email: str | None = None
     settings: Mapping[str, object] | None = None
+    avatar: str = ""
 
 
 class Accounts(Protocol):
@@ -76,10 +78,12 @@ class Accounts(Protocol):
         """
         ...
 
-    async def change_profile(self, profile: Profile) -> bool:
+    async def change_profile(self, profile: Profile, *, now_ms: int) -> bool:
         """Writes the profile if the stored version is `profile.version - 1`; says whether it did.
 
-        Raises Refused name_taken.
+        A new avatar must be a complete avatar file of the user, with its previews; the one before
+        is idle from `now_ms` on. Raises Refused name_taken, and what an avatar raises
+        (`backends/files/avatars.py`).
         """
         ...
 

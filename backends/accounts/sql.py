@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from backends.accounts import Profile
 from backends.clock import Clock, Reading
+from backends.files.avatars import Avatars
 from backends.sql.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
 from schemas.ids import LATEST, UserId
@@ -39,6 +40,7 @@ ACCOUNTS: Final = sa.Table(
     sa.Column("session_epoch", sa.BigInteger, nullable=False, server_default="0"),
     # Since when an operator has it suspended, Unix milliseconds; 0: it is not.
     sa.Column("suspended_ms", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("avatar", sa.Text, nullable=False, server_default=""),
 )
 sa.Index("accounts_suspended", ACCOUNTS.c.user)
 # Two names that differ in capitals only are one, whichever caller forgot to fold them.
@@ -53,6 +55,7 @@ class SqlAccounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._avatars = Avatars(database)
         self._profiles = sa.select(*_PROFILE).where(database.among(ACCOUNTS.c.user, "users"))
 
     async def register(self, profile: Profile, password_hash: str) -> None:
@@ -141,16 +144,27 @@ class SqlAccounts:
             matching.columns(sa.column("rowid", sa.BigInteger)).scalar_subquery()
         )
 
-    async def change_profile(self, profile: Profile) -> bool:
-        """One UPDATE. Raises Refused name_taken when it would take another's user name."""
-        was = profile.version - 1
-        update = (
-            sa.update(ACCOUNTS)
-            .where(ACCOUNTS.c.user == profile.user, ACCOUNTS.c.version == was)
-            .values(**_values(profile))
-        )
+    async def change_profile(self, profile: Profile, *, now_ms: int) -> bool:
+        """One UPDATE, of a row that is locked. Raises Refused name_taken when it would take
+        another's user name.
+        """
+        is_it = sa.and_(ACCOUNTS.c.user == profile.user, ACCOUNTS.c.version == profile.version - 1)
+        update = sa.update(ACCOUNTS).where(is_it).values(**_values(profile))
+        avatar = sa.select(ACCOUNTS.c.avatar).where(is_it).with_for_update()
 
         def work(connection: sa.Connection) -> bool:
+            was = connection.execute(avatar).scalar()
+            if was is None:
+                return False
+            if was != profile.avatar:
+                self._avatars.replace(
+                    connection,
+                    holder=f"u{profile.user}",
+                    was=was,
+                    now=profile.avatar,
+                    by=profile.user,
+                    now_ms=now_ms,
+                )
             try:
                 return bool(connection.execute(update).rowcount)
             except sa.exc.IntegrityError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, NewType, Protocol
 
 from schemas.ids import ChatId, MessageId, UserId
+from schemas.previews import previews_of
 
 FileId = NewType("FileId", int)
 """Random, 62 bits, never 0."""
@@ -22,6 +23,9 @@ State = Literal["pending", "complete", "held", "removed"]
 """pending: not uploaded, or not checked yet. held: a plug-in has to look first. removed: its bytes
 are being deleted, then its row is.
 """
+
+Previews = Literal["none", "due", "made"]
+"""Of an image: due until `resize` has made them, or found that there can be none."""
 
 UPLOAD_S: Final = 300
 """How long an upload's URL is valid."""
@@ -41,7 +45,7 @@ class File:
 
     `idle_since_ms`: since when nothing refers to it; 0: something does. `attempt`: how many calls
     have copied what was uploaded; the last one's copy counts. `safe`: browsers run nothing of this
-    type. Width and height are of images, else 0.
+    type. Width and height are of images, else 0. `previews`: whether there are small copies of it.
     """
 
     id: FileId
@@ -58,6 +62,7 @@ class File:
     safe: bool = False
     width: int = 0
     height: int = 0
+    previews: Previews = "none"
 
     @property
     def upload_key(self) -> str:
@@ -74,7 +79,12 @@ class File:
         """All that the store may hold of it, but for what `key` names if it is not removed."""
         kept = self.state != "removed"
         copies = range(1, self.attempt if kept else self.attempt + 1)
-        return [self.upload_key, *map(self._copy_key, copies)]
+        previews = () if kept else map(self.preview_key, previews_of(self.purpose))
+        return [self.upload_key, *map(self._copy_key, copies), *previews]
+
+    def preview_key(self, name: str) -> str:
+        """Where the preview of that name lies: making it again makes it there."""
+        return f"previews/{self.id}-{name}"
 
     def _copy_key(self, attempt: int) -> str:
         return f"files/{self.id}-{attempt}"
@@ -133,9 +143,17 @@ class Files(Protocol):
         ...
 
     async def settle(self, file: File) -> bool:
-        """Writes what this attempt has found: type, safety, dimensions and state as they are in
-        `file`. False, and nothing is written: the claim was lost.
+        """Writes what this attempt has found: type, safety, dimensions, previews and state as they
+        are in `file`. False, and nothing is written: the claim was lost.
         """
+        ...
+
+    async def finish_previews(self, file: FileId, previews: Previews) -> bool:
+        """Previews that were due are `made`, or there are `none`. False: there is no such file."""
+        ...
+
+    async def due_previews(self, *, before_ms: int, limit: int) -> Sequence[File]:
+        """Complete files made before then whose previews are due, the oldest first."""
         ...
 
     async def grant(self, grants: Collection[Grant]) -> Mapping[FileId, File]:

@@ -12,7 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from backends.files import CLAIM_MS, File, FileId, Grant, Limits
+from backends.files import CLAIM_MS, File, FileId, Grant, Limits, Previews
 from backends.sql.database import METADATA, Database
 from schemas.errors import Refused
 from schemas.ids import LATEST, ChatId, MessageId, UserId, direct_chat
@@ -35,6 +35,7 @@ FILES: Final = sa.Table(
     sa.Column("safe", sa.Boolean, nullable=False),
     sa.Column("width", sa.BigInteger, nullable=False),
     sa.Column("height", sa.BigInteger, nullable=False),
+    sa.Column("previews", sa.Text, nullable=False, server_default="none"),
     # When a call claimed it that has not given it up; 0: none.
     sa.Column("claimed_ms", sa.BigInteger, nullable=False),
     # The store may hold what was uploaded, besides the checked copy.
@@ -46,6 +47,8 @@ sa.Index("files_idle", FILES.c.idle_since_ms)
 _LEFT: Final = FILES.c.uploaded
 # Hardly ever more than the uploads of a quarter of an hour.
 sa.Index("files_uploaded", FILES.c.created_ms)
+_DUE: Final = sa.and_(FILES.c.previews == "due", FILES.c.state == "complete")
+sa.Index("files_due", FILES.c.created_ms)
 _HELD: Final = FILES.c.state == "held"
 sa.Index("files_held", FILES.c.created_ms)
 
@@ -80,6 +83,7 @@ _TAKE_OWNER: Final = (
     sa.select(_ACCOUNTS.c.user).where(_ACCOUNTS.c.user == sa.bindparam("owner")).with_for_update()
 )
 _FIELDS: Final = [FILES.c[name] for name in File.__slots__]
+_SETTLED: Final = ("state", "type", "safe", "width", "height", "previews")
 _MOST: Final[sa.BindParameter[int]] = sa.bindparam("most")
 _BEFORE: Final = sa.bindparam("before", type_=sa.BigInteger())
 _KEPT: Final = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(FILES.c.bytes), 0)).where(
@@ -240,10 +244,27 @@ class SqlFiles:
                 FILES.c.state == "pending",
                 FILES.c.attempt == file.attempt,
             )
-            .values(
-                {name: getattr(file, name) for name in ("state", "type", "safe", "width", "height")}
-            )
+            .values({name: getattr(file, name) for name in _SETTLED})
         )
+
+    async def finish_previews(self, file: FileId, previews: Previews) -> bool:
+        """One UPDATE."""
+        return await self._changed(
+            sa.update(FILES)
+            .where(FILES.c.id == file, FILES.c.state != "removed")
+            .values(previews=previews)
+        )
+
+    async def due_previews(self, *, before_ms: int, limit: int) -> Sequence[File]:
+        """One SELECT, by an index of its own."""
+        query = (
+            sa.select(*_FIELDS)
+            .where(_DUE, FILES.c.created_ms < before_ms)
+            .order_by(FILES.c.created_ms)
+            .limit(limit)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [File(*row) for row in rows]
 
     async def grant(self, grants: Collection[Grant]) -> Mapping[FileId, File]:
         """Four statements, whatever their number; none for none."""

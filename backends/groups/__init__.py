@@ -109,7 +109,8 @@ class Groups(Protocol):
         `group` gives chat, name, avatar and history. A repeat of the user's key with the same
         contents is the same group as it is now; with others it raises Refused key_reused. Raises
         Refused too_many beyond what the configuration allows of members, and of groups of one of
-        them; Unavailable when the chat's id is taken (make another). One event: created.
+        them; Unavailable when the chat's id is taken (make another); and what an avatar raises
+        (`backends/files/avatars.py`). One event: created.
         """
         ...
 
@@ -125,7 +126,8 @@ class Groups(Protocol):
     ) -> Membership:
         """Changes what is given, if the version still is that one.
 
-        Raises Refused stale when it is not. Admins and owner may. An event for each thing that is
+        Raises Refused stale when it is not, and what an avatar raises, a file of `change.by`
+        (`backends/files/avatars.py`). Admins and owner may. An event for each thing that is
         other than before: renamed, avatar, history; none for none. Three ids suffice.
         """
         ...

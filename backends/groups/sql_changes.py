@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 import sqlalchemy as sa
 
 from backends.configuration.current import Configuration
+from backends.files.avatars import Avatars
 from backends.groups import Change, Group, History, Member, Membership, Role
 from backends.groups.rules import check_may_change, check_may_leave, check_may_set
 from backends.groups.sql_rows import (
@@ -25,7 +26,7 @@ from backends.groups.sql_rows import (
 from backends.groups.sql_tables import GROUP_MEMBERS, GROUPS
 from backends.sql.database import Database
 from schemas.errors import Refused, Unavailable
-from schemas.ids import ChatId, UserId
+from schemas.ids import ChatId, UserId, unix_ms_of
 
 
 class SqlChanges:
@@ -34,6 +35,7 @@ class SqlChanges:
     def __init__(self, database: Database, configuration: Configuration) -> None:
         self._database = database
         self._rows = Rows(database, configuration)
+        self._avatars = Avatars(database)
 
     async def create(
         self, group: Group, members: Collection[UserId], change: Change, *, key: str
@@ -68,6 +70,7 @@ class SqlChanges:
                 return group_of(row), False
             self._rows.check_members(len(users))
             self._rows.check_groups(connection, users)
+            self._show(connection, group.chat, change, was="", now=group.avatar)
             self._rows.put(
                 connection,
                 group.chat,
@@ -110,6 +113,8 @@ class SqlChanges:
             }
             if not fresh:
                 return mine
+            if "avatar" in fresh:
+                self._show(connection, chat, change, was=mine.group.avatar, now=fresh["avatar"])
             events = above(newest, change.ids[: len(fresh)])
             group = self._rows.touch(connection, mine.group, events[-1], **fresh)
             for event, field in zip(events, fresh, strict=True):
@@ -148,6 +153,7 @@ class SqlChanges:
                 .where(GROUP_MEMBERS.c.chat == chat, IS_MEMBER)
                 .values(ended=event)
             )
+            self._show(connection, chat, change, was=mine.group.avatar, now="")
             group = self._rows.touch(connection, mine.group, event, members=0, deleted=event)
             self._rows.note(connection, group, change, event, "deleted", users=users)
 
@@ -230,3 +236,13 @@ class SqlChanges:
             self._rows.note(connection, group, change, event, kind, users=[user])
 
         await self._database.write(work)
+
+    def _show(
+        self, connection: sa.Connection, chat: ChatId, change: Change, *, was: str, now: str
+    ) -> None:
+        """The group has another avatar."""
+        if was != now:
+            at_ms = unix_ms_of(change.ids[0])
+            self._avatars.replace(
+                connection, holder=chat, was=was, now=now, by=change.by, now_ms=at_ms
+            )

@@ -61,7 +61,7 @@ METRICS: Final[dict[str, Metric]] = {
             "knchat_files_total",
             "counter",
             "files",
-            "what became of files: announced, complete, held, refused, removed",
+            "what became of files: announced, complete, held, refused, removed, previewed, broken",
             ("became",),
         ),
         Metric(

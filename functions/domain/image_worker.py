@@ -91,6 +91,9 @@ def previews(
         image.draft("RGB", (int(largest * ratio), int(largest * ratio)))
         small: Image.Image = image
         small.load()
+        if small.mode == "I;16":
+            # Greys of 16 bits: a conversion would cut them off above 255.
+            small = small.point(lambda value: value * (1 / 256)).convert("L")
         if small.mode not in {"RGB", "RGBA"}:
             small = small.convert("RGBA" if _has_alpha(small) else "RGB")
         if not squares:

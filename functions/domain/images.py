@@ -20,9 +20,9 @@ from schemas.errors import Malformed, Unavailable
 from schemas.previews import AVATAR_SIDES, MAX_PIXELS, THUMBNAIL, THUMBNAIL_SIDE
 
 PREVIEW_TYPE: Final = "image/webp"
-MEMORY_BYTES: Final = 768 * 2**20
-"""Address space of a worker: MAX_PIXELS of 4 bytes, the planes that AVIF decodes them from, and
-150 MB of Python, Pillow and its libraries.
+MEMORY_BYTES: Final = 1024 * 2**20
+"""Address space of a worker: MAX_PIXELS of 4 bytes, which WebP holds four times, and 150 MB of
+Python, Pillow and its libraries.
 """
 
 

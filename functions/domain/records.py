@@ -27,6 +27,8 @@ from schemas.topics import (
     OUTCOMES_DECIDED,
     RETRIES,
     SESSION_DELIVERIES,
+    UPLOADS,
+    UPLOADS_COMPLETED,
     EventType,
     user_partition,
 )
@@ -116,6 +118,18 @@ class Writer:
                 lambda items: pb.Answers(schema=1, answers=items),
                 partition,
             )
+        ]
+
+    def uploads(self, uploads: Sequence[pb.Upload]) -> list[ProducerRecord]:
+        """For chat-uploads, an event each: what keeps one back keeps no other back."""
+        return [
+            ProducerRecord(
+                UPLOADS,
+                self._event(
+                    UPLOADS_COMPLETED, f"u{upload.file}", pb.Uploads(schema=1, uploads=[upload])
+                ),
+            )
+            for upload in uploads
         ]
 
     def retry(self, command: pb.Command, time: str | None = None) -> ProducerRecord:

@@ -12,15 +12,18 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from backends.files import UPLOAD_S, UPLOADING_MS, File, FileId, Limits, Purpose
 from backends.telemetry.metrics import count
 from functions.domain.contents import HEAD_BYTES, TAIL_BYTES, Declared, inspect
-from functions.domain.file_types import canonical
+from functions.domain.file_types import UNKNOWN, canonical
+from functions.domain.images import PREVIEW_TYPE
+from functions.domain.previews import announce_completed, announce_due
 from schemas.errors import Malformed, Refused, Unavailable
 from schemas.file_names import file_name
 from schemas.ids import UserId, random_id
+from schemas.previews import has_previews, previews_of
 
 if TYPE_CHECKING:
     from backends.files import Upload
@@ -71,11 +74,14 @@ async def announce(
     return file, upload
 
 
-async def complete(file_id: FileId, user: UserId, backends: Backends, *, now_ms: int) -> File:
+async def complete(
+    file_id: FileId, user: UserId, backends: Backends, *, now_ms: int, log_timeout_s: float
+) -> File:
     """The file, which was looked at and is complete, or in quarantine. A repeat changes nothing.
 
-    Raises Refused not_found for what is not the user's, or was not uploaded; Malformed for what is
-    not as it was announced: that file is removed. Unavailable: try again.
+    `log_timeout_s`: how long it waits for the log. Raises Refused not_found for what is not the
+    user's, or was not uploaded; Malformed for what is not as it was announced: that file is
+    removed. Unavailable: try again.
     """
     file = await _own(file_id, user, backends)
     if file.state != "pending":
@@ -101,6 +107,9 @@ async def complete(file_id: FileId, user: UserId, backends: Backends, *, now_ms:
     count("knchat_files_total", became=settled.state)
     with suppress(Unavailable):  # the sweep does it then
         await backends.file_store.delete(settled.spare_keys)
+    with suppress(Unavailable, TimeoutError):  # the same
+        async with asyncio.timeout(log_timeout_s):
+            await announce_completed([settled], backends)
     return settled
 
 
@@ -130,9 +139,24 @@ async def _looked_at(file: File, backends: Backends) -> File:
         height=found.height or 0,
         state="held" if backends.configuration.values.files.held else "complete",
     )
+    if has_previews(settled.type, settled.bytes, width=settled.width, height=settled.height):
+        settled = replace(settled, previews="due")
     if not await backends.files.settle(settled):
         raise Unavailable("another call is looking at this file")
     return settled
+
+
+async def judge(file_id: FileId, backends: Backends, *, good: bool) -> bool:
+    """Ends the quarantine of a held file: it is complete, or removed. False: it is not held.
+
+    Raises Unavailable.
+    """
+    if not await backends.files.judge(file_id, good=good):
+        return False
+    if good:
+        with suppress(Unavailable):  # the sweep does it then
+            await announce_completed((await backends.files.find([file_id])).values(), backends)
+    return True
 
 
 async def readable(file_id: FileId, user: UserId, backends: Backends) -> File:
@@ -150,6 +174,30 @@ async def readable(file_id: FileId, user: UserId, backends: Backends) -> File:
     raise Refused("not_found", "no such file", field="file")
 
 
+class Shown(NamedTuple):
+    """What a download gives."""
+
+    key: str
+    name: str
+    media_type: str
+
+
+def shown_of(file: File, size: str | None) -> Shown:
+    """What is given of a readable file: itself, or its preview of this size. Of an avatar it is
+    never the file, since a camera writes into it where it was taken.
+
+    Raises Refused not_found for a preview that is not made, or cannot be.
+    """
+    names = previews_of(file.purpose)
+    if size is None and file.purpose == "avatar":
+        size = names[-1]
+    if size is None:
+        return Shown(file.key, file.name, file.type if file.safe else UNKNOWN)
+    if size not in names or file.previews != "made":
+        raise Refused("not_found", "there is no preview of this size, or not yet", field="size")
+    return Shown(file.preview_key(size), f"{size}.webp", PREVIEW_TYPE)
+
+
 async def sweep(backends: Backends, *, now_ms: int) -> int:
     """Removes files that nothing has referred to for long, and what is left of uploads; how many
     files. In parts; what one part has done stays done.
@@ -165,4 +213,5 @@ async def sweep(backends: Backends, *, now_ms: int) -> int:
     while left := await files.leftovers(before_ms=now_ms - UPLOADING_MS, limit=SWEPT_AT_ONCE):
         await store.delete([key for file in left for key in file.spare_keys])
         await files.forget(left)
+    await announce_due(backends, before_ms=now_ms - UPLOADING_MS, limit=SWEPT_AT_ONCE)
     return removed

@@ -65,15 +65,17 @@ async def register(
 
 
 async def change_profile(
-    user: UserId, change: endpoints.ProfileChange, backends: Backends
+    user: UserId, change: endpoints.ProfileChange, backends: Backends, *, now_ms: int
 ) -> Profile:
-    """The changed profile. Raises Refused stale when the version is not the newest."""
+    """The changed profile. Raises Refused stale when the version is not the newest, and as
+    `Accounts.change_profile`.
+    """
     profile = await _profile(user, backends)
     given = {name: getattr(change, name) for name in change.model_fields_set if name != "version"}
     changed = replace(profile, **given, version=profile.version + 1)
     if parse_id(
         change.version, name="version"
-    ) != profile.version or not await backends.accounts.change_profile(changed):
+    ) != profile.version or not await backends.accounts.change_profile(changed, now_ms=now_ms):
         raise Refused("stale", "the profile has changed since: read it again", field="version")
     return changed
 
@@ -140,13 +142,25 @@ async def _profile(user: UserId, backends: Backends) -> Profile:
     return found[user]
 
 
-def _public(profile: Profile) -> endpoints.PublicProfile:
-    return endpoints.PublicProfile(
-        user=str(profile.user),
-        user_name=profile.user_name,
-        display_name=profile.display_name,
-        version=str(profile.version),
-    )
+async def _public(
+    profiles: Sequence[Profile], caller: UserId, backends: Backends
+) -> list[endpoints.PublicProfile]:
+    """As the caller sees them: without an avatar across a block, whichever side has made it. That
+    is asked only where another user shows one.
+    """
+    pairs = [(caller, each.user) for each in profiles if each.avatar and each.user != caller]
+    between = await backends.relations.between(pairs) if pairs else {}
+    hidden = {user for (_, user), relation in between.items() if relation.has_block}
+    return [
+        endpoints.PublicProfile(
+            user=str(each.user),
+            user_name=each.user_name,
+            display_name=each.display_name,
+            avatar=None if each.user in hidden else each.avatar or None,
+            version=str(each.version),
+        )
+        for each in profiles
+    ]
 
 
 # ---- endpoints -----------------------------------------------------------------------------------
@@ -169,12 +183,12 @@ async def get_me(caller: Claims, context: Context) -> endpoints.OwnProfile:
     return own_profile(await _profile(caller.user, context.backends))
 
 
-@endpoint("PATCH", "/v1/me", cost=costs.WRITE, errors=("stale",))
+@endpoint("PATCH", "/v1/me", cost=costs.WRITE, errors=("stale", "not_found"))
 async def change_me(
-    body: endpoints.ProfileChange, caller: Claims, context: Context
+    body: endpoints.ProfileChange, caller: Claims, context: Context, now_ms: int
 ) -> endpoints.OwnProfile:
     """Changes my profile."""
-    return own_profile(await change_profile(caller.user, body, context.backends))
+    return own_profile(await change_profile(caller.user, body, context.backends, now_ms=now_ms))
 
 
 @endpoint(
@@ -197,17 +211,20 @@ async def set_password(
 
 
 @endpoint("GET", "/v1/users", cost=costs.PAGE)
-async def list_users(query: endpoints.UsersQuery, context: Context) -> endpoints.Users:
+async def list_users(
+    query: endpoints.UsersQuery, caller: Claims, context: Context
+) -> endpoints.Users:
     """Finds users."""
-    return endpoints.Users(
-        users=[_public(profile) for profile in await find_users(query, context.backends)]
-    )
+    found = await find_users(query, context.backends)
+    return endpoints.Users(users=await _public(found, caller.user, context.backends))
 
 
 @endpoint("GET", "/v1/users/{user}", cost=costs.ONE, errors=("unknown_user",))
-async def get_user(user: str, context: Context) -> endpoints.PublicProfile:
+async def get_user(user: str, caller: Claims, context: Context) -> endpoints.PublicProfile:
     """A user's public profile."""
-    return _public(await _profile(parse_user(user, name="user"), context.backends))
+    profile = await _profile(parse_user(user, name="user"), context.backends)
+    (shown,) = await _public([profile], caller.user, context.backends)
+    return shown
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (

@@ -209,6 +209,7 @@ def own_profile(profile: Profile) -> endpoints.OwnProfile:
         user=str(profile.user),
         user_name=profile.user_name,
         display_name=profile.display_name,
+        avatar=profile.avatar or None,
         version=str(profile.version),
         phone=profile.phone,
         email=profile.email,

@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from backends.files import DOWNLOAD_S, UPLOAD_S, FileId
-from functions.domain.file_types import UNKNOWN
-from functions.domain.uploads import announce, complete, readable
+from functions.domain.uploads import announce, complete, readable, shown_of
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, Redirect, endpoint
 from functions.runtime.router import router_of
@@ -49,6 +48,7 @@ def _file(file: File) -> bodies.OwnFile:
         created=time_text(file.created_ms),
         width=file.width or UNSET,
         height=file.height or UNSET,
+        thumbnail=(file.previews != "none" and file.purpose == "message") or UNSET,
     )
 
 
@@ -94,7 +94,14 @@ async def new_file(
 @endpoint("POST", "/v1/files/{file}/complete", cost=_LOOK, errors=("not_found",))
 async def complete_file(file: str, caller: Claims, context: Context, now_ms: int) -> bodies.OwnFile:
     """Ends an upload: its size and content are checked, and it may be used from then on."""
-    return _file(await complete(_parse_file(file), caller.user, context.backends, now_ms=now_ms))
+    completed = await complete(
+        _parse_file(file),
+        caller.user,
+        context.backends,
+        now_ms=now_ms,
+        log_timeout_s=context.timing.relay_timeout_s,
+    )
+    return _file(completed)
 
 
 @endpoint("GET", "/v1/files", cost=costs.PAGE)
@@ -109,14 +116,14 @@ async def list_files(query: bodies.FilesQuery, caller: Claims, context: Context)
 
 
 @endpoint("GET", "/v1/files/{file}", cost=costs.ONE, errors=("not_found", "forbidden"))
-async def get_file(file: str, caller: Claims, context: Context) -> Redirect:
-    """A file that I may read: a URL of its bytes, for a minute."""
+async def get_file(
+    file: str, query: bodies.FileQuery, caller: Claims, context: Context
+) -> Redirect:
+    """A file that I may read, or a preview of it: a URL of the bytes, for a minute."""
     found = await readable(_parse_file(file), caller.user, context.backends)
+    shown = shown_of(found, query.size)
     url = await context.backends.file_store.download(
-        found.key,
-        name=found.name,
-        media_type=found.type if found.safe else UNKNOWN,
-        expires_s=DOWNLOAD_S,
+        shown.key, name=shown.name, media_type=shown.media_type, expires_s=DOWNLOAD_S
     )
     return Redirect(url)
 

@@ -143,7 +143,7 @@ _PRIVATE: Final = ("unknown_chat", "not_member")
     cost=_MANY,
     status=201,
     repeat_status=200,
-    errors=("unknown_user", "blocked", "forbidden", "key_reused", "too_many"),
+    errors=("unknown_user", "blocked", "forbidden", "key_reused", "too_many", "not_found"),
 )
 async def create_group(body: groups.NewGroup, caller: Claims, context: Context) -> groups.Group:
     """Makes a group, which I own. A repeat of the key answers 200 with the same group."""
@@ -161,7 +161,12 @@ async def get_group(chat: str, caller: Claims, context: Context) -> groups.Group
     return _group(mine.group, mine.member.role)
 
 
-@endpoint("PATCH", "/v1/chats/{chat}", cost=costs.WRITE, errors=(*_PRIVATE, "forbidden", "stale"))
+@endpoint(
+    "PATCH",
+    "/v1/chats/{chat}",
+    cost=costs.WRITE,
+    errors=(*_PRIVATE, "forbidden", "stale", "not_found"),
+)
 async def change_group(
     chat: str, body: groups.GroupChange, caller: Claims, context: Context
 ) -> groups.Group:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from functions.domain.changes import Changes
     from functions.domain.group_changes import GroupChanges
     from functions.domain.group_receipts import GroupReceipts
+    from functions.domain.images import Images
     from functions.domain.outbox import Outbox
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
@@ -64,6 +65,8 @@ class Timing(Struct, frozen=True, kw_only=True):
     """From one look at whose relations have changed to the next: what is remembered of them counts
     for 4 s after the last one (`functions/domain/policy.py`).
     """
+    image_timeout_s: float = 6.0
+    """What decoding an image may take, of the 10 s of a handler that reads and writes it too."""
     relay_timeout_s: float = 1.0
     """How long a call whose transaction wrote something down for the log waits for the log.
 
@@ -195,6 +198,13 @@ class Context:
         from functions.domain.preference_notices import preference_notices  # noqa: PLC0415 - see above
 
         return preference_notices(self.backends, timeout_s=self.timing.relay_timeout_s)
+
+    @cached_property
+    def images(self) -> Images:
+        """Previews, by processes of their own."""
+        from functions.domain.images import Images  # noqa: PLC0415 - see above
+
+        return Images(timeout_s=self.timing.image_timeout_s)
 
     @cached_property
     def passwords(self) -> Passwords:

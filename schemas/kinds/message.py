@@ -24,6 +24,7 @@ from schemas.ids import (
     unix_ms_of,
 )
 from schemas.kinds.kind import CommandSpec, Kind, PushSpec
+from schemas.previews import has_previews
 from schemas.validation import check_fits, own_chat
 
 MAX_MENTIONS: Final = 32
@@ -44,7 +45,7 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
 
 
 class File(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """A file of a message. Width and height are of images."""
+    """A file of a message. Width and height are of images; thumbnail: there is a small one."""
 
     file: str
     name: str
@@ -52,6 +53,7 @@ class File(Struct, kw_only=True, omit_defaults=True, frozen=True):
     bytes: int
     width: int | UnsetType = UNSET
     height: int | UnsetType = UNSET
+    thumbnail: bool | UnsetType = UNSET
 
 
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -196,6 +198,8 @@ def file_of(send: pb.Send) -> File | UnsetType:
         bytes=file.bytes,
         width=file.width or UNSET,
         height=file.height or UNSET,
+        thumbnail=has_previews(file.type, file.bytes, width=file.width, height=file.height)
+        or UNSET,
     )
 
 

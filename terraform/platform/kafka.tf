@@ -10,6 +10,7 @@ locals {
       topic = {
         chat-commands        = ["Describe", "Read", "Write"]
         chat-queries         = ["Describe", "Read", "Write"]
+        chat-uploads         = ["Describe", "Read"]
         chat-retries         = ["Describe", "Read"]
         chat-messages        = ["Describe", "Read"]
         chat-history-retries = ["Describe", "Read"]
@@ -25,6 +26,7 @@ locals {
         session-deliveries   = ["Describe", "DescribeConfigs", "Read", "Write"]
         chat-commands        = ["Write"] # kn-chat dead-letters redrive
         chat-queries         = ["Write"] # the same
+        chat-uploads         = ["Write"]
         chat-retries         = ["Write"]
         chat-messages        = ["Write"]
         chat-history-retries = ["Write"]

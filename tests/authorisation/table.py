@@ -77,6 +77,8 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "section": ("a section", "no section"),
     "file": ("file to ben", "file of ann", "no such file"),
     "own file": ("file of ann", "no such file"),
+    "avatar file": ("avatar of ann",),
+    "avatar": ("avatar of ann", "no such file"),
 }
 """What can be named -> the ones that are tried; `world.py` knows their ids."""
 
@@ -100,6 +102,7 @@ BELONGS: Final[Mapping[str, frozenset[str]]] = {
     "no section": frozenset(),
     "file to ben": frozenset({"ann", "ben"}),
     "file of ann": frozenset({"ann"}),
+    "avatar of ann": frozenset({"ann"}),
     "no such file": frozenset(),
     "with ann": _ALL,
     "with lee": _ALL,
@@ -197,6 +200,11 @@ def administrators(actor: Actor, target: str) -> str:
     return "" if actor.user in BELONGS[target] else "not_found"
 
 
+def avatar_by_version_1(actor: Actor, _target: str) -> str:
+    """The profile of ann has changed since; no avatar of the others is named here."""
+    return "stale" if actor.user == "ann" else "not_found"
+
+
 def never(code: str) -> May:
     """No one, as it is asked here."""
     return lambda _actor, _target: code
@@ -245,6 +253,7 @@ CALLS: Final = (
     Operation("DELETE /v1/devices/{device}", theirs("not_found"), "device", changes=True),
     Operation("GET /v1/me", anyone),
     Operation("PATCH /v1/me", never("stale"), fields={"version": "0", "display_name": "Mallory"}),
+    Operation("PATCH /v1/me", avatar_by_version_1, "avatar", fields={"version": "1"}),
     Operation("PUT /v1/me/password", never("forbidden"), fields=_WRONG),
     Operation("GET /v1/me/privacy", anyone),
     Operation("PUT /v1/me/privacy", never("stale"), fields={
@@ -263,6 +272,8 @@ CALLS: Final = (
     Operation("GET /v1/chats", anyone),
     Operation("POST /v1/chats", never("unknown_user"), fields={
         "key": "@key", "name": "A group", "members": ["5"]}),
+    Operation("POST /v1/chats", theirs("not_found"), "avatar", fields={
+        "key": "@key", "name": "A group"}),
     Operation("GET /v1/chats/{chat}", theirs("unknown_chat"), "group"),
     Operation("PATCH /v1/chats/{chat}", with_role("reader", "member"), "group", changes=True,
         fields={"version": "1", "name": "Mine now"}),
@@ -292,6 +303,7 @@ CALLS: Final = (
     Operation("GET /v1/files", anyone),
     Operation("POST /v1/files/{file}/complete", theirs("not_found"), "own file"),
     Operation("GET /v1/files/{file}", theirs("not_found"), "file"),
+    Operation("GET /v1/files/{file}", anyone, "avatar file"),
     Operation("GET /.well-known/jwks.json", anyone, is_open=True),
     Operation("GET /v1/openapi.json", anyone, is_open=True),
     Operation("GET /v1/docs", anyone, is_open=True),

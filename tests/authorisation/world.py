@@ -1,9 +1,9 @@
 """The people of the matrix on a product in this process, and how each of them asks.
 
 ann is the owner of what is asked for: a chat with ben, an empty one with cem, a group, devices, a
-profile with secrets. dan is a stranger, eve is blocked by ann, fay invited, gil a contact; hal,
-ian, jo and kim are or were in the group. lee hears contacts alone, and gil is one. max is an
-administrator, and a stranger to all chats. mo is suspended. SECRETS stand in what is not
+profile with secrets and an avatar. dan is a stranger, eve is blocked by ann, fay invited, gil a
+contact; hal, ian, jo and kim are or were in the group. lee hears contacts alone, and gil is one.
+max is an administrator, and a stranger to all chats. mo is suspended. SECRETS stand in what is not
 everybody's; whose each is says who may read it.
 """
 
@@ -27,6 +27,7 @@ from functions.runtime.context import current_context
 from schemas.ids import UserId, direct_chat
 from schemas.tokens import claims_of
 from tests.authorisation.table import BELONGS, UNWATCHED, Actor, Check
+from tests.functions.file_contents import png
 from tests.support.product import Product
 from tests.support.until import until
 
@@ -74,8 +75,8 @@ class World:
         """Actor -> the device of its token."""
         self._ended = ""
         self._answers: dict[str, Answer] = {}
-        self._files: dict[str, str] = {}
-        """Name -> id."""
+        self._files: dict[str, str] = {}  # name -> id
+        self.secrets = dict(SECRETS)  # and the id of ann's avatar, which a block hides
         self.message = self._group = ""
         self._state: tuple[int, Any] = (-1, None)
         """As it was at this version of the database."""
@@ -118,6 +119,7 @@ class World:
             "settings": {"a": "setting-of-ann"},
         }
         await self._good("PATCH", "/v1/me", "self", json=change)
+        await self._show_avatar()
         await self._make_group()
         await self._relate()
         await self._write()
@@ -166,17 +168,29 @@ class World:
         self._tokens["forged"] = elsewhere.sign(forged)
         self._devices |= {"expired": device, "forged": device, "revoked": "revoked"}
 
-    async def _upload(self, name: str) -> None:
+    async def _upload(self, name: str, content: bytes = b"hello", **said: str) -> None:
         """A complete file of ann's."""
-        body = {"name": name, "bytes": 5, "type": "text/plain", "purpose": "message"}
-        new = await self._good("POST", "/v1/files", "self", json=body)
+        body = {"name": name, "bytes": len(content), "type": "text/plain", "purpose": "message"}
+        new = await self._good("POST", "/v1/files", "self", json=body | said)
         upload = new["upload"]
         answer = await self.product.http.request(
-            upload["method"], upload["url"], headers=upload["headers"], content=b"hello"
+            upload["method"], upload["url"], headers=upload["headers"], content=content
         )
         assert answer.is_success, answer.text
         await self._good("POST", f"/v1/files/{new['file']}/complete", "self")
         self._files[name] = new["file"]
+
+    async def _show_avatar(self) -> None:
+        await self._upload("avatar.png", png(), type="image/png", purpose="avatar")
+        avatar = self._files["avatar.png"]
+
+        async def shown() -> bool:
+            me = await self._good("GET", "/v1/me", "self")
+            body = {"version": me["version"], "avatar": avatar}
+            return (await self._http("PATCH", "/v1/me", Actor("self", ""), json=body)).is_success
+
+        await until(shown)
+        self.secrets[avatar] = BELONGS[""] - {"eve"}
 
     async def _write(self) -> None:
         for name in ("file-of-ann", "file-to-ben"):
@@ -242,6 +256,7 @@ class World:
             "no section": "nothing",
             "file to ben": self._files.get("file-to-ben", ""),
             "file of ann": self._files.get("file-of-ann", ""),
+            "avatar of ann": self._files.get("avatar.png", ""),
             "no such file": str(_NO_USER),
         }[target]
 

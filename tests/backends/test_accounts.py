@@ -13,9 +13,10 @@ import pytest
 
 from backends.accounts import Profile
 from backends.accounts.sql import SqlAccounts
-from schemas.errors import Refused, Unavailable
+from schemas.errors import Malformed, Refused, Unavailable
 from schemas.ids import random_id
 from tests.backends.conftest import DATABASES
+from tests.support.avatars import avatar_of, idle_since
 
 
 @pytest.fixture
@@ -127,9 +128,41 @@ async def test_a_profile_changes_only_from_the_version_before(accounts):
         anna, display_name="Anna the second", email="new@example.org", settings={"a": 1}, version=2
     )
 
-    assert await accounts.change_profile(changed)
-    assert not await accounts.change_profile(replace(anna, display_name="too late", version=2))
+    assert await accounts.change_profile(changed, now_ms=7)
+    late = replace(anna, display_name="too late", version=2)
+    assert not await accounts.change_profile(late, now_ms=7)
     assert await accounts.credentials(anna.user_name) == (changed, "hash", 0)
+
+
+async def test_a_profile_refers_to_its_avatar(accounts, database):
+    """To one of the user's own that is complete and made ready, until it has another."""
+    anna = profile()
+    await accounts.register(anna, "hash")
+    first, second = [await avatar_of(database, anna.user) for _ in range(2)]
+    shown = replace(anna, avatar=first, version=2)
+    assert await accounts.change_profile(shown, now_ms=7)
+    assert (await accounts.profiles([anna.user]))[anna.user] == shown
+    assert await idle_since(database, first) == 0
+
+    for wrong in (
+        await avatar_of(database, anna.user + 1),
+        await avatar_of(database, anna.user, purpose="message"),
+        await avatar_of(database, anna.user, state="held"),
+        "5",
+    ):
+        with pytest.raises(Refused, match="avatar file"):
+            await accounts.change_profile(replace(shown, avatar=wrong, version=3), now_ms=8)
+    broken = await avatar_of(database, anna.user, previews="none")
+    with pytest.raises(Malformed):
+        await accounts.change_profile(replace(shown, avatar=broken, version=3), now_ms=8)
+    late = replace(anna, avatar=second, version=2)
+    assert not await accounts.change_profile(late, now_ms=8)
+    assert await idle_since(database, second) == 1
+
+    assert await accounts.change_profile(replace(shown, avatar=second, version=3), now_ms=9)
+    assert (await idle_since(database, first), await idle_since(database, second)) == (9, 0)
+    assert await accounts.change_profile(replace(shown, avatar="", version=4), now_ms=10)
+    assert await idle_since(database, second) == 10
 
 
 async def test_a_change_to_a_taken_name_is_refused(accounts):
@@ -137,8 +170,9 @@ async def test_a_change_to_a_taken_name_is_refused(accounts):
     anna, ben = profile(), profile()
     await accounts.register(anna, "hash")
     await accounts.register(ben, "hash")
+    taken = replace(anna, user_name=ben.user_name, version=2)
     with pytest.raises(Refused) as error:
-        await accounts.change_profile(replace(anna, user_name=ben.user_name, version=2))
+        await accounts.change_profile(taken, now_ms=7)
 
     assert error.value.code == "name_taken"
     assert await accounts.profiles([anna.user]) == {anna.user: anna}
@@ -222,7 +256,8 @@ async def test_search_follows_a_changed_name(accounts):
     old, new = secrets.token_hex(6), secrets.token_hex(6)
     anna = profile(None, f"Anna {old}")
     await accounts.register(anna, "hash")
-    await accounts.change_profile(replace(anna, display_name=f"Anna {new}", version=2))
+    changed = replace(anna, display_name=f"Anna {new}", version=2)
+    await accounts.change_profile(changed, now_ms=7)
 
     assert await accounts.search(old, limit=9) == []
     assert [found.user for found in await accounts.search(new, limit=9)] == [anna.user]

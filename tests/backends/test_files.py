@@ -292,3 +292,37 @@ async def test_a_held_file_waits_for_a_verdict(stored):
     assert (await stored.find([good.id, bad.id])).keys() == {good.id}
     assert await stored.held(limit=9) == []
     assert [file.id for file in await stored.leftovers(before_ms=NOW_MS, limit=9)] == [bad.id]
+
+
+async def test_previews_that_are_due_are_known_until_they_are_finished(stored, groups):
+    """Those of complete files, the oldest first; `settle` says which are due."""
+    old, young = new(created_ms=NOW_MS), new(created_ms=NOW_MS + 5)
+    held = new(created_ms=NOW_MS + 1)
+    for file, state in ((young, "complete"), (old, "complete"), (held, "held")):
+        await stored.add(file, ROOM)
+        claimed = await stored.claim(file.id, now_ms=NOW_MS)
+        assert await stored.settle(replace(claimed, state=state, previews="due"))
+
+    async def due(before_ms=NOW_MS + 9, limit=9):
+        return [file.id for file in await stored.due_previews(before_ms=before_ms, limit=limit)]
+
+    assert await due() == [old.id, young.id]
+    assert await due(limit=1) == [old.id]
+    assert await due(before_ms=NOW_MS + 5) == [old.id]
+    assert await stored.finish_previews(old.id, "made")
+    assert await stored.finish_previews(young.id, "none")
+    assert await due() == []
+    assert (await stored.find([old.id]))[old.id].previews == "made"
+    await stored.remove([old.id])
+    assert not await stored.finish_previews(old.id, "made")
+    assert not await stored.finish_previews(random_id(), "made")
+
+
+def test_a_removed_file_names_its_previews():
+    """So that who removes it deletes them too."""
+    avatar = new(purpose="avatar", state="removed")
+
+    names = ("64", "192", "512")
+    assert {avatar.preview_key(name) for name in names} <= set(avatar.spare_keys)
+    assert new(state="removed", id=7).spare_keys[-1] == "previews/7-thumbnail"
+    assert new(state="complete").spare_keys[1:] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,9 @@ from backends.configuration.current import Configuration
 from backends.groups import Change, Group, Member
 from backends.groups.sql import SqlGroups
 from schemas.configuration import Groups, Values
-from schemas.errors import Refused
-from schemas.ids import first_id_at, random_id
+from schemas.errors import Refused, Unavailable
+from schemas.ids import first_id_at, random_id, unix_ms_of
+from tests.support.avatars import avatar_of, idle_since
 
 IDS = itertools.count(first_id_at(1_800_000_000_000))
 OWNER, ADMIN, MEMBER, READER, STRANGER = range(1_001, 1_006)
@@ -90,14 +92,16 @@ async def test_a_repeated_key_makes_no_second_group(groups):
     assert (await groups.create(other, [MEMBER], by(MEMBER), key=twice))[1]
 
 
-async def test_a_change_needs_the_newest_version(groups, walks):
+async def test_a_change_needs_the_newest_version(groups, walks, database):
     """Each thing that is other than before is an event; nothing else is."""
+    avatar = await avatar_of(database, ADMIN)
     version = (await groups.membership(walks, OWNER)).group.version
     mine = await groups.change(
-        walks, by(ADMIN), version=version, name="Runs", avatar="a", history="all"
+        walks, by(ADMIN), version=version, name="Runs", avatar=avatar, history="all"
     )
 
-    assert (mine.group.name, mine.group.avatar, mine.group.version) == ("Runs", "a", version + 1)
+    assert (mine.group.name, mine.group.avatar) == ("Runs", avatar)
+    assert mine.group.version == version + 1
     assert mine.member.role == "admin"
     assert await told(groups) == [
         (ADMIN, "renamed", [], version + 1),
@@ -108,12 +112,40 @@ async def test_a_change_needs_the_newest_version(groups, walks):
     assert same.group == mine.group
 
 
-async def test_events_of_a_group_are_in_the_order_of_its_versions(groups, walks):
+async def test_a_group_refers_to_its_avatar(groups, walks, database):
+    """To one of the user who changes it, that is complete and made ready; until it has another, or
+    ends.
+    """
+    first, second, theirs = [await avatar_of(database, user) for user in (ADMIN, OWNER, OWNER)]
+    due = await avatar_of(database, OWNER, previews="due")
+    version = (await groups.membership(walks, OWNER)).group.version
+    await groups.change(walks, by(ADMIN), version=version, avatar=first)
+    assert await idle_since(database, first) == 0
+
+    wrong = groups.change(walks, by(ADMIN), version=version + 1, avatar=theirs)
+    assert await refusal(wrong) == "not_found"
+    with pytest.raises(Unavailable):
+        await groups.change(walks, by(OWNER), version=version + 1, avatar=due)
+    change = by(OWNER)
+    await groups.change(walks, change, version=version + 1, avatar=second)
+    assert await idle_since(database, first) == unix_ms_of(change.ids[0])
+    assert await idle_since(database, second) == 0
+
+    await groups.delete(walks, by(OWNER))
+    assert await idle_since(database, second) > 1
+    made = replace(new_group(), avatar=theirs)
+    assert await refusal(groups.create(made, [], by(MEMBER), key="m")) == "not_found"
+    await groups.create(made, [], by(OWNER), key="o")
+    assert await idle_since(database, theirs) == 0
+
+
+async def test_events_of_a_group_are_in_the_order_of_its_versions(groups, walks, database):
     """Also when the clock of the one who comes later is behind."""
     late = Change(OWNER, "phone", (1, 2, 3))
     version = (await groups.membership(walks, OWNER)).group.version
     await groups.change(walks, by(OWNER), version=version, name="A")
-    await groups.change(walks, late, version=version + 1, name="B", avatar="b")
+    avatar = await avatar_of(database, OWNER)
+    await groups.change(walks, late, version=version + 1, name="B", avatar=avatar)
     events = await groups.unpublished(limit=9)
 
     assert [event.group_event.kind for event in events] == ["renamed", "renamed", "avatar"]

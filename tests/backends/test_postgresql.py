@@ -220,7 +220,7 @@ async def test_errors_do_not_quote_what_people_wrote(database):
     await accounts.register(Profile(1, "a-secret", "x", 1), "hash")
     await accounts.register(Profile(2, "ben", "x", 1), "hash")
     with pytest.raises(Refused) as refused:
-        await accounts.change_profile(Profile(2, "a-secret", "x", 2))
+        await accounts.change_profile(Profile(2, "a-secret", "x", 2), now_ms=7)
     with pytest.raises(Unavailable) as failed:
         await database.write(
             lambda connection: connection.execute(

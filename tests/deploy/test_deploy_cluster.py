@@ -230,6 +230,7 @@ def test_kn_finds_the_plugin_and_takes_our_functions(ours, tmp_path):
         "send",
         "persist",
         "history",
+        "resize",
         "report-lost",
         "accounts",
         "chats",

@@ -20,7 +20,7 @@ from schemas.topics import DEAD_LETTERS, TOPICS
 from tests.deploy.controllers import fake_controllers
 from tests.deploy.installation import Installation
 
-FUNCTIONS = ("accounts", "chats", "files", "history", "persist", "report-lost", "send")
+FUNCTIONS = ("accounts", "chats", "files", "history", "persist", "report-lost", "resize", "send")
 
 
 @pytest.fixture

@@ -162,7 +162,8 @@ async def test_a_given_id_registers_once(backends):
     """A demonstration user is the same after every start, and keeps what was changed meanwhile."""
     body = endpoints.NewUser(user_name="dora", password=PASSWORD)
     first = await register(body, current_context(), user=UserId(1009))
-    await backends.accounts.change_profile(replace(first, display_name="Dora", version=2))
+    changed = replace(first, display_name="Dora", version=2)
+    await backends.accounts.change_profile(changed, now_ms=7)
 
     again = await register(body, current_context(), user=UserId(1009))
 

@@ -30,7 +30,7 @@ from schemas.signatures import VERSION_1_UNTIL_MS, check_signature, sign
 OLD_KEY, NEW_KEY = b"an old key of 16", b"a new key of 16 "
 
 
-@pytest.mark.parametrize("target", ["send", "persist", "history"])
+@pytest.mark.parametrize("target", ["send", "persist", "history", "resize"])
 async def test_another_inbox_s_type_is_refused_for_good(target, backends, event_targets, reason):
     """A type that the target does not know is 422 with its reason: its dead letter can be redriven
     after an upgrade.
@@ -350,13 +350,17 @@ def _payload(data) -> bytes:
                 pb.Commands(schema=1, commands=[command] * data.draw(st.integers(0, 2))),
                 pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)]),
                 pb.Queries(schema=1, queries=[query]),
+                pb.Uploads(schema=1, uploads=[pb.Upload(file=command.id, type=command.key)]),
             ]
         )
     )
     return payload.SerializeToString()
 
 
-@given(target=st.sampled_from(["send", "persist", "history", "report_failed"]), request=requests())
+@given(
+    target=st.sampled_from(["send", "persist", "history", "resize", "report_failed"]),
+    request=requests(),
+)
 @hypothesis_settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -93,15 +93,6 @@ async def test_files_of_others_are_not_there(ann, ben):
         assert problem(await ben.get(f"/v1/files/{file}")) == (400, "malformed", "file")
 
 
-async def test_an_avatar_is_read_by_every_user(ann, ben):
-    """But by no one who is not logged in."""
-    file = await uploaded(ann, purpose="avatar")
-
-    assert (await read(ben, file)).content == PNG
-    ben.login = {}
-    assert (await ben.get(f"/v1/files/{file}")).status_code == 401
-
-
 async def test_the_list_goes_on_where_the_part_before_ended(ann):
     """Newest first."""
     files = [await uploaded(ann, name=f"{number}.png") for number in range(5)]

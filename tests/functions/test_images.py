@@ -131,6 +131,19 @@ def test_transparency_stays():
     assert preview.getpixel((4, 32))[3] == 255
 
 
+def test_greys_of_16_bits_stay_greys():
+    """Scanners and microscopes make such images; the brightest is white, and no other."""
+    image = Image.new("I;16", (64, 64))
+    image.putdata([row * 1_000 for row in range(64) for _ in range(64)])
+    out = io.BytesIO()
+    image.save(out, "PNG")
+
+    preview = here(out.getvalue(), "image/png").convert("L")
+
+    for row in (1, 32, 62):
+        assert abs(preview.getpixel((32, row)) - row * 1_000 / 256) < 8
+
+
 def test_a_preview_is_turned_as_the_camera_was_held_and_tells_nothing_else():
     """Orientation is applied; place, time, camera and comment are gone."""
     exif = Image.Exif()

@@ -38,6 +38,7 @@ THIRD_PARTY = {
     "send": FRAMEWORK | {"sqlalchemy"},
     "persist": FRAMEWORK | {"sqlalchemy"},
     "history": FRAMEWORK | {"sqlalchemy"},
+    "resize": FRAMEWORK | {"sqlalchemy"},
 }
 BROUGHT = {"a1_coverage", "coverage", "cython_runtime", "sitecustomize"}
 """What compiled modules, the coverage tool and the system's Python put there themselves."""

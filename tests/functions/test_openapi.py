@@ -31,6 +31,7 @@ QUERIES = {
     chats.get_receipts: ("after", "limit"),
     chats.get_messages: ("before", "after", "around", "limit"),
     chats.get_digest: ("from", "to"),
+    files.get_file: ("size",),
     configuration.list_revisions: ("before", "limit"),
     files.list_files: ("after", "limit"),
 }

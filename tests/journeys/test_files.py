@@ -9,8 +9,10 @@ import httpx
 
 from tests.functions.file_contents import png
 from tests.journeys.conftest import TIMEOUT_S, new_user
+from tests.support.until import until
 
 CONTENT = png(40, 30)
+SHOWN = ("file", "name", "type", "bytes", "width", "height", "thumbnail")
 
 
 def upload(user, **fields):
@@ -47,7 +49,7 @@ async def test_a_file_from_its_upload_to_the_end_of_its_message(people, http, op
     (ann, ben), cleo = people, new_user(http, "cleo")
     anns, bens, cleos = [await open_device(one, "phone") for one in (ann, ben, cleo)]
     file = upload(ann)
-    shown = {name: file[name] for name in ("file", "name", "type", "bytes", "width", "height")}
+    shown = {name: file[name] for name in SHOWN}
     assert (shown["width"], shown["height"]) == (40, 30)
     assert [read(user, file["file"]) for user in (ann, ben)] == [CONTENT, "not_found"]
 
@@ -90,3 +92,31 @@ async def pages_of(device, chat, count):
             found = [message for message in page["messages"] if "event" not in message]
             if len(found) == count:
                 return found
+
+
+async def test_an_image_is_seen_small_and_an_avatar_by_all(people, http):
+    """`resize` makes both a moment after the upload; only squares of an avatar are ever seen."""
+    ann, ben = people
+    for user in people:
+        user.log_in("phone")
+    file, avatar = upload(ann), upload(ann, purpose="avatar")
+    version = ann.call("GET", "/v1/me", device="phone").json()["version"]
+    body = {"version": version, "avatar": avatar["file"]}
+    await until(lambda: slowly(lambda: change_me(ann, body) == 200))
+    small = f"{file['file']}?size=thumbnail"
+    await until(lambda: slowly(lambda: read(ann, small) != "not_found"))
+
+    profile = ben.call("GET", f"/v1/users/{ann.user}", device="phone").json()
+    for path in (profile["avatar"], f"{profile['avatar']}?size=64"):
+        assert read(ben, path)[8:12] == b"WEBP"
+    assert read(ben, small) == "not_found"
+
+
+async def slowly(condition):
+    """No more than a client asks."""
+    await asyncio.sleep(0.1)
+    return condition()
+
+
+def change_me(user, body):
+    return user.call("PATCH", "/v1/me", device="phone", json=body).status_code

@@ -110,7 +110,7 @@ async def test_send_and_persist_alone_reach_a_dev_on_the_same_data(alone):
     await tablet.close()
 
 
-@pytest.mark.parametrize("target", ["history", "report_failed"])
+@pytest.mark.parametrize("target", ["history", "resize", "report_failed"])
 def test_the_other_functions_take_their_sample_alone(alone, target):
     """200 and nothing else."""
     with function(target, alone.folder) as url:
@@ -119,7 +119,7 @@ def test_the_other_functions_take_their_sample_alone(alone, target):
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [("send", 422), ("persist", 422), ("history", 422), ("report_failed", 200)],
+    [("send", 422), ("persist", 422), ("history", 422), ("resize", 422), ("report_failed", 200)],
 )
 def test_garbage_is_refused_for_good(alone, target, expected):
     """Garbage and unknown types are 422, but for the last resort, which never makes a dead letter

@@ -56,14 +56,18 @@ def test_a_message_brings_a_file(knchat, people, photo, tmp_path):
 
 
 def test_an_avatar_is_seen_by_every_user(knchat, people, photo, tmp_path):
-    """Unlike a file that was not sent."""
+    """Unlike a file that was not sent; as soon as it is shown, its squares are there."""
     ann, _ = people
     hidden = told(knchat("file", "upload", str(photo)))
-    shown = told(knchat("file", "upload", str(photo), "--avatar", "--name", "me.png"))
-    got = tmp_path / "got.png"
+    shown = told(knchat("file", "avatar", str(photo)))
+    got = tmp_path / "got.webp"
 
     assert "(not_found)" in knchat("file", "download", hidden, str(got), "--user", ann).err
-    assert told(knchat("file", "download", shown, str(got), "--user", ann)) == ""
+    small = "file", "download", shown, str(got), "--size", "64", "--user", ann
+    assert told(knchat(*small)) == ""
+    assert got.read_bytes()[8:12] == b"WEBP"
+    assert told(knchat("file", "avatar", "--none")) == ""
+    assert knchat("file", "avatar").code == exits.USAGE
 
 
 def test_what_is_wrong_on_the_command_line(knchat, people, photo, tmp_path):

@@ -51,7 +51,7 @@ def test_a_user_is_keyed_by_the_decimal_id(user):
 
 
 def test_the_topics_of_the_design():
-    """Eight inboxes; the two that gateways read have as many partitions as each other; each is kept
+    """Nine inboxes; the two that gateways read have as many partitions as each other; each is kept
     as long as its readers need.
     """
     assert {name: (topic.partitions, topic.kept_s // 3_600) for name, topic in TOPICS.items()} == {
@@ -62,6 +62,7 @@ def test_the_topics_of_the_design():
         "chat-deliveries": (12, 24),
         "session-deliveries": (12, 1),
         "chat-queries": (12, 1),
+        "chat-uploads": (3, 24),
         "chat-dead-letters": (3, 336),
     }
     assert MAX_BATCH_BYTES < MAX_RECORD_BYTES < 2**20

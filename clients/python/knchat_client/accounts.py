@@ -38,6 +38,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     user_name: str
     display_name: str
     version: str
+    avatar: str | None = None
     phone: str | None = None
     email: str | None = None
     settings: dict[str, Any] | None = None

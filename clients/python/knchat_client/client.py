@@ -153,9 +153,18 @@ class Client:
         """All files of mine, the newest first."""
         return await self._files.files()
 
-    async def download(self, file: str, path: Path) -> None:
-        """Writes a file that I may read into a new one. FileExistsError where there is one."""
-        await self._files.download(file, path)
+    async def download(self, file: str, path: Path, *, size: str | None = None) -> None:
+        """Writes a file that I may read into a new one, or a preview of it: `thumbnail`, or a side
+        of an avatar's square (64, 192, 512). FileExistsError where there is one.
+        """
+        await self._files.download(file, path, size=size)
+
+    async def set_avatar(self, path: Path | None) -> Profile:
+        """Uploads an image and shows it as my avatar; None: I show none. My profile then."""
+        if path is None:
+            return await self._files.show_avatar("")
+        file = await self._files.upload(path, name=None, media_type=None, purpose="avatar")
+        return await self._files.show_avatar(file.file)
 
     # ---- who others are --------------------------------------------------------------------------
 

@@ -13,11 +13,14 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from knchat_client.accounts import Accounts
-from knchat_client.protocol.errors import Unavailable
+from knchat_client.accounts import Accounts, Profile
+from knchat_client.protocol.errors import Refused, Unavailable
 
 _PART_BYTES: Final = 262_144
 _ANY: Final = "application/octet-stream"
+_AVATAR_TRIES: Final = 20
+_AVATAR_DELAY_S: Final = 0.5
+"""The squares of an avatar are made in a moment; with the server's own waiting, 10 s and more."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +35,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     width: int | None = None
     height: int | None = None
+    thumbnail: bool | None = None
 
 
 class _Request(msgspec.Struct):
@@ -95,9 +99,26 @@ class Files:
                 return found
             query["after"] = part.after
 
-    async def download(self, file: str, path: Path) -> None:
+    async def show_avatar(self, file: str) -> Profile:
+        """My profile with this avatar, as soon as it is made ready; empty: none."""
+        for tries in range(1, _AVATAR_TRIES + 1):
+            mine = await self._accounts.call("GET", "/v1/me", Profile)
+            body = {"version": mine.version, "avatar": file}
+            try:
+                return await self._accounts.call("PATCH", "/v1/me", Profile, body=body)
+            except Refused as error:
+                if error.code != "stale" or tries == _AVATAR_TRIES:
+                    raise
+            except Unavailable:
+                if tries == _AVATAR_TRIES:
+                    raise
+                await asyncio.sleep(_AVATAR_DELAY_S)
+        raise AssertionError
+
+    async def download(self, file: str, path: Path, *, size: str | None) -> None:
         """Into a new file: FileExistsError where there is one."""
-        place = await self._accounts.call("GET", f"/v1/files/{file}", _Place)
+        query = None if size is None else {"size": size}
+        place = await self._accounts.call("GET", f"/v1/files/{file}", _Place, query=query)
         async with self._accounts.stream("GET", place.location) as answer:
             if not answer.is_success:
                 raise Unavailable(f"the store answered {answer.status_code} to the download")

@@ -98,6 +98,7 @@ class SyncClient:
     upload = _waits_for(Client.upload)
     files = _waits_for(Client.files)
     download = _waits_for(Client.download)
+    set_avatar = _waits_for(Client.set_avatar)
     users = _waits_for(Client.users)
     user_named = _waits_for(Client.user_named)
     profiles = _waits_for(Client.profiles)

@@ -38,6 +38,7 @@ INBOX: Final = {
     topics.COMMANDS_ISSUED.type: topics.RETRIES,
     topics.OUTCOMES_DECIDED.type: topics.HISTORY_RETRIES,
     topics.QUERIES_ASKED.type: topics.QUERIES,
+    topics.UPLOADS_COMPLETED.type: topics.UPLOADS,
 }
 """Event type -> the topic that its function reads.
 

@@ -136,7 +136,9 @@ def _do(folder: Path | None, work: Callable[[Backends], Awaitable[int]]) -> int:
 
 
 async def _judge(backends: Backends, file: str, *, good: bool) -> int:
-    if not await backends.files.judge(_parse(file), good=good):
+    from functions.domain.uploads import judge  # noqa: PLC0415 - `--help` does without
+
+    if not await judge(_parse(file), backends, good=good):
         raise Refused("not_found", f"no file {file} is held", field="file")
     return exits.OK
 

@@ -15,7 +15,8 @@ _EXAMPLES: Final = """\
 examples:
   kn-chat file upload photo.png                       prints its id
   kn-chat send bob 'Look' --file photo.png            uploads it and sends it
-  kn-chat file upload me.png --avatar                 for a profile or a group
+  kn-chat file avatar me.png                          uploads it and shows it as mine
+  kn-chat file upload walks.png --avatar              for a group: its id is the avatar
   kn-chat file list                                   mine, the newest first
   kn-chat file download 4611686018427387903 photo.png of mine, or of a chat of mine
 
@@ -53,6 +54,26 @@ def _run_upload(
     return logins.act(work)
 
 
+@run.command("avatar", epilog=_EXAMPLES)
+@click.argument(
+    "path", metavar="PATH", required=False, type=click.Path(exists=True, dir_okay=False)
+)
+@click.option("--none", "none", is_flag=True, help="show none")
+@logins.options()
+def _run_avatar(path: str | None, none: bool, kept: logins.Kept) -> int:
+    """Shows an image to all users as mine, and prints its id."""
+    if (path is None) != none:
+        raise click.UsageError("give either a PATH or --none")
+
+    async def work() -> None:
+        async with kept.client(listen=False, background=True) as client:
+            profile = await client.set_avatar(None if path is None else Path(path))
+        if profile.avatar is not None:
+            print(profile.avatar)
+
+    return logins.act(work)
+
+
 @run.command("list", epilog=_EXAMPLES)
 @logins.options()
 def _run_list(kept: logins.Kept) -> int:
@@ -73,14 +94,15 @@ def _run_list(kept: logins.Kept) -> int:
 @run.command("download", epilog=_EXAMPLES)
 @click.argument("file", metavar="FILE", help="its id")
 @click.argument("path", metavar="PATH", help="where to; nothing may be there")
+@click.option("--size", metavar="SIZE", help="a preview: thumbnail; 64, 192 or 512 of an avatar")
 @logins.options()
-def _run_download(file: str, path: str, kept: logins.Kept) -> int:
+def _run_download(file: str, path: str, size: str | None, kept: logins.Kept) -> int:
     """Writes a file that I may read to a new place."""
 
     async def work() -> None:
         async with kept.client(listen=False, background=True) as client:
             try:
-                await client.download(file, Path(path))
+                await client.download(file, Path(path), size=size)
             except OSError as error:
                 raise exits.Ended(f"{path} cannot be written: {error.strerror}") from error
 

@@ -147,6 +147,10 @@ class Server:
         """Method and path of each HTTP call, and status of each socket handshake, in order."""
         self.refuse: dict[str, Response] = {}
         """Path -> what it answers next, once."""
+        self.profile = {**PROFILE}
+        """Of `/v1/me`."""
+        self.before_profile: list[Response] = []
+        """What the next changes of it are answered with."""
         self.refused: list[int] = []
         """Status of each handshake that was refused; see `handshakes`."""
         self.handshakes: list[HTTPStatus] = []
@@ -193,6 +197,11 @@ class Server:
                 return JSONResponse(
                     {"users": [PROFILE, {**PROFILE, "user": BOB, "user_name": "bob"}]}
                 )
+            case ("GET", "/v1/me"):
+                return JSONResponse(self.profile)
+            case ("PATCH", "/v1/me"):
+                early = self.before_profile
+                return early.pop(0) if early else JSONResponse(self.profile)
             case ("POST", "/v1/users"):
                 return JSONResponse(PROFILE, 201)
             case _:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from knchat_client import File, Unavailable
+from knchat_client import File, Refused, Unavailable
 from tests.clients.python.scripted import BOB, problem
 
 FILE = {
@@ -111,3 +111,38 @@ async def test_a_message_names_its_file(connect):
 
     assert (frame["type"], frame["file"], "text" in frame) == ("send", "7", False)
     assert (await sending).message == "9"
+
+
+async def test_a_preview_is_asked_for_by_its_size(server, make_client, tmp_path):
+    """And comes as a file does."""
+    client = await make_client()
+    server.refuse["/v1/files/7"] = Response(status_code=307, headers={"location": "/store/7"})
+    server.refuse["/store/7"] = Response(b"small")
+
+    await client.download("7", tmp_path / "got", size="thumbnail")
+
+    assert (tmp_path / "got").read_bytes() == b"small"
+
+
+async def test_an_avatar_is_uploaded_and_shown_as_soon_as_it_is_ready(server, make_client, path):
+    """What is not ready, or stale, is asked for again; the profile says what is shown."""
+    client = await make_client()
+    avatar = {**FILE, "purpose": "avatar"}
+    server.refuse["/v1/files"] = JSONResponse(upload_to(server), 201)
+    server.refuse["/store/7"] = Response(status_code=204)
+    server.refuse["/v1/files/7/complete"] = JSONResponse(avatar)
+    server.profile |= {"avatar": "7"}
+    server.before_profile = [problem(503, "unavailable"), problem(409, "stale")]
+
+    assert (await client.set_avatar(path)).avatar == "7"
+    assert server.calls[-6:] == [("GET", "/v1/me"), ("PATCH", "/v1/me")] * 3
+
+
+async def test_an_avatar_that_is_refused_is_told(server, make_client):
+    """Once."""
+    client = await make_client()
+    server.before_profile = [problem(404, "not_found")]
+
+    with pytest.raises(Refused):
+        await client.set_avatar(None)
+    assert server.calls[-2:] == [("GET", "/v1/me"), ("PATCH", "/v1/me")]

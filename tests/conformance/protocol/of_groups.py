@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect, has
+from tests.conformance.protocol.of_files import png, uploaded
 from tests.conformance.protocol.of_messages import RECEIPTS, counted
 from tests.conformance.protocol.server import Server, User
 from tests.conformance.protocol.sockets import Socket
@@ -89,14 +90,15 @@ async def a_message_reaches_all_members(at: Server) -> None:
     """Each device of each; pages and the list of chats show it; a stranger gets nothing."""
     cem = await at.new_user()
     sockets = [await at.connect(user) for user in (at.ann, at.ben, cem)]
-    group = await made(at, at.ann, at.ben, cem, avatar="a-1")
+    avatar = (await uploaded(at, at.ann, png(), purpose="avatar"))["file"]
+    group = await made(at, at.ann, at.ben, cem, avatar=avatar)
     chat = group["chat"]
     ok = await sockets[1].done("send", chat=chat, key=_key(), text="hello, all")
     for socket in sockets:
         push = await socket.hear("message", message=ok["message"])
         has(push, "message", chat=chat, sender=at.ben.user, text="hello, all")
     state = await counted(sockets[2], chat, newest=ok["message"], unread=1)
-    wanted = {"kind": "group", "name": "A group", "avatar": "a-1", "role": "member", "members": 3}
+    wanted = {"kind": "group", "name": "A group", "avatar": avatar, "role": "member", "members": 3}
     has(state, "state", others=None, **wanted)
     page = await sockets[2].ask("history", chat=chat)
     expect("newest of the page", ok["message"], page["last"])
@@ -218,9 +220,10 @@ async def roles(at: Server) -> None:
     await at.http.refused(ADD, "forbidden", chat=chat, token=theirs, body={"members": [dan.user]})
     await at.http.call(MEMBER, chat=chat, user=cem.user, token=owner, body={"role": "admin"})
     now = await at.http.call(GROUP, chat=chat, token=theirs)
-    change = {"version": now["version"], "name": "Another", "avatar": "a-1"}
+    avatar = (await uploaded(at, cem, png(), purpose="avatar"))["file"]
+    change = {"version": now["version"], "name": "Another", "avatar": avatar}
     has(await at.http.call(patch, chat=chat, token=theirs, body=change), "group", name="Another")
-    await ann.hear("chat", chat=chat, part="group", name="Another", avatar="a-1")
+    await ann.hear("chat", chat=chat, part="group", name="Another", avatar=avatar)
     await at.http.refused(patch, "stale", chat=chat, token=theirs, body=change)
     has((await event_of(ann, chat, "renamed"))["event"], "event", name="Another")
     added = await at.http.call(ADD, chat=chat, token=theirs, body={"members": [dan.user]})

@@ -8,6 +8,7 @@ import secrets
 
 from tests.conformance.protocol.cases import case
 from tests.conformance.protocol.expectations import check, expect, has
+from tests.conformance.protocol.of_files import png, uploaded
 from tests.conformance.protocol.of_groups import ADD, GROUP, LEAVE, MEMBER, event_of, made
 from tests.conformance.protocol.server import Server
 
@@ -26,9 +27,10 @@ async def each_change_is_an_event(at: Server) -> None:
     cem, dan = await at.new_user(), await at.new_user()
     ann, ben = await at.connect(at.ann), await at.connect(at.ben)
     owner = await at.token(at.ann)
-    group = await made(at, at.ann, at.ben, avatar="a-0")
+    avatar = (await uploaded(at, at.ann, png(), purpose="avatar"))["file"]
+    group = await made(at, at.ann, at.ben, avatar=avatar)
     chat = group["chat"]
-    has(group, "group", avatar="a-0", version="1", members=2)
+    has(group, "group", avatar=avatar, version="1", members=2)
     created = await event_of(ben, chat, "created")
     has(created["event"], "created", name="A group")
     body = {"members": [cem.user, dan.user], "role": "reader"}

@@ -136,7 +136,7 @@ SERVER_FRAMES: Final[Mapping[str, Shape]] = {
         "version": identifier,
         **SETTINGS,
         "name?": text,
-        "avatar?": text,
+        "avatar?": identifier,
         "members?": whole,
         "role?": ROLE,
         "history?": one_of("all", "from_join"),
@@ -264,7 +264,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "DELETE /v1/devices/{device}": Call(204, None),
     "GET /v1/me": Call(200, OWN_PROFILE),
     "PATCH /v1/me": Call(
-        200, OWN_PROFILE, ("version", "display_name", "phone", "email", "settings")
+        200, OWN_PROFILE, ("version", "display_name", "avatar", "phone", "email", "settings")
     ),
     "PUT /v1/me/password": Call(200, {**OWN_PROFILE, **TOKENS}, ("password", "new_password")),
     "GET /v1/me/privacy": Call(200, _PRIVACY),
@@ -311,7 +311,7 @@ CALLS: Final[Mapping[str, Call]] = {
     ),
     "POST /v1/files/{file}/complete": Call(200, OWN_FILE),
     "GET /v1/files": Call(200, {"files": list_of(shaped(OWN_FILE)), "after?": text}, _PART),
-    "GET /v1/files/{file}": Call(307, None),
+    "GET /v1/files/{file}": Call(307, None, ("size",)),
     "GET /.well-known/jwks.json": Call(
         200, {"keys": list_of(lambda key: isinstance(key, dict))}, is_open=True
     ),

@@ -123,6 +123,7 @@ FILE: Final[Shape] = {
     "bytes": whole,
     "width?": whole,
     "height?": whole,
+    "thumbnail?": flag,
 }
 OWN_FILE: Final[Shape] = {
     **FILE,
@@ -163,7 +164,7 @@ CHAT_STATE: Final[Shape] = {
     "kind": one_of("direct", "group"),
     **SETTINGS,
     "name?": text,
-    "avatar?": text,
+    "avatar?": identifier,
     "members?": whole,
     "role?": text,
     "version?": identifier,
@@ -180,6 +181,7 @@ PUBLIC_PROFILE: Final[Shape] = {
     "user": identifier,
     "user_name": text,
     "display_name": text,
+    "avatar?": identifier,
     "version": identifier,
 }
 OWN_PROFILE: Final[Shape] = {
@@ -214,7 +216,7 @@ ROLE: Final = one_of("owner", "admin", "member", "reader")
 GROUP: Final[Shape] = {
     "chat": chat,
     "name": text,
-    "avatar?": text,
+    "avatar?": identifier,
     "members": whole,
     "role": ROLE,
     "history": one_of("all", "from_join"),

@@ -23,7 +23,7 @@ from tests.deploy.overlays import (
 _OPENS = {
     "cassandra-password": {"send", "persist", "history", "chats", "migrate", "audit"},
     "redis-password": {"accounts", "chats", "files", "gateway"},
-    "s3-secret": {"files", "files-sweep"},
+    "s3-secret": {"files", "resize", "files-sweep"},
 }
 """The targets that need a store."""
 _WAVES = {
@@ -132,6 +132,8 @@ def the_audit_runs(things):
         command = pod_of(sweep)["containers"][0].get("command")
         if name(sweep) == "files-sweep" and command != ["kn-chat", "files", "sweep"]:
             yield f"files-sweep runs {command}"
+        if "KNCHAT_EVENT_KEYS_FILE" not in environment(things, pod_of(sweep)["containers"][0]):
+            yield f"{name(sweep)} signs no event that it appends"
     for audit in [job for job in jobs if name(job) == "audit"]:
         spec, (container,) = audit["spec"], pod_of(audit)["containers"]
         if container.get("command", [])[:3] != ["kn-chat", "audit", "--repair"]:

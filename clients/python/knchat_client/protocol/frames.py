@@ -267,7 +267,7 @@ class Send(ClientFrame, tag="send", kw_only=True, frozen=True):
 
 
 class File(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """A file of a message. Width and height are of images."""
+    """A file of a message. Width and height are of images; thumbnail: there is a small one."""
 
     file: str
     name: str
@@ -275,6 +275,7 @@ class File(Struct, kw_only=True, omit_defaults=True, frozen=True):
     bytes: int
     width: int | UnsetType = UNSET
     height: int | UnsetType = UNSET
+    thumbnail: bool | UnsetType = UNSET
 
 
 class GroupEvent(Struct, kw_only=True, omit_defaults=True, frozen=True):
