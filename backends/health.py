@@ -102,6 +102,8 @@ class Health:
                 return f"log ({'embedded' if settings.log == 'embedded' else 'kafka'})"
             case "chats":
                 return f"chats ({settings.chats})"
+            case "search":
+                return f"search ({settings.search})"
             case "accounts" | "groups" | "files":
                 return f"{port} (sql)"
             case "file_store":

@@ -89,6 +89,14 @@ REDIS: Final = Form(
     "redis://user@host:6379/0, or rediss:// for TLS",
     instead="KNCHAT_REDIS_PASSWORD",
 )
+OPENSEARCH: Final = Form(
+    rf"https?://{_HOST}(?:{_PORT})?",
+    "https://opensearch.example.org:9200",
+    instead="KNCHAT_OPENSEARCH_PASSWORD",
+)
+INDEX: Final = Form(
+    r"[a-z0-9][a-z0-9_\-]{0,99}", "knchat-messages: small letters, digits, _ and -, at most 100"
+)
 SINK: Final = Form(
     rf"https?://{_HOST}(?:{_PORT})?(?:[/?][^\s#]*)?",
     "http://kafka-sink-ingress.example/namespace/name",

@@ -362,6 +362,32 @@ class Settings:
     cassandra_ca: str = _setting(
         "", "file", "authorities (PEM) that the nodes' certificates are checked with; empty: no TLS"
     )
+    search: str = _setting(
+        "sql",
+        "choice",
+        "the index of messages: sql (the database above) or opensearch",
+        choices=("sql", "opensearch"),
+    )
+    opensearch: str = _setting(
+        "",
+        "URL",
+        "https://host:9200: an OpenSearch node, or what stands before several",
+        form=parsers.OPENSEARCH,
+    )
+    opensearch_index: str = _setting(
+        "knchat-messages", "name", "the index there", form=parsers.INDEX
+    )
+    opensearch_shards: int = _setting(
+        3, "shards", "of an index made by `kn-chat migrate`", least=1, most=1_024
+    )
+    opensearch_replicas: int = _setting(
+        1, "copies", "besides the first, of an index made by `kn-chat migrate`", least=0, most=9
+    )
+    opensearch_user: str = _setting("", "name", "user; empty: none")
+    opensearch_password: str = _setting("", "secret", "its password", secret=True)
+    opensearch_ca: str = _setting(
+        "", "file", "authorities (PEM) that its certificate is checked with; empty: the system's"
+    )
     redis: str = _setting(
         "",
         "URL",
@@ -396,7 +422,11 @@ class Settings:
         "", "file", "authorities (PEM) that its certificate is checked with; empty: the system's"
     )
     store_timeout_s: int = _setting(
-        5, "s", "timeout of Cassandra, the database and the object store", least=1, most=60
+        5,
+        "s",
+        "timeout of Cassandra, OpenSearch, the database and the object store",
+        least=1,
+        most=60,
     )
 
     @classmethod

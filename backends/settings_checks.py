@@ -46,6 +46,21 @@ def check(settings: Settings) -> None:
         ),
         ("KNCHAT_S3_SECRET", "KNCHAT_S3_KEY_ID", not settings.s3_key_id or settings.s3_secret),
         ("KNCHAT_S3_KEY_ID", "KNCHAT_S3_SECRET", not settings.s3_secret or settings.s3_key_id),
+        (
+            "KNCHAT_OPENSEARCH",
+            f"KNCHAT_SEARCH={settings.search}",
+            settings.search == "sql" or settings.opensearch,
+        ),
+        (
+            "KNCHAT_OPENSEARCH_PASSWORD",
+            "KNCHAT_OPENSEARCH_USER",
+            not settings.opensearch_user or settings.opensearch_password,
+        ),
+        (
+            "KNCHAT_OPENSEARCH_USER",
+            "KNCHAT_OPENSEARCH_PASSWORD",
+            not settings.opensearch_password or settings.opensearch_user,
+        ),
     ):
         if not there:
             raise Malformed(f"{needed} is missing, which {by} asks for", field=needed)
@@ -73,6 +88,12 @@ def check(settings: Settings) -> None:
             "begin with https://",
             "KNCHAT_S3_CA",
             not settings.s3_ca or settings.s3.startswith("https:"),
+        ),
+        (
+            "KNCHAT_OPENSEARCH",
+            "begin with https://",
+            "KNCHAT_OPENSEARCH_CA",
+            not settings.opensearch_ca or settings.opensearch.startswith("https:"),
         ),
     ):
         if not right:
@@ -107,6 +128,12 @@ def check(settings: Settings) -> None:
             "KNCHAT_JWKS",
             "begin with https://",
             not settings.jwks.startswith("http:") or not parsers.leave_this_machine(settings.jwks),
+        ),
+        (
+            "KNCHAT_OPENSEARCH",
+            "begin with https://",
+            settings.opensearch.startswith("https:")
+            or not parsers.leave_this_machine(settings.opensearch),
         ),
     ):
         if not safe and settings.log != "embedded" and not settings.insecure:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from backends.log.knative import KnativeLogProducer
     from backends.preferences import ChatPreferences
     from backends.relations import Relations
+    from backends.search import Search
+    from backends.search.opensearch import OpenSearch
     from backends.signing import PublicKeys, SigningKey
     from backends.sql.database import Database
 
@@ -309,6 +311,32 @@ class Backends:
         return configuration
 
     @cached_property
+    def _opensearch(self) -> OpenSearch:
+        from backends.search.opensearch import OpenSearch  # noqa: PLC0415 - opened at first use
+
+        settings = self.settings
+        return OpenSearch(
+            settings.opensearch,
+            index=settings.opensearch_index,
+            shards=settings.opensearch_shards,
+            replicas=settings.opensearch_replicas,
+            user=settings.opensearch_user,
+            password=settings.opensearch_password,
+            ca=settings.opensearch_ca,
+            timeout_s=settings.store_timeout_s,
+        )
+
+    @cached_property
+    @in_spans
+    def search(self) -> Search:
+        """The index of messages."""
+        if self.settings.search == "opensearch":
+            return self._opensearch
+        from backends.search.sql import SqlSearch  # noqa: PLC0415 - opened at first use
+
+        return SqlSearch(self._database)
+
+    @cached_property
     def generators(self) -> GeneratorLeases:
         """Leased id generators."""
         # Opened at first use.
@@ -362,15 +390,28 @@ class Backends:
         done = await self._database.migrate()
         if self.settings.chats == "cassandra":
             done += await self._cassandra.migrate()
+        if self.settings.search == "opensearch":
+            done += await self._opensearch.migrate()
         return done
 
     async def close(self) -> None:
         """Closes what was opened: the users of a store before the store."""
-        for name in ("chats", "accounts", "groups", "relations", "files", "file_store", "cache"):
+        for name in (
+            "chats",
+            "accounts",
+            "groups",
+            "relations",
+            "search",
+            "files",
+            "file_store",
+            "cache",
+        ):
             if name in self.__dict__:
                 await self.__dict__[name].close()
         if "_cassandra" in self.__dict__:
             await self._cassandra.close()
+        if "_opensearch" in self.__dict__:
+            await self._opensearch.close()
         if "_database" in self.__dict__:
             await self._database.close()
         if "_sinks" in self.__dict__:

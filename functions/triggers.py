@@ -105,6 +105,17 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         )
         for topic, group in topics.HISTORY_GROUPS.items()
     ),
+    *(
+        OnEvents(
+            target="index",
+            module="events.index",
+            topic=topic,
+            group=group,
+            retry_policy=_LONG,
+            needs=("search",),
+        )
+        for topic, group in topics.INDEX_GROUPS.items()
+    ),
     OnEvents(
         target="history",
         module="events.history",
@@ -153,9 +164,9 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
     OnHttp(
         target="chats",
         module="endpoints.chats",
-        paths=("/v1/chats",),
+        paths=("/v1/chats", "/v1/search"),
         needs=("chats", "public_keys", "clock"),
-        uses=("accounts", "appends", "cache"),
+        uses=("accounts", "appends", "cache", "search"),
     ),
     OnHttp(
         target="files",

@@ -27,7 +27,9 @@ ONE: Final = Cost(1)
 WRITE: Final = Cost(2)
 """A durable statement of its own; messages share theirs."""
 PAGE: Final = Cost(1, per_item=1 / 16)
-"""Pages, lists and searches."""
+"""Pages, lists and searches for users."""
+SEARCH: Final = Cost(4, per_item=1 / 16)
+"""Searches in messages: the index, and then each message from history."""
 LIST: Final = Cost(PAGE.of(16))
 """A list that is never long enough for pages."""
 DIGEST: Final = Cost(PAGE.of(256))

@@ -28,6 +28,9 @@ HISTORY_GROUPS: Final = {MESSAGES: "persist", HISTORY_RETRIES: "persist-retries"
 there.
 """
 
+INDEX_GROUPS: Final = {MESSAGES: "index", HISTORY_RETRIES: "index-retries"}
+"""The consumer groups that write the index of messages, each on its topic."""
+
 _HOUR_S: Final = 3_600
 _DAY_S: Final = 24 * _HOUR_S
 

@@ -184,11 +184,13 @@ def samples() -> dict[str, bytes]:
     chats = pb.Query(
         user=alice, session="sample", re=2, deadline_ms=NEVER_MS, chats=pb.ChatsQuery(limit=50)
     )
+    outcomes = _event(
+        OUTCOMES_DECIDED.message, pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)])
+    )
     events = {
         "send": commands,
-        "persist": _event(
-            OUTCOMES_DECIDED.message, pb.Outcomes(schema=1, outcomes=[pb.Outcome(command=command)])
-        ),
+        "persist": outcomes,
+        "index": outcomes,
         "history": _event(QUERIES_ASKED.message, pb.Queries(schema=1, queries=[page, chats])),
         "resize": _event(
             UPLOADS_COMPLETED.message,

@@ -16,6 +16,7 @@ from backends.clock import Clock, Reading
 from backends.files.avatars import Avatars
 from backends.sql.database import METADATA, Database
 from schemas.errors import Refused, Unavailable
+from schemas.folding import caseless
 from schemas.ids import LATEST, UserId
 
 # SQLite's full-text index names accounts by their rowid, which the key is only if its type says
@@ -41,6 +42,8 @@ ACCOUNTS: Final = sa.Table(
     # Since when an operator has it suspended, Unix milliseconds; 0: it is not.
     sa.Column("suspended_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("avatar", sa.Text, nullable=False, server_default=""),
+    # The display name as searches compare it; none: in small letters, as the database has them.
+    sa.Column("folded_name", sa.Text),
 )
 sa.Index("accounts_suspended", ACCOUNTS.c.user)
 # Two names that differ in capitals only are one, whichever caller forgot to fold them.
@@ -48,6 +51,10 @@ sa.Index("accounts_user_name", sa.func.lower(ACCOUNTS.c.user_name), unique=True)
 
 _LIKE: Final = re.compile(r"[%_/]")
 _PROFILE: Final = [ACCOUNTS.c[name] for name in Profile.__slots__]
+_USER_NAME: Final = sa.func.lower(ACCOUNTS.c.user_name)
+_NAME: Final = sa.func.coalesce(
+    ACCOUNTS.c.folded_name, sa.func.lower(ACCOUNTS.c.display_name), type_=sa.Text
+)
 
 
 class SqlAccounts:
@@ -120,7 +127,8 @@ class SqlAccounts:
         """
         if "\0" in text:  # no name holds it, and no query may
             return []
-        order = sa.case((_named(text), 0), else_=1), ACCOUNTS.c.user_name
+        text = caseless(text)
+        order = _rank(text), ACCOUNTS.c.user_name
         query = sa.select(*_PROFILE).where(self._contains(text)).order_by(*order).limit(limit)
         rows = await self._database.search(lambda connection: connection.execute(query).all())
         return [_profile(row) for row in rows]
@@ -129,13 +137,7 @@ class SqlAccounts:
         if self._database.dialect == "postgresql":
             # Not `icontains`: that is ILIKE, and the indexes of trigrams are of the lower-case
             # names.
-            pattern = sa.func.lower("%" + _LIKE.sub(r"/\g<0>", text) + "%")
-            return sa.or_(
-                *(
-                    sa.func.lower(name).like(pattern, escape="/")
-                    for name in (ACCOUNTS.c.user_name, ACCOUNTS.c.display_name)
-                )
-            )
+            return sa.or_(*(_like(name, "%", text) for name in (_USER_NAME, _NAME)))
         phrase = '"' + text.replace('"', '""') + '"'
         matching = sa.text(
             "SELECT rowid FROM account_names WHERE account_names MATCH :phrase"
@@ -194,7 +196,27 @@ def _profile(row: Any) -> Profile:
 
 
 def _values(profile: Profile) -> dict[str, Any]:
-    return {name: getattr(profile, name) for name in Profile.__slots__}
+    values = {name: getattr(profile, name) for name in Profile.__slots__}
+    return {**values, "folded_name": caseless(profile.display_name)}
+
+
+def _rank(text: str) -> sa.ColumnElement[int]:
+    """Whole names before beginnings of names, those before beginnings of words and what is inside
+    of one; user names before display names.
+    """
+    return sa.case(
+        (_named(text), 0),
+        (sa.literal(text) == _NAME, 1),
+        (_like(_USER_NAME, "", text), 2),
+        (_like(_NAME, "", text), 3),
+        (_like(_NAME, "% ", text), 4),
+        else_=5,
+    )
+
+
+def _like(name: sa.ColumnElement[str], before: str, text: str) -> sa.ColumnElement[bool]:
+    """Whether the text stands in the name, behind what this pattern says."""
+    return name.like(before + _LIKE.sub(r"/\g<0>", text) + "%", escape="/")
 
 
 def _named(user_name: str) -> sa.ColumnElement[bool]:

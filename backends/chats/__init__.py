@@ -278,6 +278,17 @@ class Chats(Protocol):
         """
         ...
 
+    async def all_chats(
+        self, after: str | None, *, limit: int
+    ) -> tuple[Sequence[ChatId], str | None]:
+        """Chats with messages, at most `limit`, in an order of the store's; and the text for the
+        next call (None: that was the end).
+
+        For what is made of all of history again. Raises Malformed for an `after` that was not given
+        by this call.
+        """
+        ...
+
     async def digest(
         self, chat: ChatId, *, first: MessageId, last: MessageId, reader: UserId = NO_READER
     ) -> Digest:

@@ -58,6 +58,7 @@ from backends.chats.rules import (
 )
 from backends.clock import Clock, Reading, elapsed_s
 from backends.concurrency import BoundedDict
+from schemas.errors import Malformed
 from schemas.ids import LATEST, ChatId, MessageId, UserId
 
 # Hours of chats that this process has listed lately, with their buckets, so it need not again: of
@@ -74,6 +75,8 @@ MAX_QUICK_UNREAD: Final = 100
 MAX_FULL_COUNTS: Final = 16
 # Partitions that one request reads. A user is in 1,000 groups at most.
 MAX_HEADS: Final = 100
+# Below all tokens.
+FIRST_TOKEN = -(1 << 63)
 # Rows of a stretch in one answer, newest first: below what the driver takes for one page.
 MAX_ROWS: Final = 1_000
 
@@ -241,6 +244,17 @@ class CassandraChats:
             if reader
             else {row[0]: row[HIDDEN] for row in below.rows + above.rows if row[HIDDEN]},
         )
+
+    async def all_chats(
+        self, after: str | None, *, limit: int
+    ) -> tuple[Sequence[ChatId], str | None]:
+        """In the order of their tokens, on all nodes."""
+        try:
+            token = FIRST_TOKEN if after is None else int(after)
+        except ValueError as error:
+            raise Malformed("after is no text that this call gave", field="after") from error
+        [rows] = await self._session.read([("all_chats", (token, limit))])
+        return [row[0] for row in rows], str(rows[-1][1]) if len(rows) == limit else None
 
     async def digest(
         self, chat: ChatId, *, first: MessageId, last: MessageId, reader: UserId = NO_READER

@@ -77,6 +77,8 @@ STATEMENTS: Final = {
     "= ?",
     "received_and_read": "UPDATE {keyspace}.chat_states USING TIMESTAMP ? SET received = ?, read = "
     "? WHERE user = ? AND chat = ?",
+    "all_chats": "SELECT DISTINCT chat, token(chat) FROM {keyspace}.chat_buckets WHERE token(chat) "
+    "> ? LIMIT ?",
     "buckets": "SELECT bucket FROM {keyspace}.chat_buckets WHERE chat = ?",
     "below": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id < ? LIMIT ?",
     "from": f"SELECT {_COLUMNS} {_OF_BUCKET} AND id >= ? ORDER BY id ASC LIMIT ?",

@@ -48,6 +48,7 @@ from backends.chats.rules import (
 )
 from backends.chats.sql_statements import (
     HIDDEN_FROM,
+    NEXT_CHAT,
     PAGE_BELOW,
     PAGE_FROM,
     PINS_OF_CHAT,
@@ -60,7 +61,7 @@ from backends.chats.sql_states import STATES_OF_USER, UNREAD_CHATS
 from backends.chats.sql_tables import MESSAGE_COLUMNS, PINS, REACTIONS
 from backends.clock import Clock, Reading
 from backends.sql.database import Database
-from schemas.ids import ChatId, MessageId, UserId
+from schemas.ids import ChatId, MessageId, UserId, parse_chat
 
 
 class SqlChats:
@@ -236,6 +237,25 @@ class SqlChats:
         return page_of(
             messages[:below], messages[below:], direction=direction, limit=limit, hidden=hidden
         )
+
+    async def all_chats(
+        self, after: str | None, *, limit: int
+    ) -> tuple[Sequence[ChatId], str | None]:
+        """A step into the table for each: between two chats lie all messages of one."""
+        first = "" if after is None else parse_chat(after, name="after")
+
+        def work(connection: sa.Connection) -> list[ChatId]:
+            found: list[ChatId] = []
+            while len(found) < limit:
+                place = {"chat": found[-1] if found else first}
+                following = connection.execute(NEXT_CHAT, place).scalar()
+                if following is None:
+                    break
+                found.append(following)
+            return found
+
+        chats = await self._database.read(work)
+        return chats, chats[-1] if len(chats) == limit else None
 
     async def digest(
         self, chat: ChatId, *, first: MessageId, last: MessageId, reader: UserId = NO_READER

@@ -52,6 +52,9 @@ RANGE: Final = (
     )
     .limit(MOST)
 )
+NEXT_CHAT: Final = sa.select(sa.func.min(MESSAGES.c.chat)).where(
+    MESSAGES.c.chat > sa.bindparam("chat"), MESSAGES.c.sender != 0
+)
 HIDDEN_FROM: Final = sa.select(HIDDEN.c.message, HIDDEN.c.user).where(
     HIDDEN.c.chat == sa.bindparam("chat"),
     HIDDEN.c.message.between(sa.bindparam("first"), sa.bindparam("last")),

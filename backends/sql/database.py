@@ -246,7 +246,7 @@ class Database(Dialect):
         except sa.exc.DBAPIError as error:
             if time.monotonic() < until_s:
                 raise
-            raise Unavailable("the search takes too long: give more of the name") from error
+            raise Unavailable("the search takes too long: give more of the name or text") from error
         finally:
             if self.dialect == "sqlite":
                 driver.set_progress_handler(None, 0)  # type: ignore[union-attr] # see above

@@ -78,6 +78,12 @@ METRICS: Final[dict[str, Metric]] = {
             "outcomes that `persist` could not write and dead-lettered alone",
         ),
         Metric(
+            "knchat_index_skipped_total",
+            "counter",
+            "outcomes",
+            "outcomes that `index` could not read and passed over",
+        ),
+        Metric(
             "knchat_counts_left_out_total",
             "counter",
             "counts",

@@ -44,8 +44,11 @@ Those beyond are tried again, in vain and without harm.
 Payload = TypeVar("Payload", bound="Message")
 Item = TypeVar("Item")
 
+# The index is no promise that is audited: it is made again (`kn-chat reindex`).
 _WORKERS: Final = {
-    trigger.topic: trigger.group for trigger in TRIGGERS if isinstance(trigger, OnEvents)
+    trigger.topic: trigger.group
+    for trigger in TRIGGERS
+    if isinstance(trigger, OnEvents) and trigger.target != "index"
 }
 _BURST_S: Final = 0.1
 _PAUSE_S: Final = 0.01

@@ -94,7 +94,7 @@ async def read_page(
         page = await backends.chats.page(
             chat, direction=direction, anchor=anchor, limit=limit, reader=user
         )
-    messages = [_message(item) for item in page.messages if item.id >= begins]
+    messages = [as_shown(item) for item in page.messages if item.id >= begins]
     # What a member's view begins with is a message itself: the event of joining.
     begun = len(messages) < len(page.messages) or (
         begins > 0 and bool(messages) and messages[-1].message.id == begins
@@ -310,7 +310,8 @@ def _nearest(sizes: Sequence[int], anchor: int, budget: int) -> tuple[int, int]:
     return first, last
 
 
-def _message(item: HistoryMessage) -> pb.HistoryMessage:
+def as_shown(item: HistoryMessage) -> pb.HistoryMessage:
+    """The message as it is shown."""
     message = pb.Message(id=item.id, chat=item.chat, sender=item.sender, key=item.key)
     if item.event:
         message.event.CopyFrom(event_of(item.event))
@@ -371,7 +372,7 @@ def _state(
         group=None if mine is None else group_part(mine.group, mine.member.role),
         mine=None if wanted is None else wanted.part,
         newest=state.newest,
-        newest_message=None if state.newest_message is None else _message(state.newest_message),
+        newest_message=None if state.newest_message is None else as_shown(state.newest_message),
         unread=state.unread,
         read=state.read,
         received=state.received,

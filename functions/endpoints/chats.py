@@ -1,5 +1,5 @@
-"""Chats over HTTP: my chats, pages, digests, pins, receipts; the target serves `groups` and
-`preferences` too.
+"""Chats over HTTP: my chats, pages, digests, pins, receipts; the target serves `groups`,
+`preferences` and `search` too.
 
 The rules are those of the event function `history`, and so are the objects.
 """
@@ -17,7 +17,7 @@ from functions.domain.reading import (
     read_receipts,
     read_states,
 )
-from functions.endpoints import groups, preferences
+from functions.endpoints import groups, preferences, search
 from functions.runtime.context import Context
 from functions.runtime.http_endpoint import Endpoint, endpoint
 from functions.runtime.router import router_of
@@ -141,6 +141,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     get_digest,
     get_pins,
     get_receipts,
+    search.find_messages,
 )
 _ROUTER: Final = router_of(ENDPOINTS)
 
@@ -148,5 +149,5 @@ _ROUTER: Final = router_of(ENDPOINTS)
 # It calls what is returned, as Starlette does; its types know responses only.
 @functions_framework.aio.http  # type: ignore[arg-type]
 async def chats(_request: Request) -> Router:
-    """Target: /v1/chats and below."""
+    """Target: /v1/chats and /v1/search, and below."""
     return _ROUTER

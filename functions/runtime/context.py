@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from functions.domain.group_changes import GroupChanges
     from functions.domain.group_receipts import GroupReceipts
     from functions.domain.images import Images
+    from functions.domain.indexing import Indexer
     from functions.domain.outbox import Outbox
     from functions.domain.passwords import Passwords
     from functions.domain.policy import Policy
@@ -67,6 +68,10 @@ class Timing(Struct, frozen=True, kw_only=True):
     """
     image_timeout_s: float = 6.0
     """What decoding an image may take, of the 10 s of a handler that reads and writes it too."""
+    index_delay_s: float = 0.2
+    """So long an entry waits for others that are written into the index with it. What is written
+    shall be found within 2 s.
+    """
     relay_timeout_s: float = 1.0
     """How long a call whose transaction wrote something down for the log waits for the log.
 
@@ -163,6 +168,13 @@ class Context:
         return SentFiles(
             self.backends.files, self.backends.clock, timeout_s=self.timing.files_timeout_s
         )
+
+    @cached_property
+    def indexer(self) -> Indexer:
+        """What writes the index of messages."""
+        from functions.domain.indexing import Indexer  # noqa: PLC0415 - see above
+
+        return Indexer(self.backends.search, delay_s=self.timing.index_delay_s)
 
     @cached_property
     def rosters(self) -> Rosters:

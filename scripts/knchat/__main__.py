@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "mine": Entry("user", "mute, pin or archive a chat, or keep a draft for it"),
     "chat": Entry("user", "talk with another user, line by line"),
     "history": Entry("user", "read what was said"),
+    "search": Entry("user", "find messages by what they say"),
     "contacts": Entry("user", "list your contacts, invite people, and answer them"),
     "block": Entry("user", "block a user, or list whom you block"),
     "privacy": Entry("user", "who may write to you, and what others see of you"),
@@ -64,6 +65,7 @@ COMMANDS: Final = {
     "users": Entry("operate", "list accounts, suspend and resume them, end their sessions"),
     "audit": Entry("operate", "find and repair what was acknowledged and then lost on the way"),
     "files": Entry("operate", "remove files that nothing refers to, and end quarantines"),
+    "reindex": Entry("operate", "make the index that searches look into again"),
     "dev": Entry("develop", "start everything on this machine, in one process"),
     "pump": Entry("develop", "bring the events of one source to their function, without Knative"),
 }

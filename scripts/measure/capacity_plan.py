@@ -78,7 +78,9 @@ def plan(inputs: Inputs, batch: float) -> Plan:
 
     events = peak / batch
     invocations = events * i.stages
-    function_vcpu = _vcpu(peak * i.function_us + events * i.function_event_us)
+    function_vcpu = _vcpu(
+        peak * (i.function_us + i.index_us) + events * (i.function_event_us + i.index_event_us)
+    )
     sidecar_vcpu = _vcpu(invocations * i.component_us)
     knative_vcpu = sidecar_vcpu + _vcpu(invocations * i.dispatcher_us)
     function_pods, function_pods_bound_by = _most(

@@ -25,8 +25,8 @@ EXAMPLES = """examples:
   scripts/bench cold-start --rounds 20"""
 
 SAMPLES = Path(__file__).resolve().parents[2] / "functions" / "samples"
-TARGETS = ("send", "persist", "history", "report_failed")
-FLOOR_RATIO = {"send": 3.0, "persist": 4.5, "history": 4.5}
+TARGETS = ("send", "persist", "index", "history", "report_failed")
+FLOOR_RATIO = {"send": 3.0, "persist": 4.5, "index": 4.5, "history": 4.5}
 FLOOR_MS = 700.0
 TIMEOUT_S = 20.0
 

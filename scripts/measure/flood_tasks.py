@@ -45,6 +45,7 @@ def values_of(flooder: User) -> dict[str, Any]:
         "name": "Flood",
         "display_name": "Flood",
         "search": "per",
+        "q": "fl+oo",
         "message": "1",
         "read": "1",
         "from": "1",

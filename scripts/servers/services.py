@@ -22,6 +22,7 @@ from pathlib import Path
 from servers import packages, process
 from servers.cassandra import CASSANDRA
 from servers.kafka import KAFKA
+from servers.opensearch import OPENSEARCH
 from servers.place import HOST, Failed, Place, write_whole
 from servers.postgres import POSTGRES
 from servers.process import Process
@@ -32,6 +33,10 @@ from servers.server import NotReady, Server
 SERVERS: Mapping[str, Server] = {
     server.name: server for server in (KAFKA, CASSANDRA, POSTGRES, REDIS, S3)
 }
+"""What an installation needs."""
+OPTIONAL: Mapping[str, Server] = {server.name: server for server in (OPENSEARCH,)}
+"""What some have besides: started where they are named."""
+_ALL: Mapping[str, Server] = {**SERVERS, **OPTIONAL}
 
 # Cassandra's start takes 11 s, and took 25 s while twelve other programs wanted the two cores; a
 # crashed one reads its commit log first.
@@ -67,7 +72,7 @@ class Services:
         *,
         secure: bool = False,
         brief: bool = False,
-        servers: Mapping[str, Server] = SERVERS,
+        servers: Mapping[str, Server] = _ALL,
         script: str = "scripts/services",
     ) -> None:
         """Without a folder: the checkout's own, `.run/services` or, with TLS and passwords,
@@ -86,9 +91,13 @@ class Services:
     def up(self, names: Iterable[str] | None = None) -> None:
         """Starts those that do not run, waits until all are ready, and writes `services.env`.
 
+        Without names: all but OPTIONAL.
+
         Failed when one cannot be had, with what it said last; the others are started all the same.
         """
-        wanted = list(self.servers if names is None else names)
+        wanted = (
+            [name for name in self.servers if name not in OPTIONAL] if names is None else [*names]
+        )
         packages.install(self._packages(wanted))
         self._interrupted.clear()
         with ThreadPoolExecutor(len(self.servers)) as threads:

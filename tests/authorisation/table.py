@@ -304,6 +304,9 @@ CALLS: Final = (
     Operation("POST /v1/files/{file}/complete", theirs("not_found"), "own file"),
     Operation("GET /v1/files/{file}", theirs("not_found"), "file"),
     Operation("GET /v1/files/{file}", anyone, "avatar file"),
+    # Both secrets that messages hold would be found.
+    Operation("GET /v1/search/messages", theirs("unknown_chat"), "chat", fields={"q": "ro"}),
+    Operation("GET /v1/search/messages", anyone, fields={"q": "ro"}),
     Operation("GET /.well-known/jwks.json", anyone, is_open=True),
     Operation("GET /v1/openapi.json", anyone, is_open=True),
     Operation("GET /v1/docs", anyone, is_open=True),

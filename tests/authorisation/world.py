@@ -208,7 +208,8 @@ class World:
 
         async def written() -> bool:
             page = await self._good("GET", f"/v1/chats/{chat}/messages", "self")
-            return bool(page["messages"])
+            found = await self._good("GET", "/v1/search/messages?q=ro", "self")
+            return bool(page["messages"]) and len(found["messages"]) == 2
 
         await until(written)
 

@@ -186,29 +186,51 @@ async def names(accounts, text, limit=50):
 
 
 async def test_search_finds_substrings_of_both_names_in_any_case(accounts):
-    """From 3 characters on, by user name."""
+    """From 3 characters on."""
     mark = secrets.token_hex(6)
     await accounts.register(profile(f"{mark}.zoe", f"Zoë of {mark}"), "hash")
     await accounts.register(profile(f"b-{mark}", "Anna"), "hash")
     await accounts.register(profile(None, f"Anna {mark.upper()} Ünal"), "hash")
-    last = (await accounts.search(mark, limit=50))[-1].user_name
+    last = (await accounts.search(f"{mark} ünal", limit=50))[-1].user_name
 
-    assert await names(accounts, mark) == sorted([f"{mark}.zoe", f"b-{mark}", last])
+    assert sorted(await names(accounts, mark)) == sorted([f"{mark}.zoe", f"b-{mark}", last])
     assert await names(accounts, mark.upper()) == await names(accounts, mark)
     assert await names(accounts, f"OF {mark[:4]}") == [f"{mark}.zoe"]
     assert await names(accounts, f"{mark} ünal") == [last]
     assert await names(accounts, mark, limit=2) == (await names(accounts, mark))[:2]
 
 
-async def test_an_exact_user_name_comes_first(accounts):
-    """The whole name finds its account, however many contain it."""
-    mark = secrets.token_hex(6)
-    others = sorted([f"a.{mark}", f"{mark}.z", f".{mark}"])
-    for name in (*others, mark):
-        await accounts.register(profile(name, f"Anna {mark}"), "hash")
+async def test_who_is_named_so_comes_before_who_is_named_something_like_it(accounts):
+    """Whole names, beginnings of names, words in them, parts of words; user names first."""
+    mark = f"m{secrets.token_hex(6)}"
+    ranked = [
+        (mark, "Anna"),
+        (f"b{mark}", mark.upper()),
+        (f"{mark}.z", "Anna"),
+        (f"c{mark}", f"{mark}ina Anna"),
+        (f"d{mark}", f"Anna {mark}"),
+        (f"e{mark}", f"Anna x{mark}"),
+        (f"f{mark}", "Anna"),
+    ]
+    for name, display_name in reversed(ranked):
+        await accounts.register(profile(name, display_name), "hash")
 
-    assert await names(accounts, mark) == [mark, *others]
+    assert await names(accounts, mark) == [name for name, _ in ranked]
     assert await names(accounts, mark.upper(), limit=1) == [mark]
+
+
+async def test_names_are_found_however_they_are_written(accounts):
+    """Case folded, as Unicode says, and composed."""
+    mark = secrets.token_hex(6)
+    await accounts.register(profile(f"a{mark}", f"Stra\u00dfe {mark}"), "hash")
+    await accounts.register(
+        profile(f"b{mark}", f"\u039f\u0394\u03a5\u03a3\u03a3\u0395\u03a5\u03a3 {mark}"), "hash"
+    )
+
+    assert await names(accounts, f"STRASSE {mark}") == [f"a{mark}"]
+    assert await names(accounts, f"\u03bf\u03b4\u03c5\u03c3\u03c3\u03b5\u03c5\u03c2 {mark}") == [
+        f"b{mark}"
+    ]
 
 
 @pytest.mark.parametrize(

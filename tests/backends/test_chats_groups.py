@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends.chats import HistoryMessage, Watermark
+from schemas.errors import Malformed
 from schemas.ids import direct_chat, random_id
 from tests.backends.chat_pairs import NOW, newest
 
@@ -101,3 +102,26 @@ async def test_marks_of_groups_make_no_direct_chat(chats, group):
 
     assert set(await chats.pointers([(ANNA, group), (ANNA, chat)])) == {(ANNA, group), (ANNA, chat)}
     assert await chats.states(ANNA, after=None, limit=9) == ([], None)
+
+
+async def test_all_chats_are_told_part_by_part(chats):
+    """Each once, direct ones and groups, however many messages are in them; none without one."""
+    users = [random_id() for _ in range(4)]
+    direct = [direct_chat(users[0], other) for other in users]
+    groups = [f"g-{random_id()}" for _ in range(3)]
+    for chat in (*direct, *groups):
+        await chats.put([message(chat, NOW), message(chat, NOW + 200 * DAY)])
+    await chats.mark([Watermark(users[0], direct_chat(users[2], users[3]), received=1, read=1)])
+    part, after = await chats.all_chats(None, limit=2)
+    parts = [part]
+    while after is not None:
+        part, after = await chats.all_chats(after, limit=256)
+        parts.append(part)
+    told = [chat for part in parts for chat in part]
+
+    assert len(parts[0]) == 2
+    assert {*direct, *groups} <= {*told}
+    assert len({*told}) == len(told)
+    assert direct_chat(users[2], users[3]) not in told
+    with pytest.raises(Malformed):
+        await chats.all_chats("no text of ours", limit=2)

@@ -30,6 +30,7 @@ import backends.files.sql
 import backends.groups.sql
 import backends.preferences.sql
 import backends.relations.sql
+import backends.search.sql
 from backends.accounts import Ending
 from backends.chats import Change, HistoryMessage
 from backends.chats.rules import hour_of
@@ -47,7 +48,9 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
 
     def difference(connection):
         def ours(name, _kind, _parents):
-            return not str(name).startswith("account_names") and not str(name).endswith("_trigrams")
+            return not str(name).startswith(("account_names", "search_tokens")) and not str(
+                name
+            ).endswith("_trigrams")
 
         context = MigrationContext.configure(
             connection, opts={"include_name": ours, "compare_type": True}
@@ -80,6 +83,8 @@ async def test_the_migrated_tables_are_those_of_the_code(database):
         "pins",
         "chat_preferences",
         "chat_states",
+        "search_messages",
+        "search_hidden",
     }
     assert await database.read(difference) == []
 
@@ -281,7 +286,8 @@ def made_at(connection, revision):
 
 OLDER = """
 INSERT INTO accounts ("user", user_name, display_name, version, password_hash)
-VALUES (1, 'jose', 'Jose\u0301', 1, 'hash'), (2, 'bo', 'Bo', 1, 'x');
+VALUES (1, 'jose', 'Jose\u0301', 1, 'hash'), (2, 'bo', 'Bo', 1, 'x'),
+    (3, 'ute', 'Ute Stra\u00dfe', 1, 'x'), (4, 'zoe', 'Zo\u00cb', 1, 'x');
 INSERT INTO devices ("user", device, device_name, family, generation,
     token_hash, previous_hash, salt, created_ms, seen_ms)
 VALUES (1, 'phone', '', 'f', 3, 'new', 'old', 'salt', 1000, 5000);
@@ -341,6 +347,8 @@ async def check_upgraded(database):
     assert [found.display_name for found in await accounts.search("jos\u00e9", limit=5)] == [
         "Jos\u00e9"
     ]
+    for text, user_name in (("STRASSE", "ute"), ("zo\u00eb", "zoe"), ("zoe", "zoe")):
+        assert [one.user_name for one in await accounts.search(text, limit=5)] == [user_name]
     assert await log_ins.unpublished(limit=9) == []
     assert (
         await log_ins.change_password(

@@ -35,6 +35,13 @@ from schemas.errors import Malformed
         ({"KNCHAT_CHATS": "cassandra"}, "KNCHAT_CASSANDRA is missing"),
         ({"KNCHAT_CASSANDRA_USER": "x"}, "KNCHAT_CASSANDRA_PASSWORD is missing"),
         ({"KNCHAT_CASSANDRA_PASSWORD": "x"}, "KNCHAT_CASSANDRA_USER is missing"),
+        ({"KNCHAT_SEARCH": "opensearch"}, "KNCHAT_OPENSEARCH is missing"),
+        ({"KNCHAT_OPENSEARCH_USER": "x"}, "KNCHAT_OPENSEARCH_PASSWORD is missing"),
+        ({"KNCHAT_OPENSEARCH_PASSWORD": "x"}, "KNCHAT_OPENSEARCH_USER is missing"),
+        (
+            {"KNCHAT_OPENSEARCH": "http://x", "KNCHAT_OPENSEARCH_CA": __file__},
+            "KNCHAT_OPENSEARCH must begin with https://",
+        ),
         (
             {"KNCHAT_REDIS": "redis://x", "KNCHAT_REDIS_CA": __file__},
             "KNCHAT_REDIS must begin with rediss://",
@@ -54,6 +61,7 @@ CLUSTER = {
     "KNCHAT_DATABASE": "postgresql://chat@127.0.0.1/chat",
     "KNCHAT_CASSANDRA": "127.0.0.2:9042",
     "KNCHAT_REDIS": "redis://[::1]:6379/0",
+    "KNCHAT_OPENSEARCH": "http://localhost:9200",
     "KNCHAT_JWKS": "http://127.0.0.1:8080/.well-known/jwks.json",
 }
 OPEN = (
@@ -73,6 +81,7 @@ OPEN = (
     ({"KNCHAT_DATABASE": "postgresql://chat@10.0.0.7/chat"}, "KNCHAT_DATABASE_CA must name"),
     ({"KNCHAT_CASSANDRA": "cassandra:9042"}, "KNCHAT_CASSANDRA_CA must name"),
     ({"KNCHAT_REDIS": "redis://cache/0"}, "KNCHAT_REDIS must begin with rediss://"),
+    ({"KNCHAT_OPENSEARCH": "http://search:9200"}, "KNCHAT_OPENSEARCH must begin with https://"),
     (
         {"KNCHAT_JWKS": "http://accounts/.well-known/jwks.json"},
         "KNCHAT_JWKS must begin with https://",

@@ -229,6 +229,7 @@ def test_kn_finds_the_plugin_and_takes_our_functions(ours, tmp_path):
     assert {thing["metadata"]["name"] for thing in functions} == {
         "send",
         "persist",
+        "index",
         "history",
         "resize",
         "report-lost",

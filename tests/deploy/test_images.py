@@ -26,11 +26,20 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "knative" / "Dockerfile"
 SAMPLES = ROOT / "functions" / "samples"
 EXTRAS = {
-    "functions": {"functions", "kafka", "cassandra", "postgres", "redis", "s3", "otlp"},
+    "functions": {
+        "functions",
+        "kafka",
+        "cassandra",
+        "postgres",
+        "redis",
+        "opensearch",
+        "s3",
+        "otlp",
+    },
     "gateway": {"gateway", "kafka", "knative", "postgres", "redis", "otlp"},
 }
 WITHOUT = {
-    "functions": ["backends.log.knative"],
+    "functions": [],
     "gateway": [
         "backends.chats.cassandra",
         "backends.chats.cassandra_nodes",

@@ -20,7 +20,17 @@ from schemas.topics import DEAD_LETTERS, TOPICS
 from tests.deploy.controllers import fake_controllers
 from tests.deploy.installation import Installation
 
-FUNCTIONS = ("accounts", "chats", "files", "history", "persist", "report-lost", "resize", "send")
+FUNCTIONS = (
+    "accounts",
+    "chats",
+    "files",
+    "history",
+    "index",
+    "persist",
+    "report-lost",
+    "resize",
+    "send",
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from backends.log.kafka.brokers import Brokers
 from backends.log.kafka.topics import KafkaTopics
 from backends.settings import Settings
 from backends.wiring import Backends
-from functions.runtime.context import use_backends
+from functions.runtime.context import Timing, use_backends
 from tests.support.real import NEEDS, topic_prefix
 from tests.support.sqlite import migrated
 
@@ -40,7 +40,7 @@ async def opened(request, folder, *servers, **settings) -> AsyncIterator[Backend
         await KafkaTopics(brokers, replication=1, delivery_partitions=12).create()
     if "postgres" in servers:
         await backends.migrate()
-    use_backends(backends)
+    use_backends(backends, Timing(index_delay_s=0))
     try:
         yield backends
     finally:

@@ -277,8 +277,8 @@ async def test_settings_that_are_no_json_numbers_are_refused(ann):
 
 
 async def test_users_are_found_by_a_part_of_a_name(ann, backends):
-    """User names and display names, any case, by user name, as many as asked for; signs mean
-    themselves.
+    """User names and display names, any case, beginnings of names and words first, else by user
+    name, as many as asked for; signs mean themselves.
     """
     for name, shown in (
         ("beanna", "x"),
@@ -294,8 +294,8 @@ async def test_users_are_found_by_a_part_of_a_name(ann, backends):
             for user in (await ann.get("/v1/users", search=text, **query)).json()["users"]
         ]
 
-    assert await names("aNN") == ["ann", "beanna", "carl", "dan_an"]
-    assert await names("ann", limit=2) == ["ann", "beanna"]
+    assert await names("aNN") == ["ann", "dan_an", "beanna", "carl"]
+    assert await names("ann", limit=2) == ["ann", "dan_an"]
     assert await names("n_a") == ["dan_an"]
     assert await names("0% ") == ["dan_an"]
     assert await names("unregistered") == []

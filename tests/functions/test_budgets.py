@@ -22,6 +22,7 @@ from functions.endpoints import (
     groups,
     preferences,
     relations,
+    search,
 )
 from functions.runtime import budgets as budgets_module
 from functions.runtime import openapi
@@ -52,6 +53,7 @@ QUERIES = {
     accounts.list_users: {"search": "ann"},
     devices.get_gateway: {"user": "1001"},
     chats.get_digest: {"from": "1", "to": "2"},
+    search.find_messages: {"q": "ann"},
 }
 
 

@@ -30,7 +30,7 @@ from schemas.signatures import VERSION_1_UNTIL_MS, check_signature, sign
 OLD_KEY, NEW_KEY = b"an old key of 16", b"a new key of 16 "
 
 
-@pytest.mark.parametrize("target", ["send", "persist", "history", "resize"])
+@pytest.mark.parametrize("target", ["send", "persist", "index", "history", "resize"])
 async def test_another_inbox_s_type_is_refused_for_good(target, backends, event_targets, reason):
     """A type that the target does not know is 422 with its reason: its dead letter can be redriven
     after an upgrade.
@@ -358,7 +358,7 @@ def _payload(data) -> bytes:
 
 
 @given(
-    target=st.sampled_from(["send", "persist", "history", "resize", "report_failed"]),
+    target=st.sampled_from(["send", "persist", "index", "history", "resize", "report_failed"]),
     request=requests(),
 )
 @hypothesis_settings(

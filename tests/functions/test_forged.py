@@ -112,7 +112,7 @@ async def post(tmp_path):
 
 def test_there_is_a_sample_for_every_event_handler():
     """The list of event handlers is that of the triggers."""
-    assert EVENT_TARGETS == ["history", "persist", "report_failed", "resize", "send"]
+    assert EVENT_TARGETS == ["history", "index", "persist", "report_failed", "resize", "send"]
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from backends.accounts import Device, Profile
 from backends.settings import Settings
 from functions.domain.passwords import DUMMY_HASH
-from functions.endpoints import accounts, chats, configuration, devices, files
+from functions.endpoints import accounts, chats, configuration, devices, files, search
 from functions.runtime import openapi
 from functions.runtime.asgi import http_app
 from functions.runtime.http_endpoint import Endpoint
@@ -71,6 +71,7 @@ GOOD_QUERIES: dict[Endpoint, dict[str, str]] = {
     devices.get_gateway: {"user": "1001"},
     chats.get_messages: {"around": "2026-01-31T23:59:59.000Z", "limit": "3"},
     chats.get_digest: {"from": "1", "to": "2"},
+    search.find_messages: {"q": "ann from:1001"},
 }
 IDS = (
     st.sampled_from(

@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "report_failed": FRAMEWORK,
     "send": FRAMEWORK | {"sqlalchemy"},
     "persist": FRAMEWORK | {"sqlalchemy"},
+    "index": FRAMEWORK | {"sqlalchemy"},
     "history": FRAMEWORK | {"sqlalchemy"},
     "resize": FRAMEWORK | {"sqlalchemy"},
 }

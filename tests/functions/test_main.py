@@ -53,6 +53,8 @@ def test_every_source_has_a_topic_of_ours_and_a_group_of_its_own():
         ("persist", 60, 0.5, 15),
         ("persist-retries", 60, 0.5, 15),
         ("resize", 60, 0.5, 15),
+        ("index", 60, 0.5, 15),
+        ("index-retries", 60, 0.5, 15),
         ("history", 2, 0.5, 0),
     ],
 )

@@ -11,7 +11,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backends.wiring import Backends
-from functions.endpoints import accounts, chats, configuration, devices, files, groups, relations
+from functions.endpoints import (
+    accounts,
+    chats,
+    configuration,
+    devices,
+    files,
+    groups,
+    relations,
+    search,
+)
 from functions.runtime import openapi
 from functions.runtime.budgets import RATE_LIMIT_HEADERS
 from functions.runtime.context import use_backends
@@ -34,6 +43,7 @@ QUERIES = {
     files.get_file: ("size",),
     configuration.list_revisions: ("before", "limit"),
     files.list_files: ("after", "limit"),
+    search.find_messages: ("q", "chat", "before", "limit"),
 }
 """What stands behind the question mark of which call."""
 
@@ -94,7 +104,7 @@ async def test_the_document_holds_together():
         for tag in operation["tags"]
     } == {
         *("users", "sessions", "tokens", "devices", "me", "contacts", "blocks", "gateways"),
-        *("chats", "config", "files", "keys"),
+        *("chats", "config", "files", "keys", "search"),
     }
     assert document["openapi"] == "3.0.3"
     for node in nodes(document):

@@ -95,7 +95,7 @@ async def test_each_function_runs_alone(serving, backends, people, topics):
         )
         for target in EVENT_TARGETS
     }
-    for target in ("send", "persist", "history", "resize", "report_failed"):
+    for target in ("send", "persist", "index", "history", "resize", "report_failed"):
         headers, body = sample(target)
         status, _ = await asyncio.to_thread(servers[target].ask, "POST", "/", headers, body)
 
@@ -137,6 +137,6 @@ def test_a_wrong_target_stops_the_start(serving, tmp_path):
 
     assert server.process.returncode != 0
     assert (
-        "FUNCTION_TARGET must be one of accounts, chats, files, history, persist, report_failed, "
-        "resize, send, not 'sendd'" in output
+        "FUNCTION_TARGET must be one of accounts, chats, files, history, index, persist, "
+        "report_failed, resize, send, not 'sendd'" in output
     )

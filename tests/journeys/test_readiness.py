@@ -18,7 +18,12 @@ from functions.triggers import TRIGGERS
 TARGETS = list(dict.fromkeys(trigger.target for trigger in TRIGGERS))
 LOG = dict.fromkeys(("gateway", "send", "persist", "history", "report_failed"), "log (kafka)")
 CHATS = dict.fromkeys(("persist", "history", "chats"), "chats (cassandra)")
-SQL = {"accounts": "accounts (sql)", "files": "files (sql)", "resize": "files (sql)"}
+SQL = {
+    "accounts": "accounts (sql)",
+    "files": "files (sql)",
+    "resize": "files (sql)",
+    "index": "search (sql)",
+}
 NEEDED = {"kafka": LOG, "cassandra": CHATS, "postgres": SQL, "redis": {}}
 """Server -> process -> what it says is missing."""
 

@@ -18,9 +18,17 @@ from measure.capacity_plan import Plan, columns, findings, plan
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "capacity"
-TABLE = Inputs(**AIM, log_copies=1, delivery_records=0, broker_mb_s=30)
-"""What the design's table assumes: its budget of CPU; of the log it counts the commands alone, on
-modest brokers.
+TABLE = Inputs(
+    **AIM,
+    stages=2,
+    index_us=0,
+    index_event_us=0,
+    log_copies=1,
+    delivery_records=0,
+    broker_mb_s=30,
+)
+"""What the design's table assumes: its budget of CPU, and no index; of the log it counts the
+commands alone, on modest brokers.
 """
 ALONE, BATCHED = plan(TABLE, 1), plan(TABLE, 16)
 COUNTS = [item.name for item in fields(Plan) if item.type == "int"]

@@ -8,6 +8,7 @@ from tests.model.rules_groups import GroupRules
 from tests.model.rules_messages import MarkRules, MessageRules
 from tests.model.rules_preferences import PreferenceRules
 from tests.model.rules_relations import RelationRules
+from tests.model.rules_search import SearchRules
 
 
 class Machine(
@@ -17,6 +18,7 @@ class Machine(
     GroupRules,
     RelationRules,
     PreferenceRules,
+    SearchRules,
     LineRules,
     LogInRules,
     RestartRules,

@@ -39,6 +39,8 @@ EMPTY = [
         "privacy",
         "files",
         "file_grants",
+        "search_messages",
+        "search_hidden",
     )
 ]
 EMPTY += ["UPDATE generators SET holder = '', until_ms = 0 WHERE until_ms != 0 OR holder != ''"]

@@ -1,9 +1,9 @@
 """The real servers in tests: session fixtures that start them, the marker `real`, and the table of
 suites by adapter.
 
-`kafka_settings`, `cassandra_settings`, `postgres_settings`, `redis_settings` and `s3_settings` are
-dicts of Settings fields that lead to a server which is ready. The servers run on after the tests,
-since the next run wants them; one that cannot be had fails the test.
+`kafka_settings`, `cassandra_settings`, `postgres_settings`, `redis_settings`, `s3_settings` and
+`opensearch_settings` are dicts of Settings fields that lead to a server which is ready. The servers
+run on after the tests, since the next run wants them; one that cannot be had fails the test.
 `secure_settings("kafka", ...)` gives the same for the set with TLS and passwords. `fragile` is one
 of the tests' own, to hurt.
 
@@ -25,6 +25,7 @@ from kafka import KafkaAdminClient
 from backends.settings import Settings
 from servers.place import Failed
 from servers.services import SERVERS, Services
+from tests.support.indexes import Indexes
 from tests.support.keyspaces import Keyspaces
 from tests.support.postgres import Postgres
 
@@ -35,6 +36,7 @@ NEEDS = {
     "postgres": "postgres_settings",
     "redis": "redis_settings",
     "s3": "s3_settings",
+    "opensearch": "opensearch_settings",
 }
 """Adapters that need a server, as suites' parameters name them, and the fixture that gives it."""
 
@@ -118,6 +120,20 @@ def redis_settings():
 def s3_settings():
     """s3, s3_bucket, s3_key_id, s3_secret."""
     return settings_of("s3")
+
+
+@pytest.fixture(scope="session")
+def opensearch_settings():
+    """opensearch, opensearch_replicas."""
+    return settings_of("opensearch")
+
+
+@pytest.fixture(scope="session")
+def indexes(opensearch_settings):
+    """An OpenSearch where all tests share an index."""
+    server = Indexes(opensearch_settings)
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 REVISIONS: Final = (
     *("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011"),
-    "0012",
+    *("0012", "0013"),
 )
 """All revisions in order; the last is what this version's code needs."""
 

@@ -11,7 +11,11 @@ from typing import Final
 
 import sqlalchemy as sa
 
-_COLUMNS: Final = ("user_name", "display_name")
+_EXPRESSIONS: Final = {
+    "user_name": "lower(user_name)",
+    "folded_name": "coalesce(folded_name, lower(display_name))",
+}
+"""As `SqlAccounts` searches them."""
 
 
 def index_names(connection: sa.Connection) -> list[str]:
@@ -20,37 +24,26 @@ def index_names(connection: sa.Connection) -> list[str]:
 
     DBAPIError passes through.
     """
-    lines = [] if connection.exec_driver_sql("SELECT lower('Ü') = 'ü'").scalar() else [_ASCII_ONLY]
     made = set(
         connection.exec_driver_sql(
             "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
         ).scalars()
     )
-    missing = [column for column in _COLUMNS if _index(column) not in made]
+    missing = [column for column in _EXPRESSIONS if _index(column) not in made]
     if not missing:
-        return lines
+        return []
     try:
         with connection.begin_nested():
             connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     except sa.exc.DBAPIError as error:
-        return [
-            *lines,
-            (
-                "no index for the search of names, which reads all accounts now: pg_trgm cannot be "
-                f"had ({_message(error)})"
-            ),
-        ]
+        told = "no index for the search of names, which reads all accounts now"
+        return [f"{told}: pg_trgm cannot be had ({_message(error)})"]
     for column in missing:
         connection.exec_driver_sql(
-            f"CREATE INDEX {_index(column)} ON accounts USING gin (lower({column}) gin_trgm_ops)"
+            f"CREATE INDEX {_index(column)} ON accounts "
+            f"USING gin ({_EXPRESSIONS[column]} gin_trgm_ops)"
         )
-    return [*lines, "indexes for the search of names made"]
-
-
-_ASCII_ONLY: Final = (
-    "the search of names tells capitals beyond A to Z from small letters: the "
-    "database's locale is C, and not one of UTF-8"
-)
+    return ["indexes for the search of names made"]
 
 
 def _index(column: str) -> str:

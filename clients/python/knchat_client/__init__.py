@@ -28,6 +28,7 @@ from knchat_client.groups import Group, Member, Mine
 from knchat_client.protocol import frames
 from knchat_client.protocol.errors import ChatError, Malformed, Refused, Unavailable
 from knchat_client.relations import Contact, ContactsView, Privacy
+from knchat_client.searching import FoundMessage, FoundMessages
 from knchat_client.sync import SyncClient
 from knchat_client.tokens import FileTokens, Login, MemoryTokens, TokenStore
 from knchat_client.view import ChatView
@@ -47,6 +48,8 @@ __all__ = [
     "Event",
     "File",
     "FileTokens",
+    "FoundMessage",
+    "FoundMessages",
     "Group",
     "Login",
     "Malformed",

@@ -34,6 +34,7 @@ from knchat_client.protocol.errors import Refused, Unavailable
 from knchat_client.protocol.ids import ChatId, direct_chat
 from knchat_client.reconnecting import ReconnectingSession
 from knchat_client.relations import Contact, Privacy, Relations
+from knchat_client.searching import FoundMessages, search_messages
 from knchat_client.tokens import Login, MemoryTokens, TokenStore
 
 SEND_TIMEOUT_S: Final = 30.0
@@ -421,6 +422,15 @@ class Client:
     async def pins(self, chat: str) -> Sequence[frames.PinnedMessage]:
         """The pins of a chat, newest first."""
         return await self._accounts.pins(chat)
+
+    async def search(
+        self, text: str, *, chat: str | None = None, before: str | None = None, limit: int = 50
+    ) -> FoundMessages:
+        """Messages of my chats that hold all words and "phrases" of the text, newest first.
+
+        In the text, from:USER, in:CHAT, has:file, before: and after: (id or time) narrow it.
+        """
+        return await search_messages(self._accounts, text, chat=chat, before=before, limit=limit)
 
     async def receipts(self, chat: str) -> Sequence[frames.Watermarks]:
         """How far each user of a chat has received and read it, by their ids: I, and the others who

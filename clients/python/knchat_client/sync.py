@@ -123,6 +123,7 @@ class SyncClient:
     pin = _waits_for(Client.pin)
     unpin = _waits_for(Client.unpin)
     pins = _waits_for(Client.pins)
+    search = _waits_for(Client.search)
     receipts = _waits_for(Client.receipts)
     typing = _waits_for(Client.typing)
     watch = _waits_for(Client.watch)

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -202,6 +202,8 @@ class Server:
             case ("PATCH", "/v1/me"):
                 early = self.before_profile
                 return early.pop(0) if early else JSONResponse(self.profile)
+            case ("GET", "/v1/search/messages"):
+                return JSONResponse(found(request.query_params))
             case ("POST", "/v1/users"):
                 return JSONResponse(PROFILE, 201)
             case _:
@@ -216,6 +218,26 @@ class Server:
             "gateway": self.gateway,
             "profile": PROFILE,
         }
+
+
+def found(query: Mapping[str, str]) -> dict[str, Any]:
+    """A message that says what it was asked for, and more unless it was asked for what is before
+    it.
+    """
+    message = {
+        "chat": query.get("chat", CHAT),
+        "message": "7",
+        "sender": BOB,
+        "key": "k7",
+        "time": time_text(1_795_560_000_000),
+        "version": "7",
+        "reactions": [],
+        "text": f"{query['q']} {query['limit']}",
+        "highlights": [[0, len(query["q"])]],
+    }
+    if query.get("before") == "7":
+        return {"messages": [], "more": False}
+    return {"messages": [message], "more": True, "last": "7"}
 
 
 def problem(

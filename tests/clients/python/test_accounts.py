@@ -60,6 +60,17 @@ async def test_people_are_found(make_client):
     assert refused.value.code == "unknown_user"
 
 
+async def test_messages_are_searched(make_client):
+    """With highlights; the next part goes on below the last message."""
+    client = await make_client()
+    part = await client.search("lunch", chat="d-1-2", limit=5)
+    rest = await client.search("lunch", before=part.last)
+
+    [message] = part.messages
+    assert (message.text, message.chat, message.highlights) == ("lunch 5", "d-1-2", [(0, 5)])
+    assert (part.more, rest.messages, rest.more) == (True, [], False)
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "code", "field"),
     [

@@ -22,6 +22,7 @@ from tests.conformance.protocol.shapes import (
     DIGEST,
     EVENT,
     FILE,
+    FOUND,
     GROUP,
     LIMITS,
     MEMBER,
@@ -312,6 +313,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "POST /v1/files/{file}/complete": Call(200, OWN_FILE),
     "GET /v1/files": Call(200, {"files": list_of(shaped(OWN_FILE)), "after?": text}, _PART),
     "GET /v1/files/{file}": Call(307, None, ("size",)),
+    "GET /v1/search/messages": Call(200, FOUND, ("q", "chat", "before", "limit")),
     "GET /.well-known/jwks.json": Call(
         200, {"keys": list_of(lambda key: isinstance(key, dict))}, is_open=True
     ),

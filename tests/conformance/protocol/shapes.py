@@ -199,6 +199,15 @@ PAGE: Final[Shape] = {
     "more_before": flag,
     "more_after": flag,
 }
+FOUND_MESSAGE: Final[Shape] = {
+    **MESSAGE,
+    "highlights": list_of(lambda pair: list_of(whole)(pair) and len(pair) == 2),
+}
+FOUND: Final[Shape] = {
+    "messages": list_of(shaped(FOUND_MESSAGE)),
+    "more": flag,
+    "last?": identifier,
+}
 TOTAL: Final[Shape] = {
     "chats": lambda value: whole(value) and value <= 99,
     "mentions": lambda value: whole(value) and value <= 999,

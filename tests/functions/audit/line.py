@@ -22,7 +22,12 @@ from schemas import chat_pb2 as pb
 from schemas.ids import LATEST, first_id_at, random_id
 from schemas.topics import COMMANDS
 
-SOURCES = {trigger.topic: trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)}
+SOURCES = {
+    trigger.topic: trigger
+    for trigger in TRIGGERS
+    if isinstance(trigger, OnEvents) and trigger.target != "index"
+}
+"""Of the functions that messages pass on the way to history."""
 
 
 class Line:

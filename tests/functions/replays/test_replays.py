@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from functions.runtime.context import current_context, use_backends
+from functions.domain.replaying import replay, replay_history
+from functions.runtime.context import Timing, current_context, use_backends
 from schemas import chat_pb2 as pb
 from schemas.topics import COMMANDS, HISTORY_RETRIES, MESSAGES, RETRIES
 from tests.functions.replays.world import EMOJI
@@ -35,7 +36,7 @@ async def live(world, later):
     await world.call("ann", "PUT", f"/v1/chats/{all_of_it}/members/{ben}", {"role": "admin"})
     await world.call("ben", "PUT", f"/v1/chats/{from_join}/members/{dan}", {"role": "reader"})
     await world.act(60)
-    text = world.command("ann", world.chats[0], send=pb.Send(text="one more"))
+    text = world.command("ann", world.chats[0], send=pb.Send(text="0.1 more"))
     overtakes = world.command("ben", world.chats[0], react=pb.React(message=text.id, emoji="🎉"))
     await world.ask(overtakes, text)
     later(world, 30)
@@ -58,7 +59,7 @@ async def live(world, later):
     await world.call("cem", "DELETE", f"/v1/chats/{ended}")
     await world.act(30)
     # The fourth emoji is refused; then there is room for it, when its command comes again.
-    text = world.command("ann", world.chats[0], send=pb.Send(text="the last one"))
+    text = world.command("ann", world.chats[0], send=pb.Send(text="the last of 0.2"))
     reactions = [pb.React(message=text.id, emoji=emoji) for emoji in EMOJI[:4]]
     await world.ask(text)
     for reaction in reactions:
@@ -71,7 +72,8 @@ async def live(world, later):
 async def test_a_replay_of_the_whole_log_changes_nothing(seed, make_world, later):
     """All of chat-commands and chat-messages, with what went round by the retries, twice and
     shuffled, by processes that remember nothing: every row of every store, every answer and every
-    screen is as before, byte for byte.
+    screen is as before, byte for byte. A lost index of messages is made again, of the log or of
+    history.
     """
     world = await make_world(seed)
     await configure(world.backends, "messages", pins=2)  # 50 would hardly be met
@@ -79,6 +81,8 @@ async def test_a_replay_of_the_whole_log_changes_nothing(seed, make_world, later
     stored, answered = await world.stored(), await world.answered()
     screens = world.screens(answered)
     assert {name: _messages(each) for name, each in screens.items()} == world.snapshots(answered)
+    found = world.written(answered)
+    assert await world.found() == found
     assert world.refused >= {
         "blocked",
         "forbidden",
@@ -90,13 +94,24 @@ async def test_a_replay_of_the_whole_log_changes_nothing(seed, make_world, later
 
     for topics in ((COMMANDS, RETRIES), (MESSAGES, HISTORY_RETRIES)):
         use_backends(None)
-        use_backends(world.backends)
+        use_backends(world.backends, Timing(index_delay_s=0))
         await world.replay(*topics)
 
     after = await world.stored()
     assert {name: rows for name, rows in after.items() if rows != stored[name]} == {}
     assert await world.answered() == answered
     assert world.screens(answered) == world.screens(answered, shuffled=True) == screens
+
+    await world.lose_index()
+    assert not any((await world.found()).values())
+    await replay_history(world.backends)
+    assert await world.found() == found
+    await world.lose_index()
+    await replay(world.backends)
+    after = await world.stored()
+    for name in ("search_messages", "search_hidden"):
+        assert after[name] == stored[name]
+    assert await world.found() == found
 
 
 def _messages(screen):

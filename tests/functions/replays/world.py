@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from backends.log import ProducerRecord
+from backends.search.sql import HIDDEN, INDEXED
 from schemas import chat_pb2 as pb
 from schemas import cloudevents
 from schemas.deliveries import push_of
@@ -18,12 +19,19 @@ from schemas.topics import COMMANDS, DELIVERIES, HISTORY_RETRIES, MESSAGES, RETR
 from tests.functions.callers import Caller
 from tests.model.view import View
 
-TARGETS = {COMMANDS: "send", MESSAGES: "persist", RETRIES: "send", HISTORY_RETRIES: "persist"}
+TARGETS = {
+    COMMANDS: ("send",),
+    MESSAGES: ("persist", "index"),
+    RETRIES: ("send",),
+    HISTORY_RETRIES: ("persist", "index"),
+}
 NAMES = ("ann", "ben", "cem", "dan", "eve")
 EMOJI = ("👍", "❤️", "😂", "🎉", "😢")
 LIST, PAGE = "/v1/chats?limit=256", "/messages?limit=256"
 OF_CHAT = ("", "/members", PAGE, f"/digest?from=0&to={LATEST}", "/pins", "/mine", "/receipts")
 """What everybody asks of each chat."""
+SEARCH = "/v1/search/messages?q=0.&limit=256"
+"""For what all texts hold."""
 MAX_ROUNDS = 20
 AT_ONCE = 8
 Answers = dict[tuple[str, str], tuple[int, bytes]]
@@ -162,11 +170,11 @@ class World:
         waiting: list[tuple[str, cloudevents.Event]] = []
         for _ in range(MAX_ROUNDS):
             is_quiet = not waiting
-            for topic, target in TARGETS.items():
-                new = [(target, event) for event in await self._new(topic)]
+            for topic, targets in TARGETS.items():
+                new = [(target, event) for event in await self._new(topic) for target in targets]
                 is_quiet = is_quiet and not new
-                turn = [*new, *(one for one in waiting if one[0] == target)]
-                waiting = [one for one in waiting if one[0] != target]
+                turn = [*new, *(one for one in waiting if one[0] in targets)]
+                waiting = [one for one in waiting if one[0] not in targets]
                 for one in turn:
                     status = (await self._targets.post(*one)).status
                     assert status in {200, 503}
@@ -206,7 +214,12 @@ class World:
 
     async def replay(self, *topics: str) -> None:
         """All that these topics have held so far twice, shuffled, some at once."""
-        events = [(TARGETS[topic], event) for topic in topics for event in self._events[topic]] * 2
+        events = 2 * [
+            (target, event)
+            for topic in topics
+            for event in self._events[topic]
+            for target in TARGETS[topic]
+        ]
         assert events
         self.dice.shuffle(events)
         for at in range(0, len(events), AT_ONCE):
@@ -215,6 +228,12 @@ class World:
             )
             assert {answer.status for answer in answers} == {200}
         await self.settle()
+
+    async def lose_index(self) -> None:
+        """The index of messages holds nothing any more."""
+        await self.backends._database.write(
+            lambda connection: [connection.execute(sa.delete(one)) for one in (INDEXED, HIDDEN)]
+        )
 
     # ---- what is kept and shown ------------------------------------------------------------------
 
@@ -236,7 +255,7 @@ class World:
 
     async def answered(self) -> Answers:
         """What everybody is told over HTTP, byte for byte."""
-        paths = [LIST, "/v1/contacts", "/v1/blocks"]
+        paths = [LIST, SEARCH, "/v1/contacts", "/v1/blocks"]
         paths += [f"/v1/chats/{chat}{rest}" for chat in self.chats for rest in OF_CHAT]
         found = {}
         for name, caller in self.people.items():
@@ -279,6 +298,24 @@ class World:
                 for chat, shown in view.shown().items()
                 if (name, chat) not in self.late
             }
+        return found
+
+    def written(self, answered: Answers) -> dict[str, set[str]]:
+        """The messages that everybody's pages show: user -> ids."""
+        found: dict[str, set[str]] = {name: set() for name in self.people}
+        for (name, path), (status, content) in answered.items():
+            if path.endswith(PAGE) and status == 200:
+                messages = msgspec.json.decode(content)["messages"]
+                found[name] |= {one["message"] for one in messages if one.get("text")}
+        return found
+
+    async def found(self) -> dict[str, set[str]]:
+        """Those that everybody's searches find: user -> ids."""
+        found = {}
+        for name, caller in self.people.items():
+            answer = (await caller.call("GET", SEARCH)).json()
+            assert not answer["more"]
+            found[name] = {one["message"] for one in answer["messages"]}
         return found
 
     def _load(self, view: View, name: str, answered: Answers) -> None:
