@@ -19,6 +19,7 @@ import pytest
 from backends.coordination import PartitionOwner
 from backends.settings import Settings
 from backends.wiring import Backends
+from functions.triggers import TRIGGERS, OnEvents
 from knchat import exits
 from knchat.develop.processes import POLL_INTERVAL_S
 from knchat.develop.real import Processes
@@ -157,7 +158,11 @@ class TestProduct:
 
         assert [children[f"gateway-{number}"]["port"] for number in range(3)] == product.ports
         kinds = [name.partition("-")[0] for name in children]
-        assert (kinds.count("function"), kinds.count("pump"), kinds.count("gateway")) == (5, 6, 3)
+        sources = [trigger for trigger in TRIGGERS if isinstance(trigger, OnEvents)]
+        functions = len({source.target for source in sources}) + 1  # HTTP functions share one
+        assert kinds.count("function") == functions
+        assert kinds.count("pump") == len(sources)
+        assert kinds.count("gateway") == 3
         for port in product.ports:
             assert httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=20).status_code == 200
         gateways = {f"ws://127.0.0.1:{port}/v1/socket" for port in product.ports}
