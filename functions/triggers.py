@@ -131,7 +131,8 @@ TRIGGERS: Final[tuple[OnEvents | OnHttp, ...]] = (
         topic=topics.UPLOADS,
         group="resize",
         retry_policy=_LONG,
-        needs=("files", "file_store"),
+        needs=("files",),
+        uses=("file_store",),
     ),
     OnEvents(
         target="report_failed",
