@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from backends.settings import Settings
 from backends.telemetry import logs
 from knchat import exits
 from knchat.command import command, exclusive
@@ -19,6 +17,7 @@ from knchat.operate import data_folder
 from knchat.operate.moments import parse_moment
 
 if TYPE_CHECKING:
+    from backends.wiring import Backends
     from functions.domain.replaying import Progress
 
 RATE: Final = 5_000
@@ -59,17 +58,10 @@ def run(since: str | None, history: bool, rate: int, as_json: bool, folder: Path
     """Makes the index that searches look into again, from the log or from history."""
     settings = data_folder.settings_of(folder)
     logs.set_up(settings.log_level)
-    return asyncio.run(_run(settings, since=since, history=history, rate=rate, as_json=as_json))
 
+    async def work(backends: Backends) -> int:
+        from functions.domain.replaying import replay, replay_history  # noqa: PLC0415 - for --help
 
-async def _run(
-    settings: Settings, *, since: str | None, history: bool, rate: int, as_json: bool
-) -> int:
-    from backends.wiring import Backends  # noqa: PLC0415 - `--help` does without
-    from functions.domain.replaying import replay, replay_history  # noqa: PLC0415 - see above
-
-    backends = Backends(settings)
-    try:
         now_ms = backends.clock.now_ms()
         since_ms = 0 if since is None else parse_moment(since, now_ms, option="--since")
         started_s = time.monotonic()
@@ -79,9 +71,13 @@ async def _run(
             if history
             else await replay(backends, since_ms=since_ms, rate=rate, on_progress=told)
         )
-        took_s = max(time.monotonic() - started_s, 0.001)
-    finally:
-        await backends.close()
+        _say(done, max(time.monotonic() - started_s, 0.001), as_json=as_json)
+        return exits.OK
+
+    return data_folder.run(settings, work)
+
+
+def _say(done: Progress, took_s: float, *, as_json: bool) -> None:
     if as_json:
         said = {"messages": done.entries, "records": done.records, "foreign": done.foreign}
         print(json.dumps({**said, "chats": done.chats, "seconds": round(took_s, 1)}))
@@ -92,7 +88,6 @@ async def _run(
         )
         if done.foreign:
             print(f"{done.foreign} records hold nothing that we have signed: passed over")
-    return exits.OK
 
 
 class _Progress:

@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 256
 
+limit_option: Final = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    metavar="N",
+    help="at most so many (default 50)",
+)
+"""Of a command that prints messages, which gets `limit`."""
+json_option: Final = click.option("--json", is_flag=True, help="one JSON object a line")
+"""The same, which gets `json`."""
+
 _EXAMPLES: Final = """\
 examples:
   kn-chat history bob                                  the newest 50
@@ -53,14 +64,8 @@ class _Wanted:
 @click.option("--after", metavar="ID|TIME")
 @click.option("--around", metavar="ID|TIME")
 @click.option("--pinned", is_flag=True, help="those that are pinned, the newest pin last")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=50,
-    metavar="N",
-    help="at most so many (default 50)",
-)
-@click.option("--json", is_flag=True, help="one JSON object a line")
+@limit_option
+@json_option
 @logins.options()
 def run(
     with_whom: str | None,

@@ -10,7 +10,7 @@ import click
 
 from knchat.command import command
 from knchat.user import logins
-from knchat.user.history import names_of
+from knchat.user.history import json_option, limit_option, names_of
 
 if TYPE_CHECKING:
     from knchat_client import Client, FoundMessage
@@ -36,14 +36,8 @@ has it, one a line."""
 @click.argument("words", nargs=-1, required=True, metavar="WORDS", help="what to look for")
 @click.option("--chat", metavar="ID", help="in this chat alone")
 @click.option("--with", "with_whom", metavar="NAME", help="in the chat with this user alone")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=50,
-    metavar="N",
-    help="at most so many (default 50)",
-)
-@click.option("--json", is_flag=True, help="one JSON object a line")
+@limit_option
+@json_option
 @logins.options()
 def run(
     words: tuple[str, ...],
